@@ -1,0 +1,35 @@
+"""What the stages make: frozen containers of tensors that check themselves when built.
+
+Artifacts hold counts and values; rates are derived. They know neither files (``storage``) nor Dagster, and compute
+nothing beyond their own derived columns (``ops`` does). All tensors are on the CPU. torch is imported only when one
+is built, so that definitions can name these classes without it.
+"""
+
+from sae_assets.artifacts.base import Artifact, offsets_of
+from sae_assets.artifacts.detection import BestPairs, DetectionStats, Thresholds
+from sae_assets.artifacts.rows import (
+    SPLITS,
+    Examples,
+    FilteredActivations,
+    GroundTruth,
+    SparseActivations,
+    SparseRows,
+)
+from sae_assets.artifacts.units import REASONS, UnitMapping, UnitStats
+
+__all__ = [
+    "REASONS",
+    "SPLITS",
+    "Artifact",
+    "BestPairs",
+    "DetectionStats",
+    "Examples",
+    "FilteredActivations",
+    "GroundTruth",
+    "SparseActivations",
+    "SparseRows",
+    "Thresholds",
+    "UnitMapping",
+    "UnitStats",
+    "offsets_of",
+]

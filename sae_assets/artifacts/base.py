@@ -1,0 +1,77 @@
+"""What every artifact shares: invariants checked when it is built, and a hash of its content."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from sae_assets.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
+
+class Artifact:
+    """Base: the problems of an instance, its content hash and its equality (by content)."""
+
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        problems = list(self.problems())
+        if problems:
+            raise ArtifactError(f"{type(self).__name__} breaks its invariants:", problems)
+
+    def problems(self) -> Iterator[str]:
+        """Every broken invariant, one sentence each."""
+        raise NotImplementedError(type(self).__name__)
+
+    def content_hash(self) -> str:
+        """sha256 over every field's name, dtype, shape and bytes: the same for the same content, in any file format."""
+        import torch
+
+        digest = hashlib.sha256(self.kind.encode())
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            digest.update(f"\0{field.name}\0".encode())
+            if isinstance(value, torch.Tensor):
+                digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+                # NaN payloads may differ between writers; every null is the same null.
+                if value.is_floating_point():
+                    value = torch.where(value.isnan(), torch.nan, value)
+                digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+            else:
+                digest.update(repr(value).encode())
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.content_hash() == other.content_hash()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def offsets_of(lengths: Int[Tensor, " runs"]) -> Int[Tensor, " runs_plus_1"]:
+    """Offsets [0, l0, l0 + l1, …] of runs with these lengths, int64."""
+    import torch
+
+    return torch.nn.functional.pad(lengths.long().cumsum(0), (1, 0))
+
+
+def expect_tensor(tensor: Tensor, name: str, dtype: str, shape: tuple[int | None, ...]) -> Iterator[str]:
+    if str(tensor.dtype) != f"torch.{dtype}":
+        yield f"{name} has dtype {tensor.dtype}, expected torch.{dtype}"
+    if tensor.ndim != len(shape) or any(
+        want not in (None, got) for want, got in zip(shape, tensor.shape, strict=False)
+    ):
+        yield f"{name} has shape {tuple(tensor.shape)}, expected {shape}"
+
+
+def bad_offsets(offsets: Tensor, name: str, total: int) -> Iterator[str]:
+    if offsets.ndim != 1 or len(offsets) < 1 or int(offsets[0]) != 0:
+        yield f"{name} must start with 0"
+    elif int(offsets[-1]) != total:
+        yield f"{name} ends at {int(offsets[-1])}, expected {total}"
+    elif bool((offsets[1:] < offsets[:-1]).any()):
+        yield f"{name} must not decrease"

@@ -1,0 +1,233 @@
+"""Chunk-level artifacts: examples, sparse and filtered activations, ground truth, as compressed sparse rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from sae_assets.artifacts.base import Artifact, bad_offsets, expect_tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+
+SPLITS = ("train", "cal", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Artifact):
+    """The immutable manifest of one chunk: which examples it holds, with their splits and labels.
+
+    Attributes:
+        concepts: names of the label columns, in catalog order.
+        first_index: position of the first example in the data set (row of ``metadata.csv``).
+        example_ids, paths, file_hashes: per example; paths relative to the data set's root, sha256 of the file.
+        splits: ``train``, ``cal`` or ``test`` per example.
+        labels: bool [n_examples, n_concepts], the example-level truth H.
+    """
+
+    kind: ClassVar[str] = "examples"
+    concepts: tuple[str, ...]
+    first_index: int
+    example_ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    file_hashes: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: Bool[Tensor, "examples concepts"]
+
+    def problems(self) -> Iterator[str]:
+        n = len(self.example_ids)
+        if n == 0:
+            yield "a chunk needs at least one example"
+        for name in ("paths", "file_hashes", "splits"):
+            if len(getattr(self, name)) != n:
+                yield f"{name} has {len(getattr(self, name))} entries, expected {n}"
+        if len(set(self.example_ids)) != n:
+            yield "example ids are not unique"
+        unknown = sorted(set(self.splits) - set(SPLITS))
+        if unknown:
+            yield f"unknown splits {unknown}, expected {list(SPLITS)}"
+        yield from expect_tensor(self.labels, "labels", "bool", (n, len(self.concepts)))
+
+    def __len__(self) -> int:
+        return len(self.example_ids)
+
+    def in_split(self, split: str) -> Bool[Tensor, " examples"]:
+        import torch
+
+        return torch.tensor([name == split for name in self.splits], dtype=torch.bool)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseRows(Artifact):
+    """Rows of (unit, value) pairs, value descending and unit ascending among equal values; compressed sparse rows.
+
+    Attributes:
+        first_example: position of the chunk's first example in the data set.
+        example_offsets: int64 [n_examples + 1], rows of each example.
+        row_offsets: int64 [n_rows + 1], entries of each row.
+        unit_ids: int32 [n_entries]; values: float32 [n_entries], finite and > 0.
+        n_units: width of the space that ``unit_ids`` lives in.
+    """
+
+    first_example: int
+    example_offsets: Int[Tensor, " examples_plus_1"]
+    row_offsets: Int[Tensor, " rows_plus_1"]
+    unit_ids: Int[Tensor, " entries"]
+    values: Float[Tensor, " entries"]
+    n_units: int
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.row_offsets) - 1
+
+    @property
+    def n_examples(self) -> int:
+        return len(self.example_offsets) - 1
+
+    @property
+    def n_entries(self) -> int:
+        return len(self.values)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the same activations as a dense float32 matrix [n_rows, n_units]."""
+        return 4 * self.n_rows * self.n_units
+
+    def entries_per_row(self) -> Int[Tensor, " rows"]:
+        return self.row_offsets[1:] - self.row_offsets[:-1]
+
+    def row_of_entry(self) -> Int[Tensor, " entries"]:
+        import torch
+
+        return torch.repeat_interleave(torch.arange(self.n_rows), self.entries_per_row())
+
+    def example_of_row(self) -> Int[Tensor, " rows"]:
+        import torch
+
+        return torch.repeat_interleave(
+            torch.arange(self.n_examples), self.example_offsets[1:] - self.example_offsets[:-1]
+        )
+
+    def problems(self) -> Iterator[str]:
+        structure = [
+            *expect_tensor(self.example_offsets, "example_offsets", "int64", (None,)),
+            *expect_tensor(self.row_offsets, "row_offsets", "int64", (None,)),
+            *expect_tensor(self.unit_ids, "unit_ids", "int32", (self.n_entries,)),
+            *expect_tensor(self.values, "values", "float32", (None,)),
+        ]
+        if not structure:
+            structure += bad_offsets(self.example_offsets, "example_offsets", self.n_rows)
+            structure += bad_offsets(self.row_offsets, "row_offsets", self.n_entries)
+        yield from structure
+        if not structure:
+            yield from self._bad_entries()
+
+    def _bad_entries(self) -> Iterator[str]:
+        import torch
+
+        if self.n_entries == 0:
+            return
+        low, high = int(self.unit_ids.min()), int(self.unit_ids.max())
+        if low < 0 or high >= self.n_units:
+            yield f"unit ids span {low}..{high}, expected 0..{self.n_units - 1}"
+        if not bool(torch.isfinite(self.values).all()) or not bool((self.values > 0).all()):
+            yield "values must be finite and > 0: an inactive pair is not stored"
+        row = self.row_of_entry()
+        same = row[1:] == row[:-1]
+        falls = self.values[1:] < self.values[:-1]
+        tie_in_order = (self.values[1:] == self.values[:-1]) & (self.unit_ids[1:] > self.unit_ids[:-1])
+        wrong = same & ~(falls | tie_in_order)
+        if bool(wrong.any()):
+            yield f"row {int(row[1:][wrong][0])} is not sorted by value descending, then unit ascending"
+        keys = (row * self.n_units + self.unit_ids).sort().values
+        if bool((keys[1:] == keys[:-1]).any()):
+            yield "a row names the same unit twice"
+
+
+@dataclass(frozen=True, eq=False)
+class SparseActivations(SparseRows):
+    """One chunk's SAE activations, in original unit ids.
+
+    Attributes:
+        l0: int32 [n_rows], active units of each row before truncation to ``k_stored``.
+        k_stored: entries kept per row at most; None kept all.
+        total_mass, dropped_mass: sum of all active values, and of those not stored.
+    """
+
+    kind: ClassVar[str] = "sparse_activations"
+    l0: Int[Tensor, " rows"]
+    k_stored: int | None
+    total_mass: float
+    dropped_mass: float
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from expect_tensor(self.l0, "l0", "int32", (self.n_rows,))
+        stored = self.entries_per_row()
+        expected = self.l0 if self.k_stored is None else self.l0.clamp(max=self.k_stored)
+        if len(stored) == len(expected) and bool((stored != expected).any()):
+            yield "a row must store min(l0, k_stored) entries"
+        if not 0 <= self.dropped_mass <= self.total_mass:
+            yield f"dropped mass {self.dropped_mass} is not within 0..{self.total_mass}"
+
+    @property
+    def n_truncated_rows(self) -> int:
+        return int((self.entries_per_row() < self.l0).sum())
+
+    @property
+    def n_dropped_entries(self) -> int:
+        return int(self.l0.sum()) - self.n_entries
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredActivations(SparseRows):
+    """One chunk's activations of the kept units only; ``unit_ids`` are kept indices (0..n_filtered - 1)."""
+
+    kind: ClassVar[str] = "filtered_activations"
+    n_original: int
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the unfiltered activations as a dense float32 matrix: what this file stands for."""
+        return 4 * self.n_rows * self.n_original
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth(Artifact):
+    """Which rows of a chunk are positive for which concept: G, as compressed sparse rows of concept positions."""
+
+    kind: ClassVar[str] = "ground_truth"
+    concepts: tuple[str, ...]
+    first_example: int
+    example_offsets: Int[Tensor, " examples_plus_1"]
+    row_offsets: Int[Tensor, " rows_plus_1"]
+    concept_ids: Int[Tensor, " positives"]
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.row_offsets) - 1
+
+    def row_of_positive(self) -> Int[Tensor, " positives"]:
+        import torch
+
+        return torch.repeat_interleave(torch.arange(self.n_rows), self.row_offsets[1:] - self.row_offsets[:-1])
+
+    def problems(self) -> Iterator[str]:
+        structure = [
+            *expect_tensor(self.example_offsets, "example_offsets", "int64", (None,)),
+            *expect_tensor(self.row_offsets, "row_offsets", "int64", (None,)),
+            *expect_tensor(self.concept_ids, "concept_ids", "int32", (None,)),
+        ]
+        if not structure:
+            structure += bad_offsets(self.example_offsets, "example_offsets", self.n_rows)
+            structure += bad_offsets(self.row_offsets, "row_offsets", len(self.concept_ids))
+        yield from structure
+        if not structure and len(self.concept_ids):
+            if int(self.concept_ids.min()) < 0 or int(self.concept_ids.max()) >= len(self.concepts):
+                yield f"concept ids must lie in 0..{len(self.concepts) - 1}"
+            row = self.row_of_positive()
+            if bool(((row[1:] == row[:-1]) & (self.concept_ids[1:] <= self.concept_ids[:-1])).any()):
+                yield "concept ids of a row must ascend without repeats"

@@ -1,0 +1,63 @@
+"""``detection_stats`` and ``best_pairs``: confusion counts of every triple, and the pair chosen on cal, in one pass."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from sae_assets.assets.graph import Graph
+from sae_assets.checks import specs
+from sae_assets.config import DetectionConfig
+from sae_assets.metadata import Clock
+from sae_assets.resources import ComputeResource, StoreResource
+
+STAGES = ("detection_stats", "best_pairs")
+
+
+def build(graph: Graph) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{graph.dataset}__{graph.token_kind}__detection",
+        outs=graph.outputs(*STAGES),
+        ins=graph.inputs(STAGES[0]),
+        partitions_def=graph.partitions(STAGES[0]),
+        check_specs=[spec for stage in STAGES for spec in specs(stage, graph.key(stage))],
+        can_subset=True,
+    )
+    def detection(
+        context: dg.AssetExecutionContext,
+        config: DetectionConfig,
+        compute: ComputeResource,
+        artifact_store: StoreResource,
+        thresholds,
+        filtered_activations,
+        examples,
+    ):
+        from sae_assets.ops.best_pairs import choose_best_pairs
+        from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
+        from sae_assets.reports.plots import plot_detection
+
+        clock = Clock()
+        chunks = filtered_activations.complete(config.allow_missing_chunks)
+        used = examples.only(chunks)
+        inputs = {"filtered_activations": chunks, "examples": used, "thresholds": thresholds}
+        provenances = {stage: graph.provenance(context, stage, inputs, config.result()) for stage in STAGES}
+
+        def labelled() -> Iterator[LabelledChunk]:
+            for key in chunks:
+                chunk = used[key].artifact
+                yield LabelledChunk(chunks[key].artifact, chunk.splits, chunk.labels)
+
+        device, cutoffs = compute.torch_device, thresholds.artifact
+        scores = score_examples(labelled(), n_units=len(cutoffs.kept_units), device=device)
+        stats = count_detections(scores, cutoffs)
+        best = choose_best_pairs(
+            stats, cutoffs, scores,
+            n_permutations=config.n_permutations, n_bootstrap=config.n_bootstrap, seed=config.seed,
+        )  # fmt: skip
+        for stage, artifact in zip(STAGES, (stats, best), strict=True):
+            if stage in context.selected_output_names:
+                yield from graph.emit(
+                    context, stage, artifact, provenances[stage], clock=clock, store=artifact_store, device=device,
+                    output=stage, plot=lambda: plot_detection(stats, best),
+                )  # fmt: skip
+
+    return detection

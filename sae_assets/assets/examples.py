@@ -1,0 +1,29 @@
+"""``examples``: the manifest of a registered chunk, completed with paths, splits, labels and file hashes."""
+
+import dagster as dg
+
+from sae_assets.assets.graph import Graph
+from sae_assets.metadata import Clock
+from sae_assets.resources import StoreResource
+
+
+def build(graph: Graph) -> dg.AssetsDefinition:
+    @dg.asset(**graph.options("examples"))
+    def examples(context: dg.AssetExecutionContext, artifact_store: StoreResource):
+        from sae_assets.datasets import open_dataset
+        from sae_assets.datasets.manifested import describe_chunk
+        from sae_assets.lineage import manifest_hash
+        from sae_assets.storage.manifests import read_manifest
+
+        clock = Clock()
+        manifest = read_manifest(artifact_store.store.root, graph.dataset, context.partition_key)
+        reader = open_dataset(graph.dataset, graph.entry)
+        artifact = describe_chunk(manifest, reader)
+        hashes = dict(zip(artifact.example_ids, artifact.file_hashes, strict=True))
+        outside = {"manifest": manifest_hash(manifest, reader.by_id, hashes)}
+        provenance = graph.provenance(
+            context, "examples", {}, {"concepts": list(graph.entry.concepts)}, outside=outside
+        )
+        yield from graph.emit(context, "examples", artifact, provenance, clock=clock, store=artifact_store)
+
+    return examples

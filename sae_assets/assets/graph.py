@@ -1,0 +1,186 @@
+"""What the assets of one data set and token kind share: keys, partitions, inputs, provenance and emission.
+
+Nothing is computed here; an asset reads its inputs, calls one op and hands the artifact to ``emit``.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from sae_assets.catalog import Catalog, Dataset, Model
+from sae_assets.checks import evaluate, specs
+from sae_assets.errors import DatasetError
+from sae_assets.io_manager import CHUNKS
+from sae_assets.lineage import provenance_of
+from sae_assets.metadata import Clock, artifact_metadata
+from sae_assets.partitions import (
+    CHUNK,
+    MODEL,
+    address_of,
+    along,
+    chunk_partitions,
+    model_chunk_partitions,
+    model_partitions,
+)  # fmt: skip
+from sae_assets.resources import StoreResource
+from sae_assets.stages import STAGES
+
+if TYPE_CHECKING:
+    from sae_assets.storage.layout import Address
+    from sae_assets.storage.store import ChunkReader
+
+GPU_POOL = "gpu"
+
+# Beta in Dagster 1.13; without it a rerun with the same content would make everything after it stale.
+warnings.filterwarnings("ignore", message=r".*`data_version`.*", category=dg.BetaWarning)
+
+
+class Rereadable:
+    """An iterable that can be gone through again: each time, the chunks are read anew, one at a time."""
+
+    def __init__(self, make: Callable[[], Iterator[Any]]):
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._make()
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One data set under one token kind."""
+
+    catalog: Catalog
+    dataset: str
+    token_kind: str
+
+    @property
+    def entry(self) -> Dataset:
+        return self.catalog.datasets[self.dataset]
+
+    def model_of(self, context: dg.AssetExecutionContext) -> tuple[str, Model]:
+        """Name and entry of the model that this run's partition names."""
+        key = context.partition_key
+        name = key.keys_by_dimension[MODEL] if isinstance(key, dg.MultiPartitionKey) else key
+        return name, self.catalog.models[name]
+
+    def key(self, stage: str) -> dg.AssetKey:
+        if STAGES[stage].level == "dataset-chunk":
+            return dg.AssetKey([self.dataset, stage])
+        return dg.AssetKey([self.dataset, self.token_kind, stage])
+
+    def address(self, context: dg.AssetExecutionContext, stage: str) -> "Address":
+        return address_of(self.key(stage).path, context.partition_key)
+
+    def partitions(self, stage: str) -> dg.PartitionsDefinition:
+        level = STAGES[stage].level
+        if level == "dataset-chunk":
+            return chunk_partitions(self.dataset)
+        return model_partitions(self.entry) if level == "model" else model_chunk_partitions(self.dataset, self.entry)
+
+    def inputs(self, stage: str) -> dict[str, dg.AssetIn]:
+        """Inputs by stage name, with the built-in partition mappings; chunks of a model-level stage arrive lazily."""
+        here = STAGES[stage]
+        found: dict[str, dg.AssetIn] = {}
+        for name in (*here.model_inputs, *here.chunk_inputs):
+            mapping, metadata = None, None
+            if here.level == "model" and STAGES[name].level == "chunk":
+                mapping, metadata = along(MODEL), CHUNKS
+            elif here.level == "model" and STAGES[name].level == "dataset-chunk":
+                mapping, metadata = dg.AllPartitionMapping(), CHUNKS
+            elif here.level == "chunk" and STAGES[name].level == "model":
+                mapping = along(MODEL)
+            elif here.level == "chunk" and STAGES[name].level == "dataset-chunk":
+                mapping = along(CHUNK)
+            found[name] = dg.AssetIn(key=self.key(name), partition_mapping=mapping, metadata=metadata)
+        return found
+
+    def description(self, stage: str) -> dict[str, Any]:
+        """What the catalog of the UI shows of an asset."""
+        return {
+            "description": STAGES[stage].description,
+            "group_name": self.dataset,
+            "code_version": STAGES[stage].code_version,
+            "kinds": {"parquet"} if STAGES[stage].level == "dataset-chunk" else {"torch", "parquet"},
+            "tags": {"dataset": self.dataset, "token_kind": self.token_kind, "stage": stage},
+            "owners": list(self.entry.owners),
+        }
+
+    def options(self, stage: str) -> dict[str, Any]:
+        """Arguments of ``@dg.asset`` for a stage that is one asset."""
+        return {
+            **self.description(stage),
+            "key": self.key(stage),
+            "partitions_def": self.partitions(stage),
+            "ins": self.inputs(stage),
+            "check_specs": specs(stage, self.key(stage)),
+        }
+
+    def outputs(self, *stages: str) -> dict[str, dg.AssetOut]:
+        """Outputs of ``@dg.multi_asset`` for stages of one pass."""
+        return {
+            stage: dg.AssetOut(key=self.key(stage), is_required=False, **self.description(stage)) for stage in stages
+        }
+
+    def provenance(
+        self,
+        context: dg.AssetExecutionContext,
+        stage: str,
+        inputs: Mapping[str, Any],
+        config: Mapping[str, Any],
+        **more: Any,
+    ) -> Any:
+        return provenance_of(STAGES[stage], self.address(context, stage), inputs, config, **more)
+
+    def emit(
+        self,
+        context: dg.AssetExecutionContext,
+        stage: str,
+        artifact: Any,
+        provenance: Any,
+        *,
+        clock: Clock,
+        store: StoreResource,
+        device: Any = "cpu",
+        output: str = "result",
+        plot: Callable[[], str] | None = None,
+        rows_per_example: int | None = None,
+    ) -> Iterator[dg.Output | dg.AssetCheckResult]:
+        """Hand the artifact to the IO manager with its metadata, then check what was written."""
+        from sae_assets.storage.store import stored
+
+        item = stored(artifact, provenance)
+        metadata = artifact_metadata(item, clock, str(device))
+        if plot is not None:
+            metadata["plot"] = dg.MetadataValue.md(plot())
+        version = dg.DataVersion(item.content_hash[:20])
+        yield dg.Output(item, output_name=output, metadata=metadata, data_version=version)
+        selected = {key.name for key in context.selected_asset_check_keys if key.asset_key == self.key(stage)}
+        address = self.address(context, stage)
+        for result in evaluate(stage, self.key(stage), store.store, address, rows_per_example):
+            if result.check_name in selected:
+                yield result
+
+    def calibration(self, examples: "ChunkReader", keys: Iterable[str]) -> None:
+        """Refuse chunks without a single calibration example.
+
+        Raises:
+            DatasetError: saying which splits there are.
+        """
+        found = dict.fromkeys(("train", "cal", "test"), 0)
+        for key in keys:
+            for split in examples[key].artifact.splits:
+                found[split] += 1
+        if not found["cal"]:
+            raise DatasetError(
+                f"Data set {self.dataset!r}: the materialized chunks hold no calibration examples (train "
+                f"{found['train']}, cal 0, test {found['test']}). Statistics and thresholds are fitted on split 'cal': "
+                "mark some examples 'cal' in metadata.csv, or materialize the chunks that have them."
+            )
+
+
+def reread(make: Callable[..., Iterator[Any]], *args: Any) -> Rereadable:
+    return Rereadable(partial(make, *args))

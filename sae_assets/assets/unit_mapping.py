@@ -1,0 +1,47 @@
+"""``unit_mapping``: which units of a model are kept for this data set and token kind."""
+
+import dagster as dg
+
+from sae_assets.assets.graph import Graph
+from sae_assets.config import MappingConfig
+from sae_assets.metadata import Clock
+from sae_assets.resources import StoreResource
+
+
+def build(graph: Graph) -> dg.AssetsDefinition:
+    @dg.asset(**graph.options("unit_mapping"))
+    def unit_mapping(
+        context: dg.AssetExecutionContext,
+        config: MappingConfig,
+        artifact_store: StoreResource,
+        unit_stats,
+        ground_truth,
+        examples,
+    ):
+        from sae_assets.ops.ground_truth import count_positive_rows
+        from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, adaptive_rules, map_units
+        from sae_assets.reports.plots import plot_unit_mapping
+
+        clock = Clock()
+        _, model = graph.model_of(context)
+        limits = config.limits(model)
+        truth = ground_truth.complete(config.allow_missing_chunks)
+        used = examples.only(truth)
+        if graph.token_kind == "cls":
+            rules = EVERY_ACTIVE_UNIT
+        elif config.pruning == "fixed":
+            rules = PruningRules("fixed", **limits.model_dump())
+        else:
+            positive = count_positive_rows((truth[key].artifact, used[key].artifact.in_split("cal")) for key in truth)
+            rules = adaptive_rules(positive, graph.entry.modality, limits.target_units)
+        artifact = map_units(unit_stats.artifact, rules)
+        provenance = graph.provenance(
+            context, "unit_mapping", {"unit_stats": unit_stats, "ground_truth": truth, "examples": used},
+            config.result_for(model, graph.token_kind),
+        )  # fmt: skip
+        yield from graph.emit(
+            context, "unit_mapping", artifact, provenance, clock=clock, store=artifact_store,
+            plot=lambda: plot_unit_mapping(unit_stats.artifact, artifact),
+        )  # fmt: skip
+
+    return unit_mapping

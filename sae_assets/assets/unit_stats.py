@@ -1,0 +1,49 @@
+"""``unit_stats``: statistics of every unit over the calibration rows of all chunks of a model."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from sae_assets.assets.graph import Graph, reread
+from sae_assets.config import AggregateConfig
+from sae_assets.metadata import Clock
+from sae_assets.resources import ComputeResource, StoreResource
+
+
+def build(graph: Graph) -> dg.AssetsDefinition:
+    @dg.asset(**graph.options("unit_stats"))
+    def unit_stats(
+        context: dg.AssetExecutionContext,
+        config: AggregateConfig,
+        compute: ComputeResource,
+        artifact_store: StoreResource,
+        sparse_activations,
+        examples,
+    ):
+        from sae_assets.ops.unit_stats import compute_unit_stats
+        from sae_assets.reports.plots import plot_unit_stats
+
+        clock = Clock()
+        chunks = sparse_activations.complete(config.allow_missing_chunks)
+        used = examples.only(chunks)
+        graph.calibration(used, chunks)
+
+        def pairs() -> Iterator:
+            for key in chunks:
+                yield chunks[key].artifact, used[key].artifact.in_split("cal")
+
+        provenance = graph.provenance(
+            context, "unit_stats", {"sparse_activations": chunks, "examples": used}, config.result()
+        )
+        artifact = compute_unit_stats(
+            reread(pairs),
+            chunks[next(iter(chunks))].artifact.n_units,
+            device=compute.torch_device,
+            memory_budget=compute.memory_budget,
+        )
+        yield from graph.emit(
+            context, "unit_stats", artifact, provenance, clock=clock, store=artifact_store,
+            device=compute.torch_device, plot=lambda: plot_unit_stats(artifact),
+        )  # fmt: skip
+
+    return unit_stats

@@ -1,0 +1,98 @@
+"""Run configuration of the assets: what a person can set in the launchpad or on the command line.
+
+Defaults follow ``docs/numerics.md``; None means "as the catalog says". ``result()`` gives the values that change the
+result, and so enter the fingerprint; batch sizes and permission to skip chunks do not.
+"""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, field_validator
+
+from sae_assets.catalog import Model, Pruning
+
+TAIL_FRACTIONS = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+PRECISIONS = ("float32", "bfloat16", "float16")
+PRUNING_MODES = ("adaptive", "fixed")
+
+
+def _one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:
+    if value is not None and value not in allowed:
+        raise ValueError(f"found {value!r}, expected one of {', '.join(allowed)}")
+    return value
+
+
+class EncodeConfig(dg.Config):
+    """Of ``sparse_activations``."""
+
+    k_stored: int | None = Field(None, ge=1, description="entries kept per row; default: the model's catalog entry")
+    batch_size: int = Field(32, ge=1, description="examples whose rows are encoded together; the result is the same")
+    precision: str | None = Field(None, description="of the transformer: float32, bfloat16, float16; default: catalog")
+
+    @field_validator("precision")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return _one_of(value, PRECISIONS)
+
+    def resolved(self, model: Model) -> tuple[int | None, str]:
+        """(k_stored, precision) with the catalog's values filled in."""
+        return self.k_stored or model.k_stored, self.precision or model.precision
+
+
+class AggregateConfig(dg.Config):
+    """Of every model-level stage."""
+
+    allow_missing_chunks: bool = Field(False, description="use the chunks there are instead of refusing gaps")
+
+    def result(self) -> dict[str, Any]:
+        return {}
+
+
+class MappingConfig(AggregateConfig):
+    """Of ``unit_mapping``."""
+
+    pruning: str = Field("adaptive", description="adaptive (limits from the concepts' cal counts) or fixed (catalog)")
+    target_units: int | None = Field(None, ge=1, description="most units to keep; default: the model's catalog entry")
+    min_active: int | None = Field(None, ge=0, description="fixed mode: fewer cal rows are rare")
+    max_density: float | None = Field(None, gt=0, le=1, description="fixed mode: a larger share of cal rows is dense")
+    strength_percentile: float | None = Field(None, ge=0, le=100, description="fixed mode: below, a unit is weak")
+
+    @field_validator("pruning")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, PRUNING_MODES) or "adaptive"
+
+    def limits(self, model: Model) -> Pruning:
+        """The catalog's fixed rules with what was set here on top."""
+        names = ("target_units", "min_active", "max_density", "strength_percentile")
+        return model.pruning.model_copy(
+            update={name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        )
+
+    def result_for(self, model: Model, token_kind: str) -> dict[str, Any]:
+        if token_kind == "cls":
+            return {"pruning": "active"}
+        limits = self.limits(model)
+        if self.pruning == "adaptive":
+            return {"pruning": "adaptive", "target_units": limits.target_units}
+        return {"pruning": "fixed", **limits.model_dump()}
+
+
+class ThresholdsConfig(AggregateConfig):
+    """Of ``thresholds``."""
+
+    tail_fractions: list[float] = Field(TAIL_FRACTIONS, description="shares of the positive values to keep")
+
+    def result(self) -> dict[str, Any]:
+        return {"tail_fractions": list(self.tail_fractions)}
+
+
+class DetectionConfig(AggregateConfig):
+    """Of ``detection_stats`` and ``best_pairs``."""
+
+    n_permutations: int = Field(100, ge=0, description="label shuffles behind the chance level")
+    n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % intervals")
+    seed: int = Field(0, ge=0)
+
+    def result(self) -> dict[str, Any]:
+        return {"n_permutations": self.n_permutations, "n_bootstrap": self.n_bootstrap, "seed": self.seed}

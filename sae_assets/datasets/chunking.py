@@ -1,0 +1,38 @@
+"""Chunks: immutable runs of whole examples, fixed when they are registered by a manifest.
+
+Planning only: given what is registered and what the data set holds now, which chunks are new. Writing manifests lives
+in ``storage.manifests``; telling Dagster about them in ``partitions``.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sae_assets.datasets.records import Record
+
+KEY_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a chunk holds: its key, the data set position of its first example, and the ids in order."""
+
+    key: str
+    first_index: int
+    example_ids: tuple[str, ...]
+
+
+def chunk_key(number: int) -> str:
+    """Zero-padded number, so that keys sort as numbers do."""
+    return f"{number:0{KEY_DIGITS}d}"
+
+
+def plan_chunks(records: Iterable[Record], registered: Sequence[Manifest], chunk_size: int) -> list[Manifest]:
+    """New chunks for the examples that no registered chunk holds; registered ones are never touched or extended."""
+    known = {example for manifest in registered for example in manifest.example_ids}
+    fresh = [record.example_id for record in records if record.example_id not in known]
+    number = max((int(manifest.key) for manifest in registered), default=-1) + 1
+    first = len(known)
+    return [
+        Manifest(chunk_key(number + place), first + start, tuple(fresh[start : start + chunk_size]))
+        for place, start in enumerate(range(0, len(fresh), chunk_size))
+    ]

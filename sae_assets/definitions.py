@@ -1,0 +1,41 @@
+"""Dagster's entry point: everything of one catalog as ``Definitions``, from one pure function.
+
+Loading this module reads the catalog and nothing else: no torch, no weights, no network.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from sae_assets.assets.factory import build_assets
+from sae_assets.automation import build_sensors
+from sae_assets.catalog import Catalog, load_catalog
+from sae_assets.io_manager import ArtifactIOManager
+from sae_assets.resources import ComputeResource, StoreResource
+from sae_assets.settings import BUDGET_VARIABLE, DEVICE_VARIABLE, FORMAT_VARIABLE, load_settings
+
+
+def default_resources() -> dict[str, Any]:
+    """The store, the IO manager around it, and the device, from the environment."""
+    store = StoreResource(root=load_settings().store, file_format=os.environ.get(FORMAT_VARIABLE) or "parquet")
+    compute = ComputeResource(
+        device=os.environ.get(DEVICE_VARIABLE) or "auto",
+        memory_budget_mb=int(os.environ.get(BUDGET_VARIABLE) or 256),
+    )
+    return {"artifact_store": store, "io_manager": ArtifactIOManager(artifact_store=store), "compute": compute}
+
+
+def build_definitions(catalog: Catalog, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Assets, checks, sensors and resources of a catalog; ``resources`` override the default ones by name."""
+    return dg.Definitions(
+        assets=list(build_assets(catalog)),
+        sensors=list(build_sensors(catalog)),
+        resources={**default_resources(), **(resources or {})},
+        # One process per run: steps of a run are short, and another process would load torch again for each.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(load_catalog(load_settings().catalog))

@@ -1,0 +1,286 @@
+"""Train the packaged checkpoints: a small CLIP vision transformer and a TopK SAE on its residual stream.
+
+What lives here: the one script that reproduces ``sae_assets/demo/checkpoints``, seeds fixed, minutes on two CPU
+cores. Nothing of the pipeline imports it; loading lives in ``sae_assets.embedding`` and ``sae_assets.saes``.
+
+    python -m sae_assets.demo.train --out DIR [--extra FOLDER]
+
+``--extra`` is an optional second folder of the same layout with more training images (the packaged checkpoints were
+made with 640 more renderings of the same kind); without it the script trains on the packaged train split alone.
+Only examples whose split is ``train`` are ever read.
+"""
+
+import argparse
+import csv
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+COLOURS, SHAPES = ("blue", "green", "red"), ("cube", "cylinder", "sphere")
+WORDS = ["<pad>", "<start>", "<end>", "a", "photo", "of", "thing", "empty", "grey", "floor", *COLOURS, *SHAPES]
+CONTEXT_LENGTH = 10
+MODEL_CONFIG = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 224, "layers": 5, "width": 128, "patch_size": 14, "head_width": 32},
+    "text_cfg": {"context_length": CONTEXT_LENGTH, "vocab_size": len(WORDS), "width": 64, "heads": 2, "layers": 1},
+}
+LAYER = 3  # residual stream after this block (0-based): the last but one, as layer 22 of ViT-L-14 is
+PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "shortest"}
+N_UNITS, K = 2048, 16
+PREFIXES = (64, 256, N_UNITS)
+
+
+def tokenize(words: str) -> list[int]:
+    ids = [WORDS.index(word) for word in ["<start>", *words.split(), "<end>"]]
+    length = CONTEXT_LENGTH
+    return ids + [0] * (length - len(ids))
+
+
+def load_train_split(root: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Images uint8 [n, 3, 240, 320], masks bool [n, 240, 320], (colour, shape) int64 [n, 2]: the train split."""
+    with (root / "metadata.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    images, masks, kinds = [], [], []
+    for row in rows:
+        path = root / row["image_path"]
+        images.append(np.asarray(Image.open(path).convert("RGB")))
+        masks.append(np.asarray(Image.open(root / "masks" / f"{path.stem}.png")).astype(bool))
+        colour, shape = row["class"].split("_")
+        kinds.append((COLOURS.index(colour), SHAPES.index(shape)))
+    return (
+        torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+        torch.from_numpy(np.stack(masks)),
+        torch.tensor(kinds),
+    )
+
+
+def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random crop, flip and brightness; the mask goes through the same transform as its image.
+
+    Returns float32 [B, 3, 224, 224] normalised to [-1, 1] and the masked share of each patch, float32 [B, 256].
+    """
+    n = len(images)
+    rand = torch.rand(n, 6, generator=generator)
+    scale = 0.45 + 0.6 * rand[:, 0]  # height of the crop as a share of the image's
+    flip = torch.where(rand[:, 1] < 0.5, -1.0, 1.0)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = flip * scale * 240 / 320, scale
+    # The window is drawn around the object, so that most crops show most of it.
+    share = masks.float()
+    mass = share.sum((1, 2)).clamp(min=1)
+    centre_x = (share.sum(1) * torch.linspace(-1, 1, 320)).sum(1) / mass
+    centre_y = (share.sum(2) * torch.linspace(-1, 1, 240)).sum(1) / mass
+    room_x, room_y = 1 - theta[:, 0, 0].abs(), (1 - theta[:, 1, 1]).clamp(min=0.0)
+    theta[:, 0, 2] = (centre_x + (rand[:, 2] - 0.5) * 1.2).clamp(-room_x, room_x)
+    theta[:, 1, 2] = (centre_y + (rand[:, 3] - 0.5) * 1.2).clamp(-room_y, room_y)
+    grid = F.affine_grid(theta, [n, 3, 224, 224], align_corners=False)
+    x = F.grid_sample(images.float() / 127.5 - 1, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    m = F.grid_sample(share[:, None], grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    x = ((x + 1) * (0.8 + 0.4 * rand[:, 4, None, None, None]) - 1).clamp(-1, 1)
+    return x, F.avg_pool2d(m, 14).flatten(1)
+
+
+CAPTIONS = {  # one group per way to say it, each with the empty floor last
+    "full": [f"a photo of a {colour} {shape}" for colour in COLOURS for shape in SHAPES],
+    "colour": [f"a photo of a {colour} thing" for colour in COLOURS],
+    "shape": [f"a photo of a {shape}" for shape in SHAPES],
+}
+EMPTY = "empty grey floor"
+GROUP_WEIGHTS = {"full": 0.25, "colour": 0.15, "shape": 0.6}  # colours are learned in the first steps
+N_KEPT = 104  # patches of 256 seen in most of the training
+
+
+def targets_of(kinds: Tensor) -> dict[str, Tensor]:
+    """Index of the matching caption in each group, for (colour, shape) int64 [n, 2]."""
+    return {"full": kinds[:, 0] * len(SHAPES) + kinds[:, 1], "colour": kinds[:, 0], "shape": kinds[:, 1]}
+
+
+def contrastive_loss(embeddings: Tensor, words: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's image-to-text loss over a fixed set of captions (Radford et al. 2021, arXiv:2103.00020)."""
+    return F.cross_entropy(scale * F.normalize(embeddings, dim=-1) @ F.normalize(words, dim=-1).T, target)
+
+
+class KeptPatches(nn.Module):
+    """CLS and the patches named in ``index`` [B, kept], in place of the transformer's patch dropout; None keeps all.
+
+    Training on part of the patches and tuning on all of them at the end is FLIP's (Li et al. 2022, arXiv:2212.00794);
+    here every object patch stays and only part of the empty floor is left out.
+    """
+
+    index: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.index is None:
+            return x
+        rest = x[:, 1:].gather(1, self.index[:, :, None].expand(-1, -1, x.shape[2]))
+        return torch.cat([x[:, :1], rest], 1)
+
+
+def train_transformer(images: Tensor, masks: Tensor, kinds: Tensor, steps: int, seed: int) -> Any:
+    """CLIP's contrastive loss on the image embedding, and the same loss on every patch embedding.
+
+    An image matches its caption, the caption of its colour and that of its shape. A patch at least half covered by the
+    object matches the same three, one without any object pixel the caption of the empty floor; others do not count.
+    The last fifth of the steps sees whole images.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = open_clip.CLIP(**MODEL_CONFIG, output_dict=True)
+    targets = targets_of(kinds)
+    text = {group: torch.tensor([tokenize(c) for c in [*captions, EMPTY]]) for group, captions in CAPTIONS.items()}
+    model.visual.output_tokens = True
+    kept = model.visual.patch_dropout = KeptPatches()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda s: min(1, (s + 1) / 100) * 0.5 * (1 + math.cos(math.pi * s / steps))
+    )
+    for step in range(steps):
+        whole = step >= 0.8 * steps
+        pick = torch.randint(len(images), (40 if whole else 64,), generator=generator)
+        x, cover = augment(images[pick], masks[pick], generator)
+        kept.index = None
+        if not whole:
+            order = torch.rand(cover.shape, generator=generator) + (cover > 0)
+            kept.index = order.topk(N_KEPT, dim=1).indices
+            cover = cover.gather(1, kept.index)
+        with torch.autocast("cpu", torch.bfloat16):
+            pooled, tokens = model.visual(x)
+            patches = (tokens @ model.visual.proj).flatten(0, 1)
+            words = {group: model.encode_text(ids).float() for group, ids in text.items()}
+        scale = model.logit_scale.exp().clamp(max=100)
+        inside = (cover >= 0.5).flatten().nonzero().flatten()
+        outside = (cover == 0).flatten().nonzero().flatten()
+        outside = outside[torch.randperm(len(outside), generator=generator)[: len(inside) // 2]]
+        rows = patches[torch.cat([inside, outside])].float()
+        image_loss, patch_loss = torch.zeros(()), torch.zeros(())
+        for group, target in targets.items():
+            weight = GROUP_WEIGHTS[group]
+            image_loss = image_loss + weight * contrastive_loss(pooled.float(), words[group][:-1], target[pick], scale)
+            per_patch = target[pick].repeat_interleave(cover.shape[1])[inside]
+            floor = torch.full((len(outside),), len(CAPTIONS[group]))
+            patch_loss = patch_loss + weight * contrastive_loss(
+                rows, words[group], torch.cat([per_patch, floor]), scale
+            )
+        loss = image_loss + patch_loss
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % 25 == 0 or step == steps - 1:
+            print(
+                f"transformer step {step}/{steps} image loss {image_loss:.3f} patch loss {patch_loss:.3f}", flush=True
+            )
+    model.visual.patch_dropout = nn.Identity()
+    return model.eval()
+
+
+@torch.inference_mode()
+def residual_stream(model: Any, images: Tensor) -> Tensor:
+    """Rows (CLS and patches) after block ``LAYER``, float32 [n * 257, width], of centre crops."""
+    kept: list[Tensor] = []
+    hook = model.visual.transformer.resblocks[LAYER].register_forward_hook(lambda _m, _i, out: kept.append(out))
+    for batch in images.split(32):
+        x = F.interpolate(batch.float() / 127.5 - 1, size=(224, 299), mode="bicubic", antialias=True)[..., 37:261]
+        model.visual(x.clamp(-1, 1))
+    hook.remove()
+    return torch.cat(kept).flatten(0, 1).float()
+
+
+def train_sae(rows: Tensor, steps: int, seed: int) -> dict[str, Tensor]:
+    """TopK SAE (Gao et al. 2024, arXiv:2406.04093): normalised MSE plus the auxiliary loss that revives dead units.
+
+    The error is also taken of the first units alone (Matryoshka SAE, Bussmann et al. 2025, arXiv:2503.17547), so that
+    some units stay general while others specialise. Encoding is that of any TopK SAE.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    d = rows.shape[1]
+    pre_b = rows.mean(0).clone().requires_grad_()
+    dec = F.normalize(torch.randn(N_UNITS, d, generator=generator), dim=1)
+    enc = dec.T.clone().requires_grad_()
+    dec.requires_grad_()
+    variance = rows.var(0).sum()
+    optimiser = torch.optim.Adam([pre_b, enc, dec], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(1, 5 * (1 - s / steps)))
+    silent = torch.zeros(N_UNITS)
+    for step in range(steps):
+        x = rows[torch.randint(len(rows), (2048,), generator=generator)]
+        pre = (x - pre_b) @ enc
+        top = pre.topk(K, dim=1)
+        code = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+        loss, rebuilt, first = torch.zeros(()), pre_b, 0
+        for last in PREFIXES:
+            rebuilt = rebuilt + code[:, first:last] @ dec[first:last]
+            error, first = x - rebuilt, last
+            loss = loss + error.square().sum(1).mean() / variance / len(PREFIXES)
+        silent = torch.where((code > 0).any(0), 0, silent + len(x))
+        dead = silent > 200_000
+        auxiliary = torch.zeros(())
+        if dead.any():
+            revived = pre.masked_fill(~dead, -torch.inf).topk(min(64, int(dead.sum())), dim=1)
+            second = torch.zeros_like(pre).scatter(1, revived.indices, revived.values.relu()) @ dec
+            auxiliary = (error.detach() - second).square().sum(1).mean() / variance
+        optimiser.zero_grad()
+        (loss + auxiliary / 32).backward()
+        optimiser.step()
+        schedule.step()
+        with torch.no_grad():
+            dec.copy_(F.normalize(dec, dim=1))
+        if step % 100 == 0 or step == steps - 1:
+            print(f"sae step {step}/{steps} unexplained {loss:.4f} dead {int(dead.sum())}", flush=True)
+    return {"pre_b": pre_b.detach(), "enc": enc.detach().contiguous(), "dec": dec.detach().contiguous()}
+
+
+def save_transformer(model: nn.Module, folder: Path) -> None:
+    """The folder layout that open_clip publishes and loads (``open_clip_config.json`` and safetensors)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS}, indent=2) + "\n"
+    )
+
+
+def save_sae(weights: dict[str, Tensor], path: Path) -> None:
+    """The CLIP-Scope checkpoint format."""
+    d, n_units = weights["enc"].shape
+    torch.save({"k": K, "n_features": n_units, "d_in": d, "model_state_dict": weights}, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    here = Path(__file__).parent
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoints")
+    parser.add_argument("--data", type=Path, default=here / "data" / "clevr_mini")
+    parser.add_argument("--extra", type=Path, help="folder of the same layout with more training images")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--sae-steps", type=int, default=2500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--transformer", type=Path, help="reuse this trained transformer's folder")
+    args = parser.parse_args()
+    start = time.time()
+    parts = [load_train_split(root) for root in [args.data, args.extra] if root]
+    images, masks = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    kinds = torch.cat([part[2] for part in parts])
+    print(f"{len(images)} training images", flush=True)
+    if args.transformer:
+        model = open_clip.create_model(f"local-dir:{args.transformer}").eval()
+    else:
+        model = train_transformer(images, masks, kinds, args.steps, args.seed)
+        save_transformer(model, args.out / "clip-mini")
+    save_sae(train_sae(residual_stream(model, images), args.sae_steps, args.seed), args.out / "clip-mini-sae.pt")
+    print(f"done in {time.time() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""How the command line looks: progress bars and tables. Figures come from ``summary`` and ``session``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sae_assets.progress import listening
+
+if TYPE_CHECKING:
+    from sae_assets.materialize import Step
+    from sae_assets.session import OnStep, Session
+
+console = Console()
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number, or "–" where the figure does not exist."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+@contextmanager
+def progress_bar(quiet: bool = False) -> "Iterator[OnStep]":
+    """Two bars on stderr: steps, and the loop inside the current one. Quiet or not on a terminal: a line per step."""
+    screen = Console(stderr=True)
+    if quiet or not screen.is_terminal:
+
+        def line(step: "Step", number: int, total: int, runs: bool) -> None:
+            if not quiet:
+                screen.print(f"[{number}/{total}] {step.label}{'' if runs else ': up to date'}", markup=False)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen) as progress:
+        outer = progress.add_task("starting", total=None)
+        inner = progress.add_task("", total=1, visible=False)
+
+        def on_step(step: "Step", number: int, total: int, runs: bool) -> None:
+            progress.update(outer, description=step.label, completed=number - 1, total=total)
+            progress.update(inner, visible=False)
+
+        def listener(label: str, done: int, total: int) -> None:
+            progress.update(inner, description=f"  {label}", completed=done, total=total, visible=True)
+
+        with listening(listener):
+            yield on_step
+        progress.update(outer, description="done", completed=progress.tasks[0].total)
+
+
+def print_summary(figures: dict[str, Any], session: "Session", made: int, skipped: int) -> None:
+    """One table per data set, token kind and model, then where everything lies."""
+    for name, found in figures.items():
+        sizes = f"{found['dense_bytes'] / 1e6:,.1f} MB dense, {found['stored_bytes'] / 1e6:,.2f} MB stored"
+        console.print(f"\n[bold]{name}[/bold]  {found['n_rows']:,} rows × {found['n_units']:,} units", highlight=False)
+        console.print(
+            f"compression ratio {found['compression_ratio']:,.0f} ({sizes}), {found['n_kept']:,} units kept",
+            highlight=False,
+        )
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in (
+            "concept",
+            "unit",
+            "tail",
+            "threshold",
+            "cal F1",
+            "test F1",
+            "95 %",
+            "always",
+            "chance",
+        ):
+            table.add_column(heading, justify="left" if heading == "concept" else "right", no_wrap=True)
+        for concept, best in found["concepts"].items():
+            table.add_row(
+                concept,
+                "–" if best["unit_id"] is None else str(best["unit_id"]),
+                figure(best["tail_fraction"], 2),
+                figure(best["threshold"]),
+                figure(best["cal_f1"]),
+                figure(best["test_f1"]),
+                "–".join(figure(end, 2) for end in best["test_f1_interval"]),
+                figure(best["always_positive_f1"]),
+                figure(best["null_f1"]["mean"]),
+            )
+        table.add_section()
+        low, high = found["weighted_test_f1_interval"]
+        table.add_row(
+            "weighted mean", "", "", "", "", figure(found["weighted_test_f1"]), f"{figure(low, 2)}–{figure(high, 2)}",
+            figure(found["always_positive_f1"]), figure(found["null_f1"]["mean"]),
+        )  # fmt: skip
+        console.print(table)
+        seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in found["seconds"].items())
+        console.print(f"seconds: {seconds}", markup=False, highlight=False)
+    console.print(f"\n{made} runs made, {skipped} steps were up to date.", highlight=False)
+    console.print(f"Files:   {session.settings.store}", markup=False, highlight=False, soft_wrap=True)
+    home = session.settings.home
+    console.print(f"UI:      sae-assets ui --home {home}   (http://127.0.0.1:3000)", highlight=False, soft_wrap=True)
+    console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
+    console.print('example positive. "chance": test F1 that the same choice reaches with shuffled labels.')
+
+
+def print_status(states: dict[str, Any]) -> None:
+    """One table per data set: how many chunks of each stage are current, stale, missing, and which are not current."""
+    for name, found in states.items():
+        table = Table(title=f"{name}: {len(found['chunks'])} chunks registered", title_justify="left")
+        for heading in ("stage", "current", "stale", "missing", "not current"):
+            table.add_column(heading, justify="left" if heading in ("stage", "not current") else "right")
+        for stage, chunks in found["stages"].items():
+            values = list(chunks.values())
+            others = [key for key, state in chunks.items() if state != "current"]
+            shown = ", ".join(others[:8]) + (" …" if len(others) > 8 else "")
+            table.add_row(stage, *(str(values.count(state)) for state in ("current", "stale", "missing")), shown)
+        console.print(table)
+
+
+def print_table(content: dict[str, Any]) -> None:
+    """Metadata of one artifact, then its first rows."""
+    console.print(f"{content['address']}: {content['rows']:,} rows, {content['bytes']:,} bytes", highlight=False)
+    console.print(content["file"], highlight=False, soft_wrap=True, markup=False)
+    for name, value in {**content["counts"], **content["config"], "fingerprint": content["fingerprint"]}.items():
+        shown = f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        console.print(f"  {name}: {shown}", markup=False, highlight=False)
+    if content["head"]:
+        table = Table()
+        for column in content["head"][0]:
+            table.add_column(column)
+        for row in content["head"]:
+            table.add_row(*(_cell(value) for value in row.values()))
+        console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_cell(part) for part in value[:6]) + (", …]" if len(value) > 6 else "]")
+    return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,205 @@
+"""open_clip vision transformers: residual stream after one block, and masks under the same geometric transform.
+
+One code path for every model, from ViT-L-14 of the hub to a local folder. Each example goes through the transformer
+by itself, so its rows do not depend on the batch or chunk it came with.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import Transformer
+from sae_assets.errors import CheckpointError, DatasetError
+from sae_assets.saes.files import cached_hub_file, file_hash
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def locate_weights(transformer: Transformer) -> Path | None:
+    """The weights file if it is on this machine, else None; never touches the network.
+
+    Raises:
+        CheckpointError: a local path that does not exist or holds no weights.
+    """
+    if transformer.path is not None:
+        found = [transformer.path / name for name in WEIGHT_FILES if (transformer.path / name).is_file()]
+        if not found or not (transformer.path / "open_clip_config.json").is_file():
+            raise CheckpointError(
+                f"{transformer.path} is not an open_clip folder: expected open_clip_config.json and one of "
+                f"{', '.join(WEIGHT_FILES)}. Correct `transformer.path` in the catalog."
+            )
+        return found[0]
+    if transformer.weights is not None:
+        if not transformer.weights.is_file():
+            raise CheckpointError(f"Weights file {transformer.weights} does not exist (`transformer.weights`).")
+        return transformer.weights
+    import open_clip.pretrained
+
+    tag = open_clip.pretrained.get_pretrained_cfg(transformer.name, transformer.pretrained) or {}
+    repo = tag.get("hf_hub", "").strip("/")
+    hits = [cached_hub_file(repo, name) for name in WEIGHT_FILES] if repo.count("/") == 1 else []
+    return next((hit for hit in hits if hit), None)
+
+
+def identity(transformer: Transformer) -> dict[str, Any]:
+    """What names this transformer in fingerprints: its architecture and tag, or the hash of its local files."""
+    named = {"library": transformer.library, "name": transformer.name, "pretrained": transformer.pretrained}
+    if transformer.path is None and transformer.weights is None:
+        return named
+    weights = locate_weights(transformer)
+    assert weights is not None
+    named["weights"] = file_hash(weights)
+    if transformer.path is not None:
+        named["config"] = file_hash(transformer.path / "open_clip_config.json")
+    return named
+
+
+class ImageGeometry:
+    """Size, patches and preprocessing of a vision transformer, from its configuration alone (no weights).
+
+    Attributes:
+        patch_size: pixels; grid: patches (down, across); n_patches: their product.
+
+    Raises:
+        CheckpointError: unknown architecture or weights tag (known ones are listed), or an unreadable config.
+    """
+
+    def __init__(self, transformer: Transformer):
+        import open_clip
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        if transformer.path is not None:
+            locate_weights(transformer)
+            try:
+                config = json.loads((transformer.path / "open_clip_config.json").read_text(encoding="utf-8"))
+                vision, preprocess = config["model_cfg"]["vision_cfg"], dict(config.get("preprocess_cfg", {}))
+            except (ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(f"{transformer.path}/open_clip_config.json is not readable: {error!r}") from None
+        else:
+            vision, preprocess = _published_config(transformer)
+        size = vision.get("image_size", 224)
+        preprocess["size"] = size
+        known = {key: value for key, value in preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
+        height, width = (size, size) if isinstance(size, int) else size
+        if "patch_size" not in vision or isinstance(vision.get("layers"), (list, tuple)):
+            raise CheckpointError(
+                f"{transformer.name or transformer.path} is no vision transformer (it has no patches)."
+            )
+        self.patch_size = int(vision["patch_size"])
+        self.grid = (height // self.patch_size, width // self.patch_size)
+        self.n_patches = self.grid[0] * self.grid[1]
+        self._size = (height, width)
+        self._transform = image_transform_v2(PreprocessCfg(**known), is_train=False)
+        self.preprocessing = {**known, "open_clip": open_clip.__version__.split(".")[0]}
+
+    def tensor(self, image: "Image") -> "Tensor":
+        """The model's input, float32 [3, height, width]."""
+        return self._transform(image)
+
+    def mask(self, mask: "Image") -> "Tensor":
+        """bool [height, width]: the mask under the geometric steps of the image's transform, nearest neighbour."""
+        import numpy as np
+        import torch
+        from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+        for step in self._transform.transforms:
+            if isinstance(step, Resize):
+                mask = Resize(step.size, interpolation=InterpolationMode.NEAREST)(mask)
+            elif isinstance(step, CenterCrop):
+                mask = step(mask)
+            elif type(step).__name__ in ("ResizeKeepRatio", "CenterCropOrPad"):
+                raise CheckpointError(
+                    f"Masks cannot follow the image transform step {type(step).__name__}; supported are models whose "
+                    "preprocessing is a resize and a centre crop."
+                )
+        result = torch.from_numpy(np.asarray(mask) > 0)
+        if tuple(result.shape) != self._size:
+            raise DatasetError(f"A mask came to {tuple(result.shape)} pixels, expected {self._size}.")
+        return result
+
+
+def _published_config(transformer: Transformer) -> tuple[dict[str, Any], dict[str, Any]]:
+    import difflib
+
+    import open_clip
+
+    name, tag = transformer.name or "", transformer.pretrained or ""
+    config = open_clip.get_model_config(name)
+    if config is None:
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=3)
+        raise CheckpointError(f"open_clip has no architecture {name!r}. Nearest: {', '.join(near) or 'none'}.")
+    pretrained = open_clip.get_pretrained_cfg(name, tag)
+    if not pretrained:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise CheckpointError(f"open_clip has no weights {tag!r} for {name}. Known tags: {tags}.")
+    return config["vision_cfg"], {key: pretrained[key] for key in ("mean", "std", "interpolation", "resize_mode")
+                                  if pretrained.get(key) is not None}  # fmt: skip
+
+
+class VisionTransformer:
+    """A loaded vision transformer, cut after the hook's block.
+
+    Args:
+        transformer: catalog entry; layer: 0-based block whose output is read; device: torch device.
+        precision: of weights and forward pass (float32, bfloat16, float16); rows come out as float32 in any case.
+
+    Raises:
+        CheckpointError: weights that cannot be had or do not fit, or a block that does not exist.
+    """
+
+    def __init__(self, transformer: Transformer, layer: int, device: Any = "cpu", precision: str = "float32"):
+        import open_clip
+        import torch
+
+        self.geometry = ImageGeometry(transformer)
+        source = transformer.path or transformer.name
+        try:
+            if transformer.path is not None:
+                model = open_clip.create_model(f"local-dir:{transformer.path}", require_pretrained=True)
+            else:
+                weights = str(transformer.weights) if transformer.weights else transformer.pretrained
+                model = open_clip.create_model(transformer.name, pretrained=weights, require_pretrained=True)
+        except Exception as error:  # open_clip and the hub client raise many kinds; all mean: no usable weights
+            raise CheckpointError(
+                f"The transformer {source} could not be loaded ({type(error).__name__}: {str(error)[:500]}). "
+                "Without network, set `transformer.path` or `transformer.weights` to local files."
+            ) from error
+        visual = model.visual
+        blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
+        if blocks is None:
+            raise CheckpointError(f"{source} has no residual blocks; only open_clip's own vision transformers do.")
+        if layer >= len(blocks):
+            raise CheckpointError(f"{source} has blocks 0..{len(blocks) - 1}; `layer: {layer}` does not exist.")
+        visual.transformer.resblocks = blocks[: layer + 1]  # what comes after the hook is never computed
+        self._batch_first = getattr(visual.transformer, "batch_first", True)
+        self._visual = visual.eval().requires_grad_(False).to(device, getattr(torch, precision))
+        self._dtype = getattr(torch, precision)
+        self._device = device
+        self.d_model = int(visual.transformer.width)
+        self._output: list[Tensor] = []
+        visual.transformer.resblocks[layer].register_forward_hook(
+            lambda _module, _inputs, out: self._output.append(out)
+        )
+        self._inference = torch.inference_mode
+
+    def embed(self, image: "Tensor") -> "Tensor":
+        """Residual stream of one image, float32 [1 + n_patches, d_model] on the device: CLS, then patches by row.
+
+        Args:
+            image: float32 [3, height, width], as ``geometry.tensor`` gives it.
+        """
+        self._output.clear()
+        with self._inference():
+            self._visual(image[None].to(self._device, self._dtype))
+        rows = self._output.pop()
+        rows = rows if self._batch_first else rows.transpose(0, 1)
+        if rows.shape[:2] != (1, 1 + self.geometry.n_patches):
+            raise CheckpointError(
+                f"The block gave {tuple(rows.shape)}, expected [1, {1 + self.geometry.n_patches}, d_model]: "
+                "CLS and one row per patch."
+            )
+        return rows[0].float()

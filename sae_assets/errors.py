@@ -1,0 +1,52 @@
+"""The errors a user can meet. Each says what was found, what was expected and what to do.
+
+They inherit the fitting built-in, so that ``except ValueError`` works as anyone expects. Problems of one file are
+collected and raised together. ``assert`` elsewhere is for our own invariants only.
+"""
+
+from collections.abc import Sequence
+
+
+class SaeAssetsError(Exception):
+    """Base of every error raised on purpose by this package.
+
+    Args:
+        message: one sentence: what was found, what was expected.
+        problems: all single problems found, one line each; shown below the message.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()):
+        self.problems = tuple(problems)
+        super().__init__("\n".join([message, *(f"  - {problem}" for problem in problems)]))
+
+
+class CatalogError(SaeAssetsError, ValueError):
+    """The catalog (YAML) is wrong, or a name is not in it."""
+
+
+class DatasetError(SaeAssetsError, ValueError):
+    """A data set's files do not have the layout that its catalog entry names."""
+
+
+class CheckpointError(SaeAssetsError, ValueError):
+    """A transformer's or SAE's checkpoint has other keys, shapes or widths than its format promises."""
+
+
+class ArtifactError(SaeAssetsError, ValueError):
+    """An artifact breaks one of its invariants, or an op was given inputs that have no answer."""
+
+
+class StoredFileError(SaeAssetsError, OSError):
+    """A stored file is missing, damaged, or of a schema that this version does not read."""
+
+
+class MismatchError(SaeAssetsError, RuntimeError):
+    """Two inputs were made from different things (model, mapping, examples) and must not be combined."""
+
+
+class MissingChunksError(SaeAssetsError, LookupError):
+    """An aggregate was asked for while chunks it needs have not been materialized."""
+
+
+class DeviceError(SaeAssetsError, RuntimeError):
+    """The device asked for does not exist here."""

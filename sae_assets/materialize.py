@@ -1,0 +1,216 @@
+"""Materialize a range of stages through Dagster, one run per partition, skipping what is up to date.
+
+The command line and the demo call this; the UI and the daemon need none of it. Every run is an ordinary Dagster run
+of the instance, with its events, checks and metadata.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from sae_assets.automation import register
+from sae_assets.catalog import Catalog
+from sae_assets.errors import MissingChunksError, SaeAssetsError
+from sae_assets.freshness import Freshness, Options
+from sae_assets.partitions import chunk_partitions, chunks_name, multi_key
+from sae_assets.stages import STAGES
+from sae_assets.storage.layout import Address
+
+if TYPE_CHECKING:
+    from sae_assets.resources import StoreResource
+
+
+class RunFailedError(SaeAssetsError, RuntimeError):
+    """A Dagster run failed; the message is that of the step's own error."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One Dagster run: some stages of one partition."""
+
+    dataset: str
+    model: str | None
+    chunk: str | None
+    stages: tuple[str, ...]
+    token_kinds: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return " ".join(part for part in (self.dataset, self.model, self.chunk, "+".join(self.stages)) if part)
+
+    @property
+    def partition(self) -> str | None:
+        if self.model and self.chunk:
+            return multi_key(self.model, self.chunk)
+        return self.model or self.chunk
+
+    def addresses(self) -> Iterator[Address]:
+        for stage in self.stages:
+            if STAGES[stage].level == "dataset-chunk":
+                yield Address(self.dataset, stage, chunk=self.chunk)
+            else:
+                for kind in self.token_kinds:
+                    yield Address(self.dataset, stage, kind, self.model, self.chunk)
+
+
+def asset_key(address: Address) -> dg.AssetKey:
+    return dg.AssetKey([part for part in (address.dataset, address.token_kind, address.stage) if part])
+
+
+def op_name(address: Address) -> str:
+    """Name of the step that makes an asset, as the assets modules name it."""
+    if address.stage == "sparse_activations":
+        return f"{address.dataset}__sparse_activations"
+    stage = STAGES[address.stage].op or address.stage
+    return "__".join(part for part in (address.dataset, address.token_kind, stage) if part)
+
+
+def plan(
+    dataset: str, models: Sequence[str], token_kinds: Sequence[str], chunks: Sequence[str], stages: Sequence[str]
+) -> list[Step]:
+    """The runs that make these stages, in an order in which every input is there."""
+    steps: list[Step] = []
+    for level, group in groupby(stages, key=lambda name: STAGES[name].level):
+        names = tuple(group)
+        if level == "dataset-chunk":
+            steps += [Step(dataset, None, chunk, names, ()) for chunk in chunks]
+        elif level == "chunk":
+            steps += [Step(dataset, m, chunk, names, tuple(token_kinds)) for m in models for chunk in chunks]
+        else:
+            steps += [Step(dataset, model, None, names, tuple(token_kinds)) for model in models]
+    return steps
+
+
+def register_partitions(
+    dataset: str, catalog: Catalog, store: "StoreResource", instance: dg.DagsterInstance
+) -> list[str]:
+    """Register new examples as chunks, on disk and with Dagster; all keys are returned."""
+    keys = register(dataset, catalog.datasets[dataset], store)
+    known = set(instance.get_dynamic_partitions(chunks_name(dataset)))
+    fresh = [key for key in keys if key not in known]
+    if fresh:
+        instance.add_dynamic_partitions(chunk_partitions(dataset).name or chunks_name(dataset), fresh)
+    return keys
+
+
+class Materializer:
+    """Runs steps against an instance.
+
+    Args:
+        on_step: told before each run (step, number, total) and whether it will run or is up to date.
+    """
+
+    def __init__(
+        self,
+        definitions: dg.Definitions,
+        instance: dg.DagsterInstance,
+        freshness: Freshness,
+        *,
+        options: Options,
+        on_step: Callable[[Step, int, int, bool], None] = lambda *_: None,
+        force: bool = False,
+        debug: bool = False,
+    ):
+        self._job = definitions.resolve_implicit_global_asset_job_def()
+        self._instance, self._freshness, self._options = instance, freshness, options
+        self._on_step, self._force, self._debug = on_step, force, debug
+        self._known: dict[dg.AssetKey, set[str]] = {}
+
+    def run(self, steps: Sequence[Step]) -> tuple[int, int]:
+        """Run what is not up to date; (runs made, steps skipped).
+
+        Raises:
+            RunFailedError: the first run that fails; what was done before it stays.
+        """
+        made = 0
+        for number, step in enumerate(steps, start=1):
+            # Each stage may make the next one of the same run stale, so the first stale one takes the rest along.
+            stale = self._stale(step)
+            self._on_step(step, number, len(steps), bool(stale))
+            if stale:
+                self._execute(step, stale)
+                made += 1
+        return made, len(steps) - made
+
+    def _stale(self, step: Step) -> list[Address]:
+        if self._force:
+            return list(step.addresses())
+        found: list[Address] = []
+        for kind in step.token_kinds or (None,):
+            taken = False
+            for address in step.addresses():
+                if address.token_kind == kind:
+                    follows = taken and self._follows(address, found)
+                    if follows or not self._is_recorded(address, step) or not self._freshness.is_current(address):
+                        found.append(address)
+                        taken = True
+        return found
+
+    @staticmethod
+    def _follows(address: Address, stale: Iterable[Address]) -> bool:
+        stage = STAGES[address.stage]
+        return bool({other.stage for other in stale} & {*stage.chunk_inputs, *stage.model_inputs})
+
+    def _is_recorded(self, address: Address, step: Step) -> bool:
+        """Whether the instance knows of the materialization too: a new instance over old files shows them again."""
+        key = asset_key(address)
+        if key not in self._known:
+            self._known[key] = set(self._instance.get_materialized_partitions(key))
+        return step.partition in self._known[key]
+
+    def _execute(self, step: Step, addresses: Sequence[Address]) -> None:
+        ops = {
+            op_name(address): {"config": options.model_dump(exclude_none=True)}
+            for address in addresses
+            if (options := self._options.of(address.stage)) is not None
+        }
+        console = "DEBUG" if self._debug else "CRITICAL"
+        result = self._job.execute_in_process(
+            instance=self._instance,
+            asset_selection=[asset_key(address) for address in addresses],
+            partition_key=step.partition,
+            run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": console}}}},
+            tags={"sae_assets/dataset": step.dataset, "sae_assets/launched_by": "command line"},
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise RunFailedError(f"{step.label} failed (run {result.run_id}): {_cause(result)}")
+        for address in addresses:
+            self._known.setdefault(asset_key(address), set()).add(step.partition or "")
+
+
+def _cause(result: Any) -> str:
+    """The innermost error message of the first failed step, without its traceback."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            if error is not None:
+                return error.message.strip()
+    for event in result.all_events:
+        if event.is_failure:
+            return event.message or "no message"
+    return "no message"
+
+
+def calibration_missing(dataset: str, catalog: Catalog, stages: Sequence[str]) -> None:
+    """Refuse to start hours of work that must fail at its first aggregate.
+
+    Raises:
+        MissingChunksError: the data set has no calibration examples, and a stage that needs them was asked for.
+    """
+    from sae_assets.datasets import open_dataset
+
+    if not any(STAGES[stage].level == "model" for stage in stages):
+        return
+    splits = [record.split for record in open_dataset(dataset, catalog.datasets[dataset]).records]
+    if "cal" not in splits:
+        counts = ", ".join(f"{split} {splits.count(split)}" for split in ("train", "cal", "test"))
+        raise MissingChunksError(
+            f"Data set {dataset!r} has no calibration examples ({counts}), which statistics and thresholds are fitted "
+            "on. Mark some examples 'cal' in metadata.csv, or end with --to sparse_activations."
+        )

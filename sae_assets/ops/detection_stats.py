@@ -1,0 +1,153 @@
+"""Detection: is a concept present in an example? Confusion counts of every (concept, unit, tail fraction) (numerics 6).
+
+An example's score is its largest activation over rows. Scores stay sparse and are sorted once per unit; positives of
+all thresholds are then found by binary search and prefix sums. Choosing pairs and chance levels live in
+``ops.best_pairs``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import DetectionStats, FilteredActivations, Thresholds, offsets_of
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.segments import BITS, pack_descending
+
+EVALUATED = ("cal", "test")
+
+
+@dataclass(frozen=True)
+class ExampleScores:
+    """Largest activation of each (unit, example) of one split that has any, sorted by unit, then value descending.
+
+    Attributes:
+        keys: int64 [n_scores], (unit, value) packed as ``pack_descending`` does.
+        starts: int64 [n_units + 1], run of each unit.
+        example: int64 [n_scores], position of the example within the split.
+        labels: bool [n_examples, n_concepts], the split's example-level truth.
+    """
+
+    keys: Int[Tensor, " scores"]
+    starts: Int[Tensor, " units_plus_1"]
+    example: Int[Tensor, " scores"]
+    labels: Bool[Tensor, "examples concepts"]
+
+    def places(self, thresholds: Float[Tensor, "units fractions"]) -> Int[Tensor, "units fractions"]:
+        """End (exclusive) of the scores ≥ threshold in each unit's run; the run's start where it is null."""
+        valid = ~thresholds.isnan()
+        rounded = thresholds.nan_to_num(1.0).float()
+        # Scores are float32: score >= t iff score >= the smallest float32 that is >= t.
+        above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
+        rounded = torch.where(rounded.double() < thresholds.nan_to_num(1.0), above, rounded)
+        unit = torch.arange(len(thresholds), device=self.keys.device)[:, None].expand_as(rounded)
+        wanted = pack_descending(unit.flatten(), rounded.flatten())
+        found = torch.searchsorted(self.keys, wanted, right=True).view_as(thresholds)
+        return torch.where(valid, found, self.starts[:-1, None])
+
+    def positives(self, places: Int[Tensor, "units fractions"], truth: Bool[Tensor, "*b examples"]) -> Tensor:
+        """Detected examples that are true: int32 [*b, n_units, n_fractions] for truths [*b, n_examples]."""
+        hits = torch.nn.functional.pad(truth[..., self.example].int().cumsum(-1, dtype=torch.int32), (1, 0))
+        return hits[..., places] - hits[..., self.starts[:-1, None]]
+
+    def detected(self, unit: int, threshold: float) -> Bool[Tensor, " examples"]:
+        """Which examples this unit detects at this threshold."""
+        run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
+        values = (0x7FFFFFFF - (self.keys[run] & (1 << BITS) - 1)).int().view(torch.float32)
+        mask = torch.zeros(len(self.labels), dtype=torch.bool, device=self.keys.device)
+        mask[self.example[run][values.double() >= threshold]] = True
+        return mask
+
+
+@dataclass(frozen=True)
+class LabelledChunk:
+    """A chunk's filtered activations with its examples' splits and labels."""
+
+    activations: FilteredActivations
+    splits: tuple[str, ...]
+    labels: Bool[Tensor, "examples concepts"]
+
+
+def score_examples(
+    chunks: Iterable[LabelledChunk], *, n_units: int, device: torch.device | str = "cpu"
+) -> dict[str, ExampleScores]:
+    """Example scores of the calibration and the test split, reading each chunk once.
+
+    Memory is one (unit, example, value) triple, 24 bytes, per example and unit that fires in it.
+
+    Raises:
+        ArtifactError: a chunk of another width, or with other numbers of examples and splits.
+    """
+    parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in EVALUATED}
+    labels: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
+    held = dict.fromkeys(EVALUATED, 0)
+    for chunk in chunks:
+        rows = chunk.activations
+        if rows.n_units != n_units or rows.n_examples != len(chunk.splits):
+            raise ArtifactError(
+                f"A chunk has {rows.n_units} units and {rows.n_examples} examples, expected {n_units} units and "
+                f"{len(chunk.splits)} examples."
+            )
+        example = rows.example_of_row()[rows.row_of_entry()]
+        pairs = (rows.unit_ids.long() * rows.n_examples + example).to(device)
+        unique, inverse = pairs.unique(return_inverse=True)
+        largest = torch.zeros(len(unique), device=device)
+        largest.scatter_reduce_(0, inverse, rows.values.to(device), "amax")
+        unit, example = unique // rows.n_examples, unique % rows.n_examples
+        for split in EVALUATED:
+            inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool)
+            place = (inside.long().cumsum(0) - 1 + held[split]).to(device)
+            chosen = inside.to(device)[example]
+            parts[split].append((unit[chosen], largest[chosen], place[example[chosen]]))
+            labels[split].append(chunk.labels[inside])
+            held[split] += int(inside.sum())
+    return {split: _sorted_scores(parts[split], labels[split], n_units, device) for split in EVALUATED}
+
+
+def _sorted_scores(parts: list, labels: list[Tensor], n_units: int, device: torch.device | str) -> ExampleScores:
+    if not parts:
+        raise ArtifactError("There are no chunks to detect in.")
+    unit, value, example = (torch.cat(column) for column in zip(*parts, strict=True))
+    order = pack_descending(unit, value).sort(stable=True)
+    return ExampleScores(
+        keys=order.values,
+        starts=offsets_of(torch.bincount(unit, minlength=n_units)),
+        example=example[order.indices],
+        labels=torch.cat(labels).to(device),
+    )
+
+
+def count_detections(scores: dict[str, ExampleScores], thresholds: Thresholds) -> DetectionStats:
+    """True and false positives of every triple on both splits (numerics 6).
+
+    Raises:
+        ArtifactError: labels of another number of concepts than the thresholds.
+    """
+    n_concepts = len(thresholds.concepts)
+    true, false, positive, negative = [], [], [], []
+    for split in EVALUATED:
+        held = scores[split]
+        if held.labels.shape[1] != n_concepts:
+            raise ArtifactError(f"Labels cover {held.labels.shape[1]} concepts, thresholds {n_concepts}.")
+        split_true, split_false = [], []
+        for concept in range(n_concepts):
+            places = held.places(thresholds.values[concept].to(held.keys.device))
+            hits = held.positives(places, held.labels[:, concept])
+            split_true.append(hits.cpu())
+            split_false.append((places - held.starts[:-1, None] - hits).int().cpu())
+        true.append(torch.stack(split_true))
+        false.append(torch.stack(split_false))
+        positive.append(held.labels.sum(0).cpu())
+        negative.append((~held.labels).sum(0).cpu())
+    return DetectionStats(
+        concepts=thresholds.concepts,
+        kept_units=thresholds.kept_units,
+        tail_fractions=thresholds.tail_fractions,
+        n_positive=torch.stack(positive),
+        n_negative=torch.stack(negative),
+        true_positives=torch.stack(true),
+        false_positives=torch.stack(false),
+        valid=(thresholds.n_positive[:-1] > 0),
+    )

@@ -1,0 +1,30 @@
+"""Filtered activations: entries of kept units only, renumbered; values and their order untouched (numerics 4)."""
+
+import torch
+
+from sae_assets.artifacts import FilteredActivations, SparseActivations, UnitMapping, offsets_of
+from sae_assets.errors import ArtifactError
+
+
+def filter_activations(
+    chunk: SparseActivations, mapping: UnitMapping, *, device: torch.device | str = "cpu"
+) -> FilteredActivations:
+    """Look-up and stable compaction: a row already sorted stays sorted when entries drop out.
+
+    Raises:
+        ArtifactError: the mapping was made for another number of units.
+    """
+    if chunk.n_units != mapping.n_original:
+        raise ArtifactError(f"The chunk has {chunk.n_units} units, but the mapping covers {mapping.n_original}.")
+    index = mapping.kept_index.int().to(device)[chunk.unit_ids.to(device)]
+    kept = index >= 0
+    per_row = torch.bincount(chunk.row_of_entry().to(device)[kept], minlength=chunk.n_rows)
+    return FilteredActivations(
+        first_example=chunk.first_example,
+        example_offsets=chunk.example_offsets,
+        row_offsets=offsets_of(per_row).cpu(),
+        unit_ids=index[kept].cpu(),
+        values=chunk.values.to(device)[kept].cpu(),
+        n_units=mapping.n_filtered,
+        n_original=mapping.n_original,
+    )

@@ -1,0 +1,100 @@
+"""Thresholds: exact quantiles of the positive calibration values, per concept and unit and per unit (numerics 5).
+
+Two passes, as in ``ops.unit_stats``: count, then sort as many units' values as fit the budget. Nothing of the test
+split is looked at.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from sae_assets.artifacts import FilteredActivations, GroundTruth, Thresholds
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.segments import linear_quantiles, pack, plan_blocks, unpack
+from sae_assets.ops.unit_stats import rows_of
+
+TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class CalibrationChunk:
+    """A chunk's filtered activations, its row-level truth, and which of its examples are calibration examples."""
+
+    activations: FilteredActivations
+    truth: GroundTruth
+    cal: Bool[Tensor, " examples"]
+
+    def __post_init__(self) -> None:
+        if not torch.equal(self.activations.example_offsets, self.truth.example_offsets):
+            raise ArtifactError(
+                f"Activations have {self.activations.n_rows} rows over {self.activations.n_examples} examples, "
+                f"ground truth {self.truth.n_rows} rows over {len(self.truth.example_offsets) - 1}: they must agree."
+            )
+
+    def entries(self, n_concepts: int) -> Iterator[tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]:
+        """(concept, entry) index pairs on calibration rows: first every entry as concept ``n_concepts`` ("any")."""
+        row = self.activations.row_of_entry()
+        entry = rows_of(self.activations, self.cal)[row].nonzero().flatten()
+        yield torch.full_like(entry, n_concepts), entry
+        offsets = self.truth.row_offsets
+        first, repeats = offsets[row[entry]], offsets[row[entry] + 1] - offsets[row[entry]]
+        expanded = torch.repeat_interleave(torch.arange(len(entry)), repeats)
+        place = torch.arange(len(expanded)) - (repeats.cumsum(0) - repeats)[expanded]
+        yield self.truth.concept_ids[first[expanded] + place].long(), entry[expanded]
+
+
+def calibrate_thresholds(
+    chunks: Iterable[CalibrationChunk],
+    *,
+    concepts: Sequence[str],
+    kept_units: Int[Tensor, " kept"],
+    tail_fractions: Sequence[float] = TAIL_FRACTIONS,
+    device: torch.device | str = "cpu",
+    memory_budget: int = 256 * 2**20,
+) -> Thresholds:
+    """Quantile (1 - p) of each (concept, unit)'s positive values on positive calibration rows, linear, exact.
+
+    Args:
+        chunks: iterable, more than once.
+        tail_fractions: shares p of the values to keep, each within (0, 1).
+
+    Raises:
+        ArtifactError: tail fractions outside (0, 1) or not ascending, no calibration rows, or widths that differ.
+    """
+    if not all(0 < p < 1 for p in tail_fractions) or list(tail_fractions) != sorted(set(tail_fractions)):
+        raise ArtifactError(f"Tail fractions must ascend within (0, 1), found {list(tail_fractions)}.")
+    n_kept, n_concepts = len(kept_units), len(concepts)
+    n_positive = torch.zeros((n_concepts + 1) * n_kept, dtype=torch.int64)
+    rows = 0
+    for chunk in chunks:
+        if chunk.activations.n_units != n_kept:
+            raise ArtifactError(f"A chunk has {chunk.activations.n_units} kept units, the mapping {n_kept}.")
+        rows += int(rows_of(chunk.activations, chunk.cal).sum())
+        for concept, entry in chunk.entries(n_concepts):
+            group = chunk.activations.unit_ids[entry].long() * (n_concepts + 1) + concept
+            n_positive += torch.bincount(group, minlength=len(n_positive))
+    if rows == 0:
+        raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
+
+    q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
+    values = torch.full((len(n_positive), len(tail_fractions)), torch.nan, dtype=torch.float64)
+    for start, stop in plan_blocks(n_positive, max(1, memory_budget // 24)):
+        keys = []
+        for chunk in chunks:
+            for concept, entry in chunk.entries(n_concepts):
+                group = chunk.activations.unit_ids[entry].long() * (n_concepts + 1) + concept
+                inside = (group >= start) & (group < stop)
+                keys.append(pack(group[inside] - start, chunk.activations.values[entry[inside]]))
+        _, ordered = unpack(torch.cat(keys).to(device).sort().values)
+        values[start:stop] = linear_quantiles(ordered, n_positive[start:stop].to(device), q).cpu()
+    by_unit = (n_kept, n_concepts + 1)
+    return Thresholds(
+        concepts=tuple(concepts),
+        kept_units=kept_units,
+        tail_fractions=tuple(tail_fractions),
+        n_positive=n_positive.view(by_unit).T.contiguous(),
+        values=values.view(*by_unit, -1).transpose(0, 1).contiguous(),
+    )

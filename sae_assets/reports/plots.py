@@ -1,0 +1,109 @@
+"""The inline pictures of the UI: unit densities with the pruning limits, and F1 against the tail fraction.
+
+Each function takes artifacts and gives a Markdown image with the PNG inside, which Dagster's UI shows.
+"""
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
+
+COLOURS = {
+    "kept": "#1b7f5c",
+    "dead": "#bbbbbb",
+    "rare": "#9ecae1",
+    "dense": "#e6550d",
+    "weak": "#c7b3e5",
+    "over_target": "#fdd0a2",
+}
+
+
+def _axes(columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4 * columns, 3.6 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _markdown(figure: Any, title: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+
+
+def plot_unit_stats(stats: "UnitStats") -> str:
+    """Histogram of the density of units that fire, on a logarithmic axis."""
+    import numpy as np
+
+    figure, axes = _axes()
+    density = stats.density[stats.n_active > 0].numpy()
+    axis = axes[0, 0]
+    if len(density):
+        axis.hist(
+            density, bins=np.geomspace(density.min(), max(density.max(), density.min() * 1.01), 40), color="#3182bd"
+        )
+        axis.set_xscale("log")
+    dead = int((stats.n_active == 0).sum())
+    axis.set_title(
+        f"{len(density):,} of {stats.n_units:,} units fire on {stats.n_rows:,} cal rows ({dead:,} dead)", size=9
+    )
+    axis.set_xlabel("density (share of calibration rows)")
+    axis.set_ylabel("units")
+    return _markdown(figure, "density histogram")
+
+
+def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
+    """p99 against density, each unit by its reason, with the pruning limits as lines."""
+    from sae_assets.artifacts import REASONS
+
+    figure, axes = _axes()
+    axis = axes[0, 0]
+    for place, reason in enumerate(REASONS):
+        chosen = (mapping.reasons == place) & (stats.n_active > 0)
+        if bool(chosen.any()):
+            label = f"{reason} ({int(chosen.sum()):,})"
+            size = 14 if reason == "kept" else 6
+            axis.scatter(
+                stats.density[chosen], stats.p99[chosen], s=size, color=COLOURS[reason], label=label, zorder=size
+            )
+    axis.axvline(mapping.min_active / stats.n_rows, color="#555555", ls=":", lw=1)
+    if mapping.max_active < stats.n_rows:
+        axis.axvline(mapping.max_active / stats.n_rows, color="#555555", ls=":", lw=1)
+    if mapping.strength_cutoff == mapping.strength_cutoff:
+        axis.axhline(mapping.strength_cutoff, color="#555555", ls="--", lw=1)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("density (share of calibration rows)")
+    axis.set_ylabel("p99 of the positive values")
+    axis.set_title(f"{mapping.n_filtered:,} of {mapping.n_original:,} units kept ({mapping.mode})", size=9)
+    axis.legend(fontsize=7, frameon=False)
+    return _markdown(figure, "pruning")
+
+
+def plot_detection(stats: "DetectionStats", best: "BestPairs", most: int = 12) -> str:
+    """F1 against the tail fraction of each concept's chosen unit, on cal and test, with the always-positive F1."""
+    shown = [place for place in range(len(stats.concepts)) if int(best.unit_ids[place]) >= 0][:most]
+    columns = min(3, max(len(shown), 1))
+    figure, axes = _axes(columns, -(-max(len(shown), 1) // columns))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    always = best.always_positive_f1[1]
+    for axis, place in zip(axes.flat, shown, strict=False):
+        unit = int(best.unit_ids[place])
+        row = int((stats.kept_units == unit).nonzero())
+        axis.set_axis_on()
+        axis.plot(stats.tail_fractions, stats.f1[0, place, row], marker=".", color="#777777", label="cal (chooses)")
+        axis.plot(stats.tail_fractions, stats.f1[1, place, row], marker="o", color="#1b7f5c", label="test (reported)")
+        axis.axvline(float(best.tail_fractions[place]), color="#1b7f5c", ls=":", lw=1)
+        axis.axhline(float(always[place]), color="#e6550d", ls="--", lw=1, label="always positive (test)")
+        axis.set_ylim(0, 1.03)
+        axis.set_title(f"{stats.concepts[place]} — unit {unit}", size=9)
+        axis.set_xlabel("tail fraction")
+        axis.set_ylabel("F1")
+    if shown:
+        axes.flat[0].legend(fontsize=7, frameon=False)
+    return _markdown(figure, "F1 against tail fraction")

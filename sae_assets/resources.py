@@ -1,0 +1,45 @@
+"""Dagster resources: the store that artifacts live in, and the device that numerics run on."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from sae_assets.storage.store import ArtifactStore
+
+
+class StoreResource(dg.ConfigurableResource):
+    """Where artifacts lie and in which format new ones are written (both formats are always read)."""
+
+    root: str = Field(description="a path or any fsspec URL")
+    file_format: str = Field("parquet", description="parquet, or pt for activations and mappings")
+
+    @cached_property
+    def store(self) -> "ArtifactStore":
+        from sae_assets.storage.store import ArtifactStore
+
+        return ArtifactStore(self.root, self.file_format)
+
+
+class ComputeResource(dg.ConfigurableResource):
+    """Where numerics run, and how much memory their blocks may take."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
+    memory_budget_mb: int = Field(256, ge=1, description="MiB for the largest block of intermediate values")
+
+    @property
+    def torch_device(self) -> Any:
+        """The torch device.
+
+        Raises:
+            DeviceError: no such device here.
+        """
+        from sae_assets.ops.device import resolve_device
+
+        return resolve_device(self.device)
+
+    @property
+    def memory_budget(self) -> int:
+        return self.memory_budget_mb * 2**20

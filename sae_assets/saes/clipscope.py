@@ -1,0 +1,83 @@
+"""The CLIP-Scope checkpoint: ``{k, n_features, d_in, model_state_dict: {pre_b, enc, dec}}``, TopK, no bias.
+
+Encoding is ``topk((x - pre_b) @ enc, k)``; published at the hub repository ``lewington/CLIP-ViT-L-scope``.
+"""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sae_assets.errors import CheckpointError
+from sae_assets.ops.sparse_activations import TopKEncoder
+
+
+@dataclass(frozen=True)
+class ClipScopeCheckpoint:
+    """Weights as published, float32: pre_b [d], enc [d, n], dec [n, d]."""
+
+    k: int
+    pre_b: Tensor
+    enc: Tensor
+    dec: Tensor
+
+    @property
+    def d_model(self) -> int:
+        return self.enc.shape[0]
+
+    @property
+    def n_units(self) -> int:
+        return self.enc.shape[1]
+
+    def encoder(self, device: torch.device | str, memory_budget: int) -> TopKEncoder:
+        return TopKEncoder(self.enc, self.k, shift=self.pre_b, device=device, memory_budget=memory_budget)
+
+
+def read_clipscope(path: Path) -> ClipScopeCheckpoint:
+    """Read and check a checkpoint.
+
+    Raises:
+        CheckpointError: not a file that ``torch.load(weights_only=True)`` reads, or other keys, shapes or dtypes than
+            published; every problem is named.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a CLIP-Scope checkpoint: torch.load(weights_only=True) refuses it "
+            f"({str(error).splitlines()[0]})."
+        ) from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dictionary (CLIP-Scope format).")
+    state = content.get("model_state_dict")
+    state = state if isinstance(state, Mapping) else {}
+    problems = _missing(content, ("k", "n_features", "d_in", "model_state_dict"), "")
+    if "model_state_dict" in content:
+        problems += _missing(state, ("pre_b", "enc", "dec"), "model_state_dict.")
+    if problems:
+        raise CheckpointError(f"{path} is not a CLIP-Scope checkpoint:", problems)
+    k, n, d = content["k"], content["n_features"], content["d_in"]
+    problems = [f"{name} is {value!r}, expected a positive integer" for name, value in (("k", k), ("n_features", n),
+                ("d_in", d)) if not isinstance(value, int) or isinstance(value, bool) or value < 1]  # fmt: skip
+    for name, shape in (("pre_b", (d,)), ("enc", (d, n)), ("dec", (n, d))):
+        tensor = state[name]
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
+            found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            problems.append(f"model_state_dict.{name} has shape {found}, expected {shape}")
+        elif not tensor.is_floating_point():
+            problems.append(f"model_state_dict.{name} has dtype {tensor.dtype}, expected float32")
+        elif not bool(torch.isfinite(tensor).all()):
+            problems.append(f"model_state_dict.{name} holds values that are not finite")
+    if not problems and k > n:
+        problems.append(f"k is {k}, more than the {n} units")
+    if problems:
+        raise CheckpointError(f"{path} is not a sound CLIP-Scope checkpoint:", problems)
+    return ClipScopeCheckpoint(k, state["pre_b"].float(), state["enc"].float(), state["dec"].float())
+
+
+def _missing(found: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:
+    return [f"key {prefix}{key} is missing; found {', '.join(map(str, found)) or 'none'}" for key in keys
+            if key not in found]  # fmt: skip

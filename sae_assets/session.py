@@ -1,0 +1,277 @@
+"""What the command line does, without printing: a catalog, a store and a Dagster instance, opened together."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import ValidationError
+
+from sae_assets.catalog import Catalog, load_catalog, match_name
+from sae_assets.config import AggregateConfig, DetectionConfig, EncodeConfig, MappingConfig, ThresholdsConfig
+from sae_assets.definitions import build_definitions, default_resources
+from sae_assets.errors import CatalogError, SaeAssetsError
+from sae_assets.freshness import Freshness, Options
+from sae_assets.instance import open_instance
+from sae_assets.materialize import (
+    Materializer,
+    Step,
+    calibration_missing,
+    plan,
+    register_partitions,
+)
+from sae_assets.settings import DEVICE_VARIABLE, FORMAT_VARIABLE, Settings, load_settings
+from sae_assets.stages import STAGES, stage_range
+from sae_assets.storage.layout import Address
+from sae_assets.storage.manifests import read_manifests
+from sae_assets.summary import plain, summarize
+
+OnStep = Callable[[Step, int, int, bool], None]
+
+
+def parse_options(**given: Any) -> Options:
+    """Stage configurations from what was given; None is "not given".
+
+    Raises:
+        CatalogError: values out of range; all of them are named.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if "tail_fractions" in given:
+        try:
+            given["tail_fractions"] = [float(part) for part in given["tail_fractions"]]
+        except ValueError as error:
+            raise CatalogError(f"Tail fractions must be numbers: {error}.") from None
+
+    def build(config: Any) -> Any:
+        return config(**{name: given[name] for name in config.model_fields if name in given})
+
+    try:
+        return Options(
+            encode=build(EncodeConfig),
+            aggregate=build(AggregateConfig),
+            mapping=build(MappingConfig),
+            thresholds=build(ThresholdsConfig),
+            detection=build(DetectionConfig),
+        )
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()]
+        raise CatalogError("Some options have values that are not allowed:", problems) from None
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open home folder with its catalog."""
+
+    settings: Settings
+    catalog: Catalog
+    resources: dict[str, Any]
+    instance: dg.DagsterInstance
+
+    @property
+    def store(self) -> Any:
+        return self.resources["artifact_store"].store
+
+    def dataset_names(self, names: Sequence[str] | None) -> list[str]:
+        """Catalog names of these data sets (any case), all of them if None.
+
+        Raises:
+            CatalogError: an unknown one, with a suggestion.
+        """
+        if not names:
+            return list(self.catalog.datasets)
+        return [match_name(name, self.catalog.datasets, "data set") for name in names]
+
+    def register(self, dataset: str) -> list[str]:
+        return register_partitions(dataset, self.catalog, self.resources["artifact_store"], self.instance)
+
+    def chunks_of(self, dataset: str) -> list[str]:
+        return [manifest.key for manifest in read_manifests(self.store.root, dataset)]
+
+    def materialize(
+        self,
+        datasets: Sequence[str] | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        token_kinds: Sequence[str] | None = None,
+        chunks: Sequence[str] | None = None,
+        first: str | None = None,
+        last: str | None = None,
+        options: Options | None = None,
+        force: bool = False,
+        on_step: OnStep = lambda *_: None,
+        debug: bool = False,
+    ) -> tuple[int, int]:
+        """Register and materialize; (runs made, steps skipped). Everything asked for is checked before the first run.
+
+        Raises:
+            CatalogError: unknown names or chunks; DatasetError: unreadable data; RunFailedError: a run failed.
+        """
+        options = options or Options()
+        names, stages = self.dataset_names(datasets), stage_range(first, last)
+        kinds = {name: self._token_kinds(name, token_kinds) for name in names}
+        chosen = {name: self._models(name, models) for name in names}
+        if models and not any(chosen.values()):
+            raise CatalogError(f"None of {', '.join(names)} uses {', '.join(models)} (`models` in the catalog).")
+        for name in names:
+            calibration_missing(name, self.catalog, stages)
+        registered = {name: self.register(name) for name in names}
+        steps: list[Step] = []
+        for name in names:
+            wanted = self._chunks(name, registered[name], chunks)
+            steps += plan(name, chosen[name], kinds[name], wanted, stages)
+        freshness = Freshness(self.catalog, self.store, options, registered)
+        materializer = Materializer(
+            build_definitions(self.catalog, self.resources),
+            self.instance,
+            freshness,
+            options=options,
+            on_step=on_step,
+            force=force,
+            debug=debug,
+        )
+        return materializer.run(steps)
+
+    def _token_kinds(self, dataset: str, wanted: Sequence[str] | None) -> list[str]:
+        there = self.catalog.datasets[dataset].token_kinds
+        return [match_name(kind, there, f"token kind of {dataset}") for kind in wanted] if wanted else list(there)
+
+    def _models(self, dataset: str, wanted: Sequence[str] | None) -> list[str]:
+        used = self.catalog.datasets[dataset].models
+        if not wanted:
+            return list(used)
+        return [name for name in (match_name(model, self.catalog.models, "model") for model in wanted) if name in used]
+
+    @staticmethod
+    def _chunks(dataset: str, registered: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
+        if not wanted or [part.lower() for part in wanted] == ["all"]:
+            return list(registered)
+        keys = []
+        for part in wanted:
+            key = f"{int(part):04d}" if part.isdigit() else part
+            if key not in registered:
+                ends = f"{registered[0]} … {registered[-1]}" if registered else "none"
+                raise CatalogError(f"Data set {dataset!r} has no chunk {part!r}; registered are {ends}.")
+            keys.append(key)
+        return keys
+
+    def summary(self, datasets: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in datasets:
+            found |= summarize(self.catalog, self.store, self.instance, name, self.chunks_of(name))
+        return found
+
+    def status(self, datasets: Sequence[str]) -> dict[str, Any]:
+        """``{dataset: {"chunks": […], "stages": {"kind/model/stage": {chunk or "all": state}}}}``.
+
+        States are current, stale (its inputs, configuration or code have changed) and missing.
+        """
+        found: dict[str, Any] = {}
+        for name in datasets:
+            entry, chunks = self.catalog.datasets[name], self.chunks_of(name)
+            freshness = Freshness(self.catalog, self.store, Options(), {name: chunks})
+            stages: dict[str, dict[str, str]] = {}
+            for stage in STAGES.values():
+                places = [(None, None)] if stage.level == "dataset-chunk" else [
+                    (kind, model) for kind in entry.token_kinds for model in entry.models
+                ]  # fmt: skip
+                for kind, model in places:
+                    label = "/".join(part for part in (kind, model, stage.name) if part)
+                    keys: list[str | None] = [None] if stage.level == "model" else [*chunks]
+                    stages[label] = {
+                        key or "all": self._state(freshness, Address(name, stage.name, kind, model, key))
+                        for key in keys
+                    }
+            found[name] = {"chunks": chunks, "stages": stages}
+        return found
+
+    def _state(self, freshness: Freshness, address: Address) -> str:
+        if self.store.find(address) is None:
+            return "missing"
+        return "current" if freshness.is_current(address) else "stale"
+
+    def show(
+        self, dataset: str, model: str, stage: str, token_kind: str, chunk: str | None, rows: int
+    ) -> dict[str, Any]:
+        """Address, provenance, counts and first rows of one stored artifact."""
+        from sae_assets.metadata import counts
+        from sae_assets.storage.parquet import to_table
+
+        dataset = match_name(dataset, self.catalog.datasets, "data set")
+        model = match_name(model, self.catalog.models, "model")
+        stage = match_name(stage, STAGES, "stage")
+        token_kind = self._token_kinds(dataset, [token_kind])[0]
+        level, chunks = STAGES[stage].level, self.chunks_of(dataset)
+        if level != "model":
+            key = self._chunks(dataset, chunks, [chunk])[0] if chunk else None
+            options: list[str | None] = [key] if key else [*chunks]
+        else:
+            options = [None]
+        places = [
+            Address(dataset, stage, chunk=key)
+            if level == "dataset-chunk"
+            else Address(dataset, stage, token_kind, model, key)
+            for key in options
+        ]
+        there = [address for address in places if self.store.find(address) is not None]
+        if not there:
+            wanted = places[0] if places else Address(dataset, stage, token_kind, model)
+            raise SaeAssetsError(
+                f"{wanted} has not been materialized. Run: sae-assets materialize -d {dataset} --to {stage}"
+            )
+        item = self.store.read(there[0])
+        table, _ = to_table(item.artifact)
+        return {
+            "address": str(there[0]),
+            "file": str(self.store.find(there[0])),
+            "bytes": self.store.size(there[0]),
+            "rows": len(table),
+            "counts": plain(counts(item.artifact)),
+            "fingerprint": item.provenance.fingerprint,
+            "config": plain(dict(item.provenance.config)),
+            "head": plain(table[:rows].to_pylist()),
+        }
+
+    def verify(self) -> tuple[int, dict[str, str]]:
+        """Files read, and the problem of each damaged one by path."""
+        damaged: dict[str, str] = {}
+        checked = 0
+        for path in self.store.files():
+            checked += 1
+            try:
+                self.store.read_file(path)
+            except SaeAssetsError as error:
+                damaged[str(path)] = str(error)
+        return checked, damaged
+
+
+@contextmanager
+def open_session(
+    home: Path | None = None,
+    catalog: Path | None = None,
+    *,
+    device: str | None = None,
+    file_format: str | None = None,
+    use_user_catalog: bool = True,
+) -> Iterator[Session]:
+    """Open a home folder.
+
+    Args:
+        use_user_catalog: False takes the packaged catalog alone, whatever the environment says (the demo).
+
+    Raises:
+        CatalogError: a catalog with mistakes; StoredFileError: an unknown format.
+    """
+    settings = load_settings(home, catalog)
+    if device:
+        os.environ[DEVICE_VARIABLE] = device
+    if file_format:
+        os.environ[FORMAT_VARIABLE] = file_format
+    entries = load_catalog(settings.catalog if use_user_catalog else None)
+    os.environ.update(settings.environment())
+    resources = default_resources()
+    _ = resources["artifact_store"].store  # an unknown format is said before anything is made
+    with open_instance(settings) as instance:
+        yield Session(settings, entries, resources, instance)

@@ -1,0 +1,77 @@
+"""The header that every stored file carries: schema version, kind, scalars, provenance and content hash, as JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sae_assets.errors import StoredFileError
+from sae_assets.storage.provenance import Provenance
+
+SCHEMA_VERSION = 1
+KEY = "sae_assets"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands in a file besides its columns or tensors."""
+
+    kind: str
+    content_hash: str
+    scalars: Mapping[str, Any]
+    provenance: Provenance
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "kind": self.kind,
+                "content_hash": self.content_hash,
+                "scalars": _plain(self.scalars),
+                "provenance": self.provenance.to_json(),
+            },
+            allow_nan=False,
+        )
+
+
+def read_header(text: bytes | str | None, where: str) -> Header:
+    """Parse a header.
+
+    Raises:
+        StoredFileError: no header, a damaged one, or one of another schema version; what to do is said.
+    """
+    if text is None:
+        raise StoredFileError(f"{where} was not written by sae_assets (it has no {KEY!r} header).")
+    try:
+        content = json.loads(text)
+        version = content["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise StoredFileError(
+                f"{where} has schema version {version}, this version of sae_assets reads {SCHEMA_VERSION}. "
+                "Materialize it again."
+            )
+        provenance = Provenance.from_json(content["provenance"])
+        header = Header(content["kind"], content["content_hash"], _restored(content["scalars"]), provenance)
+        if content["provenance"]["fingerprint"] != provenance.fingerprint:
+            raise StoredFileError(f"{where} has a damaged header (fingerprint). Materialize it again.")
+        return header
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoredFileError(f"{where} has a damaged header ({error!r}). Materialize it again.") from None
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN and no infinity."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    return value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return float(value["float"]) if set(value) == {"float"} else {key: _restored(p) for key, p in value.items()}
+    return [_restored(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,47 @@
+"""Where every file lies: ``<root>/<dataset>/<token_kind>/<model>/<stage>/<chunk>.<ext>``.
+
+Model-level files are named ``all``; ``examples`` and manifests, which no model has made, lie directly under the data
+set. Every part is checked: a name from outside never becomes a path as it is.
+"""
+
+import re
+from dataclasses import dataclass
+
+from upath import UPath
+
+from sae_assets.errors import StoredFileError
+
+_PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
+MODEL_LEVEL = "all"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Which artifact: a stage of a data set, with token kind, model and chunk where they apply."""
+
+    dataset: str
+    stage: str
+    token_kind: str | None = None
+    model: str | None = None
+    chunk: str | None = None
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.dataset, self.token_kind, self.model, self.stage, self.chunk) if part)
+
+    def parts(self) -> tuple[str, ...]:
+        """Folders and file stem.
+
+        Raises:
+            StoredFileError: a part that is not a plain name.
+        """
+        parts = [self.dataset, self.token_kind, self.model, self.stage, self.chunk or MODEL_LEVEL]
+        named = tuple(part for part in parts if part is not None)
+        for part in named:
+            if not _PART.match(part) or ".." in part:
+                raise StoredFileError(f"{part!r} is not a plain name; letters, digits, '_', '-' and '.' are allowed.")
+        return named
+
+
+def path_of(root: UPath, address: Address, extension: str) -> UPath:
+    *folders, stem = address.parts()
+    return root.joinpath(*folders, f"{stem}.{extension}")

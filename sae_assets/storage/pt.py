@@ -1,0 +1,109 @@
+"""Artifacts as ``.pt``: the published dictionaries, for activations and mappings, read with ``weights_only=True``.
+
+``{'indices' int32 [n, k], 'values' float32 [n, k], 'format', 'topk'}`` with zeros where a row holds fewer entries, and
+``{'kept_units', 'unit_id_to_new_idx', 'n_original', 'n_filtered'}``. One more key, ``sae_assets``, holds the header
+and what the published dictionary has no place for.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_assets.artifacts import Artifact, FilteredActivations, SparseActivations, SparseRows, UnitMapping, offsets_of
+from sae_assets.errors import StoredFileError
+from sae_assets.storage.header import KEY, Header, read_header
+from sae_assets.storage.unit_tables import mapping_scalars
+
+EXTENSION = "pt"
+KINDS = ("sparse_activations", "filtered_activations", "unit_mapping")
+
+
+def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> bytes:
+    """The file's bytes; ``header`` makes the header from the scalars."""
+    if isinstance(artifact, UnitMapping):
+        content: dict[str, Any] = {
+            "kept_units": artifact.kept_units,
+            "unit_id_to_new_idx": {unit: place for place, unit in enumerate(artifact.kept_units.tolist())},
+            "n_original": artifact.n_original,
+            "n_filtered": artifact.n_filtered,
+        }
+        extra, scalars = {"reasons": artifact.reasons}, mapping_scalars(artifact)
+    elif isinstance(artifact, SparseRows):
+        content = _padded(artifact)
+        extra = {"example_offsets": artifact.example_offsets, "entries_per_row": artifact.entries_per_row().int()}
+        scalars = {"first_example": artifact.first_example, "n_units": artifact.n_units}
+        if isinstance(artifact, SparseActivations):
+            extra["l0"] = artifact.l0
+            scalars |= {name: getattr(artifact, name) for name in ("k_stored", "total_mass", "dropped_mass")}
+        else:
+            assert isinstance(artifact, FilteredActivations)
+            scalars["n_original"] = artifact.n_original
+    else:
+        raise TypeError(f"{artifact.kind} has no .pt form")
+    buffer = io.BytesIO()
+    torch.save({**content, KEY: {"header": header(scalars).to_json(), **extra}}, buffer)
+    return buffer.getvalue()
+
+
+def _padded(artifact: SparseRows) -> dict[str, Any]:
+    lengths = artifact.entries_per_row()
+    width = int(lengths.max()) if len(lengths) else 0
+    if isinstance(artifact, SparseActivations) and artifact.k_stored is not None:
+        width = artifact.k_stored
+    row = artifact.row_of_entry()
+    place = torch.arange(artifact.n_entries) - artifact.row_offsets[row]
+    indices = torch.zeros(artifact.n_rows, width, dtype=torch.int32)
+    values = torch.zeros(artifact.n_rows, width)
+    indices[row, place], values[row, place] = artifact.unit_ids, artifact.values
+    name = "sparse_filtered" if isinstance(artifact, FilteredActivations) else "sparse_topk"
+    return {"indices": indices, "values": values, "format": name, "topk": width}
+
+
+def load(content: bytes, where: str) -> tuple[Artifact, Header]:
+    """The artifact and header of a file's bytes.
+
+    Raises:
+        StoredFileError: not a file that ``weights_only=True`` reads, not ours, or other tensors than the kind's.
+    """
+    try:
+        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        own = stored[KEY]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoredFileError(f"{where} is not a .pt file of sae_assets ({first}). Materialize it again.") from None
+    header = read_header(own.get("header"), where)
+    try:
+        return _decode(header, stored, own), header
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise StoredFileError(
+            f"{where} does not hold what its header says ({type(error).__name__}: {error}). Materialize it again."
+        ) from None
+
+
+def _decode(header: Header, stored: dict[str, Any], own: dict[str, Tensor]) -> Artifact:
+    scalars = dict(header.scalars)
+    if header.kind == "unit_mapping":
+        return UnitMapping(reasons=own["reasons"], **scalars)
+    lengths = own["entries_per_row"].long()
+    filled = torch.arange(stored["values"].shape[1]) < lengths[:, None]
+    rows = {
+        "example_offsets": own["example_offsets"],
+        "row_offsets": offsets_of(lengths),
+        "unit_ids": stored["indices"][filled],
+        "values": stored["values"][filled],
+        **scalars,
+    }
+    if header.kind == "sparse_activations":
+        return SparseActivations(**rows, l0=own["l0"])
+    if header.kind == "filtered_activations":
+        return FilteredActivations(**rows)
+    raise KeyError(header.kind)
+
+
+def load_header(path: Any) -> Header:
+    """The header; reads the file, since a .pt has no footer to read alone."""
+    return load(path.read_bytes(), str(path))[1]

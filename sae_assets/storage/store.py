@@ -1,0 +1,190 @@
+"""The store: artifacts by address, written atomically, verified when read.
+
+``Stored`` pairs an artifact with its provenance; ``ChunkReader`` is many chunks of one stage as a mapping that reads
+one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a thin shell around this.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from upath import UPath
+
+from sae_assets.artifacts import Artifact
+from sae_assets.errors import ArtifactError, MissingChunksError, StoredFileError
+from sae_assets.storage import parquet, pt
+from sae_assets.storage.atomic import TEMPORARY_PREFIX, write_atomically
+from sae_assets.storage.header import Header
+from sae_assets.storage.layout import Address, path_of
+from sae_assets.storage.provenance import Provenance
+
+A = TypeVar("A", bound=Artifact)
+FORMATS = {"parquet": parquet, "pt": pt}
+
+
+@dataclass(frozen=True)
+class Stored(Generic[A]):
+    """An artifact and what made it."""
+
+    artifact: A
+    provenance: Provenance
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """Where an artifact went and how many bytes it takes."""
+
+    path: UPath
+    n_bytes: int
+
+
+def stored(artifact: A, provenance: Provenance) -> Stored[A]:
+    """Pair an artifact with its provenance and hash its content."""
+    return Stored(artifact, provenance, artifact.content_hash())
+
+
+class ArtifactStore:
+    """Artifacts under one root.
+
+    Args:
+        root: a path or any fsspec URL.
+        file_format: ``parquet``, or ``pt`` for the kinds that have such a form (others stay Parquet).
+
+    Raises:
+        StoredFileError: an unknown format.
+    """
+
+    def __init__(self, root: str, file_format: str = "parquet"):
+        if file_format not in FORMATS:
+            raise StoredFileError(f"Unknown format {file_format!r}; expected one of {', '.join(FORMATS)}.")
+        self.root = UPath(root)
+        self.file_format = file_format
+
+    def find(self, address: Address) -> UPath | None:
+        """The file at an address, in whichever format it was written; None if there is none."""
+        paths = [path_of(self.root, address, module.EXTENSION) for module in FORMATS.values()]
+        return next((path for path in paths if path.exists()), None)
+
+    def write(self, address: Address, item: Stored) -> WrittenFile:
+        """Write one artifact; a file of the same address in another format is removed after it."""
+        artifact = item.artifact
+        module = pt if self.file_format == "pt" and artifact.kind in pt.KINDS else parquet
+
+        def header(scalars: dict) -> Header:
+            return Header(artifact.kind, item.content_hash, scalars, item.provenance)
+
+        content = module.dump(artifact, header)
+        path = path_of(self.root, address, module.EXTENSION)
+        write_atomically(path, content)
+        for other in FORMATS.values():
+            twin = path_of(self.root, address, other.EXTENSION)
+            if other is not module and twin.exists():
+                twin.unlink()
+        return WrittenFile(path, len(content))
+
+    def read(self, address: Address) -> Stored:
+        """Read and verify one artifact.
+
+        Raises:
+            StoredFileError: missing, damaged (the content hash or an invariant is broken), or of another schema.
+        """
+        return self._read(self._existing(address), str(address))
+
+    def _read(self, path: UPath, name: str) -> Stored:
+        module = pt if path.suffix == f".{pt.EXTENSION}" else parquet
+        try:
+            artifact, header = module.load(path.read_bytes(), str(path))
+            found = artifact.content_hash()
+        except ArtifactError as error:
+            raise StoredFileError(f"{path} is damaged. Materialize {name} again.", [str(error)]) from None
+        if found != header.content_hash:
+            raise StoredFileError(
+                f"{path} is damaged: its content hash is {found[:12]}, its header says {header.content_hash[:12]}. "
+                f"Materialize {name} again."
+            )
+        return Stored(artifact, header.provenance, header.content_hash)
+
+    def header(self, address: Address) -> Header:
+        """The header alone, cheaply where the format allows."""
+        path = self._existing(address)
+        return (pt if path.suffix == f".{pt.EXTENSION}" else parquet).load_header(path)
+
+    def size(self, address: Address) -> int:
+        """Bytes of the file at an address."""
+        return int(self._existing(address).stat().st_size)
+
+    def read_file(self, path: UPath) -> Stored:
+        """Read and verify a file by its path, as :meth:`read` does."""
+        return self._read(path, str(path))
+
+    def _existing(self, address: Address) -> UPath:
+        path = self.find(address)
+        if path is None:
+            raise StoredFileError(
+                f"{address} has not been materialized: there is no {path_of(self.root, address, 'parquet')}."
+            )
+        return path
+
+    def files(self) -> Iterator[UPath]:
+        """Every data file under the root; temporary files of killed runs are left out."""
+        if self.root.exists():
+            for path in sorted(self.root.rglob("*"), key=str):
+                if path.suffix[1:] in FORMATS and not path.name.startswith(TEMPORARY_PREFIX):
+                    yield path
+
+
+class ChunkReader(Mapping[str, Stored]):
+    """Many chunks of one stage: keys first, artifacts read one at a time, each time they are asked for.
+
+    Args:
+        store: where; addresses: chunk key to address.
+
+    Attributes:
+        missing: keys that are registered but not materialized; they are left out of the mapping.
+    """
+
+    def __init__(self, store: ArtifactStore, addresses: Mapping[str, Address]):
+        self._store = store
+        self._all = dict(addresses)
+        found = {key: store.find(address) is not None for key, address in sorted(addresses.items())}
+        self._addresses = {key: addresses[key] for key, there in found.items() if there}
+        self.missing: Sequence[str] = [key for key, there in found.items() if not there]
+        self.stage = next(iter(addresses.values())).stage if addresses else ""
+
+    def __getitem__(self, key: str) -> Stored:
+        return self._store.read(self._addresses[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._addresses)
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def header(self, key: str) -> Header:
+        return self._store.header(self._addresses[key])
+
+    def only(self, keys: Iterable[str]) -> "ChunkReader":
+        """The same stage for these chunks only.
+
+        Raises:
+            MissingChunksError: one of them is not materialized.
+        """
+        chosen = ChunkReader(self._store, {key: self._all[key] for key in keys})
+        return chosen.complete()
+
+    def complete(self, allow_missing: bool = False) -> "ChunkReader":
+        """Itself, if every registered chunk is there (or gaps are allowed and one is there).
+
+        Raises:
+            MissingChunksError: naming the chunks, and what to do.
+        """
+        if self.missing and (not allow_missing or not self._addresses):
+            shown = ", ".join(self.missing[:10]) + (" …" if len(self.missing) > 10 else "")
+            raise MissingChunksError(
+                f"{len(self.missing)} of {len(self.missing) + len(self)} registered chunks of {self.stage} are not "
+                f"materialized: {shown}. Materialize them first, or set `allow_missing_chunks: true`."
+            )
+        if not self._addresses:
+            raise MissingChunksError(f"No chunk of {self.stage} is registered. Register and materialize chunks first.")
+        return self
