@@ -71,7 +71,7 @@ def _sorted(artifact: Any, _rows: int | None) -> Outcome:
 
 def _truncation(artifact: Any, _rows: int | None) -> Outcome:
     share = artifact.dropped_mass / artifact.total_mass if artifact.total_mass else 0.0
-    return Outcome(share <= TRUNCATION_SHARE, {"dropped_mass_share": share, "warned_above": TRUNCATION_SHARE})
+    return Outcome(share <= TRUNCATION_SHARE, {"dropped_mass_share": share})
 
 
 def _some_active(artifact: Any, _rows: int | None) -> Outcome:
@@ -130,7 +130,12 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "sparse_activations": (
         _ROWS,
         *_ENTRIES,
-        Check("truncation", "k_stored drops little activation mass.", _truncation, dg.AssetCheckSeverity.WARN),
+        Check(
+            "little_mass_dropped",
+            f"k_stored drops at most {TRUNCATION_SHARE:.0%} of the activation mass.",
+            _truncation,
+            dg.AssetCheckSeverity.WARN,
+        ),
     ),
     "unit_stats": (
         Check("some_units_active", "At least one unit fires on calibration rows.", _some_active),
@@ -141,7 +146,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     ),
     "filtered_activations": (_ROWS, *_ENTRIES),
     "thresholds": (
-        Check("monotone", "Thresholds do not rise with the tail fraction.", _monotone),
+        Check("thresholds_monotone", "Thresholds do not rise with the tail fraction.", _monotone),
         Check(
             "nulls_where_silent", "A threshold is null exactly where no value stands behind it.", _nulls_where_silent
         ),
@@ -158,15 +163,25 @@ CHECKS: dict[str, tuple[Check, ...]] = {
 }
 
 
-def specs(stage: str, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """The check specs of one asset: that its file reads back, and the stage's own."""
+def specs(stage: str, key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
+    """The check specs of one asset: that its file reads back, and the stage's own; one result per partition."""
     readable = dg.AssetCheckSpec(
-        READABLE, asset=key, description="The written file reads back, its content hash holds.", blocking=True
+        READABLE,
+        asset=key,
+        description="The written file reads back and its content hash holds.",
+        blocking=True,
+        partitions_def=partitions,
     )
     return [
         readable,
         *(
-            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=check.blocking)
+            dg.AssetCheckSpec(
+                check.name,
+                asset=key,
+                description=check.description,
+                blocking=check.blocking,
+                partitions_def=partitions,
+            )
             for check in CHECKS[stage]
         ),
     ]
@@ -183,7 +198,10 @@ def evaluate(
     else:
         problem = ""
     yield dg.AssetCheckResult(
-        passed=artifact is not None, check_name=READABLE, asset_key=key, metadata={"problem": problem or "none"}
+        passed=artifact is not None,
+        check_name=READABLE,
+        asset_key=key,
+        metadata={"problem": problem} if problem else {},
     )
     for check in CHECKS[stage]:
         outcome = (

@@ -16,6 +16,13 @@ import typer
 from sae_assets import __version__
 from sae_assets.errors import CatalogError, SaeAssetsError
 
+WORKSPACE = """\
+load_from:
+  - python_module:
+      module_name: sae_assets.definitions
+      location_name: sae_assets
+"""
+
 app = typer.Typer(
     help="Sparse SAE activations as Dagster assets: materialize, inspect, verify.",
     no_args_is_help=True,
@@ -34,7 +41,7 @@ def errors_without_traceback(as_json: bool, debug: bool) -> Iterator[None]:
     """Turn this package's errors into a message on stderr and an exit code."""
     try:
         yield
-    except SaeAssetsError as error:
+    except (SaeAssetsError, OSError) as error:  # OSError: no space, no permission; its text names the file
         if debug:
             raise
         message = {"error": str(error), "kind": type(error).__name__}
@@ -239,8 +246,11 @@ def ui(
         settings = load_settings(home, catalog)
         with open_instance(settings):  # its tables are made before webserver and daemon race for them
             pass
+        # The same location name as workspace.yaml's, so that switches set in the UI hold for both.
+        workspace = settings.home / "workspace.yaml"
+        workspace.write_text(WORKSPACE, encoding="utf-8")
         typer.echo(f"Dagster's UI: http://127.0.0.1:{port} (Ctrl-C stops it)")
-        arguments = [sys.executable, "-m", "dagster", "dev", "-m", "sae_assets.definitions", "-h", "127.0.0.1"]
+        arguments = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1"]
         sys.stdout.flush()
         os.execve(sys.executable, [*arguments, "-p", str(port)], {**os.environ, **settings.environment()})
 

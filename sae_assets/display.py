@@ -1,5 +1,6 @@
 """How the command line looks: progress bars and tables. Figures come from ``summary`` and ``session``."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sae_assets.materialize import Step
     from sae_assets.session import OnStep, Session
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 100)
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -16,6 +16,8 @@ DAGSTER_YAML = """\
 # Written by sae_assets when the home folder was made; edit freely, it is not written again.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     granularity: op

@@ -173,7 +173,7 @@ class Materializer:
             asset_selection=[asset_key(address) for address in addresses],
             partition_key=step.partition,
             run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": console}}}},
-            tags={"sae_assets/dataset": step.dataset, "sae_assets/launched_by": "command line"},
+            tags={"dataset": step.dataset, "stages": "+".join(step.stages)},
             raise_on_error=False,
         )
         if not result.success:
@@ -183,18 +183,16 @@ class Materializer:
 
 
 def _cause(result: Any) -> str:
-    """The innermost error message of the first failed step, without its traceback."""
-    for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                return error.message.strip()
-    for event in result.all_events:
-        if event.is_failure:
-            return event.message or "no message"
-    return "no message"
+    """The innermost error message of the first failed step (or of the run itself), without its traceback."""
+    steps = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    runs = [event.event_specific_data for event in result.all_events if event.is_failure and not event.is_step_failure]
+    for failure in (*steps, *runs):
+        error = getattr(failure, "error", None)
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return error.message.strip()
+    return "Dagster gave no reason; see the run in the UI"
 
 
 def calibration_missing(dataset: str, catalog: Catalog, stages: Sequence[str]) -> None:

@@ -10,10 +10,55 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sae_assets.artifacts import Artifact
     from sae_assets.storage.store import Stored, WrittenFile
 
 HEAD = 5
+COLUMNS = {
+    "example_index": "position of the example in the data set",
+    "example_id": "file stem of the example",
+    "path": "relative to the data set's root",
+    "split": "train, cal or test",
+    "file_hash": "sha256 over the example's files",
+    "label": "example-level truth of one concept",
+    "position": "of the row within its example; patches row by row",
+    "concepts": "concepts that the row is positive for",
+    "unit_ids": "original unit ids, by value descending",
+    "kept_indices": "kept indices, by value descending",
+    "values": "activations, > 0, descending",
+    "l0": "active units of the row before truncation to k_stored",
+    "unit_id": "original id of the unit in the SAE",
+    "kept_index": "number of the unit after pruning; null if it is not kept",
+    "reason": "kept, or the first rule that the unit fails",
+    "n_active": "calibration rows on which the unit is > 0",
+    "density": "n_active / calibration rows",
+    "sum": "of the activation over calibration rows",
+    "sum_sq": "of the squared activation",
+    "mean": "of the positive values; null if the unit never fires",
+    "max": "largest value; null if the unit never fires",
+    "p95": "95 % quantile of the positive values, linear, exact",
+    "p99": "99 % quantile of the positive values, linear, exact",
+    "selectivity": "lifetime sparseness: 1 fires on one row only, 0 is the same everywhere",
+    "concept": "null: over all calibration rows",
+    "tail_fraction": "share of the positive values that the threshold keeps",
+    "threshold": "detection cut-off; null if no value stands behind it",
+    "n_positive": "values behind the quantile",
+    "valid": "whether the pair has a threshold",
+    **{
+        f"{split}_{name}": f"{text} on {split}"
+        for split in ("cal", "test")
+        for name, text in {
+            "tp": "true positives", "fp": "false positives", "fn": "false negatives", "tn": "true negatives",
+            "precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "accuracy",
+            "always_positive_f1": "F1 of calling every example positive",
+            "null_f1_mean": "mean F1 with shuffled labels", "null_f1_p95": "95 % point of F1 with shuffled labels",
+        }.items()
+    },
+    "test_f1_low": "lower end of the 95 % bootstrap interval",
+    "test_f1_high": "upper end of the 95 % bootstrap interval",
+}  # fmt: skip
 
 
 class Clock:
@@ -31,12 +76,17 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, 
     """What is known once the file is written: where, bytes, and for activations the compression ratio."""
     from sae_assets.artifacts import SparseRows
 
-    found: dict[str, Any] = {"dagster/uri": str(written.path), "stored_bytes": written.n_bytes}
+    found: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": str(written.path)}
     if isinstance(artifact, SparseRows):
-        found["dense_bytes"] = artifact.dense_bytes
-        found["compression_ratio"] = artifact.dense_bytes / written.n_bytes
-        found["bytes_per_row"] = written.n_bytes / max(artifact.n_rows, 1)
-    return found
+        ratio = artifact.dense_bytes / written.n_bytes
+        per_row = written.n_bytes / max(artifact.n_rows, 1)
+        found = {"compression_ratio": ratio, "bytes_per_row": per_row, "dense_bytes": artifact.dense_bytes, **found}
+    return {name: short(value) for name, value in found.items()}
+
+
+def short(value: Any) -> Any:
+    """Six significant digits are enough for a person; files hold the exact figures."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def artifact_metadata(item: "Stored", clock: Clock, device: str) -> dict[str, Any]:
@@ -45,18 +95,33 @@ def artifact_metadata(item: "Stored", clock: Clock, device: str) -> dict[str, An
 
     table, _ = to_table(item.artifact)
     seconds = clock.seconds
-    schema = [dg.TableColumn(field.name, str(field.type)) for field in table.schema]
-    records = [dg.TableRecord({key: _cell(value) for key, value in row.items()}) for row in table[:HEAD].to_pylist()]
+    schema = dg.TableSchema(
+        columns=[
+            dg.TableColumn(field.name, str(field.type).replace("item: ", ""), COLUMNS.get(field.name.split(":")[0]))
+            for field in table.schema
+        ]
+    )
+    records = [dg.TableRecord({key: _cell(value) for key, value in row.items()}) for row in _head(table).to_pylist()]
+    figures = {"seconds": seconds, "rows_per_second": len(table) / max(seconds, 1e-9)}
     return {
+        **{name: short(value) for name, value in {**counts(item.artifact), **figures}.items()},
         "dagster/row_count": len(table),
-        "dagster/column_schema": dg.TableSchema(columns=schema),
-        "head": dg.MetadataValue.table(records, schema=dg.TableSchema(columns=schema)),
-        "seconds": seconds,
-        "rows_per_second": len(table) / max(seconds, 1e-9),
         "device": device,
         "fingerprint": item.provenance.fingerprint,
-        **counts(item.artifact),
+        "head": dg.MetadataValue.table(records, schema=schema),
+        "dagster/column_schema": schema,
     }
+
+
+def _head(table: "pa.Table") -> "pa.Table":
+    """First rows, of units that say something: kept, active or valid ones first, in the table's order."""
+    import pyarrow as pa
+
+    for name in ("kept_index", "p99", "threshold"):
+        if name in table.column_names:
+            there = table.filter(table[name].is_valid())[:HEAD]
+            return there if len(there) == HEAD else pa.concat_tables([there, table])[:HEAD]
+    return table[:HEAD]
 
 
 def _cell(value: Any) -> str | int | float | bool | None:

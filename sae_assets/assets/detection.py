@@ -19,7 +19,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         outs=graph.outputs(*STAGES),
         ins=graph.inputs(STAGES[0]),
         partitions_def=graph.partitions(STAGES[0]),
-        check_specs=[spec for stage in STAGES for spec in specs(stage, graph.key(stage))],
+        check_specs=[spec for stage in STAGES for spec in specs(stage, graph.key(stage), graph.partitions(stage))],
         can_subset=True,
     )
     def detection(
@@ -54,7 +54,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
             n_permutations=config.n_permutations, n_bootstrap=config.n_bootstrap, seed=config.seed,
         )  # fmt: skip
         for stage, artifact in zip(STAGES, (stats, best), strict=True):
-            if stage in context.selected_output_names:
+            if graph.key(stage) in context.selected_asset_keys:
                 yield from graph.emit(
                     context, stage, artifact, provenances[stage], clock=clock, store=artifact_store, device=device,
                     output=stage, plot=lambda: plot_detection(stats, best),

@@ -67,6 +67,10 @@ class Graph:
         name = key.keys_by_dimension[MODEL] if isinstance(key, dg.MultiPartitionKey) else key
         return name, self.catalog.models[name]
 
+    def group(self, stage: str) -> str:
+        """One group per data set and token kind: the lineage shows the last part of a key only."""
+        return self.dataset if STAGES[stage].level == "dataset-chunk" else f"{self.dataset}_{self.token_kind}"
+
     def key(self, stage: str) -> dg.AssetKey:
         if STAGES[stage].level == "dataset-chunk":
             return dg.AssetKey([self.dataset, stage])
@@ -102,10 +106,12 @@ class Graph:
         """What the catalog of the UI shows of an asset."""
         return {
             "description": STAGES[stage].description,
-            "group_name": self.dataset,
+            "group_name": self.group(stage),
             "code_version": STAGES[stage].code_version,
-            "kinds": {"parquet"} if STAGES[stage].level == "dataset-chunk" else {"torch", "parquet"},
-            "tags": {"dataset": self.dataset, "token_kind": self.token_kind, "stage": stage},
+            "kinds": {"parquet"} if STAGES[stage].level == "dataset-chunk" else {"pytorch", "parquet"},
+            "tags": {"dataset": self.dataset, "token_kind": self.token_kind, "stage": stage}
+            if STAGES[stage].level != "dataset-chunk"
+            else {"dataset": self.dataset, "stage": stage},
             "owners": list(self.entry.owners),
         }
 
@@ -116,7 +122,7 @@ class Graph:
             "key": self.key(stage),
             "partitions_def": self.partitions(stage),
             "ins": self.inputs(stage),
-            "check_specs": specs(stage, self.key(stage)),
+            "check_specs": specs(stage, self.key(stage), self.partitions(stage)),
         }
 
     def outputs(self, *stages: str) -> dict[str, dg.AssetOut]:
@@ -153,9 +159,8 @@ class Graph:
         from sae_assets.storage.store import stored
 
         item = stored(artifact, provenance)
-        metadata = artifact_metadata(item, clock, str(device))
-        if plot is not None:
-            metadata["plot"] = dg.MetadataValue.md(plot())
+        picture = {} if plot is None else {"plot": dg.MetadataValue.md(plot())}
+        metadata = {**picture, **artifact_metadata(item, clock, str(device))}
         version = dg.DataVersion(item.content_hash[:20])
         yield dg.Output(item, output_name=output, metadata=metadata, data_version=version)
         selected = {key.name for key in context.selected_asset_check_keys if key.asset_key == self.key(stage)}

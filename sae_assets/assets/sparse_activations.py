@@ -28,7 +28,9 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         },
         ins=first.inputs(STAGE),
         partitions_def=first.partitions(STAGE),
-        check_specs=[spec for graph in graphs.values() for spec in specs(STAGE, graph.key(STAGE))],
+        check_specs=[
+            spec for graph in graphs.values() for spec in specs(STAGE, graph.key(STAGE), graph.partitions(STAGE))
+        ],
         can_subset=True,
         pool=GPU_POOL,
     )
@@ -46,7 +48,7 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         device = compute.torch_device
         _, model = first.model_of(context)
         k_stored, precision = config.resolved(model)
-        wanted = [kind for kind in graphs if kind in context.selected_output_names]
+        wanted = [kind for kind, graph in graphs.items() if graph.key(STAGE) in context.selected_asset_keys]
         found: RowsPerKind = encode_chunk(
             examples.artifact,
             wanted,

@@ -162,7 +162,7 @@ def _bootstrap(
     )
 
 
-def _quantile(values: Float[Tensor, "n draws"], q: float) -> Float[Tensor, " n"]:
+def _quantile(values: Float[Tensor, "*n draws"], q: float) -> Float[Tensor, "*n"]:
     """Linear quantile over the last axis, nulls left out; null where nothing is left."""
     if values.shape[-1] == 0:
         return torch.full(values.shape[:-1], torch.nan, dtype=torch.float64)

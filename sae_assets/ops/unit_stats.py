@@ -5,8 +5,7 @@ units as fit the budget, sorts them once, and takes count, sums, maximum and qua
 run is the same however rows are cut or ordered, so every figure is too, bit for bit.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Bool
@@ -19,10 +18,8 @@ from sae_assets.ops.segments import linear_quantiles, pack, plan_blocks, unpack
 QUANTILES = (0.95, 0.99)
 
 
-class ChunkPairs(Protocol):
-    """Chunks that can be gone through more than once, each with the mask of its calibration examples."""
-
-    def __iter__(self) -> Iterator[tuple[SparseRows, Bool[Tensor, " examples"]]]: ...
+# Activations with the mask of their calibration examples; must be able to be gone through more than once.
+ChunkPairs = Iterable[tuple[SparseRows, Tensor]]
 
 
 def rows_of(chunk: SparseRows, examples: Bool[Tensor, " examples"]) -> Bool[Tensor, " rows"]:
@@ -37,7 +34,7 @@ def rows_of(chunk: SparseRows, examples: Bool[Tensor, " examples"]) -> Bool[Tens
 
 
 def compute_unit_stats(
-    chunks: ChunkPairs | Iterable,
+    chunks: ChunkPairs,
     n_units: int,
     *,
     device: torch.device | str = "cpu",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
 
+WIDTH, HEIGHT, DPI = 1000, 330, 100  # pixels: the UI's dialog shows 1,100 and does not scale
+
 COLOURS = {
     "kept": "#1b7f5c",
     "dead": "#bbbbbb",
@@ -20,18 +22,18 @@ COLOURS = {
 }
 
 
-def _axes(columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
+def _axes(columns: int = 1, rows: int = 1, *, tall: bool = False) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.4 * columns, 3.6 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH / DPI, HEIGHT * rows * (1.4 if tall else 1) / DPI), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _markdown(figure: Any, title: str) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=DPI)
     return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
 
 
@@ -39,7 +41,7 @@ def plot_unit_stats(stats: "UnitStats") -> str:
     """Histogram of the density of units that fire, on a logarithmic axis."""
     import numpy as np
 
-    figure, axes = _axes()
+    figure, axes = _axes(tall=True)
     density = stats.density[stats.n_active > 0].numpy()
     axis = axes[0, 0]
     if len(density):
@@ -60,7 +62,7 @@ def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
     """p99 against density, each unit by its reason, with the pruning limits as lines."""
     from sae_assets.artifacts import REASONS
 
-    figure, axes = _axes()
+    figure, axes = _axes(tall=True)
     axis = axes[0, 0]
     for place, reason in enumerate(REASONS):
         chosen = (mapping.reasons == place) & (stats.n_active > 0)
@@ -105,5 +107,6 @@ def plot_detection(stats: "DetectionStats", best: "BestPairs", most: int = 12) -
         axis.set_xlabel("tail fraction")
         axis.set_ylabel("F1")
     if shown:
-        axes.flat[0].legend(fontsize=7, frameon=False)
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return _markdown(figure, "F1 against tail fraction")
