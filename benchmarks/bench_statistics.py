@@ -1,0 +1,155 @@
+"""Seconds of every stage after encoding, ours on sparse rows against vectorised dense torch, on one chunk.
+
+Dense statistics are measured on a slice of the units and scaled up, since the dense matrix does not fit: the slice is
+printed. Results of both are compared, so that the same thing is timed.
+
+    python benchmarks/bench_statistics.py [--examples 200] [--units 65536] [--kept 2000] [--device cpu]
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from synthetic import synthetic_chunk
+
+from sae_assets.artifacts import GroundTruth, UnitMapping, offsets_of
+from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
+from sae_assets.ops.filtered_activations import filter_activations
+from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
+from sae_assets.ops.unit_stats import compute_unit_stats
+
+
+def seconds(call: Callable[[], object], device: str, repeat: int = 3) -> tuple[float, object]:
+    """Best of ``repeat``; the device is waited for."""
+    best, result = float("inf"), None
+    for _ in range(repeat):
+        start = time.perf_counter()
+        result = call()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return best, result
+
+
+def report(name: str, ours: float, dense: float) -> None:
+    print(f"{name:24} ours {ours:9.4f} s   dense {dense:10.3f} s   ratio {dense / ours:10,.0f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=200)
+    parser.add_argument("--units", type=int, default=65_536)
+    parser.add_argument("--kept", type=int, default=2000)
+    parser.add_argument("--concepts", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    device = args.device
+    chunk = synthetic_chunk(args.examples, 256, args.units, 32)
+    cal = torch.arange(args.examples) % 2 == 0
+    print(
+        f"{chunk.n_rows:,} rows, {args.units:,} units, k = 32, {args.kept:,} kept, {args.concepts} concepts, {device}"
+    )
+
+    # Unit statistics: dense columns are densified and reduced in blocks of 256 units, two blocks measured.
+    ours, stats = seconds(lambda: compute_unit_stats([(chunk, cal)], args.units, device=device), device)
+    rows = cal[chunk.example_of_row()]
+    common = stats.n_active.argsort(descending=True)[:512].sort().values
+
+    def dense_block(units: torch.Tensor) -> torch.Tensor:
+        place = torch.full((args.units,), -1)
+        place[units] = torch.arange(len(units))
+        entry = place[chunk.unit_ids.long()]
+        block = torch.zeros(chunk.n_rows, len(units))
+        block[chunk.row_of_entry()[entry >= 0], entry[entry >= 0]] = chunk.values[entry >= 0]
+        return block
+
+    blocks = [dense_block(common[:256])[rows].to(device), dense_block(common[256:])[rows].to(device)]
+    q = torch.tensor([0.95, 0.99], device=device)
+
+    def dense_stats() -> torch.Tensor:
+        found = []
+        for block in blocks:
+            positive = block.masked_fill(block <= 0, torch.nan)
+            _ = (block > 0).sum(0), block.sum(0), block.square().sum(0), block.max(0)
+            found.append(torch.cat([column[None] for column in positive.T.contiguous().nanquantile(q, 1)]))
+        return torch.cat(found, 1)
+
+    dense, quantiles = seconds(dense_stats, device, 1)
+    assert torch.allclose(quantiles[1].cpu().double(), stats.p99[common], rtol=1e-5)
+    report("unit statistics", ours, dense * args.units / 512)
+
+    # Filter: dense is a column gather of the kept units, in row blocks.
+    reasons = torch.full((args.units,), 2, dtype=torch.uint8)
+    kept = stats.n_active.argsort(descending=True)[: args.kept].sort().values
+    reasons[kept] = 0
+    mapping = UnitMapping(reasons, "fixed", 0, float("inf"), 0.0, float("nan"), None)
+    ours, filtered = seconds(lambda: filter_activations(chunk, mapping, device=device), device)
+    slice_rows = 2048
+    row = chunk.row_of_entry()
+    first = row < slice_rows
+    wide = torch.zeros(slice_rows, args.units)
+    wide[row[first], chunk.unit_ids[first].long()] = chunk.values[first]
+    wide, chosen = wide.to(device), kept.to(device)
+
+    def dense_filter() -> torch.Tensor:
+        return wide[:, chosen].topk(32, 1).values  # gathered, then made sparse again
+
+    dense, _ = seconds(dense_filter, device)
+    report("filter", ours, dense * chunk.n_rows / slice_rows)
+
+    # Thresholds and detection.
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.rand(args.examples, args.concepts, generator=generator) < 0.3
+    truth_rows = labels[chunk.example_of_row()] & (torch.rand(chunk.n_rows, args.concepts, generator=generator) < 0.2)
+    truth = GroundTruth(
+        tuple(f"c{number}" for number in range(args.concepts)), 0, chunk.example_offsets,
+        offsets_of(truth_rows.sum(1)), truth_rows.nonzero()[:, 1].int(),
+    )  # fmt: skip
+    calibration = [CalibrationChunk(filtered, truth, cal)]
+    ours, cutoffs = seconds(
+        lambda: calibrate_thresholds(calibration, concepts=truth.concepts, kept_units=kept, device=device), device
+    )
+    some = min(64, args.kept)
+    narrow = torch.zeros(chunk.n_rows, some)
+    entry = filtered.unit_ids < some
+    narrow[filtered.row_of_entry()[entry], filtered.unit_ids[entry].long()] = filtered.values[entry]
+    narrow, where = narrow.to(device), truth_rows.to(device) & rows[:, None].to(device)
+    q = 1 - torch.tensor(TAIL_FRACTIONS, device=device)
+
+    def dense_thresholds() -> torch.Tensor:
+        found = []
+        for concept in range(args.concepts):
+            block = narrow[where[:, concept]]
+            found.append(block.masked_fill(block <= 0, torch.nan).nanquantile(q, 0).T)
+        return torch.stack(found)
+
+    dense, values = seconds(dense_thresholds, device, 1)
+    assert torch.allclose(values.cpu().double(), cutoffs.values[:-1, :some], rtol=1e-5, equal_nan=True)
+    report("thresholds", ours, dense * args.kept / some)
+
+    splits = tuple("cal" if flag else "test" for flag in cal.tolist())
+
+    def detect() -> object:
+        scores = score_examples([LabelledChunk(filtered, splits, labels)], n_units=args.kept, device=device)
+        return count_detections(scores, cutoffs)
+
+    ours, stats_ours = seconds(detect, device)
+
+    def dense_detection() -> torch.Tensor:
+        scores = narrow.view(args.examples, 256, some).amax(1)[~cal.to(device)].double()
+        positive = labels[~cal].to(device)
+        found = []
+        for concept in range(args.concepts):
+            hit = scores[:, :, None] >= cutoffs.values[concept, :some].to(device)
+            found.append((hit & positive[:, concept, None, None]).sum(0))
+            _ = (hit & ~positive[:, concept, None, None]).sum(0)
+        return torch.stack(found)
+
+    dense, hits = seconds(dense_detection, device, 1)
+    assert torch.equal(hits.cpu().int(), stats_ours.true_positives[1, :, :some])
+    report("scores and detection", ours, dense * args.kept / some * 2)  # two splits
+
+
+if __name__ == "__main__":
+    main()
