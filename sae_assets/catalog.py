@@ -22,7 +22,7 @@ PACKAGE_PREFIX = "package:"
 
 # Keys become folder names, asset key parts, group names and partition keys: nothing that a path or Dagster reads.
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z](\.?[A-Za-z0-9_-])*\.?$", max_length=64)]
 ConceptName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 TokenKind = Literal["patch", "cls"]
 
@@ -153,14 +153,17 @@ def match_name(name: str, known: Iterable[str], what: str) -> str:
     for candidate in names:
         if candidate.lower() == name.lower():
             return candidate
-    near = difflib.get_close_matches(name.lower(), [candidate.lower() for candidate in names], n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    spelt = {candidate.lower(): candidate for candidate in names}
+    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
+    hint = f" Did you mean {spelt[near[0]]!r}?" if near else ""
     raise CatalogError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (IsADirectoryError, PermissionError) as error:
+        raise CatalogError(f"The catalog {path} cannot be read: {error.strerror}.") from None
     except FileNotFoundError:
         raise CatalogError(f"The catalog {path} does not exist. Set SAE_ASSETS_CATALOG to an existing file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -175,7 +178,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict) and not _names_a_source(value):
+        whole = key in ("transformer", "sae") and isinstance(value, dict) and _names_a_source(value)
+        if isinstance(value, dict) and isinstance(merged.get(key), dict) and not whole:
             merged[key] = _merge(merged[key], value)
         else:
             merged[key] = value
@@ -239,9 +243,21 @@ def _cross_check(content: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _fields(loc: tuple[Any, ...]) -> list[str]:
+    """The keys that an entry knows, by the key path of one that it does not."""
+    kind: Any = {"models": Model, "datasets": Dataset}[loc[0]] if len(loc) > 2 else Catalog
+    for part in loc[2:-1]:
+        kind = kind.model_fields[part].annotation
+    return list(kind.model_fields)
+
+
 def _describe(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     found = detail.get("input")
     shown = "" if isinstance(found, dict) or detail["type"] == "missing" else f"found {found!r}; "
     message = re.sub(r"^Value error, ", "", detail["msg"])
+    if detail["type"] == "extra_forbidden":
+        known = _fields(detail["loc"])
+        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
     return f"{where}: {shown}{message[0].lower()}{message[1:]}"

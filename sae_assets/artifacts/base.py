@@ -41,7 +41,7 @@ class Artifact:
                 # NaN payloads may differ between writers; every null is the same null.
                 if value.is_floating_point():
                     value = torch.where(value.isnan(), torch.nan, value)
-                digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+                digest.update(value.contiguous().numpy())
             else:
                 digest.update(repr(value).encode())
         return digest.hexdigest()

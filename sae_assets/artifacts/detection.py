@@ -162,7 +162,7 @@ class BestPairs(Artifact):
         """F1 of calling every example positive, ``2π / (1 + π)``; NaN without positives."""
         import torch
 
-        prior = self.n_positive / self.n_examples.clamp(min=1)
+        prior = self.n_positive.double() / self.n_examples.clamp(min=1)
         return torch.where(self.n_positive > 0, 2 * prior / (1 + prior), torch.nan)
 
     def weighted(self, per_concept: Float[Tensor, " concepts"]) -> float:

@@ -22,7 +22,7 @@ class Examples(Artifact):
 
     Attributes:
         concepts: names of the label columns, in catalog order.
-        first_index: position of the first example in the data set (row of ``metadata.csv``).
+        first_index: position of the first example in the data set (examples registered before it).
         example_ids, paths, file_hashes: per example; paths relative to the data set's root, sha256 of the file.
         splits: ``train``, ``cal`` or ``test`` per example.
         labels: bool [n_examples, n_concepts], the example-level truth H.

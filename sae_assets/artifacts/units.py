@@ -48,7 +48,7 @@ class UnitStats(Artifact):
 
     @property
     def density(self) -> Float[Tensor, " units"]:
-        return self.n_active / max(self.n_rows, 1)
+        return self.n_active.double() / max(self.n_rows, 1)
 
     @property
     def selectivity(self) -> Float[Tensor, " units"]:
@@ -59,8 +59,9 @@ class UnitStats(Artifact):
         """
         import torch
 
-        a = (self.total / self.n_rows).square() / (self.total_sq / self.n_rows)
-        flat = 1 - 1 / self.n_rows
+        n = max(self.n_rows, 1)
+        a = (self.total / n).square() / (self.total_sq / n)
+        flat = 1 - 1 / n
         return torch.where((self.n_active > 0) & (flat > 0), (1 - a) / (flat or 1.0), torch.nan)
 
     def problems(self) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sae_assets.datasets.records import Record
+from sae_assets.errors import DatasetError
 
 KEY_DIGITS = 4
 
@@ -30,8 +31,13 @@ def plan_chunks(records: Iterable[Record], registered: Sequence[Manifest], chunk
     """New chunks for the examples that no registered chunk holds; registered ones are never touched or extended."""
     known = {example for manifest in registered for example in manifest.example_ids}
     fresh = [record.example_id for record in records if record.example_id not in known]
+    needed = -(-len(fresh) // chunk_size)
     number = max((int(manifest.key) for manifest in registered), default=-1) + 1
     first = len(known)
+    if number + needed > 10**KEY_DIGITS:
+        raise DatasetError(
+            f"{number + needed} chunks do not fit {KEY_DIGITS} digits; raise `chunk_size` in the catalog."
+        )
     return [
         Manifest(chunk_key(number + place), first + start, tuple(fresh[start : start + chunk_size]))
         for place, start in enumerate(range(0, len(fresh), chunk_size))

@@ -42,16 +42,17 @@ class ClevrReader:
         Raises:
             DatasetError: the file is missing or no image.
         """
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         try:
-            return Image.open(self.root / path).convert("RGB")
+            with Image.open(self.root / path) as opened:
+                return opened.convert("RGB")
         except FileNotFoundError:
             raise DatasetError(
                 f"Data set {self.name!r}: image {path!r} does not exist in {self.root}, though its chunk was "
                 "registered with it. Restore the file, or register a new data set without it."
             ) from None
-        except (UnidentifiedImageError, OSError) as error:
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
             raise DatasetError(f"Data set {self.name!r}: {path!r} is not a readable image: {error}") from None
 
     def mask(self, path: str) -> "Image":
@@ -70,7 +71,11 @@ class ClevrReader:
                 raise DatasetError(
                     f"Data set {self.name!r}: mask {file} does not exist. Add it, or set `masks: colour-difference`."
                 )
-            mask = Image.open(file).convert("L").point(lambda level: 255 if level else 0)
+            try:
+                with Image.open(file) as opened:
+                    mask = opened.convert("L").point(lambda level: 255 if level else 0)
+            except (OSError, ValueError, SyntaxError) as error:
+                raise DatasetError(f"Data set {self.name!r}: mask {file} is not a readable image: {error}") from None
             if mask.size != image.size:
                 raise DatasetError(
                     f"Data set {self.name!r}: mask {file.name} is {mask.size[0]}x{mask.size[1]}, its image "

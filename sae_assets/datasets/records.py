@@ -48,22 +48,31 @@ def read_metadata(name: str, root: Path, path_column: str, concepts: Sequence[st
                     f"Data set {name!r}: {table} lacks {len(missing)} column(s):",
                     [_missing_column(column, columns) for column in missing],
                 )
-            rows = list(reader)
+            twice = sorted({column for column in columns if columns.count(column) > 1})
+            if {path_column, "split", *concepts} & set(twice):
+                raise DatasetError(f"Data set {name!r}: {table} names columns twice: {', '.join(twice)}.")
+            rows = [(reader.line_num, row) for row in reader]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DatasetError(f"Data set {name!r}: {table} is not readable CSV (UTF-8): {error}") from None
     if not rows:
         raise DatasetError(f"Data set {name!r}: {table} has a header but no examples.")
     problems: list[str] = []
     records: list[Record] = []
-    for line, row in enumerate(rows, start=2):
+    lines: dict[str, list[int]] = {}
+    for line, row in rows:
         found = list(_row_problems(row, root, path_column, concepts))
         problems += [f"line {line}: {problem}" for problem in found]
         if not found:
             path = row[path_column]
             labels = tuple(_label(row[concept]) == 1 for concept in concepts)
+            lines.setdefault(PurePosixPath(path).stem, []).append(line)
             records.append(Record(str(PurePosixPath(path).with_suffix("").name), path, row["split"], labels))
     repeated = [example for example, count in Counter(r.example_id for r in records).items() if count > 1]
-    problems += [f"example {example!r} is named more than once; ids (file stems) must differ" for example in repeated]
+    problems += [
+        f"example {example!r} is named more than once (lines {', '.join(map(str, lines[example]))}); ids (file stems) "
+        "must differ"
+        for example in repeated
+    ]
     if problems:
         shown = problems[:MOST_SHOWN]
         if len(problems) > MOST_SHOWN:

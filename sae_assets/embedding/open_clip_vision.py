@@ -156,6 +156,7 @@ class VisionTransformer:
         import torch
 
         self.geometry = ImageGeometry(transformer)
+        locate_weights(transformer)
         source = transformer.path or transformer.name
         try:
             if transformer.path is not None:

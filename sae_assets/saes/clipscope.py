@@ -3,7 +3,7 @@
 Encoding is ``topk((x - pre_b) @ enc, k)``; published at the hub repository ``lewington/CLIP-ViT-L-scope``.
 """
 
-import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,18 +44,22 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
             published; every problem is named.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler fails in many ways on files of something else
         raise CheckpointError(
             f"{path} is not a CLIP-Scope checkpoint: torch.load(weights_only=True) refuses it "
-            f"({str(error).splitlines()[0]})."
+            f"({(str(error).splitlines() or [''])[0] or type(error).__name__})."
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dictionary (CLIP-Scope format).")
     state = content.get("model_state_dict")
     state = state if isinstance(state, Mapping) else {}
     problems = _missing(content, ("k", "n_features", "d_in", "model_state_dict"), "")
-    if "model_state_dict" in content:
+    if not isinstance(content.get("model_state_dict", {}), Mapping):
+        problems.append(f"model_state_dict is a {type(content['model_state_dict']).__name__}, expected a dictionary")
+    elif "model_state_dict" in content:
         problems += _missing(state, ("pre_b", "enc", "dec"), "model_state_dict.")
     if problems:
         raise CheckpointError(f"{path} is not a CLIP-Scope checkpoint:", problems)
@@ -67,7 +71,7 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
             found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             problems.append(f"model_state_dict.{name} has shape {found}, expected {shape}")
-        elif not tensor.is_floating_point():
+        elif tensor.dtype != torch.float32:
             problems.append(f"model_state_dict.{name} has dtype {tensor.dtype}, expected float32")
         elif not bool(torch.isfinite(tensor).all()):
             problems.append(f"model_state_dict.{name} holds values that are not finite")
@@ -75,7 +79,7 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
         problems.append(f"k is {k}, more than the {n} units")
     if problems:
         raise CheckpointError(f"{path} is not a sound CLIP-Scope checkpoint:", problems)
-    return ClipScopeCheckpoint(k, state["pre_b"].float(), state["enc"].float(), state["dec"].float())
+    return ClipScopeCheckpoint(k, state["pre_b"], state["enc"], state["dec"])
 
 
 def _missing(found: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:

@@ -11,8 +11,12 @@ from sae_assets.errors import CheckpointError
 def cached_hub_file(repo: str, file: str, revision: str | None = None) -> Path | None:
     """The hub file in the local cache, or None; never touches the network."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(repo, file, revision=revision)
+    try:
+        found = try_to_load_from_cache(repo, file, revision=revision)
+    except HFValidationError:  # no repository can have this name; a download says so
+        return None
     return Path(found) if isinstance(found, str) else None
 
 

@@ -56,7 +56,7 @@ def read_header(text: bytes | str | None, where: str) -> Header:
         if content["provenance"]["fingerprint"] != provenance.fingerprint:
             raise StoredFileError(f"{where} has a damaged header (fingerprint). Materialize it again.")
         return header
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoredFileError(f"{where} has a damaged header ({error!r}). Materialize it again.") from None
 
 

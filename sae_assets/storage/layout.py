@@ -11,7 +11,7 @@ from upath import UPath
 
 from sae_assets.errors import StoredFileError
 
-_PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
+_PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 MODEL_LEVEL = "all"
 
 
@@ -34,7 +34,13 @@ class Address:
         Raises:
             StoredFileError: a part that is not a plain name.
         """
-        parts = [self.dataset, self.token_kind, self.model, self.stage, self.chunk or MODEL_LEVEL]
+        parts = [
+            self.dataset,
+            self.token_kind,
+            self.model,
+            self.stage,
+            MODEL_LEVEL if self.chunk is None else self.chunk,
+        ]
         named = tuple(part for part in parts if part is not None)
         for part in named:
             if not _PART.match(part) or ".." in part:

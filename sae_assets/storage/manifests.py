@@ -48,7 +48,12 @@ def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
 def _read(path: UPath) -> Manifest:
     try:
         content = json.loads(path.read_bytes())
-        return Manifest(content["key"], int(content["first_index"]), tuple(content["example_ids"]))
+        ids = content["example_ids"]
+        if not isinstance(ids, list) or not ids or len({*ids}) < len(ids) or not all(isinstance(i, str) for i in ids):
+            raise ValueError("example_ids must be a list of different names")
+        if content["key"] != path.stem or not path.stem.isdecimal() or int(content["first_index"]) < 0:
+            raise ValueError("key must be the file's name, a number, and first_index not negative")
+        return Manifest(content["key"], int(content["first_index"]), tuple(ids))
     except (ValueError, KeyError, TypeError) as error:
         raise StoredFileError(f"The chunk manifest {path} is damaged ({error!r}).") from None
 

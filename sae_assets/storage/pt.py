@@ -6,7 +6,7 @@ and what the published dictionary has no place for.
 """
 
 import io
-import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,12 +25,7 @@ KINDS = ("sparse_activations", "filtered_activations", "unit_mapping")
 def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> bytes:
     """The file's bytes; ``header`` makes the header from the scalars."""
     if isinstance(artifact, UnitMapping):
-        content: dict[str, Any] = {
-            "kept_units": artifact.kept_units,
-            "unit_id_to_new_idx": {unit: place for place, unit in enumerate(artifact.kept_units.tolist())},
-            "n_original": artifact.n_original,
-            "n_filtered": artifact.n_filtered,
-        }
+        content: dict[str, Any] = _mapping_dictionary(artifact)
         extra, scalars = {"reasons": artifact.reasons}, mapping_scalars(artifact)
     elif isinstance(artifact, SparseRows):
         content = _padded(artifact)
@@ -47,6 +42,15 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
     buffer = io.BytesIO()
     torch.save({**content, KEY: {"header": header(scalars).to_json(), **extra}}, buffer)
     return buffer.getvalue()
+
+
+def _mapping_dictionary(artifact: UnitMapping) -> dict[str, Any]:
+    return {
+        "kept_units": artifact.kept_units,
+        "unit_id_to_new_idx": {unit: place for place, unit in enumerate(artifact.kept_units.tolist())},
+        "n_original": artifact.n_original,
+        "n_filtered": artifact.n_filtered,
+    }
 
 
 def _padded(artifact: SparseRows) -> dict[str, Any]:
@@ -70,15 +74,19 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
         StoredFileError: not a file that ``weights_only=True`` reads, not ours, or other tensors than the kind's.
     """
     try:
-        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
+            stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if not isinstance(stored, dict) or not isinstance(stored.get(KEY), dict):
+            raise KeyError(KEY)
         own = stored[KEY]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # torch's unpickler fails in many ways on damaged bytes
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoredFileError(f"{where} is not a .pt file of sae_assets ({first}). Materialize it again.") from None
     header = read_header(own.get("header"), where)
     try:
         return _decode(header, stored, own), header
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise StoredFileError(
             f"{where} does not hold what its header says ({type(error).__name__}: {error}). Materialize it again."
         ) from None
@@ -87,7 +95,13 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
 def _decode(header: Header, stored: dict[str, Any], own: dict[str, Tensor]) -> Artifact:
     scalars = dict(header.scalars)
     if header.kind == "unit_mapping":
-        return UnitMapping(reasons=own["reasons"], **scalars)
+        mapping = UnitMapping(reasons=own["reasons"], **scalars)
+        published = _mapping_dictionary(mapping)
+        if not torch.equal(stored["kept_units"], published.pop("kept_units")) or any(
+            stored[name] != value for name, value in published.items()
+        ):
+            raise ValueError("the published entries do not say what the reasons say")
+        return mapping
     lengths = own["entries_per_row"].long()
     filled = torch.arange(stored["values"].shape[1]) < lengths[:, None]
     rows = {

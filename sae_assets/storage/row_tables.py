@@ -56,7 +56,10 @@ def _row_columns(first_example: int, example_offsets: Tensor) -> dict[str, pa.Ar
 
 def _example_offsets(table: pa.Table, scalars: Scalars) -> Tensor:
     index = torch.from_numpy(_numpy(table["example_index"], np.int64)) - scalars["first_example"]
-    counts = torch.bincount(index, minlength=scalars["n_examples"])
+    n_examples = scalars["n_examples"]
+    if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_examples:
+        raise ValueError(f"example_index leaves the chunk's {n_examples} examples")  # before memory is sized by it
+    counts = torch.bincount(index, minlength=n_examples)
     return offsets_of(counts)
 
 
@@ -74,6 +77,8 @@ def _flat(column: pa.ChunkedArray) -> tuple[Tensor, pa.Array]:
 
 
 def _numpy(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray:
+    if column.null_count:
+        raise ValueError("a column that has no nulls holds some")
     array = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
     return np.array(array, dtype=dtype)  # own, writable memory for torch
 

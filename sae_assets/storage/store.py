@@ -64,7 +64,9 @@ class ArtifactStore:
     def find(self, address: Address) -> UPath | None:
         """The file at an address, in whichever format it was written; None if there is none."""
         paths = [path_of(self.root, address, module.EXTENSION) for module in FORMATS.values()]
-        return next((path for path in paths if path.exists()), None)
+        there = [path for path in paths if path.exists()]
+        # Both are there only if a run was killed between writing one and removing the other: the later one counts.
+        return max(there, key=lambda path: path.stat().st_mtime) if len(there) > 1 else next(iter(there), None)
 
     def write(self, address: Address, item: Stored) -> WrittenFile:
         """Write one artifact; a file of the same address in another format is removed after it."""
@@ -155,6 +157,9 @@ class ChunkReader(Mapping[str, Stored]):
     def __getitem__(self, key: str) -> Stored:
         return self._store.read(self._addresses[key])
 
+    def __contains__(self, key: object) -> bool:  # Mapping's own would read the file
+        return key in self._addresses
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._addresses)
 
@@ -170,6 +175,10 @@ class ChunkReader(Mapping[str, Stored]):
         Raises:
             MissingChunksError: one of them is not materialized.
         """
+        keys = list(keys)
+        unknown = [key for key in keys if key not in self._all]
+        if unknown:
+            raise MissingChunksError(f"Chunks {', '.join(unknown)} of {self.stage} are not registered.")
         chosen = ChunkReader(self._store, {key: self._all[key] for key in keys})
         return chosen.complete()
 
@@ -183,8 +192,9 @@ class ChunkReader(Mapping[str, Stored]):
             shown = ", ".join(self.missing[:10]) + (" …" if len(self.missing) > 10 else "")
             raise MissingChunksError(
                 f"{len(self.missing)} of {len(self.missing) + len(self)} registered chunks of {self.stage} are not "
-                f"materialized: {shown}. Materialize them first, or set `allow_missing_chunks: true`."
+                f"materialized: {shown}. Materialize them first"
+                + (" (at least one)." if allow_missing else ", or set `allow_missing_chunks: true`.")
             )
         if not self._addresses:
-            raise MissingChunksError(f"No chunk of {self.stage} is registered. Register and materialize chunks first.")
+            raise MissingChunksError("No chunk is registered. Register and materialize chunks first.")
         return self

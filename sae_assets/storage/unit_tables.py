@@ -27,6 +27,8 @@ def _float(column: pa.ChunkedArray) -> Tensor:
 
 
 def _int(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
+    if column.null_count:
+        raise ValueError("a column that has no nulls holds some")
     return torch.from_numpy(np.array(column.to_numpy(), dtype=dtype))
 
 

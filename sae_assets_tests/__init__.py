@@ -1,0 +1,1 @@
+"""Tests of sae_assets, mirroring its modules."""

@@ -1,0 +1,1 @@
+"""Tests of data set readers and chunk planning."""

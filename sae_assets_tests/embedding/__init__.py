@@ -1,0 +1,1 @@
+"""Tests of transformers, image geometry and row-level truth."""

@@ -1,0 +1,1 @@
+"""Tests of SAE checkpoints: reading, refusing and finding them."""

@@ -1,0 +1,1 @@
+"""Tests of stored files: formats, headers, atomic writes, provenance and chunk readers."""

@@ -1,0 +1,151 @@
+"""One small artifact of each kind, written down by hand, and where it is stored."""
+
+import math
+from typing import Any
+
+import torch
+
+from sae_assets.artifacts import (
+    Artifact,
+    BestPairs,
+    DetectionStats,
+    Examples,
+    FilteredActivations,
+    GroundTruth,
+    SparseActivations,
+    Thresholds,
+    UnitMapping,
+    UnitStats,
+)
+from sae_assets.storage.layout import Address
+from sae_assets.storage.provenance import Provenance
+from sae_assets.storage.store import Stored, stored
+
+NAN = math.nan
+CONCEPTS = ("color::red", "shape, round")
+KEPT = torch.tensor([0, 3])
+FRACTIONS = (0.05, 0.5)
+
+
+def _doubles(values: Any) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _ints(values: Any) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int32)
+
+
+SMALL: dict[str, Artifact] = {
+    artifact.kind: artifact
+    for artifact in (
+        Examples(
+            concepts=CONCEPTS,
+            first_index=7,
+            example_ids=("a", "b", "ü"),
+            paths=("images/a.png", "images/b.png", "images/ü.png"),
+            file_hashes=("0" * 64, "1" * 64, "2" * 64),
+            splits=("train", "cal", "test"),
+            labels=torch.tensor([[True, False], [False, False], [True, True]]),
+        ),
+        # The second example has no rows, the second row no entries; the first row dropped one.
+        SparseActivations(
+            first_example=7,
+            example_offsets=torch.tensor([0, 2, 2, 3]),
+            row_offsets=torch.tensor([0, 2, 2, 3]),
+            unit_ids=_ints([4, 1, 0]),
+            values=torch.tensor([3.0, 0.5, 2.0]),
+            n_units=6,
+            l0=_ints([3, 0, 1]),
+            k_stored=2,
+            total_mass=5.75,
+            dropped_mass=0.25,
+        ),
+        FilteredActivations(
+            first_example=7,
+            example_offsets=torch.tensor([0, 2, 2, 3]),
+            row_offsets=torch.tensor([0, 1, 1, 3]),
+            unit_ids=_ints([1, 0, 1]),
+            values=torch.tensor([3.0, 2.0, 2.0]),
+            n_units=2,
+            n_original=6,
+        ),
+        GroundTruth(
+            concepts=CONCEPTS,
+            first_example=7,
+            example_offsets=torch.tensor([0, 2, 2, 3]),
+            row_offsets=torch.tensor([0, 2, 2, 3]),
+            concept_ids=_ints([0, 1, 1]),
+        ),
+        UnitStats(
+            n_rows=10,
+            n_active=torch.tensor([3, 0, 10]),
+            total=_doubles([6.0, 0.0, 20.0]),
+            total_sq=_doubles([14.0, 0.0, 60.0]),
+            max=_doubles([3.0, NAN, math.inf]),
+            p95=_doubles([2.9, NAN, 4.0]),
+            p99=_doubles([2.98, NAN, 4.5]),
+        ),
+        UnitMapping(
+            reasons=torch.tensor([0, 1, 2, 0, 5], dtype=torch.uint8),
+            mode="fixed",
+            min_active=2,
+            max_active=math.inf,
+            strength_percentile=75.0,
+            strength_cutoff=NAN,
+            target_units=None,
+        ),
+        Thresholds(
+            concepts=CONCEPTS,
+            kept_units=KEPT,
+            tail_fractions=FRACTIONS,
+            n_positive=torch.tensor([[5, 0], [2, 1], [7, 9]]),
+            values=_doubles([[[2.0, 1.0], [NAN, NAN]], [[3.0, 3.0], [0.5, 0.25]], [[2.5, 1.5], [8.0, 4.0]]]),
+        ),
+        DetectionStats(
+            concepts=CONCEPTS,
+            kept_units=KEPT,
+            tail_fractions=FRACTIONS,
+            n_positive=torch.tensor([[4, 2], [3, 1]]),
+            n_negative=torch.tensor([[6, 8], [7, 9]]),
+            true_positives=_ints([[[[1, 4], [0, 0]], [[0, 2], [1, 1]]], [[[0, 3], [0, 0]], [[1, 1], [0, 0]]]]),
+            false_positives=_ints([[[[0, 6], [0, 0]], [[0, 0], [2, 3]]], [[[1, 2], [0, 0]], [[0, 9], [5, 5]]]]),
+            valid=torch.tensor([[True, False], [True, True]]),
+        ),
+        BestPairs(
+            concepts=CONCEPTS,
+            unit_ids=torch.tensor([3, -1]),
+            tail_fractions=_doubles([0.5, NAN]),
+            thresholds=_doubles([1.25, NAN]),
+            counts=torch.tensor([[[4, 1, 0, 5], [0, 0, 2, 8]], [[3, 2, 0, 5], [0, 0, 1, 9]]]),
+            null_f1=_doubles([[[0.3, 0.5], [NAN, NAN]], [[0.3, 0.6], [NAN, NAN]]]),
+            test_interval=_doubles([[0.4, 0.9], [NAN, NAN]]),
+            weighted_interval=_doubles([0.4, 0.9]),
+            weighted_null=_doubles([0.3, NAN]),
+            n_permutations=100,
+            n_bootstrap=200,
+            seed=0,
+        ),
+    )
+}
+
+ADDRESS = Address("pictures", "sparse_activations", "patch", "tiny", "0000")
+
+
+def provenance(**changes: Any) -> Provenance:
+    fields = {
+        "stage": "sparse_activations",
+        "dataset": "pictures",
+        "token_kind": "patch",
+        "model": "tiny",
+        "chunk": "0000",
+        "code_version": "1",
+        "config": {"k_stored": 2, "tail": [0.1, None], "deep": {"a": True}},
+        "inputs": {"examples": "ab" * 32},
+        "identity": {"encoder": "cd" * 32},
+    }
+    return Provenance(**{**fields, **changes})
+
+
+def small(kind: str) -> Stored:
+    """The hand-written artifact of a kind, with a provenance."""
+    return stored(SMALL[kind], provenance(stage=kind))

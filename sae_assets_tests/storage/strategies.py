@@ -1,0 +1,253 @@
+"""Random artifacts of every kind, with the values that files lose most easily: nulls, infinities, empty rows."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sae_assets.artifacts import (
+    REASONS,
+    SPLITS,
+    Artifact,
+    BestPairs,
+    DetectionStats,
+    Examples,
+    FilteredActivations,
+    GroundTruth,
+    SparseActivations,
+    Thresholds,
+    UnitMapping,
+    UnitStats,
+    offsets_of,
+)
+
+NAN = math.nan
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+concept_lists = st.lists(words.filter(bool), unique=True, min_size=1, max_size=3).map(tuple)
+positive = st.floats(0, exclude_min=True, allow_infinity=False, allow_nan=False, width=32)
+finite = st.floats(-1e6, 1e6)
+any_float = st.floats()
+first_examples = st.integers(0, 2**30)
+
+
+def doubles(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def integers(values: list[int], dtype: torch.dtype = torch.int64) -> Tensor:
+    return torch.tensor(values, dtype=dtype)
+
+
+@st.composite
+def lengths(draw: st.DrawFn) -> list[int]:
+    """Rows of each example: also none, at the front, in the middle and at the end."""
+    return draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
+
+
+@st.composite
+def rows(draw: st.DrawFn, n_units: int, counts: list[int]) -> tuple[Tensor, Tensor]:
+    """Unit ids and values of rows with these numbers of entries, in canonical order."""
+    ids: list[int] = []
+    values: list[float] = []
+    for count in counts:
+        units = draw(st.lists(st.integers(0, n_units - 1), unique=True, min_size=count, max_size=count))
+        pairs = sorted((-draw(positive), unit) for unit in units)
+        ids += [unit for _, unit in pairs]
+        values += [-value for value, _ in pairs]
+    return integers(ids, torch.int32), torch.tensor(values, dtype=torch.float32)
+
+
+@st.composite
+def sparse_activations(draw: st.DrawFn) -> SparseActivations:
+    per_example, n_units = draw(lengths()), draw(st.integers(1, 6))
+    k_stored = draw(st.none() | st.integers(1, 8))
+    l0 = [draw(st.integers(0, n_units)) for _ in range(sum(per_example))]
+    stored = l0 if k_stored is None else [min(count, k_stored) for count in l0]
+    unit_ids, values = draw(rows(n_units, stored))
+    total = draw(st.floats(0, allow_nan=False))
+    return SparseActivations(
+        first_example=draw(first_examples),
+        example_offsets=offsets_of(integers(per_example)),
+        row_offsets=offsets_of(integers(stored)),
+        unit_ids=unit_ids,
+        values=values,
+        n_units=n_units,
+        l0=integers(l0, torch.int32),
+        k_stored=k_stored,
+        total_mass=total,
+        dropped_mass=draw(st.floats(0, total)),
+    )
+
+
+@st.composite
+def filtered_activations(draw: st.DrawFn) -> FilteredActivations:
+    per_example, n_units = draw(lengths()), draw(st.integers(1, 6))
+    stored = [draw(st.integers(0, n_units)) for _ in range(sum(per_example))]
+    unit_ids, values = draw(rows(n_units, stored))
+    return FilteredActivations(
+        first_example=draw(first_examples),
+        example_offsets=offsets_of(integers(per_example)),
+        row_offsets=offsets_of(integers(stored)),
+        unit_ids=unit_ids,
+        values=values,
+        n_units=n_units,
+        n_original=draw(st.integers(n_units, 10**6)),
+    )
+
+
+@st.composite
+def ground_truth(draw: st.DrawFn) -> GroundTruth:
+    per_example, concepts = draw(lengths()), draw(concept_lists)
+    chosen = [
+        sorted(draw(st.sets(st.integers(0, len(concepts) - 1), max_size=len(concepts))))
+        for _ in range(sum(per_example))
+    ]
+    return GroundTruth(
+        concepts=concepts,
+        first_example=draw(first_examples),
+        example_offsets=offsets_of(integers(per_example)),
+        row_offsets=offsets_of(integers([len(ids) for ids in chosen])),
+        concept_ids=integers([place for ids in chosen for place in ids], torch.int32),
+    )
+
+
+@st.composite
+def examples(draw: st.DrawFn) -> Examples:
+    ids = draw(st.lists(words, unique=True, min_size=1, max_size=4))
+    concepts = draw(st.lists(words, unique=True, max_size=3))
+    labels = [[draw(st.booleans()) for _ in concepts] for _ in ids]
+    return Examples(
+        concepts=tuple(concepts),
+        first_index=draw(first_examples),
+        example_ids=tuple(ids),
+        paths=tuple(draw(words) for _ in ids),
+        file_hashes=tuple(draw(words) for _ in ids),
+        splits=tuple(draw(st.sampled_from(SPLITS)) for _ in ids),
+        labels=torch.tensor(labels, dtype=torch.bool).view(len(ids), len(concepts)),
+    )
+
+
+@st.composite
+def unit_stats(draw: st.DrawFn) -> UnitStats:
+    n_rows = draw(st.integers(1, 2**40))
+    n_active = draw(st.lists(st.just(0) | st.integers(0, n_rows), max_size=5))
+    order = [sorted(draw(st.tuples(*[st.floats(allow_nan=False)] * 3))) for _ in n_active]
+    quantiles = [[NAN] * 3 if count == 0 else three for count, three in zip(n_active, order, strict=True)]
+    return UnitStats(
+        n_rows=n_rows,
+        n_active=integers(n_active),
+        total=doubles([draw(finite) for _ in n_active]),
+        total_sq=doubles([draw(any_float) for _ in n_active]),
+        p95=doubles([three[0] for three in quantiles]),
+        p99=doubles([three[1] for three in quantiles]),
+        max=doubles([three[2] for three in quantiles]),
+    )
+
+
+@st.composite
+def unit_mapping(draw: st.DrawFn) -> UnitMapping:
+    others = draw(st.lists(st.integers(0, len(REASONS) - 1), max_size=7))
+    reasons = draw(st.permutations([0, *others]))
+    return UnitMapping(
+        reasons=integers(list(reasons), torch.uint8),
+        mode=draw(st.sampled_from(["fixed", "adaptive", "active"])),
+        min_active=draw(st.integers(0, 10**9)),
+        max_active=draw(st.floats(0, allow_nan=False)),
+        strength_percentile=draw(st.floats(0, 100)),
+        strength_cutoff=draw(any_float),
+        target_units=draw(st.none() | st.integers(8, 10**6)),
+    )
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[tuple[str, ...], Tensor, tuple[float, ...]]:
+    """Concepts, kept units (also none) and tail fractions."""
+    kept = sorted(draw(st.sets(st.integers(0, 2**31 - 1), max_size=3)))
+    fractions = sorted(draw(st.sets(st.floats(0.001, 1), min_size=1, max_size=3)))
+    return draw(concept_lists), integers(kept), tuple(fractions)
+
+
+@st.composite
+def thresholds(draw: st.DrawFn) -> Thresholds:
+    concepts, kept, fractions = draw(axes())
+    shape = (len(concepts) + 1, len(kept))
+    cells = shape[0] * shape[1]
+    n_positive = [draw(st.just(0) | st.integers(0, 2**50)) for _ in range(cells)]
+    cut = st.lists(st.floats(0, exclude_min=True, allow_nan=False), min_size=len(fractions), max_size=len(fractions))
+    falling = [sorted(draw(cut.filter(lambda v: sum(x == math.inf for x in v) < 2)), reverse=True) for _ in n_positive]
+    values = [[NAN] * len(fractions) if n == 0 else cuts for n, cuts in zip(n_positive, falling, strict=True)]
+    return Thresholds(
+        concepts=concepts,
+        kept_units=kept,
+        tail_fractions=fractions,
+        n_positive=integers(n_positive).view(shape),
+        values=doubles([value for row in values for value in row]).view(*shape, len(fractions)),
+    )
+
+
+@st.composite
+def detection_stats(draw: st.DrawFn) -> DetectionStats:
+    concepts, kept, fractions = draw(axes())
+    c, u, p = len(concepts), len(kept), len(fractions)
+    valid = torch.tensor([draw(st.booleans()) for _ in range(c * u)], dtype=torch.bool).view(c, u)
+    totals = [integers([draw(st.integers(0, 50)) for _ in range(2 * c)]).view(2, c) for _ in range(2)]
+
+    def counts(total: Tensor) -> Tensor:
+        result = torch.zeros(2, c, u, p, dtype=torch.int32)
+        for split in range(2):
+            for concept in range(c):
+                for unit in range(u):
+                    limit = int(total[split, concept]) if valid[concept, unit] else 0
+                    cells = sorted(draw(st.integers(0, limit)) for _ in range(p))
+                    result[split, concept, unit] = integers(cells, torch.int32)
+        return result
+
+    return DetectionStats(
+        concepts=concepts,
+        kept_units=kept,
+        tail_fractions=fractions,
+        n_positive=totals[0],
+        n_negative=totals[1],
+        true_positives=counts(totals[0]),
+        false_positives=counts(totals[1]),
+        valid=valid,
+    )
+
+
+@st.composite
+def best_pairs(draw: st.DrawFn) -> BestPairs:
+    concepts = draw(concept_lists)
+    n = len(concepts)
+    units = [draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]
+    return BestPairs(
+        concepts=concepts,
+        unit_ids=integers(units),
+        tail_fractions=doubles([NAN if unit < 0 else draw(st.floats(0.001, 1)) for unit in units]),
+        thresholds=doubles([NAN if unit < 0 else draw(st.floats(0, allow_nan=False)) for unit in units]),
+        counts=integers([draw(st.integers(0, 10**6)) for _ in range(8 * n)]).view(2, n, 4),
+        null_f1=doubles([draw(any_float) for _ in range(4 * n)]).view(2, n, 2),
+        test_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
+        weighted_interval=doubles([draw(any_float) for _ in range(2)]),
+        weighted_null=doubles([draw(any_float) for _ in range(2)]),
+        n_permutations=draw(st.integers(0, 10**6)),
+        n_bootstrap=draw(st.integers(0, 10**6)),
+        seed=draw(st.integers(0, 2**63)),
+    )
+
+
+KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
+    strategy.__name__: strategy
+    for strategy in (
+        examples,
+        ground_truth,
+        sparse_activations,
+        unit_stats,
+        unit_mapping,
+        filtered_activations,
+        thresholds,
+        detection_stats,
+        best_pairs,
+    )
+}

@@ -1,0 +1,145 @@
+"""Many chunks as a mapping: read one at a time when asked for, gaps known beforehand."""
+
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from sae_assets.errors import MissingChunksError
+from sae_assets.storage.layout import Address
+from sae_assets.storage.store import ArtifactStore, ChunkReader
+from sae_assets_tests.storage.small import small
+
+
+def address(chunk: str) -> Address:
+    return Address("pictures", "sparse_activations", "patch", "tiny", chunk)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """A store with chunks 0000, 0001 and 0003."""
+    store = ArtifactStore(str(tmp_path))
+    for chunk in ("0000", "0001", "0003"):
+        store.write(address(chunk), small("sparse_activations"))
+    return store
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose whole content was read."""
+    names: list[str] = []
+    read_bytes = UPath.read_bytes
+
+    def noted(self: UPath) -> bytes:
+        names.append(self.name)
+        return read_bytes(self)
+
+    for kind in {UPath, type(UPath("/"))}:
+        monkeypatch.setattr(kind, "read_bytes", noted)
+    return names
+
+
+def reader(store: ArtifactStore, *chunks: str) -> ChunkReader:
+    return ChunkReader(store, {chunk: address(chunk) for chunk in chunks})
+
+
+def test_reads_happen_when_asked_for(store: ArtifactStore, reads: list[str]) -> None:
+    """Keys, length, gaps and completeness need no read; each access is one read of one file, and nothing is kept."""
+    chunks = reader(store, "0001", "0000", "0003")
+    assert list(chunks) == list(chunks.keys()) == ["0000", "0001", "0003"]
+    assert len(chunks) == 3
+    assert chunks.complete() is chunks
+    assert list(chunks.only(["0003"])) == ["0003"]
+    assert reads == []
+    assert chunks["0001"] == small("sparse_activations")
+    assert reads == ["0001.parquet"]
+    walk = iter(chunks.items())
+    next(walk)
+    assert reads == ["0001.parquet", "0000.parquet"]
+    next(walk)
+    assert reads[2:] == ["0001.parquet"]
+
+
+def test_asking_whether_a_chunk_is_there_reads_nothing(store: ArtifactStore, reads: list[str]) -> None:
+    """``in`` looks at keys."""
+    chunks = reader(store, "0000", "0002")
+    assert "0000" in chunks
+    assert "0002" not in chunks
+    assert reads == []
+
+
+def test_header_reads_no_data(store: ArtifactStore, reads: list[str]) -> None:
+    """A Parquet file's header comes from its footer."""
+    assert reader(store, "0000").header("0000").content_hash == small("sparse_activations").content_hash
+    assert reads == []
+
+
+def test_missing_chunks_are_listed_and_left_out(store: ArtifactStore) -> None:
+    """Registered but not materialized: in ``missing``, in order, and not in the mapping."""
+    chunks = reader(store, "0004", "0002", "0000")
+    assert list(chunks.missing) == ["0002", "0004"]
+    assert list(chunks) == ["0000"]
+    with pytest.raises(KeyError):
+        chunks["0002"]
+
+
+def test_complete_names_what_is_missing(store: ArtifactStore) -> None:
+    """How many of how many, of which stage, which ones, and both remedies."""
+    with pytest.raises(MissingChunksError) as caught:
+        reader(store, "0000", "0001", "0002", "0004").complete()
+    assert str(caught.value) == (
+        "2 of 4 registered chunks of sparse_activations are not materialized: 0002, 0004. Materialize them first, or "
+        "set `allow_missing_chunks: true`."
+    )
+
+
+def test_complete_shortens_long_lists(store: ArtifactStore) -> None:
+    """Ten keys are shown, more are hinted at."""
+    with pytest.raises(MissingChunksError, match=r"15 of 15 .*: 0100, .*, 0109 …\. Mat"):
+        reader(store, *(f"{number:04d}" for number in range(100, 115))).complete()
+
+
+def test_gaps_may_be_allowed(store: ArtifactStore) -> None:
+    """With gaps allowed, one chunk is enough."""
+    chunks = reader(store, "0000", "0002")
+    assert chunks.complete(allow_missing=True) is chunks
+
+
+def test_gaps_allowed_but_nothing_there(store: ArtifactStore) -> None:
+    """Without any chunk there is nothing to aggregate; allowing gaps is not advised to someone who did."""
+    with pytest.raises(MissingChunksError, match="2 of 2 registered chunks") as caught:
+        reader(store, "0002", "0004").complete(allow_missing=True)
+    assert "allow_missing_chunks" not in str(caught.value)
+
+
+def test_no_chunk_registered(store: ArtifactStore) -> None:
+    """No chunk at all: said so, in a whole sentence, with what to do."""
+    with pytest.raises(MissingChunksError, match=r"No chunk .*is registered") as caught:
+        reader(store).complete()
+    assert "Register and materialize chunks first" in str(caught.value)
+    assert "  " not in str(caught.value)
+
+
+def test_only_these_chunks(store: ArtifactStore) -> None:
+    """A choice is a reader of its own; the others' gaps do not matter to it."""
+    chunks = reader(store, "0000", "0001", "0002").only(["0001"])
+    assert list(chunks) == ["0001"]
+    assert chunks["0001"] == small("sparse_activations")
+
+
+def test_only_names_chunks_that_are_not_there(store: ArtifactStore) -> None:
+    """A chosen chunk that is registered but not materialized is named."""
+    with pytest.raises(MissingChunksError, match=r"1 of 2 .* not materialized: 0002"):
+        reader(store, "0000", "0002").only(["0000", "0002"])
+
+
+def test_only_names_chunks_that_are_not_registered(store: ArtifactStore) -> None:
+    """A chosen chunk that nobody registered is named too, not raised as a bare key."""
+    with pytest.raises(MissingChunksError, match="0009"):
+        reader(store, "0000").only(["0009"])
+
+
+def test_errors_are_lookup_errors(store: ArtifactStore) -> None:
+    """``except LookupError`` works."""
+    with pytest.raises(LookupError):
+        reader(store, "0002").complete()

@@ -1,0 +1,167 @@
+"""Files as others read them: the published dictionaries in ``.pt``, plain columns in Parquet."""
+
+from pathlib import Path
+
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+
+from sae_assets.artifacts import Artifact, FilteredActivations, SparseActivations, UnitMapping
+from sae_assets.storage.header import KEY
+from sae_assets.storage.layout import Address
+from sae_assets.storage.store import ArtifactStore, stored
+from sae_assets_tests.storage.small import ADDRESS, CONCEPTS, SMALL, provenance, small
+from sae_assets_tests.storage.strategies import filtered_activations, sparse_activations, unit_mapping
+
+thorough = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+
+
+def published(artifact: Artifact) -> dict:
+    """The dictionary that anyone gets from the artifact's ``.pt`` file."""
+    store = ArtifactStore(f"memory://published-{artifact.kind}", "pt")
+    path = store.write(ADDRESS, stored(artifact, provenance())).path
+    with path.open("rb") as file:
+        return torch.load(file, weights_only=True)
+
+
+def check_rows(artifact: SparseActivations | FilteredActivations, form: str) -> dict:
+    content = published(artifact)
+    assert set(content) == {"indices", "values", "format", "topk", KEY}
+    assert content["format"] == form
+    assert type(content["topk"]) is int
+    indices, values = content["indices"], content["values"]
+    assert (indices.dtype, values.dtype) == (torch.int32, torch.float32)
+    assert indices.shape == values.shape == (artifact.n_rows, content["topk"])
+    for row in range(artifact.n_rows):
+        start, end = artifact.row_offsets[row : row + 2].tolist()
+        kept = values[row] > 0
+        assert indices[row][kept].tolist() == artifact.unit_ids[start:end].tolist()
+        assert values[row][kept].tolist() == artifact.values[start:end].tolist()
+        assert bool((values[row][~kept] == 0).all()) and bool((indices[row][~kept] == 0).all())
+    return content
+
+
+@thorough
+@given(sparse_activations())
+def test_sparse_dictionary(artifact: SparseActivations) -> None:
+    """Exactly the published keys and one more; ids int32, values float32, [rows, topk], zeros where there is less."""
+    content = check_rows(artifact, "sparse_topk")
+    if artifact.k_stored is not None:
+        assert content["topk"] == artifact.k_stored
+
+
+@thorough
+@given(filtered_activations())
+def test_filtered_dictionary(artifact: FilteredActivations) -> None:
+    """The same for filtered activations, wide as the fullest row, in kept indices."""
+    content = check_rows(artifact, "sparse_filtered")
+    assert content["topk"] == max(artifact.entries_per_row().tolist(), default=0)
+
+
+@thorough
+@given(unit_mapping())
+def test_mapping_dictionary(artifact: UnitMapping) -> None:
+    """Kept units ascending, each with its new index, and both widths."""
+    content = published(artifact)
+    assert set(content) == {"kept_units", "unit_id_to_new_idx", "n_original", "n_filtered", KEY}
+    kept = [unit for unit, reason in enumerate(artifact.reasons.tolist()) if reason == 0]
+    assert list(content["kept_units"]) == kept
+    assert content["unit_id_to_new_idx"] == {unit: place for place, unit in enumerate(kept)}
+    assert (content["n_original"], content["n_filtered"]) == (len(artifact.reasons), len(kept))
+
+
+COLUMNS = {
+    "examples": ["example_index", "example_id", "path", "split", "file_hash", *(f"label:{c}" for c in CONCEPTS)],
+    "sparse_activations": ["example_index", "position", "unit_ids", "values", "l0"],
+    "filtered_activations": ["example_index", "position", "kept_indices", "values"],
+    "ground_truth": ["example_index", "position", "concepts"],
+    "unit_stats": [
+        *("unit_id", "n_active", "density", "sum", "sum_sq", "mean", "max", "p95", "p99", "selectivity"),
+    ],
+    "unit_mapping": ["unit_id", "kept_index", "reason"],
+    "thresholds": ["concept", "unit_id", "kept_index", "tail_fraction", "threshold", "n_positive"],
+    "detection_stats": [
+        *("concept", "unit_id", "kept_index", "tail_fraction", "valid"),
+        *("cal_tp", "cal_fp", "cal_fn", "cal_tn", "cal_f1", "test_tp", "test_fp", "test_fn", "test_tn", "test_f1"),
+    ],
+    "best_pairs": [
+        *("concept", "unit_id", "tail_fraction", "threshold"),
+        *(
+            f"{split}_{name}"
+            for split in ("cal", "test")
+            for name in (
+                *("tp", "fp", "fn", "tn", "precision", "recall", "f1", "accuracy"),
+                *("always_positive_f1", "null_f1_mean", "null_f1_p95"),
+            )
+        ),
+        *("test_f1_low", "test_f1_high"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", list(SMALL))
+def test_plain_columns_for_plain_pyarrow(tmp_path: Path, kind: str) -> None:
+    """Every kind has its documented columns, in their order; nulls are nulls and never NaN."""
+    path = ArtifactStore(str(tmp_path)).write(ADDRESS, small(kind)).path
+    table = pq.read_table(str(path))
+    assert table.column_names == COLUMNS[kind]
+    floats = [name for name in table.column_names if pa.types.is_floating(table.schema.field(name).type)]
+    assert not any(value is not None and value != value for name in floats for value in table[name].to_pylist())
+
+
+@pytest.mark.parametrize("kind", list(SMALL))
+def test_figures_are_doubles(tmp_path: Path, kind: str) -> None:
+    """Every figure is float64: a density of 0.3 is 0.3 and not 0.30000001. Activations alone are float32, in lists."""
+    schema = pq.read_schema(str(ArtifactStore(str(tmp_path)).write(ADDRESS, small(kind)).path))
+    assert [field.name for field in schema if pa.types.is_floating(field.type) and field.type != pa.float64()] == []
+
+
+def test_every_kind_has_documented_columns() -> None:
+    """A new kind comes with its columns here."""
+    assert set(COLUMNS) == set(SMALL)
+
+
+def test_polars_reads_all_chunks_with_a_glob(tmp_path: Path) -> None:
+    """Many chunks are one table: positions in the data set, lists of ids and values, l0."""
+    store = ArtifactStore(str(tmp_path))
+    for chunk in ("0000", "0001"):
+        store.write(Address("pictures", "sparse_activations", "patch", "tiny", chunk), small("sparse_activations"))
+    frame = polars.read_parquet(tmp_path / "pictures/patch/tiny/sparse_activations/*.parquet")
+    assert frame.columns == COLUMNS["sparse_activations"]
+    assert frame["example_index"].to_list() == [7, 7, 9] * 2
+    assert frame["position"].to_list() == [0, 1, 0] * 2
+    assert frame["unit_ids"].to_list() == [[4, 1], [], [0]] * 2
+    assert frame["values"].to_list() == [[3.0, 0.5], [], [2.0]] * 2
+    assert frame["l0"].to_list() == [3, 0, 1] * 2
+    longest = frame.explode("unit_ids", "values", empty_as_null=False).group_by("unit_ids").len().sort("unit_ids")
+    assert longest.rows() == [(0, 2), (1, 2), (4, 2)]
+
+
+def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
+    """Reasons and concepts by name, silent units and invalid pairs as nulls, derived columns filled in."""
+    store = ArtifactStore(str(tmp_path))
+    frames = {kind: polars.read_parquet(str(store.write(ADDRESS, small(kind)).path)) for kind in SMALL}
+    assert frames["unit_mapping"].rows() == [
+        (0, 0, "kept"),
+        (1, None, "dead"),
+        (2, None, "rare"),
+        (3, 1, "kept"),
+        (4, None, "over_target"),
+    ]
+    assert frames["ground_truth"]["concepts"].to_list() == [list(CONCEPTS), [], [CONCEPTS[1]]]
+    stats = frames["unit_stats"]
+    assert stats["mean"].to_list() == [2.0, None, 2.0]
+    assert stats["density"].to_list() == [0.3, 0.0, 1.0]
+    assert stats["max"].to_list() == [3.0, None, float("inf")]
+    cuts = frames["thresholds"]
+    assert cuts["concept"].to_list() == [CONCEPTS[0]] * 4 + [CONCEPTS[1]] * 4 + [None] * 4
+    assert cuts["unit_id"].to_list() == [0, 0, 3, 3] * 3
+    assert cuts["threshold"].to_list()[:4] == [2.0, 1.0, None, None]
+    best = frames["best_pairs"]
+    assert best["unit_id"].to_list() == [3, None]
+    assert best["test_recall"].to_list() == [1.0, None]
+    labels = frames["examples"]
+    assert labels[f"label:{CONCEPTS[0]}"].to_list() == [True, False, True]

@@ -1,0 +1,213 @@
+"""What is written is read back: every kind, in every format, on disk and in memory."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sae_assets.artifacts import Artifact, Examples, GroundTruth, SparseActivations, UnitStats, offsets_of
+from sae_assets.storage import parquet, pt
+from sae_assets.storage.layout import Address
+from sae_assets.storage.store import ArtifactStore, stored
+from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
+from sae_assets_tests.storage.strategies import KINDS
+
+thorough = settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+FORMS = [(kind, "parquet") for kind in KINDS] + [(kind, "pt") for kind in pt.KINDS]
+NUMBERS = itertools.count()
+
+
+def memory_store(file_format: str = "parquet") -> ArtifactStore:
+    return ArtifactStore(f"memory://round-trips-{next(NUMBERS)}", file_format)
+
+
+def through_a_file(artifact: Artifact, file_format: str) -> Artifact:
+    """Write, read and verify; the provenance and the content hash come back too."""
+    store, item = memory_store(file_format), stored(artifact, provenance(stage=artifact.kind))
+    written = store.write(ADDRESS, item)
+    assert written.path.suffix == f".{file_format}"
+    back = store.read(ADDRESS)
+    assert back == item
+    assert back.content_hash == artifact.content_hash()
+    for field in dataclasses.fields(artifact):  # type: ignore[arg-type]
+        before, after = getattr(artifact, field.name), getattr(back.artifact, field.name)
+        if isinstance(before, torch.Tensor):
+            assert after.dtype == before.dtype
+            assert torch.equal(after.nan_to_num(nan=-7.0), before.nan_to_num(nan=-7.0)), field.name
+            if before.is_floating_point():
+                assert torch.equal(after.isnan(), before.isnan())
+        elif isinstance(before, float) and before != before:
+            assert after != after
+        else:
+            assert (after, type(after)) == (before, type(before)), field.name
+    return back.artifact
+
+
+def test_every_kind_has_a_small_one_and_a_strategy() -> None:
+    """A new kind of artifact comes with both, or nothing below would see it."""
+    assert set(SMALL) == set(KINDS) == set(parquet._CODECS)
+
+
+@pytest.mark.parametrize(("kind", "file_format"), FORMS)
+def test_small_artifacts_round_trip(kind: str, file_format: str) -> None:
+    """The hand-written one of each kind, with nulls, infinities, empty rows and examples without rows."""
+    through_a_file(SMALL[kind], file_format)
+
+
+@pytest.mark.parametrize(("kind", "file_format"), FORMS)
+def test_random_artifacts_round_trip(kind: str, file_format: str) -> None:
+    """Random ones of each kind, in each format."""
+
+    @thorough
+    @given(KINDS[kind]())
+    def check(artifact: Artifact) -> None:
+        through_a_file(artifact, file_format)
+
+    check()
+
+
+@pytest.mark.parametrize("kind", pt.KINDS)
+def test_both_formats_give_the_same_hash(kind: str) -> None:
+    """A file's content hash names its content, not its format: the other format reads back to the same hash."""
+
+    @thorough
+    @given(KINDS[kind]())
+    def check(artifact: Artifact) -> None:
+        hashes = set()
+        for file_format in ("parquet", "pt"):
+            store = memory_store(file_format)
+            store.write(ADDRESS, stored(artifact, provenance()))
+            hashes |= {store.read(ADDRESS).content_hash, store.header(ADDRESS).content_hash}
+        assert hashes == {artifact.content_hash()}
+
+    check()
+
+
+@pytest.mark.parametrize(("kind", "file_format"), FORMS)
+def test_header_alone_says_the_same(kind: str, file_format: str) -> None:
+    """The header that is read without the data is the one that is read with it."""
+    store, item = memory_store(file_format), small(kind)
+    written = store.write(ADDRESS, item)
+    header = store.header(ADDRESS)
+    assert (header.kind, header.content_hash, header.provenance) == (kind, item.content_hash, item.provenance)
+    assert store.size(ADDRESS) == written.n_bytes == len(written.path.read_bytes())
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "pt"])
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0, 0], [2, 0], [0, 2]])
+def test_activations_without_rows_or_entries(lengths: list[int], file_format: str) -> None:
+    """No example, no row, no entry: still the same artifact."""
+    n = sum(lengths)
+    artifact = SparseActivations(
+        first_example=5,
+        example_offsets=offsets_of(torch.tensor(lengths, dtype=torch.int64)),
+        row_offsets=torch.zeros(n + 1, dtype=torch.int64),
+        unit_ids=torch.zeros(0, dtype=torch.int32),
+        values=torch.zeros(0),
+        n_units=3,
+        l0=torch.zeros(n, dtype=torch.int32),
+        k_stored=None,
+        total_mass=0.0,
+        dropped_mass=0.0,
+    )
+    through_a_file(artifact, file_format)
+
+
+def test_truth_without_concepts_or_positives() -> None:
+    """No concept at all, and none that is true."""
+    for concepts in ((), ("red",)):
+        through_a_file(
+            GroundTruth(
+                concepts=concepts,
+                first_example=0,
+                example_offsets=torch.tensor([0, 2]),
+                row_offsets=torch.zeros(3, dtype=torch.int64),
+                concept_ids=torch.zeros(0, dtype=torch.int32),
+            ),
+            "parquet",
+        )
+
+
+def test_statistics_of_no_rows() -> None:
+    """Statistics over no rows at all are an artifact like any other; every figure is null."""
+    empty = torch.full((2,), torch.nan, dtype=torch.float64)
+    zero = torch.zeros(2, dtype=torch.float64)
+    through_a_file(UnitStats(0, zero.long(), zero, zero, empty, empty, empty), "parquet")
+
+
+def test_concepts_named_like_columns() -> None:
+    """A concept may be called as a column is: labels have their own prefix."""
+    small = SMALL["examples"]
+    assert isinstance(small, Examples)
+    through_a_file(dataclasses.replace(small, concepts=("split", "path")), "parquet")
+
+
+def test_scalars_that_look_like_the_headers_own_marks() -> None:
+    """Provenance may hold any plain values, also mappings that look like a stored infinity."""
+    store = memory_store()
+    config = {"float": "inf", "list": [{"float": "nan"}], "none": None, "text": "ü\n\"'"}
+    item = stored(SMALL["examples"], provenance(config=config))
+    store.write(ADDRESS, item)
+    assert store.read(ADDRESS).provenance.config == config
+
+
+@pytest.mark.parametrize("root", ["file", "memory", "file-url"])
+@pytest.mark.parametrize("file_format", ["parquet", "pt"])
+def test_every_kind_of_place(tmp_path: Path, root: str, file_format: str) -> None:
+    """A folder, a file URL and an object store in memory: the same files at the same addresses."""
+    place = {
+        "file": str(tmp_path / "store"),
+        "memory": f"memory://place-{next(NUMBERS)}",
+        "file-url": (tmp_path / "store").as_uri(),
+    }[root]
+    store = ArtifactStore(place, file_format)
+    assert list(store.files()) == []
+    addresses = {
+        kind: Address("pictures", kind, None if kind == "examples" else "patch", None if kind == "examples" else "m")
+        for kind in SMALL
+    }
+    for kind, address in addresses.items():
+        assert store.find(address) is None
+        store.write(address, small(kind))
+    for kind, address in addresses.items():
+        assert store.read(address) == small(kind)
+        found = store.find(address)
+        assert found is not None
+        assert store.read_file(found) == small(kind)
+    names = ["/".join(path.parts[-len(address.parts()) :]) for path, address in
+             zip(store.files(), sorted(addresses.values(), key=lambda a: a.parts()), strict=True)]  # fmt: skip
+    extension = {kind: file_format if kind in pt.KINDS else "parquet" for kind in SMALL}
+    expected = {"/".join(address.parts()) + f".{extension[kind]}" for kind, address in addresses.items()}
+    assert set(names) == expected
+
+
+@thorough
+@given(st.data())
+def test_writing_is_deterministic(data: st.DataObject) -> None:
+    """The same artifact and provenance give the same bytes, in either format."""
+    kind = data.draw(st.sampled_from(sorted(KINDS)))
+    item = stored(data.draw(KINDS[kind]()), provenance())
+    for file_format in ("parquet", "pt"):
+        first, second = memory_store(file_format), memory_store(file_format)
+        assert first.write(ADDRESS, item).path.read_bytes() == second.write(ADDRESS, item).path.read_bytes()
+
+
+def test_other_format_replaces_the_file(tmp_path: Path) -> None:
+    """After a change of format there is one file at an address, the new one, and it is what is read."""
+    old, new = small("sparse_activations"), stored(SMALL["sparse_activations"], provenance(code_version="2"))
+    for first, second in (("parquet", "pt"), ("pt", "parquet")):
+        root = str(tmp_path / first)
+        ArtifactStore(root, first).write(ADDRESS, old)
+        written = ArtifactStore(root, second).write(ADDRESS, new)
+        assert list(ArtifactStore(root).files()) == [written.path]
+        assert ArtifactStore(root, first).read(ADDRESS) == new

@@ -1,0 +1,106 @@
+"""Heavy imports happen where they are needed: proved in a fresh process, by a detector that is itself proved."""
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sae_assets
+import sae_assets.artifacts
+import sae_assets.ops
+
+PROBE = "import json, sys; before = set(sys.modules); {statement}; print(json.dumps(sorted(set(sys.modules) - before)))"
+
+
+def loaded_by(statement: str, *search: Path) -> set[str]:
+    """Top-level names of the modules that a statement loads in a fresh process."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SAE_ASSETS_", "PYTHON"))}
+    places = [*map(str, search), str(Path(sae_assets.__file__).parents[1])]
+    environment["PYTHONPATH"] = os.pathsep.join(places)
+    result = subprocess.run(
+        [sys.executable, "-c", PROBE.format(statement=statement)], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return {name.split(".")[0] for name in json.loads(result.stdout.splitlines()[-1])}
+
+
+def every_module_of(package: object) -> str:
+    """A statement that imports a package and all that it holds."""
+    name, paths = package.__name__, package.__path__  # type: ignore[attr-defined]
+    return "import " + ", ".join([name, *(f"{name}.{found.name}" for found in pkgutil.iter_modules(paths))])
+
+
+@pytest.mark.parametrize(
+    ("statement", "needed", "not_needed"),
+    [
+        ("import sae_assets", {"sae_assets"}, {"torch", "dagster", "numpy", "pydantic"}),
+        ("import sae_assets.cli", {"sae_assets", "typer"}, {"torch", "dagster", "numpy", "matplotlib"}),
+        (
+            "import sae_assets.definitions",
+            {"sae_assets", "dagster"},
+            {"torch", "torchvision", "open_clip", "matplotlib"},
+        ),
+        ("import sae_assets.ops", {"sae_assets"}, {"dagster"}),
+        (every_module_of(sae_assets.ops), {"sae_assets", "torch"}, {"dagster", "pydantic", "pyarrow", "open_clip"}),
+        (every_module_of(sae_assets.artifacts), {"sae_assets"}, {"torch", "numpy", "dagster", "pydantic"}),
+    ],
+    ids=["package", "cli", "definitions", "ops", "every-op", "every-artifact"],
+)
+def test_only_what_is_needed_is_loaded(statement: str, needed: set[str], not_needed: set[str]) -> None:
+    """What the statement is for is loaded, and nothing of what it can do without."""
+    loaded = loaded_by(statement)
+    assert needed <= loaded
+    assert loaded & not_needed == set()
+
+
+def plant(folder: Path, **modules: str) -> Path:
+    """Modules of these contents; ``torch`` and ``dagster`` are empty stand-ins that cost nothing to import."""
+    for name, content in {"torch": "", "dagster": "", **modules}.items():
+        (folder / f"{name}.py").write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize("heavy", ["torch", "dagster"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "import {heavy}",
+        "from {heavy} import __name__",
+        "try:\n    import {heavy}\nexcept ImportError:\n    pass",
+        "import importlib\nimportlib.import_module('{heavy}')",
+        "class A:\n    import {heavy}",
+        "def f():\n    import {heavy}\nf()",
+    ],
+)
+def test_the_detector_sees_a_planted_import(tmp_path: Path, heavy: str, content: str) -> None:
+    """However a module loads something heavy, also by way of another module, it is seen."""
+    folder = plant(tmp_path, planted=content.format(heavy=heavy), outer="import planted")
+    for module in ("planted", "outer"):
+        loaded = loaded_by(f"import {module}", folder)
+        assert heavy in loaded
+        assert {"torch", "dagster"} - {heavy} - loaded != set()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "def f():\n    import torch, dagster",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch, dagster",
+        "'import torch, dagster'",
+    ],
+)
+def test_the_detector_lets_lazy_imports_pass(tmp_path: Path, content: str) -> None:
+    """Imports inside functions and for types only are not loaded, and not reported."""
+    loaded = loaded_by("import planted", plant(tmp_path, planted=content))
+    assert "planted" in loaded
+    assert loaded & {"torch", "dagster"} == set()
+
+
+def test_a_failing_import_fails_the_detector(tmp_path: Path) -> None:
+    """A statement that raises is no proof of anything."""
+    with pytest.raises(AssertionError, match="nonsense"):
+        loaded_by("import planted", plant(tmp_path, planted="import nonsense_that_is_nowhere"))
