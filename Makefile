@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

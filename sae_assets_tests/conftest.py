@@ -10,8 +10,8 @@ for name in [name for name in os.environ if name.startswith("SAE_ASSETS_") and "
         del os.environ[name]
 os.environ.pop("DAGSTER_HOME", None)
 
-import pytest
-from jaxtyping import install_import_hook
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("sae_assets.ops", "beartype.beartype")  # before anything imports ops
 

@@ -41,7 +41,7 @@ class Artifact:
                 # NaN payloads may differ between writers; every null is the same null.
                 if value.is_floating_point():
                     value = torch.where(value.isnan(), torch.nan, value)
-                digest.update(value.contiguous().numpy())
+                digest.update(value.contiguous().numpy())  # type: ignore[arg-type]
             else:
                 digest.update(repr(value).encode())
         return digest.hexdigest()

@@ -182,7 +182,13 @@ class BestPairs(Artifact):
             *expect_tensor(self.counts, "counts", "int64", (2, n, 4)),
             *expect_tensor(self.null_f1, "null_f1", "float64", (2, n, 2)),
             *expect_tensor(self.test_interval, "test_interval", "float64", (n, 2)),
+            *expect_tensor(self.weighted_interval, "weighted_interval", "float64", (2,)),
+            *expect_tensor(self.weighted_null, "weighted_null", "float64", (2,)),
         ]
         yield from structure
-        if not structure and bool(((self.unit_ids < 0) != self.thresholds.isnan()).any()):
+        if structure:
+            return
+        if bool((self.counts < 0).any()):
+            yield "counts must not be negative"
+        if bool(((self.unit_ids < 0) != self.thresholds.isnan()).any()):
             yield "a threshold must be null exactly where no pair was chosen"

@@ -66,9 +66,12 @@ class UnitStats(Artifact):
 
     def problems(self) -> Iterator[str]:
         n = self.n_units
-        yield from expect_tensor(self.n_active, "n_active", "int64", (n,))
+        structure = list(expect_tensor(self.n_active, "n_active", "int64", (n,)))
         for name in ("total", "total_sq", "max", "p95", "p99"):
-            yield from expect_tensor(getattr(self, name), name, "float64", (n,))
+            structure += expect_tensor(getattr(self, name), name, "float64", (n,))
+        yield from structure
+        if structure:
+            return
         if n and (int(self.n_active.min()) < 0 or int(self.n_active.max()) > self.n_rows):
             yield f"n_active must lie in 0..{self.n_rows}"
         silent = self.n_active == 0

@@ -38,6 +38,8 @@ LAYER = 3  # residual stream after this block (0-based): the last but one, as la
 PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "shortest"}
 N_UNITS, K = 2048, 16
 PREFIXES = (64, 256, N_UNITS)
+BATCH = 2048
+L1 = 1e-3
 
 
 def tokenize(words: str) -> list[int]:
@@ -126,26 +128,44 @@ class KeptPatches(nn.Module):
         return torch.cat([x[:, :1], rest], 1)
 
 
-def train_transformer(images: Tensor, masks: Tensor, kinds: Tensor, steps: int, seed: int) -> Any:
+def caption_losses(
+    embeddings: Tensor, words: dict[str, Tensor], targets: dict[str, Tensor], weights: dict[str, float], scale: Tensor
+) -> Tensor:
+    """Weighted sum of the contrastive losses of several groups of captions."""
+    losses = [weights[group] * contrastive_loss(embeddings, words[group], targets[group], scale) for group in weights]
+    return torch.stack(losses).sum()
+
+
+def train_transformer(
+    model: Any, images: Tensor, masks: Tensor, kinds: Tensor, *, steps: int, rate: float, whole_from: float, seed: int,
+    tune_layer: bool = False,
+) -> Any:  # fmt: skip
     """CLIP's contrastive loss on the image embedding, and the same loss on every patch embedding.
 
     An image matches its caption, the caption of its colour and that of its shape. A patch at least half covered by the
     object matches the same three, one without any object pixel the caption of the empty floor; others do not count.
-    The last fifth of the steps sees whole images.
+
+    Args:
+        whole_from: share of the steps after which images are seen whole, not in part of their patches.
+        tune_layer: the patches must match colour and shape already after block ``LAYER`` (an early exit through the
+            model's own last norm and projection), so that the stream read there says what its patches show.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = open_clip.CLIP(**MODEL_CONFIG, output_dict=True)
-    targets = targets_of(kinds)
+    all_targets = targets_of(kinds)
     text = {group: torch.tensor([tokenize(c) for c in [*captions, EMPTY]]) for group, captions in CAPTIONS.items()}
-    model.visual.output_tokens = True
-    kept = model.visual.patch_dropout = KeptPatches()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    visual = model.train().visual
+    visual.output_tokens = True
+    kept = visual.patch_dropout = KeptPatches()
+    stream: list[Tensor] = []
+    hook = visual.transformer.resblocks[LAYER].register_forward_hook(lambda _m, _i, out: stream.append(out))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
+    warm = max(1, steps // 30)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda s: min(1, (s + 1) / 100) * 0.5 * (1 + math.cos(math.pi * s / steps))
+        optimiser, lambda s: min(1, (s + 1) / warm) * 0.5 * (1 + math.cos(math.pi * s / steps))
     )
     for step in range(steps):
-        whole = step >= 0.8 * steps
+        whole = step >= whole_from * steps
         pick = torch.randint(len(images), (40 if whole else 64,), generator=generator)
         x, cover = augment(images[pick], masks[pick], generator)
         kept.index = None
@@ -154,54 +174,66 @@ def train_transformer(images: Tensor, masks: Tensor, kinds: Tensor, steps: int, 
             kept.index = order.topk(N_KEPT, dim=1).indices
             cover = cover.gather(1, kept.index)
         with torch.autocast("cpu", torch.bfloat16):
-            pooled, tokens = model.visual(x)
-            patches = (tokens @ model.visual.proj).flatten(0, 1)
+            pooled, tokens = visual(x)
             words = {group: model.encode_text(ids).float() for group, ids in text.items()}
+            early = visual.ln_post(stream.pop()[:, 1:])
+            patches = [(layer @ visual.proj).flatten(0, 1) for layer in ((tokens, early) if tune_layer else (tokens,))]
         scale = model.logit_scale.exp().clamp(max=100)
         inside = (cover >= 0.5).flatten().nonzero().flatten()
         outside = (cover == 0).flatten().nonzero().flatten()
         outside = outside[torch.randperm(len(outside), generator=generator)[: len(inside) // 2]]
-        rows = patches[torch.cat([inside, outside])].float()
-        image_loss, patch_loss = torch.zeros(()), torch.zeros(())
-        for group, target in targets.items():
-            weight = GROUP_WEIGHTS[group]
-            image_loss = image_loss + weight * contrastive_loss(pooled.float(), words[group][:-1], target[pick], scale)
-            per_patch = target[pick].repeat_interleave(cover.shape[1])[inside]
-            floor = torch.full((len(outside),), len(CAPTIONS[group]))
-            patch_loss = patch_loss + weight * contrastive_loss(
-                rows, words[group], torch.cat([per_patch, floor]), scale
+        rows = torch.cat([inside, outside])
+        of_patch = {
+            group: torch.cat(
+                [
+                    target[pick].repeat_interleave(cover.shape[1])[inside],
+                    torch.full((len(outside),), len(CAPTIONS[group])),
+                ]
             )
+            for group, target in all_targets.items()
+        }
+        image_words = {group: table[:-1] for group, table in words.items()}
+        of_image = {group: target[pick] for group, target in all_targets.items()}
+        image_loss = caption_losses(pooled.float(), image_words, of_image, GROUP_WEIGHTS, scale)
+        patch_loss = caption_losses(patches[0][rows].float(), words, of_patch, GROUP_WEIGHTS, scale)
         loss = image_loss + patch_loss
+        if tune_layer:
+            early_loss = caption_losses(patches[1][rows].float(), words, of_patch, {"colour": 1.0, "shape": 1.0}, scale)
+            loss = loss + early_loss
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         if step % 25 == 0 or step == steps - 1:
-            print(
-                f"transformer step {step}/{steps} image loss {image_loss:.3f} patch loss {patch_loss:.3f}", flush=True
-            )
-    model.visual.patch_dropout = nn.Identity()
+            shown = f"image loss {image_loss:.3f} patch loss {patch_loss:.3f}"
+            shown += f" early patch loss {early_loss:.3f}" if tune_layer else ""
+            print(f"transformer step {step}/{steps} {shown}", flush=True)
+    hook.remove()
+    visual.patch_dropout = nn.Identity()
     return model.eval()
 
 
 @torch.inference_mode()
-def residual_stream(model: Any, images: Tensor) -> Tensor:
-    """Rows (CLS and patches) after block ``LAYER``, float32 [n * 257, width], of centre crops."""
+def residual_stream(model: Any, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (CLS and patches) after block ``LAYER`` of centre crops, float32 [n * 257, width]; which show the object."""
     kept: list[Tensor] = []
     hook = model.visual.transformer.resblocks[LAYER].register_forward_hook(lambda _m, _i, out: kept.append(out))
     for batch in images.split(32):
         x = F.interpolate(batch.float() / 127.5 - 1, size=(224, 299), mode="bicubic", antialias=True)[..., 37:261]
         model.visual(x.clamp(-1, 1))
     hook.remove()
-    return torch.cat(kept).flatten(0, 1).float()
+    shown = F.interpolate(masks[:, None].float(), size=(224, 299), mode="nearest")[..., 37:261]
+    on_object = F.max_pool2d(shown, 14).flatten(1) > 0
+    return torch.cat(kept).flatten(0, 1).float(), F.pad(on_object, (1, 0), value=True).flatten()
 
 
-def train_sae(rows: Tensor, steps: int, seed: int) -> dict[str, Tensor]:
+def train_sae(rows: Tensor, on_object: Tensor, steps: int, seed: int) -> dict[str, Tensor]:
     """TopK SAE (Gao et al. 2024, arXiv:2406.04093): normalised MSE plus the auxiliary loss that revives dead units.
 
     The error is also taken of the first units alone (Matryoshka SAE, Bussmann et al. 2025, arXiv:2503.17547), so that
-    some units stay general while others specialise. Encoding is that of any TopK SAE.
+    some units stay general while others specialise. Encoding is that of any TopK SAE. Half of each batch are rows that
+    show the object (one row in twelve does): most of the floor looks alike.
     """
     generator = torch.Generator().manual_seed(seed)
     d = rows.shape[1]
@@ -209,12 +241,15 @@ def train_sae(rows: Tensor, steps: int, seed: int) -> dict[str, Tensor]:
     dec = F.normalize(torch.randn(N_UNITS, d, generator=generator), dim=1)
     enc = dec.T.clone().requires_grad_()
     dec.requires_grad_()
+    object_rows = rows[on_object]
     variance = rows.var(0).sum()
     optimiser = torch.optim.Adam([pre_b, enc, dec], lr=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(1, 5 * (1 - s / steps)))
     silent = torch.zeros(N_UNITS)
     for step in range(steps):
-        x = rows[torch.randint(len(rows), (2048,), generator=generator)]
+        x = torch.cat(
+            [part[torch.randint(len(part), (BATCH // 2,), generator=generator)] for part in (rows, object_rows)]
+        )
         pre = (x - pre_b) @ enc
         top = pre.topk(K, dim=1)
         code = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
@@ -231,7 +266,8 @@ def train_sae(rows: Tensor, steps: int, seed: int) -> dict[str, Tensor]:
             second = torch.zeros_like(pre).scatter(1, revived.indices, revived.values.relu()) @ dec
             auxiliary = (error.detach() - second).square().sum(1).mean() / variance
         optimiser.zero_grad()
-        (loss + auxiliary / 32).backward()
+        shrink = L1 * code.sum(1).mean() / variance.sqrt()
+        (loss + auxiliary / 32 + shrink).backward()
         optimiser.step()
         schedule.step()
         with torch.no_grad():
@@ -264,21 +300,30 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=here / "data" / "clevr_mini")
     parser.add_argument("--extra", type=Path, help="folder of the same layout with more training images")
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--tune-steps", type=int, default=300)
     parser.add_argument("--sae-steps", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--transformer", type=Path, help="reuse this trained transformer's folder")
+    parser.add_argument("--from-transformer", type=Path, help="tune this trained transformer's folder, skip --steps")
     args = parser.parse_args()
     start = time.time()
     parts = [load_train_split(root) for root in [args.data, args.extra] if root]
     images, masks = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     kinds = torch.cat([part[2] for part in parts])
     print(f"{len(images)} training images", flush=True)
-    if args.transformer:
-        model = open_clip.create_model(f"local-dir:{args.transformer}").eval()
+    if args.from_transformer:
+        model = open_clip.create_model(f"local-dir:{args.from_transformer}", output_dict=True)
     else:
-        model = train_transformer(images, masks, kinds, args.steps, args.seed)
-        save_transformer(model, args.out / "clip-mini")
-    save_sae(train_sae(residual_stream(model, images), args.sae_steps, args.seed), args.out / "clip-mini-sae.pt")
+        torch.manual_seed(args.seed)
+        model = open_clip.CLIP(**MODEL_CONFIG, output_dict=True)
+        data = (images, masks, kinds)
+        model = train_transformer(model, *data, steps=args.steps, rate=1.5e-3, whole_from=0.8, seed=args.seed)
+        save_transformer(model, args.out / "clip-mini-untuned")
+    model = train_transformer(
+        model, images, masks, kinds, steps=args.tune_steps, rate=5e-4, whole_from=0, seed=args.seed + 1, tune_layer=True
+    )
+    save_transformer(model, args.out / "clip-mini")
+    rows, on_object = residual_stream(model, images, masks)
+    save_sae(train_sae(rows, on_object, args.sae_steps, args.seed), args.out / "clip-mini-sae.pt")
     print(f"done in {time.time() - start:.0f} s")
 
 

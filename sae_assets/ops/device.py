@@ -16,7 +16,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"Unknown device {name!r}: expected auto, cpu, cuda or cuda:<number>.") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"Unknown device {name!r}: expected auto, cpu, cuda or cuda:<number>.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"Device {name!r} was asked for, but this machine has {torch.cuda.device_count()} CUDA device(s). "

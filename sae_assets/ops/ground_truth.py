@@ -28,7 +28,7 @@ def covered_patches(mask: Bool[Tensor, "height width"], patch_size: int, min_ove
 
 
 def collect_truth(
-    rows: Sequence[Bool[Tensor, "rows concepts"]], concepts: Sequence[str], first_example: int
+    rows: Sequence[Bool[Tensor, "_ concepts"]], concepts: Sequence[str], first_example: int
 ) -> GroundTruth:
     """Sparse truth of a chunk from each example's bool [n_rows, n_concepts]."""
     per_example = torch.tensor([len(truth) for truth in rows])

@@ -18,6 +18,17 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.segments import pack_descending
 
 UNIT_ROUNDOFF = 2.0**-24  # of float32
+FLOAT32_LIMIT = 2.0**127
+
+
+def exact_float32_product(x: Float[Tensor, "rows d"], weight: Float[Tensor, "d units"]) -> Float[Tensor, "rows units"]:
+    """``x @ weight`` in IEEE float32, also where the process allows tf32 or bf16: the error bound counts on it."""
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        return x @ weight
+    finally:
+        torch.set_float32_matmul_precision(allowed)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,12 @@ class Encoder(ABC):
         self.d_model, self.n_units = weight.shape
         shift = torch.zeros(self.d_model) if shift is None else shift
         bias = torch.zeros(self.n_units) if bias is None else bias
+        for name, tensor, width in (("shift", shift, self.d_model), ("bias", bias, self.n_units)):
+            if tensor.shape != (width,):
+                raise ArtifactError(
+                    f"The encoder's {name} has shape {tuple(tensor.shape)}, but its weight {tuple(weight.shape)} "
+                    f"asks for ({width},)."
+                )
         for name, tensor in (("weight", weight), ("shift", shift), ("bias", bias)):
             if not bool(torch.isfinite(tensor).all()):
                 raise ArtifactError(f"The encoder's {name} holds values that are not finite.")
@@ -120,12 +137,18 @@ class Encoder(ABC):
         if not bool(finite.all()):
             raise ArtifactError(f"Embedding row {first_row + int((~finite).nonzero()[0])} is not finite.")
         centred = x - self.shift
-        screened = centred.float() @ self.weight
+        norm = centred.norm(dim=1, keepdim=True)
+        # Partial sums are at most |x| |w| + |bias|: beyond float32 the screen could overflow and miss units.
+        largest = norm * max(self.largest_norm, 1.0) + self.largest_bias
+        if not bool((largest < FLOAT32_LIMIT).all()):
+            row = first_row + int((largest >= FLOAT32_LIMIT).nonzero()[0, 0])
+            raise ArtifactError(f"Embedding row {row} is too large: its products with the encoder leave float32.")
+        screened = exact_float32_product(centred.float(), self.weight)
         screened += self.bias.float()
         # |screened - exact| <= gamma_d |x| |w| for any order of summation (Higham 2002, eq. 3.5), and a few roundings:
         # the input, the bias and its sum, the stored float32.
         gamma = self.d_model * UNIT_ROUNDOFF / (1 - self.d_model * UNIT_ROUNDOFF) + 4 * UNIT_ROUNDOFF
-        reach = centred.norm(dim=1, keepdim=True) * self.largest_norm
+        reach = norm * self.largest_norm
         error = (1.001 * gamma * reach + 4 * UNIT_ROUNDOFF * self.largest_bias).float() * (1 + 2**-20) + 1e-37
         rows, units = (screened >= self.floor(screened, error)).nonzero(as_tuple=True)
         del screened

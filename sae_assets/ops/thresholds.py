@@ -28,6 +28,11 @@ class CalibrationChunk:
     cal: Bool[Tensor, " examples"]
 
     def __post_init__(self) -> None:
+        if self.activations.first_example != self.truth.first_example:
+            raise ArtifactError(
+                f"Activations start at example {self.activations.first_example}, ground truth at "
+                f"{self.truth.first_example}: they are of different chunks."
+            )
         if not torch.equal(self.activations.example_offsets, self.truth.example_offsets):
             raise ArtifactError(
                 f"Activations have {self.activations.n_rows} rows over {self.activations.n_examples} examples, "
@@ -72,6 +77,8 @@ def calibrate_thresholds(
     for chunk in chunks:
         if chunk.activations.n_units != n_kept:
             raise ArtifactError(f"A chunk has {chunk.activations.n_units} kept units, the mapping {n_kept}.")
+        if chunk.truth.concepts != tuple(concepts):
+            raise ArtifactError(f"Ground truth is of concepts {list(chunk.truth.concepts)}, expected {list(concepts)}.")
         rows += int(rows_of(chunk.activations, chunk.cal).sum())
         for concept, entry in chunk.entries(n_concepts):
             group = chunk.activations.unit_ids[entry].long() * (n_concepts + 1) + concept

@@ -1,0 +1,1 @@
+"""Artifacts: invariants and content hashes."""

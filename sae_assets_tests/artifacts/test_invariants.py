@@ -1,0 +1,456 @@
+"""Every artifact refuses every kind of broken content, and its hash is of its content alone."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from sae_assets.artifacts import (
+    REASONS,
+    Artifact,
+    BestPairs,
+    DetectionStats,
+    Examples,
+    FilteredActivations,
+    GroundTruth,
+    SparseActivations,
+    Thresholds,
+    UnitMapping,
+    UnitStats,
+    offsets_of,
+)
+from sae_assets.errors import ArtifactError
+
+NAN = math.nan
+
+
+def ints(*values: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    return torch.tensor(values, dtype=dtype)
+
+
+def int32(*values: int) -> torch.Tensor:
+    return ints(*values, dtype=torch.int32)
+
+
+def doubles(*values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def floats(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+# One valid artifact of each class; each is made anew, so that no test shares tensors with another. ----------------
+
+
+def examples() -> Examples:
+    return Examples(
+        concepts=("red", "blue"),
+        first_index=4,
+        example_ids=("a", "b", "c"),
+        paths=("a.png", "b.png", "c.png"),
+        file_hashes=("1", "2", "3"),
+        splits=("train", "cal", "test"),
+        labels=torch.tensor([[True, False], [False, False], [True, True]]),
+    )
+
+
+def sparse_activations() -> SparseActivations:
+    return SparseActivations(
+        first_example=0,
+        example_offsets=ints(0, 2, 2, 3),
+        row_offsets=ints(0, 3, 3, 5),
+        unit_ids=int32(4, 0, 2, 1, 3),
+        values=floats(3, 1, 1, 2, 0.5),
+        n_units=5,
+        l0=int32(4, 0, 2),
+        k_stored=3,
+        total_mass=8.0,
+        dropped_mass=0.5,
+    )
+
+
+def filtered_activations() -> FilteredActivations:
+    return FilteredActivations(
+        first_example=0,
+        example_offsets=ints(0, 2, 2, 3),
+        row_offsets=ints(0, 3, 3, 5),
+        unit_ids=int32(4, 0, 2, 1, 3),
+        values=floats(3, 1, 1, 2, 0.5),
+        n_units=5,
+        n_original=50,
+    )
+
+
+def ground_truth() -> GroundTruth:
+    return GroundTruth(
+        concepts=("red", "blue"),
+        first_example=0,
+        example_offsets=ints(0, 2, 3),
+        row_offsets=ints(0, 2, 2, 3),
+        concept_ids=int32(0, 1, 1),
+    )
+
+
+def unit_stats() -> UnitStats:
+    return UnitStats(
+        n_rows=10,
+        n_active=ints(0, 2, 10),
+        total=doubles(0, 3, 20),
+        total_sq=doubles(0, 5, 40),
+        max=doubles(NAN, 2, 2),
+        p95=doubles(NAN, 1.95, 2),
+        p99=doubles(NAN, 1.99, 2),
+    )
+
+
+def unit_mapping() -> UnitMapping:
+    return UnitMapping(
+        reasons=ints(1, 0, 4, 0, 5, dtype=torch.uint8),
+        mode="fixed",
+        min_active=2,
+        max_active=math.inf,
+        strength_percentile=50.0,
+        strength_cutoff=NAN,
+        target_units=2,
+    )
+
+
+def thresholds() -> Thresholds:
+    return Thresholds(
+        concepts=("red",),
+        kept_units=ints(1, 3),
+        tail_fractions=(0.1, 0.5),
+        n_positive=torch.tensor([[0, 3], [2, 5]]),
+        values=doubles([[NAN, NAN], [2, 1]], [[4, 4], [3, 1]]),
+    )
+
+
+def detection_stats() -> DetectionStats:
+    return DetectionStats(
+        concepts=("red",),
+        kept_units=ints(1, 3),
+        tail_fractions=(0.1, 0.5),
+        n_positive=torch.tensor([[3], [2]]),
+        n_negative=torch.tensor([[4], [5]]),
+        true_positives=torch.tensor([[[[0, 0], [1, 3]]], [[[0, 0], [0, 2]]]], dtype=torch.int32),
+        false_positives=torch.tensor([[[[0, 0], [1, 4]]], [[[0, 0], [0, 0]]]], dtype=torch.int32),
+        valid=torch.tensor([[False, True]]),
+    )
+
+
+def best_pairs() -> BestPairs:
+    return BestPairs(
+        concepts=("red", "blue"),
+        unit_ids=ints(7, -1),
+        tail_fractions=doubles(0.1, NAN),
+        thresholds=doubles(1.5, NAN),
+        counts=torch.tensor([[[1, 2, 3, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]]),
+        null_f1=torch.full((2, 2, 2), 0.25, dtype=torch.float64),
+        test_interval=doubles([0.1, 0.9], [NAN, NAN]),
+        weighted_interval=doubles(0.1, 0.9),
+        weighted_null=doubles(0.2, 0.4),
+        n_permutations=10,
+        n_bootstrap=10,
+        seed=0,
+    )
+
+
+MAKERS = (
+    examples, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
+    detection_stats, best_pairs,
+)  # fmt: skip
+EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+
+
+# Broken content -------------------------------------------------------------------------------------------------
+
+ROWS = [
+    ("a row is not sorted by value", {"values": floats(1, 3, 1, 2, 0.5)}, "row 0 is not sorted"),
+    ("a later row is not sorted", {"values": floats(3, 1, 1, 0.5, 2)}, "row 2 is not sorted"),
+    ("a tie is out of order", {"unit_ids": int32(4, 2, 0, 1, 3)}, "row 0 is not sorted.*unit ascending"),
+    ("a unit twice in a row, tied", {"unit_ids": int32(4, 0, 0, 1, 3)}, "same unit twice"),
+    ("a unit twice in a row, apart", {"unit_ids": int32(2, 0, 2, 1, 3)}, "same unit twice"),
+    ("a value of 0", {"values": floats(3, 1, 1, 2, 0)}, "values must be finite and > 0"),
+    ("a negative value", {"values": floats(3, 1, 1, 2, -1)}, "values must be finite and > 0"),
+    ("an infinite value", {"values": floats(math.inf, 1, 1, 2, 0.5)}, "values must be finite and > 0"),
+    ("a value that is no number", {"values": floats(NAN, 1, 1, 2, 0.5)}, "values must be finite and > 0"),
+    ("a unit beyond the width", {"unit_ids": int32(5, 0, 2, 1, 3)}, r"unit ids span 0\.\.5, expected 0\.\.4"),
+    ("a negative unit", {"unit_ids": int32(4, 0, 2, -1, 3)}, r"unit ids span -1\.\.4, expected 0\.\.4"),
+    ("row offsets that start late", {"row_offsets": ints(1, 3, 3, 5)}, "row_offsets must start with 0"),
+    ("row offsets that end early", {"row_offsets": ints(0, 3, 3, 4)}, "row_offsets ends at 4, expected 5"),
+    ("row offsets that decrease", {"row_offsets": ints(0, 4, 3, 5)}, "row_offsets must not decrease"),
+    ("no row offsets", {"row_offsets": ints()}, "row_offsets must start with 0"),
+    ("example offsets that end late", {"example_offsets": ints(0, 2, 4)}, "example_offsets ends at 4, expected 3"),
+    ("example offsets that decrease", {"example_offsets": ints(0, 3, 2, 3)}, "example_offsets must not decrease"),
+    ("offsets of another type", {"row_offsets": int32(0, 3, 3, 5)}, "row_offsets has dtype torch.int32"),
+    ("ids of another type", {"unit_ids": ints(4, 0, 2, 1, 3)}, "unit_ids has dtype torch.int64"),
+    ("values of another type", {"values": doubles(3, 1, 1, 2, 0.5)}, "values has dtype torch.float64"),
+    ("fewer ids than values", {"unit_ids": int32(4, 0, 2, 1)}, r"unit_ids has shape \(4,\), expected \(5,\)"),
+]
+
+BROKEN = [
+    *((sparse_activations, *case) for case in ROWS),
+    *((filtered_activations, *case) for case in ROWS),
+    (sparse_activations, "fewer entries than l0", {"l0": int32(4, 1, 2)}, r"store min\(l0, k_stored\) entries"),
+    (sparse_activations, "more entries than l0", {"l0": int32(2, 0, 2)}, r"store min\(l0, k_stored\) entries"),
+    (sparse_activations, "l0 truncated by nothing", {"k_stored": None}, r"store min\(l0, k_stored\) entries"),
+    (sparse_activations, "more entries than k_stored", {"k_stored": 2}, r"store min\(l0, k_stored\) entries"),
+    (sparse_activations, "l0 of other rows", {"l0": int32(4, 0)}, r"l0 has shape \(2,\), expected \(3,\)"),
+    (sparse_activations, "l0 of another type", {"l0": ints(4, 0, 2)}, "l0 has dtype torch.int64"),
+    (sparse_activations, "more dropped than there was", {"dropped_mass": 9.0}, "dropped mass 9.0 is not within"),
+    (sparse_activations, "a negative dropped mass", {"dropped_mass": -1.0}, "dropped mass -1.0 is not within"),
+    (sparse_activations, "a mass that is no number", {"total_mass": NAN}, "dropped mass"),
+    (examples, "no examples", {
+        "example_ids": (), "paths": (), "file_hashes": (), "splits": (), "labels": torch.zeros(0, 2, dtype=torch.bool),
+    }, "at least one example"),
+    (examples, "an id twice", {"example_ids": ("a", "b", "a")}, "example ids are not unique"),
+    (examples, "an unknown split", {"splits": ("train", "cal", "val")}, r"unknown splits \['val'\], expected"),
+    (examples, "fewer paths", {"paths": ("a.png",)}, "paths has 1 entries, expected 3"),
+    (examples, "more hashes", {"file_hashes": ("1", "2", "3", "4")}, "file_hashes has 4 entries, expected 3"),
+    (examples, "fewer splits", {"splits": ("cal",)}, "splits has 1 entries, expected 3"),
+    (examples, "labels of other concepts", {"labels": torch.ones(3, 1, dtype=torch.bool)}, "labels has shape"),
+    (examples, "labels of another type", {"labels": torch.ones(3, 2)}, "labels has dtype torch.float32"),
+    (ground_truth, "a concept beyond the list", {"concept_ids": int32(0, 2, 1)}, r"concept ids must lie in 0\.\.1"),
+    (ground_truth, "a negative concept", {"concept_ids": int32(-1, 1, 1)}, r"concept ids must lie in 0\.\.1"),
+    (ground_truth, "concepts out of order", {"concept_ids": int32(1, 0, 1)}, "must ascend without repeats"),
+    (ground_truth, "a concept twice in a row", {"concept_ids": int32(1, 1, 1)}, "must ascend without repeats"),
+    (ground_truth, "row offsets that end early", {"row_offsets": ints(0, 2, 2, 2)}, "row_offsets ends at 2"),
+    (ground_truth, "rows of other examples", {"example_offsets": ints(0, 2)}, "example_offsets ends at 2"),
+    (ground_truth, "ids of another type", {"concept_ids": ints(0, 1, 1)}, "concept_ids has dtype torch.int64"),
+    (unit_stats, "more active rows than rows", {"n_active": ints(0, 2, 11)}, r"n_active must lie in 0\.\.10"),
+    (unit_stats, "a negative count", {"n_active": ints(-1, 2, 10)}, r"n_active must lie in 0\.\.10"),
+    (unit_stats, "0 for null", {"max": doubles(0, 2, 2)}, "max must be null exactly where n_active is 0"),
+    (unit_stats, "null for a value", {"p95": doubles(NAN, NAN, 2)}, "p95 must be null exactly where n_active is 0"),
+    (unit_stats, "p95 above p99", {"p95": doubles(NAN, 2, 2)}, "p95 ≤ p99 ≤ max must hold"),
+    (unit_stats, "p99 above max", {"p99": doubles(NAN, 3, 2)}, "p95 ≤ p99 ≤ max must hold"),
+    (unit_stats, "counts of another type", {"n_active": int32(0, 2, 10)}, "n_active has dtype torch.int32"),
+    (unit_stats, "sums of another type", {"total": floats(0, 3, 20)}, "total has dtype torch.float32"),
+    (unit_stats, "sums of fewer units", {"total_sq": doubles(0, 5)}, r"total_sq has shape \(2,\), expected \(3,\)"),
+    (unit_stats, "quantiles of fewer units", {"p99": doubles(NAN, 1.99)}, r"p99 has shape \(2,\), expected \(3,\)"),
+    (unit_mapping, "an unknown reason", {"reasons": ints(0, 6, dtype=torch.uint8)}, r"reasons must lie in 0\.\.5"),
+    (unit_mapping, "nothing kept", {"reasons": ints(1, 2, dtype=torch.uint8)}, "keep at least one unit"),
+    (unit_mapping, "no units", {"reasons": ints(dtype=torch.uint8)}, "keep at least one unit"),
+    (unit_mapping, "more kept than the target", {"target_units": 1}, "2 units are kept, more than the target of 1"),
+    (unit_mapping, "reasons of another type", {"reasons": ints(0, 1)}, "reasons has dtype torch.int64"),
+    (thresholds, "thresholds that rise", {
+        "values": doubles([[NAN, NAN], [1, 2]], [[4, 4], [3, 1]])}, "must not rise with the tail fraction"),
+    (thresholds, "a threshold without values", {
+        "values": doubles([[1, 1], [2, 1]], [[4, 4], [3, 1]])}, "null exactly where n_positive is 0"),
+    (thresholds, "null with values", {
+        "values": doubles([[NAN, NAN], [2, 1]], [[NAN, NAN], [3, 1]])}, "null exactly where n_positive is 0"),
+    (thresholds, "half a null", {
+        "values": doubles([[NAN, NAN], [2, NAN]], [[4, 4], [3, 1]])}, "null exactly where n_positive is 0"),
+    (thresholds, "a threshold of 0", {
+        "values": doubles([[NAN, NAN], [2, 0]], [[4, 4], [3, 1]])}, "thresholds must be > 0"),
+    (thresholds, "fractions that descend", {"tail_fractions": (0.5, 0.1)}, "must ascend without repeats"),
+    (thresholds, "a fraction twice", {"tail_fractions": (0.1, 0.1)}, "must ascend without repeats"),
+    (thresholds, "values of other fractions", {"tail_fractions": (0.1, 0.2, 0.5)}, "values has shape"),
+    (thresholds, "values of other concepts", {"concepts": ("red", "blue")}, "n_positive has shape"),
+    (thresholds, "values of another type", {"values": torch.ones(2, 2, 2)}, "values has dtype torch.float32"),
+    (detection_stats, "more found than there are", {"n_positive": torch.tensor([[2], [2]])},
+     "true positives must lie between 0 and the number of examples"),
+    (detection_stats, "more false than there are", {"n_negative": torch.tensor([[3], [5]])},
+     "false positives must lie between 0 and the number of examples"),
+    (detection_stats, "a negative count", {
+        "true_positives": torch.tensor([[[[0, 0], [-1, 3]]], [[[0, 0], [0, 2]]]], dtype=torch.int32)},
+     "true positives must lie between 0"),
+    (detection_stats, "an invalid pair that detects", {"valid": torch.tensor([[False, False]])},
+     "an invalid pair never detects"),
+    (detection_stats, "fewer found with a larger fraction", {
+        "true_positives": torch.tensor([[[[0, 0], [3, 1]]], [[[0, 0], [0, 2]]]], dtype=torch.int32)},
+     "true positives must not fall as the tail fraction grows"),
+    (detection_stats, "counts of another type", {"true_positives": torch.zeros(2, 1, 2, 2, dtype=torch.int64)},
+     "true_positives has dtype torch.int64"),
+    (detection_stats, "counts of other units", {"kept_units": ints(1, 3, 5)}, "true_positives has shape"),
+    (best_pairs, "a threshold without a pair", {"thresholds": doubles(1.5, 2)}, "null exactly where no pair"),
+    (best_pairs, "a pair without a threshold", {"unit_ids": ints(7, 8)}, "null exactly where no pair"),
+    (best_pairs, "counts of other concepts", {"concepts": ("red",)}, "counts has shape"),
+    (best_pairs, "counts of another type", {"counts": torch.ones(2, 2, 4)}, "counts has dtype torch.float32"),
+    (best_pairs, "intervals of another type", {"test_interval": torch.ones(2, 2)}, "test_interval has dtype"),
+    (best_pairs, "a negative count", {
+        "counts": torch.tensor([[[-1, 2, 5, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]])}, "counts must"),
+    (best_pairs, "half a weighted interval", {"weighted_interval": doubles(0.1)}, "weighted_interval has shape"),
+    (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
+]  # fmt: skip
+
+
+@EACH
+def test_valid_content_is_taken(make):
+    """Each starting point of the tests below is without problems."""
+    assert list(make().problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [pytest.param(make, changes, text, id=f"{make.__name__}: {name}") for make, name, changes, text in BROKEN],
+)
+def test_broken_content_is_refused(make, changes, message):
+    """One change to a valid artifact, and the error names the artifact and the broken rule."""
+    valid = make()
+    with pytest.raises(ArtifactError, match=rf"(?s){type(valid).__name__} breaks its invariants:.*{message}"):
+        dataclasses.replace(valid, **changes)
+
+
+def test_all_problems_are_raised_at_once():
+    """Two broken rules are two lines of one error."""
+    with pytest.raises(ArtifactError) as caught:
+        dataclasses.replace(sparse_activations(), values=floats(3, 1, 1, 2, -1), dropped_mass=9.0)
+    assert len(caught.value.problems) == 2 and isinstance(caught.value, ValueError)
+
+
+@EACH
+def test_artifacts_are_frozen(make):
+    """No field can be replaced afterwards, so what was checked stays true."""
+    artifact = make()
+    name = dataclasses.fields(artifact)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(artifact, name, None)
+
+
+# Content hashes -------------------------------------------------------------------------------------------------
+
+CHANGED = [
+    (examples, {"splits": ("cal", "cal", "test")}),
+    (examples, {"first_index": 5}),
+    (sparse_activations, {"values": floats(3, 1, 1, 2, 0.25)}),
+    (sparse_activations, {"example_offsets": ints(0, 1, 2, 3)}),
+    (sparse_activations, {"total_mass": 9.0}),
+    (sparse_activations, {"n_units": 6}),
+    (filtered_activations, {"n_original": 51}),
+    (ground_truth, {"concepts": ("blue", "red")}),
+    (ground_truth, {"concept_ids": int32(0, 1, 0)}),
+    (unit_stats, {"n_rows": 11}),
+    (unit_stats, {"total": doubles(0, 3, 21)}),
+    (unit_mapping, {"reasons": ints(2, 0, 4, 0, 5, dtype=torch.uint8)}),
+    (unit_mapping, {"strength_cutoff": 1.0}),
+    (thresholds, {"tail_fractions": (0.1, 0.6)}),
+    (thresholds, {"values": doubles([[NAN, NAN], [2, 1]], [[4, 3], [3, 1]])}),
+    (detection_stats, {"n_negative": torch.tensor([[4], [6]])}),
+    (best_pairs, {"seed": 1}),
+    (best_pairs, {"test_interval": doubles([0.1, 0.9], [NAN, 0.5])}),
+]
+
+
+@EACH
+def test_equal_content_has_an_equal_hash(make):
+    """Two artifacts made alike are equal, nulls included, whether or not their tensors lie together in memory."""
+    one, two = make(), make()
+    for field in dataclasses.fields(two):
+        value = getattr(two, field.name)
+        if isinstance(value, torch.Tensor):
+            spread = torch.zeros(*value.shape, 2, dtype=value.dtype)
+            spread[..., 0] = value
+            two = dataclasses.replace(two, **{field.name: spread[..., 0]})
+    assert one.content_hash() == two.content_hash() and one == two
+
+
+@pytest.mark.parametrize(("make", "changes"), CHANGED, ids=lambda value: getattr(value, "__name__", None))
+def test_changed_content_has_another_hash(make, changes):
+    """Every field counts."""
+    one, two = make(), dataclasses.replace(make(), **changes)
+    assert one.content_hash() != two.content_hash() and one != two
+
+
+def test_hashes_tell_shapes_from_bytes():
+    """The same bytes cut otherwise are other content."""
+    one = dataclasses.replace(examples(), concepts=("red", "blue"), labels=torch.zeros(3, 2, dtype=torch.bool))
+    two = dataclasses.replace(examples(), concepts=("red",), labels=torch.zeros(3, 1, dtype=torch.bool))
+    assert one != two
+
+
+def test_artifacts_of_other_classes_are_not_equal():
+    """The kind is part of the content."""
+    assert len({make().content_hash() for make in MAKERS}) == len(MAKERS)
+    assert sparse_activations() != filtered_activations() and examples() != "examples"
+
+
+def test_every_null_is_the_same_null():
+    """NaN of another sign or payload is still null: the hash is that of the content, not of who wrote it."""
+    one, two = unit_stats(), unit_stats()
+    payload = torch.tensor([-(2**51) + 7], dtype=torch.int64).view(torch.float64)
+    assert bool(payload.isnan()) and payload.view(torch.int64) != torch.tensor([NAN]).double().view(torch.int64)
+    two.p99[:1] = payload
+    assert one == two
+
+
+@pytest.mark.parametrize("stride", [0, 1, 3])
+def test_empty_content_has_a_hash(stride):
+    """A chunk without any positive row, or any entry, is content too, however its empty tensors lie in memory."""
+    empty = torch.zeros(9, dtype=torch.int32).as_strided((0,), (stride,))
+    nowhere = dataclasses.replace(ground_truth(), row_offsets=ints(0, 0, 0, 0), concept_ids=empty)
+    plain = dataclasses.replace(nowhere, concept_ids=int32())
+    assert nowhere.content_hash() == plain.content_hash()
+
+
+def test_artifacts_cannot_be_keys():
+    """Equality is by content, so there is no hash by identity."""
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(unit_mapping())
+
+
+# Derived columns ------------------------------------------------------------------------------------------------
+
+
+def test_rows_and_examples_of_entries():
+    """Offsets expand to the row of each entry and the example of each row; an example may have no row."""
+    chunk = sparse_activations()
+    assert (chunk.n_rows, chunk.n_examples, chunk.n_entries) == (3, 3, 5)
+    assert chunk.entries_per_row().tolist() == [3, 0, 2]
+    assert chunk.row_of_entry().tolist() == [0, 0, 0, 2, 2]
+    assert chunk.example_of_row().tolist() == [0, 0, 2]
+    assert (chunk.n_truncated_rows, chunk.n_dropped_entries) == (1, 1)
+    assert chunk.dense_bytes == 4 * 3 * 5 and filtered_activations().dense_bytes == 4 * 3 * 50
+    assert ground_truth().row_of_positive().tolist() == [0, 0, 2]
+
+
+def test_offsets_are_cumulative_lengths():
+    """They start with 0 and end with the total, int64 whatever came in."""
+    assert offsets_of(int32(2, 0, 3)).tolist() == [0, 2, 2, 5]
+    assert offsets_of(int32()).tolist() == [0] and offsets_of(int32(2)).dtype == torch.int64
+
+
+def test_splits_are_sets_of_examples():
+    """A split is a mask over examples."""
+    assert examples().in_split("cal").tolist() == [False, True, False] and len(examples()) == 3
+
+
+def test_undefined_figures_of_a_silent_unit_are_null():
+    """mean and selectivity are NaN, density is a true 0."""
+    stats = unit_stats()
+    assert bool(stats.mean[0].isnan()) and bool(stats.selectivity[0].isnan()) and float(stats.density[0]) == 0
+    assert stats.mean[1:].tolist() == [1.5, 2.0]
+
+
+def test_the_mapping_goes_both_ways():
+    """Kept units, their index and the counts derive from the reasons."""
+    mapping = unit_mapping()
+    assert mapping.kept_units.tolist() == [1, 3] and mapping.kept_index.tolist() == [-1, 0, -1, 1, -1]
+    assert mapping.counts() == dict(zip(REASONS, [2, 1, 0, 0, 1, 1], strict=True))
+    assert (mapping.n_original, mapping.n_filtered) == (5, 2)
+
+
+def test_counts_complete_each_other():
+    """FN and TN are what TP and FP leave of the examples; F1 of nothing is 0."""
+    stats = detection_stats()
+    assert stats.false_negatives[0, 0].tolist() == [[3, 3], [2, 0]]
+    assert stats.true_negatives[1, 0].tolist() == [[5, 5], [5, 5]]
+    assert stats.f1[0, 0].tolist() == [[0, 0], [2 / 5, 6 / 10]]
+
+
+def test_totals_of_best_pairs():
+    """Positives and examples of each split come from the counts."""
+    best = best_pairs()
+    assert best.n_positive.tolist() == [[4, 0], [4, 1]] and best.n_examples.tolist() == [[10, 10], [8, 8]]
+
+
+def test_every_artifact_class_is_tested_here():
+    """A new artifact needs its cases in this file."""
+
+    def leaves(cls: type) -> set[type]:
+        return set().union(*(leaves(child) for child in cls.__subclasses__())) if cls.__subclasses__() else {cls}
+
+    tested = {type(make()) for make in MAKERS}
+    assert {cls for cls in leaves(Artifact) if cls.__module__.startswith("sae_assets.")} == tested
+    assert {type(make()) for make, *_ in BROKEN} == tested == {type(make()) for make, _ in CHANGED}

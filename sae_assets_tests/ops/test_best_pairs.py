@@ -1,0 +1,321 @@
+"""The choice of pairs against an exhaustive reference, chance levels and intervals against their definitions."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import hypergeom
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+from sae_assets.artifacts import BestPairs, Thresholds
+from sae_assets.ops.best_pairs import best_pair, choose_best_pairs
+from sae_assets.ops.detection_stats import EVALUATED, count_detections
+from sae_assets_tests.ops.test_detection_stats import dense_scores, score
+from sae_assets_tests.ops.test_thresholds import calibrate
+from sae_assets_tests.reference import best_pairs as reference
+from sae_assets_tests.reference import detection_stats as reference_detection
+from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, tail_fractions, worlds
+
+RATES = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+
+
+def choose(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> BestPairs:
+    """Best pairs of a data set from its rows on; few draws unless asked for."""
+    thresholds = calibrate(world, fractions) if thresholds is None else thresholds
+    scores = score(world, parts, device)
+    options = {"n_permutations": 3, "n_bootstrap": 5} | kwargs
+    return choose_best_pairs(count_detections(scores, thresholds), thresholds, scores, **options)
+
+
+def world_of(scores: dict[str, list[float]], labels: dict[str, list[bool]]) -> World:
+    """One unit and one row per example, with these scores and labels of one concept on each split."""
+    splits = tuple(split for split, values in scores.items() for _ in values)
+    dense = np.array([value for values in scores.values() for value in values], np.float32)[:, None]
+    truth = np.array([label for split in scores for label in labels[split]], bool)[:, None]
+    return World(dense, np.ones(len(dense), int), splits, truth, truth)
+
+
+def at(cutoff: float, n_concepts: int = 1) -> Thresholds:
+    """One unit and one tail fraction with this threshold for every concept."""
+    shape = (n_concepts + 1, 1)
+    names = tuple(f"concept {number}" for number in range(n_concepts))
+    values = torch.full((*shape, 1), cutoff, dtype=torch.float64)
+    return Thresholds(names, torch.tensor([4]), (0.5,), torch.ones(shape, dtype=torch.int64), values)
+
+
+# The choice -----------------------------------------------------------------------------------------------------
+
+
+@PROPERTY
+@given(st.data(), st.integers(1, 4), st.integers(1, 4), st.integers(0, 4), st.integers(0, 4))
+def test_the_best_pair_is_the_exhaustive_one(data, n_units, n_fractions, n_positive, n_negative):
+    """Highest F1; ties by higher recall, smaller tail fraction, lower unit: in exact arithmetic, over all pairs."""
+    counts = hnp.arrays(np.int32, (n_units, n_fractions), elements=st.integers(0, 4), fill=st.nothing())
+    true, false = np.minimum(data.draw(counts), n_positive), np.minimum(data.draw(counts), n_negative)
+    valid = np.array(data.draw(st.lists(st.booleans(), min_size=n_units, max_size=n_units)))
+    true[~valid], false[~valid] = 0, 0
+    got = best_pair(torch.from_numpy(true), torch.from_numpy(false), n_positive, torch.from_numpy(valid))
+    assert got == reference.best_pair(true, false, n_positive - true, valid)
+
+
+@pytest.mark.parametrize(
+    ("true", "false", "n_positive", "expected"),
+    [
+        ([[1], [2]], [[0], [0]], 4, (1, 0)),  # F1
+        ([[2, 3]], [[0, 3]], 6, (0, 1)),  # 4/8 and 6/12 are equal: higher recall
+        ([[1, 2], [2, 1]], [[0, 1], [1, 0]], 4, (1, 0)),  # equal F1 and recall: smaller fraction before lower unit
+        ([[2], [2]], [[1], [1]], 4, (0, 0)),  # all equal: lower unit
+        ([[0], [0]], [[1], [3]], 4, (0, 0)),  # nothing found by any: still a choice, by the same rule
+    ],
+)
+def test_each_tie_rule(true, false, n_positive, expected):
+    """One case for each key of the order."""
+    valid = torch.ones(len(true), dtype=torch.bool)
+    got = best_pair(torch.tensor(true, dtype=torch.int32), torch.tensor(false, dtype=torch.int32), n_positive, valid)
+    assert got == expected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@PROPERTY
+@given(world=worlds(), fractions=tail_fractions)
+def test_chosen_pairs_and_their_counts(device, world, fractions):
+    """Original unit id, tail fraction, threshold and counts on both splits, all from dense counts of cal."""
+    thresholds = calibrate(world, fractions)
+    got = choose(world, fractions, device=device)
+    cutoffs = thresholds.values[:-1].numpy()
+    valid = (thresholds.n_positive[:-1] > 0).numpy()
+    tables = []
+    for split in EVALUATED:
+        labels = world.labels[world.examples_in(split)]
+        tables.append(reference_detection.confusion(dense_scores(world, split), labels, cutoffs))
+    for concept in range(len(world.concepts)):
+        tp, fp, fn, _ = (table[concept] for table in tables[0])
+        pair = reference.best_pair(tp, fp, fn, valid[concept])
+        if pair is None:
+            assert got.unit_ids[concept] == -1
+            assert bool(got.thresholds[concept].isnan()) and bool(got.tail_fractions[concept].isnan())
+            assert not bool(got.counts[:, concept, :2].any())
+            assert bool(got.rate("f1")[:, concept].isnan().all())
+            continue
+        unit, place = pair
+        assert got.unit_ids[concept] == 2 * unit and got.tail_fractions[concept] == fractions[place]
+        assert got.thresholds[concept] == cutoffs[concept, unit, place]
+        for split in range(2):
+            assert got.counts[split, concept].tolist() == [table[concept, unit, place] for table in tables[split]]
+
+
+@PROPERTY
+@given(worlds(), st.data())
+def test_chunking_changes_nothing(world, data):
+    """Cut in order, chance levels and intervals are the same too; in any order, the choice and its counts are."""
+    whole = choose(world)
+    assert choose(world, parts=data.draw(chunkings(len(world.lengths), shuffled=False))) == whole
+    mixed = choose(world, parts=data.draw(chunkings(len(world.lengths))))
+    same = ("unit_ids", "tail_fractions", "thresholds", "counts")
+    assert dataclasses.replace(whole, **{name: getattr(mixed, name) for name in same}) == whole
+
+
+# Rates ----------------------------------------------------------------------------------------------------------
+
+
+@PROPERTY
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12),
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12),
+)
+def test_rates_are_scikit_learns(cal, test):
+    """Precision, recall, F1 and accuracy of (label, detected) pairs; 0/0 is 0, no positive is null."""
+    pairs = {"cal": cal, "test": test}
+    scores = {split: [2.0 if detected else 1.0 for _, detected in both] for split, both in pairs.items()}
+    labels = {split: [label for label, _ in both] for split, both in pairs.items()}
+    got = choose(world_of(scores, labels), thresholds=at(2.0))
+    chosen = any(labels["cal"])
+    assert (int(got.unit_ids[0]) == 4) == chosen
+    for place, split in enumerate(EVALUATED):
+        truth, predicted = labels[split], [detected for _, detected in pairs[split]]
+        exists = chosen and any(truth)
+        for name, metric in RATES.items():
+            expected = metric(truth, predicted, zero_division=0) if exists else np.nan
+            np.testing.assert_allclose(got.rate(name)[place, 0], expected, rtol=1e-12)
+        expected = accuracy_score(truth, predicted) if exists else np.nan
+        np.testing.assert_allclose(got.rate("accuracy")[place, 0], expected, rtol=1e-12)
+
+
+@PROPERTY
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.lists(st.booleans(), min_size=1, max_size=12))
+def test_the_always_positive_figure_is_scikit_learns(cal, test):
+    """F1 of calling every example positive, in float64 as every other figure; null without positives."""
+    labels = {"cal": cal, "test": test}
+    world = world_of({split: [1.0] * len(values) for split, values in labels.items()}, labels)
+    got = choose(world, thresholds=at(2.0)).always_positive_f1[:, 0]
+    for figure, truth in zip(got, labels.values(), strict=True):
+        expected = f1_score(truth, [True] * len(truth)) if any(truth) else np.nan
+        np.testing.assert_allclose(reference.always_positive_f1(sum(truth), len(truth)), expected, rtol=1e-12)
+        np.testing.assert_allclose(figure, expected, rtol=1e-12)
+
+
+def test_the_weighted_figure_counts_concepts_by_their_test_positives():
+    """Nulls count neither way, and nothing but nulls is null."""
+    got = choose(random_world(3, n_concepts=3))
+    weights = got.n_positive[1].tolist()
+    assert len(set(weights)) > 1
+    for figures in ([0.2, 0.5, 1.0], [0.2, np.nan, 1.0], [np.nan] * 3):
+        expected = reference.weighted_mean(figures, weights)
+        np.testing.assert_allclose(got.weighted(torch.tensor(figures, dtype=torch.float64)), expected, rtol=1e-12)
+
+
+def test_a_concept_without_positives_keeps_its_counts_and_has_no_figures():
+    """It stays in the table; every figure is null and none is 0."""
+    world = world_of({"cal": [1.0, 2.0], "test": [1.0, 2.0]}, {"cal": [False, False], "test": [False, True]})
+    got = choose(world, thresholds=at(1.0))
+    assert got.unit_ids.tolist() == [-1]
+    assert got.counts[:, 0].tolist() == [[0, 0, 0, 2], [0, 0, 1, 1]]
+    for name in ("precision", "recall", "f1", "accuracy"):
+        assert bool(got.rate(name).isnan().all())
+    assert bool(got.null_f1.isnan().all()) and bool(got.test_interval.isnan().all())
+    assert bool(got.weighted_interval.isnan().all()) and bool(got.weighted_null.isnan().all())
+
+
+# Chance ---------------------------------------------------------------------------------------------------------
+
+
+def test_chance_and_intervals_are_reproducible():
+    """The same seed gives the same bits; another gives other draws but the same choice."""
+    world = random_world(0)
+    one = choose(world, n_permutations=20, n_bootstrap=50)
+    assert choose(world, n_permutations=20, n_bootstrap=50) == one
+    other = choose(world, n_permutations=20, n_bootstrap=50, seed=1)
+    assert torch.equal(other.counts, one.counts) and torch.equal(other.unit_ids, one.unit_ids)
+    assert not torch.equal(other.null_f1, one.null_f1) and not torch.equal(other.test_interval, one.test_interval)
+
+
+def test_chance_of_a_single_pair_is_the_hypergeometric():
+    """With one pair there is nothing to select: mean and 95 % point follow from numbers alone."""
+    sizes = {"cal": (40, 12, 16), "test": (50, 20, 10)}  # examples, positives, detections
+    scores = {split: [2.0] * found + [1.0] * (n - found) for split, (n, _, found) in sizes.items()}
+    labels = {split: [True] * positive + [False] * (n - positive) for split, (n, positive, _) in sizes.items()}
+    got = choose(world_of(scores, labels), thresholds=at(2.0), n_permutations=2000)
+    for place, (n, positive, found) in enumerate(sizes.values()):
+        law, scale = hypergeom(n, positive, found), 2 / (positive + found)
+        mean, high = got.null_f1[place, 0].tolist()
+        assert mean == pytest.approx(scale * law.mean(), abs=4 * scale * law.std() / 2000**0.5)
+        assert high == pytest.approx(scale * law.ppf(0.95), abs=1.01 * scale)
+    np.testing.assert_allclose(got.weighted_null, got.null_f1[1, 0], rtol=1e-12)
+
+
+def test_chance_where_shuffling_changes_nothing():
+    """If every example is positive, every shuffle reaches the figure itself."""
+    scores = {"cal": [2.0, 2.0, 1.0], "test": [2.0, 1.0, 1.0, 1.0]}
+    world = world_of(scores, {split: [True] * len(values) for split, values in scores.items()})
+    got = choose(world, thresholds=at(2.0), n_permutations=10)
+    np.testing.assert_allclose(got.null_f1[..., 0], got.rate("f1"), rtol=1e-12)
+    np.testing.assert_allclose(got.null_f1[..., 1], got.rate("f1"), rtol=1e-12)
+
+
+def test_a_perfect_detector_is_far_above_chance():
+    """It reaches F1 1 on both splits, where the same selection on shuffled labels does not come near."""
+    rng = np.random.default_rng(0)
+    labels = {split: (rng.random(100) < 0.2).tolist() for split in EVALUATED}
+    scores = {split: [2.0 if label else 1.0 for label in labels[split]] for split in EVALUATED}
+    got = choose(world_of(scores, labels), thresholds=at(2.0), n_permutations=100, n_bootstrap=200)
+    assert got.rate("f1").tolist() == [[1.0], [1.0]]
+    assert float(got.null_f1.max()) < 0.5
+    assert got.test_interval.tolist() == [[1.0, 1.0]] and got.weighted_interval.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_at_random_reach_what_chance_reaches(seed):
+    """When labels have nothing to do with activations, the figures lie within the null, far below a perfect one."""
+    world = random_world(seed, n_examples=300, n_units=20, n_concepts=1)
+    labels = np.random.default_rng(100 + seed).random((300, 1)) < 0.3
+    noise = World(world.activations, world.lengths, world.splits, labels[world.example_of_row], labels)
+    got = choose(noise, (0.1, 0.5, 0.9), n_permutations=100)
+    assert bool((got.null_f1[..., 0] < 0.7).all()) and bool((got.null_f1[..., 0] > 0.2).all())
+    assert bool((got.rate("f1") <= got.null_f1[..., 1] + 0.1).all())
+    assert bool((got.null_f1[..., 0] <= got.null_f1[..., 1]).all())
+
+
+def test_selection_raises_chance_on_cal_and_not_on_test():
+    """The null repeats the selection: on cal it exceeds what its own pairs reach on test."""
+    world = random_world(5, n_examples=90, n_units=60, n_concepts=1, density=0.5)
+    got = choose(world, (0.1, 0.3, 0.5, 0.7, 0.9), n_permutations=60)
+    assert float(got.null_f1[0, 0, 0]) > float(got.null_f1[1, 0, 0]) + 0.02
+
+
+def test_labels_are_shuffled_and_examples_resampled_for_all_concepts_at_once():
+    """Two concepts with the same labels and thresholds have the same chance level and the same interval."""
+    world = random_world(0, n_concepts=1)
+    twice = World(
+        world.activations, world.lengths, world.splits, np.repeat(world.truth, 2, 1), np.repeat(world.labels, 2, 1)
+    )
+    got = choose(twice, n_permutations=20, n_bootstrap=50)
+    assert torch.equal(got.null_f1[:, 0], got.null_f1[:, 1])
+    assert torch.equal(got.test_interval[0], got.test_interval[1])
+    np.testing.assert_allclose(got.weighted_interval, got.test_interval[0], rtol=1e-12)
+
+
+# Intervals ------------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_is_the_percentile_bootstrap_over_examples():
+    """It contains the figure and agrees with an independent resampling of (label, detected) pairs."""
+    rng = np.random.default_rng(1)
+    labels = {split: (rng.random(200) < 0.4).tolist() for split in EVALUATED}
+    hit = {split: (rng.random(200) < 0.8).tolist() for split in EVALUATED}
+    scores = {
+        split: [2.0 if label == right else 1.0 for label, right in zip(labels[split], hit[split], strict=True)]
+        for split in EVALUATED
+    }
+    got = choose(world_of(scores, labels), thresholds=at(2.0), n_bootstrap=2000)
+    low, high = got.test_interval[0].tolist()
+    assert low < float(got.rate("f1")[1, 0]) < high
+    truth, found = np.array(labels["test"]), np.array(scores["test"]) >= 2
+    draws = rng.integers(200, size=(2000, 200))
+    tp, fp, fn = ((mask[draws]).sum(1) for mask in (truth & found, ~truth & found, truth & ~found))
+    expected = np.quantile(reference_detection.f1(tp, fp, fn), [0.025, 0.975])
+    np.testing.assert_allclose([low, high], expected, atol=0.02)
+
+
+@PROPERTY
+@given(worlds(max_examples=8))
+def test_intervals_and_chance_lie_within_0_and_1_or_are_null(world):
+    """Ordered, bounded, and null exactly where there is no chosen pair or no positive in the split."""
+    got = choose(world, n_permutations=6, n_bootstrap=200)
+    for pair in (got.test_interval, got.weighted_interval[None], got.null_f1.flatten(0, 1)):
+        known = ~pair.isnan().any(-1)
+        assert torch.equal(pair.isnan().any(-1), pair.isnan().all(-1))
+        assert bool((pair[known] >= 0).all()) and bool((pair[known] <= 1).all())
+    for ordered in (got.test_interval, got.weighted_interval[None]):
+        assert not bool((ordered[:, 0] > ordered[:, 1]).any())
+    exists = (got.unit_ids >= 0) & (got.n_positive > 0)
+    assert torch.equal(got.null_f1[..., 0].isnan(), ~exists)
+    assert torch.equal(got.test_interval[:, 0].isnan(), ~exists[1])
+
+
+def test_without_draws_there_are_no_figures():
+    """No permutations and no resamples give nulls and leave the choice alone."""
+    world = random_world(0)
+    none, some = choose(world, n_permutations=0, n_bootstrap=0), choose(world)
+    assert bool(none.null_f1.isnan().all()) and bool(none.test_interval.isnan().all())
+    assert bool(none.weighted_interval.isnan().all()) and bool(none.weighted_null.isnan().all())
+    assert torch.equal(none.counts, some.counts) and torch.equal(none.unit_ids, some.unit_ids)
+
+
+def test_without_test_examples_the_choice_stands():
+    """An empty test split has no figures, and does not change the choice."""
+    world = random_world(0)
+    no_test = World(
+        world.activations,
+        world.lengths,
+        tuple("train" if split == "test" else split for split in world.splits),
+        world.truth,
+        world.labels,
+    )
+    one, two = choose(world), choose(no_test)
+    assert torch.equal(one.unit_ids, two.unit_ids) and torch.equal(one.counts[0], two.counts[0])
+    assert two.counts[1].sum() == 0 and bool(two.test_interval.isnan().all())
+    assert bool(two.rate("f1")[1].isnan().all()) and bool(two.null_f1[1].isnan().all())

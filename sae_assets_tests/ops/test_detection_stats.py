@@ -1,0 +1,182 @@
+"""Detection counts against the dense reference, for any chunking."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_assets.artifacts import DetectionStats, Thresholds
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, LabelledChunk, count_detections, score_examples
+from sae_assets_tests.ops.test_thresholds import calibrate
+from sae_assets_tests.reference import detection_stats as reference
+from sae_assets_tests.reference import thresholds as reference_thresholds
+from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, tail_fractions, worlds
+
+
+def score(world: World, parts=None, device="cpu") -> dict[str, ExampleScores]:
+    taken = [world] if parts is None else [world.take(part) for part in parts]
+    chunks = [LabelledChunk(part.filtered(), part.splits, torch.from_numpy(part.labels)) for part in taken]
+    return score_examples(chunks, n_units=world.n_units, device=device)
+
+
+def dense_scores(world: World, split: str) -> np.ndarray:
+    scores = reference.example_scores(world.activations, world.example_of_row, len(world.lengths))
+    return scores[world.examples_in(split)]
+
+
+def assert_matches(stats: DetectionStats, world: World, cutoffs: np.ndarray) -> None:
+    for place, split in enumerate(EVALUATED):
+        labels = world.labels[world.examples_in(split)]
+        tp, fp, fn, tn = reference.confusion(dense_scores(world, split), labels, cutoffs)
+        np.testing.assert_array_equal(stats.true_positives[place], tp)
+        np.testing.assert_array_equal(stats.false_positives[place], fp)
+        np.testing.assert_array_equal(stats.false_negatives[place], fn)
+        np.testing.assert_array_equal(stats.true_negatives[place], tn)
+        np.testing.assert_array_equal(stats.f1[place], reference.f1(tp, fp, fn))
+        np.testing.assert_array_equal(stats.n_positive[place], labels.sum(0))
+        np.testing.assert_array_equal(stats.n_negative[place], (~labels).sum(0))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@PROPERTY
+@given(world=worlds(), fractions=tail_fractions)
+def test_counts_are_those_of_the_dense_scores(device, world, fractions):
+    """TP, FP, FN, TN and F1 of every triple on both splits, given the same thresholds."""
+    thresholds = calibrate(world, fractions)
+    stats = count_detections(score(world, device=device), thresholds)
+    assert_matches(stats, world, thresholds.values[:-1].numpy())
+    np.testing.assert_array_equal(stats.valid, ~thresholds.values[:-1, :, 0].isnan().numpy())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_from_rows_to_confusion(seed):
+    """The dense references from activations to counts, thresholds included, give the same counts."""
+    world = random_world(seed, n_examples=150, n_concepts=4)
+    fractions = (0.02, 0.1, 0.5, 0.95)
+    stats = count_detections(score(world), calibrate(world, fractions))
+    cutoffs = reference_thresholds.thresholds(world.activations, world.truth, world.rows_in("cal"), fractions)
+    assert_matches(stats, world, cutoffs)
+
+
+@PROPERTY
+@given(worlds(), st.data())
+def test_chunking_and_order_change_nothing(world, data):
+    """Cutting the examples into chunks in any order gives the same counts."""
+    thresholds = calibrate(world, (0.1, 0.5))
+    parts = data.draw(chunkings(len(world.lengths)))
+    assert count_detections(score(world, parts), thresholds) == count_detections(score(world), thresholds)
+
+
+@PROPERTY
+@given(worlds(), st.data())
+def test_cutting_in_order_keeps_even_the_places_of_examples(world, data):
+    """Scores of a data set cut into chunks in order are those of the whole, bit for bit."""
+    whole, cut = score(world), score(world, data.draw(chunkings(len(world.lengths), shuffled=False)))
+    for split in EVALUATED:
+        for name in ("keys", "starts", "example", "labels"):
+            assert torch.equal(getattr(whole[split], name), getattr(cut[split], name)), name
+
+
+@PROPERTY
+@given(worlds())
+def test_detected_examples_are_those_that_are_counted(world):
+    """The mask of one unit at one threshold is the dense comparison."""
+    thresholds = calibrate(world, (0.1, 0.5, 0.9))
+    for split, scores in score(world).items():
+        dense = dense_scores(world, split)
+        for unit in range(world.n_units):
+            for cutoff in thresholds.values[:-1, unit].flatten().tolist():
+                assert scores.detected(unit, cutoff).tolist() == (dense[:, unit] >= cutoff).tolist()
+
+
+@PROPERTY
+@given(worlds(), st.data())
+def test_many_truths_at_once_are_each_alone(world, data):
+    """Positives of a batch of truths are the positives of each truth."""
+    thresholds = calibrate(world, (0.1, 0.5))
+    scores = score(world)["cal"]
+    places = scores.places(thresholds.values[0])
+    n = len(scores.labels)
+    truth = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=3)))
+    alone = torch.stack([scores.positives(places, one) for one in truth])
+    assert torch.equal(scores.positives(places, truth), alone)
+
+
+def hand(scores: list[list[float]], labels: list[bool], cutoff: float) -> DetectionStats:
+    """Counts of one concept on a cal split with these scores [examples][units] at one cut-off for every unit."""
+    dense = np.array(scores, np.float32)
+    n, n_units = dense.shape
+    truth = np.array(labels)[:, None]
+    world = World(dense, np.ones(n, int), ("cal",) * n, truth, truth)
+    values = torch.full((2, n_units, 1), cutoff, dtype=torch.float64)
+    n_positive = (~values[..., 0].isnan()).long()
+    return count_detections(score(world), Thresholds(("c",), torch.arange(n_units), (0.5,), n_positive, values))
+
+
+def test_a_score_at_the_threshold_is_detected():
+    """The comparison is ≥."""
+    stats = hand([[1.0], [2.0], [3.0], [0.0]], [True, True, False, False], 2.0)
+    assert stats.true_positives[0].item() == 1 and stats.false_positives[0].item() == 1
+
+
+@pytest.mark.parametrize("toward", [0.0, 9.0])
+def test_thresholds_between_two_float32_values_are_not_rounded(toward):
+    """A cut-off a float64 step below a score detects it, one above does not."""
+    stats = hand([[2.0]], [True], float(np.nextafter(2.0, toward)))
+    assert stats.true_positives[0].item() == (1 if toward < 2 else 0)
+
+
+def test_an_invalid_pair_never_detects():
+    """A null threshold detects nothing, whatever the scores; so 'no threshold' is not 'threshold 0'."""
+    stats = hand([[5.0], [1e30]], [True, False], float("nan"))
+    assert stats.true_positives.sum() == stats.false_positives.sum() == 0
+    assert stats.false_negatives[0].item() == 1 and not bool(stats.valid.any()) and stats.f1.sum() == 0
+
+
+def test_an_example_without_an_entry_is_never_detected():
+    """Even at the smallest possible threshold."""
+    stats = hand([[0.0], [0.0]], [True, False], float(np.finfo(np.float32).smallest_subnormal))
+    assert stats.true_positives.sum() == stats.false_positives.sum() == 0
+
+
+def test_rows_that_fire_together_are_one_detection():
+    """An example counts once, by its largest row."""
+    dense = np.array([[1], [3], [2]], np.float32)
+    world = World(dense, np.array([3]), ("cal",), np.ones((3, 1), bool), np.ones((1, 1), bool))
+    scores = score(world)["cal"]
+    assert scores.detected(0, 3.0).tolist() == [True] and scores.detected(0, 3.1).tolist() == [False]
+    assert len(scores.keys) == 1
+
+
+def test_train_examples_are_not_evaluated():
+    """Only cal and test have counts, and together they leave out train."""
+    world = random_world(0)
+    scores = score(world)
+    assert set(scores) == {"cal", "test"}
+    assert [len(scores[split].labels) for split in EVALUATED] == [20, 20]
+
+
+def test_without_chunks_there_is_an_error():
+    """Nothing to detect in is no empty result."""
+    with pytest.raises(ArtifactError, match="no chunks to detect in"):
+        score_examples([], n_units=3)
+
+
+def test_a_chunk_of_another_width_is_refused():
+    """Widths and numbers of examples are named, found and expected."""
+    world = random_world(0)
+    labels = torch.from_numpy(world.labels)
+    with pytest.raises(ArtifactError, match="12 units and 60 examples, expected 7 units and 60 examples"):
+        score_examples([LabelledChunk(world.filtered(), world.splits, labels)], n_units=7)
+    with pytest.raises(ArtifactError, match="12 units and 60 examples, expected 12 units and 2 examples"):
+        score_examples([LabelledChunk(world.filtered(), ("cal", "test"), labels)], n_units=12)
+
+
+def test_labels_of_other_concepts_are_refused():
+    """Both numbers of concepts are named."""
+    world = random_world(0, n_concepts=2)
+    other = random_world(0, n_concepts=3)
+    with pytest.raises(ArtifactError, match="Labels cover 2 concepts, thresholds 3"):
+        count_detections(score(world), calibrate(other))

@@ -1,0 +1,54 @@
+"""Ground truth of rows against pixel loops and dense counts."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches
+from sae_assets_tests.reference import ground_truth as reference
+from sae_assets_tests.strategies import PROPERTY, chunkings, worlds
+
+
+@PROPERTY
+@given(st.data(), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 17))
+def test_covered_patches_are_those_with_enough_pixels(data, patch_size, high, wide, min_overlap):
+    """Patches come row by row and need ``min_overlap`` pixels."""
+    mask = data.draw(hnp.arrays(np.bool_, (high * patch_size, wide * patch_size), fill=st.nothing()))
+    got = covered_patches(torch.from_numpy(mask), patch_size, min_overlap)
+    assert got.tolist() == reference.covered_patches(mask, patch_size, min_overlap).tolist()
+
+
+def test_one_pixel_is_enough_by_default():
+    """Any pixel in the mask makes its patch positive, and no other."""
+    mask = torch.zeros(4, 6, dtype=torch.bool)
+    mask[3, 2] = True
+    assert covered_patches(mask, 2).tolist() == [False, False, False, False, True, False]
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (4, 5)])
+def test_a_mask_that_patches_do_not_tile_is_refused(shape):
+    """Nothing is cut off silently."""
+    with pytest.raises(ArtifactError, match=f"{shape[0]}x{shape[1]} pixels cannot be cut into patches of 2"):
+        covered_patches(torch.zeros(shape, dtype=torch.bool), 2)
+
+
+@PROPERTY
+@given(worlds())
+def test_collected_truth_holds_every_positive(world):
+    """The sparse form is the dense truth, for examples of any number of rows."""
+    ends = np.cumsum(world.lengths)
+    rows = [torch.from_numpy(world.truth[a:b]) for a, b in zip(ends - world.lengths, ends, strict=True)]
+    assert collect_truth(rows, world.concepts, 0) == world.ground_truth()
+
+
+@PROPERTY
+@given(worlds(), st.data())
+def test_positive_calibration_rows_are_counted_over_chunks(world, data):
+    """|G_c ∩ cal| for any chunking."""
+    parts = [world.take(part) for part in data.draw(chunkings(len(world.lengths)))]
+    got = count_positive_rows((part.ground_truth(), part.mask("cal")) for part in parts)
+    assert got == reference.positive_rows(world.truth, world.rows_in("cal"))

@@ -1,0 +1,67 @@
+"""Packed sorting, exact quantiles of runs, and the plan of blocks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_assets.ops.segments import linear_quantiles, pack, pack_descending, plan_blocks, unpack
+from sae_assets_tests.strategies import DENORMAL, HUGE, PROPERTY
+
+positive = st.floats(min_value=DENORMAL, max_value=HUGE, width=32, allow_subnormal=True)
+grouped = st.lists(st.tuples(st.integers(0, 2**20), positive), max_size=30)
+
+
+@PROPERTY
+@given(grouped)
+def test_packed_keys_sort_by_group_then_value(pairs):
+    """Sorting the int64 keys is sorting the pairs, and unpacking gives back every bit."""
+    groups = torch.tensor([group for group, _ in pairs], dtype=torch.int64)
+    values = torch.tensor([value for _, value in pairs], dtype=torch.float32)
+    got_groups, got_values = unpack(pack(groups, values).sort().values)
+    assert list(zip(got_groups.tolist(), got_values.tolist(), strict=True)) == sorted(pairs)
+    order = pack_descending(groups, values).sort(stable=True).indices.tolist()
+    assert order == sorted(range(len(pairs)), key=lambda i: (pairs[i][0], -pairs[i][1]))
+
+
+@PROPERTY
+@given(
+    st.lists(st.lists(positive, max_size=8), min_size=1, max_size=5),
+    st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=4),
+)
+def test_quantiles_of_runs_are_numpys(runs, fractions):
+    """Each run's quantiles equal numpy's linear ones; an empty run has none."""
+    ordered = torch.tensor([value for run in runs for value in sorted(run)], dtype=torch.float32)
+    counts = torch.tensor([len(run) for run in runs])
+    got = linear_quantiles(ordered, counts, torch.tensor(fractions, dtype=torch.float64))
+    assert got.dtype == torch.float64 and got.shape == (len(runs), len(fractions))
+    for run, row in zip(runs, got.numpy(), strict=True):
+        if run:
+            np.testing.assert_allclose(row, np.quantile(np.array(run, np.float64), fractions), rtol=1e-12, atol=0)
+        else:
+            assert np.isnan(row).all()
+
+
+@PROPERTY
+@given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 20))
+def test_blocks_cover_all_groups_within_the_bound(counts, bound):
+    """Blocks are contiguous and complete; one exceeds the bound only if a single group does by itself."""
+    blocks = list(plan_blocks(torch.tensor(counts, dtype=torch.int64), bound))
+    assert [group for start, stop in blocks for group in range(start, stop)] == list(range(len(counts)))
+    for start, stop in blocks:
+        assert start < stop
+        inside = [count for count in counts[start:stop] if count]
+        assert sum(inside) <= bound or len(inside) == 1
+
+
+def test_blocks_are_as_few_as_the_order_allows():
+    """A block is only closed when the next group does not fit."""
+    assert list(plan_blocks(torch.tensor([4, 4, 4, 4, 4]), 8)) == [(0, 2), (2, 4), (4, 5)]
+    assert list(plan_blocks(torch.tensor([4, 4, 4]), 12)) == [(0, 3)]
+
+
+@pytest.mark.parametrize("bound", [1, 3])
+def test_a_group_larger_than_the_bound_stands_alone(bound):
+    """A group is never cut; its neighbours do not join it."""
+    assert list(plan_blocks(torch.tensor([1, 100, 1]), bound)) == [(0, 1), (1, 2), (2, 3)]

@@ -1,0 +1,19 @@
+"""Ground truth of patches, pixel by pixel."""
+
+import numpy as np
+
+
+def covered_patches(mask: np.ndarray, patch_size: int, min_overlap: int = 1) -> np.ndarray:
+    """Which patches (row by row) hold at least ``min_overlap`` mask pixels: bool [height, width] -> bool [patches]."""
+    height, width = mask.shape
+    covered = []
+    for top in range(0, height, patch_size):
+        for left in range(0, width, patch_size):
+            pixels = [mask[top + y, left + x] for y in range(patch_size) for x in range(patch_size)]
+            covered.append(sum(bool(pixel) for pixel in pixels) >= min_overlap)
+    return np.array(covered, bool)
+
+
+def positive_rows(truth: np.ndarray, chosen_rows: np.ndarray) -> list[int]:
+    """|G_c ∩ chosen| per concept: bool [rows, concepts], bool [rows] -> ints."""
+    return [int((truth[:, concept] & chosen_rows).sum()) for concept in range(truth.shape[1])]
