@@ -35,9 +35,8 @@ def main() -> None:
     }
     print(f"{chunk.n_rows:,} rows, {chunk.n_units:,} units, k = 32")
     for name, size in sizes.items():
-        print(
-            f"{name:30} {size / 1e6:12,.2f} MB {size / chunk.n_rows:12,.1f} bytes/row  1/{chunk.dense_bytes / size:,.0f}"
-        )
+        per_row, ratio = size / chunk.n_rows, chunk.dense_bytes / size
+        print(f"{name:30} {size / 1e6:10,.2f} MB {per_row:9,.1f} bytes/row   1/{ratio:,.0f} of dense")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,17 @@ from sae_assets.automation import build_sensors
 from sae_assets.catalog import Catalog, load_catalog
 from sae_assets.io_manager import ArtifactIOManager
 from sae_assets.resources import ComputeResource, StoreResource
-from sae_assets.settings import BUDGET_VARIABLE, DEVICE_VARIABLE, FORMAT_VARIABLE, load_settings
+from sae_assets.settings import BUDGET_VARIABLE, DEVICE_VARIABLE, FORMAT_VARIABLE, Settings, load_settings
 
 
-def default_resources() -> dict[str, Any]:
-    """The store, the IO manager around it, and the device, from the environment."""
-    store = StoreResource(root=load_settings().store, file_format=os.environ.get(FORMAT_VARIABLE) or "parquet")
+def default_resources(
+    settings: Settings | None = None, *, device: str | None = None, file_format: str | None = None
+) -> dict[str, Any]:
+    """The store, the IO manager around it, and the device: as given, else from the environment."""
+    settings = settings or load_settings()
+    store = StoreResource(root=settings.store, file_format=file_format or os.environ.get(FORMAT_VARIABLE) or "parquet")
     compute = ComputeResource(
-        device=os.environ.get(DEVICE_VARIABLE) or "auto",
+        device=device or os.environ.get(DEVICE_VARIABLE) or "auto",
         memory_budget_mb=int(os.environ.get(BUDGET_VARIABLE) or 256),
     )
     return {"artifact_store": store, "io_manager": ArtifactIOManager(artifact_store=store), "compute": compute}

@@ -3,7 +3,6 @@
 A ``DAGSTER_HOME`` that is set already is used as it is.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +28,8 @@ run_monitoring:
 
 
 def prepare(settings: Settings) -> Path:
-    """Make the instance's folder with its ``dagster.yaml``, and set the variables that child processes read."""
-    os.environ.update(settings.environment())
-    home = Path(os.environ["DAGSTER_HOME"])
+    """Make the instance's folder with its ``dagster.yaml``."""
+    home = Path(settings.environment()["DAGSTER_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists():

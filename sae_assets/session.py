@@ -1,6 +1,5 @@
 """What the command line does, without printing: a catalog, a store and a Dagster instance, opened together."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from sae_assets.materialize import (
     plan,
     register_partitions,
 )
-from sae_assets.settings import DEVICE_VARIABLE, FORMAT_VARIABLE, Settings, load_settings
+from sae_assets.settings import Settings, load_settings
 from sae_assets.stages import STAGES, stage_range
 from sae_assets.storage.layout import Address
 from sae_assets.storage.manifests import read_manifests
@@ -265,13 +264,8 @@ def open_session(
         CatalogError: a catalog with mistakes; StoredFileError: an unknown format.
     """
     settings = load_settings(home, catalog)
-    if device:
-        os.environ[DEVICE_VARIABLE] = device
-    if file_format:
-        os.environ[FORMAT_VARIABLE] = file_format
     entries = load_catalog(settings.catalog if use_user_catalog else None)
-    os.environ.update(settings.environment())
-    resources = default_resources()
+    resources = default_resources(settings, device=device, file_format=file_format)
     _ = resources["artifact_store"].store  # an unknown format is said before anything is made
     with open_instance(settings) as instance:
         yield Session(settings, entries, resources, instance)

@@ -1,0 +1,254 @@
+"""Pictures of the UI on a finished home, as small PNGs: ``python -m sae_assets_tests.browser.screenshots``.
+
+The pages are opened by functions that the test uses as well; each returns when what it shows is loaded.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, Playwright, Route, sync_playwright
+
+from sae_assets_tests.browser.server import webserver
+
+DATASET, MODEL, CHUNK = "clevr_mini", "clip-mini", "0001"
+WIDTH, HEIGHT = 1440, 900
+TIMEOUT_MS = 60_000
+SETTLE_MS = 1_500  # animations and the layout of the graph, which say nothing when they are done
+DIALOG_SHARE = 0.8  # of the window's width that the UI gives a dialog, less its padding
+DIALOG_PADDING = 40
+COLOURS = 256
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATCH_GRAPH = f'key:"{DATASET}/patch/*" or key:"{DATASET}/examples"'
+GROUP_GRAPH = f'group:"{DATASET}"'
+STORED = """(given) => {
+    localStorage.setItem("dagster-nav-collapsed", "true");
+    for (const [key, value] of Object.entries(given)) localStorage.setItem(key, JSON.stringify(value));
+}"""
+IN_FULL = {"asset-graph-direction": "vertical", "asset-node-facets": ["status", "checks", "kind-tag"]}
+NAMES_ONLY = {"asset-graph-direction": "horizontal", "asset-node-facets": ["status"]}
+
+
+@dataclass
+class Window:
+    """A page of the browser and what went wrong in it.
+
+    Attributes:
+        url: the webserver's address.
+        problems: exceptions of the app and errors it wrote to the console.
+        strangers: addresses outside the webserver that it asked for.
+    """
+
+    page: Page
+    url: str
+    problems: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.url + path, wait_until="domcontentloaded")
+
+    def settle(self) -> None:
+        """Wait until nothing turns any more, and a moment for what moves."""
+        self.page.mouse.move(0, 0)
+        self.page.wait_for_function("() => !document.querySelector('[class*=pinner]')")
+        self.page.wait_for_timeout(SETTLE_MS)
+
+    def shoot(self, path: Path) -> Path:
+        """Save what the window shows, with a palette: interfaces have few colours."""
+        self.settle()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=path, animations="disabled")
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        small.save(path, optimize=True)
+        return path
+
+
+def find_chromium(playwright: Playwright) -> str | None:
+    """The system's Chromium, or the one that Playwright was told to download, if there is any."""
+    installed = next((found for found in map(shutil.which, NAMES) if found), None)
+    own = playwright.chromium.executable_path
+    return installed or (own if Path(own).exists() else None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser | None]:
+    """A headless browser with a home folder of its own, or None if this machine has none."""
+    with (
+        tempfile.TemporaryDirectory(prefix="sae_assets_chromium_", ignore_cleanup_errors=True) as folder,
+        sync_playwright() as playwright,
+    ):
+        executable = find_chromium(playwright)
+        if executable is None:
+            yield None
+            return
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=list(ARGUMENTS), env={**os.environ, "HOME": folder}
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def window(browser: Browser, url: str, scale: int = 1, stored: Mapping[str, object] | None = None) -> Iterator[Window]:
+    """A fresh profile with one page. The invitation to the community stays away; nothing else is changed."""
+    context = browser.new_context(
+        viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=scale, color_scheme="light", locale="en-GB"
+    )
+    context.set_default_timeout(TIMEOUT_MS)
+    page = context.new_page()
+    found = Window(page, url)
+    page.add_init_script(f"({STORED})({json.dumps(stored or {})})")
+    page.route("**/graphql*", _without_invitation)
+    page.on("pageerror", lambda error: found.problems.append(f"exception: {error}"))
+    page.on("console", lambda message: found.problems.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: found.strangers.append(request.url) if _strange(request.url, url) else None)
+    try:
+        yield found
+    finally:
+        context.close()
+
+
+def _strange(address: str, url: str) -> bool:
+    return not address.startswith((url, "data:", "blob:"))
+
+
+def _without_invitation(route: Route) -> None:
+    """Say that the invitation was seen; pressing its button would write that into the home."""
+    asked = route.request.post_data_json
+    if isinstance(asked, dict) and asked.get("operationName") == "ShouldShowNux":
+        route.fulfill(json={"data": {"shouldShowNux": False}})
+    else:
+        route.continue_()
+
+
+def _asset(stage: str, token_kind: str = "patch") -> str:
+    return f"/assets/{DATASET}/{token_kind}/{stage}"
+
+
+def open_lineage(shown: Window, selection: str) -> None:
+    """The global lineage, groups expanded, of a selection of assets."""
+    shown.open(f"/asset-groups~{quote(selection, safe='')}/?expanded={DATASET}")
+    shown.page.get_by_text("best_pairs").first.wait_for()
+    shown.page.locator("svg foreignObject").first.wait_for()
+    shown.settle()
+
+
+def close_list(shown: Window) -> None:
+    """Hide the list of names beside the lineage."""
+    shown.page.get_by_role("img", name="panel_show_right").click()
+
+
+def open_partition(shown: Window, stage: str, key: str) -> Locator:
+    """The partitions page of a stage with one partition selected; the table of its metadata."""
+    shown.open(f"{_asset(stage)}?view=partitions&partition={quote(key, safe='')}")
+    shown.page.get_by_text("dagster/uri", exact=True).wait_for()
+    shown.settle()
+    return shown.page.locator("table").filter(has_text="dagster/uri").first
+
+
+def metadata_value(table: Locator, name: str) -> str:
+    """What stands beside a name in the table of metadata."""
+    row = table.locator("tr").filter(has=table.page.get_by_text(name, exact=True)).last
+    return row.locator("td").nth(1).inner_text().strip()
+
+
+def open_picture(shown: Window, stage: str, key: str) -> Locator:
+    """The picture in the metadata of a partition, opened; the window grows until it fits."""
+    table = open_partition(shown, stage, key)
+    table.get_by_text("[Show Markdown]").first.click()
+    picture = shown.page.locator(
+        '.bp5-dialog img[src^="data:image/png"], [role=dialog] img[src^="data:image/png"]'
+    ).first
+    picture.wait_for()
+    shown.page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    width, height = picture.evaluate("(image) => [image.naturalWidth, image.naturalHeight]")
+    wide = max(WIDTH, int((width + DIALOG_PADDING) / DIALOG_SHARE) + 1)
+    shown.page.set_viewport_size({"width": wide, "height": max(HEIGHT, height + 320)})
+    shown.settle()
+    return picture
+
+
+def open_plots(shown: Window, stage: str) -> Locator:
+    """The plots of a stage's numbers over its partitions, the sections above them folded; that of compression."""
+    shown.open(_asset(stage))
+    shown.page.get_by_role("button", name="Plots").click()
+    for section in ("Status", "Description", "Columns"):
+        shown.page.get_by_text(section, exact=True).first.click()
+    title = shown.page.get_by_text("compression_ratio", exact=True).first
+    title.wait_for()
+    shown.page.locator("canvas").first.wait_for()
+    shown.settle()
+    shown.page.get_by_text("Metadata", exact=True).first.evaluate("(node) => node.scrollIntoView({block: 'start'})")
+    return title
+
+
+def open_checks(shown: Window, stage: str, check: str) -> None:
+    """The checks of a stage, one of them opened."""
+    shown.open(f"{_asset(stage)}?view=checks&checkDetail={check}")
+    shown.page.get_by_text("Latest execution", exact=True).wait_for()
+    shown.settle()
+
+
+def take_all(browser: Browser, url: str, out: Path) -> Iterator[Path]:
+    """Every picture, each in a window of its own; pages twice as dense, inline pictures pixel by pixel."""
+    with window(browser, url, 2, IN_FULL) as shown:
+        open_lineage(shown, PATCH_GRAPH)
+        yield shown.shoot(out / "lineage.png")
+    with window(browser, url, 2, NAMES_ONLY) as shown:
+        open_lineage(shown, GROUP_GRAPH)
+        close_list(shown)
+        yield shown.shoot(out / "lineage_group.png")
+    with window(browser, url, 2) as shown:
+        open_partition(shown, "sparse_activations", f"{CHUNK}|{MODEL}")
+        yield shown.shoot(out / "partition.png")
+        shown.page.get_by_text("compression_ratio", exact=True).scroll_into_view_if_needed()
+        yield shown.shoot(out / "partition_figures.png")
+    with window(browser, url, 2) as shown:
+        open_plots(shown, "sparse_activations")
+        yield shown.shoot(out / "compression.png")
+    with window(browser, url, 2) as shown:
+        open_checks(shown, "sparse_activations", "truncation")
+        yield shown.shoot(out / "checks.png")
+    for stage, name in (("best_pairs", "detection"), ("unit_mapping", "unit_mapping"), ("unit_stats", "unit_stats")):
+        with window(browser, url) as shown:
+            open_picture(shown, stage, MODEL)
+            yield shown.shoot(out / f"{name}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--home", type=Path, required=True, help="a home that `sae-assets demo` has filled")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    given = parser.parse_args()
+    if not (given.home / "dagster").is_dir():
+        parser.error(f"{given.home} holds no history: run `sae-assets demo --home {given.home}` first")
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+    with chromium() as browser:
+        if browser is None:
+            parser.error(f"no Chromium found; looked for {', '.join(NAMES)} and for Playwright's own")
+        with webserver(given.home) as server:
+            for path in take_all(browser, server.url, given.out):
+                print(f"{path} ({path.stat().st_size / 1000:.0f} kB)")
+
+
+if __name__ == "__main__":
+    main()

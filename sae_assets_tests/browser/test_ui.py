@@ -1,0 +1,88 @@
+"""Dagster's UI on a finished home, in headless Chromium: what a person would look at first is there.
+
+``SAE_ASSETS_TEST_HOME`` names a home that is finished already, ``SAE_ASSETS_SCREENSHOTS`` a folder to keep the pictures
+in; with ``SAE_ASSETS_REQUIRE_BROWSER=1`` a machine without Chromium fails instead of skipping.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from sae_assets.stages import ORDER
+from sae_assets_tests.browser import screenshots as ui
+from sae_assets_tests.browser.server import environment, webserver
+
+PARTITION = f"{ui.CHUNK}|{ui.MODEL}"
+BROKEN = ("unexpected error", "something went wrong", "graphql error", "page not found")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with ui.chromium() as found:
+        if found is None:
+            reason = f"no Chromium on this machine (looked for {', '.join(ui.NAMES)} and Playwright's own)"
+            if os.environ.get("SAE_ASSETS_REQUIRE_BROWSER") == "1":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def finished_home(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the demo has run: the one that was named, or a new one. Without a browser nothing is computed."""
+    if given := os.environ.get("SAE_ASSETS_TEST_HOME"):
+        return Path(given).expanduser().absolute()
+    home = tmp_path_factory.mktemp("ui") / "home"
+    variables = {**environment(home), "HOME": str(tmp_path_factory.getbasetemp())}
+    command = [sys.executable, "-c", "from sae_assets.cli import run; run()", "demo", "--home", str(home), "--json"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def assert_whole(shown: ui.Window) -> None:
+    """Nothing was thrown, nothing was logged as an error, nothing was asked of the internet, no page says it failed."""
+    text = shown.page.locator("body").inner_text().lower()
+    assert shown.problems == []
+    assert shown.strangers == []
+    assert [phrase for phrase in BROKEN if phrase in text] == []
+
+
+def test_a_person_sees_lineage_figures_and_pictures_of_the_demo(
+    browser: Browser, finished_home: Path, tmp_path: Path
+) -> None:
+    out = Path(os.environ.get("SAE_ASSETS_SCREENSHOTS") or tmp_path)
+    with webserver(finished_home) as server:
+        with ui.window(browser, server.url, stored=ui.IN_FULL) as shown:
+            ui.open_lineage(shown, ui.PATCH_GRAPH)
+            graph = shown.page.locator("svg foreignObject")
+            for stage in ORDER:
+                assert graph.filter(has_text=stage).count() >= 1, f"{stage} is not in the lineage"
+            shown.shoot(out / "lineage.png")
+            assert_whole(shown)
+
+        with ui.window(browser, server.url) as shown:
+            table = ui.open_partition(shown, "sparse_activations", PARTITION)
+            assert float(ui.metadata_value(table, "compression_ratio").replace(",", "")) > 1
+            assert int(ui.metadata_value(table, "rows").replace(",", "")) > 0
+            shown.shoot(out / "partition.png")
+
+            ui.open_plots(shown, "sparse_activations")
+            shown.shoot(out / "compression.png")
+
+            ui.open_checks(shown, "sparse_activations", "file_reads_back")
+            assert shown.page.get_by_text("Passed", exact=True).count() >= 1
+            shown.shoot(out / "checks.png")
+
+            for stage in ("best_pairs", "unit_mapping"):
+                picture = ui.open_picture(shown, stage, ui.MODEL)
+                assert (picture.get_attribute("src") or "").startswith("data:image/png;base64,")
+                assert picture.evaluate("(image) => image.naturalWidth") > 100
+                shown.shoot(out / f"{stage}.png")
+            assert_whole(shown)
+        assert "Traceback" not in server.output()

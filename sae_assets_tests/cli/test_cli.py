@@ -1,0 +1,85 @@
+"""The command line's manners: help, version, JSON errors, registering, and how the UI is started."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from typer.testing import CliRunner
+
+import sae_assets
+from sae_assets.cli import app
+from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+
+ROOT = Path(sae_assets.__file__).parent.parent
+
+
+def test_help_names_every_command_and_version_is_printed():
+    runner = CliRunner()
+    text = runner.invoke(app, ["--help"]).output
+    for command in ("demo", "materialize", "register", "status", "show", "verify", "ui"):
+        assert command in text
+    assert runner.invoke(app, ["--version"]).output.strip() == f"sae-assets {sae_assets.__version__}"
+
+
+def test_errors_are_json_when_asked_and_tracebacks_only_with_debug(tmp_path):
+    runner = CliRunner()
+    result = runner.invoke(app, ["status", "-d", "clevr", "--home", str(tmp_path), "--json"])
+    assert result.exit_code == 2
+    assert "clevr_mini" in json.loads(result.stderr)["error"]
+    debug = runner.invoke(app, ["status", "-d", "clevr", "--home", str(tmp_path), "--debug"])
+    assert debug.exception is not None and not isinstance(debug.exception, SystemExit)
+
+
+def test_register_is_idempotent_and_computes_nothing(tmp_path):
+    catalog = write_catalog(tmp_path / "catalog.yaml", make_dataset(tmp_path / "data", 9), chunk_size=4)
+    arguments = ["register", "-d", "small", "--home", str(tmp_path), "--catalog", str(catalog), "--json"]
+    for _ in range(2):
+        result = CliRunner().invoke(app, arguments)
+        assert json.loads(result.stdout) == {"small": ["0000", "0001", "0002"]}
+    assert not list((tmp_path / "store").rglob("*.parquet"))
+
+
+def test_new_examples_become_new_chunks_and_old_ones_stay(tmp_path):
+    """A chunk is never extended, also when it is not full."""
+    root = make_dataset(tmp_path / "data", 5)
+    catalog = write_catalog(tmp_path / "catalog.yaml", root, chunk_size=4)
+    arguments = ["register", "-d", "small", "--home", str(tmp_path), "--catalog", str(catalog), "--json"]
+    assert json.loads(CliRunner().invoke(app, arguments).stdout)["small"] == ["0000", "0001"]
+    before = {path.name: path.read_text() for path in (tmp_path / "store").rglob("chunks/*.json")}
+    make_dataset(root, 7)
+    assert json.loads(CliRunner().invoke(app, arguments).stdout)["small"] == ["0000", "0001", "0002"]
+    after = {path.name: path.read_text() for path in (tmp_path / "store").rglob("chunks/*.json")}
+    assert {name: after[name] for name in before} == before
+    assert len(json.loads(after["0002.json"])["example_ids"]) == 2
+
+
+def test_ui_listens_on_loopback_with_this_homes_history(tmp_path, monkeypatch):
+    """The process becomes ``dagster dev`` on 127.0.0.1, with the location name of workspace.yaml."""
+    started: dict[str, object] = {}
+
+    def execve(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+        started.update(arguments=arguments, environment=environment)
+
+    monkeypatch.setattr(os, "execve", execve)
+    result = CliRunner().invoke(app, ["ui", "--home", str(tmp_path), "--port", "3999"])
+    assert result.exit_code == 0, result.output
+    arguments, environment = started["arguments"], started["environment"]
+    assert arguments[arguments.index("-h") + 1] == "127.0.0.1" and arguments[arguments.index("-p") + 1] == "3999"
+    assert environment["DAGSTER_HOME"] == str(tmp_path / "dagster")
+    assert environment["SAE_ASSETS_HOME"] == str(tmp_path)
+    used = yaml.safe_load(Path(arguments[arguments.index("-w") + 1]).read_text())
+    assert used == yaml.safe_load((ROOT / "workspace.yaml").read_text())
+    config = yaml.safe_load((tmp_path / "dagster" / "dagster.yaml").read_text())
+    assert config["telemetry"] == {"enabled": False}
+
+
+def test_dagsters_own_tools_load_the_workspace(tmp_path):
+    """``dagster definitions validate`` in the clone, as ``dagster dev`` would load it."""
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "SAE_ASSETS_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "sae_assets" in done.stderr + done.stdout

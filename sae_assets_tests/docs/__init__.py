@@ -1,0 +1,1 @@
+"""Documentation cannot drift: its commands, tables and keys are read here."""

@@ -1,0 +1,200 @@
+"""What Dagster knows of a run: partitions, metadata, checks, history; and that chunks are read one at a time."""
+
+import json
+
+import dagster as dg
+import pytest
+from typer.testing import CliRunner
+
+from sae_assets.assets.factory import build_assets
+from sae_assets.catalog import load_catalog
+from sae_assets.checks import CHECKS
+from sae_assets.cli import app
+from sae_assets.instance import open_instance
+from sae_assets.materialize import asset_key
+from sae_assets.partitions import multi_key
+from sae_assets.session import open_session
+from sae_assets.settings import load_settings
+from sae_assets.stages import ORDER, STAGES
+from sae_assets.storage.layout import Address
+from sae_assets.storage.store import ArtifactStore
+
+demo_group = pytest.mark.xdist_group("demo")
+
+
+def address(stage: str, chunk: str = "0001") -> Address:
+    level = STAGES[stage].level
+    if level == "dataset-chunk":
+        return Address("clevr_mini", stage, chunk=chunk)
+    return Address("clevr_mini", stage, "patch", "clip-mini", chunk if level == "chunk" else None)
+
+
+def partition(stage: str, chunk: str = "0001") -> str:
+    level = STAGES[stage].level
+    return {"dataset-chunk": chunk, "chunk": multi_key("clip-mini", chunk), "model": "clip-mini"}[level]
+
+
+def latest(instance: dg.DagsterInstance, stage: str) -> dg.AssetMaterialization:
+    records = dg.AssetRecordsFilter(asset_key=asset_key(address(stage)), asset_partitions=[partition(stage)])
+    found = instance.fetch_materializations(records, limit=1).records[0].asset_materialization
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def instance(demo):
+    with open_instance(load_settings(demo["home"])) as opened:
+        yield opened
+
+
+@demo_group
+@pytest.mark.parametrize("stage", ORDER)
+def test_every_materialization_says_what_it_is(instance, stage):
+    """Size, place, time, identity, schema and first rows; numbers are numbers, so that the UI plots them."""
+    metadata = latest(instance, stage).metadata
+    for name in ("dagster/row_count", "stored_bytes", "seconds", "rows_per_second"):
+        assert isinstance(metadata[name].value, (int, float)), name
+    assert metadata["dagster/uri"].value.endswith((".parquet", ".pt"))
+    assert metadata["device"].value in ("cpu", "cuda") and len(metadata["fingerprint"].value) == 64
+    columns = {column.name for column in metadata["dagster/column_schema"].schema.columns}
+    assert columns and set(metadata["head"].records[0].data) == columns
+
+
+@demo_group
+@pytest.mark.parametrize("stage", ["sparse_activations", "filtered_activations"])
+def test_activations_say_how_sparse_they_are(instance, stage):
+    metadata = {name: entry.value for name, entry in latest(instance, stage).metadata.items()}
+    assert metadata["compression_ratio"] == pytest.approx(metadata["dense_bytes"] / metadata["stored_bytes"])
+    assert metadata["compression_ratio"] > 1 and metadata["bytes_per_row"] > 0
+    assert 0 < metadata["coverage"] <= 1 and metadata["rows"] == 80 * 256
+    if stage == "sparse_activations":
+        assert metadata["k_stored"] == 16 and 0 < metadata["l0"] <= 16 and metadata["truncated_rows_share"] == 0
+
+
+@demo_group
+@pytest.mark.parametrize("stage", ["unit_stats", "unit_mapping", "detection_stats", "best_pairs"])
+def test_pictures_are_inline(instance, stage):
+    plot = latest(instance, stage).metadata["plot"]
+    assert isinstance(plot, dg.MarkdownMetadataValue) and "data:image/png;base64,iVBOR" in (plot.md_str or "")
+
+
+@demo_group
+@pytest.mark.parametrize("stage", ORDER)
+def test_checks_ran_and_passed(instance, stage):
+    """Every check of the stage was evaluated on what was written."""
+    for name in ("file_reads_back", *(check.name for check in CHECKS[stage])):
+        key = dg.AssetCheckKey(asset_key(address(stage)), name)
+        records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        assert records and records[0].event is not None, name
+        assert records[0].event.dagster_event.asset_check_evaluation_data.passed, name
+
+
+@demo_group
+def test_only_real_partitions_exist_and_the_history_has_every_run(instance):
+    assert instance.get_dynamic_partitions("clevr_mini_chunks") == ["0000", "0001", "0002", "0003"]
+    made = instance.get_materialized_partitions(asset_key(address("sparse_activations")))
+    assert made == {multi_key("clip-mini", f"{number:04d}") for number in range(4)}
+    runs = instance.get_runs()
+    assert len(runs) == 14 and all(run.is_success for run in runs)
+
+
+def test_graph_has_groups_kinds_descriptions_and_code_versions():
+    specs = {spec.key.to_user_string(): spec for assets in build_assets(load_catalog()) for spec in assets.specs}
+    assert len(specs) == 1 + 2 * (len(ORDER) - 1)
+    for name, spec in specs.items():
+        assert spec.group_name.startswith("clevr_mini") and spec.description and spec.code_version and spec.kinds, name
+        assert spec.tags["dataset"] == "clevr_mini"
+    op = next(a for a in build_assets(load_catalog()) if a.node_def.name == "clevr_mini__sparse_activations").op
+    assert op.pool == "gpu"
+
+
+def test_a_person_can_materialize_one_part(small):
+    """One chunk of one token kind, as the UI launches it: nothing else is made."""
+    with open_session(small["home"], small["catalog"]) as session:
+        session.register("small")
+        assets = list(build_assets(session.catalog))
+        for selection, key in (
+            ([dg.AssetKey(["small", "examples"])], "0001"),
+            ([dg.AssetKey(["small", "patch", "sparse_activations"])], multi_key("clip-mini", "0001")),
+        ):
+            result = dg.materialize(
+                assets, selection=selection, partition_key=key, instance=session.instance, resources=session.resources
+            )
+            assert result.success
+        files = sorted(str(path.relative_to(session.store.root)) for path in session.store.files())
+        assert files == ["small/examples/0001.parquet", "small/patch/clip-mini/sparse_activations/0001.parquet"]
+
+
+def test_sensor_registers_and_computes_nothing(small):
+    with open_session(small["home"], small["catalog"]) as session:
+        from sae_assets.automation import build_sensors
+
+        sensor = next(s for s in build_sensors(session.catalog) if s.name == "register_small_chunks")
+        assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+        with dg.build_sensor_context(instance=session.instance, resources=session.resources) as context:
+            result = sensor(context)
+        assert isinstance(result, dg.SensorResult) and not result.run_requests
+        assert list(result.dynamic_partitions_requests[0].partition_keys) == ["0000", "0001", "0002"]
+        session.instance.add_dynamic_partitions("small_chunks", ["0000", "0001", "0002"])
+        with dg.build_sensor_context(instance=session.instance, resources=session.resources) as context:
+            again = sensor(context)
+        assert isinstance(again, dg.SkipReason)
+
+
+def test_a_blocking_check_stops_what_follows(small, monkeypatch):
+    """A damaged file fails its step: the stages after it do not run on it."""
+    write = ArtifactStore.write
+
+    def damaging(self, place, item):
+        written = write(self, place, item)
+        if place.stage == "unit_stats":
+            content = written.path.read_bytes()
+            written.path.write_bytes(content[:-40] + bytes(40))
+        return written
+
+    monkeypatch.setattr(ArtifactStore, "write", damaging)
+    arguments = ["materialize", "-d", "small", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "file_reads_back" in result.stderr and "Traceback" not in result.stderr
+    assert not (small["home"] / "store" / "small" / "patch" / "clip-mini" / "unit_mapping").exists()
+
+
+def test_aggregates_hold_one_chunk_at_a_time(small, monkeypatch):
+    """Six chunks: an aggregate asks for each by itself, and drops it before the next."""
+    import gc
+    import weakref
+
+    from sae_assets.storage.store import ChunkReader
+
+    arguments = ["-d", "small", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
+    assert CliRunner().invoke(app, ["materialize", *arguments, "--to", "sparse_activations"]).exit_code == 0
+    alive: list[weakref.ref] = []
+    most = 0
+    read = ChunkReader.__getitem__
+
+    def counting(self, key):
+        nonlocal most
+        if self.stage == "sparse_activations":
+            gc.collect()
+            most = max(most, sum(ref() is not None for ref in alive) + 1)
+            item = read(self, key)
+            alive.append(weakref.ref(item.artifact.values))
+            return item
+        return read(self, key)
+
+    monkeypatch.setattr(ChunkReader, "__getitem__", counting)
+    assert CliRunner().invoke(app, ["materialize", *arguments, "--to", "unit_stats"]).exit_code == 0
+    assert len(alive) >= 3 and most <= 2  # the one in hand, and the one about to be dropped
+
+
+def test_json_of_materialize_and_config_reach_the_run(small):
+    arguments = ["materialize", "-d", "SMALL", "-m", "CLIP-MINI", "--sample-type", "patch", "--chunks", "0,2"]
+    arguments += ["--home", str(small["home"]), "--catalog", str(small["catalog"]), "--k-stored", "4", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--to", "sparse_activations"])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["runs"] == 4
+    with open_session(small["home"], small["catalog"]) as session:
+        chunk = session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", "0002"))
+        assert chunk.artifact.k_stored == 4 and int(chunk.artifact.entries_per_row().max()) == 4
+        assert chunk.artifact.n_truncated_rows > 0
+        assert session.store.find(Address("small", "sparse_activations", "patch", "clip-mini", "0001")) is None

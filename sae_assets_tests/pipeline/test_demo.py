@@ -1,0 +1,110 @@
+"""The demo's figures are real, its second run repeats nothing, and its files and history are what it says."""
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow.dataset as pads
+import pytest
+from typer.testing import CliRunner
+
+from sae_assets.cli import app
+from sae_assets.stages import STAGES
+
+pytestmark = pytest.mark.xdist_group("demo")
+KEY = "clevr_mini/patch/clip-mini"
+
+
+def test_colours_and_shapes_are_detected_on_test(demo):
+    """Pairs chosen on cal alone reach the promised test figures."""
+    concepts = demo["summary"][KEY]["concepts"]
+    assert set(concepts) == {f"color::{c}" for c in ("blue", "green", "red")} | {
+        f"shape::{s}" for s in ("cube", "cylinder", "sphere")
+    }
+    for name, found in concepts.items():
+        if name.startswith("color::"):
+            assert found["test_f1"] >= 0.90, name
+        else:
+            prior = found["n_test"] / 76
+            assert found["always_positive_f1"] == pytest.approx(2 * prior / (1 + prior))
+            assert found["test_f1"] >= found["always_positive_f1"] + 0.10, name
+
+
+def test_summary_has_every_promised_figure(demo):
+    for key in (KEY, "clevr_mini/cls/clip-mini"):
+        found = demo["summary"][key]
+        assert found["n_rows"] == (320 * 256 if "patch" in key else 320)
+        assert found["n_units"] == 2048 and found["k_stored"] == 16
+        assert found["dense_bytes"] == 4 * found["n_rows"] * found["n_units"]
+        assert found["compression_ratio"] == pytest.approx(found["dense_bytes"] / found["stored_bytes"])
+        assert found["compression_ratio"] > 50
+        assert 0 < found["n_kept"] < found["n_units"]
+        assert found["weighted_test_f1"] > found["always_positive_f1"] > found["null_f1"]["mean"] - 0.2
+        assert set(found["seconds"]) == set(STAGES) - {"best_pairs"}
+        assert all(value >= 0 and math.isfinite(value) for value in found["seconds"].values())
+        for best in found["concepts"].values():
+            assert {"unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1", "n_cal", "n_test"} <= set(best)
+
+
+def test_stored_bytes_are_the_files_sizes(demo):
+    files = (demo["home"] / "store" / "clevr_mini" / "patch" / "clip-mini" / "sparse_activations").glob("*.parquet")
+    assert sum(path.stat().st_size for path in files) == demo["summary"][KEY]["stored_bytes"]
+
+
+def test_output_names_every_concept_and_where_to_look(demo):
+    for word in (*demo["summary"][KEY]["concepts"], "compression ratio", "sae-assets ui", str(demo["home"] / "store")):
+        assert word in demo["output"].replace("\n", "")
+
+
+def test_second_run_repeats_nothing(demo):
+    store = demo["home"] / "store"
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*.*")}
+    result = CliRunner().invoke(app, ["demo", "--home", str(demo["home"])])
+    assert result.exit_code == 0 and "0 runs made, 14 steps were up to date" in result.output
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*.*")} == before
+
+
+def test_no_temporary_file_is_left(demo):
+    assert not list(Path(demo["home"] / "store").rglob(".tmp-*"))
+
+
+def test_files_read_with_a_glob_by_plain_tools(demo):
+    """Activations join with the examples on ``example_index`` without this package."""
+    store = demo["home"] / "store" / "clevr_mini"
+    rows = pads.dataset(store / "patch" / "clip-mini" / "sparse_activations", format="parquet").to_table()
+    examples = pads.dataset(store / "examples", format="parquet").to_table()
+    assert len(rows) == 320 * 256 and len(examples) == 320
+    assert set(rows["example_index"].to_pylist()) == set(examples["example_index"].to_pylist())
+
+
+def test_verify_reads_everything_and_finds_damage(demo, tmp_path):
+    runner = CliRunner()
+    result = runner.invoke(app, ["verify", "--home", str(demo["home"]), "--json"])
+    checked = json.loads(result.stdout)
+    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 4 + 2 * (3 * 4 + 5)
+    victim = next((demo["home"] / "store").rglob("unit_stats/all.parquet"))
+    content = victim.read_bytes()
+    try:
+        victim.write_bytes(content[: len(content) // 2])
+        result = runner.invoke(app, ["verify", "--home", str(demo["home"])])
+        assert result.exit_code == 1 and str(victim) in result.stderr and "Materialize it again" in result.stderr
+        assert "Traceback" not in result.output
+    finally:
+        victim.write_bytes(content)
+
+
+def test_status_and_show(demo):
+    runner = CliRunner()
+    status = runner.invoke(app, ["status", "--home", str(demo["home"]), "--json"])
+    states = json.loads(status.stdout)["clevr_mini"]
+    assert states["chunks"] == ["0000", "0001", "0002", "0003"]
+    assert {state for chunks in states["stages"].values() for state in chunks.values()} == {"current"}
+    shown = runner.invoke(app, ["show", "CLEVR_MINI", "Clip-Mini", "best_pairs", "--home", str(demo["home"]), "--json"])
+    content = json.loads(shown.stdout)
+    assert content["rows"] == 6 and len(content["head"]) == 6
+    best = demo["summary"][KEY]["concepts"]
+    assert {row["concept"]: row["unit_id"] for row in content["head"]} == {
+        name: found["unit_id"] for name, found in best.items()
+    }
+    tables = runner.invoke(app, ["show", "clevr_mini", "clip-mini", "sparse_activations", "--home", str(demo["home"])])
+    assert tables.exit_code == 0 and "unit_ids" in tables.output

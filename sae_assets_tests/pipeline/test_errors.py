@@ -1,0 +1,190 @@
+"""Bad input, as a person meets it: the message says what and where, nothing is half-written, no traceback."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from sae_assets.cli import app
+from sae_assets_tests.pipeline.small import write_catalog, write_metadata
+
+
+def run(small: dict[str, Path], *arguments: str):
+    command = ["materialize", "-d", "small", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
+    return CliRunner().invoke(app, [*command, *arguments])
+
+
+def rows(small: dict[str, Path]) -> list[dict[str, str]]:
+    with (small["root"] / "metadata.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def refused(small: dict[str, Path], *parts: str, code: int = 1, arguments: tuple[str, ...] = ()) -> str:
+    """The command fails with a message that holds all parts, and leaves no file but registered manifests."""
+    result = run(small, *arguments)
+    assert result.exit_code == code, result.output
+    assert "\nError: " in f"\n{result.stderr}" and "Traceback" not in result.output
+    for part in parts:
+        assert part in result.stderr, result.stderr
+    made = [path for path in (small["home"] / "store").rglob("*.*") if path.parent.name not in ("chunks", "examples")]
+    assert not [path for path in made if "unit" in str(path) or path.name.startswith(".tmp-")]
+    return result.stderr
+
+
+def test_missing_image(small):
+    gone = rows(small)[4]["image_path"]
+    (small["root"] / gone).unlink()
+    refused(small, "line 6", "image_path", gone, "does not exist")
+
+
+def test_image_that_vanishes_after_registration(small):
+    """Nothing of its chunk is written; the chunks before it stay."""
+    assert run(small, "--to", "examples").exit_code == 0
+    gone = rows(small)[7]["image_path"]
+    (small["root"] / gone).write_bytes(b"not an image")
+    message = refused(small, gone, "not a readable image")
+    assert "0001" in message
+    made = sorted(path.name for path in (small["home"] / "store").rglob("sparse_activations/*"))
+    assert made == ["0000.parquet"]
+
+
+def test_unknown_split(small):
+    changed = rows(small)
+    changed[2]["split"] = "validation"
+    write_metadata(small["root"], changed)
+    refused(small, "line 4", "'validation'", "train, cal, test")
+
+
+def test_misspelt_label_column(small):
+    write_catalog(small["catalog"], small["root"], concepts=["color::bleu", "shape::cube"])
+    refused(small, "'color::bleu'", "did you mean 'color::blue'?")
+
+
+def test_all_problems_of_a_table_at_once(small):
+    changed = rows(small)
+    changed[0]["split"], changed[1]["color::red"], changed[3]["image_path"] = "dev", "yes", "../outside.jpg"
+    write_metadata(small["root"], changed)
+    refused(small, "3 problem(s)", "line 2", "line 3", "line 5", "inside the data set's folder")
+
+
+def test_empty_cal_split_is_said_before_any_work(small):
+    changed = [{**row, "split": "test" if row["split"] == "cal" else row["split"]} for row in rows(small)]
+    write_metadata(small["root"], changed)
+    refused(small, "no calibration examples", "train 6, cal 0, test 12")
+    assert not list((small["home"] / "store").rglob("*.parquet"))
+
+
+def test_chunks_without_cal_are_refused_by_the_aggregate(small):
+    """Chunks materialized so far hold no cal example, though the data set has some."""
+    changed = rows(small)
+    for place, row in enumerate(changed):
+        row["split"] = "cal" if place >= 12 else "train"
+    write_metadata(small["root"], changed)
+    refused(small, "hold no calibration examples", arguments=("--chunks", "0,1", "--allow-missing-chunks"))
+
+
+def test_concept_without_positives_keeps_its_row_and_its_figures_are_null(small):
+    """Not an error: the table says so with nulls, a warning check names it, other concepts have figures."""
+    changed = [{**row, "shape::cube": "0"} for row in rows(small)]
+    write_metadata(small["root"], changed)
+    result = run(small, "--pruning", "fixed", "--json")
+    assert result.exit_code in (0, 1)
+    if result.exit_code == 1:  # the fixed rules may leave no unit on so few rows: then adaptive ones
+        result = run(small, "--json")
+    assert result.exit_code == 0, result.stderr
+    import json
+
+    concepts = json.loads(result.stdout)["figures"]["small/patch/clip-mini"]["concepts"]
+    assert concepts["shape::cube"]["unit_id"] is None and concepts["shape::cube"]["test_f1"] is None
+    assert concepts["color::blue"]["test_f1"] is not None
+    shown = run(small)
+    assert "–" in next(line for line in shown.output.splitlines() if "shape::cube" in line)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda c: c["model_state_dict"].pop("enc"), ["model_state_dict.enc is missing"]),
+        (lambda c: c.pop("k"), ["key k is missing"]),
+        (
+            lambda c: c["model_state_dict"].update(enc=torch.zeros(64, 2048)),
+            ["model_state_dict.enc has shape (64, 2048)", "expected (128, 2048)"],
+        ),
+    ],
+)
+def test_checkpoint_with_other_keys_or_shapes(small, change, parts):
+    import sae_assets
+
+    packaged = Path(sae_assets.__file__).parent / "demo" / "checkpoints" / "clip-mini-sae.pt"
+    content = torch.load(packaged, weights_only=True)
+    change(content)
+    broken = small["root"].parent / "broken.pt"
+    torch.save(content, broken)
+    catalog = yaml.safe_load(small["catalog"].read_text())
+    catalog["models"] = {"clip-mini": {"sae": {"format": "clipscope", "path": "broken.pt"}}}
+    small["catalog"].write_text(yaml.safe_dump(catalog))
+    refused(small, str(broken), *parts)
+
+
+def test_sae_of_another_width_names_both(small):
+    n, d = 32, 64
+    state = {"pre_b": torch.zeros(d), "enc": torch.ones(d, n), "dec": torch.ones(n, d)}
+    torch.save({"k": 4, "n_features": n, "d_in": d, "model_state_dict": state}, small["root"].parent / "narrow.pt")
+    catalog = yaml.safe_load(small["catalog"].read_text())
+    catalog["models"] = {"clip-mini": {"sae": {"format": "clipscope", "path": "narrow.pt"}}}
+    small["catalog"].write_text(yaml.safe_dump(catalog))
+    refused(small, "width 64", "width 128", "block 3")
+
+
+def test_unknown_names_suggest_the_nearest(small):
+    arguments = ["materialize", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
+    for extra, parts in (
+        (["-d", "smal"], ["Unknown data set 'smal'", "Did you mean 'small'?", "clevr_mini"]),
+        (["-d", "small", "-m", "clip_mini"], ["Unknown model 'clip_mini'", "clip-mini"]),
+        (["-d", "small", "--from", "treshold"], ["Unknown stage 'treshold'", "thresholds"]),
+        (["-d", "small", "--from", "thresholds", "--to", "examples"], ["comes after"]),
+        (["-d", "small", "--sample-type", "token"], ["Unknown token kind of small 'token'", "patch"]),
+        (["-d", "small", "--pruning", "best"], ["adaptive, fixed"]),
+        (["-d", "small", "--precision", "fp8"], ["float32, bfloat16, float16"]),
+        (["-d", "small", "--tail-fractions", "a,b"], ["must be numbers"]),
+        (["-d", "small", "--format", "csv"], ["Unknown format 'csv'"]),
+    ):
+        result = CliRunner().invoke(app, [*arguments, *extra])
+        assert result.exit_code in (1, 2), result.output
+        for part in parts:
+            assert part in result.stderr, result.stderr
+    assert not (small["home"] / "store").exists()
+
+
+def test_unknown_chunk(small):
+    assert "no chunk '7'" in refused(small, "0000 … 0002", code=2, arguments=("--chunks", "7"))
+
+
+def test_gaps_are_refused_unless_allowed(small):
+    """An aggregate over part of the chunks is never made silently."""
+    refused(small, "registered chunks of", "0001", "allow_missing_chunks", arguments=("--chunks", "0"))
+
+
+def test_another_models_chunks_are_not_mixed_in(small):
+    """A chunk encoded with another k_stored does not go into one aggregate with the others."""
+    assert run(small, "--to", "sparse_activations").exit_code == 0
+    assert run(small, "--to", "sparse_activations", "--chunks", "1", "--k-stored", "3").exit_code == 0
+    refused(small, "different encoder", "sparse_activations/0001", arguments=("--from", "unit_stats"))
+
+
+def test_fixed_rules_that_keep_nothing_show_the_counts(small):
+    catalog = yaml.safe_load(small["catalog"].read_text())
+    rules = {"min_active": 10**9, "max_density": 0.5, "strength_percentile": 0, "target_units": 5}
+    catalog["models"] = {"clip-mini": {"pruning": rules}}
+    small["catalog"].write_text(yaml.safe_dump(catalog))
+    result = run(small, "--pruning", "fixed")
+    assert result.exit_code == 1 and "No unit is left" in result.stderr and "rare" in result.stderr
+
+
+def test_home_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = CliRunner().invoke(app, ["demo", "--home", str(tmp_path / "file" / "home")])
+    assert result.exit_code == 1 and result.stderr.startswith("Error: ") and "Traceback" not in result.output

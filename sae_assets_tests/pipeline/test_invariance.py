@@ -1,0 +1,79 @@
+"""The same results however the work is cut: chunks of one example or of all, batches, formats, memory budgets."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from sae_assets.cli import app
+from sae_assets.session import open_session
+from sae_assets.storage.layout import Address
+from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+
+MODEL_STAGES = ("unit_stats", "unit_mapping", "thresholds", "detection_stats", "best_pairs")
+N = 12
+
+
+def results(folder: Path, root: Path, chunk_size: int, *arguments: str) -> dict[str, object]:
+    """Rows of all chunks put together, and the content of every model-level artifact, of one way to cut the work."""
+    folder.mkdir()
+    catalog = write_catalog(folder / "catalog.yaml", root, chunk_size=chunk_size, token_kinds=["patch"])
+    command = ["materialize", "-d", "small", "--home", str(folder), "--catalog", str(catalog), *arguments]
+    run = CliRunner().invoke(app, command)
+    assert run.exit_code == 0, run.stderr
+    found: dict[str, object] = {}
+    with open_session(folder, catalog) as session:
+        store = session.store
+        for stage in ("sparse_activations", "filtered_activations", "ground_truth"):
+            chunks = [
+                store.read(Address("small", stage, "patch", "clip-mini", key)).artifact
+                for key in session.chunks_of("small")
+            ]
+            names = ("concept_ids",) if stage == "ground_truth" else ("unit_ids", "values")
+            found[f"{stage}.offsets"] = torch.cat([chunk.row_offsets.diff() for chunk in chunks])
+            for name in names:
+                found[f"{stage}.{name}"] = torch.cat([getattr(chunk, name) for chunk in chunks])
+        for stage in MODEL_STAGES:
+            found[stage] = store.read(Address("small", stage, "patch", "clip-mini")).content_hash
+        kinds = {path.suffix for path in store.files() if path.parent.name == "sparse_activations"}
+        found["suffixes"] = kinds
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, object]]:
+    base = tmp_path_factory.mktemp("invariance")
+    root = make_dataset(base / "data", N)
+    return base, root, results(base / "plain", root, 5)
+
+
+@pytest.mark.xdist_group("invariance")
+@pytest.mark.parametrize(
+    ("name", "chunk_size", "arguments"),
+    [
+        ("one example per chunk", 1, ()),
+        ("all examples in one chunk", 1000, ()),
+        ("batch of 1", 5, ("--batch-size", "1")),
+        ("batch of 512", 5, ("--batch-size", "512")),
+        ("pt files", 5, ("--format", "pt")),
+    ],
+)
+def test_results_do_not_depend_on_how_work_is_cut(plain, name, chunk_size, arguments):
+    base, root, expected = plain
+    found = results(base / name.replace(" ", "-"), root, chunk_size, *arguments)
+    assert found.pop("suffixes") == ({".pt"} if "pt" in arguments else {".parquet"})
+    for key, value in found.items():
+        same = torch.equal(value, expected[key]) if isinstance(value, torch.Tensor) else value == expected[key]
+        assert same, f"{name}: {key} differs"
+
+
+@pytest.mark.xdist_group("invariance")
+def test_memory_budget_does_not_change_results(plain, monkeypatch):
+    """1 MiB forces many blocks in every op."""
+    base, root, expected = plain
+    monkeypatch.setenv("SAE_ASSETS_MEMORY_BUDGET_MB", "1")
+    found = results(base / "budget", root, 5)
+    for key in MODEL_STAGES:
+        assert found[key] == expected[key], key
+    assert torch.equal(found["sparse_activations.values"], expected["sparse_activations.values"])

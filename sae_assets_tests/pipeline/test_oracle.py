@@ -1,0 +1,167 @@
+"""A dense float64 oracle reproduces every stage of the demo's outputs, from the embeddings on.
+
+The oracle (``reference``) is NumPy on dense matrices; it shares no code with ``ops``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sae_assets.catalog import load_catalog
+from sae_assets.datasets import open_dataset
+from sae_assets.embedding.open_clip_vision import VisionTransformer
+from sae_assets.storage.layout import Address
+from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.reference.best_pairs import best_pair
+from sae_assets_tests.reference.detection_stats import confusion, example_scores
+from sae_assets_tests.reference.sparse_activations import pre_activations
+from sae_assets_tests.reference.thresholds import thresholds as dense_thresholds
+from sae_assets_tests.reference.unit_mapping import adaptive_limits, prune
+from sae_assets_tests.reference.unit_stats import unit_stats
+
+pytestmark = pytest.mark.xdist_group("demo")
+CHUNKS = [f"{number:04d}" for number in range(4)]
+
+
+class Demo:
+    """The demo's stored artifacts, dense where an oracle wants them."""
+
+    def __init__(self, home: Path, kind: str):
+        self.store, self.kind = ArtifactStore(str(home / "store")), kind
+
+    def chunks(self, stage):
+        if stage == "examples":
+            return [self.store.read(Address("clevr_mini", stage, chunk=key)).artifact for key in CHUNKS]
+        return [self.store.read(Address("clevr_mini", stage, self.kind, "clip-mini", key)).artifact for key in CHUNKS]
+
+    def model(self, stage):
+        return self.store.read(Address("clevr_mini", stage, self.kind, "clip-mini")).artifact
+
+
+@pytest.fixture(scope="module")
+def embeddings(demo) -> dict[str, np.ndarray]:
+    """Rows of both token kinds, in data set order, straight from the transformer."""
+    catalog = load_catalog()
+    model = catalog.models["clip-mini"]
+    reader = open_dataset("clevr_mini", catalog.datasets["clevr_mini"])
+    vision = VisionTransformer(model.transformer, model.layer)
+    rows = torch.stack([vision.embed(vision.geometry.tensor(reader.image(r.path))) for r in reader.records])
+    return {"patch": rows[:, 1:].flatten(0, 1).numpy(), "cls": rows[:, 0].numpy()}
+
+
+@pytest.fixture(scope="module")
+def sae() -> dict[str, np.ndarray]:
+    content = torch.load(load_catalog().models["clip-mini"].sae.path, weights_only=True)
+    return {"k": content["k"], **{name: t.double().numpy() for name, t in content["model_state_dict"].items()}}
+
+
+@pytest.fixture(scope="module", params=["patch", "cls"])
+def world(request, demo, embeddings, sae):
+    """What the oracle makes of the embeddings, and what is stored."""
+    kind = request.param
+    stored = Demo(demo["home"], kind)
+    ids, values = [], []
+    for block in np.array_split(embeddings[kind].astype(np.float64), max(1, len(embeddings[kind]) // 4096)):
+        pre = pre_activations(block, sae["enc"], sae["pre_b"])
+        order = np.argsort(-pre, axis=1, kind="stable")[:, : sae["k"]]  # stable: ties keep the lower unit first
+        for row, units in zip(pre, order, strict=True):
+            ids.append(units[row[units] > 0])
+            values.append(row[ids[-1]])
+    return {"stored": stored, "ids": ids, "values": values, "n_units": sae["enc"].shape[1]}
+
+
+def dense(rows: list[np.ndarray], values: list[np.ndarray], chosen: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """float64 [rows, len(columns)] of the chosen rows."""
+    place = {int(unit): number for number, unit in enumerate(columns)}
+    found = np.zeros((len(chosen), len(columns)))
+    for number, row in enumerate(chosen):
+        for unit, value in zip(rows[row], values[row], strict=True):
+            if int(unit) in place:
+                found[number, place[int(unit)]] = value
+    return found
+
+
+def test_every_stage(world):
+    stored, kind = world["stored"], world["stored"].kind
+    # 1. encode: the same ids and values in the same order
+    row = 0
+    for chunk in stored.chunks("sparse_activations"):
+        offsets = chunk.row_offsets.tolist()
+        for number in range(chunk.n_rows):
+            got = slice(offsets[number], offsets[number + 1])
+            assert chunk.unit_ids[got].tolist() == list(world["ids"][row])
+            assert chunk.values[got].numpy() == pytest.approx(world["values"][row], rel=1e-6)
+            row += 1
+    assert row == len(world["ids"])
+
+    examples = stored.chunks("examples")
+    splits = np.array([split for chunk in examples for split in chunk.splits])
+    labels = np.concatenate([chunk.labels.numpy() for chunk in examples])
+    per_example = len(world["ids"]) // len(splits)
+    example_of_row = np.repeat(np.arange(len(splits)), per_example)
+    cal_rows = np.flatnonzero(splits[example_of_row] == "cal")
+    truth = np.zeros((len(example_of_row), labels.shape[1]), dtype=bool)
+    first = 0
+    for chunk in stored.chunks("ground_truth"):
+        truth[first + chunk.row_of_positive().numpy(), chunk.concept_ids.numpy()] = True
+        first += chunk.n_rows
+    if kind == "cls":
+        assert (truth == labels).all()
+
+    # 2. statistics, 3. mapping
+    everything = np.arange(world["n_units"])
+    stats = unit_stats(dense(world["ids"], world["values"], cal_rows, everything))
+    found = stored.model("unit_stats")
+    assert found.n_rows == len(cal_rows) and (found.n_active.numpy() == stats["n_active"]).all()
+    for name, got in (("max", found.max), ("p95", found.p95), ("p99", found.p99), ("mean", found.mean),
+                      ("density", found.density), ("selectivity", found.selectivity)):  # fmt: skip
+        np.testing.assert_allclose(got.numpy(), stats[name], rtol=1e-6, equal_nan=True, err_msg=name)
+    mapping = stored.model("unit_mapping")
+    if kind == "patch":
+        kept, _ = prune(stats, **adaptive_limits(truth[cal_rows].sum(0).tolist()), target=5000)
+    else:
+        kept = np.flatnonzero(stats["n_active"] > 0)
+    assert mapping.kept_units.tolist() == list(kept)
+
+    # 4. filter
+    activity = dense(world["ids"], world["values"], np.arange(len(example_of_row)), kept)
+    first = 0
+    for chunk in stored.chunks("filtered_activations"):
+        block = np.zeros((chunk.n_rows, len(kept)))
+        block[chunk.row_of_entry().numpy(), chunk.unit_ids.numpy()] = chunk.values.numpy()
+        np.testing.assert_allclose(block, activity[first : first + chunk.n_rows], rtol=1e-6)
+        first += chunk.n_rows
+
+    # 5. thresholds, from the float32 values that are stored
+    activity = activity.astype(np.float32).astype(np.float64)
+    thresholds = stored.model("thresholds")
+    fractions = np.array(thresholds.tail_fractions)
+    expected = dense_thresholds(activity, truth, splits[example_of_row] == "cal", fractions)
+    np.testing.assert_allclose(thresholds.values[:-1].numpy(), expected, rtol=1e-6, equal_nan=True)
+
+    # 6. detection: the same counts, and the same choice
+    detection, best = stored.model("detection_stats"), stored.model("best_pairs")
+    scores = example_scores(activity, example_of_row, len(splits))
+    own = thresholds.values[:-1].numpy()  # equal to 1e-6; counts are compared at the stored cut-offs
+    counts = {}
+    for place, split in enumerate(("cal", "test")):
+        chosen = splits == split
+        cells = confusion(scores[chosen], labels[chosen], own)
+        counts[split] = dict(zip(("tp", "fp", "fn", "tn"), cells, strict=True))
+        for name, got in (
+            ("tp", detection.true_positives), ("fp", detection.false_positives),
+            ("fn", detection.false_negatives), ("tn", detection.true_negatives),
+        ):  # fmt: skip
+            assert (got[place].numpy() == counts[split][name]).all(), (split, name)
+    for concept in range(labels.shape[1]):
+        cal = [counts["cal"][name][concept] for name in ("tp", "fp", "fn")]
+        chosen_pair = best_pair(*cal, ~np.isnan(own[concept, :, 0]))
+        assert chosen_pair is not None
+        column, p = chosen_pair
+        assert int(best.unit_ids[concept]) == kept[column]
+        assert float(best.tail_fractions[concept]) == fractions[p]
+        for place, split in enumerate(("cal", "test")):
+            cells = [int(counts[split][name][concept, column, p]) for name in ("tp", "fp", "fn", "tn")]
+            assert best.counts[place, concept].tolist() == cells
