@@ -110,8 +110,8 @@ def test_concept_without_positives_keeps_its_row_and_its_figures_are_null(small)
         (lambda c: c["model_state_dict"].pop("enc"), ["model_state_dict.enc is missing"]),
         (lambda c: c.pop("k"), ["key k is missing"]),
         (
-            lambda c: c["model_state_dict"].update(enc=torch.zeros(64, 2048)),
-            ["model_state_dict.enc has shape (64, 2048)", "expected (128, 2048)"],
+            lambda c: c["model_state_dict"].update(enc=torch.zeros(64, 1024)),
+            ["model_state_dict.enc has shape (64, 1024)", "expected (128, 1024)"],
         ),
     ],
 )
