@@ -67,10 +67,6 @@ class Graph:
         name = key.keys_by_dimension[MODEL] if isinstance(key, dg.MultiPartitionKey) else key
         return name, self.catalog.models[name]
 
-    def group(self, stage: str) -> str:
-        """One group per data set and token kind: the lineage shows the last part of a key only."""
-        return self.dataset if STAGES[stage].level == "dataset-chunk" else f"{self.dataset}_{self.token_kind}"
-
     def key(self, stage: str) -> dg.AssetKey:
         if STAGES[stage].level == "dataset-chunk":
             return dg.AssetKey([self.dataset, stage])
@@ -106,7 +102,7 @@ class Graph:
         """What the catalog of the UI shows of an asset."""
         return {
             "description": STAGES[stage].description,
-            "group_name": self.group(stage),
+            "group_name": self.dataset,
             "code_version": STAGES[stage].code_version,
             "kinds": {"parquet"} if STAGES[stage].level == "dataset-chunk" else {"pytorch", "parquet"},
             "tags": {"dataset": self.dataset, "token_kind": self.token_kind, "stage": stage}

@@ -226,7 +226,7 @@ def take_all(browser: Browser, url: str, out: Path) -> Iterator[Path]:
         open_plots(shown, "sparse_activations")
         yield shown.shoot(out / "compression.png")
     with window(browser, url, 2) as shown:
-        open_checks(shown, "sparse_activations", "truncation")
+        open_checks(shown, "sparse_activations", "little_mass_dropped")
         yield shown.shoot(out / "checks.png")
     for stage, name in (("best_pairs", "detection"), ("unit_mapping", "unit_mapping"), ("unit_stats", "unit_stats")):
         with window(browser, url) as shown:

@@ -102,7 +102,7 @@ def test_graph_has_groups_kinds_descriptions_and_code_versions():
     specs = {spec.key.to_user_string(): spec for assets in build_assets(load_catalog()) for spec in assets.specs}
     assert len(specs) == 1 + 2 * (len(ORDER) - 1)
     for name, spec in specs.items():
-        assert spec.group_name.startswith("clevr_mini") and spec.description and spec.code_version and spec.kinds, name
+        assert spec.group_name == "clevr_mini" and spec.description and spec.code_version and spec.kinds, name
         assert spec.tags["dataset"] == "clevr_mini"
     op = next(a for a in build_assets(load_catalog()) if a.node_def.name == "clevr_mini__sparse_activations").op
     assert op.pool == "gpu"
