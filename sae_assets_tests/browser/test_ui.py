@@ -21,7 +21,7 @@ PARTITION = f"{ui.CHUNK}|{ui.MODEL}"
 BROKEN = ("unexpected error", "something went wrong", "graphql error", "page not found")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with ui.chromium() as found:
         if found is None:
@@ -32,7 +32,7 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished_home(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the demo has run: the one that was named, or a new one. Without a browser nothing is computed."""
     if given := os.environ.get("SAE_ASSETS_TEST_HOME"):
