@@ -1,9 +1,11 @@
 """Train the packaged checkpoints: a small CLIP vision transformer and a TopK SAE on its residual stream.
 
-What lives here: the one script that reproduces ``sae_assets/demo/checkpoints``, seeds fixed, minutes on two CPU
-cores. Nothing of the pipeline imports it; loading lives in ``sae_assets.embedding`` and ``sae_assets.saes``.
+What lives here: the one script that reproduces ``clip-mini`` and its SAE, seeds fixed, and the transformer's training;
+the SAE's is in ``sae_assets.demo.train_sae``. Nothing of the pipeline imports it; loading lives in
+``sae_assets.embedding`` and ``sae_assets.saes``.
 
     python -m sae_assets.demo.train --out DIR [--extra FOLDER]
+    python -m sae_assets.demo.train --out DIR [--extra FOLDER] --from-transformer FOLDER --tune-steps 0  # SAE alone
 
 ``--extra`` is an optional second folder of the same layout with more training images (the packaged checkpoints were
 made with 640 more renderings of the same kind); without it the script trains on the packaged train split alone.
@@ -26,8 +28,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sae_assets.ops.segments import linear_quantiles, pack, unpack
-from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets.demo.train_sae import SEED, K, train_sae
 
 COLOURS, SHAPES = ("blue", "green", "red"), ("cube", "cylinder", "sphere")
 WORDS = ["<pad>", "<start>", "<end>", "a", "photo", "of", "thing", "empty", "grey", "floor", *COLOURS, *SHAPES]
@@ -39,11 +40,6 @@ MODEL_CONFIG = {
 }
 LAYER = 3  # residual stream after this block (0-based): the last but one, as layer 22 of ViT-L-14 is
 PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "shortest"}
-N_UNITS, K = 1024, 16
-PREFIXES = (64, N_UNITS)
-BATCH = 2048
-L1 = 1e-2
-THRESHOLD = 0.44  # of a unit's own 95 % quantile; chosen on the calibration split, as L1 and PREFIXES were
 
 
 def tokenize(words: str) -> list[int]:
@@ -219,99 +215,15 @@ def train_transformer(
 
 
 @torch.inference_mode()
-def residual_stream(model: Any, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (CLS and patches) after block ``LAYER`` of centre crops, float32 [n * 257, width]; which show the object."""
+def residual_stream(model: Any, images: Tensor) -> Tensor:
+    """Rows (CLS and patches) after block ``LAYER`` of centre crops, float32 [n * 257, width]."""
     kept: list[Tensor] = []
     hook = model.visual.transformer.resblocks[LAYER].register_forward_hook(lambda _m, _i, out: kept.append(out))
     for batch in images.split(32):
         x = F.interpolate(batch.float() / 127.5 - 1, size=(224, 299), mode="bicubic", antialias=True)[..., 37:261]
         model.visual(x.clamp(-1, 1))
     hook.remove()
-    shown = F.interpolate(masks[:, None].float(), size=(224, 299), mode="nearest")[..., 37:261]
-    on_object = F.max_pool2d(shown, 14).flatten(1) > 0
-    return torch.cat(kept).flatten(0, 1).float(), F.pad(on_object, (1, 0), value=True).flatten()
-
-
-def train_sae(rows: Tensor, on_object: Tensor, steps: int, seed: int) -> dict[str, Tensor]:
-    """TopK SAE (Gao et al. 2024, arXiv:2406.04093): normalised MSE plus the auxiliary loss that revives dead units.
-
-    The error is also taken of the first units alone (Matryoshka SAE, Bussmann et al. 2025, arXiv:2503.17547), so that
-    some units stay general while others specialise. Encoding is that of any TopK SAE. Half of each batch are rows that
-    show the object (one row in twelve does): most of the floor looks alike.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    d = rows.shape[1]
-    pre_b = rows.mean(0).clone().requires_grad_()
-    dec = F.normalize(torch.randn(N_UNITS, d, generator=generator), dim=1)
-    enc = dec.T.clone().requires_grad_()
-    dec.requires_grad_()
-    object_rows = rows[on_object]
-    variance = rows.var(0).sum()
-    optimiser = torch.optim.Adam([pre_b, enc, dec], lr=1e-3)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(1, 5 * (1 - s / steps)))
-    silent = torch.zeros(N_UNITS)
-    for step in range(steps):
-        x = torch.cat(
-            [part[torch.randint(len(part), (BATCH // 2,), generator=generator)] for part in (rows, object_rows)]
-        )
-        pre = (x - pre_b) @ enc
-        top = pre.topk(K, dim=1)
-        code = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
-        loss, rebuilt, first = torch.zeros(()), pre_b, 0
-        for last in PREFIXES:
-            rebuilt = rebuilt + code[:, first:last] @ dec[first:last]
-            error, first = x - rebuilt, last
-            loss = loss + error.square().sum(1).mean() / variance / len(PREFIXES)
-        silent = torch.where((code > 0).any(0), 0, silent + len(x))
-        dead = silent > 200_000
-        auxiliary = torch.zeros(())
-        if dead.any():
-            revived = pre.masked_fill(~dead, -torch.inf).topk(min(64, int(dead.sum())), dim=1)
-            second = torch.zeros_like(pre).scatter(1, revived.indices, revived.values.relu()) @ dec
-            auxiliary = (error.detach() - second).square().sum(1).mean() / variance
-        optimiser.zero_grad()
-        shrink = L1 * code.sum(1).mean() / variance.sqrt()
-        (loss + auxiliary / 32 + shrink).backward()
-        optimiser.step()
-        schedule.step()
-        with torch.no_grad():
-            dec.copy_(F.normalize(dec, dim=1))
-        if step % 100 == 0 or step == steps - 1:
-            print(f"sae step {step}/{steps} unexplained {loss:.4f} dead {int(dead.sum())}", flush=True)
-    return {"pre_b": pre_b.detach(), "enc": enc.detach().contiguous(), "dec": dec.detach().contiguous()}
-
-
-@torch.no_grad()
-def fold_thresholds(weights: dict[str, Tensor], rows: Tensor, seed: int) -> dict[str, Tensor]:
-    """Give every unit a threshold, in a format that has no bias, and fit the decoder to the thresholded codes.
-
-    A unit fires weakly on rows that it does not describe. A JumpReLU SAE (Rajamanoharan et al. 2024, arXiv:2407.14435)
-    would cut that off; here the cut-off is folded into the encoder. Some direction v of the residual stream is nearly
-    the same on every row (x·v = 1), so ``enc_u - threshold_u v`` lowers unit u by its threshold everywhere. For that,
-    ``pre_b`` must not remove the constant part, and one unit that always fires carries it to the decoder.
-    """
-    sample = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:60_000]]
-    code = TopKEncoder(weights["enc"], K, shift=weights["pre_b"]).encode(sample)
-    counts = code.unit_ids.bincount(minlength=N_UNITS)
-    _, values = unpack(pack(code.unit_ids, code.values).sort().values)
-    strong = linear_quantiles(values, counts, torch.tensor([0.95]))[:, 0].nan_to_num().float()
-    mean = rows.mean(0)
-    inverse = torch.linalg.pinv(torch.cov(rows.T.double()))
-    constant = (inverse @ mean.double() / (mean.double() @ inverse @ mean.double())).float()
-    shifted = weights["pre_b"] - mean * (weights["pre_b"] @ constant) / (mean @ constant)
-    lowered = (shifted - weights["pre_b"]) @ weights["enc"] - THRESHOLD * strong
-    enc = weights["enc"] + constant[:, None] * lowered
-    enc[:, counts.argmin()] = constant * 2 * strong.max()  # always among the k largest
-    code = TopKEncoder(enc, K, shift=shifted).encode(sample)
-    dense = torch.zeros(len(sample), N_UNITS)
-    dense[torch.repeat_interleave(torch.arange(len(sample)), code.row_offsets.diff()), code.unit_ids.long()] = (
-        code.values
-    )
-    gram = dense.T @ dense + torch.eye(N_UNITS)
-    dec = torch.linalg.solve(gram, dense.T @ (sample - shifted))
-    unexplained = (sample - shifted - dense @ dec).square().sum() / (sample - mean).square().sum()
-    print(f"sae with thresholds: unexplained {unexplained:.4f}, L0 {len(code.values) / len(sample):.1f}", flush=True)
-    return {"pre_b": shifted, "enc": enc.contiguous(), "dec": dec.contiguous()}
+    return torch.cat(kept).flatten(0, 1).float()
 
 
 def save_transformer(model: nn.Module, folder: Path) -> None:
@@ -338,8 +250,9 @@ def main() -> None:
     parser.add_argument("--extra", type=Path, help="folder of the same layout with more training images")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--tune-steps", type=int, default=300)
-    parser.add_argument("--sae-steps", type=int, default=700)
+    parser.add_argument("--sae-steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sae-seed", type=int, default=SEED)
     parser.add_argument("--from-transformer", type=Path, help="tune this trained transformer's folder, skip --steps")
     args = parser.parse_args()
     start = time.time()
@@ -361,9 +274,10 @@ def main() -> None:
             model, *data, steps=args.tune_steps, rate=5e-4, whole_from=0, seed=args.seed + 1, tune_layer=True
         )
     save_transformer(model, args.out / "clip-mini")
-    rows, on_object = residual_stream(model, images, masks)
-    weights = train_sae(rows, on_object, args.sae_steps, args.seed)
-    save_sae(fold_thresholds(weights, rows, args.seed), args.out / "clip-mini-sae.pt")
+    torch.set_num_threads(1)  # sums in one order, whatever the machine's number of cores
+    rows = residual_stream(model.eval(), images).clone()
+    tokens = len(rows) // len(images)
+    save_sae(train_sae(rows, tokens, steps=args.sae_steps, seed=args.sae_seed), args.out / "clip-mini-sae.pt")
     print(f"done in {time.time() - start:.0f} s")
 
 
