@@ -4,15 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOME_DIR ?= $(HOME)/.sae_assets
 INSTALLED := $(VENV)/.installed
+REFERENCE := .venv-reference
+REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo test lint ui bench browser clean
+.PHONY: demo test test-reference reference lint ui bench browser clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-reference: reference
+	SAE_ASSETS_REQUIRE_REFERENCE=1 OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest sae_assets_tests/saes/reference_libraries
+
+reference: $(REFERENCE_INSTALLED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -34,5 +42,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# Libraries that our tests compare with, for the tests alone: beside .venv, from which it borrows torch and the rest.
+$(REFERENCE_INSTALLED): constraints-reference.txt | $(INSTALLED)
+	$(BIN)/python -m venv --clear --without-pip $(REFERENCE)
+	echo '*' > $(REFERENCE)/.gitignore
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(REFERENCE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+	$(BIN)/python -m pip --python $(REFERENCE)/bin/python install --quiet --disable-pip-version-check --no-deps \
+		-r constraints-reference.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(REFERENCE) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

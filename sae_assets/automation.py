@@ -1,6 +1,7 @@
-"""Sensors: one per data set, which registers newly arrived examples as chunks. Nothing is computed by them.
+"""Automation: when a partition should be made, said declaratively per asset, and one switch per data set.
 
-All ship stopped: opening the UI must not start work.
+A partition is requested when it was never made or when the content of what it reads has changed, once its inputs are
+there and nothing is in progress. Switches (automation sensors) ship stopped: opening the UI must not start work.
 """
 
 from collections.abc import Iterator
@@ -8,47 +9,41 @@ from collections.abc import Iterator
 import dagster as dg
 
 from sae_assets.catalog import Catalog, Dataset
-from sae_assets.errors import DatasetError
-from sae_assets.partitions import chunk_partitions, chunks_name
-from sae_assets.resources import StoreResource
+from sae_assets.stages import FROZEN_STAGES, STAGES
+
+AC = dg.AutomationCondition
+
+# `missing` alone would ask again on every tick, `newly_missing` never for partitions that were there at the first one.
+NEVER_MADE = AC.missing().newly_true().since(AC.newly_requested() | AC.newly_updated())
+# A rerun that gives the same content (data version) asks for nothing after it.
+CHANGED: dg.AutomationCondition = (
+    AC.any_deps_updated().replace("newly_updated", AC.newly_updated() & AC.data_version_changed()).since_last_handled()  # type: ignore[misc]
+)
+# Inputs, and what they are made from, must be at rest: otherwise chunks would be filtered by a mapping that is about to
+# change, and thresholds fitted on chunks of two mappings.
+BUSY = AC.missing() | AC.in_progress() | AC.will_be_requested()
+QUIET = ~AC.any_deps_match(BUSY) & ~AC.any_deps_match(AC.any_deps_match(BUSY)) & ~AC.in_progress()
+
+LONGEST_INTERVAL = 30  # seconds between two evaluations
 
 
-def register(dataset: str, entry: Dataset, store: StoreResource) -> list[str]:
-    """Cut examples that no chunk holds yet into chunks, write their manifests; all registered keys are returned.
-
-    Raises:
-        DatasetError: the data set is not laid out as its catalog entry says.
-    """
-    from sae_assets.datasets import open_dataset
-    from sae_assets.storage.manifests import register_chunks
-
-    records = open_dataset(dataset, entry).records
-    return [manifest.key for manifest in register_chunks(store.store.root, dataset, records, entry.chunk_size)]
+def condition_of(stage: str, entry: Dataset) -> dg.AutomationCondition:
+    """When a stage of this data set is to be made; a frozen one only where it never was."""
+    if STAGES[stage].level == "dataset-chunk":
+        return (NEVER_MADE & ~AC.in_progress()).with_label("registered and never made")
+    if entry.calibration == "freeze" and stage in FROZEN_STAGES:
+        return (NEVER_MADE & QUIET).with_label("never made (frozen)")
+    return ((NEVER_MADE | CHANGED) & QUIET).with_label("never made, or its inputs' content changed")
 
 
-def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
-    @dg.sensor(
-        name=f"register_{dataset}_chunks",
-        description=f"Registers new examples of {dataset} as chunks (partitions). Computes nothing.",
-        minimum_interval_seconds=60,
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        asset_selection=dg.AssetSelection.assets(dg.AssetKey([dataset, "examples"])),
-    )
-    def sensor(context: dg.SensorEvaluationContext, artifact_store: StoreResource):
-        try:
-            keys = register(dataset, entry, artifact_store)
-        except DatasetError as error:
-            return dg.SkipReason(str(error))
-        known = set(context.instance.get_dynamic_partitions(chunks_name(dataset)))
-        fresh = [key for key in keys if key not in known]
-        if not fresh:
-            return dg.SkipReason(f"No new examples in {dataset}; {len(known)} chunks are registered.")
-        return dg.SensorResult(dynamic_partitions_requests=[chunk_partitions(dataset).build_add_request(fresh)])
-
-    return sensor
-
-
-def build_sensors(catalog: Catalog) -> Iterator[dg.SensorDefinition]:
-    """The registering sensor of every data set."""
+def build_automation(catalog: Catalog) -> Iterator[dg.SensorDefinition]:
+    """One switch per data set: what follows from its new and changed chunks."""
     for dataset, entry in catalog.datasets.items():
-        yield _sensor(dataset, entry)
+        yield dg.AutomationConditionSensorDefinition(
+            name=f"follow_{dataset}",
+            target=dg.AssetSelection.groups(dataset),
+            description=f"Makes what was never made or whose inputs changed, for every asset of {dataset}.",
+            default_status=dg.DefaultSensorStatus.STOPPED,
+            minimum_interval_seconds=min(LONGEST_INTERVAL, entry.arrivals.check_every_seconds),
+            run_tags={"sae_assets/dataset": dataset, "sae_assets/by": "automation"},
+        )

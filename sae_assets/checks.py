@@ -5,8 +5,8 @@ that no artifact can be built without live in ``artifacts`` and are met here whe
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -21,7 +21,24 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", message=r".*partitions_def on an AssetCheckSpec.*")
 
 READABLE = "file_reads_back"
-TRUNCATION_SHARE = 0.05  # share of activation mass dropped above which a chunk is warned about
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a stage knows of its artifact besides the artifact itself.
+
+    Attributes:
+        rows: how many rows every example has: one number, a tensor [n_examples], or None where nothing is known.
+        max_dropped_mass: share of activation mass that truncation to k_stored may drop without a warning.
+        changes: examples that are no longer what was registered, and what happened to each.
+    """
+
+    rows: Any = None
+    max_dropped_mass: float = 0.05
+    changes: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING_MORE = Expected()
 
 
 @dataclass(frozen=True)
@@ -34,11 +51,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Check:
-    """One named check of a stage; ``test`` takes the artifact and how many rows each example must have."""
+    """One named check of a stage; ``test`` takes the artifact and what is expected of it."""
 
     name: str
     description: str
-    test: Callable[[Any, int | None], Outcome]
+    test: Callable[[Any, Expected], Outcome]
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
     @property
@@ -46,25 +63,47 @@ class Check:
         return self.severity == dg.AssetCheckSeverity.ERROR
 
 
-def _row_counts(artifact: Any, rows_per_example: int | None) -> Outcome:
+def contents_outcome(changes: Mapping[str, str]) -> Outcome:
+    """Whether examples are what they were when they were registered; what to do if not."""
+    if not changes:
+        return Outcome(True, {"changed_or_vanished": 0})
+    shown = ", ".join(f"{example} ({what})" for example, what in list(changes.items())[:20])
+    return Outcome(
+        False,
+        {
+            "changed_or_vanished": len(changes),
+            "examples": shown,
+            "what_to_do": "Restore these files: a chunk never changes. If the new contents are right, remove the chunk "
+            "(sae-assets remove DATASET --chunks KEY), which registers its examples anew.",
+        },
+    )
+
+
+def _contents_as_registered(_artifact: Any, expected: Expected) -> Outcome:
+    return contents_outcome(expected.changes)
+
+
+def _row_counts(artifact: Any, expected: Expected) -> Outcome:
     lengths = artifact.example_offsets.diff()
-    wrong = 0 if rows_per_example is None else int((lengths != rows_per_example).sum())
+    rows = expected.rows
+    known = rows is not None and (isinstance(rows, int) or len(rows) == len(lengths))
+    wrong = int((lengths != rows).sum()) if known else 0 if rows is None else len(lengths)
     total = int(artifact.row_offsets.numel() - 1)
     passed = wrong == 0 and int(lengths.sum()) == total
     return Outcome(passed, {"rows": total, "examples": lengths.numel(), "examples_with_other_row_count": wrong})
 
 
-def _ids_in_range(artifact: Any, _rows: int | None) -> Outcome:
+def _ids_in_range(artifact: Any, _expected: Expected) -> Outcome:
     outside = int(((artifact.unit_ids < 0) | (artifact.unit_ids >= artifact.n_units)).sum())
     return Outcome(outside == 0, {"ids_outside": outside, "units": artifact.n_units})
 
 
-def _values_positive(artifact: Any, _rows: int | None) -> Outcome:
+def _values_positive(artifact: Any, _expected: Expected) -> Outcome:
     wrong = int((~(artifact.values.isfinite() & (artifact.values > 0))).sum())
     return Outcome(wrong == 0, {"entries": artifact.values.numel(), "entries_not_finite_or_not_positive": wrong})
 
 
-def _sorted(artifact: Any, _rows: int | None) -> Outcome:
+def _sorted(artifact: Any, _expected: Expected) -> Outcome:
     row = artifact.row_of_entry()
     same = row[1:] == row[:-1]
     rises = artifact.values[1:] > artifact.values[:-1]
@@ -73,22 +112,23 @@ def _sorted(artifact: Any, _rows: int | None) -> Outcome:
     return Outcome(wrong == 0, {"entries_out_of_order": wrong})
 
 
-def _truncation(artifact: Any, _rows: int | None) -> Outcome:
+def _truncation(artifact: Any, expected: Expected) -> Outcome:
     share = artifact.dropped_mass / artifact.total_mass if artifact.total_mass else 0.0
-    return Outcome(share <= TRUNCATION_SHARE, {"dropped_mass_share": share})
+    limit = expected.max_dropped_mass
+    return Outcome(share <= limit, {"dropped_mass_share": share, "max_dropped_mass": limit})
 
 
-def _some_active(artifact: Any, _rows: int | None) -> Outcome:
+def _some_active(artifact: Any, _expected: Expected) -> Outcome:
     active = int((artifact.n_active > 0).sum())
     return Outcome(active > 0, {"active_units": active, "units": artifact.n_active.numel()})
 
 
-def _ordered_statistics(artifact: Any, _rows: int | None) -> Outcome:
+def _ordered_statistics(artifact: Any, _expected: Expected) -> Outcome:
     wrong = int(((artifact.p95 > artifact.p99) | (artifact.p99 > artifact.max)).sum())
     return Outcome(wrong == 0, {"units_with_p95_above_p99_or_p99_above_max": wrong})
 
 
-def _mapping_round_trip(artifact: Any, _rows: int | None) -> Outcome:
+def _mapping_round_trip(artifact: Any, _expected: Expected) -> Outcome:
     kept, index = artifact.kept_units, artifact.kept_index
     there = index[kept].tolist() == list(range(len(kept)))
     back = bool((kept[index[index >= 0]] == (index >= 0).nonzero().flatten()).all())
@@ -96,24 +136,24 @@ def _mapping_round_trip(artifact: Any, _rows: int | None) -> Outcome:
     return Outcome(there and back and ascending, {"kept": len(kept), "unit_to_index": there, "index_to_unit": back})
 
 
-def _monotone(artifact: Any, _rows: int | None) -> Outcome:
+def _monotone(artifact: Any, _expected: Expected) -> Outcome:
     rises = int((artifact.values.diff(dim=-1) > 0).sum())
     return Outcome(rises == 0, {"thresholds_that_rise_with_the_tail_fraction": rises})
 
 
-def _nulls_where_silent(artifact: Any, _rows: int | None) -> Outcome:
+def _nulls_where_silent(artifact: Any, _expected: Expected) -> Outcome:
     wrong = int((artifact.values.isnan() != (artifact.n_positive == 0)[..., None]).sum())
     return Outcome(wrong == 0, {"thresholds_null_without_reason_or_not_null": wrong})
 
 
-def _counts_add_up(artifact: Any, _rows: int | None) -> Outcome:
+def _counts_add_up(artifact: Any, _expected: Expected) -> Outcome:
     positive, negative = artifact.n_positive[..., None, None], artifact.n_negative[..., None, None]
     wrong = int(((artifact.true_positives < 0) | (artifact.true_positives > positive)).sum())
     wrong += int(((artifact.false_positives < 0) | (artifact.false_positives > negative)).sum())
     return Outcome(wrong == 0, {"counts_outside_their_total": wrong})
 
 
-def _concepts_have_positives(artifact: Any, _rows: int | None) -> Outcome:
+def _concepts_have_positives(artifact: Any, _expected: Expected) -> Outcome:
     names = {
         split: [name for name, count in zip(artifact.concepts, counts, strict=True) if count == 0]
         for split, counts in zip(("cal", "test"), artifact.n_positive.tolist(), strict=True)
@@ -129,14 +169,20 @@ _ENTRIES = (
     Check("rows_sorted", "Rows are sorted by value descending, ties by unit ascending.", _sorted),
 )
 CHECKS: dict[str, tuple[Check, ...]] = {
-    "examples": (),
+    "examples": (
+        Check(
+            "contents_as_registered",
+            "Every example's image or text, masks or spans are what they were when the chunk was registered.",
+            _contents_as_registered,
+        ),
+    ),
     "ground_truth": (_ROWS,),
     "sparse_activations": (
         _ROWS,
         *_ENTRIES,
         Check(
             "little_mass_dropped",
-            f"k_stored drops at most {TRUNCATION_SHARE:.0%} of the activation mass.",
+            "k_stored drops at most `max_dropped_mass` (catalog) of the activation mass.",
             _truncation,
             dg.AssetCheckSeverity.WARN,
         ),
@@ -192,7 +238,7 @@ def specs(stage: str, key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> 
 
 
 def evaluate(
-    stage: str, key: dg.AssetKey, store: "ArtifactStore", address: "Address", rows_per_example: int | None
+    stage: str, key: dg.AssetKey, store: "ArtifactStore", address: "Address", expected: Expected = NOTHING_MORE
 ) -> Iterator[dg.AssetCheckResult]:
     """Read the file back and run the stage's checks on it; a file that cannot be read fails them all."""
     try:
@@ -208,9 +254,7 @@ def evaluate(
         metadata={"problem": problem} if problem else {},
     )
     for check in CHECKS[stage]:
-        outcome = (
-            check.test(artifact, rows_per_example) if artifact is not None else Outcome(False, {"problem": problem})
-        )
+        outcome = check.test(artifact, expected) if artifact is not None else Outcome(False, {"problem": problem})
         yield dg.AssetCheckResult(
             passed=outcome.passed,
             check_name=check.name,

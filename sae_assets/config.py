@@ -25,18 +25,26 @@ def _one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:
 class EncodeConfig(dg.Config):
     """Of ``sparse_activations``."""
 
-    k_stored: int | None = Field(None, ge=1, description="entries kept per row; default: the model's catalog entry")
+    k_stored: int | None = Field(None, ge=0, description="entries kept per row; 0: all; default: the catalog's")
     batch_size: int = Field(32, ge=1, description="examples whose rows are encoded together; the result is the same")
     precision: str | None = Field(None, description="of the transformer: float32, bfloat16, float16; default: catalog")
+    forward_batch: int = Field(
+        1, ge=1, description="examples in one forward pass; above 1 is faster and changes the last bits of embeddings"
+    )
 
     @field_validator("precision")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
         return _one_of(value, PRECISIONS)
 
-    def resolved(self, model: Model) -> tuple[int | None, str]:
-        """(k_stored, precision) with the catalog's values filled in."""
-        return self.k_stored or model.k_stored, self.precision or model.precision
+    def result_for(self, model: Model) -> dict[str, Any]:
+        """k_stored (None: all), precision and forward_batch, with the catalog's values filled in."""
+        k_stored = model.k_stored if self.k_stored is None else self.k_stored or None
+        return {
+            "k_stored": k_stored,
+            "precision": self.precision or model.precision,
+            "forward_batch": self.forward_batch,
+        }
 
 
 class AggregateConfig(dg.Config):

@@ -9,12 +9,16 @@ from typing import Any
 
 import dagster as dg
 
+from sae_assets.alerts import build_alerts
 from sae_assets.assets.factory import build_assets
-from sae_assets.automation import build_sensors
+from sae_assets.automation import build_automation
 from sae_assets.catalog import Catalog, load_catalog
 from sae_assets.io_manager import ArtifactIOManager
+from sae_assets.registration import build_sensors
 from sae_assets.resources import ComputeResource, StoreResource
+from sae_assets.schedules import build_schedules
 from sae_assets.settings import BUDGET_VARIABLE, DEVICE_VARIABLE, FORMAT_VARIABLE, Settings, load_settings
+from sae_assets.verification import build_verification
 
 
 def default_resources(
@@ -31,10 +35,13 @@ def default_resources(
 
 
 def build_definitions(catalog: Catalog, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Assets, checks, sensors and resources of a catalog; ``resources`` override the default ones by name."""
+    """Everything of a catalog that Dagster loads; ``resources`` override the default ones by name."""
+    verification = list(build_verification(catalog))
     return dg.Definitions(
         assets=list(build_assets(catalog)),
-        sensors=list(build_sensors(catalog)),
+        asset_checks=[check for check, _ in verification],
+        sensors=[*build_sensors(catalog), *build_automation(catalog), *build_alerts()],
+        schedules=[*build_schedules(catalog), *(schedule for _, schedule in verification)],
         resources={**default_resources(), **(resources or {})},
         # One process per run: steps of a run are short, and another process would load torch again for each.
         executor=dg.in_process_executor,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 console = Console(width=None if sys.stdout.isatty() else 100)
 
 
+STATES = ("current", "stale", "missing", "failed", "running")
+
+
 def figure(value: float | None, digits: int = 3) -> str:
     """A number, or "–" where the figure does not exist."""
     return "–" if value is None else f"{value:.{digits}f}"
@@ -108,14 +111,47 @@ def print_status(states: dict[str, Any]) -> None:
     """One table per data set: how many chunks of each stage are current, stale, missing, and which are not current."""
     for name, found in states.items():
         table = Table(title=f"{name}: {len(found['chunks'])} chunks registered", title_justify="left")
-        for heading in ("stage", "current", "stale", "missing", "not current"):
+        for heading in ("stage", *STATES, "not current"):
             table.add_column(heading, justify="left" if heading in ("stage", "not current") else "right")
         for stage, chunks in found["stages"].items():
             values = list(chunks.values())
             others = [key for key, state in chunks.items() if state != "current"]
             shown = ", ".join(others[:8]) + (" …" if len(others) > 8 else "")
-            table.add_row(stage, *(str(values.count(state)) for state in ("current", "stale", "missing")), shown)
+            table.add_row(stage, *(str(values.count(state)) for state in STATES), shown)
         console.print(table)
+
+
+def print_inspection(found: dict[str, Any]) -> None:
+    """Per data set: examples per split and positives per concept, beside what was published, then what is wrong."""
+    for name, each in found.items():
+        console.print(f"\n[bold]{name}[/bold]", highlight=False)
+        if "error" in each:
+            console.print(each["error"], markup=False, highlight=False, soft_wrap=True)
+            continue
+        published, splits = each["published"] or {}, each["splits"]
+        where = {True: "located", False: "not located: rows inherit the example's label"}[each["located"]]
+        console.print(f"{each['examples']:,} {each['modality']}s, concepts {where}", highlight=False)
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in ("", *splits, "always"):
+            table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+        table.add_row("examples", *(f"{count:,}" for count in splits.values()), figure(each["always_positive_f1"], 4))
+        if published:
+            counts = (f"{published[split]:,}" for split in splits)
+            table.add_row("published", *counts, figure(published["always_positive_f1"], 4))
+        table.add_section()
+        for concept, counts in each["concepts"].items():
+            table.add_row(concept, *(f"{counts[s]:,}" for s in splits), figure(counts["always_positive_f1"], 4))
+        console.print(table)
+        files = each["files"] or {"bad": [], "positives_without_region": {}}
+        if "characters" in files:
+            low, middle, high = files["characters"].values()
+            console.print(f"characters per text: {low} to {high}, median {middle}", highlight=False)
+        for concept, count in files["positives_without_region"].items():
+            console.print(f"{concept}: {count:,} positive examples show it nowhere", markup=False, highlight=False)
+        for problem in [*each["differences"], *files["bad"]]:
+            console.print(problem, markup=False, highlight=False, soft_wrap=True)
+        if each["files"]:
+            console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.", highlight=False)
 
 
 def print_table(content: dict[str, Any]) -> None:

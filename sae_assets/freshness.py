@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from sae_assets.catalog import Catalog
+from sae_assets.catalog import Catalog, Model
 from sae_assets.config import AggregateConfig, DetectionConfig, EncodeConfig, MappingConfig, ThresholdsConfig
 from sae_assets.errors import SaeAssetsError
-from sae_assets.lineage import encoder_hash, manifest_hash, provenance_of, truth_config
-from sae_assets.stages import STAGES
+from sae_assets.lineage import chunks_read, encoder_hash, manifest_hash, provenance_of, truth_config
+from sae_assets.stages import FROZEN_STAGES, STAGES
 from sae_assets.storage.layout import Address
 
 if TYPE_CHECKING:
-    from sae_assets.storage.store import ArtifactStore
+    from sae_assets.storage.provenance import Provenance
+    from sae_assets.storage.store import ArtifactStore, ChunkReader
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,41 @@ class Freshness:
 
     def __init__(self, catalog: Catalog, store: "ArtifactStore", options: Options, chunks: Mapping[str, Sequence[str]]):
         self._catalog, self._store, self._options, self._chunks = catalog, store, options, chunks
+        self._readers: dict[str, Any] = {}  # one look at a data set's table serves all its chunks
 
     def is_current(self, address: Address) -> bool:
         """True iff the file is there and its fingerprint is the one the stage would write."""
         if self._store.find(address) is None:
             return False
         try:
-            return self._store.header(address).provenance.fingerprint == self._expected(address)
+            provenance = self._store.header(address).provenance
+            if provenance.config.get("imported"):  # nothing here can make it again: its examples decide
+                examples = self._store.header(Address(address.dataset, "examples", chunk=address.chunk))
+                return provenance.inputs.get("examples") == examples.content_hash
+            if self._is_frozen(address):
+                return self._still_fits(address, provenance)
+            return provenance.fingerprint == self._expected(address)
         except SaeAssetsError:  # an input is missing, damaged or does not fit: the stage itself will say so
             return False
+
+    def _is_frozen(self, address: Address) -> bool:
+        entry = self._catalog.datasets[address.dataset]
+        return entry.calibration == "freeze" and address.stage in FROZEN_STAGES
+
+    def _still_fits(self, address: Address, made: "Provenance") -> bool:
+        """Whether a frozen artifact belongs to the chunks there are: same code, configuration and encoder."""
+        current = self._chunks_of(address, "sparse_activations")
+        encoder = current.header(next(iter(current))).provenance.identity.get("encoder") if current else None
+        config = self._config(address)
+        same = made.code_version == STAGES[address.stage].code_version and dict(made.config) == config
+        return same and encoder in (None, made.identity.get("encoder"))
+
+    def _config(self, address: Address) -> dict[str, Any]:
+        """What is configured for a model-level stage, as it stands in provenance."""
+        options = self._options.of(address.stage)
+        if isinstance(options, MappingConfig):
+            return options.result_for(self._model(address)[1], address.token_kind or "")
+        return options.result() if isinstance(options, AggregateConfig) else {}
 
     def _expected(self, address: Address) -> str | None:
         stage = STAGES[address.stage]
@@ -69,45 +96,62 @@ class Freshness:
             for name in stage.model_inputs
         }
         gaps = isinstance(options, AggregateConfig) and options.allow_missing_chunks
-        for position, name in enumerate(stage.chunk_inputs):
-            dataset_level = STAGES[name].level == "dataset-chunk"
-            kind, model = (None, None) if dataset_level else (address.token_kind, address.model)
-            if stage.level == "model":
-                from sae_assets.storage.store import ChunkReader
-
-                reader = ChunkReader(
-                    self._store,
-                    {key: Address(address.dataset, name, kind, model, key) for key in self._chunks[address.dataset]},
-                )
-                first = stage.chunk_inputs[0]
-                inputs[name] = reader.complete(gaps) if position == 0 else reader.only(inputs[first])
-            else:
-                inputs[name] = self._store.header(Address(address.dataset, name, kind, model, address.chunk))
+        if stage.level == "model":
+            readers = {name: self._chunks_of(address, name) for name in stage.chunk_inputs}
+            inputs |= chunks_read(stage, address.dataset, readers, allow_missing=gaps)
+        else:
+            for name in stage.chunk_inputs:
+                inputs[name] = self._store.header(self._input(address, name, address.chunk))
         config: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         if address.stage == "examples":
             config = {"concepts": list(entry.concepts)}
             extra["outside"] = {"manifest": self._manifest(address)}
         elif address.stage == "ground_truth":
-            config = truth_config(entry, self._catalog.models[address.model or ""], address.token_kind or "")
+            config = truth_config(entry, self._model(address), address.token_kind or "")
         elif isinstance(options, EncodeConfig):
-            entry_of = self._catalog.models[address.model or ""]
-            k_stored, precision = options.resolved(entry_of)
-            encoder = encoder_hash(entry_of, address.token_kind or "", k_stored, precision)
+            config = options.result_for(self._model(address)[1])
+            encoder = encoder_hash(entry, self._model(address), address.token_kind or "", config)
             if encoder is None:
                 return None
-            config, extra["identity"] = {"k_stored": k_stored, "precision": precision}, {"encoder": encoder}
-        elif isinstance(options, MappingConfig):
-            config = options.result_for(self._catalog.models[address.model or ""], address.token_kind or "")
-        elif isinstance(options, AggregateConfig):
-            config = options.result()
+            extra["identity"] = {"encoder": encoder}
+            extra["outside"] = self._embeddings(address)
+        else:
+            config = self._config(address)
         return provenance_of(stage, address, inputs, config, **extra).fingerprint
+
+    @staticmethod
+    def _input(address: Address, stage: str, chunk: str | None) -> Address:
+        if STAGES[stage].level == "dataset-chunk":
+            return Address(address.dataset, stage, chunk=chunk)
+        return Address(address.dataset, stage, address.token_kind, address.model, chunk)
+
+    def _chunks_of(self, address: Address, stage: str) -> "ChunkReader":
+        from sae_assets.storage.store import ChunkReader
+
+        keys = self._chunks[address.dataset]
+        return ChunkReader(self._store, {key: self._input(address, stage, key) for key in keys})
+
+    def _model(self, address: Address) -> tuple[str, Model]:
+        return address.model or "", self._catalog.models[address.model or ""]
+
+    def _embeddings(self, address: Address) -> dict[str, str]:
+        from sae_assets.embedding.identity import outside_hashes
+        from sae_assets.storage.manifests import read_manifest
+
+        entry = self._catalog.datasets[address.dataset]
+        if address.token_kind not in entry.embeddings.get(address.model or "", {}):
+            return {}
+        ids = read_manifest(self._store.root, address.dataset, address.chunk or "").example_ids
+        return outside_hashes((address.dataset, entry), address.model or "", address.token_kind or "", ids)
 
     def _manifest(self, address: Address) -> str:
         from sae_assets.datasets import open_dataset
-        from sae_assets.datasets.manifested import hash_files
+        from sae_assets.datasets.manifested import registered_hashes
         from sae_assets.storage.manifests import read_manifest
 
-        reader = open_dataset(address.dataset, self._catalog.datasets[address.dataset])
+        if address.dataset not in self._readers:
+            self._readers[address.dataset] = open_dataset(address.dataset, self._catalog.datasets[address.dataset])
+        reader = self._readers[address.dataset]
         manifest = read_manifest(self._store.root, address.dataset, address.chunk or "")
-        return manifest_hash(manifest, reader.by_id, hash_files(manifest, reader))
+        return manifest_hash(manifest, reader, registered_hashes(manifest, reader))

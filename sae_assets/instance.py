@@ -18,13 +18,25 @@ telemetry:
 nux:
   enabled: false
 concurrency:
+  runs:
+    max_concurrent_runs: 4
   pools:
     granularity: op
     default_limit: 1
-run_monitoring:
+run_launcher:  # Dagster's own, and able to tell whether the process of a run still lives
+  module: sae_assets.launcher
+  class: WatchedRunLauncher
+run_monitoring:  # a killed run is marked as failed, and gives its pool slot back
   enabled: true
+  start_timeout_seconds: 300
+  poll_interval_seconds: 30
   free_slots_after_run_end_seconds: 60
+run_retries:  # a killed run is made again; one that failed by itself would fail again
+  enabled: true
+  max_retries: 2
+  retry_on_asset_or_op_failure: false
 """
+POOLS = {"gpu": 1}  # encoding runs at a time; change it in the UI (Deployment, Concurrency)
 
 
 def prepare(settings: Settings) -> Path:
@@ -41,4 +53,15 @@ def prepare(settings: Settings) -> Path:
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The instance, its tables made before anything else can race for them."""
     with dg.DagsterInstance.from_config(str(prepare(settings))) as instance:
+        set_pool_limits(instance)
         yield instance
+
+
+def set_pool_limits(instance: dg.DagsterInstance) -> None:
+    """Give pools that have none an explicit limit: under a default one alone, a first batch of runs is not limited."""
+    storage = instance.event_log_storage
+    if storage.supports_global_concurrency_limits:
+        given = {limit.name for limit in storage.get_pool_limits() if not limit.from_default}
+        for pool, limit in POOLS.items():
+            if pool not in given:
+                storage.set_concurrency_slots(pool, limit)

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
+from sae_assets.errors import DatasetError
 from sae_assets.stages import Stage
 from sae_assets.storage.layout import Address
 from sae_assets.storage.provenance import Provenance, digest, shared_identity
 
 if TYPE_CHECKING:
     from sae_assets.datasets.chunking import Manifest
-    from sae_assets.datasets.records import Record
+    from sae_assets.datasets.reader import Reader
     from sae_assets.storage.header import Header
     from sae_assets.storage.store import ChunkReader, Stored
 
@@ -74,43 +75,75 @@ def provenance_of(
     )
 
 
-def manifest_hash(manifest: "Manifest", records: Mapping[str, "Record"], file_hashes: Mapping[str, str]) -> str:
-    """Hash of what an ``examples`` chunk is made from: the manifest, its metadata rows and its files' hashes."""
+def chunks_read(
+    stage: Stage, dataset: str, readers: Mapping[str, "ChunkReader"], *, allow_missing: bool
+) -> dict[str, "ChunkReader"]:
+    """Of every chunk-level input of a model-level stage, the chunks it reads: those with examples of its splits.
+
+    A chunk without calibration examples changes no statistics, and waits for nothing and makes nothing wait.
+
+    Args:
+        readers: by stage name, all registered chunks.
+        allow_missing: leave out chunks that are not materialized.
+
+    Raises:
+        MissingChunksError: chunks that are needed and not materialized.
+        DatasetError: there are no examples of these splits; the message says which there are.
+    """
+    examples = readers["examples"].complete(allow_missing)
+    counts = {key: examples.header(key).scalars["n_by_split"] for key in examples}
+    keys = [key for key, found in counts.items() if any(found[split] for split in stage.splits)]
+    total = {split: sum(found[split] for found in counts.values()) for split in ("train", "cal", "test")}
+    if not total["cal"]:
+        raise DatasetError(
+            f"Data set {dataset!r}: the materialized chunks hold no calibration examples (train {total['train']}, "
+            f"cal 0, test {total['test']}). Statistics and thresholds are fitted on split 'cal': mark some examples "
+            "'cal' in metadata.csv, or materialize the chunks that have them."
+        )
+    if allow_missing:
+        for name in stage.chunk_inputs:
+            keys = [key for key in keys if key in readers[name]]
+    if not keys:  # says which are missing
+        readers[stage.chunk_inputs[0]].complete(allow_missing)
+    return {name: readers[name].only(keys) for name in stage.chunk_inputs}
+
+
+def manifest_hash(manifest: "Manifest", reader: "Reader", contents: Mapping[str, str]) -> str:
+    """Hash of what an ``examples`` chunk is made from: the manifest, its records and the hashes of their contents."""
+    from sae_assets.datasets.manifested import splits_of
+
     rows = [
-        [example, records[example].path, records[example].split, list(records[example].labels), file_hashes[example]]
-        for example in manifest.example_ids
+        [example, reader.by_id[example].path, split, list(reader.by_id[example].labels), contents[example]]
+        for example, split in zip(manifest.example_ids, splits_of(manifest, reader), strict=True)
     ]
     return digest([manifest.key, manifest.first_index, rows])
 
 
-def transformer_hash(model: Model) -> str:
-    """Hash of the transformer's identity: architecture and weights tag, or its local files."""
-    from sae_assets.embedding.open_clip_vision import identity
+def encoder_hash(dataset: Dataset, model: tuple[str, Model], token_kind: str, config: Mapping[str, Any]) -> str | None:
+    """Hash of everything that turns an example into stored activations; None while the SAE is not on this machine.
 
-    return digest(identity(model.transformer))
+    Args:
+        config: ``EncodeConfig.result_for``.
+    """
+    from sae_assets.embedding.identity import rows_identity
+    from sae_assets.saes import locate_sae, sae_hash
 
-
-def encoder_hash(model: Model, token_kind: str, k_stored: int | None, precision: str) -> str | None:
-    """Hash of everything that turns an image into stored activations; None while the SAE is not on this machine."""
-    from sae_assets.saes.files import file_hash, locate_sae
-
-    sae = locate_sae(model.sae, download=False)
+    sae = locate_sae(model[1].sae, download=False)
     if sae is None:
         return None
     return digest(
         {
-            "transformer": transformer_hash(model),
-            "layer": model.layer,
-            "sae": {"format": model.sae.format, "sha256": file_hash(sae)},
+            "rows": rows_identity(dataset, model, token_kind),
+            "sae": {"format": model[1].sae.format, "sha256": sae_hash(sae)},
             "token_kind": token_kind,
-            "k_stored": k_stored,
-            "precision": precision,
+            **config,
         }
     )
 
 
-def truth_config(dataset: Dataset, model: Model, token_kind: str) -> dict[str, Any]:
+def truth_config(dataset: Dataset, model: tuple[str, Model], token_kind: str) -> dict[str, Any]:
     """What the ground truth of a data set under a model depends on besides the examples."""
-    if token_kind == "cls":
-        return {}
-    return {"masks": dataset.masks, "min_overlap": dataset.min_overlap, "transformer": transformer_hash(model)}
+    from sae_assets.embedding.identity import truth_identity
+
+    identity = truth_identity(dataset, model, token_kind)
+    return {**identity, "transformer": digest(identity["transformer"])} if identity else {}

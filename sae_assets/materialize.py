@@ -4,23 +4,21 @@ The command line and the demo call this; the UI and the daemon need none of it. 
 of the instance, with its events, checks and metadata.
 """
 
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
-from sae_assets.automation import register
 from sae_assets.catalog import Catalog
 from sae_assets.errors import MissingChunksError, SaeAssetsError
 from sae_assets.freshness import Freshness, Options
-from sae_assets.partitions import chunk_partitions, chunks_name, multi_key
+from sae_assets.launcher import HOST_TAG
+from sae_assets.partitions import multi_key
 from sae_assets.stages import STAGES
 from sae_assets.storage.layout import Address
-
-if TYPE_CHECKING:
-    from sae_assets.resources import StoreResource
 
 
 class RunFailedError(SaeAssetsError, RuntimeError):
@@ -82,18 +80,6 @@ def plan(
         else:
             steps += [Step(dataset, model, None, names, tuple(token_kinds)) for model in models]
     return steps
-
-
-def register_partitions(
-    dataset: str, catalog: Catalog, store: "StoreResource", instance: dg.DagsterInstance
-) -> list[str]:
-    """Register new examples as chunks, on disk and with Dagster; all keys are returned."""
-    keys = register(dataset, catalog.datasets[dataset], store)
-    known = set(instance.get_dynamic_partitions(chunks_name(dataset)))
-    fresh = [key for key in keys if key not in known]
-    if fresh:
-        instance.add_dynamic_partitions(chunk_partitions(dataset).name or chunks_name(dataset), fresh)
-    return keys
 
 
 class Materializer:
@@ -173,7 +159,7 @@ class Materializer:
             asset_selection=[asset_key(address) for address in addresses],
             partition_key=step.partition,
             run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": console}}}},
-            tags={"dataset": step.dataset, "stages": "+".join(step.stages)},
+            tags={"dataset": step.dataset, "stages": "+".join(step.stages), HOST_TAG: socket.gethostname()},
             raise_on_error=False,
         )
         if not result.success:

@@ -19,9 +19,9 @@ HEAD = 5
 COLUMNS = {
     "example_index": "position of the example in the data set",
     "example_id": "file stem of the example",
-    "path": "relative to the data set's root",
+    "path": "where the example lies, relative to the data set's root",
     "split": "train, cal or test",
-    "file_hash": "sha256 over the example's files",
+    "file_hash": "sha256 over the example's content",
     "label": "example-level truth of one concept",
     "position": "of the row within its example; patches row by row",
     "concepts": "concepts that the row is positive for",
@@ -155,6 +155,8 @@ def _sparse(artifact: Any) -> dict[str, Any]:
             "truncated_rows_share": artifact.n_truncated_rows / max(artifact.n_rows, 1),
             "dropped_entries_share": artifact.n_dropped_entries / max(active, 1),
             "dropped_mass_share": artifact.dropped_mass / artifact.total_mass if artifact.total_mass else 0.0,
+            "examples_cut_to_max_tokens": artifact.n_cut_examples,
+            "tokens_cut": artifact.n_cut_tokens,
         }
     return found
 

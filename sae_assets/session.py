@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import ValidationError
 
+from sae_assets.backfills import addresses, busy_partitions, failed_partitions, partition_of
 from sae_assets.catalog import Catalog, load_catalog, match_name
 from sae_assets.config import AggregateConfig, DetectionConfig, EncodeConfig, MappingConfig, ThresholdsConfig
 from sae_assets.definitions import build_definitions, default_resources
@@ -18,10 +19,11 @@ from sae_assets.instance import open_instance
 from sae_assets.materialize import (
     Materializer,
     Step,
+    asset_key,
     calibration_missing,
     plan,
-    register_partitions,
 )
+from sae_assets.registration import Registered, announce, register
 from sae_assets.settings import Settings, load_settings
 from sae_assets.stages import STAGES, stage_range
 from sae_assets.storage.layout import Address
@@ -83,8 +85,13 @@ class Session:
             return list(self.catalog.datasets)
         return [match_name(name, self.catalog.datasets, "data set") for name in names]
 
-    def register(self, dataset: str) -> list[str]:
-        return register_partitions(dataset, self.catalog, self.resources["artifact_store"], self.instance)
+    def register(self, dataset: str, *, close_tail: bool = True) -> Registered:
+        """Register new examples as chunks; without ``close_tail`` by the rules of the data set's ``arrivals``."""
+        found = register(
+            dataset, self.catalog.datasets[dataset], self.resources["artifact_store"], close_tail=close_tail
+        )
+        announce(dataset, found.keys, self.instance)
+        return found
 
     def chunks_of(self, dataset: str) -> list[str]:
         return [manifest.key for manifest in read_manifests(self.store.root, dataset)]
@@ -116,7 +123,7 @@ class Session:
             raise CatalogError(f"None of {', '.join(names)} uses {', '.join(models)} (`models` in the catalog).")
         for name in names:
             calibration_missing(name, self.catalog, stages)
-        registered = {name: self.register(name) for name in names}
+        registered = {name: self.register(name).keys for name in names}
         steps: list[Step] = []
         for name in names:
             wanted = self._chunks(name, registered[name], chunks)
@@ -134,8 +141,17 @@ class Session:
         return materializer.run(steps)
 
     def _token_kinds(self, dataset: str, wanted: Sequence[str] | None) -> list[str]:
+        """The data set's kinds among these; None is all of them, an empty sequence its first (patch or token).
+
+        Raises:
+            CatalogError: the data set has none of them, with a suggestion.
+        """
         there = self.catalog.datasets[dataset].token_kinds
-        return [match_name(kind, there, f"token kind of {dataset}") for kind in wanted] if wanted else list(there)
+        if not wanted:
+            return list(there if wanted is None else there[:1])
+        known = {kind for entry in self.catalog.datasets.values() for kind in entry.token_kinds}
+        named = [match_name(kind, known, "token kind") for kind in wanted]
+        return [kind for kind in there if kind in named] or [match_name(named[0], there, f"token kind of {dataset}")]
 
     def _models(self, dataset: str, wanted: Sequence[str] | None) -> list[str]:
         used = self.catalog.datasets[dataset].models
@@ -165,24 +181,26 @@ class Session:
     def status(self, datasets: Sequence[str]) -> dict[str, Any]:
         """``{dataset: {"chunks": […], "stages": {"kind/model/stage": {chunk or "all": state}}}}``.
 
-        States are current, stale (its inputs, configuration or code have changed) and missing.
+        States are current, stale (its inputs, configuration or code have changed), missing, failed (the last attempt
+        did; an older file may be there) and running.
         """
         found: dict[str, Any] = {}
         for name in datasets:
-            entry, chunks = self.catalog.datasets[name], self.chunks_of(name)
+            chunks = self.chunks_of(name)
             freshness = Freshness(self.catalog, self.store, Options(), {name: chunks})
+            failed = failed_partitions(self.instance, self.catalog, name)
+            running = busy_partitions(self.instance, name)
             stages: dict[str, dict[str, str]] = {}
-            for stage in STAGES.values():
-                places = [(None, None)] if stage.level == "dataset-chunk" else [
-                    (kind, model) for kind in entry.token_kinds for model in entry.models
-                ]  # fmt: skip
-                for kind, model in places:
-                    label = "/".join(part for part in (kind, model, stage.name) if part)
-                    keys: list[str | None] = [None] if stage.level == "model" else [*chunks]
-                    stages[label] = {
-                        key or "all": self._state(freshness, Address(name, stage.name, kind, model, key))
-                        for key in keys
-                    }
+            for address in addresses(self.catalog, name, chunks, tuple(STAGES)):
+                key, partition = asset_key(address), partition_of(address)
+                if partition in running.get(key, ()):
+                    state = "running"
+                elif partition in failed.get(key, ()):
+                    state = "failed"
+                else:
+                    state = self._state(freshness, address)
+                label = "/".join(part for part in (address.token_kind, address.model, address.stage) if part)
+                stages.setdefault(label, {})[address.chunk or "all"] = state
             found[name] = {"chunks": chunks, "stages": stages}
         return found
 
@@ -192,7 +210,7 @@ class Session:
         return "current" if freshness.is_current(address) else "stale"
 
     def show(
-        self, dataset: str, model: str, stage: str, token_kind: str, chunk: str | None, rows: int
+        self, dataset: str, model: str, stage: str, token_kind: str | None, chunk: str | None, rows: int
     ) -> dict[str, Any]:
         """Address, provenance, counts and first rows of one stored artifact."""
         from sae_assets.metadata import counts
@@ -201,7 +219,7 @@ class Session:
         dataset = match_name(dataset, self.catalog.datasets, "data set")
         model = match_name(model, self.catalog.models, "model")
         stage = match_name(stage, STAGES, "stage")
-        token_kind = self._token_kinds(dataset, [token_kind])[0]
+        token_kind = self._token_kinds(dataset, [token_kind] if token_kind else ())[0]
         level, chunks = STAGES[stage].level, self.chunks_of(dataset)
         if level != "model":
             key = self._chunks(dataset, chunks, [chunk])[0] if chunk else None

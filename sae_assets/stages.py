@@ -21,6 +21,7 @@ class Stage:
         chunk_inputs: stages read for the same chunk if the stage is chunk-level, for every chunk if it is model-level.
         model_inputs: model-level stages read for the same model.
         op: name of the step that makes it; two stages of one op come from one pass.
+        splits: a model-level stage reads the chunks that hold an example of one of these, and no others.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Stage:
     model_inputs: tuple[str, ...] = ()
     code_version: str = "1"
     op: str = ""
+    splits: tuple[str, ...] = ("cal",)
 
 
 STAGES = {
@@ -62,15 +64,16 @@ STAGES = {
         ),
         Stage(
             "detection_stats", "model", "Confusion counts of every (concept, unit, tail fraction) on cal and test.",
-            ("filtered_activations", "examples"), ("thresholds",), op="detection",
+            ("filtered_activations", "examples"), ("thresholds",), op="detection", splits=("cal", "test"),
         ),
         Stage(
             "best_pairs", "model", "Per concept the pair chosen on cal, its test figures, chance level and interval.",
-            ("filtered_activations", "examples"), ("thresholds",), op="detection",
+            ("filtered_activations", "examples"), ("thresholds",), op="detection", splits=("cal", "test"),
         ),
     )
 }  # fmt: skip
 ORDER = tuple(STAGES)
+FROZEN_STAGES = ("unit_stats", "unit_mapping", "thresholds")  # kept as they are where `calibration: freeze`
 MODEL_STAGES = tuple(name for name in ORDER if STAGES[name].level == "model")
 CHUNK_STAGES = tuple(name for name in ORDER if STAGES[name].level == "chunk")
 

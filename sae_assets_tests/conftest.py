@@ -6,7 +6,7 @@ import socket
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("SAE_ASSETS_") and "TEST" not in name]:
-    if name not in ("SAE_ASSETS_SCREENSHOTS", "SAE_ASSETS_REQUIRE_BROWSER"):
+    if name not in ("SAE_ASSETS_SCREENSHOTS", "SAE_ASSETS_REQUIRE_BROWSER", "SAE_ASSETS_REQUIRE_REFERENCE"):
         del os.environ[name]
 os.environ.pop("DAGSTER_HOME", None)
 

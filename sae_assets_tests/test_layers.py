@@ -26,7 +26,24 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("storage",),
     (
         *("stages", "lineage", "config", "partitions", "resources", "io_manager", "metadata", "checks", "automation"),
-        *("instance", "freshness", "materialize", "summary", "session", "definitions", "assets", "reports"),
+        *(
+            "instance",
+            "freshness",
+            "materialize",
+            "importing",
+            "registration",
+            "backfills",
+            "schedules",
+            "verification",
+            "alerts",
+            "retries",
+            "housekeeping",
+            "summary",
+            "session",
+            "definitions",
+            "assets",
+            "reports",
+        ),
     ),
     ("cli", "display", "demo"),
 )
@@ -218,7 +235,7 @@ def test_the_parser_sees_the_package() -> None:
         found[f"{PACKAGE}.artifacts.base", "torch"].only_for_types
         or not found[f"{PACKAGE}.artifacts.base", "torch"].at_module_level
     )
-    assert not found[f"{PACKAGE}.lineage", f"{PACKAGE}.saes.files"].at_module_level
+    assert not found[f"{PACKAGE}.lineage", f"{PACKAGE}.saes"].at_module_level
     assert (f"{PACKAGE}.storage.manifests", f"{PACKAGE}.datasets.chunking") in found
 
 

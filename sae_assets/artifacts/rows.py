@@ -155,6 +155,7 @@ class SparseActivations(SparseRows):
         l0: int32 [n_rows], active units of each row before truncation to ``k_stored``.
         k_stored: entries kept per row at most; None kept all.
         total_mass, dropped_mass: sum of all active values, and of those not stored.
+        n_cut_examples, n_cut_tokens: texts longer than the model's ``max_tokens``, and the tokens left out of them.
     """
 
     kind: ClassVar[str] = "sparse_activations"
@@ -162,6 +163,8 @@ class SparseActivations(SparseRows):
     k_stored: int | None
     total_mass: float
     dropped_mass: float
+    n_cut_examples: int = 0
+    n_cut_tokens: int = 0
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -172,6 +175,8 @@ class SparseActivations(SparseRows):
             yield "a row must store min(l0, k_stored) entries"
         if not 0 <= self.dropped_mass <= self.total_mass:
             yield f"dropped mass {self.dropped_mass} is not within 0..{self.total_mass}"
+        if not 0 <= self.n_cut_examples <= self.n_examples or self.n_cut_tokens < self.n_cut_examples:
+            yield f"{self.n_cut_tokens} tokens of {self.n_cut_examples} examples cannot have been cut"
 
     @property
     def n_truncated_rows(self) -> int:

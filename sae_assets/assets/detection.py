@@ -9,6 +9,7 @@ from sae_assets.checks import specs
 from sae_assets.config import DetectionConfig
 from sae_assets.metadata import Clock
 from sae_assets.resources import ComputeResource, StoreResource
+from sae_assets.retries import retrying_transient
 
 STAGES = ("detection_stats", "best_pairs")
 
@@ -22,6 +23,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         check_specs=[spec for stage in STAGES for spec in specs(stage, graph.key(stage), graph.partitions(stage))],
         can_subset=True,
     )
+    @retrying_transient
     def detection(
         context: dg.AssetExecutionContext,
         config: DetectionConfig,
@@ -36,9 +38,10 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         from sae_assets.reports.plots import plot_detection
 
         clock = Clock()
-        chunks = filtered_activations.complete(config.allow_missing_chunks)
-        used = examples.only(chunks)
-        inputs = {"filtered_activations": chunks, "examples": used, "thresholds": thresholds}
+        inputs = {"filtered_activations": filtered_activations, "examples": examples}
+        inputs = graph.chunks_read(STAGES[0], inputs, config)
+        chunks, used = inputs["filtered_activations"], inputs["examples"]
+        inputs = {**inputs, "thresholds": thresholds}
         provenances = {stage: graph.provenance(context, stage, inputs, config.result()) for stage in STAGES}
 
         def labelled() -> Iterator[LabelledChunk]:

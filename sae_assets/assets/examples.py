@@ -3,15 +3,18 @@
 import dagster as dg
 
 from sae_assets.assets.graph import Graph
+from sae_assets.checks import Expected
 from sae_assets.metadata import Clock
 from sae_assets.resources import StoreResource
+from sae_assets.retries import retrying_transient
 
 
 def build(graph: Graph) -> dg.AssetsDefinition:
     @dg.asset(**graph.options("examples"))
+    @retrying_transient
     def examples(context: dg.AssetExecutionContext, artifact_store: StoreResource):
         from sae_assets.datasets import open_dataset
-        from sae_assets.datasets.manifested import describe_chunk
+        from sae_assets.datasets.manifested import changes_since, describe_chunk
         from sae_assets.lineage import manifest_hash
         from sae_assets.storage.manifests import read_manifest
 
@@ -20,10 +23,13 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         reader = open_dataset(graph.dataset, graph.entry)
         artifact = describe_chunk(manifest, reader)
         hashes = dict(zip(artifact.example_ids, artifact.file_hashes, strict=True))
-        outside = {"manifest": manifest_hash(manifest, reader.by_id, hashes)}
+        outside = {"manifest": manifest_hash(manifest, reader, hashes)}
         provenance = graph.provenance(
             context, "examples", {}, {"concepts": list(graph.entry.concepts)}, outside=outside
         )
-        yield from graph.emit(context, "examples", artifact, provenance, clock=clock, store=artifact_store)
+        yield from graph.emit(
+            context, "examples", artifact, provenance, clock=clock, store=artifact_store,
+            expected=Expected(changes=changes_since(manifest, reader)),
+        )  # fmt: skip
 
     return examples

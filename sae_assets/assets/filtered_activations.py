@@ -3,12 +3,15 @@
 import dagster as dg
 
 from sae_assets.assets.graph import Graph
+from sae_assets.checks import Expected
 from sae_assets.metadata import Clock
 from sae_assets.resources import ComputeResource, StoreResource
+from sae_assets.retries import retrying_transient
 
 
 def build(graph: Graph) -> dg.AssetsDefinition:
     @dg.asset(**graph.options("filtered_activations"))
+    @retrying_transient
     def filtered_activations(
         context: dg.AssetExecutionContext,
         compute: ComputeResource,
@@ -22,10 +25,10 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         inputs = {"sparse_activations": sparse_activations, "unit_mapping": unit_mapping}
         provenance = graph.provenance(context, "filtered_activations", inputs, {})
         artifact = filter_activations(sparse_activations.artifact, unit_mapping.artifact, device=compute.torch_device)
-        rows = int(artifact.example_offsets[1])
+        lengths = sparse_activations.artifact.example_offsets.diff()
         yield from graph.emit(
             context, "filtered_activations", artifact, provenance, clock=clock, store=artifact_store,
-            device=compute.torch_device, rows_per_example=rows,
+            device=compute.torch_device, expected=Expected(lengths),
         )  # fmt: skip
 
     return filtered_activations

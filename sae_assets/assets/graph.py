@@ -4,18 +4,19 @@ Nothing is computed here; an asset reads its inputs, calls one op and hands the 
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from sae_assets.automation import condition_of
 from sae_assets.catalog import Catalog, Dataset, Model
-from sae_assets.checks import evaluate, specs
-from sae_assets.errors import DatasetError
+from sae_assets.checks import NOTHING_MORE, Expected, evaluate, specs
+from sae_assets.config import AggregateConfig
 from sae_assets.io_manager import CHUNKS
-from sae_assets.lineage import provenance_of
+from sae_assets.lineage import chunks_read, provenance_of
 from sae_assets.metadata import Clock, artifact_metadata
 from sae_assets.partitions import (
     CHUNK,
@@ -109,6 +110,7 @@ class Graph:
             if STAGES[stage].level != "dataset-chunk"
             else {"dataset": self.dataset, "stage": stage},
             "owners": list(self.entry.owners),
+            "automation_condition": condition_of(stage, self.entry),
         }
 
     def options(self, stage: str) -> dict[str, Any]:
@@ -149,7 +151,7 @@ class Graph:
         device: Any = "cpu",
         output: str = "result",
         plot: Callable[[], str] | None = None,
-        rows_per_example: int | None = None,
+        expected: Expected = NOTHING_MORE,
     ) -> Iterator[dg.Output | dg.AssetCheckResult]:
         """Hand the artifact to the IO manager with its metadata, then check what was written."""
         from sae_assets.storage.store import stored
@@ -161,26 +163,15 @@ class Graph:
         yield dg.Output(item, output_name=output, metadata=metadata, data_version=version)
         selected = {key.name for key in context.selected_asset_check_keys if key.asset_key == self.key(stage)}
         address = self.address(context, stage)
-        for result in evaluate(stage, self.key(stage), store.store, address, rows_per_example):
+        for result in evaluate(stage, self.key(stage), store.store, address, expected):
             if result.check_name in selected:
                 yield result
 
-    def calibration(self, examples: "ChunkReader", keys: Iterable[str]) -> None:
-        """Refuse chunks without a single calibration example.
-
-        Raises:
-            DatasetError: saying which splits there are.
-        """
-        found = dict.fromkeys(("train", "cal", "test"), 0)
-        for key in keys:
-            for split in examples[key].artifact.splits:
-                found[split] += 1
-        if not found["cal"]:
-            raise DatasetError(
-                f"Data set {self.dataset!r}: the materialized chunks hold no calibration examples (train "
-                f"{found['train']}, cal 0, test {found['test']}). Statistics and thresholds are fitted on split 'cal': "
-                "mark some examples 'cal' in metadata.csv, or materialize the chunks that have them."
-            )
+    def chunks_read(
+        self, stage: str, readers: "Mapping[str, ChunkReader]", config: AggregateConfig
+    ) -> "dict[str, ChunkReader]":
+        """The chunks that a model-level stage reads, of each of its chunk-level inputs (see ``lineage``)."""
+        return chunks_read(STAGES[stage], self.dataset, readers, allow_missing=config.allow_missing_chunks)
 
 
 def reread(make: Callable[..., Iterator[Any]], *args: Any) -> Rereadable:

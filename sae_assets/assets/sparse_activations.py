@@ -1,4 +1,4 @@
-"""``sparse_activations``: patch and CLS rows of a chunk from one forward pass, through the SAE, sparse.
+"""``sparse_activations``: all token kinds' rows of a chunk from one forward pass, through the SAE, sparse.
 
 One multi-asset per data set; each token kind can be selected alone.
 """
@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import dagster as dg
 
 from sae_assets.assets.graph import GPU_POOL, Graph
-from sae_assets.checks import specs
+from sae_assets.checks import Expected, specs
 from sae_assets.config import EncodeConfig
 from sae_assets.metadata import Clock
 from sae_assets.resources import ComputeResource, StoreResource
+from sae_assets.retries import retrying_transient
 
 STAGE = "sparse_activations"
 
@@ -34,6 +35,7 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         can_subset=True,
         pool=GPU_POOL,
     )
+    @retrying_transient
     def sparse_activations(
         context: dg.AssetExecutionContext,
         config: EncodeConfig,
@@ -41,37 +43,37 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         artifact_store: StoreResource,
         examples,
     ):
+        from sae_assets.embedding.identity import outside_hashes
         from sae_assets.embedding.rows import RowsPerKind, encode_chunk
         from sae_assets.lineage import encoder_hash
 
         clock = Clock()
         device = compute.torch_device
-        _, model = first.model_of(context)
-        k_stored, precision = config.resolved(model)
+        dataset, model = (first.dataset, first.entry), first.model_of(context)
+        settings = config.result_for(model[1])
         wanted = [kind for kind, graph in graphs.items() if graph.key(STAGE) in context.selected_asset_keys]
         found: RowsPerKind = encode_chunk(
             examples.artifact,
             wanted,
-            dataset=(first.dataset, first.entry),
+            dataset=dataset,
             model=model,
-            k_stored=k_stored,
-            precision=precision,
             batch_size=config.batch_size,
             device=device,
             memory_budget=compute.memory_budget,
             step=lambda done, total: context.log.info(f"{done} of {total} examples encoded"),
+            **settings,
         )
         for kind in wanted:
             graph = graphs[kind]
-            encoder = encoder_hash(model, kind, k_stored, precision)
+            encoder = encoder_hash(first.entry, model, kind, settings)
             assert encoder is not None  # the checkpoint was just read
             provenance = graph.provenance(
-                context, STAGE, {"examples": examples}, {"k_stored": k_stored, "precision": precision},
-                identity={"encoder": encoder},
+                context, STAGE, {"examples": examples}, settings, identity={"encoder": encoder},
+                outside=outside_hashes(dataset, model[0], kind, examples.artifact.example_ids),
             )  # fmt: skip
             yield from graph.emit(
                 context, STAGE, found.artifacts[kind], provenance, clock=clock, store=artifact_store, device=device,
-                output=kind, rows_per_example=found.rows_per_example[kind],
+                output=kind, expected=Expected(found.rows_per_example[kind], model[1].max_dropped_mass),
             )  # fmt: skip
 
     return sparse_activations

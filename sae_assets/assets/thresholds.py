@@ -8,10 +8,12 @@ from sae_assets.assets.graph import Graph, reread
 from sae_assets.config import ThresholdsConfig
 from sae_assets.metadata import Clock
 from sae_assets.resources import ComputeResource, StoreResource
+from sae_assets.retries import retrying_transient
 
 
 def build(graph: Graph) -> dg.AssetsDefinition:
     @dg.asset(**graph.options("thresholds"))
+    @retrying_transient
     def thresholds(
         context: dg.AssetExecutionContext,
         config: ThresholdsConfig,
@@ -25,9 +27,9 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 
         clock = Clock()
-        chunks = filtered_activations.complete(config.allow_missing_chunks)
-        truth, used = ground_truth.only(chunks), examples.only(chunks)
-        graph.calibration(used, chunks)
+        inputs = {"filtered_activations": filtered_activations, "ground_truth": ground_truth, "examples": examples}
+        inputs = graph.chunks_read("thresholds", inputs, config)
+        chunks, truth, used = (inputs[name] for name in ("filtered_activations", "ground_truth", "examples"))
 
         def calibration() -> Iterator[CalibrationChunk]:
             for key in chunks:
@@ -35,9 +37,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
                 if bool(cal.any()):
                     yield CalibrationChunk(chunks[key].artifact, truth[key].artifact, cal)
 
-        inputs = {
-            "filtered_activations": chunks, "ground_truth": truth, "examples": used, "unit_mapping": unit_mapping,
-        }  # fmt: skip
+        inputs = {**inputs, "unit_mapping": unit_mapping}
         provenance = graph.provenance(context, "thresholds", inputs, config.result())
         artifact = calibrate_thresholds(
             reread(calibration),

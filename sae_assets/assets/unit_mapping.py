@@ -6,10 +6,12 @@ from sae_assets.assets.graph import Graph
 from sae_assets.config import MappingConfig
 from sae_assets.metadata import Clock
 from sae_assets.resources import StoreResource
+from sae_assets.retries import retrying_transient
 
 
 def build(graph: Graph) -> dg.AssetsDefinition:
     @dg.asset(**graph.options("unit_mapping"))
+    @retrying_transient
     def unit_mapping(
         context: dg.AssetExecutionContext,
         config: MappingConfig,
@@ -25,8 +27,8 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         clock = Clock()
         _, model = graph.model_of(context)
         limits = config.limits(model)
-        truth = ground_truth.complete(config.allow_missing_chunks)
-        used = examples.only(truth)
+        inputs = graph.chunks_read("unit_mapping", {"ground_truth": ground_truth, "examples": examples}, config)
+        truth, used = inputs["ground_truth"], inputs["examples"]
         if graph.token_kind == "cls":
             rules = EVERY_ACTIVE_UNIT
         elif config.pruning == "fixed":
@@ -36,8 +38,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
             rules = adaptive_rules(positive, graph.entry.modality, limits.target_units)
         artifact = map_units(unit_stats.artifact, rules)
         provenance = graph.provenance(
-            context, "unit_mapping", {"unit_stats": unit_stats, "ground_truth": truth, "examples": used},
-            config.result_for(model, graph.token_kind),
+            context, "unit_mapping", {"unit_stats": unit_stats, **inputs}, config.result_for(model, graph.token_kind)
         )  # fmt: skip
         yield from graph.emit(
             context, "unit_mapping", artifact, provenance, clock=clock, store=artifact_store,

@@ -8,10 +8,12 @@ from sae_assets.assets.graph import Graph, reread
 from sae_assets.config import AggregateConfig
 from sae_assets.metadata import Clock
 from sae_assets.resources import ComputeResource, StoreResource
+from sae_assets.retries import retrying_transient
 
 
 def build(graph: Graph) -> dg.AssetsDefinition:
     @dg.asset(**graph.options("unit_stats"))
+    @retrying_transient
     def unit_stats(
         context: dg.AssetExecutionContext,
         config: AggregateConfig,
@@ -24,17 +26,15 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         from sae_assets.reports.plots import plot_unit_stats
 
         clock = Clock()
-        chunks = sparse_activations.complete(config.allow_missing_chunks)
-        used = examples.only(chunks)
-        graph.calibration(used, chunks)
+        inputs = {"sparse_activations": sparse_activations, "examples": examples}
+        inputs = graph.chunks_read("unit_stats", inputs, config)
+        chunks, used = inputs["sparse_activations"], inputs["examples"]
 
         def pairs() -> Iterator:
             for key in chunks:
                 yield chunks[key].artifact, used[key].artifact.in_split("cal")
 
-        provenance = graph.provenance(
-            context, "unit_stats", {"sparse_activations": chunks, "examples": used}, config.result()
-        )
+        provenance = graph.provenance(context, "unit_stats", inputs, config.result())
         artifact = compute_unit_stats(
             reread(pairs),
             chunks[next(iter(chunks))].artifact.n_units,

@@ -1,16 +1,36 @@
-"""Readers of the published data set layouts, chunk manifests and row-level ground truth.
+"""Readers of data set layouts, and chunk manifests.
 
-A reader turns a folder into :class:`~sae_assets.datasets.records.Record` and gives images and masks; it computes no
-statistics and knows neither models nor Dagster. ``open_dataset`` picks the reader by the catalog's ``layout``.
+A reader turns a folder or a table into :class:`~sae_assets.datasets.records.Record` and gives images and masks, or
+texts and spans; it computes no statistics and knows neither models nor Dagster. ``open_dataset`` picks the reader by
+the catalog's ``layout``.
 """
 
+from collections.abc import Callable
+
 from sae_assets.catalog import Dataset
+from sae_assets.datasets.broden import BrodenReader
 from sae_assets.datasets.clevr import ClevrReader
+from sae_assets.datasets.coco import CocoReader
+from sae_assets.datasets.huggingface import open_huggingface
+from sae_assets.datasets.reader import ImageReader, Reader, TextReader
+from sae_assets.datasets.spans import open_spans
+from sae_assets.datasets.table import open_table
+from sae_assets.datasets.words import WordsReader
 
-READERS = {"clevr": ClevrReader}
+__all__ = ["READERS", "ImageReader", "Reader", "TextReader", "open_dataset"]
+
+READERS: dict[str, Callable[[str, Dataset], Reader]] = {
+    "clevr": ClevrReader,
+    "coco": CocoReader,
+    "broden": BrodenReader,
+    "words": WordsReader,
+    "spans": open_spans,
+    "table": open_table,
+    "huggingface": open_huggingface,
+}
 
 
-def open_dataset(name: str, entry: Dataset) -> ClevrReader:
+def open_dataset(name: str, entry: Dataset) -> Reader:
     """The reader of one data set.
 
     Raises:

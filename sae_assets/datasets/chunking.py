@@ -15,11 +15,17 @@ KEY_DIGITS = 4
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a chunk holds: its key, the data set position of its first example, and the ids in order."""
+    """What a chunk holds: its key, the data set position of its first example, and the ids in order.
+
+    ``content_hashes`` are those of the examples when the chunk was registered. ``splits`` are there where the catalog
+    has them drawn: drawn once, kept with the chunk.
+    """
 
     key: str
     first_index: int
     example_ids: tuple[str, ...]
+    splits: tuple[str, ...] | None = None
+    content_hashes: tuple[str, ...] | None = None
 
 
 def chunk_key(number: int) -> str:
@@ -27,18 +33,31 @@ def chunk_key(number: int) -> str:
     return f"{number:0{KEY_DIGITS}d}"
 
 
-def plan_chunks(records: Iterable[Record], registered: Sequence[Manifest], chunk_size: int) -> list[Manifest]:
-    """New chunks for the examples that no registered chunk holds; registered ones are never touched or extended."""
+def plan_chunks(
+    records: Iterable[Record], registered: Sequence[Manifest], chunk_size: int, *, keep_splits: bool = False
+) -> list[Manifest]:
+    """New chunks for the examples that no registered chunk holds; registered ones are never touched or extended.
+
+    Args:
+        keep_splits: write each example's split into the manifest (splits that were drawn, not read).
+    """
     known = {example for manifest in registered for example in manifest.example_ids}
-    fresh = [record.example_id for record in records if record.example_id not in known]
+    fresh = [record for record in records if record.example_id not in known]
     needed = -(-len(fresh) // chunk_size)
     number = max((int(manifest.key) for manifest in registered), default=-1) + 1
-    first = len(known)
+    # Behind the last one ever given, not the number of known ones: a removed chunk leaves a gap.
+    first = max((manifest.first_index + len(manifest.example_ids) for manifest in registered), default=0)
     if number + needed > 10**KEY_DIGITS:
         raise DatasetError(
             f"{number + needed} chunks do not fit {KEY_DIGITS} digits; raise `chunk_size` in the catalog."
         )
+    parts = [fresh[start : start + chunk_size] for start in range(0, len(fresh), chunk_size)]
     return [
-        Manifest(chunk_key(number + place), first + start, tuple(fresh[start : start + chunk_size]))
-        for place, start in enumerate(range(0, len(fresh), chunk_size))
+        Manifest(
+            key=chunk_key(number + place),
+            first_index=first + place * chunk_size,
+            example_ids=tuple(record.example_id for record in part),
+            splits=tuple(record.split for record in part) if keep_splits else None,
+        )
+        for place, part in enumerate(parts)
     ]

@@ -1,7 +1,7 @@
 """open_clip vision transformers: residual stream after one block, and masks under the same geometric transform.
 
-One code path for every model, from ViT-L-14 of the hub to a local folder. Each example goes through the transformer
-by itself, so its rows do not depend on the batch or chunk it came with.
+One code path for every model, from ViT-L-14 of the hub to a local folder. Which positions are rows of which token
+kind is decided in ``images``.
 """
 
 import json
@@ -92,6 +92,7 @@ class ImageGeometry:
         self.patch_size = int(vision["patch_size"])
         self.grid = (height // self.patch_size, width // self.patch_size)
         self.n_patches = self.grid[0] * self.grid[1]
+        self.n_prefix, self.has_cls = 1, True
         self._size = (height, width)
         self._transform = image_transform_v2(PreprocessCfg(**known), is_train=False)
         self.preprocessing = {**known, "open_clip": open_clip.__version__.split(".")[0]}
@@ -119,7 +120,8 @@ class ImageGeometry:
         result = torch.from_numpy(np.asarray(mask) > 0)
         if tuple(result.shape) != self._size:
             raise DatasetError(f"A mask came to {tuple(result.shape)} pixels, expected {self._size}.")
-        return result
+        down, across = (patches * self.patch_size for patches in self.grid)
+        return result[:down, :across]  # a remainder that no patch covers
 
 
 def _published_config(transformer: Transformer) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -187,20 +189,20 @@ class VisionTransformer:
         )
         self._inference = torch.inference_mode
 
-    def embed(self, image: "Tensor") -> "Tensor":
-        """Residual stream of one image, float32 [1 + n_patches, d_model] on the device: CLS, then patches by row.
+    def embed(self, images: "Tensor") -> "Tensor":
+        """Residual stream of images, float32 [batch, 1 + n_patches, d_model] on the device: CLS, then patches by row.
 
         Args:
-            image: float32 [3, height, width], as ``geometry.tensor`` gives it.
+            images: float32 [batch, 3, height, width], as ``geometry.tensor`` gives them, stacked.
         """
         self._output.clear()
         with self._inference():
-            self._visual(image[None].to(self._device, self._dtype))
+            self._visual(images.to(self._device, self._dtype))
         rows = self._output.pop()
         rows = rows if self._batch_first else rows.transpose(0, 1)
-        if rows.shape[:2] != (1, 1 + self.geometry.n_patches):
+        expected = (len(images), self.geometry.n_prefix + self.geometry.n_patches)
+        if rows.shape[:2] != expected:
             raise CheckpointError(
-                f"The block gave {tuple(rows.shape)}, expected [1, {1 + self.geometry.n_patches}, d_model]: "
-                "CLS and one row per patch."
+                f"The block gave {tuple(rows.shape)}, expected {[*expected]} and d_model: CLS and one row per patch."
             )
-        return rows[0].float()
+        return rows.float()

@@ -7,7 +7,7 @@ patches and counted.
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sae_assets.artifacts import GroundTruth, offsets_of
@@ -25,6 +25,13 @@ def covered_patches(mask: Bool[Tensor, "height width"], patch_size: int, min_ove
         raise ArtifactError(f"A mask of {height}x{width} pixels cannot be cut into patches of {patch_size}.")
     tiles = mask.reshape(height // patch_size, patch_size, width // patch_size, patch_size)
     return (tiles.sum((1, 3)) >= min_overlap).flatten()
+
+
+def overlapping_tokens(tokens: Int[Tensor, "rows 2"], spans: Int[Tensor, "spans 2"]) -> Bool[Tensor, " rows"]:
+    """Tokens whose characters [start, end) overlap a span's; an empty token or span overlaps nothing."""
+    first = torch.maximum(tokens[:, None, 0], spans[None, :, 0])
+    last = torch.minimum(tokens[:, None, 1], spans[None, :, 1])
+    return (first < last).any(1)
 
 
 def collect_truth(

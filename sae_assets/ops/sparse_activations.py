@@ -3,10 +3,11 @@
 A row's pre-activations are defined as float64 dot products, rounded once to float32. A float32 matrix product screens
 them block by block; a certified error bound says which units can possibly be among the chosen, and only those are
 computed again in float64 by a fixed binary tree of additions. So ids and values do not depend on the batch, on the
-block of rows, on threads or on the device. Reading checkpoints lives in ``saes``.
+block of rows, on threads or on the device. ReLU and JumpReLU live in ``jumprelu``, reading checkpoints in ``saes``.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +16,20 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.segments import pack_descending
+from sae_assets.ops.segments import pack_descending, plan_blocks
 
 UNIT_ROUNDOFF = 2.0**-24  # of float32
+SMALLEST_NORMAL = 2.0**-126
 FLOAT32_LIMIT = 2.0**127
+# The most that is held at once, in bytes: per screened pair the product, what it is held against, and a flag; per
+# candidate its row, unit, value and sort key, with the sort's copies of them.
+SCREEN_BYTES = 12
+CANDIDATE_BYTES = 128
+
+
+def upper_float32(bound: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """float32 that is at least the float64 ``bound`` ≥ 0, and a normal number so that nothing flushes it to 0."""
+    return (bound * (1 + 2.0**-20)).clamp(min=SMALLEST_NORMAL).float()
 
 
 def exact_float32_product(x: Float[Tensor, "rows d"], weight: Float[Tensor, "d units"]) -> Float[Tensor, "rows units"]:
@@ -54,7 +65,7 @@ class Encoder(ABC):
         weight: float32 [d_model, n_units].
         shift: float32 [d_model], subtracted from the input; bias: float32 [n_units], added to the product.
         device: where the products run.
-        memory_budget: bytes that the block of screened pre-activations may take.
+        memory_budget: bytes that encoding may hold beside weights, input and result; a single row always fits.
 
     Raises:
         ArtifactError: weights that are not finite, or shapes that do not fit each other.
@@ -81,17 +92,28 @@ class Encoder(ABC):
         for name, tensor in (("weight", weight), ("shift", shift), ("bias", bias)):
             if not bool(torch.isfinite(tensor).all()):
                 raise ArtifactError(f"The encoder's {name} holds values that are not finite.")
-        self.weight = weight.float().to(device).contiguous()
-        self.columns = self.weight.T.contiguous()  # [n_units, d_model]: a unit's weights lie together
+        self.columns = weight.T.float().to(device).contiguous()  # [n_units, d_model]: a unit's weights lie together
         self.shift = shift.double().to(device)
         self.bias = bias.double().to(device)
         self.memory_budget = memory_budget
-        self.largest_norm = float(self.columns.double().norm(dim=1).max())
+        self.row_bytes = SCREEN_BYTES * self.n_units + 24 * self.d_model
+        norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
+        self.largest_norm = float(norms.max())
         self.largest_bias = float(self.bias.abs().max())
+        # |screened - exact| <= gamma_d |x| |w| for any order of summation (Higham 2002, eq. 3.5), and a few roundings:
+        # of the input, the bias, their sum, the stored float32 and the floor; underflow of any of them.
+        d, u = self.d_model, UNIT_ROUNDOFF
+        gamma = d * u / (1 - d * u)
+        self.slope = upper_float32((1 + gamma) * (gamma + 6 * u) * norms + d * SMALLEST_NORMAL)
+        self.offset = upper_float32(6 * u * self.bias.abs() + d * SMALLEST_NORMAL * (1 + norms))
 
     @abstractmethod
-    def floor(self, screened: Float[Tensor, "rows units"], error: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows _"]:
-        """Screened values below this cannot be stored, whatever the rounding error (at most ``error``) was."""
+    def floor(self, screened: Float[Tensor, "rows units"], norm: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows _"]:
+        """Screened values below this cannot be stored, whatever the rounding error was.
+
+        ``norm`` is at least the norm of each shifted row; the error of unit u is at most
+        ``norm * slope[u] + offset[u]``. The answer is per row, or per row and unit and then one new tensor.
+        """
 
     @abstractmethod
     def active(
@@ -114,9 +136,9 @@ class Encoder(ABC):
             raise ArtifactError(
                 f"Embeddings have shape {tuple(x.shape)}, but the SAE's encoder takes rows of width {self.d_model}."
             )
-        rows_at_once = max(1, self.memory_budget // (8 * self.n_units))
-        parts = [self._encode_block(block, number * rows_at_once, k_stored) for number, block in
-                 enumerate(x.split(rows_at_once))]  # fmt: skip
+        rows_at_once = max(1, self.memory_budget // self.row_bytes)
+        parts = [part for number, block in enumerate(x.split(rows_at_once))
+                 for part in self._encode_block(block, number * rows_at_once, k_stored)]  # fmt: skip
         if not parts:
             empty = torch.zeros(0, dtype=torch.int32)
             nothing = torch.zeros(0, dtype=torch.float64)
@@ -131,46 +153,49 @@ class Encoder(ABC):
             row_dropped=torch.cat(dropped),
         )
 
-    def _encode_block(self, block: Tensor, first_row: int, k_stored: int | None) -> tuple[Tensor, ...]:
-        x = block.to(self.shift.device).double()
-        finite = torch.isfinite(x).all(1)
+    def _encode_block(self, block: Tensor, first_row: int, k_stored: int | None) -> Iterator[tuple[Tensor, ...]]:
+        centred = block.to(self.shift.device, torch.float64, copy=True)
+        finite = torch.isfinite(centred).all(1)
         if not bool(finite.all()):
             raise ArtifactError(f"Embedding row {first_row + int((~finite).nonzero()[0])} is not finite.")
-        centred = x - self.shift
+        centred -= self.shift
         norm = centred.norm(dim=1, keepdim=True)
         # Partial sums are at most |x| |w| + |bias|: beyond float32 the screen could overflow and miss units.
         largest = norm * max(self.largest_norm, 1.0) + self.largest_bias
         if not bool((largest < FLOAT32_LIMIT).all()):
             row = first_row + int((largest >= FLOAT32_LIMIT).nonzero()[0, 0])
             raise ArtifactError(f"Embedding row {row} is too large: its products with the encoder leave float32.")
-        screened = exact_float32_product(centred.float(), self.weight)
+        screened = exact_float32_product(centred.float(), self.columns.T)
         screened += self.bias.float()
-        # |screened - exact| <= gamma_d |x| |w| for any order of summation (Higham 2002, eq. 3.5), and a few roundings:
-        # the input, the bias and its sum, the stored float32.
-        gamma = self.d_model * UNIT_ROUNDOFF / (1 - self.d_model * UNIT_ROUNDOFF) + 4 * UNIT_ROUNDOFF
-        reach = norm * self.largest_norm
-        error = (1.001 * gamma * reach + 4 * UNIT_ROUNDOFF * self.largest_bias).float() * (1 + 2**-20) + 1e-37
-        rows, units = (screened >= self.floor(screened, error)).nonzero(as_tuple=True)
+        candidates = screened >= self.floor(screened, upper_float32(norm))
         del screened
+        # A row can have any number of candidates: where all units are positive, all of them are computed again.
+        limit = max(1, self.memory_budget // (2 * CANDIDATE_BYTES))
+        for start, stop in plan_blocks(candidates.sum(1), limit):
+            yield self._choose(centred[start:stop], candidates[start:stop], k_stored)
+
+    def _choose(self, centred: Tensor, candidates: Tensor, k_stored: int | None) -> tuple[Tensor, ...]:
+        """Rows of a block from their candidates: the columns of :class:`SparseCode`, lengths in place of offsets."""
+        n_rows = len(centred)
+        rows, units = candidates.nonzero(as_tuple=True)
         values = self._exact(centred, rows, units)
         # Candidates come by row, then unit: a stable sort by value leaves ties in the order of their units.
         positive = values > 0
         rows, units, values = rows[positive], units[positive], values[positive]
         order = pack_descending(rows, values).sort(stable=True).indices
         rows, units, values = rows[order], units[order], values[order]
-        active = self.active(rows, self._rank(rows, len(x)), units, values)
+        active = self.active(rows, self._rank(rows, n_rows), units, values)
         rows, units, values = rows[active], units[active], values[active]
-        rank = self._rank(rows, len(x))
-        kept = rank < (self.n_units if k_stored is None else k_stored)
-        mass = values.double()
-        row_mass = torch.zeros(len(x), dtype=torch.float64)
+        kept = self._rank(rows, n_rows) < (self.n_units if k_stored is None else k_stored)
+        mass = values.double().cpu()
+        row_mass = torch.zeros(n_rows, dtype=torch.float64)
         return (
-            torch.bincount(rows[kept], minlength=len(x)).cpu(),
+            torch.bincount(rows[kept], minlength=n_rows).cpu(),
             units[kept].int().cpu(),
             values[kept].cpu(),
-            torch.bincount(rows, minlength=len(x)).int().cpu(),
-            row_mass.index_add(0, rows.cpu(), mass.cpu()),
-            row_mass.index_add(0, rows[~kept].cpu(), mass[~kept].cpu()),
+            torch.bincount(rows, minlength=n_rows).int().cpu(),
+            row_mass.index_add(0, rows.cpu(), mass),
+            row_mass.index_add(0, rows[~kept].cpu(), mass[~kept.cpu()]),
         )
 
     @staticmethod
@@ -180,7 +205,7 @@ class Encoder(ABC):
 
     def _exact(self, centred: Tensor, rows: Tensor, units: Tensor) -> Tensor:
         """float32 of the float64 dot products of the named pairs: products, then halves added until one is left."""
-        pairs_at_once = max(1, self.memory_budget // (32 * self.d_model))
+        pairs_at_once = max(1, self.memory_budget // (96 * self.d_model))  # of 24 bytes: a quarter of the budget
         parts = [torch.zeros(0, device=centred.device)]
         for r, u in zip(rows.split(pairs_at_once), units.split(pairs_at_once), strict=True):
             products = self.columns[u].double()
@@ -202,9 +227,11 @@ class TopKEncoder(Encoder):
         if not 1 <= k <= self.n_units:
             raise ArtifactError(f"k is {k}, expected 1..{self.n_units} (the SAE's number of units).")
         self.k = k
+        self.row_bytes += 12 * k  # the k largest and their places
 
-    def floor(self, screened, error):
+    def floor(self, screened, norm):
         # The k-th exact value is at least the k-th screened one minus the error; negatives are never stored.
+        error = norm * self.slope.max() + self.offset.max()
         kth = screened.topk(self.k, dim=1).values[:, -1:]
         return torch.maximum(kth - 2 * error, -error)
 

@@ -1,5 +1,11 @@
-"""SAE checkpoints: finding the file, reading its format, and building the encoder of ``ops`` from it.
+"""SAE checkpoints: finding them, reading their formats, and building the encoders of ``ops`` from them.
 
-Formats are read without pickle (``weights_only=True``, safetensors, npz without objects). The numerics of encoding
-live in ``ops.sparse_activations``.
+``files`` finds and hashes, ``opening`` reads, by one module per format; importing this package loads no torch. Formats
+are read without pickle (``weights_only=True``, safetensors, npz without objects). The numerics of encoding live in
+``ops``.
 """
+
+from sae_assets.saes.files import locate_sae, sae_hash
+from sae_assets.saes.opening import Checkpoint, open_sae
+
+__all__ = ["Checkpoint", "locate_sae", "open_sae", "sae_hash"]

@@ -19,10 +19,16 @@ from sae_assets.ops.sparse_activations import TopKEncoder
 class ClipScopeCheckpoint:
     """Weights as published, float32: pre_b [d], enc [d, n], dec [n, d]."""
 
+    name: str
     k: int
     pre_b: Tensor
     enc: Tensor
     dec: Tensor
+
+    @property
+    def hook_point(self) -> str | None:
+        """Not in the file; CLIP-Scope's repository has a folder per layer."""
+        return None
 
     @property
     def d_model(self) -> int:
@@ -79,7 +85,7 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
         problems.append(f"k is {k}, more than the {n} units")
     if problems:
         raise CheckpointError(f"{path} is not a sound CLIP-Scope checkpoint:", problems)
-    return ClipScopeCheckpoint(k, state["pre_b"], state["enc"], state["dec"])
+    return ClipScopeCheckpoint(path.name, k, state["pre_b"], state["enc"], state["dec"])
 
 
 def _missing(found: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:

@@ -1,11 +1,26 @@
-"""Where checkpoint files lie: a local path, or a hub repository's file in the local cache, fetched only when used."""
+"""Where checkpoint files lie: a local path, or a hub repository's files in the local cache, fetched only when used.
+
+Nothing here reads weights or needs torch: the command line asks for places and hashes of checkpoints that it will not
+open. Which of Gemma Scope's ``average_l0_*`` is meant is decided in ``average_l0``.
+"""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from sae_assets.catalog import Sae
 from sae_assets.errors import CheckpointError
+from sae_assets.saes.average_l0 import PLACEHOLDER, cached_l0, choose_l0, listed_l0, local_l0
+
+NPZ = "params.npz"
+# Formats that are folders, and the files in them: the settings, then the weights.
+FOLDERS: dict[str, tuple[str, ...]] = {
+    "gemmascope": ("config.json", "params.safetensors"),  # Gemma Scope 2; Gemma Scope is one params.npz
+    "saelens": ("cfg.json", "sae_weights.safetensors"),
+    "sparsify": ("cfg.json", "sae.safetensors"),
+}
 
 
 def cached_hub_file(repo: str, file: str, revision: str | None = None) -> Path | None:
@@ -21,28 +36,125 @@ def cached_hub_file(repo: str, file: str, revision: str | None = None) -> Path |
 
 
 def locate_sae(sae: Sae, *, download: bool) -> Path | None:
-    """The checkpoint file; None if it is only on the hub and ``download`` is false.
+    """The checkpoint: a file, or the folder of a format that is one; None if it is only on the hub.
+
+    Args:
+        download: fetch what is not in the cache, and ask the hub which ``average_l0_*`` there are.
 
     Raises:
-        CheckpointError: a local path that does not exist, or a download that failed.
+        CheckpointError: a local path that does not exist or holds no such checkpoint, an ``average_l0`` that is not
+            there (the message lists those that are), or a download that failed.
     """
-    if sae.path is not None:
-        if not sae.path.exists():
-            raise CheckpointError(f"SAE checkpoint {sae.path} does not exist. Correct `sae.path` in the catalog.")
-        return sae.path
+    return _local(sae, sae.path) if sae.path is not None else _hub(sae, download)
+
+
+def _local(sae: Sae, path: Path) -> Path:
+    if not path.exists():
+        raise CheckpointError(f"SAE checkpoint {path} does not exist. Correct `sae.path` in the catalog.")
+    names = FOLDERS.get(sae.format, ())
+    if path.is_file():
+        if path.name in names:
+            path = path.parent
+        elif names and not (sae.format == "gemmascope" and path.suffix == ".npz"):
+            raise CheckpointError(
+                f"SAE checkpoint {path} is a file, but format {sae.format} is a folder with {' and '.join(names)}"
+                f"{f', or a {NPZ}' if sae.format == 'gemmascope' else ''}. Correct `sae.path` in the catalog."
+            )
+    if sae.format != "gemmascope":
+        return path
+    if path.is_dir() and not (path / NPZ).is_file() and not (path / names[1]).is_file():
+        path = path / f"average_l0_{choose_l0(sae.average_l0, local_l0(path), path)}"
+    else:
+        named = (path.parent if path.is_file() else path).name
+        if isinstance(sae.average_l0, int) and named.startswith("average_l0_") and named[11:] != str(sae.average_l0):
+            raise CheckpointError(
+                f"`sae.average_l0` is {sae.average_l0}, but `sae.path` {path} is {named} already. Give the folder "
+                "above it, or leave `average_l0` out."
+            )
+    return path / NPZ if (path / NPZ).is_file() else path
+
+
+def _hub(sae: Sae, download: bool) -> Path | None:
     assert sae.repo and sae.file
-    found = cached_hub_file(sae.repo, sae.file, sae.revision)
-    if found or not download:
-        return found
+    file = PurePosixPath(sae.file)
+    if file.name.startswith("average_l0_"):
+        file /= NPZ
+    if PLACEHOLDER in sae.file:
+        l0 = _hub_l0(sae, sae.repo, str(file), download)
+        if l0 is None:
+            return None
+        file = PurePosixPath(str(file).replace(PLACEHOLDER, str(l0)))
+    elif isinstance(sae.average_l0, int) and f"average_l0_{sae.average_l0}" not in file.parts:
+        raise CheckpointError(
+            f"`sae.average_l0` is {sae.average_l0}, but `sae.file` {sae.file} has no {PLACEHOLDER} to put it in."
+        )
+    names = FOLDERS.get(sae.format, ())
+    if not names or (sae.format == "gemmascope" and file.suffix == ".npz"):
+        found = _fetch(sae, [str(file)], download)
+        return found[0] if found else None
+    folder = file.parent if file.name in names else file
+    found = _fetch(sae, [str(folder / name) for name in names], download)
+    return found[0].parent if found else None
+
+
+def _hub_l0(sae: Sae, repo: str, file: str, download: bool) -> int | None:
+    """The hub's own list decides where it can be had; without network the cache's, so that what was fetched is found.
+
+    An ``average_l0`` that the catalog names needs no list.
+    """
+    if isinstance(sae.average_l0, int):
+        return sae.average_l0
+    cached = cached_l0(repo, file, sae.revision)
+    if not download:
+        return choose_l0(sae.average_l0, cached, repo) if cached else None
+    try:
+        found = listed_l0(repo, file, sae.revision)
+    except Exception as error:  # the hub client raises many kinds; all mean that there is no list
+        if cached:
+            return choose_l0(sae.average_l0, cached, repo)
+        _cannot_be_fetched(sae, file, error)
+    return choose_l0(sae.average_l0, found, f"{file} of hub repository {repo}")
+
+
+def _fetch(sae: Sae, files: Sequence[str], download: bool) -> list[Path] | None:
+    """All files from the cache, or those that are missing from the hub; None if some are missing and stay so."""
     from huggingface_hub import hf_hub_download
 
-    try:
-        return Path(hf_hub_download(sae.repo, sae.file, revision=sae.revision))
-    except Exception as error:  # the hub client raises many kinds; all mean that the file could not be had
-        raise CheckpointError(
-            f"SAE checkpoint {sae.file} of hub repository {sae.repo} could not be fetched ({type(error).__name__}: "
-            f"{error}). Without network, download it elsewhere and set `sae: {{format: {sae.format}, path: …}}`."
-        ) from error
+    assert sae.repo
+    found = [cached_hub_file(sae.repo, file, sae.revision) for file in files]
+    if not download and None in found:
+        return None
+    for place, file in enumerate(files):
+        if found[place] is None:
+            try:
+                found[place] = Path(hf_hub_download(sae.repo, file, revision=sae.revision))
+            except Exception as error:  # the hub client raises many kinds; all mean that the file could not be had
+                _cannot_be_fetched(sae, file, error)
+    return [path for path in found if path is not None]
+
+
+def _cannot_be_fetched(sae: Sae, file: str, error: Exception) -> NoReturn:
+    raise CheckpointError(
+        f"SAE checkpoint {file} of hub repository {sae.repo} could not be fetched ({type(error).__name__}: {error}). "
+        f"Without network, download it elsewhere and set `sae: {{format: {sae.format}, path: …}}`."
+    ) from error
+
+
+def sae_hash(path: Path) -> str:
+    """Identity of a checkpoint as :func:`locate_sae` gives it: the file's sha256, or one over a folder's files.
+
+    Of a folder only the files that its format names count, so that a note beside them changes nothing.
+
+    Raises:
+        CheckpointError: a folder without any of them.
+    """
+    if not path.is_dir():
+        return file_hash(path)
+    names = sorted({name for files in FOLDERS.values() for name in files if (path / name).is_file()})
+    if not names:
+        raise CheckpointError(f"SAE checkpoint {path} is a folder without the files of any known format.")
+    lines = "".join(f"{name} {file_hash(path / name)}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

@@ -6,6 +6,7 @@ the store makes visible as a whole. A killed run leaves at most a ``.tmp-`` file
 
 import os
 import uuid
+from collections.abc import Callable
 
 from upath import UPath
 
@@ -25,6 +26,30 @@ def write_atomically(path: UPath, content: bytes) -> None:
     if not is_local(path):
         path.fs.pipe_file(path.path, content)
         return
+    _write(path, content, os.replace)
+
+
+def write_once(path: UPath, content: bytes) -> bool:
+    """Write ``content`` to ``path`` unless something is there; False if something is.
+
+    Locally no two writers can both succeed. Object stores are asked first, which leaves a moment between.
+
+    Raises:
+        OSError: as the file system gives it.
+    """
+    if not is_local(path):
+        if path.exists():
+            return False
+        path.fs.pipe_file(path.path, content)
+        return True
+    try:
+        _write(path, content, os.link)  # unlike a rename, a link refuses to replace
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write(path: UPath, content: bytes, publish: Callable[[str, str], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
@@ -32,11 +57,10 @@ def write_atomically(path: UPath, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary.path, path.path)
-    except BaseException:
+        publish(temporary.path, path.path)
+    finally:
         if os.path.exists(temporary.path):
             os.unlink(temporary.path)
-        raise
     folder = os.open(path.parent.path, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename itself survives a power cut

@@ -1,13 +1,16 @@
 """Chunk manifests on disk: ``<root>/<dataset>/chunks/<key>.json``, written once when a chunk is registered."""
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 
 from upath import UPath
 
+from sae_assets.artifacts import SPLITS
 from sae_assets.datasets.chunking import Manifest, plan_chunks
 from sae_assets.datasets.records import Record
 from sae_assets.errors import StoredFileError
-from sae_assets.storage.atomic import write_atomically
+from sae_assets.storage.atomic import write_once
 from sae_assets.storage.layout import Address
 
 FOLDER = "chunks"
@@ -53,20 +56,56 @@ def _read(path: UPath) -> Manifest:
             raise ValueError("example_ids must be a list of different names")
         if content["key"] != path.stem or not path.stem.isdecimal() or int(content["first_index"]) < 0:
             raise ValueError("key must be the file's name, a number, and first_index not negative")
-        return Manifest(content["key"], int(content["first_index"]), tuple(ids))
+        splits, hashes = content.get("splits"), content.get("content_hashes")
+        if splits is not None and (len(splits) != len(ids) or not set(splits) <= set(SPLITS)):
+            raise ValueError(f"splits must name one of {', '.join(SPLITS)} per example")
+        if hashes is not None and len(hashes) != len(ids):
+            raise ValueError("content_hashes must have one entry per example")
+        return Manifest(
+            key=content["key"],
+            first_index=int(content["first_index"]),
+            example_ids=tuple(ids),
+            splits=tuple(splits) if splits else None,
+            content_hashes=tuple(hashes) if hashes else None,
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise StoredFileError(f"The chunk manifest {path} is damaged ({error!r}).") from None
 
 
-def register_chunks(root: UPath, dataset: str, records: list[Record], chunk_size: int) -> list[Manifest]:
-    """Write manifests for examples that no chunk holds yet; all registered chunks, old and new, are returned."""
-    known = read_manifests(root, dataset)
-    fresh = plan_chunks(records, known, chunk_size)
-    for manifest in fresh:
-        content = {
-            "key": manifest.key,
-            "first_index": manifest.first_index,
-            "example_ids": list(manifest.example_ids),
-        }
-        write_atomically(_folder(root, dataset) / f"{manifest.key}.json", json.dumps(content, indent=1).encode())
-    return [*known, *fresh]
+def register_chunks(
+    root: UPath,
+    dataset: str,
+    records: Sequence[Record],
+    chunk_size: int,
+    *,
+    content_hash: Callable[[str], str],
+    keep_splits: bool = False,
+    limit: int | None = None,
+) -> list[Manifest]:
+    """Write manifests for examples that no chunk holds yet; all registered chunks, old and new, are returned.
+
+    Two that register at the same time never write the same chunk: the later one sees the other's and plans again.
+
+    Args:
+        records: examples that may be registered, in order; those that a chunk holds already are left alone.
+        content_hash: of an example by id, as it is now; kept with the chunk.
+        limit: most new chunks.
+    """
+    while True:
+        known = read_manifests(root, dataset)
+        fresh = plan_chunks(records, known, chunk_size, keep_splits=keep_splits)[:limit]
+        for place, manifest in enumerate(fresh):
+            hashed = replace(manifest, content_hashes=tuple(content_hash(example) for example in manifest.example_ids))
+            content = {name: value for name, value in asdict(hashed).items() if value is not None}
+            path = _folder(root, dataset) / f"{manifest.key}.json"
+            if not write_once(path, json.dumps(content, indent=1).encode()):
+                break
+            fresh[place] = hashed
+        else:
+            return [*known, *fresh]
+
+
+def remove_manifest(root: UPath, dataset: str, key: str) -> None:
+    """Forget a registered chunk."""
+    Address(dataset, FOLDER, chunk=key).parts()
+    (_folder(root, dataset) / f"{key}.json").unlink()

@@ -11,9 +11,18 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sae_assets.artifacts import Examples, FilteredActivations, GroundTruth, SparseActivations, SparseRows, offsets_of
+from sae_assets.artifacts import (
+    SPLITS,
+    Examples,
+    FilteredActivations,
+    GroundTruth,
+    SparseActivations,
+    SparseRows,
+    offsets_of,
+)
 
 Scalars = dict[str, Any]
+ACTIVATION_SCALARS = ("total_mass", "dropped_mass", "n_cut_examples", "n_cut_tokens")
 
 
 def encode_examples(artifact: Examples) -> tuple[pa.Table, Scalars]:
@@ -26,7 +35,11 @@ def encode_examples(artifact: Examples) -> tuple[pa.Table, Scalars]:
     }
     for place, concept in enumerate(artifact.concepts):
         columns[f"label:{concept}"] = artifact.labels[:, place].numpy()
-    return pa.table(columns), {"concepts": list(artifact.concepts), "first_index": artifact.first_index}
+    return pa.table(columns), {
+        "concepts": list(artifact.concepts),
+        "first_index": artifact.first_index,
+        "n_by_split": {split: artifact.splits.count(split) for split in SPLITS},  # readable without the table
+    }
 
 
 def decode_examples(table: pa.Table, scalars: Scalars) -> Examples:
@@ -113,8 +126,7 @@ def encode_sparse_activations(artifact: SparseActivations) -> tuple[pa.Table, Sc
     return pa.table(columns), {
         **scalars,
         "k_stored": artifact.k_stored,
-        "total_mass": artifact.total_mass,
-        "dropped_mass": artifact.dropped_mass,
+        **{name: getattr(artifact, name) for name in ACTIVATION_SCALARS},
     }
 
 
@@ -123,8 +135,7 @@ def decode_sparse_activations(table: pa.Table, scalars: Scalars) -> SparseActiva
         **_decode_rows(table, scalars),
         l0=torch.from_numpy(_numpy(table["l0"], np.int32)),
         k_stored=scalars["k_stored"],
-        total_mass=scalars["total_mass"],
-        dropped_mass=scalars["dropped_mass"],
+        **{name: scalars[name] for name in ACTIVATION_SCALARS},
     )
 
 

@@ -128,10 +128,11 @@ class ArtifactStore:
             )
         return path
 
-    def files(self) -> Iterator[UPath]:
-        """Every data file under the root; temporary files of killed runs are left out."""
-        if self.root.exists():
-            for path in sorted(self.root.rglob("*"), key=str):
+    def files(self, folder: UPath | None = None) -> Iterator[UPath]:
+        """Every data file under the root (or one folder of it); temporary files of killed runs are left out."""
+        folder = self.root if folder is None else folder
+        if folder.exists():
+            for path in sorted(folder.rglob("*"), key=str):
                 if path.suffix[1:] in FORMATS and not path.name.startswith(TEMPORARY_PREFIX):
                     yield path
 

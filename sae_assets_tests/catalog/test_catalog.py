@@ -92,7 +92,7 @@ def test_new_entries_stand_beside_the_packaged_ones(tmp_path: Path) -> None:
     """A user's data set and model are added."""
     content = {"models": {"mine": MODEL}, "datasets": {"pictures": {**DATASET, "models": ["mine", "clip-mini"]}}}
     catalog = load_catalog(user_catalog(tmp_path, content))
-    assert set(catalog.models) == {"clip", "clip-mini", "mine"}
+    assert set(catalog.models) == {*load_catalog().models, "mine"}
     assert set(catalog.datasets) == {"clevr_mini", "pictures"}
     assert catalog.dataset("pictures").token_kinds == ("patch", "cls")
 
@@ -107,7 +107,7 @@ def test_new_entries_stand_beside_the_packaged_ones(tmp_path: Path) -> None:
 def test_transformer_with_another_source_replaces_the_packaged_one(tmp_path: Path, model: str, source: dict) -> None:
     """A path does not meet the packaged name, nor the other way round."""
     transformer = load_catalog(user_catalog(tmp_path, {"models": {model: {"transformer": source}}})).model(model)
-    expected = {"name": None, "pretrained": None, "weights": None, "path": None, **source}
+    expected = {"name": None, "pretrained": None, "revision": None, "weights": None, "path": None, **source}
     if expected["path"]:
         expected["path"] = tmp_path / "folder"
     assert transformer.transformer.model_dump() == expected
@@ -123,7 +123,7 @@ def test_transformer_with_another_source_replaces_the_packaged_one(tmp_path: Pat
 def test_sae_with_another_source_replaces_the_packaged_one(tmp_path: Path, model: str, source: dict) -> None:
     """A local file replaces a hub entry whole, and the other way round."""
     sae = load_catalog(user_catalog(tmp_path, {"models": {model: {"sae": source}}})).model(model).sae
-    expected = {"path": None, "repo": None, "file": None, "revision": None, **source}
+    expected = {"path": None, "repo": None, "file": None, "revision": None, "average_l0": None, **source}
     if expected["path"]:
         expected["path"] = tmp_path / "sae.pt"
     assert sae.model_dump() == expected
@@ -134,7 +134,7 @@ def test_entries_may_be_called_like_a_source_key(tmp_path: Path, name: str) -> N
     """A data set that happens to be called ``name`` does not replace the packaged data sets."""
     catalog = load_catalog(user_catalog(tmp_path, {"datasets": {name: DATASET}, "models": {name: MODEL}}))
     assert set(catalog.datasets) == {"clevr_mini", name}
-    assert set(catalog.models) == {"clip", "clip-mini", name}
+    assert set(catalog.models) == {*load_catalog().models, name}
 
 
 def test_relative_paths_start_at_the_users_file(
@@ -201,7 +201,7 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
     for allowed in ("float32", "bfloat16", "float16"):
         assert allowed in by_key["models.clip-mini.precision"]
     assert "either `path`" in by_key["models.mine.transformer"]
-    assert "found 'clip-minni'; known models: clip, clip-mini, mine" in by_key["datasets.pictures.models.0"]
+    assert "found 'clip-minni'; known models: clip, clip-mini, gemma, mine" in by_key["datasets.pictures.models.0"]
     assert "named twice: patch" in by_key["datasets.clevr_mini.token_kinds"]
     assert all(problem in str(error) for problem in error.problems)
 
@@ -209,7 +209,9 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "key", "said"),
     [
-        ({"layer": None}, "models.clip.layer", "valid integer"),
+        ({"layer": "last"}, "models.clip.layer", "valid integer"),
+        ({"layer": None}, "models.clip", "exactly one of `layer`, `hidden_state` and `module`; found none"),
+        ({"module": "visual"}, "models.clip", "found layer and module"),
         ({"modality": "sound"}, "models.clip.modality", "'image'"),
         ({"k_stored": 0}, "models.clip.k_stored", "greater than or equal to 1"),
         ({"pruning": {"max_density": 1.5}}, "models.clip.pruning.max_density", "less than or equal to 1"),
@@ -245,11 +247,22 @@ def test_misspelt_key_names_the_right_one(tmp_path: Path, found: str, near: str)
     assert f"{near!r}" in error.problems[0] or f"`{near}`" in error.problems[0]
 
 
-@pytest.mark.parametrize("missing", ["layer", "sae", "transformer", "pruning", "modality"])
+@pytest.mark.parametrize("missing", ["sae", "pruning", "modality"])
 def test_missing_field_is_named(tmp_path: Path, missing: str) -> None:
     """A new model without a required field is refused by the field's key path."""
     error = mistakes(tmp_path, {"models": {"mine": {key: MODEL[key] for key in MODEL if key != missing}}})
     assert error.problems == (f"models.mine.{missing}: field required",)
+
+
+def test_model_without_transformer_needs_precomputed_embeddings(tmp_path: Path) -> None:
+    """A model may lack a transformer, but not where a data set gives it no embeddings for each of its token kinds."""
+    model = {key: MODEL[key] for key in MODEL if key not in ("transformer", "layer")}
+    load_catalog(user_catalog(tmp_path, {"models": {"mine": model}}))
+    entry = {**DATASET, "models": ["mine"], "embeddings": {"mine": {"cls": {"path": "cls.pt"}}}}
+    error = mistakes(tmp_path, {"models": {"mine": model}, "datasets": {"pictures": entry}})
+    assert error.problems == (
+        "datasets.pictures.embeddings: model 'mine' has no transformer, so precomputed embeddings are needed for patch",
+    )
 
 
 def test_wrong_entry_does_not_hide_unknown_models(tmp_path: Path) -> None:
@@ -333,7 +346,7 @@ def test_unknown_name_suggests_the_nearest_and_lists_all() -> None:
     catalog = load_catalog()
     with pytest.raises(CatalogError) as caught:
         catalog.model("clip-mni")
-    assert str(caught.value) == "Unknown model 'clip-mni'. Did you mean 'clip-mini'? Known: clip, clip-mini."
+    assert str(caught.value) == "Unknown model 'clip-mni'. Did you mean 'clip-mini'? Known: clip, clip-mini, gemma."
     with pytest.raises(CatalogError, match=r"Unknown data set 'imagenet'\. Known: clevr_mini\."):
         catalog.dataset("imagenet")
 

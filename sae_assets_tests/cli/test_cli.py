@@ -35,10 +35,13 @@ def test_errors_are_json_when_asked_and_tracebacks_only_with_debug(tmp_path):
 
 def test_register_is_idempotent_and_computes_nothing(tmp_path):
     catalog = write_catalog(tmp_path / "catalog.yaml", make_dataset(tmp_path / "data", 9), chunk_size=4)
-    arguments = ["register", "-d", "small", "--home", str(tmp_path), "--catalog", str(catalog), "--json"]
+    places = ["--home", str(tmp_path), "--catalog", str(catalog), "--json"]
+    for _ in range(2):  # files that were written this moment wait, and so does a chunk that is not full
+        waiting = json.loads(CliRunner().invoke(app, ["register", "-d", "small", *places]).stdout)["small"]
+        assert waiting["keys"] == [] and waiting["unsettled"] + waiting["tail"] == 9
     for _ in range(2):
-        result = CliRunner().invoke(app, arguments)
-        assert json.loads(result.stdout) == {"small": ["0000", "0001", "0002"]}
+        result = CliRunner().invoke(app, ["close-chunk", "small", *places])
+        assert json.loads(result.stdout) == {"small": {"keys": ["0000", "0001", "0002"], "unsettled": 0, "tail": 0}}
     assert not list((tmp_path / "store").rglob("*.parquet"))
 
 
@@ -46,11 +49,11 @@ def test_new_examples_become_new_chunks_and_old_ones_stay(tmp_path):
     """A chunk is never extended, also when it is not full."""
     root = make_dataset(tmp_path / "data", 5)
     catalog = write_catalog(tmp_path / "catalog.yaml", root, chunk_size=4)
-    arguments = ["register", "-d", "small", "--home", str(tmp_path), "--catalog", str(catalog), "--json"]
-    assert json.loads(CliRunner().invoke(app, arguments).stdout)["small"] == ["0000", "0001"]
+    arguments = ["close-chunk", "small", "--home", str(tmp_path), "--catalog", str(catalog), "--json"]
+    assert json.loads(CliRunner().invoke(app, arguments).stdout)["small"]["keys"] == ["0000", "0001"]
     before = {path.name: path.read_text() for path in (tmp_path / "store").rglob("chunks/*.json")}
     make_dataset(root, 7)
-    assert json.loads(CliRunner().invoke(app, arguments).stdout)["small"] == ["0000", "0001", "0002"]
+    assert json.loads(CliRunner().invoke(app, arguments).stdout)["small"]["keys"] == ["0000", "0001", "0002"]
     after = {path.name: path.read_text() for path in (tmp_path / "store").rglob("chunks/*.json")}
     assert {name: after[name] for name in before} == before
     assert len(json.loads(after["0002.json"])["example_ids"]) == 2

@@ -25,6 +25,14 @@ def records(ids: list[str]) -> list[Record]:
     return [Record(name, f"images/{name}.png", "cal", ()) for name in ids]
 
 
+def hashed(name: str) -> str:
+    return f"hash of {name}"
+
+
+def register(root: UPath, dataset: str, examples: list[Record], size: int) -> list[Manifest]:
+    return register_chunks(root, dataset, examples, size, content_hash=hashed)
+
+
 def held(chunks: list[Manifest]) -> list[str]:
     return [example for chunk in chunks for example in chunk.example_ids]
 
@@ -122,49 +130,51 @@ def contents(root: UPath) -> dict[str, bytes]:
 
 def test_registering_twice_writes_nothing_new(root: UPath) -> None:
     """The second time finds the same chunks and touches no file."""
-    first = register_chunks(root, "pictures", records(list("abcde")), 2)
+    first = register(root, "pictures", records(list("abcde")), 2)
     before = contents(root)
     assert sorted(before) == ["0000.json", "0001.json", "0002.json"]
-    assert register_chunks(root, "pictures", records(list("abcde")), 2) == first
-    assert register_chunks(root, "pictures", records(list("abcde")), 3) == first
+    assert register(root, "pictures", records(list("abcde")), 2) == first
+    assert register(root, "pictures", records(list("abcde")), 3) == first
     assert contents(root) == before
     assert read_manifests(root, "pictures") == first
 
 
 def test_new_examples_leave_old_manifests_byte_by_byte(root: UPath) -> None:
     """Examples inserted at the front and in the middle go to new files."""
-    register_chunks(root, "pictures", records(list("abc")), 2)
+    register(root, "pictures", records(list("abc")), 2)
     before = contents(root)
-    after = register_chunks(root, "pictures", records(list("xaybc")), 2)
+    after = register(root, "pictures", records(list("xaybc")), 2)
     assert [chunk.example_ids for chunk in after] == [("a", "b"), ("c",), ("x", "y")]
     assert {name: content for name, content in contents(root).items() if name in before} == before
-    assert read_manifest(root, "pictures", "0002") == Manifest("0002", 3, ("x", "y"))
+    assert read_manifest(root, "pictures", "0002") == Manifest(
+        "0002", 3, ("x", "y"), content_hashes=(hashed("x"), hashed("y"))
+    )
 
 
 def test_data_sets_do_not_share_chunks(root: UPath) -> None:
     """The same examples under another name are registered on their own."""
-    register_chunks(root, "pictures", records(list("ab")), 2)
+    register(root, "pictures", records(list("ab")), 2)
     assert read_manifests(root, "others") == []
-    assert len(register_chunks(root, "others", records(list("ab")), 1)) == 2
+    assert len(register(root, "others", records(list("ab")), 1)) == 2
     assert len(read_manifests(root, "pictures")) == 1
 
 
 def test_interrupted_registration_is_taken_up(root: UPath, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run killed between two manifests leaves sound ones; the next run registers the rest."""
-    write, done = manifests.write_atomically, []
+    write, done = manifests.write_once, []
 
-    def fails_second(path: UPath, content: bytes) -> None:
+    def fails_second(path: UPath, content: bytes) -> bool:
         if done:
             raise KeyboardInterrupt
         done.append(path)
-        write(path, content)
+        return write(path, content)
 
-    monkeypatch.setattr(manifests, "write_atomically", fails_second)
+    monkeypatch.setattr(manifests, "write_once", fails_second)
     with pytest.raises(KeyboardInterrupt):
-        register_chunks(root, "pictures", records(list("abcde")), 2)
+        register(root, "pictures", records(list("abcde")), 2)
     monkeypatch.undo()
     assert [chunk.key for chunk in read_manifests(root, "pictures")] == ["0000"]
-    assert [chunk.example_ids for chunk in register_chunks(root, "pictures", records(list("abcde")), 2)] == [
+    assert [chunk.example_ids for chunk in register(root, "pictures", records(list("abcde")), 2)] == [
         ("a", "b"),
         ("c", "d"),
         ("e",),
@@ -173,7 +183,7 @@ def test_interrupted_registration_is_taken_up(root: UPath, monkeypatch: pytest.M
 
 def test_temporary_files_are_no_manifests(root: UPath) -> None:
     """What a killed run left under a temporary name is not read."""
-    register_chunks(root, "pictures", records(list("ab")), 2)
+    register(root, "pictures", records(list("ab")), 2)
     (root / "pictures/chunks/.tmp-1234").write_bytes(b"half a manif")
     assert len(read_manifests(root, "pictures")) == 1
 
@@ -212,13 +222,13 @@ SOUND = {"key": "0000", "first_index": 0, "example_ids": ["a", "b"]}
 )
 def test_damaged_manifest_is_named(root: UPath, content: bytes) -> None:
     """A manifest that is no JSON, or lacks something, is refused with its path, by every way of reading it."""
-    register_chunks(root, "pictures", records(list("ab")), 2)
+    register(root, "pictures", records(list("ab")), 2)
     path = root / "pictures/chunks/0000.json"
     path.write_bytes(content)
     for read in (
         lambda: read_manifest(root, "pictures", "0000"),
         lambda: read_manifests(root, "pictures"),
-        lambda: register_chunks(root, "pictures", records(list("abc")), 2),
+        lambda: register(root, "pictures", records(list("abc")), 2),
     ):
         with pytest.raises(StoredFileError, match="is damaged") as caught:
             read()
@@ -240,7 +250,7 @@ def test_damaged_manifest_is_named(root: UPath, content: bytes) -> None:
 )
 def test_manifest_with_impossible_values_is_damaged(root: UPath, change: dict) -> None:
     """Another key than the file's name, no examples, or ids that are no list of different names."""
-    register_chunks(root, "pictures", records(list("ab")), 2)
+    register(root, "pictures", records(list("ab")), 2)
     (root / "pictures/chunks/0000.json").write_text(json.dumps({**SOUND, **change}))
     with pytest.raises(StoredFileError, match="is damaged"):
-        register_chunks(root, "pictures", records(list("abc")), 2)
+        register(root, "pictures", records(list("abc")), 2)

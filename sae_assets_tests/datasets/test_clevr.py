@@ -12,7 +12,8 @@ from PIL import Image
 from sae_assets.catalog import load_catalog
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.chunking import Manifest
-from sae_assets.datasets.manifested import describe_chunk, hash_files
+from sae_assets.datasets.manifested import changes_since, describe_chunk, registered_hashes
+from sae_assets.datasets.reader import hash_files
 from sae_assets.datasets.records import MOST_SHOWN, Record
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.clevr_folder import BOX, CONCEPTS, ClevrFolder
@@ -64,7 +65,7 @@ def test_table_with_byte_order_mark_is_read(folder: ClevrFolder) -> None:
 def test_images_and_masks(folder: ClevrFolder) -> None:
     """An image comes as RGB, its mask as black and white of the same size."""
     reader = open_dataset("pictures", folder.entry())
-    image, mask = reader.image("images/a.png"), np.asarray(reader.mask("images/a.png"))
+    image, mask = reader.image("a"), np.asarray(reader.mask("a"))
     assert (image.mode, image.size) == ("RGB", (32, 32))
     expected = np.zeros((32, 32), np.uint8)
     expected[BOX[1] : BOX[3] + 1, BOX[0] : BOX[2] + 1] = 255
@@ -75,7 +76,7 @@ def test_images_and_masks(folder: ClevrFolder) -> None:
 def test_images_of_every_mode_come_as_rgb(folder: ClevrFolder, mode: str) -> None:
     """Grey, transparent and palette images are converted."""
     Image.new(mode, (5, 4)).save(folder.root / "images/a.png")
-    assert open_dataset("pictures", folder.entry()).image("images/a.png").mode == "RGB"
+    assert open_dataset("pictures", folder.entry()).image("a").mode == "RGB"
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_missing_image_after_opening(folder: ClevrFolder) -> None:
     reader = open_dataset("pictures", folder.entry())
     (folder.root / "images/a.png").unlink()
     with pytest.raises(DatasetError, match=r"'pictures'.*'images/a\.png' does not exist") as caught:
-        reader.image("images/a.png")
+        reader.image("a")
     assert "Restore the file" in str(caught.value)
 
 
@@ -261,7 +262,7 @@ def test_unreadable_image(folder: ClevrFolder, damage: Callable[[bytes], bytes])
     file = folder.root / "images/a.png"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DatasetError, match=r"'pictures': 'images/a\.png' is not a readable image"):
-        reader.image("images/a.png")
+        reader.image("a")
     gc.collect()  # a file left open is reported here, not in a later test
 
 
@@ -272,7 +273,7 @@ def test_unreadable_mask(folder: ClevrFolder, damage: Callable[[bytes], bytes]) 
     file = folder.root / "masks/a.png"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DatasetError, match=r"'pictures'.*a\.png"):
-        reader.mask("images/a.png")
+        reader.mask("a")
     gc.collect()  # a file left open is reported here, not in a later test
 
 
@@ -281,24 +282,24 @@ def test_mask_of_another_size(folder: ClevrFolder, masks: str) -> None:
     """A mask that does not fit its image: both sizes and the file are named."""
     Image.new("L", (30, 32), 255).save(folder.root / "masks/a.png")
     with pytest.raises(DatasetError, match=r"mask a\.png is 30x32, its image 32x32 pixels"):
-        open_dataset("pictures", folder.entry(masks=masks)).mask("images/a.png")
+        open_dataset("pictures", folder.entry(masks=masks)).mask("a")
 
 
 def test_missing_mask_where_masks_are_files(folder: ClevrFolder) -> None:
     """With ``masks: files`` a missing mask is an error that names the file and the other setting."""
     (folder.root / "masks/a.png").unlink()
     with pytest.raises(DatasetError, match="does not exist") as caught:
-        open_dataset("pictures", folder.entry(masks="files")).mask("images/a.png")
+        open_dataset("pictures", folder.entry(masks="files")).mask("a")
     assert str(folder.root / "masks/a.png") in str(caught.value)
     assert "`masks: colour-difference`" in str(caught.value)
 
 
 def test_missing_mask_falls_back_to_colours_by_default(folder: ClevrFolder) -> None:
     """With ``masks: auto`` the object is where the channels differ; here that is exactly the file's mask."""
-    from_file = open_dataset("pictures", folder.entry(masks="files")).mask("images/a.png")
+    from_file = open_dataset("pictures", folder.entry(masks="files")).mask("a")
     shutil.rmtree(folder.root / "masks")
     for masks in ("auto", "colour-difference"):
-        found = open_dataset("pictures", folder.entry(masks=masks)).mask("images/a.png")
+        found = open_dataset("pictures", folder.entry(masks=masks)).mask("a")
         assert (np.asarray(found) == np.asarray(from_file)).all()
 
 
@@ -311,7 +312,7 @@ def test_colour_difference_is_more_than_twenty(
     colour = [0, 0, 0]
     colour[channel] = difference
     Image.new("RGB", (4, 4), tuple(colour)).save(folder.root / "images/a.png")
-    mask = open_dataset("pictures", folder.entry(masks="colour-difference")).mask("images/a.png")
+    mask = open_dataset("pictures", folder.entry(masks="colour-difference")).mask("a")
     assert (np.asarray(mask) == (255 if inside else 0)).all()
 
 
@@ -322,8 +323,8 @@ def test_masks_of_both_kinds_agree_on_the_packaged_images() -> None:
     colours = open_dataset("clevr_mini", entry.model_copy(update={"masks": "colour-difference"}))
     overlaps = []
     for record in files.records[::8]:
-        exact = np.asarray(files.mask(record.path)) > 0
-        found = np.asarray(colours.mask(record.path)) > 0
+        exact = np.asarray(files.mask(record.example_id)) > 0
+        found = np.asarray(colours.mask(record.example_id)) > 0
         overlaps.append((exact & found).sum() / (exact | found).sum())
     assert len(overlaps) == 40
     assert min(overlaps) > 0.9
@@ -333,10 +334,25 @@ def test_masks_of_both_kinds_agree_on_the_packaged_images() -> None:
 def test_files_behind_an_example(folder: ClevrFolder) -> None:
     """Image and mask where the mask counts, the image alone where it does not or is not there."""
     image, mask = folder.root / "images/a.png", folder.root / "masks/a.png"
-    assert open_dataset("pictures", folder.entry()).files("images/a.png") == [image, mask]
-    assert open_dataset("pictures", folder.entry(masks="colour-difference")).files("images/a.png") == [image]
+    both, alone = hash_files([image, mask]), hash_files([image])
+    assert open_dataset("pictures", folder.entry()).content_hash("a") == both
+    assert open_dataset("pictures", folder.entry(masks="colour-difference")).content_hash("a") == alone
     mask.unlink()
-    assert open_dataset("pictures", folder.entry()).files("images/a.png") == [image]
+    assert open_dataset("pictures", folder.entry()).content_hash("a") == alone
+
+
+def test_one_mask_serves_every_true_concept(folder: ClevrFolder) -> None:
+    """The object's mask comes once per concept that the table says is true, and not at all without one."""
+    reader = open_dataset("pictures", folder.entry())
+    assert set(reader.masks("a")) == {"color::red"}
+    assert (np.asarray(reader.masks("a")["color::red"]) == np.asarray(reader.mask("a"))).all()
+    assert reader.masks("c") == {}
+
+
+def test_unknown_example_is_named(folder: ClevrFolder) -> None:
+    """An id that the table does not hold."""
+    with pytest.raises(DatasetError, match=r"'pictures' has no example 'images/a\.png'"):
+        open_dataset("pictures", folder.entry()).image("images/a.png")
 
 
 def test_a_chunk_is_described_from_its_manifest(folder: ClevrFolder) -> None:
@@ -361,11 +377,23 @@ def test_examples_that_are_gone_are_named(folder: ClevrFolder) -> None:
 def test_hashes_follow_the_files(folder: ClevrFolder) -> None:
     """A changed image or mask changes the hash of its example and of no other."""
     reader = open_dataset("pictures", folder.entry())
-    manifest = Manifest("0000", 0, ("a", "b", "c"))
-    seen = [hash_files(manifest, reader)]
+    manifest = Manifest("0000", 0, ("a", "b", "c"))  # without hashes, as earlier versions wrote it: files count
+    seen = [registered_hashes(manifest, reader)]
     assert len(set(seen[0].values())) == 3
     for name in ("images/b.png", "masks/b.png"):
         Image.new("L", (32, 32), 77).save(folder.root / name)
-        seen.append(hash_files(manifest, reader))
+        seen.append(registered_hashes(manifest, reader))
     assert len({hashes["b"] for hashes in seen}) == 3
     assert len({hashes["a"] for hashes in seen}) == 1
+
+
+def test_registered_hashes_stay_and_changes_are_named(folder: ClevrFolder) -> None:
+    """A chunk keeps the hashes it was registered with; what is no longer so is said per example."""
+    reader = open_dataset("pictures", folder.entry())
+    manifest = Manifest("0000", 0, ("a", "b", "c"), content_hashes=tuple(map(reader.content_hash, "abc")))
+    before = registered_hashes(manifest, reader)
+    assert changes_since(manifest, reader) == {}
+    Image.new("L", (32, 32), 77).save(folder.root / "masks/b.png")
+    (folder.root / "images/c.png").unlink()
+    assert registered_hashes(manifest, reader) == before
+    assert changes_since(manifest, reader) == {"b": "changed", "c": "vanished"}

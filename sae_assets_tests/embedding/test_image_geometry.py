@@ -7,15 +7,15 @@ import torch
 from PIL import Image, ImageDraw
 
 from sae_assets.artifacts import Examples
-from sae_assets.catalog import Transformer
+from sae_assets.catalog import Model, Transformer
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.chunking import Manifest
 from sae_assets.datasets.manifested import describe_chunk
 from sae_assets.embedding.open_clip_vision import ImageGeometry
-from sae_assets.embedding.truth import example_truth, patch_truth
+from sae_assets.embedding.truth import row_truth
 from sae_assets.errors import CheckpointError
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
-from sae_assets_tests.embedding.tiny_model import local, write_tiny_model
+from sae_assets_tests.embedding.tiny_model import catalog_model, local, write_tiny_model
 
 CLIP = Transformer(library="open_clip", name="ViT-L-14", pretrained="laion2b_s32b_b82k")
 
@@ -98,6 +98,10 @@ def chunk_of(folder: ClevrFolder, **changes: object) -> tuple[Examples, tuple]:
     return describe_chunk(Manifest("0000", 0, tuple(reader.by_id)), reader), ("pictures", entry)
 
 
+def model_of(folder: Path) -> tuple[str, Model]:
+    return "tiny", catalog_model(folder, folder / "no-sae.pt")
+
+
 @pytest.mark.parametrize(
     ("box", "min_overlap", "patches"),
     [
@@ -122,7 +126,7 @@ def test_patches_with_enough_of_the_mask_are_positive(
     folder.add("a", concept="color::red", box=box)
     folder.add("b", concept="neither", box=box)
     chunk, dataset = chunk_of(folder, min_overlap=min_overlap)
-    rows, n_patches = patch_truth(chunk, *dataset, local(tiny))
+    rows, n_patches = row_truth(chunk, "patch", dataset, model_of(tiny))
     assert n_patches == 16
     assert [tuple(truth.shape) for truth in rows] == [(16, 2), (16, 2)]
     assert rows[0][:, 1].nonzero().flatten().tolist() == patches
@@ -136,7 +140,7 @@ def test_examples_without_concepts_need_no_mask(tiny: Path, tmp_path: Path) -> N
     folder.add("a", concept="neither")
     (folder.root / "masks/a.png").unlink()
     chunk, dataset = chunk_of(folder, masks="files")
-    assert not bool(patch_truth(chunk, *dataset, local(tiny))[0][0].any())
+    assert not bool(row_truth(chunk, "patch", dataset, model_of(tiny))[0][0].any())
 
 
 def test_truth_of_whole_examples_is_their_labels(tmp_path: Path) -> None:
@@ -144,6 +148,7 @@ def test_truth_of_whole_examples_is_their_labels(tmp_path: Path) -> None:
     folder = ClevrFolder(tmp_path / "pictures")
     for name, concept in (("a", "color::red"), ("b", "neither"), ("c", "color::blue")):
         folder.add(name, concept=concept)
-    chunk, _ = chunk_of(folder)
-    rows = example_truth(chunk)
+    chunk, dataset = chunk_of(folder)
+    rows, per_example = row_truth(chunk, "cls", dataset, model_of(tmp_path))
+    assert per_example == 1
     assert [truth.tolist() for truth in rows] == [[[False, True]], [[False, False]], [[True, False]]]

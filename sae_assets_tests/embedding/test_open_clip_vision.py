@@ -20,6 +20,11 @@ def images(number: int, seed: int = 0) -> Tensor:
     return torch.randn(number, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
+def rows_of(vision: VisionTransformer, image: Tensor) -> Tensor:
+    """Rows of one image by itself."""
+    return vision.embed(image[None])[0]
+
+
 def open_clip_output(folder: Path, layer: int, image: Tensor) -> Tensor:
     """The block's output by open_clip alone: the whole model, a forward hook, nothing cut off."""
     model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True).eval()
@@ -40,7 +45,7 @@ def test_rows_are_the_blocks_output(tiny: Path, layer: int) -> None:
     """CLS and one row per patch, float32, and bit by bit what open_clip's full model gives at that block."""
     image = images(1)[0]
     vision = VisionTransformer(local(tiny), layer)
-    rows = vision.embed(image)
+    rows = rows_of(vision, image)
     assert vision.d_model == WIDTH
     assert (tuple(rows.shape), rows.dtype) == ((1 + 16, WIDTH), torch.float32)
     assert torch.equal(rows, open_clip_output(tiny, layer, image))
@@ -49,7 +54,7 @@ def test_rows_are_the_blocks_output(tiny: Path, layer: int) -> None:
 def test_blocks_differ(tiny: Path) -> None:
     """Another block gives other rows: the comparison above can fail."""
     image = images(1)[0]
-    first, second = (VisionTransformer(local(tiny), layer).embed(image) for layer in (0, 1))
+    first, second = (rows_of(VisionTransformer(local(tiny), layer), image) for layer in (0, 1))
     assert not torch.equal(first, second)
 
 
@@ -59,11 +64,11 @@ def test_patches_stand_row_by_row(tiny: Path) -> None:
     found: list[Tensor] = []
     vision._visual.transformer.resblocks[0].register_forward_pre_hook(lambda _m, inputs: found.append(inputs[0]))
     base = images(1)[0]
-    vision.embed(base)
+    rows_of(vision, base)
     for down, across in ((0, 0), (0, 3), (1, 2), (3, 1)):
         changed = base.clone()
         changed[:, 8 * down : 8 * down + 8, 8 * across : 8 * across + 8] += 1
-        vision.embed(changed)
+        rows_of(vision, changed)
         differs = (found[-1][0] != found[0][0]).any(1)
         assert differs.nonzero().flatten().tolist() == [1 + 4 * down + across]
 
@@ -71,18 +76,27 @@ def test_patches_stand_row_by_row(tiny: Path) -> None:
 def test_rows_do_not_depend_on_order(tiny: Path) -> None:
     """Each image by itself: the same bits whatever came before, forwards, backwards, twice."""
     vision, batch = VisionTransformer(local(tiny), 1), images(5)
-    alone = [VisionTransformer(local(tiny), 1).embed(image) for image in batch]
+    alone = [rows_of(VisionTransformer(local(tiny), 1), image) for image in batch]
     for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 2, 0, 4, 0]):
         for place in order:
-            assert torch.equal(vision.embed(batch[place]), alone[place])
+            assert torch.equal(rows_of(vision, batch[place]), alone[place])
+
+
+def test_images_may_go_together(tiny: Path) -> None:
+    """A batch gives each image its own rows, in order, equal to those alone up to the last bits of its products."""
+    vision, batch = VisionTransformer(local(tiny), 1), images(5)
+    together = vision.embed(batch)
+    assert tuple(together.shape) == (5, 1 + 16, WIDTH)
+    for place, image in enumerate(batch):
+        torch.testing.assert_close(together[place], rows_of(vision, image), rtol=1e-5, atol=1e-5)
 
 
 def test_nothing_is_remembered_between_images(tiny: Path) -> None:
     """Rows belong to the caller: the next image does not change them, and they ask for no gradient."""
     vision, batch = VisionTransformer(local(tiny), 1), images(2)
-    rows = vision.embed(batch[0])
+    rows = rows_of(vision, batch[0])
     before = rows.clone()
-    vision.embed(batch[1])
+    rows_of(vision, batch[1])
     assert torch.equal(rows, before)
     assert not rows.requires_grad
 
@@ -91,8 +105,8 @@ def test_nothing_is_remembered_between_images(tiny: Path) -> None:
 def test_lower_precision_gives_float32_rows_near_the_exact_ones(tiny: Path, precision: str) -> None:
     """Weights and forward pass in half precision; rows come out as float32, near but not equal."""
     image = images(1)[0]
-    exact = VisionTransformer(local(tiny), 1).embed(image)
-    rough = VisionTransformer(local(tiny), 1, precision=precision).embed(image)
+    exact = rows_of(VisionTransformer(local(tiny), 1), image)
+    rough = rows_of(VisionTransformer(local(tiny), 1, precision=precision), image)
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
     torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.05)

@@ -39,7 +39,7 @@ def encode(chunk: Examples, folder: ClevrFolder, model: Model, **changes: object
         "device": "cpu",
         "memory_budget": 2**20,
     }
-    return encode_chunk(chunk, model=model, **{**options, **changes})  # type: ignore[arg-type]
+    return encode_chunk(chunk, model=("tiny", model), **{**options, **changes})  # type: ignore[arg-type]
 
 
 def dense(artifact: SparseActivations) -> torch.Tensor:
@@ -54,7 +54,9 @@ def test_rows_are_those_of_the_dense_reference(pictures: ClevrFolder, model: Mod
     result = encode(chunk, pictures, model)
     assert result.rows_per_example == {"patch": 16, "cls": 1}
     vision, reader = VisionTransformer(model.transformer, model.layer), open_dataset("pictures", pictures.entry())
-    rows = torch.stack([vision.embed(vision.geometry.tensor(reader.image(path))) for path in chunk.paths])
+    rows = torch.stack(
+        [vision.embed(vision.geometry.tensor(reader.image(example))[None])[0] for example in chunk.example_ids]
+    )
     content = published(d=WIDTH, n=40, k=5)
     for kind, expected_rows in (("cls", rows[:, :1]), ("patch", rows[:, 1:])):
         artifact = result.artifacts[kind]
@@ -74,6 +76,17 @@ def test_result_does_not_depend_on_the_batch(pictures: ClevrFolder, model: Model
     first = encode(chunk, pictures, model, batch_size=1, k_stored=k_stored).artifacts
     for changes in ({"batch_size": 2}, {"batch_size": 9}, {"memory_budget": 1}):
         assert encode(chunk, pictures, model, k_stored=k_stored, **changes).artifacts == first
+
+
+@pytest.mark.parametrize("forward_batch", [2, 3, 9])
+def test_images_that_go_together_give_the_same_rows(pictures: ClevrFolder, model: Model, forward_batch: int) -> None:
+    """Several images per forward pass: the same units, values equal up to the last bits."""
+    chunk = chunk_of(pictures, "a", "b", "c")
+    alone = encode(chunk, pictures, model).artifacts
+    together = encode(chunk, pictures, model, forward_batch=forward_batch).artifacts
+    for kind in ("patch", "cls"):
+        torch.testing.assert_close(dense(together[kind]), dense(alone[kind]), rtol=1e-4, atol=1e-4)
+        assert torch.equal(together[kind].example_offsets, alone[kind].example_offsets)
 
 
 def test_an_example_does_not_depend_on_its_neighbours(pictures: ClevrFolder, model: Model) -> None:
@@ -123,16 +136,16 @@ def test_sae_of_another_width(tiny: Path, tmp_path: Path, pictures: ClevrFolder)
 def test_embedding_that_is_not_finite_names_the_image(
     pictures: ClevrFolder, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A NaN out of the transformer stops the chunk with the image's path."""
+    """A NaN out of the transformer stops the chunk with the example's id."""
     embed = open_clip_vision.VisionTransformer.embed
     seen: list[None] = []
 
-    def second_is_damaged(self: VisionTransformer, image: torch.Tensor) -> torch.Tensor:
+    def second_is_damaged(self: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
         seen.append(None)
-        return embed(self, image) * (torch.nan if len(seen) == 2 else 1)
+        return embed(self, images) * (torch.nan if len(seen) == 2 else 1)
 
     monkeypatch.setattr(open_clip_vision.VisionTransformer, "embed", second_is_damaged)
-    with pytest.raises(DatasetError, match=r"'pictures': the embedding of 'images/b\.png'"):
+    with pytest.raises(DatasetError, match=r"'pictures': the embedding of 'b' holds"):
         encode(chunk_of(pictures, "a", "b", "c"), pictures, model)
 
 

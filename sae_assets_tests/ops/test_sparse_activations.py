@@ -1,8 +1,6 @@
 """TopK encoding against the dense float64 reference: exact, however it is cut."""
 
-import dataclasses
 from collections.abc import Iterator
-from itertools import pairwise
 
 import jaxtyping
 import numpy as np
@@ -13,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
+from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets_tests.ops.codes import assert_bit_equal, joined, rows_of
 from sae_assets_tests.reference.sparse_activations import dense_topk, stored_entries
 from sae_assets_tests.strategies import DEVICES, PROPERTY
 
@@ -35,25 +34,6 @@ def problems(draw, pool=DYADIC):
 def encoder(enc, k, pre_b=None, **kwargs) -> TopKEncoder:
     shift = None if pre_b is None else torch.from_numpy(pre_b)
     return TopKEncoder(torch.from_numpy(enc), k, shift=shift, **kwargs)
-
-
-def rows_of(code: SparseCode) -> list[list[tuple[int, float]]]:
-    ends = code.row_offsets.tolist()
-    pairs = list(zip(code.unit_ids.tolist(), code.values.tolist(), strict=True))
-    return [pairs[a:b] for a, b in pairwise(ends)]
-
-
-def assert_bit_equal(code: SparseCode, other: SparseCode) -> None:
-    for field in dataclasses.fields(SparseCode):
-        one, two = getattr(code, field.name), getattr(other, field.name)
-        assert one.dtype == two.dtype and torch.equal(one, two), field.name
-
-
-def joined(codes: list[SparseCode]) -> SparseCode:
-    columns = {name: torch.cat([getattr(code, name) for code in codes]) for name in
-               ("unit_ids", "values", "l0", "row_mass", "row_dropped")}  # fmt: skip
-    lengths = torch.cat([code.row_offsets.diff() for code in codes])
-    return SparseCode(row_offsets=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)), **columns)
 
 
 @pytest.mark.parametrize("device", DEVICES)

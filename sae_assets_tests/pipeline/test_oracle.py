@@ -47,7 +47,8 @@ def embeddings(demo) -> dict[str, np.ndarray]:
     model = catalog.models["clip-mini"]
     reader = open_dataset("clevr_mini", catalog.datasets["clevr_mini"])
     vision = VisionTransformer(model.transformer, model.layer)
-    rows = torch.stack([vision.embed(vision.geometry.tensor(reader.image(r.path))) for r in reader.records])
+    images = (vision.geometry.tensor(reader.image(record.example_id)) for record in reader.records)
+    rows = torch.cat([vision.embed(image[None]) for image in images])
     return {"patch": rows[:, 1:].flatten(0, 1).numpy(), "cls": rows[:, 0].numpy()}
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import socket
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import huggingface_hub
 import huggingface_hub.constants
@@ -10,7 +10,7 @@ import pytest
 
 from sae_assets.catalog import Sae
 from sae_assets.errors import CheckpointError
-from sae_assets.saes.files import cached_hub_file, file_hash, locate_sae
+from sae_assets.saes.files import cached_hub_file, file_hash, locate_sae, sae_hash
 
 HUB = Sae(format="clipscope", repo="someone/saes", file="folder/sae.pt")
 COMMIT = "0123456789012345678901234567890123456789"
@@ -38,14 +38,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def put_in_cache(cache: Path, commit: str = COMMIT, reference: str = "main") -> Path:
-    """The hub file as the hub's client leaves it."""
-    file = cache / "models--someone--saes/snapshots" / commit / "folder/sae.pt"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"weights")
+def put_in_cache(cache: Path, commit: str = COMMIT, reference: str = "main", file: str = "folder/sae.pt") -> Path:
+    """A hub file as the hub's client leaves it."""
+    path = cache / "models--someone--saes/snapshots" / commit / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"weights")
     (cache / "models--someone--saes/refs").mkdir(exist_ok=True)
     (cache / "models--someone--saes/refs" / reference).write_text(commit)
-    return file
+    return path
 
 
 def test_local_path_is_itself(tmp_path: Path) -> None:
@@ -143,3 +143,77 @@ def test_hash_is_the_files_own(tmp_path: Path) -> None:
     assert file_hash(path) == hashlib.sha256(b"one").hexdigest()
     path.write_bytes(b"three")
     assert file_hash(path) == hashlib.sha256(b"three").hexdigest()
+
+
+def test_hash_of_a_folder_is_over_the_formats_files(tmp_path: Path) -> None:
+    """Settings and weights count, by name and content; a note beside them does not."""
+    (tmp_path / "cfg.json").write_text("{}")
+    (tmp_path / "sae.safetensors").write_bytes(b"weights")
+    first = sae_hash(tmp_path)
+    lines = f"cfg.json {file_hash(tmp_path / 'cfg.json')}\nsae.safetensors {file_hash(tmp_path / 'sae.safetensors')}\n"
+    assert first == hashlib.sha256(lines.encode()).hexdigest()
+    (tmp_path / "README.md").write_text("note")
+    assert sae_hash(tmp_path) == first
+    (tmp_path / "cfg.json").write_text('{"k": 1}')
+    second = sae_hash(tmp_path)
+    (tmp_path / "sae.safetensors").rename(tmp_path / "sae_weights.safetensors")
+    assert len({first, second, sae_hash(tmp_path)}) == 3
+
+
+def test_hash_of_a_file_is_the_files_own(tmp_path: Path) -> None:
+    """Checkpoints that are one file keep the hash that they had before there were folders."""
+    (tmp_path / "sae.pt").write_bytes(b"weights")
+    assert sae_hash(tmp_path / "sae.pt") == file_hash(tmp_path / "sae.pt")
+
+
+def test_a_folder_of_no_format_has_no_hash(tmp_path: Path) -> None:
+    """An empty identity would be the same for all such folders."""
+    (tmp_path / "weights.bin").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="without the files of any known format"):
+        sae_hash(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "weights"), [("saelens", "sae_weights.safetensors"), ("sparsify", "sae.safetensors")])
+def test_folders_and_files_in_them(tmp_path: Path, kind: str, weights: str) -> None:
+    """The folder, or either of its files, is the folder; another file is refused by name."""
+    (tmp_path / "cfg.json").write_text("{}")
+    (tmp_path / weights).write_bytes(b"")
+    for path in (tmp_path, tmp_path / weights, tmp_path / "cfg.json"):
+        assert locate_sae(Sae(format=kind, path=path), download=False) == tmp_path
+    (tmp_path / "sae.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=rf"sae\.pt is a file, but format {kind} is a folder with cfg\.json and"):
+        locate_sae(Sae(format=kind, path=tmp_path / "sae.pt"), download=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    [
+        ("saelens", ("cfg.json", "sae_weights.safetensors")),
+        ("sparsify", ("cfg.json", "sae.safetensors")),
+        ("gemmascope", ("config.json", "params.safetensors")),
+    ],
+)
+@pytest.mark.parametrize("folder", ["resid_post/layer_3", "."])
+def test_hub_folders_are_fetched_whole(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, attempts: list[object], kind: str, files: tuple[str, str], folder: str
+) -> None:
+    """Only the format's files, only those that are missing, and none of them without leave to download."""
+    asked: list[str] = []
+
+    def gives(_repo: str, file: str, *, revision: str | None) -> str:
+        asked.append(file)
+        return str(put_in_cache(cache, file=file))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", gives)
+    for spelt in (folder, str(PurePosixPath(folder) / files[0]), str(PurePosixPath(folder) / files[1])):
+        sae = HUB.model_copy(update={"format": kind, "file": spelt})
+        assert (locate_sae(sae, download=False) is None) == (spelt == folder)
+        found = locate_sae(sae, download=True)
+        assert found == cache / "models--someone--saes/snapshots" / COMMIT / folder
+        assert asked == [str(PurePosixPath(folder) / name) for name in files]  # once, not for every spelling
+        assert locate_sae(sae, download=False) == found
+    (found / files[0]).unlink()
+    assert locate_sae(sae, download=False) is None
+    locate_sae(sae, download=True)
+    assert asked[2:] == [str(PurePosixPath(folder) / files[0])]
+    assert attempts == []

@@ -1,0 +1,193 @@
+"""Backfills of exactly what is missing or stale: planned from fingerprints, launched as ordinary Dagster backfills.
+
+Two waves. The first makes chunks and what is fitted on them up to the mapping; the second what reads the mapping.
+Together they would filter some chunks by the old mapping and some by the new one. Schedules that launch them live in
+``schedules``; whether a partition is up to date is ``freshness``'s to say.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from sae_assets.catalog import Catalog
+from sae_assets.freshness import Freshness, Options
+from sae_assets.materialize import asset_key
+from sae_assets.partitions import chunk_partitions, model_chunk_partitions, model_partitions, multi_key
+from sae_assets.stages import STAGES
+from sae_assets.storage.layout import Address
+
+if TYPE_CHECKING:
+    from sae_assets.storage.store import ArtifactStore
+
+DATASET_TAG, KIND_TAG = "sae_assets/dataset", "sae_assets/backfill"
+FIRST_WAVE = ("examples", "ground_truth", "sparse_activations", "unit_stats", "unit_mapping")
+ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
+          dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Work:
+    """Partitions to make, by asset key.
+
+    Attributes:
+        wave: 1 or 2; left: chunk partitions that were left out (over the limit, in progress, or failed before).
+    """
+
+    partitions: Mapping[dg.AssetKey, Sequence[str]]
+    wave: int
+    left: int
+
+    @property
+    def size(self) -> int:
+        return sum(len(keys) for keys in self.partitions.values())
+
+
+def partition_of(address: Address) -> str:
+    if address.model and address.chunk:
+        return multi_key(address.model, address.chunk)
+    return address.model or address.chunk or ""
+
+
+def addresses(catalog: Catalog, dataset: str, chunks: Sequence[str], stages: Sequence[str]) -> Iterator[Address]:
+    """Every artifact that a data set's registered chunks should have, of these stages, inputs first."""
+    entry = catalog.datasets[dataset]
+    for stage in stages:
+        level = STAGES[stage].level
+        if level == "dataset-chunk":
+            yield from (Address(dataset, stage, chunk=chunk) for chunk in chunks)
+            continue
+        keys: Sequence[str | None] = chunks if level == "chunk" else [None]
+        for kind in entry.token_kinds:
+            for model in entry.models:
+                yield from (Address(dataset, stage, kind, model, key) for key in keys)
+
+
+def plan_backfill(
+    catalog: Catalog, store: "ArtifactStore", dataset: str, chunks: Sequence[str], *, limit: int,
+    leave_out: Mapping[dg.AssetKey, Collection[str]] | None = None,
+) -> Work:  # fmt: skip
+    """What is missing or stale and can be made now.
+
+    Args:
+        limit: most chunk-level partitions; the first ones by chunk are taken.
+        leave_out: partitions that are not to be made now (a run is at it, or it failed before).
+    """
+    freshness = Freshness(catalog, store, Options(), {dataset: chunks})
+    later = [name for name in STAGES if name not in FIRST_WAVE]
+    for wave, stages in ((1, FIRST_WAVE), (2, later)):
+        wanted: dict[dg.AssetKey, list[str]] = {}
+        for address in addresses(catalog, dataset, chunks, stages):
+            if not freshness.is_current(address):
+                wanted.setdefault(asset_key(address), []).append(partition_of(address))
+        if wanted:
+            return _within(wanted, wave, limit, leave_out or {})
+    return Work({}, 2, 0)
+
+
+def _within(
+    wanted: Mapping[dg.AssetKey, Sequence[str]], wave: int, limit: int,
+    leave_out: Mapping[dg.AssetKey, Collection[str]],
+) -> Work:  # fmt: skip
+    kept: dict[dg.AssetKey, Sequence[str]] = {}
+    left, room = 0, limit
+    for key, partitions in wanted.items():
+        free = [partition for partition in partitions if partition not in leave_out.get(key, ())]
+        if STAGES[key.path[-1]].level == "model":
+            if left:  # an aggregate over chunks that are still to come would fail, or be made twice
+                continue
+        else:
+            left += len(partitions) - min(len(free), room)
+            free, room = free[:room], max(0, room - len(free))
+        if free:
+            kept[key] = free
+    return Work(kept, wave, left)
+
+
+def failed_partitions(instance: dg.DagsterInstance, catalog: Catalog, dataset: str) -> dict[dg.AssetKey, set[str]]:
+    """Partitions of a data set's assets whose last attempt failed, as Dagster's history says."""
+    found: dict[dg.AssetKey, set[str]] = {}
+    for key, definition in partitions_by_asset(catalog, dataset).items():
+        keys = definition.get_partition_keys(dynamic_partitions_store=instance)
+        states = instance.get_status_by_partition(key, keys, definition) or {}
+        failed = {name for name, state in states.items() if state == dg.AssetPartitionStatus.FAILED}
+        if failed:
+            found[key] = failed
+    return found
+
+
+def partitions_by_asset(catalog: Catalog, dataset: str) -> dict[dg.AssetKey, dg.PartitionsDefinition]:
+    """Every asset of a data set with its partitions."""
+    entry = catalog.datasets[dataset]
+    by_level: dict[str, dg.PartitionsDefinition] = {
+        "dataset-chunk": chunk_partitions(dataset),
+        "chunk": model_chunk_partitions(dataset, entry),
+        "model": model_partitions(entry),
+    }
+    return {
+        dg.AssetKey([part for part in (dataset, kind, stage.name) if part]): by_level[stage.level]
+        for stage in STAGES.values()
+        for kind in ((None,) if stage.level == "dataset-chunk" else entry.token_kinds)
+    }
+
+
+def merged(*parts: Mapping[dg.AssetKey, Collection[str]]) -> dict[dg.AssetKey, set[str]]:
+    """Union of partitions, asset by asset."""
+    found: dict[dg.AssetKey, set[str]] = {}
+    for part in parts:
+        for key, partitions in part.items():
+            found.setdefault(key, set()).update(partitions)
+    return found
+
+
+def busy_partitions(instance: dg.DagsterInstance, dataset: str) -> dict[dg.AssetKey, set[str]]:
+    """Partitions of a data set's assets that queued or running runs are making."""
+    found: dict[dg.AssetKey, set[str]] = {}
+    for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
+        partition = run.tags.get("dagster/partition")
+        for key in run.asset_selection or ():
+            if key.path[0] == dataset and partition:
+                found.setdefault(key, set()).add(partition)
+    return found
+
+
+def active_backfill(instance: dg.DagsterInstance, dataset: str) -> str | None:
+    """Id of a backfill of this data set that has not ended, whoever launched it."""
+    from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+
+    statuses = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=statuses)):
+        if any(key.path[0] == dataset for key in backfill.asset_selection or ()):
+            return backfill.backfill_id
+    return None
+
+
+def launch(
+    instance: dg.DagsterInstance, asset_graph: Any, dataset: str, work: Work, *, backfill_id: str, kind: str
+) -> bool:
+    """Launch the work as one backfill; False if one of this id was launched before (a tick that was tried twice)."""
+    # No public call makes a backfill from Python; this is what the UI's dialog and the automation daemon call.
+    from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+    from dagster._core.execution.backfill import PartitionBackfill
+
+    if instance.get_backfill(backfill_id) is not None:
+        return False
+    subsets = {}
+    for key, partitions in work.partitions.items():
+        definition = asset_graph.get(key).partitions_def
+        subsets[key] = definition.subset_with_partition_keys(partitions)
+    instance.add_backfill(
+        PartitionBackfill.from_asset_graph_subset(
+            backfill_id=backfill_id,
+            backfill_timestamp=time.time(),
+            tags={DATASET_TAG: dataset, KIND_TAG: kind},
+            dynamic_partitions_store=instance,
+            asset_graph_subset=AssetGraphSubset(partitions_subsets_by_asset_key=subsets),  # type: ignore[call-arg]
+            title=f"{kind} of {dataset}, wave {work.wave}",
+            description=f"{work.size} partitions that were missing or stale",
+            run_config=None,
+        )
+    )
+    return True

@@ -1,0 +1,35 @@
+"""The catalog: which data sets and models there are, read from YAML and checked all at once.
+
+What lives here: the typed entries (``entries``), and reading, merging and checking of files (``loading``). What does
+not: reading data (``datasets``), loading weights (``embedding``, ``saes``), and anything that needs torch or Dagster.
+"""
+
+from sae_assets.catalog.entries import (
+    TOKEN_KINDS,
+    Catalog,
+    Columns,
+    Dataset,
+    EmbeddingFiles,
+    Model,
+    Pruning,
+    Sae,
+    SeededSplit,
+    Transformer,
+)
+from sae_assets.catalog.loading import PACKAGED, load_catalog, match_name
+
+__all__ = [
+    "PACKAGED",
+    "TOKEN_KINDS",
+    "Catalog",
+    "Columns",
+    "Dataset",
+    "EmbeddingFiles",
+    "Model",
+    "Pruning",
+    "Sae",
+    "SeededSplit",
+    "Transformer",
+    "load_catalog",
+    "match_name",
+]

@@ -1,0 +1,212 @@
+"""Reading the catalog: the packaged file with the user's merged over it, and all mistakes said at once.
+
+Entries are typed in ``entries``; here is what no single entry can know: presets, merging, references between entries,
+and look-up by name with a suggestion.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sae_assets.catalog.entries import (
+    LAYOUT_MODALITIES,
+    LAYOUTS_WITH,
+    PACKAGE_PREFIX,
+    TOKEN_KINDS,
+    Catalog,
+)
+from sae_assets.errors import CatalogError
+
+PACKAGED = Path(__file__).parent.with_name("catalog.yaml")
+PRESETS = Path(__file__).parent.with_name("presets.yaml")
+
+
+def match_name(name: str, known: Iterable[str], what: str) -> str:
+    """The known name that equals ``name`` but for case.
+
+    Raises:
+        CatalogError: no such name; the message lists the known ones and suggests the nearest.
+    """
+    names = sorted(known)
+    for candidate in names:
+        if candidate.lower() == name.lower():
+            return candidate
+    spelt = {candidate.lower(): candidate for candidate in names}
+    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
+    hint = f" Did you mean {spelt[near[0]]!r}?" if near else ""
+    raise CatalogError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (IsADirectoryError, PermissionError) as error:
+        raise CatalogError(f"The catalog {path} cannot be read: {error.strerror}.") from None
+    except FileNotFoundError:
+        raise CatalogError(f"The catalog {path} does not exist. Set SAE_ASSETS_CATALOG to an existing file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CatalogError(f"The catalog {path} is not valid YAML.", [str(error).replace("\n", " ")]) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise CatalogError(f"The catalog {path} must be a mapping with `models` and `datasets`.")
+    return content
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        whole = key in ("transformer", "sae") and isinstance(value, dict) and _names_a_source(value)
+        if isinstance(value, dict) and isinstance(merged.get(key), dict) and not whole:
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _names_a_source(value: dict[str, Any]) -> bool:
+    # `path` and `repo`/`name` exclude each other: a user's transformer or SAE replaces the packaged one whole.
+    return bool({"path", "repo", "name"} & set(value))
+
+
+PATH_KEYS = ("path", "root", "weights", "annotations")
+
+
+def _absolute_paths(content: Any, base: Path) -> Any:
+    """Relative `path` and `root` values start at their own file, which is only known before the merge."""
+    if isinstance(content, dict):
+        return {
+            key: str(base / Path(value).expanduser())
+            if key in PATH_KEYS and isinstance(value, str) and not value.startswith(PACKAGE_PREFIX)
+            else _absolute_paths(value, base)
+            for key, value in content.items()
+        }
+    return content
+
+
+def load_catalog(path: Path | None = None) -> Catalog:
+    """The packaged catalog with the user's file merged over it.
+
+    Raises:
+        CatalogError: naming the file and, for every mistake at once, its key path, what was found and what is allowed.
+    """
+    content = _read_yaml(PACKAGED)
+    if path is not None:
+        content = _merge(content, _absolute_paths(_read_yaml(path), path.parent.absolute()))
+    problems = _apply_presets(content)
+    try:
+        catalog = Catalog.model_validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems += [_describe(detail) for detail in details if detail["type"] != "default_factory_not_called"]
+        catalog = None
+    problems += _cross_check(content)
+    if problems or catalog is None:
+        raise CatalogError(f"The catalog {path or PACKAGED} has {len(problems)} mistake(s):", problems)
+    return catalog
+
+
+def _apply_presets(content: dict[str, Any]) -> list[str]:
+    """Put each data set's own keys over those of the ``preset`` it names; problems with the names are returned."""
+    problems: list[str] = []
+    datasets: dict[str, Any] = found if isinstance(found := content.get("datasets"), dict) else {}
+    for name, entry in list(datasets.items()):
+        if not isinstance(entry, dict) or "preset" not in entry:
+            continue
+        known = _read_yaml(PRESETS)
+        chosen = str(entry["preset"])
+        own = {key: value for key, value in entry.items() if key != "preset"}
+        if chosen in known:
+            preset = known[chosen]
+            if {"concepts", "split"} & own.keys():  # published figures hold for the published concepts and splits
+                preset.pop("published", None)
+            datasets[name] = _merge(preset, own)
+        else:
+            near = difflib.get_close_matches(chosen, known, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            problems.append(f"datasets.{name}.preset: found {chosen!r}; known: {', '.join(known)}.{hint}")
+            del datasets[name]  # what it lacks would only be noise beside this
+    return problems
+
+
+def _cross_check(content: dict[str, Any]) -> list[str]:
+    """Mistakes between entries and between keys of one entry, found also when single keys are wrong."""
+    problems: list[str] = []
+    models, datasets = (part if isinstance(part := content.get(key), dict) else {} for key in ("models", "datasets"))
+    for name, entry in datasets.items():
+        if isinstance(entry, dict):
+            problems += [f"datasets.{name}.{problem}" for problem in _dataset_problems(entry, models)]
+    lowered: dict[str, str] = {}
+    for kind, entries in (("models", models), ("datasets", datasets)):
+        for name in entries:
+            twin = lowered.setdefault(f"{kind}.{str(name).lower()}", str(name))
+            if twin != name:
+                problems.append(f"{kind}.{name}: differs from {twin!r} in case only; give it another name")
+    return problems
+
+
+def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable[str]:
+    modality, layout, kinds = entry.get("modality"), entry.get("layout"), entry.get("token_kinds")
+    used: list[Any] = found if isinstance(found := entry.get("models"), list) else []
+    precomputed: dict[str, Any] = found if isinstance(found := entry.get("embeddings"), dict) else {}
+    for position, name in enumerate(used):
+        model = models.get(name) if isinstance(name, str) else None
+        if name not in models:
+            yield f"models.{position}: found {name!r}; known models: {', '.join(sorted(map(str, models)))}"
+        elif isinstance(model, dict):
+            if model.get("modality") in TOKEN_KINDS and modality in TOKEN_KINDS and model["modality"] != modality:
+                yield f"models.{position}: {name!r} reads {model['modality']}s, the data set's modality is {modality}"
+            given = precomputed.get(name)
+            missing = [kind for kind in kinds or TOKEN_KINDS.get(str(modality), ()) if kind not in (given or {})]
+            if model.get("transformer") is None and missing:
+                yield (
+                    f"embeddings: model {name!r} has no transformer, so precomputed embeddings are needed for "
+                    f"{', '.join(map(str, missing))}"
+                )
+    for name in precomputed:
+        if name not in used:
+            yield f"embeddings.{name}: no such model in `models` ({', '.join(map(str, used)) or 'none'})"
+    if modality in TOKEN_KINDS and isinstance(kinds, list):
+        for kind in kinds:
+            if kind not in TOKEN_KINDS[modality]:
+                yield f"token_kinds: found {kind!r}; a data set of {modality}s has {', '.join(TOKEN_KINDS[modality])}"
+    if entry.get("masks") == "colour-difference" and layout in LAYOUT_MODALITIES and layout != "clevr":
+        yield "masks: found 'colour-difference', which is for layout 'clevr': one object on grey"
+    for key, layouts in LAYOUTS_WITH.items():
+        if entry.get(key) and layout in LAYOUT_MODALITIES and layout not in layouts:
+            yield f"{key}: layout {layout!r} has none; it is for {', '.join(layouts)}"
+    allowed = LAYOUT_MODALITIES.get(layout) if isinstance(layout, str) else None
+    if allowed and modality in TOKEN_KINDS and modality not in allowed:
+        yield f"layout: {layout!r} is a layout of {' or '.join(allowed)}s, but the modality is {modality}"
+
+
+def _fields(loc: tuple[Any, ...]) -> list[str]:
+    """The keys that an entry knows, by the key path of one that it does not."""
+    kind: Any = Catalog
+    for part in loc[:-1]:
+        kind = _inner(get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[part].annotation)
+    return list(kind.model_fields)
+
+
+def _inner(kind: Any) -> Any:
+    """The entry or mapping inside ``Entry | None``."""
+    if get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return kind
+    return next(part for part in get_args(kind) if part is not type(None))
+
+
+def _describe(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    found = detail.get("input")
+    shown = "" if isinstance(found, dict) or detail["type"] == "missing" else f"found {found!r}; "
+    message = re.sub(r"^Value error, ", "", detail["msg"])
+    if detail["type"] == "extra_forbidden":
+        known = _fields(detail["loc"])
+        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
+    return f"{where}: {shown}{message[0].lower()}{message[1:]}"

@@ -1,0 +1,122 @@
+"""Commands about data sets' chunks: ``register``, ``close-chunk``, ``remove`` and ``import``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sae_assets.cli.common import (
+    AsJson,
+    CatalogFile,
+    Debug,
+    Home,
+    app,
+    errors_without_traceback,
+    print_json,
+    split_list,
+)
+
+
+@app.command()
+def register(
+    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. [default: all]")] = None,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Register new examples as chunks (partitions), full ones first, by the data set's `arrivals`."""
+    _register(datasets, False, home, catalog, as_json, debug)
+
+
+@app.command("close-chunk")
+def close_chunk(
+    datasets: Annotated[list[str], typer.Argument(help="Data sets.")],
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Register also what does not fill a chunk, now (`materialize` does so by itself)."""
+    _register(datasets, True, home, catalog, as_json, debug)
+
+
+def _register(
+    datasets: list[str] | None, close_tail: bool, home: Path | None, catalog: Path | None, as_json: bool, debug: bool
+) -> None:
+    from sae_assets.session import open_session
+
+    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
+        names = session.dataset_names(split_list(datasets))
+        found = {name: session.register(name, close_tail=close_tail) for name in names}
+        if as_json:
+            print_json({name: asdict(each) for name, each in found.items()})
+            return
+        for name, each in found.items():
+            ends = f" ({each.keys[0]} … {each.keys[-1]})" if each.keys else ""
+            waiting = f"; waiting: {each.waiting} (sae-assets close-chunk {name})" if each.waiting else ""
+            typer.echo(f"{name}: {len(each.keys)} chunks registered{ends}{waiting}")
+
+
+@app.command()
+def remove(
+    dataset: Annotated[str, typer.Argument(help="The data set.")],
+    chunks: Annotated[list[str] | None, typer.Option(help="Chunk numbers. [default: with --all, all]")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="The whole data set: chunks and aggregates.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it only what would be removed is shown.")] = False,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Remove chunks of a data set, or all of it: files, manifests and partitions. A dry run unless --yes is given."""
+    from sae_assets.errors import CatalogError
+    from sae_assets.housekeeping import plan_removal
+    from sae_assets.housekeeping import remove as carry_out
+    from sae_assets.session import open_session
+
+    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
+        name, wanted = session.dataset_names([dataset])[0], split_list(chunks)
+        if bool(wanted) == everything:
+            raise CatalogError("Say which chunks to remove (--chunks 3,4), or --all for the whole data set.")
+        removal = plan_removal(session, name, wanted)
+        if yes:
+            carry_out(session, removal)
+        shown = {
+            "dataset": name, "chunks": list(removal.chunks), "files": [str(path) for path in removal.files],
+            "bytes": removal.n_bytes, "stale_aggregates": list(removal.aggregates), "removed": yes,
+        }  # fmt: skip
+        if as_json:
+            print_json(shown)
+            return
+        for path in removal.files:
+            typer.echo(str(path))
+        verb = "Removed" if yes else "Would remove (add --yes)"
+        typer.echo(f"{verb} {len(removal.chunks)} chunks, {len(removal.files)} files, {removal.n_bytes:,} bytes.")
+        if removal.aggregates:
+            typer.echo(f"{len(removal.aggregates)} aggregates become stale: run sae-assets materialize -d {name}.")
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="A .pt file, one chunk of a set, its …_chunks_info.json, or a folder.")],
+    dataset: Annotated[str, typer.Option(help="Data set that the rows belong to, in its order.")],
+    model: Annotated[str, typer.Option(help="Model that made them.")],
+    token_kind: Annotated[str, typer.Option("--sample-type", "--token-kind", help="patch, token or cls.")],
+    units: Annotated[int | None, typer.Option(min=1, help="Width of the SAE. [default: its checkpoint's]")] = None,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Import sparse activation files of older scripts ({'indices', 'values', 'format', 'topk'})."""
+    from sae_assets.importing import import_activations
+    from sae_assets.session import open_session
+
+    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
+        found = import_activations(session, path, dataset, model, token_kind, n_units=units)
+        if as_json:
+            print_json(asdict(found))
+        else:
+            typer.echo(f"{found.rows:,} rows ({found.entries:,} entries) imported into {len(found.chunks)} chunks.")

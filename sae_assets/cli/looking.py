@@ -1,0 +1,109 @@
+"""Commands that look: ``status``, ``show``, ``verify`` and ``check``. Nothing is made or changed by them."""
+
+from typing import Annotated
+
+import typer
+
+from sae_assets.catalog import match_name
+from sae_assets.cli.common import (
+    AsJson,
+    CatalogFile,
+    Debug,
+    Home,
+    app,
+    errors_without_traceback,
+    print_json,
+    split_list,
+)
+
+
+@app.command()
+def status(
+    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. [default: all]")] = None,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is materialized, stale or missing, per data set, model and chunk."""
+    from sae_assets.display import print_status
+    from sae_assets.session import open_session
+
+    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
+        states = session.status(session.dataset_names(split_list(datasets)))
+        if as_json:
+            print_json(states)
+        else:
+            print_status(states)
+
+
+@app.command()
+def show(
+    dataset: str,
+    model: str,
+    stage: str,
+    token_kind: Annotated[
+        str | None, typer.Option("--sample-type", "--token-kind", help="patch, token, cls. [default: patch or token]")
+    ] = None,
+    chunk: Annotated[str | None, typer.Option(help="Chunk number. [default: the first one there is]")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Rows of the table to print.")] = 10,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show metadata and the first rows of one stage's table."""
+    from sae_assets.display import print_table
+    from sae_assets.session import open_session
+
+    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
+        content = session.show(dataset, model, stage, token_kind, chunk, rows)
+        if as_json:
+            print_json(content)
+        else:
+            print_table(content)
+
+
+@app.command()
+def verify(home: Home = None, catalog: CatalogFile = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Read every stored file back: header, schema, invariants, content hash. Exit code 1 if one is damaged."""
+    from sae_assets.session import open_session
+
+    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
+        checked, damaged = session.verify()
+        if as_json:
+            print_json({"files": checked, "damaged": damaged})
+        else:
+            for problem in damaged.values():
+                typer.echo(problem, err=True)
+            typer.echo(f"{checked} files read, {len(damaged)} damaged.")
+        if damaged:
+            raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    datasets: Annotated[list[str], typer.Argument(help="Data sets to look at.")],
+    files: Annotated[bool, typer.Option("--files", help="Also read every image, mask, text and span.")] = False,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Count a data set's examples per split and concept, beside what was published. Exit code 1 if it is not sound."""
+    from sae_assets.catalog import load_catalog
+    from sae_assets.datasets.inspection import inspect_dataset
+    from sae_assets.display import print_inspection, progress_bar
+    from sae_assets.settings import load_settings
+
+    with errors_without_traceback(as_json, debug):
+        entries = load_catalog(load_settings(home, catalog).catalog)
+        names = [match_name(name, entries.datasets, "data set") for name in split_list(datasets) or []]
+        with progress_bar(quiet=as_json):
+            found = {name: inspect_dataset(name, entries.datasets[name], files=files) for name in names}
+        if as_json:
+            print_json(found)
+        else:
+            print_inspection(found)
+        if not all(one["sound"] for one in found.values()):
+            raise typer.Exit(1)

@@ -1,0 +1,128 @@
+"""Commands that make things: ``demo`` and ``materialize``. Thin: they parse, call ``session`` and print."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sae_assets.cli.common import (
+    AsJson,
+    CatalogFile,
+    Debug,
+    Home,
+    app,
+    errors_without_traceback,
+    print_json,
+    split_list,
+)
+
+
+@app.command()
+def demo(
+    home: Home = None,
+    summary: Annotated[Path | None, typer.Option(help="Write the figures as JSON to this file.")] = None,
+    arrivals: Annotated[bool, typer.Option("--arrivals", help="Let images land while `sae-assets ui` runs.")] = False,
+    every: Annotated[float, typer.Option(min=1, help="With --arrivals: seconds between two landings.")] = 60,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run the whole pipeline on the packaged data and show what it found."""
+    from sae_assets.display import print_summary, progress_bar
+    from sae_assets.session import open_session
+
+    if arrivals:
+        with errors_without_traceback(as_json, debug):
+            _arrive(home, every)
+        return
+    with errors_without_traceback(as_json, debug), open_session(home, None, use_user_catalog=False) as session:
+        names = list(session.catalog.datasets)
+        with progress_bar(quiet=as_json) as on_step:
+            made, skipped = session.materialize(names, on_step=on_step, debug=debug)
+        figures = session.summary(names)
+        if summary is not None:
+            from upath import UPath
+
+            from sae_assets.storage.atomic import write_atomically
+
+            write_atomically(UPath(summary.absolute()), json.dumps(figures, indent=2).encode())
+        if as_json:
+            print_json(figures)
+        else:
+            print_summary(figures, session, made, skipped)
+
+
+def _arrive(home: Path | None, every: float) -> None:
+    from sae_assets.catalog import load_catalog
+    from sae_assets.demo.arrivals import CHUNK, NAME, arrive, prepare
+    from sae_assets.settings import load_settings
+
+    settings = load_settings(home)
+    growing = prepare(settings.home, load_catalog().datasets["clevr_mini"])
+    typer.echo(f"{growing.landed()} images have landed in {growing.root}; {CHUNK} more land every {every:.0f} s.")
+    typer.echo("In another terminal:")
+    typer.echo(f"  sae-assets ui --home {settings.home} --catalog {growing.catalog}")
+    typer.echo("In the UI, under Automation, switch on:")
+    typer.echo(f"  register_{NAME}_chunks   new images become chunks (partitions)")
+    typer.echo(f"  backfill_{NAME}          a backfill of what is missing, every minute")
+    typer.echo(f"  or follow_{NAME}         each asset as soon as its inputs are there")
+    for count in arrive(growing, every):
+        typer.echo(f"{count} images have landed.")
+    typer.echo("All images have landed.")
+
+
+@app.command()
+def materialize(
+    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. [default: all]")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--models", "-m", help="Models. [default: the data set's]")
+    ] = None,
+    sample_type: Annotated[
+        list[str] | None,
+        typer.Option("--sample-type", "--token-kind", help="patch, token, cls. [default: patch or token]"),
+    ] = None,
+    chunks: Annotated[list[str] | None, typer.Option(help="Chunk numbers, or 'all'. [default: all]")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First stage. [default: examples]")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last stage. [default: best_pairs]")] = None,
+    k_stored: Annotated[int | None, typer.Option(min=0, help="Entries kept per row; 0 keeps all.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples encoded together.")] = None,
+    forward_batch: Annotated[int | None, typer.Option(min=1, help="Examples in one forward pass.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the transformer: float32, bfloat16, float16.")] = None,
+    clip_target: Annotated[
+        int | None, typer.Option("--clip-target", "--target-units", min=1, help="Most units to keep.")
+    ] = None,
+    pruning: Annotated[str | None, typer.Option(help="adaptive or fixed.")] = None,
+    tail_fractions: Annotated[list[str] | None, typer.Option(help="Shares of the positive values to keep.")] = None,
+    allow_missing_chunks: Annotated[
+        bool, typer.Option("--allow-missing-chunks", help="Aggregate over the chunks there are.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:<number>.")] = None,
+    file_format: Annotated[str | None, typer.Option("--format", help="parquet or pt.")] = None,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Materialize stages of data sets; what is up to date is skipped."""
+    from sae_assets.display import print_summary, progress_bar
+    from sae_assets.session import open_session, parse_options
+
+    with errors_without_traceback(as_json, debug):
+        options = parse_options(
+            k_stored=k_stored, batch_size=batch_size, forward_batch=forward_batch, precision=precision,
+            target_units=clip_target, pruning=pruning,
+            tail_fractions=split_list(tail_fractions), allow_missing_chunks=allow_missing_chunks or None,
+        )  # fmt: skip
+        with open_session(home, catalog, device=device, file_format=file_format) as session:
+            with progress_bar(quiet=as_json) as on_step:
+                made, skipped = session.materialize(
+                    split_list(datasets), models=split_list(models), token_kinds=split_list(sample_type) or (),
+                    chunks=split_list(chunks), first=first, last=last, options=options, force=force,
+                    on_step=on_step, debug=debug,
+                )  # fmt: skip
+            figures = session.summary(session.dataset_names(split_list(datasets)))
+            if as_json:
+                print_json({"runs": made, "skipped": skipped, "figures": figures})
+            else:
+                print_summary(figures, session, made, skipped)

@@ -1,0 +1,206 @@
+"""The Broden layout: ``metadata.csv`` as in CLEVR, and Broden's own ``index.csv`` with its segmentations.
+
+A line of ``index.csv`` names, per category (object, part, material, …), PNG files beside the image, separated by
+semicolons, whose pixels hold label numbers as red + 256 × green, or plain numbers that hold for the whole image.
+Numbers are named by ``label.csv`` and stand for the same label in every category: where a concept's own category does
+not show its label in an image, the other categories of the data set's concepts are looked at.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.images import as_mask, image_size, open_image
+from sae_assets.datasets.reader import ImageReader, hash_parts
+from sae_assets.datasets.records import Record, read_metadata
+from sae_assets.datasets.tables import nearest, path_problems, raise_problems, read_csv, version_of
+from sae_assets.errors import DatasetError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIZES = ("sh", "sw")  # height and width of the segmentations
+
+
+class BrodenReader(ImageReader):
+    """Images of ``metadata.csv`` with the segmentations that Broden's index names for them."""
+
+    def __init__(self, name: str, entry: Dataset):
+        super().__init__(name, entry, read_metadata(name, entry, "image_path"))
+        self._index = _find_index(name, self.root, entry.annotations)
+        self._images = self._index.parent / "images"
+        self._numbers = _label_numbers(name, self._index.parent, self.concepts)
+        self._categories = tuple(dict.fromkeys(concept.split("::")[0] for concept in self.concepts))
+        self._lines = self._match(_read_index(name, version_of(self._index), self._categories))
+
+    def content_hash(self, example_id: str) -> str:
+        line = self._lines[self.record(example_id).example_id]
+        files = [self._images / part for category in self._categories for part in _files(line[category])]
+        plain = [f"{category}={';'.join(map(str, _numbers(line[category])))}" for category in self._categories]
+        names = sorted(f"{number} {concept}" for concept, number in self._numbers.items())
+        size = [line[part] or "" for part in SIZES]
+        paths = [self.root / self.record(example_id).path, *files]
+        return hash_parts([*(path.read_bytes() for path in paths), "\n".join([*plain, *names, *size]).encode()])
+
+    def image(self, example_id: str) -> "Image":
+        return open_image(self.name, self.root, self.record(example_id).path)
+
+    def masks(self, example_id: str) -> "Mapping[str, Image]":
+        from PIL import Image as Images
+
+        record = self.record(example_id)
+        if not any(record.labels):
+            return {}
+        size = image_size(self.name, self.root, record.path)
+        layers = {category: self._layers(example_id, category) for category in self._categories}
+        masks: dict[str, Image] = {}
+        for concept, true in zip(self.concepts, record.labels, strict=True):
+            own = concept.split("::")[0]
+            for category in [own, *(other for other in self._categories if other != own)] if true else []:
+                inside = self._inside(layers[category], self._numbers[concept])
+                if inside is not None:
+                    masks[concept] = as_mask(inside).resize(size, Images.Resampling.NEAREST)
+                    break
+        return masks
+
+    @staticmethod
+    def _inside(layers: list[Any], number: int) -> Any:
+        """Where any layer shows the number; None where none does."""
+        import numpy as np
+
+        shown = [layer == number for layer in layers if (layer == number).any()]
+        # A label of the whole image is a layer of one pixel: it covers what the others leave.
+        whole = [layer for layer in shown if layer.size == 1]
+        return whole[0] if whole else np.logical_or.reduce(shown) if shown else None
+
+    def _layers(self, example_id: str, category: str) -> list[Any]:
+        """Label numbers of one category: an array per segmentation, one of a single pixel per whole-image label."""
+        import numpy as np
+
+        line = self._lines[example_id]
+        sizes = [int(line[part]) if (line[part] or "").isdecimal() else None for part in SIZES]
+        layers: list[Any] = [np.array([[number]]) for number in _numbers(line[category])]
+        for part in _files(line[category]):
+            pixels = np.asarray(open_image(self.name, self._images, part)).astype(np.int32)
+            layer = pixels[..., 0] + 256 * pixels[..., 1]
+            if None not in sizes and layer.shape != tuple(sizes):
+                raise DatasetError(
+                    f"Data set {self.name!r}: segmentation {part!r} is {layer.shape[1]}x{layer.shape[0]} pixels, "
+                    f"index.csv says {sizes[1]}x{sizes[0]}."
+                )
+            layers.append(layer)
+        if len({layer.shape for layer in layers if layer.size > 1}) > 1:
+            raise DatasetError(f"Data set {self.name!r}: segmentations of {example_id!r} differ in size.")
+        return layers
+
+    def _match(self, index: "Mapping[str, tuple[int, dict[str, str]]]") -> dict[str, dict[str, str]]:
+        """The index's line of each example: by its path from some folder on, else by its file name."""
+        by_name: dict[str, list[str]] = {}
+        for image in index:
+            by_name.setdefault(PurePosixPath(image).name, []).append(image)
+        matched: dict[str, dict[str, str]] = {}
+        problems: list[str] = []
+        for record in self.records:
+            found = _nearest_path(record, index, by_name)
+            if found is None:
+                problems.append(f"image {record.path!r} is not in the index, or its name is there more than once")
+                continue
+            number, line = index[found]
+            problems += [f"line {number}: {problem}" for problem in self._line_problems(line)]
+            matched[record.example_id] = line
+        raise_problems(self.name, self._index, problems)
+        return matched
+
+    def _line_problems(self, line: dict[str, str]) -> list[str]:
+        return [
+            problem
+            for category in self._categories
+            for part in _files(line[category])
+            for problem in path_problems(category, part, self._images)
+        ]
+
+
+def _nearest_path(record: Record, index: "Mapping[str, Any]", by_name: Mapping[str, list[str]]) -> str | None:
+    parts = PurePosixPath(record.path).parts
+    for start in range(len(parts)):
+        if "/".join(parts[start:]) in index:
+            return "/".join(parts[start:])
+    same = by_name.get(parts[-1], [])
+    return same[0] if len(same) == 1 else None
+
+
+def _entries(cell: str | None) -> list[str]:
+    return [part for part in (cell or "").split(";") if part]
+
+
+def _files(cell: str | None) -> list[str]:
+    return [part for part in _entries(cell) if not part.isdecimal()]
+
+
+def _numbers(cell: str | None) -> list[int]:
+    return [int(part) for part in _entries(cell) if part.isdecimal()]
+
+
+def _find_index(name: str, root: Path, given: Path | None) -> Path:
+    if given is not None:
+        found = [given / "index.csv" if given.is_dir() else given]
+    else:
+        found = [file for pattern in ("index.csv", "*/index.csv") for file in sorted(root.glob(pattern))][:2]
+    if len(found) != 1 or not found[0].is_file():
+        there = ", ".join(map(str, found)) or f"no index.csv in {root}"
+        raise DatasetError(
+            f"Data set {name!r}: found {there}, expected one index.csv of Broden's. Name it, or the folder that it "
+            "lies in, by `annotations` in the catalog."
+        )
+    return found[0]
+
+
+@lru_cache(maxsize=4)
+def _read_index(
+    name: str, version: tuple[str, int, int], categories: tuple[str, ...]
+) -> dict[str, tuple[int, dict[str, str]]]:
+    """Lines of the index with their numbers, by the image's path below ``images``."""
+    needed = ["image", *SIZES, *categories]
+    _, rows = read_csv(name, Path(version[0]), needed)
+    return {row["image"] or "": (line, {column: row[column] for column in needed}) for line, row in rows}
+
+
+def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[str, int]:
+    """The label number of each concept.
+
+    Raises:
+        DatasetError: concepts that are not ``category::name``, or whose name no table of labels has.
+    """
+    categories = sorted({concept.split("::")[0] for concept in concepts})
+    if (folder / "label.csv").is_file():
+        known = dict.fromkeys(categories, _labels(name, folder / "label.csv"))
+    else:  # the tables of the categories say the same
+        known = {
+            category: _labels(name, folder / f"c_{category}.csv")
+            for category in categories
+            if re.fullmatch(r"\w+", category)
+        }
+    numbers: dict[str, int] = {}
+    problems: list[str] = []
+    for concept in concepts:
+        category, _, label = concept.partition("::")
+        labels = known.get(category, {})
+        line, number = labels.get(label, (0, ""))
+        if not label or category not in known:
+            problems.append(f"concept {concept!r}: expected category::name, for example object::car")
+        elif label not in labels:
+            problems.append(f"concept {concept!r}: no label is named {label!r}{nearest(label, list(labels))}")
+        elif not (number or "").isdecimal():
+            problems.append(f"line {line}: column 'number': found {number!r}, expected a label number")
+        else:
+            numbers[concept] = int(number)
+    raise_problems(name, folder / "label.csv", problems)
+    return numbers
+
+
+def _labels(name: str, table: Path) -> dict[str, tuple[int, str]]:
+    """Line and number of each label's name."""
+    return {row["name"]: (line, row["number"]) for line, row in read_csv(name, table, ["number", "name"])[1]}

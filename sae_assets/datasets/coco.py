@@ -1,0 +1,217 @@
+"""The COCO layout: ``metadata.csv`` as in CLEVR, and instance annotations in COCO's JSON.
+
+The mask of a concept is the union over all instances (crowds included) whose category, or whose category's
+super-category, has the concept's name. Polygons are rasterised by pycocotools, the format's own library. The JSON files
+are read when the first mask or hash is asked for; what concerns the data set's images is kept in memory.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.images import as_mask, image_size, open_image
+from sae_assets.datasets.reader import ImageReader, hash_parts
+from sae_assets.datasets.records import read_metadata
+from sae_assets.datasets.tables import nearest, raise_problems, version_of
+from sae_assets.errors import DatasetError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PATTERNS = ("annotations/instances*.json", "instances*.json")
+FARTHEST = 1e6  # pixels; coordinates beyond would overflow the rasteriser's integers
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One image's instances: (category, super-category, segmentation as published)."""
+
+    width: int
+    height: int
+    instances: tuple[tuple[str, str, Any], ...]
+
+
+class CocoReader(ImageReader):
+    """Images of ``metadata.csv`` with the instances of one or several annotation files."""
+
+    def __init__(self, name: str, entry: Dataset):
+        super().__init__(name, entry, read_metadata(name, entry, "image_path"))
+        self._files = _annotation_files(name, self.root, entry.annotations)
+
+    def content_hash(self, example_id: str) -> str:
+        found = self._annotated(example_id)
+        wanted = set(self.concepts)
+        used = [part for part in found.instances if wanted & {part[0], part[1]}]
+        regions = json.dumps([found.width, found.height, used], sort_keys=True).encode()
+        return hash_parts([(self.root / self.record(example_id).path).read_bytes(), regions])
+
+    def image(self, example_id: str) -> "Image":
+        return open_image(self.name, self.root, self.record(example_id).path)
+
+    def masks(self, example_id: str) -> "Mapping[str, Image]":
+        record, found = self.record(example_id), self._annotated(example_id)
+        size = image_size(self.name, self.root, record.path)
+        if size != (found.width, found.height):
+            raise DatasetError(
+                f"Data set {self.name!r}: {record.path!r} is {size[0]}x{size[1]} pixels, its annotations are for "
+                f"{found.width}x{found.height}; they must agree."
+            )
+        masks: dict[str, Image] = {}
+        for concept, true in zip(self.concepts, record.labels, strict=True):
+            parts = [shape for category, above, shape in found.instances if concept in (category, above) and shape]
+            if true and parts:
+                masks[concept] = as_mask(_union(parts, found.height, found.width))
+        return masks
+
+    def _annotated(self, example_id: str) -> Annotated:
+        return self._regions[PurePosixPath(self.record(example_id).path).name]
+
+    @cached_property
+    def _regions(self) -> dict[str, Annotated]:
+        """Instances of every image of the data set, by file name.
+
+        Raises:
+            DatasetError: per file all that is wrong with it; concepts and images that no file knows.
+        """
+        wanted = frozenset(PurePosixPath(record.path).name for record in self.records)
+        known: set[str] = set()
+        regions: dict[str, Annotated] = {}
+        problems: list[str] = []
+        for file in self._files:
+            names, found = _read_annotations(self.name, version_of(file), wanted)
+            problems += [
+                f"image {image!r} is in {file.name} and in a file before it" for image in regions & found.keys()
+            ]
+            known |= names
+            regions |= found
+        problems += [
+            f"concept {concept!r} is neither a category nor a super-category{nearest(concept, sorted(known))}"
+            for concept in self.concepts
+            if concept not in known
+        ]
+        problems += [f"image {image!r} is not annotated" for image in sorted(wanted - regions.keys())]
+        raise_problems(self.name, self._files[0] if len(self._files) == 1 else self._files[0].parent, problems)
+        return regions
+
+
+def _annotation_files(name: str, root: Path, given: Path | None) -> list[Path]:
+    if given is not None and not given.is_dir():
+        files = [given]
+    elif given is not None:
+        files = sorted(given.glob("instances*.json"))
+    else:
+        files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern))]
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing or not files:
+        looked = f"{missing[0]} does not exist" if missing else f"no {' or '.join(PATTERNS)} in {given or root}"
+        raise DatasetError(
+            f"Data set {name!r}: {looked}. Name a file or a folder of instance annotations by `annotations` in the "
+            "catalog; images with masks or without any fit `layout: table`."
+        )
+    return files
+
+
+@lru_cache(maxsize=4)
+def _read_annotations(
+    name: str, version: tuple[str, int, int], wanted: frozenset[str]
+) -> tuple[set[str], dict[str, Annotated]]:
+    """Names of categories and super-categories, and the instances of the wanted images by file name."""
+    file = Path(version[0])
+    try:
+        with file.open(encoding="utf-8-sig") as opened:
+            content = json.load(opened)
+        categories = {part["id"]: (part["name"], part.get("supercategory", "")) for part in content["categories"]}
+        images = {
+            part["id"]: (PurePosixPath(part["file_name"]).name, int(part["width"]), int(part["height"]))
+            for part in content["images"]
+            if PurePosixPath(part["file_name"]).name in wanted
+        }
+        annotations = [part for part in content["annotations"] if part["image_id"] in images]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DatasetError(
+            f"Data set {name!r}: {file} is no COCO instance file (images, annotations, categories): {error!r}"
+        ) from None
+    problems = []
+    instances: dict[Any, list[tuple[str, str, Any]]] = {image: [] for image in images}
+    for part in annotations:
+        image, width, height = images[part["image_id"]]
+        problem = _shape_problem(part.get("segmentation"), height, width)
+        if part.get("category_id") not in categories:
+            problem = f"category_id {part.get('category_id')!r} is not among the categories"
+        if problem:
+            problems.append(f"annotation {part.get('id')!r} of {image!r}: {problem}")
+        else:
+            instances[part["image_id"]].append((*categories[part["category_id"]], part["segmentation"]))
+    raise_problems(name, file, problems)
+    names = {name for pair in categories.values() for name in pair if name}
+    return names, {images[i][0]: Annotated(*images[i][1:], tuple(parts)) for i, parts in instances.items()}
+
+
+def _shape_problem(shape: Any, height: int, width: int) -> str | None:
+    """What keeps a segmentation from being rasterised: the C code behind it trusts what it is given."""
+    if isinstance(shape, dict):
+        counts, size = shape.get("counts"), shape.get("size")
+        if size != [height, width]:
+            return f"run lengths are for size {size!r}, the image is {[height, width]} (height, width)"
+        if isinstance(counts, list):
+            whole = all(isinstance(run, int) and run >= 0 for run in counts)
+            return None if whole and sum(counts) == height * width else "run lengths do not sum to the image's pixels"
+        if isinstance(counts, str) and counts.isascii():
+            whole = sum(decode_runs(counts) or [-1]) == height * width
+            return None if whole else "run lengths do not sum to the image's pixels"
+        return "`counts` must be a list of run lengths or COCO's compressed string"
+    if not isinstance(shape, list):
+        return f"`segmentation` must be polygons or run lengths, found {type(shape).__name__}"
+    for polygon in shape:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            return "a polygon needs x and y of three points or more"
+        numbers = [value for value in polygon if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        if len(numbers) < len(polygon) or not all(math.isfinite(v) and abs(v) < FARTHEST for v in numbers):
+            return "a polygon holds something else than coordinates"
+    return None
+
+
+def decode_runs(counts: str) -> list[int] | None:
+    """Run lengths of COCO's compressed string; None where it is none.
+
+    Five bits per character, least significant first; from the fourth run on, differences to the last but one.
+    """
+    runs: list[int] = []
+    place = 0
+    while place < len(counts):
+        value, shift, more = 0, 0, True
+        while more:
+            if place >= len(counts) or shift > 30:
+                return None
+            code = ord(counts[place]) - 48
+            if not 0 <= code < 64:
+                return None
+            value |= (code & 31) << shift
+            more, place, shift = bool(code & 32), place + 1, shift + 5
+            if not more and code & 16:
+                value |= -1 << shift
+        run = value + runs[-2] if len(runs) > 2 else value
+        if run < 0:
+            return None
+        runs.append(run)
+    return runs
+
+
+def _union(shapes: Sequence[Any], height: int, width: int) -> Any:
+    """Where any of the segmentations is, bool [height, width]."""
+    import numpy as np
+    from pycocotools import mask as rasterise
+
+    union = np.zeros(height * width, dtype=bool)
+    for shape in shapes:
+        parts = rasterise.frPyObjects(shape, height, width) if isinstance(shape, list) else [shape]
+        for counts in (part["counts"] for part in parts):
+            text = counts.decode() if isinstance(counts, bytes) else counts
+            runs: Any = decode_runs(text) if isinstance(text, str) else text
+            union |= np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return union.reshape(width, height).T  # runs go down the columns

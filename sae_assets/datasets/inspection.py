@@ -1,0 +1,145 @@
+"""What a data set holds, beside what was published of it: counts per split and concept, and every file read on demand.
+
+Plain values for the command line and tests. Nothing is stored, and no model is needed.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.artifacts import SPLITS
+from sae_assets.catalog import Dataset
+from sae_assets.datasets import ImageReader, Reader, TextReader, open_dataset
+from sae_assets.errors import DatasetError
+from sae_assets.progress import track
+
+if TYPE_CHECKING:
+    from sae_assets.artifacts import BestPairs
+
+DIGITS = 4  # of published figures
+
+
+def inspect_dataset(name: str, entry: Dataset, *, files: bool = False) -> dict[str, Any]:
+    """Counts, always-positive F1 and, with ``files``, what reading every image, mask, text and span shows.
+
+    ``differences`` lists where counts or F1 are not as published, ``bad`` what could not be read; ``sound`` is whether
+    both are empty. A data set that cannot be opened has ``error`` and nothing else.
+    """
+    try:
+        reader = open_dataset(name, entry)
+        found: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
+        found["differences"] = _differences(found, entry)
+        found["files"] = _read_all(reader) if files else None
+    except (DatasetError, OSError) as error:
+        return {"error": str(error), "sound": False}
+    found["published"] = entry.published.model_dump() if entry.published else None
+    found["sound"] = not found["differences"] and not (files and found["files"]["bad"])
+    return found
+
+
+def _counts(reader: Reader) -> dict[str, Any]:
+    splits = Counter(record.split for record in reader.records)
+    positives = {
+        split: [
+            sum(record.labels[place] for record in reader.records if record.split == split)
+            for place in range(len(reader.concepts))
+        ]
+        for split in SPLITS
+    }
+    pairs = _no_pairs(reader.concepts, [positives["cal"], positives["test"]], [splits["cal"], splits["test"]])
+    always = pairs.always_positive_f1[1]
+    weighted = pairs.weighted(always)
+    return {
+        "examples": len(reader.records),
+        "splits": {split: splits[split] for split in SPLITS},
+        "located": reader.has_regions,
+        "concepts": {
+            concept: {
+                **{split: positives[split][place] for split in SPLITS},
+                "always_positive_f1": _number(float(always[place])),
+            }
+            for place, concept in enumerate(reader.concepts)
+        },
+        "always_positive_f1": _number(weighted),
+    }
+
+
+def _no_pairs(concepts: tuple[str, ...], positives: list[list[int]], totals: list[int]) -> "BestPairs":
+    """The artifact whose figures are compared, with no pair chosen: it holds what always-positive F1 is made from."""
+    import torch
+
+    from sae_assets.artifacts import BestPairs
+
+    n, none = len(concepts), torch.nan
+    positive = torch.tensor(positives, dtype=torch.int64).view(2, n)
+    negative = torch.tensor(totals, dtype=torch.int64)[:, None] - positive
+    nothing = torch.zeros_like(positive)
+    return BestPairs(
+        concepts=concepts,
+        unit_ids=torch.full((n,), -1),
+        tail_fractions=torch.full((n,), none, dtype=torch.float64),
+        thresholds=torch.full((n,), none, dtype=torch.float64),
+        counts=torch.stack([nothing, nothing, positive, negative], dim=-1),
+        null_f1=torch.full((2, n, 2), none, dtype=torch.float64),
+        test_interval=torch.full((n, 2), none, dtype=torch.float64),
+        weighted_interval=torch.full((2,), none, dtype=torch.float64),
+        weighted_null=torch.full((2,), none, dtype=torch.float64),
+        n_permutations=0,
+        n_bootstrap=0,
+        seed=0,
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if value == value else None  # NaN is a figure that does not exist
+
+
+def _differences(found: dict[str, Any], entry: Dataset) -> list[str]:
+    if entry.published is None:
+        return []
+    published = entry.published.model_dump()
+    differences = [
+        f"{split}: {found['splits'][split]:,} examples, published are {published[split]:,}"
+        for split in SPLITS
+        if found["splits"][split] != published[split]
+    ]
+    wanted, figure = published["always_positive_f1"], found["always_positive_f1"]
+    if wanted is not None and (figure is None or f"{figure:.{DIGITS}f}" != f"{wanted:.{DIGITS}f}"):
+        shown = "none" if figure is None else f"{figure:.{DIGITS}f}"
+        differences.append(f"always-positive F1 on test: {shown}, published is {wanted:.{DIGITS}f}")
+    return differences
+
+
+def _read_all(reader: Reader) -> dict[str, Any]:
+    """Read every example; positives without a region are counted, for they are rows that no truth reaches."""
+    bad: list[str] = []
+    lengths: list[int] = []
+    empty: Counter[str] = Counter()
+    for record in track(reader.records, "files"):
+        try:
+            located = _read(reader, record.example_id, lengths)
+        except (DatasetError, OSError) as error:
+            bad.append(str(error))
+            continue
+        if reader.has_regions:
+            empty.update(c for c, true in zip(reader.concepts, record.labels, strict=True) if true and c not in located)
+    found: dict[str, Any] = {"read": len(reader.records), "bad": bad, "positives_without_region": dict(empty)}
+    if isinstance(reader, TextReader):
+        found["characters"] = {
+            "min": min(lengths, default=None),
+            "median": statistics.median(lengths) if lengths else None,
+            "max": max(lengths, default=None),
+        }
+    return found
+
+
+def _read(reader: Reader, example: str, lengths: list[int]) -> Iterable[str]:
+    """Concepts that are found somewhere in the example."""
+    if isinstance(reader, TextReader):
+        lengths.append(len(reader.text(example)))
+        return [concept for concept, spans in reader.spans(example).items() if spans]
+    assert isinstance(reader, ImageReader)
+    reader.image(example)
+    masks = reader.masks(example) if reader.has_regions else {}
+    return [concept for concept, mask in masks.items() if mask.getbbox()]

@@ -1,0 +1,116 @@
+"""Which concepts are true of an example, by a table's cells: 0/1 columns, or one column with a list of labels.
+
+Shared by the layouts whose columns the catalog names. Labels that are no concepts of the data set are passed over.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.tables import check_columns, missing_column, nearest, zero_or_one
+from sae_assets.errors import DatasetError
+
+LABELS = "labels"
+
+
+class Labels:
+    """Reads the labels of one line after another, and remembers every label it has met."""
+
+    def __init__(
+        self,
+        name: str,
+        entry: Dataset,
+        source: Path,
+        columns: Sequence[str],
+        classes: Mapping[str, Sequence[str]],
+        *,
+        spans_suffice: bool = False,
+    ):
+        """Decide where labels stand: the column that the catalog names, a 0/1 column per concept, a column ``labels``,
+        the one column of classes, or (``spans_suffice``) the spans alone.
+
+        Raises:
+            DatasetError: none of these; every concept's column is named with the nearest one there is. The column that
+                the catalog names is not there, or columns are named twice.
+        """
+        self.concepts, self._classes = entry.concepts, classes
+        self.column: str | None = entry.columns.labels
+        self.per_concept = False
+        self._seen: set[str] = set()
+        if self.column is not None:
+            check_columns(name, source, columns, [self.column])
+            return
+        missing = [concept for concept in self.concepts if concept not in columns]
+        if not missing:
+            check_columns(name, source, columns, self.concepts)  # named twice, one would be taken silently
+            self.per_concept = True
+        elif len(missing) == len(self.concepts) and LABELS in columns:
+            self.column = LABELS
+        elif len(missing) == len(self.concepts) and len(classes) == 1:
+            self.column = next(iter(classes))
+        elif not (spans_suffice and len(missing) == len(self.concepts)):
+            raise DatasetError(
+                f"Data set {name!r}: {source} lacks {len(missing)} column(s), and has no column {LABELS!r} "
+                "(`columns: {labels: …}` names another one):",
+                [missing_column(concept, columns) for concept in missing],
+            )
+
+    def read(self, cells: Mapping[str, Any], located: Collection[str] = ()) -> tuple[list[int | None], list[str]]:
+        """0 or 1 per concept (None where the cell is wrong), and what is wrong.
+
+        Args:
+            located: labels that the example has spans of; they make a concept true, unless its own column denies it.
+        """
+        if self.per_concept:
+            values = [zero_or_one(cells.get(concept)) for concept in self.concepts]
+            problems = [
+                f"column {concept!r}: found {cells.get(concept)!r}, expected 0 or 1"
+                for concept, value in zip(self.concepts, values, strict=True)
+                if value is None
+            ]
+            problems += [
+                f"column {concept!r}: found 0, but there are spans of it"
+                for concept, value in zip(self.concepts, values, strict=True)
+                if value == 0 and concept in located
+            ]
+            return values, problems
+        true = set(located)
+        problems = []
+        if self.column is not None:
+            try:
+                true |= set(self._listed(cells.get(self.column)))
+            except ValueError as error:
+                problems.append(f"column {self.column!r}: {error}, expected a list of labels")
+        self._seen |= true
+        return [int(concept in true) for concept in self.concepts], problems
+
+    def misspelt(self) -> list[str]:
+        """Concepts that no line has, where a label that is no concept is spelt nearly so."""
+        others = sorted(self._seen - set(self.concepts))
+        return [
+            f"concept {concept!r} is true of no example{hint}"
+            for concept in self.concepts
+            if not self.per_concept and concept not in self._seen and (hint := nearest(concept, others))
+        ]
+
+    def _listed(self, cell: Any) -> list[str]:
+        """A cell's labels: a list, or ``a;b``, or a JSON list, or one label; numbers by the column's classes."""
+        if cell is None:
+            return []
+        if isinstance(cell, str):
+            text = cell.strip()
+            cell = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(";")]
+        if isinstance(cell, Mapping) or not isinstance(cell, (list, tuple)):
+            cell = [cell]
+        names = self._classes.get(self.column or "")
+        labels = []
+        for part in cell:
+            if isinstance(part, int) and not isinstance(part, bool) and names and -1 <= part < len(names):
+                labels += [names[part]] if part >= 0 else []
+            elif isinstance(part, str):
+                labels += [part] if part else []
+            else:
+                raise ValueError(f"found {part!r}")
+        return labels

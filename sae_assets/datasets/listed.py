@@ -1,0 +1,187 @@
+"""Readers of the images and texts that a listing (see ``listing``) names, with their masks and spans."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.images import decode_image, open_image, open_mask
+from sae_assets.datasets.labels import Labels
+from sae_assets.datasets.listing import Line, Listing, content_column, list_records
+from sae_assets.datasets.reader import ImageReader, Reader, Span, TextReader, hash_parts
+from sae_assets.datasets.tables import check_columns, path_problems
+from sae_assets.datasets.texts import check_spans, read_text
+from sae_assets.errors import DatasetError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MASKS = "masks"
+
+
+def open_listing(name: str, entry: Dataset, listing: Listing) -> Reader:
+    """The reader for the data set's modality.
+
+    Raises:
+        DatasetError: as the readers.
+    """
+    return ListedImages(name, entry, listing) if entry.modality == "image" else ListedTexts(name, entry, listing)
+
+
+class ListedImages(ImageReader):
+    """Images of a listing, as paths or bytes; masks from a column, or from the folder ``masks`` beside the table."""
+
+    def __init__(self, name: str, entry: Dataset, listing: Listing):
+        self._listing, self._mask_column = listing, entry.columns.mask
+        self._content = content_column(listing, entry.columns.image, "image")
+        check_columns(name, listing.source, listing.columns, [self._mask_column] if self._mask_column else [])
+        labels = Labels(name, entry, listing.source, listing.columns, listing.classes)
+
+        def read(place: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
+            values, problems = labels.read(line.cells)
+            if self._content not in listing.big:
+                problems += path_problems(self._content, line.cells.get(self._content), listing.base)
+            if self._mask_column and self._mask_column not in listing.big and any(values):
+                problems += path_problems(self._mask_column, line.cells.get(self._mask_column), listing.base)
+            return values, problems
+
+        paths = self._content not in listing.big
+        records = list_records(name, entry, listing, self._content, paths=paths, read=read, misspelt=labels.misspelt)
+        super().__init__(name, entry, records)
+        self.root = listing.base
+        self.has_regions = bool(self._mask_column) or entry.masks == "files" or (self.root / MASKS).is_dir()
+        self._places = {record.example_id: place for place, record in enumerate(records)}
+
+    def content_hash(self, example_id: str) -> str:
+        parts = [self._image_bytes(example_id)]
+        if self.has_regions:
+            for concept in self._true(example_id):
+                mask = self._mask(example_id, concept)
+                parts += [concept.encode(), mask if isinstance(mask, bytes) else mask.read_bytes()]
+        return hash_parts(parts)
+
+    def image(self, example_id: str) -> "Image":
+        record = self.record(example_id)
+        if self._content in self._listing.big:
+            return decode_image(self.name, self._image_bytes(example_id), f"the image of {example_id!r}")
+        return open_image(self.name, self.root, record.path)
+
+    def masks(self, example_id: str) -> "Mapping[str, Image]":
+        true = self._true(example_id) if self.has_regions else []
+        if not true:
+            return {}
+        size, opened, masks = self.image(example_id).size, {}, {}
+        for concept in true:
+            source = self._mask(example_id, concept)
+            if source not in opened:  # one mask may serve several concepts
+                what = f"of {example_id!r}" if isinstance(source, bytes) else ""
+                opened[source] = open_mask(self.name, source, size, what)
+            masks[concept] = opened[source]
+        return masks
+
+    def _true(self, example_id: str) -> list[str]:
+        labels = self.record(example_id).labels
+        return [concept for concept, true in zip(self.concepts, labels, strict=True) if true]
+
+    def _image_bytes(self, example_id: str) -> bytes:
+        record = self.record(example_id)
+        if self._content in self._listing.big:
+            return self._fetch(example_id, self._content)
+        return (self.root / record.path).read_bytes()
+
+    def _fetch(self, example_id: str, column: str) -> bytes:
+        place = self._places[example_id]
+        content = self._listing.fetch(place, column)
+        if not isinstance(content, bytes):
+            where = self._listing.lines[place].place
+            raise DatasetError(
+                f"Data set {self.name!r}: {self._listing.source}, {where}: column {column!r} holds no bytes for "
+                f"{example_id!r}; images that lie elsewhere are not followed."
+            )
+        return content
+
+    def _mask(self, example_id: str, concept: str) -> Path | bytes:
+        """The mask of a concept that is true.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        column = self._mask_column
+        if column:
+            if column in self._listing.big:
+                return self._fetch(example_id, column)
+            return self.root / self._listing.lines[self._places[example_id]].cells[column]
+        path = self.record(example_id).path
+        name = example_id if self._content in self._listing.big else PurePosixPath(path).stem
+        names = [f"{concept}/{name}.png"] if _is_plain(concept) else []
+        places = [self.root / MASKS / place for place in ([*names, f"{name}.png"] if _is_plain(name) else [])]
+        for file in places:
+            if file.is_file():
+                return file
+        raise DatasetError(
+            f"Data set {self.name!r}: {concept!r} is true of {example_id!r}, but there is no mask at "
+            f"{' or '.join(map(str, places)) or 'a plain file name'}. Add it (all black where nothing is), or take the "
+            f"folder {MASKS} away: rows then inherit the example's label."
+        )
+
+
+class ListedTexts(TextReader):
+    """Texts of a listing, in cells or files; spans from a column where there is one."""
+
+    def __init__(self, name: str, entry: Dataset, listing: Listing):
+        content = content_column(listing, entry.columns.text, "text")
+        self._paths = content == "text_path"
+        column = entry.columns.spans
+        if "spans" in entry.columns.model_fields_set:
+            check_columns(name, listing.source, listing.columns, [column])
+        self.has_regions = column in listing.columns
+        labels = Labels(name, entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
+        self._cells, self._column, self._source = [line.cells for line in listing.lines], column, listing.source
+        self._content = content
+
+        def read(place: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
+            cell = line.cells.get(content)
+            found: list[str] = []
+            if self._paths:
+                found += path_problems(content, cell, listing.base)
+            elif not isinstance(cell, str) or not _is_unicode(cell):
+                found.append(f"column {content!r}: found {cell!r}, expected a text")
+            spans: dict[str, list[Span]] = {}
+            if not found and line.cells.get(column):
+                text = read_text(name, listing.base, str(cell)) if self._paths else str(cell)
+                spans, found = check_spans(column, line.cells[column], text)
+            values, problems = labels.read(line.cells, spans)
+            return values, [*found, *problems]
+
+        records = list_records(name, entry, listing, content, paths=self._paths, read=read, misspelt=labels.misspelt)
+        super().__init__(name, entry, records)
+        self.root = listing.base
+        self._places = {record.example_id: place for place, record in enumerate(records)}
+
+    def content_hash(self, example_id: str) -> str:
+        spans = sorted((concept, list(places)) for concept, places in self.spans(example_id).items())
+        return hash_parts([self.text(example_id).encode(), repr(spans).encode()])
+
+    def text(self, example_id: str) -> str:
+        record = self.record(example_id)
+        if self._paths:
+            return read_text(self.name, self.root, record.path)
+        return str(self._cells[self._places[example_id]][self._content])
+
+    def spans(self, example_id: str) -> Mapping[str, Sequence[Span]]:
+        record, text = self.record(example_id), self.text(example_id)
+        if not self.has_regions:
+            return {}
+        found, problems = check_spans(self._column, self._cells[self._places[example_id]].get(self._column), text)
+        if problems:  # only where a text file changed after it was opened
+            raise DatasetError(f"Data set {self.name!r}: {self._source}, example {example_id!r}:", problems)
+        true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}
+        return {concept: places for concept, places in found.items() if concept in true}
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,89 @@
+"""Examples listed in a table of any format. What the columns mean is said by ``columns`` in the catalog.
+
+``table``, ``spans`` and ``huggingface`` open their formats as a :class:`Listing`; readers over it are in ``listed``.
+Small cells are in memory; cells with whole images are fetched when asked for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.records import Record, RecordList
+from sae_assets.datasets.tables import check_columns
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: where messages place it ("line 3"), its default id, its small cells."""
+
+    place: str
+    number: str
+    cells: Mapping[str, Any]
+
+
+def nothing_big(place: int, column: str) -> Any:
+    """``fetch`` of tables whose cells are all small."""
+    raise KeyError((place, column))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of examples.
+
+    Attributes:
+        source: the file or folder that messages name; base: the folder that paths in it start from.
+        classes: names of the classes behind numbers, by column.
+        big: columns of images as bytes; ``fetch(place in lines, column)`` gives one of their cells.
+    """
+
+    source: Path
+    base: Path
+    columns: Sequence[str]
+    lines: Sequence[Line]
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    big: frozenset[str] = frozenset()
+    fetch: Callable[[int, str], Any] = nothing_big
+
+
+def content_column(listing: Listing, named: str, default: str) -> str:
+    """The column of images or texts: as the catalog names it; by default that of paths where there is no other."""
+    return f"{default}_path" if named == default and default not in listing.columns else named
+
+
+def list_records(
+    name: str,
+    entry: Dataset,
+    listing: Listing,
+    content: str,
+    *,
+    paths: bool,
+    read: Callable[[int, Line], tuple[Sequence[int | None], list[str]]],
+    misspelt: Callable[[], list[str]],
+) -> list[Record]:
+    """Records in the order of the lines.
+
+    Args:
+        content: the column of images or texts; ``paths``: whether it holds paths (ids are then file stems).
+        read: labels of a line and the problems of its cells; misspelt: what only the whole table tells.
+
+    Raises:
+        DatasetError: every problem, with its place.
+    """
+    columns = entry.columns
+    needed = [content, *([columns.split] if entry.split is None else []), *([columns.id] if columns.id else [])]
+    check_columns(name, listing.source, listing.columns, needed, split_column=columns.split)
+    found = RecordList(name, listing.source, entry.split)
+    for place, line in enumerate(listing.lines):
+        cell = line.cells.get(content)
+        path = cell if paths and isinstance(cell, str) else listing.source.name
+        labels, problems = read(place, line)
+        example = PurePosixPath(path).stem if paths else line.number
+        if columns.id:
+            given = line.cells.get(columns.id)
+            example = "" if given is None else str(given)
+            problems += [] if example else [f"column {columns.id!r}: found {given!r}, expected an id"]
+        found.add(line.place, example, path, line.cells.get(columns.split), labels, problems)
+    found.problems += misspelt()
+    return found.finish()

@@ -1,0 +1,115 @@
+"""What every data set reader offers, whatever its layout: records, contents by example id, and where concepts are.
+
+Readers are built from a catalog entry and read tables only; images, texts, masks and spans are read when asked for.
+Layouts live in modules of their own; what a model makes of an example (patches, tokens) is ``embedding``'s business.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.records import Record
+from sae_assets.errors import DatasetError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Span = tuple[int, int]  # characters [start, end) of a text
+
+
+class Reader(ABC):
+    """Examples of one data set.
+
+    Attributes:
+        records: all examples, in the data set's order; by_id: the same by example id.
+        has_regions: whether concepts are located (masks, spans). Where they are not, every row of a positive example
+            counts as positive (weak truth).
+        places_split: whether splits are drawn by id (``split`` in the catalog) and must be kept with the chunk.
+    """
+
+    has_regions: bool = True
+
+    def __init__(self, name: str, entry: Dataset, records: Sequence[Record]):
+        self.name = name
+        self.root = Path(entry.root)
+        self.concepts = entry.concepts
+        self.records = list(records)
+        self.by_id = {record.example_id: record for record in records}
+        self.places_split = entry.split is not None
+
+    @abstractmethod
+    def content_hash(self, example_id: str) -> str:
+        """sha256 over everything that this example is made of: its image or text, and its masks or spans."""
+
+    def record(self, example_id: str) -> Record:
+        """The example's record.
+
+        Raises:
+            DatasetError: no such example.
+        """
+        try:
+            return self.by_id[example_id]
+        except KeyError:
+            raise DatasetError(f"Data set {self.name!r} has no example {example_id!r}.") from None
+
+
+class ImageReader(Reader):
+    """A data set of images."""
+
+    @abstractmethod
+    def image(self, example_id: str) -> "Image":
+        """The image, RGB.
+
+        Raises:
+            DatasetError: the file is missing or no image.
+        """
+
+    @abstractmethod
+    def masks(self, example_id: str) -> "Mapping[str, Image]":
+        """Mask (mode L, 255 inside, of the image's own size) of each concept that is true of the example.
+
+        A true concept that is not in the mapping is nowhere in the image; without ``has_regions`` it is not asked.
+
+        Raises:
+            DatasetError: a mask is missing, no image, or of another size.
+        """
+
+
+class TextReader(Reader):
+    """A data set of texts."""
+
+    @abstractmethod
+    def text(self, example_id: str) -> str:
+        """The text.
+
+        Raises:
+            DatasetError: the file is missing or not UTF-8.
+        """
+
+    @abstractmethod
+    def spans(self, example_id: str) -> Mapping[str, Sequence[Span]]:
+        """Character spans [start, end) of each concept that is true of the example.
+
+        Raises:
+            DatasetError: spans that leave the text, or words that are not the text's.
+        """
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """sha256 over the contents of files, in the order given.
+
+    Raises:
+        OSError: a file cannot be read; it is named.
+    """
+    return hash_parts(path.read_bytes() for path in paths)
+
+
+def hash_parts(parts: Iterable[bytes]) -> str:
+    """sha256 over the sha256 of each part, so that no two lists of parts hash alike."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""Reading CSV tables and saying what is wrong with them: all problems at once, with line numbers and nearest names.
+
+Shared by every layout. What the columns mean is each layout's business; records are built in ``records``.
+"""
+
+import csv
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from sae_assets.errors import DatasetError
+
+MOST_SHOWN = 20
+FIELD_LIMIT = 2**27  # characters of one cell; the csv module's own limit of 131,072 is too small for long texts
+
+
+def read_csv(name: str, table: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Columns of a CSV file (UTF-8, a byte order mark is no part of the first column), and its rows with their lines.
+
+    Args:
+        name: the data set's, for messages.
+        needed: columns that must be there, once each.
+
+    Raises:
+        DatasetError: no such file, not CSV, columns missing (with the nearest name) or named twice, no rows.
+    """
+    if not table.is_file():
+        raise DatasetError(f"Data set {name!r}: {table} does not exist; one row per example is expected there.")
+    limit = csv.field_size_limit(FIELD_LIMIT)
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = list(reader.fieldnames or [])
+            check_columns(name, table, columns, needed)
+            rows = [(reader.line_num, row) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DatasetError(f"Data set {name!r}: {table} is not readable CSV (UTF-8): {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+    if not rows:
+        raise DatasetError(f"Data set {name!r}: {table} has a header but no examples.")
+    return columns, rows
+
+
+def check_columns(
+    name: str, table: Path, columns: Sequence[str], needed: Sequence[str], *, split_column: str = "split"
+) -> None:
+    """See that a table has these columns, once each.
+
+    Raises:
+        DatasetError: all that are missing, or named twice.
+    """
+    missing = [column for column in needed if column not in columns]
+    if missing:
+        raise DatasetError(
+            f"Data set {name!r}: {table} lacks {len(missing)} column(s):",
+            [missing_column(column, columns, split_column) for column in missing],
+        )
+    twice = sorted({column for column in columns if columns.count(column) > 1} & set(needed))
+    if twice:
+        raise DatasetError(f"Data set {name!r}: {table} names columns twice: {', '.join(twice)}.")
+
+
+def missing_column(column: str, columns: Sequence[str], split_column: str = "split") -> str:
+    """One line about a column that is not there."""
+    advice = ""
+    if column == split_column:
+        advice = "; add it (train, cal or test), or let `split` in the catalog draw the splits by example id"
+    return f"{column!r} not found among {', '.join(columns) or 'no columns'}{nearest(column, columns)}{advice}"
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """``; did you mean …?`` where something known is near, else nothing."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def zero_or_one(value: object) -> int | None:
+    """0 or 1 in the spellings that tables use; None for anything else."""
+    if isinstance(value, str):
+        return {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}.get(value)
+    return int(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else None
+
+
+def path_problems(column: str, path: object, root: Path) -> Iterator[str]:
+    """What is wrong with a path in a table: it must be relative, stay inside ``root``, and name a file."""
+    text = path if isinstance(path, str) else ""
+    inside = PurePosixPath(text)
+    if not text or inside.is_absolute() or ".." in inside.parts or "\\" in text:
+        yield f"column {column!r}: found {path!r}, expected a path inside the data set's folder"
+    elif not (root / text).is_file():
+        yield f"column {column!r}: file {text!r} does not exist in {root}"
+
+
+def raise_problems(name: str, table: Path, problems: Sequence[str]) -> None:
+    """Nothing where there are none.
+
+    Raises:
+        DatasetError: the first of them and how many more there are.
+    """
+    if problems:
+        shown = list(problems[:MOST_SHOWN])
+        if len(problems) > MOST_SHOWN:
+            shown.append(f"… and {len(problems) - MOST_SHOWN} more")
+        raise DatasetError(f"Data set {name!r}: {table} has {len(problems)} problem(s):", shown)
+
+
+def version_of(file: Path) -> tuple[str, int, int]:
+    """Names a file as it is now: parsed tables are kept in memory under it, and read again once it has changed."""
+    stat = file.stat()
+    return str(file), stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,134 @@
+"""The word-level layout: ``metadata.csv`` with ``text_path``, and a CSV with one row per word.
+
+``paragraph_id`` is the example's position in ``metadata.csv``, counted from 1, and the k-th row of a paragraph is the
+k-th word of its text. Concepts are 0/1 columns, or one column that names each word's concept. Neighbouring words of a
+concept stay spans of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.reader import Span, TextReader, hash_parts
+from sae_assets.datasets.records import read_metadata
+from sae_assets.datasets.tables import missing_column, nearest, raise_problems, read_csv, version_of, zero_or_one
+from sae_assets.datasets.texts import read_text, words_of
+from sae_assets.errors import DatasetError
+
+PATTERNS = ("word_level*.csv", "words*.csv")
+PARAGRAPH, WORD = "paragraph_id", "word"
+
+Paragraph = list[tuple[int, str | None, tuple[str, ...]]]  # line, word (None: not given), its concepts
+
+
+class WordsReader(TextReader):
+    """Texts of ``metadata.csv`` with word-level labels."""
+
+    def __init__(self, name: str, entry: Dataset):
+        super().__init__(name, entry, read_metadata(name, entry, "text_path"))
+        self._table = _find_table(name, self.root, entry.annotations)
+        paragraphs = _read_words(name, version_of(self._table), self.concepts, entry.columns.labels)
+        outside = sorted(set(paragraphs) - set(range(1, len(self.records) + 1)))
+        problems = [
+            f"line {paragraphs[number][0][0]}: column {PARAGRAPH!r}: found {number}, expected a position in "
+            f"metadata.csv, 1 to {len(self.records)}"
+            for number in outside
+        ]
+        raise_problems(name, self._table, problems)
+        self._paragraphs = {
+            record.example_id: paragraphs.get(place, []) for place, record in enumerate(self.records, start=1)
+        }
+
+    def content_hash(self, example_id: str) -> str:
+        words = self._paragraphs[self.record(example_id).example_id]
+        lines = [f"{word!r} {sorted(concepts)!r}" for _, word, concepts in words]
+        return hash_parts([(self.root / self.record(example_id).path).read_bytes(), "\n".join(lines).encode()])
+
+    def text(self, example_id: str) -> str:
+        return read_text(self.name, self.root, self.record(example_id).path)
+
+    def spans(self, example_id: str) -> Mapping[str, Sequence[Span]]:
+        record, text = self.record(example_id), self.text(example_id)
+        words, rows = words_of(text), self._paragraphs[example_id]
+        problems = [
+            f"line {line}: column {WORD!r}: found {word!r}, the text's word is {text[start:end]!r}"
+            for (line, word, _), (start, end) in zip(rows, words, strict=False)
+            if word is not None and word != text[start:end]
+        ]
+        if len(rows) != len(words):
+            problems.insert(0, f"{record.path!r} has {len(words)} words, but {len(rows)} rows of the table")
+        raise_problems(self.name, self._table, problems)
+        true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}
+        found: dict[str, list[Span]] = {}
+        for (_, _, concepts), span in zip(rows, words, strict=True):
+            for concept in concepts:
+                if concept in true:
+                    found.setdefault(concept, []).append(span)
+        return found
+
+
+def _find_table(name: str, root: Path, given: Path | None) -> Path:
+    found = [given] if given else sorted({file for pattern in PATTERNS for file in root.glob(pattern)})
+    if len(found) != 1 or not found[0].is_file():
+        there = ", ".join(map(str, found)) or f"no {PATTERNS[0]} in {root}"
+        raise DatasetError(
+            f"Data set {name!r}: found {there}, expected one table of words. Name it by `annotations` in the catalog; "
+            "texts without word labels fit `layout: table`."
+        )
+    return found[0]
+
+
+@lru_cache(maxsize=4)
+def _read_words(
+    name: str, version: tuple[str, int, int], concepts: tuple[str, ...], label_column: str | None
+) -> dict[int, Paragraph]:
+    """Words of each paragraph, in the order of the file.
+
+    Raises:
+        DatasetError: missing columns, and every cell that is neither 0 nor 1, a paragraph nor a known label.
+    """
+    table = Path(version[0])
+    columns, rows = read_csv(name, table, [PARAGRAPH, *([label_column] if label_column else [])])
+    single = label_column or _single_label_column(name, table, columns, concepts)
+    paragraphs: dict[int, Paragraph] = {}
+    problems: list[str] = []
+    seen: set[str] = set()
+    for line, row in rows:
+        number = row[PARAGRAPH] or ""
+        if not number.isdecimal():
+            problems.append(f"line {line}: column {PARAGRAPH!r}: found {row[PARAGRAPH]!r}, expected a whole number")
+            continue
+        if single:
+            cell = row[single] or ""
+            label = concepts[0] if cell in ("1", "1.0", "True") and len(concepts) == 1 else cell
+            seen.add(label)
+            true: tuple[str, ...] = (label,) if label in concepts else ()
+        else:
+            labels = {concept: zero_or_one(row[concept]) for concept in concepts}
+            problems += [
+                f"line {line}: column {concept!r}: found {row[concept]!r}, expected 0 or 1"
+                for concept, value in labels.items()
+                if value is None
+            ]
+            true = tuple(concept for concept, value in labels.items() if value)
+        paragraphs.setdefault(int(number), []).append((line, row.get(WORD) if WORD in columns else None, true))
+    if single and not seen & set(concepts):
+        known = sorted(seen - {"", "0", "0.0", "False"})
+        problems += [f"column {single!r} never names {concept!r}{nearest(concept, known)}" for concept in concepts]
+    raise_problems(name, table, problems)
+    return paragraphs
+
+
+def _single_label_column(name: str, table: Path, columns: Sequence[str], concepts: Sequence[str]) -> str | None:
+    """The column that names each word's concept; None where every concept has a column of its own."""
+    missing = [concept for concept in concepts if concept not in columns]
+    if not missing:
+        return None
+    free = [column for column in columns if column not in (PARAGRAPH, WORD, "word_id", "split", "text_path")]
+    if len(missing) == len(concepts) and len(free) == 1:
+        return free[0]
+    raise DatasetError(
+        f"Data set {name!r}: {table} lacks {len(missing)} column(s):",
+        [missing_column(concept, columns) for concept in missing],
+    )

@@ -1,0 +1,145 @@
+"""Files of models in the layout of ``transformers``: a hub id or a local folder, what names them, how they are read.
+
+Nothing here knows images, texts or hook points. Code of a checkpoint is never run: no remote code, no pickles.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sae_assets.catalog import Transformer
+from sae_assets.errors import CheckpointError
+from sae_assets.saes.files import file_hash
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+BESIDE_WEIGHTS = (  # tokenizers and preprocessors, whatever of them there is
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
+
+
+FIX = "Correct `transformer.path` in the catalog."
+
+
+def expect_folder(folder: Path) -> None:
+    """Nothing, where a folder has a ``config.json``.
+
+    Raises:
+        CheckpointError: no such folder, or one of something else.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"The folder {folder} does not exist. {FIX}")
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder} is no transformers folder: config.json is not there. {FIX}")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold a local folder's weights, sorted.
+
+    Raises:
+        CheckpointError: as :func:`expect_folder`, a shard that is missing, or no safetensors (pickled weights are named
+            and refused).
+    """
+    expect_folder(folder)
+    whole, index = folder / WHOLE, folder / INDEX
+    if whole.is_file():  # transformers prefers it to shards
+        return [whole]
+    if not index.is_file():
+        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        hint = f" {', '.join(pickled)} may run code when read and is refused: save the model again as safetensors."
+        raise CheckpointError(f"{folder} holds no {WHOLE} and no {INDEX}.{hint if pickled else ''} {FIX}")
+    try:
+        shards = {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not readable: {error!r}") from None
+    missing = sorted(path.name for path in shards if not path.is_file())
+    if missing:
+        raise CheckpointError(f"{folder} lacks {len(missing)} shard(s) that {INDEX} names:", missing)
+    return sorted(shards)
+
+
+def identity(transformer: Transformer) -> dict[str, Any]:
+    """What names this transformer in fingerprints: hub id and revision, or the hashes of its local files.
+
+    A folder without weights still says what patches and tokens are; it is refused when a model is loaded.
+
+    Raises:
+        CheckpointError: no such folder, one of something else, or a shard that is missing.
+    """
+    named: dict[str, Any] = {"library": transformer.library}
+    if transformer.path is None:
+        return {**named, "name": transformer.name, "revision": transformer.revision}
+    folder = transformer.path
+    expect_folder(folder)
+    weights = weight_files(folder) if any((folder / name).is_file() for name in (WHOLE, INDEX)) else []
+    beside = [folder / name for name in BESIDE_WEIGHTS if (folder / name).is_file()]
+    files = [folder / "config.json", *weights, *beside, *sorted(folder.glob("*.model"))]
+    return {**named, "files": {path.name: file_hash(path) for path in files}}
+
+
+def read_pretrained(auto: str, transformer: Transformer, what: str, **options: Any) -> Any:
+    """What an ``Auto…`` class of transformers reads; a local folder is read without any call to the hub.
+
+    Args:
+        auto: name of the class; what: what is read, for messages; options: passed on to ``from_pretrained``.
+
+    Raises:
+        CheckpointError: it could not be read; the cause is named.
+    """
+    import transformers
+
+    where: dict[str, Any] = {"trust_remote_code": False}
+    if transformer.path is not None:
+        (weight_files if auto == "AutoModel" else expect_folder)(transformer.path)
+        where["local_files_only"] = True
+    elif transformer.revision is not None:
+        where["revision"] = transformer.revision
+    try:
+        with quiet():
+            return getattr(transformers, auto).from_pretrained(str(transformer.label), **where, **options)
+    except Exception as error:  # transformers and the hub client raise many kinds; all mean: it cannot be had
+        hint = "" if transformer.path else " Without network, set `transformer.path` to a local folder."
+        raise CheckpointError(
+            f"The {what} of {transformer.label} could not be read ({type(error).__name__}: {str(error)[:500]}).{hint}"
+        ) from error
+
+
+def read_config(transformer: Transformer, part: str) -> Any:
+    """The model's configuration; of a model with several towers that of one (``vision_config``, ``text_config``).
+
+    Raises:
+        CheckpointError: it could not be read, or an encoder-decoder model.
+    """
+    config = read_pretrained("AutoConfig", transformer, "configuration")
+    config = getattr(config, part, None) or config
+    if getattr(config, "is_encoder_decoder", False):
+        raise CheckpointError(
+            f"{transformer.label} ({config.model_type}) has an encoder and a decoder; models of one stack are read."
+        )
+    return config
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without progress bars and load reports: what matters in them is checked and raised here."""
+    from transformers.utils import logging as library
+
+    verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity(logging.CRITICAL)
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)
+        if bars:
+            library.enable_progress_bar()

@@ -1,0 +1,177 @@
+"""Import of older sparse activation files: their rows, cut into this data set's chunks, as ``sparse_activations``.
+
+The rows stand in the data set's order. What is written is an ordinary artifact whose provenance says that it was
+imported; it is up to date as long as its examples are, and ``materialize`` does not encode it again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from sae_assets.catalog import match_name
+from sae_assets.checks import Expected, evaluate
+from sae_assets.errors import SaeAssetsError, StoredFileError
+from sae_assets.lineage import provenance_of
+from sae_assets.materialize import asset_key
+from sae_assets.metadata import Clock, artifact_metadata, storage_metadata
+from sae_assets.partitions import multi_key
+from sae_assets.stages import STAGES
+from sae_assets.storage.layout import Address
+from sae_assets.storage.provenance import digest
+
+if TYPE_CHECKING:
+    from sae_assets.session import Session
+
+STAGE = "sparse_activations"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import came to."""
+
+    chunks: list[str]
+    rows: int
+    entries: int
+    stored_bytes: int
+
+
+def import_activations(
+    session: "Session",
+    path: Path,
+    dataset: str,
+    model: str,
+    token_kind: str,
+    *,
+    n_units: int | None = None,
+    on_chunk: Callable[[str, int, int], None] = lambda *_: None,
+) -> Imported:
+    """Register the data set's chunks and write the files' rows as their sparse activations.
+
+    Args:
+        path: a file, a chunk set or a folder, as ``storage.older_files.OlderFiles`` takes it.
+        n_units: width of the SAE; default: read from the model's SAE checkpoint.
+
+    Raises:
+        CatalogError: unknown names; DatasetError: an unreadable data set.
+        StoredFileError: files that cannot be imported, or whose rows do not fit the data set (both counts are named).
+    """
+    from sae_assets.storage.older_files import OlderFiles
+
+    dataset = match_name(dataset, session.catalog.datasets, "data set")
+    entry = session.catalog.datasets[dataset]
+    model = match_name(model, entry.models, f"model of {dataset}")
+    kind = match_name(token_kind, entry.token_kinds, f"token kind of {dataset}")
+    files = OlderFiles(path)
+    n_units = n_units or _width(session, model)
+    starts = _row_starts(session, dataset, model, kind, files.n_rows)
+    session.materialize([dataset], models=[model], token_kinds=[kind], last="examples")
+    chunks, entries, stored = session.chunks_of(dataset), 0, 0
+    for number, chunk in enumerate(chunks, start=1):
+        on_chunk(chunk, number, len(chunks))
+        written = _write_chunk(session, Address(dataset, STAGE, kind, model, chunk), files, starts, n_units)
+        entries, stored = entries + written[0], stored + written[1]
+    return Imported(chunks, files.n_rows, entries, stored)
+
+
+def _width(session: "Session", model: str) -> int:
+    from sae_assets.saes import locate_sae, open_sae
+
+    sae = session.catalog.models[model].sae
+    if locate_sae(sae, download=False) is None:
+        raise SaeAssetsError(
+            f"The SAE of model {model!r} is not on this machine, so its width is not known. Give it: --units N."
+        )
+    return open_sae(sae).n_units
+
+
+def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows: int) -> dict[str, tuple[int, int]]:
+    """Row range of every example, by id.
+
+    Raises:
+        StoredFileError: the files hold another number of rows than the data set's examples have.
+    """
+    from sae_assets.datasets import open_dataset
+
+    entry = session.catalog.datasets[dataset]
+    reader = open_dataset(dataset, entry)
+    ids = [record.example_id for record in reader.records]
+    if kind == "token":
+        from sae_assets.embedding.texts import token_spans
+
+        spans_of = token_spans(reader, entry, model, session.catalog.models[model])
+        lengths = [len(spans_of(example)) for example in ids]
+        said = f"the tokenizer of {model} gives {sum(lengths)} tokens for the {len(ids)} texts"
+    else:
+        each = 1 if kind == "cls" else n_rows // len(ids)
+        lengths = [each] * len(ids)
+        said = f"{len(ids)} examples of {each} row(s) each have {each * len(ids)}"
+    if sum(lengths) != n_rows or not n_rows:
+        raise StoredFileError(
+            f"The files hold {n_rows} rows, but {said}. They are of another data set, token kind or tokenizer "
+            "(or count padded rows); nothing was imported."
+        )
+    found, start = {}, 0
+    for example, length in zip(ids, lengths, strict=True):
+        found[example], start = (start, start + length), start + length
+    return found
+
+
+def _write_chunk(
+    session: "Session", address: Address, files: Any, starts: dict[str, tuple[int, int]], n_units: int
+) -> tuple[int, int]:
+    """Entries and bytes of one chunk, written, recorded in the instance's history and checked."""
+    import torch
+
+    from sae_assets.artifacts import SparseActivations, offsets_of
+    from sae_assets.storage.store import stored
+
+    clock = Clock()
+    examples = session.store.read(Address(address.dataset, "examples", chunk=address.chunk))
+    ranges = [starts[example] for example in examples.artifact.example_ids]
+    rows = files.read(ranges, n_units)
+    artifact = SparseActivations(
+        first_example=examples.artifact.first_index,
+        example_offsets=offsets_of(torch.tensor([stop - start for start, stop in ranges])),
+        row_offsets=rows.row_offsets,
+        unit_ids=rows.unit_ids,
+        values=rows.values,
+        n_units=n_units,
+        # What the older script dropped beyond its topk is not in the file: L0 counts stored entries.
+        l0=rows.row_offsets.diff().int(),
+        k_stored=files.topk,
+        total_mass=float(rows.values.double().sum()),
+        dropped_mass=0.0,
+    )
+    source = {"imported": True, "k_stored": files.topk, "source": files.content_hash}
+    provenance = provenance_of(
+        STAGES[STAGE], address, {"examples": examples}, source, identity={"encoder": digest({"imported": source})}
+    )
+    item = stored(artifact, provenance)
+    written = session.store.write(address, item)
+    key, partition = asset_key(address), multi_key(address.model or "", address.chunk or "")
+    session.instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            asset_key=key,
+            partition=partition,
+            description="imported from older files; L0 counts stored entries only",
+            metadata={**artifact_metadata(item, clock, "cpu"), **storage_metadata(artifact, written)},
+            tags={"dagster/data_version": item.content_hash[:20]},
+        )
+    )
+    expected = Expected(artifact.example_offsets.diff())
+    for result in evaluate(STAGE, key, session.store, address, expected):
+        session.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                check_name=result.check_name or "",
+                passed=result.passed,
+                asset_key=key,
+                metadata=result.metadata,
+                severity=result.severity,
+                blocking=False,
+                partition=partition,
+            )
+        )
+    return artifact.n_entries, written.n_bytes

@@ -1,0 +1,66 @@
+"""From a catalog entry to a checkpoint that can build its encoder, whatever its format.
+
+A new format is a module with a checkpoint of this protocol and a function that reads it, a line in ``readers``, and its
+files in ``files.FOLDERS`` if it is a folder. Importing this module does not load torch; opening a checkpoint does.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sae_assets.catalog import Sae
+from sae_assets.saes.files import locate_sae
+
+if TYPE_CHECKING:
+    import torch
+
+    from sae_assets.ops.sparse_activations import Encoder
+
+
+class Checkpoint(Protocol):
+    """What every format offers."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it: the file's or folder's name."""
+
+    @property
+    def hook_point(self) -> str | None:
+        """Where in the transformer it was trained, in its own library's words; None where the format does not say."""
+
+    @property
+    def d_model(self) -> int:
+        """Width of the rows that it encodes."""
+
+    @property
+    def n_units(self) -> int:
+        """Number of its units."""
+
+    def encoder(self, device: "torch.device | str", memory_budget: int) -> "Encoder":
+        """The encoder, with its weights on the device; ``memory_budget`` in bytes."""
+
+
+def readers() -> dict[str, Callable[[Path], Checkpoint]]:
+    """The reader of each format of the catalog."""
+    from sae_assets.saes.clipscope import read_clipscope
+    from sae_assets.saes.gemmascope import read_gemmascope
+    from sae_assets.saes.saelens import read_saelens
+    from sae_assets.saes.sparsify import read_sparsify
+
+    return {
+        "clipscope": read_clipscope,
+        "gemmascope": read_gemmascope,
+        "saelens": read_saelens,
+        "sparsify": read_sparsify,
+    }
+
+
+def open_sae(sae: Sae) -> Checkpoint:
+    """Find a checkpoint (fetching it from the hub where it is not cached) and read it.
+
+    Raises:
+        CheckpointError: it cannot be had, or is not a sound file of the format that the catalog names.
+    """
+    path = locate_sae(sae, download=True)
+    assert path is not None
+    return readers()[sae.format](path)

@@ -1,0 +1,94 @@
+"""sparsify (EleutherAI) folders: ``cfg.json`` and ``sae.safetensors``, TopK with an encoder bias.
+
+``z = (x - b_dec) @ encoder.weight.T + encoder.bias``, ReLU, the k largest. Transcoders, skip connections, groupmax and
+signed latents are refused by name. Weights in half precision are widened to float32, which is exact; sparsify itself
+would also compute in half precision.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_assets.errors import CheckpointError
+from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets.saes.weights import (
+    WIDENED,
+    count_of,
+    count_problems,
+    length_of,
+    missing_files,
+    read_config,
+    read_safetensors,
+    tensor_problems,
+    unsupported,
+)
+
+CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
+# Checkpoints of older versions lack some of these and mean the first value.
+SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "activation": ("topk",),
+    "transcode": (False,),
+    "skip_connection": (False,),
+    "signed": (False,),
+}
+
+
+@dataclass(frozen=True)
+class SparsifyCheckpoint:
+    """The encoder's weights, float32: weight [n, d], bias [n], b_dec [d]."""
+
+    name: str
+    k: int
+    weight: Tensor
+    bias: Tensor
+    b_dec: Tensor
+
+    @property
+    def hook_point(self) -> str | None:
+        """sparsify names the folder after the module, such as ``layers.10``, and says so nowhere else."""
+        return None
+
+    @property
+    def d_model(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def n_units(self) -> int:
+        return self.weight.shape[0]
+
+    def encoder(self, device: torch.device | str, memory_budget: int) -> TopKEncoder:
+        return TopKEncoder(
+            self.weight.T, self.k, shift=self.b_dec, bias=self.bias, device=device, memory_budget=memory_budget
+        )
+
+
+def read_sparsify(folder: Path) -> SparsifyCheckpoint:
+    """Read and check a folder.
+
+    Raises:
+        CheckpointError: files, tensors, shapes or dtypes that are not the format's, or settings that are not supported;
+            every problem is named with what is supported.
+    """
+    if problems := missing_files(folder, (CONFIG, WEIGHTS)):
+        raise CheckpointError(f"{folder} is not a sparsify checkpoint:", problems)
+    config, tensors = read_config(folder / CONFIG), read_safetensors(folder / WEIGHTS)
+    problems = unsupported(config, SUPPORTED) + count_problems(config, ("d_in", "k"))
+    d, k = count_of(config, "d_in"), count_of(config, "k")
+    n = length_of(tensors, "encoder.bias")
+    shapes = {"encoder.weight": (n, d), "encoder.bias": (n,), "W_dec": (n, d), "b_dec": (d,)}
+    problems += tensor_problems(tensors, shapes, WIDENED)
+    named = count_of(config, "num_latents")
+    if named is None and d is not None and (factor := count_of(config, "expansion_factor")):
+        named = d * factor  # num_latents 0, or none in older versions
+    if named is not None and n is not None and named != n:
+        problems.append(f"{CONFIG} asks for {named} units, but encoder.bias has {n}")
+    if k and n and k > n:
+        problems.append(f"k is {k}, more than the {n} units")
+    if problems:
+        raise CheckpointError(f"{folder} is not a sparsify SAE that can be used:", problems)
+    assert k is not None
+    weight, bias, b_dec = (tensors[key].float() for key in ("encoder.weight", "encoder.bias", "b_dec"))
+    return SparsifyCheckpoint(folder.name, k, weight, bias, b_dec)

@@ -1,0 +1,136 @@
+"""What the readers of formats share: named tensors and JSON from files, without pickle, and checks that list problems.
+
+A reader collects the problems of all its files and raises them together. What a format's keys mean stands in the
+format's own module.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sae_assets.errors import CheckpointError
+
+# Half precision is read by widening, which is exact: encoding then takes the stored weights as they are.
+WIDENED = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: a file that is missing or is no safetensors file.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:  # OSError, SafetensorError, and what damaged headers make of torch
+        raise CheckpointError(f"{path} cannot be read as safetensors ({_first_line(error)}).") from None
+
+
+def read_npz(path: Path) -> dict[str, Tensor | np.ndarray]:
+    """All arrays of an npz file; float32 as tensors, others as they are. Objects (pickle) are refused.
+
+    Raises:
+        CheckpointError: a file that is missing or is no npz file, or one that holds objects.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves broken ones open
+            found = {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # OSError, BadZipFile, ValueError; AttributeError where the file is one array
+        raise CheckpointError(f"{path} cannot be read as npz without pickle ({_first_line(error)}).") from None
+    return {name: torch.from_numpy(array) if array.dtype == np.float32 else array for name, array in found.items()}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        CheckpointError: missing, not JSON, or something else than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({_first_line(error)}).") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a JSON object.")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
+    """A problem per file that the folder lacks, with what it holds instead."""
+    if not folder.is_dir():
+        return [f"{folder} is no folder; expected one with {' and '.join(names)}"]
+    found = sorted(path.name for path in folder.iterdir())
+    shown = ", ".join(found[:8]) + (", …" if len(found) > 8 else "")
+    return [f"{name} is missing; found {shown or 'nothing'}" for name in names if name not in found]
+
+
+def length_of(tensors: Mapping[str, Any], name: str) -> int | None:
+    """Length of a vector, by which other shapes are checked; None where there is no such vector."""
+    shape: tuple[int, ...] = tuple(getattr(tensors.get(name), "shape", ()))
+    return int(shape[0]) if len(shape) == 1 else None
+
+
+def tensor_problems(
+    tensors: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int | None, ...]],
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+) -> list[str]:
+    """Tensors that are missing, not known to the format, or of another shape or dtype, or that are not finite.
+
+    Args:
+        shapes: expected shape per name; None is a length that is not known.
+    """
+    listed = ", ".join(tensors) or "none"
+    problems = [f"tensor {name} is missing; found {listed}" for name in shapes if name not in tensors]
+    problems += [f"tensor {name} is not of this format, which has {', '.join(shapes)}" for name in tensors
+                 if name not in shapes]  # fmt: skip
+    wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    for name, shape in shapes.items():
+        if name not in tensors:
+            continue
+        tensor = tensors[name]
+        found = tuple(tensor.shape)
+        fits = len(found) == len(shape) and all(b in (None, a) for a, b in zip(found, shape, strict=True))
+        if not fits:
+            expected = ", ".join("any" if length is None else str(length) for length in shape)
+            problems.append(f"{name} has shape {found}, expected ({expected}{',' if len(shape) == 1 else ''})")
+        elif tensor.dtype not in dtypes:
+            problems.append(f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected {wanted}")
+        elif not bool(torch.isfinite(tensor).all()):
+            problems.append(f"{name} holds values that are not finite")
+        elif 0 in found:
+            problems.append(f"{name} has shape {found} and holds nothing")
+    return problems
+
+
+def count_problems(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Entries that are missing or no positive integers."""
+    return [f"{name} is {config.get(name)!r}, expected a positive integer" for name in names
+            if count_of(config, name) is None]  # fmt: skip
+
+
+def count_of(config: Mapping[str, Any], name: str) -> int | None:
+    """A positive integer of a config, or None."""
+    value = config.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
+
+
+def unsupported(config: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]) -> list[str]:
+    """Entries whose value is none of the supported ones; a missing entry counts as the first of them."""
+    problems = []
+    for name, values in supported.items():
+        value = config.get(name, values[0])
+        if not any(value is known or (type(value) is type(known) and value == known) for known in values):
+            problems.append(f"{name} is {value!r}; supported: {', '.join(map(repr, values))}")
+    return problems

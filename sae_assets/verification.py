@@ -1,0 +1,55 @@
+"""A look at files that were registered long ago: one asset check and one schedule per data set, both off by default.
+
+``examples`` checks a chunk's contents when it is materialized; this hashes all of them again whenever it is asked.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from sae_assets.catalog import Catalog, Dataset
+from sae_assets.checks import contents_outcome
+from sae_assets.resources import StoreResource
+
+NAME = "contents_still_as_registered"
+
+
+def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=dg.AssetKey([dataset, "examples"]),
+        name=NAME,
+        description="Hashes every registered example again; names those that changed or vanished, and what to do.",
+    )
+    def check(artifact_store: StoreResource) -> dg.AssetCheckResult:
+        from sae_assets.datasets import open_dataset
+        from sae_assets.datasets.manifested import changes_since
+        from sae_assets.storage.manifests import read_manifests
+
+        reader = open_dataset(dataset, entry)
+        changes: dict[str, str] = {}
+        for manifest in read_manifests(artifact_store.store.root, dataset):
+            found = changes_since(manifest, reader)
+            changes |= {f"{manifest.key}/{example}": what for example, what in found.items()}
+        outcome = contents_outcome(changes)
+        return dg.AssetCheckResult(passed=outcome.passed, metadata=outcome.metadata)
+
+    return check
+
+
+def build_verification(catalog: Catalog) -> Iterator[tuple[dg.AssetChecksDefinition, dg.ScheduleDefinition]]:
+    """The check of every data set with the schedule that runs it."""
+    for dataset, entry in catalog.datasets.items():
+        check = _check(dataset, entry)
+        job = dg.define_asset_job(
+            f"verify_{dataset}", dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey([dataset, "examples"]), NAME))
+        )
+        yield (
+            check,
+            dg.ScheduleDefinition(
+                name=f"verify_{dataset}_contents",
+                job=job,
+                cron_schedule=entry.backfills.verify_cron,
+                description=f"Hashes every registered example of {dataset} again.",
+                default_status=dg.DefaultScheduleStatus.STOPPED,
+            ),
+        )

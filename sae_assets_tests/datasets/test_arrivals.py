@@ -1,0 +1,145 @@
+"""Which newly arrived examples may be registered: settled ones, full chunks first, the tail when it is due."""
+
+import os
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from sae_assets.datasets import open_dataset
+from sae_assets.datasets.arrivals import arrived, changed, table_changed
+from sae_assets.datasets.manifested import changes_since, describe_chunk
+from sae_assets.errors import DatasetError
+from sae_assets.storage.manifests import read_manifest, read_manifests, register_chunks, remove_manifest
+from sae_assets_tests.datasets.clevr_folder import ClevrFolder
+
+RULES = {"settle_seconds": 10, "close_after_seconds": 100}
+
+
+@pytest.fixture
+def growing(tmp_path: Path) -> ClevrFolder:
+    folder = ClevrFolder(tmp_path / "pictures")
+    for number in range(5):
+        folder.add(f"e{number}")
+    return folder.write()
+
+
+def look(
+    folder: ClevrFolder, after: float, registered: tuple[str, ...] = (), close_tail: bool = False, **rules: object
+):
+    """What is ready so many seconds after the newest file changed; ids, unsettled, tail."""
+    entry = folder.entry(chunk_size=2, arrivals={**RULES, **rules})
+    reader = open_dataset("pictures", entry)
+    newest = max(table_changed(reader.root), *(changed(reader.root / record.path) for record in reader.records))
+    found = arrived(reader, entry, registered, newest + after, close_tail=close_tail)
+    return [record.example_id for record in found.ready], found.unsettled, found.tail
+
+
+def test_files_still_being_written_wait(growing):
+    assert look(growing, 1) == ([], 5, 0)
+
+
+def test_full_chunks_are_ready_and_the_tail_waits(growing):
+    assert look(growing, 50) == (["e0", "e1", "e2", "e3"], 0, 1)
+
+
+def test_tail_is_due_after_its_time(growing):
+    assert look(growing, 100) == (["e0", "e1", "e2", "e3", "e4"], 0, 0)
+
+
+def test_tail_may_be_left_to_a_person(growing):
+    assert look(growing, 1e9, close_after_seconds=None)[2] == 1
+    assert look(growing, 0, close_tail=True, close_after_seconds=None) == (["e0", "e1", "e2", "e3", "e4"], 0, 0)
+
+
+def test_registered_examples_are_not_looked_at_again(growing):
+    assert look(growing, 50, ("e0", "e1")) == (["e2", "e3"], 0, 1)
+    assert look(growing, 50, ("e0", "e1", "e2", "e3", "e4")) == ([], 0, 0)
+
+
+def test_order_is_kept_behind_an_unsettled_example(growing):
+    """An image that is still being written holds back what comes after it, and a tail in front of it does not close."""
+    image = growing.root / "images" / "e3.png"
+    later = changed(image) + 1000
+    os.utime(image, (later, later))
+    entry = growing.entry(chunk_size=2, arrivals=RULES)
+    found = arrived(open_dataset("pictures", entry), entry, (), later + 1, close_tail=False)
+    assert ([record.example_id for record in found.ready], found.unsettled, found.tail) == (["e0", "e1"], 2, 1)
+
+
+def test_last_row_of_a_table_just_written_waits(growing):
+    """It may be half a row; rows before it are whole."""
+    table = growing.root / "metadata.csv"
+    later = changed(table) + 1000
+    os.utime(table, (later, later))
+    entry = growing.entry(chunk_size=1, arrivals=RULES)
+    found = arrived(open_dataset("pictures", entry), entry, (), later + 1, close_tail=False)
+    assert ([record.example_id for record in found.ready], found.unsettled) == (["e0", "e1", "e2", "e3"], 1)
+
+
+def register(folder: ClevrFolder, root: UPath, **more: object):
+    reader = open_dataset("pictures", folder.entry())
+    return reader, register_chunks(root, "pictures", reader.records, 2, content_hash=reader.content_hash, **more)
+
+
+def test_manifest_keeps_the_contents_hashes(growing, tmp_path):
+    reader, manifests = register(growing, UPath(tmp_path / "store"))
+    assert [manifest.example_ids for manifest in manifests] == [("e0", "e1"), ("e2", "e3"), ("e4",)]
+    assert manifests[0].content_hashes == tuple(reader.content_hash(example) for example in ("e0", "e1"))
+    assert read_manifests(UPath(tmp_path / "store"), "pictures") == manifests
+
+
+def test_limit_is_the_most_new_chunks(growing, tmp_path):
+    root = UPath(tmp_path / "store")
+    assert len(register(growing, root, limit=1)[1]) == 1
+    assert len(register(growing, root, limit=1)[1]) == 2
+    assert [m.first_index for m in register(growing, root)[1]] == [0, 2, 4]
+
+
+def test_two_that_register_at_once_never_write_one_chunk(growing, tmp_path):
+    """While the first hashes, a second one registers everything: the first sees it and plans again."""
+    root = UPath(tmp_path / "store")
+    reader = open_dataset("pictures", growing.entry())
+    calls = []
+
+    def hash_and_be_overtaken(example: str) -> str:
+        calls.append(example)
+        if len(calls) == 1:
+            register(growing, root)
+        return reader.content_hash(example)
+
+    manifests = register_chunks(root, "pictures", reader.records, 3, content_hash=hash_and_be_overtaken)
+    held = [example for manifest in manifests for example in manifest.example_ids]
+    assert held == ["e0", "e1", "e2", "e3", "e4"] and manifests == read_manifests(root, "pictures")
+
+
+def test_changed_and_vanished_examples_are_named(growing, tmp_path):
+    reader, manifests = register(growing, UPath(tmp_path / "store"))
+    assert changes_since(manifests[0], reader) == {}
+    (growing.root / "images" / "e0.png").write_bytes(b"other")
+    (growing.root / "masks" / "e1.png").write_bytes(b"other")
+    (growing.root / "images" / "e2.png").unlink()
+    assert changes_since(manifests[0], reader) == {"e0": "changed", "e1": "changed"}
+    assert changes_since(manifests[1], reader) == {"e2": "vanished"}
+    # What was registered stays what it was.
+    assert describe_chunk(manifests[0], reader).file_hashes == manifests[0].content_hashes
+
+
+def test_example_that_the_table_no_longer_names(growing, tmp_path):
+    _, manifests = register(growing, UPath(tmp_path / "store"))
+    growing.write(growing.rows[1:])
+    reader = open_dataset("pictures", growing.entry())
+    assert changes_since(manifests[0], reader) == {"e0": "vanished"}
+    with pytest.raises(DatasetError, match=r"(?s)no longer names.*remove pictures --chunks 0000.*e0"):
+        describe_chunk(manifests[0], reader)
+
+
+def test_removed_chunk_registers_its_examples_anew(growing, tmp_path):
+    root = UPath(tmp_path / "store")
+    register(growing, root)
+    remove_manifest(root, "pictures", "0001")
+    manifests = register(growing, root)[1]
+    assert [(manifest.key, manifest.example_ids) for manifest in manifests] == [
+        ("0000", ("e0", "e1")), ("0002", ("e4",)), ("0003", ("e2", "e3")),
+    ]  # fmt: skip
+    assert read_manifest(root, "pictures", "0003").first_index == 5  # no position is given twice

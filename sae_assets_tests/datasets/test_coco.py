@@ -1,0 +1,229 @@
+"""The COCO layout: polygons, crowds, unions over categories and super-categories, and every bad annotation named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as rasterise
+
+from sae_assets.datasets import open_dataset
+from sae_assets.datasets.coco import decode_runs
+from sae_assets.errors import DatasetError
+from sae_assets_tests.datasets.layouts import (
+    entry_of,
+    run_lengths,
+    square,
+    write_coco,
+    write_csv,
+    write_image,
+)
+
+CONCEPTS = ("car", "person", "vehicle")
+
+
+def images(root: Path, *labels: tuple[int, int, int]) -> Path:
+    rows = []
+    for place, values in enumerate(labels):
+        path = f"val2017/{place:012d}.jpg"
+        write_image(root / path)
+        rows.append({"image_path": path, **dict(zip(CONCEPTS, values, strict=True)), "split": "cal"})
+    write_csv(root / "metadata.csv", rows)
+    return root
+
+
+def name(place: int) -> str:
+    return f"{place:012d}"
+
+
+def found(root: Path, place: int = 0, **changes: Any) -> dict[str, np.ndarray]:
+    reader = open_dataset("photos", entry_of(root, "coco", CONCEPTS, **changes))
+    return {concept: np.asarray(mask) for concept, mask in reader.masks(name(place)).items()}
+
+
+def box(left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    mask = np.zeros((6, 8), np.uint8)
+    mask[top:bottom, left:right] = 255
+    return mask
+
+
+def refusal(root: Path, **changes: Any) -> DatasetError:
+    with pytest.raises(DatasetError) as caught:
+        found(root, **changes)
+    assert "'photos'" in str(caught.value)
+    return caught.value
+
+
+def test_union_over_instances_categories_and_super_categories(tmp_path: Path) -> None:
+    """Two cars are one mask; a bus counts for the super-category alone; other categories do not matter."""
+    root = images(tmp_path, (1, 0, 1))
+    parts = [(3, square(0, 0, 2, 2)), (3, square(4, 0, 6, 2)), (6, square(0, 3, 8, 5)), (62, square(6, 0, 8, 6))]
+    write_coco(root, {f"{name(0)}.jpg": [{"category_id": c, "segmentation": s} for c, s in parts]})
+    masks = found(root)
+    cars = box(0, 0, 2, 2) | box(4, 0, 6, 2)
+    assert set(masks) == {"car", "vehicle"}
+    assert (masks["car"] == cars).all()
+    assert (masks["vehicle"] == cars | box(0, 3, 8, 5)).all()
+
+
+def test_an_instance_of_several_polygons_is_their_union(tmp_path: Path) -> None:
+    """What is hidden in the middle is published as two polygons."""
+    root = images(tmp_path, (1, 0, 1))
+    shape = [*square(0, 0, 3, 3), *square(5, 3, 8, 6)]
+    write_coco(root, {f"{name(0)}.jpg": [{"category_id": 3, "segmentation": shape}]})
+    assert (found(root)["car"] == box(0, 0, 3, 3) | box(5, 3, 8, 6)).all()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_crowds_are_included(tmp_path: Path, compressed: bool) -> None:
+    """Run lengths, plain or compressed, are joined with polygons of the same category."""
+    root = images(tmp_path, (0, 1, 0))
+    crowd = np.zeros((6, 8), np.uint8)
+    crowd[1:4, 2:7] = 1
+    shape: dict[str, Any] = {"size": [6, 8], "counts": run_lengths(crowd)}
+    if compressed:
+        shape["counts"] = rasterise.encode(np.asfortranarray(crowd))["counts"].decode()
+    parts = [
+        {"category_id": 1, "segmentation": shape, "iscrowd": 1},
+        {"category_id": 1, "segmentation": square(0, 5, 8, 6)},
+    ]
+    write_coco(root, {f"{name(0)}.jpg": parts})
+    masks = found(root)
+    assert set(masks) == {"person"}
+    assert (masks["person"] == 255 * crowd | box(0, 5, 8, 6)).all()
+
+
+def test_compressed_runs_are_read_as_the_library_writes_them() -> None:
+    """Random masks through the library's encoder: the runs are the mask's own."""
+    random = np.random.default_rng(0)
+    for height, width in [(1, 1), (6, 8), (40, 90)]:
+        for share in (0.0, 0.05, 0.5, 1.0):
+            mask = np.asfortranarray((random.random((height, width)) < share).astype(np.uint8))
+            assert decode_runs(rasterise.encode(mask)["counts"].decode()) == run_lengths(mask)
+
+
+def test_a_true_concept_without_instance_is_nowhere(tmp_path: Path) -> None:
+    """A label without annotation has no mask; an annotation without label is passed over; no label, no mask."""
+    root = images(tmp_path, (1, 0, 0), (0, 0, 0))
+    car, person = {"category_id": 3, "segmentation": []}, {"category_id": 1, "segmentation": square(0, 0, 8, 6)}
+    write_coco(root, {f"{name(0)}.jpg": [car, person], f"{name(1)}.jpg": [person]})
+    assert found(root) == {}
+    assert found(root, 1) == {}
+
+
+def test_several_annotation_files(tmp_path: Path) -> None:
+    """Train and validation images of one data set: files in ``annotations`` and in the folder itself are joined."""
+    root = images(tmp_path, (1, 0, 1), (1, 0, 1))
+    for place, split in enumerate(("train2017", "val2017")):
+        part = {"category_id": 3, "segmentation": square(place, 0, 4, 4)}
+        write_coco(root, {f"{name(place)}.jpg": [part]}, split)
+    (root / "annotations/instances_val2017.json").rename(root / "instances_val2017.json")
+    for place in (0, 1):
+        assert (found(root, place)["car"] == box(place, 0, 4, 4)).all()
+
+
+def test_annotations_named_in_the_catalog(tmp_path: Path) -> None:
+    """One file, or a folder of them, anywhere."""
+    root, elsewhere = images(tmp_path / "photos", (1, 0, 1)), tmp_path / "elsewhere"
+    file = write_coco(elsewhere, {f"{name(0)}.jpg": [{"category_id": 3, "segmentation": square(0, 0, 4, 4)}]})
+    for given in (file, file.parent):
+        assert (found(root, annotations=given)["car"] == box(0, 0, 4, 4)).all()
+    assert "`annotations` in the catalog" in str(refusal(root))
+    assert "nowhere.json does not exist" in str(refusal(root, annotations=tmp_path / "nowhere.json"))
+
+
+def test_hash_follows_image_and_regions_of_its_example_only(tmp_path: Path) -> None:
+    """Another image's annotation, or a category that is no concept, changes nothing."""
+    root = images(tmp_path, (1, 0, 1), (1, 0, 1))
+    hashes = []
+    for shift, other, chair in [(0, 0, 0), (0, 2, 0), (0, 0, 2), (1, 0, 0)]:
+        write_coco(
+            root,
+            {
+                f"{name(0)}.jpg": [
+                    {"category_id": 3, "segmentation": square(shift, 0, 4, 4)},
+                    {"category_id": 62, "segmentation": square(chair, 0, 4, 4)},
+                ],
+                f"{name(1)}.jpg": [{"category_id": 3, "segmentation": square(other, 0, 4, 4)}],
+            },
+        )
+        hashes.append(open_dataset("photos", entry_of(root, "coco", CONCEPTS)).content_hash(name(0)))
+    assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
+    write_image(root / f"val2017/{name(0)}.jpg", colour=(1, 2, 3))
+    assert open_dataset("photos", entry_of(root, "coco", CONCEPTS)).content_hash(name(0)) != hashes[3]
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"category_id": 99, "segmentation": []}, "category_id 99 is not among the categories"),
+        ({"category_id": 3}, "must be polygons or run lengths, found NoneType"),
+        ({"category_id": 3, "segmentation": [[0, 0, 1, 1]]}, "x and y of three points"),
+        ({"category_id": 3, "segmentation": [[0, 0, 1, 1, 2, 2, 3]]}, "x and y of three points"),
+        ({"category_id": 3, "segmentation": [[0, 0, 1, 1, 2, "2"]]}, "something else than coordinates"),
+        ({"category_id": 3, "segmentation": [[0, 0, 1, 1, 2, 1e30]]}, "something else than coordinates"),
+        ({"category_id": 3, "segmentation": {"size": [8, 6], "counts": [48]}}, "run lengths are for size [8, 6]"),
+        ({"category_id": 3, "segmentation": {"size": [6, 8], "counts": [48, 1]}}, "do not sum to"),
+        ({"category_id": 3, "segmentation": {"size": [6, 8], "counts": [49, -1]}}, "do not sum to"),
+        ({"category_id": 3, "segmentation": {"size": [6, 8], "counts": "`o"}}, "do not sum to"),
+        ({"category_id": 3, "segmentation": {"size": [6, 8], "counts": "ooooooooooooo"}}, "do not sum to"),
+        ({"category_id": 3, "segmentation": {"size": [6, 8], "counts": 48}}, "compressed string"),
+    ],
+)
+def test_bad_annotation_is_named(tmp_path: Path, part: dict, said: str) -> None:
+    """Whatever the rasteriser could not take is refused before it sees it, with the annotation's id and image."""
+    root = images(tmp_path, (1, 0, 1))
+    write_coco(root, {f"{name(0)}.jpg": [{"id": 77, **part}]})
+    message = str(refusal(root))
+    assert f"annotation 77 of '{name(0)}.jpg': " in message and said in message
+
+
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    """Concepts that no file knows with the nearest name, and images that are not annotated."""
+    root = images(tmp_path, (1, 0, 1), (1, 0, 1))
+    write_coco(root, {f"{name(1)}.jpg": []})
+    rows = [{"image_path": f"val2017/{name(0)}.jpg", "vehicles": 1, "dragon": 1, "split": "cal"}]
+    write_csv(root / "metadata.csv", rows)
+    reader = open_dataset("photos", entry_of(root, "coco", ("vehicles", "dragon")))
+    with pytest.raises(DatasetError) as caught:
+        reader.masks(name(0))
+    assert caught.value.problems == (
+        "concept 'vehicles' is neither a category nor a super-category; did you mean 'vehicle'?",
+        "concept 'dragon' is neither a category nor a super-category",
+        f"image '{name(0)}.jpg' is not annotated",
+    )
+
+
+def test_image_in_two_files(tmp_path: Path) -> None:
+    """Which of two would hold is not decided silently."""
+    root = images(tmp_path, (1, 0, 1))
+    for split in ("train2017", "val2017"):
+        write_coco(root, {f"{name(0)}.jpg": []}, split)
+    assert "instances_val2017.json and in a file before it" in str(refusal(root))
+
+
+def test_image_of_another_size_than_annotated(tmp_path: Path) -> None:
+    """A resized copy does not fit the published polygons."""
+    root = images(tmp_path, (1, 0, 1))
+    write_coco(root, {f"{name(0)}.jpg": [{"category_id": 3, "segmentation": square(0, 0, 4, 4)}]})
+    Image.new("RGB", (16, 12)).save(root / f"val2017/{name(0)}.jpg")
+    assert "is 16x12 pixels, its annotations are for 8x6" in str(refusal(root))
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{", "{}", json.dumps({"images": [{}], "annotations": [], "categories": []})]
+)
+def test_file_that_is_no_annotation_file(tmp_path: Path, content: str) -> None:
+    """Broken JSON and other JSON: the file is named."""
+    root = images(tmp_path, (1, 0, 1))
+    write_coco(root, {}).write_text(content)
+    assert "instances_val2017.json is no COCO instance file" in str(refusal(root))
+
+
+def test_annotations_are_read_only_when_asked(tmp_path: Path) -> None:
+    """Opening a data set does not parse half a gigabyte of JSON."""
+    root = images(tmp_path, (1, 0, 1))
+    write_coco(root, {}).write_text("{")
+    assert len(open_dataset("photos", entry_of(root, "coco", CONCEPTS)).records) == 1

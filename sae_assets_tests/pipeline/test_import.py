@@ -1,0 +1,102 @@
+"""Older sparse files become this data set's chunks, and the pipeline goes on from them as from its own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from sae_assets.cli import app
+from sae_assets.session import open_session
+from sae_assets.storage.layout import Address
+from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+
+K = 16
+N_PATCHES = 256
+
+
+def command(places: dict[str, Path], *arguments: str):
+    return CliRunner().invoke(app, [*arguments, "--home", str(places["home"]), "--catalog", str(places["catalog"])])
+
+
+def sparse(places: dict[str, Path], chunk: str):
+    with open_session(places["home"], places["catalog"]) as session:
+        return session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", chunk))
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What the pipeline computes for twelve images, written as an older script would: int64, padded, in 3 files."""
+    base = tmp_path_factory.mktemp("older")
+    root = make_dataset(base / "data", 12)
+    places = {
+        "root": root, "home": base / "ours",
+        "catalog": write_catalog(base / "catalog.yaml", root, token_kinds=["patch"], chunk_size=5),
+    }  # fmt: skip
+    made = command(places, "materialize", "-d", "small")
+    assert made.exit_code == 0, made.stderr
+    parts = [sparse(places, key).artifact for key in ("0000", "0001", "0002")]
+    indices = torch.full((12 * N_PATCHES, K), 123_456)
+    values = torch.full((12 * N_PATCHES, K), -1.0)
+    row = 0
+    for part in parts:
+        for start, stop in zip(part.row_offsets[:-1].tolist(), part.row_offsets[1:].tolist(), strict=True):
+            places_of_row = torch.randperm(K)[: stop - start]  # older files do not sort
+            indices[row, places_of_row] = part.unit_ids[start:stop].long()
+            values[row, places_of_row] = part.values[start:stop]
+            row += 1
+    folder = base / "SAE_Activations_Sparse" / "CLEVR"
+    folder.mkdir(parents=True)
+    for number, rows in enumerate(torch.arange(12 * N_PATCHES).split(1200)):
+        content = {"indices": indices[rows], "values": values[rows], "format": "sparse_topk", "topk": K}
+        torch.save(content, folder / f"clipscope_patch_sparse_layer22_chunk_{number}.pt")
+    (folder / "clipscope_patch_sparse_layer22_chunks_info.json").write_text("[]")
+    return {**places, "older": folder}
+
+
+def test_imported_chunks_equal_computed_ones_and_the_rest_follows(older, tmp_path):
+    places = {**older, "home": tmp_path / "home"}
+    result = command(
+        places, "import", str(older["older"]), "--dataset", "SMALL", "--model", "clip-mini", "--token-kind", "patch",
+        "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["chunks"] == ["0000", "0001", "0002"]
+    for chunk in ("0000", "0001", "0002"):
+        ours, imported = sparse(older, chunk), sparse(places, chunk)
+        assert imported.provenance.config["imported"] is True
+        for name in ("unit_ids", "values", "row_offsets", "example_offsets"):
+            assert torch.equal(getattr(imported.artifact, name), getattr(ours.artifact, name)), name
+    # The history has them, and the rest of the pipeline does not encode again.
+    done = command(places, "materialize", "-d", "small", "--json")
+    assert done.exit_code == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert sparse(places, "0000").provenance.config["imported"] is True
+    shown = json.loads(command(places, "status", "--json").stdout)["small"]["stages"]
+    assert {state for part in shown.values() for state in part.values()} == {"current"}
+    with open_session(places["home"], places["catalog"]) as session:
+        best = session.store.read(Address("small", "best_pairs", "patch", "clip-mini")).artifact
+    with open_session(older["home"], older["catalog"]) as session:
+        assert session.store.read(Address("small", "best_pairs", "patch", "clip-mini")).artifact == best
+    assert figures
+
+
+def test_rows_of_another_data_set_are_refused(older, tmp_path):
+    root = make_dataset(tmp_path / "data", 11)
+    catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch", "cls"], chunk_size=5)
+    places = {"home": tmp_path / "home", "catalog": catalog}
+    for kind, said in (("patch", "11 examples of 279 row(s)"), ("cls", "11 examples of 1 row(s) each have 11")):
+        arguments = ["--dataset", "small", "--model", "clip-mini", "--token-kind", kind]
+        result = command(places, "import", str(older["older"]), *arguments)
+        assert result.exit_code == 1 and said in result.stderr and "nothing was imported" in result.stderr
+    assert not list((tmp_path / "home").rglob("sparse_activations"))
+
+
+def test_names_that_are_not_there(older, tmp_path):
+    places = {**older, "home": tmp_path / "home"}
+    for name, value in (("--dataset", "smal"), ("--model", "clip-mimi"), ("--token-kind", "token")):
+        given = {"--dataset": "small", "--model": "clip-mini", "--token-kind": "patch", name: value}
+        arguments = [part for pair in given.items() for part in pair]
+        result = command(places, "import", str(older["older"]), *arguments)
+        assert result.exit_code == 2 and repr(value) in result.stderr, result.stderr

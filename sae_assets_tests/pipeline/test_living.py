@@ -1,0 +1,241 @@
+"""A data set grows: each chunk is made once, what depends on it follows, reruns change nothing, a freeze holds."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sae_assets.backfills import active_backfill, failed_partitions, plan_backfill
+from sae_assets.definitions import build_definitions
+from sae_assets.partitions import multi_key
+from sae_assets.session import Session, open_session
+from sae_assets.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets_tests.pipeline.living import Follower, land, land_without_calibration
+from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+
+MODEL = "clip-mini"
+
+
+def home_of(tmp_path: Path, n: int = 12, **entry: object) -> dict[str, Path]:
+    root = make_dataset(tmp_path / "data", n)
+    entry = {"token_kinds": ["patch"], "chunk_size": 6, **entry}
+    return {"root": root, "home": tmp_path / "home", "catalog": write_catalog(tmp_path / "catalog.yaml", root, **entry)}
+
+
+@pytest.fixture
+def living(tmp_path: Path) -> Iterator[tuple[Session, Path]]:
+    """An open session on twelve examples in two chunks that are registered, nothing made."""
+    places = home_of(tmp_path)
+    with open_session(places["home"], places["catalog"]) as session:
+        session.register("small")
+        yield session, places["root"]
+
+
+def everything(chunks: list[str]) -> set[tuple[str, str]]:
+    found = {("small/examples", chunk) for chunk in chunks}
+    found |= {(f"small/patch/{stage}", multi_key(MODEL, chunk)) for stage in CHUNK_STAGES for chunk in chunks}
+    return found | {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES}
+
+
+def of_small(follower: Follower) -> set[tuple[str, str]]:
+    return {found for found in follower.settle() if found[0].startswith("small/")}
+
+
+def test_automation_makes_everything_once_and_follows_what_arrives(living):
+    session, root = living
+    follower = Follower(session)
+    assert of_small(follower) == everything(["0000", "0001"])
+    assert set(follower.made.values()) == {1}
+    assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
+        "current"
+    }
+
+    land(root, 18)
+    session.register("small")
+    made = of_small(follower)
+    new = {(key, partition) for key, partition in everything(["0002"]) if partition == multi_key(MODEL, "0002")}
+    assert {("small/examples", "0002"), *new} <= made
+    # No chunk that was there is encoded again; aggregates follow.
+    encoded = {partition for key, partition in made if key.endswith(("sparse_activations", "examples", "ground_truth"))}
+    assert encoded == {"0002", multi_key(MODEL, "0002")}
+    assert {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES} <= made
+    assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
+        "current"
+    }
+
+
+def test_rerun_with_the_same_content_ripples_no_further(living):
+    session, _ = living
+    follower = Follower(session)
+    follower.settle()
+    follower.run({("small/patch/sparse_activations", multi_key(MODEL, "0000"))})
+    assert of_small(follower) == set()
+
+
+def test_chunk_without_calibration_rows_changes_no_statistics(living):
+    session, root = living
+    follower = Follower(session)
+    follower.settle()
+    before = {
+        stage: session.store.header(address(stage)).content_hash
+        for stage in ("unit_stats", "unit_mapping", "thresholds")
+    }
+    land_without_calibration(root, 12, 6)
+    session.register("small")
+    made = of_small(follower)
+    assert ("small/patch/filtered_activations", multi_key(MODEL, "0002")) in made
+    assert ("small/patch/filtered_activations", multi_key(MODEL, "0000")) not in made
+    assert ("small/patch/detection_stats", MODEL) in made
+    after = {stage: session.store.header(address(stage)).content_hash for stage in before}
+    assert after == before
+    states = session.status(["small"])["small"]["stages"]
+    assert {state for part in states.values() for state in part.values()} == {"current"}
+
+
+def address(stage: str, chunk: str | None = None):
+    from sae_assets.storage.layout import Address
+
+    return Address("small", stage, "patch", MODEL, chunk)
+
+
+def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path):
+    places = home_of(tmp_path, calibration="freeze")
+    with open_session(places["home"], places["catalog"]) as session:
+        session.register("small")
+        follower = Follower(session)
+        follower.settle()
+        fitted = {
+            s: session.store.header(address(s)).content_hash for s in ("unit_stats", "unit_mapping", "thresholds")
+        }
+        land(places["root"], 18)
+        session.register("small")
+        made = of_small(follower)
+        assert not {(f"small/patch/{stage}", MODEL) for stage in fitted} & made
+        assert ("small/patch/filtered_activations", multi_key(MODEL, "0002")) in made
+        assert ("small/patch/best_pairs", MODEL) in made
+        assert {s: session.store.header(address(s)).content_hash for s in fitted} == fitted
+        states = session.status(["small"])["small"]["stages"]
+        assert {state for part in states.values() for state in part.values()} == {"current"}
+        # The command line agrees: nothing is left to do.
+        made_runs, _ = session.materialize(["small"])
+        assert made_runs == 0
+
+
+def work_of(session: Session, limit: int = 1000, **more: object):
+    chunks = session.chunks_of("small")
+    return plan_backfill(session.catalog, session.store, "small", chunks, limit=limit, **more)
+
+
+def flat(work) -> set[tuple[str, str]]:
+    return {
+        (key.to_user_string(), partition) for key, partitions in work.partitions.items() for partition in partitions
+    }
+
+
+def test_backfill_is_exactly_what_is_missing_or_stale_in_two_waves(living):
+    session, root = living
+    first = work_of(session)
+    until_mapping = {"examples", "ground_truth", "sparse_activations", "unit_stats", "unit_mapping"}
+    all_of_it = everything(["0000", "0001"])
+    assert flat(first) == {found for found in all_of_it if found[0].rsplit("/")[-1] in until_mapping}
+    assert (first.wave, first.left) == (1, 0)
+    session.materialize(["small"], last="unit_mapping")
+    second = work_of(session)
+    assert flat(second) == {found for found in all_of_it if found[0].rsplit("/")[-1] not in until_mapping}
+    session.materialize(["small"])
+    assert work_of(session).partitions == {}
+
+    land(root, 18)
+    session.register("small")
+    third = flat(work_of(session))
+    assert {partition for key, partition in third if not key.endswith(("unit_stats", "unit_mapping"))} == {
+        "0002", multi_key(MODEL, "0002"),
+    }  # fmt: skip
+
+
+def test_limit_takes_the_first_chunks_and_no_aggregate_over_the_rest(living):
+    session, _ = living
+    work = work_of(session, limit=3)
+    assert flat(work) == {
+        ("small/examples", "0000"), ("small/examples", "0001"),
+        ("small/patch/ground_truth", multi_key(MODEL, "0000")),
+    }  # fmt: skip
+    assert work.left == 3
+
+
+def test_schedule_launches_one_backfill_that_the_ui_shows(living):
+    session, _ = living
+    definitions = build_definitions(session.catalog, session.resources)
+    repository = definitions.get_repository_def()
+    schedule = repository.get_schedule_def("backfill_small")
+
+    def tick(minute: int) -> str:
+        with dg.build_schedule_context(
+            instance=session.instance, repository_def=repository, resources=session.resources,
+            scheduled_execution_time=datetime(2026, 1, 1, 2, minute, tzinfo=UTC),
+        ) as context:  # fmt: skip
+            return str(schedule.evaluate_tick(context).skip_message)
+
+    assert "Launched backfill backfill-small-20260101T0200 of 8 partitions (wave 1)" in tick(0)
+    backfill = session.instance.get_backfill("backfill-small-20260101T0200")
+    assert backfill is not None and backfill.tags["sae_assets/dataset"] == "small"
+    assert active_backfill(session.instance, "small") == backfill.backfill_id
+    assert "still running" in tick(0) and "still running" in tick(1)
+    assert len(session.instance.get_backfills()) == 1
+
+
+def test_failed_partition_is_shown_and_left_to_the_repair(living):
+    session, root = living
+    session.materialize(["small"], last="examples")
+    rows_path = root / "images"
+    victim = sorted(path for path in rows_path.iterdir())[0]
+    content = victim.read_bytes()
+    victim.write_bytes(b"nonsense")
+    definitions = build_definitions(session.catalog, session.resources)
+    job = definitions.resolve_implicit_global_asset_job_def()
+    key = dg.AssetKey(["small", "patch", "sparse_activations"])
+    for chunk in ("0000", "0001"):
+        job.execute_in_process(
+            instance=session.instance, asset_selection=[key], partition_key=multi_key(MODEL, chunk),
+            raise_on_error=False, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+    failed = failed_partitions(session.instance, session.catalog, "small")
+    assert len(failed[key]) == 1
+    broken = next(iter(failed[key]))
+    states = session.status(["small"])["small"]["stages"]["patch/clip-mini/sparse_activations"]
+    assert sorted(states.values()) == ["current", "failed"]
+    left_out = flat(work_of(session, leave_out=failed))
+    assert ("small/patch/sparse_activations", broken) not in left_out
+    assert not [found for found in left_out if found[0].endswith("unit_stats")]  # it would only fail
+    assert ("small/patch/sparse_activations", broken) in flat(work_of(session))
+    victim.write_bytes(content)
+    session.materialize(["small"])
+    assert failed_partitions(session.instance, session.catalog, "small") == {}
+
+
+def test_changed_file_fails_a_check_that_says_what_to_do(living):
+    session, root = living
+    session.materialize(["small"])
+    victim = sorted((root / "images").iterdir())[0]
+    victim.write_bytes(victim.read_bytes() + b"more")
+    definitions = build_definitions(session.catalog, session.resources)
+    result = definitions.get_repository_def().get_job("verify_small").execute_in_process(instance=session.instance)
+    evaluation = result.get_asset_check_evaluations()[0]
+    assert not evaluation.passed
+    assert victim.stem in str(evaluation.metadata["examples"].value)
+    assert "sae-assets remove" in str(evaluation.metadata["what_to_do"].value)
+    # The chunk stays what it was: nothing becomes stale, nothing is encoded from other contents by accident.
+    states = session.status(["small"])["small"]["stages"]
+    assert {state for part in states.values() for state in part.values()} == {"current"}
+
+
+def test_all_switches_ship_off(living):
+    session, _ = living
+    repository = build_definitions(session.catalog, session.resources).get_repository_def()
+    switches = [*repository.sensor_defs, *repository.schedule_defs]
+    names = {switch.name for switch in switches}
+    wanted = {"register_{}_chunks", "follow_{}", "backfill_{}", "repair_{}", "verify_{}_contents"}
+    assert {name.format("small") for name in wanted} <= names
+    assert {str(switch.default_status.value) for switch in switches} == {"STOPPED"}

@@ -1,0 +1,1 @@
+"""Our encoders against clipscope, SAELens and sparsify themselves, in an environment of their own."""
