@@ -18,6 +18,7 @@ from sae_assets.settings import load_settings
 from sae_assets.stages import ORDER, STAGES
 from sae_assets.storage.layout import Address
 from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.pipeline.small import write_catalog
 
 demo_group = pytest.mark.xdist_group("demo")
 
@@ -95,15 +96,15 @@ def test_only_real_partitions_exist_and_the_history_has_every_run(instance):
     made = instance.get_materialized_partitions(asset_key(address("sparse_activations")))
     assert made == {multi_key("clip-mini", f"{number:04d}") for number in range(4)}
     runs = instance.get_runs()
-    assert len(runs) == 14 and all(run.is_success for run in runs)
+    assert len(runs) == 28 and all(run.is_success for run in runs)
 
 
 def test_graph_has_groups_kinds_descriptions_and_code_versions():
     specs = {spec.key.to_user_string(): spec for assets in build_assets(load_catalog()) for spec in assets.specs}
-    assert len(specs) == 1 + 2 * (len(ORDER) - 1)
+    assert len(specs) == 2 * (1 + 2 * (len(ORDER) - 1))
     for name, spec in specs.items():
-        assert spec.group_name == "clevr_mini" and spec.description and spec.code_version and spec.kinds, name
-        assert spec.tags["dataset"] == "clevr_mini"
+        assert spec.group_name == name.split("/")[0] and spec.description and spec.code_version and spec.kinds, name
+        assert spec.tags["dataset"] == spec.group_name and spec.automation_condition is not None
     op = next(a for a in build_assets(load_catalog()) if a.node_def.name == "clevr_mini__sparse_activations").op
     assert op.pool == "gpu"
 
@@ -126,8 +127,10 @@ def test_a_person_can_materialize_one_part(small):
 
 
 def test_sensor_registers_and_computes_nothing(small):
+    settled = {"settle_seconds": 0, "close_after_seconds": 0}
+    write_catalog(small["catalog"], small["root"], arrivals=settled)
     with open_session(small["home"], small["catalog"]) as session:
-        from sae_assets.automation import build_sensors
+        from sae_assets.registration import build_sensors
 
         sensor = next(s for s in build_sensors(session.catalog) if s.name == "register_small_chunks")
         assert sensor.default_status == dg.DefaultSensorStatus.STOPPED

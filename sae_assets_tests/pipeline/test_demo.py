@@ -13,6 +13,7 @@ from sae_assets.stages import STAGES
 
 pytestmark = pytest.mark.xdist_group("demo")
 KEY = "clevr_mini/patch/clip-mini"
+TEXT_KEY = "moods_mini/token/gemma-mini"
 
 
 def test_colours_and_shapes_are_detected_on_test(demo):
@@ -28,6 +29,26 @@ def test_colours_and_shapes_are_detected_on_test(demo):
             prior = found["n_test"] / 76
             assert found["always_positive_f1"] == pytest.approx(2 * prior / (1 + prior))
             assert found["test_f1"] >= found["always_positive_f1"] + 0.10, name
+
+
+def test_moods_are_detected_on_test(demo):
+    """Text concepts beat calling every text positive by at least 0.15, with pairs chosen on cal alone."""
+    tokens, means = (demo["summary"][key]["concepts"] for key in (TEXT_KEY, "moods_mini/cls/gemma-mini"))
+    assert set(tokens) == set(means) == {"joy", "anger", "fear", "gratitude", "sarcasm", "regret"}
+    for name, found in (*tokens.items(), *means.items()):
+        prior = found["n_test"] / 180
+        assert found["always_positive_f1"] == pytest.approx(2 * prior / (1 + prior))
+        assert found["test_f1"] >= found["always_positive_f1"] + 0.15, name
+
+
+def test_text_rows_are_counted_by_the_tokenizer(demo):
+    """One row per token but BOS and one per text; what k_stored cuts off is said, and next to nothing here."""
+    found = demo["summary"][TEXT_KEY]
+    assert found["k_stored"] == 64 and found["n_units"] == 1280
+    assert demo["summary"]["moods_mini/cls/gemma-mini"]["n_rows"] == 720
+    rows = pads.dataset(demo["home"] / "store/moods_mini/token/gemma-mini/sparse_activations").to_table()
+    assert len(rows) == found["n_rows"] > 720 * 30
+    assert 0 < sum(rows["l0"].to_pylist()) / len(rows) < 40
 
 
 def test_summary_has_every_promised_figure(demo):
@@ -60,7 +81,7 @@ def test_second_run_repeats_nothing(demo):
     store = demo["home"] / "store"
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*.*")}
     result = CliRunner().invoke(app, ["demo", "--home", str(demo["home"])])
-    assert result.exit_code == 0 and "0 runs made, 14 steps were up to date" in result.output
+    assert result.exit_code == 0 and "0 runs made, 28 steps were up to date" in result.output
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*.*")} == before
 
 
@@ -81,7 +102,7 @@ def test_verify_reads_everything_and_finds_damage(demo, tmp_path):
     runner = CliRunner()
     result = runner.invoke(app, ["verify", "--home", str(demo["home"]), "--json"])
     checked = json.loads(result.stdout)
-    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 4 + 2 * (3 * 4 + 5)
+    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (4 + 2 * (3 * 4 + 5))
     victim = next((demo["home"] / "store").rglob("unit_stats/all.parquet"))
     content = victim.read_bytes()
     try:
