@@ -166,3 +166,30 @@ def test_every_stage(world):
         for place, split in enumerate(("cal", "test")):
             cells = [int(counts[split][name][concept, column, p]) for name in ("tp", "fp", "fn", "tn")]
             assert best.counts[place, concept].tolist() == cells
+
+
+def test_text_activations_are_the_dense_jumprelu_ones(demo):
+    """Every stored token row of one chunk, from the transformer's rows on, in float64 and dense."""
+    from sae_assets.embedding.texts import open_text_rows
+
+    catalog = load_catalog()
+    model, entry = catalog.models["gemma-mini"], catalog.datasets["moods_mini"]
+    reader = open_dataset("moods_mini", entry)
+    store = ArtifactStore(str(demo["home"] / "store"))
+    chunk = store.read(Address("moods_mini", "sparse_activations", "token", "gemma-mini", "0001")).artifact
+    examples = store.read(Address("moods_mini", "examples", chunk="0001")).artifact
+    source = open_text_rows(reader, model, ("token",), "cpu", model.precision)
+    rows = [source.embed([example])[0].rows["token"] for example in examples.example_ids]
+    assert chunk.example_offsets.diff().tolist() == [len(part) for part in rows]
+    assert model.sae.path is not None
+    with np.load(model.sae.path / "average_l0_22" / "params.npz", allow_pickle=False) as params:
+        weights, bias, threshold = (params[name].astype(np.float64) for name in ("W_enc", "b_enc", "threshold"))
+    z = (torch.cat(rows).numpy().astype(np.float64) @ weights + bias).astype(np.float32)
+    active = np.where((z > threshold.astype(np.float32)) & (z > 0), z, 0)
+    assert chunk.l0.tolist() == (active > 0).sum(1).tolist()
+    offsets = chunk.row_offsets.tolist()
+    for row, dense in enumerate(active):
+        order = np.lexsort((np.arange(len(dense)), -dense))[: min(64, int((dense > 0).sum()))]
+        stored = slice(offsets[row], offsets[row + 1])
+        assert chunk.unit_ids[stored].tolist() == order.tolist()
+        assert chunk.values[stored].numpy() == pytest.approx(dense[order], rel=1e-6)
