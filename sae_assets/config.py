@@ -100,7 +100,15 @@ class DetectionConfig(AggregateConfig):
 
     n_permutations: int = Field(100, ge=0, description="label shuffles behind the chance level")
     n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % intervals")
+    n_folds: int = Field(0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none")
     seed: int = Field(0, ge=0)
 
+    @field_validator("n_folds")
+    @classmethod
+    def _folds(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("found 1, expected 0 (off) or at least 2")
+        return value
+
     def result(self) -> dict[str, Any]:
-        return {"n_permutations": self.n_permutations, "n_bootstrap": self.n_bootstrap, "seed": self.seed}
+        return {name: getattr(self, name) for name in ("n_permutations", "n_bootstrap", "n_folds", "seed")}

@@ -1,7 +1,7 @@
 """How the command line looks: progress bars and tables. Figures come from ``summary`` and ``session``."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,11 @@ STATES = ("current", "stale", "missing", "failed", "running")
 def figure(value: float | None, digits: int = 3) -> str:
     """A number, or "–" where the figure does not exist."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def interval(ends: Sequence[float | None]) -> str:
+    """Both ends of an interval, or one "–" where it does not exist."""
+    return "–" if None in ends else "–".join(figure(end, 2) for end in ends)
 
 
 @contextmanager
@@ -76,6 +81,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             "95 %",
             "always",
             "chance",
+            "p95",
         ):
             table.add_column(heading, justify="left" if heading == "concept" else "right", no_wrap=True)
         for concept, best in found["concepts"].items():
@@ -86,15 +92,16 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
                 figure(best["threshold"]),
                 figure(best["cal_f1"]),
                 figure(best["test_f1"]),
-                "–".join(figure(end, 2) for end in best["test_f1_interval"]),
+                interval(best["test_f1_interval"]),
                 figure(best["always_positive_f1"]),
                 figure(best["null_f1"]["mean"]),
+                figure(best["null_f1"]["p95"], 2),
             )
         table.add_section()
-        low, high = found["weighted_test_f1_interval"]
         table.add_row(
-            "weighted mean", "", "", "", "", figure(found["weighted_test_f1"]), f"{figure(low, 2)}–{figure(high, 2)}",
-            figure(found["always_positive_f1"]), figure(found["null_f1"]["mean"]),
+            "weighted mean", "", "", "", "", figure(found["weighted_test_f1"]),
+            interval(found["weighted_test_f1_interval"]), figure(found["always_positive_f1"]),
+            figure(found["null_f1"]["mean"]), figure(found["null_f1"]["p95"], 2),
         )  # fmt: skip
         console.print(table)
         seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in found["seconds"].items())
@@ -104,7 +111,8 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     home = session.settings.home
     console.print(f"UI:      sae-assets ui --home {home}   (http://127.0.0.1:3000)", highlight=False, soft_wrap=True)
     console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
-    console.print('example positive. "chance": test F1 that the same choice reaches with shuffled labels.')
+    console.print('example positive. "chance", "p95": mean and 95 % point of the test F1 that the same choice')
+    console.print("reaches with shuffled labels.")
 
 
 def print_status(states: dict[str, Any]) -> None:

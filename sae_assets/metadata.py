@@ -58,6 +58,7 @@ COLUMNS = {
     },
     "test_f1_low": "lower end of the 95 % bootstrap interval",
     "test_f1_high": "upper end of the 95 % bootstrap interval",
+    "cal_fold_f1": "F1 over held-out folds of cal, each counted on the pair chosen without it; null if n_folds is 0",
 }  # fmt: skip
 
 
@@ -78,9 +79,10 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, 
 
     found: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": str(written.path)}
     if isinstance(artifact, SparseRows):
-        ratio = artifact.dense_bytes / written.n_bytes
-        per_row = written.n_bytes / max(artifact.n_rows, 1)
-        found = {"compression_ratio": ratio, "bytes_per_row": per_row, "dense_bytes": artifact.dense_bytes, **found}
+        ratios = _ratios(
+            compression_ratio=(artifact.dense_bytes, written.n_bytes), bytes_per_row=(written.n_bytes, artifact.n_rows)
+        )
+        found = {**ratios, "dense_bytes": artifact.dense_bytes, **found}
     return {name: short(value) for name, value in found.items()}
 
 
@@ -136,6 +138,11 @@ def counts(artifact: "Artifact") -> dict[str, Any]:
     return _COUNTS.get(artifact.kind, lambda _: {})(artifact)
 
 
+def _ratios(**parts: tuple[float, float]) -> dict[str, float]:
+    """Quotients by name; one that does not exist, of a chunk without rows or entries, is left out."""
+    return {name: top / bottom for name, (top, bottom) in parts.items() if bottom}
+
+
 def _sparse(artifact: Any) -> dict[str, Any]:
     units = artifact.unit_ids.unique().numel()
     found = {
@@ -145,16 +152,18 @@ def _sparse(artifact: Any) -> dict[str, Any]:
         "entries": artifact.n_entries,
         "active_units": units,
         "coverage": units / artifact.n_units,
-        "mean_entries_per_row": artifact.n_entries / max(artifact.n_rows, 1),
+        **_ratios(mean_entries_per_row=(artifact.n_entries, artifact.n_rows)),
     }
     if artifact.kind == "sparse_activations":
         active = int(artifact.l0.sum())
         found |= {
             "k_stored": artifact.k_stored if artifact.k_stored is not None else "all",
-            "l0": active / max(artifact.n_rows, 1),
-            "truncated_rows_share": artifact.n_truncated_rows / max(artifact.n_rows, 1),
-            "dropped_entries_share": artifact.n_dropped_entries / max(active, 1),
-            "dropped_mass_share": artifact.dropped_mass / artifact.total_mass if artifact.total_mass else 0.0,
+            **_ratios(
+                l0=(active, artifact.n_rows),
+                truncated_rows_share=(artifact.n_truncated_rows, artifact.n_rows),
+                dropped_entries_share=(artifact.n_dropped_entries, active),
+                dropped_mass_share=(artifact.dropped_mass, artifact.total_mass),
+            ),
             "examples_cut_to_max_tokens": artifact.n_cut_examples,
             "tokens_cut": artifact.n_cut_tokens,
         }
@@ -213,6 +222,7 @@ def _best_pairs(artifact: Any) -> dict[str, Any]:
         "weighted_test_f1": artifact.weighted(f1),
         "weighted_always_positive_f1": artifact.weighted(artifact.always_positive_f1[1]),
         "weighted_null_f1": float(artifact.weighted_null[0]),
+        "weighted_null_f1_p95": float(artifact.weighted_null[1]),
     }
     found |= {f"test_f1[{name}]": value for name, value in zip(artifact.concepts, f1.tolist(), strict=True)}
     return {name: value for name, value in found.items() if value == value}  # a figure that does not exist is not shown

@@ -48,7 +48,7 @@ STAGES = {
         ),
         Stage(
             "unit_stats", "model", "Count, mean, max, p95, p99, density and selectivity of every unit on cal rows.",
-            ("sparse_activations", "examples"),
+            ("sparse_activations", "examples"), code_version="2",
         ),
         Stage(
             "unit_mapping", "model", "Which units are kept, in which order, and why each other one is not.",
@@ -65,10 +65,12 @@ STAGES = {
         Stage(
             "detection_stats", "model", "Confusion counts of every (concept, unit, tail fraction) on cal and test.",
             ("filtered_activations", "examples"), ("thresholds",), op="detection", splits=("cal", "test"),
+            code_version="2",
         ),
         Stage(
             "best_pairs", "model", "Per concept the pair chosen on cal, its test figures, chance level and interval.",
             ("filtered_activations", "examples"), ("thresholds",), op="detection", splits=("cal", "test"),
+            code_version="2",
         ),
     )
 }  # fmt: skip

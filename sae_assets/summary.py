@@ -83,6 +83,7 @@ def _figures(
             "tail_fraction": float(best.tail_fractions[place]),
             "threshold": float(best.thresholds[place]),
             "cal_f1": float(f1[0, place]),
+            "cal_fold_f1": None if best.fold_f1 is None else float(best.fold_f1[place]),
             "test_f1": float(f1[1, place]),
             "test_f1_interval": best.test_interval[place].tolist(),
             "always_positive_f1": float(always[place]),

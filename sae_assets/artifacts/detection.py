@@ -80,9 +80,13 @@ class DetectionStats(Artifact):
 
     @property
     def f1(self) -> Float[Tensor, "2 concepts kept fractions"]:
-        """float64; 0/0 is 0."""
+        """float64; NaN (null) of an invalid pair, and of a concept without positives in the split."""
+        import torch
+
         doubled = 2.0 * self.true_positives.double()
-        return doubled / (doubled + self.false_positives + self.false_negatives).clamp(min=1)
+        f1 = doubled / (doubled + self.false_positives + self.false_negatives).clamp(min=1)
+        exists = self.valid & (self.n_positive > 0)[..., None]
+        return torch.where(exists[..., None], f1, torch.nan)
 
     def problems(self) -> Iterator[str]:
         shape = (2, len(self.concepts), len(self.kept_units), len(self.tail_fractions))
@@ -119,6 +123,7 @@ class BestPairs(Artifact):
         null_f1: float64 [2, n_concepts, 2], mean and 95 % point of the F1 that shuffled labels reach on cal, test.
         test_interval: float64 [n_concepts, 2], 95 % bootstrap interval of the test F1.
         weighted_interval: float64 [2], the same of the weighted test F1; weighted_null: float64 [2], mean, 95 %.
+        fold_f1: float64 [n_concepts], F1 over held-out folds of cal, NaN where it does not exist; None if n_folds is 0.
     """
 
     kind: ClassVar[str] = "best_pairs"
@@ -134,6 +139,8 @@ class BestPairs(Artifact):
     n_permutations: int
     n_bootstrap: int
     seed: int
+    n_folds: int = 0
+    fold_f1: Float[Tensor, " concepts"] | None = None
 
     @property
     def n_positive(self) -> Int[Tensor, "2 concepts"]:
@@ -185,6 +192,8 @@ class BestPairs(Artifact):
             *expect_tensor(self.weighted_interval, "weighted_interval", "float64", (2,)),
             *expect_tensor(self.weighted_null, "weighted_null", "float64", (2,)),
         ]
+        if self.fold_f1 is not None:
+            structure += expect_tensor(self.fold_f1, "fold_f1", "float64", (n,))
         yield from structure
         if structure:
             return
@@ -192,3 +201,5 @@ class BestPairs(Artifact):
             yield "counts must not be negative"
         if bool(((self.unit_ids < 0) != self.thresholds.isnan()).any()):
             yield "a threshold must be null exactly where no pair was chosen"
+        if (self.n_folds == 0) != (self.fold_f1 is None) or self.n_folds == 1 or self.n_folds < 0:
+            yield f"n_folds is {self.n_folds}: 0 without fold_f1, at least 2 with it"

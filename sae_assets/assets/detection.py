@@ -54,7 +54,8 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         stats = count_detections(scores, cutoffs)
         best = choose_best_pairs(
             stats, cutoffs, scores,
-            n_permutations=config.n_permutations, n_bootstrap=config.n_bootstrap, seed=config.seed,
+            n_permutations=config.n_permutations, n_bootstrap=config.n_bootstrap, n_folds=config.n_folds,
+            seed=config.seed,
         )  # fmt: skip
         for stage, artifact in zip(STAGES, (stats, best), strict=True):
             if graph.key(stage) in context.selected_asset_keys:

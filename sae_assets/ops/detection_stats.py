@@ -52,6 +52,27 @@ class ExampleScores:
         hits = torch.nn.functional.pad(truth[..., self.example].int().cumsum(-1, dtype=torch.int32), (1, 0))
         return hits[..., places] - hits[..., self.starts[:-1, None]]
 
+    def sums(
+        self, places: Int[Tensor, "units fractions"], weights: Float[Tensor, "examples columns"]
+    ) -> Float[Tensor, "units fractions columns"]:
+        """Weights of the detected examples, added up per column: what many truths need at once.
+
+        ``weights`` are float32 whole numbers that sum to less than 2^24, so that every sum is exact in any order.
+        Places must not fall along a unit's fractions, as those of thresholds do not.
+        """
+        bounds = torch.cat([self.starts[:-1, None], places], 1)  # the last bag of a unit is what no fraction detects
+        bags = torch.nn.functional.embedding_bag(self.example, weights, bounds.flatten(), mode="sum")
+        return bags.view(*bounds.shape, -1)[:, :-1].cumsum(1)
+
+    def hits(
+        self, units: Int[Tensor, " draws"], stops: Int[Tensor, " draws"], truth: Bool[Tensor, "examples draws"]
+    ) -> Int[Tensor, " draws"]:
+        """True examples among those that a unit detects, per draw of a unit, an end of its run, and a truth."""
+        lengths = stops - self.starts[units]
+        draw = torch.repeat_interleave(torch.arange(len(units), device=lengths.device), lengths)
+        place = torch.arange(len(draw), device=lengths.device) + (stops - lengths.cumsum(0))[draw]
+        return torch.bincount(draw[truth[self.example[place], draw]], minlength=len(units))
+
     def detected(self, unit: int, threshold: float) -> Bool[Tensor, " examples"]:
         """Which examples this unit detects at this threshold."""
         run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
@@ -75,7 +96,8 @@ def score_examples(
 ) -> dict[str, ExampleScores]:
     """Example scores of the calibration and the test split, reading each chunk once.
 
-    Memory is one (unit, example, value) triple, 24 bytes, per example and unit that fires in it.
+    Memory is one (unit, example, value) triple per example and unit that fires in it: at most 90 bytes while they are
+    sorted, 16 afterwards.
 
     Raises:
         ArtifactError: a chunk of another width, or with other numbers of examples and splits.

@@ -4,7 +4,7 @@ Positive float32 values order as their bit patterns do, so ``group << 32 | bits`
 keys are equal entries: the result depends on neither the order nor the chunking of the input, on any device.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,8 @@ from sae_assets.artifacts import offsets_of
 
 BITS = 32
 _LARGEST = 0x7FFFFFFF
+FAN = 256
+SLICE = 2**17
 
 
 def pack(groups: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -26,15 +28,67 @@ def pack_descending(groups: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> I
     return groups.long() << BITS | _LARGEST - values.view(torch.int32).long()
 
 
-def unpack(keys: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+def unpack(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float[Tensor, "*n"]]:
     """The (group, value) of keys made by :func:`pack`."""
     return keys >> BITS, (keys & _LARGEST).int().view(torch.float32)
 
 
+def keys_within(memory_budget: int, device: torch.device | str = "cpu") -> int:
+    """How many keys :func:`sorted_keys` sorts within a budget: 8 bytes each on the CPU, 40 on a GPU; one at least."""
+    return max(1, memory_budget // (8 if torch.device(device).type == "cpu" else 40))
+
+
+def sorted_keys(
+    parts: Iterable[Int[Tensor, " _"]], n_keys: int, device: torch.device | str = "cpu"
+) -> Int[Tensor, " n"]:
+    """All parts' keys, ``n_keys`` together, ascending; held once, beside one part at a time."""
+    keys = torch.empty(n_keys, dtype=torch.int64)
+    filled = 0
+    for part in parts:
+        keys[filled : filled + len(part)] = part
+        filled += len(part)
+    if torch.device(device).type == "cpu":
+        keys.numpy().sort()  # in place: torch's own sort holds five times the memory
+        return keys
+    return keys.to(device).sort().values
+
+
+def ordered_sums(keys: Int[Tensor, " n"], counts: Int[Tensor, " groups"]) -> Float[Tensor, "2 groups"]:
+    """Sum of the values and of their squares per group, float64, from sorted keys of groups 0, 1, … on the CPU.
+
+    Blocks of ``FAN`` values are added in their order, then blocks of ``FAN`` of these sums, until one is left: the
+    result depends on the values alone, and a sum of n values errs by at most ``FAN·⌈log_FAN n⌉·2⁻⁵³`` relative
+    (Higham 2002, eq. 4.4, all terms positive): 1.2e-13 up to 4 billion values.
+    """
+    starts, blocks = offsets_of(counts)[:-1], (counts + FAN - 1) // FAN
+    bounds = offsets_of(blocks)
+    sums = torch.zeros(2, int(bounds[-1]), dtype=torch.float64)
+    for first in range(0, len(keys), SLICE):
+        groups, values = unpack(keys[first : first + SLICE].cpu())
+        block = bounds[groups] + (torch.arange(first, first + len(groups)) - starts[groups]) // FAN
+        # One-dimensional index_add on the CPU adds in the order given.
+        sums[0].index_add_(0, block, values.double())
+        sums[1].index_add_(0, block, values.double().square())
+    while len(blocks) and int(blocks.max()) > 1:
+        groups = torch.repeat_interleave(torch.arange(len(blocks)), blocks)
+        places = torch.arange(len(groups)) - bounds[groups]
+        blocks = (blocks + FAN - 1) // FAN
+        bounds = offsets_of(blocks)
+        higher = torch.zeros(2, int(bounds[-1]), dtype=torch.float64)
+        for row in range(2):
+            higher[row].index_add_(0, bounds[groups] + places // FAN, sums[row])
+        sums = higher
+    total = torch.zeros(2, len(counts), dtype=torch.float64)
+    total[:, counts > 0] = sums
+    return total
+
+
 def linear_quantiles(
-    ordered: Float[Tensor, " n"], counts: Int[Tensor, " groups"], q: Float[Tensor, " fractions"]
+    ordered: Float[Tensor, " n"] | Int[Tensor, " n"], counts: Int[Tensor, " groups"], q: Float[Tensor, " fractions"]
 ) -> Float[Tensor, "groups fractions"]:
     """Quantiles of each run of ``ordered`` (values ascending within a run), as ``numpy.quantile(method="linear")``.
+
+    ``ordered`` are float values, or sorted keys of groups 0, 1, …, of which only those that are needed are unpacked.
 
     Rank ``(n - 1) q`` in float64; the lerp starts from the nearer neighbour, as numpy's does. float64, NaN for an
     empty run.
@@ -48,8 +102,9 @@ def linear_quantiles(
     if len(ordered) == 0:
         return torch.full(rank.shape, torch.nan, dtype=torch.float64, device=ordered.device)
     limit = len(ordered) - 1
-    below = ordered[(start + low.long()).clamp(max=limit)].double()
-    above = ordered[(start + torch.minimum(low.long() + 1, last)).clamp(max=limit)].double()
+    below = ordered[(start + low.long()).clamp(max=limit)]
+    above = ordered[(start + torch.minimum(low.long() + 1, last)).clamp(max=limit)]
+    below, above = ((found if found.is_floating_point() else unpack(found)[1]).double() for found in (below, above))
     step = above - below
     value = torch.where(weight < 0.5, below + step * weight, above - step * (1 - weight))
     return torch.where(n > 0, value, torch.nan)

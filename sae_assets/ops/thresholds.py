@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import FilteredActivations, GroundTruth, Thresholds
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.segments import linear_quantiles, pack, plan_blocks, unpack
+from sae_assets.ops.segments import keys_within, linear_quantiles, pack, plan_blocks, sorted_keys
 from sae_assets.ops.unit_stats import rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -65,6 +65,7 @@ def calibrate_thresholds(
     Args:
         chunks: iterable, more than once.
         tail_fractions: shares p of the values to keep, each within (0, 1).
+        memory_budget: as of ``compute_unit_stats``; at least one (concept, unit) pair's values are held.
 
     Raises:
         ArtifactError: tail fractions outside (0, 1) or not ascending, no calibration rows, or widths that differ.
@@ -72,6 +73,46 @@ def calibrate_thresholds(
     if not all(0 < p < 1 for p in tail_fractions) or list(tail_fractions) != sorted(set(tail_fractions)):
         raise ArtifactError(f"Tail fractions must ascend within (0, 1), found {list(tail_fractions)}.")
     n_kept, n_concepts = len(kept_units), len(concepts)
+    rows, n_positive = _count(chunks, concepts, n_kept)
+    if rows == 0:
+        raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
+
+    q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
+    values = torch.full((len(n_positive), len(tail_fractions)), torch.nan, dtype=torch.float64)
+    for start, stop in plan_blocks(n_positive, keys_within(memory_budget, device)):
+        counts = n_positive[start:stop]
+        keys = sorted_keys(_keys(chunks, n_concepts, start, stop), int(counts.sum()), device)
+        values[start:stop] = linear_quantiles(keys, counts.to(device), q).cpu()
+        del keys  # before the next block's
+    by_unit = (n_kept, n_concepts + 1)
+    return Thresholds(
+        concepts=tuple(concepts),
+        kept_units=kept_units,
+        tail_fractions=tuple(tail_fractions),
+        n_positive=n_positive.view(by_unit).T.contiguous(),
+        values=values.view(*by_unit, -1).transpose(0, 1).contiguous(),
+    )
+
+
+def _group(chunk: CalibrationChunk, concept: Tensor, entry: Tensor, n_concepts: int) -> Tensor:
+    """Number of the (unit, concept) pair of each entry; a unit's pairs lie together, "any" last."""
+    return chunk.activations.unit_ids[entry].long() * (n_concepts + 1) + concept
+
+
+def _keys(chunks: Iterable[CalibrationChunk], n_concepts: int, start: int, stop: int) -> Iterator[Tensor]:
+    """Packed (pair - start, value) of each chunk's calibration entries of pairs start..stop - 1."""
+    for chunk in chunks:
+        for concept, entry in chunk.entries(n_concepts):
+            group = _group(chunk, concept, entry, n_concepts)
+            inside = (group >= start) & (group < stop)
+            yield pack(group[inside] - start, chunk.activations.values[entry[inside]])
+
+
+def _count(
+    chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int
+) -> tuple[int, Int[Tensor, " pairs"]]:
+    """Calibration rows, and each pair's positive values; its own function, so that no chunk outlives the pass."""
+    n_concepts = len(concepts)
     n_positive = torch.zeros((n_concepts + 1) * n_kept, dtype=torch.int64)
     rows = 0
     for chunk in chunks:
@@ -81,27 +122,6 @@ def calibrate_thresholds(
             raise ArtifactError(f"Ground truth is of concepts {list(chunk.truth.concepts)}, expected {list(concepts)}.")
         rows += int(rows_of(chunk.activations, chunk.cal).sum())
         for concept, entry in chunk.entries(n_concepts):
-            group = chunk.activations.unit_ids[entry].long() * (n_concepts + 1) + concept
+            group = _group(chunk, concept, entry, n_concepts)
             n_positive += torch.bincount(group, minlength=len(n_positive))
-    if rows == 0:
-        raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
-
-    q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
-    values = torch.full((len(n_positive), len(tail_fractions)), torch.nan, dtype=torch.float64)
-    for start, stop in plan_blocks(n_positive, max(1, memory_budget // 24)):
-        keys = []
-        for chunk in chunks:
-            for concept, entry in chunk.entries(n_concepts):
-                group = chunk.activations.unit_ids[entry].long() * (n_concepts + 1) + concept
-                inside = (group >= start) & (group < stop)
-                keys.append(pack(group[inside] - start, chunk.activations.values[entry[inside]]))
-        _, ordered = unpack(torch.cat(keys).to(device).sort().values)
-        values[start:stop] = linear_quantiles(ordered, n_positive[start:stop].to(device), q).cpu()
-    by_unit = (n_kept, n_concepts + 1)
-    return Thresholds(
-        concepts=tuple(concepts),
-        kept_units=kept_units,
-        tail_fractions=tuple(tail_fractions),
-        n_positive=n_positive.view(by_unit).T.contiguous(),
-        values=values.view(*by_unit, -1).transpose(0, 1).contiguous(),
-    )
+    return rows, n_positive

@@ -1,19 +1,19 @@
 """Unit statistics over the calibration rows of many chunks: exact, in bounded memory, for any chunking.
 
 Two passes over the chunks: the first counts each unit's positive values; the second collects the values of as many
-units as fit the budget, sorts them once, and takes count, sums, maximum and quantiles from the sorted run. A unit's
-run is the same however rows are cut or ordered, so every figure is too, bit for bit.
+units as fit the budget, sorts them once, and takes sums, maximum and quantiles from the sorted run. A unit's run is
+the same however rows are cut or ordered, so every figure is too, bit for bit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, UnitStats
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.segments import linear_quantiles, pack, plan_blocks, unpack
+from sae_assets.ops.segments import keys_within, linear_quantiles, ordered_sums, pack, plan_blocks, sorted_keys
 
 QUANTILES = (0.95, 0.99)
 
@@ -45,12 +45,48 @@ def compute_unit_stats(
     Args:
         chunks: iterable, more than once, of (activations, bool mask [n_examples] of calibration examples).
         n_units: width of the SAE.
-        memory_budget: bytes for the sorted values; more passes are made where they do not fit. At least one unit's
-            values (at most 24 bytes a calibration row) are held.
+        memory_budget: bytes for the values while they are sorted (``keys_within``), beside one chunk; what does not fit
+            takes more passes over the chunks. At least one unit's values are held.
 
     Raises:
         ArtifactError: no calibration rows, or a chunk of another width.
     """
+    n_rows, n_active = _count(chunks, n_units)
+    if n_rows == 0:
+        raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
+
+    sums = torch.zeros(2, n_units, dtype=torch.float64)
+    largest = torch.full((n_units,), torch.nan, dtype=torch.float64)
+    quantiles = torch.full((n_units, len(QUANTILES)), torch.nan, dtype=torch.float64)
+    q = torch.tensor(QUANTILES, dtype=torch.float64, device=device)
+    for start, stop in plan_blocks(n_active, keys_within(memory_budget, device)):
+        counts = n_active[start:stop]
+        keys = sorted_keys(_keys(chunks, start, stop), int(counts.sum()), device)
+        sums[:, start:stop] = ordered_sums(keys, counts)
+        quantiles[start:stop] = linear_quantiles(keys, counts.to(device), q).cpu()
+        largest[start:stop] = linear_quantiles(keys, counts.to(device), torch.ones_like(q[:1]))[:, 0].cpu()
+        del keys  # before the next block's
+    return UnitStats(
+        n_rows=n_rows,
+        n_active=n_active,
+        total=sums[0].clone(),
+        total_sq=sums[1].clone(),
+        max=largest,
+        p95=quantiles[:, 0].contiguous(),
+        p99=quantiles[:, 1].contiguous(),
+    )
+
+
+def _keys(chunks: ChunkPairs, start: int, stop: int) -> Iterator[Tensor]:
+    """Packed (unit - start, value) of each chunk's calibration entries of units start..stop - 1."""
+    for chunk, cal in chunks:
+        chosen = rows_of(chunk, cal)[chunk.row_of_entry()]
+        chosen &= (chunk.unit_ids >= start) & (chunk.unit_ids < stop)
+        yield pack(chunk.unit_ids[chosen] - start, chunk.values[chosen])
+
+
+def _count(chunks: ChunkPairs, n_units: int) -> tuple[int, Int[Tensor, " units"]]:
+    """Calibration rows, and each unit's positive values; its own function, so that no chunk outlives the pass."""
     n_rows, n_active = 0, torch.zeros(n_units, dtype=torch.int64)
     for chunk, cal in chunks:
         if chunk.n_units != n_units:
@@ -58,33 +94,4 @@ def compute_unit_stats(
         rows = rows_of(chunk, cal)
         n_rows += int(rows.sum())
         n_active += torch.bincount(chunk.unit_ids[rows[chunk.row_of_entry()]], minlength=n_units)
-    if n_rows == 0:
-        raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
-
-    total, total_sq = torch.zeros(n_units, dtype=torch.float64), torch.zeros(n_units, dtype=torch.float64)
-    largest = torch.full((n_units,), torch.nan, dtype=torch.float64)
-    quantiles = torch.full((n_units, len(QUANTILES)), torch.nan, dtype=torch.float64)
-    for start, stop in plan_blocks(n_active, max(1, memory_budget // 24)):
-        keys = []
-        for chunk, cal in chunks:
-            chosen = rows_of(chunk, cal)[chunk.row_of_entry()]
-            chosen &= (chunk.unit_ids >= start) & (chunk.unit_ids < stop)
-            keys.append(pack(chunk.unit_ids[chosen] - start, chunk.values[chosen]))
-        units, values = unpack(torch.cat(keys).to(device).sort().values)
-        counts = n_active[start:stop].to(device)
-        q = torch.tensor(QUANTILES, dtype=torch.float64, device=device)
-        quantiles[start:stop] = linear_quantiles(values, counts, q).cpu()
-        largest[start:stop] = linear_quantiles(values, counts, torch.ones_like(q[:1]))[:, 0].cpu()
-        # bincount on the CPU adds in the order given, which is the sorted one.
-        units, exact = units.cpu(), values.double().cpu()
-        total[start:stop] = torch.bincount(units, exact, minlength=stop - start)
-        total_sq[start:stop] = torch.bincount(units, exact.square(), minlength=stop - start)
-    return UnitStats(
-        n_rows=n_rows,
-        n_active=n_active,
-        total=total,
-        total_sq=total_sq,
-        max=largest,
-        p95=quantiles[:, 0].contiguous(),
-        p99=quantiles[:, 1].contiguous(),
-    )
+    return n_rows, n_active

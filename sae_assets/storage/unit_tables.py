@@ -137,7 +137,7 @@ def encode_detection_stats(artifact: DetectionStats) -> tuple[pa.Table, Scalars]
     for place, split in enumerate(("cal", "test")):
         for name, count in zip(CELLS, counts, strict=True):
             columns[f"{split}_{name}"] = count[place].flatten().numpy()
-        columns[f"{split}_f1"] = artifact.f1[place].flatten().numpy()
+        columns[f"{split}_f1"] = _nullable(artifact.f1[place])
     scalars = _axes_scalars(artifact)
     for name in ("n_positive", "n_negative"):
         scalars[name] = getattr(artifact, name).tolist()
@@ -178,6 +178,8 @@ def encode_best_pairs(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
         columns[f"{split}_null_f1_p95"] = _nullable(artifact.null_f1[place, :, 1])
     columns["test_f1_low"] = _nullable(artifact.test_interval[:, 0])
     columns["test_f1_high"] = _nullable(artifact.test_interval[:, 1])
+    folds = artifact.fold_f1
+    columns["cal_fold_f1"] = pa.nulls(len(unit_ids), pa.float64()) if folds is None else _nullable(folds)
     return pa.table(columns), {
         "weighted_test_f1": artifact.weighted(artifact.rate("f1")[1]),
         "weighted_always_positive_f1": artifact.weighted(artifact.always_positive_f1[1]),
@@ -186,6 +188,7 @@ def encode_best_pairs(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
         "n_permutations": artifact.n_permutations,
         "n_bootstrap": artifact.n_bootstrap,
         "seed": artifact.seed,
+        "n_folds": artifact.n_folds,
     }
 
 
@@ -208,4 +211,6 @@ def decode_best_pairs(table: pa.Table, scalars: Scalars) -> BestPairs:
         n_permutations=scalars["n_permutations"],
         n_bootstrap=scalars["n_bootstrap"],
         seed=scalars["seed"],
+        n_folds=scalars["n_folds"],
+        fold_f1=_float(table["cal_fold_f1"]) if scalars["n_folds"] else None,
     )

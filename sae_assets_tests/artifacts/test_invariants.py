@@ -272,6 +272,10 @@ BROKEN = [
     (best_pairs, "a negative count", {
         "counts": torch.tensor([[[-1, 2, 5, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]])}, "counts must"),
     (best_pairs, "half a weighted interval", {"weighted_interval": doubles(0.1)}, "weighted_interval has shape"),
+    (best_pairs, "folds without a figure", {"n_folds": 5}, "n_folds is 5: 0 without fold_f1"),
+    (best_pairs, "a figure without folds", {"fold_f1": doubles(0.5, NAN)}, "n_folds is 0: 0 without fold_f1"),
+    (best_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
+    (best_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
     (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
 ]  # fmt: skip
 
@@ -329,6 +333,7 @@ CHANGED = [
     (thresholds, {"values": doubles([[NAN, NAN], [2, 1]], [[4, 3], [3, 1]])}),
     (detection_stats, {"n_negative": torch.tensor([[4], [6]])}),
     (best_pairs, {"seed": 1}),
+    (best_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
     (best_pairs, {"test_interval": doubles([0.1, 0.9], [NAN, 0.5])}),
 ]
 
@@ -432,11 +437,11 @@ def test_the_mapping_goes_both_ways():
 
 
 def test_counts_complete_each_other():
-    """FN and TN are what TP and FP leave of the examples; F1 of nothing is 0."""
+    """FN and TN are what TP and FP leave of the examples; F1 of an invalid pair is null."""
     stats = detection_stats()
     assert stats.false_negatives[0, 0].tolist() == [[3, 3], [2, 0]]
     assert stats.true_negatives[1, 0].tolist() == [[5, 5], [5, 5]]
-    assert stats.f1[0, 0].tolist() == [[0, 0], [2 / 5, 6 / 10]]
+    assert bool(stats.f1[0, 0, 0].isnan().all()) and stats.f1[0, 0, 1].tolist() == [2 / 5, 6 / 10]
 
 
 def test_totals_of_best_pairs():

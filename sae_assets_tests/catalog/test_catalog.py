@@ -93,7 +93,7 @@ def test_new_entries_stand_beside_the_packaged_ones(tmp_path: Path) -> None:
     content = {"models": {"mine": MODEL}, "datasets": {"pictures": {**DATASET, "models": ["mine", "clip-mini"]}}}
     catalog = load_catalog(user_catalog(tmp_path, content))
     assert set(catalog.models) == {*load_catalog().models, "mine"}
-    assert set(catalog.datasets) == {"clevr_mini", "pictures"}
+    assert set(catalog.datasets) == {"clevr_mini", "moods_mini", "pictures"}
     assert catalog.dataset("pictures").token_kinds == ("patch", "cls")
 
 
@@ -133,7 +133,7 @@ def test_sae_with_another_source_replaces_the_packaged_one(tmp_path: Path, model
 def test_entries_may_be_called_like_a_source_key(tmp_path: Path, name: str) -> None:
     """A data set that happens to be called ``name`` does not replace the packaged data sets."""
     catalog = load_catalog(user_catalog(tmp_path, {"datasets": {name: DATASET}, "models": {name: MODEL}}))
-    assert set(catalog.datasets) == {"clevr_mini", name}
+    assert set(catalog.datasets) == {"clevr_mini", "moods_mini", name}
     assert set(catalog.models) == {*load_catalog().models, name}
 
 
@@ -201,7 +201,8 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
     for allowed in ("float32", "bfloat16", "float16"):
         assert allowed in by_key["models.clip-mini.precision"]
     assert "either `path`" in by_key["models.mine.transformer"]
-    assert "found 'clip-minni'; known models: clip, clip-mini, gemma, mine" in by_key["datasets.pictures.models.0"]
+    known = "clip, clip-mini, gemma, gemma-mini, mine"
+    assert f"found 'clip-minni'; known models: {known}" in by_key["datasets.pictures.models.0"]
     assert "named twice: patch" in by_key["datasets.clevr_mini.token_kinds"]
     assert all(problem in str(error) for problem in error.problems)
 
@@ -346,8 +347,9 @@ def test_unknown_name_suggests_the_nearest_and_lists_all() -> None:
     catalog = load_catalog()
     with pytest.raises(CatalogError) as caught:
         catalog.model("clip-mni")
-    assert str(caught.value) == "Unknown model 'clip-mni'. Did you mean 'clip-mini'? Known: clip, clip-mini, gemma."
-    with pytest.raises(CatalogError, match=r"Unknown data set 'imagenet'\. Known: clevr_mini\."):
+    known = "clip, clip-mini, gemma, gemma-mini"
+    assert str(caught.value) == f"Unknown model 'clip-mni'. Did you mean 'clip-mini'? Known: {known}."
+    with pytest.raises(CatalogError, match=r"Unknown data set 'imagenet'\. Known: clevr_mini, moods_mini\."):
         catalog.dataset("imagenet")
 
 

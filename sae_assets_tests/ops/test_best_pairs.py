@@ -8,11 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.stats import hypergeom
+from scipy.stats import binom, hypergeom
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from sae_assets.artifacts import BestPairs, Thresholds
-from sae_assets.ops.best_pairs import best_pair, choose_best_pairs
+from sae_assets.errors import ArtifactError
+from sae_assets.ops import chance
+from sae_assets.ops.best_pairs import choose_best_pairs
+from sae_assets.ops.chance import bootstrap_intervals
+from sae_assets.ops.choice import best_pair
 from sae_assets.ops.detection_stats import EVALUATED, count_detections
 from sae_assets_tests.ops.test_detection_stats import dense_scores, score
 from sae_assets_tests.ops.test_thresholds import calibrate
@@ -158,6 +162,23 @@ def test_the_always_positive_figure_is_scikit_learns(cal, test):
         np.testing.assert_allclose(figure, expected, rtol=1e-12)
 
 
+def test_always_positive_figures_from_marginal_counts_by_hand():
+    """Test positives 30, 12 and 48 of 60: F1 2/3, 1/3 and 8/9, weighted (30·2/3 + 12·1/3 + 48·8/9) / 90 = 0.7407.
+
+    A unit that fires on every example reaches exactly these figures by detection; so golden numbers of published data
+    follow from their marginal counts alone.
+    """
+    marginals, n = (30, 12, 48), 60
+    labels = np.arange(n)[:, None] < np.array(marginals)
+    both = np.concatenate([labels, labels])
+    world = World(np.ones((2 * n, 1), np.float32), np.ones(2 * n, int), ("cal",) * n + ("test",) * n, both, both)
+    got = choose(world, thresholds=at(1.0, 3))
+    assert [round(figure, 4) for figure in got.always_positive_f1[1].tolist()] == [0.6667, 0.3333, 0.8889]
+    assert round(got.weighted(got.always_positive_f1[1]), 4) == 0.7407
+    np.testing.assert_allclose(got.rate("f1")[1], got.always_positive_f1[1], rtol=1e-15)
+    assert round(got.weighted(got.rate("f1")[1]), 4) == 0.7407
+
+
 def test_the_weighted_figure_counts_concepts_by_their_test_positives():
     """Nulls count neither way, and nothing but nulls is null."""
     got = choose(random_world(3, n_concepts=3))
@@ -193,6 +214,37 @@ def test_chance_and_intervals_are_reproducible():
     assert not torch.equal(other.null_f1, one.null_f1) and not torch.equal(other.test_interval, one.test_interval)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@PROPERTY
+@given(world=worlds(max_examples=10), fractions=tail_fractions, seed=st.integers(0, 99))
+def test_chance_is_the_choice_repeated_on_each_shuffle(device, world, fractions, seed):
+    """Shuffle by shuffle and pair by pair, in exact fractions: mean and 95 % point of what the choice reaches."""
+    thresholds, n = calibrate(world, fractions), 7
+    got = choose(world, fractions, device=device, n_permutations=n, seed=seed)
+    scores, labels = (
+        [dense_scores(world, s) for s in EVALUATED],
+        [world.labels[world.examples_in(s)] for s in EVALUATED],
+    )
+    generator = torch.Generator().manual_seed(seed)
+    orders = [tuple(torch.randperm(len(each), generator=generator).numpy() for each in labels) for _ in range(n)]
+    reached = reference.chance(scores, labels, thresholds.values[:-1].numpy(), orders)
+    for split, concept in np.ndindex(*reached.shape[:2]):
+        figures = reached[split, concept]
+        expected = [np.nan] * 2 if np.isnan(figures).any() else [figures.mean(), np.quantile(figures, 0.95)]
+        np.testing.assert_allclose(got.null_f1[split, concept], expected, rtol=1e-12, atol=0)
+    weighted = [reference.weighted_mean(column, labels[1].sum(0)) for column in reached[1].T]
+    expected = [np.nan] * 2 if np.isnan(weighted).any() else [np.mean(weighted), np.quantile(weighted, 0.95)]
+    np.testing.assert_allclose(got.weighted_null, expected, rtol=1e-12, atol=0)
+
+
+def test_few_shuffles_at_a_time_change_nothing(monkeypatch):
+    """How many draws are in hand at once is a matter of memory alone."""
+    world = random_world(4, n_concepts=3)
+    whole = choose(world, n_permutations=11, n_folds=4)
+    monkeypatch.setattr(chance, "CELLS_AT_ONCE", 1)
+    assert choose(world, n_permutations=11, n_folds=4) == whole
+
+
 def test_chance_of_a_single_pair_is_the_hypergeometric():
     """With one pair there is nothing to select: mean and 95 % point follow from numbers alone."""
     sizes = {"cal": (40, 12, 16), "test": (50, 20, 10)}  # examples, positives, detections
@@ -225,6 +277,25 @@ def test_a_perfect_detector_is_far_above_chance():
     assert got.rate("f1").tolist() == [[1.0], [1.0]]
     assert float(got.null_f1.max()) < 0.5
     assert got.test_interval.tolist() == [[1.0, 1.0]] and got.weighted_interval.tolist() == [1.0, 1.0]
+
+
+def noise_world(seed: int, n_examples: int = 160) -> World:
+    """Activations of 12 units and labels of one concept that have nothing to do with them."""
+    world = random_world(seed, n_examples=n_examples, rows=2, n_concepts=1)
+    labels = np.random.default_rng(10_000 + seed).random((n_examples, 1)) < 0.4
+    return World(world.activations, world.lengths, world.splits, labels[world.example_of_row], labels)
+
+
+def test_noise_exceeds_the_95_percent_point_in_5_percent_of_trials():
+    """On labels at random, test F1 is above the null's 95 % point about one time in twenty: 99.9 % binomial bounds."""
+    trials, above, means = 300, 0, []
+    for seed in range(trials):
+        got = choose(noise_world(seed), (0.2, 0.5, 0.8), n_permutations=60, n_bootstrap=0)
+        above += bool(got.rate("f1")[1, 0] > got.null_f1[1, 0, 1])
+        means.append(float(got.rate("f1")[1, 0] - got.null_f1[1, 0, 0]))
+    low, high = binom(trials, 0.05).ppf([0.0005, 0.9995])
+    assert low <= above <= high, above
+    assert abs(np.mean(means)) < 4 * np.std(means) / trials**0.5
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -278,6 +349,67 @@ def test_the_interval_is_the_percentile_bootstrap_over_examples():
     tp, fp, fn = ((mask[draws]).sum(1) for mask in (truth & found, ~truth & found, truth & ~found))
     expected = np.quantile(reference_detection.f1(tp, fp, fn), [0.025, 0.975])
     np.testing.assert_allclose([low, high], expected, atol=0.02)
+
+
+def test_the_interval_covers_the_true_figure_about_as_often_as_it_says():
+    """Of a detector with known error rates, over 400 test splits of 120 examples: nominal 95 %, 99.9 % bounds below."""
+    share, recall, false_rate, trials = 0.3, 0.8, 0.1, 400
+    precision = share * recall / (share * recall + (1 - share) * false_rate)
+    true_f1 = 2 * precision * recall / (precision + recall)
+    rng, generator = np.random.default_rng(7), torch.Generator().manual_seed(0)
+    truth = rng.random((trials, 120)) < share
+    found = rng.random((trials, 120)) < np.where(truth, recall, false_rate)
+    covered = together = 0
+    for number in range(trials):
+        pair = (
+            torch.from_numpy(np.stack([found[number], found[number]])),
+            torch.from_numpy(np.stack([truth[number]] * 2)),
+        )
+        each, weighted = bootstrap_intervals(*pair, torch.tensor([True, True]), 300, generator)
+        covered += bool(each[0, 0] <= true_f1 <= each[0, 1])
+        together += bool(weighted[0] <= true_f1 <= weighted[1])
+    low = binom(trials, 0.95).ppf(0.0005)
+    assert low <= covered <= trials and low <= together <= trials, (covered, together)
+    assert covered < trials  # an interval that always covers says nothing
+
+
+# Folds ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@PROPERTY
+@given(world=worlds(max_examples=10), fractions=tail_fractions, n_folds=st.integers(2, 5), seed=st.integers(0, 99))
+def test_folds_are_counted_with_the_pair_chosen_without_them(device, world, fractions, n_folds, seed):
+    """Counts of all held-out folds added up, fold by fold and pair by pair; the other figures stay as they are."""
+    got = choose(world, fractions, device=device, n_folds=n_folds, seed=seed)
+    labels = world.labels[world.examples_in("cal")]
+    fold = np.zeros(len(labels), int)
+    fold[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).numpy()] = (
+        np.arange(len(labels)) % n_folds
+    )
+    cutoffs = calibrate(world, fractions).values[:-1].numpy()
+    expected = reference.held_out_f1(dense_scores(world, "cal"), labels, cutoffs, fold)
+    np.testing.assert_array_equal(got.fold_f1, expected)
+    without = choose(world, fractions, device=device, seed=seed)
+    assert without.fold_f1 is None and dataclasses.replace(got, n_folds=0, fold_f1=None) == without
+
+
+def test_folds_see_through_the_choice_on_noise():
+    """On labels at random cal F1 is raised by the choice, and the folds' figure is not: it agrees with test."""
+    figures = []
+    for seed in range(40):
+        got = choose(noise_world(seed, 240), (0.2, 0.5, 0.8), n_folds=5, n_permutations=0, n_bootstrap=0)
+        figures.append([*got.rate("f1")[:, 0].tolist(), float(got.fold_f1[0])])
+    cal, test, folds = np.mean(figures, 0)
+    error = np.std(np.array(figures)[:, 2] - np.array(figures)[:, 1]) / 40**0.5
+    assert cal - folds > 0.05 and abs(folds - test) < 4 * error
+
+
+@pytest.mark.parametrize("n_folds", [1, -1])
+def test_one_fold_is_no_fold(n_folds):
+    """Nothing could be chosen without it."""
+    with pytest.raises(ArtifactError, match=f"n_folds is {n_folds}, expected 0"):
+        choose(random_world(0), n_folds=n_folds)
 
 
 @PROPERTY

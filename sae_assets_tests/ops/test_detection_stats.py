@@ -34,7 +34,8 @@ def assert_matches(stats: DetectionStats, world: World, cutoffs: np.ndarray) -> 
         np.testing.assert_array_equal(stats.false_positives[place], fp)
         np.testing.assert_array_equal(stats.false_negatives[place], fn)
         np.testing.assert_array_equal(stats.true_negatives[place], tn)
-        np.testing.assert_array_equal(stats.f1[place], reference.f1(tp, fp, fn))
+        exists = ~np.isnan(cutoffs) & labels.any(0)[:, None, None]
+        np.testing.assert_array_equal(stats.f1[place], np.where(exists, reference.f1(tp, fp, fn), np.nan))
         np.testing.assert_array_equal(stats.n_positive[place], labels.sum(0))
         np.testing.assert_array_equal(stats.n_negative[place], (~labels).sum(0))
 
@@ -132,7 +133,35 @@ def test_an_invalid_pair_never_detects():
     """A null threshold detects nothing, whatever the scores; so 'no threshold' is not 'threshold 0'."""
     stats = hand([[5.0], [1e30]], [True, False], float("nan"))
     assert stats.true_positives.sum() == stats.false_positives.sum() == 0
-    assert stats.false_negatives[0].item() == 1 and not bool(stats.valid.any()) and stats.f1.sum() == 0
+    assert stats.false_negatives[0].item() == 1 and not bool(stats.valid.any()) and bool(stats.f1.isnan().all())
+
+
+def test_a_concept_without_positives_in_a_split_has_counts_and_no_figure():
+    """On that split alone; a pair that finds nothing where there is something to find has F1 0."""
+    stats = hand([[5.0], [1.0]], [False, False], 2.0)
+    assert stats.false_positives[0].item() == 1 and bool(stats.f1.isnan().all())
+    stats = hand([[5.0], [1.0]], [False, True], 2.0)
+    assert stats.f1[0].item() == 0 and bool(stats.f1[1].isnan().all())  # test holds no example at all
+
+
+@PROPERTY
+@given(worlds(), tail_fractions, st.data())
+def test_sums_of_many_weights_are_counts_of_each(world, fractions, data):
+    """Weighted sums of detected examples, and hits of a unit under a truth, are those of the dense comparison."""
+    cutoffs = calibrate(world, fractions).values[0]
+    for split, scores in score(world).items():
+        n, places = len(scores.labels), scores.places(cutoffs)
+        dense = dense_scores(world, split)
+        columns = data.draw(st.integers(0, 3))
+        rows = st.lists(st.lists(st.integers(0, 4), min_size=columns, max_size=columns), min_size=n, max_size=n)
+        weights = torch.tensor(data.draw(rows), dtype=torch.float32).view(n, columns)
+        detected = dense[:, :, None] >= cutoffs.numpy()
+        expected = np.einsum("eup,ec->upc", detected, weights.numpy())
+        np.testing.assert_array_equal(scores.sums(places, weights), expected)
+        units = torch.tensor([data.draw(st.integers(0, world.n_units - 1)) for _ in range(columns)], dtype=torch.int64)
+        truth = weights > 1
+        hits = scores.hits(units, places[units, -1], truth).tolist()
+        assert hits == [int((detected[:, u, -1] & truth[:, c].numpy()).sum()) for c, u in enumerate(units.tolist())]
 
 
 def test_an_example_without_an_entry_is_never_detected():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches
+from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches, overlapping_tokens
 from sae_assets_tests.reference import ground_truth as reference
 from sae_assets_tests.strategies import PROPERTY, chunkings, worlds
 
@@ -34,6 +34,17 @@ def test_a_mask_that_patches_do_not_tile_is_refused(shape):
     """Nothing is cut off silently."""
     with pytest.raises(ArtifactError, match=f"{shape[0]}x{shape[1]} pixels cannot be cut into patches of 2"):
         covered_patches(torch.zeros(shape, dtype=torch.bool), 2)
+
+
+stretches = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)).map(lambda s: (s[0], s[0] + s[1])), max_size=6)
+
+
+@PROPERTY
+@given(stretches, stretches)
+def test_tokens_are_positive_where_they_share_a_character(tokens, spans):
+    """Any tokens and spans, overlapping, empty or none at all."""
+    got = overlapping_tokens(*(torch.tensor(each, dtype=torch.int64).view(-1, 2) for each in (tokens, spans)))
+    assert got.tolist() == reference.overlapping_tokens(tokens, spans)
 
 
 @PROPERTY

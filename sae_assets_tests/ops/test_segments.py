@@ -43,6 +43,14 @@ def test_quantiles_of_runs_are_numpys(runs, fractions):
             assert np.isnan(row).all()
 
 
+def test_quantiles_of_more_values_than_float32_counts():
+    """17 million different values in one run: beyond 2^24, where ranks in float32 would skip, they are numpy's."""
+    n, q = 17_000_000, [0.02, 0.5, 0.95, 0.99]
+    ordered = torch.arange(0x3F000000, 0x3F000000 + n, dtype=torch.int32).view(torch.float32)  # ascending from 0.5 on
+    got = linear_quantiles(ordered, torch.tensor([n]), torch.tensor(q, dtype=torch.float64))
+    np.testing.assert_array_equal(got[0], np.quantile(ordered.numpy().astype(np.float64), q, overwrite_input=True))
+
+
 @PROPERTY
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 20))
 def test_blocks_cover_all_groups_within_the_bound(counts, bound):

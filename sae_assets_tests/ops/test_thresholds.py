@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
+from sae_assets_tests.ops.test_unit_stats import cut, many_rows
 from sae_assets_tests.reference import thresholds as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
@@ -66,6 +67,15 @@ def test_chunking_and_order_change_nothing(world, data):
 def test_the_memory_budget_changes_nothing(world, budget):
     """However few values are sorted at once, the result is the same bits."""
     assert calibrate(world, memory_budget=budget) == calibrate(world)
+
+
+@pytest.mark.parametrize("n_chunks", [1, 27, 2000])
+def test_many_chunks_are_one_global_sort(n_chunks):
+    """Bit-equal to one chunk, and to numpy's quantiles of all values at once."""
+    world = many_rows(2000)
+    got = calibrate(world, parts=cut(2000, n_chunks), memory_budget=24 * 4000)
+    assert got == calibrate(world)
+    assert_matches(got, world, TAIL_FRACTIONS)
 
 
 @PROPERTY

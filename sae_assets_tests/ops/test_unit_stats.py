@@ -1,12 +1,16 @@
 """Unit statistics against the dense reference, for any chunking and any budget."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sae_assets.artifacts import SPLITS, FilteredActivations
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.segments import ordered_sums, pack
 from sae_assets.ops.unit_stats import compute_unit_stats, rows_of
 from sae_assets_tests.reference import unit_stats as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, worlds
@@ -15,6 +19,24 @@ from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, ran
 def chunks_of(world: World, parts=None) -> list:
     taken = [world] if parts is None else [world.take(part) for part in parts]
     return [(part.sparse(), part.mask("cal")) for part in taken]
+
+
+def many_rows(n: int, n_units: int = 9, n_concepts: int = 2) -> World:
+    """``n`` examples of one or no row, so that they can be cut into as many chunks; the first is of cal."""
+    rng = np.random.default_rng(n)
+    lengths = np.minimum(rng.integers(0, 8, n), 1)
+    lengths[0] = 1
+    dense = np.where(
+        rng.random((lengths.sum(), n_units)) < 0.4, rng.lognormal(sigma=3, size=(lengths.sum(), n_units)), 0
+    )
+    labels = rng.random((n, n_concepts)) < 0.4
+    splits = ("cal", *(str(name) for name in rng.choice(SPLITS, n - 1)))
+    return World(dense.astype(np.float32), lengths, splits, labels[np.repeat(np.arange(n), lengths)], labels)
+
+
+def cut(n: int, n_chunks: int) -> list[list[int]]:
+    """0..n-1 in runs of nearly equal length."""
+    return [part.tolist() for part in np.array_split(np.arange(n), n_chunks)]
 
 
 class Counted(list):
@@ -91,6 +113,43 @@ def test_a_small_budget_makes_more_passes():
     cut = compute_unit_stats(small, world.n_units, memory_budget=1)
     assert (large.passes, small.passes) == (2, 1 + world.n_units)
     assert cut == whole
+
+
+@pytest.mark.parametrize("n_chunks", [1, 27, 2000])
+def test_many_chunks_are_one_global_sort(n_chunks):
+    """Bit-equal to one chunk and to numpy's one sort of all values; sums to 1e-12 of the exactly rounded ones."""
+    world = many_rows(2000)
+    got = compute_unit_stats(chunks_of(world, cut(2000, n_chunks)), world.n_units, memory_budget=24 * 4000)
+    assert got == compute_unit_stats(chunks_of(world), world.n_units)
+    assert_matches(got, reference.unit_stats(world.activations[world.rows_in("cal")]))
+
+
+def test_quantiles_over_17_million_values_of_one_unit():
+    """More than torch.quantile long took (2^24): exact, from 17 chunks read one at a time."""
+    n, times = 10**6, 17
+    values = np.random.default_rng(0).lognormal(size=n).astype(np.float32)
+    rows = torch.arange(n + 1)
+    chunk = FilteredActivations(0, torch.tensor([0, n]), rows, torch.zeros(n).int(), torch.from_numpy(values), 1, 1)
+    stats = compute_unit_stats([(chunk, torch.tensor([True]))] * times, 1)
+    every = np.sort(values.astype(np.float64)).repeat(times)
+    assert stats.n_active.tolist() == [n * times] and stats.max.item() == every[-1]
+    assert [stats.p95.item(), stats.p99.item()] == np.quantile(every, [0.95, 0.99], overwrite_input=True).tolist()
+    assert stats.total.item() == pytest.approx(times * math.fsum(values.tolist()), rel=1e-13)
+
+
+def test_sums_of_values_of_all_sizes_are_exact_to_1e_12():
+    """Where naive float32 sums are off by more than the values themselves, float64 ones in blocks are not."""
+    rng = np.random.default_rng(0)
+    values = np.abs(rng.standard_cauchy(300_000) * np.exp(8 * rng.normal(size=300_000))).astype(np.float32)
+    values = np.sort(values[values > 0])
+    counts = torch.tensor([0, 1, 70_000, 0, len(values) - 70_002, 1, 0])
+    groups = np.repeat(np.arange(7), counts)
+    order = np.lexsort((values, groups))
+    keys = pack(torch.from_numpy(groups), torch.from_numpy(values[order]))
+    for row, power in enumerate((1, 2)):
+        got = ordered_sums(keys, counts)[row].tolist()
+        expected = [math.fsum((values[groups == group].astype(float) ** power).tolist()) for group in range(7)]
+        np.testing.assert_allclose(got, expected, rtol=2e-13, atol=0)
 
 
 def test_sums_do_not_depend_on_the_order_of_rows():

@@ -1,4 +1,4 @@
-"""Ground truth of patches, pixel by pixel."""
+"""Ground truth of patches, pixel by pixel, and of tokens, character by character."""
 
 import numpy as np
 
@@ -17,3 +17,9 @@ def covered_patches(mask: np.ndarray, patch_size: int, min_overlap: int = 1) -> 
 def positive_rows(truth: np.ndarray, chosen_rows: np.ndarray) -> list[int]:
     """|G_c ∩ chosen| per concept: bool [rows, concepts], bool [rows] -> ints."""
     return [int((truth[:, concept] & chosen_rows).sum()) for concept in range(truth.shape[1])]
+
+
+def overlapping_tokens(tokens: list[tuple[int, int]], spans: list[tuple[int, int]]) -> list[bool]:
+    """Which tokens [start, end) share a character with any span [start, end)."""
+    covered = {character for start, end in spans for character in range(start, end)}
+    return [any(character in covered for character in range(start, end)) for start, end in tokens]

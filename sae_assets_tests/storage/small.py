@@ -124,6 +124,8 @@ SMALL: dict[str, Artifact] = {
             n_permutations=100,
             n_bootstrap=200,
             seed=0,
+            n_folds=5,
+            fold_f1=_doubles([0.75, NAN]),
         ),
     )
 }

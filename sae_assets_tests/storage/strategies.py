@@ -221,6 +221,7 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
     concepts = draw(concept_lists)
     n = len(concepts)
     units = [draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]
+    folds = draw(st.just(0) | st.integers(2, 20))
     return BestPairs(
         concepts=concepts,
         unit_ids=integers(units),
@@ -234,6 +235,8 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
         n_permutations=draw(st.integers(0, 10**6)),
         n_bootstrap=draw(st.integers(0, 10**6)),
         seed=draw(st.integers(0, 2**63)),
+        n_folds=folds,
+        fold_f1=doubles([draw(any_float) for _ in concepts]) if folds else None,
     )
 
 

@@ -97,7 +97,7 @@ COLUMNS = {
                 *("always_positive_f1", "null_f1_mean", "null_f1_p95"),
             )
         ),
-        *("test_f1_low", "test_f1_high"),
+        *("test_f1_low", "test_f1_high", "cal_fold_f1"),
     ],
 }
 
@@ -163,5 +163,9 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     best = frames["best_pairs"]
     assert best["unit_id"].to_list() == [3, None]
     assert best["test_recall"].to_list() == [1.0, None]
+    assert best["cal_fold_f1"].to_list() == [0.75, None]
+    detected = frames["detection_stats"]
+    assert detected["valid"].to_list() == [True, True, False, False, True, True, True, True]
+    assert detected["cal_f1"].to_list()[:5] == [0.4, 8 / 14, None, None, 0.0]
     labels = frames["examples"]
     assert labels[f"label:{CONCEPTS[0]}"].to_list() == [True, False, True]

@@ -1,0 +1,144 @@
+"""Peak memory of unit statistics and thresholds over 10 and over 1,000 chunks of the same size, read from files.
+
+Chunks are written once to a temporary store and read through the store's ``ChunkReader``, as the assets read them. Each
+measurement is a process of its own (``resource.ru_maxrss``), beside one that only imports; the process that starts them
+imports nothing, because a child's peak begins at its parent's. Passes over the chunks are counted: one to count values,
+one for each block of values that fits the budget.
+
+    python benchmarks/bench_memory.py [--chunks 10 1000] [--examples 2] [--units 65536] [--budget-mb 64]
+"""
+
+import argparse
+import dataclasses
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sae_assets.storage.layout import Address
+
+STAGES = ("sparse_activations", "filtered_activations", "ground_truth")
+KEPT, CONCEPTS = 2000, 20
+WORK = ("import", "unit_stats", "thresholds")
+
+
+def address(stage: str, number: int) -> "Address":
+    from sae_assets.storage.layout import Address
+
+    return Address("bench", stage, "patch", "synthetic", f"{number:04d}")
+
+
+def write(root: str, n_chunks: int, examples: int, units: int) -> None:
+    """``n_chunks`` chunks, ten different ones over and over."""
+    import torch
+    from synthetic import synthetic_chunk
+
+    from sae_assets.artifacts import GroundTruth, UnitMapping, offsets_of
+    from sae_assets.ops.filtered_activations import filter_activations
+    from sae_assets.storage.provenance import Provenance
+    from sae_assets.storage.store import ArtifactStore, stored
+
+    store, generator = ArtifactStore(root), torch.Generator().manual_seed(1)
+    made: list[tuple[Any, ...]] = []
+    reasons = torch.full((units,), 2, dtype=torch.uint8)
+    for number in range(min(10, n_chunks)):
+        sparse = synthetic_chunk(examples, 256, units, 32, seed=number)
+        if number == 0:
+            reasons[torch.bincount(sparse.unit_ids, minlength=units).argsort(descending=True)[:KEPT]] = 0
+        mapping = UnitMapping(reasons, "fixed", 0, float("inf"), 0.0, float("nan"), None)
+        rows = torch.rand(sparse.n_rows, CONCEPTS, generator=generator) < 0.05
+        names = tuple(f"c{place}" for place in range(CONCEPTS))
+        truth = GroundTruth(names, 0, sparse.example_offsets, offsets_of(rows.sum(1)), rows.nonzero()[:, 1].int())
+        made.append((sparse, filter_activations(sparse, mapping), truth))
+    for number in range(n_chunks):
+        for stage, artifact in zip(STAGES, made[number % len(made)], strict=True):
+            moved = dataclasses.replace(artifact, first_example=number * examples)
+            where = address(stage, number)
+            store.write(where, stored(moved, Provenance(stage, "bench", "patch", "synthetic", where.chunk, "1")))
+
+
+def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
+    """One measurement: prints bytes of peak memory, seconds, and passes over the chunks."""
+    import torch
+
+    from sae_assets.assets.graph import reread
+    from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
+    from sae_assets.ops.unit_stats import compute_unit_stats
+    from sae_assets.storage.store import ArtifactStore, ChunkReader
+
+    passes, start = [0], time.perf_counter()
+    store = ArtifactStore(root)
+    reader = {stage: ChunkReader(store, {f"{n:04d}": address(stage, n) for n in range(n_chunks)}) for stage in STAGES}
+
+    def pairs() -> Iterator:
+        passes[0] += 1
+        for item in map(reader["sparse_activations"].__getitem__, reader["sparse_activations"]):
+            yield item.artifact, torch.ones(item.artifact.n_examples, dtype=torch.bool)
+
+    def calibration() -> Iterator:
+        passes[0] += 1
+        for key in reader["filtered_activations"]:
+            rows, truth = reader["filtered_activations"][key].artifact, reader["ground_truth"][key].artifact
+            yield CalibrationChunk(rows, truth, torch.ones(rows.n_examples, dtype=torch.bool))
+
+    if what == "unit_stats":
+        compute_unit_stats(reread(pairs), units, memory_budget=budget)
+    elif what == "thresholds":
+        names = tuple(f"c{place}" for place in range(CONCEPTS))
+        calibrate_thresholds(
+            reread(calibration), concepts=names, kept_units=torch.arange(KEPT), memory_budget=budget
+        )  # fmt: skip
+    seconds = time.perf_counter() - start
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds, passes[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chunks", type=int, nargs="+", default=[10, 1000])
+    parser.add_argument("--examples", type=int, default=2, help="of 256 rows, per chunk")
+    parser.add_argument("--units", type=int, default=65_536)
+    parser.add_argument("--budget-mb", type=int, default=64)
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        root, what, n_chunks = args.work
+        if what == "write":
+            write(root, int(n_chunks), args.examples, args.units)
+        else:
+            work(root, what, int(n_chunks), args.units, args.budget_mb * 2**20)
+        return
+
+    def measured(what: str, n_chunks: int) -> list[str]:
+        command = [sys.executable, __file__, "--work", root, what, str(n_chunks), "--examples", str(args.examples)]
+        command += ["--units", str(args.units), "--budget-mb", str(args.budget_mb)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+    entries = args.examples * 256 * 32
+    print(f"chunks of {args.examples * 256:,} rows, {args.units:,} units, k = 32, memory_budget {args.budget_mb} MiB")
+    with tempfile.TemporaryDirectory() as root:
+        measured("write", max(args.chunks))
+        size = sum(path.stat().st_size for path in Path(root).rglob("sparse_activations/*"))
+        print(f"{size / max(args.chunks):,.0f} bytes of activations per chunk on disk")
+        peaks: dict[str, list[int]] = {}
+        for what in WORK:
+            for n_chunks in args.chunks[: 1 if what == "import" else None]:
+                found = measured(what, n_chunks)
+                peaks.setdefault(what, []).append(int(found[0]))
+                values = "" if what == "import" else f"{n_chunks:6,} chunks  {n_chunks * entries:12,} entries  "
+                print(
+                    f"{what:12} {values:42} peak {int(found[0]) / 2**20:6,.0f} MiB  {float(found[1]):7.2f} s  "
+                    f"{found[2]} passes", flush=True
+                )  # fmt: skip
+    for what in WORK[1:]:
+        first, last = peaks[what][0], peaks[what][-1]
+        above = (last - peaks["import"][0]) / 2**20
+        print(f"{what:12} ratio {last / first:.2f}, {above:,.0f} MiB above the imports")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""From images to best pairs on files: what the test images and labels are has no part in anything that is chosen."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sae_assets.artifacts import Examples
+from sae_assets.storage.layout import Address
+from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.pipeline.fresh_runs import run
+from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset, write_catalog, write_metadata
+
+pytestmark = pytest.mark.xdist_group("no leakage")
+CHOSEN = ("unit_id", "tail_fraction", "threshold")
+
+
+def with_other_test_images(root: Path, target: Path) -> Path:
+    """The same data set with noise for every test image, and the test examples' labels and masks moved round by one."""
+    shutil.copytree(root, target)
+    with (root / "metadata.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    test = [row for row in rows if row["split"] == "test"]
+    rng = np.random.default_rng(0)
+    before = [(dict(row), f"{Path(row['image_path']).stem}.png") for row in test]
+    for row, (labels, mask) in zip(test, before[1:] + before[:1], strict=True):
+        row.update({name: labels[name] for name in CONCEPTS})
+        shutil.copy(root / "masks" / mask, target / "masks" / f"{Path(row['image_path']).stem}.png")
+        with Image.open(root / row["image_path"]) as image:
+            noise = rng.integers(0, 256, (image.height, image.width, 3), np.uint8)
+        Image.fromarray(noise).save(target / row["image_path"])
+    assert [row["color::red"] for row in test] != [row["color::red"] for row, _ in before]
+    write_metadata(target, rows)
+    return target
+
+
+def results(home: Path, root: Path, folder: Path) -> tuple[dict[str, object], dict[str, object]]:
+    """What was chosen (hashes of whole artifacts, and columns that hold nothing of test), and what is of test alone."""
+    catalog = write_catalog(folder / "catalog.yaml", root, chunk_size=100, token_kinds=["patch"])
+    run(home, catalog)
+    store = ArtifactStore(str(home / "store"))
+    chosen: dict[str, object] = {}
+    for stage in ("unit_stats", "unit_mapping", "thresholds"):
+        chosen[stage] = store.read(Address("small", stage, "patch", "clip-mini")).content_hash
+    test: dict[str, object] = {}
+    for stage in ("detection_stats", "best_pairs"):
+        for name, values in (
+            pq.read_table(home / f"store/small/patch/clip-mini/{stage}/all.parquet").to_pydict().items()
+        ):
+            if name in CHOSEN or name.startswith("cal_"):
+                chosen[f"{stage}.{name}"] = values
+            elif name.startswith("test_"):
+                test[f"{stage}.{name}"] = values
+    return chosen, test
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory) -> list[Path]:
+    """The data set, and the one with another test split."""
+    base = tmp_path_factory.mktemp("leakage")
+    root = make_dataset(base / "data", 12)
+    return [root, with_other_test_images(root, base / "changed")]
+
+
+def test_what_is_chosen_does_not_depend_on_test(roots, tmp_path):
+    """Statistics, mapping, thresholds, cal counts, pairs and their chance on cal are bit-equal; test figures move."""
+    (one, test), (two, other_test) = (results(tmp_path / root.name, root, tmp_path) for root in roots)
+    assert one == two
+    assert len(one) == 3 + 7 + 15  # hashes; what of detection_stats and of best_pairs holds nothing of test
+    assert any(unit is not None for unit in one["best_pairs.unit_id"])
+    assert test["detection_stats.test_tp"] != other_test["detection_stats.test_tp"]
+
+
+def test_a_planted_leak_would_be_noticed(roots, tmp_path, monkeypatch):
+    """One test example taken for a calibration example, and the comparison fails: statistics, thresholds, pairs."""
+    in_split = Examples.in_split
+
+    def leaking(self, split):
+        mask = in_split(self, split)
+        if split == "cal":
+            mask[in_split(self, "test").nonzero()[0]] = True
+        return mask
+
+    monkeypatch.setattr(Examples, "in_split", leaking)
+    (one, _), (two, _) = (results(tmp_path / root.name, root, tmp_path) for root in roots)
+    assert set(one) == set(two)
+    different = {name for name in one if one[name] != two[name]}
+    assert {"unit_stats", "thresholds", "best_pairs.threshold"} <= different

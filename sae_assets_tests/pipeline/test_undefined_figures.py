@@ -1,0 +1,88 @@
+"""A figure that does not exist is null in every file and JSON, and one "–" in print; never 0, never NaN."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sae_assets.display import console, print_summary
+from sae_assets.metadata import counts
+from sae_assets.ops.detection_stats import count_detections
+from sae_assets.storage.parquet import to_table
+from sae_assets.summary import plain
+from sae_assets_tests.ops.test_best_pairs import choose
+from sae_assets_tests.ops.test_detection_stats import score
+from sae_assets_tests.ops.test_thresholds import calibrate
+from sae_assets_tests.strategies import World, random_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """Concept 0 everywhere, concept 1 not on cal, concept 2 not on test; unit 0 silent on cal."""
+    found = random_world(0, n_examples=40, n_concepts=3)
+    labels, truth, dense = found.labels.copy(), found.truth.copy(), found.activations.copy()
+    for concept, split in ((1, "cal"), (2, "test")):
+        labels[found.examples_in(split), concept] = truth[found.rows_in(split), concept] = False
+    dense[found.rows_in("cal"), 0] = 0
+    return World(dense, found.lengths, found.splits, truth, labels)
+
+
+def test_nulls_in_detection_stats(world):
+    """F1 of cal for concept 1 and of test for concept 2, and of the silent unit everywhere; all others exist."""
+    table = to_table(count_detections(score(world), calibrate(world)))[0].to_pandas()
+    silent = ~table["valid"]
+    for split, concept in (("cal", "concept 1"), ("test", "concept 2")):
+        assert (table[f"{split}_f1"].isna() == (silent | (table["concept"] == concept))).all()
+    assert (table["unit_id"][silent] == 0).any() and (table["concept"][silent] == "concept 1").any()
+
+
+def test_nulls_in_best_pairs_and_their_metadata(world):
+    """A concept without cal positives has no pair and no figure; one without test positives has no test figure."""
+    best = choose(world, n_folds=3)
+    rows = {row["concept"]: row for row in to_table(best)[0].to_pylist()}
+    figures = [name for name, value in rows["concept 0"].items() if isinstance(value, float)]
+    assert not any(row[name] is not None and math.isnan(row[name]) for row in rows.values() for name in figures)
+    assert {name for name in figures if rows["concept 1"][name] is None} == {
+        name for name in figures if name != "test_always_positive_f1"
+    }
+    assert {name for name in figures if rows["concept 2"][name] is None} == {
+        name for name in figures if name.startswith("test_")
+    }
+    shown = counts(best)
+    assert "test_f1[concept 0]" in shown and "test_f1[concept 1]" not in shown and "test_f1[concept 2]" not in shown
+
+
+def test_metadata_of_a_chunk_without_rows(world):
+    """Shares and means of nothing are left out; counts are true zeros."""
+    empty = World(world.activations[:0], np.zeros(2, int), ("cal", "test"), world.truth[:0], world.labels[:2])
+    shown = counts(empty.sparse())
+    assert shown["rows"] == shown["entries"] == 0
+    assert not {name for name in shown if name.endswith(("share", "per_row", "l0"))}
+    assert {"l0", "truncated_rows_share", "dropped_mass_share", "mean_entries_per_row"} <= set(counts(world.sparse()))
+
+
+def test_one_dash_in_print_within_100_columns(monkeypatch):
+    """Also where an interval has no ends; the null's mean and 95 % point both stand there."""
+    nothing = dict.fromkeys(("unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1"))
+    absent = {**nothing, "test_f1_interval": [None, None], "always_positive_f1": None}
+    absent["null_f1"] = {"mean": None, "p95": None}
+    there = {"unit_id": 65_535, "tail_fraction": 0.95, "threshold": 12.345, "cal_f1": 1.0, "test_f1": 0.5}
+    there |= {"test_f1_interval": [0.25, 0.75], "always_positive_f1": 0.25, "null_f1": {"mean": 0.125, "p95": 0.375}}
+    whole = {
+        "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
+        "weighted_test_f1": math.nan, "weighted_test_f1_interval": [math.nan] * 2, "always_positive_f1": np.nan,
+        "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {},
+        "concepts": {"material::plastic-opaque": there, "absent": absent},
+    }  # fmt: skip
+    figures = json.loads(json.dumps(plain({"a/patch/b": whole}), allow_nan=False))
+    session = SimpleNamespace(settings=SimpleNamespace(store="store", home="home"))
+    monkeypatch.setattr(console, "width", 100)
+    with console.capture() as capture:
+        print_summary(figures, session, 0, 0)
+    lines = {line.split()[0]: line.split() for line in capture.get().splitlines() if line.strip()}
+    assert lines["absent"][1:] == ["–"] * 9
+    expected = ["65535", "0.95", "12.345", "1.000", "0.500", "0.25–0.75", "0.250", "0.125", "0.38"]
+    assert lines["material::plastic-opaque"][1:] == expected
+    assert lines["weighted"][1:] == ["mean", *["–"] * 5]
