@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 
-from sae_assets.checks import CHECKS, READABLE, evaluate
+from sae_assets.checks import CHECKS, READABLE, Expected, evaluate
 from sae_assets.storage.layout import Address
 from sae_assets.storage.store import ArtifactStore
 
 pytestmark = pytest.mark.xdist_group("demo")
 
 BREAKING = {
+    ("examples", "contents_as_registered"): {},
     ("ground_truth", "row_counts"): {"example_offsets": lambda t: t + (torch.arange(len(t)) == 1)},
     ("sparse_activations", "row_counts"): {"example_offsets": lambda t: t + (torch.arange(len(t)) == 1)},
     ("sparse_activations", "ids_in_range"): {"unit_ids": lambda t: t + 10**6},
@@ -47,20 +48,32 @@ def test_every_check_is_listed_here():
 def test_check_passes_on_the_real_and_fails_on_the_broken(demo, stage, name):
     artifact = ArtifactStore(str(demo["home"] / "store")).read(address(stage)).artifact
     check = next(check for check in CHECKS[stage] if check.name == name)
-    rows = 256 if "row" in name else None
-    assert check.test(artifact, rows).passed
+    expected = Expected(rows=256 if "row" in name else None)
+    assert check.test(artifact, expected).passed
     broken = copy.copy(artifact)
     for field, change in BREAKING[stage, name].items():
         object.__setattr__(broken, field, change(getattr(artifact, field)))
     if name == "mapping_round_trip":
         index = artifact.kept_index.flip(0)
         broken = type("Broken", (), {"kept_units": artifact.kept_units, "kept_index": index})()
-    assert not check.test(broken, rows).passed
+    if stage == "examples":
+        expected = Expected(changes={artifact.example_ids[0]: "changed"})
+    assert not check.test(broken, expected).passed
+
+
+def test_rows_of_every_single_example_are_compared(demo):
+    """Texts differ in length: a tensor says how many rows each has; another number of examples is wrong altogether."""
+    artifact = ArtifactStore(str(demo["home"] / "store")).read(address("sparse_activations")).artifact
+    check = next(check for check in CHECKS["sparse_activations"] if check.name == "row_counts")
+    lengths = artifact.example_offsets.diff()
+    assert check.test(artifact, Expected(lengths)).passed
+    assert check.test(artifact, Expected(lengths + 1)).metadata["examples_with_other_row_count"] == len(lengths)
+    assert not check.test(artifact, Expected(lengths[1:])).passed
 
 
 def test_a_file_that_cannot_be_read_fails_every_check(demo, tmp_path):
     store = ArtifactStore(str(tmp_path))
-    results = list(evaluate("unit_stats", None, store, address("unit_stats"), None))
+    results = list(evaluate("unit_stats", None, store, address("unit_stats")))
     assert results[0].check_name == READABLE
     assert not any(result.passed for result in results)
     assert "has not been materialized" in results[0].metadata["problem"].value
