@@ -9,6 +9,7 @@ import urllib.request
 
 import dagster as dg
 
+from sae_assets.failures import first_cause
 from sae_assets.settings import WEBHOOK_VARIABLE
 
 TIMEOUT_SECONDS = 10
@@ -17,12 +18,14 @@ TIMEOUT_SECONDS = 10
 def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
     """What is posted: run, data set, assets, partition and the error's message."""
     run = context.dagster_run
+    assets = sorted(run.asset_selection or ())
+    cause = first_cause([*context.get_step_failure_events(), context.failure_event])
     return {
         "run_id": run.run_id,
-        "dataset": run.tags.get("sae_assets/dataset", run.tags.get("dataset", "")),
-        "assets": ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ())),
+        "dataset": ", ".join(dict.fromkeys(key.path[0] for key in assets)),
+        "assets": ", ".join(key.to_user_string() for key in assets),
         "partition": run.tags.get("dagster/partition", ""),
-        "message": context.failure_event.message or "",
+        "message": cause or context.failure_event.message or "",
     }
 
 

@@ -45,5 +45,7 @@ def build_automation(catalog: Catalog) -> Iterator[dg.SensorDefinition]:
             description=f"Makes what was never made or whose inputs changed, for every asset of {dataset}.",
             default_status=dg.DefaultSensorStatus.STOPPED,
             minimum_interval_seconds=min(LONGEST_INTERVAL, entry.arrivals.check_every_seconds),
+            # A backfill's runs start with the next look of the backfill daemon and end with the one after: 30 s each.
+            emit_backfills=False,
             run_tags={"sae_assets/dataset": dataset, "sae_assets/by": "automation"},
         )

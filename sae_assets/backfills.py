@@ -75,7 +75,9 @@ def plan_backfill(
         limit: most chunk-level partitions; the first ones by chunk are taken.
         leave_out: partitions that are not to be made now (a run is at it, or it failed before).
     """
-    freshness = Freshness(catalog, store, Options(), {dataset: chunks})
+    from sae_assets.storage.snapshot import StoreSnapshot
+
+    freshness = Freshness(catalog, StoreSnapshot(store), Options(), {dataset: chunks})
     later = [name for name in STAGES if name not in FIRST_WAVE]
     for wave, stages in ((1, FIRST_WAVE), (2, later)):
         wanted: dict[dg.AssetKey, list[str]] = {}

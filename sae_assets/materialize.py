@@ -8,12 +8,12 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import dagster as dg
 
 from sae_assets.catalog import Catalog
 from sae_assets.errors import MissingChunksError, SaeAssetsError
+from sae_assets.failures import first_cause
 from sae_assets.freshness import Freshness, Options
 from sae_assets.launcher import HOST_TAG
 from sae_assets.partitions import multi_key
@@ -163,22 +163,10 @@ class Materializer:
             raise_on_error=False,
         )
         if not result.success:
-            raise RunFailedError(f"{step.label} failed (run {result.run_id}): {_cause(result)}")
+            cause = first_cause(result.all_events) or "Dagster gave no reason; see the run in the UI"
+            raise RunFailedError(f"{step.label} failed (run {result.run_id}): {cause}")
         for address in addresses:
             self._known.setdefault(asset_key(address), set()).add(step.partition or "")
-
-
-def _cause(result: Any) -> str:
-    """The innermost error message of the first failed step (or of the run itself), without its traceback."""
-    steps = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    runs = [event.event_specific_data for event in result.all_events if event.is_failure and not event.is_step_failure]
-    for failure in (*steps, *runs):
-        error = getattr(failure, "error", None)
-        while error is not None and error.cause is not None:
-            error = error.cause
-        if error is not None:
-            return error.message.strip()
-    return "Dagster gave no reason; see the run in the UI"
 
 
 def calibration_missing(dataset: str, catalog: Catalog, stages: Sequence[str]) -> None:

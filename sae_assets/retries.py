@@ -39,6 +39,8 @@ def retrying_transient(body: Callable[..., Iterator[Any]]) -> Callable[..., Iter
             yield from body(context, *args, **kwargs)
         except Exception as error:
             if not is_transient(error) or context.retry_number >= MAX_RETRIES:
+                if isinstance(error, SaeAssetsError):  # a line of its own: in the failure event traces stand around it
+                    context.log.error(str(error))
                 raise
             wait = FIRST_WAIT_SECONDS * 2**context.retry_number
             context.log.warning(f"{type(error).__name__}: {error}. Trying again in {wait:.0f} s.")

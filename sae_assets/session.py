@@ -184,10 +184,13 @@ class Session:
         States are current, stale (its inputs, configuration or code have changed), missing, failed (the last attempt
         did; an older file may be there) and running.
         """
+        from sae_assets.storage.snapshot import StoreSnapshot
+
         found: dict[str, Any] = {}
         for name in datasets:
             chunks = self.chunks_of(name)
-            freshness = Freshness(self.catalog, self.store, Options(), {name: chunks})
+            store = StoreSnapshot(self.store)
+            freshness = Freshness(self.catalog, store, Options(), {name: chunks})
             failed = failed_partitions(self.instance, self.catalog, name)
             running = busy_partitions(self.instance, name)
             stages: dict[str, dict[str, str]] = {}
@@ -197,17 +200,14 @@ class Session:
                     state = "running"
                 elif partition in failed.get(key, ()):
                     state = "failed"
+                elif store.find(address) is None:
+                    state = "missing"
                 else:
-                    state = self._state(freshness, address)
+                    state = "current" if freshness.is_current(address) else "stale"
                 label = "/".join(part for part in (address.token_kind, address.model, address.stage) if part)
                 stages.setdefault(label, {})[address.chunk or "all"] = state
             found[name] = {"chunks": chunks, "stages": stages}
         return found
-
-    def _state(self, freshness: Freshness, address: Address) -> str:
-        if self.store.find(address) is None:
-            return "missing"
-        return "current" if freshness.is_current(address) else "stale"
 
     def show(
         self, dataset: str, model: str, stage: str, token_kind: str | None, chunk: str | None, rows: int

@@ -36,6 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
             "schedules",
             "verification",
             "alerts",
+            "failures",
+            "launcher",
             "retries",
             "housekeeping",
             "summary",

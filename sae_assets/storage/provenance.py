@@ -7,7 +7,7 @@ so the same inputs give the same file.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sae_assets import __version__
@@ -41,10 +41,14 @@ class Provenance:
     @property
     def fingerprint(self) -> str:
         """sha256 over everything but the producer's version."""
-        return digest({key: value for key, value in asdict(self).items() if key != "producer"})
+        return digest({key: value for key, value in self._plain().items() if key != "producer"})
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "fingerprint": self.fingerprint}
+        return {**self._plain(), "fingerprint": self.fingerprint}
+
+    def _plain(self) -> dict[str, Any]:
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Provenance":

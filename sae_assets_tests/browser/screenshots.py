@@ -26,6 +26,7 @@ SETTLE_MS = 1_500  # animations and the layout of the graph, which say nothing w
 DIALOG_SHARE = 0.8  # of the window's width that the UI gives a dialog, less its padding
 DIALOG_PADDING = 40
 COLOURS = 256
+BROKEN = ("unexpected error", "something went wrong", "graphql error", "page not found")
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -68,6 +69,13 @@ class Window:
         self.page.mouse.move(0, 0)
         self.page.wait_for_function("() => !document.querySelector('[class*=pinner]')")
         self.page.wait_for_timeout(SETTLE_MS)
+
+    def assert_whole(self) -> None:
+        """Nothing was thrown, nothing logged as an error, nothing asked of the internet, no page says it failed."""
+        text = self.page.locator("body").inner_text().lower()
+        assert self.problems == []
+        assert self.strangers == []
+        assert [phrase for phrase in BROKEN if phrase in text] == []
 
     def shoot(self, path: Path) -> Path:
         """Save what the window shows, with a palette: interfaces have few colours."""

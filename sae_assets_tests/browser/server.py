@@ -47,10 +47,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def environment(home: Path) -> dict[str, str]:
-    """The packaged catalog on this home, whatever store, catalog or history this process was told to use."""
+def environment(home: Path, catalog: Path | None = None) -> dict[str, str]:
+    """This home and catalog (None: the packaged one), whatever this process was told to use."""
     home = home.expanduser().absolute()
-    settings = Settings(home=home, store=str(home / "store"), catalog=None)
+    settings = Settings(home=home, store=str(home / "store"), catalog=catalog)
     inherited = {name: value for name, value in os.environ.items() if name != CATALOG_VARIABLE}
     mine = {"DAGSTER_HOME": str(settings.dagster_home), "DAGSTER_DISABLE_TELEMETRY": "yes", "PYTHONUNBUFFERED": "1"}
     return {**inherited, **settings.environment(), **mine}
@@ -74,6 +74,25 @@ def webserver(home: Path) -> Iterator[Server]:
                 yield server
             finally:
                 _stop(process)
+
+
+@contextmanager
+def platform(home: Path, catalog: Path) -> Iterator[Server]:
+    """``sae-assets ui``: webserver and daemon on a home, as a person starts them; stopped afterwards.
+
+    Raises:
+        RuntimeError: as :func:`webserver`.
+    """
+    port = free_port()
+    command = [sys.executable, "-c", "from sae_assets.cli import run; run()", "ui", "--port", str(port)]
+    server = Server(f"http://{HOST}:{port}", home / "ui.log")
+    with server.log.open("wb") as log:
+        process = _start(command, environment(home, catalog), home, log)
+        try:
+            _wait(process, server)
+            yield server
+        finally:
+            _stop(process)
 
 
 def _start(command: list[str], variables: dict[str, str], folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:

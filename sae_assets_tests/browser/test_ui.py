@@ -7,7 +7,6 @@ in; with ``SAE_ASSETS_REQUIRE_BROWSER=1`` a machine without Chromium fails inste
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ from sae_assets_tests.browser import screenshots as ui
 from sae_assets_tests.browser.server import environment, webserver
 
 PARTITION = f"{ui.CHUNK}|{ui.MODEL}"
-BROKEN = ("unexpected error", "something went wrong", "graphql error", "page not found")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with ui.chromium() as found:
-        if found is None:
-            reason = f"no Chromium on this machine (looked for {', '.join(ui.NAMES)} and Playwright's own)"
-            if os.environ.get("SAE_ASSETS_REQUIRE_BROWSER") == "1":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +32,6 @@ def finished_home(browser: Browser, tmp_path_factory: pytest.TempPathFactory) ->
     return home
 
 
-def assert_whole(shown: ui.Window) -> None:
-    """Nothing was thrown, nothing was logged as an error, nothing was asked of the internet, no page says it failed."""
-    text = shown.page.locator("body").inner_text().lower()
-    assert shown.problems == []
-    assert shown.strangers == []
-    assert [phrase for phrase in BROKEN if phrase in text] == []
-
-
 def test_a_person_sees_lineage_figures_and_pictures_of_the_demo(
     browser: Browser, finished_home: Path, tmp_path: Path
 ) -> None:
@@ -64,7 +43,7 @@ def test_a_person_sees_lineage_figures_and_pictures_of_the_demo(
             for stage in ORDER:
                 assert graph.filter(has_text=stage).count() >= 1, f"{stage} is not in the lineage"
             shown.shoot(out / "lineage.png")
-            assert_whole(shown)
+            shown.assert_whole()
 
         with ui.window(browser, server.url) as shown:
             table = ui.open_partition(shown, "sparse_activations", PARTITION)
@@ -84,5 +63,5 @@ def test_a_person_sees_lineage_figures_and_pictures_of_the_demo(
                 assert (picture.get_attribute("src") or "").startswith("data:image/png;base64,")
                 assert picture.evaluate("(image) => image.naturalWidth") > 100
                 shown.shoot(out / f"{stage}.png")
-            assert_whole(shown)
+            shown.assert_whole()
         assert "Traceback" not in server.output()

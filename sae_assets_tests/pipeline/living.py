@@ -76,12 +76,12 @@ class Follower:
                     assert result.success
 
     def settle(self) -> set[tuple[str, str]]:
-        """Tick and run until two ticks in a row ask for nothing; everything that was made."""
+        """Tick and run until four ticks in a row ask for nothing; everything that was made."""
         quiet, before = 0, Counter(self.made)
         for _ in range(MOST_TICKS):
             wanted = self.tick()
             quiet = 0 if wanted else quiet + 1
-            if quiet == 2:
+            if quiet == 4:
                 return set(self.made - before)
             self.run(wanted)
         raise AssertionError(f"still asking after {MOST_TICKS} ticks: {wanted}")

@@ -1,0 +1,204 @@
+"""Seconds of what the platform does while nothing is computed, over many chunks and many data sets.
+
+One data set of tiny examples, one per chunk, and others that only stand in the catalog. Measured once each, in process:
+what the daemon, the webserver and the command line call. A backfill is submitted as the daemon does, its runs are not
+executed.
+
+    python benchmarks/bench_scale.py [--chunks 10000] [--new 50] [--datasets 50] [--backfill 50]
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+
+import dagster as dg
+import yaml
+
+from sae_assets.backfills import launch, plan_backfill
+from sae_assets.catalog import load_catalog
+from sae_assets.definitions import build_definitions
+from sae_assets.session import Session, open_session
+from sae_assets.storage.layout import Address
+
+CONCEPTS = ["color::blue", "color::green", "color::red", "shape::cube", "shape::cylinder", "shape::sphere"]
+NAME = "many"
+
+
+@contextlib.contextmanager
+def timed(what: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    print(f"{what:62} {time.perf_counter() - start:9.2f} s", flush=True)
+
+
+def land(root: Path, count: int) -> None:
+    """Rows of a table, every image and mask a hard link to one of the packaged ones."""
+    source = Path(load_catalog().datasets["clevr_mini"].root)
+    header, *rows = (source / "metadata.csv").read_text().splitlines()
+    place = header.split(",").index("image_path")
+    lines = [header]
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        cells = rows[number % len(rows)].split(",")
+        image = Path(cells[place])
+        name = f"{number:06d}"
+        for old, new in (
+            (image, f"images/{name}{image.suffix}"),
+            (Path("masks") / f"{image.stem}.png", f"masks/{name}.png"),
+        ):
+            if not (root / new).exists():
+                os.link(source / old, root / new)
+        cells[place] = f"images/{name}{image.suffix}"
+        lines.append(",".join(cells))
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_catalog(folder: Path, root: Path, datasets: int) -> Path:
+    entry = {
+        "root": str(root), "layout": "clevr", "modality": "image", "concepts": CONCEPTS, "token_kinds": ["patch"],
+        "models": ["clip-mini"], "chunk_size": 1, "arrivals": {"settle_seconds": 0, "close_after_seconds": 0},
+    }  # fmt: skip
+    names = [NAME, *(f"other_{number:02d}" for number in range(1, datasets))]
+    path = folder / "catalog.yaml"
+    path.write_text(yaml.safe_dump({"datasets": dict.fromkeys(names, entry)}))
+    return path
+
+
+def make_examples(session: Session, chunks: list[str]) -> None:
+    """What the asset ``examples`` writes, without a run for each."""
+    from sae_assets.datasets import open_dataset
+    from sae_assets.datasets.manifested import describe_chunk
+    from sae_assets.lineage import manifest_hash, provenance_of
+    from sae_assets.stages import STAGES
+    from sae_assets.storage.manifests import read_manifest
+    from sae_assets.storage.store import stored
+
+    entry = session.catalog.datasets[NAME]
+    reader = open_dataset(NAME, entry)
+    for chunk in chunks:
+        manifest = read_manifest(session.store.root, NAME, chunk)
+        artifact = describe_chunk(manifest, reader)
+        hashes = dict(zip(artifact.example_ids, artifact.file_hashes, strict=True))
+        address = Address(NAME, "examples", chunk=chunk)
+        outside = {"manifest": manifest_hash(manifest, reader, hashes)}
+        made = provenance_of(STAGES["examples"], address, {}, {"concepts": list(entry.concepts)}, outside=outside)
+        session.store.write(address, stored(artifact, made))
+
+
+def sensor_tick(session: Session, definitions: dg.Definitions, cursor: str | None) -> Any:
+    repository = definitions.get_repository_def()
+    with dg.build_sensor_context(
+        instance=session.instance, repository_def=repository, resources=session.resources, cursor=cursor
+    ) as context:
+        result = repository.get_sensor_def(f"register_{NAME}_chunks").evaluate_tick(context)
+    for request in result.dynamic_partitions_requests or ():
+        session.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    return result
+
+
+def evaluate(session: Session, definitions: dg.Definitions, cursor: Any) -> Any:
+    selection = dg.AssetSelection.groups(NAME)
+    return dg.evaluate_automation_conditions(
+        defs=definitions, instance=session.instance, asset_selection=selection, cursor=cursor
+    )
+
+
+def profiled(call: Callable[[], Any], to: Path | None) -> Any:
+    if to is None:
+        return call()
+    import cProfile
+
+    with cProfile.Profile() as profile:
+        found = call()
+    profile.dump_stats(to)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--chunks", type=int, default=10_000, help="with the new ones; four digits number them")
+    parser.add_argument("--new", type=int, default=50)
+    parser.add_argument("--datasets", type=int, default=50)
+    parser.add_argument("--backfill", type=int, default=50)
+    parser.add_argument("--profiles", type=Path, help="folder for a cProfile file of each slow part")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sae_assets_scale_") as folder:
+        measure(Path(folder), given)
+
+
+def measure(folder: Path, given: argparse.Namespace) -> None:
+    root, before = folder / "data", given.chunks - given.new
+    land(root, before)
+    catalog = write_catalog(folder, root, given.datasets)
+    print(
+        f"{given.chunks:,} chunks, {given.datasets} data sets, "
+        f"Python {sys.version.split()[0]}, dagster {dg.__version__}"
+    )
+
+    def profile(name: str) -> Path | None:
+        return given.profiles / f"{name}.prof" if given.profiles else None
+
+    with open_session(folder / "home", catalog) as session:
+        with timed("catalog read"):
+            load_catalog(catalog)
+        with timed("definitions loaded"):
+            definitions = build_definitions(session.catalog, session.resources)
+            definitions.get_repository_def()
+        with timed(f"{before:,} chunks registered by the command line"):
+            profiled(lambda: session.register(NAME), profile("register"))
+        first = sensor_tick(session, definitions, None)
+        with timed("sensor: nothing has changed"):
+            idle = sensor_tick(session, definitions, first.cursor)
+        assert idle.skip_message and idle.skip_message.startswith("No new examples")
+        land(root, given.chunks)
+        with timed(f"sensor: {given.new} new chunks"):
+            grown = profiled(lambda: sensor_tick(session, definitions, first.cursor), profile("sensor"))
+        assert len(grown.dynamic_partitions_requests[0].partition_keys) == given.new
+        chunks = session.chunks_of(NAME)
+        with timed("manifests read"):
+            session.chunks_of(NAME)
+
+        with timed("automation: first look, everything missing"):
+            looked = profiled(lambda: evaluate(session, definitions, None), profile("automation_first"))
+        with timed("automation: next look, nothing has changed"):
+            profiled(lambda: evaluate(session, definitions, looked.cursor), profile("automation_next"))
+
+        with timed("schedule: plan of a backfill, everything missing"):
+            work = profiled(lambda: plan(session, chunks, 200), profile("plan_missing"))
+        assert work.size == 200
+        with timed("sae-assets status, everything missing"):
+            profiled(lambda: session.status([NAME]), profile("status_missing"))
+        make_examples(session, chunks)
+        with timed("schedule: plan of a backfill, examples made"):
+            profiled(lambda: plan(session, chunks, 200), profile("plan_made"))
+        with timed("sae-assets status, examples made"):
+            profiled(lambda: session.status([NAME]), profile("status_made"))
+        with timed("sae-assets status of all data sets"):
+            session.status(list(session.catalog.datasets))
+        submit(session, definitions, chunks, given.backfill)
+
+
+def plan(session: Session, chunks: list[str], limit: int) -> Any:
+    return plan_backfill(session.catalog, session.store, NAME, chunks, limit=limit)
+
+
+def submit(session: Session, definitions: dg.Definitions, chunks: list[str], count: int) -> None:
+    """The backfill's record; its runs are submitted by the daemon at about two a second (docs/design.md)."""
+    graph = definitions.get_repository_def().asset_graph
+    work = plan(session, chunks, count)
+    with timed(f"backfill of {count} partitions recorded"):
+        launch(session.instance, graph, NAME, work, backfill_id="bench", kind="backfill")
+    assert session.instance.get_backfill("bench") is not None
+
+
+if __name__ == "__main__":
+    main()

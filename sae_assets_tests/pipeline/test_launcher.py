@@ -1,0 +1,79 @@
+"""A run whose process is gone is told from one that works, and from one of another machine."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+from dagster._core.events import EngineEventData
+from dagster._core.launcher.base import WorkerStatus
+
+from sae_assets.instance import open_instance
+from sae_assets.launcher import HOST_TAG, WatchedRunLauncher, is_alive
+from sae_assets.settings import load_settings
+
+
+@pytest.fixture
+def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
+    with open_instance(load_settings(tmp_path)) as found:
+        yield found
+
+
+def ended() -> int:
+    """Process id of a process that is no more."""
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_process_is_alive_until_it_ends():
+    now = time.time()
+    assert is_alive(os.getpid(), now)
+    assert not is_alive(ended(), now)
+
+
+def test_another_process_of_the_same_number_is_not_the_one():
+    assert not is_alive(os.getpid(), since=1.0)  # this one was not there in 1970
+
+
+def test_dead_process_that_nobody_waited_for_is_dead():
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
+        end = time.monotonic() + 30
+        while is_alive(process.pid, time.time()):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def run_of(instance: dg.DagsterInstance, pid: int | None, host: str) -> dg.DagsterRun:
+    @dg.job
+    def nothing() -> None: ...
+
+    run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED, tags={HOST_TAG: host})
+    if pid is not None:
+        instance.report_engine_event("working", run, EngineEventData.in_process(pid))
+    return run
+
+
+def test_homes_get_a_launcher_that_run_monitoring_can_ask(instance):
+    assert isinstance(instance.run_launcher, WatchedRunLauncher)
+    assert instance.run_launcher.supports_check_run_worker_health
+    assert instance.run_retries_enabled and not instance.run_retries_retry_on_asset_or_op_failure
+
+
+@pytest.mark.parametrize(
+    ("pid", "host", "status"),
+    [
+        (os.getpid(), socket.gethostname(), WorkerStatus.RUNNING),
+        (0, socket.gethostname(), WorkerStatus.NOT_FOUND),
+        (0, "another-machine", WorkerStatus.RUNNING),  # not ours to judge
+        (None, socket.gethostname(), WorkerStatus.RUNNING),
+    ],
+    ids=["alive", "ended", "elsewhere", "unknown"],  # a number of this process would differ between test workers
+)
+def test_health_of_a_run(instance, pid, host, status):
+    run = run_of(instance, ended() if pid == 0 else pid, host)
+    assert instance.run_launcher.check_run_worker_health(run).status is status
