@@ -4,6 +4,7 @@ Commands live in one module per purpose; importing them puts them into the appli
 """
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from sae_assets import __version__
 from sae_assets.cli import data, looking, pipeline, serving  # noqa: F401
 from sae_assets.cli.common import app
+from sae_assets.errors import CatalogError, SaeAssetsError
 
 __all__ = ["app", "run"]
 
@@ -26,4 +28,10 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def run(command: Callable[..., None] = app) -> None:
     """Entry point of the console script."""
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
-    command()
+    try:
+        command()
+    except SaeAssetsError as error:  # a catalog named in the environment is read when definitions are imported
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"Error: {error}", err=True)
+        raise SystemExit(2 if isinstance(error, CatalogError) else 1) from None

@@ -25,7 +25,7 @@ INFO = "_chunks_info.json"
 FILTERED_REASON = (
     "it holds filtered activations. Older filtered files number units in the order of a set, their unit mapping files "
     "in sorted order, so the two can disagree about which unit an index means. Import the unfiltered file "
-    "(…_sparse_layer….pt) and let `sae-assets materialize --from unit_stats` filter again"
+    "(…_sparse_layer….pt) and let `sae-assets materialize` filter again"
 )
 
 
