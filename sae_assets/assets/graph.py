@@ -110,7 +110,7 @@ class Graph:
             if STAGES[stage].level != "dataset-chunk"
             else {"dataset": self.dataset, "stage": stage},
             "owners": list(self.entry.owners),
-            "automation_condition": condition_of(stage, self.entry),
+            "automation_condition": condition_of(stage, self.entry, self.key),
         }
 
     def options(self, stage: str) -> dict[str, Any]:
