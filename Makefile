@@ -8,13 +8,17 @@ REFERENCE := .venv-reference
 REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo test test-reference reference lint ui bench browser clean
+.PHONY: demo test test-living test-reference reference lint ui bench browser clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# A real daemon, killed and restarted, and the UI driven by clicks: five minutes on two cores.
+test-living: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m living
 
 test-reference: reference
 	SAE_ASSETS_REQUIRE_REFERENCE=1 OMP_NUM_THREADS=1 \

@@ -1,0 +1,149 @@
+"""Dagster's real daemon on a data set that grows: everything once, nothing lost by a kill, schedules do the same.
+
+What is asserted is read from the instance's history, as the UI shows it. Runs are child processes of the daemon's code
+server; each costs seconds, so there are few of them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sae_assets.backfills import ACTIVE, partitions_by_asset
+from sae_assets.partitions import multi_key
+from sae_assets.session import Session, open_session
+from sae_assets.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets_tests.pipeline.daemon import Daemon, daemon, made, switch_on, ticks_of, write_swift_settings
+from sae_assets_tests.pipeline.living import land
+from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+
+pytestmark = pytest.mark.living
+MODEL = "clip-mini"
+MINUTE = 60
+ONCE = ("examples", "ground_truth", "sparse_activations")  # what no other chunk can change
+
+
+@dataclass(frozen=True)
+class World:
+    """A growing data set, a session on its home, and a daemon that works there."""
+
+    root: Path
+    session: Session
+    daemon: Daemon
+
+    @property
+    def made(self) -> Counter[tuple[str, str]]:
+        return made(self.session.instance, list(partitions_by_asset(self.session.catalog, "small")))
+
+    @property
+    def states(self) -> set[str]:
+        stages = self.session.status(["small"])["small"]["stages"]
+        return {state for part in stages.values() for state in part.values()}
+
+    def runs(self, *statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
+        return list(self.session.instance.get_runs(dg.RunsFilter(statuses=list(statuses)) if statuses else None))
+
+    def done(self, chunks: int) -> Callable[[], bool]:
+        """Whether so many chunks are registered, everything over them is current and no run is left."""
+        return lambda: (
+            len(self.session.chunks_of("small")) == chunks and not self.runs(*ACTIVE) and self.states == {"current"}
+        )
+
+
+@contextmanager
+def world(tmp_path: Path, n: int, **entry: object) -> Iterator[World]:
+    root = make_dataset(tmp_path / "data", n)
+    entry = {
+        "token_kinds": ["patch"], "chunk_size": 6, "arrivals": {"settle_seconds": 1, "check_every_seconds": 5}, **entry,
+    }  # fmt: skip
+    catalog = write_catalog(tmp_path / "catalog.yaml", root, **entry)
+    write_swift_settings(tmp_path / "home")
+    with open_session(tmp_path / "home", catalog) as session, daemon(tmp_path / "home", catalog) as running:
+        yield World(root, session, running)
+
+
+def expected(chunks: list[str]) -> set[tuple[str, str]]:
+    found = {("small/examples", chunk) for chunk in chunks}
+    found |= {(f"small/patch/{stage}", multi_key(MODEL, chunk)) for stage in CHUNK_STAGES for chunk in chunks}
+    return found | {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES}
+
+
+def encoding(world: World) -> bool:
+    """Whether a run that encodes has begun its step."""
+    return any(
+        key.path[-1] == "sparse_activations"
+        for run in world.runs(dg.DagsterRunStatus.STARTED)
+        for key in run.asset_selection or ()
+    )
+
+
+@pytest.mark.xdist_group("daemon")
+def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path):
+    with world(tmp_path, 12) as living:
+        switch_on(living.session.instance, living.daemon, "register_small_chunks", "follow_small")
+        living.daemon.wait(lambda: encoding(living), 2 * MINUTE, "the first chunk is being encoded")
+        land(living.root, 24)
+        living.daemon.kill()
+        running = {run.run_id for run in living.runs(dg.DagsterRunStatus.STARTED)}
+        assert running  # nobody is left to end them
+        before = living.made
+        living.daemon.start()
+        living.daemon.wait(living.done(4), 5 * MINUTE, "everything is current")
+        after = living.made
+        assert set(after) == expected(["0000", "0001", "0002", "0003"])
+        assert {key: times for key, times in after.items() if key[0].endswith(ONCE) and times != 1} == {}
+        assert before - after == Counter()
+        # What was killed is marked as failed, and a second attempt made it.
+        ends = {run.run_id: run.status for run in living.runs()}
+        assert {ends[run] for run in running} <= {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS}
+        assert dg.DagsterRunStatus.FAILURE in {ends[run] for run in running}
+        pools = living.session.instance.event_log_storage.get_concurrency_info("gpu")
+        assert (pools.slot_count, pools.active_slot_count) == (1, 0)
+        # The same content again: the daemon looks at it and asks for nothing.
+        runs = len(living.runs())
+        again = living.session.materialize(["small"], chunks=["0000"], last="sparse_activations", force=True)
+        instance = living.session.instance
+        ticks = len(ticks_of(instance, "follow_small"))
+        living.daemon.wait(lambda: len(ticks_of(instance, "follow_small")) >= ticks + 3, MINUTE, "three more looks")
+        assert len(living.runs()) == runs + again[0]
+
+
+@pytest.mark.xdist_group("scheduler")
+def test_schedules_backfill_what_can_be_made_and_repair_what_failed(tmp_path):
+    minutely = {"cron": "* * * * *", "repair_cron": "* * * * *"}
+    with world(tmp_path, 12, backfills=minutely) as living:
+        instance = living.session.instance
+        living.session.materialize(["small"], last="examples")
+        victim = sorted((living.root / "images").iterdir())[0]
+        content = victim.read_bytes()
+        victim.write_bytes(b"nonsense")
+        switch_on(instance, living.daemon, "backfill_small")
+
+        def ended() -> bool:
+            found = [backfill for backfill in instance.get_backfills() if backfill.backfill_id.startswith("backfill-")]
+            return bool(found) and found[-1].status.value.startswith(("COMPLETED", "FAILED"))
+
+        living.daemon.wait(ended, 3 * MINUTE, "the first backfill has ended")
+        first = living.made
+        encoded = {partition for key, partition in first if key.endswith("sparse_activations")}
+        assert len(encoded) == 1  # the other chunk failed and stopped nobody else
+        assert {partition for key, partition in first if key.endswith("ground_truth")} >= encoded
+        assert ("small/patch/unit_stats", MODEL) not in first
+        failed = next(run for run in living.runs(dg.DagsterRunStatus.FAILURE))
+        assert failed.tags["sae_assets/backfill"] == "backfill"
+        messages = "".join(str(entry.dagster_event) for entry in instance.all_logs(failed.run_id))
+        assert victim.name in messages and "not a readable image" in messages
+
+        victim.write_bytes(content)
+        switch_on(instance, living.daemon, "repair_small")
+        living.daemon.wait(living.done(2), 5 * MINUTE, "everything is current")
+        assert living.made == dict.fromkeys(expected(["0000", "0001"]), 1)
+        said = [tick.tick_data.skip_reason or "" for tick in ticks_of(instance, "repair_small")]
+        assert any(reason.startswith("Launched backfill repair-small-") for reason in said)
+        by = {run.tags["sae_assets/backfill"] for run in living.runs() if "sae_assets/backfill" in run.tags}
+        assert {"backfill", "repair"} == by
+        assert len({backfill.backfill_id for backfill in instance.get_backfills()}) == len(instance.get_backfills())
