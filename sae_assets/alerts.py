@@ -19,7 +19,9 @@ def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
     """What is posted: run, data set, assets, partition and the error's message."""
     run = context.dagster_run
     assets = sorted(run.asset_selection or ())
-    cause = first_cause([*context.get_step_failure_events(), context.failure_event])
+    checks = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    evaluations = [entry.dagster_event for entry in checks if entry.dagster_event is not None]
+    cause = first_cause([*context.get_step_failure_events(), context.failure_event, *evaluations])
     return {
         "run_id": run.run_id,
         "dataset": ", ".join(dict.fromkeys(key.path[0] for key in assets)),

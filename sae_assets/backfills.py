@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from sae_assets.catalog import Catalog
+from sae_assets.failures import partitions_with_failed_checks
 from sae_assets.freshness import Freshness, Options
 from sae_assets.materialize import asset_key
 from sae_assets.partitions import chunk_partitions, model_chunk_partitions, model_partitions, multi_key
@@ -68,12 +69,15 @@ def addresses(catalog: Catalog, dataset: str, chunks: Sequence[str], stages: Seq
 def plan_backfill(
     catalog: Catalog, store: "ArtifactStore", dataset: str, chunks: Sequence[str], *, limit: int,
     leave_out: Mapping[dg.AssetKey, Collection[str]] | None = None,
+    again: Mapping[dg.AssetKey, Collection[str]] | None = None,
 ) -> Work:  # fmt: skip
     """What is missing or stale and can be made now.
 
     Args:
         limit: most chunk-level partitions; the first ones by chunk are taken.
-        leave_out: partitions that are not to be made now (a run is at it, or it failed before).
+        leave_out: partitions that are not to be made now (a run is at it, or it failed before); what is made from one
+            of them is left out too.
+        again: partitions that are to be made whatever their fingerprint says (a check of them failed).
     """
     from sae_assets.storage.snapshot import StoreSnapshot
 
@@ -81,12 +85,25 @@ def plan_backfill(
     later = [name for name in STAGES if name not in FIRST_WAVE]
     for wave, stages in ((1, FIRST_WAVE), (2, later)):
         wanted: dict[dg.AssetKey, list[str]] = {}
+        held = merged(leave_out or {})
         for address in addresses(catalog, dataset, chunks, stages):
-            if not freshness.is_current(address):
-                wanted.setdefault(asset_key(address), []).append(partition_of(address))
+            key, partition = asset_key(address), partition_of(address)
+            if partition in (again or {}).get(key, ()) or not freshness.is_current(address):
+                wanted.setdefault(key, []).append(partition)
+                if any(partition_of(made) in held.get(asset_key(made), ()) for made in _chunk_inputs(address)):
+                    held.setdefault(key, set()).add(partition)
         if wanted:
-            return _within(wanted, wave, limit, leave_out or {})
+            return _within(wanted, wave, limit, held)
     return Work({}, 2, 0)
+
+
+def _chunk_inputs(address: Address) -> Iterator[Address]:
+    """What a chunk-level artifact is made from in its own chunk."""
+    for stage in STAGES[address.stage].chunk_inputs if STAGES[address.stage].level == "chunk" else ():
+        if STAGES[stage].level == "dataset-chunk":
+            yield Address(address.dataset, stage, chunk=address.chunk)
+        else:
+            yield Address(address.dataset, stage, address.token_kind, address.model, address.chunk)
 
 
 def _within(
@@ -109,15 +126,21 @@ def _within(
 
 
 def failed_partitions(instance: dg.DagsterInstance, catalog: Catalog, dataset: str) -> dict[dg.AssetKey, set[str]]:
-    """Partitions of a data set's assets whose last attempt failed, as Dagster's history says."""
+    """Partitions of a data set's assets whose last attempt, or a blocking check of it, failed: by Dagster's history."""
     found: dict[dg.AssetKey, set[str]] = {}
+    known = partition_keys(instance, catalog, dataset)
     for key, definition in partitions_by_asset(catalog, dataset).items():
-        keys = definition.get_partition_keys(dynamic_partitions_store=instance)
-        states = instance.get_status_by_partition(key, keys, definition) or {}
+        states = instance.get_status_by_partition(key, known[key], definition) or {}
         failed = {name for name, state in states.items() if state == dg.AssetPartitionStatus.FAILED}
         if failed:
             found[key] = failed
-    return found
+    return merged(found, partitions_with_failed_checks(instance, known))
+
+
+def partition_keys(instance: dg.DagsterInstance, catalog: Catalog, dataset: str) -> dict[dg.AssetKey, Sequence[str]]:
+    """Every asset of a data set with the partitions that Dagster knows."""
+    definitions = partitions_by_asset(catalog, dataset).items()
+    return {key: each.get_partition_keys(dynamic_partitions_store=instance) for key, each in definitions}
 
 
 def partitions_by_asset(catalog: Catalog, dataset: str) -> dict[dg.AssetKey, dg.PartitionsDefinition]:

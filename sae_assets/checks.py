@@ -30,12 +30,13 @@ class Expected:
     Attributes:
         rows: how many rows every example has: one number, a tensor [n_examples], or None where nothing is known.
         max_dropped_mass: share of activation mass that truncation to k_stored may drop without a warning.
-        changes: examples that are no longer what was registered, and what happened to each.
+        changes: examples that are no longer what was registered, and what happened to each; what_to_do: about it.
     """
 
     rows: Any = None
     max_dropped_mass: float = 0.05
     changes: Mapping[str, str] = field(default_factory=dict)
+    what_to_do: str = ""
 
 
 NOTHING_MORE = Expected()
@@ -63,7 +64,7 @@ class Check:
         return self.severity == dg.AssetCheckSeverity.ERROR
 
 
-def contents_outcome(changes: Mapping[str, str]) -> Outcome:
+def contents_outcome(changes: Mapping[str, str], what_to_do: str = "") -> Outcome:
     """Whether examples are what they were when they were registered; what to do if not."""
     if not changes:
         return Outcome(True, {"changed_or_vanished": 0})
@@ -73,14 +74,13 @@ def contents_outcome(changes: Mapping[str, str]) -> Outcome:
         {
             "changed_or_vanished": len(changes),
             "examples": shown,
-            "what_to_do": "Restore these files: a chunk never changes. If the new contents are right, remove the chunk "
-            "(sae-assets remove DATASET --chunks KEY), which registers its examples anew.",
+            "what_to_do": what_to_do,
         },
     )
 
 
 def _contents_as_registered(_artifact: Any, expected: Expected) -> Outcome:
-    return contents_outcome(expected.changes)
+    return contents_outcome(expected.changes, expected.what_to_do)
 
 
 def _row_counts(artifact: Any, expected: Expected) -> Outcome:
@@ -211,6 +211,11 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         ),
     ),
 }
+
+
+def blocking_checks(stage: str) -> tuple[str, ...]:
+    """Names of a stage's checks whose failure blocks what follows."""
+    return (READABLE, *(check.name for check in CHECKS[stage] if check.blocking))
 
 
 def specs(stage: str, key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:

@@ -1,12 +1,19 @@
-"""Why a run failed, in the words of the error that was raised first; for the command line and for alerts."""
+"""What failed and why, as Dagster's history tells it: for the command line, for schedules and for alerts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 
+from sae_assets.checks import READABLE, blocking_checks
+
+CHECK_FAILED = "DagsterAssetCheckFailedError"
+
 
 def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
-    """The innermost error message of the first failed step (or of the run itself), without its traceback."""
+    """The innermost error message of the first failed step (or of the run itself), without its traceback.
+
+    Of a failed check: its name and what it found.
+    """
     events = list(events)
     steps = [event.step_failure_data for event in events if event.is_step_failure]
     runs = [event.event_specific_data for event in events if event.is_failure and not event.is_step_failure]
@@ -15,5 +22,41 @@ def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
         while error is not None and error.cause is not None:
             error = error.cause
         if error is not None:
-            return str(error.message).strip()
+            failed = _failed_checks(events) if error.cls_name == CHECK_FAILED else ""
+            return failed or str(error.message).strip()
     return None
+
+
+def _failed_checks(events: Iterable[dg.DagsterEvent]) -> str:
+    """Name and findings of each blocking check that failed; of one file that does not read back, that alone."""
+    found = [
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+    failed = [one for one in found if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR]
+    unreadable = [one for one in failed if one.check_name == READABLE]
+    return "\n".join(
+        f"Check {one.check_name!r} of {one.asset_key.to_user_string()} failed. "
+        + " ".join(f"{name}: {value.value}." for name, value in one.metadata.items())
+        for one in unreadable or failed
+    )
+
+
+def partitions_with_failed_checks(
+    instance: dg.DagsterInstance, partitions: Mapping[dg.AssetKey, Sequence[str]]
+) -> dict[dg.AssetKey, set[str]]:
+    """Of these partitions, those whose last blocking check of any name failed.
+
+    The file of such a partition is there and its fingerprint is right, but nothing may be made from it.
+    """
+    # No public call gives the last result of a check by partition; this is the one behind the UI's partition page.
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+    checks = [dg.AssetCheckKey(key, name) for key in partitions for name in blocking_checks(key.path[-1])]
+    found: dict[dg.AssetKey, set[str]] = {}
+    for info in instance.event_log_storage.get_asset_check_partition_info(checks):
+        key = info.check_key.asset_key
+        if info.latest_execution_status == AssetCheckExecutionRecordStatus.FAILED and info.partition_key:
+            found.setdefault(key, set()).add(info.partition_key)
+    return {key: kept for key, failed in found.items() if (kept := failed & set(partitions[key]))}

@@ -13,7 +13,7 @@ import dagster as dg
 
 from sae_assets.catalog import Catalog
 from sae_assets.errors import MissingChunksError, SaeAssetsError
-from sae_assets.failures import first_cause
+from sae_assets.failures import first_cause, partitions_with_failed_checks
 from sae_assets.freshness import Freshness, Options
 from sae_assets.launcher import HOST_TAG
 from sae_assets.partitions import multi_key
@@ -141,10 +141,15 @@ class Materializer:
         return bool({other.stage for other in stale} & {*stage.chunk_inputs, *stage.model_inputs})
 
     def _is_recorded(self, address: Address, step: Step) -> bool:
-        """Whether the instance knows of the materialization too: a new instance over old files shows them again."""
+        """Whether the instance knows of the materialization and no check of it failed.
+
+        A new instance over old files shows them again; what failed a blocking check is made and checked again.
+        """
         key = asset_key(address)
         if key not in self._known:
-            self._known[key] = set(self._instance.get_materialized_partitions(key))
+            known = set(self._instance.get_materialized_partitions(key))
+            failed = partitions_with_failed_checks(self._instance, {key: [*known]})
+            self._known[key] = known - failed.get(key, set())
         return step.partition in self._known[key]
 
     def _execute(self, step: Step, addresses: Sequence[Address]) -> None:

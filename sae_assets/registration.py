@@ -58,7 +58,7 @@ def register(
     found: Arrived = arrived(reader, entry, held, time.time(), close_tail=close_tail)
     manifests = register_chunks(
         root, dataset, found.ready, entry.chunk_size,
-        content_hash=reader.content_hash, keep_splits=reader.places_split, limit=limit,
+        hashes=reader.hashes, keep_splits=reader.places_split, limit=limit,
     )  # fmt: skip
     return Registered([manifest.key for manifest in manifests], found.unsettled, found.tail)
 

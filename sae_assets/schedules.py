@@ -14,10 +14,12 @@ from sae_assets.backfills import (
     failed_partitions,
     launch,
     merged,
+    partition_keys,
     plan_backfill,
 )
 from sae_assets.catalog import Catalog
 from sae_assets.errors import SaeAssetsError
+from sae_assets.failures import partitions_with_failed_checks
 from sae_assets.registration import announce
 from sae_assets.resources import StoreResource
 
@@ -45,10 +47,11 @@ def _backfill(catalog: Catalog, dataset: str, kind: str, cron: str, description:
             chunks = [manifest.key for manifest in read_manifests(store.root, dataset)]
             announce(dataset, chunks, instance)
             leave_out = busy_partitions(instance, dataset)
+            again = partitions_with_failed_checks(instance, partition_keys(instance, catalog, dataset))
             if kind == "backfill":  # what failed would fail again at every tick; a repair tries it
                 leave_out = merged(leave_out, failed_partitions(instance, catalog, dataset))
             limit = entry.backfills.partitions_per_tick
-            work = plan_backfill(catalog, store, dataset, chunks, limit=limit, leave_out=leave_out)
+            work = plan_backfill(catalog, store, dataset, chunks, limit=limit, leave_out=leave_out, again=again)
         except SaeAssetsError as error:
             return dg.SkipReason(str(error))
         if not work.partitions:

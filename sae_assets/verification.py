@@ -24,7 +24,7 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"{dataset}__{NAME}", specs=[spec], can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, artifact_store: StoreResource):
         from sae_assets.datasets import open_dataset
-        from sae_assets.datasets.manifested import changes_since
+        from sae_assets.datasets.manifested import WHAT_TO_DO, changes_since
         from sae_assets.storage.manifests import read_manifests
 
         if context.run.asset_selection:  # Dagster adds it to runs that make one chunk: all would be hashed each time
@@ -35,7 +35,8 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
         for manifest in read_manifests(artifact_store.store.root, dataset):
             found = changes_since(manifest, reader)
             changes |= {f"{manifest.key}/{example}": what for example, what in found.items()}
-        outcome = contents_outcome(changes)
+        keys = ",".join(dict.fromkeys(name.split("/")[0] for name in changes))
+        outcome = contents_outcome(changes, WHAT_TO_DO.format(dataset=dataset, chunk=keys))
         yield dg.AssetCheckResult(
             asset_key=spec.asset_key, check_name=NAME, passed=outcome.passed, metadata=outcome.metadata
         )

@@ -14,7 +14,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
     @retrying_transient
     def examples(context: dg.AssetExecutionContext, artifact_store: StoreResource):
         from sae_assets.datasets import open_dataset
-        from sae_assets.datasets.manifested import changes_since, describe_chunk
+        from sae_assets.datasets.manifested import WHAT_TO_DO, changes_since, describe_chunk
         from sae_assets.lineage import manifest_hash
         from sae_assets.storage.manifests import read_manifest
 
@@ -29,7 +29,10 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         )
         yield from graph.emit(
             context, "examples", artifact, provenance, clock=clock, store=artifact_store,
-            expected=Expected(changes=changes_since(manifest, reader)),
+            expected=Expected(
+                changes=changes_since(manifest, reader),
+                what_to_do=WHAT_TO_DO.format(dataset=graph.dataset, chunk=manifest.key),
+            ),
         )  # fmt: skip
 
     return examples

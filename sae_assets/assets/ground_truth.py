@@ -18,6 +18,8 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         from sae_assets.ops.ground_truth import collect_truth
 
         clock = Clock()
+        if graph.token_kind != "cls":  # whose truth is the labels
+            graph.expect_contents(context, "ground_truth", artifact_store, regions=True)
         model, chunk = graph.model_of(context), examples.artifact
         rows, count = row_truth(chunk, graph.token_kind, (graph.dataset, graph.entry), model)
         artifact = collect_truth(rows, chunk.concepts, chunk.first_index)

@@ -45,6 +45,7 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
     ):
         from sae_assets.embedding.identity import outside_hashes
         from sae_assets.embedding.rows import RowsPerKind, encode_chunk
+        from sae_assets.embedding.source import precomputed_kinds
         from sae_assets.lineage import encoder_hash
 
         clock = Clock()
@@ -52,6 +53,8 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         dataset, model = (first.dataset, first.entry), first.model_of(context)
         settings = config.result_for(model[1])
         wanted = [kind for kind, graph in graphs.items() if graph.key(STAGE) in context.selected_asset_keys]
+        if not set(wanted) <= precomputed_kinds(first.entry, model[0]):
+            graphs[wanted[0]].expect_contents(context, STAGE, artifact_store, regions=False)
         found: RowsPerKind = encode_chunk(
             examples.artifact,
             wanted,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import as_mask, image_size, open_image
-from sae_assets.datasets.reader import ImageReader, hash_parts
+from sae_assets.datasets.reader import ImageReader, hash_files, hash_parts
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import nearest, path_problems, raise_problems, read_csv, version_of
 from sae_assets.errors import DatasetError
@@ -37,13 +37,18 @@ class BrodenReader(ImageReader):
         self._lines = self._match(_read_index(name, version_of(self._index), self._categories))
 
     def content_hash(self, example_id: str) -> str:
+        return hash_files([self.root / self.record(example_id).path])
+
+    def region_hashes(self, example_id: str) -> dict[str, str]:
         line = self._lines[self.record(example_id).example_id]
-        files = [self._images / part for category in self._categories for part in _files(line[category])]
-        plain = [f"{category}={';'.join(map(str, _numbers(line[category])))}" for category in self._categories]
-        names = sorted(f"{number} {concept}" for concept, number in self._numbers.items())
+        true = self.true_concepts(example_id)
+        masks = self.masks(example_id) if true else {}
         size = [line[part] or "" for part in SIZES]
-        paths = [self.root / self.record(example_id).path, *files]
-        return hash_parts([*(path.read_bytes() for path in paths), "\n".join([*plain, *names, *size]).encode()])
+        # The mask itself and not the files it is read from: which categories are looked at depends on all concepts.
+        return {
+            concept: hash_parts([repr(size).encode(), masks[concept].tobytes() if concept in masks else b""])
+            for concept in true
+        }
 
     def image(self, example_id: str) -> "Image":
         return open_image(self.name, self.root, self.record(example_id).path)

@@ -17,8 +17,9 @@ KEY_DIGITS = 4
 class Manifest:
     """What a chunk holds: its key, the data set position of its first example, and the ids in order.
 
-    ``content_hashes`` are those of the examples when the chunk was registered. ``splits`` are there where the catalog
-    has them drawn: drawn once, kept with the chunk.
+    ``content_hashes`` are those of the images or texts when the chunk was registered, ``region_hashes`` those of the
+    masks or spans of each example's concepts. ``splits`` are there where the catalog has them drawn: drawn once, kept
+    with the chunk.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Manifest:
     example_ids: tuple[str, ...]
     splits: tuple[str, ...] | None = None
     content_hashes: tuple[str, ...] | None = None
+    region_hashes: tuple[dict[str, str], ...] | None = None
 
 
 def chunk_key(number: int) -> str:

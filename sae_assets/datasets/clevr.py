@@ -28,8 +28,13 @@ class ClevrReader(ImageReader):
         self._masks = entry.masks
 
     def content_hash(self, example_id: str) -> str:
-        image, mask = self.root / self.record(example_id).path, self._mask_file(example_id)
-        return hash_files([image, mask] if self._masks != "colour-difference" and mask.is_file() else [image])
+        return hash_files([self.root / self.record(example_id).path])
+
+    def region_hashes(self, example_id: str) -> dict[str, str]:
+        mask, true = self._mask_file(example_id), self.true_concepts(example_id)
+        if not true or self._masks == "colour-difference" or not mask.is_file():
+            return {}
+        return dict.fromkeys(true, hash_files([mask]))
 
     def _mask_file(self, example_id: str) -> Path:
         return self.root / "masks" / f"{Path(self.record(example_id).path).stem}.png"

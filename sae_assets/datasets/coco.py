@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import as_mask, image_size, open_image
-from sae_assets.datasets.reader import ImageReader, hash_parts
+from sae_assets.datasets.reader import ImageReader, hash_files, hash_text
 from sae_assets.datasets.records import read_metadata
 from sae_assets.datasets.tables import nearest, raise_problems, version_of
 from sae_assets.errors import DatasetError
@@ -44,11 +44,19 @@ class CocoReader(ImageReader):
         self._files = _annotation_files(name, self.root, entry.annotations)
 
     def content_hash(self, example_id: str) -> str:
+        return hash_files([self.root / self.record(example_id).path])
+
+    def region_hashes(self, example_id: str) -> dict[str, str]:
         found = self._annotated(example_id)
-        wanted = set(self.concepts)
-        used = [part for part in found.instances if wanted & {part[0], part[1]}]
-        regions = json.dumps([found.width, found.height, used], sort_keys=True).encode()
-        return hash_parts([(self.root / self.record(example_id).path).read_bytes(), regions])
+        return {
+            concept: hash_text(
+                json.dumps(
+                    [found.width, found.height, [part for part in found.instances if concept in part[:2]]],
+                    sort_keys=True,
+                )
+            )
+            for concept in self.true_concepts(example_id)
+        }
 
     def image(self, example_id: str) -> "Image":
         return open_image(self.name, self.root, self.record(example_id).path)

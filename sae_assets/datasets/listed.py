@@ -8,7 +8,7 @@ from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import decode_image, open_image, open_mask
 from sae_assets.datasets.labels import Labels
 from sae_assets.datasets.listing import Line, Listing, content_column, list_records
-from sae_assets.datasets.reader import ImageReader, Reader, Span, TextReader, hash_parts
+from sae_assets.datasets.reader import ImageReader, Reader, Span, TextReader, hash_parts, hash_text
 from sae_assets.datasets.tables import check_columns, path_problems
 from sae_assets.datasets.texts import check_spans, read_text
 from sae_assets.errors import DatasetError
@@ -53,12 +53,16 @@ class ListedImages(ImageReader):
         self._places = {record.example_id: place for place, record in enumerate(records)}
 
     def content_hash(self, example_id: str) -> str:
-        parts = [self._image_bytes(example_id)]
-        if self.has_regions:
-            for concept in self._true(example_id):
-                mask = self._mask(example_id, concept)
-                parts += [concept.encode(), mask if isinstance(mask, bytes) else mask.read_bytes()]
-        return hash_parts(parts)
+        return hash_parts([self._image_bytes(example_id)])
+
+    def region_hashes(self, example_id: str) -> dict[str, str]:
+        hashes, known = {}, {}
+        for concept in self.true_concepts(example_id) if self.has_regions else []:
+            mask = self._mask(example_id, concept)
+            if mask not in known:  # one mask may serve several concepts
+                known[mask] = hash_parts([mask if isinstance(mask, bytes) else mask.read_bytes()])
+            hashes[concept] = known[mask]
+        return hashes
 
     def image(self, example_id: str) -> "Image":
         record = self.record(example_id)
@@ -67,7 +71,7 @@ class ListedImages(ImageReader):
         return open_image(self.name, self.root, record.path)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
-        true = self._true(example_id) if self.has_regions else []
+        true = self.true_concepts(example_id) if self.has_regions else []
         if not true:
             return {}
         size, opened, masks = self.image(example_id).size, {}, {}
@@ -78,10 +82,6 @@ class ListedImages(ImageReader):
                 opened[source] = open_mask(self.name, source, size, what)
             masks[concept] = opened[source]
         return masks
-
-    def _true(self, example_id: str) -> list[str]:
-        labels = self.record(example_id).labels
-        return [concept for concept, true in zip(self.concepts, labels, strict=True) if true]
 
     def _image_bytes(self, example_id: str) -> bytes:
         record = self.record(example_id)
@@ -159,8 +159,10 @@ class ListedTexts(TextReader):
         self._places = {record.example_id: place for place, record in enumerate(records)}
 
     def content_hash(self, example_id: str) -> str:
-        spans = sorted((concept, list(places)) for concept, places in self.spans(example_id).items())
-        return hash_parts([self.text(example_id).encode(), repr(spans).encode()])
+        return hash_text(self.text(example_id))
+
+    def region_hashes(self, example_id: str) -> dict[str, str]:
+        return {concept: hash_text(repr(list(places))) for concept, places in self.spans(example_id).items()}
 
     def text(self, example_id: str) -> str:
         record = self.record(example_id)

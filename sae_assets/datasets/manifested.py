@@ -1,13 +1,21 @@
 """A manifest's examples as the data set describes them now, with the content hashes they were registered with."""
 
+from collections.abc import Mapping
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from sae_assets.artifacts import Examples
 from sae_assets.datasets.chunking import Manifest
+from sae_assets.datasets.reader import hash_text
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
     from sae_assets.datasets.reader import Reader
+
+WHAT_TO_DO = (
+    "Restore the files: a chunk never changes. If the new contents are right, remove the chunk (sae-assets remove "
+    "{dataset} --chunks {chunk} --yes), which lets its examples be registered anew."
+)
 
 
 def _expect_all(manifest: Manifest, reader: "Reader") -> None:
@@ -29,24 +37,65 @@ def registered_hashes(manifest: Manifest, reader: "Reader") -> dict[str, str]:
     """
     _expect_all(manifest, reader)
     if manifest.content_hashes is None:  # a manifest of an earlier version: what is there now counts
-        return {example: reader.content_hash(example) for example in manifest.example_ids}
-    return dict(zip(manifest.example_ids, manifest.content_hashes, strict=True))
+        return {example: _together(*reader.hashes(example)) for example in manifest.example_ids}
+    registered = zip(manifest.content_hashes, manifest.region_hashes or (), strict=True)
+    return dict(zip(manifest.example_ids, starmap(_together, registered), strict=True))
 
 
-def changes_since(manifest: Manifest, reader: "Reader") -> dict[str, str]:
-    """What happened to each example that is no longer what was registered, by id: ``changed`` or ``vanished``."""
-    if manifest.content_hashes is None:
-        return {}
+def _together(content: str, regions: Mapping[str, str]) -> str:
+    return hash_text("\n".join([content, *(f"{concept}\t{each}" for concept, each in sorted(regions.items()))]))
+
+
+def changes_since(manifest: Manifest, reader: "Reader", *, regions: bool = True) -> dict[str, str]:
+    """What happened to each example that is no longer what was registered, by id, in words.
+
+    Labels may be corrected and concepts added: masks and spans are compared of those concepts that were true when the
+    chunk was registered and are true now.
+
+    Args:
+        regions: look at masks and spans too, not at images and texts alone.
+
+    Raises:
+        OSError: a file is there and cannot be read.
+    """
     found = {}
-    for example, registered in zip(manifest.example_ids, manifest.content_hashes, strict=True):
+    pinned = zip(manifest.content_hashes or (), manifest.region_hashes or (), strict=True)
+    for example, (content, where) in zip(manifest.example_ids, pinned, strict=manifest.content_hashes is not None):
         try:
             if example not in reader.by_id:
-                found[example] = "vanished"
-            elif reader.content_hash(example) != registered:
+                found[example] = "vanished from the table"
+            elif reader.content_hash(example) != content:
                 found[example] = "changed"
-        except (OSError, DatasetError):
+            elif regions:
+                now = reader.region_hashes(example)
+                moved = [concept for concept, each in where.items() if now.get(concept, each) != each]
+                if moved:
+                    found[example] = f"changed where it shows {', '.join(moved)}"
+        except (FileNotFoundError, NotADirectoryError, DatasetError):
             found[example] = "vanished"
     return found
+
+
+def expect_contents(manifest: Manifest, reader: "Reader", *, regions: bool = True) -> None:
+    """Refuse to read a chunk whose images or texts (masks or spans) are no longer what was registered.
+
+    Stages that open an example's files call this first, so that no result is made from other contents, whoever asked
+    for it and whatever became of the check of ``examples``.
+
+    Raises:
+        DatasetError: naming every example, its file and what happened to it. OSError: as :func:`changes_since`.
+    """
+    changes = changes_since(manifest, reader, regions=regions)
+    if changes:
+        paths = {example: reader.by_id[example].path for example in changes if example in reader.by_id}
+        raise DatasetError(
+            f"Data set {reader.name!r}, chunk {manifest.key}: {len(changes)} of {len(manifest.example_ids)} examples "
+            f"are not what was registered. {WHAT_TO_DO.format(dataset=reader.name, chunk=manifest.key)}",
+            [
+                f"{example} ({paths[example]}) {what}" if example in paths else f"{example} {what}"
+                for example, what in list(changes.items())[:20]
+            ],
+        )
 
 
 def splits_of(manifest: Manifest, reader: "Reader") -> tuple[str, ...]:

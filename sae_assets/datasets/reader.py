@@ -42,7 +42,26 @@ class Reader(ABC):
 
     @abstractmethod
     def content_hash(self, example_id: str) -> str:
-        """sha256 over everything that this example is made of: its image or text, and its masks or spans."""
+        """sha256 over what a model is given of this example: its image or text."""
+
+    @abstractmethod
+    def region_hashes(self, example_id: str) -> dict[str, str]:
+        """sha256 over what says where each concept is that is true of this example (mask, spans); empty if nothing.
+
+        Of one concept alone, so that another concept's labels, or a longer list of concepts, change nothing here.
+
+        Raises:
+            DatasetError: a mask or span that must be there and is not.
+        """
+
+    def hashes(self, example_id: str) -> tuple[str, dict[str, str]]:
+        """Content hash and region hashes: what a chunk is registered with."""
+        return self.content_hash(example_id), self.region_hashes(example_id)
+
+    def true_concepts(self, example_id: str) -> list[str]:
+        """Concepts that are true of the example, in the catalog's order."""
+        labels = self.record(example_id).labels
+        return [concept for concept, true in zip(self.concepts, labels, strict=True) if true]
 
     def record(self, example_id: str) -> Record:
         """The example's record.
@@ -105,6 +124,11 @@ def hash_files(paths: Iterable[Path]) -> str:
         OSError: a file cannot be read; it is named.
     """
     return hash_parts(path.read_bytes() for path in paths)
+
+
+def hash_text(text: str) -> str:
+    """sha256 over a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_parts(parts: Iterable[bytes]) -> str:

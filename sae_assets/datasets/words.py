@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from sae_assets.catalog import Dataset
-from sae_assets.datasets.reader import Span, TextReader, hash_parts
+from sae_assets.datasets.reader import Span, TextReader, hash_files, hash_text
 from sae_assets.datasets.records import read_metadata
 from sae_assets.datasets.tables import missing_column, nearest, raise_problems, read_csv, version_of, zero_or_one
 from sae_assets.datasets.texts import read_text, words_of
@@ -41,9 +41,14 @@ class WordsReader(TextReader):
         }
 
     def content_hash(self, example_id: str) -> str:
+        return hash_files([self.root / self.record(example_id).path])
+
+    def region_hashes(self, example_id: str) -> dict[str, str]:
         words = self._paragraphs[self.record(example_id).example_id]
-        lines = [f"{word!r} {sorted(concepts)!r}" for _, word, concepts in words]
-        return hash_parts([(self.root / self.record(example_id).path).read_bytes(), "\n".join(lines).encode()])
+        return {
+            concept: hash_text(repr([place for place, (_, _, concepts) in enumerate(words) if concept in concepts]))
+            for concept in self.true_concepts(example_id)
+        }
 
     def text(self, example_id: str) -> str:
         return read_text(self.name, self.root, self.record(example_id).path)

@@ -61,12 +61,18 @@ def _read(path: UPath) -> Manifest:
             raise ValueError(f"splits must name one of {', '.join(SPLITS)} per example")
         if hashes is not None and len(hashes) != len(ids):
             raise ValueError("content_hashes must have one entry per example")
+        regions = content.get("region_hashes")
+        if regions is not None and (len(regions) != len(ids) or not all(isinstance(each, dict) for each in regions)):
+            raise ValueError("region_hashes must have one entry per example, each by concept")
+        if regions is None:  # an earlier version's hashes were of image and regions together: nothing to compare with
+            hashes = None
         return Manifest(
             key=content["key"],
             first_index=int(content["first_index"]),
             example_ids=tuple(ids),
             splits=tuple(splits) if splits else None,
             content_hashes=tuple(hashes) if hashes else None,
+            region_hashes=tuple(regions) if hashes else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StoredFileError(f"The chunk manifest {path} is damaged ({error!r}).") from None
@@ -78,7 +84,7 @@ def register_chunks(
     records: Sequence[Record],
     chunk_size: int,
     *,
-    content_hash: Callable[[str], str],
+    hashes: Callable[[str], tuple[str, dict[str, str]]],
     keep_splits: bool = False,
     limit: int | None = None,
 ) -> list[Manifest]:
@@ -88,14 +94,15 @@ def register_chunks(
 
     Args:
         records: examples that may be registered, in order; those that a chunk holds already are left alone.
-        content_hash: of an example by id, as it is now; kept with the chunk.
+        hashes: of an example by id, as it is now (content, regions by concept); kept with the chunk.
         limit: most new chunks.
     """
     while True:
         known = read_manifests(root, dataset)
         fresh = plan_chunks(records, known, chunk_size, keep_splits=keep_splits)[:limit]
         for place, manifest in enumerate(fresh):
-            hashed = replace(manifest, content_hashes=tuple(content_hash(example) for example in manifest.example_ids))
+            contents, regions = zip(*map(hashes, manifest.example_ids), strict=True)
+            hashed = replace(manifest, content_hashes=contents, region_hashes=regions)
             content = {name: value for name, value in asdict(hashed).items() if value is not None}
             path = _folder(root, dataset) / f"{manifest.key}.json"
             if not write_once(path, json.dumps(content, indent=1).encode()):

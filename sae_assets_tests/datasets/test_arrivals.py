@@ -8,7 +8,7 @@ from upath import UPath
 
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.arrivals import arrived, changed, table_changed
-from sae_assets.datasets.manifested import changes_since, describe_chunk
+from sae_assets.datasets.manifested import changes_since, describe_chunk, expect_contents
 from sae_assets.errors import DatasetError
 from sae_assets.storage.manifests import read_manifest, read_manifests, register_chunks, remove_manifest
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
@@ -79,13 +79,14 @@ def test_last_row_of_a_table_just_written_waits(growing):
 
 def register(folder: ClevrFolder, root: UPath, **more: object):
     reader = open_dataset("pictures", folder.entry())
-    return reader, register_chunks(root, "pictures", reader.records, 2, content_hash=reader.content_hash, **more)
+    return reader, register_chunks(root, "pictures", reader.records, 2, hashes=reader.hashes, **more)
 
 
 def test_manifest_keeps_the_contents_hashes(growing, tmp_path):
     reader, manifests = register(growing, UPath(tmp_path / "store"))
     assert [manifest.example_ids for manifest in manifests] == [("e0", "e1"), ("e2", "e3"), ("e4",)]
     assert manifests[0].content_hashes == tuple(reader.content_hash(example) for example in ("e0", "e1"))
+    assert manifests[0].region_hashes == tuple(reader.region_hashes(example) for example in ("e0", "e1"))
     assert read_manifests(UPath(tmp_path / "store"), "pictures") == manifests
 
 
@@ -106,9 +107,9 @@ def test_two_that_register_at_once_never_write_one_chunk(growing, tmp_path):
         calls.append(example)
         if len(calls) == 1:
             register(growing, root)
-        return reader.content_hash(example)
+        return reader.hashes(example)
 
-    manifests = register_chunks(root, "pictures", reader.records, 3, content_hash=hash_and_be_overtaken)
+    manifests = register_chunks(root, "pictures", reader.records, 3, hashes=hash_and_be_overtaken)
     held = [example for manifest in manifests for example in manifest.example_ids]
     assert held == ["e0", "e1", "e2", "e3", "e4"] and manifests == read_manifests(root, "pictures")
 
@@ -116,20 +117,43 @@ def test_two_that_register_at_once_never_write_one_chunk(growing, tmp_path):
 def test_changed_and_vanished_examples_are_named(growing, tmp_path):
     reader, manifests = register(growing, UPath(tmp_path / "store"))
     assert changes_since(manifests[0], reader) == {}
+    before = describe_chunk(manifests[0], reader)
     (growing.root / "images" / "e0.png").write_bytes(b"other")
     (growing.root / "masks" / "e1.png").write_bytes(b"other")
     (growing.root / "images" / "e2.png").unlink()
-    assert changes_since(manifests[0], reader) == {"e0": "changed", "e1": "changed"}
+    assert changes_since(manifests[0], reader) == {"e0": "changed", "e1": "changed where it shows color::red"}
+    assert changes_since(manifests[0], reader, regions=False) == {"e0": "changed"}
     assert changes_since(manifests[1], reader) == {"e2": "vanished"}
     # What was registered stays what it was.
-    assert describe_chunk(manifests[0], reader).file_hashes == manifests[0].content_hashes
+    assert describe_chunk(manifests[0], reader).file_hashes == before.file_hashes
+
+
+def test_files_are_not_read_for_another_contents(growing, tmp_path):
+    """What the stages call before they open anything: which examples, which files, what to do."""
+    reader, manifests = register(growing, UPath(tmp_path / "store"))
+    expect_contents(manifests[0], reader)
+    (growing.root / "images" / "e0.png").write_bytes(b"other")
+    with pytest.raises(DatasetError, match=r"(?s)chunk 0000: 1 of 2 .*remove pictures --chunks 0000 --yes") as caught:
+        expect_contents(manifests[0], reader)
+    assert caught.value.problems == ("e0 (images/e0.png) changed",)
+    expect_contents(manifests[1], reader)
+
+
+def test_concepts_may_be_added_and_labels_corrected(growing, tmp_path):
+    """Neither is another content: masks are compared of what was true then and is true now."""
+    _, manifests = register(growing, UPath(tmp_path / "store"))
+    growing.write([{**row, "color::red": 1 - row["color::red"], "color::blue": 1} for row in growing.rows])
+    reader = open_dataset("pictures", growing.entry())
+    assert [changes_since(manifest, reader) for manifest in manifests] == [{}, {}, {}]
+    fewer = open_dataset("pictures", growing.entry(concepts=["color::blue"]))
+    assert [changes_since(manifest, fewer) for manifest in manifests] == [{}, {}, {}]
 
 
 def test_example_that_the_table_no_longer_names(growing, tmp_path):
     _, manifests = register(growing, UPath(tmp_path / "store"))
     growing.write(growing.rows[1:])
     reader = open_dataset("pictures", growing.entry())
-    assert changes_since(manifests[0], reader) == {"e0": "vanished"}
+    assert changes_since(manifests[0], reader) == {"e0": "vanished from the table"}
     with pytest.raises(DatasetError, match=r"(?s)no longer names.*remove pictures --chunks 0000.*e0"):
         describe_chunk(manifests[0], reader)
 

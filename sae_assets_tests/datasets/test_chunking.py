@@ -30,7 +30,7 @@ def hashed(name: str) -> str:
 
 
 def register(root: UPath, dataset: str, examples: list[Record], size: int) -> list[Manifest]:
-    return register_chunks(root, dataset, examples, size, content_hash=hashed)
+    return register_chunks(root, dataset, examples, size, hashes=lambda example: (hashed(example), {"wing": hashed("w")}))
 
 
 def held(chunks: list[Manifest]) -> list[str]:
@@ -147,7 +147,7 @@ def test_new_examples_leave_old_manifests_byte_by_byte(root: UPath) -> None:
     assert [chunk.example_ids for chunk in after] == [("a", "b"), ("c",), ("x", "y")]
     assert {name: content for name, content in contents(root).items() if name in before} == before
     assert read_manifest(root, "pictures", "0002") == Manifest(
-        "0002", 3, ("x", "y"), content_hashes=(hashed("x"), hashed("y"))
+        "0002", 3, ("x", "y"), content_hashes=(hashed("x"), hashed("y")), region_hashes=({"wing": hashed("w")},) * 2
     )
 
 

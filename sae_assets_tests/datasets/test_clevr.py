@@ -332,13 +332,15 @@ def test_masks_of_both_kinds_agree_on_the_packaged_images() -> None:
 
 
 def test_files_behind_an_example(folder: ClevrFolder) -> None:
-    """Image and mask where the mask counts, the image alone where it does not or is not there."""
+    """The image is the content; the mask says where each true concept is, if it counts and is there."""
     image, mask = folder.root / "images/a.png", folder.root / "masks/a.png"
-    both, alone = hash_files([image, mask]), hash_files([image])
-    assert open_dataset("pictures", folder.entry()).content_hash("a") == both
-    assert open_dataset("pictures", folder.entry(masks="colour-difference")).content_hash("a") == alone
+    reader = open_dataset("pictures", folder.entry())
+    assert reader.content_hash("a") == hash_files([image])
+    assert reader.region_hashes("a") == {"color::red": hash_files([mask])}
+    assert reader.region_hashes("c") == {}
+    assert open_dataset("pictures", folder.entry(masks="colour-difference")).region_hashes("a") == {}
     mask.unlink()
-    assert open_dataset("pictures", folder.entry()).content_hash("a") == alone
+    assert reader.region_hashes("a") == {} and reader.content_hash("a") == hash_files([image])
 
 
 def test_one_mask_serves_every_true_concept(folder: ClevrFolder) -> None:
@@ -390,10 +392,13 @@ def test_hashes_follow_the_files(folder: ClevrFolder) -> None:
 def test_registered_hashes_stay_and_changes_are_named(folder: ClevrFolder) -> None:
     """A chunk keeps the hashes it was registered with; what is no longer so is said per example."""
     reader = open_dataset("pictures", folder.entry())
-    manifest = Manifest("0000", 0, ("a", "b", "c"), content_hashes=tuple(map(reader.content_hash, "abc")))
+    manifest = Manifest("0000", 0, ("a", "b", "c"), content_hashes=tuple(map(reader.content_hash, "abc")),
+                        region_hashes=tuple(map(reader.region_hashes, "abc")))  # fmt: skip
     before = registered_hashes(manifest, reader)
     assert changes_since(manifest, reader) == {}
     Image.new("L", (32, 32), 77).save(folder.root / "masks/b.png")
     (folder.root / "images/c.png").unlink()
     assert registered_hashes(manifest, reader) == before
-    assert changes_since(manifest, reader) == {"b": "changed", "c": "vanished"}
+    changes = changes_since(manifest, reader)
+    assert list(changes) == ["b", "c"] and changes["c"] == "vanished"
+    assert changes["b"].startswith("changed where it shows color::")

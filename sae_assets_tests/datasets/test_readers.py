@@ -114,7 +114,7 @@ def test_splits_are_drawn_by_id_in_every_layout(tmp_path: Path, layout: str) -> 
 def _described(reader: Reader, example: str) -> Any:
     masks, spans = getattr(reader, "masks", None), getattr(reader, "spans", None)
     regions = {concept: mask.tobytes() for concept, mask in masks(example).items()} if masks else spans(example)
-    return reader.content_hash(example), regions
+    return *reader.hashes(example), regions
 
 
 @pytest.mark.parametrize("layout", WRITERS)

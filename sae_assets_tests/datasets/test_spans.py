@@ -158,5 +158,5 @@ def test_hash_follows_text_and_spans_of_concepts(tmp_path: Path) -> None:
     hashes = []
     for spans, other in [([[0, 1, "joy"]], "x"), ([[0, 1, "joy"], [0, 1, "fear"]], "y"), ([[0, 2, "joy"]], "x")]:
         write_lines(tmp_path / "a.jsonl", [line(spans=spans), line(other)])
-        hashes.append(opened(tmp_path).content_hash("1"))
+        hashes.append(opened(tmp_path).hashes("1"))
     assert hashes[0] == hashes[1] != hashes[2]

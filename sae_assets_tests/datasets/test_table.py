@@ -117,7 +117,7 @@ def test_missing_mask_of_a_true_concept(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"masks/beak/a\.png or .*masks/a\.png"):
         reader.masks("a")
     with pytest.raises(DatasetError, match="'beak' is true of 'a'"):
-        reader.content_hash("a")
+        reader.region_hashes("a")
 
 
 def test_mask_column(tmp_path: Path) -> None:

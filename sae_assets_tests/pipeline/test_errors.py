@@ -1,6 +1,7 @@
 """Bad input, as a person meets it: the message says what and where, nothing is half-written, no traceback."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,29 @@ def test_image_that_vanishes_after_registration(small):
     assert run(small, "--to", "examples").exit_code == 0
     gone = rows(small)[7]["image_path"]
     (small["root"] / gone).write_bytes(b"not an image")
-    message = refused(small, gone, "not a readable image")
-    assert "0001" in message
+    refused(small, gone, "chunk 0001: 1 of 6 examples are not what was registered", "remove small --chunks 0001")
     made = sorted(path.name for path in (small["home"] / "store").rglob("sparse_activations/*"))
     assert made == ["0000.parquet"]
+
+
+def test_changed_image_is_refused_however_often_it_is_asked(small):
+    """A check that failed is not forgotten by the next command, and no stage reads other contents than registered."""
+    assert run(small, "--to", "examples").exit_code == 0
+    image, other = (small["root"] / rows(small)[place]["image_path"] for place in (7, 8))
+    content = image.read_bytes()
+    image.write_bytes(other.read_bytes())
+    parts = ("Check 'contents_as_registered' of small/examples failed", image.stem, "(changed)", "Restore the files")
+    refused(small, *parts, arguments=("--to", "examples", "--force"))
+    refused(small, *parts)
+    refused(small, image.stem, "are not what was registered", arguments=("--from", "ground_truth"))
+    command = ["status", "-d", "small", "--json", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
+    states = json.loads(CliRunner().invoke(app, command).stdout)["small"]["stages"]
+    assert list(states["examples"].values()) == ["current", "failed", "current"]
+    assert states["patch/clip-mini/sparse_activations"]["0001"] in ("missing", "failed")
+    image.write_bytes(content)
+    assert run(small, "--to", "sparse_activations").exit_code == 0
+    states = json.loads(CliRunner().invoke(app, command).stdout)["small"]["stages"]
+    assert set(states["examples"].values()) == {"current"}
 
 
 def test_unknown_split(small):
@@ -95,8 +115,6 @@ def test_concept_without_positives_keeps_its_row_and_its_figures_are_null(small)
     if result.exit_code == 1:  # the fixed rules may leave no unit on so few rows: then adaptive ones
         result = run(small, "--json")
     assert result.exit_code == 0, result.stderr
-    import json
-
     concepts = json.loads(result.stdout)["figures"]["small/patch/clip-mini"]["concepts"]
     assert concepts["shape::cube"]["unit_id"] is None and concepts["shape::cube"]["test_f1"] is None
     assert concepts["color::blue"]["test_f1"] is not None

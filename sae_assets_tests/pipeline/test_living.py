@@ -231,6 +231,32 @@ def test_changed_file_fails_a_check_that_says_what_to_do(living):
     assert {state for part in states.values() for state in part.values()} == {"current"}
 
 
+def test_failed_check_holds_its_chunk_until_the_repair(living):
+    """Its file is there and current by fingerprint; nothing is made from it, and only a repair makes it again."""
+    session, root = living
+    session.materialize(["small"], last="examples")
+    key = dg.AssetKey(["small", "examples"])
+    victim = sorted((root / "images").iterdir())[0]
+    content = victim.read_bytes()
+    victim.write_bytes(content + b"more")
+    job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+    for chunk in session.chunks_of("small"):
+        job.execute_in_process(
+            instance=session.instance, asset_selection=[key], partition_key=chunk, raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+    failed = failed_partitions(session.instance, session.catalog, "small")
+    assert set(failed) == {key} and len(failed[key]) == 1
+    broken = next(iter(failed[key]))
+    held = flat(work_of(session, leave_out=failed))
+    assert held and not [one for one in held if broken in one[1]]
+    repaired = flat(work_of(session, again=failed))
+    assert ("small/examples", broken) in repaired and len(repaired) > len(held)
+    victim.write_bytes(content)
+    session.materialize(["small"], last="examples")
+    assert failed_partitions(session.instance, session.catalog, "small") == {}
+
+
 def test_all_switches_ship_off(living):
     session, _ = living
     repository = build_definitions(session.catalog, session.resources).get_repository_def()
