@@ -87,9 +87,8 @@ def make_examples(session: Session, chunks: list[str]) -> None:
     for chunk in chunks:
         manifest = read_manifest(session.store.root, NAME, chunk)
         artifact = describe_chunk(manifest, reader)
-        hashes = dict(zip(artifact.example_ids, artifact.file_hashes, strict=True))
         address = Address(NAME, "examples", chunk=chunk)
-        outside = {"manifest": manifest_hash(manifest, reader, hashes)}
+        outside = {"manifest": manifest_hash(manifest, reader)}
         made = provenance_of(STAGES["examples"], address, {}, {"concepts": list(entry.concepts)}, outside=outside)
         session.store.write(address, stored(artifact, made))
 

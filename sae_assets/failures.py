@@ -1,10 +1,12 @@
 """What failed and why, as Dagster's history tells it: for the command line, for schedules and for alerts."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from sae_assets.checks import READABLE, blocking_checks
+from sae_assets.errors import DatasetError
 
 CHECK_FAILED = "DagsterAssetCheckFailedError"
 
@@ -15,6 +17,21 @@ def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
     Of a failed check: its name and what it found.
     """
     events = list(events)
+    error = _first_error(events)
+    if error is None:
+        return None
+    failed = _failed_checks(events) if error.cls_name == CHECK_FAILED else ""
+    return failed or str(error.message).strip()
+
+
+def is_of_data(events: Iterable[dg.DagsterEvent]) -> bool:
+    """Whether the examples themselves are at fault (unreadable, changed, a failed check), and not what reads them."""
+    error = _first_error(list(events))
+    return error is not None and error.cls_name in (DatasetError.__name__, CHECK_FAILED)
+
+
+def _first_error(events: Sequence[dg.DagsterEvent]) -> Any:
+    """The innermost error of the first failed step, or of the run itself."""
     steps = [event.step_failure_data for event in events if event.is_step_failure]
     runs = [event.event_specific_data for event in events if event.is_failure and not event.is_step_failure]
     for failure in (*steps, *runs):
@@ -22,8 +39,7 @@ def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
         while error is not None and error.cause is not None:
             error = error.cause
         if error is not None:
-            failed = _failed_checks(events) if error.cls_name == CHECK_FAILED else ""
-            return failed or str(error.message).strip()
+            return error
     return None
 
 

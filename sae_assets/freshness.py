@@ -12,7 +12,7 @@ import dagster as dg
 from sae_assets.catalog import Catalog, Model
 from sae_assets.config import AggregateConfig, DetectionConfig, EncodeConfig, MappingConfig, ThresholdsConfig
 from sae_assets.errors import SaeAssetsError
-from sae_assets.lineage import chunks_read, encoder_hash, manifest_hash, provenance_of, truth_config
+from sae_assets.lineage import chunks_read, encoder_hash, manifest_hash, provenance_of, rows_hash, truth_config
 from sae_assets.stages import FROZEN_STAGES, STAGES
 from sae_assets.storage.layout import Address
 
@@ -61,7 +61,7 @@ class Freshness:
             provenance = self._store.header(address).provenance
             if provenance.config.get("imported"):  # nothing here can make it again: its examples decide
                 examples = self._store.header(Address(address.dataset, "examples", chunk=address.chunk))
-                return provenance.inputs.get("examples") == examples.content_hash
+                return provenance.inputs.get("examples") == rows_hash(examples)
             if self._is_frozen(address):
                 return self._still_fits(address, provenance)
             return provenance.fingerprint == self._expected(address)
@@ -147,11 +147,10 @@ class Freshness:
 
     def _manifest(self, address: Address) -> str:
         from sae_assets.datasets import open_dataset
-        from sae_assets.datasets.manifested import registered_hashes
         from sae_assets.storage.manifests import read_manifest
 
         if address.dataset not in self._readers:
             self._readers[address.dataset] = open_dataset(address.dataset, self._catalog.datasets[address.dataset])
         reader = self._readers[address.dataset]
         manifest = read_manifest(self._store.root, address.dataset, address.chunk or "")
-        return manifest_hash(manifest, reader, registered_hashes(manifest, reader))
+        return manifest_hash(manifest, reader)

@@ -22,13 +22,25 @@ if TYPE_CHECKING:
     Input = Header | Stored | ChunkReader
 
 
-def _identity_of(part: "Header | Stored") -> dict[str, str]:
+OF_A_CHUNK = ("rows/", "examples/")  # identities of one chunk: the examples' contents alone, and with labels and splits
+
+
+def rows_hash(examples: "Header | Stored") -> str:
+    """Hash of a chunk's examples without labels and splits, so that correcting those encodes nothing again."""
+    from sae_assets.storage.header import Header
+
+    return str(examples.scalars["rows_hash"]) if isinstance(examples, Header) else examples.artifact.rows_hash()
+
+
+def _identity_of(part: "Header | Stored", reader: Stage) -> dict[str, str]:
     """What files used beside this one must share with it: what it was made with, and what it is itself."""
     identity = dict(part.provenance.identity)
     if part.provenance.stage == "unit_mapping":
         identity["unit_mapping"] = part.content_hash
     if part.provenance.stage == "examples":
-        identity[f"examples/{part.provenance.chunk}"] = part.content_hash
+        identity[f"rows/{part.provenance.chunk}"] = rows_hash(part)
+        if not reader.rows_only:
+            identity[f"examples/{part.provenance.chunk}"] = part.content_hash
     return identity
 
 
@@ -57,11 +69,12 @@ def provenance_of(
     for name, item in inputs.items():
         singles = {f"{name}/{key}": item.header(key) for key in item} if isinstance(item, Mapping) else {name: item}
         for label, part in singles.items():
-            hashes[label] = part.content_hash
-            parts.append((label, _identity_of(part)))
+            rows = stage.rows_only and part.provenance.stage == "examples"
+            hashes[label] = rows_hash(part) if rows else part.content_hash
+            parts.append((label, _identity_of(part, stage)))
     shared = shared_identity(parts)
     if stage.level == "model":  # chunk identities have been compared; an aggregate is none of them
-        shared = {key: value for key, value in shared.items() if not key.startswith("examples/")}
+        shared = {key: value for key, value in shared.items() if not key.startswith(OF_A_CHUNK)}
     return Provenance(
         stage=stage.name,
         dataset=address.dataset,
@@ -108,12 +121,17 @@ def chunks_read(
     return {name: readers[name].only(keys) for name in stage.chunk_inputs}
 
 
-def manifest_hash(manifest: "Manifest", reader: "Reader", contents: Mapping[str, str]) -> str:
-    """Hash of what an ``examples`` chunk is made from: the manifest, its records and the hashes of their contents."""
-    from sae_assets.datasets.manifested import splits_of
+def manifest_hash(manifest: "Manifest", reader: "Reader") -> str:
+    """Hash of what an ``examples`` chunk is made from: the manifest, its records and the hashes of their contents.
 
+    Raises:
+        DatasetError: examples that the chunk was registered with and that are gone.
+    """
+    from sae_assets.datasets.manifested import registered_hashes, splits_of
+
+    hashes = registered_hashes(manifest, reader)
     rows = [
-        [example, reader.by_id[example].path, split, list(reader.by_id[example].labels), contents[example]]
+        [example, reader.by_id[example].path, split, list(reader.by_id[example].labels), *hashes[example]]
         for example, split in zip(manifest.example_ids, splits_of(manifest, reader), strict=True)
     ]
     return digest([manifest.key, manifest.first_index, rows])

@@ -13,7 +13,7 @@ import dagster as dg
 
 from sae_assets.catalog import Catalog
 from sae_assets.errors import MissingChunksError, SaeAssetsError
-from sae_assets.failures import first_cause, partitions_with_failed_checks
+from sae_assets.failures import first_cause, is_of_data, partitions_with_failed_checks
 from sae_assets.freshness import Freshness, Options
 from sae_assets.launcher import HOST_TAG
 from sae_assets.partitions import multi_key
@@ -22,7 +22,15 @@ from sae_assets.storage.layout import Address
 
 
 class RunFailedError(SaeAssetsError, RuntimeError):
-    """A Dagster run failed; the message is that of the step's own error."""
+    """A Dagster run failed; the message is that of the step's own error.
+
+    Attributes:
+        of_data: the chunk's own data is at fault, so other chunks are worth trying.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = (), *, of_data: bool = False):
+        super().__init__(message, problems)
+        self.of_data = of_data
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,12 @@ class Step:
         if self.model and self.chunk:
             return multi_key(self.model, self.chunk)
         return self.model or self.chunk
+
+    def needs(self, other: "Step") -> bool:
+        """Whether this step reads what the other one makes, itself or through a step between."""
+        if self.dataset != other.dataset or (other.model and self.model != other.model):
+            return False
+        return not (self.chunk and other.chunk) or self.chunk == other.chunk
 
     def addresses(self) -> Iterator[Address]:
         for stage in self.stages:
@@ -108,18 +122,43 @@ class Materializer:
     def run(self, steps: Sequence[Step]) -> tuple[int, int]:
         """Run what is not up to date; (runs made, steps skipped).
 
+        A chunk whose data is at fault holds up what is made from it, not other chunks.
+
         Raises:
-            RunFailedError: the first run that fails; what was done before it stays.
+            RunFailedError: runs that failed, after everything that does not need them is done; at once where the next
+                chunk would fail the same way. What was done stays.
         """
-        made = 0
+        made = skipped = 0
+        failed: list[RunFailedError] = []
+        stopped: list[Step] = []
         for number, step in enumerate(steps, start=1):
+            if any(self._blocks(earlier, step) for earlier in stopped):
+                stopped.append(step)
+                continue
             # Each stage may make the next one of the same run stale, so the first stale one takes the rest along.
             stale = self._stale(step)
             self._on_step(step, number, len(steps), bool(stale))
-            if stale:
+            if not stale:
+                skipped += 1
+                continue
+            try:
                 self._execute(step, stale)
                 made += 1
-        return made, len(steps) - made
+            except RunFailedError as error:
+                failed.append(error)
+                stopped.append(step)
+                if not error.of_data:
+                    break
+        if len(failed) == 1:
+            raise failed[0]
+        if failed:
+            what = f"{len(failed)} runs failed; {made} that do not need them were made, {skipped} were up to date."
+            raise RunFailedError(what, [str(error) for error in failed])
+        return made, skipped
+
+    def _blocks(self, failed: Step, step: Step) -> bool:
+        gaps = self._options.aggregate.allow_missing_chunks and failed.chunk and not step.chunk
+        return step.needs(failed) and not gaps
 
     def _stale(self, step: Step) -> list[Address]:
         if self._force:
@@ -168,8 +207,12 @@ class Materializer:
             raise_on_error=False,
         )
         if not result.success:
-            cause = first_cause(result.all_events) or "Dagster gave no reason; see the run in the UI"
-            raise RunFailedError(f"{step.label} failed (run {result.run_id}): {cause}")
+            events = result.all_events
+            cause = first_cause(events) or "Dagster gave no reason; see the run in the UI"
+            raise RunFailedError(
+                f"{step.label} failed (run {result.run_id}): {cause}",
+                of_data=step.chunk is not None and is_of_data(events),
+            )
         for address in addresses:
             self._known.setdefault(asset_key(address), set()).add(step.partition or "")
 

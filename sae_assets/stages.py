@@ -21,6 +21,7 @@ class Stage:
         chunk_inputs: stages read for the same chunk if the stage is chunk-level, for every chunk if it is model-level.
         model_inputs: model-level stages read for the same model.
         op: name of the step that makes it; two stages of one op come from one pass.
+        rows_only: reads which examples a chunk holds and their contents, not labels and splits.
         splits: a model-level stage reads the chunks that hold an example of one of these, and no others.
     """
 
@@ -31,20 +32,24 @@ class Stage:
     model_inputs: tuple[str, ...] = ()
     code_version: str = "1"
     op: str = ""
+    rows_only: bool = False
     splits: tuple[str, ...] = ("cal",)
 
 
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("examples", "dataset-chunk", "The immutable manifest of a chunk: example ids, paths, splits, labels."),
+        Stage(
+            "examples", "dataset-chunk", "The immutable manifest of a chunk: example ids, paths, splits, labels.",
+            code_version="2",
+        ),
         Stage(
             "ground_truth", "chunk", "Which rows are positive for which concept, under the image's own transform.",
             ("examples",),
         ),
         Stage(
             "sparse_activations", "chunk", "SAE activations of every row, sparse, from one pass of the transformer.",
-            ("examples",),
+            ("examples",), rows_only=True,
         ),
         Stage(
             "unit_stats", "model", "Count, mean, max, p95, p99, density and selectivity of every unit on cal rows.",

@@ -23,7 +23,8 @@ class Examples(Artifact):
     Attributes:
         concepts: names of the label columns, in catalog order.
         first_index: position of the first example in the data set (examples registered before it).
-        example_ids, paths, file_hashes: per example; paths relative to the data set's root, sha256 of the file.
+        example_ids, paths, file_hashes: per example; paths relative to the data set's root, sha256 of its image or text
+            when it was registered.
         splits: ``train``, ``cal`` or ``test`` per example.
         labels: bool [n_examples, n_concepts], the example-level truth H.
     """
@@ -53,6 +54,14 @@ class Examples(Artifact):
 
     def __len__(self) -> int:
         return len(self.example_ids)
+
+    def rows_hash(self) -> str:
+        """sha256 over what rows are made from: which examples, at which position, with which contents; no labels."""
+        import hashlib
+        import json
+
+        content = json.dumps([self.first_index, self.example_ids, self.file_hashes])
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def in_split(self, split: str) -> Bool[Tensor, " examples"]:
         import torch

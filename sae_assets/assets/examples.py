@@ -22,8 +22,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         manifest = read_manifest(artifact_store.store.root, graph.dataset, context.partition_key)
         reader = open_dataset(graph.dataset, graph.entry)
         artifact = describe_chunk(manifest, reader)
-        hashes = dict(zip(artifact.example_ids, artifact.file_hashes, strict=True))
-        outside = {"manifest": manifest_hash(manifest, reader, hashes)}
+        outside = {"manifest": manifest_hash(manifest, reader)}
         provenance = graph.provenance(
             context, "examples", {}, {"concepts": list(graph.entry.concepts)}, outside=outside
         )

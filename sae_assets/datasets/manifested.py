@@ -1,12 +1,10 @@
 """A manifest's examples as the data set describes them now, with the content hashes they were registered with."""
 
 from collections.abc import Mapping
-from itertools import starmap
 from typing import TYPE_CHECKING
 
 from sae_assets.artifacts import Examples
 from sae_assets.datasets.chunking import Manifest
-from sae_assets.datasets.reader import hash_text
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -29,21 +27,17 @@ def _expect_all(manifest: Manifest, reader: "Reader") -> None:
         )
 
 
-def registered_hashes(manifest: Manifest, reader: "Reader") -> dict[str, str]:
-    """sha256 over the content of each example (image and masks, text and spans) when it was registered, by id.
+def registered_hashes(manifest: Manifest, reader: "Reader") -> dict[str, tuple[str, Mapping[str, str]]]:
+    """Content hash and region hashes by concept of each example when it was registered, by id.
 
     Raises:
         DatasetError: examples that the chunk was registered with and that are gone.
     """
     _expect_all(manifest, reader)
     if manifest.content_hashes is None:  # a manifest of an earlier version: what is there now counts
-        return {example: _together(*reader.hashes(example)) for example in manifest.example_ids}
+        return {example: reader.hashes(example) for example in manifest.example_ids}
     registered = zip(manifest.content_hashes, manifest.region_hashes or (), strict=True)
-    return dict(zip(manifest.example_ids, starmap(_together, registered), strict=True))
-
-
-def _together(content: str, regions: Mapping[str, str]) -> str:
-    return hash_text("\n".join([content, *(f"{concept}\t{each}" for concept, each in sorted(regions.items()))]))
+    return dict(zip(manifest.example_ids, registered, strict=True))
 
 
 def changes_since(manifest: Manifest, reader: "Reader", *, regions: bool = True) -> dict[str, str]:
@@ -118,7 +112,7 @@ def describe_chunk(manifest: Manifest, reader: "Reader") -> Examples:
         first_index=manifest.first_index,
         example_ids=manifest.example_ids,
         paths=tuple(record.path for record in records),
-        file_hashes=tuple(hashes[record.example_id] for record in records),
+        file_hashes=tuple(hashes[record.example_id][0] for record in records),
         splits=splits_of(manifest, reader),
         labels=torch.tensor([record.labels for record in records], dtype=torch.bool).view(len(records), -1),
     )

@@ -38,7 +38,9 @@ def encode_examples(artifact: Examples) -> tuple[pa.Table, Scalars]:
     return pa.table(columns), {
         "concepts": list(artifact.concepts),
         "first_index": artifact.first_index,
-        "n_by_split": {split: artifact.splits.count(split) for split in SPLITS},  # readable without the table
+        # Readable without the table:
+        "n_by_split": {split: artifact.splits.count(split) for split in SPLITS},
+        "rows_hash": artifact.rows_hash(),
     }
 
 

@@ -30,7 +30,7 @@ def hashed(name: str) -> str:
 
 
 def register(root: UPath, dataset: str, examples: list[Record], size: int) -> list[Manifest]:
-    return register_chunks(root, dataset, examples, size, hashes=lambda example: (hashed(example), {"wing": hashed("w")}))
+    return register_chunks(root, dataset, examples, size, hashes=lambda name: (hashed(name), {"wing": hashed("w")}))
 
 
 def held(chunks: list[Manifest]) -> list[str]:

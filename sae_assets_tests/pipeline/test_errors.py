@@ -4,12 +4,14 @@ import csv
 import json
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import torch
 import yaml
 from typer.testing import CliRunner
 
 from sae_assets.cli import app
+from sae_assets.session import open_session
 from sae_assets_tests.pipeline.small import write_catalog, write_metadata
 
 
@@ -42,13 +44,26 @@ def test_missing_image(small):
 
 
 def test_image_that_vanishes_after_registration(small):
-    """Nothing of its chunk is written; the chunks before it stay."""
+    """Nothing of its chunk is written; other chunks are, and aggregates wait."""
     assert run(small, "--to", "examples").exit_code == 0
     gone = rows(small)[7]["image_path"]
     (small["root"] / gone).write_bytes(b"not an image")
     refused(small, gone, "chunk 0001: 1 of 6 examples are not what was registered", "remove small --chunks 0001")
     made = sorted(path.name for path in (small["home"] / "store").rglob("sparse_activations/*"))
-    assert made == ["0000.parquet"]
+    assert made == ["0000.parquet", "0002.parquet"]
+
+
+def test_every_bad_chunk_is_named_and_the_others_are_made(small):
+    """A night's work does not end with the first damaged image."""
+    assert run(small, "--to", "examples").exit_code == 0
+    for place in (1, 13):
+        (small["root"] / rows(small)[place]["image_path"]).write_bytes(b"not an image")
+    said = ["2 runs failed; 1 that do not need them were made, 3 were up to date"]
+    refused(small, *said, "chunk 0000: 1 of 6", "chunk 0002: 1 of 6")
+    made = sorted(path.name for path in (small["home"] / "store").rglob("patch/*/sparse_activations/*"))
+    assert made == ["0001.parquet"]
+    assert run(small, "--allow-missing-chunks").exit_code == 1
+    assert list((small["home"] / "store").rglob("patch/*/unit_stats/*"))
 
 
 def test_changed_image_is_refused_however_often_it_is_asked(small):
@@ -69,6 +84,28 @@ def test_changed_image_is_refused_however_often_it_is_asked(small):
     assert run(small, "--to", "sparse_activations").exit_code == 0
     states = json.loads(CliRunner().invoke(app, command).stdout)["small"]["stages"]
     assert set(states["examples"].values()) == {"current"}
+
+
+def test_corrected_labels_and_new_concepts_encode_nothing_again(small):
+    """Rows are made from images; what is counted with labels becomes stale, activations do not."""
+    write_catalog(small["catalog"], small["root"], concepts=["color::blue", "shape::cube"], token_kinds=["patch"])
+    assert run(small).exit_code == 0
+    changed = rows(small)
+    changed[0]["shape::cube"] = str(1 - int(changed[0]["shape::cube"]))
+    write_metadata(small["root"], changed)
+    write_catalog(small["catalog"], small["root"], token_kinds=["patch"])
+    result = run(small, "--json")
+    assert result.exit_code == 0, result.stderr
+    command = ["status", "-d", "small", "--json", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
+    made = json.loads(result.stdout)
+    assert len(made["figures"]["small/patch/clip-mini"]["concepts"]) == 6
+    states = json.loads(CliRunner().invoke(app, command).stdout)["small"]["stages"]
+    assert {state for part in states.values() for state in part.values()} == {"current"}
+    with open_session(small["home"], small["catalog"]) as session:
+        for stage, times in (("sparse_activations", 3), ("ground_truth", 6)):
+            key = dg.AssetKey(["small", "patch", stage])
+            found = session.instance.fetch_materializations(dg.AssetRecordsFilter(asset_key=key), limit=100)
+            assert len(found.records) == times
 
 
 def test_unknown_split(small):
