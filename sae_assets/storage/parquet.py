@@ -63,7 +63,9 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
         StoredFileError: not Parquet, not ours, or columns other than the kind's.
     """
     try:
-        table = pq.read_table(io.BytesIO(content))
+        # Arrow's own threads may still hold Python objects when the interpreter ends, which aborts the process; with
+        # the bytes in memory they gain nothing.
+        table = pq.read_table(pa.BufferReader(content), use_threads=False, pre_buffer=False)
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
         raise StoredFileError(f"{where} is not a readable Parquet file ({error}). Materialize it again.") from None
     header = read_header((table.schema.metadata or {}).get(KEY.encode()), where)
