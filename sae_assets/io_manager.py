@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Union
 
 import dagster as dg
 
-from sae_assets.metadata import storage_metadata
+from sae_assets.metadata import storage_metadata, table_metadata
 from sae_assets.partitions import CHUNK, address_of
 from sae_assets.resources import StoreResource
 
@@ -26,7 +26,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: "Stored") -> None:
         partition = context.partition_key if context.has_partition_key else None
         written = self.artifact_store.store.write(address_of(context.asset_key.path, partition), obj)
-        context.add_output_metadata(storage_metadata(obj.artifact, written))
+        context.add_output_metadata({**storage_metadata(obj.artifact, written), **table_metadata(obj.artifact)})
 
     def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader"]:
         from sae_assets.storage.store import ChunkReader

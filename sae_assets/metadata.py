@@ -92,11 +92,24 @@ def short(value: Any) -> Any:
 
 
 def artifact_metadata(item: "Stored", clock: Clock, device: str) -> dict[str, Any]:
-    """What is known before writing: counts of this kind of artifact, time, identity, schema and first rows."""
+    """What is known before writing: counts of this kind of artifact, time and identity."""
     from sae_assets.storage.parquet import to_table
 
-    table, _ = to_table(item.artifact)
-    seconds = clock.seconds
+    rows, seconds = len(to_table(item.artifact)[0]), clock.seconds
+    figures = {"seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9)}
+    return {
+        **{name: short(value) for name, value in {**counts(item.artifact), **figures}.items()},
+        "dagster/row_count": rows,
+        "device": device,
+        "fingerprint": item.provenance.fingerprint,
+    }
+
+
+def table_metadata(artifact: "Artifact") -> dict[str, Any]:
+    """First rows and schema: last, because the UI shows metadata in order and a table takes the room of ten figures."""
+    from sae_assets.storage.parquet import to_table
+
+    table, _ = to_table(artifact)
     schema = dg.TableSchema(
         columns=[
             dg.TableColumn(field.name, str(field.type).replace("item: ", ""), COLUMNS.get(field.name.split(":")[0]))
@@ -104,15 +117,7 @@ def artifact_metadata(item: "Stored", clock: Clock, device: str) -> dict[str, An
         ]
     )
     records = [dg.TableRecord({key: _cell(value) for key, value in row.items()}) for row in _head(table).to_pylist()]
-    figures = {"seconds": seconds, "rows_per_second": len(table) / max(seconds, 1e-9)}
-    return {
-        **{name: short(value) for name, value in {**counts(item.artifact), **figures}.items()},
-        "dagster/row_count": len(table),
-        "device": device,
-        "fingerprint": item.provenance.fingerprint,
-        "head": dg.MetadataValue.table(records, schema=schema),
-        "dagster/column_schema": schema,
-    }
+    return {"head": dg.MetadataValue.table(records, schema=schema), "dagster/column_schema": schema}
 
 
 def _head(table: "pa.Table") -> "pa.Table":
