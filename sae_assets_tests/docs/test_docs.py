@@ -1,18 +1,32 @@
-"""README commands exist, tables of stages, columns and keys are those of the code, links lead somewhere."""
+"""What the documents say: commands parse, catalogs load, links lead somewhere; tables are those of the code.
 
+The own-data walk-through and the tables of SAE formats are carried out.
+"""
+
+import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import typer
 import yaml
+from safetensors.torch import save_file
 
 import sae_assets
 from sae_assets import settings
-from sae_assets.catalog import Dataset, Model, load_catalog
+from sae_assets.catalog import Dataset, Model, Pruning, load_catalog
+from sae_assets.catalog.entries import LAYOUT_MODALITIES, Columns, Sae
 from sae_assets.cli import app
+from sae_assets.errors import CheckpointError
+from sae_assets.saes import open_sae, opening
+from sae_assets.saes.average_l0 import CANONICAL
+from sae_assets.saes.files import FOLDERS, NPZ
+from sae_assets.saes.saelens import BEFORE_6
 from sae_assets.stages import STAGES
 
 ROOT = Path(sae_assets.__file__).parent.parent
@@ -25,6 +39,26 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def first_cells(text: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", text, re.M)
+
+
+def table_after(page: str, heading: str) -> str:
+    """The rows of the one table whose first column is called so."""
+    (found,) = re.findall(
+        rf"^\| {re.escape(heading)} \|.*\n((?:\|.*\n)+)", (ROOT / "docs" / page).read_text("utf-8"), re.M
+    )
+    return found
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[1:]]
+
+
+def section(page: str, heading: str) -> str:
+    """The text under a heading, up to the next one of its level or above."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    level = re.search(rf"^(#+) {re.escape(heading)}$", text, re.M)
+    assert level, f"{page} has no heading {heading!r}"
+    return re.split(rf"^#{{1,{len(level[1])}}} ", text[level.end() :], flags=re.M)[0]
 
 
 def test_make_targets_in_the_readme_exist():
@@ -69,19 +103,37 @@ def test_storage_format_is_what_is_written(written):
         assert found == listed, stage
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Schema]:
-    """Schema of a file of every stage, from a small run."""
-    import pyarrow.parquet as pq
+def run(*arguments: str) -> str:
+    """What a command prints; it must succeed."""
     from typer.testing import CliRunner
 
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a small run in it, and what that run printed."""
     from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
     base = tmp_path_factory.mktemp("format")
-    catalog = write_catalog(base / "catalog.yaml", make_dataset(base / "data", 12), token_kinds=["patch"])
-    result = CliRunner().invoke(app, ["materialize", "-d", "small", "--home", str(base), "--catalog", str(catalog)])
-    assert result.exit_code == 0, result.stderr
-    return {stage: pq.read_schema(next((base / "store").rglob(f"{stage}/*.parquet"))) for stage in STAGES}
+    write_catalog(base / "catalog.yaml", make_dataset(base / "data", 12), token_kinds=["patch"])
+    printed = run("materialize", "-d", "small", "--json", *places(base))
+    (base / "materialize.json").write_text(printed)
+    return base
+
+
+def places(home: Path) -> list[str]:
+    return ["--home", str(home), "--catalog", str(home / "catalog.yaml")]
+
+
+@pytest.fixture(scope="module")
+def written(home: Path) -> dict[str, pa.Schema]:
+    """Schema of a file of every stage."""
+    import pyarrow.parquet as pq
+
+    return {stage: pq.read_schema(next((home / "store").rglob(f"{stage}/*.parquet"))) for stage in STAGES}
 
 
 def test_catalog_keys_are_documented():
@@ -106,11 +158,190 @@ def test_catalogs_in_the_documents_are_valid(tmp_path):
         assert yaml.safe_load(block)
 
 
+def anchors(page: Path) -> set[str]:
+    """Names that a page's headings have as link targets."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+
+
 def test_links_lead_somewhere():
     for page in [*PAGES, ROOT / "sae_assets" / "demo" / "checkpoints" / "README.md"]:
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+                file = page.parent / target if target else page
+                assert file.exists(), f"{page.name}: {target}"
+                assert not anchor or anchor in anchors(file), f"{page.name}: {target}#{anchor}"
+
+
+def test_tables_of_keys_name_every_key():
+    """Nested entries; the SAE's and the pruning rules have tables of their own."""
+    for page, heading, entry in (
+        ("sae-formats.md", "key of `sae`", Sae),
+        ("how-to-own-data.md", "key of `pruning`", Pruning),
+    ):
+        assert first_cells(table_after(page, heading)) == list(entry.model_fields), heading
+    keys = {row[0].strip("`"): row[1] for row in cells(table_after("how-to-own-data.md", "data set key"))}
+    for key, names in (("columns", Columns), ("arrivals", None), ("backfills", None)):
+        fields = (names or Dataset.model_fields[key].annotation).model_fields
+        assert set(re.findall(r"`(\w+)`", keys[key])) >= set(fields), key
+
+
+def test_defaults_in_the_catalog_tables():
+    """Literal defaults are the code's; a key without one is required, or one of the three that name the place."""
+    for heading, entry in (("data set key", Dataset), ("model key", Model)):
+        for key, _, shown in cells(table_after("how-to-own-data.md", heading)):
+            field = entry.model_fields[key.strip("`")]
+            if not shown:
+                assert field.is_required() or key.strip("`") in ("layer", "hidden_state", "module"), key
+            elif re.fullmatch(r"`\w+`|[0-9.]+", shown):
+                assert str(field.default) == shown.strip("`"), key
+            else:
+                assert not field.is_required(), key
+    keys = {row[0].strip("`"): row[2] for row in cells(table_after("how-to-own-data.md", "data set key"))}
+    arrivals = Dataset.model_fields["arrivals"].default.model_dump().values()
+    assert keys["arrivals"] == ", ".join(f"{value:g}" for value in arrivals)
+    assert keys["backfills"].endswith(f" {Dataset.model_fields['backfills'].default.partitions_per_tick}")
+
+
+def test_splits_and_layouts_are_documented():
+    from sae_assets.artifacts import SPLITS
+    from sae_assets.datasets import READERS
+    from sae_assets.datasets.huggingface import SPLIT_NAMES
+
+    text = section("how-to-own-data.md", "Layouts")
+    (paragraph,) = re.findall(r"^Splits are .*?\n\n", text, re.M | re.S)
+    assert {*SPLITS, *SPLIT_NAMES} <= set(re.findall(r"`(\w+)`", paragraph))
+    assert set(SPLIT_NAMES.values()) == {"cal"}
+    assert first_cells(table_after("how-to-own-data.md", "layout | for")) == list(LAYOUT_MODALITIES) == list(READERS)
+    located = "".join(row[0] for row in cells(table_after("how-to-own-data.md", "layout | located")))
+    assert set(re.findall(r"`(\w+)`", located)) == set(LAYOUT_MODALITIES)
+
+
+def test_every_command_is_documented():
+    commands = typer.main.get_command(app).commands
+    assert set(first_cells(table_after("commands.md", "command | does"))) == set(commands)
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").split("\n| command")[0]
+    common = set(re.findall(r"`(--\w+)`", text))
+    lacking = {"ui": {"--json"}, "demo": {"--catalog"}}
+    assert len(common) == 4
+    for name, command in commands.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert common - options == lacking.get(name, set()), name
+
+
+def test_every_option_of_materialize_is_documented():
+    """All options, and for each field of the stages' configurations the option of its name, with its default."""
+    from sae_assets import config
+
+    configs = (config.EncodeConfig, config.MappingConfig, config.ThresholdsConfig, config.DetectionConfig)
+    fields = {f"--{name.replace('_', '-')}": field for each in configs for name, field in each.model_fields.items()}
+    rows = {row[0].strip("`"): row for row in cells(table_after("commands.md", "option"))}
+    named = {option for row in rows.values() for option in re.findall(r"`(-[-\w]+)`", "".join(row[:2]))}
+    common = {"--home", "--catalog", "--json", "--debug"}
+    parameters = [
+        {option for option in (*parameter.opts, *parameter.secondary_opts) if not option.startswith("--no-")}
+        for parameter in typer.main.get_command(app).commands["materialize"].params
+    ]
+    assert set().union(*parameters) - common <= named
+    assert set(fields) <= set(rows)
+    assert named - {"--pruning"} <= set().union(*parameters) | set(fields)
+    for option, row in rows.items():
+        if option in fields and (shown := re.fullmatch(r"`(.*)`", row[2])):
+            default = fields[option].default
+            texts = (str(default), ",".join(map(str, default)) if isinstance(default, list) else "")
+            assert shown[1] in texts, option
+        elif option in fields:
+            assert row[2] == ("refuse" if option == "--allow-missing-chunks" else "catalog"), option
+            assert fields[option].default in (None, False), option
+    assert [rows[option][2].strip("`") for option in ("--from", "--to")] == [next(iter(STAGES)), [*STAGES][-1]]
+
+
+def test_states_are_documented():
+    from sae_assets.display import STATES
+
+    assert tuple(row[0] for row in cells(table_after("commands.md", "state"))) == STATES
+
+
+def test_json_has_the_documented_keys(home):
+    """At the top, or of the one data set; `demo` prints the figures that `materialize` has, `import` is its class."""
+    from dataclasses import fields
+
+    from sae_assets.importing import Imported
+
+    documented = {
+        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1].split(": by ")[0]))
+        for row in cells(table_after("commands.md", "command | keys"))
+    }
+    found = {
+        "materialize": json.loads((home / "materialize.json").read_text()),
+        "status": json.loads(run("status", "-d", "small", "--json", *places(home)))["small"],
+        "show": json.loads(run("show", "small", "clip-mini", "best_pairs", "--json", *places(home))),
+        "verify": json.loads(run("verify", "--json", *places(home))),
+        "check": {"error": "", **json.loads(run("check", "small", "--files", "--json", *places(home)))["small"]},
+        "register": json.loads(run("register", "-d", "small", "--json", *places(home)))["small"],
+        "remove": json.loads(run("remove", "small", "--all", "--json", *places(home))),
+        "import": {field.name for field in fields(Imported)},
+    }
+    assert set(found) == set(documented) - {"demo"}
+    for command, keys in found.items():
+        assert documented[command] <= set(keys), command
+    assert list(found["materialize"]["figures"]) == ["small/patch/clip-mini"]
+
+
+def make_birds(base: Path) -> None:
+    """The folder, the model and the SAE that the section names, but small and under ``base``."""
+    from PIL import Image, ImageDraw
+
+    from sae_assets_tests.datasets.layouts import write_csv
+    from sae_assets_tests.embedding.tiny_transformers import WIDTH, write_transformer
+    from sae_assets_tests.saes import published_folders as saes
+
+    root = base / "data" / "birds"
+    rows = []
+    for place in range(36):
+        wing, beak = place % 2, (place // 2) % 2
+        image, mask = Image.new("RGB", (60, 40), (place * 5, 80, 120)), Image.new("L", (60, 40), 0)
+        for canvas, inks in ((ImageDraw.Draw(image), ("gold", "lime")), (ImageDraw.Draw(mask), (255, 255))):
+            if wing:
+                canvas.rectangle((8, 6, 24, 26), fill=inks[0])
+            if beak:
+                canvas.ellipse((30, 10, 50, 30), fill=inks[1])
+        for folder, picture in (("images", image), ("masks", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            picture.save(root / folder / f"b{place:02d}.{'jpg' if folder == 'images' else 'png'}")
+        split = ("train", "cal", "test")[(place // 4) % 3]
+        rows.append({"image": f"images/b{place:02d}.jpg", "split": split, "wing": wing, "beak": beak})
+    write_csv(root / "metadata.csv", rows)
+    write_transformer(base / "models" / "dinov2-base", "dinov2")
+    saes.write_saelens(
+        base / "models" / "dinov2-sae" / "blocks.1",
+        saes.weights(WIDTH, 64, threshold=False),
+        saes.saelens_config("topk", k=8, d_in=WIDTH, d_sae=64),
+    )
+
+
+def test_from_a_folder_to_figures(tmp_path, monkeypatch):
+    """The first section of the own-data page, as it stands, on a small folder and small checkpoints at its paths."""
+    make_birds(tmp_path)
+    text = section("how-to-own-data.md", "From a folder to figures")
+    for path in re.findall(r"^(/[\w/.-]+)", blocks_in(text, "")[0], re.M):
+        assert (tmp_path / path.lstrip("/").replace("blocks.10", "blocks.1").replace("001", "b00")).exists(), path
+    (catalog,) = blocks_in(text, "yaml")
+    catalog = catalog.replace("layer: 10 ", "layer: 1 ").replace("blocks.10", "blocks.1")
+    (tmp_path / "birds.yaml").write_text(re.sub(r"/(data|models)/", rf"{tmp_path}/\1/", catalog))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAE_ASSETS_HOME", str(tmp_path / "home"))
+    lines = [line for block in blocks_in(text, "bash") for line in block.splitlines()]
+    printed = [run(*shlex.split(line)[1:]) for line in lines if not line.startswith("sae-assets ui")]
+    assert len(printed) == len(lines) - 1
+    assert "concepts located" in printed[0]
+    assert {"birds/patch/dino", "birds/cls/dino"} <= set(re.findall(r"birds/\w+/dino", printed[1]))
+
+
+def blocks_in(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
 def test_python_in_the_readme_runs(tmp_path, monkeypatch):
@@ -128,3 +359,180 @@ def test_version_and_metadata_agree():
 def test_documents_name_no_machine():
     for page in PAGES:
         assert not re.search(r"/(root|home/\w+)/", page.read_text(encoding="utf-8")), page
+
+
+# SAE formats: a checkpoint built from the page's tables is read, any other one is refused. Whether what is read is
+# computed right is tested in sae_assets_tests/saes.
+SAE_PAGE = "sae-formats.md"
+D, N, K = 6, 20, 4
+NUMBERS = {"k": K, "n_features": N, "d_in": D, "d_sae": N, "width": N, "num_latents": N, "expansion_factor": 2}
+HEADINGS = {
+    "CLIP-Scope: `clipscope`": "clipscope",
+    "Gemma Scope 1: `gemmascope`": "gemmascope",
+    "Gemma Scope 2: `gemmascope`": "gemmascope",
+    "SAELens 6: `saelens`": "saelens",
+    "sparsify: `sparsify`": "sparsify",
+}
+
+
+class DocumentedFormat:
+    """One section: tensors with shapes and dtypes, keys with the values that are accepted."""
+
+    def __init__(self, heading: str):
+        self.format = HEADINGS[heading]
+        self.text = section(SAE_PAGE, heading)
+        tables = [
+            [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+            for table in re.findall(r"^\|.*\n\|[-|]+\n((?:\|.*\n)+)", self.text, re.M)
+        ]
+        self.tensors = {row[0].strip("`"): (row[1], row[2].split(", ")) for row in tables[0]}
+        self.keys = {row[0].strip("`"): (row[1], row[2]) for row in (tables[1] if len(tables) > 1 else [])}
+
+    def literals(self, key: str) -> list[Any]:
+        """Accepted values that the table spells out."""
+        accepted = self.keys[key][0]
+        found = [] if accepted.startswith(("integer", "the same")) else re.findall(r"`([^`]+)`", accepted)
+        return [json.loads(value) for value in found if not value.endswith("_in")]
+
+    def config(self, architecture: str | None = None) -> dict[str, Any]:
+        """Every key, at its first accepted value."""
+        made: dict[str, Any] = {}
+        for key, (accepted, _) in self.keys.items():
+            if "`topk` only" in accepted and architecture != "topk":
+                continue
+            made[key] = NUMBERS[key] if accepted.startswith("integer") else next(iter(self.literals(key)), None)
+        made |= {"hf_hook_point_out": made["hf_hook_point_in"]} if "hf_hook_point_out" in made else {}
+        made |= {"expansion_factor": 32} if "expansion_factor" in made else {}  # num_latents goes before it
+        return made | ({"architecture": architecture} if architecture else {})
+
+    def weights(self, architecture: str | None = None) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        found = {}
+        for name, (shape, _) in self.tensors.items():
+            if "`jumprelu` only" in shape and architecture != "jumprelu":
+                continue
+            lengths = [{"d": D, "n": N}[part] for part in re.findall(r"\b[dn]\b", shape.split("]")[0])]
+            found[name] = torch.randn(lengths, generator=generator)
+        return found
+
+    def architectures(self) -> list[str | None]:
+        return self.literals("architecture") if self.format == "saelens" else [None]
+
+
+def open_documented(page: DocumentedFormat, folder: Path, config: dict[str, Any], tensors: dict[str, Any]) -> Any:
+    """Write the files that the section names and open them through a catalog entry."""
+    folder.mkdir(parents=True)
+    files = re.findall(r"`([\w.]+\.(?:json|safetensors|npz))`", page.text.strip().splitlines()[0])
+    path = folder
+    if page.format == "clipscope":
+        path = folder / "any.pt"
+        torch.save({**config, "model_state_dict": tensors}, path)
+    elif files == [NPZ]:
+        np.savez(folder / NPZ, **{name: np.asarray(tensor) for name, tensor in tensors.items()})
+    else:
+        assert tuple(files) == FOLDERS[page.format]
+        (folder / files[0]).write_text(json.dumps(config))
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / files[1])
+    return open_sae(Sae(format=page.format, path=path))
+
+
+@pytest.fixture(params=HEADINGS)
+def page(request: pytest.FixtureRequest) -> DocumentedFormat:
+    return DocumentedFormat(request.param)
+
+
+def test_every_format_has_its_section():
+    assert set(HEADINGS.values()) == set(opening.readers())
+    for heading in HEADINGS:
+        assert DocumentedFormat(heading).tensors, heading
+
+
+def test_what_the_tables_say_is_read(page, tmp_path):
+    """Also with every documented dtype, every value that is spelt out, and without the keys that may be missing."""
+    for architecture in page.architectures():
+        config, tensors = page.config(architecture), page.weights(architecture)
+        found = open_documented(page, tmp_path / f"{architecture}", config, tensors)
+        assert (found.d_model, found.n_units) == (D, N)
+        few = {key: value for key, value in config.items() if page.keys[key][1] == "refused"}
+        if page.format == "sparsify":
+            few.pop("num_latents", None)
+        assert open_documented(page, tmp_path / f"{architecture}-few", few, tensors).n_units == N
+        for key in config:
+            for place, value in enumerate(page.literals(key) if key != "architecture" else []):
+                changed = config | {key: value}
+                changed |= {"hf_hook_point_out": value} if key == "hf_hook_point_in" else {}
+                assert open_documented(page, tmp_path / f"{architecture}-{key}-{place}", changed, tensors).n_units == N
+        for name in tensors:
+            for dtype in page.tensors[name][1]:
+                cast = tensors | {name: tensors[name].to(getattr(torch, dtype))}
+                assert open_documented(page, tmp_path / f"{architecture}-{name}-{dtype}", config, cast).d_model == D
+
+
+def test_what_the_tables_do_not_say_is_refused(page, tmp_path):
+    for architecture in page.architectures():
+        config, tensors = page.config(architecture), page.weights(architecture)
+        base = tmp_path / f"{architecture}"
+        for name, tensor in tensors.items():
+            with pytest.raises(CheckpointError, match=re.escape(name)):
+                open_documented(
+                    page, base / f"without-{name}", config, {key: tensors[key] for key in tensors if key != name}
+                )
+            with pytest.raises(CheckpointError, match=f"{re.escape(name)} has dtype"):
+                open_documented(page, base / f"float64-{name}", config, tensors | {name: tensor.double()})
+            with pytest.raises(CheckpointError, match="not finite"):
+                open_documented(page, base / f"nan-{name}", config, tensors | {name: tensor * torch.nan})
+            if not page.tensors[name][1][1:]:
+                with pytest.raises(CheckpointError, match=f"{re.escape(name)} has dtype"):
+                    open_documented(page, base / f"half-{name}", config, tensors | {name: tensor.half()})
+        if page.format == "clipscope":
+            assert (
+                open_documented(page, base / "more", config | {"note": 1}, tensors | {"more": torch.zeros(1)}).n_units
+                == N
+            )
+        else:
+            with pytest.raises(CheckpointError, match="more"):
+                open_documented(page, base / "more", config, tensors | {"more": torch.zeros(1)})
+        for key, (accepted, missing) in page.keys.items():
+            if key not in config:
+                continue
+            if missing == "refused":
+                with pytest.raises(CheckpointError, match=key):
+                    open_documented(page, base / f"no-{key}", {k: v for k, v in config.items() if k != key}, tensors)
+            if key == "expansion_factor":  # compared only where num_latents does not speak
+                config_less = {k: v for k, v in config.items() if k != "num_latents"}
+                with pytest.raises(CheckpointError, match="asks for"):
+                    open_documented(page, base / f"other-{key}", config_less, tensors)
+                continue
+            other = NUMBERS[key] + 100 if accepted.startswith("integer") else "something else"
+            with pytest.raises(CheckpointError):
+                open_documented(page, base / f"other-{key}", config | {key: other}, tensors)
+
+
+def test_older_saelens_keys_are_named(tmp_path):
+    page = DocumentedFormat("SAELens 6: `saelens`")
+    refused = page.text.split("before 6:")[1].split("(")[0]
+    assert set(re.findall(r"`(\w+)`", refused)) == set(BEFORE_6)
+    with pytest.raises(CheckpointError, match="before SAELens 6"):
+        open_documented(page, tmp_path / "old", page.config("standard") | {BEFORE_6[0]: 1}, page.weights("standard"))
+
+
+def test_average_l0_as_documented(tmp_path):
+    """The nearest to the number that the page names, the sparser of two as near, without a name as with `canonical`."""
+    text = section(SAE_PAGE, "average_l0")
+    assert f"nearest to {CANONICAL}" in text
+    page = DocumentedFormat("Gemma Scope 1: `gemmascope`")
+    for number in (50, 95, 105):
+        open_documented(page, tmp_path / "width_16k" / f"average_l0_{number}", {}, page.weights())
+    for wanted, chosen in ((None, 95), ("canonical", 95), (50, 50)):
+        found = open_sae(Sae(format="gemmascope", path=tmp_path / "width_16k", average_l0=wanted))
+        assert found.name.endswith(f"average_l0_{chosen}")
+    with pytest.raises(CheckpointError, match="there are 50, 95, 105"):
+        open_sae(Sae(format="gemmascope", path=tmp_path / "width_16k", average_l0=100))
+    with pytest.raises(CheckpointError, match="already"):
+        open_sae(Sae(format="gemmascope", path=tmp_path / "width_16k" / "average_l0_50", average_l0=95))
+
+
+def test_users_are_led_here():
+    for name in ("README.md", "docs/how-to-own-data.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert SAE_PAGE in text and "commands.md" in text, name
