@@ -122,18 +122,18 @@ class Materializer:
     def run(self, steps: Sequence[Step]) -> tuple[int, int]:
         """Run what is not up to date; (runs made, steps skipped).
 
-        A chunk whose data is at fault holds up what is made from it, not other chunks.
+        A chunk whose data is at fault holds up what is made from it and no other chunk; any other error, which would
+        meet other chunks too, holds up its model (its data set, where no model is in play). Everything else is made.
 
         Raises:
-            RunFailedError: runs that failed, after everything that does not need them is done; at once where the next
-                chunk would fail the same way. What was done stays.
+            RunFailedError: the runs that failed, when everything else is done. What was done stays.
         """
         made = skipped = 0
         failed: list[RunFailedError] = []
-        stopped: list[Step] = []
+        stopped: list[tuple[Step, bool]] = []  # a step that was not made, and whether only its own data is at fault
         for number, step in enumerate(steps, start=1):
-            if any(self._blocks(earlier, step) for earlier in stopped):
-                stopped.append(step)
+            if any(self._blocks(earlier, of_data, step) for earlier, of_data in stopped):
+                stopped.append((step, True))
                 continue
             # Each stage may make the next one of the same run stale, so the first stale one takes the rest along.
             stale = self._stale(step)
@@ -146,9 +146,7 @@ class Materializer:
                 made += 1
             except RunFailedError as error:
                 failed.append(error)
-                stopped.append(step)
-                if not error.of_data:
-                    break
+                stopped.append((step, error.of_data))
         if len(failed) == 1:
             raise failed[0]
         if failed:
@@ -156,9 +154,11 @@ class Materializer:
             raise RunFailedError(what, [str(error) for error in failed])
         return made, skipped
 
-    def _blocks(self, failed: Step, step: Step) -> bool:
-        gaps = self._options.aggregate.allow_missing_chunks and failed.chunk and not step.chunk
-        return step.needs(failed) and not gaps
+    def _blocks(self, stopped: Step, of_data: bool, step: Step) -> bool:
+        if not of_data:  # it would meet this model's other chunks too
+            return step.dataset == stopped.dataset and stopped.model in (None, step.model)
+        gaps = self._options.aggregate.allow_missing_chunks and stopped.chunk and not step.chunk
+        return step.needs(stopped) and not gaps
 
     def _stale(self, step: Step) -> list[Address]:
         if self._force:
