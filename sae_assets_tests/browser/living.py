@@ -4,8 +4,6 @@ Functions return when what they show is loaded; runs and ticks are waited for by
 """
 
 import re
-import time
-from collections.abc import Callable
 from urllib.parse import quote
 
 from playwright.sync_api import Locator
@@ -14,19 +12,6 @@ from sae_assets_tests.browser.screenshots import Window
 
 DATASET, MODEL = "small", "clip-mini"
 ASSET = f"/assets/{DATASET}/patch/sparse_activations?view=partitions"
-PAUSE_SECONDS = 0.5
-
-
-def wait_for(done: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until it is done.
-
-    Raises:
-        AssertionError: it took too long.
-    """
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
-        time.sleep(PAUSE_SECONDS)
 
 
 def open_lineage(shown: Window) -> None:
@@ -64,11 +49,10 @@ def choose_missing(dialog: Locator) -> None:
     dialog.get_by_text(re.compile(r"Only \d+ failed and missing")).wait_for()
 
 
-def launch(shown: Window, dialog: Locator) -> None:
-    """Press the dialog's button and wait for the notice that it worked."""
+def launch(dialog: Locator) -> None:
+    """Press the dialog's button; it closes when the server has taken it. The notice is gone too soon to look for."""
     dialog.get_by_role("button", name="Launch").last.click()
     dialog.wait_for(state="detached")
-    shown.page.get_by_text(re.compile(r"(Launched run|Created backfill)")).first.wait_for()
 
 
 def open_backfills(shown: Window, backfill: str) -> None:
@@ -107,4 +91,4 @@ def open_schedule(shown: Window, name: str) -> None:
     shown.open(f"/locations/sae_assets/schedules/{name}")
     # That is what Dagster calls a tick that launched a backfill beside it.
     shown.page.get_by_role("button", name="0 runs requested").last.click()
-    shown.page.get_by_role("dialog").get_by_text(re.compile("Launched backfill|Nothing of|still running")).wait_for()
+    shown.page.get_by_role("dialog").get_by_text("Launched backfill").first.wait_for()

@@ -21,7 +21,7 @@ from sae_assets_tests.browser.server import webserver
 
 DATASET, MODEL, CHUNK = "clevr_mini", "clip-mini", "0001"
 WIDTH, HEIGHT = 1440, 900
-TIMEOUT_MS = 60_000
+TIMEOUT_MS = 240_000  # of one element; only a hang takes so long, whatever else the machine does
 SETTLE_MS = 1_500  # animations and the layout of the graph, which say nothing when they are done
 DIALOG_SHARE = 0.8  # of the window's width that the UI gives a dialog, less its padding
 DIALOG_PADDING = 40
@@ -34,6 +34,8 @@ ARGUMENTS = (
     "--no-first-run",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-breakpad",
+    "--disable-crash-reporter",  # a process that would outlive the browser
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATCH_GRAPH = f'key:"{DATASET}/patch/*" or key:"{DATASET}/examples"'
@@ -107,8 +109,9 @@ def chromium() -> Iterator[Browser | None]:
             yield None
             return
         browser = playwright.chromium.launch(
-            executable_path=executable, args=list(ARGUMENTS), env={**os.environ, "HOME": folder}
-        )
+            executable_path=executable, args=list(ARGUMENTS), env={**os.environ, "HOME": folder, "TMPDIR": folder},
+            timeout=TIMEOUT_MS,
+        )  # fmt: skip
         try:
             yield browser
         finally:

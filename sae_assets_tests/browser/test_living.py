@@ -1,30 +1,34 @@
 """``sae-assets ui`` on a data set that grows, driven by clicks in headless Chromium, webserver and daemon real.
 
-``SAE_ASSETS_SCREENSHOTS`` names a folder to keep the pictures in.
+Pictures are kept in ``out/screenshots/test_living``, or under the folder that ``SAE_ASSETS_SCREENSHOTS`` names; after a
+failure also one of the page that it happened on.
 """
 
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.execution.backfill import PartitionBackfill
 from playwright.sync_api import Browser
 
 from sae_assets.session import Session, open_session
 from sae_assets_tests.browser import living as ui
-from sae_assets_tests.browser.screenshots import metadata_value, window
-from sae_assets_tests.browser.server import Server, environment, platform
+from sae_assets_tests.browser.screenshots import Window, metadata_value, window
+from sae_assets_tests.browser.server import Server, platform
+from sae_assets_tests.pipeline.daemon import history, ticks_of
 from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset
+from sae_assets_tests.processes import PATIENCE, SHOWN, environment, wait_until
 
 pytestmark = [pytest.mark.living, pytest.mark.xdist_group("living")]
 SPARSE = dg.AssetKey([ui.DATASET, "patch", "sparse_activations"])
-RUN_SECONDS, BACKFILL_SECONDS, TICK_SECONDS = 90, 180, 150
+SCHEDULE = f"backfill_{ui.DATASET}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,37 @@ class Shop:
     def states(self) -> list[str]:
         stages = self.session.status([ui.DATASET])[ui.DATASET]["stages"]
         return list(stages[f"patch/{ui.MODEL}/sparse_activations"].values())
+
+    def wait(self, shown: Window, done: Callable[[], bool], what: str) -> None:
+        """Poll until it is done; the page goes on meanwhile, which it does not while this process sleeps."""
+        wait_until(
+            done, what, group=self.server.group, pause=lambda seconds: shown.page.wait_for_timeout(1000 * seconds)
+        )
+
+    def wait_for_new_run(self, shown: Window, before: set[str], what: str) -> dg.DagsterRun:
+        """The one run that was not there before, once it has ended."""
+        instance = self.session.instance
+
+        def new() -> list[dg.DagsterRun]:
+            return [run for run in instance.get_runs() if run.run_id not in before]
+
+        self.wait(shown, lambda: any(run.is_finished for run in new()), what)
+        (run,) = new()
+        return run
+
+    @contextmanager
+    def explained(self, shown: Window, picture: Path) -> Iterator[None]:
+        """What goes wrong inside is told with the page, its picture, the history and the servers' last words."""
+        try:
+            yield
+        except Exception as error:
+            with suppress(Exception):
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                shown.page.screenshot(path=picture, timeout=60_000)
+            error.add_note(f"The page was {shown.page.url}, its picture is {picture}")
+            error.add_note(f"sparse_activations: {self.states()}\n{history(self.session.instance)}")
+            error.add_note(f"The end of what the servers said:\n{self.server.output()[-SHOWN:]}")
+            raise
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +93,8 @@ def shop(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     # In processes of their own: the browser's event loop runs in this one, and a run would start another.
     def command(*arguments: str) -> int:
         given = [sys.executable, "-c", "from sae_assets.cli import run; run()", *arguments]
-        return subprocess.run(given, env=environment(home, catalog), capture_output=True, timeout=300).returncode
+        variables = environment(home, catalog)
+        return subprocess.run(given, env=variables, capture_output=True, timeout=PATIENCE, check=False).returncode
 
     assert command("materialize", "-d", "small,damaged", "--to", "examples") == 0
     victim = sorted((roots["damaged"] / "images").iterdir())[1]
@@ -70,65 +106,70 @@ def shop(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             yield Shop(session, server, failed.run_id, victim.name)
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return Path(os.environ.get("SAE_ASSETS_SCREENSHOTS") or tmp_path) / "living"
+def ended(backfills: Sequence[PartitionBackfill]) -> int:
+    return sum(found.status.value.startswith(("COMPLETED", "FAILED", "CANCELED")) for found in backfills)
 
 
-def test_a_person_runs_a_growing_data_set_by_clicks(browser: Browser, shop: Shop, out: Path) -> None:
+def test_a_person_runs_a_growing_data_set_by_clicks(browser: Browser, shop: Shop, pictures: Path) -> None:
     instance = shop.session.instance
-    with window(browser, shop.server.url) as shown:
+    failure = pictures / "failure.png"
+    failure.unlink(missing_ok=True)
+    with window(browser, shop.server.url) as shown, shop.explained(shown, failure):
         # The failed run says which file, in our own words.
         ui.open_run(shown, shop.failed_run)
         message = shown.page.get_by_text(re.compile(f"{shop.damaged}.*is not a readable image")).first
         message.wait_for()
         message.scroll_into_view_if_needed()
-        shown.shoot(out / "failed_run.png")
+        shown.shoot(pictures / "failed_run.png")
 
         # One chunk by clicking.
         ui.open_lineage(shown)
-        shown.shoot(out / "lineage_before.png")
+        shown.shoot(pictures / "lineage_before.png")
         dialog = ui.open_dialog(shown)
         ui.choose(shown, dialog, "0000", ui.MODEL)
-        shown.shoot(out / "materialize.png")
-        ui.launch(shown, dialog)
-        ui.wait_for(lambda: shop.states() == ["current", "missing", "missing"], RUN_SECONDS, "one chunk is made")
-        run = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1)[0]
+        shown.shoot(pictures / "materialize.png")
+        before = {run.run_id for run in instance.get_runs()}
+        ui.launch(dialog)
+        run = shop.wait_for_new_run(shown, before, "the run of one chunk has ended")
+        assert run.status is dg.DagsterRunStatus.SUCCESS
+        assert run.asset_selection == {SPARSE} and run.tags["dagster/partition"] == f"0000|{ui.MODEL}"
+        assert shop.states() == ["current", "missing", "missing"]
         ui.open_run(shown, run.run_id)
-        shown.shoot(out / "run.png")
+        shown.shoot(pictures / "run.png")
         shown.open(f"{ui.ASSET}&partition=0000%7C{ui.MODEL}")
         shown.page.get_by_text("dagster/uri", exact=True).wait_for()
         table = shown.page.locator("table").filter(has_text="dagster/uri").first
         assert float(metadata_value(table, "compression_ratio").replace(",", "")) > 1
         shown.page.get_by_text("compression_ratio", exact=True).scroll_into_view_if_needed()
-        shown.shoot(out / "metadata.png")
+        shown.shoot(pictures / "metadata.png")
 
         # The rest as a backfill of what is missing.
         dialog = ui.open_dialog(shown)
         ui.choose_missing(dialog)
-        shown.shoot(out / "backfill_dialog.png")
-        ui.launch(shown, dialog)
-        ui.wait_for(
-            lambda: [b.status.value for b in instance.get_backfills()] == ["COMPLETED_SUCCESS"], BACKFILL_SECONDS,
-            "the backfill is complete",
-        )  # fmt: skip
+        shown.shoot(pictures / "backfill_dialog.png")
+        ui.launch(dialog)
+        shop.wait(shown, lambda: ended(instance.get_backfills()) == 1, "the backfill has ended")
+        (backfill,) = instance.get_backfills()
+        assert backfill.status.value == "COMPLETED_SUCCESS"
         assert shop.states() == ["current"] * 3
-        ui.open_backfills(shown, instance.get_backfills()[0].backfill_id)
-        shown.shoot(out / "backfill.png")
+        ui.open_backfills(shown, backfill.backfill_id)
+        shown.shoot(pictures / "backfill.png")
 
         # And what is left by a schedule, switched on with the mouse.
         ui.open_automation(shown)
-        switch = ui.switch_of(shown, f"backfill_{ui.DATASET}")
+        switch = ui.switch_of(shown, SCHEDULE)
         assert not ui.is_on(switch)
-        shown.shoot(out / "automation_off.png")
+        shown.shoot(pictures / "automation_off.png")
         switch.click()
-        ui.wait_for(lambda: ui.is_on(switch), RUN_SECONDS, "the schedule is on")
-        shown.shoot(out / "automation.png")
-        ui.wait_for(lambda: len(instance.get_backfills()) == 2, TICK_SECONDS, "the schedule's tick launches a backfill")
-        ui.open_schedule(shown, f"backfill_{ui.DATASET}")
-        shown.shoot(out / "schedule.png")
+        shop.wait(shown, lambda: ui.is_on(switch), "the schedule is on")
+        shown.shoot(pictures / "automation.png")
+        shop.wait(shown, lambda: len(instance.get_backfills()) == 2, "the schedule's tick launches a backfill")
+        shop.wait(shown, lambda: bool(ticks_of(instance, SCHEDULE)), "the tick has ended")
+        ui.open_schedule(shown, SCHEDULE)
+        shown.shoot(pictures / "schedule.png")
         shown.assert_whole()
-    newest = instance.get_backfills()[0]
-    assert newest.tags["sae_assets/backfill"] == "backfill"
-    assert SPARSE not in set(newest.asset_selection or ())  # it is there already
-    assert "Traceback" not in shop.server.output()
+
+        newest = instance.get_backfills()[0]
+        assert newest.tags["sae_assets/backfill"] == "backfill"
+        assert SPARSE not in set(newest.asset_selection or ())  # it is there already
+        assert "Traceback" not in shop.server.output()

@@ -1,7 +1,8 @@
 """Dagster's UI on a finished home, in headless Chromium: what a person would look at first is there.
 
-``SAE_ASSETS_TEST_HOME`` names a home that is finished already, ``SAE_ASSETS_SCREENSHOTS`` a folder to keep the pictures
-in; with ``SAE_ASSETS_REQUIRE_BROWSER=1`` a machine without Chromium fails instead of skipping.
+``SAE_ASSETS_TEST_HOME`` names a home that is finished already. Pictures are kept in ``out/screenshots/test_ui``, or
+under the folder that ``SAE_ASSETS_SCREENSHOTS`` names; with ``SAE_ASSETS_REQUIRE_BROWSER=1`` a machine without Chromium
+fails instead of skipping.
 """
 
 import os
@@ -14,7 +15,8 @@ from playwright.sync_api import Browser
 
 from sae_assets.stages import ORDER
 from sae_assets_tests.browser import screenshots as ui
-from sae_assets_tests.browser.server import environment, webserver
+from sae_assets_tests.browser.server import webserver
+from sae_assets_tests.processes import environment
 
 PARTITION = f"{ui.CHUNK}|{ui.MODEL}"
 
@@ -33,35 +35,34 @@ def finished_home(browser: Browser, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_a_person_sees_lineage_figures_and_pictures_of_the_demo(
-    browser: Browser, finished_home: Path, tmp_path: Path
+    browser: Browser, finished_home: Path, pictures: Path
 ) -> None:
-    out = Path(os.environ.get("SAE_ASSETS_SCREENSHOTS") or tmp_path)
     with webserver(finished_home) as server:
         with ui.window(browser, server.url, stored=ui.IN_FULL) as shown:
             ui.open_lineage(shown, ui.PATCH_GRAPH)
             graph = shown.page.locator("svg foreignObject")
             for stage in ORDER:
                 assert graph.filter(has_text=stage).count() >= 1, f"{stage} is not in the lineage"
-            shown.shoot(out / "lineage.png")
+            shown.shoot(pictures / "lineage.png")
             shown.assert_whole()
 
         with ui.window(browser, server.url) as shown:
             table = ui.open_partition(shown, "sparse_activations", PARTITION)
             assert float(ui.metadata_value(table, "compression_ratio").replace(",", "")) > 1
             assert int(ui.metadata_value(table, "rows").replace(",", "")) > 0
-            shown.shoot(out / "partition.png")
+            shown.shoot(pictures / "partition.png")
 
             ui.open_plots(shown, "sparse_activations")
-            shown.shoot(out / "compression.png")
+            shown.shoot(pictures / "compression.png")
 
             ui.open_checks(shown, "sparse_activations", "file_reads_back")
             assert shown.page.get_by_text("Passed", exact=True).count() >= 1
-            shown.shoot(out / "checks.png")
+            shown.shoot(pictures / "checks.png")
 
             for stage in ("best_pairs", "unit_mapping"):
                 picture = ui.open_picture(shown, stage, ui.MODEL)
                 assert (picture.get_attribute("src") or "").startswith("data:image/png;base64,")
                 assert picture.evaluate("(image) => image.naturalWidth") > 100
-                shown.shoot(out / f"{stage}.png")
+                shown.shoot(pictures / f"{stage}.png")
             shown.assert_whole()
         assert "Traceback" not in server.output()

@@ -1,13 +1,11 @@
 """Dagster's real daemon with its code server and runs, as child processes that end with the ``with`` block."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,32 +14,32 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick,
 
 from sae_assets.cli.serving import WORKSPACE
 from sae_assets.instance import DAGSTER_YAML
-from sae_assets_tests.browser.server import environment
+from sae_assets_tests.processes import PATIENCE, Group, environment, wait_until
 
-STOP_SECONDS, MINUTE = 30.0, 60.0
-SWIFT = {  # the packaged file's numbers, for tests: what takes minutes there takes seconds
-    "start_timeout_seconds: 300": "start_timeout_seconds: 30",
+MINUTE = 60.0
+QUICK = {  # the packaged file's numbers, for tests: what takes minutes there takes seconds
     "poll_interval_seconds: 30": "poll_interval_seconds: 2",
     "free_slots_after_run_end_seconds: 60": "free_slots_after_run_end_seconds: 1",
 }
-
-# The daemon itself, its look at backfills every 3 s in place of 30: no setting says so.
-COMMAND = """\
-import dagster._daemon.controller as controller
-controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 3
-from dagster._daemon.cli import main
-main()
+# Queued runs are looked at every second in place of five, and what runs write goes to the daemon's log, without four
+# more processes for each run.
+MORE = """\
+run_queue:
+  dequeue_interval_seconds: 1
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 """
 
 
-def write_swift_settings(home: Path) -> None:
+def write_quick_settings(home: Path) -> None:
     """The home's ``dagster.yaml`` as this package writes it, with shorter waits."""
     text = DAGSTER_YAML
-    for given, swift in SWIFT.items():
+    for given, quick in QUICK.items():
         assert given in text
-        text = text.replace(given, swift)
+        text = text.replace(given, quick)
     (home / "dagster").mkdir(parents=True, exist_ok=True)
-    (home / "dagster" / "dagster.yaml").write_text(text)
+    (home / "dagster" / "dagster.yaml").write_text(text + MORE)
 
 
 @dataclass
@@ -51,7 +49,7 @@ class Daemon:
     home: Path
     catalog: Path
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    group: Group | None = None
 
     @property
     def workspace(self) -> Path:
@@ -59,35 +57,22 @@ class Daemon:
 
     def start(self) -> None:
         self.workspace.write_text(WORKSPACE, encoding="utf-8")
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND, "run", "-w", str(self.workspace)],
-                env=environment(self.home, self.catalog), cwd=self.home, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+        command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(self.workspace)]
+        self.group = Group(command, environment(self.home, self.catalog, swift=True), self.home, self.log)
 
     def kill(self) -> None:
         """As a power cut: daemon, code server and every run at once."""
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(STOP_SECONDS)
-            self.process = None
+        if self.group is not None:
+            self.group.kill()
+            self.group = None
 
-    def output(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+    def wait(self, done: Callable[[], bool], what: str, tell: Callable[[], str] = str) -> None:
         """Poll until it is done.
 
         Raises:
-            AssertionError: it took too long, or the daemon ended; with the end of its output.
+            AssertionError: it took too long, or the daemon ended; with what there is and the end of its output.
         """
-        end = time.monotonic() + seconds
-        while not done():
-            ended = self.process is not None and self.process.poll() is not None
-            assert not ended and time.monotonic() < end, f"{what}: not within {seconds} s\n{self.output()[-8000:]}"
-            time.sleep(0.5)
+        wait_until(done, what, tell=tell, group=self.group)
 
 
 @contextmanager
@@ -103,11 +88,11 @@ def daemon(home: Path, catalog: Path) -> Iterator[Daemon]:
 
 def switch_on(instance: dg.DagsterInstance, running: Daemon, *names: str) -> None:
     """Switch sensors and schedules on with Dagster's own command. The first tick of a schedule is due at once."""
-    for name in names:
-        kind = "schedule" if name.startswith(("backfill_", "repair_", "verify_")) else "sensor"
+    kinds = {name: "schedule" if name.startswith(("backfill_", "repair_", "verify_")) else "sensor" for name in names}
+    variables = environment(running.home, running.catalog)
+    for name, kind in kinds.items():
         command = [sys.executable, "-m", "dagster", kind, "start", name, "-w", str(running.workspace)]
-        variables = environment(running.home, running.catalog)
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         if kind == "schedule":  # as if it had been switched on a minute ago
             state = state_of(instance, name)
@@ -134,3 +119,18 @@ def made(instance: dg.DagsterInstance, keys: list[dg.AssetKey]) -> Counter[tuple
         for record in instance.fetch_materializations(key, limit=10_000).records:
             found[key.to_user_string(), str(record.partition_key)] += 1
     return found
+
+
+def history(instance: dg.DagsterInstance) -> str:
+    """Runs, backfills and the newest tick of every switch, a line each: what a failure shows."""
+    lines = ["Runs, oldest first:"]
+    for run in reversed(instance.get_runs()):
+        made_here = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
+        lines.append(f"  {run.run_id[:8]} {run.status.value:11} {run.tags.get('dagster/partition')}: {made_here}")
+    lines += [f"Backfill {found.backfill_id}: {found.status.value}" for found in instance.get_backfills()]
+    for state in instance.all_instigator_state():
+        newest = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        for tick in newest:
+            said = tick.skip_reason or (str(tick.error)[:500] if tick.error else "")
+            lines.append(f"Newest tick of {state.instigator_name}: {tick.status.value} {said}")
+    return "\n".join(lines)

@@ -1,5 +1,7 @@
 """A data set that grows, and Dagster's automation driven tick by tick in one process."""
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,14 +14,15 @@ from dagster._core.definitions.partitions.context import partition_loading_conte
 from sae_assets.definitions import build_definitions
 from sae_assets.session import Session
 from sae_assets.stages import STAGES
-from sae_assets_tests.pipeline.small import make_dataset, packaged_rows, write_metadata
+from sae_assets_tests.pipeline.small import PACKAGED, make_dataset, packaged_rows, write_metadata
 
 MOST_TICKS = 40
+LANDING = Path(__file__).with_name("landing.py")
 
 
 def land(root: Path, n: int) -> None:
-    """Let the first ``n`` packaged examples be there, splits interleaved as ``make_dataset`` has them."""
-    make_dataset(root, n)
+    """Let the first ``n`` packaged examples be there: an independent script, as whatever writes images would be."""
+    subprocess.run([sys.executable, "-I", str(LANDING), str(PACKAGED), str(root), str(n)], check=True)
 
 
 def land_without_calibration(root: Path, before: int, more: int) -> None:

@@ -17,13 +17,21 @@ from sae_assets.backfills import ACTIVE, partitions_by_asset
 from sae_assets.partitions import multi_key
 from sae_assets.session import Session, open_session
 from sae_assets.stages import CHUNK_STAGES, MODEL_STAGES
-from sae_assets_tests.pipeline.daemon import Daemon, daemon, made, switch_on, ticks_of, write_swift_settings
+from sae_assets_tests.pipeline.daemon import (
+    Daemon,
+    daemon,
+    history,
+    made,
+    switch_on,
+    ticks_of,
+    write_quick_settings,
+)
+from sae_assets_tests.pipeline.fresh_runs import run
 from sae_assets_tests.pipeline.living import land
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
 pytestmark = pytest.mark.living
 MODEL = "clip-mini"
-MINUTE = 60
 ONCE = ("examples", "ground_truth", "sparse_activations")  # what no other chunk can change
 
 
@@ -44,6 +52,13 @@ class World:
         stages = self.session.status(["small"])["small"]["stages"]
         return {state for part in stages.values() for state in part.values()}
 
+    def wait(self, done: Callable[[], bool], what: str) -> None:
+        def tell() -> str:
+            stages = self.session.status(["small"])["small"]["stages"]
+            return "\n".join([*(f"{stage}: {part}" for stage, part in stages.items()), history(self.session.instance)])
+
+        self.daemon.wait(done, what, tell)
+
     def runs(self, *statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
         return list(self.session.instance.get_runs(dg.RunsFilter(statuses=list(statuses)) if statuses else None))
 
@@ -61,7 +76,7 @@ def world(tmp_path: Path, n: int, **entry: object) -> Iterator[World]:
         "token_kinds": ["patch"], "chunk_size": 6, "arrivals": {"settle_seconds": 1, "check_every_seconds": 5}, **entry,
     }  # fmt: skip
     catalog = write_catalog(tmp_path / "catalog.yaml", root, **entry)
-    write_swift_settings(tmp_path / "home")
+    write_quick_settings(tmp_path / "home")
     with open_session(tmp_path / "home", catalog) as session, daemon(tmp_path / "home", catalog) as running:
         yield World(root, session, running)
 
@@ -73,43 +88,65 @@ def expected(chunks: list[str]) -> set[tuple[str, str]]:
 
 
 def encoding(world: World) -> bool:
-    """Whether a run that encodes has begun its step."""
-    return any(
-        key.path[-1] == "sparse_activations"
-        for run in world.runs(dg.DagsterRunStatus.STARTED)
-        for key in run.asset_selection or ()
+    """Whether one run is left, and it is in the middle of encoding: nobody is about to start another."""
+    left = world.runs(*ACTIVE)
+    return len(left) == 1 and any(
+        entry.dagster_event is not None and (entry.dagster_event.step_key or "").endswith("sparse_activations")
+        for entry in world.session.instance.all_logs(left[0].run_id, of_type=dg.DagsterEventType.STEP_START)
     )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.xdist_group("daemon")
 def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path):
-    with world(tmp_path, 12) as living:
-        switch_on(living.session.instance, living.daemon, "register_small_chunks", "follow_small")
-        living.daemon.wait(lambda: encoding(living), 2 * MINUTE, "the first chunk is being encoded")
-        land(living.root, 24)
-        living.daemon.kill()
-        running = {run.run_id for run in living.runs(dg.DagsterRunStatus.STARTED)}
-        assert running  # nobody is left to end them
-        before = living.made
-        living.daemon.start()
-        living.daemon.wait(living.done(4), 5 * MINUTE, "everything is current")
-        after = living.made
-        assert set(after) == expected(["0000", "0001", "0002", "0003"])
-        assert {key: times for key, times in after.items() if key[0].endswith(ONCE) and times != 1} == {}
-        assert before - after == Counter()
-        # What was killed is marked as failed, and a second attempt made it.
-        ends = {run.run_id: run.status for run in living.runs()}
-        assert {ends[run] for run in running} <= {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS}
-        assert dg.DagsterRunStatus.FAILURE in {ends[run] for run in running}
-        pools = living.session.instance.event_log_storage.get_concurrency_info("gpu")
-        assert (pools.slot_count, pools.active_slot_count) == (1, 0)
-        # The same content again: the daemon looks at it and asks for nothing.
-        runs = len(living.runs())
-        again = living.session.materialize(["small"], chunks=["0000"], last="sparse_activations", force=True)
+    with world(tmp_path, 6) as living:
         instance = living.session.instance
+        switch_on(instance, living.daemon, "register_small_chunks", "follow_small")
+        living.wait(living.done(1), "the first chunk, and everything over it, is current")
+        first = living.made
+        assert first == dict.fromkeys(expected(["0000"]), 1)
+
+        # A script lands a second chunk; while it is encoded the power fails, and a third one lands.
+        land(living.root, 12)
+        living.wait(lambda: encoding(living), "the second chunk is being encoded")
+        living.daemon.kill()
+        (killed,) = living.runs(*ACTIVE)  # nobody is left to end it
+        before = living.made
+        assert ("small/patch/sparse_activations", multi_key(MODEL, "0001")) not in before
+        land(living.root, 18)
+        living.daemon.start()
+        living.wait(living.done(3), "three chunks, and everything over them, are current")
+        after = living.made
+        assert set(after) == expected(["0000", "0001", "0002"])
+        assert {key: times for key, times in after.items() if key[0].endswith(ONCE) and times != 1} == {}
+        # Aggregates followed, and nothing that was made is gone.
+        assert [stage for stage in MODEL_STAGES if after[f"small/patch/{stage}", MODEL] <= 1] == []
+        assert before - after == Counter()
+        # What was killed is marked as failed, and a second attempt made it; its slot of the pool is free again.
+        attempts = [found for found in living.runs() if killed.run_id in (found.run_id, found.parent_run_id)]
+        assert sorted(found.status.value for found in attempts) == ["FAILURE", "SUCCESS"]
+        pools = instance.event_log_storage.get_concurrency_info("gpu")
+        assert (pools.slot_count, pools.active_slot_count) == (1, 0)
+
+        # The same content again: the daemon looks at it and asks for nothing. The count sees what is made twice.
+        runs = len(living.runs())
+        again, _ = living.session.materialize(["small"], chunks=["0000"], last="sparse_activations", force=True)
+        twice = living.made - after
+        assert twice["small/patch/sparse_activations", multi_key(MODEL, "0000")] == 1
         ticks = len(ticks_of(instance, "follow_small"))
-        living.daemon.wait(lambda: len(ticks_of(instance, "follow_small")) >= ticks + 3, MINUTE, "three more looks")
-        assert len(living.runs()) == runs + again[0]
+        living.wait(lambda: len(ticks_of(instance, "follow_small")) >= ticks + 3, "three more looks")
+        assert len(living.runs()) == runs + again
+        assert living.made == after + twice
+        catalog = living.daemon.catalog
+
+    # And what lies there is, byte by byte, what one command makes of it all.
+    at_once = files(run(tmp_path / "at once", catalog))
+    grown = files(tmp_path / "home" / "store" / "small")
+    assert set(grown) == set(at_once)
+    assert [name for name in grown if grown[name] != at_once[name]] == []
 
 
 @pytest.mark.xdist_group("scheduler")
@@ -127,7 +164,7 @@ def test_schedules_backfill_what_can_be_made_and_repair_what_failed(tmp_path):
             found = [backfill for backfill in instance.get_backfills() if backfill.backfill_id.startswith("backfill-")]
             return bool(found) and found[-1].status.value.startswith(("COMPLETED", "FAILED"))
 
-        living.daemon.wait(ended, 3 * MINUTE, "the first backfill has ended")
+        living.wait(ended, "the first backfill has ended")
         first = living.made
         encoded = {partition for key, partition in first if key.endswith("sparse_activations")}
         assert len(encoded) == 1  # the other chunk failed and stopped nobody else
@@ -140,7 +177,7 @@ def test_schedules_backfill_what_can_be_made_and_repair_what_failed(tmp_path):
 
         victim.write_bytes(content)
         switch_on(instance, living.daemon, "repair_small")
-        living.daemon.wait(living.done(2), 5 * MINUTE, "everything is current")
+        living.wait(living.done(2), "everything is current")
         assert living.made == dict.fromkeys(expected(["0000", "0001"]), 1)
         said = [tick.tick_data.skip_reason or "" for tick in ticks_of(instance, "repair_small")]
         assert any(reason.startswith("Launched backfill repair-small-") for reason in said)

@@ -1,0 +1,118 @@
+"""Servers and daemons of tests: process groups that never outlive the test, and waiting for what they do.
+
+Waiting polls for a state up to a bound that only a hang reaches; a failure shows what was found and the processes' last
+words. A machine may be slow or busy: nothing here is a matter of seconds.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sae_assets.settings import CATALOG_VARIABLE, Settings
+
+PATIENCE = 420.0
+PAUSE_SECONDS = 0.5
+STOP_SECONDS = 60.0
+SHOWN = 6_000  # characters of a log that a failure shows
+SWIFT = Path(__file__).parent / "swift"
+# Ends the group when this process has ended, however it did: the pipe that it reads from is closed then.
+LEASH = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
+
+
+def environment(home: Path, catalog: Path | None = None, *, swift: bool = False) -> dict[str, str]:
+    """This home and catalog (None: the packaged one), whatever this process was told to use.
+
+    Args:
+        swift: a Dagster daemon among the processes is not to wait as long as it would.
+    """
+    home = home.expanduser().absolute()
+    settings = Settings(home=home, store=str(home / "store"), catalog=catalog)
+    inherited = {name: value for name, value in os.environ.items() if name != CATALOG_VARIABLE}
+    mine = {"DAGSTER_HOME": str(settings.dagster_home), "DAGSTER_DISABLE_TELEMETRY": "yes", "PYTHONUNBUFFERED": "1"}
+    if swift:
+        mine["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SWIFT), os.environ.get("PYTHONPATH"))))
+    return {**inherited, **settings.environment(), **mine}
+
+
+class Group:
+    """A process and whatever it starts: one group, with a folder of its own for sockets and temporary files.
+
+    Attributes:
+        log: the file that the output of all of them is added to.
+    """
+
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path):
+        self.log = log
+        self._scratch = tempfile.TemporaryDirectory(prefix="sae_", ignore_cleanup_errors=True)  # sockets: a short path
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, env={**variables, "TMPDIR": self._scratch.name}, cwd=folder, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self._leash = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LEASH, str(self.process.pid)], stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> None:
+        """Ask it to end, as Ctrl-C does; after a while end whatever is left of its group."""
+        if not self.ended:
+            self.process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """As a power cut: all of them at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        assert self._leash.stdin is not None
+        self._leash.kill()
+        self._leash.wait()
+        self._leash.stdin.close()
+        self._scratch.cleanup()
+
+
+def wait_until(
+    done: Callable[[], bool], what: str, *, tell: Callable[[], str] = str, group: Group | None = None,
+    seconds: float = PATIENCE, pause: Callable[[float], None] = time.sleep,
+) -> None:  # fmt: skip
+    """Poll until it is done.
+
+    Args:
+        what: what is waited for, as a failure says it.
+        tell: what there is instead, asked when it is a failure.
+        group: processes without which it can never be done.
+
+    Raises:
+        AssertionError: it took too long, or the processes ended.
+    """
+    end = time.monotonic() + seconds
+    while not done():
+        if group is not None and group.ended:
+            raise AssertionError(f"{what}: the process has ended with {group.process.returncode}\n{_told(tell, group)}")
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds:.0f} s\n{_told(tell, group)}")
+        pause(PAUSE_SECONDS)
+
+
+def _told(tell: Callable[[], str], group: Group | None) -> str:
+    try:
+        found = tell()
+    except Exception as error:
+        found = f"(what there is could not be found out: {error!r})"
+    return found + (f"\nThe end of {group.log}:\n{group.output()[-SHOWN:]}" if group is not None else "")
