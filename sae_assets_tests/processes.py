@@ -22,7 +22,14 @@ STOP_SECONDS = 60.0
 SHOWN = 6_000  # characters of a log that a failure shows
 SWIFT = Path(__file__).parent / "swift"
 # Ends the group when this process has ended, however it did: the pipe that it reads from is closed then.
-LEASH = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
+LEASH = """\
+import os, shutil, signal, sys
+sys.stdin.read()
+try:
+    os.killpg(int(sys.argv[1]), signal.SIGKILL)
+finally:
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 
 
 def environment(home: Path, catalog: Path | None = None, *, swift: bool = False) -> dict[str, str]:
@@ -56,8 +63,8 @@ class Group:
                 stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self._leash = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", LEASH, str(self.process.pid)], stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            [sys.executable, "-I", "-S", "-c", LEASH, str(self.process.pid), self._scratch.name],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
     @property
