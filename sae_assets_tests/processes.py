@@ -16,7 +16,8 @@ from pathlib import Path
 
 from sae_assets.settings import CATALOG_VARIABLE, Settings
 
-PATIENCE = 420.0
+PATIENCE = 420.0  # seconds in which nothing changes
+MOST_TIMES = 3  # patience in all, with changes
 PAUSE_SECONDS = 0.5
 STOP_SECONDS = 60.0
 SHOWN = 6_000  # characters of a log that a failure shows
@@ -96,7 +97,7 @@ class Group:
 
 def wait_until(
     done: Callable[[], bool], what: str, *, tell: Callable[[], str] = str, group: Group | None = None,
-    seconds: float = PATIENCE, pause: Callable[[float], None] = time.sleep,
+    progress: Callable[[], object] = str, seconds: float = PATIENCE, pause: Callable[[float], None] = time.sleep,
 ) -> None:  # fmt: skip
     """Poll until it is done.
 
@@ -104,16 +105,22 @@ def wait_until(
         what: what is waited for, as a failure says it.
         tell: what there is instead, asked when it is a failure.
         group: processes without which it can never be done.
+        progress: what changes while there is hope; with every change patience begins anew, a few times over.
+        seconds: without a change.
 
     Raises:
         AssertionError: it took too long, or the processes ended.
     """
-    end = time.monotonic() + seconds
+    start = changed = time.monotonic()
+    seen = progress()
     while not done():
         if group is not None and group.ended:
             raise AssertionError(f"{what}: the process has ended with {group.process.returncode}\n{_told(tell, group)}")
-        if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {seconds:.0f} s\n{_told(tell, group)}")
+        now, found = time.monotonic(), progress()
+        if found != seen:
+            seen, changed = found, now
+        if now - changed > seconds or now - start > MOST_TIMES * seconds:
+            raise AssertionError(f"{what}: not within {now - start:.0f} s\n{_told(tell, group)}")
         pause(PAUSE_SECONDS)
 
 

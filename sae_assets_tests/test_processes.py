@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count, repeat
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,15 @@ def test_waiting_in_vain_says_for_what_what_there_is_and_what_the_process_said(t
             wait_until(lambda: False, "the moon", tell=lambda: {}["x"], seconds=0)
     finally:
         group.kill()
+
+
+@pytest.mark.parametrize(("changes", "times"), [(True, 3), (False, 1)])
+def test_patience_begins_anew_while_there_is_progress_but_not_for_ever(changes, times):
+    seen = count() if changes else repeat(0)
+    start = time.monotonic()
+    with pytest.raises(AssertionError, match="the moon: not within"):
+        wait_until(lambda: False, "the moon", progress=lambda: next(seen), seconds=0.5)
+    assert time.monotonic() - start > 0.5 * times
 
 
 def answer_of(home: Path) -> str:

@@ -22,7 +22,7 @@ from sae_assets.session import Session, open_session
 from sae_assets_tests.browser import living as ui
 from sae_assets_tests.browser.screenshots import Window, metadata_value, window
 from sae_assets_tests.browser.server import Server, platform
-from sae_assets_tests.pipeline.daemon import history, ticks_of
+from sae_assets_tests.pipeline.daemon import history, states_of_runs, ticks_of
 from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset
 from sae_assets_tests.processes import PATIENCE, SHOWN, environment, wait_until
 
@@ -47,8 +47,9 @@ class Shop:
     def wait(self, shown: Window, done: Callable[[], bool], what: str) -> None:
         """Poll until it is done; the page goes on meanwhile, which it does not while this process sleeps."""
         wait_until(
-            done, what, group=self.server.group, pause=lambda seconds: shown.page.wait_for_timeout(1000 * seconds)
-        )
+            done, what, group=self.server.group, progress=lambda: states_of_runs(self.session.instance),
+            pause=lambda seconds: shown.page.wait_for_timeout(1000 * seconds),
+        )  # fmt: skip
 
     def wait_for_new_run(self, shown: Window, before: set[str], what: str) -> dg.DagsterRun:
         """The one run that was not there before, once it has ended."""

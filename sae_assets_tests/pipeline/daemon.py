@@ -66,13 +66,13 @@ class Daemon:
             self.group.kill()
             self.group = None
 
-    def wait(self, done: Callable[[], bool], what: str, tell: Callable[[], str] = str) -> None:
+    def wait(self, instance: dg.DagsterInstance, done: Callable[[], bool], what: str, tell: Callable[[], str]) -> None:
         """Poll until it is done.
 
         Raises:
             AssertionError: it took too long, or the daemon ended; with what there is and the end of its output.
         """
-        wait_until(done, what, tell=tell, group=self.group)
+        wait_until(done, what, tell=tell, group=self.group, progress=lambda: states_of_runs(instance))
 
 
 @contextmanager
@@ -119,6 +119,11 @@ def made(instance: dg.DagsterInstance, keys: list[dg.AssetKey]) -> Counter[tuple
         for record in instance.fetch_materializations(key, limit=10_000).records:
             found[key.to_user_string(), str(record.partition_key)] += 1
     return found
+
+
+def states_of_runs(instance: dg.DagsterInstance) -> dict[str, dg.DagsterRunStatus]:
+    """What changes while a daemon is at work."""
+    return {run.run_id: run.status for run in instance.get_runs()}
 
 
 def history(instance: dg.DagsterInstance) -> str:

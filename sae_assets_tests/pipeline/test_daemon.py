@@ -57,7 +57,7 @@ class World:
             stages = self.session.status(["small"])["small"]["stages"]
             return "\n".join([*(f"{stage}: {part}" for stage, part in stages.items()), history(self.session.instance)])
 
-        self.daemon.wait(done, what, tell)
+        self.daemon.wait(self.session.instance, done, what, tell)
 
     def runs(self, *statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
         return list(self.session.instance.get_runs(dg.RunsFilter(statuses=list(statuses)) if statuses else None))
