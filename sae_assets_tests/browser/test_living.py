@@ -92,15 +92,18 @@ def shop(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     home = base / "home"
 
     # In processes of their own: the browser's event loop runs in this one, and a run would start another.
-    def command(*arguments: str) -> int:
+    def command(*arguments: str, code: int) -> None:
         given = [sys.executable, "-c", "from sae_assets.cli import run; run()", *arguments]
-        variables = environment(home, catalog)
-        return subprocess.run(given, env=variables, capture_output=True, timeout=PATIENCE, check=False).returncode
+        done = subprocess.run(
+            given, env=environment(home, catalog), capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        said = f"{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, f"{' '.join(arguments)} ended with {done.returncode}:\n{said}"
 
-    assert command("materialize", "-d", "small,damaged", "--to", "examples") == 0
+    command("materialize", "-d", "small,damaged", "--to", "examples", code=0)
     victim = sorted((roots["damaged"] / "images").iterdir())[1]
     victim.write_bytes(b"nonsense")
-    assert command("materialize", "-d", "damaged", "--to", "sparse_activations") == 1
+    command("materialize", "-d", "damaged", "--to", "sparse_activations", code=1)
     with open_session(home, catalog) as session:
         failed = session.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))[0]
         with platform(home, catalog) as server:
