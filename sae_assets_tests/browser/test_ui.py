@@ -6,8 +6,6 @@ fails instead of skipping.
 """
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,26 +14,25 @@ from playwright.sync_api import Browser
 from sae_assets.stages import ORDER
 from sae_assets_tests.browser import screenshots as ui
 from sae_assets_tests.browser.server import webserver
-from sae_assets_tests.processes import environment
 
+pytestmark = pytest.mark.xdist_group("demo")
 PARTITION = f"{ui.CHUNK}|{ui.MODEL}"
 
 
 @pytest.fixture(scope="module")
-def finished_home(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the demo has run: the one that was named, or a new one. Without a browser nothing is computed."""
+def finished_home(chromium_is_there: None, request: pytest.FixtureRequest) -> Path:
+    """A home in which the demo has run: the one that was named, or that of all tests.
+
+    Made before a browser starts: the browser's event loop runs in this process, and a run would start another one.
+    """
     if given := os.environ.get("SAE_ASSETS_TEST_HOME"):
         return Path(given).expanduser().absolute()
-    home = tmp_path_factory.mktemp("ui") / "home"
-    variables = {**environment(home), "HOME": str(tmp_path_factory.getbasetemp())}
-    command = [sys.executable, "-c", "from sae_assets.cli import run; run()", "demo", "--home", str(home), "--json"]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=1200, check=False)
-    assert done.returncode == 0, done.stderr
+    home: Path = request.getfixturevalue("demo")["home"]
     return home
 
 
 def test_a_person_sees_lineage_figures_and_pictures_of_the_demo(
-    browser: Browser, finished_home: Path, pictures: Path
+    finished_home: Path, browser: Browser, pictures: Path
 ) -> None:
     with webserver(finished_home) as server:
         with ui.window(browser, server.url, stored=ui.IN_FULL) as shown:
