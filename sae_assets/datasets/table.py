@@ -67,7 +67,8 @@ def _read_parquet(name: str, entry: Dataset, files: list[Path], base: Path) -> L
                 if columns and (schema.names, large) != (columns, big):
                     raise DatasetError(f"Data set {name!r}: {file.name} has other columns than {files[0].name}.")
                 columns, big = schema.names, large
-                rows = opened.read([column for column in columns if column in wanted - large]).to_pylist()
+                plain = [column for column in columns if column in wanted - large]
+                rows = opened.read(plain, use_threads=False).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"Data set {name!r}: {file} is not readable Parquet: {error}") from None
         before = f"{file.name} " if len(files) > 1 else ""
@@ -115,7 +116,7 @@ def _batches(file: Path, column: str) -> Iterator[tuple[int, list[Any]]]:
 
     start = 0
     with pq.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(BATCH, columns=[column]):
+        for batch in opened.iter_batches(BATCH, columns=[column], use_threads=False):
             cells = batch.column(0).to_pylist()
             yield start, cells
             start += len(cells)

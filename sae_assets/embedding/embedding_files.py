@@ -137,7 +137,7 @@ class ParquetPart(Part):
         self.width = kind.list_size if pa.types.is_fixed_size_list(kind) else self._first_width()
 
     def _first_width(self) -> int:
-        first = next(self._file.iter_batches(1, columns=[self._name]), None) if self.n_rows else None
+        first = next(self._file.iter_batches(1, columns=[self._name], use_threads=False), None) if self.n_rows else None
         return len(first.column(0)[0].as_py() or ()) if first is not None else 0
 
     def read(self, start: int, stop: int) -> "Tensor":
@@ -156,7 +156,8 @@ class ParquetPart(Part):
         import torch
 
         if self._held[0] != group:
-            column = self._file.read_row_group(group, columns=[self._name]).column(0).combine_chunks()
+            table = self._file.read_row_group(group, columns=[self._name], use_threads=False)
+            column = table.column(0).combine_chunks()
             lengths = np.asarray(column.value_lengths().to_numpy(zero_copy_only=False)) if len(column) else np.zeros(0)
             wrong = (lengths != self.width).nonzero()[0]
             if column.null_count or len(wrong):
@@ -187,7 +188,7 @@ class ParquetPart(Part):
             raise DatasetError(
                 f"{self.path}: column {column!r} is {self._schema.field(column).type}, expected integers."
             )
-        found = self._file.read(columns=[column]).column(0)
+        found = self._file.read(columns=[column], use_threads=False).column(0)
         if found.null_count:
             raise DatasetError(f"{self.path}: column {column!r} holds nulls.")
         return torch.from_numpy(found.to_numpy().astype("int64"))

@@ -63,9 +63,9 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
         StoredFileError: not Parquet, not ours, or columns other than the kind's.
     """
     try:
-        # Arrow's own threads may still hold Python objects when the interpreter ends, which aborts the process; with
-        # the bytes in memory they gain nothing.
-        table = pq.read_table(pa.BufferReader(content), use_threads=False, pre_buffer=False)
+        # Not `read_table`, which starts Arrow's threads whatever it is told: one that is at work when the interpreter
+        # ends aborts the process. With the bytes in memory they gain nothing.
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
         raise StoredFileError(f"{where} is not a readable Parquet file ({error}). Materialize it again.") from None
     header = read_header((table.schema.metadata or {}).get(KEY.encode()), where)

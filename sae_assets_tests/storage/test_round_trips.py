@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -211,3 +214,20 @@ def test_other_format_replaces_the_file(tmp_path: Path) -> None:
         written = ArtifactStore(root, second).write(ADDRESS, new)
         assert list(ArtifactStore(root).files()) == [written.path]
         assert ArtifactStore(root, first).read(ADDRESS) == new
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts the threads that Linux lists")
+def test_reading_starts_no_thread(tmp_path: Path) -> None:
+    """One of Arrow's threads at work when the interpreter ends aborts the process, after all is done."""
+    written = ArtifactStore(str(tmp_path)).write(ADDRESS, small("sparse_activations"))
+    script = (
+        "import os, sys, pyarrow.parquet, torch\n"
+        "from upath import UPath\n"
+        "from sae_assets.storage.store import ArtifactStore\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "ArtifactStore(sys.argv[1]).read_file(UPath(sys.argv[2]))\n"
+        "print(len(os.listdir('/proc/self/task')) - before)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), str(written.path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "0\n"
