@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from sae_assets.progress import listening
 
@@ -16,9 +18,12 @@ if TYPE_CHECKING:
     from sae_assets.materialize import Step
     from sae_assets.session import OnStep, Session
 
-console = Console(width=None if sys.stdout.isatty() else 100)
+# Names and cells come from outside: none of them is markup, emoji code or number to be coloured.
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+console = Console(width=None if sys.stdout.isatty() else 100, **PLAIN)
 
-
+UNLIMITED = 10**6  # characters, to ask how wide a table would be
+WIDEST = 32  # characters of a cell in tables with one column per row
 STATES = ("current", "stale", "missing", "failed", "running")
 
 
@@ -35,16 +40,16 @@ def interval(ends: Sequence[float | None]) -> str:
 @contextmanager
 def progress_bar(quiet: bool = False) -> "Iterator[OnStep]":
     """Two bars on stderr: steps, and the loop inside the current one. Quiet or not on a terminal: a line per step."""
-    screen = Console(stderr=True)
+    screen = Console(stderr=True, **PLAIN)
     if quiet or not screen.is_terminal:
 
         def line(step: "Step", number: int, total: int, runs: bool) -> None:
             if not quiet:
-                screen.print(f"[{number}/{total}] {step.label}{'' if runs else ': up to date'}", markup=False)
+                screen.print(f"[{number}/{total}] {step.label}{'' if runs else ': up to date'}")
 
         yield line
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen) as progress:
         outer = progress.add_task("starting", total=None)
         inner = progress.add_task("", total=1, visible=False)
@@ -65,11 +70,11 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     """One table per data set, token kind and model, then where everything lies."""
     for name, found in figures.items():
         sizes = f"{found['dense_bytes'] / 1e6:,.1f} MB dense, {found['stored_bytes'] / 1e6:,.2f} MB stored"
-        console.print(f"\n[bold]{name}[/bold]  {found['n_rows']:,} rows × {found['n_units']:,} units", highlight=False)
-        console.print(
-            f"compression ratio {found['compression_ratio']:,.0f} ({sizes}), {found['n_kept']:,} units kept",
-            highlight=False,
-        )
+        console.print(Text.assemble("\n", (name, "bold"), f"  {found['n_rows']:,} rows × {found['n_units']:,} units"))
+        if found["stale_stages"]:
+            stages = ", ".join(found["stale_stages"])
+            console.print(f"STALE, made from other data, options or code than now: {stages}", style="bold")
+        console.print(f"compression ratio {found['compression_ratio']:,.0f} ({sizes}), {found['n_kept']:,} units kept")
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in (
             "concept",
@@ -105,11 +110,11 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         )  # fmt: skip
         console.print(table)
         seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in found["seconds"].items())
-        console.print(f"seconds: {seconds}", markup=False, highlight=False)
-    console.print(f"\n{made} runs made, {skipped} steps were up to date.", highlight=False)
-    console.print(f"Files:   {session.settings.store}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"seconds: {seconds}")
+    console.print(f"\n{made} runs made, {skipped} steps were up to date.")
+    console.print(f"Files:   {session.settings.store}", soft_wrap=True)
     home = session.settings.home
-    console.print(f"UI:      sae-assets ui --home {home}   (http://127.0.0.1:3000)", highlight=False, soft_wrap=True)
+    console.print(f"UI:      sae-assets ui --home {home}   (http://127.0.0.1:3000)", soft_wrap=True)
     console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
     console.print('example positive. "chance", "p95": mean and 95 % point of the test F1 that the same choice')
     console.print("reaches with shuffled labels.")
@@ -132,13 +137,13 @@ def print_status(states: dict[str, Any]) -> None:
 def print_inspection(found: dict[str, Any]) -> None:
     """Per data set: examples per split and positives per concept, beside what was published, then what is wrong."""
     for name, each in found.items():
-        console.print(f"\n[bold]{name}[/bold]", highlight=False)
+        console.print(f"\n{name}", style="bold")
         if "error" in each:
-            console.print(each["error"], markup=False, highlight=False, soft_wrap=True)
+            console.print(each["error"], soft_wrap=True)
             continue
         published, splits = each["published"] or {}, each["splits"]
         where = {True: "located", False: "not located: rows inherit the example's label"}[each["located"]]
-        console.print(f"{each['examples']:,} {each['modality']}s, concepts {where}", highlight=False)
+        console.print(f"{each['examples']:,} {each['modality']}s, concepts {where}")
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in ("", *splits, "always"):
             table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
@@ -153,29 +158,52 @@ def print_inspection(found: dict[str, Any]) -> None:
         files = each["files"] or {"bad": [], "positives_without_region": {}}
         if "characters" in files:
             low, middle, high = files["characters"].values()
-            console.print(f"characters per text: {low} to {high}, median {middle}", highlight=False)
+            console.print(f"characters per text: {low} to {high}, median {middle}")
         for concept, count in files["positives_without_region"].items():
-            console.print(f"{concept}: {count:,} positive examples show it nowhere", markup=False, highlight=False)
+            console.print(f"{concept}: {count:,} positive examples show it nowhere")
         for problem in [*each["differences"], *files["bad"]]:
-            console.print(problem, markup=False, highlight=False, soft_wrap=True)
+            console.print(problem, soft_wrap=True)
         if each["files"]:
-            console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.", highlight=False)
+            console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.")
 
 
 def print_table(content: dict[str, Any]) -> None:
     """Metadata of one artifact, then its first rows."""
-    console.print(f"{content['address']}: {content['rows']:,} rows, {content['bytes']:,} bytes", highlight=False)
-    console.print(content["file"], highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{content['address']}: {content['rows']:,} rows, {content['bytes']:,} bytes")
+    console.print(content["file"], soft_wrap=True)
     for name, value in {**content["counts"], **content["config"], "fingerprint": content["fingerprint"]}.items():
         shown = f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-        console.print(f"  {name}: {shown}", markup=False, highlight=False)
-    if content["head"]:
+        console.print(f"  {name}: {shown}")
+    rows = [{column: _cell(value) for column, value in row.items()} for row in content["head"]]
+    if rows:
         table = Table()
-        for column in content["head"][0]:
-            table.add_column(column)
-        for row in content["head"]:
-            table.add_row(*(_cell(value) for value in row.values()))
-        console.print(table)
+        for column in rows[0]:
+            table.add_column(column, no_wrap=not any(" " in row[column] for row in rows))
+        for row in rows:
+            table.add_row(*row.values())
+        fits = console.measure(table, options=console.options.update_width(UNLIMITED)).minimum <= console.width
+        for one in [table] if fits else _upright(rows):
+            console.print(one)
+            console.print()
+
+
+def _upright(rows: Sequence[dict[str, str]]) -> Iterator[Table]:
+    """Tables with one column per row, as many beside each other as the screen holds; long cells are folded."""
+    widths = [min(WIDEST, max(cell_len(cell) for cell in (str(n), *row.values()))) for n, row in enumerate(rows)]
+    names = max(cell_len(name) for name in rows[0])
+    stop = 0
+    while stop < len(rows):
+        start, room = stop, console.width - names
+        while stop < len(rows) and (stop == start or widths[stop] < room):
+            room -= widths[stop] + 1
+            stop += 1
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+        table.add_column("row", no_wrap=True)
+        for number in range(start, stop):
+            table.add_column(str(number), overflow="fold", max_width=WIDEST)
+        for name in rows[0]:
+            table.add_row(name, *(row[name] for row in rows[start:stop]))
+        yield table
 
 
 def _cell(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from sae_assets.backfills import addresses
 from sae_assets.catalog import Catalog
 from sae_assets.materialize import asset_key
 from sae_assets.partitions import multi_key
@@ -16,6 +17,7 @@ from sae_assets.stages import STAGES
 from sae_assets.storage.layout import Address
 
 if TYPE_CHECKING:
+    from sae_assets.freshness import Freshness
     from sae_assets.storage.store import ArtifactStore
 
 
@@ -50,16 +52,35 @@ def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[
 
 
 def summarize(
-    catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str, chunks: Sequence[str]
-) -> dict[str, Any]:
-    """``{"dataset/token_kind/model": figures}`` for every combination whose best pairs are there."""
+    catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str, chunks: Sequence[str],
+    freshness: "Freshness",
+) -> dict[str, Any]:  # fmt: skip
+    """``{"dataset/token_kind/model": figures}`` for every combination whose best pairs are there.
+
+    ``stale_stages`` are those that would be made anew: the figures are then not of the data and options of now.
+    """
     entry = catalog.datasets[dataset]
     found = {}
     for kind in entry.token_kinds:
         for model in entry.models:
             if store.find(Address(dataset, "best_pairs", kind, model)) is not None:
-                found[f"{dataset}/{kind}/{model}"] = plain(_figures(store, instance, dataset, kind, model, chunks))
+                figures = plain(_figures(store, instance, dataset, kind, model, chunks))
+                stale = _stale(catalog, store, freshness, dataset, kind, model, chunks)
+                found[f"{dataset}/{kind}/{model}"] = {**figures, "stale_stages": stale}
     return found
+
+
+def _stale(
+    catalog: Catalog, store: "ArtifactStore", freshness: "Freshness", dataset: str, kind: str, model: str,
+    chunks: Sequence[str],
+) -> list[str]:  # fmt: skip
+    """Stages of which something is there that would be made anew."""
+    stages: dict[str, None] = {}
+    for address in addresses(catalog, dataset, chunks, tuple(STAGES)):
+        ours = (address.token_kind, address.model) in ((None, None), (kind, model))
+        if ours and store.find(address) is not None and not freshness.is_current(address):
+            stages[address.stage] = None
+    return list(stages)
 
 
 def _figures(

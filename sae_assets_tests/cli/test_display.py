@@ -1,0 +1,73 @@
+"""What is printed: names and cells as they are, and every column legible however many there are."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sae_assets.display import console, print_inspection, print_status, print_summary, print_table
+
+ODD = "[/red] [bold]a[/bold] :heart: [0, 1]"  # what rich would raise on, swallow, or replace
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch):
+    """What a print function puts on a screen of 100 columns."""
+    monkeypatch.setattr(console, "width", 100)
+
+    def run(function: Any, *arguments: Any) -> str:
+        with console.capture() as capture:
+            function(*arguments)
+        return capture.get()
+
+    return run
+
+
+def content(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "address": "a/b", "file": "f", "bytes": 1, "rows": len(rows), "counts": {}, "config": {}, "fingerprint": "0",
+        "head": list(rows), **more,
+    }  # fmt: skip
+
+
+def test_cells_headings_and_metadata_are_no_markup(printed):
+    shown = printed(print_table, content({ODD: ODD}, address=ODD, counts={ODD: ODD}))
+    assert shown.count(ODD) == 5
+
+
+def test_concepts_and_data_sets_are_no_markup(printed):
+    absent = dict.fromkeys(("unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1", "always_positive_f1"))
+    absent |= {"test_f1_interval": [None, None], "null_f1": {"mean": None, "p95": None}}
+    figures = {
+        "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
+        "weighted_test_f1": None, "weighted_test_f1_interval": [None, None], "always_positive_f1": None,
+        "null_f1": {"mean": None, "p95": None}, "seconds": {}, "stale_stages": [], "concepts": {ODD: absent},
+    }  # fmt: skip
+    session = SimpleNamespace(settings=SimpleNamespace(store=ODD, home=ODD))
+    assert printed(print_summary, {ODD: figures}, session, 0, 0).count(ODD) == 4
+    shown = printed(print_status, {ODD: {"chunks": [], "stages": {"[/b]": {"[i]": "stale"}}}})
+    assert ODD in shown and "[/b]" in shown and "[i]" in shown
+    assert ODD in printed(print_inspection, {ODD: {"error": "e"}})
+
+
+def test_a_table_that_fits_has_a_line_per_row(printed):
+    shown = printed(print_table, content(*({"unit": n, "ids": list(range(9)), "mean": 0.5} for n in range(3))))
+    lines = [line for line in shown.splitlines() if "[0, 1, 2, 3, 4, 5, …]" in line]
+    assert len(lines) == 3 and "unit" in shown
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_table_that_does_not_fit_is_turned_and_loses_nothing(printed, monkeypatch, width):
+    """Every heading and every cell stands there whole, within the screen."""
+    monkeypatch.setattr(console, "width", width)
+    rows = [{f"column_{n}_of_this_table": f"cell-{row}-{n}" for n in range(29)} for row in range(7)]
+    shown = printed(print_table, content(*rows))
+    words = shown.split()
+    assert all(cell in words for row in rows for cell in row.values())
+    assert all(name in words for name in rows[0]) and {*map(str, range(7))} <= {*words}
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_a_cell_that_is_wider_than_the_screen_is_folded(printed):
+    shown = printed(print_table, content({"hash": "0123456789" * 15, **{f"column_{n}": n for n in range(40)}}))
+    assert "0123456789" * 15 in "".join(line.removeprefix("hash").strip() for line in shown.splitlines())
