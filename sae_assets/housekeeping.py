@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sae_assets.errors import CatalogError
-from sae_assets.partitions import chunks_name
-from sae_assets.storage.manifests import remove_manifest
+from sae_assets.partitions import chunk_keys, chunks_name
+from sae_assets.storage.manifests import manifest_path, remove_manifest
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Removal:
-    """What removing chunks means: their files, and the model-level files that were made with them."""
+    """What removing chunks means: their files and manifests, and the model-level files that were made with them."""
 
     dataset: str
     chunks: Sequence[str]
     files: "Sequence[UPath]" = field(default=())
+    manifests: "Sequence[UPath]" = field(default=())
     n_bytes: int = 0
     aggregates: Sequence[str] = ()
 
@@ -33,10 +34,10 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
     """Files of these chunks (None: the whole data set, aggregates included), and aggregates that become stale.
 
     Raises:
-        CatalogError: chunks that are not registered.
+        CatalogError: chunks that are not registered, or no numbers.
     """
     registered = session.chunks_of(dataset)
-    chosen = list(registered) if chunks is None else [f"{int(c):04d}" if c.isdigit() else c for c in chunks]
+    chosen = list(registered) if chunks is None else chunk_keys(chunks)
     unknown = [chunk for chunk in chosen if chunk not in registered]
     if unknown:
         known = f"{registered[0]} … {registered[-1]}" if registered else "none"
@@ -48,7 +49,9 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
             files.append(path)
         elif path.stem == "all":
             aggregates.append(str(path.relative_to(session.store.root)))
-    return Removal(dataset, chosen, files, sum(int(path.stat().st_size) for path in files), aggregates)
+    manifests = [manifest_path(session.store.root, dataset, chunk) for chunk in chosen]
+    n_bytes = sum(int(path.stat().st_size) for path in [*files, *manifests])
+    return Removal(dataset, chosen, files, manifests, n_bytes, aggregates)
 
 
 def remove(session: "Session", removal: Removal) -> None:

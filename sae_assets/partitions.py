@@ -45,6 +45,20 @@ def multi_key(model: str, chunk: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({MODEL: model, CHUNK: chunk})
 
 
+def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:
+    """Keys of chunks as a person numbers them; whether they are registered is not looked at.
+
+    Raises:
+        CatalogError: something that is no number.
+    """
+    from sae_assets.datasets.chunking import chunk_key
+
+    wrong = [number for number in numbers if not (number.isascii() and number.isdecimal())]
+    if wrong:
+        raise CatalogError(f"{option}: found {', '.join(map(repr, wrong))}, expected chunk numbers such as 0,1,2.")
+    return [chunk_key(int(number)) for number in numbers]
+
+
 def address_of(path: Sequence[str], partition: str | None) -> Address:
     """The store's address of an asset key and a partition key.
 

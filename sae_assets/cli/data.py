@@ -48,7 +48,7 @@ def _register(
     from sae_assets.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        names = session.dataset_names(split_list(datasets))
+        names = session.dataset_names(split_list(datasets, "--datasets"))
         found = {name: session.register(name, close_tail=close_tail) for name in names}
         if as_json:
             print_json({name: asdict(each) for name, each in found.items()})
@@ -77,7 +77,7 @@ def remove(
     from sae_assets.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        name, wanted = session.dataset_names([dataset])[0], split_list(chunks)
+        name, wanted = session.dataset_names([dataset])[0], split_list(chunks, "--chunks")
         if bool(wanted) == everything:
             raise CatalogError("Say which chunks to remove (--chunks 3,4), or --all for the whole data set.")
         removal = plan_removal(session, name, wanted)
@@ -85,15 +85,17 @@ def remove(
             carry_out(session, removal)
         shown = {
             "dataset": name, "chunks": list(removal.chunks), "files": [str(path) for path in removal.files],
-            "bytes": removal.n_bytes, "stale_aggregates": list(removal.aggregates), "removed": yes,
+            "manifests": [str(path) for path in removal.manifests], "bytes": removal.n_bytes,
+            "stale_aggregates": list(removal.aggregates), "removed": yes,
         }  # fmt: skip
         if as_json:
             print_json(shown)
             return
-        for path in removal.files:
+        for path in [*removal.files, *removal.manifests]:
             typer.echo(str(path))
         verb = "Removed" if yes else "Would remove (add --yes)"
-        typer.echo(f"{verb} {len(removal.chunks)} chunks, {len(removal.files)} files, {removal.n_bytes:,} bytes.")
+        counts = f"{len(removal.chunks)} chunks, {len(removal.files)} files, {len(removal.manifests)} manifests"
+        typer.echo(f"{verb} {counts}, {removal.n_bytes:,} bytes.")
         if removal.aggregates:
             typer.echo(f"{len(removal.aggregates)} aggregates become stale: run sae-assets materialize -d {name}.")
 

@@ -47,6 +47,34 @@ class Address:
                 raise StoredFileError(f"{part!r} is not a plain name; letters, digits, '_', '-' and '.' are allowed.")
         return named
 
+    @property
+    def making(self) -> str:
+        """The command that makes what is missing up to this artifact, its inputs among it."""
+        return f"{self._command} --to {self.stage}"
+
+    @property
+    def remaking(self) -> str:
+        """The command that makes this artifact alone again, also where its header still says that it is current."""
+        chunk = f" --chunks {self.chunk}" if self.chunk else ""
+        return f"{self._command} --from {self.stage} --to {self.stage}{chunk} --force"
+
+    @property
+    def _command(self) -> str:
+        given = (("-d", self.dataset), ("-m", self.model), ("--token-kind", self.token_kind))
+        return " ".join(["sae-assets materialize", *(f"{option} {value}" for option, value in given if value)])
+
+
+def address_at(root: UPath, path: UPath) -> Address | None:
+    """The address whose file this is; None where it is none of the store's."""
+    try:
+        *folders, stage, _ = path.relative_to(root).parts
+    except ValueError:
+        return None
+    chunk = None if path.stem == MODEL_LEVEL else path.stem
+    if len(folders) == 1:
+        return Address(folders[0], stage, chunk=chunk)
+    return Address(folders[0], stage, folders[1], folders[2], chunk) if len(folders) == 3 else None
+
 
 def path_of(root: UPath, address: Address, extension: str) -> UPath:
     *folders, stem = address.parts()

@@ -20,6 +20,12 @@ def _folder(root: UPath, dataset: str) -> UPath:
     return root.joinpath(*Address(dataset, FOLDER).parts()[:-1])
 
 
+def manifest_path(root: UPath, dataset: str, key: str) -> UPath:
+    """Where one chunk's manifest lies."""
+    Address(dataset, FOLDER, chunk=key).parts()
+    return _folder(root, dataset) / f"{key}.json"
+
+
 def read_manifests(root: UPath, dataset: str) -> list[Manifest]:
     """All registered chunks, by key.
 
@@ -38,8 +44,7 @@ def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
     Raises:
         StoredFileError: the chunk was never registered.
     """
-    Address(dataset, FOLDER, chunk=key).parts()
-    path = _folder(root, dataset) / f"{key}.json"
+    path = manifest_path(root, dataset, key)
     if not path.exists():
         raise StoredFileError(
             f"Chunk {key!r} of {dataset} is not registered (no {path}). Register chunks with the sensor "
@@ -114,5 +119,4 @@ def register_chunks(
 
 def remove_manifest(root: UPath, dataset: str, key: str) -> None:
     """Forget a registered chunk."""
-    Address(dataset, FOLDER, chunk=key).parts()
-    (_folder(root, dataset) / f"{key}.json").unlink()
+    manifest_path(root, dataset, key).unlink()

@@ -6,7 +6,7 @@ one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from upath import UPath
 
@@ -15,7 +15,7 @@ from sae_assets.errors import ArtifactError, MissingChunksError, StoredFileError
 from sae_assets.storage import parquet, pt
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, write_atomically
 from sae_assets.storage.header import Header
-from sae_assets.storage.layout import Address, path_of
+from sae_assets.storage.layout import Address, address_at, path_of
 from sae_assets.storage.provenance import Provenance
 
 A = TypeVar("A", bound=Artifact)
@@ -42,6 +42,11 @@ class WrittenFile:
 def stored(artifact: A, provenance: Provenance) -> Stored[A]:
     """Pair an artifact with its provenance and hash its content."""
     return Stored(artifact, provenance, artifact.content_hash())
+
+
+def _module(path: UPath) -> Any:
+    """The format's module, by the file's name."""
+    return pt if path.suffix == f".{pt.EXTENSION}" else parquet
 
 
 class ArtifactStore:
@@ -89,28 +94,43 @@ class ArtifactStore:
         """Read and verify one artifact.
 
         Raises:
-            StoredFileError: missing, damaged (the content hash or an invariant is broken), or of another schema.
+            StoredFileError: missing, damaged (the content hash or an invariant is broken), or of another schema; the
+                command that makes it again is named.
         """
-        return self._read(self._existing(address), str(address))
+        return self._read(self._existing(address), address)
 
-    def _read(self, path: UPath, name: str) -> Stored:
-        module = pt if path.suffix == f".{pt.EXTENSION}" else parquet
+    def _read(self, path: UPath, address: Address | None) -> Stored:
         try:
-            artifact, header = module.load(path.read_bytes(), str(path))
+            return self._verified(path)
+        except StoredFileError as error:
+            raise StoredFileError(str(error), [self._remedy(path, address)] if address else []) from None
+
+    @staticmethod
+    def _remedy(path: UPath, address: Address) -> str:
+        """How to make a damaged file again: where its header is whole it counts as current, so only by --force."""
+        try:
+            imported = _module(path).load_header(path).provenance.config.get("imported")
+        except OSError:
+            imported = False
+        return "Import it again: sae-assets import" if imported else f"Run: {address.remaking}"
+
+    @staticmethod
+    def _verified(path: UPath) -> Stored:
+        try:
+            artifact, header = _module(path).load(path.read_bytes(), str(path))
             found = artifact.content_hash()
         except ArtifactError as error:
-            raise StoredFileError(f"{path} is damaged. Materialize {name} again.", [str(error)]) from None
+            raise StoredFileError(f"{path} is damaged.", [str(error)]) from None
         if found != header.content_hash:
             raise StoredFileError(
-                f"{path} is damaged: its content hash is {found[:12]}, its header says {header.content_hash[:12]}. "
-                f"Materialize {name} again."
+                f"{path} is damaged: its content hash is {found[:12]}, its header says {header.content_hash[:12]}."
             )
         return Stored(artifact, header.provenance, header.content_hash)
 
     def header(self, address: Address) -> Header:
         """The header alone, cheaply where the format allows."""
         path = self._existing(address)
-        return (pt if path.suffix == f".{pt.EXTENSION}" else parquet).load_header(path)
+        return _module(path).load_header(path)
 
     def size(self, address: Address) -> int:
         """Bytes of the file at an address."""
@@ -118,13 +138,14 @@ class ArtifactStore:
 
     def read_file(self, path: UPath) -> Stored:
         """Read and verify a file by its path, as :meth:`read` does."""
-        return self._read(path, str(path))
+        return self._read(path, address_at(self.root, path))
 
     def _existing(self, address: Address) -> UPath:
         path = self.find(address)
         if path is None:
             raise StoredFileError(
-                f"{address} has not been materialized: there is no {path_of(self.root, address, 'parquet')}."
+                f"{address} has not been materialized: there is no {path_of(self.root, address, 'parquet')}. "
+                f"Run: {address.making}"
             )
         return path
 
@@ -193,8 +214,8 @@ class ChunkReader(Mapping[str, Stored]):
             shown = ", ".join(self.missing[:10]) + (" …" if len(self.missing) > 10 else "")
             raise MissingChunksError(
                 f"{len(self.missing)} of {len(self.missing) + len(self)} registered chunks of {self.stage} are not "
-                f"materialized: {shown}. Materialize them first"
-                + (" (at least one)." if allow_missing else ", or set `allow_missing_chunks: true`.")
+                f"materialized: {shown}. Materialize them first ({self._all[self.missing[0]].making})"
+                + (", at least one." if allow_missing else ", or set `allow_missing_chunks: true`.")
             )
         if not self._addresses:
             raise MissingChunksError("No chunk is registered. Register and materialize chunks first.")

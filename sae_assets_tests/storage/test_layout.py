@@ -4,7 +4,7 @@ import pytest
 from upath import UPath
 
 from sae_assets.errors import StoredFileError
-from sae_assets.storage.layout import Address, path_of
+from sae_assets.storage.layout import Address, address_at, path_of
 
 ROOT = UPath("memory://root")
 
@@ -21,6 +21,23 @@ ROOT = UPath("memory://root")
 def test_paths(address: Address, path: str) -> None:
     """Data set, token kind, model and stage are folders, the chunk is the file; model-level files are ``all``."""
     assert path_of(ROOT, address, "parquet") == ROOT / path
+    if address.stage != "ViT_L.14-x":
+        assert address_at(ROOT, ROOT / path) == address
+
+
+def test_files_that_are_none_of_the_stores() -> None:
+    assert address_at(ROOT, ROOT / "d/cls/unit_stats/all.parquet") is None
+    assert address_at(ROOT, UPath("memory://other/d/examples/0000.parquet")) is None
+
+
+def test_commands_that_make_an_artifact() -> None:
+    chunk = Address("d", "sparse_activations", "patch", "m", "0003")
+    assert chunk.making == "sae-assets materialize -d d -m m --token-kind patch --to sparse_activations"
+    assert chunk.remaking == (
+        "sae-assets materialize -d d -m m --token-kind patch --from sparse_activations --to sparse_activations "
+        "--chunks 0003 --force"
+    )
+    assert Address("d", "examples", chunk="0000").making == "sae-assets materialize -d d --to examples"
 
 
 def test_addresses_read_well() -> None:
