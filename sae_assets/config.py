@@ -4,21 +4,26 @@ Defaults follow ``docs/numerics.md``; None means "as the catalog says". ``result
 result, and so enter the fingerprint; batch sizes and permission to skip chunks do not.
 """
 
+import difflib
 from typing import Any
 
 import dagster as dg
 from pydantic import Field, field_validator
+from pydantic import model_validator as check_model
 
 from sae_assets.catalog import Model, Pruning
 
 TAIL_FRACTIONS = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 PRECISIONS = ("float32", "bfloat16", "float16")
 PRUNING_MODES = ("adaptive", "fixed")
+FIXED_RULES = ("min_active", "max_density", "strength_percentile")
 
 
 def _one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:
     if value is not None and value not in allowed:
-        raise ValueError(f"found {value!r}, expected one of {', '.join(allowed)}")
+        near = difflib.get_close_matches(value.lower(), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"found {value!r}, expected one of {', '.join(allowed)}{hint}")
     return value
 
 
@@ -70,9 +75,18 @@ class MappingConfig(AggregateConfig):
     def _known(cls, value: str) -> str:
         return _one_of(value, PRUNING_MODES) or "adaptive"
 
+    @check_model(mode="after")
+    def _rules_of_fixed_mode(self) -> "MappingConfig":
+        given = [name for name in FIXED_RULES if getattr(self, name) is not None]
+        if given and self.pruning != "fixed":
+            raise ValueError(
+                f"{', '.join(given)}: of fixed pruning only, but pruning is {self.pruning}; set it to fixed"
+            )
+        return self
+
     def limits(self, model: Model) -> Pruning:
         """The catalog's fixed rules with what was set here on top."""
-        names = ("target_units", "min_active", "max_density", "strength_percentile")
+        names = ("target_units", *FIXED_RULES)
         return model.pruning.model_copy(
             update={name: getattr(self, name) for name in names if getattr(self, name) is not None}
         )
@@ -91,6 +105,13 @@ class ThresholdsConfig(AggregateConfig):
 
     tail_fractions: list[float] = Field(TAIL_FRACTIONS, description="shares of the positive values to keep")
 
+    @field_validator("tail_fractions")
+    @classmethod
+    def _ascending(cls, values: list[float]) -> list[float]:
+        if not values or not all(0 < value < 1 for value in values) or values != sorted(set(values)):
+            raise ValueError(f"found {values}, expected numbers that ascend within (0, 1)")
+        return values
+
     def result(self) -> dict[str, Any]:
         return {"tail_fractions": list(self.tail_fractions)}
 
@@ -101,7 +122,7 @@ class DetectionConfig(AggregateConfig):
     n_permutations: int = Field(100, ge=0, description="label shuffles behind the chance level")
     n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % intervals")
     n_folds: int = Field(0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of shuffles, resamples and folds")
 
     @field_validator("n_folds")
     @classmethod

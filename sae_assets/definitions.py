@@ -3,7 +3,6 @@
 Loading this module reads the catalog and nothing else: no torch, no weights, no network.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,20 +16,21 @@ from sae_assets.io_manager import ArtifactIOManager
 from sae_assets.registration import build_sensors
 from sae_assets.resources import ComputeResource, StoreResource
 from sae_assets.schedules import build_schedules
-from sae_assets.settings import BUDGET_VARIABLE, DEVICE_VARIABLE, FORMAT_VARIABLE, Settings, load_settings
+from sae_assets.settings import Settings, device_name, format_name, load_settings, memory_budget_mb
 from sae_assets.verification import build_verification
 
 
 def default_resources(
     settings: Settings | None = None, *, device: str | None = None, file_format: str | None = None
 ) -> dict[str, Any]:
-    """The store, the IO manager around it, and the device: as given, else from the environment."""
+    """The store, the IO manager around it, and the device: as given, else from the environment.
+
+    Raises:
+        CatalogError: a value that names no format, no device or no size.
+    """
     settings = settings or load_settings()
-    store = StoreResource(root=settings.store, file_format=file_format or os.environ.get(FORMAT_VARIABLE) or "parquet")
-    compute = ComputeResource(
-        device=device or os.environ.get(DEVICE_VARIABLE) or "auto",
-        memory_budget_mb=int(os.environ.get(BUDGET_VARIABLE) or 256),
-    )
+    store = StoreResource(root=settings.store, file_format=format_name(file_format))
+    compute = ComputeResource(device=device_name(device), memory_budget_mb=memory_budget_mb())
     return {"artifact_store": store, "io_manager": ArtifactIOManager(artifact_store=store), "compute": compute}
 
 

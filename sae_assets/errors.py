@@ -4,6 +4,7 @@ They inherit the fitting built-in, so that ``except ValueError`` works as anyone
 collected and raised together. ``assert`` elsewhere is for our own invariants only.
 """
 
+import re
 from collections.abc import Sequence
 
 
@@ -50,3 +51,8 @@ class MissingChunksError(SaeAssetsError, LookupError):
 
 class DeviceError(SaeAssetsError, RuntimeError):
     """The device asked for does not exist here."""
+
+
+def without_class_path(message: str) -> str:
+    """A message as its error said it: Dagster puts ``sae_assets.errors.DatasetError:`` and the like before it."""
+    return re.sub(r"\bsae_assets(\.\w+)+Error: ", "", message)

@@ -13,7 +13,7 @@ import dagster as dg
 
 from sae_assets.catalog import match_name
 from sae_assets.checks import Expected, evaluate
-from sae_assets.errors import SaeAssetsError, StoredFileError
+from sae_assets.errors import CatalogError, SaeAssetsError, StoredFileError
 from sae_assets.lineage import provenance_of
 from sae_assets.materialize import asset_key
 from sae_assets.metadata import Clock, artifact_metadata, storage_metadata
@@ -55,7 +55,7 @@ def import_activations(
         n_units: width of the SAE; default: read from the model's SAE checkpoint.
 
     Raises:
-        CatalogError: unknown names; DatasetError: an unreadable data set.
+        CatalogError: unknown names, or no such file; DatasetError: an unreadable data set.
         StoredFileError: files that cannot be imported, or whose rows do not fit the data set (both counts are named).
     """
     from sae_assets.storage.older_files import OlderFiles
@@ -64,6 +64,8 @@ def import_activations(
     entry = session.catalog.datasets[dataset]
     model = match_name(model, entry.models, f"model of {dataset}")
     kind = match_name(token_kind, entry.token_kinds, f"token kind of {dataset}")
+    if not path.exists():
+        raise CatalogError(f"{path} does not exist; expected a .pt file, one chunk of a set, or a folder.")
     files = OlderFiles(path)
     n_units = n_units or _width(session, model)
     starts = _row_starts(session, dataset, model, kind, files.n_rows)

@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import ValidationError
 
 from sae_assets.backfills import addresses, busy_partitions, failed_partitions, partition_of
-from sae_assets.catalog import Catalog, load_catalog, match_name
+from sae_assets.catalog import Catalog, load_catalog, match_name, plain_message
 from sae_assets.config import AggregateConfig, DetectionConfig, EncodeConfig, MappingConfig, ThresholdsConfig
 from sae_assets.definitions import build_definitions, default_resources
 from sae_assets.errors import CatalogError, SaeAssetsError
@@ -23,6 +23,7 @@ from sae_assets.materialize import (
     calibration_missing,
     plan,
 )
+from sae_assets.partitions import chunk_keys
 from sae_assets.registration import Registered, announce, register
 from sae_assets.settings import Settings, load_settings
 from sae_assets.stages import STAGES, stage_range
@@ -44,22 +45,22 @@ def parse_options(**given: Any) -> Options:
         try:
             given["tail_fractions"] = [float(part) for part in given["tail_fractions"]]
         except ValueError as error:
-            raise CatalogError(f"Tail fractions must be numbers: {error}.") from None
+            raise CatalogError(f"Tail fractions must be numbers, separated by commas: {error}.") from None
 
-    def build(config: Any) -> Any:
-        return config(**{name: given[name] for name in config.model_fields if name in given})
-
-    try:
-        return Options(
-            encode=build(EncodeConfig),
-            aggregate=build(AggregateConfig),
-            mapping=build(MappingConfig),
-            thresholds=build(ThresholdsConfig),
-            detection=build(DetectionConfig),
-        )
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()]
-        raise CatalogError("Some options have values that are not allowed:", problems) from None
+    configs: dict[str, Any] = {
+        "encode": EncodeConfig, "aggregate": AggregateConfig, "mapping": MappingConfig, "thresholds": ThresholdsConfig,
+        "detection": DetectionConfig,
+    }  # fmt: skip
+    made: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, config in configs.items():
+        try:
+            made[name] = config(**{field: given[field] for field in config.model_fields if field in given})
+        except ValidationError as error:
+            problems += [": ".join([*map(str, part["loc"][:1]), plain_message(part)]) for part in error.errors()]
+    if problems:
+        raise CatalogError("Some options have values that are not allowed:", problems)
+    return Options(**made)
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,12 @@ class Session:
         """Register and materialize; (runs made, steps skipped). Everything asked for is checked before the first run.
 
         Raises:
-            CatalogError: unknown names or chunks; DatasetError: unreadable data; RunFailedError: a run failed.
+            CatalogError: unknown names or chunks; DeviceError: a device that is not there; DatasetError: unreadable
+                data; RunFailedError: a run failed.
         """
         options = options or Options()
+        keys = None if not chunks or [part.lower() for part in chunks] == ["all"] else chunk_keys(chunks)
+        self._expect_device()
         names, stages = self.dataset_names(datasets), stage_range(first, last)
         kinds = {name: self._token_kinds(name, token_kinds) for name in names}
         chosen = {name: self._models(name, models) for name in names}
@@ -126,7 +130,7 @@ class Session:
         registered = {name: self.register(name).keys for name in names}
         steps: list[Step] = []
         for name in names:
-            wanted = self._chunks(name, registered[name], chunks)
+            wanted = self._chunks(name, registered[name], keys)
             steps += plan(name, chosen[name], kinds[name], wanted, stages)
         freshness = Freshness(self.catalog, self.store, options, registered)
         materializer = Materializer(
@@ -139,6 +143,16 @@ class Session:
             debug=debug,
         )
         return materializer.run(steps)
+
+    def _expect_device(self) -> None:
+        """See that the device is there, before anything is made on it.
+
+        Raises:
+            DeviceError: it is not.
+        """
+        compute = self.resources["compute"]
+        if compute.device not in ("auto", "cpu"):  # these are everywhere: no need to import torch
+            _ = compute.torch_device
 
     def _token_kinds(self, dataset: str, wanted: Sequence[str] | None) -> list[str]:
         """The data set's kinds among these; None is all of them, an empty sequence its first (patch or token).
@@ -161,21 +175,26 @@ class Session:
 
     @staticmethod
     def _chunks(dataset: str, registered: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
-        if not wanted or [part.lower() for part in wanted] == ["all"]:
-            return list(registered)
-        keys = []
-        for part in wanted:
-            key = f"{int(part):04d}" if part.isdigit() else part
-            if key not in registered:
-                ends = f"{registered[0]} … {registered[-1]}" if registered else "none"
-                raise CatalogError(f"Data set {dataset!r} has no chunk {part!r}; registered are {ends}.")
-            keys.append(key)
-        return keys
+        """These chunks, or all.
 
-    def summary(self, datasets: Sequence[str]) -> dict[str, Any]:
+        Raises:
+            CatalogError: some are not registered.
+        """
+        unknown = [key for key in wanted or () if key not in registered]
+        if unknown:
+            ends = f"{registered[0]} … {registered[-1]}" if registered else "none"
+            raise CatalogError(f"Data set {dataset!r} has no chunk {', '.join(unknown)}; registered are {ends}.")
+        return list(registered if wanted is None else wanted)
+
+    def summary(self, datasets: Sequence[str], options: Options | None = None) -> dict[str, Any]:
+        """Figures of what is there; what these options would not make again as it is counts as stale."""
+        from sae_assets.storage.snapshot import StoreSnapshot
+
         found: dict[str, Any] = {}
         for name in datasets:
-            found |= summarize(self.catalog, self.store, self.instance, name, self.chunks_of(name))
+            chunks = self.chunks_of(name)
+            freshness = Freshness(self.catalog, StoreSnapshot(self.store), options or Options(), {name: chunks})
+            found |= summarize(self.catalog, self.store, self.instance, name, chunks, freshness)
         return found
 
     def status(self, datasets: Sequence[str]) -> dict[str, Any]:
@@ -221,8 +240,10 @@ class Session:
         stage = match_name(stage, STAGES, "stage")
         token_kind = self._token_kinds(dataset, [token_kind] if token_kind else ())[0]
         level, chunks = STAGES[stage].level, self.chunks_of(dataset)
+        if level == "model" and chunk is not None:
+            raise CatalogError(f"--chunk: {stage} is one table over all chunks; leave it out.")
         if level != "model":
-            key = self._chunks(dataset, chunks, [chunk])[0] if chunk else None
+            key = self._chunks(dataset, chunks, chunk_keys([chunk], "--chunk"))[0] if chunk is not None else None
             options: list[str | None] = [key] if key else [*chunks]
         else:
             options = [None]
@@ -235,9 +256,7 @@ class Session:
         there = [address for address in places if self.store.find(address) is not None]
         if not there:
             wanted = places[0] if places else Address(dataset, stage, token_kind, model)
-            raise SaeAssetsError(
-                f"{wanted} has not been materialized. Run: sae-assets materialize -d {dataset} --to {stage}"
-            )
+            raise SaeAssetsError(f"{wanted} has not been materialized. Run: {wanted.making}")
         item = self.store.read(there[0])
         table, _ = to_table(item.artifact)
         return {
@@ -279,11 +298,10 @@ def open_session(
         use_user_catalog: False takes the packaged catalog alone, whatever the environment says (the demo).
 
     Raises:
-        CatalogError: a catalog with mistakes; StoredFileError: an unknown format.
+        CatalogError: a catalog, or settings, with mistakes.
     """
     settings = load_settings(home, catalog)
     entries = load_catalog(settings.catalog if use_user_catalog else None)
     resources = default_resources(settings, device=device, file_format=file_format)
-    _ = resources["artifact_store"].store  # an unknown format is said before anything is made
     with open_instance(settings) as instance:
         yield Session(settings, entries, resources, instance)

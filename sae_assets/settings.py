@@ -1,11 +1,14 @@
-"""Where things lie: the home folder, the store and the catalog, each from one environment variable.
+"""Where things lie (home folder, store, catalog) and what runs on what: each from one environment variable.
 
 No other module reads these variables. What a data set or a model is stands in the catalog, not here.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from sae_assets.errors import CatalogError
 
 HOME_VARIABLE = "SAE_ASSETS_HOME"
 STORE_VARIABLE = "SAE_ASSETS_STORE"
@@ -14,6 +17,8 @@ FORMAT_VARIABLE = "SAE_ASSETS_FORMAT"
 DEVICE_VARIABLE = "SAE_ASSETS_DEVICE"
 BUDGET_VARIABLE = "SAE_ASSETS_MEMORY_BUDGET_MB"
 WEBHOOK_VARIABLE = "SAE_ASSETS_WEBHOOK_URL"
+
+FORMATS = ("parquet", "pt")
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,56 @@ class Settings:
 
 
 def load_settings(home: Path | str | None = None, catalog: Path | str | None = None) -> Settings:
-    """Arguments first, then the environment, then the defaults (``~/.sae_assets``)."""
+    """Arguments first, then the environment, then the defaults (``~/.sae_assets``).
+
+    Raises:
+        CatalogError: the home folder is a file.
+    """
+    source = "--home" if home else HOME_VARIABLE
     home = Path(home or os.environ.get(HOME_VARIABLE) or "~/.sae_assets").expanduser().absolute()
+    if home.is_file():
+        raise CatalogError(f"{source}: {home} is a file, expected a folder (it is made where there is none).")
     store = os.environ.get(STORE_VARIABLE) or str(home / "store")
     chosen = catalog or os.environ.get(CATALOG_VARIABLE)
     return Settings(home=home, store=store, catalog=Path(chosen).expanduser().absolute() if chosen else None)
+
+
+def device_name(given: str | None = None) -> str:
+    """Where numerics run; whether this machine has it is not looked at.
+
+    Raises:
+        CatalogError: no name of a device.
+    """
+    source, name = _given("--device", given, DEVICE_VARIABLE, "auto")
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
+        raise CatalogError(f"{source}: found {name!r}, expected auto, cpu, cuda or cuda:<number>.")
+    return name
+
+
+def format_name(given: str | None = None) -> str:
+    """In which format new artifacts are written.
+
+    Raises:
+        CatalogError: an unknown one.
+    """
+    source, name = _given("--format", given, FORMAT_VARIABLE, FORMATS[0])
+    if name not in FORMATS:
+        raise CatalogError(f"{source}: found {name!r}, expected one of {', '.join(FORMATS)}.")
+    return name
+
+
+def memory_budget_mb() -> int:
+    """MiB for the largest block of intermediate values.
+
+    Raises:
+        CatalogError: not a whole number from 1.
+    """
+    text = os.environ.get(BUDGET_VARIABLE) or "256"
+    if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
+        raise CatalogError(f"{BUDGET_VARIABLE}: found {text!r}, expected a whole number of MiB, at least 1.")
+    return int(text)
+
+
+def _given(option: str, value: str | None, variable: str, default: str) -> tuple[str, str]:
+    """Where a value comes from, as messages name it, and the value."""
+    return (option, value) if value is not None else (variable, os.environ.get(variable) or default)

@@ -16,7 +16,7 @@ from sae_assets.catalog.entries import (
     SeededSplit,
     Transformer,
 )
-from sae_assets.catalog.loading import PACKAGED, load_catalog, match_name
+from sae_assets.catalog.loading import PACKAGED, load_catalog, match_name, plain_message
 
 __all__ = [
     "PACKAGED",
@@ -32,4 +32,5 @@ __all__ = [
     "Transformer",
     "load_catalog",
     "match_name",
+    "plain_message",
 ]

@@ -200,11 +200,16 @@ def _inner(kind: Any) -> Any:
     return next(part for part in get_args(kind) if part is not type(None))
 
 
+def plain_message(detail: Any) -> str:
+    """What pydantic says of one mistake, without its own "Value error, " before what a validator of ours said."""
+    return re.sub(r"^(Value|Assertion) error, ", "", detail["msg"])
+
+
 def _describe(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     found = detail.get("input")
     shown = "" if isinstance(found, dict) or detail["type"] == "missing" else f"found {found!r}; "
-    message = re.sub(r"^Value error, ", "", detail["msg"])
+    message = plain_message(detail)
     if detail["type"] == "extra_forbidden":
         known = _fields(detail["loc"])
         near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)

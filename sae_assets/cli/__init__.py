@@ -12,8 +12,8 @@ import typer
 
 from sae_assets import __version__
 from sae_assets.cli import data, looking, pipeline, serving  # noqa: F401
-from sae_assets.cli.common import app
-from sae_assets.errors import CatalogError, SaeAssetsError
+from sae_assets.cli.common import app, report
+from sae_assets.errors import SaeAssetsError
 
 __all__ = ["app", "run"]
 
@@ -33,5 +33,4 @@ def run(command: Callable[..., None] = app) -> None:
     except SaeAssetsError as error:  # a catalog named in the environment is read when definitions are imported
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"Error: {error}", err=True)
-        raise SystemExit(2 if isinstance(error, CatalogError) else 1) from None
+        raise SystemExit(report(error, "--json" in sys.argv)) from None

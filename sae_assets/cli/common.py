@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sae_assets.errors import CatalogError, SaeAssetsError
+from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError, without_class_path
 
 app = typer.Typer(
     help="Sparse SAE activations as Dagster assets: materialize, inspect, verify.",
@@ -34,14 +34,29 @@ def errors_without_traceback(as_json: bool, debug: bool) -> Iterator[None]:
     except (SaeAssetsError, OSError) as error:  # OSError: no space, no permission; its text names the file
         if debug:
             raise
-        message = {"error": str(error), "kind": type(error).__name__}
-        typer.echo(json.dumps(message) if as_json else f"Error: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, CatalogError) else 1) from None
+        raise typer.Exit(report(error, as_json)) from None
 
 
-def split_list(values: list[str] | None) -> list[str] | None:
-    """Repeated options and comma-separated lists mean the same."""
-    return [part for value in values for part in value.replace(" ", "").split(",") if part] if values else None
+def report(error: SaeAssetsError | OSError, as_json: bool) -> int:
+    """Print an error on stderr; the exit code that it means."""
+    text = without_class_path(str(error))
+    typer.echo(json.dumps({"error": text, "kind": type(error).__name__}) if as_json else f"Error: {text}", err=True)
+    # A device that this machine lacks is found out before any run; inside one it is the run that failed.
+    return 2 if isinstance(error, (CatalogError, DeviceError)) else 1
+
+
+def split_list(values: list[str] | None, what: str) -> list[str] | None:
+    """Repeated options and comma-separated lists mean the same; None is "not given".
+
+    Raises:
+        CatalogError: given, but empty (a variable of a script that is not set): that is never taken for "all".
+    """
+    if not values:
+        return None
+    parts = [part for value in values for part in value.replace(" ", "").split(",") if part]
+    if not parts:
+        raise CatalogError(f"{what}: found nothing, expected one or more values. Leave it out to take the default.")
+    return parts
 
 
 def print_json(content: Any) -> None:

@@ -30,7 +30,7 @@ def status(
     from sae_assets.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        states = session.status(session.dataset_names(split_list(datasets)))
+        states = session.status(session.dataset_names(split_list(datasets, "--datasets")))
         if as_json:
             print_json(states)
         else:
@@ -98,7 +98,7 @@ def check(
 
     with errors_without_traceback(as_json, debug):
         entries = load_catalog(load_settings(home, catalog).catalog)
-        names = [match_name(name, entries.datasets, "data set") for name in split_list(datasets) or []]
+        names = [match_name(name, entries.datasets, "data set") for name in split_list(datasets, "DATASETS") or []]
         with progress_bar(quiet=as_json):
             found = {name: inspect_dataset(name, entries.datasets[name], files=files) for name in names}
         if as_json:

@@ -92,7 +92,14 @@ def materialize(
         int | None, typer.Option("--clip-target", "--target-units", min=1, help="Most units to keep.")
     ] = None,
     pruning: Annotated[str | None, typer.Option(help="adaptive or fixed.")] = None,
+    min_active: Annotated[int | None, typer.Option(min=0, help="Fixed pruning: fewer cal rows are rare.")] = None,
+    max_density: Annotated[float | None, typer.Option(help="Fixed pruning: in a larger share is dense.")] = None,
+    strength_percentile: Annotated[float | None, typer.Option(help="Fixed pruning: below, a unit is weak.")] = None,
     tail_fractions: Annotated[list[str] | None, typer.Option(help="Shares of the positive values to keep.")] = None,
+    n_permutations: Annotated[int | None, typer.Option(min=0, help="Label shuffles behind the chance level.")] = None,
+    n_bootstrap: Annotated[int | None, typer.Option(min=0, help="Resamples behind the intervals.")] = None,
+    n_folds: Annotated[int | None, typer.Option(min=0, help="Folds of cal to try pairs on; 0: none.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of shuffles, resamples and folds.")] = None,
     allow_missing_chunks: Annotated[
         bool, typer.Option("--allow-missing-chunks", help="Aggregate over the chunks there are.")
     ] = False,
@@ -111,17 +118,20 @@ def materialize(
     with errors_without_traceback(as_json, debug):
         options = parse_options(
             k_stored=k_stored, batch_size=batch_size, forward_batch=forward_batch, precision=precision,
-            target_units=clip_target, pruning=pruning,
-            tail_fractions=split_list(tail_fractions), allow_missing_chunks=allow_missing_chunks or None,
+            target_units=clip_target, pruning=pruning, min_active=min_active, max_density=max_density,
+            strength_percentile=strength_percentile, tail_fractions=split_list(tail_fractions, "--tail-fractions"),
+            n_permutations=n_permutations, n_bootstrap=n_bootstrap, n_folds=n_folds, seed=seed,
+            allow_missing_chunks=allow_missing_chunks or None,
         )  # fmt: skip
+        names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type")
+        wanted, numbers = split_list(models, "--models"), split_list(chunks, "--chunks")
         with open_session(home, catalog, device=device, file_format=file_format) as session:
             with progress_bar(quiet=as_json) as on_step:
                 made, skipped = session.materialize(
-                    split_list(datasets), models=split_list(models), token_kinds=split_list(sample_type) or (),
-                    chunks=split_list(chunks), first=first, last=last, options=options, force=force,
-                    on_step=on_step, debug=debug,
+                    names, models=wanted, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
+                    options=options, force=force, on_step=on_step, debug=debug,
                 )  # fmt: skip
-            figures = session.summary(session.dataset_names(split_list(datasets)))
+            figures = session.summary(session.dataset_names(names), options)
             if as_json:
                 print_json({"runs": made, "skipped": skipped, "figures": figures})
             else:

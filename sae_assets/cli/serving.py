@@ -20,7 +20,7 @@ load_from:
 def ui(
     home: Home = None,
     catalog: CatalogFile = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 3000,
     debug: Debug = False,
 ) -> None:
     """Open Dagster's UI and daemon on this home's history (`dagster dev`), on 127.0.0.1."""

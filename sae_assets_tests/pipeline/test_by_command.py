@@ -1,0 +1,91 @@
+"""What a person repairs, changes and sees by the command line: damaged payloads, options of a run, stale figures."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sae_assets.cli import app
+from sae_assets.session import open_session
+from sae_assets.storage.layout import Address
+from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A data set of two chunks, patch and cls materialized."""
+    base = tmp_path_factory.mktemp("by_command")
+    places = {"home": base / "home", "catalog": write_catalog(base / "catalog.yaml", make_dataset(base / "data", 12))}
+    assert command(places, "materialize", "-d", "small", "--sample-type", "patch,cls").exit_code == 0
+    return places
+
+
+def command(places: dict[str, Path], *arguments: str):
+    return CliRunner().invoke(app, [*arguments, "--home", str(places["home"]), "--catalog", str(places["catalog"])])
+
+
+def best_pairs(places: dict[str, Path], kind: str):
+    with open_session(places["home"], places["catalog"]) as session:
+        return session.store.read(Address("small", "best_pairs", kind, "clip-mini"))
+
+
+@pytest.mark.parametrize(
+    ("place", "reader"),
+    [("patch/clip-mini/sparse_activations/0001", "unit_stats"), ("patch/clip-mini/thresholds/all", "best_pairs")],
+)
+def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(made, place, reader):
+    """Its header is whole, so that it counts as current."""
+    path = made["home"] / "store" / "small" / f"{place}.parquet"
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(100) + content[middle + 100 :])
+    with open_session(made["home"], made["catalog"]) as session:
+        states = session.status(["small"])["small"]["stages"]
+    assert {state for part in states.values() for state in part.values()} <= {"current", "failed"}
+    stages = ["--from", reader, "--to", reader, "--force"]
+    failed = command(made, "materialize", "-d", "small", *stages)
+    assert failed.exit_code == 1 and "sae_assets." not in failed.stderr
+    assert command(made, "verify").exit_code == 1
+    said = re.search(r"Run: sae-assets (materialize .*--force)$", failed.stderr, re.M)
+    assert said and said[0] in command(made, "verify").stderr
+    assert command(made, *shlex.split(said[1])).exit_code == 0
+    assert path.read_bytes() == content
+    assert command(made, "verify").exit_code == 0
+
+
+def test_options_of_detection_and_of_fixed_pruning(made):
+    """They reach the stages, and the token kind that was made with others is marked."""
+    counts = {"n-permutations": 7, "n-bootstrap": 9, "n-folds": 2, "seed": 5}
+    options = [part for name, value in counts.items() for part in (f"--{name}", str(value))]
+    done = command(made, "materialize", "-d", "small", *options, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert dict(best_pairs(made, "patch").provenance.config) == {
+        name.replace("-", "_"): value for name, value in counts.items()
+    }
+    figures = json.loads(done.stdout)["figures"]
+    assert figures["small/patch/clip-mini"]["stale_stages"] == []
+    assert figures["small/cls/clip-mini"]["stale_stages"] == ["detection_stats", "best_pairs"]
+    shown = command(made, "materialize", "-d", "small", *options).output
+    assert shown.count("STALE") == 1
+    assert "STALE" in shown[shown.index("small/cls/clip-mini") :].splitlines()[1]
+
+    rules = ["--pruning", "fixed", "--min-active", "2", "--max-density", "0.9", "--strength-percentile", "1"]
+    done = command(made, "materialize", "-d", "small", "--to", "unit_mapping", *rules)
+    assert done.exit_code == 0, done.stderr
+    with open_session(made["home"], made["catalog"]) as session:
+        config = session.store.read(Address("small", "unit_mapping", "patch", "clip-mini")).provenance.config
+    assert {name: config[name] for name in ("pruning", "min_active", "max_density", "strength_percentile")} == {
+        "pruning": "fixed", "min_active": 2, "max_density": 0.9, "strength_percentile": 1.0,
+    }  # fmt: skip
+
+
+def test_missing_inputs_name_the_command_that_makes_them(made, tmp_path):
+    places = {**made, "home": tmp_path / "home"}
+    for first, inputs in (("unit_mapping", "unit_stats"), ("ground_truth", "examples")):
+        failed = command(places, "materialize", "-d", "small", "--from", first)
+        said = re.search(r"Run: sae-assets (materialize -d small.* --to (\w+))$", failed.stderr, re.M)
+        assert failed.exit_code == 1 and said and said[2] == inputs, failed.stderr
+    assert command(places, *shlex.split(said[1])).exit_code == 0
