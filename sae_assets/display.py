@@ -23,6 +23,7 @@ PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 console = Console(width=None if sys.stdout.isatty() else 100, **PLAIN)
 
 UNLIMITED = 10**6  # characters, to ask how wide a table would be
+MOST_LABELS = 10
 WIDEST = 32  # characters of a cell in tables with one column per row
 STATES = ("current", "stale", "missing", "failed", "running")
 
@@ -161,7 +162,18 @@ def print_inspection(found: dict[str, Any]) -> None:
             console.print(f"characters per text: {low} to {high}, median {middle}")
         for concept, count in files["positives_without_region"].items():
             console.print(f"{concept}: {count:,} positive examples show it nowhere")
-        for problem in [*each["differences"], *files["bad"]]:
+        others = each["other_labels"]
+        for label, other in others.items():
+            if other["nearest"]:
+                hint = f"did you mean {other['nearest']!r}?"
+                console.print(
+                    f"{label!r} ({other['count']:,}) is no concept of the catalog entry; {hint}", soft_wrap=True
+                )
+        rest = [f"{label} ({other['count']:,})" for label, other in others.items() if not other["nearest"]]
+        if rest:
+            shown = ", ".join(rest[:MOST_LABELS]) + (" …" if len(rest) > MOST_LABELS else "")
+            console.print(f"{len(rest)} other label(s) that are no concept: {shown}", soft_wrap=True)
+        for problem in [*each["differences"], *each["problems"], *files["bad"]]:
             console.print(problem, soft_wrap=True)
         if each["files"]:
             console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.")

@@ -110,8 +110,8 @@ def chunks_read(
     if not total["cal"]:
         raise DatasetError(
             f"Data set {dataset!r}: the materialized chunks hold no calibration examples (train {total['train']}, "
-            f"cal 0, test {total['test']}). Statistics and thresholds are fitted on split 'cal': mark some examples "
-            "'cal' in metadata.csv, or materialize the chunks that have them."
+            f"cal 0, test {total['test']}). Statistics and thresholds are fitted on split 'cal': materialize the "
+            f"chunks that hold such examples (`sae-assets check {dataset}` counts them per split)."
         )
     if allow_missing:
         for name in stage.chunk_inputs:

@@ -224,6 +224,7 @@ def calibration_missing(dataset: str, catalog: Catalog, stages: Sequence[str]) -
         MissingChunksError: the data set has no calibration examples, and a stage that needs them was asked for.
     """
     from sae_assets.datasets import open_dataset
+    from sae_assets.datasets.records import split_advice
 
     if not any(STAGES[stage].level == "model" for stage in stages):
         return
@@ -232,5 +233,5 @@ def calibration_missing(dataset: str, catalog: Catalog, stages: Sequence[str]) -
         counts = ", ".join(f"{split} {splits.count(split)}" for split in ("train", "cal", "test"))
         raise MissingChunksError(
             f"Data set {dataset!r} has no calibration examples ({counts}), which statistics and thresholds are fitted "
-            "on. Mark some examples 'cal' in metadata.csv, or end with --to sparse_activations."
+            f"on: {split_advice(catalog.datasets[dataset])}. Or end with --to sparse_activations."
         )

@@ -16,6 +16,7 @@ from sae_assets.datasets.reader import ImageReader, Reader, TextReader
 from sae_assets.datasets.spans import open_spans
 from sae_assets.datasets.table import open_table
 from sae_assets.datasets.words import WordsReader
+from sae_assets.errors import DatasetError
 
 __all__ = ["READERS", "ImageReader", "Reader", "TextReader", "open_dataset"]
 
@@ -29,6 +30,16 @@ READERS: dict[str, Callable[[str, Dataset], Reader]] = {
     "huggingface": open_huggingface,
 }
 
+EXPECTED = {  # at `root`, by layout
+    "clevr": "a folder with metadata.csv, images and, where there are any, masks",
+    "coco": "a folder with metadata.csv and images",
+    "broden": "a folder with metadata.csv and images",
+    "words": "a folder with metadata.csv and texts",
+    "spans": "JSON lines with `text` and `spans`: a .jsonl file, or a folder of them",
+    "table": "a table: a .csv or .parquet file, or a folder that holds one",
+    "huggingface": "a folder that `save_to_disk` of the library datasets wrote",
+}
+
 
 def open_dataset(name: str, entry: Dataset) -> Reader:
     """The reader of one data set.
@@ -36,4 +47,9 @@ def open_dataset(name: str, entry: Dataset) -> Reader:
     Raises:
         DatasetError: the folder does not exist or is not laid out as the entry says; all problems are named.
     """
+    if not entry.root.exists():
+        raise DatasetError(
+            f"Data set {name!r}: {entry.root} does not exist. `datasets.{name}.root` in the catalog must name "
+            f"{EXPECTED[entry.layout]}."
+        )
     return READERS[entry.layout](name, entry)

@@ -6,11 +6,13 @@ Plain values for the command line and tests. Nothing is stored, and no model is 
 import statistics
 from collections import Counter
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.artifacts import SPLITS
 from sae_assets.catalog import Dataset
 from sae_assets.datasets import ImageReader, Reader, TextReader, open_dataset
+from sae_assets.datasets.records import split_advice
 from sae_assets.errors import DatasetError
 from sae_assets.progress import track
 
@@ -18,23 +20,31 @@ if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs
 
 DIGITS = 4  # of published figures
+NEAR = 0.85  # similarity of a misspelling: colour::blue is color::blue, color::red is not
 
 
 def inspect_dataset(name: str, entry: Dataset, *, files: bool = False) -> dict[str, Any]:
     """Counts, always-positive F1 and, with ``files``, what reading every image, mask, text and span shows.
 
-    ``differences`` lists where counts or F1 are not as published, ``bad`` what could not be read; ``sound`` is whether
-    both are empty. A data set that cannot be opened has ``error`` and nothing else.
+    ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, ``bad``
+    what could not be read; ``sound`` is whether all are empty. ``other_labels`` are labels that are no concept, with
+    their count and the concept that is spelt nearly so; a data set may well have more labels than were asked for, so
+    they do not count. A data set that cannot be opened has ``error`` and nothing else.
     """
     try:
         reader = open_dataset(name, entry)
         found: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
         found["differences"] = _differences(found, entry)
+        found["problems"] = [] if found["splits"]["cal"] else [f"no example is in split 'cal': {split_advice(entry)}"]
+        found["other_labels"] = {
+            label: {"count": count, "nearest": next(iter(get_close_matches(label, reader.concepts, 1, NEAR)), None)}
+            for label, count in sorted(reader.other_labels.items(), key=lambda item: (-item[1], item[0]))
+        }
         found["files"] = _read_all(reader) if files else None
     except (DatasetError, OSError) as error:
         return {"error": str(error), "sound": False}
     found["published"] = entry.published.model_dump() if entry.published else None
-    found["sound"] = not found["differences"] and not (files and found["files"]["bad"])
+    found["sound"] = not found["differences"] and not found["problems"] and not (files and found["files"]["bad"])
     return found
 
 

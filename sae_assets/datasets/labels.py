@@ -1,9 +1,11 @@
 """Which concepts are true of an example, by a table's cells: 0/1 columns, or one column with a list of labels.
 
-Shared by the layouts whose columns the catalog names. Labels that are no concepts of the data set are passed over.
+Shared by the layouts whose columns the catalog names. Labels that are no concepts of the data set are passed over, and
+counted, so that ``check`` can say so.
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ class Labels:
         self.concepts, self._classes = entry.concepts, classes
         self.column: str | None = entry.columns.labels
         self.per_concept = False
-        self._seen: set[str] = set()
+        self._seen: Counter[str] = Counter()
         if self.column is not None:
             check_columns(name, source, columns, [self.column])
             return
@@ -64,6 +66,7 @@ class Labels:
             located: labels that the example has spans of; they make a concept true, unless its own column denies it.
         """
         if self.per_concept:
+            self._seen.update(set(located))
             values = [zero_or_one(cells.get(concept)) for concept in self.concepts]
             problems = [
                 f"column {concept!r}: found {cells.get(concept)!r}, expected 0 or 1"
@@ -83,12 +86,16 @@ class Labels:
                 true |= set(self._listed(cells.get(self.column)))
             except ValueError as error:
                 problems.append(f"column {self.column!r}: {error}, expected a list of labels")
-        self._seen |= true
+        self._seen.update(true)
         return [int(concept in true) for concept in self.concepts], problems
+
+    def others(self) -> dict[str, int]:
+        """Labels that are no concept of the data set, and how many examples have each."""
+        return {label: count for label, count in self._seen.items() if label not in self.concepts}
 
     def misspelt(self) -> list[str]:
         """Concepts that no line has, where a label that is no concept is spelt nearly so."""
-        others = sorted(self._seen - set(self.concepts))
+        others = sorted(self.others())
         return [
             f"concept {concept!r} is true of no example{hint}"
             for concept in self.concepts

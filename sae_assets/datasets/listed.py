@@ -48,6 +48,7 @@ class ListedImages(ImageReader):
         paths = self._content not in listing.big
         records = list_records(name, entry, listing, self._content, paths=paths, read=read, misspelt=labels.misspelt)
         super().__init__(name, entry, records)
+        self.other_labels = labels.others()
         self.root = listing.base
         self.has_regions = bool(self._mask_column) or entry.masks == "files" or (self.root / MASKS).is_dir()
         self._places = {record.example_id: place for place, record in enumerate(records)}
@@ -155,6 +156,7 @@ class ListedTexts(TextReader):
 
         records = list_records(name, entry, listing, content, paths=self._paths, read=read, misspelt=labels.misspelt)
         super().__init__(name, entry, records)
+        self.other_labels = labels.others()
         self.root = listing.base
         self._places = {record.example_id: place for place, record in enumerate(records)}
 

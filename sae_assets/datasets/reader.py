@@ -27,6 +27,9 @@ class Reader(ABC):
         records: all examples, in the data set's order; by_id: the same by example id.
         has_regions: whether concepts are located (masks, spans). Where they are not, every row of a positive example
             counts as positive (weak truth).
+        other_labels: labels that the files name and that are no concept, with the examples (layout ``words``: words)
+            that have each. Nobody asked for them, or a concept is misspelt; a 0/1 column of its own is no such label,
+            for concepts are looked up by column there.
         places_split: whether splits are drawn by id (``split`` in the catalog) and must be kept with the chunk.
     """
 
@@ -38,6 +41,7 @@ class Reader(ABC):
         self.concepts = entry.concepts
         self.records = list(records)
         self.by_id = {record.example_id: record for record in records}
+        self.other_labels: Mapping[str, int] = {}
         self.places_split = entry.split is not None
 
     @abstractmethod

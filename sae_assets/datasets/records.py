@@ -13,7 +13,9 @@ from sae_assets.catalog import Dataset, SeededSplit
 from sae_assets.datasets.tables import MOST_SHOWN, path_problems, raise_problems, read_csv, zero_or_one
 from sae_assets.errors import DatasetError
 
-__all__ = ["MOST_SHOWN", "Record", "RecordList", "draw_split", "read_metadata"]
+__all__ = ["MOST_SHOWN", "Record", "RecordList", "draw_split", "read_metadata", "split_advice"]
+
+MOST_PLACES = 5  # named of one problem that stands in many
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,25 @@ def draw_split(split: SeededSplit, example_id: str) -> str:
     return shares[-1][0]
 
 
+def split_advice(entry: Dataset) -> str:
+    """How a data set comes by calibration examples: where its layout says what an example's split is."""
+    if entry.split is not None:
+        return "raise the share `split.cal` in the catalog, or add examples (splits are drawn by example id)"
+    column = entry.columns.split
+    where = {
+        "table": f"in column {column!r} of the table",
+        "spans": f"by key {column!r} of the JSON lines",
+        "huggingface": f"in column {column!r}, or save a split called validation",
+    }.get(entry.layout, "in column 'split' of metadata.csv")
+    return f"mark some examples 'cal' {where}, or let `split` in the catalog draw the splits"
+
+
 class RecordList:
     """Collects records and problems of one table, so that all problems are raised together."""
 
     def __init__(self, name: str, source: Path, split: SeededSplit | None):
-        self.problems: list[str] = []
+        self.problems: list[str] = []  # of the whole table
+        self._found: dict[str, list[str]] = {}
         self.records: list[Record] = []
         self._name, self._source, self._split = name, source, split
         self._places: dict[str, list[str]] = {}
@@ -63,7 +79,8 @@ class RecordList:
             split = draw_split(self._split, example_id)
         elif split not in SPLITS:
             problems.insert(0, f"column 'split': found {split!r}, expected one of {', '.join(SPLITS)}")
-        self.problems += [f"{place}: {problem}" for problem in problems]
+        for problem in problems:
+            self._found.setdefault(problem, []).append(place)
         if not problems:
             self._places.setdefault(example_id, []).append(place)
             self.records.append(Record(example_id, path, str(split), tuple(label == 1 for label in labels)))
@@ -72,17 +89,26 @@ class RecordList:
         """The records.
 
         Raises:
-            DatasetError: every problem found, ids that stand twice with both places among them.
+            DatasetError: every problem found, with all its places; ids that stand twice among them.
         """
+        problems = [f"{_where(places)}: {problem}" for problem, places in self._found.items()]
+        problems += self.problems
         for example, places in self._places.items():
             if len(places) > 1:
-                numbers = [place.removeprefix("line ") for place in places]
-                where = f"lines {', '.join(numbers)}" if numbers[0] != places[0] else ", ".join(places)
-                self.problems.append(
-                    f"example {example!r} is named more than once ({where}); ids (file stems) must differ"
+                problems.append(
+                    f"example {example!r} is named more than once ({_where(places)}); ids (file stems) must differ"
                 )
-        raise_problems(self._name, self._source, self.problems)
+        raise_problems(self._name, self._source, problems)
         return self.records
+
+
+def _where(places: Sequence[str]) -> str:
+    """``line 3``, ``lines 3, 4, 5``, and of many the first ones and how many there are."""
+    numbers = [place.removeprefix("line ") for place in places]
+    before = "lines " if len(places) > 1 and numbers[0] != places[0] else ""
+    shown = numbers if before else list(places)
+    more = f" … ({len(places)} in all)" if len(places) > MOST_PLACES else ""
+    return before + ", ".join(shown[:MOST_PLACES]) + more
 
 
 def read_metadata(name: str, entry: Dataset, path_column: str) -> list[Record]:
@@ -95,7 +121,10 @@ def read_metadata(name: str, entry: Dataset, path_column: str) -> list[Record]:
     root = Path(entry.root)
     table = root / "metadata.csv"
     if not root.is_dir():
-        raise DatasetError(f"Data set {name!r}: the folder {root} does not exist. Set `root` in the catalog.")
+        raise DatasetError(
+            f"Data set {name!r}: {root} is no folder. `datasets.{name}.root` in the catalog must name one that holds "
+            "metadata.csv."
+        )
     needed = [path_column, *(["split"] if entry.split is None else []), *entry.concepts]
     _, rows = read_csv(name, table, needed)
     found = RecordList(name, table, entry.split)

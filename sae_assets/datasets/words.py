@@ -5,6 +5,7 @@ k-th word of its text. Concepts are 0/1 columns, or one column that names each w
 concept stay spans of their own.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +29,7 @@ class WordsReader(TextReader):
     def __init__(self, name: str, entry: Dataset):
         super().__init__(name, entry, read_metadata(name, entry, "text_path"))
         self._table = _find_table(name, self.root, entry.annotations)
-        paragraphs = _read_words(name, version_of(self._table), self.concepts, entry.columns.labels)
+        paragraphs, self.other_labels = _read_words(name, version_of(self._table), self.concepts, entry.columns.labels)
         outside = sorted(set(paragraphs) - set(range(1, len(self.records) + 1)))
         problems = [
             f"line {paragraphs[number][0][0]}: column {PARAGRAPH!r}: found {number}, expected a position in "
@@ -87,8 +88,8 @@ def _find_table(name: str, root: Path, given: Path | None) -> Path:
 @lru_cache(maxsize=4)
 def _read_words(
     name: str, version: tuple[str, int, int], concepts: tuple[str, ...], label_column: str | None
-) -> dict[int, Paragraph]:
-    """Words of each paragraph, in the order of the file.
+) -> tuple[dict[int, Paragraph], dict[str, int]]:
+    """Words of each paragraph, in the order of the file, and the words of each label that is no concept.
 
     Raises:
         DatasetError: missing columns, and every cell that is neither 0 nor 1, a paragraph nor a known label.
@@ -98,7 +99,7 @@ def _read_words(
     single = label_column or _single_label_column(name, table, columns, concepts)
     paragraphs: dict[int, Paragraph] = {}
     problems: list[str] = []
-    seen: set[str] = set()
+    seen: Counter[str] = Counter()
     for line, row in rows:
         number = row[PARAGRAPH] or ""
         if not number.isdecimal():
@@ -107,7 +108,7 @@ def _read_words(
         if single:
             cell = row[single] or ""
             label = concepts[0] if cell in ("1", "1.0", "True") and len(concepts) == 1 else cell
-            seen.add(label)
+            seen[label] += 1
             true: tuple[str, ...] = (label,) if label in concepts else ()
         else:
             labels = {concept: zero_or_one(row[concept]) for concept in concepts}
@@ -118,11 +119,12 @@ def _read_words(
             ]
             true = tuple(concept for concept, value in labels.items() if value)
         paragraphs.setdefault(int(number), []).append((line, row.get(WORD) if WORD in columns else None, true))
-    if single and not seen & set(concepts):
-        known = sorted(seen - {"", "0", "0.0", "False"})
+    others = {label: count for label, count in seen.items() if label not in {*concepts, "", "0", "0.0", "False"}}
+    if single and not seen.keys() & set(concepts):
+        known = sorted(others)
         problems += [f"column {single!r} never names {concept!r}{nearest(concept, known)}" for concept in concepts]
     raise_problems(name, table, problems)
-    return paragraphs
+    return paragraphs, others
 
 
 def _single_label_column(name: str, table: Path, columns: Sequence[str], concepts: Sequence[str]) -> str | None:

@@ -82,7 +82,8 @@ def test_images_of_every_mode_come_as_rgb(folder: ClevrFolder, mode: str) -> Non
 def test_missing_folder(tmp_path: Path) -> None:
     """A folder that is not there: the message names it and the catalog's key."""
     message = refusal(ClevrFolder(tmp_path / "nowhere"))
-    assert f"{tmp_path / 'nowhere'} does not exist" in message and "`root`" in message
+    assert f"{tmp_path / 'nowhere'} does not exist" in message
+    assert "`datasets.pictures.root` in the catalog must name a folder with metadata.csv" in message
 
 
 def test_file_instead_of_folder(tmp_path: Path) -> None:
@@ -164,11 +165,20 @@ def test_several_bad_cells_are_reported_together(folder: ClevrFolder) -> None:
 
 def test_many_problems_are_counted_not_all_shown(folder: ClevrFolder) -> None:
     """A table that is wrong everywhere gives the first problems and how many more there are."""
-    folder.write([{**folder.rows[0], "split": "x"}] * (MOST_SHOWN + 5))
+    folder.write([{**folder.rows[0], "split": f"x{number}"} for number in range(MOST_SHOWN + 5)])
     with pytest.raises(DatasetError, match=rf"{MOST_SHOWN + 5} problem\(s\)") as caught:
         open_dataset("pictures", folder.entry())
     assert len(caught.value.problems) == MOST_SHOWN + 1
     assert caught.value.problems[-1] == "… and 5 more"
+
+
+def test_the_same_problem_of_many_lines_is_one(folder: ClevrFolder) -> None:
+    """With the first lines and how many there are."""
+    folder.write([{**folder.rows[0], "image_path": "images/a.png", "split": "x"}] * 30)
+    with pytest.raises(DatasetError, match=r"has 1 problem\(s\)") as caught:
+        open_dataset("pictures", folder.entry())
+    said = "lines 2, 3, 4, 5, 6 … (30 in all): column 'split': found 'x', expected one of train, cal, test"
+    assert caught.value.problems == (said,)
 
 
 def test_short_row_is_refused(folder: ClevrFolder) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sae_assets.cli import app
 from sae_assets.datasets.inspection import inspect_dataset
+from sae_assets.datasets.records import split_advice
 from sae_assets_tests.datasets.layouts import entry_of, write_csv, write_texts, write_words
 
 # On test: joy is true of 1 of 4, love of 3 of 4, fear of none, and of cal nothing is taken.
@@ -118,6 +119,44 @@ def catalog(root: Path, **changes: Any) -> str:
     file = root.parent / "catalog.yaml"
     file.write_text(yaml.safe_dump({"datasets": {"mine": entry}}), encoding="utf-8")
     return str(file)
+
+
+def test_empty_cal_split_is_not_sound(tmp_path: Path) -> None:
+    """Nothing can be calibrated; what to do depends on where the layout says splits."""
+    write_texts(tmp_path, ["a", "b"], {"joy": [0, 1]}, "train test")
+    write_words(tmp_path, [[1, "a", 0], [2, "b", 1]], "paragraph_id word joy")
+    found = inspect_dataset("texts", entry_of(tmp_path, "words", ("joy",)))
+    assert not found["sound"] and found["differences"] == []
+    assert (
+        "no example is in split 'cal': mark some examples 'cal' in column 'split' of metadata" in found["problems"][0]
+    )
+    assert "of the JSON lines" in split_advice(entry_of(tmp_path, "spans", ("joy",)))
+    drawn = entry_of(tmp_path, "spans", ("joy",), split={"train": 0.8, "cal": 0.1, "test": 0.1})
+    assert "raise the share `split.cal`" in split_advice(drawn)
+
+
+def test_labels_that_are_no_concept_are_counted(tmp_path: Path) -> None:
+    """In a column of labels, in spans, and of words; what is spelt nearly as a concept says so; none of it fails."""
+    rows = [{"id": str(n), "text": "ab", "split": "cal", "labels": label} for n, label in enumerate(
+        [["color::blue"], ["colour::blue", "neutral"], ["colour::blue"], ["color::red"]]
+    )]  # fmt: skip
+    rows[0]["spans"] = [[0, 1, "neutral"]]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = inspect_dataset("texts", entry_of(tmp_path, "spans", ("color::blue",)))
+    assert found["sound"] and found["other_labels"] == {
+        "colour::blue": {"count": 2, "nearest": "color::blue"},
+        "neutral": {"count": 2, "nearest": None},
+        "color::red": {"count": 1, "nearest": None},
+    }
+    found = inspect_dataset("texts", entry_of(texts(tmp_path / "words"), "words", ("joy",)))
+    assert {label: other["count"] for label, other in found["other_labels"].items()} == {"love": 3, "fear": 1}
+
+
+def test_labels_that_are_no_concept_are_printed(tmp_path: Path) -> None:
+    """Those that look misspelt one by one, of the others the most frequent."""
+    file = catalog(texts(tmp_path / "data"), concepts=["joy", "love"], published=None)
+    result = CliRunner().invoke(app, ["check", "mine", "--catalog", file])
+    assert result.exit_code == 0 and "1 other label(s) that are no concept: fear (1)" in result.stdout
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--files"], ["--files", "--json"]])

@@ -146,7 +146,7 @@ def test_misspelt_concept(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path, name: str) -> None:
     """A missing file or folder, a folder without JSON lines, a file of no lines."""
     for root in (tmp_path / name, tmp_path):
-        with pytest.raises(DatasetError, match="JSON lines with `text` and `spans` are expected"):
+        with pytest.raises(DatasetError, match="JSON lines with `text` and `spans`"):
             opened(root)
     write_lines(tmp_path / "a.jsonl", [""])
     with pytest.raises(DatasetError, match="has no examples"):
