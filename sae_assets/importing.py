@@ -13,7 +13,7 @@ import dagster as dg
 
 from sae_assets.catalog import match_name
 from sae_assets.checks import Expected, evaluate
-from sae_assets.errors import CatalogError, SaeAssetsError, StoredFileError
+from sae_assets.errors import CatalogError, CheckpointError, SaeAssetsError, StoredFileError
 from sae_assets.lineage import provenance_of
 from sae_assets.materialize import asset_key
 from sae_assets.metadata import Clock, artifact_metadata, storage_metadata
@@ -89,6 +89,19 @@ def _width(session: "Session", model: str) -> int:
     return open_sae(sae).n_units
 
 
+def _patches(session: "Session", dataset: str, model: str, otherwise: int) -> int:
+    """Patches of an image under the model's transform; ``otherwise`` where nothing here says how many there are."""
+    from sae_assets.embedding.images import open_geometry
+
+    transformer = session.catalog.models[model].transformer
+    if transformer is None or "patch" in session.catalog.datasets[dataset].embeddings.get(model, {}):
+        return otherwise
+    try:
+        return open_geometry(transformer).n_patches
+    except CheckpointError:  # its files need not be here for an import
+        return otherwise
+
+
 def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows: int) -> dict[str, tuple[int, int]]:
     """Row range of every example, by id.
 
@@ -105,15 +118,21 @@ def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows:
 
         spans_of = token_spans(reader, entry, model, session.catalog.models[model])
         lengths = [len(spans_of(example)) for example in ids]
-        said = f"the tokenizer of {model} gives {sum(lengths)} tokens for the {len(ids)} texts"
+        said = f"{sum(lengths):,}: what the tokenizer of {model} gives for the {len(ids):,} texts"
+        cause = "rows of padding or special tokens are counted, or the tokenizer or `max_tokens` is another"
     else:
-        each = 1 if kind == "cls" else n_rows // len(ids)
+        each = 1 if kind == "cls" else _patches(session, dataset, model, n_rows // len(ids))
         lengths = [each] * len(ids)
-        said = f"{len(ids)} examples of {each} row(s) each have {each * len(ids)}"
+        said = f"{each * len(ids):,}: {len(ids):,} examples of {each:,} row(s) each"
+        cause = "images were added or left out since, or CLS rows are among the patches"
     if sum(lengths) != n_rows or not n_rows:
         raise StoredFileError(
-            f"The files hold {n_rows} rows, but {said}. They are of another data set, token kind or tokenizer "
-            "(or count padded rows); nothing was imported."
+            f"The files hold {n_rows:,} rows, expected {said}. Nothing was imported.",
+            [
+                f"See that the files were made from --dataset {dataset}, --model {model}, --token-kind {kind}",
+                "See that every file of the set is there",
+                f"Or {cause}: rows cannot be matched to examples then; materialize instead",
+            ],
         )
     found, start = {}, 0
     for example, length in zip(ids, lengths, strict=True):

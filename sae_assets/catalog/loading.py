@@ -36,10 +36,14 @@ def match_name(name: str, known: Iterable[str], what: str) -> str:
     for candidate in names:
         if candidate.lower() == name.lower():
             return candidate
-    spelt = {candidate.lower(): candidate for candidate in names}
+    raise CatalogError(f"Unknown {what} {name!r}.{_hint(name, names)} Known: {', '.join(names) or 'none'}.")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean …?`` where something known is near, case apart; else nothing."""
+    spelt = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
-    hint = f" Did you mean {spelt[near[0]]!r}?" if near else ""
-    raise CatalogError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
+    return f" Did you mean {spelt[near[0]]!r}?" if near else ""
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -50,12 +54,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CatalogError(f"The catalog {path} does not exist. Set SAE_ASSETS_CATALOG to an existing file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CatalogError(f"The catalog {path} is not valid YAML.", [str(error).replace("\n", " ")]) from None
+        raise CatalogError(f"The catalog {path} is not valid YAML.", [_yaml_problem(error)]) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise CatalogError(f"The catalog {path} must be a mapping with `models` and `datasets`.")
     return content
+
+
+def _yaml_problem(error: Exception) -> str:
+    """Line and column, counted from 1, and what was found there."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error).replace("\n", " ")
+    context = f" {found}" if (found := getattr(error, "context", None)) else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', error)}{context}"
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -127,8 +140,7 @@ def _apply_presets(content: dict[str, Any]) -> list[str]:
                 preset.pop("published", None)
             datasets[name] = _merge(preset, own)
         else:
-            near = difflib.get_close_matches(chosen, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = _hint(chosen, list(known))
             problems.append(f"datasets.{name}.preset: found {chosen!r}; known: {', '.join(known)}.{hint}")
             del datasets[name]  # what it lacks would only be noise beside this
     return problems
@@ -157,7 +169,8 @@ def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable
     for position, name in enumerate(used):
         model = models.get(name) if isinstance(name, str) else None
         if name not in models:
-            yield f"models.{position}: found {name!r}; known models: {', '.join(sorted(map(str, models)))}"
+            known = sorted(map(str, models))
+            yield f"models.{position}: found {name!r}; known models: {', '.join(known)}.{_hint(str(name), known)}"
         elif isinstance(model, dict):
             if model.get("modality") in TOKEN_KINDS and modality in TOKEN_KINDS and model["modality"] != modality:
                 yield f"models.{position}: {name!r} reads {model['modality']}s, the data set's modality is {modality}"
@@ -170,7 +183,8 @@ def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable
                 )
     for name in precomputed:
         if name not in used:
-            yield f"embeddings.{name}: no such model in `models` ({', '.join(map(str, used)) or 'none'})"
+            hint = _hint(str(name), list(map(str, used)))
+            yield f"embeddings.{name}: no such model in `models` ({', '.join(map(str, used)) or 'none'}).{hint}"
     if modality in TOKEN_KINDS and isinstance(kinds, list):
         for kind in kinds:
             if kind not in TOKEN_KINDS[modality]:

@@ -86,7 +86,8 @@ class OlderFiles:
         """The rows of these ranges [start, stop), one after the other.
 
         Raises:
-            StoredFileError: an active entry whose id is no unit, twice in one row, or not finite.
+            StoredFileError: an active entry whose id is no unit, twice in one row, or not finite; file and row are
+                named.
         """
         indices, values = (torch.cat(parts) for parts in zip(*self._slices(ranges), strict=True))
         active = values > 0
@@ -94,7 +95,7 @@ class OlderFiles:
         if bool(bad.any()):
             row, place = bad.nonzero()[0].tolist()
             raise StoredFileError(
-                f"{self.paths[0].parent}: an entry has unit {int(indices[row, place])} and value "
+                f"{self._place(ranges, row)}: an entry has unit {int(indices[row, place])} and value "
                 f"{float(values[row, place])}, expected units 0..{n_units - 1} and finite values."
             )
         # Stable sorts from the least to the most significant key; padding goes last.
@@ -106,9 +107,24 @@ class OlderFiles:
         rows = OlderRows(offsets_of(lengths), indices[filled].int(), values[filled])
         row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
         keys = (row * n_units + rows.unit_ids).sort().values
-        if bool((keys[1:] == keys[:-1]).any()):
-            raise StoredFileError(f"{self.paths[0].parent}: a row names the same unit twice.")
+        twice = keys[1:][keys[1:] == keys[:-1]]
+        if len(twice):
+            number, unit = divmod(int(twice[0]), n_units)
+            raise StoredFileError(f"{self._place(ranges, number)}: the row names the same unit twice ({unit}).")
         return rows
+
+    def _place(self, ranges: Sequence[tuple[int, int]], number: int) -> str:
+        """File and row in it (from 0) of the n-th row of these ranges."""
+        for start, stop in ranges:
+            if number < stop - start:
+                number += start
+                break
+            number -= stop - start
+        for path, length in zip(self.paths, self.lengths, strict=True):
+            if number < length:
+                return f"{path}, row {number} (from 0)"
+            number -= length
+        raise IndexError(number)
 
     def _slices(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[Tensor, Tensor]]:
         starts = [sum(self.lengths[:place]) for place in range(len(self.lengths))]

@@ -398,3 +398,18 @@ def test_entries_cannot_be_changed() -> None:
     """A loaded catalog is frozen."""
     with pytest.raises(ValueError, match="frozen"):
         load_catalog().dataset("clevr_mini").chunk_size = 1  # type: ignore[misc]
+
+
+def test_unknown_model_of_a_data_set_suggests_the_nearest(tmp_path: Path) -> None:
+    """At the key where it stands."""
+    error = mistakes(tmp_path, {"datasets": {"pictures": {**DATASET, "models": ["Clip_mini"]}}})
+    assert [problem for problem in error.problems if "datasets.pictures.models.0: found 'Clip_mini'" in problem]
+    assert "Did you mean 'clip-mini'?" in str(error)
+
+
+def test_yaml_mistakes_name_line_and_column(tmp_path: Path) -> None:
+    """Counted from 1, with what was found there."""
+    (tmp_path / "catalog.yaml").write_text("datasets:\n  a: {root: x\n  b: 1\n", encoding="utf-8")
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(tmp_path / "catalog.yaml")
+    assert caught.value.problems == ("line 3, column 4: expected ',' or '}', but got ':' while parsing a flow mapping",)

@@ -86,10 +86,11 @@ def test_rows_of_another_data_set_are_refused(older, tmp_path):
     root = make_dataset(tmp_path / "data", 11)
     catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch", "cls"], chunk_size=5)
     places = {"home": tmp_path / "home", "catalog": catalog}
-    for kind, said in (("patch", "11 examples of 279 row(s)"), ("cls", "11 examples of 1 row(s) each have 11")):
+    for kind, said in (("patch", "2,816: 11 examples of 256 row(s)"), ("cls", "11: 11 examples of 1 row(s) each")):
         arguments = ["--dataset", "small", "--model", "clip-mini", "--token-kind", kind]
         result = command(places, "import", str(older["older"]), *arguments)
-        assert result.exit_code == 1 and said in result.stderr and "nothing was imported" in result.stderr
+        assert result.exit_code == 1 and f"hold 3,072 rows, expected {said}" in result.stderr
+        assert "Nothing was imported" in result.stderr and f"--token-kind {kind}" in result.stderr
     assert not list((tmp_path / "home").rglob("sparse_activations"))
 
 

@@ -147,6 +147,11 @@ def test_what_is_no_torch_file(tmp_path):
     ],
 )
 def test_entries_that_cannot_be_are_refused(tmp_path, indices, values, words):
-    files = OlderFiles(write(tmp_path / "a.pt", torch.tensor(indices), torch.tensor(values)))
-    with pytest.raises(StoredFileError, match=words):
-        files.read([(0, 1)], N_UNITS)
+    sound = torch.tensor([[1, 2]]), torch.tensor([[1.0, 2.0]])
+    write(tmp_path / "a_chunk_0.pt", *(part.repeat(3, 1) for part in sound))
+    wrong = torch.tensor(indices), torch.tensor(values)
+    write(tmp_path / "a_chunk_1.pt", *(torch.cat([one, two]) for one, two in zip(sound, wrong, strict=True)))
+    files = OlderFiles(tmp_path)
+    with pytest.raises(StoredFileError, match=words) as caught:
+        files.read([(1, 2), (2, 5)], N_UNITS)
+    assert str(caught.value).startswith(f"{tmp_path / 'a_chunk_1.pt'}, row 1 (from 0): ")
