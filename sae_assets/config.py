@@ -9,14 +9,14 @@ from typing import Any
 
 import dagster as dg
 from pydantic import Field, field_validator
-from pydantic import model_validator as check_model
 
 from sae_assets.catalog import Model, Pruning
+from sae_assets.catalog.entries import FIXED_RULES
+from sae_assets.errors import CatalogError
 
 TAIL_FRACTIONS = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 PRECISIONS = ("float32", "bfloat16", "float16")
 PRUNING_MODES = ("adaptive", "fixed")
-FIXED_RULES = ("min_active", "max_density", "strength_percentile")
 
 
 def _one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:
@@ -64,7 +64,9 @@ class AggregateConfig(dg.Config):
 class MappingConfig(AggregateConfig):
     """Of ``unit_mapping``."""
 
-    pruning: str = Field("adaptive", description="adaptive (limits from the concepts' cal counts) or fixed (catalog)")
+    pruning: str | None = Field(
+        None, description="adaptive (limits from the concepts' cal counts) or fixed; default: the model's catalog entry"
+    )
     target_units: int | None = Field(None, ge=1, description="most units to keep; default: the model's catalog entry")
     min_active: int | None = Field(None, ge=0, description="fixed mode: fewer cal rows are rare")
     max_density: float | None = Field(None, gt=0, le=1, description="fixed mode: a larger share of cal rows is dense")
@@ -72,32 +74,38 @@ class MappingConfig(AggregateConfig):
 
     @field_validator("pruning")
     @classmethod
-    def _known(cls, value: str) -> str:
-        return _one_of(value, PRUNING_MODES) or "adaptive"
+    def _known(cls, value: str | None) -> str | None:
+        return _one_of(value, PRUNING_MODES)
 
-    @check_model(mode="after")
-    def _rules_of_fixed_mode(self) -> "MappingConfig":
-        given = [name for name in FIXED_RULES if getattr(self, name) is not None]
-        if given and self.pruning != "fixed":
-            raise ValueError(
-                f"{', '.join(given)}: of fixed pruning only, but pruning is {self.pruning}; set it to fixed"
-            )
-        return self
+    def limits(self, name: str, model: Model) -> Pruning:
+        """The catalog's rules of a model with what was set here on top.
 
-    def limits(self, model: Model) -> Pruning:
-        """The catalog's fixed rules with what was set here on top."""
+        Raises:
+            CatalogError: rules of fixed pruning given where pruning is adaptive, or missing where it is fixed.
+        """
         names = ("target_units", *FIXED_RULES)
-        return model.pruning.model_copy(
-            update={name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        )
+        given = {each: getattr(self, each) for each in names if getattr(self, each) is not None}
+        found = model.pruning.model_copy(update={**given, "mode": self.pruning or model.pruning.mode})
+        if found.mode == "adaptive" and (wrong := [each for each in FIXED_RULES if each in given]):
+            raise CatalogError(
+                f"{', '.join(wrong)}: of fixed pruning only, but pruning of model {name!r} is adaptive; set it to "
+                "fixed (`--pruning fixed`, or `pruning.mode` of the model in the catalog)."
+            )
+        if found.mode == "fixed" and (missing := [each for each in FIXED_RULES if getattr(found, each) is None]):
+            raise CatalogError(
+                f"Fixed pruning of model {name!r} needs {', '.join(missing)}: as options, or under `pruning` of the "
+                "model in the catalog."
+            )
+        return found
 
-    def result_for(self, model: Model, token_kind: str) -> dict[str, Any]:
+    def result_for(self, name: str, model: Model, token_kind: str) -> dict[str, Any]:
+        """What stands in provenance. Raises: as :meth:`limits`."""
+        limits = self.limits(name, model)
         if token_kind == "cls":
             return {"pruning": "active"}
-        limits = self.limits(model)
-        if self.pruning == "adaptive":
+        if limits.mode == "adaptive":
             return {"pruning": "adaptive", "target_units": limits.target_units}
-        return {"pruning": "fixed", **limits.model_dump()}
+        return {"pruning": "fixed", **limits.model_dump(exclude={"mode"})}
 
 
 class ThresholdsConfig(AggregateConfig):

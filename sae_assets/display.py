@@ -114,8 +114,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         console.print(f"seconds: {seconds}")
     console.print(f"\n{made} runs made, {skipped} steps were up to date.")
     console.print(f"Files:   {session.settings.store}", soft_wrap=True)
-    home = session.settings.home
-    console.print(f"UI:      sae-assets ui --home {home}   (http://127.0.0.1:3000)", soft_wrap=True)
+    settings = session.settings
+    own = f" --catalog {settings.catalog}" if settings.catalog else ""
+    console.print(f"UI:      sae-assets ui --home {settings.home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
     console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
     console.print('example positive. "chance", "p95": mean and 95 % point of the test F1 that the same choice')
     console.print("reaches with shuffled labels.")

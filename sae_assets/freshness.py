@@ -84,7 +84,7 @@ class Freshness:
         """What is configured for a model-level stage, as it stands in provenance."""
         options = self._options.of(address.stage)
         if isinstance(options, MappingConfig):
-            return options.result_for(self._model(address)[1], address.token_kind or "")
+            return options.result_for(*self._model(address), address.token_kind or "")
         return options.result() if isinstance(options, AggregateConfig) else {}
 
     def _expected(self, address: Address) -> str | None:

@@ -16,7 +16,7 @@ from sae_assets.checks import Expected, evaluate
 from sae_assets.errors import CatalogError, CheckpointError, SaeAssetsError, StoredFileError
 from sae_assets.lineage import provenance_of
 from sae_assets.materialize import asset_key
-from sae_assets.metadata import Clock, artifact_metadata, storage_metadata
+from sae_assets.metadata import Clock, artifact_metadata, storage_metadata, table_metadata
 from sae_assets.partitions import multi_key
 from sae_assets.stages import STAGES
 from sae_assets.storage.layout import Address
@@ -178,7 +178,11 @@ def _write_chunk(
             asset_key=key,
             partition=partition,
             description="imported from older files; L0 counts stored entries only",
-            metadata={**artifact_metadata(item, clock, "cpu"), **storage_metadata(artifact, written)},
+            metadata={
+                **artifact_metadata(item, clock, "cpu"),
+                **storage_metadata(artifact, written),
+                **table_metadata(artifact),
+            },
             tags={"dagster/data_version": item.content_hash[:20]},
         )
     )

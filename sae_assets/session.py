@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,8 @@ class Session:
             raise CatalogError(f"None of {', '.join(names)} uses {', '.join(models)} (`models` in the catalog).")
         for name in names:
             calibration_missing(name, self.catalog, stages)
+            for model in chosen[name]:
+                options.mapping.limits(model, self.catalog.models[model])
         registered = {name: self.register(name).keys for name in names}
         steps: list[Step] = []
         for name in names:
@@ -301,7 +303,8 @@ def open_session(
         CatalogError: a catalog, or settings, with mistakes.
     """
     settings = load_settings(home, catalog)
-    entries = load_catalog(settings.catalog if use_user_catalog else None)
+    settings = settings if use_user_catalog else replace(settings, catalog=None)
+    entries = load_catalog(settings.catalog)
     resources = default_resources(settings, device=device, file_format=file_format)
     with open_instance(settings) as instance:
         yield Session(settings, entries, resources, instance)

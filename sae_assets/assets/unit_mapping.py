@@ -25,21 +25,20 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         from sae_assets.reports.plots import plot_unit_mapping
 
         clock = Clock()
-        _, model = graph.model_of(context)
-        limits = config.limits(model)
+        name, model = graph.model_of(context)
+        limits = config.limits(name, model)
         inputs = graph.chunks_read("unit_mapping", {"ground_truth": ground_truth, "examples": examples}, config)
         truth, used = inputs["ground_truth"], inputs["examples"]
         if graph.token_kind == "cls":
             rules = EVERY_ACTIVE_UNIT
-        elif config.pruning == "fixed":
-            rules = PruningRules("fixed", **limits.model_dump())
+        elif limits.mode == "fixed":
+            rules = PruningRules(**limits.model_dump())
         else:
             positive = count_positive_rows((truth[key].artifact, used[key].artifact.in_split("cal")) for key in truth)
             rules = adaptive_rules(positive, graph.entry.modality, limits.target_units)
         artifact = map_units(unit_stats.artifact, rules)
-        provenance = graph.provenance(
-            context, "unit_mapping", {"unit_stats": unit_stats, **inputs}, config.result_for(model, graph.token_kind)
-        )  # fmt: skip
+        settings = config.result_for(name, model, graph.token_kind)
+        provenance = graph.provenance(context, "unit_mapping", {"unit_stats": unit_stats, **inputs}, settings)
         yield from graph.emit(
             context, "unit_mapping", artifact, provenance, clock=clock, store=artifact_store,
             plot=lambda: plot_unit_mapping(unit_stats.artifact, artifact),

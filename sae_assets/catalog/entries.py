@@ -116,13 +116,26 @@ class Sae(Entry):
         return self
 
 
-class Pruning(Entry):
-    """The fixed pruning rules of a model (numerics: unit mapping)."""
+FIXED_RULES = ("min_active", "max_density", "strength_percentile")
 
-    min_active: int = Field(ge=0, description="fewer calibration rows than this: rare")
-    max_density: float = Field(gt=0, le=1, description="share of calibration rows above which a unit is dense")
-    strength_percentile: float = Field(ge=0, le=100)
-    target_units: int = Field(ge=1)
+
+class Pruning(Entry):
+    """How a model's units are pruned (numerics: unit mapping). The three rules are needed where the mode is fixed."""
+
+    mode: Literal["adaptive", "fixed"] = Field("adaptive", description="adaptive: limits from the concepts' cal counts")
+    target_units: int | None = Field(None, ge=1, description="most units to keep; null keeps all")
+    min_active: int | None = Field(None, ge=0, description="fixed: fewer calibration rows than this are rare")
+    max_density: float | None = Field(
+        None, gt=0, le=1, description="fixed: a larger share of calibration rows is dense"
+    )
+    strength_percentile: float | None = Field(None, ge=0, le=100, description="fixed: a p99 below it is weak")
+
+    @check_model(mode="after")
+    def _rules_of_fixed_mode(self) -> "Pruning":
+        missing = [name for name in FIXED_RULES if getattr(self, name) is None]
+        if self.mode == "fixed" and missing:
+            raise ValueError(f"mode fixed needs {', '.join(missing)}")
+        return self
 
 
 class Model(Entry):
@@ -145,7 +158,7 @@ class Model(Entry):
     prepend_bos: bool | None = Field(
         None, description="text: null follows the tokenizer; true adds BOS where it does not"
     )
-    pruning: Pruning
+    pruning: Pruning = Field(default_factory=lambda: Pruning())
 
     @check_model(mode="after")
     def _one_place(self) -> "Model":
