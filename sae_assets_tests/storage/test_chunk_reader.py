@@ -88,8 +88,9 @@ def test_complete_names_what_is_missing(store: ArtifactStore) -> None:
     with pytest.raises(MissingChunksError) as caught:
         reader(store, "0000", "0001", "0002", "0004").complete()
     assert str(caught.value) == (
-        "2 of 4 registered chunks of sparse_activations are not materialized: 0002, 0004. Materialize them first, or "
-        "set `allow_missing_chunks: true`."
+        "2 of 4 registered chunks of sparse_activations are not materialized: 0002, 0004. Materialize them first "
+        "(sae-assets materialize -d pictures -m tiny --token-kind patch --to sparse_activations), or set "
+        "`allow_missing_chunks: true`."
     )
 
 
