@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from sae_assets.checks import READABLE, blocking_checks
-from sae_assets.errors import DatasetError
+from sae_assets.errors import DatasetError, without_class_path
 
 CHECK_FAILED = "DagsterAssetCheckFailedError"
 
@@ -21,7 +21,7 @@ def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
     if error is None:
         return None
     failed = _failed_checks(events) if error.cls_name == CHECK_FAILED else ""
-    return failed or str(error.message).strip()
+    return failed or without_class_path(str(error.message).strip())
 
 
 def is_of_data(events: Iterable[dg.DagsterEvent]) -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError, without_class_path
+from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
 
 app = typer.Typer(
     help="Sparse SAE activations as Dagster assets: materialize, inspect, verify.",
@@ -39,7 +39,7 @@ def errors_without_traceback(as_json: bool, debug: bool) -> Iterator[None]:
 
 def report(error: SaeAssetsError | OSError, as_json: bool) -> int:
     """Print an error on stderr; the exit code that it means."""
-    text = without_class_path(str(error))
+    text = str(error)
     typer.echo(json.dumps({"error": text, "kind": type(error).__name__}) if as_json else f"Error: {text}", err=True)
     # A device that this machine lacks is found out before any run; inside one it is the run that failed.
     return 2 if isinstance(error, (CatalogError, DeviceError)) else 1
