@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from sae_assets.catalog import load_catalog
 from sae_assets.cli import app
 from sae_assets.datasets.inspection import inspect_dataset
 from sae_assets.datasets.records import split_advice
@@ -62,6 +63,34 @@ def test_published_figures_that_agree(tmp_path: Path) -> None:
     """Counts exactly, F1 to four digits."""
     found = inspected(texts(tmp_path), published=CORRECT)
     assert found["sound"] and found["differences"] == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "concept", "positives"), [("sarcasm", "sarcasm", 140), ("isarcasm", "sarcastic", 178)]
+)
+def test_published_figure_of_one_concept_follows_from_its_marginal_count(
+    tmp_path: Path, preset: str, concept: str, positives: int
+) -> None:
+    """As many examples as published, and the one count of test positives that gives the published figure.
+
+    One more or one less gives another figure at four digits, so the count is known though the files are not here.
+    """
+    path = tmp_path / "catalog.yaml"
+    path.write_text(yaml.safe_dump({"datasets": {preset: {"preset": preset, "root": str(tmp_path / "data")}}}))
+    entry = load_catalog(path).datasets[preset]
+    assert entry.published is not None
+    counts = {split: getattr(entry.published, split) for split in ("train", "cal", "test")}
+    splits = [split for split, count in counts.items() for _ in range(count)]
+    for count, sound in ((positives, True), (positives + 1, False), (positives - 1, False)):
+        labels = [int(split == "test" and place >= len(splits) - count) for place, split in enumerate(splits)]
+        write_texts(tmp_path / "data", ["x"] * len(splits), {concept: labels}, " ".join(splits))
+        write_words(
+            tmp_path / "data",
+            [[place, "x", label] for place, label in enumerate(labels, start=1)],
+            f"paragraph_id word {concept}",
+        )
+        found = inspect_dataset(preset, entry)
+        assert found["splits"] == counts and found["sound"] == sound, found["differences"]
 
 
 @pytest.mark.parametrize(

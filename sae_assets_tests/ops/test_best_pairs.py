@@ -179,6 +179,25 @@ def test_always_positive_figures_from_marginal_counts_by_hand():
     assert round(got.weighted(got.rate("f1")[1]), 4) == 0.7407
 
 
+@pytest.mark.parametrize(
+    ("marginals", "n", "published"),
+    [((140,), 285, 0.6588), ((178,), 349, 0.6755), ((46, 60, 60, 46, 60, 60), 166, 0.5041)],
+    ids=["Sarcasm", "iSarcasm", "CLEVR"],
+)
+def test_published_always_positive_figures_come_out_of_detection(marginals, n, published):
+    """Through the confusion counts of a unit that fires on every example.
+
+    The counts of the first two follow from the figure; those of CLEVR are one of the ways to it (colours and shapes
+    each sum to its 166 examples).
+    """
+    labels = np.arange(n)[:, None] < np.array(marginals)
+    both = np.concatenate([labels, labels])
+    world = World(np.ones((2 * n, 1), np.float32), np.ones(2 * n, int), ("cal",) * n + ("test",) * n, both, both)
+    got = choose(world, thresholds=at(1.0, len(marginals)))
+    assert round(got.weighted(got.rate("f1")[1]), 4) == published
+    assert round(got.weighted(got.always_positive_f1[1]), 4) == published
+
+
 def test_the_weighted_figure_counts_concepts_by_their_test_positives():
     """Nulls count neither way, and nothing but nulls is null."""
     got = choose(random_world(3, n_concepts=3))
