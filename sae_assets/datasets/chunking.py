@@ -50,8 +50,16 @@ def plan_chunks(
     # Behind the last one ever given, not the number of known ones: a removed chunk leaves a gap.
     first = max((manifest.first_index + len(manifest.example_ids) for manifest in registered), default=0)
     if number + needed > 10**KEY_DIGITS:
+        room = 10**KEY_DIGITS - number
         raise DatasetError(
-            f"{number + needed} chunks do not fit {KEY_DIGITS} digits; raise `chunk_size` in the catalog."
+            f"{len(fresh):,} new examples are {needed:,} chunks of {chunk_size}, but numbers of {KEY_DIGITS} digits "
+            f"are left for {room:,} (a number is never given twice). "
+            + (
+                "Raise `chunk_size` in the catalog."
+                if room
+                else "Enter the new examples as another data set, or remove this one (sae-assets remove NAME --all) "
+                "and register it with a larger `chunk_size`; it is then encoded again."
+            )
         )
     parts = [fresh[start : start + chunk_size] for start in range(0, len(fresh), chunk_size)]
     return [

@@ -47,7 +47,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def webserver(home: Path) -> Iterator[Server]:
+def webserver(home: Path, catalog: Path | None = None) -> Iterator[Server]:
     """Start the webserver on a free port of this machine, wait for its definitions, stop it afterwards.
 
     Raises:
@@ -58,7 +58,7 @@ def webserver(home: Path) -> Iterator[Server]:
 
         def start(port: int) -> Group:
             log = Path(folder) / f"webserver_{port}.log"
-            return Group([*command, "-p", str(port)], environment(home), Path(folder), log)
+            return Group([*command, "-p", str(port)], environment(home, catalog), Path(folder), log)
 
         with _served(start, home) as server:
             yield server

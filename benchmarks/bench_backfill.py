@@ -1,0 +1,191 @@
+"""Seconds of a real backfill of many tiny chunks, and where a run spends its own.
+
+``sae-assets ui`` is started on a temporary home (webserver, daemon and code server, as a person starts them); the first
+wave of a backfill (examples, encoding, truth, statistics, mapping) is launched as the schedule does and waited for.
+Every chunk holds one example, so that hardly anything but the platform is measured. What was made is counted from
+Dagster's history: each partition once, or the script fails.
+
+CPU time is that of all processes of the UI's session, read from ``/proc`` twice a second (so on Linux only).
+
+    python benchmarks/bench_backfill.py [--chunks 20] [--home FOLDER]
+"""
+
+import argparse
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+
+import dagster as dg
+from bench_scale import NAME, land, write_catalog
+
+from sae_assets.backfills import launch, partitions_by_asset, plan_backfill
+from sae_assets.definitions import build_definitions
+from sae_assets.session import Session, open_session
+
+POLL_SECONDS, STOP_SECONDS = 1.0, 60.0
+STARTED = "Started process for run"
+Kind = dg.DagsterEventType
+# Where a run's time goes: from one event of its history to the next.
+PARTS = (
+    ("waits in the queue", "enqueued", "dequeued"),
+    ("code server starts a process, Python and Dagster load", "dequeued", "process"),
+    ("definitions load, job is built", "process", "run"),
+    ("first step begins", "run", "step"),
+    ("steps: libraries load, work, files, checks", "step", "steps"),
+    ("run ends", "steps", "end"),
+)
+EVENTS = {
+    Kind.RUN_ENQUEUED: "enqueued", Kind.RUN_STARTING: "dequeued", Kind.RUN_START: "run",
+    Kind.STEP_START: "step", Kind.STEP_SUCCESS: "steps", Kind.RUN_SUCCESS: "end",
+}  # fmt: skip
+
+
+class Clock(threading.Thread):
+    """CPU seconds of every process of a session, those that have ended included (but for their last half second)."""
+
+    def __init__(self, session: int):
+        super().__init__(daemon=True)
+        self.session, self.seconds, self.ended = session, dict[int, float](), threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.5):
+            for place in Path("/proc").glob("[0-9]*/stat"):
+                try:
+                    fields = place.read_text().rpartition(")")[2].split()
+                except OSError:  # it has just ended
+                    continue
+                if int(fields[3]) == self.session:
+                    ticks = int(fields[11]) + int(fields[12])
+                    self.seconds[int(place.parent.name)] = ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def ui(home: Path, catalog: Path) -> Iterator[Clock]:
+    """The UI with its daemon, as a person starts it, ended as by Ctrl-C."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", "from sae_assets.cli import run; run()", "ui", "--port", str(port)]
+    with (home / "ui.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--home", str(home), "--catalog", str(catalog)],
+            cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        clock = Clock(process.pid)
+        clock.start()
+        try:
+            yield clock
+        finally:
+            clock.ended.set()
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def timeline(instance: dg.DagsterInstance, run_id: str) -> dict[str, float]:
+    """When a run's events happened (the first step's begin, the last one's end), and the number of its process."""
+    found: dict[str, float] = {}
+    for entry in instance.all_logs(run_id):
+        event = entry.dagster_event
+        if event is None:
+            continue
+        if event.event_type == Kind.ENGINE_EVENT and (event.message or "").startswith(STARTED):
+            found["process"] = entry.timestamp
+            found["pid"] = int(re.findall(r"pid: (\d+)", event.message or "")[0])
+        name = EVENTS.get(event.event_type)
+        if name and (name != "step" or name not in found):
+            found[name] = entry.timestamp
+    return found
+
+
+def print_parts(instance: dg.DagsterInstance, runs: list[dg.DagsterRun], cpu: dict[int, float]) -> None:
+    by_kind: dict[str, list[dict[str, float]]] = {}
+    for run in runs:
+        stages = "+".join(sorted(key.path[-1] for key in run.asset_selection or ()))
+        by_kind.setdefault(stages, []).append(timeline(instance, run.run_id))
+    for stages, lines in by_kind.items():
+        print(f"{len(lines)} runs of {stages}, median seconds:")
+        used = [cpu[int(line["pid"])] for line in lines if line.get("pid") in cpu]
+        if used:
+            print(f"  {'CPU of its process':60} {statistics.median(used):9.2f} s")
+        for label, since, until in PARTS:
+            spent = [line[until] - line[since] for line in lines if since in line and until in line]
+            if spent:
+                print(f"  {label:60} {statistics.median(spent):9.2f} s")
+
+
+def made(session: Session) -> Counter[tuple[str, str]]:
+    """How often each (asset, partition) was materialized, as the history says."""
+    found: Counter[tuple[str, str]] = Counter()
+    for key in partitions_by_asset(session.catalog, NAME):
+        cursor, more = None, True
+        while more:
+            page = session.instance.fetch_materializations(key, limit=1000, cursor=cursor)
+            cursor, more = page.cursor, page.has_more
+            found.update((key.to_user_string(), str(record.partition_key)) for record in page.records)
+    return found
+
+
+def measure(folder: Path, count: int) -> None:
+    land(folder / "data", count)
+    catalog = write_catalog(folder, folder / "data", 1)
+    home = folder / "home"
+    with open_session(home, catalog) as session:
+        session.register(NAME)
+        graph = build_definitions(session.catalog, session.resources).get_repository_def().asset_graph
+        work = plan_backfill(session.catalog, session.store, NAME, session.chunks_of(NAME), limit=3 * count)
+        print(f"{count} chunks of one example, {work.size} partitions, first wave")
+        with ui(home, catalog) as clock:
+            start = time.perf_counter()
+            launch(session.instance, graph, NAME, work, backfill_id="bench", kind="backfill")
+            status = ""
+            while not status.startswith(("COMPLETED", "FAILED", "CANCELED")):
+                time.sleep(POLL_SECONDS)
+                backfill = session.instance.get_backfill("bench")
+                assert backfill is not None
+                status = backfill.status.value
+            seconds = time.perf_counter() - start
+        runs = list(session.instance.get_runs())
+        failed = [run for run in runs if run.status != dg.DagsterRunStatus.SUCCESS]
+        cpu = sum(clock.seconds.values())
+        print(f"backfill {status}: {len(runs)} runs, {len(failed)} of them not successful")
+        print(f"{'wall':62} {seconds:9.1f} s {seconds / len(runs):9.2f} s per run")
+        print(f"{'CPU, webserver, daemon and code server with it':62} {cpu:9.1f} s {cpu / len(runs):9.2f} s per run")
+        print_parts(session.instance, runs, clock.seconds)
+        wanted = {(key.to_user_string(), str(name)): 1 for key, names in work.partitions.items() for name in names}
+        counts = made(session)
+        assert counts == wanted, f"not each partition once: {Counter(wanted) - counts} {counts - Counter(wanted)}"
+        print(f"each of the {len(wanted)} partitions was made exactly once")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--chunks", type=int, default=20)
+    parser.add_argument("--home", type=Path, help="an empty folder to keep; a temporary one otherwise")
+    given = parser.parse_args()
+    if given.home:
+        given.home.mkdir(parents=True, exist_ok=True)
+        measure(given.home.absolute(), given.chunks)
+        return
+    with tempfile.TemporaryDirectory(prefix="sae_assets_backfill_", ignore_cleanup_errors=True) as folder:
+        measure(Path(folder), given.chunks)
+
+
+if __name__ == "__main__":
+    main()
