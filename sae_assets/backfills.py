@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from sae_assets.catalog import Catalog
-from sae_assets.failures import partitions_with_failed_checks
+from sae_assets.failures import partitions_with_failed_checks, with_history
 from sae_assets.freshness import Freshness, Options
 from sae_assets.materialize import asset_key
 from sae_assets.partitions import chunk_partitions, model_chunk_partitions, model_partitions, multi_key
@@ -129,7 +129,9 @@ def failed_partitions(instance: dg.DagsterInstance, catalog: Catalog, dataset: s
     """Partitions of a data set's assets whose last attempt, or a blocking check of it, failed: by Dagster's history."""
     found: dict[dg.AssetKey, set[str]] = {}
     known = partition_keys(instance, catalog, dataset)
-    for key, definition in partitions_by_asset(catalog, dataset).items():
+    definitions = partitions_by_asset(catalog, dataset)
+    for key in with_history(instance, definitions):
+        definition = definitions[key]
         states = instance.get_status_by_partition(key, known[key], definition) or {}
         failed = {name for name, state in states.items() if state == dg.AssetPartitionStatus.FAILED}
         if failed:

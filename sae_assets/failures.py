@@ -59,6 +59,12 @@ def _failed_checks(events: Iterable[dg.DagsterEvent]) -> str:
     )
 
 
+def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
+    """Those of these assets that any run ever planned to make: one question in place of several for each asset."""
+    there = {record.asset_entry.asset_key for record in instance.get_asset_records(list(keys))}
+    return [key for key in keys if key in there]
+
+
 def partitions_with_failed_checks(
     instance: dg.DagsterInstance, partitions: Mapping[dg.AssetKey, Sequence[str]]
 ) -> dict[dg.AssetKey, set[str]]:
@@ -69,7 +75,8 @@ def partitions_with_failed_checks(
     # No public call gives the last result of a check by partition; this is the one behind the UI's partition page.
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-    checks = [dg.AssetCheckKey(key, name) for key in partitions for name in blocking_checks(key.path[-1])]
+    known = with_history(instance, partitions)
+    checks = [dg.AssetCheckKey(key, name) for key in known for name in blocking_checks(key.path[-1])]
     found: dict[dg.AssetKey, set[str]] = {}
     for info in instance.event_log_storage.get_asset_check_partition_info(checks):
         key = info.check_key.asset_key

@@ -48,6 +48,11 @@ def environment(home: Path, catalog: Path | None = None, *, swift: bool = False)
     return {**inherited, **settings.environment(), **mine}
 
 
+def _heed_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and hands that on to all its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Group:
     """A process and whatever it starts: one group, with a folder of its own for sockets and temporary files.
 
@@ -61,7 +66,7 @@ class Group:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, env={**variables, "TMPDIR": self._scratch.name}, cwd=folder, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_heed_interrupts,
             )  # fmt: skip
         self._leash = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", LEASH, str(self.process.pid), self._scratch.name],

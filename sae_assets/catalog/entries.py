@@ -123,12 +123,12 @@ class Pruning(Entry):
     """How a model's units are pruned (numerics: unit mapping). The three rules are needed where the mode is fixed."""
 
     mode: Literal["adaptive", "fixed"] = Field("adaptive", description="adaptive: limits from the concepts' cal counts")
-    target_units: int | None = Field(None, ge=1, description="most units to keep; null keeps all")
     min_active: int | None = Field(None, ge=0, description="fixed: fewer calibration rows than this are rare")
     max_density: float | None = Field(
         None, gt=0, le=1, description="fixed: a larger share of calibration rows is dense"
     )
     strength_percentile: float | None = Field(None, ge=0, le=100, description="fixed: a p99 below it is weak")
+    target_units: int | None = Field(None, ge=1, description="most units to keep; null keeps all")
 
     @check_model(mode="after")
     def _rules_of_fixed_mode(self) -> "Pruning":

@@ -103,7 +103,7 @@ def map_units(stats: UnitStats, rules: PruningRules) -> UnitMapping:
         raise ArtifactError(
             f"No unit is left after {rules.mode} pruning of {stats.n_units} units ({shown}; "
             + ", ".join(f"{name} {limit:g}" for name, limit in limits.items() if limit is not None)
-            + ". Loosen the rule that removed most"
+            + "). Loosen the rule that removed most"
             + (", or give limits of your own with fixed pruning" if rules.mode == "adaptive" else "")
             + ", or use more calibration data."
         )

@@ -66,7 +66,7 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
         # Not `read_table`, which starts Arrow's threads whatever it is told: one that is at work when the interpreter
         # ends aborts the process. With the bytes in memory they gain nothing.
         table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is no text
         raise StoredFileError(f"{where} is not a readable Parquet file ({error}). Materialize it again.") from None
     header = read_header((table.schema.metadata or {}).get(KEY.encode()), where)
     return decode(header, table, where), header
@@ -88,6 +88,6 @@ def load_header(path: Any) -> Header:
     try:
         with path.open("rb") as file:
             metadata = pq.read_schema(file).metadata or {}
-    except (pa.ArrowInvalid, pa.ArrowException) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise StoredFileError(f"{path} is not a readable Parquet file ({error}). Materialize it again.") from None
     return read_header(metadata.get(KEY.encode()), str(path))

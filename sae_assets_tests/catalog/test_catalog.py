@@ -248,11 +248,20 @@ def test_misspelt_key_names_the_right_one(tmp_path: Path, found: str, near: str)
     assert f"{near!r}" in error.problems[0] or f"`{near}`" in error.problems[0]
 
 
-@pytest.mark.parametrize("missing", ["sae", "pruning", "modality"])
+@pytest.mark.parametrize("missing", ["sae", "modality"])
 def test_missing_field_is_named(tmp_path: Path, missing: str) -> None:
     """A new model without a required field is refused by the field's key path."""
     error = mistakes(tmp_path, {"models": {"mine": {key: MODEL[key] for key in MODEL if key != missing}}})
     assert error.problems == (f"models.mine.{missing}: field required",)
+
+
+def test_fixed_pruning_needs_its_rules_and_adaptive_none(tmp_path: Path) -> None:
+    """All that are missing are named; without the key pruning is adaptive and keeps as many units as are left."""
+    plain = {key: MODEL[key] for key in MODEL if key != "pruning"}
+    found = load_catalog(user_catalog(tmp_path, {"models": {"mine": plain}})).models["mine"].pruning
+    assert (found.mode, found.target_units) == ("adaptive", None)
+    error = mistakes(tmp_path, {"models": {"mine": {**plain, "pruning": {"mode": "fixed", "min_active": 1}}}})
+    assert error.problems == ("models.mine.pruning: mode fixed needs max_density, strength_percentile",)
 
 
 def test_model_without_transformer_needs_precomputed_embeddings(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_concepts_and_data_sets_are_no_markup(printed):
         "weighted_test_f1": None, "weighted_test_f1_interval": [None, None], "always_positive_f1": None,
         "null_f1": {"mean": None, "p95": None}, "seconds": {}, "stale_stages": [], "concepts": {ODD: absent},
     }  # fmt: skip
-    session = SimpleNamespace(settings=SimpleNamespace(store=ODD, home=ODD))
+    session = SimpleNamespace(settings=SimpleNamespace(store=ODD, home=ODD, catalog=None))
     assert printed(print_summary, {ODD: figures}, session, 0, 0).count(ODD) == 4
     shown = printed(print_status, {ODD: {"chunks": [], "stages": {"[/b]": {"[i]": "stale"}}}})
     assert ODD in shown and "[/b]" in shown and "[i]" in shown

@@ -38,7 +38,10 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> str:
         (["materialize", "--chunks", "1-3"], "--chunks: found '1-3', expected chunk numbers"),
         (["materialize", "--chunks", "²"], "--chunks: found '²'"),
         (["materialize", "--pruning", "fixd"], "did you mean 'fixed'?"),
-        (["materialize", "--min-active", "3"], "min_active: of fixed pruning only, but pruning is adaptive"),
+        (
+            ["materialize", "--min-active", "3"],
+            "min_active: of fixed pruning only, but pruning of model 'clip-mini' is adaptive",
+        ),
         (["materialize", "--n-folds", "1"], "n_folds: found 1, expected 0 (off) or at least 2"),
         (["show", "small", "clip-mini", "examples", "--chunk", "x"], "--chunk: found 'x'"),
         (["show", "small", "clip-mini", "best_pairs", "--chunk", "0"], "best_pairs is one table over all chunks"),
@@ -87,7 +90,7 @@ def test_home_that_is_a_file() -> None:
 
 def test_all_wrong_options_are_said_at_once() -> None:
     with pytest.raises(CatalogError) as caught:
-        parse_options(precision="fp8", n_folds=1, max_density=0.1, pruning="adaptive", tail_fractions=["7"])
+        parse_options(precision="fp8", n_folds=1, pruning="best", tail_fractions=["7"])
     assert len(caught.value.problems) == 4
 
 

@@ -24,3 +24,6 @@ class GivenTexts(TextReader):
 
     def content_hash(self, example_id: str) -> str:
         return self.text(example_id)
+
+    def region_hashes(self, example_id: str) -> dict[str, str]:
+        return {concept: str(places) for concept, places in self.spans(example_id).items()}

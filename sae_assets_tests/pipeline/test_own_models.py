@@ -220,7 +220,7 @@ def test_catalog_with_five_mistakes_reports_all_five(tmp_path):
     result = CliRunner().invoke(app, ["status", *places])
     assert result.exit_code == 2
     for key in (
-        "models.own.layer", "models.own.sae.format", "models.own.pruning", "datasets.mine.layout",
+        "models.own.layer", "models.own.sae.format", "datasets.mine.layout",
         "datasets.mine.concepts", "datasets.mine.models.0", "datasets.mine.chunks",
     ):  # fmt: skip
         assert f"- {key}:" in result.stderr, result.stderr

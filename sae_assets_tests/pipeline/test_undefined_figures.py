@@ -77,7 +77,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
         "concepts": {"material::plastic-opaque": there, "absent": absent},
     }  # fmt: skip
     figures = json.loads(json.dumps(plain({"a/patch/b": whole}), allow_nan=False))
-    session = SimpleNamespace(settings=SimpleNamespace(store="store", home="home"))
+    session = SimpleNamespace(settings=SimpleNamespace(store="store", home="home", catalog=None))
     monkeypatch.setattr(console, "width", 100)
     with console.capture() as capture:
         print_summary(figures, session, 0, 0)
