@@ -90,10 +90,17 @@ def plan_backfill(
             key, partition = asset_key(address), partition_of(address)
             if partition in (again or {}).get(key, ()) or not freshness.is_current(address):
                 wanted.setdefault(key, []).append(partition)
-                if any(partition_of(made) in held.get(asset_key(made), ()) for made in _chunk_inputs(address)):
+                inputs_held = any(
+                    partition_of(made) in held.get(asset_key(made), ()) for made in _chunk_inputs(address)
+                )
+                if inputs_held or freshness.is_imported(address):
                     held.setdefault(key, set()).add(partition)
-        if wanted:
-            return _within(wanted, wave, limit, held)
+        work = _within(wanted, wave, limit, held)
+        # Where what is fitted stands (frozen, or no calibration row is in what is held), the rest need not wait.
+        fitted = any(STAGES[key.path[-1]].level == "model" for key in wanted)
+        if work.partitions or (wanted and (fitted or wave == 2)):
+            return work
+        leave_out = held
     return Work({}, 2, 0)
 
 

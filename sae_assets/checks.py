@@ -31,12 +31,14 @@ class Expected:
         rows: how many rows every example has: one number, a tensor [n_examples], or None where nothing is known.
         max_dropped_mass: share of activation mass that truncation to k_stored may drop without a warning.
         changes: examples that are no longer what was registered, and what happened to each; what_to_do: about it.
+        elsewhere: where the SAE was trained, if that is not where the rows were read.
     """
 
     rows: Any = None
     max_dropped_mass: float = 0.05
     changes: Mapping[str, str] = field(default_factory=dict)
     what_to_do: str = ""
+    elsewhere: str = ""
 
 
 NOTHING_MORE = Expected()
@@ -118,6 +120,10 @@ def _truncation(artifact: Any, expected: Expected) -> Outcome:
     return Outcome(share <= limit, {"dropped_mass_share": share, "max_dropped_mass": limit})
 
 
+def _read_where_trained(_artifact: Any, expected: Expected) -> Outcome:
+    return Outcome(not expected.elsewhere, {"sae": expected.elsewhere or "no other place is named"})
+
+
 def _some_active(artifact: Any, _expected: Expected) -> Outcome:
     active = int((artifact.n_active > 0).sum())
     return Outcome(active > 0, {"active_units": active, "units": artifact.n_active.numel()})
@@ -184,6 +190,12 @@ CHECKS: dict[str, tuple[Check, ...]] = {
             "little_mass_dropped",
             "k_stored drops at most `max_dropped_mass` (catalog) of the activation mass.",
             _truncation,
+            dg.AssetCheckSeverity.WARN,
+        ),
+        Check(
+            "read_where_trained",
+            "Rows come from the place that the SAE's checkpoint names as its own, where it names one.",
+            _read_where_trained,
             dg.AssetCheckSeverity.WARN,
         ),
     ),

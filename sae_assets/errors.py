@@ -41,6 +41,10 @@ class StoredFileError(SaeAssetsError, OSError):
     """A stored file is missing, damaged, or of a schema that this version does not read."""
 
 
+class NotMaterializedError(StoredFileError):
+    """A stored file is asked for that nothing has made yet."""
+
+
 class MismatchError(SaeAssetsError, RuntimeError):
     """Two inputs were made from different things (model, mapping, examples) and must not be combined."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from sae_assets.checks import READABLE, blocking_checks
-from sae_assets.errors import DatasetError, without_class_path
+from sae_assets.errors import DatasetError, StoredFileError, without_class_path
 
 CHECK_FAILED = "DagsterAssetCheckFailedError"
 
@@ -20,14 +20,15 @@ def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
     error = _first_error(events)
     if error is None:
         return None
-    failed = _failed_checks(events) if error.cls_name == CHECK_FAILED else ""
-    return failed or without_class_path(str(error.message).strip())
+    failed = failed_checks(events, dg.AssetCheckSeverity.ERROR) if error.cls_name == CHECK_FAILED else []
+    return "\n".join(failed) or without_class_path(str(error.message).strip())
 
 
 def is_of_data(events: Iterable[dg.DagsterEvent]) -> bool:
-    """Whether the examples themselves are at fault (unreadable, changed, a failed check), and not what reads them."""
+    """Whether examples or files of one chunk are at fault (unreadable, changed, a failed check), not their reader."""
     error = _first_error(list(events))
-    return error is not None and error.cls_name in (DatasetError.__name__, CHECK_FAILED)
+    of_files = (DatasetError.__name__, StoredFileError.__name__, PermissionError.__name__, CHECK_FAILED)
+    return error is not None and error.cls_name in of_files
 
 
 def _first_error(events: Sequence[dg.DagsterEvent]) -> Any:
@@ -43,20 +44,20 @@ def _first_error(events: Sequence[dg.DagsterEvent]) -> Any:
     return None
 
 
-def _failed_checks(events: Iterable[dg.DagsterEvent]) -> str:
-    """Name and findings of each blocking check that failed; of one file that does not read back, that alone."""
+def failed_checks(events: Iterable[dg.DagsterEvent], severity: dg.AssetCheckSeverity) -> list[str]:
+    """Name and findings of each check of this severity that failed; where a file does not read back, that alone."""
     found = [
         event.asset_check_evaluation_data
         for event in events
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
     ]
-    failed = [one for one in found if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR]
+    failed = [one for one in found if not one.passed and one.severity == severity]
     unreadable = [one for one in failed if one.check_name == READABLE]
-    return "\n".join(
+    return [
         f"Check {one.check_name!r} of {one.asset_key.to_user_string()} failed. "
         + " ".join(f"{name}: {value.value}." for name, value in one.metadata.items())
         for one in unreadable or failed
-    )
+    ]
 
 
 def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
@@ -68,9 +69,10 @@ def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> l
 def partitions_with_failed_checks(
     instance: dg.DagsterInstance, partitions: Mapping[dg.AssetKey, Sequence[str]]
 ) -> dict[dg.AssetKey, set[str]]:
-    """Of these partitions, those whose last blocking check of any name failed.
+    """Of these partitions, those of which a blocking check did not pass the last time it was planned.
 
-    The file of such a partition is there and its fingerprint is right, but nothing may be made from it.
+    The file of such a partition may be there and its fingerprint right, but nothing may be made from it. A check that a
+    killed run had planned and never made counts too: what it found before is not known any more.
     """
     # No public call gives the last result of a check by partition; this is the one behind the UI's partition page.
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -80,6 +82,6 @@ def partitions_with_failed_checks(
     found: dict[dg.AssetKey, set[str]] = {}
     for info in instance.event_log_storage.get_asset_check_partition_info(checks):
         key = info.check_key.asset_key
-        if info.latest_execution_status == AssetCheckExecutionRecordStatus.FAILED and info.partition_key:
+        if info.latest_execution_status != AssetCheckExecutionRecordStatus.SUCCEEDED and info.partition_key:
             found.setdefault(key, set()).add(info.partition_key)
     return {key: kept for key, failed in found.items() if (kept := failed & set(partitions[key]))}

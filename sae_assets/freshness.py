@@ -42,6 +42,10 @@ class Options:
         }.get(stage)
 
 
+def _examples_of(address: Address) -> Address:
+    return Address(address.dataset, "examples", chunk=address.chunk)
+
+
 class Freshness:
     """Whether an artifact in the store is what its stage would make now.
 
@@ -60,12 +64,20 @@ class Freshness:
         try:
             provenance = self._store.header(address).provenance
             if provenance.config.get("imported"):  # nothing here can make it again: its examples decide
-                examples = self._store.header(Address(address.dataset, "examples", chunk=address.chunk))
-                return provenance.inputs.get("examples") == rows_hash(examples)
+                return provenance.inputs.get("examples") == rows_hash(self._store.header(_examples_of(address)))
             if self._is_frozen(address):
                 return self._still_fits(address, provenance)
             return provenance.fingerprint == self._expected(address)
         except SaeAssetsError:  # an input is missing, damaged or does not fit: the stage itself will say so
+            return False
+
+    def is_imported(self, address: Address) -> bool:
+        """Whether what is there was imported, so that making it would replace what nothing here can make again."""
+        if address.stage != "sparse_activations" or self._store.find(address) is None:
+            return False
+        try:
+            return bool(self._store.header(address).provenance.config.get("imported"))
+        except SaeAssetsError:
             return False
 
     def _is_frozen(self, address: Address) -> bool:

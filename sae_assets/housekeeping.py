@@ -37,7 +37,7 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
         CatalogError: chunks that are not registered, or no numbers.
     """
     registered = session.chunks_of(dataset)
-    chosen = list(registered) if chunks is None else chunk_keys(chunks)
+    chosen = list(registered) if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
     unknown = [chunk for chunk in chosen if chunk not in registered]
     if unknown:
         known = f"{registered[0]} … {registered[-1]}" if registered else "none"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
-from sae_assets.errors import DatasetError
+from sae_assets.errors import DatasetError, StoredFileError
 from sae_assets.stages import Stage
 from sae_assets.storage.layout import Address
 from sae_assets.storage.provenance import Provenance, digest, shared_identity
@@ -26,10 +26,19 @@ OF_A_CHUNK = ("rows/", "examples/")  # identities of one chunk: the examples' co
 
 
 def rows_hash(examples: "Header | Stored") -> str:
-    """Hash of a chunk's examples without labels and splits, so that correcting those encodes nothing again."""
+    """Hash of a chunk's examples without labels and splits, so that correcting those encodes nothing again.
+
+    Raises:
+        StoredFileError: the file is of a version that did not write it.
+    """
     from sae_assets.storage.header import Header
 
-    return str(examples.scalars["rows_hash"]) if isinstance(examples, Header) else examples.artifact.rows_hash()
+    if not isinstance(examples, Header):
+        return str(examples.artifact.rows_hash())
+    if "rows_hash" not in examples.scalars:
+        chunk = examples.provenance.chunk
+        raise StoredFileError(f"examples of chunk {chunk} are of an earlier version. Materialize them again.")
+    return str(examples.scalars["rows_hash"])
 
 
 def _identity_of(part: "Header | Stored", reader: Stage) -> dict[str, str]:

@@ -13,12 +13,14 @@ import dagster as dg
 
 from sae_assets.catalog import Catalog
 from sae_assets.errors import MissingChunksError, SaeAssetsError
-from sae_assets.failures import first_cause, is_of_data, partitions_with_failed_checks
+from sae_assets.failures import failed_checks, first_cause, is_of_data, partitions_with_failed_checks
 from sae_assets.freshness import Freshness, Options
 from sae_assets.launcher import HOST_TAG
 from sae_assets.partitions import multi_key
 from sae_assets.stages import STAGES
 from sae_assets.storage.layout import Address
+
+MOST_SHOWN = 20  # failures that a message names
 
 
 class RunFailedError(SaeAssetsError, RuntimeError):
@@ -26,11 +28,12 @@ class RunFailedError(SaeAssetsError, RuntimeError):
 
     Attributes:
         of_data: the chunk's own data is at fault, so other chunks are worth trying.
+        cause: the message without the step's and the run's names.
     """
 
-    def __init__(self, message: str, problems: Sequence[str] = (), *, of_data: bool = False):
+    def __init__(self, message: str, problems: Sequence[str] = (), *, of_data: bool = False, cause: str = ""):
         super().__init__(message, problems)
-        self.of_data = of_data
+        self.of_data, self.cause = of_data, cause
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Materializer:
 
     Args:
         on_step: told before each run (step, number, total) and whether it will run or is up to date.
+        on_warning: told of every check that failed and blocks nothing.
     """
 
     def __init__(
@@ -111,12 +115,13 @@ class Materializer:
         *,
         options: Options,
         on_step: Callable[[Step, int, int, bool], None] = lambda *_: None,
+        on_warning: Callable[[str], None] = lambda _: None,
         force: bool = False,
         debug: bool = False,
     ):
         self._job = definitions.resolve_implicit_global_asset_job_def()
         self._instance, self._freshness, self._options = instance, freshness, options
-        self._on_step, self._force, self._debug = on_step, force, debug
+        self._on_step, self._on_warning, self._force, self._debug = on_step, on_warning, force, debug
         self._known: dict[dg.AssetKey, set[str]] = {}
 
     def run(self, steps: Sequence[Step]) -> tuple[int, int]:
@@ -132,27 +137,39 @@ class Materializer:
         failed: list[RunFailedError] = []
         stopped: list[tuple[Step, bool]] = []  # a step that was not made, and whether only its own data is at fault
         for number, step in enumerate(steps, start=1):
-            if any(self._blocks(earlier, of_data, step) for earlier, of_data in stopped):
-                stopped.append((step, True))
-                continue
             # Each stage may make the next one of the same run stale, so the first stale one takes the rest along.
             stale = self._stale(step)
+            if stale and any(self._blocks(earlier, of_data, step) for earlier, of_data in stopped):
+                stopped.append((step, True))
+                continue
             self._on_step(step, number, len(steps), bool(stale))
             if not stale:
                 skipped += 1
                 continue
             try:
+                self._spare_imported(stale)
                 self._execute(step, stale)
                 made += 1
             except RunFailedError as error:
+                # Said of two chunks in the same words, it is not the chunk's.
+                alone = error.of_data and error.cause not in {earlier.cause for earlier in failed}
                 failed.append(error)
-                stopped.append((step, error.of_data))
+                stopped.append((step, alone))
         if len(failed) == 1:
             raise failed[0]
         if failed:
             what = f"{len(failed)} runs failed; {made} that do not need them were made, {skipped} were up to date."
-            raise RunFailedError(what, [str(error) for error in failed])
+            more = [f"… and {len(failed) - MOST_SHOWN} more"] if len(failed) > MOST_SHOWN else []
+            raise RunFailedError(what, [*(str(error) for error in failed[:MOST_SHOWN]), *more])
         return made, skipped
+
+    def _spare_imported(self, stale: Iterable[Address]) -> None:
+        imported = [] if self._force else [address for address in stale if self._freshness.is_imported(address)]
+        if imported:
+            raise RunFailedError(
+                f"{imported[0]} was imported and its examples have changed since. Import it again (sae-assets import), "
+                "or add --force to encode it anew."
+            )
 
     def _blocks(self, stopped: Step, of_data: bool, step: Step) -> bool:
         if not of_data:  # it would meet this model's other chunks too
@@ -206,15 +223,19 @@ class Materializer:
             tags={"dataset": step.dataset, "stages": "+".join(step.stages), HOST_TAG: socket.gethostname()},
             raise_on_error=False,
         )
+        events = result.all_events
+        for warning in failed_checks(events, dg.AssetCheckSeverity.WARN):
+            self._on_warning(f"{step.partition}: {warning}" if step.partition else warning)
         if not result.success:
-            events = result.all_events
             cause = first_cause(events) or "Dagster gave no reason; see the run in the UI"
             raise RunFailedError(
                 f"{step.label} failed (run {result.run_id}): {cause}",
                 of_data=step.chunk is not None and is_of_data(events),
+                cause=cause,
             )
         for address in addresses:
-            self._known.setdefault(asset_key(address), set()).add(step.partition or "")
+            if asset_key(address) in self._known:  # else asked for, whole, when it is needed
+                self._known[asset_key(address)].add(step.partition or "")
 
 
 def calibration_missing(dataset: str, catalog: Catalog, stages: Sequence[str]) -> None:

@@ -25,6 +25,8 @@ class Examples(Artifact):
         first_index: position of the first example in the data set (examples registered before it).
         example_ids, paths, file_hashes: per example; paths relative to the data set's root, sha256 of its image or text
             when it was registered.
+        region_hashes: per example as JSON, by true concept: sha256 of its mask or spans, or how it is located without
+            (empty: a file of an earlier version, nothing is known).
         splits: ``train``, ``cal`` or ``test`` per example.
         labels: bool [n_examples, n_concepts], the example-level truth H.
     """
@@ -37,6 +39,7 @@ class Examples(Artifact):
     file_hashes: tuple[str, ...]
     splits: tuple[str, ...]
     labels: Bool[Tensor, "examples concepts"]
+    region_hashes: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[str]:
         n = len(self.example_ids)
@@ -45,6 +48,8 @@ class Examples(Artifact):
         for name in ("paths", "file_hashes", "splits"):
             if len(getattr(self, name)) != n:
                 yield f"{name} has {len(getattr(self, name))} entries, expected {n}"
+        if len(self.region_hashes) not in (0, n):
+            yield f"region_hashes has {len(self.region_hashes)} entries, expected {n} or none"
         if len(set(self.example_ids)) != n:
             yield "example ids are not unique"
         unknown = sorted(set(self.splits) - set(SPLITS))

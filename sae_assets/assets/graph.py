@@ -31,6 +31,7 @@ from sae_assets.resources import StoreResource
 from sae_assets.stages import STAGES
 
 if TYPE_CHECKING:
+    from sae_assets.artifacts import Examples
     from sae_assets.storage.layout import Address
     from sae_assets.storage.store import ChunkReader
 
@@ -167,16 +168,12 @@ class Graph:
             if result.check_name in selected:
                 yield result
 
-    def expect_contents(
-        self, context: dg.AssetExecutionContext, stage: str, store: StoreResource, *, regions: bool
-    ) -> None:
+    def expect_contents(self, chunk: "Examples", *, regions: bool) -> None:
         """Refuse files that are not what the chunk was registered with (see ``datasets.manifested``)."""
         from sae_assets.datasets import open_dataset
         from sae_assets.datasets.manifested import expect_contents
-        from sae_assets.storage.manifests import read_manifest
 
-        manifest = read_manifest(store.store.root, self.dataset, self.address(context, stage).chunk or "")
-        expect_contents(manifest, open_dataset(self.dataset, self.entry), regions=regions)
+        expect_contents(chunk, open_dataset(self.dataset, self.entry), regions=regions)
 
     def chunks_read(
         self, stage: str, readers: "Mapping[str, ChunkReader]", config: AggregateConfig

@@ -18,9 +18,9 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         from sae_assets.ops.ground_truth import collect_truth
 
         clock = Clock()
-        if graph.token_kind != "cls":  # whose truth is the labels
-            graph.expect_contents(context, "ground_truth", artifact_store, regions=True)
         model, chunk = graph.model_of(context), examples.artifact
+        if graph.token_kind != "cls":  # whose truth is the labels
+            graph.expect_contents(chunk, regions=True)
         rows, count = row_truth(chunk, graph.token_kind, (graph.dataset, graph.entry), model)
         artifact = collect_truth(rows, chunk.concepts, chunk.first_index)
         config = truth_config(graph.entry, model, graph.token_kind)

@@ -54,7 +54,7 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         settings = config.result_for(model[1])
         wanted = [kind for kind, graph in graphs.items() if graph.key(STAGE) in context.selected_asset_keys]
         if not set(wanted) <= precomputed_kinds(first.entry, model[0]):
-            graphs[wanted[0]].expect_contents(context, STAGE, artifact_store, regions=False)
+            first.expect_contents(examples.artifact, regions=False)
         found: RowsPerKind = encode_chunk(
             examples.artifact,
             wanted,
@@ -76,7 +76,9 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
             )  # fmt: skip
             yield from graph.emit(
                 context, STAGE, found.artifacts[kind], provenance, clock=clock, store=artifact_store, device=device,
-                output=kind, expected=Expected(found.rows_per_example[kind], model[1].max_dropped_mass),
+                output=kind, expected=Expected(
+                    found.rows_per_example[kind], model[1].max_dropped_mass, elsewhere=found.elsewhere
+                ),
             )  # fmt: skip
 
     return sparse_activations

@@ -177,6 +177,11 @@ class Model(Entry):
         return self
 
     @property
+    def hidden_state_read(self) -> int | None:
+        """Index into ``hidden_states`` that is read, 0 being the first block's input; None of a named module."""
+        return self.layer + 1 if self.layer is not None else self.hidden_state
+
+    @property
     def place(self) -> str:
         """How messages name the hook point."""
         where = f"`{self.module}`" if self.module else f"hidden state {self.hidden_state}"

@@ -124,15 +124,18 @@ def materialize(
             allow_missing_chunks=allow_missing_chunks or None,
         )  # fmt: skip
         names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type")
+        warnings: list[str] = []
         wanted, numbers = split_list(models, "--models"), split_list(chunks, "--chunks")
         with open_session(home, catalog, device=device, file_format=file_format) as session:
             with progress_bar(quiet=as_json) as on_step:
                 made, skipped = session.materialize(
                     names, models=wanted, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
-                    options=options, force=force, on_step=on_step, debug=debug,
+                    options=options, force=force, on_step=on_step, on_warning=warnings.append, debug=debug,
                 )  # fmt: skip
             figures = session.summary(session.dataset_names(names), options)
             if as_json:
-                print_json({"runs": made, "skipped": skipped, "figures": figures})
+                print_json({"runs": made, "skipped": skipped, "figures": figures, "warnings": warnings})
             else:
                 print_summary(figures, session, made, skipped)
+                for warning in warnings:
+                    typer.echo(f"Warning: {warning}", err=True)

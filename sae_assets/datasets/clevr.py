@@ -32,9 +32,8 @@ class ClevrReader(ImageReader):
 
     def region_hashes(self, example_id: str) -> dict[str, str]:
         mask, true = self._mask_file(example_id), self.true_concepts(example_id)
-        if not true or self._masks == "colour-difference" or not mask.is_file():
-            return {}
-        return dict.fromkeys(true, hash_files([mask]))
+        drawn = self._masks != "colour-difference" and mask.is_file()
+        return dict.fromkeys(true, hash_files([mask]) if true and drawn else "colour-difference")
 
     def _mask_file(self, example_id: str) -> Path:
         return self.root / "masks" / f"{Path(self.record(example_id).path).stem}.png"

@@ -8,7 +8,7 @@ from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import decode_image, open_image, open_mask
 from sae_assets.datasets.labels import Labels
 from sae_assets.datasets.listing import Line, Listing, content_column, list_records
-from sae_assets.datasets.reader import ImageReader, Reader, Span, TextReader, hash_parts, hash_text
+from sae_assets.datasets.reader import NOWHERE, WEAK, ImageReader, Reader, Span, TextReader, hash_parts, hash_text
 from sae_assets.datasets.tables import check_columns, path_problems
 from sae_assets.datasets.texts import check_spans, read_text
 from sae_assets.errors import DatasetError
@@ -58,7 +58,9 @@ class ListedImages(ImageReader):
 
     def region_hashes(self, example_id: str) -> dict[str, str]:
         hashes, known = {}, {}
-        for concept in self.true_concepts(example_id) if self.has_regions else []:
+        if not self.has_regions:
+            return dict.fromkeys(self.true_concepts(example_id), WEAK)
+        for concept in self.true_concepts(example_id):
             mask = self._mask(example_id, concept)
             if mask not in known:  # one mask may serve several concepts
                 known[mask] = hash_parts([mask if isinstance(mask, bytes) else mask.read_bytes()])
@@ -164,7 +166,11 @@ class ListedTexts(TextReader):
         return hash_text(self.text(example_id))
 
     def region_hashes(self, example_id: str) -> dict[str, str]:
-        return {concept: hash_text(repr(list(places))) for concept, places in self.spans(example_id).items()}
+        true = self.true_concepts(example_id)
+        if not self.has_regions:
+            return dict.fromkeys(true, WEAK)
+        spans = self.spans(example_id)
+        return {concept: hash_text(repr(list(spans[concept]))) if concept in spans else NOWHERE for concept in true}
 
     def text(self, example_id: str) -> str:
         record = self.record(example_id)

@@ -1,6 +1,7 @@
 """A manifest's examples as the data set describes them now, with the content hashes they were registered with."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sae_assets.artifacts import Examples
@@ -22,7 +23,7 @@ def _expect_all(manifest: Manifest, reader: "Reader") -> None:
         raise DatasetError(
             f"Data set {reader.name!r}: chunk {manifest.key} was registered with {len(gone)} example(s) that "
             f"the data set no longer names. Put them back, or remove the chunk (sae-assets remove {reader.name} "
-            f"--chunks {manifest.key}); a chunk never changes.",
+            f"--chunks {manifest.key} --yes); a chunk never changes.",
             gone[:20],
         )
 
@@ -40,38 +41,22 @@ def registered_hashes(manifest: Manifest, reader: "Reader") -> dict[str, tuple[s
     return dict(zip(manifest.example_ids, registered, strict=True))
 
 
-def changes_since(manifest: Manifest, reader: "Reader", *, regions: bool = True) -> dict[str, str]:
+def changes_since(manifest: Manifest, reader: "Reader") -> dict[str, str]:
     """What happened to each example that is no longer what was registered, by id, in words.
 
     Labels may be corrected and concepts added: masks and spans are compared of those concepts that were true when the
     chunk was registered and are true now.
 
-    Args:
-        regions: look at masks and spans too, not at images and texts alone.
-
     Raises:
         OSError: a file is there and cannot be read.
     """
-    found = {}
-    pinned = zip(manifest.content_hashes or (), manifest.region_hashes or (), strict=True)
-    for example, (content, where) in zip(manifest.example_ids, pinned, strict=manifest.content_hashes is not None):
-        try:
-            if example not in reader.by_id:
-                found[example] = "vanished from the table"
-            elif reader.content_hash(example) != content:
-                found[example] = "changed"
-            elif regions:
-                now = reader.region_hashes(example)
-                moved = [concept for concept, each in where.items() if now.get(concept, each) != each]
-                if moved:
-                    found[example] = f"changed where it shows {', '.join(moved)}"
-        except (FileNotFoundError, NotADirectoryError, DatasetError):
-            found[example] = "vanished"
-    return found
+    if manifest.content_hashes is None:
+        return {}
+    return _changes(manifest.example_ids, manifest.content_hashes, manifest.region_hashes or (), reader)
 
 
-def expect_contents(manifest: Manifest, reader: "Reader", *, regions: bool = True) -> None:
-    """Refuse to read a chunk whose images or texts (masks or spans) are no longer what was registered.
+def expect_contents(chunk: Examples, reader: "Reader", *, regions: bool) -> None:
+    """Refuse to read images or texts (masks and spans) that are not those of the chunk's ``examples``.
 
     Stages that open an example's files call this first, so that no result is made from other contents, whoever asked
     for it and whatever became of the check of ``examples``.
@@ -79,22 +64,50 @@ def expect_contents(manifest: Manifest, reader: "Reader", *, regions: bool = Tru
     Raises:
         DatasetError: naming every example, its file and what happened to it. OSError: as :func:`changes_since`.
     """
-    changes = changes_since(manifest, reader, regions=regions)
+    where = [json.loads(each) for each in chunk.region_hashes] if regions else [{}] * len(chunk)
+    changes = _changes(chunk.example_ids, chunk.file_hashes, where, reader)
     if changes:
-        paths = {example: reader.by_id[example].path for example in changes if example in reader.by_id}
+        paths = dict(zip(chunk.example_ids, chunk.paths, strict=True))
         raise DatasetError(
-            f"Data set {reader.name!r}, chunk {manifest.key}: {len(changes)} of {len(manifest.example_ids)} examples "
-            f"are not what was registered. {WHAT_TO_DO.format(dataset=reader.name, chunk=manifest.key)}",
-            [
-                f"{example} ({paths[example]}) {what}" if example in paths else f"{example} {what}"
-                for example, what in list(changes.items())[:20]
-            ],
+            f"Data set {reader.name!r}: {len(changes)} of {len(chunk)} examples of the chunk are not what was "
+            f"registered. {WHAT_TO_DO.format(dataset=reader.name, chunk='KEY')}",
+            [f"{example} ({paths[example]}) {what}" for example, what in list(changes.items())[:20]],
         )
+
+
+def _changes(
+    ids: Sequence[str], contents: Sequence[str], regions: Sequence[Mapping[str, str]], reader: "Reader"
+) -> dict[str, str]:
+    found = {}
+    for example, content, where in zip(ids, contents, regions, strict=True):
+        try:
+            if example not in reader.by_id:
+                found[example] = "vanished from the table"
+            elif reader.content_hash(example) != content:
+                found[example] = "changed"
+            elif where:
+                now = reader.region_hashes(example)
+                moved = [concept for concept, each in where.items() if concept in now and now[concept] != each]
+                if moved:
+                    found[example] = f"changed where it shows {', '.join(moved)}"
+        except (FileNotFoundError, NotADirectoryError):
+            found[example] = "vanished"
+        except DatasetError as error:
+            found[example] = f"cannot be read: {error}".splitlines()[0]
+    return found
 
 
 def splits_of(manifest: Manifest, reader: "Reader") -> tuple[str, ...]:
     """Split of each example: as drawn when the chunk was registered, else as the data set says."""
     return manifest.splits or tuple(reader.by_id[example].split for example in manifest.example_ids)
+
+
+def _regions(reader: "Reader", example: str, pinned: Mapping[str, str]) -> str:
+    """Hashes of the regions of the concepts that are true now, as JSON: as registered, or of later ones as they are."""
+    true = reader.true_concepts(example)
+    now = {} if set(true) <= set(pinned) else reader.region_hashes(example)
+    found = {concept: pinned[concept] if concept in pinned else now[concept] for concept in true}
+    return json.dumps(found, sort_keys=True, ensure_ascii=False)
 
 
 def describe_chunk(manifest: Manifest, reader: "Reader") -> Examples:
@@ -107,12 +120,14 @@ def describe_chunk(manifest: Manifest, reader: "Reader") -> Examples:
 
     hashes = registered_hashes(manifest, reader)
     records = [reader.by_id[example] for example in manifest.example_ids]
+    regions = [_regions(reader, example, pinned) for example, (_, pinned) in hashes.items()]
     return Examples(
         concepts=tuple(reader.concepts),
         first_index=manifest.first_index,
         example_ids=manifest.example_ids,
         paths=tuple(record.path for record in records),
         file_hashes=tuple(hashes[record.example_id][0] for record in records),
+        region_hashes=tuple(regions),
         splits=splits_of(manifest, reader),
         labels=torch.tensor([record.labels for record in records], dtype=torch.bool).view(len(records), -1),
     )

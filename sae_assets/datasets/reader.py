@@ -17,6 +17,7 @@ from sae_assets.errors import DatasetError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+WEAK, NOWHERE = "weak", "nowhere"  # rows inherit the example's label; located, and this example shows it nowhere
 Span = tuple[int, int]  # characters [start, end) of a text
 
 
@@ -50,7 +51,7 @@ class Reader(ABC):
 
     @abstractmethod
     def region_hashes(self, example_id: str) -> dict[str, str]:
-        """sha256 over what says where each concept is that is true of this example (mask, spans); empty if nothing.
+        """Where each concept is that is true of this example: sha256 of its mask or spans, or WEAK or NOWHERE.
 
         Of one concept alone, so that another concept's labels, or a longer list of concepts, change nothing here.
 

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowsPerKind:
-    """Sparse activations of each token kind, and how many rows each example must have in it (None: it differs)."""
+    """Sparse activations of each token kind, and how many rows each example must have in it (None: it differs).
+
+    ``elsewhere`` says where the SAE was trained if its checkpoint names another place than the catalog reads.
+    """
 
     artifacts: dict[str, SparseActivations]
     rows_per_example: "dict[str, int | None]"
+    elsewhere: str = ""
 
 
 @dataclass
@@ -91,7 +95,17 @@ def encode_chunk(
     return RowsPerKind(
         {kind: _artifact(found[kind], chunk, encoder.n_units, k_stored) for kind in token_kinds},
         {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
+        _elsewhere(checkpoint.hook_point, model[1]),
     )
+
+
+def _elsewhere(hook_point: str | None, model: Model) -> str:
+    from sae_assets.saes import hidden_state_of
+
+    trained, read = hidden_state_of(hook_point), model.hidden_state_read
+    if None in (trained, read) or trained == read or model.transformer is None:
+        return ""
+    return f"trained at {hook_point} (hidden state {trained}), read at {model.place} (hidden state {read})"
 
 
 def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:

@@ -6,6 +6,6 @@ are read without pickle (``weights_only=True``, safetensors, npz without objects
 """
 
 from sae_assets.saes.files import locate_sae, sae_hash
-from sae_assets.saes.opening import Checkpoint, open_sae
+from sae_assets.saes.opening import Checkpoint, hidden_state_of, open_sae
 
-__all__ = ["Checkpoint", "locate_sae", "open_sae", "sae_hash"]
+__all__ = ["Checkpoint", "hidden_state_of", "locate_sae", "open_sae", "sae_hash"]

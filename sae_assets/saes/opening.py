@@ -4,6 +4,7 @@ A new format is a module with a checkpoint of this protocol and a function that 
 files in ``files.FOLDERS`` if it is a folder. Importing this module does not load torch; opening a checkpoint does.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -38,6 +39,26 @@ class Checkpoint(Protocol):
 
     def encoder(self, device: "torch.device | str", memory_budget: int) -> "Encoder":
         """The encoder, with its weights on the device; ``memory_budget`` in bytes."""
+
+
+# Index into hidden_states that a name in a library's own words stands for; 0 is the first block's input.
+_RESIDUAL_STREAM = (
+    (re.compile(r"blocks\.(\d+)\.hook_resid_pre"), 0),  # TransformerLens, SAELens
+    (re.compile(r"blocks\.(\d+)\.hook_resid_post"), 1),
+    (re.compile(r"(?:.*\.)?(?:layers|layer|h|resblocks|blocks)\.(\d+)(?:\.output)?"), 1),  # a block's module
+)
+
+
+def hidden_state_of(hook_point: str | None) -> int | None:
+    """Index into ``hidden_states`` (0: the first block's input) that a checkpoint says it was trained on.
+
+    None where it says nothing, or names a place that is not the residual stream between blocks.
+    """
+    for pattern, behind in _RESIDUAL_STREAM if hook_point else ():
+        found = pattern.fullmatch(hook_point or "")
+        if found:
+            return int(found.group(1)) + behind
+    return None
 
 
 def readers() -> dict[str, Callable[[Path], Checkpoint]]:

@@ -32,6 +32,7 @@ def encode_examples(artifact: Examples) -> tuple[pa.Table, Scalars]:
         "path": list(artifact.paths),
         "split": list(artifact.splits),
         "file_hash": list(artifact.file_hashes),
+        "region_hashes": pa.array(artifact.region_hashes or [None] * len(artifact), pa.string()),
     }
     for place, concept in enumerate(artifact.concepts):
         columns[f"label:{concept}"] = artifact.labels[:, place].numpy()
@@ -46,6 +47,7 @@ def encode_examples(artifact: Examples) -> tuple[pa.Table, Scalars]:
 
 def decode_examples(table: pa.Table, scalars: Scalars) -> Examples:
     concepts = tuple(scalars["concepts"])
+    regions = table["region_hashes"].to_pylist() if "region_hashes" in table.column_names else []
     labels = [torch.from_numpy(table[f"label:{concept}"].to_numpy().astype(bool)) for concept in concepts]
     return Examples(
         concepts=concepts,
@@ -54,6 +56,7 @@ def decode_examples(table: pa.Table, scalars: Scalars) -> Examples:
         paths=tuple(table["path"].to_pylist()),
         splits=tuple(table["split"].to_pylist()),
         file_hashes=tuple(table["file_hash"].to_pylist()),
+        region_hashes=tuple(each for each in regions if each is not None),
         labels=torch.stack(labels, 1) if labels else torch.zeros(len(table), 0, dtype=torch.bool),
     )
 

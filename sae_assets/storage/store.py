@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from upath import UPath
 
 from sae_assets.artifacts import Artifact
-from sae_assets.errors import ArtifactError, MissingChunksError, StoredFileError
+from sae_assets.errors import ArtifactError, MissingChunksError, NotMaterializedError, StoredFileError
 from sae_assets.storage import parquet, pt
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, write_atomically
 from sae_assets.storage.header import Header
@@ -143,7 +143,7 @@ class ArtifactStore:
     def _existing(self, address: Address) -> UPath:
         path = self.find(address)
         if path is None:
-            raise StoredFileError(
+            raise NotMaterializedError(
                 f"{address} has not been materialized: there is no {path_of(self.root, address, 'parquet')}. "
                 f"Run: {address.making}"
             )

@@ -8,6 +8,7 @@ from upath import UPath
 
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.arrivals import arrived, changed, table_changed
+from sae_assets.datasets.chunking import Manifest
 from sae_assets.datasets.manifested import changes_since, describe_chunk, expect_contents
 from sae_assets.errors import DatasetError
 from sae_assets.storage.manifests import read_manifest, read_manifests, register_chunks, remove_manifest
@@ -122,7 +123,6 @@ def test_changed_and_vanished_examples_are_named(growing, tmp_path):
     (growing.root / "masks" / "e1.png").write_bytes(b"other")
     (growing.root / "images" / "e2.png").unlink()
     assert changes_since(manifests[0], reader) == {"e0": "changed", "e1": "changed where it shows color::red"}
-    assert changes_since(manifests[0], reader, regions=False) == {"e0": "changed"}
     assert changes_since(manifests[1], reader) == {"e2": "vanished"}
     # What was registered stays what it was.
     assert describe_chunk(manifests[0], reader).file_hashes == before.file_hashes
@@ -131,12 +131,24 @@ def test_changed_and_vanished_examples_are_named(growing, tmp_path):
 def test_files_are_not_read_for_another_contents(growing, tmp_path):
     """What the stages call before they open anything: which examples, which files, what to do."""
     reader, manifests = register(growing, UPath(tmp_path / "store"))
-    expect_contents(manifests[0], reader)
+    chunks = [describe_chunk(manifest, reader) for manifest in manifests]
+    expect_contents(chunks[0], reader, regions=True)
     (growing.root / "images" / "e0.png").write_bytes(b"other")
-    with pytest.raises(DatasetError, match=r"(?s)chunk 0000: 1 of 2 .*remove pictures --chunks 0000 --yes") as caught:
-        expect_contents(manifests[0], reader)
+    (growing.root / "masks" / "e1.png").write_bytes(b"other")
+    with pytest.raises(DatasetError, match=r"(?s)1 of 2 examples .*remove pictures --chunks KEY --yes") as caught:
+        expect_contents(chunks[0], reader, regions=False)
     assert caught.value.problems == ("e0 (images/e0.png) changed",)
-    expect_contents(manifests[1], reader)
+    with pytest.raises(DatasetError) as caught:
+        expect_contents(chunks[0], reader, regions=True)
+    assert caught.value.problems[1] == "e1 (images/e1.png) changed where it shows color::red"
+    expect_contents(chunks[1], reader, regions=True)
+
+
+def test_a_mask_that_goes_is_a_change(growing, tmp_path):
+    """Truth would silently be taken from the colours instead."""
+    reader, manifests = register(growing, UPath(tmp_path / "store"))
+    (growing.root / "masks" / "e0.png").unlink()
+    assert changes_since(manifests[0], reader) == {"e0": "changed where it shows color::red"}
 
 
 def test_concepts_may_be_added_and_labels_corrected(growing, tmp_path):
@@ -147,6 +159,24 @@ def test_concepts_may_be_added_and_labels_corrected(growing, tmp_path):
     assert [changes_since(manifest, reader) for manifest in manifests] == [{}, {}, {}]
     fewer = open_dataset("pictures", growing.entry(concepts=["color::blue"]))
     assert [changes_since(manifest, fewer) for manifest in manifests] == [{}, {}, {}]
+    # From the next `examples` on, the masks of what became true are fixed as well.
+    chunk = describe_chunk(manifests[0], reader)
+    expect_contents(chunk, reader, regions=True)
+    (growing.root / "masks" / "e0.png").write_bytes(b"other")
+    with pytest.raises(DatasetError, match=r"e0 .* changed where it shows color::blue"):
+        expect_contents(chunk, reader, regions=True)
+
+
+def test_manifest_of_an_earlier_version_follows_the_files(growing, tmp_path):
+    """Nothing was registered to compare with: what `examples` saw counts, and another mask makes other examples."""
+    reader = open_dataset("pictures", growing.entry())
+    manifest = Manifest("0000", 0, ("e0", "e1"))
+    before = describe_chunk(manifest, reader)
+    (growing.root / "masks" / "e0.png").write_bytes(b"other")
+    after = describe_chunk(manifest, reader)
+    assert before.content_hash() != after.content_hash() and before.rows_hash() == after.rows_hash()
+    with pytest.raises(DatasetError, match="changed where it shows"):
+        expect_contents(before, reader, regions=True)
 
 
 def test_example_that_the_table_no_longer_names(growing, tmp_path):

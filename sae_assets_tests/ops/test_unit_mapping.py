@@ -228,7 +228,8 @@ def test_adaptive_pruning_needs_a_positive_row(positive_rows):
 def test_nothing_left_shows_the_counts_at_each_rule():
     """The error is ours, and tells which rule removed how many."""
     stats = stats_of(100, [0, 0, 1, 90], [1.0] * 4)
-    with pytest.raises(ArtifactError, match=r"No unit is left after fixed pruning of 4 units \(dead 2, rare 1, dense 1; min_active 5, max_d"):
+    said = r"No unit is left after fixed pruning of 4 units \(dead 2, rare 1, dense 1; min_active 5, max_density 0.5"
+    with pytest.raises(ArtifactError, match=said):
         map_units(stats, PruningRules("fixed", 5, 0.5, strength_percentile=75.0))
 
 

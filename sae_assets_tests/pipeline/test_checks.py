@@ -19,6 +19,7 @@ BREAKING = {
     ("sparse_activations", "values_positive"): {"values": lambda t: t - 1e9},
     ("sparse_activations", "rows_sorted"): {"values": lambda t: t.flip(0)},
     ("sparse_activations", "little_mass_dropped"): {"dropped_mass": lambda v: 1e12},
+    ("sparse_activations", "read_where_trained"): {},
     ("unit_stats", "some_units_active"): {"n_active": torch.zeros_like},
     ("unit_stats", "statistics_ordered"): {"p95": lambda t: t + 1e9},
     ("unit_mapping", "mapping_round_trip"): {"reasons": lambda t: t},
@@ -56,6 +57,8 @@ def test_check_passes_on_the_real_and_fails_on_the_broken(demo, stage, name):
     if name == "mapping_round_trip":
         index = artifact.kept_index.flip(0)
         broken = type("Broken", (), {"kept_units": artifact.kept_units, "kept_index": index})()
+    if name == "read_where_trained":
+        expected = Expected(elsewhere="trained at blocks.1.hook_resid_post")
     if stage == "examples":
         expected = Expected(changes={artifact.example_ids[0]: "changed"})
     assert not check.test(broken, expected).passed

@@ -48,7 +48,9 @@ def test_image_that_vanishes_after_registration(small):
     assert run(small, "--to", "examples").exit_code == 0
     gone = rows(small)[7]["image_path"]
     (small["root"] / gone).write_bytes(b"not an image")
-    refused(small, gone, "chunk 0001: 1 of 6 examples are not what was registered", "remove small --chunks 0001")
+    refused(
+        small, gone, "small clip-mini 0001", "1 of 6 examples of the chunk are not what was registered", "remove small"
+    )
     made = sorted(path.name for path in (small["home"] / "store").rglob("sparse_activations/*"))
     assert made == ["0000.parquet", "0002.parquet"]
 
@@ -59,7 +61,7 @@ def test_every_bad_chunk_is_named_and_the_others_are_made(small):
     for place in (1, 13):
         (small["root"] / rows(small)[place]["image_path"]).write_bytes(b"not an image")
     said = ["2 runs failed; 1 that do not need them were made, 3 were up to date"]
-    refused(small, *said, "chunk 0000: 1 of 6", "chunk 0002: 1 of 6")
+    refused(small, *said, "small clip-mini 0000 ground_truth", "small clip-mini 0002 ground_truth", "1 of 6 examples")
     made = sorted(path.name for path in (small["home"] / "store").rglob("patch/*/sparse_activations/*"))
     assert made == ["0001.parquet"]
     assert run(small, "--allow-missing-chunks").exit_code == 1
@@ -75,7 +77,7 @@ def test_changed_image_is_refused_however_often_it_is_asked(small):
     parts = ("Check 'contents_as_registered' of small/examples failed", image.stem, "(changed)", "Restore the files")
     refused(small, *parts, arguments=("--to", "examples", "--force"))
     refused(small, *parts)
-    refused(small, image.stem, "are not what was registered", arguments=("--from", "ground_truth"))
+    refused(small, image.stem, "not what was registered", arguments=("--from", "ground_truth"))
     command = ["status", "-d", "small", "--json", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
     states = json.loads(CliRunner().invoke(app, command).stdout)["small"]["stages"]
     assert list(states["examples"].values()) == ["current", "failed", "current"]
