@@ -48,8 +48,8 @@ class SparsifyCheckpoint:
 
     @property
     def hook_point(self) -> str | None:
-        """sparsify names the folder after the module, such as ``layers.10``, and says so nowhere else."""
-        return None
+        """The folder's name: sparsify names it after the module, such as ``layers.10``, and says so nowhere else."""
+        return self.name
 
     @property
     def d_model(self) -> int:

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from sae_assets.artifacts import Examples, SparseActivations
-from sae_assets.catalog import Model
+from sae_assets.catalog import Model, load_catalog
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.chunking import Manifest
 from sae_assets.datasets.manifested import describe_chunk
 from sae_assets.embedding import open_clip_vision
 from sae_assets.embedding.open_clip_vision import VisionTransformer
-from sae_assets.embedding.rows import RowsPerKind, encode_chunk
+from sae_assets.embedding.rows import RowsPerKind, _elsewhere, encode_chunk
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.embedding.tiny_model import SIZE, WIDTH, catalog_model, local
@@ -163,3 +163,14 @@ def test_images_of_the_models_own_size_are_not_resampled(tiny: Path) -> None:
     image = Image.effect_noise((SIZE, SIZE), 80).convert("RGB")
     expected = (torch.tensor(list(image.getchannel(0).tobytes())).view(SIZE, SIZE) / 255 - 0.5) / 0.5
     torch.testing.assert_close(geometry.tensor(image)[0], expected)
+
+
+def test_an_sae_of_another_place_is_noticed() -> None:
+    """Where the checkpoint names its own place; a name that is no place of the residual stream says nothing."""
+    model = load_catalog().models["gemma-mini"]
+    assert model.layer is not None
+    for fine in (f"model.layers.{model.layer}.output", "x", None):
+        assert _elsewhere(fine, model) == ""
+    said = _elsewhere(f"blocks.{model.layer + 1}.hook_resid_post", model)
+    assert f"(hidden state {model.layer + 2}), read at block {model.layer} of" in said
+    assert _elsewhere("layers.7", model.model_copy(update={"transformer": None})) == ""

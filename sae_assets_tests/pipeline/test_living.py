@@ -1,6 +1,7 @@
 """A data set grows: each chunk is made once, what depends on it follows, reruns change nothing, a freeze holds."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 
 from sae_assets.backfills import active_backfill, failed_partitions, plan_backfill
 from sae_assets.definitions import build_definitions
+from sae_assets.failures import partitions_with_failed_checks
 from sae_assets.partitions import multi_key
 from sae_assets.session import Session, open_session
 from sae_assets.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets.storage.header import Header
+from sae_assets.storage.layout import Address
 from sae_assets_tests.pipeline.living import Follower, land, land_without_calibration
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
@@ -94,9 +98,7 @@ def test_chunk_without_calibration_rows_changes_no_statistics(living):
     assert {state for part in states.values() for state in part.values()} == {"current"}
 
 
-def address(stage: str, chunk: str | None = None):
-    from sae_assets.storage.layout import Address
-
+def address(stage: str, chunk: str | None = None) -> Address:
     return Address("small", stage, "patch", MODEL, chunk)
 
 
@@ -252,9 +254,47 @@ def test_failed_check_holds_its_chunk_until_the_repair(living):
     assert held and not [one for one in held if broken in one[1]]
     repaired = flat(work_of(session, again=failed))
     assert ("small/examples", broken) in repaired and len(repaired) > len(held)
+    # A run that only planned to check again, and died before it did, is no reason to trust the file.
+    session.instance.create_run_for_job(job, asset_selection=frozenset({key}), tags={"dagster/partition": broken})
+    assert partitions_with_failed_checks(session.instance, {key: [broken]}) == {key: {broken}}
     victim.write_bytes(content)
     session.materialize(["small"], last="examples")
     assert failed_partitions(session.instance, session.catalog, "small") == {}
+
+
+def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path):
+    places = home_of(tmp_path, calibration="freeze")
+    with open_session(places["home"], places["catalog"]) as session:
+        session.materialize(["small"])
+        land(places["root"], 24)
+        session.register("small")
+        session.materialize(["small"], last="sparse_activations")
+        file = session.store.find(address("sparse_activations", "0002"))
+        assert file is not None
+        file.unlink()
+        failed = {dg.AssetKey(["small", "patch", "sparse_activations"]): {multi_key(MODEL, "0002")}}
+        work = work_of(session, leave_out=failed)
+        filtered = ("small/patch/filtered_activations", multi_key(MODEL, "0003"))
+        assert work.wave == 2 and filtered in flat(work)
+        assert not [found for found in flat(work) if "0002" in found[1]]
+
+
+def test_files_of_an_earlier_version_are_stale_and_not_an_error(living, monkeypatch):
+    """Headers of `examples` once did not say what its rows are made of."""
+    session, _ = living
+    session.materialize(["small"], last="sparse_activations")
+    header = session.store.header
+
+    def without(self: object, where: Address) -> Header:
+        found = header(where)
+        scalars = {name: value for name, value in found.scalars.items() if name != "rows_hash"}
+        return replace(found, scalars=scalars) if where.stage == "examples" else found
+
+    monkeypatch.setattr(type(session.store), "header", without)
+    monkeypatch.setattr("sae_assets.storage.snapshot.StoreSnapshot.header", without)
+    states = session.status(["small"])["small"]["stages"]["patch/clip-mini/sparse_activations"]
+    assert set(states.values()) == {"stale"}
+    assert work_of(session).wave == 1
 
 
 def test_all_switches_ship_off(living):

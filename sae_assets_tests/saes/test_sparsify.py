@@ -36,7 +36,7 @@ def test_encodes_as_sparsify_defines(tmp_path: Path, dtype: torch.dtype, memory_
         tmp_path / "layers.10", {name: tensor.to(dtype) for name, tensor in sparsify_weights().items()}
     )
     read = read_sparsify(folder)
-    assert (read.name, read.hook_point, read.k, read.d_model, read.n_units) == ("layers.10", None, 4, 6, 20)
+    assert (read.name, read.hook_point, read.k, read.d_model, read.n_units) == ("layers.10", "layers.10", 4, 6, 20)
     plain = {name: tensor.to(dtype) for name, tensor in weights(threshold=False).items()}
     assert_is_dense(read.encoder("cpu", memory_budget).encode(x), expected(x, plain, subtract=True, k=4))
 
