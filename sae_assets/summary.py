@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore
 
 
+PAGE = 1000  # materializations asked for at once
+
+
 def plain(value: Any) -> Any:
     """Values that JSON knows: a figure that does not exist is null."""
     if isinstance(value, dict):
@@ -40,15 +43,19 @@ def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[
         partitions = [multi_key(address.model or "", chunk) for chunk in chunks]
     else:
         partitions = [address.model or ""]
-    total = 0.0
-    for partition in partitions:
-        records = dg.AssetRecordsFilter(asset_key=asset_key(address), asset_partitions=[partition])
-        for record in instance.fetch_materializations(records, limit=1).records:
-            metadata = record.asset_materialization.metadata if record.asset_materialization else {}
-            total += (
-                (seconds.value or 0.0) if isinstance(seconds := metadata.get("seconds"), dg.FloatMetadataValue) else 0.0
-            )
-    return total
+    seconds: dict[str | None, float] = {}
+    wanted, cursor, more = set(partitions), None, True
+    while more and len(seconds) < len(wanted):  # latest first; a page holds many partitions
+        page = instance.fetch_materializations(asset_key(address), limit=PAGE, cursor=cursor)
+        for record in page.records:
+            if record.partition_key in wanted and record.partition_key not in seconds:
+                metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+                taken = metadata.get("seconds")
+                seconds[record.partition_key] = (
+                    (taken.value or 0.0) if isinstance(taken, dg.FloatMetadataValue) else 0.0
+                )
+        cursor, more = page.cursor, page.has_more
+    return sum(seconds.values())
 
 
 def summarize(
@@ -60,27 +67,19 @@ def summarize(
     ``stale_stages`` are those that would be made anew: the figures are then not of the data and options of now.
     """
     entry = catalog.datasets[dataset]
+    stale = [
+        address for address in addresses(catalog, dataset, chunks, tuple(STAGES))
+        if store.find(address) is not None and not freshness.is_current(address)
+    ]  # fmt: skip
     found = {}
     for kind in entry.token_kinds:
         for model in entry.models:
             if store.find(Address(dataset, "best_pairs", kind, model)) is not None:
                 figures = plain(_figures(store, instance, dataset, kind, model, chunks))
-                stale = _stale(catalog, store, freshness, dataset, kind, model, chunks)
-                found[f"{dataset}/{kind}/{model}"] = {**figures, "stale_stages": stale}
+                ours = [each for each in stale if (each.token_kind, each.model) in ((None, None), (kind, model))]
+                figures["stale_stages"] = list(dict.fromkeys(address.stage for address in ours))
+                found[f"{dataset}/{kind}/{model}"] = figures
     return found
-
-
-def _stale(
-    catalog: Catalog, store: "ArtifactStore", freshness: "Freshness", dataset: str, kind: str, model: str,
-    chunks: Sequence[str],
-) -> list[str]:  # fmt: skip
-    """Stages of which something is there that would be made anew."""
-    stages: dict[str, None] = {}
-    for address in addresses(catalog, dataset, chunks, tuple(STAGES)):
-        ours = (address.token_kind, address.model) in ((None, None), (kind, model))
-        if ours and store.find(address) is not None and not freshness.is_current(address):
-            stages[address.stage] = None
-    return list(stages)
 
 
 def _figures(
