@@ -7,7 +7,7 @@ Dagster's history: each partition once, or the script fails.
 
 CPU time is that of all processes of the UI's session, read from ``/proc`` twice a second (so on Linux only).
 
-    python benchmarks/bench_backfill.py [--chunks 20] [--home FOLDER]
+    python benchmarks/bench_backfill.py [--chunks 20] [--stage examples] [--home FOLDER]
 """
 
 import argparse
@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
@@ -31,7 +32,7 @@ os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 import dagster as dg
 from bench_scale import NAME, land, write_catalog
 
-from sae_assets.backfills import launch, partitions_by_asset, plan_backfill
+from sae_assets.backfills import FIRST_WAVE, launch, partitions_by_asset, plan_backfill
 from sae_assets.definitions import build_definitions
 from sae_assets.session import Session, open_session
 
@@ -142,7 +143,7 @@ def made(session: Session) -> Counter[tuple[str, str]]:
     return found
 
 
-def measure(folder: Path, count: int) -> None:
+def measure(folder: Path, count: int, stage: str | None) -> None:
     land(folder / "data", count)
     catalog = write_catalog(folder, folder / "data", 1)
     home = folder / "home"
@@ -150,7 +151,10 @@ def measure(folder: Path, count: int) -> None:
         session.register(NAME)
         graph = build_definitions(session.catalog, session.resources).get_repository_def().asset_graph
         work = plan_backfill(session.catalog, session.store, NAME, session.chunks_of(NAME), limit=3 * count)
-        print(f"{count} chunks of one example, {work.size} partitions, first wave")
+        if stage:
+            chosen = {key: names for key, names in work.partitions.items() if key.path[-1] == stage}
+            work = replace(work, partitions=chosen)
+        print(f"{count} chunks of one example, {work.size} partitions, {stage or 'first wave'}")
         with ui(home, catalog) as clock:
             start = time.perf_counter()
             launch(session.instance, graph, NAME, work, backfill_id="bench", kind="backfill")
@@ -177,14 +181,15 @@ def measure(folder: Path, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--chunks", type=int, default=20)
+    parser.add_argument("--stage", choices=FIRST_WAVE, help="this one alone; what it reads must be there")
     parser.add_argument("--home", type=Path, help="an empty folder to keep; a temporary one otherwise")
     given = parser.parse_args()
     if given.home:
         given.home.mkdir(parents=True, exist_ok=True)
-        measure(given.home.absolute(), given.chunks)
+        measure(given.home.absolute(), given.chunks, given.stage)
         return
     with tempfile.TemporaryDirectory(prefix="sae_assets_backfill_", ignore_cleanup_errors=True) as folder:
-        measure(Path(folder), given.chunks)
+        measure(Path(folder), given.chunks, given.stage)
 
 
 if __name__ == "__main__":
