@@ -1,16 +1,18 @@
 """Removing a chunk or a whole data set: files, manifests and partitions, after showing what would go.
 
 Aggregates over removed chunks become stale by themselves: their fingerprints name chunks that are no longer there.
-Dagster's history of past runs stays.
+Dagster's history of past runs stays, of a whole data set without what they made.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sae_assets.backfills import partitions_by_asset
 from sae_assets.errors import CatalogError
+from sae_assets.failures import with_history
 from sae_assets.partitions import chunk_keys, chunks_name
-from sae_assets.storage.manifests import manifest_path, remove_manifest
+from sae_assets.storage.manifests import forget_numbers, manifest_path, remove_manifest
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -28,6 +30,7 @@ class Removal:
     manifests: "Sequence[UPath]" = field(default=())
     n_bytes: int = 0
     aggregates: Sequence[str] = ()
+    whole: bool = False
 
 
 def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None) -> Removal:
@@ -51,13 +54,20 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
             aggregates.append(str(path.relative_to(session.store.root)))
     manifests = [manifest_path(session.store.root, dataset, chunk) for chunk in chosen]
     n_bytes = sum(int(path.stat().st_size) for path in [*files, *manifests])
-    return Removal(dataset, chosen, files, manifests, n_bytes, aggregates)
+    return Removal(dataset, chosen, files, manifests, n_bytes, aggregates, chunks is None)
 
 
 def remove(session: "Session", removal: Removal) -> None:
-    """Do what was planned. Partitions go first: an interrupted removal leaves files, never a partition without one."""
+    """Do what was planned. Partitions go first: an interrupted removal leaves files, never a partition without one.
+
+    Of a whole data set Dagster's history of its assets goes too, so that it can be registered as if it were new.
+    """
     for chunk in removal.chunks:
         session.instance.delete_dynamic_partition(chunks_name(removal.dataset), chunk)
         remove_manifest(session.store.root, removal.dataset, chunk)
     for path in removal.files:
         path.unlink()
+    if removal.whole:
+        forget_numbers(session.store.root, removal.dataset)
+        keys = partitions_by_asset(session.catalog, removal.dataset)
+        session.instance.wipe_assets(with_history(session.instance, keys))

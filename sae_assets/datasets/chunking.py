@@ -36,19 +36,26 @@ def chunk_key(number: int) -> str:
 
 
 def plan_chunks(
-    records: Iterable[Record], registered: Sequence[Manifest], chunk_size: int, *, keep_splits: bool = False
+    records: Iterable[Record],
+    registered: Sequence[Manifest],
+    chunk_size: int,
+    *,
+    removed: Sequence[Manifest] = (),
+    keep_splits: bool = False,
 ) -> list[Manifest]:
     """New chunks for the examples that no registered chunk holds; registered ones are never touched or extended.
 
     Args:
+        removed: chunks that were once registered; their numbers and positions are not given again.
         keep_splits: write each example's split into the manifest (splits that were drawn, not read).
     """
     known = {example for manifest in registered for example in manifest.example_ids}
     fresh = [record for record in records if record.example_id not in known]
     needed = -(-len(fresh) // chunk_size)
-    number = max((int(manifest.key) for manifest in registered), default=-1) + 1
-    # Behind the last one ever given, not the number of known ones: a removed chunk leaves a gap.
-    first = max((manifest.first_index + len(manifest.example_ids) for manifest in registered), default=0)
+    # Behind the last ones ever given, not the number of known ones: a removed chunk leaves a gap, also the last one.
+    given = [*registered, *removed]
+    number = max((int(manifest.key) for manifest in given), default=-1) + 1
+    first = max((manifest.first_index + len(manifest.example_ids) for manifest in given), default=0)
     if number + needed > 10**KEY_DIGITS:
         room = 10**KEY_DIGITS - number
         raise DatasetError(

@@ -10,10 +10,11 @@ from sae_assets.artifacts import SPLITS
 from sae_assets.datasets.chunking import Manifest, plan_chunks
 from sae_assets.datasets.records import Record
 from sae_assets.errors import StoredFileError
-from sae_assets.storage.atomic import write_once
+from sae_assets.storage.atomic import write_atomically, write_once
 from sae_assets.storage.layout import Address
 
 FOLDER = "chunks"
+REMOVED = ".removed"  # stands where a removed chunk's manifest was, so that its number is not given again
 
 
 def _folder(root: UPath, dataset: str) -> UPath:
@@ -104,7 +105,8 @@ def register_chunks(
     """
     while True:
         known = read_manifests(root, dataset)
-        fresh = plan_chunks(records, known, chunk_size, keep_splits=keep_splits)[:limit]
+        removed = removed_manifests(root, dataset)
+        fresh = plan_chunks(records, known, chunk_size, removed=removed, keep_splits=keep_splits)[:limit]
         for place, manifest in enumerate(fresh):
             contents, regions = zip(*map(hashes, manifest.example_ids), strict=True)
             hashed = replace(manifest, content_hashes=contents, region_hashes=regions)
@@ -117,6 +119,26 @@ def register_chunks(
             return [*known, *fresh]
 
 
+def removed_manifests(root: UPath, dataset: str) -> list[Manifest]:
+    """What removed chunks held: their numbers and positions are not given again.
+
+    Raises:
+        StoredFileError: as :func:`read_manifests`.
+    """
+    folder = _folder(root, dataset)
+    return [_read(path) for path in folder.iterdir() if path.suffix == REMOVED] if folder.exists() else []
+
+
+def forget_numbers(root: UPath, dataset: str) -> None:
+    """Let numbering begin anew, for a data set that is removed whole, history included."""
+    folder = _folder(root, dataset)
+    for path in [*folder.iterdir()] if folder.exists() else []:
+        if path.suffix == REMOVED:
+            path.unlink()
+
+
 def remove_manifest(root: UPath, dataset: str, key: str) -> None:
-    """Forget a registered chunk."""
-    manifest_path(root, dataset, key).unlink()
+    """Forget a registered chunk, but for its number: Dagster's history holds what was made under it."""
+    path = manifest_path(root, dataset, key)
+    write_atomically(path.with_suffix(REMOVED), path.read_bytes())
+    path.unlink()

@@ -197,3 +197,7 @@ def test_removed_chunk_registers_its_examples_anew(growing, tmp_path):
         ("0000", ("e0", "e1")), ("0002", ("e4",)), ("0003", ("e2", "e3")),
     ]  # fmt: skip
     assert read_manifest(root, "pictures", "0003").first_index == 5  # no position is given twice
+    # Nor a number, where the last chunk goes: Dagster's history holds what was made under it.
+    remove_manifest(root, "pictures", "0003")
+    assert [manifest.key for manifest in register(growing, root)[1]] == ["0000", "0002", "0004"]
+    assert read_manifest(root, "pictures", "0004").first_index == 7

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sae_assets.backfills import partitions_by_asset
 from sae_assets.cli import app
+from sae_assets.failures import with_history
 from sae_assets.session import open_session
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
@@ -37,7 +39,7 @@ def test_chunk_is_shown_then_removed_and_aggregates_become_stale(made):
     assert shown["manifests"][0] in command(made, "remove", "small", "--chunks", "1").output
     done = command(made, "remove", "small", "--chunks", "1,01", "--yes")  # said twice, removed once
     assert done.exit_code == 0 and "Removed 1 chunks, 4 files" in done.output and "become stale" in done.output
-    assert [name for name in files(made) if "0001" in name] == []
+    assert [name for name in files(made) if "0001" in name] == ["store/small/chunks/0001.removed"]
     with open_session(made["home"], made["catalog"]) as session:
         assert session.chunks_of("small") == ["0000", "0002"]
         assert session.instance.get_dynamic_partitions("small_chunks") == ["0000", "0002"]
@@ -57,6 +59,11 @@ def test_whole_data_set(made):
     assert files(made) == []
     with open_session(made["home"], made["catalog"]) as session:
         assert session.instance.get_dynamic_partitions("small_chunks") == []
+        assert with_history(session.instance, partitions_by_asset(session.catalog, "small")) == []
+    # As if it were new.
+    assert command(made, "materialize", "-d", "small", "--to", "examples").exit_code == 0
+    with open_session(made["home"], made["catalog"]) as session:
+        assert session.chunks_of("small") == ["0000", "0001", "0002"]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [((), "--chunks 3,4"), (("--chunks", "7"), "no chunk 0007")])
