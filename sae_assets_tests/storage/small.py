@@ -44,6 +44,7 @@ SMALL: dict[str, Artifact] = {
             example_ids=("a", "b", "ü"),
             paths=("images/a.png", "images/b.png", "images/ü.png"),
             file_hashes=("0" * 64, "1" * 64, "2" * 64),
+            region_hashes=("{}", '{"wing": "weak"}', '{"wing": "weak"}'),
             splits=("train", "cal", "test"),
             labels=torch.tensor([[True, False], [False, False], [True, True]]),
         ),

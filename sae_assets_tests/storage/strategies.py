@@ -124,6 +124,7 @@ def examples(draw: st.DrawFn) -> Examples:
         example_ids=tuple(ids),
         paths=tuple(draw(words) for _ in ids),
         file_hashes=tuple(draw(words) for _ in ids),
+        region_hashes=tuple(draw(words) for _ in ids) if draw(st.booleans()) else (),
         splits=tuple(draw(st.sampled_from(SPLITS)) for _ in ids),
         labels=torch.tensor(labels, dtype=torch.bool).view(len(ids), len(concepts)),
     )

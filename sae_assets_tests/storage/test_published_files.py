@@ -74,7 +74,15 @@ def test_mapping_dictionary(artifact: UnitMapping) -> None:
 
 
 COLUMNS = {
-    "examples": ["example_index", "example_id", "path", "split", "file_hash", *(f"label:{c}" for c in CONCEPTS)],
+    "examples": [
+        "example_index",
+        "example_id",
+        "path",
+        "split",
+        "file_hash",
+        "region_hashes",
+        *(f"label:{c}" for c in CONCEPTS),
+    ],
     "sparse_activations": ["example_index", "position", "unit_ids", "values", "l0"],
     "filtered_activations": ["example_index", "position", "kept_indices", "values"],
     "ground_truth": ["example_index", "position", "concepts"],
