@@ -168,12 +168,12 @@ class Graph:
             if result.check_name in selected:
                 yield result
 
-    def expect_contents(self, chunk: "Examples", *, regions: bool) -> None:
+    def expect_contents(self, chunk: "Examples", key: str, *, regions: bool) -> None:
         """Refuse files that are not what the chunk was registered with (see ``datasets.manifested``)."""
         from sae_assets.datasets import open_dataset
         from sae_assets.datasets.manifested import expect_contents
 
-        expect_contents(chunk, open_dataset(self.dataset, self.entry), regions=regions)
+        expect_contents(chunk, key, open_dataset(self.dataset, self.entry), regions=regions)
 
     def chunks_read(
         self, stage: str, readers: "Mapping[str, ChunkReader]", config: AggregateConfig

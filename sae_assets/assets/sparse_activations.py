@@ -54,7 +54,7 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         settings = config.result_for(model[1])
         wanted = [kind for kind, graph in graphs.items() if graph.key(STAGE) in context.selected_asset_keys]
         if not set(wanted) <= precomputed_kinds(first.entry, model[0]):
-            first.expect_contents(examples.artifact, regions=False)
+            first.expect_contents(examples.artifact, first.address(context, STAGE).chunk or "", regions=False)
         found: RowsPerKind = encode_chunk(
             examples.artifact,
             wanted,

@@ -55,7 +55,7 @@ def changes_since(manifest: Manifest, reader: "Reader") -> dict[str, str]:
     return _changes(manifest.example_ids, manifest.content_hashes, manifest.region_hashes or (), reader)
 
 
-def expect_contents(chunk: Examples, reader: "Reader", *, regions: bool) -> None:
+def expect_contents(chunk: Examples, key: str, reader: "Reader", *, regions: bool) -> None:
     """Refuse to read images or texts (masks and spans) that are not those of the chunk's ``examples``.
 
     Stages that open an example's files call this first, so that no result is made from other contents, whoever asked
@@ -69,8 +69,8 @@ def expect_contents(chunk: Examples, reader: "Reader", *, regions: bool) -> None
     if changes:
         paths = dict(zip(chunk.example_ids, chunk.paths, strict=True))
         raise DatasetError(
-            f"Data set {reader.name!r}: {len(changes)} of {len(chunk)} examples of the chunk are not what was "
-            f"registered. {WHAT_TO_DO.format(dataset=reader.name, chunk='KEY')}",
+            f"Data set {reader.name!r}: {len(changes)} of {len(chunk)} examples of chunk {key} are not what was "
+            f"registered. {WHAT_TO_DO.format(dataset=reader.name, chunk=key)}",
             [f"{example} ({paths[example]}) {what}" for example, what in list(changes.items())[:20]],
         )
 

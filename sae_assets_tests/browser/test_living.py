@@ -121,7 +121,7 @@ def test_a_person_runs_a_growing_data_set_by_clicks(browser: Browser, shop: Shop
     with window(browser, shop.server.url) as shown, shop.explained(shown, failure):
         # The failed run says which file, in our own words.
         ui.open_run(shown, shop.failed_run)
-        message = shown.page.get_by_text(re.compile(f"{shop.damaged}.*is not a readable image")).first
+        message = shown.page.get_by_text(re.compile(rf"{shop.damaged}\) changed")).first
         message.wait_for()
         message.scroll_into_view_if_needed()
         shown.shoot(pictures / "failed_run.png")

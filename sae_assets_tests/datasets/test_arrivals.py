@@ -132,16 +132,16 @@ def test_files_are_not_read_for_another_contents(growing, tmp_path):
     """What the stages call before they open anything: which examples, which files, what to do."""
     reader, manifests = register(growing, UPath(tmp_path / "store"))
     chunks = [describe_chunk(manifest, reader) for manifest in manifests]
-    expect_contents(chunks[0], reader, regions=True)
+    expect_contents(chunks[0], "0000", reader, regions=True)
     (growing.root / "images" / "e0.png").write_bytes(b"other")
     (growing.root / "masks" / "e1.png").write_bytes(b"other")
-    with pytest.raises(DatasetError, match=r"(?s)1 of 2 examples .*remove pictures --chunks KEY --yes") as caught:
-        expect_contents(chunks[0], reader, regions=False)
+    with pytest.raises(DatasetError, match=r"(?s)1 of 2 examples .*remove pictures --chunks 0000 --yes") as caught:
+        expect_contents(chunks[0], "0000", reader, regions=False)
     assert caught.value.problems == ("e0 (images/e0.png) changed",)
     with pytest.raises(DatasetError) as caught:
-        expect_contents(chunks[0], reader, regions=True)
+        expect_contents(chunks[0], "0000", reader, regions=True)
     assert caught.value.problems[1] == "e1 (images/e1.png) changed where it shows color::red"
-    expect_contents(chunks[1], reader, regions=True)
+    expect_contents(chunks[1], "0001", reader, regions=True)
 
 
 def test_a_mask_that_goes_is_a_change(growing, tmp_path):
@@ -161,10 +161,10 @@ def test_concepts_may_be_added_and_labels_corrected(growing, tmp_path):
     assert [changes_since(manifest, fewer) for manifest in manifests] == [{}, {}, {}]
     # From the next `examples` on, the masks of what became true are fixed as well.
     chunk = describe_chunk(manifests[0], reader)
-    expect_contents(chunk, reader, regions=True)
+    expect_contents(chunk, "0000", reader, regions=True)
     (growing.root / "masks" / "e0.png").write_bytes(b"other")
     with pytest.raises(DatasetError, match=r"e0 .* changed where it shows color::blue"):
-        expect_contents(chunk, reader, regions=True)
+        expect_contents(chunk, "0000", reader, regions=True)
 
 
 def test_manifest_of_an_earlier_version_follows_the_files(growing, tmp_path):
@@ -176,7 +176,7 @@ def test_manifest_of_an_earlier_version_follows_the_files(growing, tmp_path):
     after = describe_chunk(manifest, reader)
     assert before.content_hash() != after.content_hash() and before.rows_hash() == after.rows_hash()
     with pytest.raises(DatasetError, match="changed where it shows"):
-        expect_contents(before, reader, regions=True)
+        expect_contents(before, "0000", reader, regions=True)
 
 
 def test_example_that_the_table_no_longer_names(growing, tmp_path):

@@ -14,7 +14,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick,
 
 from sae_assets.cli.serving import WORKSPACE
 from sae_assets.instance import DAGSTER_YAML
-from sae_assets_tests.processes import PATIENCE, Group, environment, wait_until
+from sae_assets_tests.processes import PATIENCE, PAUSE_SECONDS, Group, environment, wait_until
 
 MINUTE = 60.0
 QUICK = {  # the packaged file's numbers, for tests: what takes minutes there takes seconds
@@ -66,13 +66,19 @@ class Daemon:
             self.group.kill()
             self.group = None
 
-    def wait(self, instance: dg.DagsterInstance, done: Callable[[], bool], what: str, tell: Callable[[], str]) -> None:
+    def wait(
+        self, instance: dg.DagsterInstance, done: Callable[[], bool], what: str, tell: Callable[[], str],
+        seconds_between: float = PAUSE_SECONDS,
+    ) -> None:  # fmt: skip
         """Poll until it is done.
 
         Raises:
             AssertionError: it took too long, or the daemon ended; with what there is and the end of its output.
         """
-        wait_until(done, what, tell=tell, group=self.group, progress=lambda: states_of_runs(instance))
+        wait_until(
+            done, what, tell=tell, group=self.group, progress=lambda: states_of_runs(instance),
+            pause=lambda _: time.sleep(seconds_between),
+        )  # fmt: skip
 
 
 @contextmanager

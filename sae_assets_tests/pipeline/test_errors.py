@@ -49,7 +49,7 @@ def test_image_that_vanishes_after_registration(small):
     gone = rows(small)[7]["image_path"]
     (small["root"] / gone).write_bytes(b"not an image")
     refused(
-        small, gone, "small clip-mini 0001", "1 of 6 examples of the chunk are not what was registered", "remove small"
+        small, gone, "small clip-mini 0001", "1 of 6 examples of chunk 0001 are not what was registered", "remove small"
     )
     made = sorted(path.name for path in (small["home"] / "store").rglob("sparse_activations/*"))
     assert made == ["0000.parquet", "0002.parquet"]
