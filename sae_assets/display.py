@@ -24,6 +24,7 @@ console = Console(width=None if sys.stdout.isatty() else 100, **PLAIN)
 
 UNLIMITED = 10**6  # characters, to ask how wide a table would be
 MOST_LABELS = 10
+MOST_WARNINGS, MOST_PLACES = 10, 5
 WIDEST = 32  # characters of a cell in tables with one column per row
 STATES = ("current", "stale", "missing", "failed", "running")
 
@@ -120,6 +121,16 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
     console.print('example positive. "chance", "p95": mean and 95 % point of the test F1 that the same choice')
     console.print("reaches with shuffled labels.")
+
+
+def print_warnings(warnings: dict[str, list[str]]) -> None:
+    """On stderr: what checks found that block nothing, each with the first partitions it was found in."""
+    screen = Console(stderr=True, **PLAIN)
+    for text, partitions in list(warnings.items())[:MOST_WARNINGS]:
+        more = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PLACES else ""
+        screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PLACES])}{more})", soft_wrap=True)
+    if len(warnings) > MOST_WARNINGS:
+        screen.print(f"Warning: … and {len(warnings) - MOST_WARNINGS} more; see the checks in the UI.", soft_wrap=True)
 
 
 def print_status(states: dict[str, Any]) -> None:

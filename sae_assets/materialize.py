@@ -104,7 +104,7 @@ class Materializer:
 
     Args:
         on_step: told before each run (step, number, total) and whether it will run or is up to date.
-        on_warning: told of every check that failed and blocks nothing.
+        on_warning: told of every check that failed and blocks nothing (partition, what it found).
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Materializer:
         *,
         options: Options,
         on_step: Callable[[Step, int, int, bool], None] = lambda *_: None,
-        on_warning: Callable[[str], None] = lambda _: None,
+        on_warning: Callable[[str, str], None] = lambda *_: None,
         force: bool = False,
         debug: bool = False,
     ):
@@ -225,7 +225,7 @@ class Materializer:
         )
         events = result.all_events
         for warning in failed_checks(events, dg.AssetCheckSeverity.WARN):
-            self._on_warning(f"{step.partition}: {warning}" if step.partition else warning)
+            self._on_warning(step.partition or "", warning)
         if not result.success:
             cause = first_cause(events) or "Dagster gave no reason; see the run in the UI"
             raise RunFailedError(

@@ -109,7 +109,7 @@ class Session:
         options: Options | None = None,
         force: bool = False,
         on_step: OnStep = lambda *_: None,
-        on_warning: Callable[[str], None] = lambda _: None,
+        on_warning: Callable[[str, str], None] = lambda *_: None,
         debug: bool = False,
     ) -> tuple[int, int]:
         """Register and materialize; (runs made, steps skipped). Everything asked for is checked before the first run.

@@ -112,7 +112,7 @@ def materialize(
     debug: Debug = False,
 ) -> None:
     """Materialize stages of data sets; what is up to date is skipped."""
-    from sae_assets.display import print_summary, progress_bar
+    from sae_assets.display import print_summary, print_warnings, progress_bar
     from sae_assets.session import open_session, parse_options
 
     with errors_without_traceback(as_json, debug):
@@ -124,18 +124,18 @@ def materialize(
             allow_missing_chunks=allow_missing_chunks or None,
         )  # fmt: skip
         names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type")
-        warnings: list[str] = []
+        warnings: dict[str, list[str]] = {}
         wanted, numbers = split_list(models, "--models"), split_list(chunks, "--chunks")
         with open_session(home, catalog, device=device, file_format=file_format) as session:
             with progress_bar(quiet=as_json) as on_step:
                 made, skipped = session.materialize(
                     names, models=wanted, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
-                    options=options, force=force, on_step=on_step, on_warning=warnings.append, debug=debug,
+                    options=options, force=force, on_step=on_step, debug=debug,
+                    on_warning=lambda partition, text: warnings.setdefault(text, []).append(partition),
                 )  # fmt: skip
             figures = session.summary(session.dataset_names(names), options)
             if as_json:
                 print_json({"runs": made, "skipped": skipped, "figures": figures, "warnings": warnings})
             else:
                 print_summary(figures, session, made, skipped)
-                for warning in warnings:
-                    typer.echo(f"Warning: {warning}", err=True)
+                print_warnings(warnings)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sae_assets.display import console, print_inspection, print_status, print_summary, print_table
+from sae_assets.display import console, print_inspection, print_status, print_summary, print_table, print_warnings
 
 ODD = "[/red] [bold]a[/bold] :heart: [0, 1]"  # what rich would raise on, swallow, or replace
 
@@ -71,3 +71,11 @@ def test_a_table_that_does_not_fit_is_turned_and_loses_nothing(printed, monkeypa
 def test_a_cell_that_is_wider_than_the_screen_is_folded(printed):
     shown = printed(print_table, content({"hash": "0123456789" * 15, **{f"column_{n}": n for n in range(40)}}))
     assert "0123456789" * 15 in "".join(line.removeprefix("hash").strip() for line in shown.splitlines())
+
+
+def test_warnings_are_few_lines_however_many_partitions_have_them(capsys: pytest.CaptureFixture[str]) -> None:
+    many = {f"check {number}": [f"{chunk:04d}" for chunk in range(7)] for number in range(12)}
+    print_warnings(many)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Warning: check 0 (0000, 0001, 0002, 0003, 0004 … (7 in all))" and len(lines) == 11
+    assert "and 2 more" in lines[-1]
