@@ -118,6 +118,8 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     settings = session.settings
     own = f" --catalog {settings.catalog}" if settings.catalog else ""
     console.print(f"UI:      sae-assets ui --home {settings.home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
+    if not figures:
+        return
     console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
     console.print('example positive. "chance", "p95": mean and 95 % point of the test F1 that the same choice')
     console.print("reaches with shuffled labels.")
