@@ -173,3 +173,23 @@ def test_hash_follows_segmentations(tmp_path: Path) -> None:
     assert reader.hashes("a") == before
     write_segmentation(part, numbers(car=(0, 0, 3, 3)))
     assert reader.hashes("a") != before
+
+
+def test_damaged_segmentation_is_registered_and_refused_where_it_is_read(tmp_path: Path) -> None:
+    """It must not keep all other examples from being registered; that it was repaired is a change like any other."""
+    root = images(tmp_path, {"object::car": 1, "part::wheel": 1})
+    part = write_segmentation(root / "images/pascal/a_object.png", numbers(car=(0, 0, 2, 2)))
+    whole = part.read_bytes()
+    part.write_bytes(whole[:40])
+    write_broden(root, [line(object="pascal/a_object.png")])
+    reader = open_dataset("broden", entry_of(root, "broden", CONCEPTS))
+    registered = reader.hashes("a")
+    assert reader.hashes("a") == registered
+    with pytest.raises(DatasetError, match=r"a_object\.png"):
+        reader.masks("a")
+    part.write_bytes(whole[:41])
+    assert reader.hashes("a") != registered
+    part.write_bytes(whole)
+    content, regions = reader.hashes("a")
+    assert content == registered[0] and set(regions) == {"object::car", "part::wheel"}
+    assert all(regions[concept] != registered[1][concept] for concept in regions)
