@@ -36,6 +36,7 @@ class EncodeConfig(dg.Config):
     forward_batch: int = Field(
         1, ge=1, description="examples in one forward pass; above 1 is faster and changes the last bits of embeddings"
     )
+    force: bool = Field(False, description="encode also what is up to date, and replace what was imported")
 
     @field_validator("precision")
     @classmethod

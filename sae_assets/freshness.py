@@ -12,7 +12,7 @@ import dagster as dg
 from sae_assets.catalog import Catalog, Model
 from sae_assets.config import AggregateConfig, DetectionConfig, EncodeConfig, MappingConfig, ThresholdsConfig
 from sae_assets.errors import SaeAssetsError
-from sae_assets.lineage import chunks_read, encoder_hash, manifest_hash, provenance_of, rows_hash, truth_config
+from sae_assets.lineage import chunks_read, encoder_hash, is_as_made_now, manifest_hash, provenance_of, truth_config
 from sae_assets.stages import FROZEN_STAGES, STAGES
 from sae_assets.storage.layout import Address
 
@@ -63,8 +63,8 @@ class Freshness:
             return False
         try:
             provenance = self._store.header(address).provenance
-            if provenance.config.get("imported"):  # nothing here can make it again: its examples decide
-                return provenance.inputs.get("examples") == rows_hash(self._store.header(_examples_of(address)))
+            if provenance.config.get("imported"):
+                return is_as_made_now(provenance, None, self._store.header(_examples_of(address)))
             if self._is_frozen(address):
                 return self._still_fits(address, provenance)
             return provenance.fingerprint == self._expected(address)

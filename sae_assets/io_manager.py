@@ -13,20 +13,26 @@ from sae_assets.partitions import CHUNK, address_of
 from sae_assets.resources import StoreResource
 
 if TYPE_CHECKING:
-    from sae_assets.storage.store import ChunkReader, Stored
+    from sae_assets.storage.store import ChunkReader, Kept, Stored
 
 CHUNKS = {"sae_assets/read": "chunks"}  # metadata of an AssetIn that fans chunks in
 
 
 class ArtifactIOManager(dg.ConfigurableIOManager):
-    """Writes ``Stored`` artifacts atomically and reads them back verified."""
+    """Writes ``Stored`` artifacts atomically and reads them back verified; of ``Kept`` ones the file stays as it is."""
 
     artifact_store: dg.ResourceDependency[StoreResource]
 
-    def handle_output(self, context: dg.OutputContext, obj: "Stored") -> None:
+    def handle_output(self, context: dg.OutputContext, obj: "Stored | Kept") -> None:
+        from sae_assets.storage.store import Kept
+
         partition = context.partition_key if context.has_partition_key else None
-        written = self.artifact_store.store.write(address_of(context.asset_key.path, partition), obj)
-        context.add_output_metadata({**storage_metadata(obj.artifact, written), **table_metadata(obj.artifact)})
+        address, store = address_of(context.asset_key.path, partition), self.artifact_store.store
+        if isinstance(obj, Kept):
+            item, written = obj.item, store.written(address)
+        else:
+            item, written = obj, store.write(address, obj)
+        context.add_output_metadata({**storage_metadata(item.artifact, written), **table_metadata(item.artifact)})
 
     def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader"]:
         from sae_assets.storage.store import ChunkReader

@@ -97,6 +97,19 @@ def provenance_of(
     )
 
 
+def is_as_made_now(found: Provenance, fingerprint: str | None, examples: "Header | Stored") -> bool:
+    """Whether sparse activations of this provenance are what their stage would make now.
+
+    Nothing here can make imported ones again: their examples decide.
+
+    Args:
+        fingerprint: of what would be made; None if that is not known.
+    """
+    if found.config.get("imported"):
+        return found.inputs.get("examples") == rows_hash(examples)
+    return found.fingerprint == fingerprint
+
+
 def chunks_read(
     stage: Stage, dataset: str, readers: Mapping[str, "ChunkReader"], *, allow_missing: bool
 ) -> dict[str, "ChunkReader"]:

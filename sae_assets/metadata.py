@@ -92,16 +92,18 @@ def short(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def artifact_metadata(item: "Stored", clock: Clock, device: str) -> dict[str, Any]:
-    """What is known before writing: counts of this kind of artifact, time and identity."""
+def artifact_metadata(item: "Stored", clock: Clock | None, device: str) -> dict[str, Any]:
+    """What is known before writing: counts of this kind of artifact, time and identity; no clock if it was kept."""
     from sae_assets.storage.parquet import to_table
 
-    rows, seconds = len(to_table(item.artifact)[0]), clock.seconds
-    figures = {"seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9)}
+    rows = len(to_table(item.artifact)[0])
+    made: dict[str, Any] = {"kept": "nothing was computed: the file that was there is what would be made now"}
+    if clock is not None:
+        seconds = clock.seconds
+        made = {"seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9), "device": device}
     return {
-        **{name: short(value) for name, value in {**counts(item.artifact), **figures}.items()},
+        **{name: short(value) for name, value in {**counts(item.artifact), **made}.items()},
         "dagster/row_count": rows,
-        "device": device,
         "fingerprint": item.provenance.fingerprint,
     }
 

@@ -119,6 +119,8 @@ class Session:
                 data; RunFailedError: a run failed.
         """
         options = options or Options()
+        if force:
+            options = replace(options, encode=options.encode.model_copy(update={"force": True}))
         keys = None if not chunks or [part.lower() for part in chunks] == ["all"] else chunk_keys(chunks)
         self._expect_device()
         names, stages = self.dataset_names(datasets), stage_range(first, last)

@@ -147,21 +147,27 @@ class Graph:
         artifact: Any,
         provenance: Any,
         *,
-        clock: Clock,
+        clock: Clock | None,
         store: StoreResource,
         device: Any = "cpu",
         output: str = "result",
         plot: Callable[[], str] | None = None,
         expected: Expected = NOTHING_MORE,
     ) -> Iterator[dg.Output | dg.AssetCheckResult]:
-        """Hand the artifact to the IO manager with its metadata, then check what was written."""
-        from sae_assets.storage.store import stored
+        """Hand the artifact to the IO manager with its metadata, then check what was written.
+
+        Args:
+            clock: since the work began; None if the artifact was read from its own file, which then stays as it is.
+        """
+        from sae_assets.storage.store import Kept, stored
 
         item = stored(artifact, provenance)
         picture = {} if plot is None else {"plot": dg.MetadataValue.md(plot())}
         metadata = {**picture, **artifact_metadata(item, clock, str(device))}
         version = dg.DataVersion(item.content_hash[:20])
-        yield dg.Output(item, output_name=output, metadata=metadata, data_version=version)
+        yield dg.Output(
+            Kept(item) if clock is None else item, output_name=output, metadata=metadata, data_version=version
+        )
         selected = {key.name for key in context.selected_asset_check_keys if key.asset_key == self.key(stage)}
         address = self.address(context, stage)
         for result in evaluate(stage, self.key(stage), store.store, address, expected):

@@ -95,11 +95,16 @@ def encode_chunk(
     return RowsPerKind(
         {kind: _artifact(found[kind], chunk, encoder.n_units, k_stored) for kind in token_kinds},
         {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
-        _elsewhere(checkpoint.hook_point, model[1]),
+        trained_elsewhere(checkpoint.hook_point, model[1]),
     )
 
 
-def _elsewhere(hook_point: str | None, model: Model) -> str:
+def trained_elsewhere(hook_point: str | None, model: Model) -> str:
+    """Where the SAE was trained and where its rows are read, if these are two places; empty if they are not.
+
+    Args:
+        hook_point: as the checkpoint names it.
+    """
     from sae_assets.saes import hidden_state_of
 
     trained, read = hidden_state_of(hook_point), model.hidden_state_read

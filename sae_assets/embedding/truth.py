@@ -38,6 +38,20 @@ def row_truth(
     return _token_truth(chunk, reader, dataset[1], model), None
 
 
+def rows_per_example(kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]) -> int | None:
+    """How many rows every example has under a model; None where it differs (texts). Weights are not read.
+
+    Raises:
+        DatasetError, CheckpointError, CatalogError: as :func:`row_truth`.
+    """
+    from sae_assets.datasets import ImageReader, open_dataset
+
+    if kind == "cls":
+        return 1
+    reader = open_dataset(*dataset)
+    return _patches(reader, dataset[1], model) if isinstance(reader, ImageReader) else None
+
+
 def _patch_truth(
     chunk: Examples, reader: "ImageReader", entry: Dataset, model: tuple[str, Model]
 ) -> "tuple[list[Tensor], int]":

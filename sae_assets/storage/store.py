@@ -32,6 +32,13 @@ class Stored(Generic[A]):
 
 
 @dataclass(frozen=True)
+class Kept:
+    """An artifact that is in the store and is handed on as it is: nothing is written."""
+
+    item: Stored
+
+
+@dataclass(frozen=True)
 class WrittenFile:
     """Where an artifact went and how many bytes it takes."""
 
@@ -134,7 +141,12 @@ class ArtifactStore:
 
     def size(self, address: Address) -> int:
         """Bytes of the file at an address."""
-        return int(self._existing(address).stat().st_size)
+        return self.written(address).n_bytes
+
+    def written(self, address: Address) -> WrittenFile:
+        """The file at an address, as :meth:`write` returned it."""
+        path = self._existing(address)
+        return WrittenFile(path, int(path.stat().st_size))
 
     def read_file(self, path: UPath) -> Stored:
         """Read and verify a file by its path, as :meth:`read` does."""

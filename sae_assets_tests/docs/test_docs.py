@@ -253,7 +253,7 @@ def test_every_option_of_materialize_is_documented():
             texts = (str(default), ",".join(map(str, default)) if isinstance(default, list) else "")
             assert shown[1] in texts, option
         elif option in fields:
-            assert row[2] == ("refuse" if option == "--allow-missing-chunks" else "catalog"), option
+            assert row[2] == {"--allow-missing-chunks": "refuse", "--force": "off"}.get(option, "catalog"), option
             assert fields[option].default in (None, False), option
     assert [rows[option][2].strip("`") for option in ("--from", "--to")] == [next(iter(STAGES)), [*STAGES][-1]]
 

@@ -45,3 +45,9 @@ def write_catalog(path: Path, root: Path, **entry: Any) -> Path:
     }  # fmt: skip
     path.write_text(yaml.safe_dump({"datasets": {"small": dataset}}))
     return path
+
+
+def damaged_payload(content: bytes) -> bytes:
+    """A Parquet file whose header is whole and whose content is not."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(100) + content[middle + 100 :]

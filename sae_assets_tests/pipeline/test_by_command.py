@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from sae_assets.cli import app
 from sae_assets.session import open_session
 from sae_assets.storage.layout import Address
-from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,7 @@ def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(mad
     """Its header is whole, so that it counts as current."""
     path = made["home"] / "store" / "small" / f"{place}.parquet"
     content = path.read_bytes()
-    middle = len(content) // 2
-    path.write_bytes(content[:middle] + bytes(100) + content[middle + 100 :])
+    path.write_bytes(damaged_payload(content))
     with open_session(made["home"], made["catalog"]) as session:
         states = session.status(["small"])["small"]["stages"]
     assert {state for part in states.values() for state in part.values()} <= {"current", "failed"}

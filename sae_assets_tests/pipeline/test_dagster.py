@@ -10,6 +10,8 @@ from sae_assets.assets.factory import build_assets
 from sae_assets.catalog import load_catalog
 from sae_assets.checks import CHECKS
 from sae_assets.cli import app
+from sae_assets.definitions import build_definitions
+from sae_assets.embedding import rows
 from sae_assets.instance import open_instance
 from sae_assets.materialize import asset_key
 from sae_assets.partitions import multi_key
@@ -18,7 +20,7 @@ from sae_assets.settings import load_settings
 from sae_assets.stages import ORDER, STAGES
 from sae_assets.storage.layout import Address
 from sae_assets.storage.store import ArtifactStore
-from sae_assets_tests.pipeline.small import write_catalog
+from sae_assets_tests.pipeline.small import damaged_payload, write_catalog
 
 demo_group = pytest.mark.xdist_group("demo")
 
@@ -124,6 +126,53 @@ def test_a_person_can_materialize_one_part(small):
             assert result.success
         files = sorted(str(path.relative_to(session.store.root)) for path in session.store.files())
         assert files == ["small/examples/0001.parquet", "small/patch/clip-mini/sparse_activations/0001.parquet"]
+
+
+def test_what_is_up_to_date_is_encoded_again_only_where_it_is_damaged_or_asked_for(small, monkeypatch):
+    encoded: list[list[str]] = []
+    encode = rows.encode_chunk
+
+    def counting(chunk, token_kinds, **more):
+        encoded.append(list(token_kinds))
+        return encode(chunk, token_kinds, **more)
+
+    monkeypatch.setattr(rows, "encode_chunk", counting)
+    with open_session(small["home"], small["catalog"]) as session:
+        session.materialize(["small"], token_kinds=["patch"], chunks=["1"], last="sparse_activations")
+        job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+        place = session.store.find(Address("small", "sparse_activations", "patch", "clip-mini", "0001"))
+        content = place.read_bytes()
+
+        def run(**config: object) -> dict[str, dg.AssetMaterialization]:
+            encoded.clear()
+            result = job.execute_in_process(
+                instance=session.instance, partition_key=multi_key("clip-mini", "0001"),
+                asset_selection=[dg.AssetKey(["small", kind, "sparse_activations"]) for kind in ("patch", "cls")],
+                run_config={"ops": {"small__sparse_activations": {"config": config}},
+                            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )  # fmt: skip
+            blocking = [check for check in result.get_asset_check_evaluations() if check.blocking]
+            assert len(blocking) == 2 * 5 and all(check.passed for check in blocking)
+            assert len(result.get_asset_check_evaluations()) == 2 * 7
+            made = [event.materialization for event in result.get_asset_materialization_events()]
+            return {event.asset_key.path[1]: event for event in made}
+
+        made = run()
+        assert encoded == [["cls"]] and "kept" in made["patch"].metadata and "kept" not in made["cls"].metadata
+        assert made["patch"].metadata["compression_ratio"].value > 1 and "seconds" not in made["patch"].metadata
+        run()
+        assert encoded == []
+        run(force=True)
+        assert encoded == [["patch", "cls"]]
+        run(k_stored=3)
+        assert encoded == [["patch", "cls"]]
+        run()
+        assert encoded == [["patch", "cls"]] and place.read_bytes() == content
+        # A damaged payload under a whole header, and a damaged header.
+        for damaged in (damaged_payload(content), content[: len(content) // 2]):
+            place.write_bytes(damaged)
+            run()
+            assert encoded == [["patch"]] and place.read_bytes() == content
 
 
 def test_sensor_registers_and_computes_nothing(small):

@@ -1,18 +1,25 @@
 """Older sparse files become this data set's chunks, and the pipeline goes on from them as from its own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from sae_assets.cli import app
+from sae_assets.definitions import build_definitions
+from sae_assets.failures import first_cause
+from sae_assets.partitions import multi_key
 from sae_assets.session import open_session
 from sae_assets.storage.layout import Address
-from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+from sae_assets.storage.store import stored
+from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
 K = 16
+SPARSE = Address("small", "sparse_activations", "patch", "clip-mini", "0000")
 N_PATCHES = 256
 
 
@@ -80,6 +87,46 @@ def test_imported_chunks_equal_computed_ones_and_the_rest_follows(older, tmp_pat
     with open_session(older["home"], older["catalog"]) as session:
         assert session.store.read(Address("small", "best_pairs", "patch", "clip-mini")).artifact == best
     assert figures
+
+
+def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
+    """Whoever asks: nothing here can make them again."""
+    root = make_dataset(tmp_path / "data", 12)
+    catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch"], chunk_size=5)
+    places = {"home": tmp_path / "home", "catalog": catalog}
+    arguments = ["--dataset", "small", "--model", "clip-mini", "--token-kind", "patch"]
+    assert command(places, "import", str(older["older"]), *arguments).exit_code == 0
+    with open_session(places["home"], places["catalog"]) as session:
+        job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+        kept = session.store.read(SPARSE)
+
+        def run(**config: object) -> dg.ExecuteInProcessResult:
+            return job.execute_in_process(
+                instance=session.instance, asset_selection=[dg.AssetKey(["small", "patch", "sparse_activations"])],
+                partition_key=multi_key("clip-mini", "0000"), raise_on_error=False,
+                run_config={"ops": {"small__sparse_activations": {"config": config}},
+                            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )  # fmt: skip
+
+        place = session.store.find(SPARSE)
+        content = place.read_bytes()
+        assert run().success and place.read_bytes() == content
+        # Neither over other examples nor over a damaged file.
+        examples = Address("small", "examples", chunk="0000")
+        there = session.store.find(examples)
+        before = there.read_bytes()
+        item = session.store.read(examples)
+        hashes = ("0" * 64, *item.artifact.file_hashes[1:])
+        session.store.write(examples, stored(replace(item.artifact, file_hashes=hashes), item.provenance))
+        result = run()
+        assert not result.success and "was imported and its examples have changed" in (first_cause(result.all_events))
+        assert place.read_bytes() == content
+        there.write_bytes(before)
+        place.write_bytes(damaged_payload(content))
+        result = run()
+        assert not result.success and "Import it again" in first_cause(result.all_events)
+        assert run(force=True).success
+        assert "imported" not in session.store.read(SPARSE).provenance.config != kept.provenance.config
 
 
 def test_rows_of_another_data_set_are_refused(older, tmp_path):

@@ -1,5 +1,6 @@
 """A data set grows: each chunk is made once, what depends on it follows, reruns change nothing, a freeze holds."""
 
+import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
-from sae_assets.backfills import active_backfill, failed_partitions, plan_backfill
+from sae_assets.backfills import active_backfill, failed_partitions, partition_keys, plan_backfill
 from sae_assets.definitions import build_definitions
 from sae_assets.failures import partitions_with_failed_checks
 from sae_assets.partitions import multi_key
@@ -17,7 +20,7 @@ from sae_assets.stages import CHUNK_STAGES, MODEL_STAGES
 from sae_assets.storage.header import Header
 from sae_assets.storage.layout import Address
 from sae_assets_tests.pipeline.living import Follower, land, land_without_calibration
-from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+from sae_assets_tests.pipeline.small import make_dataset, write_catalog, write_metadata
 
 MODEL = "clip-mini"
 
@@ -76,6 +79,39 @@ def test_rerun_with_the_same_content_ripples_no_further(living):
     follower.settle()
     follower.run({("small/patch/sparse_activations", multi_key(MODEL, "0000"))})
     assert of_small(follower) == set()
+
+
+def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch):
+    """Dagster knows one version of `examples`, so it takes activations for stale; what is there is kept."""
+    session, root = living
+    follower = Follower(session)
+    follower.settle()
+    changed = list(csv.DictReader((root / "metadata.csv").read_text().splitlines()))
+    changed[0]["shape::cube"] = str(1 - int(changed[0]["shape::cube"]))
+    write_metadata(root, changed)
+    session.materialize(["small"], last="examples")
+    files = {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")}
+    monkeypatch.setattr("sae_assets.embedding.rows.encode_chunk", None)
+    made = of_small(follower)
+    key, partition = "small/patch/sparse_activations", multi_key(MODEL, "0000")
+    assert {stage for stage, name in made if name == partition} >= {key, "small/patch/ground_truth"}
+    assert {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")} == files
+    last = session.instance.get_latest_materialization_event(dg.AssetKey(key.split("/")))
+    assert last is not None and last.asset_materialization is not None
+    assert "nothing was computed" in str(last.asset_materialization.metadata["kept"].value)
+    assert "rows_per_second" not in last.asset_materialization.metadata
+    # What follows from it follows, once: the mark "stale" is gone everywhere.
+    assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
+        "current"
+    }
+    graph = follower.definitions.get_repository_def().asset_graph
+    resolver = CachingStaleStatusResolver(session.instance, graph, LoadingContextForTest(session.instance))
+    states = {
+        (asset.to_user_string(), name): resolver.get_status(asset, name)
+        for asset, names in partition_keys(session.instance, session.catalog, "small").items()
+        for name in names
+    }
+    assert {found for found, state in states.items() if state != StaleStatus.FRESH} == set()
 
 
 def test_chunk_without_calibration_rows_changes_no_statistics(living):
