@@ -16,7 +16,7 @@ from sae_assets.catalog import Catalog
 from sae_assets.failures import partitions_with_failed_checks, with_history
 from sae_assets.freshness import Freshness, Options
 from sae_assets.materialize import asset_key
-from sae_assets.partitions import chunk_partitions, model_chunk_partitions, model_partitions, multi_key
+from sae_assets.partitions import chunk_partitions, model_chunk_partitions, model_of, model_partitions, multi_key
 from sae_assets.stages import STAGES
 from sae_assets.storage.layout import Address
 
@@ -83,6 +83,7 @@ def plan_backfill(
 
     freshness = Freshness(catalog, StoreSnapshot(store), Options(), {dataset: chunks})
     later = [name for name in STAGES if name not in FIRST_WAVE]
+    left = 0
     for wave, stages in ((1, FIRST_WAVE), (2, later)):
         wanted: dict[dg.AssetKey, list[str]] = {}
         held = merged(leave_out or {})
@@ -90,23 +91,29 @@ def plan_backfill(
             key, partition = asset_key(address), partition_of(address)
             if partition in (again or {}).get(key, ()) or not freshness.is_current(address):
                 wanted.setdefault(key, []).append(partition)
-                inputs_held = any(
-                    partition_of(made) in held.get(asset_key(made), ()) for made in _chunk_inputs(address)
-                )
+                inputs_held = any(partition_of(made) in held.get(asset_key(made), ()) for made in _inputs(address))
                 if inputs_held or freshness.is_imported(address):
                     held.setdefault(key, set()).add(partition)
         work = _within(wanted, wave, limit, held)
-        # Where what is fitted stands (frozen, or no calibration row is in what is held), the rest need not wait.
-        fitted = any(STAGES[key.path[-1]].level == "model" for key in wanted)
-        if work.partitions or (wanted and (fitted or wave == 2)):
+        left += work.left
+        if work.partitions:
             return work
-        leave_out = held
-    return Work({}, 2, 0)
+        # What is fitted and still to come holds up what reads it. Where it stands (of another model, frozen, or no
+        # calibration row is in what is held), the rest need not wait.
+        leave_out = merged(held, {key: names for key, names in wanted.items() if _is_fitted(key)})
+    return Work({}, 2, left)
 
 
-def _chunk_inputs(address: Address) -> Iterator[Address]:
-    """What a chunk-level artifact is made from in its own chunk."""
-    for stage in STAGES[address.stage].chunk_inputs if STAGES[address.stage].level == "chunk" else ():
+def _is_fitted(key: dg.AssetKey) -> bool:
+    return STAGES[key.path[-1]].level == "model"
+
+
+def _inputs(address: Address) -> Iterator[Address]:
+    """What an artifact is made from, one by one: aggregates of its model, and of a chunk-level one its own chunk."""
+    here = STAGES[address.stage]
+    for stage in here.model_inputs:
+        yield Address(address.dataset, stage, address.token_kind, address.model)
+    for stage in here.chunk_inputs if here.level == "chunk" else ():
         if STAGES[stage].level == "dataset-chunk":
             yield Address(address.dataset, stage, chunk=address.chunk)
         else:
@@ -119,14 +126,17 @@ def _within(
 ) -> Work:  # fmt: skip
     kept: dict[dg.AssetKey, Sequence[str]] = {}
     left, room = 0, limit
+    short: set[tuple[str | None, str | None]] = set()  # token kind and model of what is still to come; None: of all
     for key, partitions in wanted.items():
         free = [partition for partition in partitions if partition not in leave_out.get(key, ())]
-        if STAGES[key.path[-1]].level == "model":
-            if left:  # an aggregate over chunks that are still to come would fail, or be made twice
-                continue
+        kind = key.path[1] if len(key.path) == 3 else None
+        if _is_fitted(key):  # over chunks that are still to come it would fail, or be made twice
+            free = [model for model in free if not short & {(kind, model), (None, None)}]
         else:
-            left += len(partitions) - min(len(free), room)
             free, room = free[:room], max(0, room - len(free))
+            behind = set(partitions) - set(free)
+            left += len(behind)
+            short |= {(kind, model_of(partition)) for partition in behind}
         if free:
             kept[key] = free
     return Work(kept, wave, left)

@@ -45,6 +45,11 @@ def multi_key(model: str, chunk: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({MODEL: model, CHUNK: chunk})
 
 
+def model_of(partition: str) -> str | None:
+    """The model of a model × chunk key; None of a chunk alone."""
+    return partition.keys_by_dimension[MODEL] if isinstance(partition, dg.MultiPartitionKey) else None
+
+
 def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:
     """Keys of chunks as a person numbers them; whether they are registered is not looked at.
 

@@ -315,6 +315,19 @@ def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path):
         assert not [found for found in flat(work) if "0002" in found[1]]
 
 
+def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path):
+    """Nothing is filtered by a mapping of which a check failed; the other token kind goes on."""
+    places = home_of(tmp_path, token_kinds=["patch", "cls"])
+    with open_session(places["home"], places["catalog"]) as session:
+        session.materialize(["small"], last="unit_mapping")
+        failed = {dg.AssetKey(["small", "patch", "unit_mapping"]): {MODEL}}
+        work = work_of(session, leave_out=failed, again=failed)
+        later = {"filtered_activations", "thresholds", "detection_stats", "best_pairs"}
+        assert work.wave == 2 and {key for key, _ in flat(work)} == {f"small/cls/{stage}" for stage in later}
+        repair = work_of(session, again=failed)
+        assert repair.wave == 1 and flat(repair) == {("small/patch/unit_mapping", MODEL)}
+
+
 def test_files_of_an_earlier_version_are_stale_and_not_an_error(living, monkeypatch):
     """Headers of `examples` once did not say what its rows are made of."""
     session, _ = living
