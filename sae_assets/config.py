@@ -1,7 +1,8 @@
 """Run configuration of the assets: what a person can set in the launchpad or on the command line.
 
-Defaults follow ``docs/numerics.md``; None means "as the catalog says". ``result()`` gives the values that change the
-result, and so enter the fingerprint; batch sizes and permission to skip chunks do not.
+None means "as the catalog says", so that schedules and automation, which set nothing, make what a person makes.
+``result_for()`` gives the values that change the result, and so enter the fingerprint; batch sizes and permission to
+skip chunks do not.
 """
 
 import difflib
@@ -10,11 +11,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, field_validator
 
-from sae_assets.catalog import Model, Pruning
+from sae_assets.catalog import Dataset, Model, Pruning
+from sae_assets.catalog.dataset_entries import ascending, folds
 from sae_assets.catalog.entries import FIXED_RULES
 from sae_assets.errors import CatalogError
 
-TAIL_FRACTIONS = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 PRECISIONS = ("float32", "bfloat16", "float16")
 PRUNING_MODES = ("adaptive", "fixed")
 
@@ -33,9 +34,7 @@ class EncodeConfig(dg.Config):
     k_stored: int | None = Field(None, ge=0, description="entries kept per row; 0: all; default: the catalog's")
     batch_size: int = Field(32, ge=1, description="examples whose rows are encoded together; the result is the same")
     precision: str | None = Field(None, description="of the transformer: float32, bfloat16, float16; default: catalog")
-    forward_batch: int = Field(
-        1, ge=1, description="examples in one forward pass; above 1 is faster and changes the last bits of embeddings"
-    )
+    forward_batch: int | None = Field(None, ge=1, description="examples in one forward pass; default: the catalog's")
     force: bool = Field(False, description="encode also what is up to date, and replace what was imported")
 
     @field_validator("precision")
@@ -49,7 +48,7 @@ class EncodeConfig(dg.Config):
         return {
             "k_stored": k_stored,
             "precision": self.precision or model.precision,
-            "forward_batch": self.forward_batch,
+            "forward_batch": self.forward_batch or model.forward_batch,
         }
 
 
@@ -58,7 +57,8 @@ class AggregateConfig(dg.Config):
 
     allow_missing_chunks: bool = Field(False, description="use the chunks there are instead of refusing gaps")
 
-    def result(self) -> dict[str, Any]:
+    def result_for(self, entry: Dataset) -> dict[str, Any]:
+        """What stands in provenance."""
         return {}
 
 
@@ -99,7 +99,7 @@ class MappingConfig(AggregateConfig):
             )
         return found
 
-    def result_for(self, name: str, model: Model, token_kind: str) -> dict[str, Any]:
+    def result_with(self, name: str, model: Model, token_kind: str) -> dict[str, Any]:
         """What stands in provenance. Raises: as :meth:`limits`."""
         limits = self.limits(name, model)
         if token_kind == "cls":
@@ -112,33 +112,33 @@ class MappingConfig(AggregateConfig):
 class ThresholdsConfig(AggregateConfig):
     """Of ``thresholds``."""
 
-    tail_fractions: list[float] = Field(TAIL_FRACTIONS, description="shares of the positive values to keep")
+    tail_fractions: list[float] | None = Field(
+        None, description="shares of the positive values to keep; default: the data set's catalog entry"
+    )
 
     @field_validator("tail_fractions")
     @classmethod
-    def _ascending(cls, values: list[float]) -> list[float]:
-        if not values or not all(0 < value < 1 for value in values) or values != sorted(set(values)):
-            raise ValueError(f"found {values}, expected numbers that ascend within (0, 1)")
-        return values
+    def _ascending(cls, values: list[float] | None) -> list[float] | None:
+        return None if values is None else list(ascending(values))
 
-    def result(self) -> dict[str, Any]:
-        return {"tail_fractions": list(self.tail_fractions)}
+    def result_for(self, entry: Dataset) -> dict[str, Any]:
+        given = entry.detection.tail_fractions if self.tail_fractions is None else self.tail_fractions
+        return {"tail_fractions": list(given)}
 
 
 class DetectionConfig(AggregateConfig):
-    """Of ``detection_stats`` and ``best_pairs``."""
+    """Of ``detection_stats`` and ``best_pairs``; what is not given stands in the data set's catalog entry."""
 
-    n_permutations: int = Field(100, ge=0, description="label shuffles behind the chance level")
-    n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % intervals")
-    n_folds: int = Field(0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none")
-    seed: int = Field(0, ge=0, description="of shuffles, resamples and folds")
+    n_permutations: int | None = Field(None, ge=0, description="label shuffles behind the chance level; 0: none")
+    n_bootstrap: int | None = Field(None, ge=0, description="resamples behind the 95 % intervals; 0: none")
+    n_folds: int | None = Field(None, ge=0, description="folds of the cal examples that pairs are tried on; 0: none")
+    seed: int | None = Field(None, ge=0, description="of shuffles, resamples and folds")
 
     @field_validator("n_folds")
     @classmethod
-    def _folds(cls, value: int) -> int:
-        if value == 1:
-            raise ValueError("found 1, expected 0 (off) or at least 2")
-        return value
+    def _folds(cls, value: int | None) -> int | None:
+        return None if value is None else folds(value)
 
-    def result(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("n_permutations", "n_bootstrap", "n_folds", "seed")}
+    def result_for(self, entry: Dataset) -> dict[str, Any]:
+        given = {name: getattr(self, name) for name in ("n_permutations", "n_bootstrap", "n_folds", "seed")}
+        return {name: getattr(entry.detection, name) if value is None else value for name, value in given.items()}

@@ -96,8 +96,9 @@ class Freshness:
         """What is configured for a model-level stage, as it stands in provenance."""
         options = self._options.of(address.stage)
         if isinstance(options, MappingConfig):
-            return options.result_for(*self._model(address), address.token_kind or "")
-        return options.result() if isinstance(options, AggregateConfig) else {}
+            return options.result_with(*self._model(address), address.token_kind or "")
+        entry = self._catalog.datasets[address.dataset]
+        return options.result_for(entry) if isinstance(options, AggregateConfig) else {}
 
     def _expected(self, address: Address) -> str | None:
         stage = STAGES[address.stage]

@@ -42,7 +42,8 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         inputs = graph.chunks_read(STAGES[0], inputs, config)
         chunks, used = inputs["filtered_activations"], inputs["examples"]
         inputs = {**inputs, "thresholds": thresholds}
-        provenances = {stage: graph.provenance(context, stage, inputs, config.result()) for stage in STAGES}
+        settings = config.result_for(graph.entry)
+        provenances = {stage: graph.provenance(context, stage, inputs, settings) for stage in STAGES}
 
         def labelled() -> Iterator[LabelledChunk]:
             for key in chunks:
@@ -52,11 +53,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         device, cutoffs = compute.torch_device, thresholds.artifact
         scores = score_examples(labelled(), n_units=len(cutoffs.kept_units), device=device)
         stats = count_detections(scores, cutoffs)
-        best = choose_best_pairs(
-            stats, cutoffs, scores,
-            n_permutations=config.n_permutations, n_bootstrap=config.n_bootstrap, n_folds=config.n_folds,
-            seed=config.seed,
-        )  # fmt: skip
+        best = choose_best_pairs(stats, cutoffs, scores, **settings)
         for stage, artifact in zip(STAGES, (stats, best), strict=True):
             if graph.key(stage) in context.selected_asset_keys:
                 yield from graph.emit(

@@ -38,14 +38,15 @@ def build(graph: Graph) -> dg.AssetsDefinition:
                     yield CalibrationChunk(chunks[key].artifact, truth[key].artifact, cal)
 
         inputs = {**inputs, "unit_mapping": unit_mapping}
-        provenance = graph.provenance(context, "thresholds", inputs, config.result())
+        settings = config.result_for(graph.entry)
+        provenance = graph.provenance(context, "thresholds", inputs, settings)
         artifact = calibrate_thresholds(
             reread(calibration),
             concepts=graph.entry.concepts,
             kept_units=unit_mapping.artifact.kept_units,
-            tail_fractions=config.tail_fractions,
             device=compute.torch_device,
             memory_budget=compute.memory_budget,
+            **settings,
         )
         yield from graph.emit(
             context, "thresholds", artifact, provenance, clock=clock, store=artifact_store, device=compute.torch_device

@@ -37,7 +37,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
             positive = count_positive_rows((truth[key].artifact, used[key].artifact.in_split("cal")) for key in truth)
             rules = adaptive_rules(positive, graph.entry.modality, limits.target_units)
         artifact = map_units(unit_stats.artifact, rules)
-        settings = config.result_for(name, model, graph.token_kind)
+        settings = config.result_with(name, model, graph.token_kind)
         provenance = graph.provenance(context, "unit_mapping", {"unit_stats": unit_stats, **inputs}, settings)
         yield from graph.emit(
             context, "unit_mapping", artifact, provenance, clock=clock, store=artifact_store,

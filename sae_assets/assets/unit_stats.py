@@ -34,7 +34,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
             for key in chunks:
                 yield chunks[key].artifact, used[key].artifact.in_split("cal")
 
-        provenance = graph.provenance(context, "unit_stats", inputs, config.result())
+        provenance = graph.provenance(context, "unit_stats", inputs, config.result_for(graph.entry))
         artifact = compute_unit_stats(
             reread(pairs),
             chunks[next(iter(chunks))].artifact.n_units,

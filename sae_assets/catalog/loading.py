@@ -1,7 +1,7 @@
 """Reading the catalog: the packaged file with the user's merged over it, and all mistakes said at once.
 
-Entries are typed in ``entries``; here is what no single entry can know: presets, merging, references between entries,
-and look-up by name with a suggestion.
+Entries are typed in ``entries`` and ``dataset_entries``; here is what no single entry can know: presets, merging,
+references between entries, and look-up by name with a suggestion.
 """
 
 import difflib
@@ -13,13 +13,8 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sae_assets.catalog.entries import (
-    LAYOUT_MODALITIES,
-    LAYOUTS_WITH,
-    PACKAGE_PREFIX,
-    TOKEN_KINDS,
-    Catalog,
-)
+from sae_assets.catalog.dataset_entries import LAYOUT_MODALITIES, LAYOUTS_WITH, TOKEN_KINDS, Catalog
+from sae_assets.catalog.entries import PACKAGE_PREFIX
 from sae_assets.errors import CatalogError
 
 PACKAGED = Path(__file__).parent.with_name("catalog.yaml")

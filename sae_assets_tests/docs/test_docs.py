@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 import sae_assets
 from sae_assets import settings
 from sae_assets.catalog import Dataset, Model, Pruning, load_catalog
-from sae_assets.catalog.entries import LAYOUT_MODALITIES, Columns, Sae
+from sae_assets.catalog.dataset_entries import LAYOUT_MODALITIES, Columns
+from sae_assets.catalog.entries import Sae
 from sae_assets.cli import app
 from sae_assets.errors import CheckpointError
 from sae_assets.saes import open_sae, opening
@@ -183,7 +184,7 @@ def test_tables_of_keys_name_every_key():
     ):
         assert first_cells(table_after(page, heading)) == list(entry.model_fields), heading
     keys = {row[0].strip("`"): row[1] for row in cells(table_after("how-to-own-data.md", "data set key"))}
-    for key, names in (("columns", Columns), ("arrivals", None), ("backfills", None)):
+    for key, names in (("columns", Columns), ("arrivals", None), ("backfills", None), ("detection", None)):
         fields = (names or Dataset.model_fields[key].annotation).model_fields
         assert set(re.findall(r"`(\w+)`", keys[key])) >= set(fields), key
 

@@ -6,8 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+from sae_assets.backfills import plan_backfill
 from sae_assets.cli import app
 from sae_assets.session import open_session
 from sae_assets.storage.layout import Address
@@ -53,6 +55,30 @@ def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(mad
     assert command(made, *shlex.split(said[1])).exit_code == 0
     assert path.read_bytes() == content
     assert command(made, "verify").exit_code == 0
+
+
+def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
+    """A schedule sets nothing: what the catalog says is not stale for it, and an option goes before the catalog."""
+    detection = {"tail_fractions": [0.1, 0.5], "n_permutations": 3, "n_bootstrap": 4, "n_folds": 2, "seed": 6}
+    root = make_dataset(tmp_path / "data", 6)
+    catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch"], detection=detection)
+    content = yaml.safe_load(catalog.read_text())
+    catalog.write_text(yaml.safe_dump({**content, "models": {"clip-mini": {"forward_batch": 2}}}))
+    places = {"home": tmp_path / "home", "catalog": catalog}
+    assert command(places, "materialize", "-d", "small").exit_code == 0
+    fractions = {"tail_fractions": detection.pop("tail_fractions")}
+    with open_session(places["home"], catalog) as session:
+        for stage, expected in (("thresholds", fractions), ("best_pairs", detection)):
+            found = session.store.read(Address("small", stage, "patch", "clip-mini")).provenance.config
+            assert dict(found) == expected
+        sparse = session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", "0000"))
+        assert sparse.provenance.config["forward_batch"] == 2
+        states = session.status(["small"])["small"]["stages"]
+        assert {state for part in states.values() for state in part.values()} == {"current"}
+        work = plan_backfill(session.catalog, session.store, "small", ["0000"], limit=100)
+        assert not work.partitions
+    assert command(places, "materialize", "-d", "small", "--seed", "7").exit_code == 0
+    assert dict(best_pairs(places, "patch").provenance.config) == {**detection, "seed": 7}
 
 
 def test_options_of_detection_and_of_fixed_pruning(made):

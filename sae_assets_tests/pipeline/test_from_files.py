@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from sae_assets.catalog import load_catalog
 from sae_assets.config import DetectionConfig
 from sae_assets.errors import CatalogError
 from sae_assets.session import open_session, parse_options
@@ -147,8 +148,10 @@ def test_folds_are_one_more_figure_and_nothing_else_changes(both):
 
 def test_folds_are_configured_per_run():
     """Off by default; one fold is refused, as a configuration and by name."""
-    assert DetectionConfig().result() == {"n_permutations": 100, "n_bootstrap": 1000, "n_folds": 0, "seed": 0}
-    assert DetectionConfig(n_folds=5).result()["n_folds"] == 5
+    entry = load_catalog().datasets["clevr_mini"]
+    counts = {"n_permutations": 100, "n_bootstrap": 1000, "n_folds": 0, "seed": 0}
+    assert DetectionConfig().result_for(entry) == counts
+    assert DetectionConfig(n_folds=5).result_for(entry) == {**counts, "n_folds": 5}
     for wrong in (1, -1):
         with pytest.raises(ValidationError, match="n_folds"):
             DetectionConfig(n_folds=wrong)
