@@ -6,6 +6,7 @@ skip chunks do not.
 """
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -26,6 +27,14 @@ def _one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"found {value!r}, expected one of {', '.join(allowed)}{hint}")
     return value
+
+
+def _with_found(rule: Callable[[Any], Any], value: Any) -> Any:
+    """The catalog's rule for a value; its reader says what was found, here the message has to."""
+    try:
+        return rule(value)
+    except ValueError as error:
+        raise ValueError(f"found {value}, {error}") from None
 
 
 class EncodeConfig(dg.Config):
@@ -119,7 +128,7 @@ class ThresholdsConfig(AggregateConfig):
     @field_validator("tail_fractions")
     @classmethod
     def _ascending(cls, values: list[float] | None) -> list[float] | None:
-        return None if values is None else list(ascending(values))
+        return None if values is None else _with_found(ascending, values)
 
     def result_for(self, entry: Dataset) -> dict[str, Any]:
         given = entry.detection.tail_fractions if self.tail_fractions is None else self.tail_fractions
@@ -137,7 +146,7 @@ class DetectionConfig(AggregateConfig):
     @field_validator("n_folds")
     @classmethod
     def _folds(cls, value: int | None) -> int | None:
-        return None if value is None else folds(value)
+        return None if value is None else _with_found(folds, value)
 
     def result_for(self, entry: Dataset) -> dict[str, Any]:
         given = {name: getattr(self, name) for name in ("n_permutations", "n_bootstrap", "n_folds", "seed")}

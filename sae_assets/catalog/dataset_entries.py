@@ -116,14 +116,14 @@ def ascending(values: Sequence[float]) -> Sequence[float]:
         ValueError: none, or numbers that do not ascend within (0, 1).
     """
     if not values or not all(0 < value < 1 for value in values) or list(values) != sorted(set(values)):
-        raise ValueError(f"found {list(values)}, expected numbers that ascend within (0, 1)")
+        raise ValueError("expected numbers that ascend within (0, 1)")
     return values
 
 
 def folds(value: int) -> int:
     """A number of folds as it has to be. Raises: ValueError: 1."""
     if value == 1:
-        raise ValueError("found 1, expected 0 (off) or at least 2")
+        raise ValueError("expected 0 (off) or at least 2")
     return value
 
 
