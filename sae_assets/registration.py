@@ -28,11 +28,13 @@ class Registered:
     keys: list[str]
     unsettled: int
     tail: int
+    missing: str = ""
 
     @property
     def waiting(self) -> str:
         """What waits, in words; empty if nothing does."""
-        parts = [f"{self.unsettled} example(s) still being written"] if self.unsettled else []
+        gap = f" ({self.missing})" if self.missing else ""
+        parts = [f"{self.unsettled} example(s) still being written{gap}"] if self.unsettled else []
         parts += [f"{self.tail} in a chunk that is not full"] if self.tail else []
         return " and ".join(parts)
 
@@ -47,20 +49,23 @@ def register(
         limit: most new chunks.
 
     Raises:
-        DatasetError: the data set is not laid out as its catalog entry says.
+        DatasetError: the data set is not laid out as its catalog entry says, or files of examples that are to be
+            registered are not there (by the rules of ``arrivals`` these wait).
     """
-    from sae_assets.datasets import open_dataset
+    from sae_assets.datasets import expect_files, open_dataset
     from sae_assets.datasets.arrivals import arrived
     from sae_assets.storage.manifests import read_manifests, register_chunks
 
     root, reader = store.store.root, open_dataset(dataset, entry)
     held = [example for manifest in read_manifests(root, dataset) for example in manifest.example_ids]
     found: Arrived = arrived(reader, entry, held, time.time(), close_tail=close_tail)
+    if close_tail:
+        expect_files(reader, found.ready)
     manifests = register_chunks(
         root, dataset, found.ready, entry.chunk_size,
         hashes=reader.hashes, keep_splits=reader.places_split, limit=limit,
     )  # fmt: skip
-    return Registered([manifest.key for manifest in manifests], found.unsettled, found.tail)
+    return Registered([manifest.key for manifest in manifests], found.unsettled, found.tail, found.missing)
 
 
 def announce(dataset: str, keys: list[str], instance: dg.DagsterInstance) -> list[str]:

@@ -12,13 +12,13 @@ from sae_assets.datasets.broden import BrodenReader
 from sae_assets.datasets.clevr import ClevrReader
 from sae_assets.datasets.coco import CocoReader
 from sae_assets.datasets.huggingface import open_huggingface
-from sae_assets.datasets.reader import ImageReader, Reader, TextReader
+from sae_assets.datasets.reader import ImageReader, Reader, TextReader, expect_files
 from sae_assets.datasets.spans import open_spans
 from sae_assets.datasets.table import open_table
 from sae_assets.datasets.words import WordsReader
 from sae_assets.errors import DatasetError
 
-__all__ = ["READERS", "ImageReader", "Reader", "TextReader", "open_dataset"]
+__all__ = ["READERS", "ImageReader", "Reader", "TextReader", "expect_files", "open_dataset"]
 
 READERS: dict[str, Callable[[str, Dataset], Reader]] = {
     "clevr": ClevrReader,
@@ -45,7 +45,8 @@ def open_dataset(name: str, entry: Dataset) -> Reader:
     """The reader of one data set.
 
     Raises:
-        DatasetError: the folder does not exist or is not laid out as the entry says; all problems are named.
+        DatasetError: the folder does not exist or is not laid out as the entry says; all problems are named. Images and
+            texts are not looked for; ``expect_files`` does.
     """
     if not entry.root.exists():
         raise DatasetError(

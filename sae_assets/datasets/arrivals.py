@@ -19,13 +19,15 @@ class Arrived:
 
     Attributes:
         ready: to be registered now, in order.
-        unsettled: held back because their file (or the table they stand in) changed a moment ago.
+        unsettled: held back because their file (or the table they stand in) changed a moment ago, or is not there yet.
         tail: held back because they do not fill a chunk and the tail is not due yet.
+        missing: what the first unsettled one names and is not there, in words; empty if it is only young.
     """
 
     ready: Sequence[Record]
     unsettled: int = 0
     tail: int = 0
+    missing: str = ""
 
     @property
     def waiting(self) -> int:
@@ -62,13 +64,16 @@ def arrived(reader: Reader, entry: Dataset, registered: Collection[str], now: fl
     # The order of examples is kept: what comes after an unsettled one waits with it. The last row of a table that
     # was just written may be half a row.
     settled = next((place for place, date in enumerate(dates) if now - date < rules.settle_seconds), len(fresh))
+    # A row may be written before its file.
+    gaps = ((place, problem) for place, record in enumerate(fresh[:settled]) for problem in reader.missing(record))
+    settled, missing = next(gaps, (settled, ""))
     if settled == len(fresh) and fresh[-1] is reader.records[-1] and now - table < rules.settle_seconds:
         settled -= 1
     full = settled - settled % entry.chunk_size
     due = rules.close_after_seconds is not None and full < settled == len(fresh)
     if due and now - max(dates[full:]) >= (rules.close_after_seconds or 0):
         full = settled
-    return Arrived(fresh[:full], unsettled=len(fresh) - settled, tail=settled - full)
+    return Arrived(fresh[:full], unsettled=len(fresh) - settled, tail=settled - full, missing=missing)
 
 
 def _date(root: Path, record: Record, table: float) -> float:

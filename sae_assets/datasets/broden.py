@@ -7,7 +7,7 @@ not show its label in an image, the other categories of the data set's concepts 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_parts
 from sae_assets.datasets.records import Record, read_metadata
-from sae_assets.datasets.tables import nearest, path_problems, raise_problems, read_csv, version_of
+from sae_assets.datasets.tables import missing_file, nearest, path_problems, raise_problems, read_csv, version_of
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ class BrodenReader(ImageReader):
         self._numbers = _label_numbers(name, self._index.parent, self.concepts)
         self._categories = tuple(dict.fromkeys(concept.split("::")[0] for concept in self.concepts))
         self._lines = self._match(_read_index(name, version_of(self._index), self._categories))
+
+    def missing(self, record: Record) -> Iterable[str]:
+        yield from missing_file("image_path", record.path, self.root)
+        line = self._lines[record.example_id]
+        for category in self._categories:
+            for part in _files(line[category]):
+                yield from (f"{self._index.name}, {problem}" for problem in missing_file(category, part, self._images))
 
     def content_hash(self, example_id: str) -> str:
         return hash_files([self.root / self.record(example_id).path])
@@ -128,7 +135,7 @@ class BrodenReader(ImageReader):
             problem
             for category in self._categories
             for part in _files(line[category])
-            for problem in path_problems(category, part, self._images)
+            for problem in path_problems(category, part)
         ]
 
 

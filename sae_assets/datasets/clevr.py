@@ -4,14 +4,15 @@ Masks are ``masks/<name>.png`` or, where the object stands on grey, the pixels w
 one object is the mask of every concept that is true of the image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import open_image, open_mask
 from sae_assets.datasets.reader import ImageReader, hash_files
-from sae_assets.datasets.records import read_metadata
+from sae_assets.datasets.records import Record, read_metadata
+from sae_assets.datasets.tables import missing_file
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class ClevrReader(ImageReader):
     def __init__(self, name: str, entry: Dataset):
         super().__init__(name, entry, read_metadata(name, entry, "image_path"))
         self._masks = entry.masks
+
+    def missing(self, record: Record) -> Iterable[str]:
+        return missing_file("image_path", record.path, self.root)
 
     def content_hash(self, example_id: str) -> str:
         return hash_files([self.root / self.record(example_id).path])

@@ -7,7 +7,7 @@ are read when the first mask or hash is asked for; what concerns the data set's 
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_text
-from sae_assets.datasets.records import read_metadata
-from sae_assets.datasets.tables import nearest, raise_problems, version_of
+from sae_assets.datasets.records import Record, read_metadata
+from sae_assets.datasets.tables import missing_file, nearest, raise_problems, version_of
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class CocoReader(ImageReader):
     def __init__(self, name: str, entry: Dataset):
         super().__init__(name, entry, read_metadata(name, entry, "image_path"))
         self._files = _annotation_files(name, self.root, entry.annotations)
+
+    def missing(self, record: Record) -> Iterable[str]:
+        yield from missing_file("image_path", record.path, self.root)
+        if PurePosixPath(record.path).name not in self._regions:
+            yield f"image {PurePosixPath(record.path).name!r} is not annotated"
 
     def content_hash(self, example_id: str) -> str:
         return hash_files([self.root / self.record(example_id).path])
@@ -77,14 +82,21 @@ class CocoReader(ImageReader):
         return masks
 
     def _annotated(self, example_id: str) -> Annotated:
-        return self._regions[PurePosixPath(self.record(example_id).path).name]
+        image = PurePosixPath(self.record(example_id).path).name
+        if image not in self._regions:
+            raise DatasetError(f"Data set {self.name!r}: image {image!r} is not annotated in {self._annotations}.")
+        return self._regions[image]
+
+    @property
+    def _annotations(self) -> Path:
+        return self._files[0] if len(self._files) == 1 else self._files[0].parent
 
     @cached_property
     def _regions(self) -> dict[str, Annotated]:
-        """Instances of every image of the data set, by file name.
+        """Instances of every annotated image of the data set, by file name.
 
         Raises:
-            DatasetError: per file all that is wrong with it; concepts and images that no file knows.
+            DatasetError: per file all that is wrong with it; concepts that no file knows.
         """
         wanted = frozenset(PurePosixPath(record.path).name for record in self.records)
         known: set[str] = set()
@@ -102,8 +114,7 @@ class CocoReader(ImageReader):
             for concept in self.concepts
             if concept not in known
         ]
-        problems += [f"image {image!r} is not annotated" for image in sorted(wanted - regions.keys())]
-        raise_problems(self.name, self._files[0] if len(self._files) == 1 else self._files[0].parent, problems)
+        raise_problems(self.name, self._annotations, problems)
         return regions
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.artifacts import SPLITS
 from sae_assets.catalog import Dataset
-from sae_assets.datasets import ImageReader, Reader, TextReader, open_dataset
+from sae_assets.datasets import ImageReader, Reader, TextReader, expect_files, open_dataset
 from sae_assets.datasets.records import split_advice
 from sae_assets.errors import DatasetError
 from sae_assets.progress import track
@@ -33,6 +33,7 @@ def inspect_dataset(name: str, entry: Dataset, *, files: bool = False) -> dict[s
     """
     try:
         reader = open_dataset(name, entry)
+        expect_files(reader, reader.records)
         found: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
         found["differences"] = _differences(found, entry)
         found["problems"] = [] if found["splits"]["cal"] else [f"no example is in split 'cal': {split_advice(entry)}"]

@@ -1,6 +1,6 @@
 """Readers of the images and texts that a listing (see ``listing``) names, with their masks and spans."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,8 @@ from sae_assets.datasets.images import decode_image, open_image, open_mask
 from sae_assets.datasets.labels import Labels
 from sae_assets.datasets.listing import Line, Listing, content_column, list_records
 from sae_assets.datasets.reader import NOWHERE, WEAK, ImageReader, Reader, Span, TextReader, hash_parts, hash_text
-from sae_assets.datasets.tables import check_columns, path_problems
+from sae_assets.datasets.records import Record
+from sae_assets.datasets.tables import check_columns, missing_file, path_problems
 from sae_assets.datasets.texts import check_spans, read_text
 from sae_assets.errors import DatasetError
 
@@ -40,18 +41,26 @@ class ListedImages(ImageReader):
         def read(place: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
             values, problems = labels.read(line.cells)
             if self._content not in listing.big:
-                problems += path_problems(self._content, line.cells.get(self._content), listing.base)
+                problems += path_problems(self._content, line.cells.get(self._content))
             if self._mask_column and self._mask_column not in listing.big and any(values):
-                problems += path_problems(self._mask_column, line.cells.get(self._mask_column), listing.base)
+                problems += path_problems(self._mask_column, line.cells.get(self._mask_column))
             return values, problems
 
         paths = self._content not in listing.big
         records = list_records(name, entry, listing, self._content, paths=paths, read=read, misspelt=labels.misspelt)
         super().__init__(name, entry, records)
         self.other_labels = labels.others()
-        self.root = listing.base
+        self.root, self.source = listing.base, listing.source
         self.has_regions = bool(self._mask_column) or entry.masks == "files" or (self.root / MASKS).is_dir()
         self._places = {record.example_id: place for place, record in enumerate(records)}
+
+    def missing(self, record: Record) -> Iterable[str]:
+        if self._content not in self._listing.big:
+            yield from missing_file(self._content, record.path, self.root)
+        column = self._mask_column
+        if column and column not in self._listing.big and any(record.labels):
+            cells = self._listing.lines[self._places[record.example_id]].cells
+            yield from missing_file(column, str(cells[column]), self.root)
 
     def content_hash(self, example_id: str) -> str:
         return hash_parts([self._image_bytes(example_id)])
@@ -139,18 +148,19 @@ class ListedTexts(TextReader):
             check_columns(name, listing.source, listing.columns, [column])
         self.has_regions = column in listing.columns
         labels = Labels(name, entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
-        self._cells, self._column, self._source = [line.cells for line in listing.lines], column, listing.source
+        self._cells, self._column = [line.cells for line in listing.lines], column
         self._content = content
 
         def read(place: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
             cell = line.cells.get(content)
             found: list[str] = []
             if self._paths:
-                found += path_problems(content, cell, listing.base)
+                found += path_problems(content, cell)
             elif not isinstance(cell, str) or not _is_unicode(cell):
                 found.append(f"column {content!r}: found {cell!r}, expected a text")
             spans: dict[str, list[Span]] = {}
-            if not found and line.cells.get(column):
+            # Spans of a text that is not there are looked at when it is read.
+            if not found and line.cells.get(column) and not (self._paths and not (listing.base / str(cell)).is_file()):
                 text = read_text(name, listing.base, str(cell)) if self._paths else str(cell)
                 spans, found = check_spans(column, line.cells[column], text)
             values, problems = labels.read(line.cells, spans)
@@ -159,8 +169,11 @@ class ListedTexts(TextReader):
         records = list_records(name, entry, listing, content, paths=self._paths, read=read, misspelt=labels.misspelt)
         super().__init__(name, entry, records)
         self.other_labels = labels.others()
-        self.root = listing.base
+        self.root, self.source = listing.base, listing.source
         self._places = {record.example_id: place for place, record in enumerate(records)}
+
+    def missing(self, record: Record) -> Iterable[str]:
+        return missing_file(self._content, record.path, self.root) if self._paths else ()
 
     def content_hash(self, example_id: str) -> str:
         return hash_text(self.text(example_id))
@@ -184,7 +197,7 @@ class ListedTexts(TextReader):
             return {}
         found, problems = check_spans(self._column, self._cells[self._places[example_id]].get(self._column), text)
         if problems:  # only where a text file changed after it was opened
-            raise DatasetError(f"Data set {self.name!r}: {self._source}, example {example_id!r}:", problems)
+            raise DatasetError(f"Data set {self.name!r}: {self.source}, example {example_id!r}:", problems)
         true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}
         return {concept: places for concept, places in found.items() if concept in true}
 

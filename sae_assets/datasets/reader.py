@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
-from sae_assets.datasets.records import Record
+from sae_assets.datasets.records import Record, placed
+from sae_assets.datasets.tables import raise_problems
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Reader(ABC):
             that have each. Nobody asked for them, or a concept is misspelt; a 0/1 column of its own is no such label,
             for concepts are looked up by column there.
         places_split: whether splits are drawn by id (``split`` in the catalog) and must be kept with the chunk.
+        source: the table that messages name.
     """
 
     has_regions: bool = True
@@ -44,6 +46,14 @@ class Reader(ABC):
         self.by_id = {record.example_id: record for record in records}
         self.other_labels: Mapping[str, int] = {}
         self.places_split = entry.split is not None
+        self.source = self.root / "metadata.csv"
+
+    def missing(self, record: Record) -> Iterable[str]:
+        """What an example's record names and is not there, in words; opening a data set does not look for it.
+
+        So one file that vanished holds up its own chunk, and one that has still to arrive only what comes after it.
+        """
+        return ()
 
     @abstractmethod
     def content_hash(self, example_id: str) -> str:
@@ -120,6 +130,19 @@ class TextReader(Reader):
         Raises:
             DatasetError: spans that leave the text, or words that are not the text's.
         """
+
+
+def expect_files(reader: Reader, records: Iterable[Record]) -> None:
+    """See that everything is there that these records name.
+
+    Raises:
+        DatasetError: all that is missing, with its place in the table.
+    """
+    found: dict[str, list[str]] = {}
+    for record in records:
+        for problem in reader.missing(record):
+            found.setdefault(problem, []).append(record.place or record.example_id)
+    raise_problems(reader.name, reader.source, placed(found))
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -4,13 +4,14 @@ Shared by every layout; where images, masks and texts lie is each reader's busin
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from sae_assets.artifacts import SPLITS
 from sae_assets.catalog import Dataset, SeededSplit
-from sae_assets.datasets.tables import MOST_SHOWN, path_problems, raise_problems, read_csv, zero_or_one
+from sae_assets.datasets.tables import MOST_SHOWN, path_problems, raise_problems, read_csv, version_of, zero_or_one
 from sae_assets.errors import DatasetError
 
 __all__ = ["MOST_SHOWN", "Record", "RecordList", "draw_split", "read_metadata", "split_advice"]
@@ -20,12 +21,16 @@ MOST_PLACES = 5  # named of one problem that stands in many
 
 @dataclass(frozen=True)
 class Record:
-    """One example: id, path relative to the root (of its file, or of the table that holds it), split, labels."""
+    """One example: id, path relative to the root (of its file, or of the table that holds it), split, labels.
+
+    ``place`` is where messages say that it stands ("line 3").
+    """
 
     example_id: str
     path: str
     split: str
     labels: tuple[bool, ...]
+    place: str = field(default="", compare=False)
 
 
 def draw_split(split: SeededSplit, example_id: str) -> str:
@@ -83,7 +88,7 @@ class RecordList:
             self._found.setdefault(problem, []).append(place)
         if not problems:
             self._places.setdefault(example_id, []).append(place)
-            self.records.append(Record(example_id, path, str(split), tuple(label == 1 for label in labels)))
+            self.records.append(Record(example_id, path, str(split), tuple(label == 1 for label in labels), place))
 
     def finish(self) -> list[Record]:
         """The records.
@@ -91,7 +96,7 @@ class RecordList:
         Raises:
             DatasetError: every problem found, with all its places; ids that stand twice among them.
         """
-        problems = [f"{_where(places)}: {problem}" for problem, places in self._found.items()]
+        problems = placed(self._found)
         problems += self.problems
         for example, places in self._places.items():
             if len(places) > 1:
@@ -100,6 +105,11 @@ class RecordList:
                 )
         raise_problems(self._name, self._source, problems)
         return self.records
+
+
+def placed(problems: Mapping[str, Sequence[str]]) -> list[str]:
+    """Problems with the places where each stands."""
+    return [f"{_where(places)}: {problem}" for problem, places in problems.items()]
 
 
 def _where(places: Sequence[str]) -> str:
@@ -115,8 +125,8 @@ def read_metadata(name: str, entry: Dataset, path_column: str) -> list[Record]:
     """All examples of ``metadata.csv``, in the order of the file. Ids are file stems.
 
     Raises:
-        DatasetError: every problem found, with its line number: missing file or columns (with the nearest name), splits
-            other than train, cal and test, labels other than 0 and 1, paths that leave the folder, missing files.
+        DatasetError: every problem found, with its line number: missing table or columns (with the nearest name), other
+            splits than train, cal and test, labels other than 0 and 1, paths that leave the folder.
     """
     root = Path(entry.root)
     table = root / "metadata.csv"
@@ -125,17 +135,27 @@ def read_metadata(name: str, entry: Dataset, path_column: str) -> list[Record]:
             f"Data set {name!r}: {root} is no folder. `datasets.{name}.root` in the catalog must name one that holds "
             "metadata.csv."
         )
-    needed = [path_column, *(["split"] if entry.split is None else []), *entry.concepts]
+    if not table.is_file():
+        raise DatasetError(f"Data set {name!r}: {table} does not exist; one row per example is expected there.")
+    return list(_read_records(name, version_of(table), path_column, entry.concepts, entry.split))
+
+
+@lru_cache(maxsize=1)  # a run opens its data set in every stage, a command of many runs in every run
+def _read_records(
+    name: str, version: tuple[str, int, int], path_column: str, concepts: tuple[str, ...], split: SeededSplit | None
+) -> tuple[Record, ...]:
+    table = Path(version[0])
+    needed = [path_column, *(["split"] if split is None else []), *concepts]
     _, rows = read_csv(name, table, needed)
-    found = RecordList(name, table, entry.split)
+    found = RecordList(name, table, split)
     for line, row in rows:
-        labels = [zero_or_one(row[concept]) for concept in entry.concepts]
+        labels = [zero_or_one(row[concept]) for concept in concepts]
         problems = [
             f"column {concept!r}: found {row[concept]!r}, expected 0 or 1"
-            for concept, label in zip(entry.concepts, labels, strict=True)
+            for concept, label in zip(concepts, labels, strict=True)
             if label is None
         ]
         path = row[path_column] or ""
-        problems += path_problems(path_column, path, root)
+        problems += path_problems(path_column, path)
         found.add(f"line {line}", PurePosixPath(path).stem, path, row.get("split"), labels, problems)
-    return found.finish()
+    return tuple(found.finish())

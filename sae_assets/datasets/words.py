@@ -6,14 +6,22 @@ concept stay spans of their own.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.reader import Span, TextReader, hash_files, hash_text
-from sae_assets.datasets.records import read_metadata
-from sae_assets.datasets.tables import missing_column, nearest, raise_problems, read_csv, version_of, zero_or_one
+from sae_assets.datasets.records import Record, read_metadata
+from sae_assets.datasets.tables import (
+    missing_column,
+    missing_file,
+    nearest,
+    raise_problems,
+    read_csv,
+    version_of,
+    zero_or_one,
+)
 from sae_assets.datasets.texts import read_text, words_of
 from sae_assets.errors import DatasetError
 
@@ -40,6 +48,9 @@ class WordsReader(TextReader):
         self._paragraphs = {
             record.example_id: paragraphs.get(place, []) for place, record in enumerate(self.records, start=1)
         }
+
+    def missing(self, record: Record) -> Iterable[str]:
+        return missing_file("text_path", record.path, self.root)
 
     def content_hash(self, example_id: str) -> str:
         return hash_files([self.root / self.record(example_id).path])

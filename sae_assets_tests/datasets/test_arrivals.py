@@ -68,6 +68,25 @@ def test_order_is_kept_behind_an_unsettled_example(growing):
     assert ([record.example_id for record in found.ready], found.unsettled, found.tail) == (["e0", "e1"], 2, 1)
 
 
+def test_row_whose_file_is_not_there_yet_waits_and_says_so(growing):
+    """Tables are often written before their images; what comes after such a row waits with it."""
+    image = growing.root / "images" / "e3.png"
+    content = image.read_bytes()
+    image.unlink()
+    entry = growing.entry(chunk_size=2, arrivals=RULES)
+    reader = open_dataset("pictures", entry)
+    now = table_changed(growing.root) + 50
+    found = arrived(reader, entry, (), now, close_tail=False)
+    assert ([record.example_id for record in found.ready], found.unsettled, found.tail) == (["e0", "e1"], 2, 1)
+    assert "file 'images/e3.png' does not exist" in found.missing
+    # A registered one that vanishes keeps no new one waiting.
+    assert [record.example_id for record in arrived(reader, entry, ("e3",), now, close_tail=False).ready] == [
+        "e0", "e1", "e2", "e4",
+    ]  # fmt: skip
+    image.write_bytes(content)
+    assert not arrived(reader, entry, (), changed(image) + 50, close_tail=False).missing
+
+
 def test_last_row_of_a_table_just_written_waits(growing):
     """It may be half a row; rows before it are whole."""
     table = growing.root / "metadata.csv"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sae_assets.datasets import open_dataset
+from sae_assets.datasets import expect_files, open_dataset
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import (
     BRODEN_LABELS,
@@ -144,14 +144,24 @@ def test_unknown_labels_are_named_with_the_nearest(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("hostile", ["../../secret.png", "/etc/passwd", "pascal\\a.png", "pascal/missing.png"])
+@pytest.mark.parametrize("hostile", ["../../secret.png", "/etc/passwd", "pascal\\a.png"])
 def test_paths_stay_below_the_images(tmp_path: Path, hostile: str) -> None:
-    """Nothing that an index names outside its images is opened; what is missing is named with its line."""
+    """Nothing that an index names outside its images is opened."""
     root = images(tmp_path / "set", {"object::car": 1})
     write_segmentation(tmp_path / "secret.png", numbers(car=(0, 0, 2, 2)))
     write_broden(root, [line(image="x/b.jpg"), line(object=hostile)])
     (problem,) = refusal(root).problems
     assert problem.startswith("line 3: column 'object': ")
+
+
+def test_missing_segmentations_are_named_when_they_are_expected(tmp_path: Path) -> None:
+    root = images(tmp_path, {"object::car": 1})
+    write_broden(root, [line(object="pascal/missing.png")])
+    reader = open_dataset("broden", entry_of(root, "broden", CONCEPTS))
+    with pytest.raises(DatasetError) as caught:
+        expect_files(reader, reader.records)
+    said = f"line 2: index.csv, column 'object': file 'pascal/missing.png' does not exist in {root / 'images'}"
+    assert caught.value.problems == (said,)
 
 
 def test_images_that_the_index_lacks(tmp_path: Path) -> None:

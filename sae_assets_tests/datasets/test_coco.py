@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rasterise
 
-from sae_assets.datasets import open_dataset
+from sae_assets.datasets import expect_files, open_dataset
 from sae_assets.datasets.coco import decode_runs
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import (
@@ -181,7 +181,7 @@ def test_bad_annotation_is_named(tmp_path: Path, part: dict, said: str) -> None:
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
-    """Concepts that no file knows with the nearest name, and images that are not annotated."""
+    """Concepts that no file knows, with the nearest name."""
     root = images(tmp_path, (1, 0, 1), (1, 0, 1))
     write_coco(root, {f"{name(1)}.jpg": []})
     rows = [{"image_path": f"val2017/{name(0)}.jpg", "vehicles": 1, "dragon": 1, "split": "cal"}]
@@ -192,8 +192,20 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     assert caught.value.problems == (
         "concept 'vehicles' is neither a category nor a super-category; did you mean 'vehicle'?",
         "concept 'dragon' is neither a category nor a super-category",
-        f"image '{name(0)}.jpg' is not annotated",
     )
+
+
+def test_image_without_annotation_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    """It is named when it is read, and before its chunk is registered."""
+    root = images(tmp_path, (1, 0, 1), (1, 0, 1))
+    write_coco(root, {f"{name(1)}.jpg": []})
+    reader = open_dataset("photos", entry_of(root, "coco", CONCEPTS))
+    assert reader.masks(name(1)) == {}
+    with pytest.raises(DatasetError, match=rf"'photos'.*'{name(0)}\.jpg' is not annotated in .*\.json"):
+        reader.masks(name(0))
+    with pytest.raises(DatasetError) as caught:
+        expect_files(reader, reader.records)
+    assert caught.value.problems == (f"line 2: image '{name(0)}.jpg' is not annotated",)
 
 
 def test_image_in_two_files(tmp_path: Path) -> None:

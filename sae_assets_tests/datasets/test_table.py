@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sae_assets.catalog import SeededSplit
-from sae_assets.datasets import ImageReader, Reader, TextReader, open_dataset
+from sae_assets.datasets import ImageReader, Reader, TextReader, expect_files, open_dataset
 from sae_assets.datasets.records import Record, draw_split
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import entry_of, write_csv, write_image
@@ -148,14 +148,43 @@ def test_hostile_ids_are_no_mask_paths(tmp_path: Path) -> None:
         reader.masks("../secret")
 
 
-@pytest.mark.parametrize("hostile", ["../x.png", "/etc/passwd", "a\\b.png", "missing.png", ""])
+@pytest.mark.parametrize("hostile", ["../x.png", "/etc/passwd", "a\\b.png", ""])
 def test_paths_stay_inside(tmp_path: Path, hostile: str) -> None:
-    """Nothing outside the folder is read, and what is missing is named."""
+    """Nothing outside the folder is read."""
     write_image(tmp_path / "x.png")
     birds(tmp_path / "set", row("a"))
     write_csv(tmp_path / "set/birds.csv", [{**row("a"), "image": hostile}])
     (problem,) = refusal(tmp_path / "set").problems
     assert problem.startswith("line 2: column 'image': ")
+
+
+def test_missing_images_and_masks_are_named_when_they_are_expected(tmp_path: Path) -> None:
+    """A mask is expected of examples that are positive for something."""
+    write_image(tmp_path / "a.png")
+    write_csv(tmp_path / "birds.csv", [row("a", mask="m.png"), row("b", mask="m.png"), row("c", 0, mask="m.png")])
+    reader = opened(tmp_path, columns={"mask": "mask"})
+    with pytest.raises(DatasetError) as caught:
+        expect_files(reader, reader.records)
+    assert caught.value.problems == (
+        f"lines 2, 3: column 'mask': file 'm.png' does not exist in {tmp_path}",
+        f"line 3: column 'image': file 'b.png' does not exist in {tmp_path}",
+        f"line 4: column 'image': file 'c.png' does not exist in {tmp_path}",
+    )
+
+
+def test_text_that_is_not_there_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    """Its spans are looked at when it is read."""
+    (tmp_path / "a.txt").write_text("a wing")
+    spans = json.dumps([[2, 6, "wing"]])
+    rows = [{"text_path": f"{name}.txt", "wing": 1, "beak": 0, "split": "cal", "spans": spans} for name in "ab"]
+    write_csv(tmp_path / "birds.csv", rows)
+    reader = opened(tmp_path, modality="text")
+    assert reader.spans("a") == {"wing": [(2, 6)]}
+    with pytest.raises(DatasetError, match=r"'b\.txt' does not exist"):
+        reader.spans("b")
+    with pytest.raises(DatasetError) as caught:
+        expect_files(reader, reader.records)
+    assert caught.value.problems == (f"line 3: column 'text_path': file 'b.txt' does not exist in {tmp_path}",)
 
 
 def test_problems_of_all_lines_together(tmp_path: Path) -> None:

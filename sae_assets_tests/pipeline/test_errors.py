@@ -10,7 +10,9 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from sae_assets.backfills import plan_backfill
 from sae_assets.cli import app
+from sae_assets.definitions import build_definitions
 from sae_assets.session import open_session
 from sae_assets_tests.pipeline.small import write_catalog, write_metadata
 
@@ -43,16 +45,44 @@ def test_missing_image(small):
     refused(small, "line 6", "image_path", gone, "does not exist")
 
 
-def test_image_that_vanishes_after_registration(small):
-    """Nothing of its chunk is written; other chunks are, and aggregates wait."""
+@pytest.mark.parametrize("vanished", [False, True])
+def test_image_that_changes_or_vanishes_after_registration(small, vanished):
+    """Nothing of its chunk is written; other chunks are, new ones too, and aggregates wait."""
+    everything = rows(small)
+    write_metadata(small["root"], everything[:12])
     assert run(small, "--to", "examples").exit_code == 0
-    gone = rows(small)[7]["image_path"]
-    (small["root"] / gone).write_bytes(b"not an image")
+    gone = small["root"] / everything[7]["image_path"]
+    content = gone.read_bytes()
+    gone.unlink() if vanished else gone.write_bytes(b"not an image")
+    write_metadata(small["root"], everything)
+    what = "vanished" if vanished else "changed"
     refused(
-        small, gone, "small clip-mini 0001", "1 of 6 examples of chunk 0001 are not what was registered", "remove small"
-    )
+        small, f"({everything[7]['image_path']}) {what}", "small clip-mini 0001",
+        "1 of 6 examples of chunk 0001 are not what was registered", "remove small",
+    )  # fmt: skip
     made = sorted(path.name for path in (small["home"] / "store").rglob("sparse_activations/*"))
     assert made == ["0000.parquet", "0002.parquet"]
+    with open_session(small["home"], small["catalog"]) as session:
+        states = session.status(["small"])["small"]["stages"]
+        assert list(states["examples"].values()) == ["current"] * 3
+        assert list(states["patch/clip-mini/sparse_activations"].values()) == ["current", "failed", "current"]
+        again = plan_backfill(session.catalog, session.store, "small", session.chunks_of("small"), limit=100)
+        assert again.partitions[dg.AssetKey(["small", "patch", "sparse_activations"])] == ["0001|clip-mini"]
+        definitions = build_definitions(session.catalog, session.resources)
+        job = definitions.get_repository_def().get_job("verify_small")
+        (found,) = job.execute_in_process(instance=session.instance).get_asset_check_evaluations()
+        assert not found.passed and f"{gone.stem} ({what})" in str(found.metadata["examples"].value)
+        # Making its chunk's `examples` anew fails the blocking check, which says what to do.
+        job = definitions.resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            instance=session.instance, asset_selection=[dg.AssetKey(["small", "examples"])], partition_key="0001",
+            raise_on_error=False, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+        failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+        assert [check.check_name for check in failed] == ["contents_as_registered"]
+        assert "Restore the files" in str(failed[0].metadata["what_to_do"].value)
+    gone.write_bytes(content)
+    assert run(small).exit_code == 0
 
 
 def test_every_bad_chunk_is_named_and_the_others_are_made(small):
