@@ -3,16 +3,18 @@
 ``sae-assets ui`` is started on a temporary home (webserver, daemon and code server, as a person starts them); the first
 wave of a backfill (examples, encoding, truth, statistics, mapping) is launched as the schedule does and waited for.
 Every chunk holds one example, so that hardly anything but the platform is measured. What was made is counted from
-Dagster's history: each partition once, or the script fails.
+Dagster's history: each partition once, or the script fails. The same work is then done on another home by one
+``sae-assets materialize``, which starts one process for all its runs.
 
 CPU time is that of all processes of the UI's session, read from ``/proc`` twice a second (so on Linux only).
 
-    python benchmarks/bench_backfill.py [--chunks 20] [--stage examples] [--home FOLDER]
+    python benchmarks/bench_backfill.py [--chunks 20] [--stage examples] [--home FOLDER] [--only command]
 """
 
 import argparse
 import os
 import re
+import resource
 import signal
 import socket
 import statistics
@@ -143,9 +145,8 @@ def made(session: Session) -> Counter[tuple[str, str]]:
     return found
 
 
-def measure(folder: Path, count: int, stage: str | None) -> None:
-    land(folder / "data", count)
-    catalog = write_catalog(folder, folder / "data", 1)
+def measure_backfill(folder: Path, catalog: Path, count: int, stage: str | None) -> float:
+    """Wall seconds of the backfill."""
     home = folder / "home"
     with open_session(home, catalog) as session:
         session.register(NAME)
@@ -176,6 +177,35 @@ def measure(folder: Path, count: int, stage: str | None) -> None:
         counts = made(session)
         assert counts == wanted, f"not each partition once: {Counter(wanted) - counts} {counts - Counter(wanted)}"
         print(f"each of the {len(wanted)} partitions was made exactly once")
+    return seconds
+
+
+def measure_command(folder: Path, catalog: Path, stage: str | None) -> float:
+    """Wall seconds of one ``sae-assets materialize`` that makes the same."""
+    home, last = folder / "home of the command", stage or FIRST_WAVE[-1]
+    command = [sys.executable, "-c", "from sae_assets.cli import run; run()", "materialize", "-d", NAME, "--to", last]
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [*command, "--home", str(home), "--catalog", str(catalog), "--json"], check=True, stdout=subprocess.DEVNULL
+    )
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    with open_session(home, catalog) as session:
+        runs, counts = len(list(session.instance.get_runs())), made(session)
+    assert set(counts.values()) == {1}, "not each partition once"
+    print(f"the same by one `sae-assets materialize`: {runs} runs, {len(counts)} partitions, each once")
+    print(f"{'wall, Python and libraries loaded once':62} {seconds:9.1f} s {seconds / runs:9.2f} s per run")
+    print(f"{'CPU':62} {cpu:9.1f} s {cpu / runs:9.2f} s per run")
+    return seconds
+
+
+def measure(folder: Path, count: int, stage: str | None, only: str | None) -> None:
+    land(folder / "data", count)
+    catalog = write_catalog(folder, folder / "data", 1)
+    backfill = measure_backfill(folder, catalog, count, stage) if only != "command" else None
+    command = measure_command(folder, catalog, stage) if only != "backfill" else None
+    if backfill and command:
+        print(f"backfill / command, wall {backfill / command:43.1f}")
 
 
 def main() -> None:
@@ -183,13 +213,14 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=20)
     parser.add_argument("--stage", choices=FIRST_WAVE, help="this one alone; what it reads must be there")
     parser.add_argument("--home", type=Path, help="an empty folder to keep; a temporary one otherwise")
+    parser.add_argument("--only", choices=("backfill", "command"))
     given = parser.parse_args()
     if given.home:
         given.home.mkdir(parents=True, exist_ok=True)
-        measure(given.home.absolute(), given.chunks, given.stage)
+        measure(given.home.absolute(), given.chunks, given.stage, given.only)
         return
     with tempfile.TemporaryDirectory(prefix="sae_assets_backfill_", ignore_cleanup_errors=True) as folder:
-        measure(Path(folder), given.chunks, given.stage)
+        measure(Path(folder), given.chunks, given.stage, given.only)
 
 
 if __name__ == "__main__":
