@@ -6,7 +6,7 @@ of the instance, with its events, checks and metadata.
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import dagster as dg
@@ -142,13 +142,14 @@ class Materializer:
             if stale and any(self._blocks(earlier, of_data, step) for earlier, of_data in stopped):
                 stopped.append((step, True))
                 continue
-            self._on_step(step, number, len(steps), bool(stale))
+            due = replace(step, stages=tuple(dict.fromkeys(address.stage for address in stale))) if stale else step
+            self._on_step(due, number, len(steps), bool(stale))
             if not stale:
                 skipped += 1
                 continue
             try:
                 self._spare_imported(stale)
-                self._execute(step, stale)
+                self._execute(due, stale)
                 made += 1
             except RunFailedError as error:
                 # Said of two chunks in the same words, it is not the chunk's.

@@ -41,7 +41,9 @@ def test_register_is_idempotent_and_computes_nothing(tmp_path):
         assert waiting["keys"] == [] and waiting["unsettled"] + waiting["tail"] == 9
     for _ in range(2):
         result = CliRunner().invoke(app, ["close-chunk", "small", *places])
-        assert json.loads(result.stdout) == {"small": {"keys": ["0000", "0001", "0002"], "unsettled": 0, "tail": 0}}
+        assert json.loads(result.stdout) == {
+            "small": {"keys": ["0000", "0001", "0002"], "unsettled": 0, "tail": 0, "missing": ""}
+        }
     assert not list((tmp_path / "store").rglob("*.parquet"))
 
 
