@@ -24,6 +24,11 @@ def open_huggingface(name: str, entry: Dataset) -> Reader:
         DatasetError: the extra is not installed, the folder is not one that ``save_to_disk`` wrote, or all that is
             wrong with its columns and values.
     """
+    files = sorted(path for path in Path(entry.root).rglob("*") if path.is_file())
+    return open_listing(name, entry, [Path(entry.root), *files], lambda: _read(name, entry))
+
+
+def _read(name: str, entry: Dataset) -> Listing:
     try:
         import datasets
     except ImportError:
@@ -70,7 +75,7 @@ def open_huggingface(name: str, entry: Dataset) -> Reader:
 
     root = Path(entry.root)
     columns = [*features, *([split] if split not in features and "" not in parts else [])]
-    return open_listing(name, entry, Listing(root, root, columns, lines, classes, big, fetch))
+    return Listing(root, root, columns, lines, classes, big, fetch)
 
 
 def _class_names(kind: Any) -> Sequence[str] | None:

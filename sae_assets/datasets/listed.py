@@ -1,6 +1,6 @@
 """Readers of the images and texts that a listing (see ``listing``) names, with their masks and spans."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from sae_assets.datasets.labels import Labels
 from sae_assets.datasets.listing import Line, Listing, content_column, list_records
 from sae_assets.datasets.reader import NOWHERE, WEAK, ImageReader, Reader, Span, TextReader, hash_parts, hash_text
 from sae_assets.datasets.records import Record
-from sae_assets.datasets.tables import check_columns, missing_file, path_problems
+from sae_assets.datasets.tables import LastMade, check_columns, missing_file, path_problems, version_of
 from sae_assets.datasets.texts import check_spans, read_text
 from sae_assets.errors import DatasetError
 
@@ -20,13 +20,24 @@ if TYPE_CHECKING:
 MASKS = "masks"
 
 
-def open_listing(name: str, entry: Dataset, listing: Listing) -> Reader:
-    """The reader for the data set's modality.
+_OPENED = LastMade()
+
+
+def open_listing(name: str, entry: Dataset, files: Sequence[Path], read: Callable[[], Listing]) -> Reader:
+    """The reader for the data set's modality; the one opened last, if that is it and its files are as they were.
+
+    Every stage of every run opens its data set.
+
+    Args:
+        files: whose versions decide: those that ``read`` reads, and the folder that their paths start from.
 
     Raises:
         DatasetError: as the readers.
     """
-    return ListedImages(name, entry, listing) if entry.modality == "image" else ListedTexts(name, entry, listing)
+    reader = ListedImages if entry.modality == "image" else ListedTexts
+    key = (name, entry.model_dump_json(), tuple(version_of(file) for file in files))
+    opened: Reader = _OPENED.get(key, lambda: reader(name, entry, read()))
+    return opened
 
 
 class ListedImages(ImageReader):

@@ -26,6 +26,11 @@ def open_spans(name: str, entry: Dataset) -> Reader:
     if not files or not files[0].is_file():
         missing = f"no *.jsonl in {root}" if root.is_dir() else f"{root} does not exist"
         raise DatasetError(f"Data set {name!r}: {missing}; JSON lines with `text` and `spans` are expected there.")
+    base = root if root.is_dir() else root.parent
+    return open_listing(name, entry, [base, *files], lambda: _read(name, files, root, base))
+
+
+def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
     lines: list[Line] = []
     columns: dict[str, None] = {}
     problems: list[str] = []
@@ -49,4 +54,4 @@ def open_spans(name: str, entry: Dataset) -> Reader:
     raise_problems(name, source, problems)
     if not lines:
         raise DatasetError(f"Data set {name!r}: {source} has no examples.")
-    return open_listing(name, entry, Listing(source, root if root.is_dir() else root.parent, list(columns), lines))
+    return Listing(source, base, list(columns), lines)

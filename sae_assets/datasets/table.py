@@ -5,6 +5,7 @@ Images are paths, or bytes in Parquet (also as structs with ``bytes``); they are
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,15 @@ def open_table(name: str, entry: Dataset) -> Reader:
     root = Path(entry.root)
     files = _tables(name, root)
     base = root if root.is_dir() else root.parent
-    if files[0].suffix == ".parquet":
-        return open_listing(name, entry, _read_parquet(name, entry, files, base))
-    columns, rows = read_csv(name, files[0], [])
+    parquet = files[0].suffix == ".parquet"
+    read = partial(_read_parquet, name, entry, files, base) if parquet else partial(_read_csv, name, files[0], base)
+    return open_listing(name, entry, [base, *files], read)
+
+
+def _read_csv(name: str, table: Path, base: Path) -> Listing:
+    columns, rows = read_csv(name, table, [])
     lines = [Line(f"line {line}", str(place), row) for place, (line, row) in enumerate(rows, start=1)]
-    return open_listing(name, entry, Listing(files[0], base, columns, lines))
+    return Listing(table, base, columns, lines)
 
 
 def _tables(name: str, root: Path) -> list[Path]:

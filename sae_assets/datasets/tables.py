@@ -6,8 +6,9 @@ Shared by every layout. What the columns mean is each layout's business; records
 import csv
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sae_assets.errors import DatasetError
 
@@ -107,6 +108,20 @@ def raise_problems(name: str, table: Path, problems: Sequence[str]) -> None:
         if len(problems) > MOST_SHOWN:
             shown.append(f"… and {len(problems) - MOST_SHOWN} more")
         raise DatasetError(f"Data set {name!r}: {table} has {len(problems)} problem(s):", shown)
+
+
+class LastMade:
+    """Keeps the last thing that was made, until another one is asked for: tables are large, and used one at a time."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Hashable, Any] | None = None
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What was made under this key, if that was the last one; else it is made now."""
+        if self._held is None or self._held[0] != key:
+            self._held = None  # given free first
+            self._held = (key, make())
+        return self._held[1]
 
 
 def version_of(file: Path) -> tuple[str, int, int]:

@@ -187,6 +187,16 @@ def test_text_that_is_not_there_keeps_nobody_from_the_others(tmp_path: Path) -> 
     assert caught.value.problems == (f"line 3: column 'text_path': file 'b.txt' does not exist in {tmp_path}",)
 
 
+def test_table_is_read_once_until_it_changes(tmp_path: Path) -> None:
+    """Every stage of every run opens its data set; a changed table, or entry, is another one."""
+    birds(tmp_path, row("a"), row("b"))
+    first = opened(tmp_path)
+    assert opened(tmp_path) is first
+    assert opened(tmp_path, concepts=("beak", "wing")).records[0].labels == (False, True)
+    birds(tmp_path, row("a"), row("b"), row("c"))
+    assert [record.example_id for record in opened(tmp_path).records] == ["a", "b", "c"]
+
+
 def test_problems_of_all_lines_together(tmp_path: Path) -> None:
     """Split, labels and ids that stand twice: all in one message."""
     birds(tmp_path, row("a", split="dev"), row("b", "yes", ""), row("c"), row("x/c"))
