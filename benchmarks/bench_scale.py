@@ -1,10 +1,10 @@
 """Seconds (wall and CPU) of what the platform does while nothing is computed, over many chunks and many data sets.
 
-One data set of tiny examples, one per chunk, and others that only stand in the catalog. Measured once each, in process:
-what the daemon, the webserver and the command line call. A backfill is submitted as the daemon does, its runs are not
-executed.
+One data set of tiny examples, by default one per chunk, and others that only stand in the catalog. Measured once each,
+in process: what the daemon, the webserver and the command line call. A backfill is submitted as the daemon does, its
+runs are not executed.
 
-    python benchmarks/bench_scale.py [--chunks 10000] [--new 50] [--datasets 50] [--backfill 50]
+    python benchmarks/bench_scale.py [--chunks 10000] [--examples 1] [--new 50] [--datasets 50] [--backfill 50]
 """
 
 import argparse
@@ -25,6 +25,7 @@ import yaml
 
 from sae_assets.backfills import launch, plan_backfill
 from sae_assets.catalog import load_catalog
+from sae_assets.datasets import open_dataset
 from sae_assets.definitions import build_definitions
 from sae_assets.session import Session, open_session
 from sae_assets.storage.layout import Address
@@ -64,10 +65,10 @@ def land(root: Path, count: int) -> None:
     (root / "metadata.csv").write_text("\n".join(lines) + "\n")
 
 
-def write_catalog(folder: Path, root: Path, datasets: int) -> Path:
+def write_catalog(folder: Path, root: Path, datasets: int, chunk_size: int = 1) -> Path:
     entry = {
         "root": str(root), "layout": "clevr", "modality": "image", "concepts": CONCEPTS, "token_kinds": ["patch"],
-        "models": ["clip-mini"], "chunk_size": 1, "arrivals": {"settle_seconds": 0, "close_after_seconds": 0},
+        "models": ["clip-mini"], "chunk_size": chunk_size, "arrivals": {"settle_seconds": 0, "close_after_seconds": 0},
     }  # fmt: skip
     names = [NAME, *(f"other_{number:02d}" for number in range(1, datasets))]
     path = folder / "catalog.yaml"
@@ -77,7 +78,6 @@ def write_catalog(folder: Path, root: Path, datasets: int) -> Path:
 
 def make_examples(session: Session, chunks: list[str]) -> None:
     """What the asset ``examples`` writes, without a run for each."""
-    from sae_assets.datasets import open_dataset
     from sae_assets.datasets.manifested import describe_chunk
     from sae_assets.lineage import manifest_hash, provenance_of
     from sae_assets.stages import STAGES
@@ -145,6 +145,7 @@ def profiled(call: Callable[[], Any], to: Path | None) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--chunks", type=int, default=10_000, help="with the new ones; four digits number them")
+    parser.add_argument("--examples", type=int, default=1, help="of one chunk")
     parser.add_argument("--new", type=int, default=50)
     parser.add_argument("--datasets", type=int, default=50)
     parser.add_argument("--backfill", type=int, default=50)
@@ -156,10 +157,10 @@ def main() -> None:
 
 def measure(folder: Path, given: argparse.Namespace) -> None:
     root, before = folder / "data", given.chunks - given.new
-    land(root, before)
-    catalog = write_catalog(folder, root, given.datasets)
+    land(root, before * given.examples)
+    catalog = write_catalog(folder, root, given.datasets, given.examples)
     print(
-        f"{given.chunks:,} chunks, {given.datasets} data sets, "
+        f"{given.chunks:,} chunks of {given.examples} example(s), {given.datasets} data sets, "
         f"Python {sys.version.split()[0]}, dagster {dg.__version__}"
     )
     print(f"{'':62} {'wall':>11} {'CPU':>11}")
@@ -173,13 +174,17 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
         with timed("definitions loaded"):
             definitions = build_definitions(session.catalog, session.resources)
             definitions.get_repository_def()
+        with timed("data set opened, first in a process"):
+            open_dataset(NAME, session.catalog.datasets[NAME])
+        with timed("data set opened again, as each stage of a run does"):
+            open_dataset(NAME, session.catalog.datasets[NAME])
         with timed(f"{before:,} chunks registered by the command line"):
             profiled(lambda: session.register(NAME), profile("register"))
         first = sensor_tick(session, definitions, None)
         with timed("sensor: nothing has changed"):
             idle = sensor_tick(session, definitions, first.cursor)
         assert idle.skip_message and idle.skip_message.startswith("No new examples")
-        land(root, given.chunks)
+        land(root, given.chunks * given.examples)
         with timed(f"sensor: {given.new} new chunks"):
             grown = profiled(lambda: sensor_tick(session, definitions, first.cursor), profile("sensor"))
         assert len(grown.dynamic_partitions_requests[0].partition_keys) == given.new
