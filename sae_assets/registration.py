@@ -33,8 +33,9 @@ class Registered:
     @property
     def waiting(self) -> str:
         """What waits, in words; empty if nothing does."""
-        gap = f" ({self.missing})" if self.missing else ""
-        parts = [f"{self.unsettled} example(s) still being written{gap}"] if self.unsettled else []
+        young = f"{self.unsettled} example(s) still being written"
+        gap = f"{self.unsettled} example(s) from one on that is not there yet ({self.missing})"
+        parts = [gap if self.missing else young] if self.unsettled else []
         parts += [f"{self.tail} in a chunk that is not full"] if self.tail else []
         return " and ".join(parts)
 

@@ -19,7 +19,8 @@ class Arrived:
 
     Attributes:
         ready: to be registered now, in order.
-        unsettled: held back because their file (or the table they stand in) changed a moment ago, or is not there yet.
+        unsettled: held back because their file (or the table they stand in) changed a moment ago, or is not there yet,
+            or because they stand behind such a one.
         tail: held back because they do not fill a chunk and the tail is not due yet.
         missing: what the first unsettled one names and is not there, in words; empty if it is only young.
     """
@@ -70,8 +71,9 @@ def arrived(reader: Reader, entry: Dataset, registered: Collection[str], now: fl
     if settled == len(fresh) and fresh[-1] is reader.records[-1] and now - table < rules.settle_seconds:
         settled -= 1
     full = settled - settled % entry.chunk_size
-    due = rules.close_after_seconds is not None and full < settled == len(fresh)
-    if due and now - max(dates[full:]) >= (rules.close_after_seconds or 0):
+    # In front of a row whose file never came, nothing more arrives either.
+    due = rules.close_after_seconds is not None and full < settled and (settled == len(fresh) or missing)
+    if due and now - max([*dates[full:settled], *([table] if missing else [])]) >= (rules.close_after_seconds or 0):
         full = settled
     return Arrived(fresh[:full], unsettled=len(fresh) - settled, tail=settled - full, missing=missing)
 

@@ -53,13 +53,16 @@ class BrodenReader(ImageReader):
         try:
             masks = self.masks(example_id) if true else {}
         except DatasetError:  # a damaged segmentation holds up its own chunk, where it is read, and not registration
-            files = [self._images / part for category in self._categories for part in _files(line[category])]
-            return {concept: hash_parts([b"unreadable", hash_files(files).encode()]) for concept in true}
+            return {concept: self._unread(line[concept.split("::")[0]]) for concept in true}
         # The mask itself and not the files it is read from: which categories are looked at depends on all concepts.
         return {
             concept: hash_parts([repr(size).encode(), masks[concept].tobytes() if concept in masks else b""])
             for concept in true
         }
+
+    def _unread(self, cell: str) -> str:
+        """Hash of the segmentations of one category as they are, whatever other concepts there are."""
+        return hash_parts([b"unreadable", hash_files([self._images / part for part in _files(cell)]).encode()])
 
     def image(self, example_id: str) -> "Image":
         return open_image(self.name, self.root, self.record(example_id).path)

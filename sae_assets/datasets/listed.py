@@ -170,10 +170,11 @@ class ListedTexts(TextReader):
             elif not isinstance(cell, str) or not _is_unicode(cell):
                 found.append(f"column {content!r}: found {cell!r}, expected a text")
             spans: dict[str, list[Span]] = {}
-            # Spans of a text that is not there are looked at when it is read.
-            if not found and line.cells.get(column) and not (self._paths and not (listing.base / str(cell)).is_file()):
-                text = read_text(name, listing.base, str(cell)) if self._paths else str(cell)
-                spans, found = check_spans(column, line.cells[column], text)
+            if not found and line.cells.get(column):
+                # Labels must not depend on whether the text is there yet.
+                there = not self._paths or (listing.base / str(cell)).is_file()
+                text = read_text(name, listing.base, str(cell)) if self._paths and there else str(cell)
+                spans, found = check_spans(column, line.cells[column], text if there else None)
             values, problems = labels.read(line.cells, spans)
             return values, [*found, *problems]
 

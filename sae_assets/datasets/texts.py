@@ -59,8 +59,12 @@ def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any]]:
             raise ValueError(f"found {part!r}")
 
 
-def check_spans(column: str, value: Any, text: str) -> tuple[dict[str, list[Span]], list[str]]:
-    """Spans of a cell by label, in order and without repetition, and what is wrong with the cell."""
+def check_spans(column: str, value: Any, text: str | None) -> tuple[dict[str, list[Span]], list[str]]:
+    """Spans of a cell by label, in order and without repetition, and what is wrong with the cell.
+
+    Args:
+        text: None while it is not there: then nothing is said of where it ends.
+    """
     found: dict[str, list[Span]] = {}
     problems: list[str] = []
     try:
@@ -70,10 +74,10 @@ def check_spans(column: str, value: Any, text: str) -> tuple[dict[str, list[Span
                 problems.append(
                     f"column {column!r}: span {start!r} to {end!r} of {label!r}: expected two characters and a label"
                 )
-            elif not 0 <= start < end <= len(text):
+            elif not 0 <= start < end <= (end if text is None else len(text)):
+                ends = "" if text is None else f", which has {len(text)} characters"
                 problems.append(
-                    f"column {column!r}: span {start} to {end} of {label!r} is empty or leaves the text, which has "
-                    f"{len(text)} characters"
+                    f"column {column!r}: span {start} to {end} of {label!r} is empty or leaves the text{ends}"
                 )
             else:
                 found.setdefault(label, []).append((start, end))

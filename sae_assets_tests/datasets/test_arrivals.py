@@ -79,6 +79,8 @@ def test_row_whose_file_is_not_there_yet_waits_and_says_so(growing):
     found = arrived(reader, entry, (), now, close_tail=False)
     assert ([record.example_id for record in found.ready], found.unsettled, found.tail) == (["e0", "e1"], 2, 1)
     assert "file 'images/e3.png' does not exist" in found.missing
+    late = arrived(reader, entry, (), table_changed(growing.root) + 101, close_tail=False)
+    assert ([record.example_id for record in late.ready], late.unsettled, late.tail) == (["e0", "e1", "e2"], 2, 0)
     # A registered one that vanishes keeps no new one waiting.
     assert [record.example_id for record in arrived(reader, entry, ("e3",), now, close_tail=False).ready] == [
         "e0", "e1", "e2", "e4",

@@ -187,6 +187,18 @@ def test_text_that_is_not_there_keeps_nobody_from_the_others(tmp_path: Path) -> 
     assert caught.value.problems == (f"line 3: column 'text_path': file 'b.txt' does not exist in {tmp_path}",)
 
 
+def test_labels_do_not_depend_on_whether_a_text_is_there(tmp_path: Path) -> None:
+    """Spans alone say what is true of a text; that it arrives, later and in a folder of its own, changes no label."""
+    spans = json.dumps([{"start": 2, "end": 6, "label": "wing"}])
+    write_csv(tmp_path / "birds.csv", [{"text_path": "texts/a.txt", "split": "cal", "spans": spans}])
+    before = opened(tmp_path, modality="text")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.txt").write_text("a wing")
+    after = opened(tmp_path, modality="text")
+    assert before.records[0].labels == after.records[0].labels == (True, False)
+    assert list(after.missing(after.records[0])) == [] and after.spans("a") == {"wing": [(2, 6)]}
+
+
 def test_table_is_read_once_until_it_changes(tmp_path: Path) -> None:
     """Every stage of every run opens its data set; a changed table, or entry, is another one."""
     birds(tmp_path, row("a"), row("b"))
