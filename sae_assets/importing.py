@@ -9,15 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from sae_assets.catalog import match_name
-from sae_assets.checks import Expected, evaluate
 from sae_assets.errors import CatalogError, CheckpointError, SaeAssetsError, StoredFileError
 from sae_assets.lineage import provenance_of
-from sae_assets.materialize import asset_key
-from sae_assets.metadata import Clock, artifact_metadata, storage_metadata, table_metadata
-from sae_assets.partitions import multi_key
+from sae_assets.materialize import Materializer, Step
 from sae_assets.stages import STAGES
 from sae_assets.storage.layout import Address
 from sae_assets.storage.provenance import digest
@@ -71,9 +66,10 @@ def import_activations(
     starts = _row_starts(session, dataset, model, kind, files.n_rows)
     session.materialize([dataset], models=[model], token_kinds=[kind], last="examples")
     chunks, entries, stored = session.chunks_of(dataset), 0, 0
+    recorder = session.materializer({dataset: chunks})
     for number, chunk in enumerate(chunks, start=1):
         on_chunk(chunk, number, len(chunks))
-        written = _write_chunk(session, Address(dataset, STAGE, kind, model, chunk), files, starts, n_units)
+        written = _write_chunk(session, recorder, Address(dataset, STAGE, kind, model, chunk), files, starts, n_units)
         entries, stored = entries + written[0], stored + written[1]
     return Imported(chunks, files.n_rows, entries, stored)
 
@@ -141,15 +137,15 @@ def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows:
 
 
 def _write_chunk(
-    session: "Session", address: Address, files: Any, starts: dict[str, tuple[int, int]], n_units: int
-) -> tuple[int, int]:
+    session: "Session", recorder: Materializer, address: Address, files: Any, starts: dict[str, tuple[int, int]],
+    n_units: int,
+) -> tuple[int, int]:  # fmt: skip
     """Entries and bytes of one chunk, written, recorded in the instance's history and checked."""
     import torch
 
     from sae_assets.artifacts import SparseActivations, offsets_of
     from sae_assets.storage.store import stored
 
-    clock = Clock()
     examples = session.store.read(Address(address.dataset, "examples", chunk=address.chunk))
     ranges = [starts[example] for example in examples.artifact.example_ids]
     rows = files.read(ranges, n_units)
@@ -172,31 +168,6 @@ def _write_chunk(
     )
     item = stored(artifact, provenance)
     written = session.store.write(address, item)
-    key, partition = asset_key(address), multi_key(address.model or "", address.chunk or "")
-    session.instance.report_runless_asset_event(
-        dg.AssetMaterialization(
-            asset_key=key,
-            partition=partition,
-            description="imported from older files; L0 counts stored entries only",
-            metadata={
-                **artifact_metadata(item, clock, "cpu"),
-                **storage_metadata(artifact, written),
-                **table_metadata(artifact),
-            },
-            tags={"dagster/data_version": item.content_hash[:20]},
-        )
-    )
-    expected = Expected(artifact.example_offsets.diff())
-    for result in evaluate(STAGE, key, session.store, address, expected):
-        session.instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(
-                check_name=result.check_name or "",
-                passed=result.passed,
-                asset_key=key,
-                metadata=result.metadata,
-                severity=result.severity,
-                blocking=False,
-                partition=partition,
-            )
-        )
+    # The asset finds the file current, keeps it, and tells Dagster's history of it, with its checks.
+    recorder.record(Step(address.dataset, address.model, address.chunk, (STAGE,), (address.token_kind or "",)))
     return artifact.n_entries, written.n_bytes

@@ -139,10 +139,10 @@ class Materializer:
         for number, step in enumerate(steps, start=1):
             # Each stage may make the next one of the same run stale, so the first stale one takes the rest along.
             stale = self._stale(step)
-            if stale and any(self._blocks(earlier, of_data, step) for earlier, of_data in stopped):
-                stopped.append((step, True))
-                continue
             due = replace(step, stages=tuple(dict.fromkeys(address.stage for address in stale))) if stale else step
+            if stale and any(self._blocks(earlier, of_data, due) for earlier, of_data in stopped):
+                stopped.append((due, True))
+                continue
             self._on_step(due, number, len(steps), bool(stale))
             if not stale:
                 skipped += 1
@@ -155,7 +155,7 @@ class Materializer:
                 # Said of two chunks in the same words, it is not the chunk's.
                 alone = error.of_data and error.cause not in {earlier.cause for earlier in failed}
                 failed.append(error)
-                stopped.append((step, alone))
+                stopped.append((due, alone))
         if len(failed) == 1:
             raise failed[0]
         if failed:
@@ -165,8 +165,9 @@ class Materializer:
         return made, skipped
 
     def _spare_imported(self, stale: Iterable[Address]) -> None:
-        imported = [] if self._force else [address for address in stale if self._freshness.is_imported(address)]
-        if imported:
+        fresh = self._freshness
+        imported = [address for address in stale if fresh.is_imported(address) and not fresh.is_current(address)]
+        if imported and not self._force:
             raise RunFailedError(
                 f"{imported[0]} was imported and its examples have changed since. Import it again (sae-assets import), "
                 "or add --force to encode it anew."
@@ -175,8 +176,27 @@ class Materializer:
     def _blocks(self, stopped: Step, of_data: bool, step: Step) -> bool:
         if not of_data:  # it would meet this model's other chunks too
             return step.dataset == stopped.dataset and stopped.model in (None, step.model)
-        gaps = self._options.aggregate.allow_missing_chunks and stopped.chunk and not step.chunk
-        return step.needs(stopped) and not gaps
+        if not step.needs(stopped) or step.chunk or not stopped.chunk:
+            return step.needs(stopped)
+        return not self._options.aggregate.allow_missing_chunks and self._reads(step, stopped)
+
+    def _reads(self, step: Step, stopped: Step) -> bool:
+        """Whether an aggregate reads what was not made of a chunk: one of these stages, and a split that it holds."""
+        if "examples" in stopped.stages:  # which splits it holds is not known
+            return True
+        return any(
+            set(STAGES[name].chunk_inputs) & set(stopped.stages)
+            and self._freshness.has_any(stopped.dataset, stopped.chunk or "", STAGES[name].splits)
+            for name in step.stages
+        )
+
+    def record(self, step: Step) -> None:
+        """Run a step over files that are there already, so that Dagster's history and checks tell of them.
+
+        Raises:
+            RunFailedError: the run failed.
+        """
+        self._execute(step, list(step.addresses()))
 
     def _stale(self, step: Step) -> list[Address]:
         if self._force:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import Stored, WrittenFile
 
 HEAD = 5
+IMPORTED = "imported from older files; L0 counts stored entries only"
 COLUMNS = {
     "example_index": "position of the example in the data set",
     "example_id": "file stem of the example",
@@ -98,6 +99,8 @@ def artifact_metadata(item: "Stored", clock: Clock | None, device: str) -> dict[
 
     rows = len(to_table(item.artifact)[0])
     made: dict[str, Any] = {"kept": "nothing was computed: the file that was there is what would be made now"}
+    if item.provenance.config.get("imported"):
+        made = {"kept": IMPORTED}
     if clock is not None:
         seconds = clock.seconds
         made = {"seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9), "device": device}

@@ -1,6 +1,6 @@
 """What the command line does, without printing: a catalog, a store and a Dagster instance, opened together."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,18 +137,17 @@ class Session:
         for name in names:
             wanted = self._chunks(name, registered[name], keys)
             steps += plan(name, chosen[name], kinds[name], wanted, stages)
-        freshness = Freshness(self.catalog, self.store, options, registered)
-        materializer = Materializer(
-            build_definitions(self.catalog, self.resources),
-            self.instance,
-            freshness,
-            options=options,
-            on_step=on_step,
-            on_warning=on_warning,
-            force=force,
-            debug=debug,
-        )
-        return materializer.run(steps)
+        more: dict[str, Any] = {"on_step": on_step, "on_warning": on_warning, "force": force, "debug": debug}
+        return self.materializer(registered, options=options, **more).run(steps)
+
+    def materializer(
+        self, chunks: Mapping[str, Sequence[str]], *, options: Options | None = None, **more: Any
+    ) -> Materializer:
+        """What runs steps over these registered chunks (keys by data set); ``more`` is :class:`Materializer`'s."""
+        options = options or Options()
+        freshness = Freshness(self.catalog, self.store, options, chunks)
+        definitions = build_definitions(self.catalog, self.resources)
+        return Materializer(definitions, self.instance, freshness, options=options, **more)
 
     def _expect_device(self) -> None:
         """See that the device is there, before anything is made on it.

@@ -50,6 +50,8 @@ def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[
         for record in page.records:
             if record.partition_key in wanted and record.partition_key not in seconds:
                 metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+                if "kept" in metadata:  # an earlier run took the time
+                    continue
                 taken = metadata.get("seconds")
                 seconds[record.partition_key] = (
                     (taken.value or 0.0) if isinstance(taken, dg.FloatMetadataValue) else 0.0

@@ -13,7 +13,7 @@ from sae_assets.catalog import Dataset, Model
 from sae_assets.checks import Expected, specs
 from sae_assets.config import EncodeConfig
 from sae_assets.errors import MismatchError, StoredFileError
-from sae_assets.metadata import Clock
+from sae_assets.metadata import IMPORTED, Clock
 from sae_assets.resources import ComputeResource, StoreResource
 from sae_assets.retries import retrying_transient
 
@@ -61,32 +61,34 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         dataset, model = (first.dataset, first.entry), first.model_of(context)
         settings = config.result_for(model[1])
         wanted = [kind for kind, graph in graphs.items() if graph.key(STAGE) in context.selected_asset_keys]
-        due = []
-        for kind in wanted:
-            kept = None if config.force else _kept(graphs[kind], context, artifact_store.store, examples, settings)
-            if kept is None:
-                due.append(kind)
-                continue
-            context.log.info(f"{kept.provenance.fingerprint[:12]} of {kind} rows is up to date: nothing is encoded")
-            yield from graphs[kind].emit(
-                context, STAGE, kept.artifact, kept.provenance, clock=None, store=artifact_store, output=kind,
-                expected=_expected_of(kept, kind, dataset, model),
-            )  # fmt: skip
-        if not due:
-            return
-        if not set(due) <= precomputed_kinds(first.entry, model[0]):
+        kept: dict[str, Stored] = {}
+        for kind in () if config.force else wanted:
+            there = _kept(graphs[kind], context, artifact_store.store, examples, settings)
+            if there is not None:
+                kept[kind] = there
+        due = [kind for kind in wanted if kind not in kept]
+        found = RowsPerKind({}, {})
+        if due and not set(due) <= precomputed_kinds(first.entry, model[0]):
             first.expect_contents(examples.artifact, first.address(context, STAGE).chunk or "", regions=False)
-        found: RowsPerKind = encode_chunk(
-            examples.artifact,
-            due,
-            dataset=dataset,
-            model=model,
-            batch_size=config.batch_size,
-            device=device,
-            memory_budget=compute.memory_budget,
-            step=lambda done, total: context.log.info(f"{done} of {total} examples encoded"),
-            **settings,
-        )
+        if due:
+            found = encode_chunk(
+                examples.artifact,
+                due,
+                dataset=dataset,
+                model=model,
+                batch_size=config.batch_size,
+                device=device,
+                memory_budget=compute.memory_budget,
+                step=lambda done, total: context.log.info(f"{done} of {total} examples encoded"),
+                **settings,
+            )
+        # Only now, so that an encoding that is tried again hands nothing on twice.
+        for kind, item in kept.items():
+            context.log.info(f"{item.provenance.fingerprint[:12]} of {kind} rows is up to date: nothing is encoded")
+            yield from graphs[kind].emit(
+                context, STAGE, item.artifact, item.provenance, clock=None, store=artifact_store, output=kind,
+                expected=_expected_of(item, kind, dataset, model),
+            )  # fmt: skip
         for kind in due:
             provenance = _provenance(graphs[kind], context, examples, settings)
             assert provenance is not None  # the checkpoint was just read
@@ -138,7 +140,9 @@ def _kept(
     address = graph.address(context, STAGE)
     try:
         found = None if store.find(address) is None else store.header(address).provenance
-    except StoredFileError:
+    except StoredFileError as error:
+        if _was_imported(context, graph.key(STAGE)):
+            raise StoredFileError(str(error), [ENCODE_IMPORTED]) from None
         found = None
     if found is None:
         return None
@@ -154,6 +158,15 @@ def _kept(
         if imported:
             raise
         return None
+
+
+def _was_imported(context: dg.AssetExecutionContext, key: dg.AssetKey) -> bool:
+    """Whether Dagster's history says so: of a file whose own header cannot be read."""
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[context.partition_key])
+    for record in context.instance.fetch_materializations(wanted, limit=1).records:
+        made = record.asset_materialization
+        return made is not None and "kept" in made.metadata and made.metadata["kept"].value == IMPORTED
+    return False
 
 
 def _expected_of(kept: "Stored", kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]) -> Expected:

@@ -5,12 +5,15 @@ import re
 import shlex
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from sae_assets.backfills import plan_backfill
 from sae_assets.cli import app
+from sae_assets.definitions import build_definitions
+from sae_assets.partitions import multi_key
 from sae_assets.session import open_session
 from sae_assets.storage.layout import Address
 from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
@@ -55,6 +58,20 @@ def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(mad
     assert command(made, *shlex.split(said[1])).exit_code == 0
     assert path.read_bytes() == content
     assert command(made, "verify").exit_code == 0
+
+
+def test_seconds_are_those_of_the_run_that_encoded(made):
+    """A later run that kept the file took none."""
+    with open_session(made["home"], made["catalog"]) as session:
+        taken = session.summary(["small"])["small/patch/clip-mini"]["seconds"]["sparse_activations"]
+        job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            instance=session.instance, asset_selection=[dg.AssetKey(["small", "patch", "sparse_activations"])],
+            partition_key=multi_key("clip-mini", "0000"),
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+        assert result.success and taken > 0
+        assert session.summary(["small"])["small/patch/clip-mini"]["seconds"]["sparse_activations"] == taken
 
 
 def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):

@@ -1,6 +1,7 @@
 """Older sparse files become this data set's chunks, and the pipeline goes on from them as from its own."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sae_assets.backfills import failed_partitions, plan_backfill
 from sae_assets.cli import app
 from sae_assets.definitions import build_definitions
 from sae_assets.failures import first_cause
@@ -125,8 +127,37 @@ def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
         place.write_bytes(damaged_payload(content))
         result = run()
         assert not result.success and "Import it again" in first_cause(result.all_events)
+        place.write_bytes(content[: len(content) // 2])  # nor where its header is gone: the history knows
+        result = run()
+        assert not result.success and "Import it again" in first_cause(result.all_events)
+        # The advice holds: imported again, it is whole, its checks pass, and everything goes on from it.
+        assert command(places, "import", str(older["older"]), *arguments).exit_code == 0
+        assert place.read_bytes() == content
+        assert failed_partitions(session.instance, session.catalog, "small") == {}
+        assert command(places, "materialize", "-d", "small").exit_code == 0
+        assert place.read_bytes() == content
         assert run(force=True).success
         assert "imported" not in session.store.read(SPARSE).provenance.config != kept.provenance.config
+
+
+def test_new_history_over_imported_files_records_them(older, tmp_path):
+    root = make_dataset(tmp_path / "data", 12)
+    catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch"], chunk_size=5)
+    places = {"home": tmp_path / "home", "catalog": catalog}
+    arguments = ["--dataset", "small", "--model", "clip-mini", "--token-kind", "patch"]
+    assert command(places, "import", str(older["older"]), *arguments).exit_code == 0
+    with open_session(
+        places["home"], catalog
+    ) as session:  # a failed check of a whole file: a repair may record it again
+        key = dg.AssetKey(["small", "patch", "sparse_activations"])
+        partition = multi_key("clip-mini", "0000")
+        chunks = session.chunks_of("small")
+        work = plan_backfill(session.catalog, session.store, "small", chunks, limit=100, again={key: [partition]})
+        assert work.partitions[key] == [partition]
+    shutil.rmtree(places["home"] / "dagster")
+    done = command(places, "materialize", "-d", "small", "--to", "sparse_activations")
+    assert done.exit_code == 0, done.stderr
+    assert sparse(places, "0000").provenance.config["imported"] is True
 
 
 def test_rows_of_another_data_set_are_refused(older, tmp_path):
