@@ -16,7 +16,7 @@ from sae_assets.catalog import Catalog
 from sae_assets.failures import partitions_with_failed_checks, with_history
 from sae_assets.freshness import Freshness, Options
 from sae_assets.materialize import asset_key
-from sae_assets.partitions import chunk_partitions, model_chunk_partitions, model_of, model_partitions, multi_key
+from sae_assets.partitions import chunk_partitions, model_chunk_partitions, model_partitions, multi_key, parts_of
 from sae_assets.stages import STAGES
 from sae_assets.storage.layout import Address
 
@@ -34,12 +34,14 @@ class Work:
     """Partitions to make, by asset key.
 
     Attributes:
-        wave: 1 or 2; left: chunk partitions that were left out (over the limit, in progress, or failed before).
+        wave: 1 or 2; left: chunk partitions over the limit; held: partitions that should be made and were to be left
+            out (a run is at it, or they failed before).
     """
 
     partitions: Mapping[dg.AssetKey, Sequence[str]]
     wave: int
     left: int
+    held: int = 0
 
     @property
     def size(self) -> int:
@@ -83,25 +85,30 @@ def plan_backfill(
 
     freshness = Freshness(catalog, StoreSnapshot(store), Options(), {dataset: chunks})
     later = [name for name in STAGES if name not in FIRST_WAVE]
-    left = 0
+    out = merged(leave_out or {})  # and what is made from it
+    behind: dict[dg.AssetKey, set[str]] = {}  # what should be made and is not made now
+    left = held = 0
     for wave, stages in ((1, FIRST_WAVE), (2, later)):
         wanted: dict[dg.AssetKey, list[str]] = {}
-        held = merged(leave_out or {})
         for address in addresses(catalog, dataset, chunks, stages):
             key, partition = asset_key(address), partition_of(address)
-            if partition in (again or {}).get(key, ()) or not freshness.is_current(address):
-                wanted.setdefault(key, []).append(partition)
-                inputs_held = any(partition_of(made) in held.get(asset_key(made), ()) for made in _inputs(address))
-                if inputs_held or freshness.is_imported(address):
-                    held.setdefault(key, set()).add(partition)
-        work = _within(wanted, wave, limit, held)
-        left += work.left
-        if work.partitions:
-            return work
+            current = freshness.is_current(address)
+            if current and partition not in (again or {}).get(key, ()):
+                continue
+            wanted.setdefault(key, []).append(partition)
+            held += partition in (leave_out or {}).get(key, ())
+            if (freshness.is_imported(address) and not current) or any(
+                partition_of(made) in out.get(asset_key(made), ()) for made in _inputs(address)
+            ):
+                out.setdefault(key, set()).add(partition)
+        kept, over = _within(wanted, limit, out, behind, freshness)
+        left += over
+        if kept:
+            return Work(kept, wave, left, held)
         # What is fitted and still to come holds up what reads it. Where it stands (of another model, frozen, or no
         # calibration row is in what is held), the rest need not wait.
-        leave_out = merged(held, {key: names for key, names in wanted.items() if _is_fitted(key)})
-    return Work({}, 2, left)
+        out = merged(out, {key: names for key, names in wanted.items() if _is_fitted(key)})
+    return Work({}, 2, left, held)
 
 
 def _is_fitted(key: dg.AssetKey) -> bool:
@@ -121,25 +128,47 @@ def _inputs(address: Address) -> Iterator[Address]:
 
 
 def _within(
-    wanted: Mapping[dg.AssetKey, Sequence[str]], wave: int, limit: int,
-    leave_out: Mapping[dg.AssetKey, Collection[str]],
-) -> Work:  # fmt: skip
+    wanted: Mapping[dg.AssetKey, Sequence[str]], limit: int, out: Mapping[dg.AssetKey, Collection[str]],
+    behind: dict[dg.AssetKey, set[str]], freshness: Freshness,
+) -> tuple[dict[dg.AssetKey, Sequence[str]], int]:  # fmt: skip
+    """What can be made of ``wanted`` (inputs first), and how many chunk partitions are over the limit.
+
+    An aggregate over chunks that are still to come would fail, or be made twice. What is not made now goes to
+    ``behind``.
+    """
     kept: dict[dg.AssetKey, Sequence[str]] = {}
     left, room = 0, limit
-    short: set[tuple[str | None, str | None]] = set()  # token kind and model of what is still to come; None: of all
     for key, partitions in wanted.items():
-        free = [partition for partition in partitions if partition not in leave_out.get(key, ())]
-        kind = key.path[1] if len(key.path) == 3 else None
-        if _is_fitted(key):  # over chunks that are still to come it would fail, or be made twice
-            free = [model for model in free if not short & {(kind, model), (None, None)}]
+        free = [partition for partition in partitions if partition not in out.get(key, ())]
+        if _is_fitted(key):
+            free = [model for model in free if not _waits(key, model, wanted, behind, freshness)]
         else:
+            left += max(0, len(free) - room)
             free, room = free[:room], max(0, room - len(free))
-            behind = set(partitions) - set(free)
-            left += len(behind)
-            short |= {(kind, model_of(partition)) for partition in behind}
+        behind[key] = set(partitions) - set(free)
         if free:
             kept[key] = free
-    return Work(kept, wave, left)
+    return kept, left
+
+
+def _waits(
+    key: dg.AssetKey, model: str, wanted: Mapping[dg.AssetKey, Sequence[str]],
+    behind: Mapping[dg.AssetKey, Collection[str]], freshness: Freshness,
+) -> bool:  # fmt: skip
+    """Whether an aggregate of a model reads something that is still to come."""
+    stage = STAGES[key.path[-1]]
+    examples = dg.AssetKey([key.path[0], "examples"])
+    if behind.get(examples):  # which splits these chunks hold is not known
+        return True
+    if any(model in behind.get(dg.AssetKey([*key.path[:-1], name]), ()) for name in stage.model_inputs):
+        return True
+    new = set(wanted.get(examples, ()))  # their splits may be others than the file there says
+    for name in stage.chunk_inputs:
+        for partition in behind.get(dg.AssetKey([*key.path[:-1], name]), ()):
+            of, chunk = parts_of(partition)
+            if of == model and (chunk in new or freshness.has_any(key.path[0], chunk, stage.splits)):
+                return True
+    return False
 
 
 def failed_partitions(instance: dg.DagsterInstance, catalog: Catalog, dataset: str) -> dict[dg.AssetKey, set[str]]:

@@ -3,7 +3,7 @@
 The expected fingerprint is built by the same function that the assets use (``lineage``), from what is in the store.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ class Freshness:
     def __init__(self, catalog: Catalog, store: "ArtifactStore", options: Options, chunks: Mapping[str, Sequence[str]]):
         self._catalog, self._store, self._options, self._chunks = catalog, store, options, chunks
         self._readers: dict[str, Any] = {}  # one look at a data set's table serves all its chunks
+        self._counts: dict[tuple[str, str], Mapping[str, int] | None] = {}
 
     def is_current(self, address: Address) -> bool:
         """True iff the file is there and its fingerprint is the one the stage would write."""
@@ -79,6 +80,17 @@ class Freshness:
             return bool(self._store.header(address).provenance.config.get("imported"))
         except SaeAssetsError:
             return False
+
+    def has_any(self, dataset: str, chunk: str, splits: Collection[str]) -> bool:
+        """Whether a chunk holds examples of some of these splits; True also while its ``examples`` do not say."""
+        if (dataset, chunk) not in self._counts:
+            try:
+                header = self._store.header(Address(dataset, "examples", chunk=chunk))
+                self._counts[dataset, chunk] = header.scalars.get("n_by_split")
+            except SaeAssetsError:
+                return True
+        counts = self._counts[dataset, chunk]
+        return counts is None or any(counts[split] for split in splits)
 
     def _is_frozen(self, address: Address) -> bool:
         entry = self._catalog.datasets[address.dataset]

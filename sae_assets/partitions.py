@@ -45,9 +45,10 @@ def multi_key(model: str, chunk: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({MODEL: model, CHUNK: chunk})
 
 
-def model_of(partition: str) -> str | None:
-    """The model of a model × chunk key; None of a chunk alone."""
-    return partition.keys_by_dimension[MODEL] if isinstance(partition, dg.MultiPartitionKey) else None
+def parts_of(partition: str) -> tuple[str, str]:
+    """Model and chunk of a model × chunk key."""
+    assert isinstance(partition, dg.MultiPartitionKey)
+    return partition.keys_by_dimension[MODEL], partition.keys_by_dimension[CHUNK]
 
 
 def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:

@@ -55,7 +55,7 @@ def _backfill(catalog: Catalog, dataset: str, kind: str, cron: str, description:
         except SaeAssetsError as error:
             return dg.SkipReason(str(error))
         if not work.partitions:
-            held = f"; {work.left} partitions failed before or are in progress" if work.left else ""
+            held = f"; {work.held} partitions failed before or are in progress" if work.held else ""
             return dg.SkipReason(f"Nothing of {dataset} can be made now ({len(chunks)} chunks){held}.")
         assert context.repository_def is not None
         # The id follows from the tick: a tick that is tried again launches nothing new.
@@ -64,6 +64,7 @@ def _backfill(catalog: Catalog, dataset: str, kind: str, cron: str, description:
         if not launch(instance, graph, dataset, work, backfill_id=backfill_id, kind=kind):
             return dg.SkipReason(f"Backfill {backfill_id} was launched before.")
         later = f"; {work.left} more chunk partitions wait for the next tick" if work.left else ""
+        later += f"; {work.held} that failed before or are in progress are left out" if work.held else ""
         return dg.SkipReason(f"Launched backfill {backfill_id} of {work.size} partitions (wave {work.wave}){later}.")
 
     return schedule

@@ -14,6 +14,7 @@ from dagster._core.loader import LoadingContextForTest
 from sae_assets.backfills import active_backfill, failed_partitions, partition_keys, plan_backfill
 from sae_assets.definitions import build_definitions
 from sae_assets.failures import partitions_with_failed_checks
+from sae_assets.materialize import RunFailedError
 from sae_assets.partitions import multi_key
 from sae_assets.session import Session, open_session
 from sae_assets.stages import CHUNK_STAGES, MODEL_STAGES
@@ -326,6 +327,32 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path):
         assert work.wave == 2 and {key for key, _ in flat(work)} == {f"small/cls/{stage}" for stage in later}
         repair = work_of(session, again=failed)
         assert repair.wave == 1 and flat(repair) == {("small/patch/unit_mapping", MODEL)}
+
+
+def test_failed_chunk_holds_up_no_aggregate_that_does_not_read_it(tmp_path):
+    """Statistics read chunks with calibration rows and no others; detection reads test rows too."""
+    places = home_of(tmp_path, 12)
+    land_without_calibration(places["root"], 12, 6)
+    with open_session(places["home"], places["catalog"]) as session:
+        session.materialize(["small"], last="ground_truth")
+        key, other = (dg.AssetKey(["small", "patch", stage]) for stage in ("sparse_activations", "ground_truth"))
+        for chunk, held in (("0002", False), ("0001", True)):
+            work = work_of(session, leave_out={key: {multi_key(MODEL, chunk)}})
+            fitted = {name for name, _ in flat(work)} & {"small/patch/unit_stats", "small/patch/unit_mapping"}
+            assert (len(fitted), work.left, work.held) == (0 if held else 2, 0, 1)
+        truth = session.store.find(address("ground_truth", "0001"))
+        truth.unlink()
+        work = work_of(session, leave_out={other: {multi_key(MODEL, "0001")}})
+        assert ("small/patch/unit_stats", MODEL) in flat(work) and ("small/patch/unit_mapping", MODEL) not in flat(work)
+        # The command line judges alike: a damaged image without calibration rows stops no statistics.
+        victim = places["root"] / session.store.read(Address("small", "examples", chunk="0002")).artifact.paths[0]
+        victim.write_bytes(b"no image")
+        with pytest.raises(RunFailedError):
+            session.materialize(["small"])
+        states = session.status(["small"])["small"]["stages"]
+        assert states["patch/clip-mini/unit_mapping"] == {"all": "current"}
+        assert states["patch/clip-mini/filtered_activations"]["0001"] == "current"
+        assert states["patch/clip-mini/detection_stats"] == {"all": "missing"}
 
 
 def test_files_of_an_earlier_version_are_stale_and_not_an_error(living, monkeypatch):
