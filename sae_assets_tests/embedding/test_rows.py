@@ -12,7 +12,7 @@ from sae_assets.datasets.chunking import Manifest
 from sae_assets.datasets.manifested import describe_chunk
 from sae_assets.embedding import open_clip_vision
 from sae_assets.embedding.open_clip_vision import VisionTransformer
-from sae_assets.embedding.rows import RowsPerKind, _elsewhere, encode_chunk
+from sae_assets.embedding.rows import RowsPerKind, trained_elsewhere, encode_chunk
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.embedding.tiny_model import SIZE, WIDTH, catalog_model, local
@@ -170,7 +170,7 @@ def test_an_sae_of_another_place_is_noticed() -> None:
     model = load_catalog().models["gemma-mini"]
     assert model.layer is not None
     for fine in (f"model.layers.{model.layer}.output", "x", None):
-        assert _elsewhere(fine, model) == ""
-    said = _elsewhere(f"blocks.{model.layer + 1}.hook_resid_post", model)
+        assert trained_elsewhere(fine, model) == ""
+    said = trained_elsewhere(f"blocks.{model.layer + 1}.hook_resid_post", model)
     assert f"(hidden state {model.layer + 2}), read at block {model.layer} of" in said
-    assert _elsewhere("layers.7", model.model_copy(update={"transformer": None})) == ""
+    assert trained_elsewhere("layers.7", model.model_copy(update={"transformer": None})) == ""
