@@ -171,11 +171,11 @@ class Freshness:
         return outside_hashes((address.dataset, entry), address.model or "", address.token_kind or "", ids)
 
     def _manifest(self, address: Address) -> str:
-        from sae_assets.datasets import open_dataset
+        from sae_assets.datasets import open_registered
         from sae_assets.storage.manifests import read_manifest
 
         if address.dataset not in self._readers:
-            self._readers[address.dataset] = open_dataset(address.dataset, self._catalog.datasets[address.dataset])
+            self._readers[address.dataset] = open_registered(address.dataset, self._catalog.datasets[address.dataset])
         reader = self._readers[address.dataset]
         manifest = read_manifest(self._store.root, address.dataset, address.chunk or "")
         return manifest_hash(manifest, reader)

@@ -23,14 +23,14 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=f"{dataset}__{NAME}", specs=[spec], can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, artifact_store: StoreResource):
-        from sae_assets.datasets import open_dataset
+        from sae_assets.datasets import open_registered
         from sae_assets.datasets.manifested import WHAT_TO_DO, changes_since
         from sae_assets.storage.manifests import read_manifests
 
         if context.run.asset_selection:  # Dagster adds it to runs that make one chunk: all would be hashed each time
             context.log.info("Not asked for by itself: the registered examples are not hashed again.")
             return
-        reader = open_dataset(dataset, entry)
+        reader = open_registered(dataset, entry)
         changes: dict[str, str] = {}
         for manifest in read_manifests(artifact_store.store.root, dataset):
             found = changes_since(manifest, reader)

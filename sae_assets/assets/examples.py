@@ -13,14 +13,14 @@ def build(graph: Graph) -> dg.AssetsDefinition:
     @dg.asset(**graph.options("examples"))
     @retrying_transient
     def examples(context: dg.AssetExecutionContext, artifact_store: StoreResource):
-        from sae_assets.datasets import open_dataset
+        from sae_assets.datasets import open_registered
         from sae_assets.datasets.manifested import WHAT_TO_DO, changes_since, describe_chunk
         from sae_assets.lineage import manifest_hash
         from sae_assets.storage.manifests import read_manifest
 
         clock = Clock()
         manifest = read_manifest(artifact_store.store.root, graph.dataset, context.partition_key)
-        reader = open_dataset(graph.dataset, graph.entry)
+        reader = open_registered(graph.dataset, graph.entry)
         artifact = describe_chunk(manifest, reader)
         outside = {"manifest": manifest_hash(manifest, reader)}
         provenance = graph.provenance(

@@ -28,8 +28,8 @@ SIZES = ("sh", "sw")  # height and width of the segmentations
 class BrodenReader(ImageReader):
     """Images of ``metadata.csv`` with the segmentations that Broden's index names for them."""
 
-    def __init__(self, name: str, entry: Dataset):
-        super().__init__(name, entry, read_metadata(name, entry, "image_path"))
+    def __init__(self, name: str, entry: Dataset, *, lenient: bool = False):
+        super().__init__(name, entry, read_metadata(name, entry, "image_path", lenient=lenient))
         self._index = _find_index(name, self.root, entry.annotations)
         self._images = self._index.parent / "images"
         self._numbers = _label_numbers(name, self._index.parent, self.concepts)

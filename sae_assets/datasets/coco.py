@@ -39,8 +39,8 @@ class Annotated:
 class CocoReader(ImageReader):
     """Images of ``metadata.csv`` with the instances of one or several annotation files."""
 
-    def __init__(self, name: str, entry: Dataset):
-        super().__init__(name, entry, read_metadata(name, entry, "image_path"))
+    def __init__(self, name: str, entry: Dataset, *, lenient: bool = False):
+        super().__init__(name, entry, read_metadata(name, entry, "image_path", lenient=lenient))
         self._files = _annotation_files(name, self.root, entry.annotations)
 
     def missing(self, record: Record) -> Iterable[str]:

@@ -22,8 +22,8 @@ def _expect_all(manifest: Manifest, reader: "Reader") -> None:
     if gone:
         raise DatasetError(
             f"Data set {reader.name!r}: chunk {manifest.key} was registered with {len(gone)} example(s) that "
-            f"the data set no longer names. Put them back, or remove the chunk (sae-assets remove {reader.name} "
-            f"--chunks {manifest.key} --yes); a chunk never changes.",
+            f"the data set no longer names, or names wrongly (sae-assets check {reader.name}). Put them back, or "
+            f"remove the chunk (sae-assets remove {reader.name} --chunks {manifest.key} --yes); a chunk never changes.",
             gone[:20],
         )
 
@@ -82,7 +82,7 @@ def _changes(
     for example, content, where in zip(ids, contents, regions, strict=True):
         try:
             if example not in reader.by_id:
-                found[example] = "vanished from the table"
+                found[example] = "vanished from the table, or its row is wrong"
             elif reader.content_hash(example) != content:
                 found[example] = "changed"
             elif where:

@@ -96,15 +96,21 @@ class RecordList:
         Raises:
             DatasetError: every problem found, with all its places; ids that stand twice among them.
         """
-        problems = placed(self._found)
-        problems += self.problems
-        for example, places in self._places.items():
-            if len(places) > 1:
-                problems.append(
-                    f"example {example!r} is named more than once ({_where(places)}); ids (file stems) must differ"
-                )
-        raise_problems(self._name, self._source, problems)
+        raise_problems(self._name, self._source, self.all_problems())
         return self.records
+
+    def all_problems(self) -> list[str]:
+        """Of rows, of the whole table, and of ids that stand twice."""
+        twice = [
+            f"example {example!r} is named more than once ({_where(places)}); ids (file stems) must differ"
+            for example, places in self._places.items()
+            if len(places) > 1
+        ]
+        return [*placed(self._found), *self.problems, *twice]
+
+    def sound(self) -> list[Record]:
+        """The records of rows that are as they should be and share their id with no other."""
+        return [record for record in self.records if len(self._places[record.example_id]) == 1]
 
 
 def placed(problems: Mapping[str, Sequence[str]]) -> list[str]:
@@ -121,8 +127,11 @@ def _where(places: Sequence[str]) -> str:
     return before + ", ".join(shown[:MOST_PLACES]) + more
 
 
-def read_metadata(name: str, entry: Dataset, path_column: str) -> list[Record]:
+def read_metadata(name: str, entry: Dataset, path_column: str, *, lenient: bool = False) -> list[Record]:
     """All examples of ``metadata.csv``, in the order of the file. Ids are file stems.
+
+    Args:
+        lenient: leave out rows that are wrong, and both of two that share an id.
 
     Raises:
         DatasetError: every problem found, with its line number: missing table or columns (with the nearest name), other
@@ -137,13 +146,17 @@ def read_metadata(name: str, entry: Dataset, path_column: str) -> list[Record]:
         )
     if not table.is_file():
         raise DatasetError(f"Data set {name!r}: {table} does not exist; one row per example is expected there.")
-    return list(_read_records(name, version_of(table), path_column, entry.concepts, entry.split))
+    records, problems = _read_records(name, version_of(table), path_column, entry.concepts, entry.split)
+    if not lenient:
+        raise_problems(name, table, problems)
+    return list(records)
 
 
 @lru_cache(maxsize=1)  # a run opens its data set in every stage, a command of many runs in every run
 def _read_records(
     name: str, version: tuple[str, int, int], path_column: str, concepts: tuple[str, ...], split: SeededSplit | None
-) -> tuple[Record, ...]:
+) -> tuple[Sequence[Record], Sequence[str]]:
+    """Sound records, and what is wrong with the others."""
     table = Path(version[0])
     needed = [path_column, *(["split"] if split is None else []), *concepts]
     _, rows = read_csv(name, table, needed)
@@ -158,4 +171,4 @@ def _read_records(
         path = row[path_column] or ""
         problems += path_problems(path_column, path)
         found.add(f"line {line}", PurePosixPath(path).stem, path, row.get("split"), labels, problems)
-    return tuple(found.finish())
+    return found.sound(), found.all_problems()

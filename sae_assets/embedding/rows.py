@@ -66,13 +66,13 @@ def encode_chunk(
         CheckpointError: weights that cannot be had, or an SAE of another width than the hook point (both are named).
         DatasetError: an example that cannot be read, or whose embedding is not finite (it is named).
     """
-    from sae_assets.datasets import open_dataset
+    from sae_assets.datasets import open_registered
     from sae_assets.embedding.source import open_sources
     from sae_assets.progress import track
     from sae_assets.saes import open_sae
 
     name, entry = dataset
-    reader = open_dataset(name, entry)
+    reader = open_registered(name, entry)
     checkpoint = open_sae(model[1].sae)
     sources = open_sources(reader, entry, *model, token_kinds, device, precision)
     for _, source in sources:

@@ -27,11 +27,11 @@ def row_truth(
         DatasetError, CheckpointError: unreadable examples, masks or spans, or a transform that masks cannot follow.
         CatalogError: neither a transformer nor precomputed embeddings say what the rows are.
     """
-    from sae_assets.datasets import ImageReader, TextReader, open_dataset
+    from sae_assets.datasets import ImageReader, TextReader, open_registered
 
     if kind == "cls":
         return [labels[None] for labels in chunk.labels], 1
-    reader = open_dataset(*dataset)
+    reader = open_registered(*dataset)
     if isinstance(reader, ImageReader):
         return _patch_truth(chunk, reader, dataset[1], model)
     assert isinstance(reader, TextReader)

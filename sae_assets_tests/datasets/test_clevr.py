@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sae_assets.catalog import load_catalog
-from sae_assets.datasets import expect_files, open_dataset
+from sae_assets.datasets import expect_files, open_dataset, open_registered
 from sae_assets.datasets.chunking import Manifest
 from sae_assets.datasets.manifested import changes_since, describe_chunk, registered_hashes
 from sae_assets.datasets.reader import hash_files
@@ -165,6 +165,19 @@ def test_missing_files_are_no_matter_of_opening_and_named_when_they_are_expected
         f"line {line}: column 'image_path': file {path!r} does not exist in {folder.root}"
         for line, path in ((3, "images/z.png"), (4, "images"))
     )
+
+
+def test_wrong_row_keeps_no_registered_example_from_being_read(folder: ClevrFolder) -> None:
+    """Stages of registered chunks leave out rows that are wrong, and both of two that share an id."""
+    folder.write([*folder.rows, {**folder.rows[0], "image_path": "x/d.png", "color::red": "maybe"}, folder.rows[1]])
+    reader = open_registered("pictures", folder.entry())
+    assert [record.example_id for record in reader.records] == ["a", "c"] and reader.image("a")
+    message = refusal(folder)
+    assert "line 5: column 'color::red': found 'maybe'" in message and "'b' is named more than once" in message
+    # Where a row's place counts, every row has to be right.
+    embeddings = {"clip-mini": {"cls": {"path": "rows.pt"}}}
+    with pytest.raises(DatasetError, match="maybe"):
+        open_registered("pictures", folder.entry(embeddings=embeddings))
 
 
 def test_several_bad_cells_are_reported_together(folder: ClevrFolder) -> None:

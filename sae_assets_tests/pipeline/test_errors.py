@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from sae_assets.backfills import plan_backfill
 from sae_assets.cli import app
 from sae_assets.definitions import build_definitions
+from sae_assets.failures import first_cause
+from sae_assets.partitions import multi_key
 from sae_assets.session import open_session
 from sae_assets_tests.pipeline.small import write_catalog, write_metadata
 
@@ -83,6 +85,35 @@ def test_image_that_changes_or_vanishes_after_registration(small, vanished):
         assert "Restore the files" in str(failed[0].metadata["what_to_do"].value)
     gone.write_bytes(content)
     assert run(small).exit_code == 0
+
+
+def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(small):
+    """Garbage in a row that was just added is no matter of the chunks that are registered."""
+    everything = rows(small)
+    write_metadata(small["root"], everything[:12])
+    assert run(small, "--to", "examples").exit_code == 0
+    everything[12]["shape::cube"] = "maybe"
+    write_metadata(small["root"], everything)
+    refused(small, "line 14: column 'shape::cube': found 'maybe', expected 0 or 1")
+    with open_session(small["home"], small["catalog"]) as session:
+        assert set(session.status(["small"])["small"]["stages"]["examples"].values()) == {"current"}
+        job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+
+        def made(chunk: str) -> dg.ExecuteInProcessResult:
+            keys = [dg.AssetKey(["small", "patch", stage]) for stage in ("ground_truth", "sparse_activations")]
+            return job.execute_in_process(
+                instance=session.instance, asset_selection=keys, partition_key=multi_key("clip-mini", chunk),
+                raise_on_error=False, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )  # fmt: skip
+
+        assert made("0000").success
+        everything[7]["shape::cube"] = "perhaps"
+        write_metadata(small["root"], everything)
+        path = everything[7]["image_path"]
+        said = f"{Path(path).stem} ({path}) vanished from the table, or its row is wrong"
+        assert not (result := made("0001")).success and said in first_cause(result.all_events)
+        states = session.status(["small"])["small"]["stages"]["examples"]
+        assert states == {"0000": "current", "0001": "stale"}
 
 
 def test_every_bad_chunk_is_named_and_the_others_are_made(small):
