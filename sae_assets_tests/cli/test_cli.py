@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import sae_assets
 from sae_assets.cli import app
+from sae_assets.cli.serving import be_the_only_one
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
 ROOT = Path(sae_assets.__file__).parent.parent
@@ -45,6 +46,14 @@ def test_register_is_idempotent_and_computes_nothing(tmp_path):
             "small": {"keys": ["0000", "0001", "0002"], "unsettled": 0, "tail": 0, "missing": ""}
         }
     assert not list((tmp_path / "store").rglob("*.parquet"))
+
+
+def test_second_ui_on_a_home_is_refused(tmp_path):
+    """Two daemons would make things twice; the message says where the other one is."""
+    be_the_only_one(tmp_path, "http://127.0.0.1:3000")
+    result = CliRunner().invoke(app, ["ui", "--home", str(tmp_path), "--port", "3999"])
+    assert result.exit_code == 1
+    assert f"runs on {tmp_path} already (http://127.0.0.1:3000, process {os.getpid()})" in result.stderr
 
 
 def test_new_examples_become_new_chunks_and_old_ones_stay(tmp_path):
