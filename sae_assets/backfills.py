@@ -185,6 +185,34 @@ def failed_partitions(instance: dg.DagsterInstance, catalog: Catalog, dataset: s
     return merged(found, partitions_with_failed_checks(instance, known))
 
 
+def may_go_now(
+    instance: dg.DagsterInstance, failed: Mapping[dg.AssetKey, Collection[str]]
+) -> dict[dg.AssetKey, set[str]]:
+    """Failed partitions of aggregates that read something that was made since they were tried."""
+    found: dict[dg.AssetKey, set[str]] = {}
+    for key, partitions in failed.items():
+        if not _is_fitted(key):
+            continue
+        stage = STAGES[key.path[-1]]
+        read = [dg.AssetKey([*key.path[:-1], name]) for name in (*stage.chunk_inputs, *stage.model_inputs)]
+        read.append(dg.AssetKey([key.path[0], "examples"]))
+        made = [instance.get_latest_materialization_event(each) for each in read]
+        for partition in partitions:
+            last = _last_failed_run(instance, key, partition)
+            if last and any(one and one.run_id != last[0] and one.timestamp > last[1] for one in made):
+                found.setdefault(key, set()).add(partition)
+    return found
+
+
+def _last_failed_run(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> tuple[str, float] | None:
+    """Id and start (seconds since the epoch) of the last failed run that was to make a partition."""
+    wanted = dg.RunsFilter(tags={"dagster/partition": partition}, statuses=[dg.DagsterRunStatus.FAILURE])
+    for record in instance.get_run_records(wanted, limit=50):
+        if key in (record.dagster_run.asset_selection or ()):
+            return record.dagster_run.run_id, record.start_time or record.create_timestamp.timestamp()
+    return None
+
+
 def partition_keys(instance: dg.DagsterInstance, catalog: Catalog, dataset: str) -> dict[dg.AssetKey, Sequence[str]]:
     """Every asset of a data set with the partitions that Dagster knows."""
     definitions = partitions_by_asset(catalog, dataset).items()

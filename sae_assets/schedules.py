@@ -13,6 +13,7 @@ from sae_assets.backfills import (
     busy_partitions,
     failed_partitions,
     launch,
+    may_go_now,
     merged,
     partition_keys,
     plan_backfill,
@@ -49,14 +50,17 @@ def _backfill(catalog: Catalog, dataset: str, kind: str, cron: str, description:
             leave_out = busy_partitions(instance, dataset)
             again = partitions_with_failed_checks(instance, partition_keys(instance, catalog, dataset))
             if kind == "backfill":  # what failed would fail again at every tick; a repair tries it
-                leave_out = merged(leave_out, failed_partitions(instance, catalog, dataset))
+                failed = failed_partitions(instance, catalog, dataset)
+                again_now = may_go_now(instance, failed)
+                held = {key: names - again_now.get(key, set()) for key, names in failed.items()}
+                leave_out = merged(leave_out, held)
             limit = entry.backfills.partitions_per_tick
             work = plan_backfill(catalog, store, dataset, chunks, limit=limit, leave_out=leave_out, again=again)
         except SaeAssetsError as error:
             return dg.SkipReason(str(error))
         if not work.partitions:
-            held = f"; {work.held} partitions failed before or are in progress" if work.held else ""
-            return dg.SkipReason(f"Nothing of {dataset} can be made now ({len(chunks)} chunks){held}.")
+            behind = f"; {work.held} partitions failed before or are in progress" if work.held else ""
+            return dg.SkipReason(f"Nothing of {dataset} can be made now ({len(chunks)} chunks){behind}.")
         assert context.repository_def is not None
         # The id follows from the tick: a tick that is tried again launches nothing new.
         backfill_id = f"{kind}-{dataset}-{context.scheduled_execution_time:%Y%m%dT%H%M}"

@@ -39,7 +39,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
 
         clock = Clock()
         inputs = {"filtered_activations": filtered_activations, "examples": examples}
-        inputs = graph.chunks_read(STAGES[0], inputs, config)
+        inputs = graph.chunks_read(context, STAGES[0], inputs, config, artifact_store)
         chunks, used = inputs["filtered_activations"], inputs["examples"]
         inputs = {**inputs, "thresholds": thresholds}
         settings = config.result_for(graph.entry)

@@ -176,16 +176,42 @@ class Graph:
 
     def expect_contents(self, chunk: "Examples", key: str, *, regions: bool) -> None:
         """Refuse files that are not what the chunk was registered with (see ``datasets.manifested``)."""
-        from sae_assets.datasets import open_dataset
+        from sae_assets.datasets import open_registered
         from sae_assets.datasets.manifested import expect_contents
 
-        expect_contents(chunk, key, open_dataset(self.dataset, self.entry), regions=regions)
+        expect_contents(chunk, key, open_registered(self.dataset, self.entry), regions=regions)
 
     def chunks_read(
-        self, stage: str, readers: "Mapping[str, ChunkReader]", config: AggregateConfig
+        self,
+        context: dg.AssetExecutionContext,
+        stage: str,
+        readers: "Mapping[str, ChunkReader]",
+        config: AggregateConfig,
+        store: StoreResource,
     ) -> "dict[str, ChunkReader]":
-        """The chunks that a model-level stage reads, of each of its chunk-level inputs (see ``lineage``)."""
+        """The chunks that a model-level stage reads, of each of its chunk-level inputs (see ``lineage``).
+
+        Chunks that were registered after this was asked for, and are still to be made, are none of them; what they make
+        stale is made again.
+        """
+        from sae_assets.storage.manifests import registered_since
+
+        missing = {key for reader in readers.values() for key in reader.missing}
+        late = missing & registered_since(store.store.root, self.dataset, _asked_for(context)) if missing else set()
+        if late:
+            readers = {name: reader.without(late) for name, reader in readers.items()}
         return chunks_read(STAGES[stage], self.dataset, readers, allow_missing=config.allow_missing_chunks)
+
+
+def _asked_for(context: dg.AssetExecutionContext) -> float:
+    """When the work of this run was asked for, seconds since the epoch: its backfill's time, else its own."""
+    backfill = context.run.tags.get("dagster/backfill")
+    found = context.instance.get_backfill(backfill) if backfill else None
+    if found is not None:
+        return float(found.backfill_timestamp)
+    record = context.instance.get_run_record_by_id(context.run.run_id)
+    # Where run storage keeps whole seconds only, the second may have just begun.
+    return record.create_timestamp.timestamp() + 1 if record is not None else float("inf")
 
 
 def reread(make: Callable[..., Iterator[Any]], *args: Any) -> Rereadable:

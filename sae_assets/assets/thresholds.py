@@ -28,7 +28,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
 
         clock = Clock()
         inputs = {"filtered_activations": filtered_activations, "ground_truth": ground_truth, "examples": examples}
-        inputs = graph.chunks_read("thresholds", inputs, config)
+        inputs = graph.chunks_read(context, "thresholds", inputs, config, artifact_store)
         chunks, truth, used = (inputs[name] for name in ("filtered_activations", "ground_truth", "examples"))
 
         def calibration() -> Iterator[CalibrationChunk]:

@@ -27,7 +27,8 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         clock = Clock()
         name, model = graph.model_of(context)
         limits = config.limits(name, model)
-        inputs = graph.chunks_read("unit_mapping", {"ground_truth": ground_truth, "examples": examples}, config)
+        inputs = {"ground_truth": ground_truth, "examples": examples}
+        inputs = graph.chunks_read(context, "unit_mapping", inputs, config, artifact_store)
         truth, used = inputs["ground_truth"], inputs["examples"]
         if graph.token_kind == "cls":
             rules = EVERY_ACTIVE_UNIT

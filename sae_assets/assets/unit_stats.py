@@ -27,7 +27,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
 
         clock = Clock()
         inputs = {"sparse_activations": sparse_activations, "examples": examples}
-        inputs = graph.chunks_read("unit_stats", inputs, config)
+        inputs = graph.chunks_read(context, "unit_stats", inputs, config, artifact_store)
         chunks, used = inputs["sparse_activations"], inputs["examples"]
 
         def pairs() -> Iterator:

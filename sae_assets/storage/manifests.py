@@ -119,6 +119,13 @@ def register_chunks(
             return [*known, *fresh]
 
 
+def registered_since(root: UPath, dataset: str, when: float) -> set[str]:
+    """Keys of the chunks that were registered after a time in seconds since the epoch."""
+    folder = _folder(root, dataset)
+    paths = [path for path in folder.iterdir() if path.suffix == ".json"] if folder.exists() else []
+    return {path.stem for path in paths if path.stat().st_mtime > when}
+
+
 def removed_manifests(root: UPath, dataset: str) -> list[Manifest]:
     """What removed chunks held: their numbers and positions are not given again.
 

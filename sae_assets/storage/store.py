@@ -4,7 +4,7 @@
 one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a thin shell around this.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -202,6 +202,10 @@ class ChunkReader(Mapping[str, Stored]):
 
     def header(self, key: str) -> Header:
         return self._store.header(self._addresses[key])
+
+    def without(self, keys: Collection[str]) -> "ChunkReader":
+        """The same stage for the other chunks, as if these were not registered."""
+        return ChunkReader(self._store, {key: where for key, where in self._all.items() if key not in keys})
 
     def only(self, keys: Iterable[str]) -> "ChunkReader":
         """The same stage for these chunks only.

@@ -12,7 +12,7 @@ from sae_assets.datasets.chunking import Manifest
 from sae_assets.datasets.manifested import describe_chunk
 from sae_assets.embedding import open_clip_vision
 from sae_assets.embedding.open_clip_vision import VisionTransformer
-from sae_assets.embedding.rows import RowsPerKind, trained_elsewhere, encode_chunk
+from sae_assets.embedding.rows import RowsPerKind, encode_chunk, trained_elsewhere
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.embedding.tiny_model import SIZE, WIDTH, catalog_model, local

@@ -1,6 +1,8 @@
 """A data set grows: each chunk is made once, what depends on it follows, reruns change nothing, a freeze holds."""
 
 import csv
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,9 +13,9 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from sae_assets.backfills import active_backfill, failed_partitions, partition_keys, plan_backfill
+from sae_assets.backfills import active_backfill, failed_partitions, launch, may_go_now, partition_keys, plan_backfill
 from sae_assets.definitions import build_definitions
-from sae_assets.failures import partitions_with_failed_checks
+from sae_assets.failures import first_cause, partitions_with_failed_checks
 from sae_assets.materialize import RunFailedError
 from sae_assets.partitions import multi_key
 from sae_assets.session import Session, open_session
@@ -327,6 +329,63 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path):
         assert work.wave == 2 and {key for key, _ in flat(work)} == {f"small/cls/{stage}" for stage in later}
         repair = work_of(session, again=failed)
         assert repair.wave == 1 and flat(repair) == {("small/patch/unit_mapping", MODEL)}
+
+
+def test_chunk_that_arrives_while_aggregates_run_fails_none_of_them(living):
+    """It was not there when they were asked for; what it makes stale is made again."""
+    session, root = living
+    session.materialize(["small"], last="sparse_activations")
+    job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+    keys = [dg.AssetKey(["small", "patch", stage]) for stage in ("unit_stats", "unit_mapping")]
+
+    def run(**tags: str) -> dg.ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=session.instance, asset_selection=keys, partition_key=MODEL, raise_on_error=False, tags=tags,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+
+    graph = build_definitions(session.catalog, session.resources).get_repository_def().asset_graph
+    work = work_of(session)
+    assert {name for name, _ in flat(work)} == {"small/patch/unit_stats", "small/patch/unit_mapping"}
+    assert launch(session.instance, graph, "small", work, backfill_id="before", kind="backfill")
+    land(root, 18)
+    session.register("small")
+    result = run()  # asked for by itself, after the chunk was registered
+    assert not result.success and "1 of 3 registered chunks" in (first_cause(result.all_events) or "")
+    failed = failed_partitions(session.instance, session.catalog, "small")
+    assert set(failed) == set(keys) and may_go_now(session.instance, failed) == {}
+    assert run(**{"dagster/backfill": "before"}).success
+    made = session.store.header(address("unit_stats"))
+    assert {name.split("/")[1] for name in made.provenance.inputs if "/" in name} == {"0000", "0001"}
+    assert session.status(["small"])["small"]["stages"]["patch/clip-mini/unit_stats"] == {"all": "stale"}
+    # Of a run of its own likewise.
+    manifest = session.store.root / "small" / "chunks" / "0002.json"
+    os.utime(manifest, (time.time() + 60, time.time() + 60))
+    assert run().success
+    session.materialize(["small"])
+    assert set(session.status(["small"])["small"]["stages"]["patch/clip-mini/unit_stats"].values()) == {"current"}
+
+
+def test_failed_aggregate_is_tried_again_once_what_it_reads_was_made(living):
+    session, _ = living
+    session.materialize(["small"], last="examples")
+    job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+    key = dg.AssetKey(["small", "patch", "unit_stats"])
+
+    def fail() -> dict[dg.AssetKey, set[str]]:
+        result = job.execute_in_process(
+            instance=session.instance, asset_selection=[key], partition_key=MODEL, raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+        assert not result.success
+        return failed_partitions(session.instance, session.catalog, "small")
+
+    assert may_go_now(session.instance, fail()) == {}
+    session.materialize(["small"], chunks=["0"], last="sparse_activations")
+    assert may_go_now(session.instance, failed_partitions(session.instance, session.catalog, "small")) == {key: {MODEL}}
+    assert may_go_now(session.instance, fail()) == {}
+    # A failed chunk is left to the repair whatever was made since.
+    assert may_go_now(session.instance, {dg.AssetKey(["small", "patch", "ground_truth"]): {"0000|clip-mini"}}) == {}
 
 
 def test_failed_chunk_holds_up_no_aggregate_that_does_not_read_it(tmp_path):
