@@ -199,6 +199,7 @@ class Graph:
         missing = {key for reader in readers.values() for key in reader.missing}
         late = missing & registered_since(store.store.root, self.dataset, _asked_for(context)) if missing else set()
         if late:
+            context.log.info(f"registered later, still to be made and not read: chunks {', '.join(sorted(late))}")
             readers = {name: reader.without(late) for name, reader in readers.items()}
         return chunks_read(STAGES[stage], self.dataset, readers, allow_missing=config.allow_missing_chunks)
 
