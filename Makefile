@@ -16,7 +16,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# A real daemon, killed and restarted, and the UI driven by clicks: three groups of tests that mostly wait, side by side.
+# A real daemon, killed and restarted, and the UI driven by clicks: four groups of tests that mostly wait, side by side.
 # Pictures of the UI are kept in out/screenshots.
 test-living: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup -m living --durations=0

@@ -185,3 +185,22 @@ def test_schedules_backfill_what_can_be_made_and_repair_what_failed(tmp_path):
         by = {run.tags["sae_assets/backfill"] for run in living.runs() if "sae_assets/backfill" in run.tags}
         assert {"backfill", "repair"} == by
         assert len({backfill.backfill_id for backfill in instance.get_backfills()}) == len(instance.get_backfills())
+
+
+@pytest.mark.xdist_group("arrival")
+def test_chunk_that_arrives_in_the_middle_of_a_backfill_fails_nothing_and_is_followed(tmp_path):
+    """No repair is switched on: aggregates that run go on without it, and are made again when it is there."""
+    with world(tmp_path, 12, backfills={"cron": "* * * * *"}) as living:
+        living.session.materialize(["small"], last="unit_mapping")
+        switch_on(living.session.instance, living.daemon, "register_small_chunks", "backfill_small")
+
+        def filtering() -> bool:
+            started = living.runs(dg.DagsterRunStatus.STARTED)
+            return any(key.path[-1] == "filtered_activations" for run in started for key in run.asset_selection or ())
+
+        living.wait(filtering, "the second wave has begun", seconds_between=0.02)
+        land(living.root, 18)
+        living.wait(living.done(3), "three chunks, and everything over them, are current")
+        assert living.runs(dg.DagsterRunStatus.FAILURE) == []
+        assert set(living.made) == expected(["0000", "0001", "0002"])
+        assert {key: times for key, times in living.made.items() if key[0].endswith(ONCE) and times != 1} == {}
