@@ -23,6 +23,7 @@ from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write
 K = 16
 SPARSE = Address("small", "sparse_activations", "patch", "clip-mini", "0000")
 N_PATCHES = 256
+PATCH = ("--dataset", "small", "--model", "clip-mini", "--token-kind", "patch")
 
 
 def command(places: dict[str, Path], *arguments: str):
@@ -91,13 +92,18 @@ def test_imported_chunks_equal_computed_ones_and_the_rest_follows(older, tmp_pat
     assert figures
 
 
-def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
-    """Whoever asks: nothing here can make them again."""
+def imported_home(older: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    """A new home with a data set of its own, in three chunks, into which the older files were imported."""
     root = make_dataset(tmp_path / "data", 12)
     catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch"], chunk_size=5)
     places = {"home": tmp_path / "home", "catalog": catalog}
-    arguments = ["--dataset", "small", "--model", "clip-mini", "--token-kind", "patch"]
-    assert command(places, "import", str(older["older"]), *arguments).exit_code == 0
+    assert command(places, "import", str(older["older"]), *PATCH).exit_code == 0
+    return places
+
+
+def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
+    """Whoever asks: nothing here can make them again."""
+    places = imported_home(older, tmp_path)
     with open_session(places["home"], places["catalog"]) as session:
         job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
         kept = session.store.read(SPARSE)
@@ -131,7 +137,7 @@ def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
         result = run()
         assert not result.success and "Import it again" in first_cause(result.all_events)
         # The advice holds: imported again, it is whole, its checks pass, and everything goes on from it.
-        assert command(places, "import", str(older["older"]), *arguments).exit_code == 0
+        assert command(places, "import", str(older["older"]), *PATCH).exit_code == 0
         assert place.read_bytes() == content
         assert failed_partitions(session.instance, session.catalog, "small") == {}
         assert command(places, "materialize", "-d", "small").exit_code == 0
@@ -141,13 +147,9 @@ def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
 
 
 def test_new_history_over_imported_files_records_them(older, tmp_path):
-    root = make_dataset(tmp_path / "data", 12)
-    catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch"], chunk_size=5)
-    places = {"home": tmp_path / "home", "catalog": catalog}
-    arguments = ["--dataset", "small", "--model", "clip-mini", "--token-kind", "patch"]
-    assert command(places, "import", str(older["older"]), *arguments).exit_code == 0
+    places = imported_home(older, tmp_path)
     with open_session(
-        places["home"], catalog
+        places["home"], places["catalog"]
     ) as session:  # a failed check of a whole file: a repair may record it again
         key = dg.AssetKey(["small", "patch", "sparse_activations"])
         partition = multi_key("clip-mini", "0000")
