@@ -34,9 +34,9 @@ os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 import dagster as dg
 from bench_scale import NAME, land, write_catalog
 
-from sae_assets.backfills import FIRST_WAVE, launch, partitions_by_asset, plan_backfill
-from sae_assets.definitions import build_definitions
-from sae_assets.session import Session, open_session
+from sae_assets.commands.session import Session, open_session
+from sae_assets.orchestration.automation.backfills import FIRST_WAVE, launch, partitions_by_asset, plan_backfill
+from sae_assets.orchestration.build import build_definitions
 
 POLL_SECONDS, STOP_SECONDS = 1.0, 60.0
 STARTED = "Started process for run"

@@ -22,7 +22,7 @@ import yaml
 from sae_assets.catalog import load_catalog
 from sae_assets.cli import app
 from sae_assets.ops.thresholds import TAIL_FRACTIONS
-from sae_assets.storage.layout import Address
+from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 
 SETS = {"clevr_mini": ("patch", "clip-mini"), "moods_mini": ("token", "gemma-mini")}
@@ -175,8 +175,8 @@ def between(data: Data) -> np.ndarray:
 def squashed(data: Data) -> np.ndarray:
     """Truth of patches whose masks are resized to the input's size without the centre crop."""
     from sae_assets.datasets import open_dataset
-    from sae_assets.embedding.images import open_geometry
     from sae_assets.ops.ground_truth import covered_patches
+    from sae_assets.rows.images import open_geometry
 
     catalog = load_catalog()
     reader = open_dataset(data.name, catalog.datasets[data.name])

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sae_assets.storage.layout import Address
+    from sae_assets.storage.address import Address
 
 STAGES = ("sparse_activations", "filtered_activations", "ground_truth")
 KEPT, CONCEPTS = 2000, 20
@@ -28,7 +28,7 @@ WORK = ("import", "unit_stats", "thresholds")
 
 
 def address(stage: str, number: int) -> "Address":
-    from sae_assets.storage.layout import Address
+    from sae_assets.storage.address import Address
 
     return Address("bench", stage, "patch", "synthetic", f"{number:04d}")
 
@@ -66,9 +66,9 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     """One measurement: prints bytes of peak memory, seconds, and passes over the chunks."""
     import torch
 
-    from sae_assets.assets.graph import reread
     from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
     from sae_assets.ops.unit_stats import compute_unit_stats
+    from sae_assets.orchestration.assets.dataset_assets import reread
     from sae_assets.storage.store import ArtifactStore, ChunkReader
 
     passes, start = [0], time.perf_counter()

@@ -60,7 +60,7 @@ def demo_rows(n_images: int) -> tuple[Tensor, Tensor, Tensor, int]:
     """Patches of the packaged images after the packaged transformer, and the packaged SAE's weights."""
     from sae_assets.catalog import load_catalog
     from sae_assets.datasets import open_dataset
-    from sae_assets.embedding.open_clip_vision import VisionTransformer
+    from sae_assets.rows.open_clip.vision import VisionTransformer
 
     catalog = load_catalog()
     model = catalog.models["clip-mini"]

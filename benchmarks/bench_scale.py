@@ -23,12 +23,12 @@ os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 import dagster as dg
 import yaml
 
-from sae_assets.backfills import launch, plan_backfill
 from sae_assets.catalog import load_catalog
+from sae_assets.commands.session import Session, open_session
 from sae_assets.datasets import open_dataset
-from sae_assets.definitions import build_definitions
-from sae_assets.session import Session, open_session
-from sae_assets.storage.layout import Address
+from sae_assets.orchestration.automation.backfills import launch, plan_backfill
+from sae_assets.orchestration.build import build_definitions
+from sae_assets.storage.address import Address
 
 CONCEPTS = ["color::blue", "color::green", "color::red", "shape::cube", "shape::cylinder", "shape::sphere"]
 NAME = "many"
@@ -78,10 +78,10 @@ def write_catalog(folder: Path, root: Path, datasets: int, chunk_size: int = 1) 
 
 def make_examples(session: Session, chunks: list[str]) -> None:
     """What the asset ``examples`` writes, without a run for each."""
-    from sae_assets.datasets.manifested import describe_chunk
-    from sae_assets.lineage import manifest_hash, provenance_of
-    from sae_assets.stages import STAGES
-    from sae_assets.storage.manifests import read_manifest
+    from sae_assets.chunks.contents import describe_chunk
+    from sae_assets.chunks.manifests import read_manifest
+    from sae_assets.pipeline.recipes import manifest_hash, provenance_of
+    from sae_assets.pipeline.stages import STAGES
     from sae_assets.storage.store import stored
 
     entry = session.catalog.datasets[NAME]

@@ -25,8 +25,8 @@ import dagster as dg
 from bench_scale import NAME, land, write_catalog
 from playwright.sync_api import Request
 
-from sae_assets.partitions import chunks_name, multi_key
-from sae_assets.session import Session, open_session
+from sae_assets.commands.session import Session, open_session
+from sae_assets.orchestration.partitions import chunks_name, multi_key
 from sae_assets_tests.browser.screenshots import Window, chromium, window
 from sae_assets_tests.browser.server import webserver
 

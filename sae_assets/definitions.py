@@ -1,51 +1,7 @@
-"""Dagster's entry point: everything of one catalog as ``Definitions``, from one pure function.
+"""Dagster's entry point, for its webserver, daemon and run processes. Nothing of this package imports it."""
 
-Loading this module reads the catalog and nothing else: no torch, no weights, no network.
-"""
-
-from collections.abc import Mapping
-from typing import Any
-
-import dagster as dg
-
-from sae_assets.alerts import build_alerts
-from sae_assets.assets.factory import build_assets
-from sae_assets.automation import build_automation
-from sae_assets.catalog import Catalog, load_catalog
-from sae_assets.io_manager import ArtifactIOManager
-from sae_assets.registration import build_sensors
-from sae_assets.resources import ComputeResource, StoreResource
-from sae_assets.schedules import build_schedules
-from sae_assets.settings import Settings, device_name, format_name, load_settings, memory_budget_mb
-from sae_assets.verification import build_verification
-
-
-def default_resources(
-    settings: Settings | None = None, *, device: str | None = None, file_format: str | None = None
-) -> dict[str, Any]:
-    """The store, the IO manager around it, and the device: as given, else from the environment.
-
-    Raises:
-        CatalogError: a value that names no format, no device or no size.
-    """
-    settings = settings or load_settings()
-    store = StoreResource(root=settings.store, file_format=format_name(file_format))
-    compute = ComputeResource(device=device_name(device), memory_budget_mb=memory_budget_mb())
-    return {"artifact_store": store, "io_manager": ArtifactIOManager(artifact_store=store), "compute": compute}
-
-
-def build_definitions(catalog: Catalog, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Everything of a catalog that Dagster loads; ``resources`` override the default ones by name."""
-    verification = list(build_verification(catalog))
-    return dg.Definitions(
-        assets=list(build_assets(catalog)),
-        asset_checks=[check for check, _ in verification],
-        sensors=[*build_sensors(catalog), *build_automation(catalog), *build_alerts()],
-        schedules=[*build_schedules(catalog), *(schedule for _, schedule in verification)],
-        resources={**default_resources(), **(resources or {})},
-        # One process per run: steps of a run are short, and another process would load torch again for each.
-        executor=dg.in_process_executor,
-    )
-
+from sae_assets.catalog import load_catalog
+from sae_assets.orchestration.build import build_definitions
+from sae_assets.settings import load_settings
 
 defs = build_definitions(load_catalog(load_settings().catalog))

@@ -5,9 +5,10 @@ What lives here: the typed entries (``entries``, ``dataset_entries``), and readi
 needs torch or Dagster.
 """
 
-from sae_assets.catalog.dataset_entries import TOKEN_KINDS, Catalog, Columns, Dataset, EmbeddingFiles, SeededSplit
-from sae_assets.catalog.entries import Model, Pruning, Sae, Transformer
-from sae_assets.catalog.loading import PACKAGED, load_catalog, match_name, plain_message
+from sae_assets.catalog.datasets import TOKEN_KINDS, Catalog, Columns, Dataset, EmbeddingFiles, SeededSplit
+from sae_assets.catalog.loading import PACKAGED, load_catalog, plain_message
+from sae_assets.catalog.models import Model, Pruning, Sae, Transformer
+from sae_assets.catalog.names import match_name
 
 __all__ = [
     "PACKAGED",

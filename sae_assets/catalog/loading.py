@@ -13,32 +13,13 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sae_assets.catalog.dataset_entries import LAYOUT_MODALITIES, LAYOUTS_WITH, TOKEN_KINDS, Catalog
-from sae_assets.catalog.entries import PACKAGE_PREFIX
+from sae_assets.catalog.datasets import LAYOUT_MODALITIES, LAYOUTS_WITH, TOKEN_KINDS, Catalog
+from sae_assets.catalog.models import PACKAGE_PREFIX
+from sae_assets.catalog.names import hint_of
 from sae_assets.errors import CatalogError
 
-PACKAGED = Path(__file__).parent.with_name("catalog.yaml")
-PRESETS = Path(__file__).parent.with_name("presets.yaml")
-
-
-def match_name(name: str, known: Iterable[str], what: str) -> str:
-    """The known name that equals ``name`` but for case.
-
-    Raises:
-        CatalogError: no such name; the message lists the known ones and suggests the nearest.
-    """
-    names = sorted(known)
-    for candidate in names:
-        if candidate.lower() == name.lower():
-            return candidate
-    raise CatalogError(f"Unknown {what} {name!r}.{_hint(name, names)} Known: {', '.join(names) or 'none'}.")
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean …?`` where something known is near, case apart; else nothing."""
-    spelt = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
-    return f" Did you mean {spelt[near[0]]!r}?" if near else ""
+PACKAGED = Path(__file__).with_name("catalog.yaml")
+PRESETS = Path(__file__).with_name("presets.yaml")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -135,7 +116,7 @@ def _apply_presets(content: dict[str, Any]) -> list[str]:
                 preset.pop("published", None)
             datasets[name] = _merge(preset, own)
         else:
-            hint = _hint(chosen, list(known))
+            hint = hint_of(chosen, list(known))
             problems.append(f"datasets.{name}.preset: found {chosen!r}; known: {', '.join(known)}.{hint}")
             del datasets[name]  # what it lacks would only be noise beside this
     return problems
@@ -165,7 +146,7 @@ def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable
         model = models.get(name) if isinstance(name, str) else None
         if name not in models:
             known = sorted(map(str, models))
-            yield f"models.{position}: found {name!r}; known models: {', '.join(known)}.{_hint(str(name), known)}"
+            yield f"models.{position}: found {name!r}; known models: {', '.join(known)}.{hint_of(str(name), known)}"
         elif isinstance(model, dict):
             if model.get("modality") in TOKEN_KINDS and modality in TOKEN_KINDS and model["modality"] != modality:
                 yield f"models.{position}: {name!r} reads {model['modality']}s, the data set's modality is {modality}"
@@ -178,7 +159,7 @@ def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable
                 )
     for name in precomputed:
         if name not in used:
-            hint = _hint(str(name), list(map(str, used)))
+            hint = hint_of(str(name), list(map(str, used)))
             yield f"embeddings.{name}: no such model in `models` ({', '.join(map(str, used)) or 'none'}).{hint}"
     if modality in TOKEN_KINDS and isinstance(kinds, list):
         for kind in kinds:

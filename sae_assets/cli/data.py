@@ -45,7 +45,7 @@ def close_chunk(
 def _register(
     datasets: list[str] | None, close_tail: bool, home: Path | None, catalog: Path | None, as_json: bool, debug: bool
 ) -> None:
-    from sae_assets.session import open_session
+    from sae_assets.commands.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
         names = session.dataset_names(split_list(datasets, "--datasets"))
@@ -71,10 +71,10 @@ def remove(
     debug: Debug = False,
 ) -> None:
     """Remove chunks of a data set, or all of it: files, manifests and partitions. A dry run unless --yes is given."""
+    from sae_assets.commands.removing import plan_removal
+    from sae_assets.commands.removing import remove as carry_out
+    from sae_assets.commands.session import open_session
     from sae_assets.errors import CatalogError
-    from sae_assets.housekeeping import plan_removal
-    from sae_assets.housekeeping import remove as carry_out
-    from sae_assets.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
         name, wanted = session.dataset_names([dataset])[0], split_list(chunks, "--chunks")
@@ -113,8 +113,8 @@ def import_(
     debug: Debug = False,
 ) -> None:
     """Import sparse activation files of older scripts ({'indices', 'values', 'format', 'topk'})."""
-    from sae_assets.importing import import_activations
-    from sae_assets.session import open_session
+    from sae_assets.commands.importing import import_activations
+    from sae_assets.commands.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
         found = import_activations(session, path, dataset, model, token_kind, n_units=units)

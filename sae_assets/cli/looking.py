@@ -26,8 +26,8 @@ def status(
     debug: Debug = False,
 ) -> None:
     """Say what is materialized, stale or missing, per data set, model and chunk."""
-    from sae_assets.display import print_status
-    from sae_assets.session import open_session
+    from sae_assets.cli.display import print_status
+    from sae_assets.commands.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
         states = session.status(session.dataset_names(split_list(datasets, "--datasets")))
@@ -53,8 +53,8 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Show metadata and the first rows of one stage's table."""
-    from sae_assets.display import print_table
-    from sae_assets.session import open_session
+    from sae_assets.cli.display import print_table
+    from sae_assets.commands.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
         content = session.show(dataset, model, stage, token_kind, chunk, rows)
@@ -67,7 +67,7 @@ def show(
 @app.command()
 def verify(home: Home = None, catalog: CatalogFile = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Read every stored file back: header, schema, invariants, content hash. Exit code 1 if one is damaged."""
-    from sae_assets.session import open_session
+    from sae_assets.commands.session import open_session
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
         checked, damaged = session.verify()
@@ -92,8 +92,8 @@ def check(
 ) -> None:
     """Count a data set's examples per split and concept, beside what was published. Exit code 1 if it is not sound."""
     from sae_assets.catalog import load_catalog
+    from sae_assets.cli.display import print_inspection, progress_bar
     from sae_assets.datasets.inspection import inspect_dataset
-    from sae_assets.display import print_inspection, progress_bar
     from sae_assets.settings import load_settings
 
     with errors_without_traceback(as_json, debug):

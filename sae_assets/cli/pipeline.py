@@ -28,8 +28,8 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Run the whole pipeline on the packaged data and show what it found."""
-    from sae_assets.display import print_summary, progress_bar
-    from sae_assets.session import open_session
+    from sae_assets.cli.display import print_summary, progress_bar
+    from sae_assets.commands.session import open_session
 
     if arrivals:
         with errors_without_traceback(as_json, debug):
@@ -112,8 +112,8 @@ def materialize(
     debug: Debug = False,
 ) -> None:
     """Materialize stages of data sets; what is up to date is skipped."""
-    from sae_assets.display import print_summary, print_warnings, progress_bar
-    from sae_assets.session import open_session, parse_options
+    from sae_assets.cli.display import print_summary, print_warnings, progress_bar
+    from sae_assets.commands.session import open_session, parse_options
 
     with errors_without_traceback(as_json, debug):
         options = parse_options(

@@ -55,7 +55,7 @@ def ui(
     debug: Debug = False,
 ) -> None:
     """Open Dagster's UI and daemon on this home's history (`dagster dev`), on 127.0.0.1."""
-    from sae_assets.instance import open_instance
+    from sae_assets.orchestration.instance.home import open_instance
     from sae_assets.settings import load_settings
 
     with errors_without_traceback(False, debug):

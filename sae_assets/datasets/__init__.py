@@ -8,14 +8,14 @@ the catalog's ``layout``.
 from collections.abc import Callable
 
 from sae_assets.catalog import Dataset
-from sae_assets.datasets.broden import BrodenReader
-from sae_assets.datasets.clevr import ClevrReader
-from sae_assets.datasets.coco import CocoReader
-from sae_assets.datasets.huggingface import open_huggingface
+from sae_assets.datasets.layouts.broden import BrodenReader
+from sae_assets.datasets.layouts.clevr import ClevrReader
+from sae_assets.datasets.layouts.coco import CocoReader
+from sae_assets.datasets.layouts.huggingface import open_huggingface
+from sae_assets.datasets.layouts.spans import open_spans
+from sae_assets.datasets.layouts.table import open_table
+from sae_assets.datasets.layouts.words import WordsReader
 from sae_assets.datasets.reader import ImageReader, Reader, TextReader, expect_files
-from sae_assets.datasets.spans import open_spans
-from sae_assets.datasets.table import open_table
-from sae_assets.datasets.words import WordsReader
 from sae_assets.errors import DatasetError
 
 __all__ = ["READERS", "ImageReader", "Reader", "TextReader", "expect_files", "open_dataset", "open_registered"]

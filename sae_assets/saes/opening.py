@@ -63,10 +63,10 @@ def hidden_state_of(hook_point: str | None) -> int | None:
 
 def readers() -> dict[str, Callable[[Path], Checkpoint]]:
     """The reader of each format of the catalog."""
-    from sae_assets.saes.clipscope import read_clipscope
-    from sae_assets.saes.gemmascope import read_gemmascope
-    from sae_assets.saes.saelens import read_saelens
-    from sae_assets.saes.sparsify import read_sparsify
+    from sae_assets.saes.formats.clipscope import read_clipscope
+    from sae_assets.saes.formats.gemmascope import read_gemmascope
+    from sae_assets.saes.formats.saelens import read_saelens
+    from sae_assets.saes.formats.sparsify import read_sparsify
 
     return {
         "clipscope": read_clipscope,

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from upath import UPath
 
+from sae_assets.storage.address import Address
 from sae_assets.storage.atomic import TEMPORARY_PREFIX
 from sae_assets.storage.header import Header
-from sae_assets.storage.layout import Address
 from sae_assets.storage.store import FORMATS, ArtifactStore
 
 

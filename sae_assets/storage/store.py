@@ -13,9 +13,9 @@ from upath import UPath
 from sae_assets.artifacts import Artifact
 from sae_assets.errors import ArtifactError, MissingChunksError, NotMaterializedError, StoredFileError
 from sae_assets.storage import parquet, pt
+from sae_assets.storage.address import Address, address_at, path_of
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, write_atomically
 from sae_assets.storage.header import Header
-from sae_assets.storage.layout import Address, address_at, path_of
 from sae_assets.storage.provenance import Provenance
 
 A = TypeVar("A", bound=Artifact)

@@ -18,7 +18,7 @@ import yaml
 from dagster._core.execution.backfill import PartitionBackfill
 from playwright.sync_api import Browser
 
-from sae_assets.session import Session, open_session
+from sae_assets.commands.session import Session, open_session
 from sae_assets_tests.browser import living as ui
 from sae_assets_tests.browser.screenshots import Window, metadata_value, window
 from sae_assets_tests.browser.server import Server, platform

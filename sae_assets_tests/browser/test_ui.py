@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from sae_assets.stages import ORDER
+from sae_assets.pipeline.stages import ORDER
 from sae_assets_tests.browser import screenshots as ui
 from sae_assets_tests.browser.server import webserver
 

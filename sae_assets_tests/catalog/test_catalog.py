@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sae_assets.catalog import PACKAGED, Catalog, load_catalog, match_name
+from sae_assets.catalog import PACKAGED, load_catalog, match_name
 from sae_assets.errors import CatalogError
 
 PRUNING = {"min_active": 2, "max_density": 0.5, "strength_percentile": 50, "target_units": 10}
@@ -40,18 +40,18 @@ def mistakes(folder: Path, content: object) -> CatalogError:
 def test_packaged_catalog_names_files_that_are_there() -> None:
     """Without a user's file the packaged data set and its models are there, with absolute paths that exist."""
     catalog = load_catalog()
-    dataset = catalog.dataset("clevr_mini")
+    dataset = catalog.datasets["clevr_mini"]
     assert dataset.root.is_absolute()
     assert (dataset.root / "metadata.csv").is_file()
     for name in dataset.models:
-        model = catalog.model(name)
+        model = catalog.models[name]
         assert model.sae.path is not None and model.sae.path.is_file()
         assert model.transformer.path is not None and (model.transformer.path / "open_clip_config.json").is_file()
 
 
 def test_packaged_clip_entry_is_the_published_one() -> None:
     """The model of the published SAE keeps its weights tag, block, hub file and k."""
-    clip = load_catalog().model("clip")
+    clip = load_catalog().models["clip"]
     assert (clip.transformer.name, clip.transformer.pretrained) == ("ViT-L-14", "laion2b_s32b_b82k")
     assert clip.layer == 22
     assert (clip.sae.repo, clip.sae.file) == ("lewington/CLIP-ViT-L-scope", "22_resid/1200013184.pt")
@@ -76,16 +76,16 @@ def test_user_fields_are_merged_one_by_one(tmp_path: Path) -> None:
             },
         )
     )
-    old, new = before.model("clip-mini"), after.model("clip-mini")
+    old, new = before.models["clip-mini"], after.models["clip-mini"]
     assert new == old.model_copy(update={"k_stored": 3, "pruning": old.pruning.model_copy(update={"min_active": 7})})
-    assert after.dataset("clevr_mini") == before.dataset("clevr_mini").model_copy(update={"chunk_size": 11})
-    assert after.model("clip") == before.model("clip")
+    assert after.datasets["clevr_mini"] == before.datasets["clevr_mini"].model_copy(update={"chunk_size": 11})
+    assert after.models["clip"] == before.models["clip"]
 
 
 def test_lists_are_replaced_not_joined(tmp_path: Path) -> None:
     """A user's list of concepts is the list, in the user's order."""
     catalog = load_catalog(user_catalog(tmp_path, {"datasets": {"clevr_mini": {"concepts": ["shape::cube"]}}}))
-    assert catalog.dataset("clevr_mini").concepts == ("shape::cube",)
+    assert catalog.datasets["clevr_mini"].concepts == ("shape::cube",)
 
 
 def test_new_entries_stand_beside_the_packaged_ones(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_new_entries_stand_beside_the_packaged_ones(tmp_path: Path) -> None:
     catalog = load_catalog(user_catalog(tmp_path, content))
     assert set(catalog.models) == {*load_catalog().models, "mine"}
     assert set(catalog.datasets) == {"clevr_mini", "moods_mini", "pictures"}
-    assert catalog.dataset("pictures").token_kinds == ("patch", "cls")
+    assert catalog.datasets["pictures"].token_kinds == ("patch", "cls")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_new_entries_stand_beside_the_packaged_ones(tmp_path: Path) -> None:
 )
 def test_transformer_with_another_source_replaces_the_packaged_one(tmp_path: Path, model: str, source: dict) -> None:
     """A path does not meet the packaged name, nor the other way round."""
-    transformer = load_catalog(user_catalog(tmp_path, {"models": {model: {"transformer": source}}})).model(model)
+    transformer = load_catalog(user_catalog(tmp_path, {"models": {model: {"transformer": source}}})).models[model]
     expected = {"name": None, "pretrained": None, "revision": None, "weights": None, "path": None, **source}
     if expected["path"]:
         expected["path"] = tmp_path / "folder"
@@ -122,7 +122,7 @@ def test_transformer_with_another_source_replaces_the_packaged_one(tmp_path: Pat
 )
 def test_sae_with_another_source_replaces_the_packaged_one(tmp_path: Path, model: str, source: dict) -> None:
     """A local file replaces a hub entry whole, and the other way round."""
-    sae = load_catalog(user_catalog(tmp_path, {"models": {model: {"sae": source}}})).model(model).sae
+    sae = load_catalog(user_catalog(tmp_path, {"models": {model: {"sae": source}}})).models[model].sae
     expected = {"path": None, "repo": None, "file": None, "revision": None, "average_l0": None, **source}
     if expected["path"]:
         expected["path"] = tmp_path / "sae.pt"
@@ -154,19 +154,19 @@ def test_relative_paths_start_at_the_users_file(
     catalog = load_catalog(
         user_catalog(tmp_path, {"datasets": datasets, "models": {"mine": {**MODEL, "transformer": weights}}})
     )
-    assert catalog.dataset("relative").root.resolve() == (tmp_path / "../pictures").resolve()
-    assert catalog.dataset("absolute").root == Path("/srv/pictures")
-    assert catalog.dataset("home").root == elsewhere / "home" / "pictures"
-    assert catalog.dataset("packaged").root == PACKAGED.parent / "demo/data/clevr_mini"
-    assert catalog.model("mine").sae.path == tmp_path / "sae.pt"
-    assert catalog.model("mine").transformer.weights == tmp_path / "w.bin"
+    assert catalog.datasets["relative"].root.resolve() == (tmp_path / "../pictures").resolve()
+    assert catalog.datasets["absolute"].root == Path("/srv/pictures")
+    assert catalog.datasets["home"].root == elsewhere / "home" / "pictures"
+    assert catalog.datasets["packaged"].root == PACKAGED.parents[1] / "demo/data/clevr_mini"
+    assert catalog.models["mine"].sae.path == tmp_path / "sae.pt"
+    assert catalog.models["mine"].transformer.weights == tmp_path / "w.bin"
 
 
 def test_relative_catalog_path_still_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A catalog given by a relative path resolves its entries before the process moves on."""
     user_catalog(tmp_path, {"datasets": {"pictures": DATASET}})
     monkeypatch.chdir(tmp_path)
-    assert load_catalog(Path("catalog.yaml")).dataset("pictures").root == tmp_path / "pictures"
+    assert load_catalog(Path("catalog.yaml")).datasets["pictures"].root == tmp_path / "pictures"
 
 
 def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
@@ -347,19 +347,19 @@ def test_errors_are_value_errors(tmp_path: Path) -> None:
 def test_names_are_matched_without_case(name: str) -> None:
     """Case of a name does not matter when looking up."""
     catalog = load_catalog()
-    assert catalog.model(name) == catalog.models["clip-mini"]
-    assert catalog.dataset("CLEVR_mini") == catalog.datasets["clevr_mini"]
+    assert match_name(name, catalog.models, "model") == "clip-mini"
+    assert match_name("CLEVR_mini", catalog.datasets, "data set") == "clevr_mini"
 
 
 def test_unknown_name_suggests_the_nearest_and_lists_all() -> None:
     """A misspelt name gets a suggestion and the list of known names."""
     catalog = load_catalog()
     with pytest.raises(CatalogError) as caught:
-        catalog.model("clip-mni")
+        match_name("clip-mni", catalog.models, "model")
     known = "clip, clip-mini, gemma, gemma-mini"
     assert str(caught.value) == f"Unknown model 'clip-mni'. Did you mean 'clip-mini'? Known: {known}."
     with pytest.raises(CatalogError, match=r"Unknown data set 'imagenet'\. Known: clevr_mini, moods_mini\."):
-        catalog.dataset("imagenet")
+        match_name("imagenet", catalog.datasets, "data set")
 
 
 def test_suggestion_is_spelt_as_the_name_is() -> None:
@@ -371,7 +371,7 @@ def test_suggestion_is_spelt_as_the_name_is() -> None:
 def test_nothing_known_is_said() -> None:
     """An empty catalog has no names to suggest."""
     with pytest.raises(CatalogError, match=r"Unknown model 'clip'\. Known: none\."):
-        Catalog(models={}, datasets={}).model("clip")
+        match_name("clip", {}, "model")
 
 
 UNSAFE = ["a/b", "..", ".", "a|b", "a,b", "a b", "", "a\n", "../a", "a\\b", "-a", "_a", "é", "a:b", "a" * 65]
@@ -406,7 +406,7 @@ def test_number_as_a_name_is_refused(tmp_path: Path) -> None:
 def test_entries_cannot_be_changed() -> None:
     """A loaded catalog is frozen."""
     with pytest.raises(ValueError, match="frozen"):
-        load_catalog().dataset("clevr_mini").chunk_size = 1  # type: ignore[misc]
+        load_catalog().datasets["clevr_mini"].chunk_size = 1  # type: ignore[misc]
 
 
 def test_unknown_model_of_a_data_set_suggests_the_nearest(tmp_path: Path) -> None:

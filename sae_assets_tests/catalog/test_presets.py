@@ -30,7 +30,7 @@ EXAMPLES = {
 def load(folder: Path, **entry: Any) -> Dataset:
     file = folder / "catalog.yaml"
     file.write_text(yaml.safe_dump({"datasets": {"mine": {"root": "data", **entry}}}), encoding="utf-8")
-    return load_catalog(file).dataset("mine")
+    return load_catalog(file).datasets["mine"]
 
 
 def test_every_published_data_set_has_a_preset() -> None:

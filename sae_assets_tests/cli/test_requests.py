@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from sae_assets import settings
 from sae_assets.cli import app
+from sae_assets.commands.session import parse_options
 from sae_assets.errors import CatalogError, without_class_path
-from sae_assets.session import parse_options
 from sae_assets.storage.store import FORMATS
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
@@ -102,7 +102,7 @@ def test_formats_are_those_of_the_store() -> None:
     ("message", "shown"),
     [
         ("a 0001 failed (run 1): sae_assets.errors.DatasetError: no", "a 0001 failed (run 1): no"),
-        ("sae_assets.materialize.RunFailedError: x: ValueError: y", "x: ValueError: y"),
+        ("sae_assets.orchestration.runs.RunFailedError: x: ValueError: y", "x: ValueError: y"),
         ("No module named sae_assets.nothing", "No module named sae_assets.nothing"),
     ],
 )

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
+from sae_assets.chunks.arrivals import arrived, changed, table_changed
+from sae_assets.chunks.chunking import Manifest
+from sae_assets.chunks.contents import changes_since, describe_chunk, expect_contents
+from sae_assets.chunks.manifests import read_manifest, read_manifests, register_chunks, remove_manifest
 from sae_assets.datasets import open_dataset
-from sae_assets.datasets.arrivals import arrived, changed, table_changed
-from sae_assets.datasets.chunking import Manifest
-from sae_assets.datasets.manifested import changes_since, describe_chunk, expect_contents
 from sae_assets.errors import DatasetError
-from sae_assets.storage.manifests import read_manifest, read_manifests, register_chunks, remove_manifest
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 
 RULES = {"settle_seconds": 10, "close_after_seconds": 100}

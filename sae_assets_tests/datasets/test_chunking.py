@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from sae_assets.datasets.chunking import Manifest, chunk_key, plan_chunks
+from sae_assets.chunks import manifests
+from sae_assets.chunks.chunking import Manifest, chunk_key, plan_chunks
+from sae_assets.chunks.manifests import read_manifest, read_manifests, register_chunks
 from sae_assets.datasets.records import Record
 from sae_assets.errors import DatasetError, StoredFileError
-from sae_assets.storage import manifests
-from sae_assets.storage.manifests import read_manifest, read_manifests, register_chunks
 
 thorough = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 names = st.lists(st.text(string.ascii_lowercase, min_size=1, max_size=4), unique=True, max_size=40)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from sae_assets.catalog import load_catalog
+from sae_assets.chunks.chunking import Manifest
+from sae_assets.chunks.contents import changes_since, describe_chunk, registered_hashes
 from sae_assets.datasets import expect_files, open_dataset, open_registered
-from sae_assets.datasets.chunking import Manifest
-from sae_assets.datasets.manifested import changes_since, describe_chunk, registered_hashes
 from sae_assets.datasets.reader import hash_files
 from sae_assets.datasets.records import MOST_SHOWN, Record
 from sae_assets.errors import DatasetError
@@ -353,7 +353,7 @@ def test_colour_difference_is_more_than_twenty(
 
 def test_masks_of_both_kinds_agree_on_the_packaged_images() -> None:
     """On rendered images the colour rule finds what the exact mask files hold, but for the JPEG's borders."""
-    entry = load_catalog().dataset("clevr_mini")
+    entry = load_catalog().datasets["clevr_mini"]
     files = open_dataset("clevr_mini", entry.model_copy(update={"masks": "files"}))
     colours = open_dataset("clevr_mini", entry.model_copy(update={"masks": "colour-difference"}))
     overlaps = []

@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as rasterise
 
 from sae_assets.datasets import expect_files, open_dataset
-from sae_assets.datasets.coco import decode_runs
+from sae_assets.datasets.layouts.coco import decode_runs
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import (
     entry_of,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sae_assets.catalog import Dataset
-from sae_assets.catalog.dataset_entries import Layout
+from sae_assets.catalog.datasets import Layout
 from sae_assets.datasets import READERS, Reader, open_dataset
 from sae_assets.datasets.records import draw_split
 from sae_assets.errors import DatasetError

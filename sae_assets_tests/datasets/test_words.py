@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sae_assets.datasets import open_dataset
-from sae_assets.datasets.words import WordsReader
+from sae_assets.datasets.layouts.words import WordsReader
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import entry_of, write_csv, write_texts, write_words
 

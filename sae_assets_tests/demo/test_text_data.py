@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import sae_assets
-from sae_assets.demo.text_data import CONCEPTS, Writer, labelled, paragraphs, split_of, write
+from tools.demo_models.text_data import CONCEPTS, Writer, labelled, paragraphs, split_of, write
 
 DEMO = Path(sae_assets.__file__).parent / "demo"
 DATA = DEMO / "data" / "moods_mini"

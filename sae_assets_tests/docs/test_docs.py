@@ -20,15 +20,15 @@ from safetensors.torch import save_file
 import sae_assets
 from sae_assets import settings
 from sae_assets.catalog import Dataset, Model, Pruning, load_catalog
-from sae_assets.catalog.dataset_entries import LAYOUT_MODALITIES, Columns
-from sae_assets.catalog.entries import Sae
+from sae_assets.catalog.datasets import LAYOUT_MODALITIES, Columns
+from sae_assets.catalog.models import Sae
 from sae_assets.cli import app
 from sae_assets.errors import CheckpointError
+from sae_assets.pipeline.stages import STAGES
 from sae_assets.saes import open_sae, opening
 from sae_assets.saes.average_l0 import CANONICAL
 from sae_assets.saes.files import FOLDERS, NPZ
-from sae_assets.saes.saelens import BEFORE_6
-from sae_assets.stages import STAGES
+from sae_assets.saes.formats.saelens import BEFORE_6
 
 ROOT = Path(sae_assets.__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -209,7 +209,7 @@ def test_defaults_in_the_catalog_tables():
 def test_splits_and_layouts_are_documented():
     from sae_assets.artifacts import SPLITS
     from sae_assets.datasets import READERS
-    from sae_assets.datasets.huggingface import SPLIT_NAMES
+    from sae_assets.datasets.layouts.huggingface import SPLIT_NAMES
 
     text = section("how-to-own-data.md", "Layouts")
     (paragraph,) = re.findall(r"^Splits are .*?\n\n", text, re.M | re.S)
@@ -234,7 +234,7 @@ def test_every_command_is_documented():
 
 def test_every_option_of_materialize_is_documented():
     """All options, and for each field of the stages' configurations the option of its name, with its default."""
-    from sae_assets import config
+    from sae_assets.orchestration import config
 
     configs = (config.EncodeConfig, config.MappingConfig, config.ThresholdsConfig, config.DetectionConfig)
     fields = {f"--{name.replace('_', '-')}": field for each in configs for name, field in each.model_fields.items()}
@@ -260,7 +260,7 @@ def test_every_option_of_materialize_is_documented():
 
 
 def test_states_are_documented():
-    from sae_assets.display import STATES
+    from sae_assets.cli.display import STATES
 
     assert tuple(row[0] for row in cells(table_after("commands.md", "state"))) == STATES
 
@@ -269,7 +269,7 @@ def test_json_has_the_documented_keys(home):
     """At the top, or of the one data set; `demo` prints the figures that `materialize` has, `import` is its class."""
     from dataclasses import fields
 
-    from sae_assets.importing import Imported
+    from sae_assets.commands.importing import Imported
 
     documented = {
         row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1].split(": by ")[0]))
@@ -296,7 +296,7 @@ def make_birds(base: Path) -> None:
     from PIL import Image, ImageDraw
 
     from sae_assets_tests.datasets.layouts import write_csv
-    from sae_assets_tests.embedding.tiny_transformers import WIDTH, write_transformer
+    from sae_assets_tests.rows.tiny_transformers import WIDTH, write_transformer
     from sae_assets_tests.saes import published_folders as saes
 
     root = base / "data" / "birds"

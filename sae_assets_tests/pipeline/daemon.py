@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, ScheduleInstigatorData
 
 from sae_assets.cli.serving import WORKSPACE
-from sae_assets.instance import DAGSTER_YAML
+from sae_assets.orchestration.instance.home import DAGSTER_YAML
 from sae_assets_tests.processes import PATIENCE, PAUSE_SECONDS, Group, environment, wait_until
 
 MINUTE = 60.0

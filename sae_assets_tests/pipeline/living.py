@@ -11,9 +11,9 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
 
-from sae_assets.definitions import build_definitions
-from sae_assets.session import Session
-from sae_assets.stages import STAGES
+from sae_assets.commands.session import Session
+from sae_assets.orchestration.build import build_definitions
+from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.pipeline.small import PACKAGED, make_dataset, packaged_rows, write_metadata
 
 MOST_TICKS = 40

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
-from sae_assets.alerts import build_alerts
+from sae_assets.orchestration.automation.alerts import build_alerts
 from sae_assets.settings import WEBHOOK_VARIABLE
 
 PARTITION = dg.StaticPartitionsDefinition(["0003"])

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from sae_assets.checks import CHECKS, READABLE, Expected, evaluate
-from sae_assets.storage.layout import Address
+from sae_assets.orchestration.checks import CHECKS, READABLE, Expected, evaluate
+from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 
 pytestmark = pytest.mark.xdist_group("demo")

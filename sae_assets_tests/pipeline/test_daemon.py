@@ -13,10 +13,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sae_assets.backfills import ACTIVE, partitions_by_asset
-from sae_assets.partitions import multi_key
-from sae_assets.session import Session, open_session
-from sae_assets.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets.commands.session import Session, open_session
+from sae_assets.orchestration.automation.backfills import ACTIVE, partitions_by_asset
+from sae_assets.orchestration.partitions import multi_key
+from sae_assets.pipeline.stages import CHUNK_STAGES, MODEL_STAGES
 from sae_assets_tests.pipeline.daemon import (
     Daemon,
     daemon,

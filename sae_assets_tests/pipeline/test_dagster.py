@@ -6,19 +6,19 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-from sae_assets.assets.factory import build_assets
 from sae_assets.catalog import load_catalog
-from sae_assets.checks import CHECKS
 from sae_assets.cli import app
-from sae_assets.definitions import build_definitions
-from sae_assets.embedding import rows
-from sae_assets.instance import open_instance
-from sae_assets.materialize import asset_key
-from sae_assets.partitions import multi_key
-from sae_assets.session import open_session
+from sae_assets.commands.session import open_session
+from sae_assets.orchestration.assets.factory import build_assets
+from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.checks import CHECKS
+from sae_assets.orchestration.instance.home import open_instance
+from sae_assets.orchestration.partitions import multi_key
+from sae_assets.orchestration.runs import asset_key
+from sae_assets.pipeline.stages import ORDER, STAGES
+from sae_assets.rows import encoding
 from sae_assets.settings import load_settings
-from sae_assets.stages import ORDER, STAGES
-from sae_assets.storage.layout import Address
+from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.pipeline.small import damaged_payload, write_catalog
 
@@ -130,13 +130,13 @@ def test_a_person_can_materialize_one_part(small):
 
 def test_what_is_up_to_date_is_encoded_again_only_where_it_is_damaged_or_asked_for(small, monkeypatch):
     encoded: list[list[str]] = []
-    encode = rows.encode_chunk
+    encode = encoding.encode_chunk
 
     def counting(chunk, token_kinds, **more):
         encoded.append(list(token_kinds))
         return encode(chunk, token_kinds, **more)
 
-    monkeypatch.setattr(rows, "encode_chunk", counting)
+    monkeypatch.setattr(encoding, "encode_chunk", counting)
     with open_session(small["home"], small["catalog"]) as session:
         session.materialize(["small"], token_kinds=["patch"], chunks=["1"], last="sparse_activations")
         job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
@@ -179,7 +179,7 @@ def test_sensor_registers_and_computes_nothing(small):
     settled = {"settle_seconds": 0, "close_after_seconds": 0}
     write_catalog(small["catalog"], small["root"], arrivals=settled)
     with open_session(small["home"], small["catalog"]) as session:
-        from sae_assets.registration import build_sensors
+        from sae_assets.orchestration.automation.sensors import build_sensors
 
         sensor = next(s for s in build_sensors(session.catalog) if s.name == "register_small_chunks")
         assert sensor.default_status == dg.DefaultSensorStatus.STOPPED

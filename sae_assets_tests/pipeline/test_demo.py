@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sae_assets.cli import app
-from sae_assets.stages import STAGES
+from sae_assets.pipeline.stages import STAGES
 
 pytestmark = pytest.mark.xdist_group("demo")
 KEY = "clevr_mini/patch/clip-mini"

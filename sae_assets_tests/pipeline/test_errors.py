@@ -10,12 +10,12 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from sae_assets.backfills import plan_backfill
 from sae_assets.cli import app
-from sae_assets.definitions import build_definitions
-from sae_assets.failures import first_cause
-from sae_assets.partitions import multi_key
-from sae_assets.session import open_session
+from sae_assets.commands.session import open_session
+from sae_assets.orchestration.automation.backfills import plan_backfill
+from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.history import first_cause
+from sae_assets.orchestration.partitions import multi_key
 from sae_assets_tests.pipeline.small import write_catalog, write_metadata
 
 

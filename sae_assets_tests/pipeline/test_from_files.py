@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from sae_assets.catalog import load_catalog
-from sae_assets.config import DetectionConfig
+from sae_assets.commands.session import open_session, parse_options
 from sae_assets.errors import CatalogError
-from sae_assets.session import open_session, parse_options
+from sae_assets.orchestration.config import DetectionConfig
 from sae_assets_tests.pipeline.fresh_runs import make_texts, run, text_catalog
 from sae_assets_tests.pipeline.recomputed import FRACTIONS, Recomputed, read
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog

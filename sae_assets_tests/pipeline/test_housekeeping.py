@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sae_assets.backfills import partitions_by_asset
 from sae_assets.cli import app
-from sae_assets.failures import with_history
-from sae_assets.session import open_session
+from sae_assets.commands.session import open_session
+from sae_assets.orchestration.automation.backfills import partitions_by_asset
+from sae_assets.orchestration.history import with_history
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
 

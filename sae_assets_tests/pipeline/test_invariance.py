@@ -7,8 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 from sae_assets.cli import app
-from sae_assets.session import open_session
-from sae_assets.storage.layout import Address
+from sae_assets.commands.session import open_session
+from sae_assets.storage.address import Address
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
 MODEL_STAGES = ("unit_stats", "unit_mapping", "thresholds", "detection_stats", "best_pairs")

@@ -12,8 +12,8 @@ import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher.base import WorkerStatus
 
-from sae_assets.instance import open_instance
-from sae_assets.launcher import HOST_TAG, WatchedRunLauncher, is_alive
+from sae_assets.orchestration.instance.home import open_instance
+from sae_assets.orchestration.instance.launcher import HOST_TAG, WatchedRunLauncher, is_alive
 from sae_assets.settings import load_settings
 
 

@@ -13,15 +13,22 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from sae_assets.backfills import active_backfill, failed_partitions, launch, may_go_now, partition_keys, plan_backfill
-from sae_assets.definitions import build_definitions
-from sae_assets.failures import first_cause, partitions_with_failed_checks
-from sae_assets.materialize import RunFailedError
-from sae_assets.partitions import multi_key
-from sae_assets.session import Session, open_session
-from sae_assets.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets.commands.session import Session, open_session
+from sae_assets.orchestration.automation.backfills import (
+    active_backfill,
+    failed_partitions,
+    launch,
+    may_go_now,
+    partition_keys,
+    plan_backfill,
+)
+from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.history import first_cause, partitions_with_failed_checks
+from sae_assets.orchestration.partitions import multi_key
+from sae_assets.orchestration.runs import RunFailedError
+from sae_assets.pipeline.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
-from sae_assets.storage.layout import Address
 from sae_assets_tests.pipeline.living import Follower, land, land_without_calibration
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog, write_metadata
 
@@ -94,7 +101,7 @@ def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch)
     write_metadata(root, changed)
     session.materialize(["small"], last="examples")
     files = {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")}
-    monkeypatch.setattr("sae_assets.embedding.rows.encode_chunk", None)
+    monkeypatch.setattr("sae_assets.rows.encoding.encode_chunk", None)
     made = of_small(follower)
     key, partition = "small/patch/sparse_activations", multi_key(MODEL, "0000")
     assert {stage for stage, name in made if name == partition} >= {key, "small/patch/ground_truth"}

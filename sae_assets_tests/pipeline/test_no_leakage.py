@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sae_assets.artifacts import Examples
-from sae_assets.storage.layout import Address
+from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.pipeline.fresh_runs import run
 from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset, write_catalog, write_metadata

@@ -11,8 +11,8 @@ import torch
 
 from sae_assets.catalog import load_catalog
 from sae_assets.datasets import open_dataset
-from sae_assets.embedding.open_clip_vision import VisionTransformer
-from sae_assets.storage.layout import Address
+from sae_assets.rows.open_clip.vision import VisionTransformer
+from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.reference.best_pairs import best_pair
 from sae_assets_tests.reference.detection_stats import confusion, example_scores
@@ -170,7 +170,7 @@ def test_every_stage(world):
 
 def test_text_activations_are_the_dense_jumprelu_ones(demo):
     """Every stored token row of one chunk, from the transformer's rows on, in float64 and dense."""
-    from sae_assets.embedding.texts import open_text_rows
+    from sae_assets.rows.texts import open_text_rows
 
     catalog = load_catalog()
     model, entry = catalog.models["gemma-mini"], catalog.datasets["moods_mini"]

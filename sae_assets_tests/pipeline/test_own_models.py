@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from sae_assets.cli import app
-from sae_assets.session import open_session
-from sae_assets.storage.layout import Address
+from sae_assets.commands.session import open_session
+from sae_assets.storage.address import Address
 from sae_assets_tests.datasets.layouts import write_csv, write_lines
-from sae_assets_tests.embedding.tiny_transformers import WIDTH, write_transformer
+from sae_assets_tests.rows.tiny_transformers import WIDTH, write_transformer
 from sae_assets_tests.saes import published_folders as saes
 
 N, N_UNITS = 24, 64
@@ -157,7 +157,7 @@ def test_precomputed_embeddings_give_what_the_transformer_gives(tmp_path):
 
     from sae_assets.catalog import load_catalog
     from sae_assets.datasets import open_dataset
-    from sae_assets.embedding.source import open_sources
+    from sae_assets.rows.source import open_sources
 
     catalog = load_catalog(tmp_path / "catalog.yaml")
     reader = open_dataset("mine", catalog.datasets["mine"])

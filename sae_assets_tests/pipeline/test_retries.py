@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 import torch
 
-from sae_assets import retries
 from sae_assets.errors import DatasetError, StoredFileError
-from sae_assets.retries import MAX_RETRIES, is_transient, retrying_transient
+from sae_assets.orchestration import retries
+from sae_assets.orchestration.retries import MAX_RETRIES, is_transient, retrying_transient
 
 PASSING = [
     ConnectionResetError("reset"),

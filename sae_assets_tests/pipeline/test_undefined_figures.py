@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sae_assets.display import console, print_summary
-from sae_assets.metadata import counts
+from sae_assets.cli.display import console, print_summary
+from sae_assets.commands.figures import plain
 from sae_assets.ops.detection_stats import count_detections
+from sae_assets.orchestration.metadata import counts
 from sae_assets.storage.parquet import to_table
-from sae_assets.summary import plain
 from sae_assets_tests.ops.test_best_pairs import choose
 from sae_assets_tests.ops.test_detection_stats import score
 from sae_assets_tests.ops.test_thresholds import calibrate

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sae_assets.errors import CheckpointError
-from sae_assets.saes.clipscope import read_clipscope
+from sae_assets.saes.formats.clipscope import read_clipscope
 from sae_assets_tests.saes.published import dense_reference, published, save
 
 

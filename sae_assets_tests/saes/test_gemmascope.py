@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sae_assets.errors import CheckpointError
-from sae_assets.saes.gemmascope import read_gemmascope
+from sae_assets.saes.formats.gemmascope import read_gemmascope
 from sae_assets_tests.saes.published_folders import (
     GEMMA_SCOPE_2,
     assert_is_dense,

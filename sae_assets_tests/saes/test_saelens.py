@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae_assets.errors import CheckpointError
-from sae_assets.saes.saelens import read_saelens
+from sae_assets.saes.formats.saelens import read_saelens
 from sae_assets_tests.saes.published_folders import (
     assert_is_dense,
     expected,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae_assets.errors import CheckpointError
-from sae_assets.saes.sparsify import read_sparsify
+from sae_assets.saes.formats.sparsify import read_sparsify
 from sae_assets_tests.saes.published_folders import (
     SPARSIFY,
     assert_is_dense,

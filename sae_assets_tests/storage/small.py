@@ -17,7 +17,7 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
-from sae_assets.storage.layout import Address
+from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import Stored, stored
 

@@ -12,8 +12,8 @@ import pytest
 from upath import UPath
 
 from sae_assets.storage import atomic
+from sae_assets.storage.address import Address
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, write_atomically
-from sae_assets.storage.layout import Address
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 

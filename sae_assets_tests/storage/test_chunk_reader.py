@@ -6,7 +6,7 @@ import pytest
 from upath import UPath
 
 from sae_assets.errors import MissingChunksError
-from sae_assets.storage.layout import Address
+from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore, ChunkReader
 from sae_assets_tests.storage.small import small
 

@@ -4,7 +4,7 @@ import pytest
 from upath import UPath
 
 from sae_assets.errors import StoredFileError
-from sae_assets.storage.layout import Address, address_at, path_of
+from sae_assets.storage.address import Address, address_at, path_of
 
 ROOT = UPath("memory://root")
 

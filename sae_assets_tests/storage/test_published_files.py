@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 
 from sae_assets.artifacts import Artifact, FilteredActivations, SparseActivations, UnitMapping
+from sae_assets.storage.address import Address
 from sae_assets.storage.header import KEY
-from sae_assets.storage.layout import Address
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets_tests.storage.small import ADDRESS, CONCEPTS, SMALL, provenance, small
 from sae_assets_tests.storage.strategies import filtered_activations, sparse_activations, unit_mapping

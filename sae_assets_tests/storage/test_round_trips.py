@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sae_assets.artifacts import Artifact, Examples, GroundTruth, SparseActivations, UnitStats, offsets_of
 from sae_assets.storage import parquet, pt
-from sae_assets.storage.layout import Address
+from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 from sae_assets_tests.storage.strategies import KINDS

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from sae_assets.storage.layout import Address
+from sae_assets.storage.address import Address
 from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.storage.small import small

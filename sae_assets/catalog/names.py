@@ -1,0 +1,26 @@
+"""Looking names up: any case, and the nearest known name where there is none."""
+
+import difflib
+from collections.abc import Iterable
+
+from sae_assets.errors import CatalogError
+
+
+def match_name(name: str, known: Iterable[str], what: str) -> str:
+    """The known name that equals ``name`` but for case.
+
+    Raises:
+        CatalogError: no such name; the message lists the known ones and suggests the nearest.
+    """
+    names = sorted(known)
+    for candidate in names:
+        if candidate.lower() == name.lower():
+            return candidate
+    raise CatalogError(f"Unknown {what} {name!r}.{hint_of(name, names)} Known: {', '.join(names) or 'none'}.")
+
+
+def hint_of(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean …?`` where something known is near, case apart; else nothing."""
+    spelt = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
+    return f" Did you mean {spelt[near[0]]!r}?" if near else ""

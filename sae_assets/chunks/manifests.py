@@ -1,0 +1,151 @@
+"""Chunk manifests on disk: ``<root>/<dataset>/chunks/<key>.json``, written once when a chunk is registered."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+from upath import UPath
+
+from sae_assets.artifacts import SPLITS
+from sae_assets.chunks.chunking import Manifest, plan_chunks
+from sae_assets.datasets.records import Record
+from sae_assets.errors import StoredFileError
+from sae_assets.storage.address import Address
+from sae_assets.storage.atomic import write_atomically, write_once
+
+FOLDER = "chunks"
+REMOVED = ".removed"  # stands where a removed chunk's manifest was, so that its number is not given again
+
+
+def _folder(root: UPath, dataset: str) -> UPath:
+    return root.joinpath(*Address(dataset, FOLDER).parts()[:-1])
+
+
+def manifest_path(root: UPath, dataset: str, key: str) -> UPath:
+    """Where one chunk's manifest lies."""
+    Address(dataset, FOLDER, chunk=key).parts()
+    return _folder(root, dataset) / f"{key}.json"
+
+
+def read_manifests(root: UPath, dataset: str) -> list[Manifest]:
+    """All registered chunks, by key.
+
+    Raises:
+        StoredFileError: a manifest that is not what this package writes.
+    """
+    folder = _folder(root, dataset)
+    if not folder.exists():
+        return []
+    return [_read(path) for path in sorted(folder.iterdir(), key=str) if path.suffix == ".json"]
+
+
+def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
+    """One chunk's manifest.
+
+    Raises:
+        StoredFileError: the chunk was never registered.
+    """
+    path = manifest_path(root, dataset, key)
+    if not path.exists():
+        raise StoredFileError(
+            f"Chunk {key!r} of {dataset} is not registered (no {path}). Register chunks with the sensor "
+            f"`register_{dataset}_chunks` or `sae-assets register`, not by adding a partition by hand."
+        )
+    return _read(path)
+
+
+def _read(path: UPath) -> Manifest:
+    try:
+        content = json.loads(path.read_bytes())
+        ids = content["example_ids"]
+        if not isinstance(ids, list) or not ids or len({*ids}) < len(ids) or not all(isinstance(i, str) for i in ids):
+            raise ValueError("example_ids must be a list of different names")
+        if content["key"] != path.stem or not path.stem.isdecimal() or int(content["first_index"]) < 0:
+            raise ValueError("key must be the file's name, a number, and first_index not negative")
+        splits, hashes = content.get("splits"), content.get("content_hashes")
+        if splits is not None and (len(splits) != len(ids) or not set(splits) <= set(SPLITS)):
+            raise ValueError(f"splits must name one of {', '.join(SPLITS)} per example")
+        if hashes is not None and len(hashes) != len(ids):
+            raise ValueError("content_hashes must have one entry per example")
+        regions = content.get("region_hashes")
+        if regions is not None and (len(regions) != len(ids) or not all(isinstance(each, dict) for each in regions)):
+            raise ValueError("region_hashes must have one entry per example, each by concept")
+        if regions is None:  # an earlier version's hashes were of image and regions together: nothing to compare with
+            hashes = None
+        return Manifest(
+            key=content["key"],
+            first_index=int(content["first_index"]),
+            example_ids=tuple(ids),
+            splits=tuple(splits) if splits else None,
+            content_hashes=tuple(hashes) if hashes else None,
+            region_hashes=tuple(regions) if hashes else None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoredFileError(f"The chunk manifest {path} is damaged ({error!r}).") from None
+
+
+def register_chunks(
+    root: UPath,
+    dataset: str,
+    records: Sequence[Record],
+    chunk_size: int,
+    *,
+    hashes: Callable[[str], tuple[str, dict[str, str]]],
+    keep_splits: bool = False,
+    limit: int | None = None,
+) -> list[Manifest]:
+    """Write manifests for examples that no chunk holds yet; all registered chunks, old and new, are returned.
+
+    Two that register at the same time never write the same chunk: the later one sees the other's and plans again.
+
+    Args:
+        records: examples that may be registered, in order; those that a chunk holds already are left alone.
+        hashes: of an example by id, as it is now (content, regions by concept); kept with the chunk.
+        limit: most new chunks.
+    """
+    while True:
+        known = read_manifests(root, dataset)
+        removed = removed_manifests(root, dataset)
+        fresh = plan_chunks(records, known, chunk_size, removed=removed, keep_splits=keep_splits)[:limit]
+        for place, manifest in enumerate(fresh):
+            contents, regions = zip(*map(hashes, manifest.example_ids), strict=True)
+            hashed = replace(manifest, content_hashes=contents, region_hashes=regions)
+            content = {name: value for name, value in asdict(hashed).items() if value is not None}
+            path = _folder(root, dataset) / f"{manifest.key}.json"
+            if not write_once(path, json.dumps(content, indent=1).encode()):
+                break
+            fresh[place] = hashed
+        else:
+            return [*known, *fresh]
+
+
+def registered_since(root: UPath, dataset: str, when: float) -> set[str]:
+    """Keys of the chunks that were registered after a time in seconds since the epoch."""
+    folder = _folder(root, dataset)
+    paths = [path for path in folder.iterdir() if path.suffix == ".json"] if folder.exists() else []
+    return {path.stem for path in paths if path.stat().st_mtime > when}
+
+
+def removed_manifests(root: UPath, dataset: str) -> list[Manifest]:
+    """What removed chunks held: their numbers and positions are not given again.
+
+    Raises:
+        StoredFileError: as :func:`read_manifests`.
+    """
+    folder = _folder(root, dataset)
+    return [_read(path) for path in folder.iterdir() if path.suffix == REMOVED] if folder.exists() else []
+
+
+def forget_numbers(root: UPath, dataset: str) -> None:
+    """Let numbering begin anew, for a data set that is removed whole, history included."""
+    folder = _folder(root, dataset)
+    for path in [*folder.iterdir()] if folder.exists() else []:
+        if path.suffix == REMOVED:
+            path.unlink()
+
+
+def remove_manifest(root: UPath, dataset: str, key: str) -> None:
+    """Forget a registered chunk, but for its number: Dagster's history holds what was made under it."""
+    path = manifest_path(root, dataset, key)
+    write_atomically(path.with_suffix(REMOVED), path.read_bytes())
+    path.unlink()

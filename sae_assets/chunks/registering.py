@@ -1,0 +1,59 @@
+"""Registering newly arrived examples as chunks: which may be, cut, with their manifests written.
+
+Nothing is computed here, and Dagster is told by ``orchestration``. Which examples may be registered is decided in
+``arrivals``, manifests are written by ``manifests``.
+"""
+
+import time
+from dataclasses import dataclass
+
+from upath import UPath
+
+from sae_assets.catalog import Dataset
+from sae_assets.chunks.arrivals import Arrived, arrived
+from sae_assets.chunks.manifests import read_manifests, register_chunks
+from sae_assets.datasets import expect_files, open_dataset
+
+
+@dataclass(frozen=True)
+class Registered:
+    """All registered chunk keys, and what still waits."""
+
+    keys: list[str]
+    unsettled: int
+    tail: int
+    missing: str = ""
+
+    @property
+    def waiting(self) -> str:
+        """What waits, in words; empty if nothing does."""
+        young = f"{self.unsettled} example(s) still being written"
+        gap = f"{self.unsettled} example(s) from one on that is not there yet ({self.missing})"
+        parts = [gap if self.missing else young] if self.unsettled else []
+        parts += [f"{self.tail} in a chunk that is not full"] if self.tail else []
+        return " and ".join(parts)
+
+
+def register(
+    dataset: str, entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int | None = None
+) -> Registered:
+    """Cut examples that no chunk holds yet into chunks and write their manifests.
+
+    Args:
+        close_tail: also what does not fill a chunk or may still be written (a person asked for it).
+        limit: most new chunks.
+
+    Raises:
+        DatasetError: the data set is not laid out as its catalog entry says, or files of examples that are to be
+            registered are not there (by the rules of ``arrivals`` these wait).
+    """
+    reader = open_dataset(dataset, entry)
+    held = [example for manifest in read_manifests(root, dataset) for example in manifest.example_ids]
+    found: Arrived = arrived(reader, entry, held, time.time(), close_tail=close_tail)
+    if close_tail:
+        expect_files(reader, found.ready)
+    manifests = register_chunks(
+        root, dataset, found.ready, entry.chunk_size,
+        hashes=reader.hashes, keep_splits=reader.places_split, limit=limit,
+    )  # fmt: skip
+    return Registered([manifest.key for manifest in manifests], found.unsettled, found.tail, found.missing)

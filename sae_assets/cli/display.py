@@ -1,0 +1,238 @@
+"""How the command line looks: progress bars and tables. Figures come from ``summary`` and ``session``."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from sae_assets.progress import listening
+
+if TYPE_CHECKING:
+    from sae_assets.commands.session import OnStep, Session
+    from sae_assets.orchestration.runs import Step
+
+# Names and cells come from outside: none of them is markup, emoji code or number to be coloured.
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+console = Console(width=None if sys.stdout.isatty() else 100, **PLAIN)
+
+UNLIMITED = 10**6  # characters, to ask how wide a table would be
+MOST_LABELS = 10
+MOST_WARNINGS, MOST_PLACES = 10, 5
+WIDEST = 32  # characters of a cell in tables with one column per row
+STATES = ("current", "stale", "missing", "failed", "running")
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number, or "–" where the figure does not exist."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def interval(ends: Sequence[float | None]) -> str:
+    """Both ends of an interval, or one "–" where it does not exist."""
+    return "–" if None in ends else "–".join(figure(end, 2) for end in ends)
+
+
+@contextmanager
+def progress_bar(quiet: bool = False) -> "Iterator[OnStep]":
+    """Two bars on stderr: steps, and the loop inside the current one. Quiet or not on a terminal: a line per step."""
+    screen = Console(stderr=True, **PLAIN)
+    if quiet or not screen.is_terminal:
+
+        def line(step: "Step", number: int, total: int, runs: bool) -> None:
+            if not quiet:
+                screen.print(f"[{number}/{total}] {step.label}{'' if runs else ': up to date'}")
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen) as progress:
+        outer = progress.add_task("starting", total=None)
+        inner = progress.add_task("", total=1, visible=False)
+
+        def on_step(step: "Step", number: int, total: int, runs: bool) -> None:
+            progress.update(outer, description=step.label, completed=number - 1, total=total)
+            progress.update(inner, visible=False)
+
+        def listener(label: str, done: int, total: int) -> None:
+            progress.update(inner, description=f"  {label}", completed=done, total=total, visible=True)
+
+        with listening(listener):
+            yield on_step
+        progress.update(outer, description="done", completed=progress.tasks[0].total)
+
+
+def print_summary(figures: dict[str, Any], session: "Session", made: int, skipped: int) -> None:
+    """One table per data set, token kind and model, then where everything lies."""
+    for name, found in figures.items():
+        sizes = f"{found['dense_bytes'] / 1e6:,.1f} MB dense, {found['stored_bytes'] / 1e6:,.2f} MB stored"
+        console.print(Text.assemble("\n", (name, "bold"), f"  {found['n_rows']:,} rows × {found['n_units']:,} units"))
+        if found["stale_stages"]:
+            stages = ", ".join(found["stale_stages"])
+            console.print(f"STALE, made from other data, options or code than now: {stages}", style="bold")
+        console.print(f"compression ratio {found['compression_ratio']:,.0f} ({sizes}), {found['n_kept']:,} units kept")
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in (
+            "concept",
+            "unit",
+            "tail",
+            "threshold",
+            "cal F1",
+            "test F1",
+            "95 %",
+            "always",
+            "chance",
+            "p95",
+        ):
+            table.add_column(heading, justify="left" if heading == "concept" else "right", no_wrap=True)
+        for concept, best in found["concepts"].items():
+            table.add_row(
+                concept,
+                "–" if best["unit_id"] is None else str(best["unit_id"]),
+                figure(best["tail_fraction"], 2),
+                figure(best["threshold"]),
+                figure(best["cal_f1"]),
+                figure(best["test_f1"]),
+                interval(best["test_f1_interval"]),
+                figure(best["always_positive_f1"]),
+                figure(best["null_f1"]["mean"]),
+                figure(best["null_f1"]["p95"], 2),
+            )
+        table.add_section()
+        table.add_row(
+            "weighted mean", "", "", "", "", figure(found["weighted_test_f1"]),
+            interval(found["weighted_test_f1_interval"]), figure(found["always_positive_f1"]),
+            figure(found["null_f1"]["mean"]), figure(found["null_f1"]["p95"], 2),
+        )  # fmt: skip
+        console.print(table)
+        seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in found["seconds"].items())
+        console.print(f"seconds: {seconds}")
+    console.print(f"\n{made} runs made, {skipped} steps were up to date.")
+    console.print(f"Files:   {session.settings.store}", soft_wrap=True)
+    settings = session.settings
+    own = f" --catalog {settings.catalog}" if settings.catalog else ""
+    console.print(f"UI:      sae-assets ui --home {settings.home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
+    if not figures:
+        return
+    console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
+    console.print('example positive. "chance", "p95": mean and 95 % point of the test F1 that the same choice')
+    console.print("reaches with shuffled labels.")
+
+
+def print_warnings(warnings: dict[str, list[str]]) -> None:
+    """On stderr: what checks found that block nothing, each with the first partitions it was found in."""
+    screen = Console(stderr=True, **PLAIN)
+    for text, partitions in list(warnings.items())[:MOST_WARNINGS]:
+        more = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PLACES else ""
+        screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PLACES])}{more})", soft_wrap=True)
+    if len(warnings) > MOST_WARNINGS:
+        screen.print(f"Warning: … and {len(warnings) - MOST_WARNINGS} more; see the checks in the UI.", soft_wrap=True)
+
+
+def print_status(states: dict[str, Any]) -> None:
+    """One table per data set: how many chunks of each stage are current, stale, missing, and which are not current."""
+    for name, found in states.items():
+        table = Table(title=f"{name}: {len(found['chunks'])} chunks registered", title_justify="left")
+        for heading in ("stage", *STATES, "not current"):
+            table.add_column(heading, justify="left" if heading in ("stage", "not current") else "right")
+        for stage, chunks in found["stages"].items():
+            values = list(chunks.values())
+            others = [key for key, state in chunks.items() if state != "current"]
+            shown = ", ".join(others[:8]) + (" …" if len(others) > 8 else "")
+            table.add_row(stage, *(str(values.count(state)) for state in STATES), shown)
+        console.print(table)
+
+
+def print_inspection(found: dict[str, Any]) -> None:
+    """Per data set: examples per split and positives per concept, beside what was published, then what is wrong."""
+    for name, each in found.items():
+        console.print(f"\n{name}", style="bold")
+        if "error" in each:
+            console.print(each["error"], soft_wrap=True)
+            continue
+        published, splits = each["published"] or {}, each["splits"]
+        where = {True: "located", False: "not located: rows inherit the example's label"}[each["located"]]
+        console.print(f"{each['examples']:,} {each['modality']}s, concepts {where}")
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in ("", *splits, "always"):
+            table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+        table.add_row("examples", *(f"{count:,}" for count in splits.values()), figure(each["always_positive_f1"], 4))
+        if published:
+            counts = (f"{published[split]:,}" for split in splits)
+            table.add_row("published", *counts, figure(published["always_positive_f1"], 4))
+        table.add_section()
+        for concept, counts in each["concepts"].items():
+            table.add_row(concept, *(f"{counts[s]:,}" for s in splits), figure(counts["always_positive_f1"], 4))
+        console.print(table)
+        files = each["files"] or {"bad": [], "positives_without_region": {}}
+        if "characters" in files:
+            low, middle, high = files["characters"].values()
+            console.print(f"characters per text: {low} to {high}, median {middle}")
+        for concept, count in files["positives_without_region"].items():
+            console.print(f"{concept}: {count:,} positive examples show it nowhere")
+        others = each["other_labels"]
+        for label, other in others.items():
+            if other["nearest"]:
+                hint = f"did you mean {other['nearest']!r}?"
+                console.print(
+                    f"{label!r} ({other['count']:,}) is no concept of the catalog entry; {hint}", soft_wrap=True
+                )
+        rest = [f"{label} ({other['count']:,})" for label, other in others.items() if not other["nearest"]]
+        if rest:
+            shown = ", ".join(rest[:MOST_LABELS]) + (" …" if len(rest) > MOST_LABELS else "")
+            console.print(f"{len(rest)} other label(s) that are no concept: {shown}", soft_wrap=True)
+        for problem in [*each["differences"], *each["problems"], *files["bad"]]:
+            console.print(problem, soft_wrap=True)
+        if each["files"]:
+            console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.")
+
+
+def print_table(content: dict[str, Any]) -> None:
+    """Metadata of one artifact, then its first rows."""
+    console.print(f"{content['address']}: {content['rows']:,} rows, {content['bytes']:,} bytes")
+    console.print(content["file"], soft_wrap=True)
+    for name, value in {**content["counts"], **content["config"], "fingerprint": content["fingerprint"]}.items():
+        shown = f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        console.print(f"  {name}: {shown}")
+    rows = [{column: _cell(value) for column, value in row.items()} for row in content["head"]]
+    if rows:
+        table = Table()
+        for column in rows[0]:
+            table.add_column(column, no_wrap=not any(" " in row[column] for row in rows))
+        for row in rows:
+            table.add_row(*row.values())
+        fits = console.measure(table, options=console.options.update_width(UNLIMITED)).minimum <= console.width
+        for one in [table] if fits else _upright(rows):
+            console.print(one)
+            console.print()
+
+
+def _upright(rows: Sequence[dict[str, str]]) -> Iterator[Table]:
+    """Tables with one column per row, as many beside each other as the screen holds; long cells are folded."""
+    widths = [min(WIDEST, max(cell_len(cell) for cell in (str(n), *row.values()))) for n, row in enumerate(rows)]
+    names = max(cell_len(name) for name in rows[0])
+    stop = 0
+    while stop < len(rows):
+        start, room = stop, console.width - names
+        while stop < len(rows) and (stop == start or widths[stop] < room):
+            room -= widths[stop] + 1
+            stop += 1
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+        table.add_column("row", no_wrap=True)
+        for number in range(start, stop):
+            table.add_column(str(number), overflow="fold", max_width=WIDEST)
+        for name in rows[0]:
+            table.add_row(name, *(row[name] for row in rows[start:stop]))
+        yield table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_cell(part) for part in value[:6]) + (", …]" if len(value) > 6 else "]")
+    return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

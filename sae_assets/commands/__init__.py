@@ -1,0 +1,1 @@
+"""What the command line does, without printing: each function takes plain values and returns plain values."""

@@ -1,0 +1,73 @@
+"""Removing a chunk or a whole data set: files, manifests and partitions, after showing what would go.
+
+Aggregates over removed chunks become stale by themselves: their fingerprints name chunks that are no longer there.
+Dagster's history of past runs stays, of a whole data set without what they made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sae_assets.chunks.manifests import forget_numbers, manifest_path, remove_manifest
+from sae_assets.errors import CatalogError
+from sae_assets.orchestration.automation.backfills import partitions_by_asset
+from sae_assets.orchestration.history import with_history
+from sae_assets.orchestration.partitions import chunk_keys, chunks_name
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from sae_assets.commands.session import Session
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What removing chunks means: their files and manifests, and the model-level files that were made with them."""
+
+    dataset: str
+    chunks: Sequence[str]
+    files: "Sequence[UPath]" = field(default=())
+    manifests: "Sequence[UPath]" = field(default=())
+    n_bytes: int = 0
+    aggregates: Sequence[str] = ()
+    whole: bool = False
+
+
+def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None) -> Removal:
+    """Files of these chunks (None: the whole data set, aggregates included), and aggregates that become stale.
+
+    Raises:
+        CatalogError: chunks that are not registered, or no numbers.
+    """
+    registered = session.chunks_of(dataset)
+    chosen = list(registered) if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
+    unknown = [chunk for chunk in chosen if chunk not in registered]
+    if unknown:
+        known = f"{registered[0]} … {registered[-1]}" if registered else "none"
+        raise CatalogError(f"Data set {dataset!r} has no chunk {', '.join(unknown)}; registered are {known}.")
+    folder = session.store.root / dataset
+    files, aggregates = [], []
+    for path in session.store.files(folder):
+        if path.stem in chosen or chunks is None:
+            files.append(path)
+        elif path.stem == "all":
+            aggregates.append(str(path.relative_to(session.store.root)))
+    manifests = [manifest_path(session.store.root, dataset, chunk) for chunk in chosen]
+    n_bytes = sum(int(path.stat().st_size) for path in [*files, *manifests])
+    return Removal(dataset, chosen, files, manifests, n_bytes, aggregates, chunks is None)
+
+
+def remove(session: "Session", removal: Removal) -> None:
+    """Do what was planned. Partitions go first: an interrupted removal leaves files, never a partition without one.
+
+    Of a whole data set Dagster's history of its assets goes too, so that it can be registered as if it were new.
+    """
+    for chunk in removal.chunks:
+        session.instance.delete_dynamic_partition(chunks_name(removal.dataset), chunk)
+        remove_manifest(session.store.root, removal.dataset, chunk)
+    for path in removal.files:
+        path.unlink()
+    if removal.whole:
+        forget_numbers(session.store.root, removal.dataset)
+        keys = partitions_by_asset(session.catalog, removal.dataset)
+        session.instance.wipe_assets(with_history(session.instance, keys))

@@ -1,0 +1,57 @@
+"""The spans layout: JSON lines with ``text`` and ``spans``, one file or all ``*.jsonl`` of a folder.
+
+A span is ``{"start": …, "end": …, "label": …}`` or ``[start, end, label]``, in characters. ``labels`` lists concepts
+that are true without a place; ``id`` and ``split`` are optional as the catalog says.
+"""
+
+import json
+from pathlib import Path
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.listing import Line, Listing
+from sae_assets.datasets.listing_reader import open_listing
+from sae_assets.datasets.reader import Reader
+from sae_assets.datasets.tables import raise_problems
+from sae_assets.errors import DatasetError
+
+
+def open_spans(name: str, entry: Dataset) -> Reader:
+    """The reader of JSON lines.
+
+    Raises:
+        DatasetError: no such file, lines that are no JSON objects, and all that is wrong with their values.
+    """
+    root = Path(entry.root)
+    files = sorted(root.glob("*.jsonl")) if root.is_dir() else [root]
+    if not files or not files[0].is_file():
+        missing = f"no *.jsonl in {root}" if root.is_dir() else f"{root} does not exist"
+        raise DatasetError(f"Data set {name!r}: {missing}; JSON lines with `text` and `spans` are expected there.")
+    base = root if root.is_dir() else root.parent
+    return open_listing(name, entry, [base, *files], lambda: _read(name, files, root, base))
+
+
+def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
+    lines: list[Line] = []
+    columns: dict[str, None] = {}
+    problems: list[str] = []
+    for file in files:
+        before = f"{file.name} " if len(files) > 1 else ""
+        for number, content in enumerate(file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+            if not content.strip():
+                continue
+            place = f"{before}line {number}"
+            try:
+                cells = json.loads(content.decode("utf-8"))
+            except (ValueError, RecursionError) as error:
+                problems.append(f"{place}: not JSON (UTF-8): {error}")
+                continue
+            if not isinstance(cells, dict):
+                problems.append(f"{place}: found {type(cells).__name__}, expected an object with `text` and `spans`")
+                continue
+            columns |= dict.fromkeys(cells)
+            lines.append(Line(place, f"{file.stem}-{number}" if len(files) > 1 else str(number), cells))
+    source = files[0] if len(files) == 1 else root
+    raise_problems(name, source, problems)
+    if not lines:
+        raise DatasetError(f"Data set {name!r}: {source} has no examples.")
+    return Listing(source, base, list(columns), lines)

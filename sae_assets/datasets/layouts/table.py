@@ -1,0 +1,127 @@
+"""The table layout: your own CSV or Parquet table of images or texts, a file or a folder that holds one.
+
+In a folder the table is ``metadata.csv`` or ``metadata.parquet``, else all of its Parquet files, else its one CSV file.
+Images are paths, or bytes in Parquet (also as structs with ``bytes``); they are read in batches when asked for.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sae_assets.catalog import Dataset
+from sae_assets.datasets.listing import Line, Listing
+from sae_assets.datasets.listing_reader import open_listing
+from sae_assets.datasets.reader import Reader
+from sae_assets.datasets.tables import read_csv
+from sae_assets.errors import DatasetError
+
+BATCH = 32  # images held in memory
+
+
+def open_table(name: str, entry: Dataset) -> Reader:
+    """The reader of a table.
+
+    Raises:
+        DatasetError: no table, or all that is wrong with it.
+    """
+    root = Path(entry.root)
+    files = _tables(name, root)
+    base = root if root.is_dir() else root.parent
+    parquet = files[0].suffix == ".parquet"
+    read = partial(_read_parquet, name, entry, files, base) if parquet else partial(_read_csv, name, files[0], base)
+    return open_listing(name, entry, [base, *files], read)
+
+
+def _read_csv(name: str, table: Path, base: Path) -> Listing:
+    columns, rows = read_csv(name, table, [])
+    lines = [Line(f"line {line}", str(place), row) for place, (line, row) in enumerate(rows, start=1)]
+    return Listing(table, base, columns, lines)
+
+
+def _tables(name: str, root: Path) -> list[Path]:
+    if root.is_file() and root.suffix in (".csv", ".parquet"):
+        return [root]
+    if root.is_dir():
+        named = [root / file for file in ("metadata.csv", "metadata.parquet") if (root / file).is_file()]
+        found = named or sorted(root.glob("*.parquet")) or sorted(root.glob("*.csv"))
+        if len(found) == 1 or (len(found) > 1 and not named and found[0].suffix == ".parquet"):
+            return found
+        tables = f"{len(found)} tables ({', '.join(file.name for file in found)})" if found else "no table"
+        raise DatasetError(
+            f"Data set {name!r}: {root} holds {tables}; one CSV table or Parquet files are expected. Set `root` to the "
+            "table itself, or call it metadata.csv."
+        )
+    raise DatasetError(f"Data set {name!r}: {root} is neither a folder nor a .csv or .parquet file. Set `root`.")
+
+
+def _read_parquet(name: str, entry: Dataset, files: list[Path], base: Path) -> Listing:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = {*entry.columns.model_dump().values(), "image_path", "text_path", "labels", *entry.concepts}
+    lines: list[Line] = []
+    columns: list[str] = []
+    big: frozenset[str] = frozenset()
+    places: list[tuple[Path, int]] = []
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as opened:
+                schema = opened.schema_arrow
+                large = frozenset(each.name for each in schema if each.name in wanted and _is_big(each.type))
+                if columns and (schema.names, large) != (columns, big):
+                    raise DatasetError(f"Data set {name!r}: {file.name} has other columns than {files[0].name}.")
+                columns, big = schema.names, large
+                plain = [column for column in columns if column in wanted - large]
+                rows = opened.read(plain, use_threads=False).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"Data set {name!r}: {file} is not readable Parquet: {error}") from None
+        before = f"{file.name} " if len(files) > 1 else ""
+        for number, cells in enumerate(rows, start=1):
+            identifier = f"{file.stem}-{number}" if len(files) > 1 else str(number)
+            lines.append(Line(f"{before}row {number}", identifier, cells))
+            places.append((file, number - 1))
+    source = files[0] if len(files) == 1 else base
+    if not lines:
+        raise DatasetError(f"Data set {name!r}: {source} has columns but no examples.")
+    return Listing(source, base, columns, lines, big=big, fetch=BigCells(places).fetch)
+
+
+def _is_big(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+class BigCells:
+    """Cells with whole images, from a forward scan of their column that starts again when it is asked to go back."""
+
+    def __init__(self, places: list[tuple[Path, int]]):
+        self._places = places
+        self._scans: dict[str, tuple[Path, Iterator[tuple[int, list[Any]]], int, list[Any]]] = {}
+
+    def fetch(self, place: int, column: str) -> Any:
+        """The bytes of one cell; what else stands there as it is."""
+        file, number = self._places[place]
+        scan = self._scans.get(column)
+        if scan is None or scan[0] != file or number < scan[2]:
+            scan = (file, _batches(file, column), 0, [])
+        _, batches, start, cells = scan
+        while number >= start + len(cells):
+            start, cells = next(batches)
+        self._scans[column] = (file, batches, start, cells)
+        cell = cells[number - start]
+        return cell.get("bytes") if isinstance(cell, dict) else cell
+
+
+def _batches(file: Path, column: str) -> Iterator[tuple[int, list[Any]]]:
+    import pyarrow.parquet as pq
+
+    start = 0
+    with pq.ParquetFile(file) as opened:
+        for batch in opened.iter_batches(BATCH, columns=[column], use_threads=False):
+            cells = batch.column(0).to_pylist()
+            yield start, cells
+            start += len(cells)

@@ -1,0 +1,1 @@
+"""Everything that imports Dagster: assets, automation, the instance of a home, and runs."""

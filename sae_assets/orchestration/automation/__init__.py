@@ -1,0 +1,1 @@
+"""What happens by itself once somebody switches it on: sensors, schedules, backfills, alerts."""

@@ -1,0 +1,63 @@
+"""A look at files that were registered long ago: one asset check and one schedule per data set, both off by default.
+
+``examples`` checks a chunk's contents when it is materialized; this hashes all of them again whenever it is asked.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from sae_assets.catalog import Catalog, Dataset
+from sae_assets.orchestration.checks import contents_outcome
+from sae_assets.orchestration.resources import StoreResource
+
+NAME = "contents_still_as_registered"
+
+
+def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
+    spec = dg.AssetCheckSpec(
+        NAME,
+        asset=dg.AssetKey([dataset, "examples"]),
+        description="Hashes every registered example again; names those that changed or vanished, and what to do.",
+    )
+
+    @dg.multi_asset_check(name=f"{dataset}__{NAME}", specs=[spec], can_subset=True)
+    def check(context: dg.AssetCheckExecutionContext, artifact_store: StoreResource):
+        from sae_assets.chunks.contents import WHAT_TO_DO, changes_since
+        from sae_assets.chunks.manifests import read_manifests
+        from sae_assets.datasets import open_registered
+
+        if context.run.asset_selection:  # Dagster adds it to runs that make one chunk: all would be hashed each time
+            context.log.info("Not asked for by itself: the registered examples are not hashed again.")
+            return
+        reader = open_registered(dataset, entry)
+        changes: dict[str, str] = {}
+        for manifest in read_manifests(artifact_store.store.root, dataset):
+            found = changes_since(manifest, reader)
+            changes |= {f"{manifest.key}/{example}": what for example, what in found.items()}
+        keys = ",".join(dict.fromkeys(name.split("/")[0] for name in changes))
+        outcome = contents_outcome(changes, WHAT_TO_DO.format(dataset=dataset, chunk=keys))
+        yield dg.AssetCheckResult(
+            asset_key=spec.asset_key, check_name=NAME, passed=outcome.passed, metadata=outcome.metadata
+        )
+
+    return check
+
+
+def build_verification(catalog: Catalog) -> Iterator[tuple[dg.AssetChecksDefinition, dg.ScheduleDefinition]]:
+    """The check of every data set with the schedule that runs it."""
+    for dataset, entry in catalog.datasets.items():
+        check = _check(dataset, entry)
+        job = dg.define_asset_job(
+            f"verify_{dataset}", dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey([dataset, "examples"]), NAME))
+        )
+        yield (
+            check,
+            dg.ScheduleDefinition(
+                name=f"verify_{dataset}_contents",
+                job=job,
+                cron_schedule=entry.backfills.verify_cron,
+                description=f"Hashes every registered example of {dataset} again.",
+                default_status=dg.DefaultScheduleStatus.STOPPED,
+            ),
+        )

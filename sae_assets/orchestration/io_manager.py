@@ -1,0 +1,45 @@
+"""The IO manager: asset and partition keys to the store's addresses, and the lazy reading of many chunks.
+
+It knows no file format; the store does. An input marked ``CHUNKS`` arrives as a ``ChunkReader`` that holds keys only,
+any other as one ``Stored`` artifact.
+"""
+
+from typing import TYPE_CHECKING, Union
+
+import dagster as dg
+
+from sae_assets.orchestration.metadata import storage_metadata, table_metadata
+from sae_assets.orchestration.partitions import CHUNK, address_of
+from sae_assets.orchestration.resources import StoreResource
+
+if TYPE_CHECKING:
+    from sae_assets.storage.store import ChunkReader, Kept, Stored
+
+CHUNKS = {"sae_assets/read": "chunks"}  # metadata of an AssetIn that fans chunks in
+
+
+class ArtifactIOManager(dg.ConfigurableIOManager):
+    """Writes ``Stored`` artifacts atomically and reads them back verified; of ``Kept`` ones the file stays as it is."""
+
+    artifact_store: dg.ResourceDependency[StoreResource]
+
+    def handle_output(self, context: dg.OutputContext, obj: "Stored | Kept") -> None:
+        from sae_assets.storage.store import Kept
+
+        partition = context.partition_key if context.has_partition_key else None
+        address, store = address_of(context.asset_key.path, partition), self.artifact_store.store
+        if isinstance(obj, Kept):
+            item, written = obj.item, store.written(address)
+        else:
+            item, written = obj, store.write(address, obj)
+        context.add_output_metadata({**storage_metadata(item.artifact, written), **table_metadata(item.artifact)})
+
+    def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader"]:
+        from sae_assets.storage.store import ChunkReader
+
+        store, path = self.artifact_store.store, context.asset_key.path
+        if (context.definition_metadata or {}).items() >= CHUNKS.items():
+            addresses = [address_of(path, key) for key in context.asset_partition_keys]
+            return ChunkReader(store, {address.chunk or CHUNK: address for address in addresses})
+        partition = context.asset_partition_key if context.has_asset_partitions else None
+        return store.read(address_of(path, partition))

@@ -1,0 +1,1 @@
+"""The stages and what follows from them: settings, provenance, staleness, planning. Nothing here knows Dagster."""

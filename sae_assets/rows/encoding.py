@@ -1,0 +1,182 @@
+"""A chunk of examples through a row source and an SAE to sparse activations, a batch of examples at a time.
+
+Dense rows of one batch are all that is ever held; which token kinds are wanted decides which rows are encoded.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.artifacts import Examples, SparseActivations, offsets_of
+from sae_assets.catalog import Dataset, Model
+from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae_assets.ops.sparse_activations import Encoder, SparseCode
+    from sae_assets.rows.source import ExampleRows, RowSource
+
+
+@dataclass(frozen=True)
+class RowsPerKind:
+    """Sparse activations of each token kind, and how many rows each example must have in it (None: it differs).
+
+    ``elsewhere`` says where the SAE was trained if its checkpoint names another place than the catalog reads.
+    """
+
+    artifacts: dict[str, SparseActivations]
+    rows_per_example: "dict[str, int | None]"
+    elsewhere: str = ""
+
+
+@dataclass
+class _Collected:
+    """What one token kind has come to so far."""
+
+    codes: "list[SparseCode]" = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
+
+
+def encode_chunk(
+    chunk: Examples,
+    token_kinds: Sequence[str],
+    *,
+    dataset: tuple[str, Dataset],
+    model: tuple[str, Model],
+    k_stored: int | None,
+    precision: str,
+    batch_size: int,
+    device: Any,
+    memory_budget: int,
+    forward_batch: int = 1,
+    step: Callable[[int, int], None] = lambda done, total: None,
+) -> RowsPerKind:
+    """Encode every example of a chunk.
+
+    Args:
+        token_kinds: ``patch`` or ``token``, and/or ``cls``.
+        batch_size: examples whose rows are encoded together; the result does not depend on it.
+        forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
+            on it, as those of any batched matrix product do.
+        step: told after every batch how many examples are done.
+
+    Raises:
+        CheckpointError: weights that cannot be had, or an SAE of another width than the hook point (both are named).
+        DatasetError: an example that cannot be read, or whose embedding is not finite (it is named).
+    """
+    from sae_assets.datasets import open_registered
+    from sae_assets.progress import track
+    from sae_assets.rows.source import open_sources
+    from sae_assets.saes import open_sae
+
+    name, entry = dataset
+    reader = open_registered(name, entry)
+    checkpoint = open_sae(model[1].sae)
+    sources = open_sources(reader, entry, *model, token_kinds, device, precision)
+    for _, source in sources:
+        _expect_width(source, checkpoint.d_model, checkpoint.name)
+    encoder = checkpoint.encoder(device, memory_budget)
+    found = {kind: _Collected() for kind in token_kinds}
+    ids = chunk.example_ids
+    together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
+    for kinds, source in sources:
+        held: list[tuple[str, ExampleRows]] = []
+        done = 0
+        for batch in track(together, "encode"):
+            held += zip(batch, source.embed(batch), strict=True)
+            done += len(batch)
+            if len(held) >= batch_size or done == len(ids):
+                for kind in kinds:
+                    _encode(held, kind, encoder, k_stored, found[kind], name)
+                held.clear()
+                step(done, len(ids))
+    return RowsPerKind(
+        {kind: _artifact(found[kind], chunk, encoder.n_units, k_stored) for kind in token_kinds},
+        {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
+        trained_elsewhere(checkpoint.hook_point, model[1]),
+    )
+
+
+def trained_elsewhere(hook_point: str | None, model: Model) -> str:
+    """Where the SAE was trained and where its rows are read, if these are two places; empty if they are not.
+
+    Args:
+        hook_point: as the checkpoint names it.
+    """
+    from sae_assets.saes import hidden_state_of
+
+    trained, read = hidden_state_of(hook_point), model.hidden_state_read
+    if None in (trained, read) or trained == read or model.transformer is None:
+        return ""
+    return f"trained at {hook_point} (hidden state {trained}), read at {model.place} (hidden state {read})"
+
+
+def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:
+    if source.d_model != d_model:
+        raise CheckpointError(
+            f"SAE {sae} takes rows of width {d_model}, but {source.place} gives width {source.d_model}: "
+            "they do not belong together."
+        )
+
+
+def _encode(
+    held: "Sequence[tuple[str, ExampleRows]]", kind: str, encoder: "Encoder", k_stored: int | None, into: _Collected,
+    dataset: str,
+) -> None:  # fmt: skip
+    import torch
+
+    for example, rows in held:
+        if not bool(rows.rows[kind].isfinite().all()):
+            raise DatasetError(f"Data set {dataset!r}: the embedding of {example!r} holds values that are not finite.")
+    code = encoder.encode(torch.cat([rows.rows[kind] for _, rows in held]), k_stored)
+    lengths = [len(rows.rows[kind]) for _, rows in held]
+    silent = torch.tensor([kind in rows.silent for _, rows in held]).repeat_interleave(torch.tensor(lengths))
+    into.codes.append(_without(code, silent) if bool(silent.any()) else code)
+    into.lengths += lengths
+    into.cut += [rows.n_cut for _, rows in held]
+
+
+def _without(code: "SparseCode", silent: "Tensor") -> "SparseCode":
+    """The code with nothing active on the silent rows."""
+    import torch
+
+    from sae_assets.ops.sparse_activations import SparseCode
+
+    lengths = code.row_offsets.diff()
+    kept = ~silent.repeat_interleave(lengths)
+    return SparseCode(
+        row_offsets=offsets_of(torch.where(silent, 0, lengths)),
+        unit_ids=code.unit_ids[kept],
+        values=code.values[kept],
+        l0=torch.where(silent, 0, code.l0),
+        row_mass=torch.where(silent, 0.0, code.row_mass),
+        row_dropped=torch.where(silent, 0.0, code.row_dropped),
+    )
+
+
+def _artifact(found: _Collected, chunk: Examples, n_units: int, k_stored: int | None) -> SparseActivations:
+    import math
+
+    import torch
+
+    codes, lengths = found.codes, torch.tensor(found.lengths)
+    n_rows = sum(len(code.l0) for code in codes)
+    if len(lengths) != len(chunk) or n_rows != int(lengths.sum()):
+        raise ArtifactError(f"{n_rows} rows were encoded, expected {int(lengths.sum())} of {len(chunk)} examples.")
+    return SparseActivations(
+        first_example=chunk.first_index,
+        example_offsets=offsets_of(lengths),
+        row_offsets=offsets_of(torch.cat([code.row_offsets.diff() for code in codes])),
+        unit_ids=torch.cat([code.unit_ids for code in codes]),
+        values=torch.cat([code.values for code in codes]),
+        n_units=n_units,
+        l0=torch.cat([code.l0 for code in codes]),
+        k_stored=k_stored,
+        # fsum rounds once, so the total does not depend on how rows were cut into batches.
+        total_mass=math.fsum(mass for code in codes for mass in code.row_mass.tolist()),
+        dropped_mass=math.fsum(mass for code in codes for mass in code.row_dropped.tolist()),
+        n_cut_examples=sum(cut > 0 for cut in found.cut),
+        n_cut_tokens=sum(found.cut),
+    )

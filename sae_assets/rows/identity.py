@@ -1,0 +1,71 @@
+"""What names the makers of rows in fingerprints: transformer, place, tokens, precomputed files.
+
+Weights are hashed, never loaded. Provenance itself is put together in ``lineage``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sae_assets.catalog import Dataset, Model, Transformer
+
+
+def transformer_identity(transformer: Transformer | None) -> dict[str, Any] | None:
+    """Library, name and revision of a hub model, or the hashes of a local one's files.
+
+    Raises:
+        CheckpointError: a local path that does not exist or holds no model.
+    """
+    if transformer is None:
+        return None
+    if transformer.library == "open_clip":
+        from sae_assets.rows.open_clip.vision import identity
+
+        return identity(transformer)
+    from sae_assets.rows.transformers.files import identity as folder_identity
+
+    return folder_identity(transformer)
+
+
+def rows_identity(dataset: Dataset, model: tuple[str, Model], kind: str) -> dict[str, Any]:
+    """What turns an example of a data set into dense rows of a token kind."""
+    name, entry = model
+    if kind in dataset.embeddings.get(name, {}):
+        return {"precomputed": name, "rows": dataset.embeddings[name][kind].rows_per_example}
+    place = {key: getattr(entry, key) for key in ("layer", "hidden_state", "module")}
+    return {"transformer": transformer_identity(entry.transformer), **place, **_text_settings(entry)}
+
+
+def truth_identity(dataset: Dataset, model: tuple[str, Model], kind: str) -> dict[str, Any]:
+    """What the ground truth of rows depends on besides the examples."""
+    if kind == "cls":
+        return {}
+    entry = model[1]
+    found: dict[str, Any] = {"layout": dataset.layout}
+    if dataset.modality == "image":
+        found |= {"masks": dataset.masks, "min_overlap": dataset.min_overlap}
+    if kind in dataset.embeddings.get(model[0], {}):
+        found["precomputed"] = model[0]
+    return {**found, "transformer": transformer_identity(entry.transformer), **_text_settings(entry)}
+
+
+def outside_hashes(
+    dataset: tuple[str, Dataset], model_name: str, kind: str, example_ids: Sequence[str]
+) -> dict[str, str]:
+    """Hashes of the embedding files that hold these examples' rows; empty where a transformer makes them.
+
+    Raises:
+        DatasetError: embedding files that are missing or do not fit the data set.
+    """
+    files = {str(name): found for name, found in dataset[1].embeddings.get(model_name, {}).items()}.get(kind)
+    if files is None:
+        return {}
+    from sae_assets.datasets import open_dataset
+    from sae_assets.rows.precomputed.rows import hash_rows
+
+    return {"embeddings": hash_rows(files, kind, open_dataset(*dataset), example_ids)}
+
+
+def _text_settings(model: Model) -> dict[str, Any]:
+    if model.modality != "text":
+        return {}
+    return {"max_tokens": model.max_tokens, "prepend_bos": model.prepend_bos}

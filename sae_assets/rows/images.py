@@ -1,0 +1,114 @@
+"""Images through a vision transformer: CLS and patch rows of one forward pass, for any library's model.
+
+What a vision model must offer is the two protocols here; ``open_clip_vision`` and ``transformers_vision`` do.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sae_assets.catalog import Model, Transformer
+from sae_assets.errors import CheckpointError
+from sae_assets.rows.source import ExampleRows
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from sae_assets.datasets import ImageReader, Reader
+
+
+class Geometry(Protocol):
+    """Size, patches and preprocessing of a vision model, from its configuration alone (no weights).
+
+    Attributes:
+        patch_size: pixels; grid: patches (down, across); n_patches: their product.
+        n_prefix: positions before the patches (CLS, registers); has_cls: whether the first of them is CLS.
+    """
+
+    patch_size: int
+    grid: tuple[int, int]
+    n_patches: int
+    n_prefix: int
+    has_cls: bool
+
+    def tensor(self, image: "Image") -> "Tensor":
+        """The model's input, float32 [3, height, width]."""
+        ...
+
+    def mask(self, mask: "Image") -> "Tensor":
+        """bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest neighbour."""
+        ...
+
+
+class Vision(Protocol):
+    """A loaded vision model, cut after the hook point."""
+
+    @property
+    def geometry(self) -> Geometry: ...
+
+    @property
+    def d_model(self) -> int: ...
+
+    def embed(self, images: "Tensor") -> "Tensor":
+        """float32 [batch, n_prefix + n_patches, d_model] on the device, for ``geometry.tensor`` images stacked."""
+        ...
+
+
+class ImageRows:
+    """Rows of images: ``cls`` is position 0, ``patch`` the patches row by row."""
+
+    def __init__(self, reader: "ImageReader", vision: Vision, kinds: Sequence[str], place: str):
+        self._reader, self._vision, self.place, self.d_model = reader, vision, place, vision.d_model
+        geometry = vision.geometry
+        if "cls" in kinds and not geometry.has_cls:
+            raise CheckpointError(f"The rows at {place} have no CLS position; use token kind `patch` alone.")
+        spans = {"cls": slice(0, 1), "patch": slice(geometry.n_prefix, None)}
+        self._spans = {kind: spans[kind] for kind in kinds}
+        self._count = {"cls": 1, "patch": geometry.n_patches}
+
+    def rows_per_example(self, kind: str) -> int | None:
+        return self._count[kind]
+
+    def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
+        import torch
+
+        images = [self._vision.geometry.tensor(self._reader.image(example)) for example in example_ids]
+        rows = self._vision.embed(torch.stack(images))
+        return [ExampleRows({kind: one[span] for kind, span in self._spans.items()}) for one in rows]
+
+
+def open_geometry(transformer: Transformer) -> Geometry:
+    """The geometry of a vision model, without its weights.
+
+    Raises:
+        CheckpointError: an unknown model, or an unreadable configuration.
+    """
+    if transformer.library == "open_clip":
+        from sae_assets.rows.open_clip.vision import ImageGeometry
+
+        return ImageGeometry(transformer)
+    from sae_assets.rows.transformers.vision import TransformersGeometry
+
+    return TransformersGeometry(transformer)
+
+
+def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str) -> ImageRows:
+    """The source of an image model.
+
+    Raises:
+        CheckpointError: weights that cannot be had or do not fit, a place that does not exist, or no CLS.
+    """
+    from sae_assets.datasets import ImageReader
+
+    assert isinstance(reader, ImageReader) and model.transformer is not None
+    vision: Vision
+    if model.transformer.library == "open_clip":
+        from sae_assets.rows.open_clip.vision import VisionTransformer
+
+        assert model.layer is not None
+        vision = VisionTransformer(model.transformer, model.layer, device, precision)
+    else:
+        from sae_assets.rows.transformers.vision import TransformersVision
+
+        vision = TransformersVision(model, device, precision)
+    return ImageRows(reader, vision, kinds, model.place)

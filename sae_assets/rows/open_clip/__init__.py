@@ -1,0 +1,1 @@
+"""Rows of images from open_clip's vision transformers."""

@@ -1,0 +1,1 @@
+"""Rows that were computed elsewhere, read from files."""

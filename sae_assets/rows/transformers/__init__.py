@@ -1,0 +1,1 @@
+"""Rows of images and texts from models of the library transformers."""

@@ -1,0 +1,176 @@
+"""Texts to token ids and the characters each token stands for: the model's tokenizer, without the model's weights.
+
+Which rows a token gives is ``texts``' business. Special ids are put where the tokenizer's own rule puts them; what a
+text says is text, also where it spells a special token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import Model
+from sae_assets.errors import CheckpointError, DatasetError
+from sae_assets.rows.transformers.alignment import align
+from sae_assets.rows.transformers.files import quiet, read_config, read_pretrained
+from sae_assets.rows.transformers.hook_point import shortened
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNLIMITED = 10**9  # tokenizers that know no limit say 10**30
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A text as the model reads it.
+
+    Attributes:
+        ids: all ids, special ones in place; first: place of the first token of the text among them.
+        spans: int64 [n_tokens, 2], characters [start, end) of the text's own tokens.
+        n_cut: tokens of the text that were cut off.
+    """
+
+    ids: tuple[int, ...]
+    first: int
+    spans: "Tensor"
+    n_cut: int
+
+    @property
+    def rows(self) -> slice:
+        """Where the text's own tokens stand among the ids."""
+        return slice(self.first, self.first + len(self.spans))
+
+
+class Tokens:
+    """The tokenizer of a text model.
+
+    Attributes:
+        pad_id: an id to fill up with (it is masked); max_positions: ids that the model takes; None: any number.
+
+    Raises:
+        CheckpointError: files that cannot be read, or ``prepend_bos`` for a tokenizer without such a token.
+    """
+
+    def __init__(self, model: Model):
+        assert model.transformer is not None
+        self._label = model.transformer.label
+        self._tokenizer = read_pretrained("AutoTokenizer", model.transformer, "tokenizer")
+        if not set(self._tokenizer.get_vocab()) - set(self._tokenizer.all_special_tokens):
+            raise CheckpointError(  # transformers makes an empty tokenizer where it finds no files
+                f"{self._label} has no vocabulary: tokenizer.json, or the files of its tokenizer, are not there."
+            )
+        if self._tokenizer.is_fast:
+            _spell_special_pieces_out(self._tokenizer)
+        self._max_tokens, self._prepend_bos = model.max_tokens, model.prepend_bos
+        self.config = read_config(model.transformer, "text_config")
+        self.max_positions = _max_positions(self.config, self._tokenizer)
+        self.pad_id = int(self._tokenizer.pad_token_id or 0)
+        if self._prepend_bos and self._tokenizer.bos_token_id is None:
+            raise CheckpointError(f"The tokenizer of {self._label} has no BOS token; leave `prepend_bos` out.")
+        unknown = self._tokenizer.unk_token_id
+        self._special = frozenset(self._tokenizer.all_special_ids) - {unknown}
+
+    def encode(self, text: str) -> Tokenized:
+        """Ids and spans of a text.
+
+        Raises:
+            DatasetError: tokens that cannot be found in the text, or a text whose tokens are special ones.
+            CheckpointError: ids that the model does not know.
+        """
+        import torch
+
+        with quiet():
+            before, ids, after, spans = self._fast(text) if self._tokenizer.is_fast else self._slow(text)
+        if special := self._special & set(ids):
+            names = ", ".join(map(repr, self._tokenizer.convert_ids_to_tokens(sorted(special))))
+            raise DatasetError(
+                f"The tokenizer of {self._label} makes the special token(s) {names} out of the text {text[:60]!r}; "
+                "take that spelling out of the text."
+            )
+        size = getattr(self.config, "vocab_size", None)
+        if size is not None and max(ids, default=0) >= size:
+            raise CheckpointError(
+                f"The tokenizer of {self._label} gives id {max(ids)}, but the model knows 0..{size - 1}: they "
+                "do not belong together."
+            )
+        before = self._with_bos(before)
+        keep = len(ids) if self._max_tokens is None else min(len(ids), self._max_tokens)
+        if self.max_positions is not None:
+            keep = min(keep, max(self.max_positions - len(before) - len(after), 0))
+        kept = torch.tensor(spans[:keep], dtype=torch.int64).view(-1, 2)
+        return Tokenized((*before, *ids[:keep], *after), len(before), kept, len(ids) - keep)
+
+    def _with_bos(self, before: Sequence[int]) -> list[int]:
+        bos = self._tokenizer.bos_token_id
+        if self._prepend_bos is False:
+            return [each for each in before if each != bos]
+        return [bos, *before] if self._prepend_bos and bos not in before else [*before]
+
+    def _fast(self, text: str) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
+        found = self._tokenizer(
+            text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True, verbose=False
+        )
+        ids, own = found["input_ids"], [not special for special in found["special_tokens_mask"]]
+        first = own.index(True) if any(own) else len(ids)
+        last = first + sum(own)
+        if not all(own[first:last]):
+            raise CheckpointError(f"The tokenizer of {self._label} puts special tokens inside of a text.")
+        return ids[:first], ids[first:last], ids[last:], [tuple(span) for span in found["offset_mapping"][first:last]]
+
+    def _slow(self, text: str) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
+        tokens = self._tokenizer.tokenize(text, split_special_tokens=True) if text else []
+        ids = self._tokenizer.convert_tokens_to_ids(tokens)
+        whole = self._tokenizer.build_inputs_with_special_tokens(list(ids))
+        places = range(len(whole) - len(ids) + 1)
+        first = next((place for place in places if whole[place : place + len(ids)] == ids), None)
+        if first is None:
+            raise CheckpointError(f"The tokenizer of {self._label} puts special tokens inside of a text.")
+        spans = align(text, tokens, self._tokenizer.unk_token)
+        if spans is None:
+            raise DatasetError(
+                f"The tokenizer of {self._label} ({type(self._tokenizer).__name__}) gives no offsets, and its tokens "
+                f"cannot be found in the text {text[:60]!r}. Use a tokenizer with tokenizer.json."
+            )
+        return whole[:first], ids, whole[first + len(ids) :], spans
+
+
+def _spell_special_pieces_out(tokenizer: Any) -> None:
+    """Make special tokens the last choice of a Unigram vocabulary, which else prefers them where a text spells one."""
+    import json
+
+    from tokenizers import models
+
+    if type(tokenizer.backend_tokenizer.model).__name__ != "Unigram":
+        return
+    state = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    vocabulary = [(piece, score) for piece, score in state["vocab"]]
+    last = min(score for _, score in vocabulary) - 1000
+    special = set(tokenizer.all_special_ids) - {state["unk_id"]}
+    scored = [(piece, last if place in special else score) for place, (piece, score) in enumerate(vocabulary)]
+    tokenizer.backend_tokenizer.model = models.Unigram(scored, state["unk_id"], bool(state.get("byte_fallback")))
+
+
+def _max_positions(config: Any, tokenizer: Any) -> int | None:
+    """Ids that model and tokenizer take at most; positions that are set aside for padding (RoBERTa) do not count."""
+    import torch
+    import transformers
+
+    limit = getattr(config, "max_position_embeddings", None)
+    if isinstance(limit, int) and limit > 0:
+        try:
+            with quiet(), torch.device("meta"):
+                network = transformers.AutoModel.from_config(shortened(config, 1))
+        except Exception as error:  # a configuration that the library reads, but has no model for
+            raise CheckpointError(
+                f"No model can be made of the configuration of {config.model_type} ({type(error).__name__}: "
+                f"{str(error)[:300]})."
+            ) from error
+        for name, module in network.named_modules():
+            learned = isinstance(module, torch.nn.Embedding) and "position" in name
+            if learned and module.num_embeddings == limit and module.padding_idx is not None:
+                limit -= module.padding_idx + 1
+    else:
+        limit = None
+    known = tokenizer.model_max_length
+    limits = [each for each in (limit, known) if isinstance(each, int) and each < UNLIMITED]
+    return min(limits, default=None)

@@ -1,0 +1,250 @@
+"""Vision transformers of ``transformers``: the hidden state at the hook point, and masks under the same transform.
+
+Sizes and preprocessing come from the model's own configuration and image processor; positions are counted on the model
+without weights, so that no table of architectures is needed. Images are resized by Pillow (integers, the same on every
+machine) where the library has such a processor, else by torchvision on the CPU (DINOv3).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import Model, Transformer
+from sae_assets.errors import CheckpointError, DatasetError
+from sae_assets.rows.transformers.files import quiet, read_config, read_pretrained
+from sae_assets.rows.transformers.hook_point import CutModel, shortened
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
+CLS_NAMES = ("cls_token", "class_embedding", "class_token", "cls_embedding")
+EDGE = 2  # pixels along a border where a resampled image and its mask may differ
+
+
+class TransformersGeometry:
+    """Size, patches and preprocessing of a vision model, from its configuration alone (protocol ``Geometry``).
+
+    Attributes:
+        patch_size: pixels; grid: patches (down, across); n_patches: their product.
+        n_prefix: positions before the patches (CLS, registers); has_cls: whether the first of them is CLS.
+        config: the vision tower's configuration; backend: what resizes images, ``pil`` or ``torchvision``.
+
+    Raises:
+        CheckpointError: files that cannot be read, a model without one grid of square patches (hierarchical models,
+            variable grids), an image processor whose output has no fixed size, or positions that do not add up.
+    """
+
+    def __init__(self, transformer: Transformer):
+        self._label = transformer.label
+        self.config = read_config(transformer, "vision_config")
+        self._processor = read_pretrained("AutoImageProcessor", transformer, "image processor", backend="pil")
+        self.backend = str(getattr(self._processor, "backend", "pil"))
+        self._refuse_other_grids()
+        self.patch_size = self._patch()
+        self._size = self._output_size()
+        self.grid = (self._size[0] // self.patch_size, self._size[1] // self.patch_size)
+        self.n_patches = self.grid[0] * self.grid[1]
+        self.n_prefix, self.has_cls = self._prefix()
+        self._masks_follow = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the model's input in pixels."""
+        return self._size
+
+    def _refuse_other_grids(self) -> None:
+        kind, processor = self.config.model_type, type(self._processor).__name__
+        for name in ("depths", "hidden_sizes", "embed_dims"):
+            found = getattr(self.config, name, None)
+            if isinstance(found, (list, tuple)) and len(found) > 1:
+                raise CheckpointError(
+                    f"{self._label} ({kind}) is hierarchical ({name}: {[*found]}): its grid shrinks by stages. "
+                    "Models with one grid of patches are read."
+                )
+        if getattr(self._processor, "max_num_patches", None) is not None:
+            raise CheckpointError(
+                f"{self._label} ({kind}, {processor}) has a grid that varies with the image (NaFlex, up to "
+                f"{self._processor.max_num_patches} patches). Use the variant of fixed size."
+            )
+
+    def _patch(self) -> int:
+        found = getattr(self.config, "patch_size", None)
+        sides = set(found) if isinstance(found, (list, tuple)) else {found}
+        if len(sides) != 1 or not isinstance(side := sides.pop(), int) or side < 1:
+            raise CheckpointError(
+                f"{self._label} ({self.config.model_type}) has patch_size {found}; vision transformers with square "
+                "patches are read."
+            )
+        return side
+
+    def _output_size(self) -> tuple[int, int]:
+        """Height and width of every preprocessed image."""
+        found = self._processor
+        crop = _pixels(found, "crop_size") if getattr(found, "do_center_crop", False) else None
+        resized = _pixels(found, "size") if getattr(found, "do_resize", False) else None
+        final = crop if crop is not None else resized
+        if resized is None or final is None or not {"height", "width"} <= set(final):
+            raise CheckpointError(
+                f"{type(found).__name__} of {self._label} gives images of no fixed size (size {resized}, crop {crop}); "
+                "expected a resize to one size, or of the shorter edge and then a centre crop."
+            )
+        return final["height"], final["width"]
+
+    def _prefix(self) -> tuple[int, bool]:
+        """How many positions stand before the patches and whether CLS is among them, verified without weights."""
+        import torch
+        import transformers
+
+        try:
+            with quiet(), torch.device("meta"), torch.inference_mode():
+                network = transformers.AutoModel.from_config(shortened(self.config, 1)).eval()
+                found = network(pixel_values=torch.empty(1, 3, *self._size)).last_hidden_state.shape
+        except Exception as error:  # whatever a model raises for images that it does not take
+            raise CheckpointError(
+                f"{self._label} ({self.config.model_type}) does not take the {self._size[0]}x{self._size[1]} images of "
+                f"its own image processor ({type(error).__name__}: {str(error)[:300]})."
+            ) from error
+        cls, others = _prefix_tokens(network)
+        if len(found) == 3 and found[1] == others + self.n_patches:
+            cls = 0  # a CLS token that only the head adds stands at no position
+        if len(found) != 3 or found[1] != cls + others + self.n_patches:
+            raise CheckpointError(
+                f"{self._label} ({self.config.model_type}) gives {list(found[1:])} for an image, expected "
+                f"{cls + others} CLS and register tokens and {self.n_patches} patches "
+                f"({self.grid[0]}x{self.grid[1]} of {self.patch_size} pixels)."
+            )
+        return cls + others, cls > 0
+
+    def tensor(self, image: "Image") -> "Tensor":
+        """The model's input, float32 [3, height, width].
+
+        Raises:
+            CheckpointError: the image processor gave another shape.
+        """
+        with quiet():
+            found = self._processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+        if tuple(found.shape) != (1, 3, *self._size):
+            raise CheckpointError(f"The image processor gave {tuple(found.shape)}, expected {(1, 3, *self._size)}.")
+        return found[0].float()
+
+    def mask(self, mask: "Image") -> "Tensor":
+        """bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest neighbour.
+
+        Raises:
+            CheckpointError: the image processor does more than a resize and a centre crop.
+            DatasetError: a mask that is smaller than the crop.
+        """
+        if not self._masks_follow:
+            self._expect_masks_to_follow()
+            self._masks_follow = True
+        down, across = (patches * self.patch_size for patches in self.grid)
+        return self._moved(mask)[:down, :across]  # a remainder that no patch covers
+
+    def _moved(self, mask: "Image") -> "Tensor":
+        import numpy as np
+        import torch
+        from PIL.Image import Resampling
+
+        size = _pixels(self._processor, "size")
+        assert size is not None
+        width, height = mask.size
+        if "shortest_edge" in size:  # the library's rounding: the longer edge is cut to whole pixels
+            short, long = sorted((height, width))
+            edges = (size["shortest_edge"], int(size["shortest_edge"] * long / short))
+            height, width = edges if height <= width else edges[::-1]
+        else:
+            height, width = size["height"], size["width"]
+        result = torch.from_numpy(np.asarray(mask.resize((width, height), Resampling.NEAREST)) > 0)
+        top, left = height - self._size[0], width - self._size[1]
+        if top < 0 or left < 0:
+            raise DatasetError(f"A mask came to {height}x{width} pixels, less than the crop of {self._size}.")
+        return result[top // 2 : top // 2 + self._size[0], left // 2 : left // 2 + self._size[1]]
+
+    def _expect_masks_to_follow(self) -> None:
+        """Send a white rectangle through both ways; whatever else the image processor may do is seen here."""
+        import torch
+        from PIL import Image, ImageDraw
+
+        for width, height in (
+            (2 * self._size[1] + 37, self._size[0] + 10),
+            (self._size[1] + 11, 2 * self._size[0] + 30),
+        ):
+            image, mask = Image.new("RGB", (width, height)), Image.new("L", (width, height))
+            corners = (width * 3 // 10, height * 35 // 100, width * 6 // 10, height * 8 // 10)
+            ImageDraw.Draw(image).rectangle(corners, "white")
+            ImageDraw.Draw(mask).rectangle(corners, 255)
+            low, high = (self.tensor(Image.new("RGB", (width, height), colour)) for colour in ("black", "white"))
+            seen, moved = (self.tensor(image) > (low + high) / 2)[0], self._moved(mask)
+            pool = torch.nn.MaxPool2d(2 * EDGE + 1, stride=1, padding=EDGE)
+            near_border = (pool(moved[None].float())[0] > 0) & (pool((~moved)[None].float())[0] > 0)
+            if bool(((moved != seen) & ~near_border).any()):
+                raise CheckpointError(
+                    f"Masks cannot follow {type(self._processor).__name__} of {self._label}: it does more than a "
+                    "resize and a centre crop."
+                )
+
+
+def _pixels(processor: Any, name: str) -> dict[str, int] | None:
+    """A size of an image processor as a plain dict of the keys that are set."""
+    found = getattr(processor, name, None)
+    if found is None:
+        return None
+    if isinstance(found, int):
+        return {"height": found, "width": found}
+    return {key: int(value) for key, value in dict(found).items() if value is not None}
+
+
+def _prefix_tokens(network: "nn.Module") -> tuple[int, int]:
+    """Numbers of CLS tokens and of other learned tokens (registers, distillation) before the patches."""
+    cls = others = 0
+    for name, parameter in network.named_parameters():
+        last = name.rpartition(".")[2]
+        if last in CLS_NAMES:
+            cls += 1
+        elif last == "distillation_token":
+            others += 1
+        elif last == "register_tokens":
+            others += parameter.shape[1]
+    return cls, others
+
+
+class TransformersVision:
+    """A loaded vision model, cut at the hook point (protocol ``Vision``).
+
+    Args:
+        model: catalog entry; device: torch device.
+        precision: of weights and forward pass (float32, bfloat16, float16); rows come out as float32 in any case.
+
+    Raises:
+        CheckpointError: weights that cannot be had or do not fit, a place that does not exist, or one whose positions
+            are not CLS, registers and patches.
+    """
+
+    def __init__(self, model: Model, device: Any = "cpu", precision: str = "float32"):
+        import torch
+
+        assert model.transformer is not None
+        self.geometry = TransformersGeometry(model.transformer)
+        self._network = CutModel(model, self.geometry.config, device, precision)
+        self._dtype = getattr(torch, precision)
+        self._place = model.place
+        rows = self._network.check(pixel_values=torch.zeros(1, 3, *self.geometry.size, dtype=self._dtype))
+        self._expect_positions(rows)
+        self.d_model = rows.shape[2]
+
+    def _expect_positions(self, rows: "Tensor") -> None:
+        geometry = self.geometry
+        if rows.shape[1] != geometry.n_prefix + geometry.n_patches:
+            raise CheckpointError(
+                f"{self._place} gave {rows.shape[1]} positions, expected {geometry.n_prefix + geometry.n_patches} "
+                f"({geometry.n_prefix} before the patches and {geometry.n_patches} patches)."
+            )
+
+    def embed(self, images: "Tensor") -> "Tensor":
+        """Hidden state of images, float32 [batch, n_prefix + n_patches, d_model] on the device.
+
+        Args:
+            images: float32 [batch, 3, height, width], as ``geometry.tensor`` gives them, stacked.
+        """
+        rows = self._network.rows(pixel_values=images.to(self._dtype))
+        self._expect_positions(rows)
+        return rows

@@ -1,0 +1,130 @@
+"""Row-level truth of a chunk: masks under the model's own transform cut into patches, spans met by tokens.
+
+Where a data set locates nothing, every row of a positive example is positive (weak truth). The transform and the
+tokens are the model's (``images``, ``texts``) or stand with the precomputed embeddings; weights are never needed.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sae_assets.artifacts import Examples
+from sae_assets.catalog import Dataset, Model
+from sae_assets.errors import CatalogError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae_assets.datasets import ImageReader, TextReader
+    from sae_assets.rows.images import Geometry
+
+
+def row_truth(
+    chunk: Examples, kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]
+) -> "tuple[list[Tensor], int | None]":
+    """bool [n_rows, n_concepts] per example, and how many rows every example has (None: it differs).
+
+    Raises:
+        DatasetError, CheckpointError: unreadable examples, masks or spans, or a transform that masks cannot follow.
+        CatalogError: neither a transformer nor precomputed embeddings say what the rows are.
+    """
+    from sae_assets.datasets import ImageReader, TextReader, open_registered
+
+    if kind == "cls":
+        return [labels[None] for labels in chunk.labels], 1
+    reader = open_registered(*dataset)
+    if isinstance(reader, ImageReader):
+        return _patch_truth(chunk, reader, dataset[1], model)
+    assert isinstance(reader, TextReader)
+    return _token_truth(chunk, reader, dataset[1], model), None
+
+
+def rows_per_example(kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]) -> int | None:
+    """How many rows every example has under a model; None where it differs (texts). Weights are not read.
+
+    Raises:
+        DatasetError, CheckpointError, CatalogError: as :func:`row_truth`.
+    """
+    from sae_assets.datasets import ImageReader, open_dataset
+
+    if kind == "cls":
+        return 1
+    reader = open_dataset(*dataset)
+    return _patches(reader, dataset[1], model) if isinstance(reader, ImageReader) else None
+
+
+def _patch_truth(
+    chunk: Examples, reader: "ImageReader", entry: Dataset, model: tuple[str, Model]
+) -> "tuple[list[Tensor], int]":
+    import torch
+
+    from sae_assets.progress import track
+
+    if not reader.has_regions:
+        count = _patches(reader, entry, model)
+        return [labels.expand(count, -1) for labels in chunk.labels], count
+    geometry = _geometry(model)
+    rows = []
+    for example, labels in track(list(zip(chunk.example_ids, chunk.labels, strict=True)), "masks"):
+        truth = torch.zeros(geometry.n_patches, len(chunk.concepts), dtype=torch.bool)
+        if bool(labels.any()):
+            _cover(truth, reader, example, geometry, entry.min_overlap)
+        rows.append(truth & labels)
+    return rows, geometry.n_patches
+
+
+def _cover(truth: "Tensor", reader: "ImageReader", example: str, geometry: "Geometry", min_overlap: int) -> None:
+    from sae_assets.ops.ground_truth import covered_patches
+
+    known: dict[int, Tensor] = {}  # one mask may serve several concepts
+    for concept, mask in reader.masks(example).items():
+        if id(mask) not in known:
+            known[id(mask)] = covered_patches(geometry.mask(mask), geometry.patch_size, min_overlap)
+        truth[:, reader.concepts.index(concept)] = known[id(mask)]
+
+
+def _geometry(model: tuple[str, Model]) -> "Geometry":
+    from sae_assets.rows.images import open_geometry
+
+    name, entry = model
+    if entry.transformer is None:
+        raise CatalogError(
+            f"Model {name!r} has no transformer, so nothing says how masks become patches. Name the transformer in "
+            "the catalog (its configuration is enough, weights are not read)."
+        )
+    return open_geometry(entry.transformer)
+
+
+def _patches(reader: "ImageReader", entry: Dataset, model: tuple[str, Model]) -> int:
+    """Rows of an image where no mask has to be followed: the files' or the model's."""
+    from sae_assets.rows.source import precomputed_kinds
+
+    if "patch" in precomputed_kinds(entry, model[0]):
+        from sae_assets.rows.precomputed.rows import PrecomputedRows
+
+        source = PrecomputedRows(reader, entry.embeddings[model[0]], ("patch",), "cpu")
+        count = source.rows_per_example("patch")
+        assert count is not None  # patches are the same for every image
+        return count
+    return _geometry(model).n_patches
+
+
+def _token_truth(chunk: Examples, reader: "TextReader", entry: Dataset, model: tuple[str, Model]) -> "list[Tensor]":
+    import torch
+
+    from sae_assets.ops.ground_truth import overlapping_tokens
+    from sae_assets.progress import track
+    from sae_assets.rows.texts import token_spans
+
+    spans_of = token_spans(reader, entry, *model)
+    rows = []
+    for example, labels in track(list(zip(chunk.example_ids, chunk.labels, strict=True)), "spans"):
+        tokens = spans_of(example)
+        truth = labels.expand(len(tokens), -1).clone()
+        if reader.has_regions:
+            regions = reader.spans(example) if bool(labels.any()) else {}
+            for place, concept in enumerate(reader.concepts):
+                if bool(labels[place]):
+                    found: Sequence[tuple[int, int]] = regions.get(concept, ())
+                    truth[:, place] = overlapping_tokens(tokens, torch.tensor(list(found)).view(-1, 2))
+        rows.append(truth)
+    return rows

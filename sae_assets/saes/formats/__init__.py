@@ -1,0 +1,1 @@
+"""One module per format of SAE checkpoints: its files, keys and shapes, read without pickle."""

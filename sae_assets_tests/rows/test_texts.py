@@ -1,0 +1,214 @@
+"""Texts through language models: the library's own hidden states, token by token; padding leaves no trace."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from torch import Tensor
+
+from sae_assets.errors import CatalogError, CheckpointError
+from sae_assets.rows.source import ExampleRows, open_sources
+from sae_assets.rows.texts import TextRows, open_text_rows, token_spans
+from sae_assets.rows.transformers.files import quiet
+from sae_assets.rows.transformers.tokens import Tokens
+from sae_assets_tests.rows.texts_folder import GivenTexts
+from sae_assets_tests.rows.tiny_transformers import GEMMA, LAYERS, WIDTH, entry, full_model
+
+Models = Callable[[str], Path]
+TEXTS = ["hello world", "", "a café is ok 🤖", "this text is longer than its window of eight tokens", "hi"]
+IDS = [str(place) for place in range(len(TEXTS))]
+NAMES = ("gemma2", "gpt2", "llama", "bert", "roberta")
+FINAL_NORM = ("gemma2", "gpt2", "llama")  # their last hidden state is under it
+
+
+def source(
+    folder: Path, texts: list[str] = TEXTS, kinds: tuple[str, ...] = ("token", "cls"), **changes: Any
+) -> TextRows:
+    precision = changes.pop("precision", "float32")
+    found = open_text_rows(GivenTexts(texts), entry(folder, "text", **changes), kinds, "cpu", precision)
+    assert isinstance(found, TextRows)
+    return found
+
+
+def library_states(folder: Path, ids: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """All hidden states of one text by the library alone, float32 [positions, d_model] each."""
+    with torch.inference_mode():
+        output = full_model(folder)(input_ids=torch.tensor([ids]), output_hidden_states=True)
+    return tuple(state[0] for state in output.hidden_states)
+
+
+def expected_rows(folder: Path, text: str, index: int) -> Tensor:
+    encoded = Tokens(entry(folder, "text")).encode(text)
+    return library_states(folder, encoded.ids)[index][encoded.rows]
+
+
+@pytest.mark.parametrize("index", range(LAYERS + 1))
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_the_librarys_hidden_states(transformer: Models, name: str, index: int) -> None:
+    """One text at a time: bit by bit, special tokens left out."""
+    rows = source(transformer(name), hidden_state=index)
+    assert rows.d_model == WIDTH
+    for text, example in zip(TEXTS, IDS, strict=True):
+        (found,) = rows.embed([example])
+        assert found.rows["token"].dtype == found.rows["cls"].dtype == torch.float32
+        if text:
+            assert torch.equal(found.rows["token"], expected_rows(transformer(name), text, index))
+
+
+@pytest.mark.parametrize("layer", range(LAYERS))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layer_is_the_hidden_state_behind_it(transformer: Models, name: str, layer: int) -> None:
+    """layer = hidden_states[layer + 1]; of the last block that is so only where no final norm comes between."""
+    (found,) = source(transformer(name), layer=layer).embed(["3"])
+    states = expected_rows(transformer(name), TEXTS[3], layer + 1)
+    if layer == LAYERS - 1 and name in FINAL_NORM:
+        assert not torch.allclose(found.rows["token"], states)
+        norm = getattr(full_model(transformer(name)), "ln_f" if name == "gpt2" else "norm")
+        with torch.inference_mode():
+            torch.testing.assert_close(norm(found.rows["token"]), states)
+    else:
+        assert torch.equal(found.rows["token"], states)
+
+
+def test_a_module_may_be_named(transformer: Models) -> None:
+    """Here the second block's feed-forward output."""
+    (found,) = source(transformer("llama"), module="layers.1.mlp").embed(["0"])
+    encoded = Tokens(entry(transformer("llama"), "text")).encode(TEXTS[0])
+    seen: list[Tensor] = []
+    handle = full_model(transformer("llama")).layers[1].mlp.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    library_states(transformer("llama"), encoded.ids)
+    handle.remove()
+    assert torch.equal(found.rows["token"], seen[0][0, encoded.rows])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_texts_that_go_together_keep_their_rows(transformer: Models, name: str) -> None:
+    """Padding is masked and dropped: the rows of each text alone, up to the last bits."""
+    rows = source(transformer(name))
+    together = rows.embed(IDS)
+    for example, found in zip(IDS, together, strict=True):
+        (alone,) = rows.embed([example])
+        for kind in ("token", "cls"):
+            assert found.rows[kind].shape == alone.rows[kind].shape
+            torch.testing.assert_close(found.rows[kind], alone.rows[kind], rtol=1e-4, atol=1e-4)
+        assert (found.silent, found.n_cut) == (alone.silent, alone.n_cut)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cls_is_the_mean_of_the_tokens(transformer: Models, name: str) -> None:
+    """In float64, rounded once."""
+    rows = source(transformer(name))
+    for example in ("0", "2", "3"):
+        (found,) = rows.embed([example])
+        mean = found.rows["token"].double().mean(0, keepdim=True).float()
+        assert torch.equal(found.rows["cls"], mean)
+    assert (rows.rows_per_example("cls"), rows.rows_per_example("token")) == (1, None)
+
+
+def test_empty_text_has_a_silent_cls_row_and_no_token(transformer: Models) -> None:
+    """Also among others, and when all are empty."""
+    rows = source(transformer("bert"), ["", "hello", ""])
+    for ids in (["0"], ["0", "1", "2"], ["0", "2"]):
+        for example, found in zip(ids, rows.embed(ids), strict=True):
+            if example != "1":
+                assert tuple(found.rows["token"].shape) == (0, WIDTH)
+                assert not bool(found.rows["cls"].any())
+                assert found.silent == {"cls"}
+    (alone,) = source(transformer("bert"), [""], kinds=("token",)).embed(["0"])
+    assert alone.silent == frozenset()
+
+
+def test_only_the_wanted_token_kinds_are_given(transformer: Models) -> None:
+    """One kind asked for is one kind given."""
+    for kind in ("token", "cls"):
+        (found,) = source(transformer("gpt2"), kinds=(kind,)).embed(["0"])
+        assert set(found.rows) == {kind}
+
+
+def test_max_tokens_cuts_rows_and_is_counted(transformer: Models) -> None:
+    """The first rows of a causal model do not depend on what is cut."""
+    (full,) = source(transformer("gpt2")).embed(["3"])
+    (cut,) = source(transformer("gpt2"), max_tokens=3).embed(["3"])
+    torch.testing.assert_close(cut.rows["token"], full.rows["token"][:3])
+    assert (full.n_cut, cut.n_cut) == (0, len(full.rows["token"]) - 3)
+
+
+def test_bos_changes_rows_but_not_their_number(transformer: Models) -> None:
+    """Left out, a Gemma's rows are others, as many as before."""
+    (with_bos,) = source(transformer("gemma2")).embed(["0"])
+    (without,) = source(transformer("gemma2"), prepend_bos=False).embed(["0"])
+    assert with_bos.rows["token"].shape == without.rows["token"].shape
+    assert not torch.allclose(with_bos.rows["token"], without.rows["token"], atol=1e-3)
+
+
+def test_gemma_runs_with_its_soft_cap(transformer: Models, tmp_path: Path) -> None:
+    """Torch's own attention knows no soft cap; a model without it gives other rows, so that it is seen to count."""
+    rows = source(transformer("gemma2"))
+    assert rows._network.network.config._attn_implementation == "eager"
+    (capped,) = rows.embed(["3"])
+    folder = shutil.copytree(transformer("gemma2"), tmp_path / "model")
+    with quiet():
+        hf.Gemma2Config(**{**GEMMA, "attn_logit_softcapping": None}).save_pretrained(folder)
+    (plain,) = source(folder).embed(["3"])
+    assert not torch.allclose(capped.rows["token"], plain.rows["token"], atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_gives_float32_rows_near_the_exact_ones(transformer: Models, precision: str) -> None:
+    """Weights and forward pass in half precision; rows come out as float32."""
+    (exact,) = source(transformer("gpt2")).embed(["3"])
+    (rough,) = source(transformer("gpt2"), precision=precision).embed(["3"])
+    assert rough.rows["token"].dtype == torch.float32
+    assert not torch.equal(rough.rows["token"], exact.rows["token"])
+    torch.testing.assert_close(rough.rows["token"], exact.rows["token"], rtol=0.1, atol=0.2)
+
+
+def test_blocks_behind_the_place_are_not_read(transformer: Models) -> None:
+    """Lists with an entry per block are cut with them."""
+    network = source(transformer("gemma2"), layer=0)._network.network
+    assert len(network.layers) == len(network.config.layer_types) == 1
+    assert len(source(transformer("gpt2"), layer=1)._network.network.h) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ({"layer": 3}, r"has blocks 0\.\.2; `layer: 3`"),
+        ({"hidden_state": 9}, r"has hidden states 0\.\.3; `hidden_state: 9`"),
+        ({"module": "h.7"}, r"\(GPT2Model\) has no module `h\.7`\. Nearest: h\."),
+    ],
+)
+def test_places_that_do_not_exist(transformer: Models, place: dict[str, Any], said: str) -> None:
+    """Which places there are."""
+    with pytest.raises(CheckpointError, match=said):
+        source(transformer("gpt2"), **place)
+
+
+def test_spans_are_the_rows(transformer: Models) -> None:
+    """As many as rows, without any weights."""
+    folder, reader = transformer("roberta"), GivenTexts(TEXTS)
+    model = entry(folder, "text", max_tokens=4)
+    spans = token_spans(reader, dataset(), "tiny", model)
+    ((kinds, rows),) = open_sources(reader, dataset(), "tiny", model, ("token",), "cpu", "float32")
+    assert kinds == ("token",)
+    for example in IDS:
+        found: list[ExampleRows] = rows.embed([example])
+        assert tuple(spans(example).shape) == (len(found[0].rows["token"]), 2)
+        assert spans(example).dtype == torch.int64
+
+
+def test_without_any_transformer_nothing_says_what_tokens_are() -> None:
+    """Neither a tokenizer nor embeddings."""
+    model = entry(Path("nowhere"), "text").model_copy(update={"transformer": None})
+    with pytest.raises(CatalogError, match=r"'tiny' has no transformer .*`embeddings\.tiny`"):
+        token_spans(GivenTexts(TEXTS), dataset(), "tiny", model)
+
+
+def dataset() -> Any:
+    from sae_assets.catalog import Dataset
+
+    return Dataset(root=".", layout="spans", modality="text", concepts=("joy",), models=("tiny",))
