@@ -6,6 +6,7 @@ collected and raised together. ``assert`` elsewhere is for our own invariants on
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class SaeAssetsError(Exception):
@@ -14,7 +15,12 @@ class SaeAssetsError(Exception):
     Args:
         message: one sentence: what was found, what was expected.
         problems: all single problems found, one line each; shown below the message.
+
+    Attributes:
+        of_data: whether the data of one chunk are at fault, so that other chunks are worth trying.
     """
+
+    of_data: ClassVar[bool] = False
 
     def __init__(self, message: str, problems: Sequence[str] = ()):
         self.problems = tuple(problems)
@@ -28,6 +34,14 @@ class CatalogError(SaeAssetsError, ValueError):
 class DatasetError(SaeAssetsError, ValueError):
     """A data set's files do not have the layout that its catalog entry names."""
 
+    of_data = True
+
+
+class UnreadableDatasetError(DatasetError):
+    """A data set cannot be opened at all, so that no chunk of it can be made."""
+
+    of_data = False
+
 
 class CheckpointError(SaeAssetsError, ValueError):
     """A transformer's or SAE's checkpoint has other keys, shapes or widths than its format promises."""
@@ -40,9 +54,13 @@ class ArtifactError(SaeAssetsError, ValueError):
 class StoredFileError(SaeAssetsError, OSError):
     """A stored file is missing, damaged, or of a schema that this version does not read."""
 
+    of_data = True
+
 
 class NotMaterializedError(StoredFileError):
     """A stored file is asked for that nothing has made yet."""
+
+    of_data = False
 
 
 class MismatchError(SaeAssetsError, RuntimeError):

@@ -1,14 +1,110 @@
-"""What failed and why, as Dagster's history tells it: for the command line, for schedules and for alerts."""
+"""What Dagster's history tells of a data set: what was made, what failed and why, what is running."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
-from sae_assets.errors import DatasetError, StoredFileError, without_class_path
-from sae_assets.orchestration.checks import READABLE, blocking_checks
+from sae_assets.catalog import Dataset
+from sae_assets.errors import SaeAssetsError, without_class_path
+from sae_assets.orchestration.checks import blocking_checks
+from sae_assets.orchestration.internals import active_backfills, partitions_not_passed
+from sae_assets.orchestration.partitions import address_of, asset_key, keys_of, partition_key, partitions_of
+from sae_assets.pipeline.checks import READABLE
+from sae_assets.pipeline.planning import History
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.storage.address import Address
 
 CHECK_FAILED = "DagsterAssetCheckFailedError"
+ACTIVE = [
+    dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
+]  # fmt: skip
+
+
+def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
+    """What Dagster remembers of a data set's artifacts.
+
+    What failed is held until something that it reads was made since; an aggregate then may be tried again.
+    """
+    keys = {key: stage for key, stage in keys_of(entry)}
+    known = with_history(instance, keys)
+    recorded: set[Address] = set()
+    failed: set[Address] = set()
+    for key in known:
+        definition = partitions_of(keys[key], entry)
+        partitions = definition.get_partition_keys(dynamic_partitions_store=instance)
+        states = instance.get_status_by_partition(key, partitions, definition) or {}
+        for partition, state in states.items():
+            if state == dg.AssetPartitionStatus.FAILED:
+                failed.add(address_of(key.path, partition))
+        recorded |= {address_of(key.path, partition) for partition in instance.get_materialized_partitions(key)}
+    unchecked = _with_failed_checks(instance, known)
+    failed = {address for address in failed | unchecked if not _may_go_now(instance, address)}
+    return History(recorded, running_artifacts(instance, entry.name), failed, unchecked)
+
+
+def running_artifacts(instance: dg.DagsterInstance, dataset: str) -> set[Address]:
+    """Artifacts of a data set that queued or running runs are to make."""
+    running: set[Address] = set()
+    for record in instance.get_run_records(dg.RunsFilter(statuses=ACTIVE)):
+        run = record.dagster_run
+        partition = run.tags.get("dagster/partition")
+        for key in run.asset_selection or ():
+            if key.path[0] == dataset and partition:
+                running.add(address_of(key.path, partition))
+    return running
+
+
+def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
+    """Those of these assets that any run ever planned to make: one question in place of several for each asset."""
+    wanted = list(keys)
+    recorded = {record.asset_entry.asset_key for record in instance.get_asset_records(wanted)}
+    return [key for key in wanted if key in recorded]
+
+
+def _with_failed_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> set[Address]:
+    """Artifacts of which a blocking check did not pass the last time it was planned.
+
+    The file of such an artifact may be there and its fingerprint right, but nothing may be made from it. A check that a
+    killed run had planned and never made counts too: what an earlier one found does not hold any more.
+    """
+    checks = [dg.AssetCheckKey(key, name) for key in keys for name in blocking_checks(STAGES[key.path[-1]])]
+    return {address_of(key.path, partition) for key, partition in partitions_not_passed(instance, checks)}
+
+
+def _may_go_now(instance: dg.DagsterInstance, address: Address) -> bool:
+    """Whether a failed aggregate reads something that was made since it was tried."""
+    stage = STAGES[address.stage]
+    if stage.level != "model":
+        return False
+    last = _last_failed_run(instance, asset_key(address), partition_key(address))
+    if last is None:
+        return False
+    run_id, started = last
+    for name in stage.inputs:
+        made = instance.fetch_materializations(asset_key(STAGES[name].beside(address)), limit=20).records
+        times = [record.timestamp for record in made if record.run_id not in ("", run_id)]  # "": a note, see `tell`
+        if times and max(times) > started:
+            return True
+    return False
+
+
+def _last_failed_run(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> tuple[str, float] | None:
+    """Id and start (seconds since the epoch) of the last failed run that was to make a partition."""
+    wanted = dg.RunsFilter(tags={"dagster/partition": partition}, statuses=[dg.DagsterRunStatus.FAILURE])
+    for record in instance.get_run_records(wanted, limit=50):
+        if key in (record.dagster_run.asset_selection or ()):
+            return record.dagster_run.run_id, record.start_time or record.create_timestamp.timestamp()
+    return None
+
+
+def active_backfill(instance: dg.DagsterInstance, dataset: str) -> str | None:
+    """Id of a backfill of this data set that has not ended, whoever launched it."""
+    for backfill_id, keys in active_backfills(instance):
+        if any(key.path[0] == dataset for key in keys):
+            return backfill_id
+    return None
 
 
 def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
@@ -27,8 +123,18 @@ def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
 def is_of_data(events: Iterable[dg.DagsterEvent]) -> bool:
     """Whether examples or files of one chunk are at fault (unreadable, changed, a failed check), not their reader."""
     error = _first_error(list(events))
-    of_files = (DatasetError.__name__, StoredFileError.__name__, PermissionError.__name__, CHECK_FAILED)
-    return error is not None and error.cls_name in of_files
+    return error is not None and error.cls_name in {CHECK_FAILED, *_errors_of_data()}
+
+
+def _errors_of_data() -> Iterator[str]:
+    """Names of the errors, ours and their subclasses, that speak of one chunk's data; an event holds names only."""
+    kinds: list[type[BaseException]] = [SaeAssetsError]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if getattr(kind, "of_data", False):
+            yield kind.__name__
+    yield PermissionError.__name__
 
 
 def _first_error(events: Sequence[dg.DagsterEvent]) -> Any:
@@ -46,42 +152,15 @@ def _first_error(events: Sequence[dg.DagsterEvent]) -> Any:
 
 def failed_checks(events: Iterable[dg.DagsterEvent], severity: dg.AssetCheckSeverity) -> list[str]:
     """Name and findings of each check of this severity that failed; where a file does not read back, that alone."""
-    found = [
+    evaluations = [
         event.asset_check_evaluation_data
         for event in events
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
     ]
-    failed = [one for one in found if not one.passed and one.severity == severity]
+    failed = [one for one in evaluations if not one.passed and one.severity == severity]
     unreadable = [one for one in failed if one.check_name == READABLE]
     return [
         f"Check {one.check_name!r} of {one.asset_key.to_user_string()} failed. "
         + " ".join(f"{name}: {value.value}." for name, value in one.metadata.items())
         for one in unreadable or failed
     ]
-
-
-def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
-    """Those of these assets that any run ever planned to make: one question in place of several for each asset."""
-    there = {record.asset_entry.asset_key for record in instance.get_asset_records(list(keys))}
-    return [key for key in keys if key in there]
-
-
-def partitions_with_failed_checks(
-    instance: dg.DagsterInstance, partitions: Mapping[dg.AssetKey, Sequence[str]]
-) -> dict[dg.AssetKey, set[str]]:
-    """Of these partitions, those of which a blocking check did not pass the last time it was planned.
-
-    The file of such a partition may be there and its fingerprint right, but nothing may be made from it. A check that a
-    killed run had planned and never made counts too: what it found before is not known any more.
-    """
-    # No public call gives the last result of a check by partition; this is the one behind the UI's partition page.
-    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-
-    known = with_history(instance, partitions)
-    checks = [dg.AssetCheckKey(key, name) for key in known for name in blocking_checks(key.path[-1])]
-    found: dict[dg.AssetKey, set[str]] = {}
-    for info in instance.event_log_storage.get_asset_check_partition_info(checks):
-        key = info.check_key.asset_key
-        if info.latest_execution_status != AssetCheckExecutionRecordStatus.SUCCEEDED and info.partition_key:
-            found.setdefault(key, set()).add(info.partition_key)
-    return {key: kept for key, failed in found.items() if (kept := failed & set(partitions[key]))}

@@ -3,11 +3,14 @@
 Numbers stay numbers, so that the UI plots them over partitions. Pictures are made in ``reports.plots``.
 """
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+from sae_assets.pipeline.recipes import is_imported
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages.sparse_activations import ratios
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 HEAD = 5
 IMPORTED = "imported from older files; L0 counts stored entries only"
+KEPT = "nothing was computed: the file that was there is what would be made now"
 COLUMNS = {
     "example_index": "position of the example in the data set",
     "example_id": "file stem of the example",
@@ -64,28 +68,17 @@ COLUMNS = {
 }  # fmt: skip
 
 
-class Clock:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start
-
-
 def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, Any]:
     """What is known once the file is written: where, bytes, and for activations the compression ratio."""
     from sae_assets.artifacts import SparseRows
 
-    found: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": str(written.path)}
+    figures: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": str(written.path)}
     if isinstance(artifact, SparseRows):
-        ratios = _ratios(
+        quotients = ratios(
             compression_ratio=(artifact.dense_bytes, written.n_bytes), bytes_per_row=(written.n_bytes, artifact.n_rows)
         )
-        found = {**ratios, "dense_bytes": artifact.dense_bytes, **found}
-    return {name: short(value) for name, value in found.items()}
+        figures = {**quotients, "dense_bytes": artifact.dense_bytes, **figures}
+    return {name: short(value) for name, value in figures.items()}
 
 
 def short(value: Any) -> Any:
@@ -93,19 +86,23 @@ def short(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def artifact_metadata(item: "Stored", clock: Clock | None, device: str) -> dict[str, Any]:
-    """What is known before writing: counts of this kind of artifact, time and identity; no clock if it was kept."""
+def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known before writing: counts of this kind of artifact, its making, and its identity.
+
+    Args:
+        figures: ``kept`` if nothing was computed; else ``seconds`` and ``device``.
+    """
     from sae_assets.storage.parquet import to_table
 
     rows = len(to_table(item.artifact)[0])
-    made: dict[str, Any] = {"kept": "nothing was computed: the file that was there is what would be made now"}
-    if item.provenance.config.get("imported"):
-        made = {"kept": IMPORTED}
-    if clock is not None:
-        seconds = clock.seconds
-        made = {"seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9), "device": device}
+    if is_imported(item.provenance):
+        making: dict[str, Any] = {"imported": True, "kept": IMPORTED}
+    elif "kept" in figures:
+        making = {"kept": KEPT}
+    else:
+        making = {**figures, "rows_per_second": rows / max(figures["seconds"], 1e-9)}
     return {
-        **{name: short(value) for name, value in {**counts(item.artifact), **made}.items()},
+        **{name: short(value) for name, value in {**counts(item), **making}.items()},
         "dagster/row_count": rows,
         "fingerprint": item.provenance.fingerprint,
     }
@@ -144,109 +141,6 @@ def _cell(value: Any) -> str | int | float | bool | None:
     return value
 
 
-def counts(artifact: "Artifact") -> dict[str, Any]:
-    """Numbers of one artifact, by kind; numeric throughout."""
-    return _COUNTS.get(artifact.kind, lambda _: {})(artifact)
-
-
-def _ratios(**parts: tuple[float, float]) -> dict[str, float]:
-    """Quotients by name; one that does not exist, of a chunk without rows or entries, is left out."""
-    return {name: top / bottom for name, (top, bottom) in parts.items() if bottom}
-
-
-def _sparse(artifact: Any) -> dict[str, Any]:
-    units = artifact.unit_ids.unique().numel()
-    found = {
-        "rows": artifact.n_rows,
-        "examples": artifact.n_examples,
-        "units": artifact.n_units,
-        "entries": artifact.n_entries,
-        "active_units": units,
-        "coverage": units / artifact.n_units,
-        **_ratios(mean_entries_per_row=(artifact.n_entries, artifact.n_rows)),
-    }
-    if artifact.kind == "sparse_activations":
-        active = int(artifact.l0.sum())
-        found |= {
-            "k_stored": artifact.k_stored if artifact.k_stored is not None else "all",
-            **_ratios(
-                l0=(active, artifact.n_rows),
-                truncated_rows_share=(artifact.n_truncated_rows, artifact.n_rows),
-                dropped_entries_share=(artifact.n_dropped_entries, active),
-                dropped_mass_share=(artifact.dropped_mass, artifact.total_mass),
-            ),
-            "examples_cut_to_max_tokens": artifact.n_cut_examples,
-            "tokens_cut": artifact.n_cut_tokens,
-        }
-    return found
-
-
-def _examples(artifact: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"examples": len(artifact), "concepts": len(artifact.concepts)}
-    for split in ("train", "cal", "test"):
-        found[f"examples_{split}"] = artifact.splits.count(split)
-    return found
-
-
-def _ground_truth(artifact: Any) -> dict[str, Any]:
-    positives = artifact.concept_ids.bincount(minlength=len(artifact.concepts)).tolist()
-    return {
-        "rows": artifact.n_rows,
-        "positive_rows": artifact.row_offsets.diff().gt(0).sum().item(),
-        **{f"positive_rows[{name}]": count for name, count in zip(artifact.concepts, positives, strict=True)},
-    }
-
-
-def _unit_stats(artifact: Any) -> dict[str, Any]:
-    active = int((artifact.n_active > 0).sum())
-    return {
-        "cal_rows": artifact.n_rows,
-        "units": artifact.n_units,
-        "active_units": active,
-        "coverage": active / artifact.n_units,
-        "l0": int(artifact.n_active.sum()) / artifact.n_rows,
-    }
-
-
-def _unit_mapping(artifact: Any) -> dict[str, Any]:
-    return {
-        "pruning": artifact.mode,
-        "units": artifact.n_original,
-        "min_active": artifact.min_active,
-        "max_active": artifact.max_active,
-        **{f"units_{reason}": count for reason, count in artifact.counts().items()},
-    }
-
-
-def _thresholds(artifact: Any) -> dict[str, Any]:
-    pairs = artifact.n_positive[:-1]
-    return {"pairs": pairs.numel(), "valid_pairs": int((pairs > 0).sum()), "units": len(artifact.kept_units)}
-
-
-def _detection_stats(artifact: Any) -> dict[str, Any]:
-    return {"triples": artifact.true_positives[0].numel(), "units": len(artifact.kept_units)}
-
-
-def _best_pairs(artifact: Any) -> dict[str, Any]:
-    f1 = artifact.rate("f1")[1]
-    found: dict[str, Any] = {
-        "weighted_test_f1": artifact.weighted(f1),
-        "weighted_always_positive_f1": artifact.weighted(artifact.always_positive_f1[1]),
-        "weighted_null_f1": float(artifact.weighted_null[0]),
-        "weighted_null_f1_p95": float(artifact.weighted_null[1]),
-    }
-    found |= {f"test_f1[{name}]": value for name, value in zip(artifact.concepts, f1.tolist(), strict=True)}
-    return {name: value for name, value in found.items() if value == value}  # a figure that does not exist is not shown
-
-
-_COUNTS: Mapping[str, Any] = {
-    "examples": _examples,
-    "sparse_activations": _sparse,
-    "filtered_activations": _sparse,
-    "ground_truth": _ground_truth,
-    "unit_stats": _unit_stats,
-    "unit_mapping": _unit_mapping,
-    "thresholds": _thresholds,
-    "detection_stats": _detection_stats,
-    "best_pairs": _best_pairs,
-}
+def counts(item: "Stored") -> dict[str, Any]:
+    """Figures of one artifact, by its stage; numbers wherever possible."""
+    return STAGES[item.provenance.stage].counts(item.artifact)

@@ -1,16 +1,18 @@
-"""Partitions: chunks of a data set (dynamic) and models × chunks; keys to parts and back.
+"""Partitions and keys: the store's addresses as Dagster's asset and partition keys, and back; nowhere else.
 
 A factory per data set with ``{model: static, chunk: dynamic}``, so that only partitions that can exist do. Which
-examples a chunk holds is the manifests' business (``storage.manifests``).
+examples a chunk holds is the manifests' business (``chunks.manifests``).
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
 from sae_assets.catalog import Dataset
 from sae_assets.errors import CatalogError
+from sae_assets.pipeline.stage import Stage
+from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
 CHUNK, MODEL = "chunk", "model"
@@ -45,17 +47,43 @@ def multi_key(model: str, chunk: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({MODEL: model, CHUNK: chunk})
 
 
-def parts_of(partition: str) -> tuple[str, str]:
-    """Model and chunk of a model × chunk key."""
-    assert isinstance(partition, dg.MultiPartitionKey)
-    return partition.keys_by_dimension[MODEL], partition.keys_by_dimension[CHUNK]
+def partitions_of(stage: Stage, entry: Dataset) -> dg.PartitionsDefinition:
+    """The partitions of a stage's assets in a data set."""
+    if stage.level == "dataset-chunk":
+        return chunk_partitions(entry.name)
+    return model_partitions(entry) if stage.level == "model" else model_chunk_partitions(entry.name, entry)
+
+
+def asset_key_of(dataset: str, token_kind: str | None, stage: Stage) -> dg.AssetKey:
+    """The asset of a stage; ``token_kind`` is left out where the stage has none."""
+    kind = [token_kind] if token_kind and stage.has_token_kind else []
+    return dg.AssetKey([dataset, *kind, stage.name])
+
+
+def asset_key(address: Address) -> dg.AssetKey:
+    """The asset that an artifact belongs to."""
+    return asset_key_of(address.dataset, address.token_kind, STAGES[address.stage])
+
+
+def partition_key(address: Address) -> str:
+    """The partition that an artifact is."""
+    if address.model and address.chunk:
+        return multi_key(address.model, address.chunk)
+    return address.model or address.chunk or ""
+
+
+def keys_of(entry: Dataset) -> Iterator[tuple[dg.AssetKey, Stage]]:
+    """Every asset of a data set with its stage, inputs first."""
+    for stage in STAGES.values():
+        for kind in entry.token_kinds if stage.has_token_kind else (None,):
+            yield asset_key_of(entry.name, kind, stage), stage
 
 
 def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:
     """Keys of chunks as a person numbers them; whether they are registered is not looked at.
 
     Raises:
-        CatalogError: something that is no number.
+        CatalogError: something else than a number.
     """
     from sae_assets.chunks.chunking import chunk_key
 
@@ -74,10 +102,12 @@ def address_of(path: Sequence[str], partition: str | None) -> Address:
     parts: Mapping[str, str] = {}
     if isinstance(partition, dg.MultiPartitionKey):
         parts = partition.keys_by_dimension
+    elif partition is not None and "|" in partition:  # as events and tags hold it: dimensions in alphabetical order
+        parts = dict(zip((CHUNK, MODEL), partition.split("|"), strict=True))
     elif partition is not None:
         parts = {CHUNK if len(path) == 2 else MODEL: partition}
     if len(path) == 2:
         return Address(dataset=path[0], stage=path[1], chunk=parts.get(CHUNK))
     if len(path) == 3:
         return Address(path[0], path[2], token_kind=path[1], model=parts.get(MODEL), chunk=parts.get(CHUNK))
-    raise CatalogError(f"Asset key {'/'.join(path)} is none of this project's: expected dataset/token_kind/stage.")
+    raise CatalogError(f"Asset key {'/'.join(path)} is not one of sae_assets: expected dataset/token_kind/stage.")

@@ -1,88 +1,66 @@
-"""Provenance of a stage from its inputs: one function for the assets that write it and the CLI that checks it.
+"""The recipe of an artifact: its provenance, from the stage's own word on settings, identity and outside contents.
 
-An asset calls it with what Dagster loaded, the command line with headers read from the store; the fingerprints agree
-exactly when nothing that matters has changed.
+One function for the pass that writes it and for every look that judges it: a pass calls it with what was loaded, a look
+with headers read from the store. The fingerprints agree exactly when nothing that matters has changed.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sae_assets.catalog import Dataset, Model
-from sae_assets.errors import DatasetError, StoredFileError
-from sae_assets.pipeline.stages import Stage
+from sae_assets.errors import DatasetError
+from sae_assets.pipeline.options import Options
+from sae_assets.pipeline.stage import Sources, Stage, Target
 from sae_assets.storage.address import Address
-from sae_assets.storage.provenance import Provenance, digest, shared_identity
+from sae_assets.storage.provenance import Provenance, shared_identity
 
 if TYPE_CHECKING:
-    from sae_assets.chunks.chunking import Manifest
-    from sae_assets.datasets.reader import Reader
     from sae_assets.storage.header import Header
     from sae_assets.storage.store import ChunkReader, Stored
 
     Input = Header | Stored | ChunkReader
 
+OF_A_CHUNK = ("examples/", "labels/")  # identities of one chunk's examples and of its labels
 
-OF_A_CHUNK = ("rows/", "examples/")  # identities of one chunk: the examples' contents alone, and with labels and splits
 
+def recipe(
+    stage: Stage, target: Target, inputs: "Mapping[str, Input]", options: Options, sources: Sources
+) -> Provenance | None:
+    """What this stage makes of these inputs now; None while something it needs is not on this machine.
 
-def rows_hash(examples: "Header | Stored") -> str:
-    """Hash of a chunk's examples without labels and splits, so that correcting those encodes nothing again.
+    Args:
+        inputs: per stage name one artifact (or its header), or a reader of many chunks.
 
     Raises:
-        StoredFileError: the file is of a version that did not write it.
+        MismatchError: inputs that were made with different models, mappings, examples or labels.
+        DatasetError, CheckpointError, StoredFileError: outside contents that cannot be read.
     """
-    from sae_assets.storage.header import Header
-
-    if not isinstance(examples, Header):
-        return str(examples.artifact.rows_hash())
-    if "rows_hash" not in examples.scalars:
-        chunk = examples.provenance.chunk
-        raise StoredFileError(f"examples of chunk {chunk} are of an earlier version. Materialize them again.")
-    return str(examples.scalars["rows_hash"])
-
-
-def _identity_of(part: "Header | Stored", reader: Stage) -> dict[str, str]:
-    """What files used beside this one must share with it: what it was made with, and what it is itself."""
-    identity = dict(part.provenance.identity)
-    if part.provenance.stage == "unit_mapping":
-        identity["unit_mapping"] = part.content_hash
-    if part.provenance.stage == "examples":
-        identity[f"rows/{part.provenance.chunk}"] = rows_hash(part)
-        if not reader.rows_only:
-            identity[f"examples/{part.provenance.chunk}"] = part.content_hash
-    return identity
+    identity = stage.identity(target, options)
+    if identity is None:
+        return None
+    settings = stage.settings(target, options)
+    outside = stage.outside(target, sources, options)
+    return provenance_of(stage, target.address, inputs, settings, identity=identity, outside=outside)
 
 
 def provenance_of(
     stage: Stage,
     address: Address,
-    inputs: Mapping[str, "Input"],
-    config: Mapping[str, Any],
+    inputs: "Mapping[str, Input]",
+    settings: Mapping[str, Any],
     *,
-    identity: Mapping[str, str] | None = None,
-    outside: Mapping[str, str] | None = None,
+    identity: Mapping[str, str],
+    outside: Mapping[str, str],
 ) -> Provenance:
-    """The provenance of one stage at one address.
-
-    Args:
-        inputs: per stage name one artifact (or its header), or a reader of many chunks.
-        config: what changes the result, as plain values.
-        identity: what this stage adds that files used together must share (the encoder).
-        outside: hashes of what is read from outside the store (data set files), by name.
-
-    Raises:
-        MismatchError: inputs that were made with different models, mappings or examples.
-    """
-    hashes: dict[str, str] = dict(outside or {})
+    """Put a provenance together. Raises: MismatchError, as :func:`recipe`."""
+    hashes: dict[str, str] = dict(outside)
     parts: list[tuple[str, Mapping[str, str]]] = []
     for name, item in inputs.items():
         singles = {f"{name}/{key}": item.header(key) for key in item} if isinstance(item, Mapping) else {name: item}
         for label, part in singles.items():
-            rows = stage.rows_only and part.provenance.stage == "examples"
-            hashes[label] = rows_hash(part) if rows else part.content_hash
-            parts.append((label, _identity_of(part, stage)))
+            hashes[label] = part.content_hash
+            parts.append((label, _identity_of(part)))
     shared = shared_identity(parts)
-    if stage.level == "model":  # chunk identities have been compared; an aggregate is none of them
+    if stage.level == "model":  # chunks' identities have been compared; an aggregate belongs to no one of them
         shared = {key: value for key, value in shared.items() if not key.startswith(OF_A_CHUNK)}
     return Provenance(
         stage=stage.name,
@@ -91,28 +69,35 @@ def provenance_of(
         model=address.model,
         chunk=address.chunk,
         code_version=stage.code_version,
-        config=dict(config),
+        config=dict(settings),
         inputs=hashes,
-        identity={**shared, **(identity or {})},
+        identity={**shared, **identity},
     )
 
 
-def is_as_made_now(found: Provenance, fingerprint: str | None, examples: "Header | Stored") -> bool:
-    """Whether sparse activations of this provenance are what their stage would make now.
+def _identity_of(part: "Header | Stored") -> dict[str, str]:
+    """What files used beside this one must share with it: what it was made with, and what it is itself."""
+    identity = dict(part.provenance.identity)
+    if part.provenance.stage == "unit_mapping":
+        identity["unit_mapping"] = part.content_hash
+    if part.provenance.stage in ("examples", "labels"):
+        identity[f"{part.provenance.stage}/{part.provenance.chunk}"] = part.content_hash
+    return identity
 
-    Nothing here can make imported ones again: their examples decide.
 
-    Args:
-        fingerprint: of what would be made; None if that is not known.
-    """
-    if found.config.get("imported"):
-        return found.inputs.get("examples") == rows_hash(examples)
-    return found.fingerprint == fingerprint
+def is_imported(provenance: Provenance) -> bool:
+    """Whether a file was imported, so that nothing here can make it again."""
+    return bool(provenance.config.get("imported"))
+
+
+def imported_still_fits(provenance: Provenance, examples: "Header | Stored") -> bool:
+    """Whether imported activations are of the examples that there are: nothing else of them can be compared."""
+    return provenance.inputs.get("examples") == examples.content_hash
 
 
 def chunks_read(
-    stage: Stage, dataset: str, readers: Mapping[str, "ChunkReader"], *, allow_missing: bool
-) -> dict[str, "ChunkReader"]:
+    stage: Stage, dataset: str, readers: "Mapping[str, ChunkReader]", *, allow_missing: bool
+) -> "dict[str, ChunkReader]":
     """Of every chunk-level input of a model-level stage, the chunks it reads: those with examples of its splits.
 
     A chunk without calibration examples changes no statistics, and waits for nothing and makes nothing wait.
@@ -125,10 +110,10 @@ def chunks_read(
         MissingChunksError: chunks that are needed and not materialized.
         DatasetError: there are no examples of these splits; the message says which there are.
     """
-    examples = readers["examples"].complete(allow_missing)
-    counts = {key: examples.header(key).scalars["n_by_split"] for key in examples}
-    keys = [key for key, found in counts.items() if any(found[split] for split in stage.splits)]
-    total = {split: sum(found[split] for found in counts.values()) for split in ("train", "cal", "test")}
+    labels = readers["labels"].complete(allow_missing)
+    counts = {key: labels.header(key).scalars["n_by_split"] for key in labels}
+    keys = [key for key, by_split in counts.items() if any(by_split[split] for split in stage.splits)]
+    total = {split: sum(by_split[split] for by_split in counts.values()) for split in ("train", "cal", "test")}
     if not total["cal"]:
         raise DatasetError(
             f"Data set {dataset!r}: the materialized chunks hold no calibration examples (train {total['train']}, "
@@ -141,49 +126,3 @@ def chunks_read(
     if not keys:  # says which are missing
         readers[stage.chunk_inputs[0]].complete(allow_missing)
     return {name: readers[name].only(keys) for name in stage.chunk_inputs}
-
-
-def manifest_hash(manifest: "Manifest", reader: "Reader") -> str:
-    """Hash of what an ``examples`` chunk is made from: the manifest, its records and the hashes of their contents.
-
-    Raises:
-        DatasetError: examples that the chunk was registered with and that are gone.
-    """
-    from sae_assets.chunks.contents import registered_hashes, splits_of
-
-    hashes = registered_hashes(manifest, reader)
-    rows = [
-        [example, reader.by_id[example].path, split, list(reader.by_id[example].labels), *hashes[example]]
-        for example, split in zip(manifest.example_ids, splits_of(manifest, reader), strict=True)
-    ]
-    return digest([manifest.key, manifest.first_index, rows])
-
-
-def encoder_hash(dataset: Dataset, model: tuple[str, Model], token_kind: str, config: Mapping[str, Any]) -> str | None:
-    """Hash of everything that turns an example into stored activations; None while the SAE is not on this machine.
-
-    Args:
-        config: ``EncodeConfig.result_for``.
-    """
-    from sae_assets.rows.identity import rows_identity
-    from sae_assets.saes import locate_sae, sae_hash
-
-    sae = locate_sae(model[1].sae, download=False)
-    if sae is None:
-        return None
-    return digest(
-        {
-            "rows": rows_identity(dataset, model, token_kind),
-            "sae": {"format": model[1].sae.format, "sha256": sae_hash(sae)},
-            "token_kind": token_kind,
-            **config,
-        }
-    )
-
-
-def truth_config(dataset: Dataset, model: tuple[str, Model], token_kind: str) -> dict[str, Any]:
-    """What the ground truth of a data set under a model depends on besides the examples."""
-    from sae_assets.rows.identity import truth_identity
-
-    identity = truth_identity(dataset, model, token_kind)
-    return {**identity, "transformer": digest(identity["transformer"])} if identity else {}

@@ -1,4 +1,4 @@
-"""One module per stage, each with ``build(graph)``; the factory puts them together for every data set and token kind.
+"""The assets: every stage of every data set, built from the stage's own object. No stage is named here.
 
-Asset modules never import each other: edges are Dagster's, by key. What is computed lives in ``ops``.
+``factory`` says what the assets are (keys, partitions, inputs, checks); ``passes`` is what one run of them does.
 """

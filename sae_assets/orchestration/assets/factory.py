@@ -1,29 +1,158 @@
-"""The factory: every data set of the catalog, times its token kinds, to its assets."""
+"""The factory: every data set of the catalog, times its token kinds, times the stages, to Dagster's assets.
 
-from collections.abc import Iterator
+Each pass is one definition: most passes make one asset, some make two stages or all token kinds at once, and then each
+of their assets can be selected alone. What a run of a pass does is in ``passes``.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
-from sae_assets.catalog import Catalog
-from sae_assets.orchestration.assets import (
-    detection,
-    examples,
-    filtered_activations,
-    ground_truth,
-    sparse_activations,
-    thresholds,
-    unit_mapping,
-    unit_stats,
-)  # fmt: skip
-from sae_assets.orchestration.assets.dataset_assets import Graph
+from sae_assets.catalog import Catalog, Dataset
+from sae_assets.orchestration.assets.passes import carry_out
+from sae_assets.orchestration.checks import specs
+from sae_assets.orchestration.config import config_of
+from sae_assets.orchestration.io_manager import CHUNKS
+from sae_assets.orchestration.partitions import CHUNK, MODEL, along, asset_key_of, partitions_of
+from sae_assets.orchestration.resources import ComputeResource, StoreResource
+from sae_assets.orchestration.retries import retrying_transient
+from sae_assets.pipeline.stage import Stage, Target
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.storage.provenance import digest
+
+# Beta in Dagster 1.13; without it a rerun with the same content would make everything after it stale.
+warnings.filterwarnings("ignore", message=r".*`data_version`.*", category=dg.BetaWarning)
+
+
+@dataclass(frozen=True)
+class PassAssets:
+    """What one pass of a data set makes.
+
+    Attributes:
+        outputs: stage and token kind (None of stages without one) by the output's name in Dagster.
+    """
+
+    catalog: Catalog
+    entry: Dataset
+    name: str
+    outputs: dict[str, tuple[Stage, str | None]]
+
+    @property
+    def stage(self) -> Stage:
+        """The first of its stages; those that share a pass have the same inputs, options and partitions."""
+        return next(iter(self.outputs.values()))[0]
+
+    @property
+    def token_kind(self) -> str | None:
+        """The token kind of its inputs; of a pass over all kinds no input has one."""
+        return next(iter(self.outputs.values()))[1]
+
+    def key(self, output: str) -> dg.AssetKey:
+        stage, kind = self.outputs[output]
+        return asset_key_of(self.entry.name, kind, stage)
+
+
+def passes_of(catalog: Catalog, entry: Dataset) -> Iterator[PassAssets]:
+    """Every pass of a data set. The names are those of Dagster's ops, by which a run is configured."""
+    kinds: Sequence[str | None]
+    for stage in STAGES.values():
+        if stage.every_kind:
+            outputs: dict[str, tuple[Stage, str | None]] = {kind: (stage, kind) for kind in entry.token_kinds}
+            yield PassAssets(catalog, entry, f"{entry.name}__{stage.name}", outputs)
+            continue
+        sharing = [other for other in STAGES.values() if stage.shared and other.shared == stage.shared]
+        if sharing and sharing[0] is not stage:
+            continue
+        kinds = entry.token_kinds if stage.has_token_kind else (None,)
+        for kind in kinds:
+            name = "__".join(part for part in (entry.name, kind, stage.shared or stage.name) if part)
+            yield PassAssets(
+                catalog,
+                entry,
+                name,
+                {each.name: (each, kind) for each in sharing} if sharing else {"result": (stage, kind)},
+            )
+
+
+def configured_version(catalog: Catalog, entry: Dataset, stage: Stage, token_kind: str | None) -> str:
+    """The code version of an asset in Dagster: the stage's own, and a digest of what the catalog configures.
+
+    So Dagster's marker tells of an edited catalog as soon as its definitions are loaded. One asset covers all models
+    of a data set; where models differ, ``history.tell`` corrects the marker partition by partition.
+    """
+    models: Sequence[str | None] = entry.models if stage.has_token_kind else (None,)
+    targets = {model or "": Target(catalog, stage.address(entry.name, token_kind, model)) for model in models}
+    configured = {model: stage.configured(target) for model, target in targets.items()}
+    return f"{stage.code_version}-{digest(configured)[:8]}"
 
 
 def build_assets(catalog: Catalog) -> Iterator[dg.AssetsDefinition]:
     """All assets of a catalog."""
-    for dataset, entry in catalog.datasets.items():
-        graphs: dict[str, Graph] = {kind: Graph(catalog, dataset, kind) for kind in entry.token_kinds}
-        yield examples.build(next(iter(graphs.values())))
-        yield sparse_activations.build(graphs)
-        for graph in graphs.values():
-            for stage in (ground_truth, unit_stats, unit_mapping, filtered_activations, thresholds, detection):
-                yield stage.build(graph)
+    for entry in catalog.datasets.values():
+        for each in passes_of(catalog, entry):
+            yield _definition(each)
+
+
+def _definition(made: PassAssets) -> dg.AssetsDefinition:
+    stage, config_class = made.stage, config_of(made.stage.options)
+    partitions = partitions_of(stage, made.entry)
+
+    @dg.multi_asset(
+        name=made.name,
+        outs={
+            name: dg.AssetOut(key=made.key(name), is_required=False, **_shown(made, *output))
+            for name, output in made.outputs.items()
+        },
+        ins=dict(_inputs(made)),
+        partitions_def=partitions,
+        check_specs=[
+            spec for name, (each, _) in made.outputs.items() for spec in specs(each, made.key(name), partitions)
+        ],
+        can_subset=len(made.outputs) > 1,
+        pool=stage.pool,
+    )
+    @retrying_transient
+    def run_pass(
+        context: dg.AssetExecutionContext,
+        config: config_class,  # type: ignore[valid-type]
+        compute: ComputeResource,
+        artifact_store: StoreResource,
+        **inputs: Any,
+    ):
+        yield from carry_out(made, context, config, compute, artifact_store.store, inputs)
+
+    return run_pass
+
+
+def _inputs(made: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
+    """Inputs by stage name, with the built-in partition mappings; chunks of a model-level stage arrive lazily."""
+    here = made.stage.level
+    for name in made.stage.inputs:
+        mapping, metadata, there = None, None, STAGES[name].level
+        if here == "model" and there == "chunk":
+            mapping, metadata = along(MODEL), CHUNKS
+        elif here == "model" and there == "dataset-chunk":
+            mapping, metadata = dg.AllPartitionMapping(), CHUNKS
+        elif here == "chunk" and there == "model":
+            mapping = along(MODEL)
+        elif here == "chunk" and there == "dataset-chunk":
+            mapping = along(CHUNK)
+        key = asset_key_of(made.entry.name, made.token_kind, STAGES[name])
+        yield name, dg.AssetIn(key=key, partition_mapping=mapping, metadata=metadata)
+
+
+def _shown(made: PassAssets, stage: Stage, token_kind: str | None) -> dict[str, Any]:
+    """What the UI shows of an asset. Groups are per token kind: the lineage shows only the last part of a key."""
+    kind = {"token_kind": token_kind} if token_kind else {}
+    about = f"\n\nData set {made.entry.name}: {made.entry.description}" if made.entry.description else ""
+    return {
+        "description": stage.description + about,
+        "group_name": "__".join(part for part in (made.entry.name, token_kind) if part),
+        "code_version": configured_version(made.catalog, made.entry, stage, token_kind),
+        "kinds": {"pytorch", "parquet"} if stage.has_token_kind else {"parquet"},
+        "tags": {"dataset": made.entry.name, "stage": stage.name, **kind},
+        "owners": list(made.entry.owners),
+    }

@@ -1,0 +1,214 @@
+"""What one run of a pass does: read the inputs, make what is due, hand it on with its provenance, and check the file.
+
+The same for every stage; what is computed stands with the stage.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from sae_assets.errors import MismatchError, StoredFileError
+from sae_assets.orchestration.checks import evaluate
+from sae_assets.orchestration.config import options_from
+from sae_assets.orchestration.internals import launched_at
+from sae_assets.orchestration.metadata import artifact_metadata
+from sae_assets.orchestration.partitions import address_of
+from sae_assets.orchestration.resources import ComputeResource
+from sae_assets.pipeline.options import AggregateOptions, EncodeOptions, Options
+from sae_assets.pipeline.recipes import chunks_read, imported_still_fits, is_imported, recipe
+from sae_assets.pipeline.stage import Pass, Result, Sources, Stage, Target
+from sae_assets.storage.address import Address
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from sae_assets.orchestration.assets.factory import PassAssets
+    from sae_assets.storage.provenance import Provenance
+    from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
+
+ENCODE_IMPORTED = (
+    "Import it again (sae-assets import), or encode it anew (materialize --force; in the launchpad `force: true`)."
+)
+
+
+def carry_out(
+    made: "PassAssets",
+    context: dg.AssetExecutionContext,
+    config: Any,
+    compute: ComputeResource,
+    store: "ArtifactStore",
+    inputs: Mapping[str, Any],
+) -> Iterator[dg.Output | dg.AssetCheckResult]:
+    """Make the selected outputs of a pass for the run's partition, each followed by its checks.
+
+    Raises:
+        SaeAssetsError: inputs or outside contents that cannot be used; nothing is written then.
+    """
+    start = time.perf_counter()
+    stage, options = made.stage, options_from(config, made.stage.options)
+    sources = _sources(context.run_id, store.root)
+    selected = {name: output for name, output in made.outputs.items() if made.key(name) in context.selected_asset_keys}
+    targets = {
+        name: Target(made.catalog, address_of(made.key(name).path, context.partition_key)) for name in selected
+    }
+    if stage.level == "model":
+        inputs = _read_chunks(stage, made.entry.name, context, options, store, inputs)
+
+    def provenance(name: str) -> "Provenance | None":
+        return recipe(selected[name][0], targets[name], inputs, options, sources)
+
+    kept: dict[str, Stored] = {}
+    if stage.kept_if_current and not (isinstance(options, EncodeOptions) and options.force):
+        for name, target in targets.items():
+            current = _current_file(context, made.key(name), target.address, store, inputs, lambda n=name: provenance(n))
+            if current is not None:
+                kept[name] = current
+    due = [name for name in selected if name not in kept]
+    results: Mapping[tuple[str, str], Result] = {}
+    if due:
+        kinds = tuple(dict.fromkeys(targets[name].token_kind for name in due))
+        results = stage.make(
+            Pass(
+                targets[due[0]],
+                inputs,
+                options,
+                sources,
+                kinds,
+                compute.torch_device,
+                compute.memory_budget,
+                context.log.info,
+                store,
+            )
+        )
+    # Only now, so that a pass that is tried again hands nothing on twice.
+    for name, item in kept.items():
+        context.log.info(f"{item.provenance.fingerprint[:12]} of {targets[name].address} is up to date: nothing is made")
+        expected = stage.expected_of_kept(targets[name], item)
+        yield from _handed_on(made, name, context, store, item, Result(item.artifact, expected), {"kept": True})
+    for name in due:
+        from sae_assets.storage.store import stored
+
+        result = results[selected[name][0].name, targets[name].token_kind]
+        made_by = provenance(name)
+        assert made_by is not None  # what it needs was just read
+        figures = {"seconds": time.perf_counter() - start, "device": str(compute.torch_device)}
+        yield from _handed_on(made, name, context, store, stored(result.artifact, made_by), result, figures)
+
+
+def _handed_on(
+    made: "PassAssets",
+    name: str,
+    context: dg.AssetExecutionContext,
+    store: "ArtifactStore",
+    item: "Stored",
+    result: Result,
+    figures: Mapping[str, Any],
+) -> Iterator[dg.Output | dg.AssetCheckResult]:
+    """The artifact for the IO manager with its metadata, then the results of its checks on what was written."""
+    from sae_assets.storage.store import Kept
+
+    key, (stage, _) = made.key(name), made.outputs[name]
+    picture = {} if result.plot is None else {"plot": dg.MetadataValue.md(result.plot())}
+    yield dg.Output(
+        Kept(item) if "kept" in figures else item,
+        output_name=name,
+        metadata={**picture, **artifact_metadata(item, figures)},
+        data_version=dg.DataVersion(item.content_hash[:20]),
+    )
+    selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
+    address = address_of(key.path, context.partition_key)
+    for outcome in evaluate(stage, key, store, address, result.expected):
+        if outcome.check_name in selected:
+            yield outcome
+
+
+@lru_cache(maxsize=1)
+def _sources(_run_id: str, root: "UPath") -> Sources:
+    """Outside contents, opened once per run: its passes follow each other in one process."""
+    return Sources(root)
+
+
+def _current_file(
+    context: dg.AssetExecutionContext,
+    key: dg.AssetKey,
+    address: Address,
+    store: "ArtifactStore",
+    inputs: Mapping[str, Any],
+    provenance: Any,
+) -> "Stored | None":
+    """The file that is there, if it is whole and what would be made now.
+
+    A person may ask for what is there, and another token kind of the same pass may be due: neither is worth the hours
+    of encoding.
+
+    Raises:
+        MismatchError: it was imported, so that nothing here can make it again, and its examples have changed since.
+        StoredFileError: it was imported and is damaged.
+    """
+    try:
+        found = None if store.find(address) is None else store.header(address).provenance
+    except StoredFileError as error:
+        if _was_imported(context, key):
+            raise StoredFileError(str(error), [ENCODE_IMPORTED]) from None
+        return None
+    if found is None:
+        return None
+    if is_imported(found):
+        if not imported_still_fits(found, inputs["examples"]):
+            raise MismatchError(f"{address} was imported and its examples have changed since. {ENCODE_IMPORTED}")
+        return store.read(address)
+    wanted = provenance()
+    if wanted is None or found.fingerprint != wanted.fingerprint:
+        return None
+    try:
+        return store.read(address)
+    except StoredFileError:
+        return None
+
+
+def _was_imported(context: dg.AssetExecutionContext, key: dg.AssetKey) -> bool:
+    """Whether Dagster's history says so: of a file whose own header cannot be read."""
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[context.partition_key])
+    for record in context.instance.fetch_materializations(wanted, limit=1).records:
+        made = record.asset_materialization
+        return made is not None and "imported" in made.metadata
+    return False
+
+
+def _read_chunks(
+    stage: Stage,
+    dataset: str,
+    context: dg.AssetExecutionContext,
+    options: Options,
+    store: "ArtifactStore",
+    inputs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The inputs of a model-level stage with the chunks that it reads (see ``recipes.chunks_read``).
+
+    Chunks that were registered after this was asked for, and are still to be made, are not among them; what they make
+    stale is made again.
+    """
+    from sae_assets.chunks.manifests import registered_since
+
+    readers: dict[str, ChunkReader] = {name: inputs[name] for name in stage.chunk_inputs}
+    missing = {key for reader in readers.values() for key in reader.missing}
+    late = missing & registered_since(store.root, dataset, _asked_for(context)) if missing else set()
+    if late:
+        context.log.info(f"registered later, still to be made and not read: chunks {', '.join(sorted(late))}")
+        readers = {name: reader.without(late) for name, reader in readers.items()}
+    gaps = isinstance(options, AggregateOptions) and options.allow_missing_chunks
+    return {**inputs, **chunks_read(stage, dataset, readers, allow_missing=gaps)}
+
+
+def _asked_for(context: dg.AssetExecutionContext) -> float:
+    """When the work of this run was asked for, seconds since the epoch: its backfill's time, else its own."""
+    backfill = context.run.tags.get("dagster/backfill")
+    launched = launched_at(context.instance, backfill) if backfill else None
+    if launched is not None:
+        return launched
+    record = context.instance.get_run_record_by_id(context.run.run_id)
+    # Where run storage keeps whole seconds only, the second may have just begun.
+    return record.create_timestamp.timestamp() + 1 if record is not None else float("inf")

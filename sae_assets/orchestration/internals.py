@@ -1,0 +1,159 @@
+"""Dagster's private interface, as far as it is used: one small function for each use, with the reason.
+
+Nothing else imports a private name of Dagster, but for ``instance.launcher``, which every launcher outside Dagster
+must. When Dagster is upgraded, this is what to look at.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    CachingStaleStatusResolver,
+    StaleStatus,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.loader import LoadingContext
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
+
+
+def partitions_not_passed(
+    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
+) -> Iterator[tuple[dg.AssetKey, str]]:
+    """Asset and partition of every check that did not pass the last time it was planned.
+
+    No public call gives the last result of a check by partition; this one is behind the UI's partition page.
+    """
+    for info in instance.event_log_storage.get_asset_check_partition_info(checks):
+        if info.latest_execution_status != AssetCheckExecutionRecordStatus.SUCCEEDED and info.partition_key:
+            yield info.check_key.asset_key, info.partition_key
+
+
+def active_backfills(instance: dg.DagsterInstance) -> Iterator[tuple[str, Sequence[dg.AssetKey]]]:
+    """Id and assets of every backfill that has not ended. Backfills have no public call in Python."""
+    statuses = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+    for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=statuses)):
+        yield backfill.backfill_id, backfill.asset_selection or ()
+
+
+def launched_at(instance: dg.DagsterInstance, backfill_id: str) -> float | None:
+    """When a backfill was launched, seconds since the epoch; None if there is no such backfill."""
+    backfill = instance.get_backfill(backfill_id)
+    return None if backfill is None else float(backfill.backfill_timestamp)
+
+
+def launch_backfill(
+    instance: dg.DagsterInstance,
+    asset_graph: Any,
+    partitions: Mapping[dg.AssetKey, Sequence[str]],
+    *,
+    backfill_id: str,
+    title: str,
+    description: str,
+    tags: Mapping[str, str],
+) -> bool:
+    """Launch a backfill of these partitions; False if one of this id was launched before.
+
+    No public call makes one from Python; this is what the UI's dialog and the automation daemon call.
+    """
+    if instance.get_backfill(backfill_id) is not None:
+        return False
+    subsets = {key: asset_graph.get(key).partitions_def.subset_with_partition_keys(each) for key, each in partitions.items()}
+    instance.add_backfill(
+        PartitionBackfill.from_asset_graph_subset(
+            backfill_id=backfill_id,
+            backfill_timestamp=time.time(),
+            tags=dict(tags),
+            dynamic_partitions_store=instance,
+            asset_graph_subset=AssetGraphSubset(partitions_subsets_by_asset_key=subsets),  # type: ignore[call-arg]
+            title=title,
+            description=description,
+            run_config=None,
+        )
+    )
+    return True
+
+
+class _Loading(LoadingContext):
+    """What the marker's queries are batched in: one look."""
+
+    def __init__(self, instance: dg.DagsterInstance):
+        self._instance, self._loaders = instance, {}  # type: ignore[var-annotated]
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._instance
+
+    @property
+    def loaders(self) -> Any:
+        return self._loaders
+
+
+class StaleMarker:
+    """What Dagster's own marker says of partitions, as the UI computes it, and recording what makes it say otherwise.
+
+    Neither the marker nor the names of the tags by which it compares are public.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, asset_graph: Any):
+        self._instance, self._graph = instance, asset_graph
+        self._resolver = CachingStaleStatusResolver(instance, asset_graph, _Loading(instance))
+
+    def is_stale(self, key: dg.AssetKey, partition: str) -> bool:
+        """Whether the marker says that the partition is out of date."""
+        return self._resolver.get_status(key, partition) == StaleStatus.STALE
+
+    def latest_ids(self, key: dg.AssetKey) -> Mapping[str, int]:
+        """Storage id of the latest materialization of every partition: one question for all of them."""
+        return self._instance.event_log_storage.get_latest_storage_id_by_partition(key, MATERIALIZATION)
+
+    def code_version(self, key: dg.AssetKey) -> str:
+        """The code version of an asset's definition."""
+        return str(self._graph.get(key).code_version)
+
+    def recorded(self, key: dg.AssetKey, partitions: Sequence[str]) -> Iterator[dg.EventLogRecord]:
+        """The latest materialization of each of these partitions."""
+        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=list(partitions))
+        seen: set[str | None] = set()
+        cursor, more = None, True
+        while more and len(seen) < len(partitions):
+            page = self._instance.fetch_materializations(wanted, limit=1000, cursor=cursor)
+            for record in page.records:
+                if record.partition_key not in seen:
+                    seen.add(record.partition_key)
+                    yield record
+            cursor, more = page.cursor, page.has_more
+
+    def versions_of(self, record: dg.EventLogRecord) -> tuple[str, Mapping[str, str]]:
+        """The code version that a materialization recorded, and all its tags."""
+        tags = record.asset_materialization.tags or {} if record.asset_materialization else {}
+        return tags.get(CODE_VERSION_TAG, ""), tags
+
+    def say(self, record: dg.EventLogRecord, *, stale: str) -> None:
+        """Record a materialization anew, without a run, so that the marker is right.
+
+        Args:
+            stale: why the partition is to be made; empty says that it is up to date.
+        """
+        made = record.asset_materialization
+        assert made is not None
+        tags = dict(made.tags or {})
+        if stale:
+            tags[CODE_VERSION_TAG] = f"to be made: {stale}"
+        else:
+            tags[CODE_VERSION_TAG] = self.code_version(made.asset_key)
+            for parent in self._graph.get(made.asset_key).parent_keys:
+                latest = self.latest_ids(parent)
+                tags.setdefault(get_input_data_version_tag(parent), tags.get(DATA_VERSION_TAG, ""))
+                tags[get_input_event_pointer_tag(parent)] = str(max(latest.values(), default=0))
+        self._instance.report_runless_asset_event(
+            dg.AssetMaterialization(made.asset_key, partition=made.partition, metadata=made.metadata, tags=tags)
+        )

@@ -1,0 +1,78 @@
+"""What a check of an artifact is: a name, a question to the file that was just written, and whether a failure blocks.
+
+The checks themselves stand with their stages; Dagster's part (specs, results) is ``orchestration.checks``. What no
+artifact can be built without is no check: constructors refuse it, and a damaged file fails ``file_reads_back``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+READABLE = "file_reads_back"
+MOST_NAMED = 20  # examples that a check names
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a stage knows of its artifact besides the artifact itself.
+
+    Attributes:
+        rows: how many rows every example has: one number, a tensor [n_examples], or None where nothing is known.
+        changes: examples that are no longer what was registered, and what happened to each; what_to_do: about it.
+        elsewhere: where the SAE was trained, if that is not where the rows were read.
+        limits: bounds by name, from the catalog.
+        others: figures of the other chunks of the same stage, by figure, to compare a chunk with.
+        constant: examples whose decoded image is one colour.
+    """
+
+    rows: Any = None
+    changes: Mapping[str, str] = field(default_factory=dict)
+    what_to_do: str = ""
+    elsewhere: str = ""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    constant: tuple[str, ...] = ()
+
+
+NOTHING_MORE = Expected()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a check passed, and the numbers behind it."""
+
+    passed: bool
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One named check of a stage; ``test`` takes the artifact and what is expected of it.
+
+    A failure blocks what reads the artifact, or warns.
+    """
+
+    name: str
+    description: str
+    test: Callable[[Any, Expected], Outcome]
+    blocking: bool = True
+
+
+def contents_outcome(changes: Mapping[str, str], what_to_do: str = "") -> Outcome:
+    """Whether examples are what they were when they were registered; what to do if not."""
+    if not changes:
+        return Outcome(True, {"changed_or_vanished": 0})
+    shown = ", ".join(f"{example} ({what})" for example, what in list(changes.items())[:MOST_NAMED])
+    return Outcome(False, {"changed_or_vanished": len(changes), "examples": shown, "what_to_do": what_to_do})
+
+
+def _row_counts(artifact: Any, expected: Expected) -> Outcome:
+    lengths = artifact.example_offsets.diff()
+    rows = expected.rows
+    comparable = rows is not None and (isinstance(rows, int) or len(rows) == len(lengths))
+    wrong = int((lengths != rows).sum()) if comparable else 0 if rows is None else len(lengths)
+    metadata = {"rows": artifact.n_rows, "examples": lengths.numel(), "examples_with_other_row_count": wrong}
+    return Outcome(wrong == 0, metadata)
+
+
+ROW_COUNTS = Check("row_counts", "Each example has the rows that its model gives.", _row_counts)

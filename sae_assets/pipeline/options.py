@@ -1,0 +1,139 @@
+"""Options of the stages: what a person can set for one run, in the launchpad or on the command line.
+
+None means "as the catalog says", so that schedules and automation, which set nothing, make what a person makes. What of
+an option changes the result is decided by the stage that takes it (``Stage.settings``).
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from sae_assets.catalog import plain_message
+from sae_assets.catalog.datasets import ascending, folds
+from sae_assets.errors import CatalogError
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+PRUNING_MODES = ("adaptive", "fixed")
+
+
+def _one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:
+    if value is not None and value not in allowed:
+        near = difflib.get_close_matches(value.lower(), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"found {value!r}, expected one of {', '.join(allowed)}{hint}")
+    return value
+
+
+def _naming(rule: Callable[[Any], Any], value: Any) -> Any:
+    """Apply a rule of the catalog, whose message leaves out the value: there the reader of the file names it."""
+    try:
+        return rule(value)
+    except ValueError as error:
+        raise ValueError(f"found {value}, {error}") from None
+
+
+class Options(BaseModel):
+    """Base of every stage's options; a stage without any takes this one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncodeOptions(Options):
+    """Options of ``sparse_activations``."""
+
+    k_stored: int | None = Field(None, ge=0, description="entries kept per row; 0: all; default: the catalog's")
+    batch_size: int = Field(32, ge=1, description="examples whose rows are encoded together; the result is the same")
+    precision: str | None = Field(None, description="of the transformer: float32, bfloat16, float16; default: catalog")
+    forward_batch: int | None = Field(None, ge=1, description="examples in one forward pass; default: the catalog's")
+    force: bool = Field(False, description="encode also what is up to date, and replace what was imported")
+
+    @field_validator("precision")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return _one_of(value, PRECISIONS)
+
+
+class AggregateOptions(Options):
+    """Options of every model-level stage."""
+
+    allow_missing_chunks: bool = Field(False, description="use the chunks there are instead of refusing gaps")
+
+
+class MappingOptions(AggregateOptions):
+    """Options of ``unit_mapping``."""
+
+    pruning: str | None = Field(
+        None, description="adaptive (limits from the concepts' cal counts) or fixed; default: the model's catalog entry"
+    )
+    target_units: int | None = Field(None, ge=1, description="most units to keep; default: the model's catalog entry")
+    min_active: int | None = Field(None, ge=0, description="fixed mode: fewer cal rows are rare")
+    max_density: float | None = Field(None, gt=0, le=1, description="fixed mode: a larger share of cal rows is dense")
+    strength_percentile: float | None = Field(None, ge=0, le=100, description="fixed mode: below, a unit is weak")
+
+    @field_validator("pruning")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return _one_of(value, PRUNING_MODES)
+
+
+class ThresholdOptions(AggregateOptions):
+    """Options of ``thresholds``."""
+
+    tail_fractions: list[float] | None = Field(
+        None, description="shares of the positive values to keep; default: the data set's catalog entry"
+    )
+
+    @field_validator("tail_fractions")
+    @classmethod
+    def _ascending(cls, values: list[float] | None) -> list[float] | None:
+        return None if values is None else _naming(ascending, values)
+
+
+class DetectionOptions(AggregateOptions):
+    """Options of ``detection_stats`` and ``best_pairs``."""
+
+    n_permutations: int | None = Field(None, ge=0, description="label shuffles behind the chance level; 0: none")
+    n_bootstrap: int | None = Field(None, ge=0, description="resamples behind the 95 % intervals; 0: none")
+    n_folds: int | None = Field(None, ge=0, description="folds of the cal examples that pairs are tried on; 0: none")
+    seed: int | None = Field(None, ge=0, description="of shuffles, resamples and folds")
+
+    @field_validator("n_folds")
+    @classmethod
+    def _folds(cls, value: int | None) -> int | None:
+        return None if value is None else _naming(folds, value)
+
+
+O = TypeVar("O", bound=Options)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What was set for one run of several stages, by the kind of options that a stage takes."""
+
+    values: Mapping[type[Options], Options] = field(default_factory=dict)
+
+    def of(self, kind: type[O]) -> O:
+        """The options of this kind; the defaults if none of them was set."""
+        return self.values.get(kind, kind())  # type: ignore[return-value]
+
+
+def parse_options(kinds: list[type[Options]], given: Mapping[str, Any]) -> RunOptions:
+    """Options of every kind from values by field name; a field of several kinds is set in each. None is "not given".
+
+    Raises:
+        CatalogError: values out of range; all of them are named.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    made: dict[type[Options], Options] = {}
+    problems: list[str] = []
+    for kind in kinds:
+        try:
+            made[kind] = kind(**{name: values[name] for name in kind.model_fields if name in values})
+        except ValidationError as error:
+            problems += [": ".join([*map(str, part["loc"][:1]), plain_message(part)]) for part in error.errors()]
+    if problems:
+        raise CatalogError("Some options have values that are not allowed:", list(dict.fromkeys(problems)))
+    return RunOptions(made)

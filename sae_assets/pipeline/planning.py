@@ -1,0 +1,256 @@
+"""The plan of a data set: what is to be made, in which runs, and what each of them waits for.
+
+One rule of who waits for whom, over the store, the history and the request. The command line carries a plan out,
+backfills and automation submit it, ``status`` shows the states behind it. Nothing here knows Dagster.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Literal
+
+from sae_assets.catalog import Catalog
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.staleness import Staleness
+from sae_assets.storage.address import Address
+
+State = Literal["current", "stale", "missing", "failed", "running"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is asked for: stages of a data set for these models, token kinds and chunks."""
+
+    dataset: str
+    models: Sequence[str]
+    token_kinds: Sequence[str]
+    chunks: Sequence[str]
+    stages: Sequence[str] = field(default_factory=lambda: tuple(STAGES))
+
+    @classmethod
+    def whole(cls, catalog: Catalog, dataset: str, chunks: Sequence[str]) -> "Scope":
+        """Everything that a data set's registered chunks should have."""
+        entry = catalog.datasets[dataset]
+        return cls(dataset, entry.models, entry.token_kinds, chunks)
+
+    def addresses(self) -> Iterator[Address]:
+        """Every artifact, inputs before what reads them."""
+        for name in self.stages:
+            stage = STAGES[name]
+            if stage.level == "dataset-chunk":
+                yield from (stage.address(self.dataset, chunk=chunk) for chunk in self.chunks)
+                continue
+            chunks: Sequence[str | None] = self.chunks if stage.level == "chunk" else [None]
+            for kind in self.token_kinds:
+                for model in self.models:
+                    yield from (stage.address(self.dataset, kind, model, chunk) for chunk in chunks)
+
+
+@dataclass(frozen=True)
+class History:
+    """What is remembered of earlier runs, beside what the store holds.
+
+    Attributes:
+        recorded: artifacts that the history tells of; None where there is no history to ask.
+        running: a queued or running run is to make them.
+        failed: the last attempt to make them failed, and nothing that they read was made since.
+        unchecked: a blocking check of them did not pass: nothing may be made from them.
+    """
+
+    recorded: Collection[Address] | None = None
+    running: Collection[Address] = frozenset()
+    failed: Collection[Address] = frozenset()
+    unchecked: Collection[Address] = frozenset()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One run: artifacts of one partition, inputs first.
+
+    Attributes:
+        waits_for: artifacts that are still to come, and that this run reads.
+    """
+
+    addresses: tuple[Address, ...]
+    waits_for: frozenset[Address] = frozenset()
+
+    @property
+    def dataset(self) -> str:
+        return self.addresses[0].dataset
+
+    @property
+    def model(self) -> str | None:
+        return self.addresses[0].model
+
+    @property
+    def chunk(self) -> str | None:
+        return self.addresses[0].chunk
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(address.stage for address in self.addresses))
+
+    @property
+    def label(self) -> str:
+        return " ".join(part for part in (self.dataset, self.model, self.chunk, "+".join(self.stages)) if part)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made.
+
+    Attributes:
+        batches: runs in an order in which every input that can be made is there.
+        left_out: artifacts that should be made and are not planned: a run is at it, or they failed before, or they were
+            imported and would be replaced.
+        over_limit: how many chunk-level artifacts were left for the next time.
+    """
+
+    batches: tuple[Batch, ...] = ()
+    left_out: frozenset[Address] = frozenset()
+    over_limit: int = 0
+
+    @property
+    def ready(self) -> tuple[Batch, ...]:
+        """Runs that wait for nothing."""
+        return tuple(batch for batch in self.batches if not batch.waits_for)
+
+    @property
+    def in_sequence(self) -> tuple[Batch, ...]:
+        """Runs that can be made one after another: each waits only for what an earlier one of them makes.
+
+        What waits for something that *may* have to be made anew, once its own input was, is none of them.
+        """
+        coming: set[Address] = set()
+        chosen = []
+        for batch in self.batches:
+            if batch.waits_for <= coming:
+                chosen.append(batch)
+                coming |= set(batch.addresses)
+        return tuple(chosen)
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        """Everything that is planned."""
+        return frozenset(address for batch in self.batches for address in batch.addresses)
+
+
+class Outlook:
+    """What the artifacts of a data set are, as one look at store and history sees them.
+
+    Args:
+        scope: what is asked for; other artifacts are taken as they are.
+    """
+
+    def __init__(self, scope: Scope, staleness: Staleness, history: History):
+        self.scope, self._staleness, self._history = scope, staleness, history
+        self._current: dict[Address, bool] = {}
+
+    def state(self, address: Address) -> State:
+        """What ``status`` says of an artifact."""
+        if address in self._history.running:
+            return "running"
+        if address in self._history.failed or address in self._history.unchecked:
+            return "failed"
+        if self._staleness.store.find(address) is None:
+            return "missing"
+        return "stale" if self.is_due(address) else "current"
+
+    def is_due(self, address: Address) -> bool:
+        """Whether an artifact is to be made: by its recipe, or because its check failed or no history tells of it."""
+        if address not in self._current:
+            recorded = self._history.recorded
+            self._current[address] = (
+                address not in self._history.unchecked
+                and (recorded is None or address in recorded)
+                and self._staleness.is_current(address)
+            )
+        return not self._current[address]
+
+    def reason(self, address: Address) -> str:
+        """Why an artifact is to be made, in a few words; empty if it is not."""
+        if not self.is_due(address):
+            return ""
+        if address in self._history.unchecked:
+            return "a check did not pass"
+        return self._staleness.reason(address) or "no run is recorded"
+
+    def reads(self, address: Address) -> Iterator[Address]:
+        """The artifacts that an artifact is made from: the one rule of who waits for whom.
+
+        An aggregate reads the chunks that hold an example of its splits, and of every chunk the labels that say so; one
+        that is frozen and there reads nothing any more.
+        """
+        stage = STAGES[address.stage]
+        if self._staleness.is_frozen(address) and not self.is_due(address):
+            return
+        for name in stage.model_inputs:
+            yield STAGES[name].beside(address)
+        if stage.level != "model":
+            yield from (STAGES[name].beside(address) for name in stage.chunk_inputs)
+            return
+        for chunk in self.scope.chunks:
+            labels = STAGES["labels"].beside(address, chunk)
+            yield labels
+            if self.is_due(labels) or self._staleness.has_any(address.dataset, chunk, stage.splits):
+                yield from (STAGES[name].beside(address, chunk) for name in stage.chunk_inputs if name != "labels")
+
+    def plan(self, *, limit: int | None = None, hold_failed: bool = True, force: bool = False) -> Plan:
+        """What is to be made, in runs.
+
+        Args:
+            limit: most chunk-level artifacts; the first ones are taken.
+            hold_failed: leave out what failed before, which would fail again; what reads it then waits.
+            force: everything in the scope, current or not; also what was imported.
+        """
+        pending: dict[Address, frozenset[Address]] = {}  # what may still change, and what it waits for
+        planned: list[Address] = []
+        left_out: set[Address] = set()
+        room, over = limit, 0
+        for address in self.scope.addresses():
+            waits = frozenset(each for each in self.reads(address) if each in pending)
+            due = force or self.is_due(address)
+            if due or waits or address in self._history.running:
+                pending[address] = waits
+            if not due:
+                continue
+            if address in self._history.running or (hold_failed and address in self._history.failed):
+                left_out.add(address)
+            elif not force and self._staleness.is_imported(address) and not self._staleness.is_current(address):
+                left_out.add(address)
+            elif address.chunk is not None and room is not None and room < 1:
+                over += 1
+            else:
+                planned.append(address)
+                room = room - 1 if room is not None and address.chunk is not None else room
+        return Plan(tuple(_batches(planned, pending)), frozenset(left_out), over)
+
+
+def _batches(planned: Iterable[Address], pending: "dict[Address, frozenset[Address]]") -> Iterator[Batch]:
+    """Artifacts of one partition that one run can make, in order; what waits for others goes in a run of its own."""
+    for _, group in groupby(planned, key=lambda address: _segment(address.stage)):
+        partitions: dict[tuple[str | None, str | None], list[Address]] = {}
+        for address in group:
+            partitions.setdefault((address.model, address.chunk), []).append(address)
+        for members in partitions.values():
+            together = set(members)
+            outside: dict[Address, frozenset[Address]] = {}
+            for address in members:
+                waits = pending[address]
+                within = [outside[each] for each in waits & together]
+                outside[address] = (waits - together).union(*within)
+            for waiting in (False, True):
+                chosen = tuple(address for address in members if bool(outside[address]) is waiting)
+                if chosen:
+                    yield Batch(chosen, frozenset().union(*(outside[address] for address in chosen)))
+
+
+def _segments() -> dict[str, int]:
+    """Stages in a row of one level go in one run."""
+    numbers = groupby(STAGES.values(), key=lambda stage: stage.level)
+    return {stage.name: number for number, (_, group) in enumerate(numbers) for stage in group}
+
+
+def _segment(stage: str) -> int:
+    return _segments()[stage]
+

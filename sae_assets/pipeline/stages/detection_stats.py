@@ -1,0 +1,61 @@
+"""``detection_stats``: confusion counts of every (concept, unit, tail fraction), from one pass shared with best pairs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sae_assets.pipeline.options import DetectionOptions
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
+
+SHARED_PASS = "detection"
+CHUNK_INPUTS, MODEL_INPUTS = ("filtered_activations", "labels"), ("thresholds",)
+SPLITS = ("cal", "test")
+
+
+def detection_settings(target: Target, options: Any) -> dict[str, Any]:
+    """Shuffles, resamples, folds and seed: as set for one run, else as the data set's catalog entry says."""
+    assert isinstance(options, DetectionOptions)
+    names = ("n_permutations", "n_bootstrap", "n_folds", "seed")
+    given = {name: getattr(options, name) for name in names}
+    return {name: getattr(target.dataset.detection, name) if each is None else each for name, each in given.items()}
+
+
+def count_and_choose(run: Pass) -> Made:
+    """Score every example once, count every triple, and choose each concept's pair on cal."""
+    from sae_assets.ops.best_pairs import choose_best_pairs
+    from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
+    from sae_assets.pipeline.plots import plot_detection
+
+    cutoffs = run.artifact("thresholds")
+
+    def labelled() -> Iterator[LabelledChunk]:
+        for activations, labels in run.pairs("filtered_activations"):
+            yield LabelledChunk(activations, labels.splits, labels.labels)
+
+    scores = score_examples(labelled(), n_units=len(cutoffs.kept_units), device=run.device)
+    stats = count_detections(scores, cutoffs)
+    best = choose_best_pairs(stats, cutoffs, scores, **detection_settings(run.target, run.options))
+    kind = run.target.token_kind
+    return {
+        ("detection_stats", kind): Result(stats, plot=lambda: plot_detection(stats, best)),
+        ("best_pairs", kind): Result(best, plot=lambda: plot_detection(stats, best)),
+    }
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    return {"triples": artifact.true_positives[0].numel(), "units": len(artifact.kept_units)}
+
+
+DETECTION_STATS = Stage(
+    name="detection_stats",
+    level="model",
+    description="Confusion counts of every (concept, unit, tail fraction) on cal and test.",
+    make=count_and_choose,
+    chunk_inputs=CHUNK_INPUTS,
+    model_inputs=MODEL_INPUTS,
+    code_version="2",
+    settings=detection_settings,
+    options=DetectionOptions,
+    splits=SPLITS,
+    shared=SHARED_PASS,
+    counts=_counts,
+)

@@ -1,0 +1,58 @@
+"""``ground_truth``: which rows of a chunk are positive for which concept, under the model's own rows."""
+
+from typing import Any
+
+from sae_assets.pipeline.checks import ROW_COUNTS, Expected
+from sae_assets.pipeline.options import Options
+from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
+
+
+def _make(run: Pass) -> Made:
+    from sae_assets.chunks.contents import expect_contents, expect_regions
+    from sae_assets.ops.ground_truth import collect_truth
+    from sae_assets.rows.truth import row_truth
+
+    target, examples, labels = run.target, run.artifact("examples"), run.artifact("labels")
+    reader = run.sources.reader(target.dataset)
+    if target.token_kind != "cls":  # whose truth is the labels
+        expect_contents(examples, target.chunk, reader)
+        expect_regions(examples, labels, target.chunk, reader)
+    rows, count = row_truth(labels, target.token_kind, target.dataset, target.model, reader)
+    artifact = collect_truth(rows, labels.concepts, labels.first_index)
+    return GROUND_TRUTH.only(run, Result(artifact, Expected(count)))
+
+
+def _settings(target: Target, _options: Options) -> dict[str, Any]:
+    from sae_assets.rows.identity import truth_settings
+
+    return truth_settings(target.dataset, target.model, target.token_kind)
+
+
+def _outside(target: Target, _sources: Sources, _options: Options) -> dict[str, str]:
+    """The transformer, whose configuration or tokenizer says what the rows are; ``cls`` rows are the examples."""
+    from sae_assets.rows.identity import transformer_identity
+    from sae_assets.storage.provenance import digest
+
+    return {} if target.token_kind == "cls" else {"transformer": digest(transformer_identity(target.model.transformer))}
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    positives = artifact.concept_ids.bincount(minlength=len(artifact.concepts)).tolist()
+    return {
+        "rows": artifact.n_rows,
+        "positive_rows": artifact.row_offsets.diff().gt(0).sum().item(),
+        **{f"positive_rows[{name}]": count for name, count in zip(artifact.concepts, positives, strict=True)},
+    }
+
+
+GROUND_TRUTH = Stage(
+    name="ground_truth",
+    level="chunk",
+    description="Which rows are positive for which concept, under the image's own transform.",
+    make=_make,
+    chunk_inputs=("examples", "labels"),
+    settings=_settings,
+    outside=_outside,
+    checks=(ROW_COUNTS,),
+    counts=_counts,
+)

@@ -1,0 +1,54 @@
+"""``thresholds``: detection cut-offs of every (concept, unit), from calibration rows alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sae_assets.pipeline.options import ThresholdOptions
+from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage, Target
+
+
+def _make(run: Pass) -> Made:
+    from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
+
+    chunks, truth, labels = (run.inputs[name] for name in ("filtered_activations", "ground_truth", "labels"))
+
+    def calibration() -> Iterator[CalibrationChunk]:
+        for key in chunks:
+            cal = labels[key].artifact.in_split("cal")
+            if bool(cal.any()):
+                yield CalibrationChunk(chunks[key].artifact, truth[key].artifact, cal)
+
+    artifact = calibrate_thresholds(
+        Rereadable(calibration),
+        concepts=run.target.dataset.concepts,
+        kept_units=run.artifact("unit_mapping").kept_units,
+        device=run.device,
+        memory_budget=run.memory_budget,
+        **_settings(run.target, run.options),
+    )
+    return THRESHOLDS.only(run, Result(artifact))
+
+
+def _settings(target: Target, options: Any) -> dict[str, Any]:
+    assert isinstance(options, ThresholdOptions)
+    fractions = target.dataset.detection.tail_fractions if options.tail_fractions is None else options.tail_fractions
+    return {"tail_fractions": list(fractions)}
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    pairs = artifact.n_positive[:-1]
+    return {"pairs": pairs.numel(), "valid_pairs": int((pairs > 0).sum()), "units": len(artifact.kept_units)}
+
+
+THRESHOLDS = Stage(
+    name="thresholds",
+    level="model",
+    description="Detection cut-offs: exact quantiles of positive cal values per concept and unit.",
+    make=_make,
+    chunk_inputs=("filtered_activations", "ground_truth", "labels"),
+    model_inputs=("unit_mapping",),
+    settings=_settings,
+    options=ThresholdOptions,
+    frozen=True,
+    counts=_counts,
+)
