@@ -87,7 +87,7 @@ class MappingConfig(AggregateConfig):
     def _known(cls, value: str | None) -> str | None:
         return _one_of(value, PRUNING_MODES)
 
-    def limits(self, name: str, model: Model) -> Pruning:
+    def limits(self, model: Model) -> Pruning:
         """The catalog's rules of a model with what was set here on top.
 
         Raises:
@@ -98,19 +98,19 @@ class MappingConfig(AggregateConfig):
         found = model.pruning.model_copy(update={**given, "mode": self.pruning or model.pruning.mode})
         if found.mode == "adaptive" and (wrong := [each for each in FIXED_RULES if each in given]):
             raise CatalogError(
-                f"{', '.join(wrong)}: of fixed pruning only, but pruning of model {name!r} is adaptive; set it to "
-                "fixed (`--pruning fixed`, or `pruning.mode` of the model in the catalog)."
+                f"{', '.join(wrong)}: of fixed pruning only, but pruning of model {model.name!r} is adaptive; set it "
+                "to fixed (`--pruning fixed`, or `pruning.mode` of the model in the catalog)."
             )
         if found.mode == "fixed" and (missing := [each for each in FIXED_RULES if getattr(found, each) is None]):
             raise CatalogError(
-                f"Fixed pruning of model {name!r} needs {', '.join(missing)}: as options, or under `pruning` of the "
-                "model in the catalog."
+                f"Fixed pruning of model {model.name!r} needs {', '.join(missing)}: as options, or under `pruning` of "
+                "the model in the catalog."
             )
         return found
 
-    def result_with(self, name: str, model: Model, token_kind: str) -> dict[str, Any]:
+    def result_with(self, model: Model, token_kind: str) -> dict[str, Any]:
         """What stands in provenance. Raises: as :meth:`limits`."""
-        limits = self.limits(name, model)
+        limits = self.limits(model)
         if token_kind == "cls":
             return {"pruning": "active"}
         if limits.mode == "adaptive":

@@ -159,7 +159,7 @@ def manifest_hash(manifest: "Manifest", reader: "Reader") -> str:
     return digest([manifest.key, manifest.first_index, rows])
 
 
-def encoder_hash(dataset: Dataset, model: tuple[str, Model], token_kind: str, config: Mapping[str, Any]) -> str | None:
+def encoder_hash(dataset: Dataset, model: Model, token_kind: str, config: Mapping[str, Any]) -> str | None:
     """Hash of everything that turns an example into stored activations; None while the SAE is not on this machine.
 
     Args:
@@ -168,20 +168,20 @@ def encoder_hash(dataset: Dataset, model: tuple[str, Model], token_kind: str, co
     from sae_assets.rows.identity import rows_identity
     from sae_assets.saes import locate_sae, sae_hash
 
-    sae = locate_sae(model[1].sae, download=False)
+    sae = locate_sae(model.sae, download=False)
     if sae is None:
         return None
     return digest(
         {
             "rows": rows_identity(dataset, model, token_kind),
-            "sae": {"format": model[1].sae.format, "sha256": sae_hash(sae)},
+            "sae": {"format": model.sae.format, "sha256": sae_hash(sae)},
             "token_kind": token_kind,
             **config,
         }
     )
 
 
-def truth_config(dataset: Dataset, model: tuple[str, Model], token_kind: str) -> dict[str, Any]:
+def truth_config(dataset: Dataset, model: Model, token_kind: str) -> dict[str, Any]:
     """What the ground truth of a data set under a model depends on besides the examples."""
     from sae_assets.rows.identity import truth_identity
 

@@ -121,7 +121,7 @@ class Freshness:
         """What is configured for a model-level stage, as it stands in provenance."""
         options = self._options.of(address.stage)
         if isinstance(options, MappingConfig):
-            return options.result_with(*self._model(address), address.token_kind or "")
+            return options.result_with(self._model(address), address.token_kind or "")
         entry = self._catalog.datasets[address.dataset]
         return options.result_for(entry) if isinstance(options, AggregateConfig) else {}
 
@@ -148,7 +148,7 @@ class Freshness:
         elif address.stage == "ground_truth":
             config = truth_config(entry, self._model(address), address.token_kind or "")
         elif isinstance(options, EncodeConfig):
-            config = options.result_for(self._model(address)[1])
+            config = options.result_for(self._model(address))
             encoder = encoder_hash(entry, self._model(address), address.token_kind or "", config)
             if encoder is None:
                 return None
@@ -170,8 +170,8 @@ class Freshness:
         keys = self._chunks[address.dataset]
         return ChunkReader(self._store, {key: self._input(address, stage, key) for key in keys})
 
-    def _model(self, address: Address) -> tuple[str, Model]:
-        return address.model or "", self._catalog.models[address.model or ""]
+    def _model(self, address: Address) -> Model:
+        return self._catalog.models[address.model or ""]
 
     def _embeddings(self, address: Address) -> dict[str, str]:
         from sae_assets.chunks.manifests import read_manifest
@@ -181,14 +181,14 @@ class Freshness:
         if address.token_kind not in entry.embeddings.get(address.model or "", {}):
             return {}
         ids = read_manifest(self._store.root, address.dataset, address.chunk or "").example_ids
-        return outside_hashes((address.dataset, entry), address.model or "", address.token_kind or "", ids)
+        return outside_hashes(entry, self._model(address), address.token_kind or "", ids)
 
     def _manifest(self, address: Address) -> str:
         from sae_assets.chunks.manifests import read_manifest
         from sae_assets.datasets import open_registered
 
         if address.dataset not in self._readers:
-            self._readers[address.dataset] = open_registered(address.dataset, self._catalog.datasets[address.dataset])
+            self._readers[address.dataset] = open_registered(self._catalog.datasets[address.dataset])
         reader = self._readers[address.dataset]
         manifest = read_manifest(self._store.root, address.dataset, address.chunk or "")
         return manifest_hash(manifest, reader)

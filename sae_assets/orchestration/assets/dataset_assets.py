@@ -63,11 +63,11 @@ class Graph:
     def entry(self) -> Dataset:
         return self.catalog.datasets[self.dataset]
 
-    def model_of(self, context: dg.AssetExecutionContext) -> tuple[str, Model]:
-        """Name and entry of the model that this run's partition names."""
+    def model_of(self, context: dg.AssetExecutionContext) -> Model:
+        """The model that this run's partition names."""
         key = context.partition_key
         name = key.keys_by_dimension[MODEL] if isinstance(key, dg.MultiPartitionKey) else key
-        return name, self.catalog.models[name]
+        return self.catalog.models[name]
 
     def key(self, stage: str) -> dg.AssetKey:
         if STAGES[stage].level == "dataset-chunk":
@@ -179,7 +179,7 @@ class Graph:
         from sae_assets.chunks.contents import expect_contents
         from sae_assets.datasets import open_registered
 
-        expect_contents(chunk, key, open_registered(self.dataset, self.entry), regions=regions)
+        expect_contents(chunk, key, open_registered(self.entry), regions=regions)
 
     def chunks_read(
         self,

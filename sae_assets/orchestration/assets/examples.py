@@ -20,7 +20,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
 
         clock = Clock()
         manifest = read_manifest(artifact_store.store.root, graph.dataset, context.partition_key)
-        reader = open_registered(graph.dataset, graph.entry)
+        reader = open_registered(graph.entry)
         artifact = describe_chunk(manifest, reader)
         outside = {"manifest": manifest_hash(manifest, reader)}
         provenance = graph.provenance(

@@ -21,7 +21,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         model, chunk = graph.model_of(context), examples.artifact
         if graph.token_kind != "cls":  # whose truth is the labels
             graph.expect_contents(chunk, graph.address(context, "ground_truth").chunk or "", regions=True)
-        rows, count = row_truth(chunk, graph.token_kind, (graph.dataset, graph.entry), model)
+        rows, count = row_truth(chunk, graph.token_kind, graph.entry, model)
         artifact = collect_truth(rows, chunk.concepts, chunk.first_index)
         config = truth_config(graph.entry, model, graph.token_kind)
         provenance = graph.provenance(context, "ground_truth", {"examples": examples}, config)

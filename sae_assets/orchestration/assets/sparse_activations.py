@@ -58,8 +58,8 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
 
         clock = Clock()
         device = compute.torch_device
-        dataset, model = (first.dataset, first.entry), first.model_of(context)
-        settings = config.result_for(model[1])
+        model = first.model_of(context)
+        settings = config.result_for(model)
         wanted = [kind for kind, graph in graphs.items() if graph.key(STAGE) in context.selected_asset_keys]
         kept: dict[str, Stored] = {}
         for kind in () if config.force else wanted:
@@ -68,13 +68,13 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
                 kept[kind] = there
         due = [kind for kind in wanted if kind not in kept]
         found = RowsPerKind({}, {})
-        if due and not set(due) <= precomputed_kinds(first.entry, model[0]):
+        if due and not set(due) <= precomputed_kinds(first.entry, model):
             first.expect_contents(examples.artifact, first.address(context, STAGE).chunk or "", regions=False)
         if due:
             found = encode_chunk(
                 examples.artifact,
                 due,
-                dataset=dataset,
+                dataset=first.entry,
                 model=model,
                 batch_size=config.batch_size,
                 device=device,
@@ -87,7 +87,7 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
             context.log.info(f"{item.provenance.fingerprint[:12]} of {kind} rows is up to date: nothing is encoded")
             yield from graphs[kind].emit(
                 context, STAGE, item.artifact, item.provenance, clock=None, store=artifact_store, output=kind,
-                expected=_expected_of(item, kind, dataset, model),
+                expected=_expected_of(item, kind, first.entry, model),
             )  # fmt: skip
         for kind in due:
             provenance = _provenance(graphs[kind], context, examples, settings)
@@ -95,7 +95,7 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
             yield from graphs[kind].emit(
                 context, STAGE, found.artifacts[kind], provenance, clock=clock, store=artifact_store, device=device,
                 output=kind, expected=Expected(
-                    found.rows_per_example[kind], model[1].max_dropped_mass, elsewhere=found.elsewhere
+                    found.rows_per_example[kind], model.max_dropped_mass, elsewhere=found.elsewhere
                 ),
             )  # fmt: skip
 
@@ -114,7 +114,7 @@ def _provenance(
     if encoder is None:
         return None
     ids = examples.artifact.example_ids
-    outside = outside_hashes((graph.dataset, graph.entry), model[0], graph.token_kind, ids)
+    outside = outside_hashes(graph.entry, model, graph.token_kind, ids)
     inputs, identity = {"examples": examples}, {"encoder": encoder}
     return graph.provenance(context, STAGE, inputs, settings, identity=identity, outside=outside)
 
@@ -169,14 +169,14 @@ def _was_imported(context: dg.AssetExecutionContext, key: dg.AssetKey) -> bool:
     return False
 
 
-def _expected_of(kept: "Stored", kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]) -> Expected:
+def _expected_of(kept: "Stored", kind: str, dataset: Dataset, model: Model) -> Expected:
     """What a file that was encoded earlier has to satisfy, found without encoding anything."""
     from sae_assets.rows.encoding import trained_elsewhere
     from sae_assets.rows.truth import rows_per_example
     from sae_assets.saes import open_sae
 
-    limit = model[1].max_dropped_mass
+    limit = model.max_dropped_mass
     if kept.provenance.config.get("imported"):  # the model's files need not be here
         return Expected(None, limit)
-    elsewhere = trained_elsewhere(open_sae(model[1].sae).hook_point, model[1])
+    elsewhere = trained_elsewhere(open_sae(model.sae).hook_point, model)
     return Expected(rows_per_example(kind, dataset, model), limit, elsewhere=elsewhere)

@@ -25,8 +25,8 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         from sae_assets.pipeline.plots import plot_unit_mapping
 
         clock = Clock()
-        name, model = graph.model_of(context)
-        limits = config.limits(name, model)
+        model = graph.model_of(context)
+        limits = config.limits(model)
         inputs = {"ground_truth": ground_truth, "examples": examples}
         inputs = graph.chunks_read(context, "unit_mapping", inputs, config, artifact_store)
         truth, used = inputs["ground_truth"], inputs["examples"]
@@ -38,7 +38,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
             positive = count_positive_rows((truth[key].artifact, used[key].artifact.in_split("cal")) for key in truth)
             rules = adaptive_rules(positive, graph.entry.modality, limits.target_units)
         artifact = map_units(unit_stats.artifact, rules)
-        settings = config.result_with(name, model, graph.token_kind)
+        settings = config.result_with(model, graph.token_kind)
         provenance = graph.provenance(context, "unit_mapping", {"unit_stats": unit_stats, **inputs}, settings)
         yield from graph.emit(
             context, "unit_mapping", artifact, provenance, clock=clock, store=artifact_store,
