@@ -179,7 +179,7 @@ def squashed(data: Data) -> np.ndarray:
     from sae_assets.rows.images import open_geometry
 
     catalog = load_catalog()
-    reader = open_dataset(data.name, catalog.datasets[data.name])
+    reader = open_dataset(catalog.datasets[data.name])
     geometry = open_geometry(catalog.models["clip-mini"].transformer)
     side = geometry.patch_size * geometry.grid[0]
     truth = np.zeros_like(data.truth)

@@ -64,7 +64,7 @@ def demo_rows(n_images: int) -> tuple[Tensor, Tensor, Tensor, int]:
 
     catalog = load_catalog()
     model = catalog.models["clip-mini"]
-    reader = open_dataset("clevr_mini", catalog.datasets["clevr_mini"])
+    reader = open_dataset(catalog.datasets["clevr_mini"])
     vision = VisionTransformer(model.transformer, model.layer)
     images = [vision.geometry.tensor(reader.image(record.example_id)) for record in reader.records[:n_images]]
     rows = torch.cat([vision.embed(image[None])[:, 1:] for image in images]).flatten(0, 1)

@@ -85,7 +85,7 @@ def make_examples(session: Session, chunks: list[str]) -> None:
     from sae_assets.storage.store import stored
 
     entry = session.catalog.datasets[NAME]
-    reader = open_dataset(NAME, entry)
+    reader = open_dataset(entry)
     for chunk in chunks:
         manifest = read_manifest(session.store.root, NAME, chunk)
         artifact = describe_chunk(manifest, reader)
@@ -175,9 +175,9 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
             definitions = build_definitions(session.catalog, session.resources)
             definitions.get_repository_def()
         with timed("data set opened, first in a process"):
-            open_dataset(NAME, session.catalog.datasets[NAME])
+            open_dataset(session.catalog.datasets[NAME])
         with timed("data set opened again, as each stage of a run does"):
-            open_dataset(NAME, session.catalog.datasets[NAME])
+            open_dataset(session.catalog.datasets[NAME])
         with timed(f"{before:,} chunks registered by the command line"):
             profiled(lambda: session.register(NAME), profile("register"))
         first = sensor_tick(session, definitions, None)

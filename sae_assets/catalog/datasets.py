@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic import model_validator as check_model
 
-from sae_assets.catalog.models import Entry, Modality, Model, ModelName, resolve_package
+from sae_assets.catalog.models import Entry, Modality, Model, ModelName, NamedEntry, resolve_package
 
 # Keys become folder names, asset key parts, group names and partition keys: nothing that a path or Dagster reads.
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
@@ -141,7 +141,7 @@ class Detection(Entry):
     seed: int = Field(0, ge=0, description="of shuffles, resamples and folds")
 
 
-class Dataset(Entry):
+class Dataset(NamedEntry):
     """A folder of examples with labels, splits and, where there are any, masks or spans."""
 
     description: str = ""
@@ -185,7 +185,12 @@ class Dataset(Entry):
 
 
 class Catalog(Entry):
-    """All data sets and models by name."""
+    """All data sets and models by name; every entry knows its own."""
 
     models: dict[ModelName, Model]
     datasets: dict[DatasetName, Dataset]
+
+    @field_validator("models", "datasets")
+    @classmethod
+    def _named(cls, entries: dict[str, NamedEntry]) -> dict[str, NamedEntry]:
+        return {name: entry.named(name) for name, entry in entries.items()}

@@ -5,9 +5,9 @@ Rules about one entry stand here and in ``dataset_entries``; rules between entri
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator
 from pydantic import model_validator as check_model
 
 PACKAGE_PREFIX = "package:"
@@ -21,6 +21,29 @@ class Entry(BaseModel):
     """Base of all entries: unknown keys are mistakes, values are frozen, paths start at the file they stand in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NamedEntry(Entry):
+    """An entry that the catalog lists by name, and that knows this name. A file gives it as the entry's key only."""
+
+    _name: str | None = PrivateAttr(None)
+
+    @property
+    def name(self) -> str:
+        """The entry's key in the catalog.
+
+        Raises:
+            ValueError: an entry that was made outside of a catalog and was not :meth:`named`.
+        """
+        if self._name is None:
+            raise ValueError(f"This {type(self).__name__} entry stands in no catalog: give it a name by `named`.")
+        return self._name
+
+    def named(self, name: str) -> Self:
+        """The same entry under a name. Loading a catalog does this; only entries made elsewhere need it."""
+        entry = self.model_copy()
+        entry._name = name
+        return entry
 
 
 def resolve_package(value: Any) -> Any:
@@ -114,7 +137,7 @@ class Pruning(Entry):
         return self
 
 
-class Model(Entry):
+class Model(NamedEntry):
     """A transformer, the place in it whose output is read, and the SAE for that place."""
 
     modality: Modality

@@ -34,9 +34,7 @@ class Registered:
         return " and ".join(parts)
 
 
-def register(
-    dataset: str, entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int | None = None
-) -> Registered:
+def register(entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int | None = None) -> Registered:
     """Cut examples that no chunk holds yet into chunks and write their manifests.
 
     Args:
@@ -47,13 +45,13 @@ def register(
         DatasetError: the data set is not laid out as its catalog entry says, or files of examples that are to be
             registered are not there (by the rules of ``arrivals`` these wait).
     """
-    reader = open_dataset(dataset, entry)
-    held = [example for manifest in read_manifests(root, dataset) for example in manifest.example_ids]
+    reader = open_dataset(entry)
+    held = [example for manifest in read_manifests(root, entry.name) for example in manifest.example_ids]
     found: Arrived = arrived(reader, entry, held, time.time(), close_tail=close_tail)
     if close_tail:
         expect_files(reader, found.ready)
     manifests = register_chunks(
-        root, dataset, found.ready, entry.chunk_size,
+        root, entry.name, found.ready, entry.chunk_size,
         hashes=reader.hashes, keep_splits=reader.places_split, limit=limit,
     )  # fmt: skip
     return Registered([manifest.key for manifest in manifests], found.unsettled, found.tail, found.missing)

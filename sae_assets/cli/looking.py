@@ -100,7 +100,7 @@ def check(
         entries = load_catalog(load_settings(home, catalog).catalog)
         names = [match_name(name, entries.datasets, "data set") for name in split_list(datasets, "DATASETS") or []]
         with progress_bar(quiet=as_json):
-            found = {name: inspect_dataset(name, entries.datasets[name], files=files) for name in names}
+            found = {name: inspect_dataset(entries.datasets[name], files=files) for name in names}
         if as_json:
             print_json(found)
         else:

@@ -107,12 +107,12 @@ def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows:
     from sae_assets.datasets import open_dataset
 
     entry = session.catalog.datasets[dataset]
-    reader = open_dataset(dataset, entry)
+    reader = open_dataset(entry)
     ids = [record.example_id for record in reader.records]
     if kind == "token":
         from sae_assets.rows.texts import token_spans
 
-        spans_of = token_spans(reader, entry, model, session.catalog.models[model])
+        spans_of = token_spans(reader, entry, session.catalog.models[model])
         lengths = [len(spans_of(example)) for example in ids]
         said = f"{sum(lengths):,}: what the tokenizer of {model} gives for the {len(ids):,} texts"
         cause = "rows of padding or special tokens are counted, or the tokenizer or `max_tokens` is another"

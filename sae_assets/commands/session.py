@@ -95,7 +95,7 @@ class Session:
 
     def register(self, dataset: str, *, close_tail: bool = True) -> Registered:
         """Register new examples as chunks; without ``close_tail`` by the rules of the data set's ``arrivals``."""
-        found = register(dataset, self.catalog.datasets[dataset], self.store.root, close_tail=close_tail)
+        found = register(self.catalog.datasets[dataset], self.store.root, close_tail=close_tail)
         announce(dataset, found.keys, self.instance)
         return found
 
@@ -136,7 +136,7 @@ class Session:
         for name in names:
             calibration_missing(name, self.catalog, stages)
             for model in chosen[name]:
-                options.mapping.limits(model, self.catalog.models[model])
+                options.mapping.limits(self.catalog.models[model])
         registered = {name: self.register(name).keys for name in names}
         steps: list[Step] = []
         for name in names:

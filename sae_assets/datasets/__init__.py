@@ -20,7 +20,7 @@ from sae_assets.errors import DatasetError
 
 __all__ = ["READERS", "ImageReader", "Reader", "TextReader", "expect_files", "open_dataset", "open_registered"]
 
-READERS: dict[str, Callable[[str, Dataset], Reader]] = {
+READERS: dict[str, Callable[[Dataset], Reader]] = {
     "clevr": ClevrReader,
     "coco": CocoReader,
     "broden": BrodenReader,
@@ -41,7 +41,7 @@ EXPECTED = {  # at `root`, by layout
 }
 
 
-def open_dataset(name: str, entry: Dataset) -> Reader:
+def open_dataset(entry: Dataset) -> Reader:
     """The reader of one data set.
 
     Raises:
@@ -50,13 +50,13 @@ def open_dataset(name: str, entry: Dataset) -> Reader:
     """
     if not entry.root.exists():
         raise DatasetError(
-            f"Data set {name!r}: {entry.root} does not exist. `datasets.{name}.root` in the catalog must name "
-            f"{EXPECTED[entry.layout]}."
+            f"Data set {entry.name!r}: {entry.root} does not exist. `datasets.{entry.name}.root` in the catalog must "
+            f"name {EXPECTED[entry.layout]}."
         )
-    return READERS[entry.layout](name, entry)
+    return READERS[entry.layout](entry)
 
 
-def open_registered(name: str, entry: Dataset) -> Reader:
+def open_registered(entry: Dataset) -> Reader:
     """The reader of one data set for stages of registered chunks: a row that is wrong holds up its own chunk only.
 
     Where the place of a row in its table counts (words, precomputed embeddings) or a row is more than a file's name
@@ -67,5 +67,5 @@ def open_registered(name: str, entry: Dataset) -> Reader:
     """
     readers: dict[str, Callable[..., Reader]] = {"clevr": ClevrReader, "coco": CocoReader, "broden": BrodenReader}
     if entry.layout in readers and not entry.embeddings and entry.root.exists():
-        return readers[entry.layout](name, entry, lenient=True)
-    return open_dataset(name, entry)
+        return readers[entry.layout](entry, lenient=True)
+    return open_dataset(entry)

@@ -23,7 +23,7 @@ DIGITS = 4  # of published figures
 NEAR = 0.85  # similarity of a misspelling: colour::blue is color::blue, color::red is not
 
 
-def inspect_dataset(name: str, entry: Dataset, *, files: bool = False) -> dict[str, Any]:
+def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
     """Counts, always-positive F1 and, with ``files``, what reading every image, mask, text and span shows.
 
     ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, ``bad``
@@ -32,7 +32,7 @@ def inspect_dataset(name: str, entry: Dataset, *, files: bool = False) -> dict[s
     they do not count. A data set that cannot be opened has ``error`` and nothing else.
     """
     try:
-        reader = open_dataset(name, entry)
+        reader = open_dataset(entry)
         expect_files(reader, reader.records)
         found: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
         found["differences"] = _differences(found, entry)

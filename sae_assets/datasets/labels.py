@@ -22,7 +22,6 @@ class Labels:
 
     def __init__(
         self,
-        name: str,
         entry: Dataset,
         source: Path,
         columns: Sequence[str],
@@ -42,11 +41,11 @@ class Labels:
         self.per_concept = False
         self._seen: Counter[str] = Counter()
         if self.column is not None:
-            check_columns(name, source, columns, [self.column])
+            check_columns(entry.name, source, columns, [self.column])
             return
         missing = [concept for concept in self.concepts if concept not in columns]
         if not missing:
-            check_columns(name, source, columns, self.concepts)  # named twice, one would be taken silently
+            check_columns(entry.name, source, columns, self.concepts)  # named twice, one would be taken silently
             self.per_concept = True
         elif len(missing) == len(self.concepts) and LABELS in columns:
             self.column = LABELS
@@ -54,7 +53,7 @@ class Labels:
             self.column = next(iter(classes))
         elif not (spans_suffice and len(missing) == len(self.concepts)):
             raise DatasetError(
-                f"Data set {name!r}: {source} lacks {len(missing)} column(s), and has no column {LABELS!r} "
+                f"Data set {entry.name!r}: {source} lacks {len(missing)} column(s), and has no column {LABELS!r} "
                 "(`columns: {labels: …}` names another one):",
                 [missing_column(concept, columns) for concept in missing],
             )

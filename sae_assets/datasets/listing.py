@@ -53,7 +53,6 @@ def content_column(listing: Listing, named: str, default: str) -> str:
 
 
 def list_records(
-    name: str,
     entry: Dataset,
     listing: Listing,
     content: str,
@@ -73,8 +72,8 @@ def list_records(
     """
     columns = entry.columns
     needed = [content, *([columns.split] if entry.split is None else []), *([columns.id] if columns.id else [])]
-    check_columns(name, listing.source, listing.columns, needed, split_column=columns.split)
-    found = RecordList(name, listing.source, entry.split)
+    check_columns(entry.name, listing.source, listing.columns, needed, split_column=columns.split)
+    found = RecordList(entry.name, listing.source, entry.split)
     for place, line in enumerate(listing.lines):
         cell = line.cells.get(content)
         path = cell if paths and isinstance(cell, str) else listing.source.name

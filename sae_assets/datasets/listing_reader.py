@@ -23,7 +23,7 @@ MASKS = "masks"
 _OPENED = LastMade()
 
 
-def open_listing(name: str, entry: Dataset, files: Sequence[Path], read: Callable[[], Listing]) -> Reader:
+def open_listing(entry: Dataset, files: Sequence[Path], read: Callable[[], Listing]) -> Reader:
     """The reader for the data set's modality; the one opened last, if that is it and its files are as they were.
 
     Every stage of every run opens its data set.
@@ -35,19 +35,19 @@ def open_listing(name: str, entry: Dataset, files: Sequence[Path], read: Callabl
         DatasetError: as the readers.
     """
     reader = ListedImages if entry.modality == "image" else ListedTexts
-    key = (name, entry.model_dump_json(), tuple(version_of(file) for file in files))
-    opened: Reader = _OPENED.get(key, lambda: reader(name, entry, read()))
+    key = (entry.name, entry.model_dump_json(), tuple(version_of(file) for file in files))
+    opened: Reader = _OPENED.get(key, lambda: reader(entry, read()))
     return opened
 
 
 class ListedImages(ImageReader):
     """Images of a listing, as paths or bytes; masks from a column, or from the folder ``masks`` beside the table."""
 
-    def __init__(self, name: str, entry: Dataset, listing: Listing):
+    def __init__(self, entry: Dataset, listing: Listing):
         self._listing, self._mask_column = listing, entry.columns.mask
         self._content = content_column(listing, entry.columns.image, "image")
-        check_columns(name, listing.source, listing.columns, [self._mask_column] if self._mask_column else [])
-        labels = Labels(name, entry, listing.source, listing.columns, listing.classes)
+        check_columns(entry.name, listing.source, listing.columns, [self._mask_column] if self._mask_column else [])
+        labels = Labels(entry, listing.source, listing.columns, listing.classes)
 
         def read(place: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
             values, problems = labels.read(line.cells)
@@ -58,8 +58,8 @@ class ListedImages(ImageReader):
             return values, problems
 
         paths = self._content not in listing.big
-        records = list_records(name, entry, listing, self._content, paths=paths, read=read, misspelt=labels.misspelt)
-        super().__init__(name, entry, records)
+        records = list_records(entry, listing, self._content, paths=paths, read=read, misspelt=labels.misspelt)
+        super().__init__(entry, records)
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
         self.has_regions = bool(self._mask_column) or entry.masks == "files" or (self.root / MASKS).is_dir()
@@ -151,14 +151,14 @@ class ListedImages(ImageReader):
 class ListedTexts(TextReader):
     """Texts of a listing, in cells or files; spans from a column where there is one."""
 
-    def __init__(self, name: str, entry: Dataset, listing: Listing):
+    def __init__(self, entry: Dataset, listing: Listing):
         content = content_column(listing, entry.columns.text, "text")
         self._paths = content == "text_path"
         column = entry.columns.spans
         if "spans" in entry.columns.model_fields_set:
-            check_columns(name, listing.source, listing.columns, [column])
+            check_columns(entry.name, listing.source, listing.columns, [column])
         self.has_regions = column in listing.columns
-        labels = Labels(name, entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
+        labels = Labels(entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
         self._cells, self._column = [line.cells for line in listing.lines], column
         self._content = content
 
@@ -173,13 +173,13 @@ class ListedTexts(TextReader):
             if not found and line.cells.get(column):
                 # Labels must not depend on whether the text is there yet.
                 there = not self._paths or (listing.base / str(cell)).is_file()
-                text = read_text(name, listing.base, str(cell)) if self._paths and there else str(cell)
+                text = read_text(entry.name, listing.base, str(cell)) if self._paths and there else str(cell)
                 spans, found = check_spans(column, line.cells[column], text if there else None)
             values, problems = labels.read(line.cells, spans)
             return values, [*found, *problems]
 
-        records = list_records(name, entry, listing, content, paths=self._paths, read=read, misspelt=labels.misspelt)
-        super().__init__(name, entry, records)
+        records = list_records(entry, listing, content, paths=self._paths, read=read, misspelt=labels.misspelt)
+        super().__init__(entry, records)
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
         self._places = {record.example_id: place for place, record in enumerate(records)}

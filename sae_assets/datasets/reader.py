@@ -38,8 +38,8 @@ class Reader(ABC):
 
     has_regions: bool = True
 
-    def __init__(self, name: str, entry: Dataset, records: Sequence[Record]):
-        self.name = name
+    def __init__(self, entry: Dataset, records: Sequence[Record]):
+        self.name = entry.name
         self.root = Path(entry.root)
         self.concepts = entry.concepts
         self.records = list(records)

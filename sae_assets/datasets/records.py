@@ -127,7 +127,7 @@ def _where(places: Sequence[str]) -> str:
     return before + ", ".join(shown[:MOST_PLACES]) + more
 
 
-def read_metadata(name: str, entry: Dataset, path_column: str, *, lenient: bool = False) -> list[Record]:
+def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) -> list[Record]:
     """All examples of ``metadata.csv``, in the order of the file. Ids are file stems.
 
     Args:
@@ -137,7 +137,7 @@ def read_metadata(name: str, entry: Dataset, path_column: str, *, lenient: bool 
         DatasetError: every problem found, with its line number: missing table or columns (with the nearest name), other
             splits than train, cal and test, labels other than 0 and 1, paths that leave the folder.
     """
-    root = Path(entry.root)
+    name, root = entry.name, Path(entry.root)
     table = root / "metadata.csv"
     if not root.is_dir():
         raise DatasetError(

@@ -270,7 +270,7 @@ def calibration_missing(dataset: str, catalog: Catalog, stages: Sequence[str]) -
 
     if not any(STAGES[stage].level == "model" for stage in stages):
         return
-    splits = [record.split for record in open_dataset(dataset, catalog.datasets[dataset]).records]
+    splits = [record.split for record in open_dataset(catalog.datasets[dataset]).records]
     if "cal" not in splits:
         counts = ", ".join(f"{split} {splits.count(split)}" for split in ("train", "cal", "test"))
         raise MissingChunksError(

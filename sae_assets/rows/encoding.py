@@ -43,8 +43,8 @@ def encode_chunk(
     chunk: Examples,
     token_kinds: Sequence[str],
     *,
-    dataset: tuple[str, Dataset],
-    model: tuple[str, Model],
+    dataset: Dataset,
+    model: Model,
     k_stored: int | None,
     precision: str,
     batch_size: int,
@@ -71,10 +71,9 @@ def encode_chunk(
     from sae_assets.rows.source import open_sources
     from sae_assets.saes import open_sae
 
-    name, entry = dataset
-    reader = open_registered(name, entry)
-    checkpoint = open_sae(model[1].sae)
-    sources = open_sources(reader, entry, *model, token_kinds, device, precision)
+    reader = open_registered(dataset)
+    checkpoint = open_sae(model.sae)
+    sources = open_sources(reader, dataset, model, token_kinds, device, precision)
     for _, source in sources:
         _expect_width(source, checkpoint.d_model, checkpoint.name)
     encoder = checkpoint.encoder(device, memory_budget)
@@ -89,13 +88,13 @@ def encode_chunk(
             done += len(batch)
             if len(held) >= batch_size or done == len(ids):
                 for kind in kinds:
-                    _encode(held, kind, encoder, k_stored, found[kind], name)
+                    _encode(held, kind, encoder, k_stored, found[kind], dataset.name)
                 held.clear()
                 step(done, len(ids))
     return RowsPerKind(
         {kind: _artifact(found[kind], chunk, encoder.n_units, k_stored) for kind in token_kinds},
         {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
-        trained_elsewhere(checkpoint.hook_point, model[1]),
+        trained_elsewhere(checkpoint.hook_point, model),
     )
 
 

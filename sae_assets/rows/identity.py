@@ -26,43 +26,39 @@ def transformer_identity(transformer: Transformer | None) -> dict[str, Any] | No
     return folder_identity(transformer)
 
 
-def rows_identity(dataset: Dataset, model: tuple[str, Model], kind: str) -> dict[str, Any]:
+def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
     """What turns an example of a data set into dense rows of a token kind."""
-    name, entry = model
-    if kind in dataset.embeddings.get(name, {}):
-        return {"precomputed": name, "rows": dataset.embeddings[name][kind].rows_per_example}
-    place = {key: getattr(entry, key) for key in ("layer", "hidden_state", "module")}
-    return {"transformer": transformer_identity(entry.transformer), **place, **_text_settings(entry)}
+    if kind in dataset.embeddings.get(model.name, {}):
+        return {"precomputed": model.name, "rows": dataset.embeddings[model.name][kind].rows_per_example}
+    place = {key: getattr(model, key) for key in ("layer", "hidden_state", "module")}
+    return {"transformer": transformer_identity(model.transformer), **place, **_text_settings(model)}
 
 
-def truth_identity(dataset: Dataset, model: tuple[str, Model], kind: str) -> dict[str, Any]:
+def truth_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
     """What the ground truth of rows depends on besides the examples."""
     if kind == "cls":
         return {}
-    entry = model[1]
     found: dict[str, Any] = {"layout": dataset.layout}
     if dataset.modality == "image":
         found |= {"masks": dataset.masks, "min_overlap": dataset.min_overlap}
-    if kind in dataset.embeddings.get(model[0], {}):
-        found["precomputed"] = model[0]
-    return {**found, "transformer": transformer_identity(entry.transformer), **_text_settings(entry)}
+    if kind in dataset.embeddings.get(model.name, {}):
+        found["precomputed"] = model.name
+    return {**found, "transformer": transformer_identity(model.transformer), **_text_settings(model)}
 
 
-def outside_hashes(
-    dataset: tuple[str, Dataset], model_name: str, kind: str, example_ids: Sequence[str]
-) -> dict[str, str]:
+def outside_hashes(dataset: Dataset, model: Model, kind: str, example_ids: Sequence[str]) -> dict[str, str]:
     """Hashes of the embedding files that hold these examples' rows; empty where a transformer makes them.
 
     Raises:
         DatasetError: embedding files that are missing or do not fit the data set.
     """
-    files = {str(name): found for name, found in dataset[1].embeddings.get(model_name, {}).items()}.get(kind)
+    files = {str(name): found for name, found in dataset.embeddings.get(model.name, {}).items()}.get(kind)
     if files is None:
         return {}
     from sae_assets.datasets import open_dataset
     from sae_assets.rows.precomputed.rows import hash_rows
 
-    return {"embeddings": hash_rows(files, kind, open_dataset(*dataset), example_ids)}
+    return {"embeddings": hash_rows(files, kind, open_dataset(dataset), example_ids)}
 
 
 def _text_settings(model: Model) -> dict[str, Any]:

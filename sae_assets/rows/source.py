@@ -51,13 +51,13 @@ class RowSource(Protocol):
         ...
 
 
-def precomputed_kinds(entry: Dataset, model_name: str) -> frozenset[str]:
+def precomputed_kinds(dataset: Dataset, model: Model) -> frozenset[str]:
     """Token kinds of a data set whose embeddings under this model are read from files."""
-    return frozenset(entry.embeddings.get(model_name, {}))
+    return frozenset(dataset.embeddings.get(model.name, {}))
 
 
 def open_sources(
-    reader: "Reader", entry: Dataset, model_name: str, model: Model, kinds: Sequence[str], device: Any, precision: str
+    reader: "Reader", dataset: Dataset, model: Model, kinds: Sequence[str], device: Any, precision: str
 ) -> list[tuple[tuple[str, ...], RowSource]]:
     """The sources of these token kinds: each with the kinds it gives. Files come first where the catalog names them.
 
@@ -65,19 +65,19 @@ def open_sources(
         CatalogError: a kind without files for a model that has no transformer.
         CheckpointError: weights that cannot be had or do not fit; DatasetError: embedding files that do not.
     """
-    given = precomputed_kinds(entry, model_name)
+    given = precomputed_kinds(dataset, model)
     from_files = tuple(kind for kind in kinds if kind in given)
     computed = tuple(kind for kind in kinds if kind not in given)
     sources: list[tuple[tuple[str, ...], RowSource]] = []
     if from_files:
         from sae_assets.rows.precomputed.rows import PrecomputedRows
 
-        sources.append((from_files, PrecomputedRows(reader, entry.embeddings[model_name], from_files, device, model)))
+        sources.append((from_files, PrecomputedRows(reader, dataset.embeddings[model.name], from_files, device, model)))
     if computed:
         if model.transformer is None:
             raise CatalogError(
-                f"Model {model_name!r} has no transformer, and data set {reader.name!r} names no embeddings for "
-                f"{', '.join(computed)} (`embeddings.{model_name}`)."
+                f"Model {model.name!r} has no transformer, and data set {reader.name!r} names no embeddings for "
+                f"{', '.join(computed)} (`embeddings.{model.name}`)."
             )
         if model.modality == "image":
             from sae_assets.rows.images import open_image_rows

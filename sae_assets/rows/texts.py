@@ -89,22 +89,22 @@ def open_text_rows(reader: "Reader", model: Model, kinds: Sequence[str], device:
     return TextRows(reader, model, kinds, device, precision)
 
 
-def token_spans(reader: "Reader", entry: Dataset, model_name: str, model: Model) -> "Callable[[str], Tensor]":
+def token_spans(reader: "Reader", dataset: Dataset, model: Model) -> "Callable[[str], Tensor]":
     """Characters [start, end) of an example's token rows, int64 [n_tokens, 2]; weights are not read.
 
     Raises:
         CatalogError: neither a tokenizer nor the precomputed embeddings say where tokens stand.
         CheckpointError: tokenizer files that cannot be read; DatasetError: embedding files that do not fit.
     """
-    if "token" in precomputed_kinds(entry, model_name):
+    if "token" in precomputed_kinds(dataset, model):
         from sae_assets.rows.precomputed.rows import PrecomputedRows
 
-        source = PrecomputedRows(reader, entry.embeddings[model_name], ("token",), "cpu", model)
+        source = PrecomputedRows(reader, dataset.embeddings[model.name], ("token",), "cpu", model)
         return source.spans
     if model.transformer is None:
         raise CatalogError(
-            f"Model {model_name!r} has no transformer and data set {reader.name!r} names no embeddings for `token` "
-            f"(`embeddings.{model_name}`): nothing says what its tokens are."
+            f"Model {model.name!r} has no transformer and data set {reader.name!r} names no embeddings for `token` "
+            f"(`embeddings.{model.name}`): nothing says what its tokens are."
         )
     from sae_assets.datasets import TextReader
     from sae_assets.rows.transformers.tokens import Tokens

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from sae_assets.rows.images import Geometry
 
 
-def row_truth(
-    chunk: Examples, kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]
-) -> "tuple[list[Tensor], int | None]":
+def row_truth(chunk: Examples, kind: str, dataset: Dataset, model: Model) -> "tuple[list[Tensor], int | None]":
     """bool [n_rows, n_concepts] per example, and how many rows every example has (None: it differs).
 
     Raises:
@@ -31,14 +29,14 @@ def row_truth(
 
     if kind == "cls":
         return [labels[None] for labels in chunk.labels], 1
-    reader = open_registered(*dataset)
+    reader = open_registered(dataset)
     if isinstance(reader, ImageReader):
-        return _patch_truth(chunk, reader, dataset[1], model)
+        return _patch_truth(chunk, reader, dataset, model)
     assert isinstance(reader, TextReader)
-    return _token_truth(chunk, reader, dataset[1], model), None
+    return _token_truth(chunk, reader, dataset, model), None
 
 
-def rows_per_example(kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]) -> int | None:
+def rows_per_example(kind: str, dataset: Dataset, model: Model) -> int | None:
     """How many rows every example has under a model; None where it differs (texts). Weights are not read.
 
     Raises:
@@ -48,26 +46,24 @@ def rows_per_example(kind: str, dataset: tuple[str, Dataset], model: tuple[str, 
 
     if kind == "cls":
         return 1
-    reader = open_dataset(*dataset)
-    return _patches(reader, dataset[1], model) if isinstance(reader, ImageReader) else None
+    reader = open_dataset(dataset)
+    return _patches(reader, dataset, model) if isinstance(reader, ImageReader) else None
 
 
-def _patch_truth(
-    chunk: Examples, reader: "ImageReader", entry: Dataset, model: tuple[str, Model]
-) -> "tuple[list[Tensor], int]":
+def _patch_truth(chunk: Examples, reader: "ImageReader", dataset: Dataset, model: Model) -> "tuple[list[Tensor], int]":
     import torch
 
     from sae_assets.progress import track
 
     if not reader.has_regions:
-        count = _patches(reader, entry, model)
+        count = _patches(reader, dataset, model)
         return [labels.expand(count, -1) for labels in chunk.labels], count
     geometry = _geometry(model)
     rows = []
     for example, labels in track(list(zip(chunk.example_ids, chunk.labels, strict=True)), "masks"):
         truth = torch.zeros(geometry.n_patches, len(chunk.concepts), dtype=torch.bool)
         if bool(labels.any()):
-            _cover(truth, reader, example, geometry, entry.min_overlap)
+            _cover(truth, reader, example, geometry, dataset.min_overlap)
         rows.append(truth & labels)
     return rows, geometry.n_patches
 
@@ -82,40 +78,39 @@ def _cover(truth: "Tensor", reader: "ImageReader", example: str, geometry: "Geom
         truth[:, reader.concepts.index(concept)] = known[id(mask)]
 
 
-def _geometry(model: tuple[str, Model]) -> "Geometry":
+def _geometry(model: Model) -> "Geometry":
     from sae_assets.rows.images import open_geometry
 
-    name, entry = model
-    if entry.transformer is None:
+    if model.transformer is None:
         raise CatalogError(
-            f"Model {name!r} has no transformer, so nothing says how masks become patches. Name the transformer in "
-            "the catalog (its configuration is enough, weights are not read)."
+            f"Model {model.name!r} has no transformer, so nothing says how masks become patches. Name the transformer "
+            "in the catalog (its configuration is enough, weights are not read)."
         )
-    return open_geometry(entry.transformer)
+    return open_geometry(model.transformer)
 
 
-def _patches(reader: "ImageReader", entry: Dataset, model: tuple[str, Model]) -> int:
+def _patches(reader: "ImageReader", dataset: Dataset, model: Model) -> int:
     """Rows of an image where no mask has to be followed: the files' or the model's."""
     from sae_assets.rows.source import precomputed_kinds
 
-    if "patch" in precomputed_kinds(entry, model[0]):
+    if "patch" in precomputed_kinds(dataset, model):
         from sae_assets.rows.precomputed.rows import PrecomputedRows
 
-        source = PrecomputedRows(reader, entry.embeddings[model[0]], ("patch",), "cpu")
+        source = PrecomputedRows(reader, dataset.embeddings[model.name], ("patch",), "cpu")
         count = source.rows_per_example("patch")
         assert count is not None  # patches are the same for every image
         return count
     return _geometry(model).n_patches
 
 
-def _token_truth(chunk: Examples, reader: "TextReader", entry: Dataset, model: tuple[str, Model]) -> "list[Tensor]":
+def _token_truth(chunk: Examples, reader: "TextReader", dataset: Dataset, model: Model) -> "list[Tensor]":
     import torch
 
     from sae_assets.ops.ground_truth import overlapping_tokens
     from sae_assets.progress import track
     from sae_assets.rows.texts import token_spans
 
-    spans_of = token_spans(reader, entry, *model)
+    spans_of = token_spans(reader, dataset, model)
     rows = []
     for example, labels in track(list(zip(chunk.example_ids, chunk.labels, strict=True)), "spans"):
         tokens = spans_of(example)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sae_assets.catalog import PACKAGED, load_catalog, match_name
+from sae_assets.catalog import PACKAGED, Model, Sae, load_catalog, match_name
 from sae_assets.errors import CatalogError
 
 PRUNING = {"min_active": 2, "max_density": 0.5, "strength_percentile": 50, "target_units": 10}
@@ -422,3 +422,37 @@ def test_yaml_mistakes_name_line_and_column(tmp_path: Path) -> None:
     with pytest.raises(CatalogError) as caught:
         load_catalog(tmp_path / "catalog.yaml")
     assert caught.value.problems == ("line 3, column 4: expected ',' or '}', but got ':' while parsing a flow mapping",)
+
+
+def test_entries_know_the_names_they_are_listed_by() -> None:
+    """Also copies of them; a name is a key and no field, so it stands in no dump."""
+    catalog = load_catalog()
+    for entries in (catalog.models, catalog.datasets):
+        assert entries
+        for name, entry in entries.items():
+            assert entry.name == entry.model_copy(update={"description": "other"}).name == name
+            assert "name" not in entry.model_dump()
+
+
+def test_the_key_alone_names_an_entry(tmp_path: Path) -> None:
+    """``name`` inside an entry is an unknown key, and no message offers it."""
+    content = {"models": {"mine": {**MODEL, "name": "mine"}}, "datasets": {"clevr_mini": {"name": "mine", "xyz": 1}}}
+    problems = mistakes(tmp_path, content).problems
+    assert [problem.split(": ")[0] for problem in problems] == [
+        "models.mine.name", "datasets.clevr_mini.name", "datasets.clevr_mini.xyz",
+    ]  # fmt: skip
+    for problem in problems:
+        assert "unknown key" in problem
+        offered = problem.rpartition("known: ")[2].split(", ")
+        assert "chunk_size" in offered or "k_stored" in offered
+        assert "name" not in offered
+
+
+def test_an_entry_outside_of_a_catalog_is_named_by_hand() -> None:
+    """Asking for a name that nobody gave is an error, and naming leaves the first entry alone."""
+    model = Model(modality="text", sae=Sae(format="clipscope", path="x.pt"))
+    with pytest.raises(ValueError, match="give it a name by `named`"):
+        _ = model.name
+    assert model.named("mine").name == "mine"
+    with pytest.raises(ValueError, match="`named`"):
+        _ = model.name

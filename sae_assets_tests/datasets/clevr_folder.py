@@ -57,7 +57,7 @@ class ClevrFolder:
             "models": ("tiny",),
             **changes,
         }
-        return Dataset(**fields)
+        return Dataset(**fields).named("pictures")
 
 
 def three_examples(root: Path) -> ClevrFolder:

@@ -13,10 +13,10 @@ from sae_assets.catalog import Dataset
 
 
 def entry_of(root: Path, layout: str, concepts: Sequence[str], **changes: Any) -> Dataset:
-    """The catalog's entry of a data set."""
+    """The catalog's entry of a data set, named after its layout."""
     modality = "text" if layout in ("words", "spans") else "image"
     fields = {"root": root, "layout": layout, "modality": modality, "concepts": concepts, "models": ("m",), **changes}
-    return Dataset(**fields)
+    return Dataset(**fields).named(layout)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:

@@ -30,7 +30,7 @@ def look(
 ):
     """What is ready so many seconds after the newest file changed; ids, unsettled, tail."""
     entry = folder.entry(chunk_size=2, arrivals={**RULES, **rules})
-    reader = open_dataset("pictures", entry)
+    reader = open_dataset(entry)
     newest = max(table_changed(reader.root), *(changed(reader.root / record.path) for record in reader.records))
     found = arrived(reader, entry, registered, newest + after, close_tail=close_tail)
     return [record.example_id for record in found.ready], found.unsettled, found.tail
@@ -64,7 +64,7 @@ def test_order_is_kept_behind_an_unsettled_example(growing):
     later = changed(image) + 1000
     os.utime(image, (later, later))
     entry = growing.entry(chunk_size=2, arrivals=RULES)
-    found = arrived(open_dataset("pictures", entry), entry, (), later + 1, close_tail=False)
+    found = arrived(open_dataset(entry), entry, (), later + 1, close_tail=False)
     assert ([record.example_id for record in found.ready], found.unsettled, found.tail) == (["e0", "e1"], 2, 1)
 
 
@@ -74,7 +74,7 @@ def test_row_whose_file_is_not_there_yet_waits_and_says_so(growing):
     content = image.read_bytes()
     image.unlink()
     entry = growing.entry(chunk_size=2, arrivals=RULES)
-    reader = open_dataset("pictures", entry)
+    reader = open_dataset(entry)
     now = table_changed(growing.root) + 50
     found = arrived(reader, entry, (), now, close_tail=False)
     assert ([record.example_id for record in found.ready], found.unsettled, found.tail) == (["e0", "e1"], 2, 1)
@@ -95,12 +95,12 @@ def test_last_row_of_a_table_just_written_waits(growing):
     later = changed(table) + 1000
     os.utime(table, (later, later))
     entry = growing.entry(chunk_size=1, arrivals=RULES)
-    found = arrived(open_dataset("pictures", entry), entry, (), later + 1, close_tail=False)
+    found = arrived(open_dataset(entry), entry, (), later + 1, close_tail=False)
     assert ([record.example_id for record in found.ready], found.unsettled) == (["e0", "e1", "e2", "e3"], 1)
 
 
 def register(folder: ClevrFolder, root: UPath, **more: object):
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     return reader, register_chunks(root, "pictures", reader.records, 2, hashes=reader.hashes, **more)
 
 
@@ -122,7 +122,7 @@ def test_limit_is_the_most_new_chunks(growing, tmp_path):
 def test_two_that_register_at_once_never_write_one_chunk(growing, tmp_path):
     """While the first hashes, a second one registers everything: the first sees it and plans again."""
     root = UPath(tmp_path / "store")
-    reader = open_dataset("pictures", growing.entry())
+    reader = open_dataset(growing.entry())
     calls = []
 
     def hash_and_be_overtaken(example: str) -> str:
@@ -176,9 +176,9 @@ def test_concepts_may_be_added_and_labels_corrected(growing, tmp_path):
     """Neither is another content: masks are compared of what was true then and is true now."""
     _, manifests = register(growing, UPath(tmp_path / "store"))
     growing.write([{**row, "color::red": 1 - row["color::red"], "color::blue": 1} for row in growing.rows])
-    reader = open_dataset("pictures", growing.entry())
+    reader = open_dataset(growing.entry())
     assert [changes_since(manifest, reader) for manifest in manifests] == [{}, {}, {}]
-    fewer = open_dataset("pictures", growing.entry(concepts=["color::blue"]))
+    fewer = open_dataset(growing.entry(concepts=["color::blue"]))
     assert [changes_since(manifest, fewer) for manifest in manifests] == [{}, {}, {}]
     # From the next `examples` on, the masks of what became true are fixed as well.
     chunk = describe_chunk(manifests[0], reader)
@@ -190,7 +190,7 @@ def test_concepts_may_be_added_and_labels_corrected(growing, tmp_path):
 
 def test_manifest_of_an_earlier_version_follows_the_files(growing, tmp_path):
     """Nothing was registered to compare with: what `examples` saw counts, and another mask makes other examples."""
-    reader = open_dataset("pictures", growing.entry())
+    reader = open_dataset(growing.entry())
     manifest = Manifest("0000", 0, ("e0", "e1"))
     before = describe_chunk(manifest, reader)
     (growing.root / "masks" / "e0.png").write_bytes(b"other")
@@ -203,7 +203,7 @@ def test_manifest_of_an_earlier_version_follows_the_files(growing, tmp_path):
 def test_example_that_the_table_no_longer_names(growing, tmp_path):
     _, manifests = register(growing, UPath(tmp_path / "store"))
     growing.write(growing.rows[1:])
-    reader = open_dataset("pictures", growing.entry())
+    reader = open_dataset(growing.entry())
     assert changes_since(manifests[0], reader) == {"e0": "vanished from the table, or its row is wrong"}
     with pytest.raises(DatasetError, match=r"(?s)no longer names.*remove pictures --chunks 0000.*e0"):
         describe_chunk(manifests[0], reader)

@@ -39,14 +39,14 @@ def line(**cells: Any) -> dict[str, Any]:
 
 
 def found(root: Path, **changes: Any) -> dict[str, np.ndarray]:
-    reader = open_dataset("broden", entry_of(root, "broden", CONCEPTS, **changes))
+    reader = open_dataset(entry_of(root, "broden", CONCEPTS, **changes))
     return {concept: np.asarray(mask) for concept, mask in reader.masks("a").items()}
 
 
 def refusal(root: Path, **changes: Any) -> DatasetError:
     with pytest.raises(DatasetError) as caught:
         found(root, **changes)
-    assert "'broden'" in str(caught.value)
+    assert "Data set 'broden'" in str(caught.value)
     return caught.value
 
 
@@ -137,7 +137,7 @@ def test_unknown_labels_are_named_with_the_nearest(tmp_path: Path) -> None:
     rows = [{"image_path": "images/pascal/a.jpg", "object::wheell": 0, "car": 0, "split": "cal"}]
     write_csv(root / "metadata.csv", rows)
     with pytest.raises(DatasetError) as caught:
-        open_dataset("broden", entry_of(root, "broden", ("object::wheell", "car")))
+        open_dataset(entry_of(root, "broden", ("object::wheell", "car")))
     assert caught.value.problems == (
         "concept 'object::wheell': no label is named 'wheell'; did you mean 'wheel'?",
         "concept 'car': expected category::name, for example object::car",
@@ -157,7 +157,7 @@ def test_paths_stay_below_the_images(tmp_path: Path, hostile: str) -> None:
 def test_missing_segmentations_are_named_when_they_are_expected(tmp_path: Path) -> None:
     root = images(tmp_path, {"object::car": 1})
     write_broden(root, [line(object="pascal/missing.png")])
-    reader = open_dataset("broden", entry_of(root, "broden", CONCEPTS))
+    reader = open_dataset(entry_of(root, "broden", CONCEPTS))
     with pytest.raises(DatasetError) as caught:
         expect_files(reader, reader.records)
     said = f"line 2: index.csv, column 'object': file 'pascal/missing.png' does not exist in {root / 'images'}"
@@ -177,7 +177,7 @@ def test_hash_follows_segmentations(tmp_path: Path) -> None:
     part = write_segmentation(root / "images/pascal/a_object.png", numbers(car=(0, 0, 2, 2)))
     colour = write_segmentation(root / "images/pascal/a_color.png", numbers(car=(0, 0, 2, 2)))
     write_broden(root, [line(object="pascal/a_object.png", color="pascal/a_color.png")])
-    reader = open_dataset("broden", entry_of(root, "broden", CONCEPTS))
+    reader = open_dataset(entry_of(root, "broden", CONCEPTS))
     before = reader.hashes("a")
     write_segmentation(colour, numbers(car=(0, 0, 3, 3)))
     assert reader.hashes("a") == before
@@ -192,10 +192,10 @@ def test_damaged_segmentation_is_registered_and_refused_where_it_is_read(tmp_pat
     whole = part.read_bytes()
     part.write_bytes(whole[:40])
     write_broden(root, [line(object="pascal/a_object.png")])
-    reader = open_dataset("broden", entry_of(root, "broden", CONCEPTS))
+    reader = open_dataset(entry_of(root, "broden", CONCEPTS))
     registered = reader.hashes("a")
     assert reader.hashes("a") == registered
-    fewer = open_dataset("broden", entry_of(root, "broden", CONCEPTS[:3]))
+    fewer = open_dataset(entry_of(root, "broden", CONCEPTS[:3]))
     assert fewer.hashes("a") == registered  # another category changes nothing of these concepts
     with pytest.raises(DatasetError, match=r"a_object\.png"):
         reader.masks("a")

@@ -22,14 +22,14 @@ from sae_assets_tests.datasets.clevr_folder import BOX, CONCEPTS, ClevrFolder
 def refusal(folder: ClevrFolder, **changes: object) -> str:
     """The message with which the folder is refused; it always names the data set."""
     with pytest.raises(DatasetError) as caught:
-        open_dataset("pictures", folder.entry(**changes))
+        open_dataset(folder.entry(**changes))
     assert "'pictures'" in str(caught.value)
     return str(caught.value)
 
 
 def test_records_are_read_in_the_order_of_the_file(folder: ClevrFolder) -> None:
     """Ids are file stems; labels stand in the catalog's order of concepts, not the file's order of columns."""
-    reader = open_dataset("pictures", folder.entry(concepts=("color::red", "color::blue")))
+    reader = open_dataset(folder.entry(concepts=("color::red", "color::blue")))
     assert reader.records == [
         Record("a", "images/a.png", "train", (True, False)),
         Record("b", "images/b.png", "cal", (False, True)),
@@ -41,14 +41,14 @@ def test_records_are_read_in_the_order_of_the_file(folder: ClevrFolder) -> None:
 def test_columns_beyond_the_concepts_are_ignored(folder: ClevrFolder) -> None:
     """Other columns, and concepts that the catalog does not use, do no harm."""
     folder.write([{"class": "thing", **row, "shape::cube": "maybe"} for row in folder.rows])
-    assert len(open_dataset("pictures", folder.entry(concepts=("color::red",))).records) == 3
+    assert len(open_dataset(folder.entry(concepts=("color::red",))).records) == 3
 
 
 @pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("1.0", "0.0"), ("True", "False")])
 def test_labels_in_the_spellings_that_tables_use(folder: ClevrFolder, yes: str, no: str) -> None:
     """Whole numbers, what pandas writes for floats, and what it writes for booleans."""
     folder.write([{**row, **{c: yes if row[c] else no for c in CONCEPTS}} for row in folder.rows])
-    assert [record.labels for record in open_dataset("pictures", folder.entry()).records] == [
+    assert [record.labels for record in open_dataset(folder.entry()).records] == [
         (False, True),
         (True, False),
         (False, False),
@@ -59,12 +59,12 @@ def test_table_with_byte_order_mark_is_read(folder: ClevrFolder) -> None:
     """What spreadsheet programs put before the first column is no part of its name."""
     table = folder.root / "metadata.csv"
     table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
-    assert len(open_dataset("pictures", folder.entry()).records) == 3
+    assert len(open_dataset(folder.entry()).records) == 3
 
 
 def test_images_and_masks(folder: ClevrFolder) -> None:
     """An image comes as RGB, its mask as black and white of the same size."""
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     image, mask = reader.image("a"), np.asarray(reader.mask("a"))
     assert (image.mode, image.size) == ("RGB", (32, 32))
     expected = np.zeros((32, 32), np.uint8)
@@ -76,7 +76,7 @@ def test_images_and_masks(folder: ClevrFolder) -> None:
 def test_images_of_every_mode_come_as_rgb(folder: ClevrFolder, mode: str) -> None:
     """Grey, transparent and palette images are converted."""
     Image.new(mode, (5, 4)).save(folder.root / "images/a.png")
-    assert open_dataset("pictures", folder.entry()).image("a").mode == "RGB"
+    assert open_dataset(folder.entry()).image("a").mode == "RGB"
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_all_missing_columns_are_named_at_once(folder: ClevrFolder) -> None:
     """Path, split and a concept missing: three problems."""
     folder.write([{"file": row["image_path"], "color::red": 1} for row in folder.rows])
     with pytest.raises(DatasetError) as caught:
-        open_dataset("pictures", folder.entry())
+        open_dataset(folder.entry())
     assert [problem.split(" ")[0] for problem in caught.value.problems] == ["'image_path'", "'split'", "'color::blue'"]
 
 
@@ -156,7 +156,7 @@ def test_bad_cell_is_named_with_file_and_line(folder: ClevrFolder, change: dict,
 def test_missing_files_are_no_matter_of_opening_and_named_when_they_are_expected(folder: ClevrFolder) -> None:
     """One file that is gone keeps nobody from the others; a folder is no file."""
     folder.write([folder.rows[0], *({**folder.rows[1], "image_path": f"images{end}"} for end in ("/z.png", ""))])
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     expect_files(reader, reader.records[:1])
     with pytest.raises(DatasetError) as caught:
         expect_files(reader, reader.records)
@@ -170,21 +170,21 @@ def test_missing_files_are_no_matter_of_opening_and_named_when_they_are_expected
 def test_wrong_row_keeps_no_registered_example_from_being_read(folder: ClevrFolder) -> None:
     """Stages of registered chunks leave out rows that are wrong, and both of two that share an id."""
     folder.write([*folder.rows, {**folder.rows[0], "image_path": "x/d.png", "color::red": "maybe"}, folder.rows[1]])
-    reader = open_registered("pictures", folder.entry())
+    reader = open_registered(folder.entry())
     assert [record.example_id for record in reader.records] == ["a", "c"] and reader.image("a")
     message = refusal(folder)
     assert "line 5: column 'color::red': found 'maybe'" in message and "'b' is named more than once" in message
     # Where a row's place counts, every row has to be right.
     embeddings = {"clip-mini": {"cls": {"path": "rows.pt"}}}
     with pytest.raises(DatasetError, match="maybe"):
-        open_registered("pictures", folder.entry(embeddings=embeddings))
+        open_registered(folder.entry(embeddings=embeddings))
 
 
 def test_several_bad_cells_are_reported_together(folder: ClevrFolder) -> None:
     """Two problems on one line and one on another: three lines in the message."""
     folder.write([{**folder.rows[0], "split": "x", "color::red": "x"}, {**folder.rows[1], "image_path": "/x"}])
     with pytest.raises(DatasetError) as caught:
-        open_dataset("pictures", folder.entry())
+        open_dataset(folder.entry())
     assert [problem.split(": column")[0] for problem in caught.value.problems] == ["line 2", "line 2", "line 3"]
 
 
@@ -192,7 +192,7 @@ def test_many_problems_are_counted_not_all_shown(folder: ClevrFolder) -> None:
     """A table that is wrong everywhere gives the first problems and how many more there are."""
     folder.write([{**folder.rows[0], "split": f"x{number}"} for number in range(MOST_SHOWN + 5)])
     with pytest.raises(DatasetError, match=rf"{MOST_SHOWN + 5} problem\(s\)") as caught:
-        open_dataset("pictures", folder.entry())
+        open_dataset(folder.entry())
     assert len(caught.value.problems) == MOST_SHOWN + 1
     assert caught.value.problems[-1] == "… and 5 more"
 
@@ -201,7 +201,7 @@ def test_the_same_problem_of_many_lines_is_one(folder: ClevrFolder) -> None:
     """With the first lines and how many there are."""
     folder.write([{**folder.rows[0], "image_path": "images/a.png", "split": "x"}] * 30)
     with pytest.raises(DatasetError, match=r"has 1 problem\(s\)") as caught:
-        open_dataset("pictures", folder.entry())
+        open_dataset(folder.entry())
     said = "lines 2, 3, 4, 5, 6 … (30 in all): column 'split': found 'x', expected one of train, cal, test"
     assert caught.value.problems == (said,)
 
@@ -262,7 +262,7 @@ def test_table_that_is_no_csv(folder: ClevrFolder, content: bytes) -> None:
 
 def test_missing_image_after_opening(folder: ClevrFolder) -> None:
     """An image that goes missing later is named, with what to do."""
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     (folder.root / "images/a.png").unlink()
     with pytest.raises(DatasetError, match=r"'pictures'.*'images/a\.png' does not exist") as caught:
         reader.image("a")
@@ -293,7 +293,7 @@ def _data_length(content: bytes) -> bytes:
 @pytest.mark.parametrize("damage", [_text, _half, _nothing, _header_length, _data_length])
 def test_unreadable_image(folder: ClevrFolder, damage: Callable[[bytes], bytes]) -> None:
     """Whatever is wrong with an image file, it is refused by its path."""
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     file = folder.root / "images/a.png"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DatasetError, match=r"'pictures': 'images/a\.png' is not a readable image"):
@@ -304,7 +304,7 @@ def test_unreadable_image(folder: ClevrFolder, damage: Callable[[bytes], bytes])
 @pytest.mark.parametrize("damage", [_text, _half, _nothing])
 def test_unreadable_mask(folder: ClevrFolder, damage: Callable[[bytes], bytes]) -> None:
     """A mask file that is no image is refused by its path, as an image is."""
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     file = folder.root / "masks/a.png"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DatasetError, match=r"'pictures'.*a\.png"):
@@ -317,24 +317,24 @@ def test_mask_of_another_size(folder: ClevrFolder, masks: str) -> None:
     """A mask that does not fit its image: both sizes and the file are named."""
     Image.new("L", (30, 32), 255).save(folder.root / "masks/a.png")
     with pytest.raises(DatasetError, match=r"mask a\.png is 30x32, its image 32x32 pixels"):
-        open_dataset("pictures", folder.entry(masks=masks)).mask("a")
+        open_dataset(folder.entry(masks=masks)).mask("a")
 
 
 def test_missing_mask_where_masks_are_files(folder: ClevrFolder) -> None:
     """With ``masks: files`` a missing mask is an error that names the file and the other setting."""
     (folder.root / "masks/a.png").unlink()
     with pytest.raises(DatasetError, match="does not exist") as caught:
-        open_dataset("pictures", folder.entry(masks="files")).mask("a")
+        open_dataset(folder.entry(masks="files")).mask("a")
     assert str(folder.root / "masks/a.png") in str(caught.value)
     assert "`masks: colour-difference`" in str(caught.value)
 
 
 def test_missing_mask_falls_back_to_colours_by_default(folder: ClevrFolder) -> None:
     """With ``masks: auto`` the object is where the channels differ; here that is exactly the file's mask."""
-    from_file = open_dataset("pictures", folder.entry(masks="files")).mask("a")
+    from_file = open_dataset(folder.entry(masks="files")).mask("a")
     shutil.rmtree(folder.root / "masks")
     for masks in ("auto", "colour-difference"):
-        found = open_dataset("pictures", folder.entry(masks=masks)).mask("a")
+        found = open_dataset(folder.entry(masks=masks)).mask("a")
         assert (np.asarray(found) == np.asarray(from_file)).all()
 
 
@@ -347,15 +347,15 @@ def test_colour_difference_is_more_than_twenty(
     colour = [0, 0, 0]
     colour[channel] = difference
     Image.new("RGB", (4, 4), tuple(colour)).save(folder.root / "images/a.png")
-    mask = open_dataset("pictures", folder.entry(masks="colour-difference")).mask("a")
+    mask = open_dataset(folder.entry(masks="colour-difference")).mask("a")
     assert (np.asarray(mask) == (255 if inside else 0)).all()
 
 
 def test_masks_of_both_kinds_agree_on_the_packaged_images() -> None:
     """On rendered images the colour rule finds what the exact mask files hold, but for the JPEG's borders."""
     entry = load_catalog().datasets["clevr_mini"]
-    files = open_dataset("clevr_mini", entry.model_copy(update={"masks": "files"}))
-    colours = open_dataset("clevr_mini", entry.model_copy(update={"masks": "colour-difference"}))
+    files = open_dataset(entry.model_copy(update={"masks": "files"}))
+    colours = open_dataset(entry.model_copy(update={"masks": "colour-difference"}))
     overlaps = []
     for record in files.records[::8]:
         exact = np.asarray(files.mask(record.example_id)) > 0
@@ -369,19 +369,19 @@ def test_masks_of_both_kinds_agree_on_the_packaged_images() -> None:
 def test_files_behind_an_example(folder: ClevrFolder) -> None:
     """The image is the content; the mask says where each true concept is, if it counts and is there."""
     image, mask = folder.root / "images/a.png", folder.root / "masks/a.png"
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     assert reader.content_hash("a") == hash_files([image])
     assert reader.region_hashes("a") == {"color::red": hash_files([mask])}
     assert reader.region_hashes("c") == {}
     drawn = {"color::red": "colour-difference"}
-    assert open_dataset("pictures", folder.entry(masks="colour-difference")).region_hashes("a") == drawn
+    assert open_dataset(folder.entry(masks="colour-difference")).region_hashes("a") == drawn
     mask.unlink()
     assert reader.region_hashes("a") == drawn and reader.content_hash("a") == hash_files([image])
 
 
 def test_one_mask_serves_every_true_concept(folder: ClevrFolder) -> None:
     """The object's mask comes once per concept that the table says is true, and not at all without one."""
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     assert set(reader.masks("a")) == {"color::red"}
     assert (np.asarray(reader.masks("a")["color::red"]) == np.asarray(reader.mask("a"))).all()
     assert reader.masks("c") == {}
@@ -390,12 +390,12 @@ def test_one_mask_serves_every_true_concept(folder: ClevrFolder) -> None:
 def test_unknown_example_is_named(folder: ClevrFolder) -> None:
     """An id that the table does not hold."""
     with pytest.raises(DatasetError, match=r"'pictures' has no example 'images/a\.png'"):
-        open_dataset("pictures", folder.entry()).image("images/a.png")
+        open_dataset(folder.entry()).image("images/a.png")
 
 
 def test_a_chunk_is_described_from_its_manifest(folder: ClevrFolder) -> None:
     """Order and position come from the manifest, everything else from the table."""
-    chunk = describe_chunk(Manifest("0001", 7, ("c", "a")), open_dataset("pictures", folder.entry()))
+    chunk = describe_chunk(Manifest("0001", 7, ("c", "a")), open_dataset(folder.entry()))
     assert chunk.first_index == 7
     assert chunk.concepts == CONCEPTS
     assert chunk.example_ids == ("c", "a")
@@ -406,7 +406,7 @@ def test_a_chunk_is_described_from_its_manifest(folder: ClevrFolder) -> None:
 
 def test_examples_that_are_gone_are_named(folder: ClevrFolder) -> None:
     """A registered example that the table no longer names is an error: a chunk never changes."""
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     with pytest.raises(DatasetError, match=r"chunk 0003 was registered with 2 example\(s\)") as caught:
         describe_chunk(Manifest("0003", 0, ("a", "x", "y")), reader)
     assert caught.value.problems == ("x", "y")
@@ -414,7 +414,7 @@ def test_examples_that_are_gone_are_named(folder: ClevrFolder) -> None:
 
 def test_hashes_follow_the_files(folder: ClevrFolder) -> None:
     """A changed image or mask changes the hash of its example and of no other."""
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     manifest = Manifest("0000", 0, ("a", "b", "c"))  # without hashes, as earlier versions wrote it: files count
     seen = [registered_hashes(manifest, reader)]
     assert len(set(map(str, seen[0].values()))) == 3
@@ -427,7 +427,7 @@ def test_hashes_follow_the_files(folder: ClevrFolder) -> None:
 
 def test_registered_hashes_stay_and_changes_are_named(folder: ClevrFolder) -> None:
     """A chunk keeps the hashes it was registered with; what is no longer so is said per example."""
-    reader = open_dataset("pictures", folder.entry())
+    reader = open_dataset(folder.entry())
     manifest = Manifest("0000", 0, ("a", "b", "c"), content_hashes=tuple(map(reader.content_hash, "abc")),
                         region_hashes=tuple(map(reader.region_hashes, "abc")))  # fmt: skip
     before = registered_hashes(manifest, reader)

@@ -39,7 +39,7 @@ def name(place: int) -> str:
 
 
 def found(root: Path, place: int = 0, **changes: Any) -> dict[str, np.ndarray]:
-    reader = open_dataset("photos", entry_of(root, "coco", CONCEPTS, **changes))
+    reader = open_dataset(entry_of(root, "coco", CONCEPTS, **changes))
     return {concept: np.asarray(mask) for concept, mask in reader.masks(name(place)).items()}
 
 
@@ -52,7 +52,7 @@ def box(left: int, top: int, right: int, bottom: int) -> np.ndarray:
 def refusal(root: Path, **changes: Any) -> DatasetError:
     with pytest.raises(DatasetError) as caught:
         found(root, **changes)
-    assert "'photos'" in str(caught.value)
+    assert "Data set 'coco'" in str(caught.value)
     return caught.value
 
 
@@ -149,10 +149,10 @@ def test_hash_follows_image_and_regions_of_its_example_only(tmp_path: Path) -> N
                 f"{name(1)}.jpg": [{"category_id": 3, "segmentation": square(other, 0, 4, 4)}],
             },
         )
-        hashes.append(open_dataset("photos", entry_of(root, "coco", CONCEPTS)).hashes(name(0)))
+        hashes.append(open_dataset(entry_of(root, "coco", CONCEPTS)).hashes(name(0)))
     assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
     write_image(root / f"val2017/{name(0)}.jpg", colour=(1, 2, 3))
-    assert open_dataset("photos", entry_of(root, "coco", CONCEPTS)).hashes(name(0))[0] != hashes[3][0]
+    assert open_dataset(entry_of(root, "coco", CONCEPTS)).hashes(name(0))[0] != hashes[3][0]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     write_coco(root, {f"{name(1)}.jpg": []})
     rows = [{"image_path": f"val2017/{name(0)}.jpg", "vehicles": 1, "dragon": 1, "split": "cal"}]
     write_csv(root / "metadata.csv", rows)
-    reader = open_dataset("photos", entry_of(root, "coco", ("vehicles", "dragon")))
+    reader = open_dataset(entry_of(root, "coco", ("vehicles", "dragon")))
     with pytest.raises(DatasetError) as caught:
         reader.masks(name(0))
     assert caught.value.problems == (
@@ -199,9 +199,9 @@ def test_image_without_annotation_keeps_nobody_from_the_others(tmp_path: Path) -
     """It is named when it is read, and before its chunk is registered."""
     root = images(tmp_path, (1, 0, 1), (1, 0, 1))
     write_coco(root, {f"{name(1)}.jpg": []})
-    reader = open_dataset("photos", entry_of(root, "coco", CONCEPTS))
+    reader = open_dataset(entry_of(root, "coco", CONCEPTS))
     assert reader.masks(name(1)) == {}
-    with pytest.raises(DatasetError, match=rf"'photos'.*'{name(0)}\.jpg' is not annotated in .*\.json"):
+    with pytest.raises(DatasetError, match=rf"'coco'.*'{name(0)}\.jpg' is not annotated in .*\.json"):
         reader.masks(name(0))
     with pytest.raises(DatasetError) as caught:
         expect_files(reader, reader.records)
@@ -238,4 +238,4 @@ def test_annotations_are_read_only_when_asked(tmp_path: Path) -> None:
     """Opening a data set does not parse half a gigabyte of JSON."""
     root = images(tmp_path, (1, 0, 1))
     write_coco(root, {}).write_text("{")
-    assert len(open_dataset("photos", entry_of(root, "coco", CONCEPTS)).records) == 1
+    assert len(open_dataset(entry_of(root, "coco", CONCEPTS)).records) == 1

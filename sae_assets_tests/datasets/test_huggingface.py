@@ -19,7 +19,7 @@ NAMES = ["bird", "cat", "dog"]
 
 
 def opened(root: Path, **changes: Any) -> Any:
-    reader = open_dataset("saved", entry_of(root, "huggingface", CONCEPTS, **changes))
+    reader = open_dataset(entry_of(root, "huggingface", CONCEPTS, **changes))
     assert isinstance(reader, (ImageReader, TextReader))
     return reader
 

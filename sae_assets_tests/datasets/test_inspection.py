@@ -31,7 +31,7 @@ def texts(root: Path) -> Path:
 
 
 def inspected(root: Path, files: bool = False, **changes: Any) -> dict[str, Any]:
-    return inspect_dataset("texts", entry_of(root, "words", tuple(LABELS), **changes), files=files)
+    return inspect_dataset(entry_of(root, "words", tuple(LABELS), **changes), files=files)
 
 
 def test_counts_and_figures_by_hand(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_figure_without_any_positive(tmp_path: Path) -> None:
     write_texts(tmp_path, ["a"], {"joy": [0]})
     write_words(tmp_path, [[1, "a", 0]], "paragraph_id word joy")
     entry = entry_of(tmp_path, "words", ("joy",), published={"train": 0, "cal": 1, "test": 0, "always_positive_f1": 0})
-    found = inspect_dataset("texts", entry)
+    found = inspect_dataset(entry)
     assert found["always_positive_f1"] is None
     assert found["differences"] == ["always-positive F1 on test: none, published is 0.0000"]
 
@@ -89,7 +89,7 @@ def test_published_figure_of_one_concept_follows_from_its_marginal_count(
             [[place, "x", label] for place, label in enumerate(labels, start=1)],
             f"paragraph_id word {concept}",
         )
-        found = inspect_dataset(preset, entry)
+        found = inspect_dataset(entry)
         assert found["splits"] == counts and found["sound"] == sound, found["differences"]
 
 
@@ -135,7 +135,7 @@ def test_images_and_masks_are_read(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
         Image.new("L", (4, 4), level).save(tmp_path / "masks" / f"{name}.png")
     (tmp_path / "c.png").write_text("no image")
-    found = inspect_dataset("birds", entry_of(tmp_path, "table", ("wing",)), files=True)
+    found = inspect_dataset(entry_of(tmp_path, "table", ("wing",)), files=True)
     assert found["files"]["positives_without_region"] == {"wing": 1}
     assert len(found["files"]["bad"]) == 1 and "'c.png' is not a readable image" in found["files"]["bad"][0]
 
@@ -154,7 +154,7 @@ def test_empty_cal_split_is_not_sound(tmp_path: Path) -> None:
     """Nothing can be calibrated; what to do depends on where the layout says splits."""
     write_texts(tmp_path, ["a", "b"], {"joy": [0, 1]}, "train test")
     write_words(tmp_path, [[1, "a", 0], [2, "b", 1]], "paragraph_id word joy")
-    found = inspect_dataset("texts", entry_of(tmp_path, "words", ("joy",)))
+    found = inspect_dataset(entry_of(tmp_path, "words", ("joy",)))
     assert not found["sound"] and found["differences"] == []
     assert (
         "no example is in split 'cal': mark some examples 'cal' in column 'split' of metadata" in found["problems"][0]
@@ -171,13 +171,13 @@ def test_labels_that_are_no_concept_are_counted(tmp_path: Path) -> None:
     )]  # fmt: skip
     rows[0]["spans"] = [[0, 1, "neutral"]]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = inspect_dataset("texts", entry_of(tmp_path, "spans", ("color::blue",)))
+    found = inspect_dataset(entry_of(tmp_path, "spans", ("color::blue",)))
     assert found["sound"] and found["other_labels"] == {
         "colour::blue": {"count": 2, "nearest": "color::blue"},
         "neutral": {"count": 2, "nearest": None},
         "color::red": {"count": 1, "nearest": None},
     }
-    found = inspect_dataset("texts", entry_of(texts(tmp_path / "words"), "words", ("joy",)))
+    found = inspect_dataset(entry_of(texts(tmp_path / "words"), "words", ("joy",)))
     assert {label: other["count"] for label, other in found["other_labels"].items()} == {"love": 3, "fear": 1}
 
 

@@ -101,14 +101,14 @@ def test_every_layout_has_a_reader() -> None:
 def test_splits_are_drawn_by_id_in_every_layout(tmp_path: Path, layout: str) -> None:
     """Without a column the catalog draws; without either, the message names both ways."""
     given = entry(tmp_path / "data", layout, split=DRAWN)
-    reader = open_dataset("some", given)
+    reader = open_dataset(given)
     assert reader.places_split
     assert given.split is not None
     assert {record.example_id: record.split for record in reader.records} == {
         name: draw_split(given.split, name) for name in NAMES
     }
     with pytest.raises(DatasetError, match=r"let `split` in the catalog draw"):
-        open_dataset("some", given.model_copy(update={"split": None}))
+        open_dataset(given.model_copy(update={"split": None}))
 
 
 def _described(reader: Reader, example: str) -> Any:
@@ -121,7 +121,7 @@ def _described(reader: Reader, example: str) -> Any:
 def test_two_readers_say_the_same(tmp_path: Path, layout: str) -> None:
     """Hashes and regions do not depend on the order of asking, or on who asks."""
     given = entry(tmp_path / "data", layout, split=DRAWN)
-    first, second = open_dataset("some", given), open_dataset("some", given)
+    first, second = open_dataset(given), open_dataset(given)
     forwards = {example: _described(first, example) for example in NAMES[:4]}
     backwards = {example: _described(second, example) for example in reversed(NAMES[:4])}
     assert forwards == backwards
@@ -137,7 +137,7 @@ def test_opening_reads_no_image(tmp_path: Path, layout: str, monkeypatch: pytest
         raise AssertionError("an image was opened")
 
     monkeypatch.setattr(Image, "open", refuse)
-    reader = open_dataset("some", given)
+    reader = open_dataset(given)
     assert len(reader.records) == len(NAMES)
     with pytest.raises(AssertionError, match="an image was opened"):
         reader.image(NAMES[0])  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ def line(text: str = "abc", spans: Any = (), **cells: Any) -> dict[str, Any]:
 
 
 def opened(root: Path, **changes: Any) -> TextReader:
-    reader = open_dataset("texts", entry_of(root, "spans", CONCEPTS, **changes))
+    reader = open_dataset(entry_of(root, "spans", CONCEPTS, **changes))
     assert isinstance(reader, TextReader)
     return reader
 
@@ -27,7 +27,7 @@ def problems(root: Path, *lines: Any, **changes: Any) -> tuple[str, ...]:
     write_lines(root / "a.jsonl", lines)
     with pytest.raises(DatasetError) as caught:
         opened(root, **changes)
-    assert "'texts'" in str(caught.value)
+    assert "Data set 'spans'" in str(caught.value)
     return caught.value.problems
 
 

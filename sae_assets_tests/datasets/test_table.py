@@ -22,7 +22,7 @@ CONCEPTS = ("wing", "beak")
 
 
 def opened(root: Path, **changes: Any) -> Any:
-    reader = open_dataset("birds", entry_of(root, "table", changes.pop("concepts", CONCEPTS), **changes))
+    reader = open_dataset(entry_of(root, "table", changes.pop("concepts", CONCEPTS), **changes))
     assert isinstance(reader, (ImageReader, TextReader))
     return reader
 
@@ -30,7 +30,7 @@ def opened(root: Path, **changes: Any) -> Any:
 def refusal(root: Path, **changes: Any) -> DatasetError:
     with pytest.raises(DatasetError) as caught:
         opened(root, **changes)
-    assert "'birds'" in str(caught.value)
+    assert "Data set 'table'" in str(caught.value)
     return caught.value
 
 

@@ -23,7 +23,7 @@ def write(root: Path, texts: Sequence[str], rows: Sequence[Sequence[Any]], colum
 
 
 def opened(root: Path, concepts: Sequence[str] = CONCEPTS, **changes: Any) -> WordsReader:
-    reader = open_dataset("texts", entry_of(root, "words", concepts, **changes))
+    reader = open_dataset(entry_of(root, "words", concepts, **changes))
     assert isinstance(reader, WordsReader)
     return reader
 
@@ -33,7 +33,7 @@ def refusal(root: Path, **changes: Any) -> DatasetError:
         reader = opened(root, **changes)
         for record in reader.records:
             reader.spans(record.example_id)
-    assert "'texts'" in str(caught.value)
+    assert "Data set 'words'" in str(caught.value)
     return caught.value
 
 

@@ -45,7 +45,7 @@ def embeddings(demo) -> dict[str, np.ndarray]:
     """Rows of both token kinds, in data set order, straight from the transformer."""
     catalog = load_catalog()
     model = catalog.models["clip-mini"]
-    reader = open_dataset("clevr_mini", catalog.datasets["clevr_mini"])
+    reader = open_dataset(catalog.datasets["clevr_mini"])
     vision = VisionTransformer(model.transformer, model.layer)
     images = (vision.geometry.tensor(reader.image(record.example_id)) for record in reader.records)
     rows = torch.cat([vision.embed(image[None]) for image in images])
@@ -174,7 +174,7 @@ def test_text_activations_are_the_dense_jumprelu_ones(demo):
 
     catalog = load_catalog()
     model, entry = catalog.models["gemma-mini"], catalog.datasets["moods_mini"]
-    reader = open_dataset("moods_mini", entry)
+    reader = open_dataset(entry)
     store = ArtifactStore(str(demo["home"] / "store"))
     chunk = store.read(Address("moods_mini", "sparse_activations", "token", "gemma-mini", "0001")).artifact
     examples = store.read(Address("moods_mini", "examples", chunk="0001")).artifact

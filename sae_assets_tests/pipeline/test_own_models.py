@@ -160,10 +160,8 @@ def test_precomputed_embeddings_give_what_the_transformer_gives(tmp_path):
     from sae_assets.rows.source import open_sources
 
     catalog = load_catalog(tmp_path / "catalog.yaml")
-    reader = open_dataset("mine", catalog.datasets["mine"])
-    ((_, source),) = open_sources(
-        reader, catalog.datasets["mine"], "own", catalog.models["own"], ("cls",), "cpu", "float32"
-    )
+    reader = open_dataset(catalog.datasets["mine"])
+    ((_, source),) = open_sources(reader, catalog.datasets["mine"], catalog.models["own"], ("cls",), "cpu", "float32")
     rows = torch.cat([source.embed([record.example_id])[0].rows["cls"] for record in reader.records])
     save_file({"embeddings": rows}, tmp_path / "cls.safetensors")
 

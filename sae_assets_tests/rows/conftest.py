@@ -35,4 +35,4 @@ def transformer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 @pytest.fixture
 def reader(pictures: ClevrFolder) -> Any:
     """Three images: a, b, c."""
-    return open_dataset("pictures", pictures.entry())
+    return open_dataset(pictures.entry())

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sae_assets.artifacts import Examples
-from sae_assets.catalog import Model, Transformer
+from sae_assets.catalog import Dataset, Model, Transformer
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_chunk
 from sae_assets.datasets import open_dataset
@@ -92,14 +92,14 @@ def test_transform_that_masks_cannot_follow_is_refused(tmp_path: Path) -> None:
         ImageGeometry(local(folder)).mask(Image.new("L", (50, 40)))
 
 
-def chunk_of(folder: ClevrFolder, **changes: object) -> tuple[Examples, tuple]:
+def chunk_of(folder: ClevrFolder, **changes: object) -> tuple[Examples, Dataset]:
     entry = folder.write().entry(**changes)
-    reader = open_dataset("pictures", entry)
-    return describe_chunk(Manifest("0000", 0, tuple(reader.by_id)), reader), ("pictures", entry)
+    reader = open_dataset(entry)
+    return describe_chunk(Manifest("0000", 0, tuple(reader.by_id)), reader), entry
 
 
-def model_of(folder: Path) -> tuple[str, Model]:
-    return "tiny", catalog_model(folder, folder / "no-sae.pt")
+def model_of(folder: Path) -> Model:
+    return catalog_model(folder, folder / "no-sae.pt")
 
 
 @pytest.mark.parametrize(

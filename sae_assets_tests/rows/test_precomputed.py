@@ -93,7 +93,7 @@ def test_start_and_end_say_where_tokens_stand(tmp_path: Path) -> None:
     path, _ = token_table(tmp_path, [0, 0, 2], start=pa.array([0, 6, 2]), end=pa.array([5, 11, 6]))
     texts = GivenTexts(TEXTS, {})
     entry_ = text_entry(path)
-    spans = token_spans(texts, entry_, "tiny", without_transformer())
+    spans = token_spans(texts, entry_, without_transformer())
     assert [spans(example).tolist() for example in ("0", "1", "2")] == [[[0, 5], [6, 11]], [], [[2, 6]]]
 
 
@@ -105,15 +105,15 @@ def text_entry(path: Path, **changes: Any) -> Dataset:
     return Dataset(
         root=".", layout="spans", modality="text", concepts=("joy",), models=("tiny",),
         embeddings={"tiny": {"token": {"path": path, **changes}}},
-    )  # fmt: skip
+    ).named("texts")  # fmt: skip
 
 
 def test_where_nothing_says_where_tokens_stand(tmp_path: Path) -> None:
     """With located concepts that is an error; without, only the number of rows counts."""
     path, _ = token_table(tmp_path, [0, 0, 2])
     with pytest.raises(CatalogError, match=r"give columns start and end .* or the model's `transformer`"):
-        token_spans(GivenTexts(TEXTS, {}), text_entry(path), "tiny", without_transformer())("0")
-    spans = token_spans(GivenTexts(TEXTS), text_entry(path), "tiny", without_transformer())
+        token_spans(GivenTexts(TEXTS, {}), text_entry(path), without_transformer())("0")
+    spans = token_spans(GivenTexts(TEXTS), text_entry(path), without_transformer())
     assert [tuple(spans(example).shape) for example in ("0", "1", "2")] == [(2, 2), (0, 2), (1, 2)]
 
 
@@ -154,7 +154,7 @@ def test_spans_of_the_tokenizer_must_fit_the_rows(tmp_path: Path, transformer: C
     model, reader = entry(transformer("gpt2"), "text"), GivenTexts(TEXTS, {})
     n_tokens = len(Tokens(model).encode(TEXTS[0]).spans)
     path, _ = token_table(tmp_path, [0] * n_tokens + [2])
-    spans = token_spans(reader, text_entry(path), "tiny", model)
+    spans = token_spans(reader, text_entry(path), model)
     assert torch.equal(spans("0"), Tokens(model).encode(TEXTS[0]).spans)
     with pytest.raises(DatasetError, match=r"holds 1 rows of '2', but the tokenizer of .* makes \d tokens"):
         spans("2")
@@ -204,8 +204,8 @@ def test_files_come_first_and_the_transformer_gives_the_rest(tmp_path: Path, tin
     """Patches from files, CLS from the model: each source with its kinds."""
     entry_ = pictures.entry(embeddings={"tiny": {"patch": {"path": as_pt(tmp_path, given(12, 16))}}})
     model = catalog_model(tiny, tmp_path / "no-sae.pt")
-    reader = open_dataset("pictures", entry_)
-    sources = open_sources(reader, entry_, "tiny", model, ("patch", "cls"), "cpu", "float32")
+    reader = open_dataset(entry_)
+    sources = open_sources(reader, entry_, model, ("patch", "cls"), "cpu", "float32")
     assert [kinds for kinds, _ in sources] == [("patch",), ("cls",)]
     assert [type(source).__name__ for _, source in sources] == ["PrecomputedRows", "ImageRows"]
 
@@ -215,11 +215,10 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     rows = given(12)
     entry_ = pictures.entry(embeddings={"tiny": {"patch": {"path": as_safetensors(tmp_path, rows)}}})
     sae = save(tmp_path / "sae.pt", published(d=WIDTH, n=20, k=4))
-    model = ("tiny", catalog_model(tmp_path, sae).model_copy(update={"transformer": None}))
-    dataset = ("pictures", entry_)
-    chunk = describe_chunk(Manifest("0000", 0, ("b", "c")), open_dataset(*dataset))
+    model = catalog_model(tmp_path, sae).model_copy(update={"transformer": None})
+    chunk = describe_chunk(Manifest("0000", 0, ("b", "c")), open_dataset(entry_))
     result = encode_chunk(
-        chunk, ("patch",), dataset=dataset, model=model, k_stored=None, precision="float32", batch_size=2, device="cpu",
+        chunk, ("patch",), dataset=entry_, model=model, k_stored=None, precision="float32", batch_size=2, device="cpu",
         memory_budget=2**20,
     )  # fmt: skip
     artifact = result.artifacts["patch"]
@@ -229,10 +228,10 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     assert torch.equal(artifact.entries_per_row().long(), (best > 0).sum(1))
     assert float(artifact.values.sum()) == pytest.approx(float(best.clamp(min=0).sum()), rel=1e-5)
     assert rows_identity(entry_, model, "patch") == {"precomputed": "tiny", "rows": None}
-    assert set(outside_hashes(dataset, "tiny", "patch", chunk.example_ids)) == {"embeddings"}
-    assert outside_hashes(dataset, "tiny", "cls", chunk.example_ids) == {}
+    assert set(outside_hashes(entry_, model, "patch", chunk.example_ids)) == {"embeddings"}
+    assert outside_hashes(entry_, model, "cls", chunk.example_ids) == {}
     with pytest.raises(CatalogError, match="'tiny' has no transformer, so nothing says how masks become patches"):
-        row_truth(chunk, "patch", dataset, model)
+        row_truth(chunk, "patch", entry_, model)
 
 
 def test_parts_know_their_rows_before_any_is_read(tmp_path: Path) -> None:

@@ -26,20 +26,20 @@ def model(tiny: Path, tmp_path: Path) -> Model:
 
 
 def chunk_of(folder: ClevrFolder, *ids: str) -> Examples:
-    return describe_chunk(Manifest("0000", 3, ids), open_dataset("pictures", folder.entry()))
+    return describe_chunk(Manifest("0000", 3, ids), open_dataset(folder.entry()))
 
 
 def encode(chunk: Examples, folder: ClevrFolder, model: Model, **changes: object) -> RowsPerKind:
     options = {
         "token_kinds": ("patch", "cls"),
-        "dataset": ("pictures", folder.entry()),
+        "dataset": folder.entry(),
         "k_stored": None,
         "precision": "float32",
         "batch_size": 2,
         "device": "cpu",
         "memory_budget": 2**20,
     }
-    return encode_chunk(chunk, model=("tiny", model), **{**options, **changes})  # type: ignore[arg-type]
+    return encode_chunk(chunk, model=model, **{**options, **changes})  # type: ignore[arg-type]
 
 
 def dense(artifact: SparseActivations) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_dense_reference(pictures: ClevrFolder, model: Mod
     chunk = chunk_of(pictures, "b", "a", "c")
     result = encode(chunk, pictures, model)
     assert result.rows_per_example == {"patch": 16, "cls": 1}
-    vision, reader = VisionTransformer(model.transformer, model.layer), open_dataset("pictures", pictures.entry())
+    vision, reader = VisionTransformer(model.transformer, model.layer), open_dataset(pictures.entry())
     rows = torch.stack(
         [vision.embed(vision.geometry.tensor(reader.image(example))[None])[0] for example in chunk.example_ids]
     )

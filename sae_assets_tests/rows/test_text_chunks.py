@@ -26,7 +26,7 @@ NAMES = ("gemma2", "gpt2", "bert", "roberta")
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> tuple[str, Dataset]:
+def dataset(tmp_path: Path) -> Dataset:
     """Four texts in JSON lines: two with joy and where it stands, an empty one, one without."""
     lines = [
         {"text": text, "split": "cal", "spans": [[start, end, "joy"] for start, end in spans]}
@@ -34,31 +34,29 @@ def dataset(tmp_path: Path) -> tuple[str, Dataset]:
     ]
     (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     made = Dataset(root=tmp_path / "texts.jsonl", layout="spans", modality="text", concepts=("joy",), models=("tiny",))
-    return "texts", made
+    return made.named("texts")
 
 
-def chunk_of(dataset: tuple[str, Dataset]) -> Examples:
-    reader = open_dataset(*dataset)
+def chunk_of(dataset: Dataset) -> Examples:
+    reader = open_dataset(dataset)
     return describe_chunk(Manifest("0000", 0, tuple(reader.by_id)), reader)
 
 
-def encode(dataset: tuple[str, Dataset], model: Model, **changes: Any) -> RowsPerKind:
+def encode(dataset: Dataset, model: Model, **changes: Any) -> RowsPerKind:
     options: dict[str, Any] = {
         "k_stored": None, "precision": "float32", "batch_size": 3, "device": "cpu", "memory_budget": 2**20,
     }  # fmt: skip
-    return encode_chunk(
-        chunk_of(dataset), ("token", "cls"), dataset=dataset, model=("tiny", model), **{**options, **changes}
-    )
+    return encode_chunk(chunk_of(dataset), ("token", "cls"), dataset=dataset, model=model, **{**options, **changes})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_and_truth_are_of_the_same_tokens(
-    transformer: Callable[[str], Path], tmp_path: Path, dataset: tuple[str, Dataset], name: str
+    transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset, name: str
 ) -> None:
     """As many truths as rows; tokens that meet a span are positive; values are the dense reference's."""
     model = entry(transformer(name), "text", save(tmp_path / "sae.pt", content := published(d=WIDTH, n=40, k=5)))
     result, chunk = encode(dataset, model), chunk_of(dataset)
-    truth, per_example = row_truth(chunk, "token", dataset, ("tiny", model))
+    truth, per_example = row_truth(chunk, "token", dataset, model)
     artifact = result.artifacts["token"]
     assert per_example is None and result.rows_per_example == {"token": None, "cls": 1}
     assert artifact.example_offsets.diff().tolist() == [len(rows) for rows in truth]
@@ -66,7 +64,7 @@ def test_rows_and_truth_are_of_the_same_tokens(
     for text, spans, rows in zip(TEXTS, SPANS, truth, strict=True):
         for start, end in spans:
             assert 1 <= int(rows.sum()) < len(rows) and text[start:end] in ("joyful", "joy")
-    source = open_text_rows(open_dataset(*dataset), model, ("token", "cls"), "cpu", "float32")
+    source = open_text_rows(open_dataset(dataset), model, ("token", "cls"), "cpu", "float32")
     dense = torch.cat([found.rows["token"] for example in chunk.example_ids for found in source.embed([example])])
     expected = dense_reference(content, dense)
     assert torch.equal(artifact.l0.long(), (expected > 0).sum(1))
@@ -74,7 +72,7 @@ def test_rows_and_truth_are_of_the_same_tokens(
 
 
 def test_nothing_is_active_on_an_empty_text(
-    transformer: Callable[[str], Path], tmp_path: Path, dataset: tuple[str, Dataset]
+    transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset
 ) -> None:
     """An SAE with biases would find units on a row of zeros; that row stands for nothing."""
     content = published(d=WIDTH, n=40, k=5)
@@ -85,9 +83,7 @@ def test_nothing_is_active_on_an_empty_text(
     assert cls.entries_per_row().tolist()[0] > 0
 
 
-def test_cut_tokens_are_counted(
-    transformer: Callable[[str], Path], tmp_path: Path, dataset: tuple[str, Dataset]
-) -> None:
+def test_cut_tokens_are_counted(transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset) -> None:
     """Texts and tokens beyond ``max_tokens``, the same for truth."""
     sae = save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5))
     full = encode(dataset, entry(transformer("gpt2"), "text", sae)).artifacts["token"].example_offsets.diff()
@@ -96,13 +92,13 @@ def test_cut_tokens_are_counted(
     assert cut.example_offsets.diff().tolist() == full.clamp(max=4).tolist()
     assert cut.n_cut_tokens == int((full - 4).clamp(min=0).sum()) > 0
     assert cut.n_cut_examples == int((full > 4).sum())
-    truth, _ = row_truth(chunk_of(dataset), "token", dataset, ("tiny", model))
+    truth, _ = row_truth(chunk_of(dataset), "token", dataset, model)
     assert [len(rows) for rows in truth] == full.clamp(max=4).tolist()
 
 
 @pytest.mark.parametrize("forward_batch", [2, 9])
 def test_texts_that_go_together_give_the_same_rows(
-    transformer: Callable[[str], Path], tmp_path: Path, dataset: tuple[str, Dataset], forward_batch: int
+    transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset, forward_batch: int
 ) -> None:
     """Several texts per forward pass: the same rows of the same length, values equal up to the last bits."""
     model = entry(transformer("roberta"), "text", save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5)))
@@ -112,11 +108,9 @@ def test_texts_that_go_together_give_the_same_rows(
         assert together[kind].total_mass == pytest.approx(alone[kind].total_mass, rel=1e-4)
 
 
-def test_settings_that_change_tokens_change_fingerprints(
-    transformer: Callable[[str], Path], dataset: tuple[str, Dataset]
-) -> None:
+def test_settings_that_change_tokens_change_fingerprints(transformer: Callable[[str], Path], dataset: Dataset) -> None:
     """Rows and truth of other tokens are others."""
     for changes in ({"max_tokens": 3}, {"prepend_bos": False}):
         one, other = (entry(transformer("gemma2"), "text", **each) for each in ({}, changes))
         for identity in (rows_identity, truth_identity):
-            assert identity(dataset[1], ("tiny", one), "token") != identity(dataset[1], ("tiny", other), "token")
+            assert identity(dataset, one, "token") != identity(dataset, other, "token")

@@ -192,8 +192,8 @@ def test_spans_are_the_rows(transformer: Models) -> None:
     """As many as rows, without any weights."""
     folder, reader = transformer("roberta"), GivenTexts(TEXTS)
     model = entry(folder, "text", max_tokens=4)
-    spans = token_spans(reader, dataset(), "tiny", model)
-    ((kinds, rows),) = open_sources(reader, dataset(), "tiny", model, ("token",), "cpu", "float32")
+    spans = token_spans(reader, dataset(), model)
+    ((kinds, rows),) = open_sources(reader, dataset(), model, ("token",), "cpu", "float32")
     assert kinds == ("token",)
     for example in IDS:
         found: list[ExampleRows] = rows.embed([example])
@@ -205,10 +205,10 @@ def test_without_any_transformer_nothing_says_what_tokens_are() -> None:
     """Neither a tokenizer nor embeddings."""
     model = entry(Path("nowhere"), "text").model_copy(update={"transformer": None})
     with pytest.raises(CatalogError, match=r"'tiny' has no transformer .*`embeddings\.tiny`"):
-        token_spans(GivenTexts(TEXTS), dataset(), "tiny", model)
+        token_spans(GivenTexts(TEXTS), dataset(), model)
 
 
 def dataset() -> Any:
     from sae_assets.catalog import Dataset
 
-    return Dataset(root=".", layout="spans", modality="text", concepts=("joy",), models=("tiny",))
+    return Dataset(root=".", layout="spans", modality="text", concepts=("joy",), models=("tiny",)).named("texts")

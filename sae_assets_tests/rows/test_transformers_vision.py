@@ -268,7 +268,7 @@ def test_places_that_do_not_exist_or_hold_no_rows(transformer: Models, place: di
 def test_rows_of_a_data_set(transformer: Models, pictures: ClevrFolder) -> None:
     """Through the platform's own door: CLS is position 0, patches come behind the registers."""
     model = entry(transformer("dinov2_registers"))
-    reader = open_dataset("pictures", pictures.entry())
+    reader = open_dataset(pictures.entry())
     source = open_image_rows(reader, model, ("patch", "cls"), "cpu", "float32")
     vision = TransformersVision(model)
     for example, rows in zip(("a", "b"), source.embed(["a", "b"]), strict=True):
@@ -280,7 +280,7 @@ def test_rows_of_a_data_set(transformer: Models, pictures: ClevrFolder) -> None:
 
 def test_cls_of_a_model_without_cls_is_refused(transformer: Models, pictures: ClevrFolder) -> None:
     """SigLIP has patches only."""
-    reader, model = open_dataset("pictures", pictures.entry()), entry(transformer("siglip"))
+    reader, model = open_dataset(pictures.entry()), entry(transformer("siglip"))
     with pytest.raises(CheckpointError, match="have no CLS position; use token kind `patch`"):
         open_image_rows(reader, model, ("patch", "cls"), "cpu", "float32")
 

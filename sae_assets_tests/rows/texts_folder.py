@@ -12,7 +12,7 @@ class GivenTexts(TextReader):
 
     def __init__(self, texts: Sequence[str], spans: Mapping[str, Mapping[str, Sequence[Span]]] | None = None):
         entry = Dataset(root=".", layout="spans", modality="text", concepts=("joy",), models=("tiny",))
-        super().__init__("given", entry, [Record(str(i), f"{i}.txt", "cal", (True,)) for i in range(len(texts))])
+        super().__init__(entry.named("given"), [Record(str(i), f"{i}.txt", "cal", (True,)) for i in range(len(texts))])
         self._texts, self._spans, self.has_regions = texts, spans or {}, spans is not None
 
     def text(self, example_id: str) -> str:

@@ -52,4 +52,4 @@ def catalog_model(folder: Path, sae: Path, layer: int = 1) -> Model:
         layer=layer,
         sae=Sae(format="clipscope", path=sae),
         pruning=Pruning(min_active=1, max_density=1, strength_percentile=0, target_units=100),
-    )
+    ).named("tiny")

@@ -187,4 +187,4 @@ def entry(folder: Path, modality: str = "image", sae: Path = Path("no-sae.pt"), 
         sae=Sae(format="clipscope", path=sae),
         pruning=Pruning(min_active=1, max_density=1, strength_percentile=0, target_units=100),
         **changes,
-    )
+    ).named("tiny")

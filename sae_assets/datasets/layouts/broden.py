@@ -28,13 +28,13 @@ SIZES = ("sh", "sw")  # height and width of the segmentations
 class BrodenReader(ImageReader):
     """Images of ``metadata.csv`` with the segmentations that Broden's index names for them."""
 
-    def __init__(self, name: str, entry: Dataset, *, lenient: bool = False):
-        super().__init__(name, entry, read_metadata(name, entry, "image_path", lenient=lenient))
-        self._index = _find_index(name, self.root, entry.annotations)
+    def __init__(self, entry: Dataset, *, lenient: bool = False):
+        super().__init__(entry, read_metadata(entry, "image_path", lenient=lenient))
+        self._index = _find_index(self.name, self.root, entry.annotations)
         self._images = self._index.parent / "images"
-        self._numbers = _label_numbers(name, self._index.parent, self.concepts)
+        self._numbers = _label_numbers(self.name, self._index.parent, self.concepts)
         self._categories = tuple(dict.fromkeys(concept.split("::")[0] for concept in self.concepts))
-        self._lines = self._match(_read_index(name, version_of(self._index), self._categories))
+        self._lines = self._match(_read_index(self.name, version_of(self._index), self._categories))
 
     def missing(self, record: Record) -> Iterable[str]:
         yield from missing_file("image_path", record.path, self.root)

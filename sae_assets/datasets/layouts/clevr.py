@@ -24,8 +24,8 @@ COLOUR_DIFFERENCE = 20  # grey levels between an object pixel's channels, at lea
 class ClevrReader(ImageReader):
     """Examples, images and masks of one folder. Reads ``metadata.csv`` when built, images when asked."""
 
-    def __init__(self, name: str, entry: Dataset, *, lenient: bool = False):
-        super().__init__(name, entry, read_metadata(name, entry, "image_path", lenient=lenient))
+    def __init__(self, entry: Dataset, *, lenient: bool = False):
+        super().__init__(entry, read_metadata(entry, "image_path", lenient=lenient))
         self._masks = entry.masks
 
     def missing(self, record: Record) -> Iterable[str]:

@@ -39,9 +39,9 @@ class Annotated:
 class CocoReader(ImageReader):
     """Images of ``metadata.csv`` with the instances of one or several annotation files."""
 
-    def __init__(self, name: str, entry: Dataset, *, lenient: bool = False):
-        super().__init__(name, entry, read_metadata(name, entry, "image_path", lenient=lenient))
-        self._files = _annotation_files(name, self.root, entry.annotations)
+    def __init__(self, entry: Dataset, *, lenient: bool = False):
+        super().__init__(entry, read_metadata(entry, "image_path", lenient=lenient))
+        self._files = _annotation_files(self.name, self.root, entry.annotations)
 
     def missing(self, record: Record) -> Iterable[str]:
         yield from missing_file("image_path", record.path, self.root)

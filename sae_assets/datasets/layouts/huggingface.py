@@ -17,7 +17,7 @@ from sae_assets.errors import DatasetError
 SPLIT_NAMES = {"validation": "cal", "valid": "cal", "dev": "cal"}  # what the hub's data sets call it
 
 
-def open_huggingface(name: str, entry: Dataset) -> Reader:
+def open_huggingface(entry: Dataset) -> Reader:
     """The reader of a saved data set.
 
     Raises:
@@ -25,22 +25,22 @@ def open_huggingface(name: str, entry: Dataset) -> Reader:
             wrong with its columns and values.
     """
     files = sorted(path for path in Path(entry.root).rglob("*") if path.is_file())
-    return open_listing(name, entry, [Path(entry.root), *files], lambda: _read(name, entry))
+    return open_listing(entry, [Path(entry.root), *files], lambda: _read(entry))
 
 
-def _read(name: str, entry: Dataset) -> Listing:
+def _read(entry: Dataset) -> Listing:
     try:
         import datasets
     except ImportError:
         raise DatasetError(
-            f"Data set {name!r}: layout huggingface needs the library `datasets`. Install the extra: "
+            f"Data set {entry.name!r}: layout huggingface needs the library `datasets`. Install the extra: "
             "pip install 'sae-assets[huggingface]'"
         ) from None
     try:
         saved = datasets.load_from_disk(str(entry.root))
     except Exception as error:  # the library's own errors, pyarrow's, OSError: no common base
         raise DatasetError(
-            f"Data set {name!r}: {entry.root} is not a folder that `save_to_disk` of the library datasets wrote: "
+            f"Data set {entry.name!r}: {entry.root} is not a folder that `save_to_disk` of the library datasets wrote: "
             f"{error}"
         ) from None
     parts: dict[str, Any] = dict(saved) if isinstance(saved, dict) else {"": saved}
@@ -66,7 +66,7 @@ def _read(name: str, entry: Dataset) -> Listing:
             lines.append(Line(f"{part} row {number}".strip(), f"{part}-{number}" if part else str(number), cells))
             places.append((part, number - 1))
     if not lines:
-        raise DatasetError(f"Data set {name!r}: {entry.root} has no examples.")
+        raise DatasetError(f"Data set {entry.name!r}: {entry.root} has no examples.")
 
     def fetch(place: int, column: str) -> Any:
         part, number = places[place]

@@ -15,19 +15,19 @@ from sae_assets.datasets.tables import raise_problems
 from sae_assets.errors import DatasetError
 
 
-def open_spans(name: str, entry: Dataset) -> Reader:
+def open_spans(entry: Dataset) -> Reader:
     """The reader of JSON lines.
 
     Raises:
         DatasetError: no such file, lines that are no JSON objects, and all that is wrong with their values.
     """
-    root = Path(entry.root)
+    name, root = entry.name, Path(entry.root)
     files = sorted(root.glob("*.jsonl")) if root.is_dir() else [root]
     if not files or not files[0].is_file():
         missing = f"no *.jsonl in {root}" if root.is_dir() else f"{root} does not exist"
         raise DatasetError(f"Data set {name!r}: {missing}; JSON lines with `text` and `spans` are expected there.")
     base = root if root.is_dir() else root.parent
-    return open_listing(name, entry, [base, *files], lambda: _read(name, files, root, base))
+    return open_listing(entry, [base, *files], lambda: _read(name, files, root, base))
 
 
 def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:

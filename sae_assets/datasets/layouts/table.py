@@ -19,18 +19,18 @@ from sae_assets.errors import DatasetError
 BATCH = 32  # images held in memory
 
 
-def open_table(name: str, entry: Dataset) -> Reader:
+def open_table(entry: Dataset) -> Reader:
     """The reader of a table.
 
     Raises:
         DatasetError: no table, or all that is wrong with it.
     """
-    root = Path(entry.root)
+    name, root = entry.name, Path(entry.root)
     files = _tables(name, root)
     base = root if root.is_dir() else root.parent
     parquet = files[0].suffix == ".parquet"
-    read = partial(_read_parquet, name, entry, files, base) if parquet else partial(_read_csv, name, files[0], base)
-    return open_listing(name, entry, [base, *files], read)
+    read = partial(_read_parquet, entry, files, base) if parquet else partial(_read_csv, name, files[0], base)
+    return open_listing(entry, [base, *files], read)
 
 
 def _read_csv(name: str, table: Path, base: Path) -> Listing:
@@ -55,7 +55,7 @@ def _tables(name: str, root: Path) -> list[Path]:
     raise DatasetError(f"Data set {name!r}: {root} is neither a folder nor a .csv or .parquet file. Set `root`.")
 
 
-def _read_parquet(name: str, entry: Dataset, files: list[Path], base: Path) -> Listing:
+def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -70,12 +70,12 @@ def _read_parquet(name: str, entry: Dataset, files: list[Path], base: Path) -> L
                 schema = opened.schema_arrow
                 large = frozenset(each.name for each in schema if each.name in wanted and _is_big(each.type))
                 if columns and (schema.names, large) != (columns, big):
-                    raise DatasetError(f"Data set {name!r}: {file.name} has other columns than {files[0].name}.")
+                    raise DatasetError(f"Data set {entry.name!r}: {file.name} has other columns than {files[0].name}.")
                 columns, big = schema.names, large
                 plain = [column for column in columns if column in wanted - large]
                 rows = opened.read(plain, use_threads=False).to_pylist()
         except (pa.ArrowException, OSError) as error:
-            raise DatasetError(f"Data set {name!r}: {file} is not readable Parquet: {error}") from None
+            raise DatasetError(f"Data set {entry.name!r}: {file} is not readable Parquet: {error}") from None
         before = f"{file.name} " if len(files) > 1 else ""
         for number, cells in enumerate(rows, start=1):
             identifier = f"{file.stem}-{number}" if len(files) > 1 else str(number)
@@ -83,7 +83,7 @@ def _read_parquet(name: str, entry: Dataset, files: list[Path], base: Path) -> L
             places.append((file, number - 1))
     source = files[0] if len(files) == 1 else base
     if not lines:
-        raise DatasetError(f"Data set {name!r}: {source} has columns but no examples.")
+        raise DatasetError(f"Data set {entry.name!r}: {source} has columns but no examples.")
     return Listing(source, base, columns, lines, big=big, fetch=BigCells(places).fetch)
 
 

@@ -34,17 +34,19 @@ Paragraph = list[tuple[int, str | None, tuple[str, ...]]]  # line, word (None: n
 class WordsReader(TextReader):
     """Texts of ``metadata.csv`` with word-level labels."""
 
-    def __init__(self, name: str, entry: Dataset):
-        super().__init__(name, entry, read_metadata(name, entry, "text_path"))
-        self._table = _find_table(name, self.root, entry.annotations)
-        paragraphs, self.other_labels = _read_words(name, version_of(self._table), self.concepts, entry.columns.labels)
+    def __init__(self, entry: Dataset):
+        super().__init__(entry, read_metadata(entry, "text_path"))
+        self._table = _find_table(self.name, self.root, entry.annotations)
+        paragraphs, self.other_labels = _read_words(
+            self.name, version_of(self._table), self.concepts, entry.columns.labels
+        )
         outside = sorted(set(paragraphs) - set(range(1, len(self.records) + 1)))
         problems = [
             f"line {paragraphs[number][0][0]}: column {PARAGRAPH!r}: found {number}, expected a position in "
             f"metadata.csv, 1 to {len(self.records)}"
             for number in outside
         ]
-        raise_problems(name, self._table, problems)
+        raise_problems(self.name, self._table, problems)
         self._paragraphs = {
             record.example_id: paragraphs.get(place, []) for place, record in enumerate(self.records, start=1)
         }

@@ -47,9 +47,7 @@ def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
         if looked == {**seen, "known": len(known)}:
             return dg.SkipReason(f"No new examples in {dataset}; {len(known)} chunks are registered.")
         try:
-            found = register(
-                dataset, entry, artifact_store.store.root, close_tail=False, limit=entry.arrivals.chunks_per_tick
-            )
+            found = register(entry, artifact_store.store.root, close_tail=False, limit=entry.arrivals.chunks_per_tick)
         except (DatasetError, OSError) as error:
             return dg.SkipReason(str(error))
         fresh = [key for key in found.keys if key not in known]

@@ -30,7 +30,7 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
         if context.run.asset_selection:  # Dagster adds it to runs that make one chunk: all would be hashed each time
             context.log.info("Not asked for by itself: the registered examples are not hashed again.")
             return
-        reader = open_registered(dataset, entry)
+        reader = open_registered(entry)
         changes: dict[str, str] = {}
         for manifest in read_manifests(artifact_store.store.root, dataset):
             found = changes_since(manifest, reader)
