@@ -15,8 +15,9 @@ from rich.text import Text
 from sae_assets.progress import listening
 
 if TYPE_CHECKING:
-    from sae_assets.commands.session import OnStep, Session
-    from sae_assets.orchestration.runs import Step
+    from sae_assets.commands.session import Session
+    from sae_assets.orchestration.runs import OnBatch
+    from sae_assets.pipeline.planning import Batch
 
 # Names and cells come from outside: none of them is markup, emoji code or number to be coloured.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
@@ -40,14 +41,14 @@ def interval(ends: Sequence[float | None]) -> str:
 
 
 @contextmanager
-def progress_bar(quiet: bool = False) -> "Iterator[OnStep]":
-    """Two bars on stderr: steps, and the loop inside the current one. Quiet or not on a terminal: a line per step."""
+def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
+    """Two bars on stderr: runs, and the loop inside the current one. Quiet or not on a terminal: a line per run."""
     screen = Console(stderr=True, **PLAIN)
     if quiet or not screen.is_terminal:
 
-        def line(step: "Step", number: int, total: int, runs: bool) -> None:
+        def line(batch: "Batch", number: int, total: int) -> None:
             if not quiet:
-                screen.print(f"[{number}/{total}] {step.label}{'' if runs else ': up to date'}")
+                screen.print(f"[{number}/{total}] {batch.label}")
 
         yield line
         return
@@ -56,15 +57,15 @@ def progress_bar(quiet: bool = False) -> "Iterator[OnStep]":
         outer = progress.add_task("starting", total=None)
         inner = progress.add_task("", total=1, visible=False)
 
-        def on_step(step: "Step", number: int, total: int, runs: bool) -> None:
-            progress.update(outer, description=step.label, completed=number - 1, total=total)
+        def on_batch(batch: "Batch", number: int, total: int) -> None:
+            progress.update(outer, description=batch.label, completed=number - 1, total=total)
             progress.update(inner, visible=False)
 
         def listener(label: str, done: int, total: int) -> None:
             progress.update(inner, description=f"  {label}", completed=done, total=total, visible=True)
 
         with listening(listener):
-            yield on_step
+            yield on_batch
         progress.update(outer, description="done", completed=progress.tasks[0].total)
 
 

@@ -28,13 +28,14 @@ def status(
     """Say what is materialized, stale or missing, per data set, model and chunk."""
     from sae_assets.cli.display import print_status
     from sae_assets.commands.session import open_session
+    from sae_assets.commands.status import states
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        states = session.status(session.dataset_names(split_list(datasets, "--datasets")))
+        found = states(session, session.dataset_names(split_list(datasets, "--datasets")))
         if as_json:
-            print_json(states)
+            print_json(found)
         else:
-            print_status(states)
+            print_status(found)
 
 
 @app.command()
@@ -55,9 +56,10 @@ def show(
     """Show metadata and the first rows of one stage's table."""
     from sae_assets.cli.display import print_table
     from sae_assets.commands.session import open_session
+    from sae_assets.commands.show import show as shown
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        content = session.show(dataset, model, stage, token_kind, chunk, rows)
+        content = shown(session, dataset, model, stage, token_kind, chunk, rows)
         if as_json:
             print_json(content)
         else:
@@ -68,9 +70,10 @@ def show(
 def verify(home: Home = None, catalog: CatalogFile = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Read every stored file back: header, schema, invariants, content hash. Exit code 1 if one is damaged."""
     from sae_assets.commands.session import open_session
+    from sae_assets.commands.status import verify as verified
 
     with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        checked, damaged = session.verify()
+        checked, damaged = verified(session)
         if as_json:
             print_json({"files": checked, "damaged": damaged})
         else:

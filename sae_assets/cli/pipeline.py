@@ -29,6 +29,7 @@ def demo(
 ) -> None:
     """Run the whole pipeline on the packaged data and show what it found."""
     from sae_assets.cli.display import print_summary, progress_bar
+    from sae_assets.commands.figures import summarize
     from sae_assets.commands.session import open_session
 
     if arrivals:
@@ -37,9 +38,9 @@ def demo(
         return
     with errors_without_traceback(as_json, debug), open_session(home, None, use_user_catalog=False) as session:
         names = list(session.catalog.datasets)
-        with progress_bar(quiet=as_json) as on_step:
-            made, skipped = session.materialize(names, on_step=on_step, debug=debug)
-        figures = session.summary(names)
+        with progress_bar(quiet=as_json) as on_batch:
+            made, skipped = session.materialize(names, on_batch=on_batch, debug=debug)
+        figures = summarize(session, names)
         if summary is not None:
             from upath import UPath
 
@@ -113,7 +114,9 @@ def materialize(
 ) -> None:
     """Materialize stages of data sets; what is up to date is skipped."""
     from sae_assets.cli.display import print_summary, print_warnings, progress_bar
-    from sae_assets.commands.session import open_session, parse_options
+    from sae_assets.commands.figures import summarize
+    from sae_assets.commands.requests import parse_options
+    from sae_assets.commands.session import open_session
 
     with errors_without_traceback(as_json, debug):
         options = parse_options(
@@ -127,13 +130,13 @@ def materialize(
         warnings: dict[str, list[str]] = {}
         wanted, numbers = split_list(models, "--models"), split_list(chunks, "--chunks")
         with open_session(home, catalog, device=device, file_format=file_format) as session:
-            with progress_bar(quiet=as_json) as on_step:
+            with progress_bar(quiet=as_json) as on_batch:
                 made, skipped = session.materialize(
                     names, models=wanted, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
-                    options=options, force=force, on_step=on_step, debug=debug,
+                    options=options, force=force, on_batch=on_batch, debug=debug,
                     on_warning=lambda partition, text: warnings.setdefault(text, []).append(partition),
                 )  # fmt: skip
-            figures = session.summary(session.dataset_names(names), options)
+            figures = summarize(session, session.dataset_names(names), options)
             if as_json:
                 print_json({"runs": made, "skipped": skipped, "figures": figures, "warnings": warnings})
             else:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from sae_assets.catalog import Catalog
-from sae_assets.orchestration.automation.backfills import addresses
-from sae_assets.orchestration.partitions import multi_key
-from sae_assets.orchestration.runs import asset_key
+from sae_assets.orchestration.partitions import asset_key, partition_key
+from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
 if TYPE_CHECKING:
-    from sae_assets.pipeline.staleness import Freshness
+    from sae_assets.commands.session import Session
     from sae_assets.storage.store import ArtifactStore
 
 
@@ -36,19 +34,14 @@ def plain(value: Any) -> Any:
 def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[str]) -> float:
     """Seconds that the last materialization of a stage took, over these chunks; one pass may serve two stages."""
     stage = STAGES[address.stage]
-    if stage.level == "dataset-chunk":
-        address = Address(address.dataset, address.stage)
-        partitions: list[str] = list(chunks)
-    elif stage.level == "chunk":
-        partitions = [multi_key(address.model or "", chunk) for chunk in chunks]
-    else:
-        partitions = [address.model or ""]
+    keys: Sequence[str | None] = [None] if stage.level == "model" else chunks
+    partitions = {partition_key(stage.beside(address, chunk)) for chunk in keys}
     seconds: dict[str | None, float] = {}
-    wanted, cursor, more = set(partitions), None, True
-    while more and len(seconds) < len(wanted):  # latest first; a page holds many partitions
+    cursor, more = None, True
+    while more and len(seconds) < len(partitions):  # latest first; a page holds many partitions
         page = instance.fetch_materializations(asset_key(address), limit=PAGE, cursor=cursor)
         for record in page.records:
-            if record.partition_key in wanted and record.partition_key not in seconds:
+            if record.partition_key in partitions and record.partition_key not in seconds:
                 metadata = record.asset_materialization.metadata if record.asset_materialization else {}
                 if "kept" in metadata:  # an earlier run took the time
                     continue
@@ -60,28 +53,26 @@ def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[
     return sum(seconds.values())
 
 
-def summarize(
-    catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str, chunks: Sequence[str],
-    freshness: "Freshness",
-) -> dict[str, Any]:  # fmt: skip
+def summarize(session: "Session", datasets: Sequence[str], options: RunOptions | None = None) -> dict[str, Any]:
     """``{"dataset/token_kind/model": figures}`` for every combination whose best pairs are there.
 
-    ``stale_stages`` are those that would be made anew: the figures are then not of the data and options of now.
+    ``stale_stages`` are those that these options would make anew: the figures are then not of the data, catalog and
+    options of now.
     """
-    entry = catalog.datasets[dataset]
-    stale = [
-        address for address in addresses(catalog, dataset, chunks, tuple(STAGES))
-        if store.find(address) is not None and not freshness.is_current(address)
-    ]  # fmt: skip
-    found = {}
-    for kind in entry.token_kinds:
-        for model in entry.models:
-            if store.find(Address(dataset, "best_pairs", kind, model)) is not None:
-                figures = plain(_figures(store, instance, dataset, kind, model, chunks))
+    figures: dict[str, Any] = {}
+    for name in datasets:
+        outlook, entry = session.outlook(name, options), session.catalog.datasets[name]
+        store, chunks = session.store, outlook.scope.chunks
+        stale = [each for each in outlook.scope.addresses() if outlook.is_due(each) and store.find(each) is not None]
+        for kind in entry.token_kinds:
+            for model in entry.models:
+                if store.find(Address(name, "best_pairs", kind, model)) is None:
+                    continue
+                of_model = plain(_figures(store, session.instance, name, kind, model, chunks))
                 ours = [each for each in stale if (each.token_kind, each.model) in ((None, None), (kind, model))]
-                figures["stale_stages"] = list(dict.fromkeys(address.stage for address in ours))
-                found[f"{dataset}/{kind}/{model}"] = figures
-    return found
+                of_model["stale_stages"] = list(dict.fromkeys(address.stage for address in ours))
+                figures[f"{name}/{kind}/{model}"] = of_model
+    return figures
 
 
 def _figures(
@@ -128,6 +119,6 @@ def _figures(
         "weighted_test_f1_interval": best.weighted_interval.tolist(),
         "always_positive_f1": best.weighted(always),
         "null_f1": {"mean": float(best.weighted_null[0]), "p95": float(best.weighted_null[1])},
-        "seconds": {name: seconds_of(instance, Address(dataset, name, kind, model), chunks) for name in stages},
+        "seconds": {name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages},
         "concepts": concepts,
     }

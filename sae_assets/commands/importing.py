@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import match_name
 from sae_assets.errors import CatalogError, CheckpointError, SaeAssetsError, StoredFileError
-from sae_assets.orchestration.runs import Materializer, Step
+from sae_assets.orchestration.runs import Runner
+from sae_assets.pipeline.planning import Batch
 from sae_assets.pipeline.recipes import provenance_of
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
@@ -66,10 +67,10 @@ def import_activations(
     starts = _row_starts(session, dataset, model, kind, files.n_rows)
     session.materialize([dataset], models=[model], token_kinds=[kind], last="examples")
     chunks, entries, stored = session.chunks_of(dataset), 0, 0
-    recorder = session.materializer({dataset: chunks})
+    runner = session.runner({dataset: chunks})
     for number, chunk in enumerate(chunks, start=1):
         on_chunk(chunk, number, len(chunks))
-        written = _write_chunk(session, recorder, Address(dataset, STAGE, kind, model, chunk), files, starts, n_units)
+        written = _write_chunk(session, runner, Address(dataset, STAGE, kind, model, chunk), files, starts, n_units)
         entries, stored = entries + written[0], stored + written[1]
     return Imported(chunks, files.n_rows, entries, stored)
 
@@ -137,7 +138,7 @@ def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows:
 
 
 def _write_chunk(
-    session: "Session", recorder: Materializer, address: Address, files: Any, starts: dict[str, tuple[int, int]],
+    session: "Session", runner: Runner, address: Address, files: Any, starts: dict[str, tuple[int, int]],
     n_units: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Entries and bytes of one chunk, written, recorded in the instance's history and checked."""
@@ -163,11 +164,10 @@ def _write_chunk(
         dropped_mass=0.0,
     )
     source = {"imported": True, "k_stored": files.topk, "source": files.content_hash}
-    provenance = provenance_of(
-        STAGES[STAGE], address, {"examples": examples}, source, identity={"encoder": digest({"imported": source})}
-    )
+    identity = {"encoder": digest({"imported": source})}
+    provenance = provenance_of(STAGES[STAGE], address, {"examples": examples}, source, identity=identity, outside={})
     item = stored(artifact, provenance)
     written = session.store.write(address, item)
     # The asset finds the file current, keeps it, and tells Dagster's history of it, with its checks.
-    recorder.record(Step(address.dataset, address.model, address.chunk, (STAGE,), (address.token_kind or "",)))
+    runner.execute(Batch({address: frozenset()}))
     return artifact.n_entries, written.n_bytes

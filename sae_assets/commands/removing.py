@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sae_assets.chunks.manifests import forget_numbers, manifest_path, remove_manifest
-from sae_assets.errors import CatalogError
-from sae_assets.orchestration.automation.backfills import partitions_by_asset
+from sae_assets.commands.requests import chunk_keys, chunks_among
 from sae_assets.orchestration.history import with_history
-from sae_assets.orchestration.partitions import chunk_keys, chunks_name
+from sae_assets.orchestration.partitions import chunks_name, keys_of
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -40,11 +39,8 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
         CatalogError: chunks that are not registered, or no numbers.
     """
     registered = session.chunks_of(dataset)
-    chosen = list(registered) if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
-    unknown = [chunk for chunk in chosen if chunk not in registered]
-    if unknown:
-        known = f"{registered[0]} … {registered[-1]}" if registered else "none"
-        raise CatalogError(f"Data set {dataset!r} has no chunk {', '.join(unknown)}; registered are {known}.")
+    wanted = None if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
+    chosen = chunks_among(dataset, registered, wanted)
     folder = session.store.root / dataset
     files, aggregates = [], []
     for path in session.store.files(folder):
@@ -69,5 +65,5 @@ def remove(session: "Session", removal: Removal) -> None:
         path.unlink()
     if removal.whole:
         forget_numbers(session.store.root, removal.dataset)
-        keys = partitions_by_asset(session.catalog, removal.dataset)
+        keys = [key for key, _ in keys_of(session.catalog.datasets[removal.dataset])]
         session.instance.wipe_assets(with_history(session.instance, keys))

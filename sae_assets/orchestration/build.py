@@ -11,7 +11,7 @@ import dagster as dg
 from sae_assets.catalog import Catalog
 from sae_assets.orchestration.assets.factory import build_assets
 from sae_assets.orchestration.automation.alerts import build_alerts
-from sae_assets.orchestration.automation.conditions import build_automation
+from sae_assets.orchestration.automation.follow import build_follow
 from sae_assets.orchestration.automation.schedules import build_schedules
 from sae_assets.orchestration.automation.sensors import build_sensors
 from sae_assets.orchestration.automation.verification import build_verification
@@ -40,7 +40,7 @@ def build_definitions(catalog: Catalog, resources: Mapping[str, Any] | None = No
     return dg.Definitions(
         assets=list(build_assets(catalog)),
         asset_checks=[check for check, _ in verification],
-        sensors=[*build_sensors(catalog), *build_automation(catalog), *build_alerts()],
+        sensors=[*build_sensors(catalog), *build_follow(catalog), *build_alerts()],
         schedules=[*build_schedules(catalog), *(schedule for _, schedule in verification)],
         resources={**default_resources(), **(resources or {})},
         # One process per run: steps of a run are short, and another process would load torch again for each.

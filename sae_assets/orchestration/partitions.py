@@ -79,20 +79,6 @@ def keys_of(entry: Dataset) -> Iterator[tuple[dg.AssetKey, Stage]]:
             yield asset_key_of(entry.name, kind, stage), stage
 
 
-def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:
-    """Keys of chunks as a person numbers them; whether they are registered is not looked at.
-
-    Raises:
-        CatalogError: something else than a number.
-    """
-    from sae_assets.chunks.chunking import chunk_key
-
-    wrong = [number for number in numbers if not (number.isascii() and number.isdecimal())]
-    if wrong:
-        raise CatalogError(f"{option}: found {', '.join(map(repr, wrong))}, expected chunk numbers such as 0,1,2.")
-    return [chunk_key(int(number)) for number in numbers]
-
-
 def address_of(path: Sequence[str], partition: str | None) -> Address:
     """The store's address of an asset key and a partition key.
 

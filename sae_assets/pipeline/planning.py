@@ -4,10 +4,11 @@ One rule of who waits for whom, over the store, the history and the request. The
 backfills and automation submit it, ``status`` shows the states behind it. Nothing here knows Dagster.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 from sae_assets.catalog import Catalog
 from sae_assets.pipeline.stages import STAGES
@@ -32,6 +33,11 @@ class Scope:
         """Everything that a data set's registered chunks should have."""
         entry = catalog.datasets[dataset]
         return cls(dataset, entry.models, entry.token_kinds, chunks)
+
+    @property
+    def n_runs(self) -> int:
+        """How many runs make all of it."""
+        return len({(_segment(each.stage), each.model, each.chunk) for each in self.addresses()})
 
     def addresses(self) -> Iterator[Address]:
         """Every artifact, inputs before what reads them."""
@@ -68,11 +74,29 @@ class Batch:
     """One run: artifacts of one partition, inputs first.
 
     Attributes:
-        waits_for: artifacts that are still to come, and that this run reads.
+        waits: of each artifact, what it reads that is still to come from other runs.
     """
 
-    addresses: tuple[Address, ...]
-    waits_for: frozenset[Address] = frozenset()
+    waits: Mapping[Address, frozenset[Address]]
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return tuple(self.waits)
+
+    @property
+    def waits_for(self) -> frozenset[Address]:
+        """What this run reads that is still to come."""
+        return frozenset().union(*self.waits.values())
+
+    @property
+    def slot(self) -> tuple[Any, ...]:
+        """Data set, partition and row of stages: what one run can make at most."""
+        return (self.dataset, self.model, self.chunk, _segment(self.addresses[0].stage))
+
+    def without(self, out: Collection[Address]) -> "Batch | None":
+        """The same run without what is left out or waits for it; None if nothing stays."""
+        waits = {each: waits for each, waits in self.waits.items() if each not in out and not waits & set(out)}
+        return Batch(waits) if waits else None
 
     @property
     def dataset(self) -> str:
@@ -214,9 +238,11 @@ class Outlook:
                 pending[address] = waits
             if not due:
                 continue
-            if address in self._history.running or (hold_failed and address in self._history.failed):
-                left_out.add(address)
-            elif not force and self._staleness.is_imported(address) and not self._staleness.is_current(address):
+            if (
+                address in self._history.running
+                or (hold_failed and address in self._history.failed)
+                or (not force and self._staleness.is_imported(address) and not self._staleness.is_current(address))
+            ):
                 left_out.add(address)
             elif address.chunk is not None and room is not None and room < 1:
                 over += 1
@@ -240,17 +266,13 @@ def _batches(planned: Iterable[Address], pending: "dict[Address, frozenset[Addre
                 within = [outside[each] for each in waits & together]
                 outside[address] = (waits - together).union(*within)
             for waiting in (False, True):
-                chosen = tuple(address for address in members if bool(outside[address]) is waiting)
+                chosen = {address: waits for address, waits in outside.items() if bool(waits) is waiting}
                 if chosen:
-                    yield Batch(chosen, frozenset().union(*(outside[address] for address in chosen)))
+                    yield Batch(chosen)
 
 
-def _segments() -> dict[str, int]:
-    """Stages in a row of one level go in one run."""
-    numbers = groupby(STAGES.values(), key=lambda stage: stage.level)
-    return {stage.name: number for number, (_, group) in enumerate(numbers) for stage in group}
-
-
+@cache
 def _segment(stage: str) -> int:
-    return _segments()[stage]
-
+    """Stages in a row of one level go in one run: the number of the row."""
+    rows = groupby(STAGES, key=lambda name: STAGES[name].level)
+    return next(number for number, (_, names) in enumerate(rows) if stage in set(names))

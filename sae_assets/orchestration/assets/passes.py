@@ -51,9 +51,7 @@ def carry_out(
     stage, options = made.stage, options_from(config, made.stage.options)
     sources = _sources(context.run_id, store.root)
     selected = {name: output for name, output in made.outputs.items() if made.key(name) in context.selected_asset_keys}
-    targets = {
-        name: Target(made.catalog, address_of(made.key(name).path, context.partition_key)) for name in selected
-    }
+    targets = {name: Target(made.catalog, address_of(made.key(name).path, context.partition_key)) for name in selected}
     if stage.level == "model":
         inputs = _read_chunks(stage, made.entry.name, context, options, store, inputs)
 
@@ -63,7 +61,9 @@ def carry_out(
     kept: dict[str, Stored] = {}
     if stage.kept_if_current and not (isinstance(options, EncodeOptions) and options.force):
         for name, target in targets.items():
-            current = _current_file(context, made.key(name), target.address, store, inputs, lambda n=name: provenance(n))
+            current = _current_file(
+                context, made.key(name), target.address, store, inputs, lambda n=name: provenance(n)
+            )
             if current is not None:
                 kept[name] = current
     due = [name for name in selected if name not in kept]
@@ -85,7 +85,9 @@ def carry_out(
         )
     # Only now, so that a pass that is tried again hands nothing on twice.
     for name, item in kept.items():
-        context.log.info(f"{item.provenance.fingerprint[:12]} of {targets[name].address} is up to date: nothing is made")
+        context.log.info(
+            f"{item.provenance.fingerprint[:12]} of {targets[name].address} is up to date: nothing is made"
+        )
         expected = stage.expected_of_kept(targets[name], item)
         yield from _handed_on(made, name, context, store, item, Result(item.artifact, expected), {"kept": True})
     for name in due:

@@ -1,7 +1,8 @@
-"""Schedules of every data set: backfills of what is missing or stale, repair of what failed, and a look at old files.
+"""Schedules of every data set: backfills of what is missing or stale, and repair of what failed.
 
-All ship stopped; their times and limits stand in the catalog (``backfills``). A tick launches at most one backfill per
-data set and none while another is running, so nothing is made twice.
+All ship stopped; their times and limits stand in the catalog (``backfills``). A tick plans; if there is something to
+make it requests one run of a job that launches the backfill, so that the tick and its run tell what was launched. None
+is launched while another of the data set is running, so nothing is made twice.
 """
 
 from collections.abc import Iterator
@@ -10,66 +11,87 @@ import dagster as dg
 
 from sae_assets.catalog import Catalog
 from sae_assets.errors import SaeAssetsError
-from sae_assets.orchestration.automation.backfills import (
-    active_backfill,
-    busy_partitions,
-    failed_partitions,
-    launch,
-    may_go_now,
-    merged,
-    partition_keys,
-    plan_backfill,
-)
-from sae_assets.orchestration.automation.sensors import announce
-from sae_assets.orchestration.history import partitions_with_failed_checks
+from sae_assets.orchestration.automation.backfills import KIND_TAG, launch, left_behind, look, n_partitions
+from sae_assets.orchestration.history import active_backfill
+from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.resources import StoreResource
 
+BACKFILL, REPAIR = "backfill", "repair"
 
-def _backfill(catalog: Catalog, dataset: str, kind: str, cron: str, description: str) -> dg.ScheduleDefinition:
+
+class LaunchConfig(dg.Config):
+    """Which backfill a tick asked for."""
+
+    backfill_id: str
+
+
+def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
     entry = catalog.datasets[dataset]
+
+    @dg.op(name=f"launch_{kind}_{dataset}", description=f"Plans and launches the {kind} of {dataset}.")
+    def launch_planned(context: dg.OpExecutionContext, config: LaunchConfig, artifact_store: StoreResource) -> None:
+        plan = look(catalog, artifact_store.store, context.instance, dataset).plan(
+            limit=entry.backfills.partitions_per_tick, hold_failed=kind == BACKFILL
+        )
+        batches = plan.in_sequence
+        if not batches or active_backfill(context.instance, dataset):
+            context.log.info(f"Nothing of {dataset} is to be launched any more.")
+            return
+        graph = context.repository_def.asset_graph
+        launched = launch(context.instance, graph, batches, backfill_id=config.backfill_id, kind=kind)
+        behind = left_behind(plan)
+        context.log.info(
+            f"Launched backfill {config.backfill_id} of {n_partitions(batches)} partitions{'; ' * bool(behind)}{behind}."
+            if launched
+            else f"Backfill {config.backfill_id} was launched before."
+        )
+
+    @dg.job(
+        name=f"launch_{kind}_{dataset}",
+        description=f"Launches one {kind} of {dataset}: what is missing or stale"
+        + (", and what failed before." if kind == REPAIR else "."),
+        executor_def=dg.in_process_executor,
+        tags={KIND_TAG: kind},
+    )
+    def launch_job() -> None:
+        launch_planned()
+
+    return launch_job
+
+
+def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, description: str) -> dg.ScheduleDefinition:
+    entry = catalog.datasets[dataset]
+    job = _launcher(catalog, dataset, kind)
 
     @dg.schedule(
         name=f"{kind}_{dataset}",
         cron_schedule=cron,
         description=description,
-        # Its place in the UI; a job has one partitions definition, so it cannot name every asset that a tick fills.
-        target=dg.AssetSelection.assets(dg.AssetKey([dataset, "examples"])),
+        job=job,
         default_status=dg.DefaultScheduleStatus.STOPPED,
     )
     def schedule(context: dg.ScheduleEvaluationContext, artifact_store: StoreResource):
-        from sae_assets.chunks.manifests import read_manifests
-
         instance = context.instance
         running = active_backfill(instance, dataset)
         if running:
             return dg.SkipReason(f"Backfill {running} of {dataset} is still running.")
         try:
-            store = artifact_store.store
-            chunks = [manifest.key for manifest in read_manifests(store.root, dataset)]
-            announce(dataset, chunks, instance)
-            leave_out = busy_partitions(instance, dataset)
-            again = partitions_with_failed_checks(instance, partition_keys(instance, catalog, dataset))
-            if kind == "backfill":  # what failed would fail again at every tick; a repair tries it
-                failed = failed_partitions(instance, catalog, dataset)
-                again_now = may_go_now(instance, failed)
-                held = {key: names - again_now.get(key, set()) for key, names in failed.items()}
-                leave_out = merged(leave_out, held)
-            limit = entry.backfills.partitions_per_tick
-            work = plan_backfill(catalog, store, dataset, chunks, limit=limit, leave_out=leave_out, again=again)
+            outlook = look(catalog, artifact_store.store, instance, dataset)
+            plan = outlook.plan(limit=entry.backfills.partitions_per_tick, hold_failed=kind == BACKFILL)
         except SaeAssetsError as error:
             return dg.SkipReason(str(error))
-        if not work.partitions:
-            behind = f"; {work.held} partitions failed before or are in progress" if work.held else ""
-            return dg.SkipReason(f"Nothing of {dataset} can be made now ({len(chunks)} chunks){behind}.")
         assert context.repository_def is not None
+        tell(instance, context.repository_def.asset_graph, outlook)
+        if not plan.in_sequence:
+            behind = left_behind(plan)
+            chunks = len(outlook.scope.chunks)
+            return dg.SkipReason(
+                f"Nothing of {dataset} can be made now ({chunks} chunks){'; ' * bool(behind)}{behind}."
+            )
         # The id follows from the tick: a tick that is tried again launches nothing new.
         backfill_id = f"{kind}-{dataset}-{context.scheduled_execution_time:%Y%m%dT%H%M}"
-        graph = context.repository_def.asset_graph
-        if not launch(instance, graph, dataset, work, backfill_id=backfill_id, kind=kind):
-            return dg.SkipReason(f"Backfill {backfill_id} was launched before.")
-        later = f"; {work.left} more chunk partitions wait for the next tick" if work.left else ""
-        later += f"; {work.held} that failed before or are in progress are left out" if work.held else ""
-        return dg.SkipReason(f"Launched backfill {backfill_id} of {work.size} partitions (wave {work.wave}){later}.")
+        config = {"ops": {f"launch_{kind}_{dataset}": {"config": {"backfill_id": backfill_id}}}}
+        return dg.RunRequest(run_key=backfill_id, run_config=config)
 
     return schedule
 
@@ -77,11 +99,11 @@ def _backfill(catalog: Catalog, dataset: str, kind: str, cron: str, description:
 def build_schedules(catalog: Catalog) -> Iterator[dg.ScheduleDefinition]:
     """Backfill and repair of every data set."""
     for dataset, entry in catalog.datasets.items():
-        yield _backfill(
-            catalog, dataset, "backfill", entry.backfills.cron,
+        yield _schedule(
+            catalog, dataset, BACKFILL, entry.backfills.cron,
             f"Launches a backfill of exactly the partitions of {dataset} that are missing or stale.",
         )  # fmt: skip
-        yield _backfill(
-            catalog, dataset, "repair", entry.backfills.repair_cron,
+        yield _schedule(
+            catalog, dataset, REPAIR, entry.backfills.repair_cron,
             f"Launches a backfill of the partitions of {dataset} that failed or were missed.",
         )  # fmt: skip

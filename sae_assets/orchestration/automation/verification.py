@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import dagster as dg
 
 from sae_assets.catalog import Catalog, Dataset
-from sae_assets.orchestration.checks import contents_outcome
 from sae_assets.orchestration.resources import StoreResource
+from sae_assets.pipeline.checks import contents_outcome
 
 NAME = "contents_still_as_registered"
 

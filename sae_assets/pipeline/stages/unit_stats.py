@@ -12,9 +12,7 @@ def _make(run: Pass) -> Made:
     from sae_assets.pipeline.plots import plot_unit_stats
 
     chunks = run.inputs["sparse_activations"]
-    rows = Rereadable(
-        lambda: ((sparse, labels.in_split("cal")) for sparse, labels in run.pairs("sparse_activations"))
-    )
+    rows = Rereadable(lambda: ((sparse, labels.in_split("cal")) for sparse, labels in run.pairs("sparse_activations")))
     n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
     artifact = compute_unit_stats(rows, n_units, device=run.device, memory_budget=run.memory_budget)
     return UNIT_STATS.only(run, Result(artifact, plot=lambda: plot_unit_stats(artifact)))

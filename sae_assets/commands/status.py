@@ -1,0 +1,37 @@
+"""What is materialized, stale or missing, and whether the stored files are whole."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sae_assets.commands.session import Session
+from sae_assets.errors import SaeAssetsError
+
+
+def states(session: Session, datasets: Sequence[str]) -> dict[str, Any]:
+    """``{dataset: {"chunks": […], "stages": {"kind/model/stage": {chunk or "all": state}}}}``.
+
+    States are current, stale (its inputs, configuration or code have changed), missing, failed (the last attempt did; an
+    older file may be there) and running.
+    """
+    summary: dict[str, Any] = {}
+    for name in datasets:
+        outlook = session.outlook(name)
+        stages: dict[str, dict[str, str]] = {}
+        for address in outlook.scope.addresses():
+            label = "/".join(part for part in (address.token_kind, address.model, address.stage) if part)
+            stages.setdefault(label, {})[address.chunk or "all"] = outlook.state(address)
+        summary[name] = {"chunks": list(outlook.scope.chunks), "stages": stages}
+    return summary
+
+
+def verify(session: Session) -> tuple[int, dict[str, str]]:
+    """Files read, and the problem of each damaged one by path."""
+    damaged: dict[str, str] = {}
+    checked = 0
+    for path in session.store.files():
+        checked += 1
+        try:
+            session.store.read_file(path)
+        except SaeAssetsError as error:
+            damaged[str(path)] = str(error)
+    return checked, damaged
