@@ -81,7 +81,7 @@ def contents_outcome(changes: Mapping[str, str], what_to_do: str = "") -> Outcom
     )
 
 
-def _contents_as_registered(_artifact: Any, expected: Expected) -> Outcome:
+def _as_registered(_artifact: Any, expected: Expected) -> Outcome:
     return contents_outcome(expected.changes, expected.what_to_do)
 
 
@@ -178,8 +178,15 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "examples": (
         Check(
             "contents_as_registered",
-            "Every example's image or text, masks or spans are what they were when the chunk was registered.",
-            _contents_as_registered,
+            "Every example's image or text is what it was when the chunk was registered.",
+            _as_registered,
+        ),
+    ),
+    "labels": (
+        Check(
+            "regions_as_registered",
+            "Every example's masks or spans are what they were when the chunk was registered.",
+            _as_registered,
         ),
     ),
     "ground_truth": (_ROWS,),

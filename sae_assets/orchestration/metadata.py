@@ -181,7 +181,7 @@ def _sparse(artifact: Any) -> dict[str, Any]:
     return found
 
 
-def _examples(artifact: Any) -> dict[str, Any]:
+def _labels(artifact: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"examples": len(artifact), "concepts": len(artifact.concepts)}
     for split in ("train", "cal", "test"):
         found[f"examples_{split}"] = artifact.splits.count(split)
@@ -240,7 +240,8 @@ def _best_pairs(artifact: Any) -> dict[str, Any]:
 
 
 _COUNTS: Mapping[str, Any] = {
-    "examples": _examples,
+    "examples": lambda artifact: {"examples": len(artifact)},
+    "labels": _labels,
     "sparse_activations": _sparse,
     "filtered_activations": _sparse,
     "ground_truth": _ground_truth,

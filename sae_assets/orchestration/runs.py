@@ -182,7 +182,7 @@ class Materializer:
 
     def _reads(self, step: Step, stopped: Step) -> bool:
         """Whether an aggregate reads what was not made of a chunk: one of these stages, and a split that it holds."""
-        if "examples" in stopped.stages:  # which splits it holds is not known
+        if "labels" in stopped.stages:  # which splits it holds is not known
             return True
         return any(
             set(STAGES[name].chunk_inputs) & set(stopped.stages)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
-from sae_assets.errors import DatasetError, StoredFileError
+from sae_assets.errors import DatasetError
 from sae_assets.pipeline.stages import Stage
 from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance, digest, shared_identity
@@ -22,35 +22,18 @@ if TYPE_CHECKING:
     Input = Header | Stored | ChunkReader
 
 
-OF_A_CHUNK = ("rows/", "examples/")  # identities of one chunk: the examples' contents alone, and with labels and splits
+# Stages whose files stand, by their content, for what files used beside them must be of; and under which name: `rows`
+# is what earlier versions called the examples' contents, and activations are encoded again where a name changes.
+IDENTITIES = {"examples": "rows", "labels": "labels", "unit_mapping": "unit_mapping"}
 
 
-def rows_hash(examples: "Header | Stored") -> str:
-    """Hash of a chunk's examples without labels and splits, so that correcting those encodes nothing again.
-
-    Raises:
-        StoredFileError: the file is of a version that did not write it.
-    """
-    from sae_assets.storage.header import Header
-
-    if not isinstance(examples, Header):
-        return str(examples.artifact.rows_hash())
-    if "rows_hash" not in examples.scalars:
-        chunk = examples.provenance.chunk
-        raise StoredFileError(f"examples of chunk {chunk} are of an earlier version. Materialize them again.")
-    return str(examples.scalars["rows_hash"])
-
-
-def _identity_of(part: "Header | Stored", reader: Stage) -> dict[str, str]:
+def _identity_of(part: "Header | Stored") -> dict[str, str]:
     """What files used beside this one must share with it: what it was made with, and what it is itself."""
-    identity = dict(part.provenance.identity)
-    if part.provenance.stage == "unit_mapping":
-        identity["unit_mapping"] = part.content_hash
-    if part.provenance.stage == "examples":
-        identity[f"rows/{part.provenance.chunk}"] = rows_hash(part)
-        if not reader.rows_only:
-            identity[f"examples/{part.provenance.chunk}"] = part.content_hash
-    return identity
+    made = part.provenance
+    if made.stage not in IDENTITIES:
+        return dict(made.identity)
+    name = IDENTITIES[made.stage]
+    return {**made.identity, name if made.chunk is None else f"{name}/{made.chunk}": part.content_hash}
 
 
 def provenance_of(
@@ -71,19 +54,18 @@ def provenance_of(
         outside: hashes of what is read from outside the store (data set files), by name.
 
     Raises:
-        MismatchError: inputs that were made with different models, mappings or examples.
+        MismatchError: inputs that were made with different models, mappings, examples or labels.
     """
     hashes: dict[str, str] = dict(outside or {})
     parts: list[tuple[str, Mapping[str, str]]] = []
     for name, item in inputs.items():
         singles = {f"{name}/{key}": item.header(key) for key in item} if isinstance(item, Mapping) else {name: item}
         for label, part in singles.items():
-            rows = stage.rows_only and part.provenance.stage == "examples"
-            hashes[label] = rows_hash(part) if rows else part.content_hash
-            parts.append((label, _identity_of(part, stage)))
+            hashes[label] = part.content_hash
+            parts.append((label, _identity_of(part)))
     shared = shared_identity(parts)
     if stage.level == "model":  # chunk identities have been compared; an aggregate is none of them
-        shared = {key: value for key, value in shared.items() if not key.startswith(OF_A_CHUNK)}
+        shared = {key: value for key, value in shared.items() if "/" not in key}
     return Provenance(
         stage=stage.name,
         dataset=address.dataset,
@@ -106,7 +88,7 @@ def is_as_made_now(found: Provenance, fingerprint: str | None, examples: "Header
         fingerprint: of what would be made; None if that is not known.
     """
     if found.config.get("imported"):
-        return found.inputs.get("examples") == rows_hash(examples)
+        return found.inputs.get("examples") == examples.content_hash
     return found.fingerprint == fingerprint
 
 
@@ -125,8 +107,8 @@ def chunks_read(
         MissingChunksError: chunks that are needed and not materialized.
         DatasetError: there are no examples of these splits; the message says which there are.
     """
-    examples = readers["examples"].complete(allow_missing)
-    counts = {key: examples.header(key).scalars["n_by_split"] for key in examples}
+    labels = readers["labels"].complete(allow_missing)
+    counts = {key: labels.header(key).scalars["n_by_split"] for key in labels}
     keys = [key for key, found in counts.items() if any(found[split] for split in stage.splits)]
     total = {split: sum(found[split] for found in counts.values()) for split in ("train", "cal", "test")}
     if not total["cal"]:
@@ -143,20 +125,30 @@ def chunks_read(
     return {name: readers[name].only(keys) for name in stage.chunk_inputs}
 
 
-def manifest_hash(manifest: "Manifest", reader: "Reader") -> str:
-    """Hash of what an ``examples`` chunk is made from: the manifest, its records and the hashes of their contents.
+def examples_hash(manifest: "Manifest", reader: "Reader") -> str:
+    """Hash of what an ``examples`` chunk is made from: the manifest, its paths and the hashes of its contents.
 
     Raises:
         DatasetError: examples that the chunk was registered with and that are gone.
     """
-    from sae_assets.chunks.contents import registered_hashes, splits_of
+    from sae_assets.chunks.contents import registered_contents
 
-    hashes = registered_hashes(manifest, reader)
-    rows = [
-        [example, reader.by_id[example].path, split, list(reader.by_id[example].labels), *hashes[example]]
-        for example, split in zip(manifest.example_ids, splits_of(manifest, reader), strict=True)
-    ]
-    return digest([manifest.key, manifest.first_index, rows])
+    contents = registered_contents(manifest, reader)
+    paths = [reader.by_id[example].path for example in manifest.example_ids]
+    return digest([manifest.key, manifest.first_index, manifest.example_ids, paths, contents])
+
+
+def labels_hash(manifest: "Manifest", reader: "Reader") -> str:
+    """Hash of what a ``labels`` chunk is made from besides its ``examples``: splits, labels and hashes of regions.
+
+    Raises:
+        DatasetError: as :func:`examples_hash`.
+    """
+    from sae_assets.chunks.contents import registered_regions, splits_of
+
+    regions = registered_regions(manifest, reader)
+    labels = [reader.by_id[example].labels for example in manifest.example_ids]
+    return digest([reader.concepts, splits_of(manifest, reader), labels, regions])
 
 
 def encoder_hash(dataset: Dataset, model: tuple[str, Model], token_kind: str, config: Mapping[str, Any]) -> str | None:
@@ -182,7 +174,7 @@ def encoder_hash(dataset: Dataset, model: tuple[str, Model], token_kind: str, co
 
 
 def truth_config(dataset: Dataset, model: tuple[str, Model], token_kind: str) -> dict[str, Any]:
-    """What the ground truth of a data set under a model depends on besides the examples."""
+    """What the ground truth of a data set under a model depends on besides examples and labels."""
     from sae_assets.rows.identity import truth_identity
 
     identity = truth_identity(dataset, model, token_kind)

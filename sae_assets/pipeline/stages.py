@@ -21,7 +21,6 @@ class Stage:
         chunk_inputs: stages read for the same chunk if the stage is chunk-level, for every chunk if it is model-level.
         model_inputs: model-level stages read for the same model.
         op: name of the step that makes it; two stages of one op come from one pass.
-        rows_only: reads which examples a chunk holds and their contents, not labels and splits.
         splits: a model-level stage reads the chunks that hold an example of one of these, and no others.
     """
 
@@ -32,7 +31,6 @@ class Stage:
     model_inputs: tuple[str, ...] = ()
     code_version: str = "1"
     op: str = ""
-    rows_only: bool = False
     splits: tuple[str, ...] = ("cal",)
 
 
@@ -40,24 +38,28 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage(
-            "examples", "dataset-chunk", "The immutable manifest of a chunk: example ids, paths, splits, labels.",
-            code_version="2",
+            "examples", "dataset-chunk", "The immutable manifest of a chunk: example ids, paths, file hashes.",
+            code_version="3",
         ),
         Stage(
-            "ground_truth", "chunk", "Which rows are positive for which concept, under the image's own transform.",
+            "labels", "dataset-chunk", "Splits and labels of a chunk's examples, and hashes of their masks or spans.",
             ("examples",),
         ),
         Stage(
+            "ground_truth", "chunk", "Which rows are positive for which concept, under the image's own transform.",
+            ("examples", "labels"),
+        ),
+        Stage(
             "sparse_activations", "chunk", "SAE activations of every row, sparse, from one pass of the transformer.",
-            ("examples",), rows_only=True,
+            ("examples",),
         ),
         Stage(
             "unit_stats", "model", "Count, mean, max, p95, p99, density and selectivity of every unit on cal rows.",
-            ("sparse_activations", "examples"), code_version="2",
+            ("sparse_activations", "labels"), code_version="2",
         ),
         Stage(
             "unit_mapping", "model", "Which units are kept, in which order, and why each other one is not.",
-            ("ground_truth", "examples"), ("unit_stats",),
+            ("ground_truth", "labels"), ("unit_stats",),
         ),
         Stage(
             "filtered_activations", "chunk", "The activations of kept units only, renumbered.",
@@ -65,16 +67,16 @@ STAGES = {
         ),
         Stage(
             "thresholds", "model", "Detection cut-offs: exact quantiles of positive cal values per concept and unit.",
-            ("filtered_activations", "ground_truth", "examples"), ("unit_mapping",),
+            ("filtered_activations", "ground_truth", "labels"), ("unit_mapping",),
         ),
         Stage(
             "detection_stats", "model", "Confusion counts of every (concept, unit, tail fraction) on cal and test.",
-            ("filtered_activations", "examples"), ("thresholds",), op="detection", splits=("cal", "test"),
+            ("filtered_activations", "labels"), ("thresholds",), op="detection", splits=("cal", "test"),
             code_version="2",
         ),
         Stage(
             "best_pairs", "model", "Per concept the pair chosen on cal, its test figures, chance level and interval.",
-            ("filtered_activations", "examples"), ("thresholds",), op="detection", splits=("cal", "test"),
+            ("filtered_activations", "labels"), ("thresholds",), op="detection", splits=("cal", "test"),
             code_version="2",
         ),
     )

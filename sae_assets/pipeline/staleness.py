@@ -21,8 +21,9 @@ from sae_assets.orchestration.config import (
 from sae_assets.pipeline.recipes import (
     chunks_read,
     encoder_hash,
+    examples_hash,
     is_as_made_now,
-    manifest_hash,
+    labels_hash,
     provenance_of,
     truth_config,
 )
@@ -30,6 +31,8 @@ from sae_assets.pipeline.stages import FROZEN_STAGES, STAGES
 from sae_assets.storage.address import Address
 
 if TYPE_CHECKING:
+    from sae_assets.chunks.chunking import Manifest
+    from sae_assets.datasets.reader import Reader
     from sae_assets.storage.provenance import Provenance
     from sae_assets.storage.store import ArtifactStore, ChunkReader
 
@@ -95,10 +98,10 @@ class Freshness:
             return False
 
     def has_any(self, dataset: str, chunk: str, splits: Collection[str]) -> bool:
-        """Whether a chunk holds examples of some of these splits; True also while its ``examples`` do not say."""
+        """Whether a chunk holds examples of some of these splits; True also while its ``labels`` do not say."""
         if (dataset, chunk) not in self._counts:
             try:
-                header = self._store.header(Address(dataset, "examples", chunk=chunk))
+                header = self._store.header(Address(dataset, "labels", chunk=chunk))
                 self._counts[dataset, chunk] = header.scalars.get("n_by_split")
             except SaeAssetsError:
                 return True
@@ -143,8 +146,9 @@ class Freshness:
         config: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         if address.stage == "examples":
-            config = {"concepts": list(entry.concepts)}
-            extra["outside"] = {"manifest": self._manifest(address)}
+            extra["outside"] = {"manifest": examples_hash(*self._manifest(address))}
+        elif address.stage == "labels":
+            extra["outside"] = {"manifest": labels_hash(*self._manifest(address))}
         elif address.stage == "ground_truth":
             config = truth_config(entry, self._model(address), address.token_kind or "")
         elif isinstance(options, EncodeConfig):
@@ -183,12 +187,10 @@ class Freshness:
         ids = read_manifest(self._store.root, address.dataset, address.chunk or "").example_ids
         return outside_hashes((address.dataset, entry), address.model or "", address.token_kind or "", ids)
 
-    def _manifest(self, address: Address) -> str:
+    def _manifest(self, address: Address) -> tuple["Manifest", "Reader"]:
         from sae_assets.chunks.manifests import read_manifest
         from sae_assets.datasets import open_registered
 
         if address.dataset not in self._readers:
             self._readers[address.dataset] = open_registered(address.dataset, self._catalog.datasets[address.dataset])
-        reader = self._readers[address.dataset]
-        manifest = read_manifest(self._store.root, address.dataset, address.chunk or "")
-        return manifest_hash(manifest, reader)
+        return read_manifest(self._store.root, address.dataset, address.chunk or ""), self._readers[address.dataset]

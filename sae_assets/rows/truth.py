@@ -7,7 +7,7 @@ tokens are the model's (``images``, ``texts``) or stand with the precomputed emb
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sae_assets.artifacts import Examples
+from sae_assets.artifacts import Labels
 from sae_assets.catalog import Dataset, Model
 from sae_assets.errors import CatalogError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def row_truth(
-    chunk: Examples, kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]
+    chunk: Labels, kind: str, dataset: tuple[str, Dataset], model: tuple[str, Model]
 ) -> "tuple[list[Tensor], int | None]":
     """bool [n_rows, n_concepts] per example, and how many rows every example has (None: it differs).
 
@@ -53,7 +53,7 @@ def rows_per_example(kind: str, dataset: tuple[str, Dataset], model: tuple[str, 
 
 
 def _patch_truth(
-    chunk: Examples, reader: "ImageReader", entry: Dataset, model: tuple[str, Model]
+    chunk: Labels, reader: "ImageReader", entry: Dataset, model: tuple[str, Model]
 ) -> "tuple[list[Tensor], int]":
     import torch
 
@@ -108,7 +108,7 @@ def _patches(reader: "ImageReader", entry: Dataset, model: tuple[str, Model]) ->
     return _geometry(model).n_patches
 
 
-def _token_truth(chunk: Examples, reader: "TextReader", entry: Dataset, model: tuple[str, Model]) -> "list[Tensor]":
+def _token_truth(chunk: Labels, reader: "TextReader", entry: Dataset, model: tuple[str, Model]) -> "list[Tensor]":
     import torch
 
     from sae_assets.ops.ground_truth import overlapping_tokens

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sae_assets.catalog import Dataset
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import describe_chunk
+from sae_assets.chunks.contents import describe_examples, describe_labels
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.rows.encoding import encode_chunk
@@ -217,7 +217,8 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     sae = save(tmp_path / "sae.pt", published(d=WIDTH, n=20, k=4))
     model = ("tiny", catalog_model(tmp_path, sae).model_copy(update={"transformer": None}))
     dataset = ("pictures", entry_)
-    chunk = describe_chunk(Manifest("0000", 0, ("b", "c")), open_dataset(*dataset))
+    manifest, reader = Manifest("0000", 0, ("b", "c")), open_dataset(*dataset)
+    chunk = describe_examples(manifest, reader)
     result = encode_chunk(
         chunk, ("patch",), dataset=dataset, model=model, k_stored=None, precision="float32", batch_size=2, device="cpu",
         memory_budget=2**20,
@@ -232,7 +233,7 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     assert set(outside_hashes(dataset, "tiny", "patch", chunk.example_ids)) == {"embeddings"}
     assert outside_hashes(dataset, "tiny", "cls", chunk.example_ids) == {}
     with pytest.raises(CatalogError, match="'tiny' has no transformer, so nothing says how masks become patches"):
-        row_truth(chunk, "patch", dataset, model)
+        row_truth(describe_labels(manifest, reader), "patch", dataset, model)
 
 
 def test_parts_know_their_rows_before_any_is_read(tmp_path: Path) -> None:

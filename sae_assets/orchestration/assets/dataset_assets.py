@@ -31,7 +31,7 @@ from sae_assets.pipeline.recipes import chunks_read, provenance_of
 from sae_assets.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
-    from sae_assets.artifacts import Examples
+    from sae_assets.artifacts import Examples, Labels
     from sae_assets.storage.address import Address
     from sae_assets.storage.store import ChunkReader
 
@@ -174,12 +174,12 @@ class Graph:
             if result.check_name in selected:
                 yield result
 
-    def expect_contents(self, chunk: "Examples", key: str, *, regions: bool) -> None:
-        """Refuse files that are not what the chunk was registered with (see ``datasets.manifested``)."""
+    def expect_contents(self, chunk: "Examples", key: str, labels: "Labels | None" = None) -> None:
+        """Refuse files that are not what the chunk was registered with (see ``chunks.contents``)."""
         from sae_assets.chunks.contents import expect_contents
         from sae_assets.datasets import open_registered
 
-        expect_contents(chunk, key, open_registered(self.dataset, self.entry), regions=regions)
+        expect_contents(chunk, key, open_registered(self.dataset, self.entry), labels)
 
     def chunks_read(
         self,

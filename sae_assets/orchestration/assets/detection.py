@@ -31,16 +31,16 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         artifact_store: StoreResource,
         thresholds,
         filtered_activations,
-        examples,
+        labels,
     ):
         from sae_assets.ops.best_pairs import choose_best_pairs
         from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
         from sae_assets.pipeline.plots import plot_detection
 
         clock = Clock()
-        inputs = {"filtered_activations": filtered_activations, "examples": examples}
+        inputs = {"filtered_activations": filtered_activations, "labels": labels}
         inputs = graph.chunks_read(context, STAGES[0], inputs, config, artifact_store)
-        chunks, used = inputs["filtered_activations"], inputs["examples"]
+        chunks, used = inputs["filtered_activations"], inputs["labels"]
         inputs = {**inputs, "thresholds": thresholds}
         settings = config.result_for(graph.entry)
         provenances = {stage: graph.provenance(context, stage, inputs, settings) for stage in STAGES}

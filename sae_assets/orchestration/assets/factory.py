@@ -10,6 +10,7 @@ from sae_assets.orchestration.assets import (
     examples,
     filtered_activations,
     ground_truth,
+    labels,
     sparse_activations,
     thresholds,
     unit_mapping,
@@ -22,7 +23,8 @@ def build_assets(catalog: Catalog) -> Iterator[dg.AssetsDefinition]:
     """All assets of a catalog."""
     for dataset, entry in catalog.datasets.items():
         graphs: dict[str, Graph] = {kind: Graph(catalog, dataset, kind) for kind in entry.token_kinds}
-        yield examples.build(next(iter(graphs.values())))
+        for stage in (examples, labels):
+            yield stage.build(next(iter(graphs.values())))
         yield sparse_activations.build(graphs)
         for graph in graphs.values():
             for stage in (ground_truth, unit_stats, unit_mapping, filtered_activations, thresholds, detection):

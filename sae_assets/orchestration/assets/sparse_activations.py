@@ -69,7 +69,7 @@ def build(graphs: Mapping[str, Graph]) -> dg.AssetsDefinition:
         due = [kind for kind in wanted if kind not in kept]
         found = RowsPerKind({}, {})
         if due and not set(due) <= precomputed_kinds(first.entry, model[0]):
-            first.expect_contents(examples.artifact, first.address(context, STAGE).chunk or "", regions=False)
+            first.expect_contents(examples.artifact, first.address(context, STAGE).chunk or "")
         if due:
             found = encode_chunk(
                 examples.artifact,

@@ -22,14 +22,14 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         unit_mapping,
         filtered_activations,
         ground_truth,
-        examples,
+        labels,
     ):
         from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 
         clock = Clock()
-        inputs = {"filtered_activations": filtered_activations, "ground_truth": ground_truth, "examples": examples}
+        inputs = {"filtered_activations": filtered_activations, "ground_truth": ground_truth, "labels": labels}
         inputs = graph.chunks_read(context, "thresholds", inputs, config, artifact_store)
-        chunks, truth, used = (inputs[name] for name in ("filtered_activations", "ground_truth", "examples"))
+        chunks, truth, used = (inputs[name] for name in ("filtered_activations", "ground_truth", "labels"))
 
         def calibration() -> Iterator[CalibrationChunk]:
             for key in chunks:

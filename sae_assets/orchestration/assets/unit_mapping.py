@@ -18,7 +18,7 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         artifact_store: StoreResource,
         unit_stats,
         ground_truth,
-        examples,
+        labels,
     ):
         from sae_assets.ops.ground_truth import count_positive_rows
         from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, adaptive_rules, map_units
@@ -27,9 +27,9 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         clock = Clock()
         name, model = graph.model_of(context)
         limits = config.limits(name, model)
-        inputs = {"ground_truth": ground_truth, "examples": examples}
+        inputs = {"ground_truth": ground_truth, "labels": labels}
         inputs = graph.chunks_read(context, "unit_mapping", inputs, config, artifact_store)
-        truth, used = inputs["ground_truth"], inputs["examples"]
+        truth, used = inputs["ground_truth"], inputs["labels"]
         if graph.token_kind == "cls":
             rules = EVERY_ACTIVE_UNIT
         elif limits.mode == "fixed":

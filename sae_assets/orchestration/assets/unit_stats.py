@@ -20,15 +20,15 @@ def build(graph: Graph) -> dg.AssetsDefinition:
         compute: ComputeResource,
         artifact_store: StoreResource,
         sparse_activations,
-        examples,
+        labels,
     ):
         from sae_assets.ops.unit_stats import compute_unit_stats
         from sae_assets.pipeline.plots import plot_unit_stats
 
         clock = Clock()
-        inputs = {"sparse_activations": sparse_activations, "examples": examples}
+        inputs = {"sparse_activations": sparse_activations, "labels": labels}
         inputs = graph.chunks_read(context, "unit_stats", inputs, config, artifact_store)
-        chunks, used = inputs["sparse_activations"], inputs["examples"]
+        chunks, used = inputs["sparse_activations"], inputs["labels"]
 
         def pairs() -> Iterator:
             for key in chunks:

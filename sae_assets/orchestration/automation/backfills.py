@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore
 
 DATASET_TAG, KIND_TAG = "sae_assets/dataset", "sae_assets/backfill"
-FIRST_WAVE = ("examples", "ground_truth", "sparse_activations", "unit_stats", "unit_mapping")
+FIRST_WAVE = ("examples", "labels", "ground_truth", "sparse_activations", "unit_stats", "unit_mapping")
 ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
           dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]  # fmt: skip
 
@@ -126,7 +126,7 @@ def _inputs(address: Address) -> Iterator[Address]:
     here = STAGES[address.stage]
     for stage in here.model_inputs:
         yield Address(address.dataset, stage, address.token_kind, address.model)
-    for stage in here.chunk_inputs if here.level == "chunk" else ():
+    for stage in here.chunk_inputs if here.level != "model" else ():
         if STAGES[stage].level == "dataset-chunk":
             yield Address(address.dataset, stage, chunk=address.chunk)
         else:
@@ -163,12 +163,12 @@ def _waits(
 ) -> bool:  # fmt: skip
     """Whether an aggregate of a model reads something that is still to come."""
     stage = STAGES[key.path[-1]]
-    examples = dg.AssetKey([key.path[0], "examples"])
-    if behind.get(examples):  # which splits these chunks hold is not known
+    labels = dg.AssetKey([key.path[0], "labels"])
+    if behind.get(labels):  # which splits these chunks hold is not known
         return True
     if any(model in behind.get(dg.AssetKey([*key.path[:-1], name]), ()) for name in stage.model_inputs):
         return True
-    new = set(wanted.get(examples, ()))  # their splits may be others than the file there says
+    new = set(wanted.get(labels, ()))  # their splits may be others than the file there says
     for name in stage.chunk_inputs:
         for partition in behind.get(dg.AssetKey([*key.path[:-1], name]), ()):
             of, chunk = parts_of(partition)
@@ -201,7 +201,7 @@ def may_go_now(
             continue
         stage = STAGES[key.path[-1]]
         read = [dg.AssetKey([*key.path[:-1], name]) for name in (*stage.chunk_inputs, *stage.model_inputs)]
-        read.append(dg.AssetKey([key.path[0], "examples"]))
+        read.append(dg.AssetKey([key.path[0], "labels"]))
         made = [instance.get_latest_materialization_event(each) for each in read]
         for partition in partitions:
             last = _last_failed_run(instance, key, partition)

@@ -51,8 +51,10 @@ def condition_of(stage: str, entry: Dataset, key: Callable[[str], dg.AssetKey]) 
         key: of a stage, under the same token kind.
     """
     here = STAGES[stage]
-    if here.level == "dataset-chunk":
+    if here.level == "dataset-chunk" and not here.chunk_inputs:
         return (NEVER_MADE & ~AC.in_progress()).with_label("registered and never made")
+    if here.level == "dataset-chunk":
+        return ((NEVER_MADE | CHANGED) & ~AC.any_deps_match(BUSY_BEFORE) & ~AC.in_progress()).with_label(LABEL)
     frozen = [key(name) for name in FROZEN_STAGES] if entry.calibration == "freeze" else []
     if frozen and here.level == "chunk":  # the mapping stays, whatever becomes of other chunks
         moved = AC.any_deps_match(ABOUT_TO_BE).ignore(dg.AssetSelection.assets(*frozen))
