@@ -12,6 +12,7 @@ from sae_assets.artifacts.rows import (
     Examples,
     FilteredActivations,
     GroundTruth,
+    Labels,
     SparseActivations,
     SparseRows,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Examples",
     "FilteredActivations",
     "GroundTruth",
+    "Labels",
     "SparseActivations",
     "SparseRows",
     "Thresholds",

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     Input = Header | Stored | ChunkReader
 
-OF_A_CHUNK = ("examples/", "labels/")  # identities of one chunk's examples and of its labels
+# Stages whose files stand, by their content, for what files used beside them must be of; and under which name: `rows`
+# is what earlier versions called the examples' contents, and activations are encoded again where a name changes.
+IDENTITIES = {"examples": "rows", "labels": "labels", "unit_mapping": "unit_mapping"}
 
 
 def recipe(
@@ -61,7 +63,7 @@ def provenance_of(
             parts.append((label, _identity_of(part)))
     shared = shared_identity(parts)
     if stage.level == "model":  # chunks' identities have been compared; an aggregate belongs to no one of them
-        shared = {key: value for key, value in shared.items() if not key.startswith(OF_A_CHUNK)}
+        shared = {key: value for key, value in shared.items() if "/" not in key}
     return Provenance(
         stage=stage.name,
         dataset=address.dataset,
@@ -77,12 +79,11 @@ def provenance_of(
 
 def _identity_of(part: "Header | Stored") -> dict[str, str]:
     """What files used beside this one must share with it: what it was made with, and what it is itself."""
-    identity = dict(part.provenance.identity)
-    if part.provenance.stage == "unit_mapping":
-        identity["unit_mapping"] = part.content_hash
-    if part.provenance.stage in ("examples", "labels"):
-        identity[f"{part.provenance.stage}/{part.provenance.chunk}"] = part.content_hash
-    return identity
+    made = part.provenance
+    if made.stage not in IDENTITIES:
+        return dict(made.identity)
+    name = IDENTITIES[made.stage]
+    return {**made.identity, name if made.chunk is None else f"{name}/{made.chunk}": part.content_hash}
 
 
 def is_imported(provenance: Provenance) -> bool:

@@ -7,7 +7,7 @@ tokens are the model's (``images``, ``texts``) or stand with the precomputed emb
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sae_assets.artifacts import Examples
+from sae_assets.artifacts import Labels
 from sae_assets.catalog import Dataset, Model
 from sae_assets.errors import CatalogError
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sae_assets.rows.images import Geometry
 
 
-def row_truth(chunk: Examples, kind: str, dataset: Dataset, model: Model) -> "tuple[list[Tensor], int | None]":
+def row_truth(
+    chunk: Labels, kind: str, dataset: Dataset, model: Model
+) -> "tuple[list[Tensor], int | None]":
     """bool [n_rows, n_concepts] per example, and how many rows every example has (None: it differs).
 
     Raises:
@@ -50,7 +52,9 @@ def rows_per_example(kind: str, dataset: Dataset, model: Model) -> int | None:
     return _patches(reader, dataset, model) if isinstance(reader, ImageReader) else None
 
 
-def _patch_truth(chunk: Examples, reader: "ImageReader", dataset: Dataset, model: Model) -> "tuple[list[Tensor], int]":
+def _patch_truth(
+    chunk: Labels, reader: "ImageReader", dataset: Dataset, model: Model
+) -> "tuple[list[Tensor], int]":
     import torch
 
     from sae_assets.progress import track
@@ -103,7 +107,7 @@ def _patches(reader: "ImageReader", dataset: Dataset, model: Model) -> int:
     return _geometry(model).n_patches
 
 
-def _token_truth(chunk: Examples, reader: "TextReader", dataset: Dataset, model: Model) -> "list[Tensor]":
+def _token_truth(chunk: Labels, reader: "TextReader", dataset: Dataset, model: Model) -> "list[Tensor]":
     import torch
 
     from sae_assets.ops.ground_truth import overlapping_tokens

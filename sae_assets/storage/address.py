@@ -1,7 +1,7 @@
 """Where every file lies: ``<root>/<dataset>/<token_kind>/<model>/<stage>/<chunk>.<ext>``.
 
-Model-level files are named ``all``; ``examples`` and manifests, which no model has made, lie directly under the data
-set. Every part is checked: a name from outside never becomes a path as it is.
+Model-level files are named ``all``; ``examples``, ``labels`` and manifests, which no model has made, lie directly under
+the data set. Every part is checked: a name from outside never becomes a path as it is.
 """
 
 import re

@@ -22,7 +22,7 @@ ROW_GROUP = 8192
 _CODECS: dict[str, tuple[Callable[[Any], Any], Callable[[pa.Table, dict], Artifact]]] = {
     kind: (getattr(module, f"encode_{kind}"), getattr(module, f"decode_{kind}"))
     for module, kinds in (
-        (row_tables, ("examples", "sparse_activations", "filtered_activations", "ground_truth")),
+        (row_tables, ("examples", "labels", "sparse_activations", "filtered_activations", "ground_truth")),
         (unit_tables, ("unit_stats", "unit_mapping", "thresholds", "detection_stats", "best_pairs")),
     )
     for kind in kinds

@@ -1,4 +1,4 @@
-"""Chunk-level artifacts as Arrow tables: examples, activations and ground truth, one table row per row or example.
+"""Chunk-level artifacts as Arrow tables, one table row per row or example.
 
 Columns are plain (see ``docs/storage-format.md``), so pandas, Polars and DuckDB read them with a glob. Scalars that
 are no column travel in the file's header.
@@ -16,23 +16,48 @@ from sae_assets.artifacts import (
     Examples,
     FilteredActivations,
     GroundTruth,
+    Labels,
     SparseActivations,
     SparseRows,
     offsets_of,
 )
+from sae_assets.storage.provenance import digest
 
 Scalars = dict[str, Any]
 ACTIVATION_SCALARS = ("total_mass", "dropped_mass", "n_cut_examples", "n_cut_tokens")
 
 
-def encode_examples(artifact: Examples) -> tuple[pa.Table, Scalars]:
-    columns: dict[str, Any] = {
+def _example_columns(artifact: Examples | Labels) -> dict[str, Any]:
+    return {
         "example_index": pa.array(range(artifact.first_index, artifact.first_index + len(artifact)), pa.int32()),
         "example_id": list(artifact.example_ids),
-        "path": list(artifact.paths),
+    }
+
+
+def encode_examples(artifact: Examples) -> tuple[pa.Table, Scalars]:
+    columns = {**_example_columns(artifact), "path": list(artifact.paths), "file_hash": list(artifact.file_hashes)}
+    return pa.table(columns), {"first_index": artifact.first_index, "paths_hash": digest(artifact.paths)}
+
+
+def decode_examples(table: pa.Table, scalars: Scalars) -> Examples:
+    if "concepts" in scalars:
+        raise ValueError("it is of an earlier version, which kept splits and labels in it")
+    paths = tuple(table["path"].to_pylist())
+    if digest(paths) != scalars["paths_hash"]:  # no part of the content hash
+        raise ValueError("the paths are not those that were written")
+    return Examples(
+        first_index=scalars["first_index"],
+        example_ids=tuple(table["example_id"].to_pylist()),
+        paths=paths,
+        file_hashes=tuple(table["file_hash"].to_pylist()),
+    )
+
+
+def encode_labels(artifact: Labels) -> tuple[pa.Table, Scalars]:
+    columns = {
+        **_example_columns(artifact),
         "split": list(artifact.splits),
-        "file_hash": list(artifact.file_hashes),
-        "region_hashes": pa.array(artifact.region_hashes or [None] * len(artifact), pa.string()),
+        "region_hashes": list(artifact.region_hashes),
     }
     for place, concept in enumerate(artifact.concepts):
         columns[f"label:{concept}"] = artifact.labels[:, place].numpy()
@@ -41,23 +66,19 @@ def encode_examples(artifact: Examples) -> tuple[pa.Table, Scalars]:
         "first_index": artifact.first_index,
         # Readable without the table:
         "n_by_split": {split: artifact.splits.count(split) for split in SPLITS},
-        "rows_hash": artifact.rows_hash(),
     }
 
 
-def decode_examples(table: pa.Table, scalars: Scalars) -> Examples:
+def decode_labels(table: pa.Table, scalars: Scalars) -> Labels:
     concepts = tuple(scalars["concepts"])
-    regions = table["region_hashes"].to_pylist() if "region_hashes" in table.column_names else []
     labels = [torch.from_numpy(table[f"label:{concept}"].to_numpy().astype(bool)) for concept in concepts]
-    return Examples(
+    return Labels(
         concepts=concepts,
         first_index=scalars["first_index"],
         example_ids=tuple(table["example_id"].to_pylist()),
-        paths=tuple(table["path"].to_pylist()),
         splits=tuple(table["split"].to_pylist()),
-        file_hashes=tuple(table["file_hash"].to_pylist()),
-        region_hashes=tuple(each for each in regions if each is not None),
         labels=torch.stack(labels, 1) if labels else torch.zeros(len(table), 0, dtype=torch.bool),
+        region_hashes=tuple(table["region_hashes"].to_pylist()),
     )
 
 

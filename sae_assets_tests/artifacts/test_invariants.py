@@ -14,6 +14,7 @@ from sae_assets.artifacts import (
     Examples,
     FilteredActivations,
     GroundTruth,
+    Labels,
     SparseActivations,
     Thresholds,
     UnitMapping,
@@ -46,13 +47,21 @@ def floats(*values: float) -> torch.Tensor:
 
 def examples() -> Examples:
     return Examples(
-        concepts=("red", "blue"),
         first_index=4,
         example_ids=("a", "b", "c"),
         paths=("a.png", "b.png", "c.png"),
         file_hashes=("1", "2", "3"),
+    )
+
+
+def labels() -> Labels:
+    return Labels(
+        concepts=("red", "blue"),
+        first_index=4,
+        example_ids=("a", "b", "c"),
         splits=("train", "cal", "test"),
         labels=torch.tensor([[True, False], [False, False], [True, True]]),
+        region_hashes=("{}", '{"red": "4"}', "{}"),
     )
 
 
@@ -158,7 +167,7 @@ def best_pairs() -> BestPairs:
 
 
 MAKERS = (
-    examples, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
+    examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
     detection_stats, best_pairs,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
@@ -202,16 +211,19 @@ BROKEN = [
     (sparse_activations, "more dropped than there was", {"dropped_mass": 9.0}, "dropped mass 9.0 is not within"),
     (sparse_activations, "a negative dropped mass", {"dropped_mass": -1.0}, "dropped mass -1.0 is not within"),
     (sparse_activations, "a mass that is no number", {"total_mass": NAN}, "dropped mass"),
-    (examples, "no examples", {
-        "example_ids": (), "paths": (), "file_hashes": (), "splits": (), "labels": torch.zeros(0, 2, dtype=torch.bool),
-    }, "at least one example"),
+    (examples, "no examples", {"example_ids": (), "paths": (), "file_hashes": ()}, "at least one example"),
     (examples, "an id twice", {"example_ids": ("a", "b", "a")}, "example ids are not unique"),
-    (examples, "an unknown split", {"splits": ("train", "cal", "val")}, r"unknown splits \['val'\], expected"),
+    (labels, "no examples", {
+        "example_ids": (), "splits": (), "region_hashes": (), "labels": torch.zeros(0, 2, dtype=torch.bool),
+    }, "at least one example"),
+    (labels, "an id twice", {"example_ids": ("a", "b", "a")}, "example ids are not unique"),
+    (labels, "no regions", {"region_hashes": ()}, "region_hashes has 0 entries, expected 3"),
+    (labels, "an unknown split", {"splits": ("train", "cal", "val")}, r"unknown splits \['val'\], expected"),
     (examples, "fewer paths", {"paths": ("a.png",)}, "paths has 1 entries, expected 3"),
     (examples, "more hashes", {"file_hashes": ("1", "2", "3", "4")}, "file_hashes has 4 entries, expected 3"),
-    (examples, "fewer splits", {"splits": ("cal",)}, "splits has 1 entries, expected 3"),
-    (examples, "labels of other concepts", {"labels": torch.ones(3, 1, dtype=torch.bool)}, "labels has shape"),
-    (examples, "labels of another type", {"labels": torch.ones(3, 2)}, "labels has dtype torch.float32"),
+    (labels, "fewer splits", {"splits": ("cal",)}, "splits has 1 entries, expected 3"),
+    (labels, "labels of other concepts", {"labels": torch.ones(3, 1, dtype=torch.bool)}, "labels has shape"),
+    (labels, "labels of another type", {"labels": torch.ones(3, 2)}, "labels has dtype torch.float32"),
     (ground_truth, "a concept beyond the list", {"concept_ids": int32(0, 2, 1)}, r"concept ids must lie in 0\.\.1"),
     (ground_truth, "a negative concept", {"concept_ids": int32(-1, 1, 1)}, r"concept ids must lie in 0\.\.1"),
     (ground_truth, "concepts out of order", {"concept_ids": int32(1, 0, 1)}, "must ascend without repeats"),
@@ -316,7 +328,10 @@ def test_artifacts_are_frozen(make):
 # Content hashes -------------------------------------------------------------------------------------------------
 
 CHANGED = [
-    (examples, {"splits": ("cal", "cal", "test")}),
+    (labels, {"splits": ("cal", "cal", "test")}),
+    (labels, {"region_hashes": ("{}", "{}", "{}")}),
+    (examples, {"file_hashes": ("1", "2", "4")}),
+    (examples, {"example_ids": ("a", "c", "b")}),
     (examples, {"first_index": 5}),
     (sparse_activations, {"values": floats(3, 1, 1, 2, 0.25)}),
     (sparse_activations, {"example_offsets": ints(0, 1, 2, 3)}),
@@ -360,9 +375,16 @@ def test_changed_content_has_another_hash(make, changes):
 
 def test_hashes_tell_shapes_from_bytes():
     """The same bytes cut otherwise are other content."""
-    one = dataclasses.replace(examples(), concepts=("red", "blue"), labels=torch.zeros(3, 2, dtype=torch.bool))
-    two = dataclasses.replace(examples(), concepts=("red",), labels=torch.zeros(3, 1, dtype=torch.bool))
+    one = dataclasses.replace(labels(), concepts=("red", "blue"), labels=torch.zeros(3, 2, dtype=torch.bool))
+    two = dataclasses.replace(labels(), concepts=("red",), labels=torch.zeros(3, 1, dtype=torch.bool))
     assert one != two
+
+
+def test_examples_are_what_earlier_versions_encoded():
+    """Stored activations name this hash as what they were made from: of another one, all would be encoded again."""
+    assert examples().content_hash() == "0b0dd87d301628032f0d77065c26e0bcc90236e1f9a931242df86e334e8f2172"
+    elsewhere = dataclasses.replace(examples(), paths=("x/a.png", "b.png", "c.png"))
+    assert elsewhere.content_hash() == examples().content_hash()
 
 
 def test_artifacts_of_other_classes_are_not_equal():
@@ -418,7 +440,7 @@ def test_offsets_are_cumulative_lengths():
 
 def test_splits_are_sets_of_examples():
     """A split is a mask over examples."""
-    assert examples().in_split("cal").tolist() == [False, True, False] and len(examples()) == 3
+    assert labels().in_split("cal").tolist() == [False, True, False] and len(labels()) == len(examples()) == 3
 
 
 def test_undefined_figures_of_a_silent_unit_are_null():

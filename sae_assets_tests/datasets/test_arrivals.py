@@ -8,10 +8,17 @@ from upath import UPath
 
 from sae_assets.chunks.arrivals import arrived, changed, table_changed
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import changes_since, describe_chunk, expect_contents
+from sae_assets.chunks.contents import (
+    changed_contents,
+    changed_regions,
+    describe_examples,
+    describe_labels,
+    expect_contents,
+)
 from sae_assets.chunks.manifests import read_manifest, read_manifests, register_chunks, remove_manifest
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import DatasetError
+from sae_assets.chunks.contents import examples_hash, labels_hash
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 
 RULES = {"settle_seconds": 10, "close_after_seconds": 100}
@@ -138,38 +145,42 @@ def test_two_that_register_at_once_never_write_one_chunk(growing, tmp_path):
 
 def test_changed_and_vanished_examples_are_named(growing, tmp_path):
     reader, manifests = register(growing, UPath(tmp_path / "store"))
-    assert changes_since(manifests[0], reader) == {}
-    before = describe_chunk(manifests[0], reader)
+    assert changed_contents(manifests[0], reader) == changed_regions(manifests[0], reader) == {}
+    before = describe_examples(manifests[0], reader)
     (growing.root / "images" / "e0.png").write_bytes(b"other")
     (growing.root / "masks" / "e1.png").write_bytes(b"other")
     (growing.root / "images" / "e2.png").unlink()
-    assert changes_since(manifests[0], reader) == {"e0": "changed", "e1": "changed where it shows color::red"}
-    assert changes_since(manifests[1], reader) == {"e2": "vanished"}
+    assert changed_contents(manifests[0], reader) == {"e0": "changed"}
+    assert changed_regions(manifests[0], reader) == {"e1": "changed where it shows color::red"}
+    assert changed_contents(manifests[1], reader) == {"e2": "vanished"}
     # What was registered stays what it was.
-    assert describe_chunk(manifests[0], reader).file_hashes == before.file_hashes
+    assert describe_examples(manifests[0], reader) == before
 
 
 def test_files_are_not_read_for_another_contents(growing, tmp_path):
     """What the stages call before they open anything: which examples, which files, what to do."""
     reader, manifests = register(growing, UPath(tmp_path / "store"))
-    chunks = [describe_chunk(manifest, reader) for manifest in manifests]
-    expect_contents(chunks[0], "0000", reader, regions=True)
+    chunks = [describe_examples(manifest, reader) for manifest in manifests]
+    labels = [describe_labels(manifest, reader) for manifest in manifests]
+    expect_contents(chunks[0], "0000", reader, labels[0])
     (growing.root / "images" / "e0.png").write_bytes(b"other")
     (growing.root / "masks" / "e1.png").write_bytes(b"other")
     with pytest.raises(DatasetError, match=r"(?s)1 of 2 examples .*remove pictures --chunks 0000 --yes") as caught:
-        expect_contents(chunks[0], "0000", reader, regions=False)
+        expect_contents(chunks[0], "0000", reader)
     assert caught.value.problems == ("e0 (images/e0.png) changed",)
     with pytest.raises(DatasetError) as caught:
-        expect_contents(chunks[0], "0000", reader, regions=True)
-    assert caught.value.problems[1] == "e1 (images/e1.png) changed where it shows color::red"
-    expect_contents(chunks[1], "0001", reader, regions=True)
+        expect_contents(chunks[0], "0000", reader, labels[0])
+    assert caught.value.problems == (
+        "e0 (images/e0.png) changed", "e1 (images/e1.png) changed where it shows color::red",
+    )  # fmt: skip
+    expect_contents(chunks[1], "0001", reader, labels[1])
 
 
 def test_a_mask_that_goes_is_a_change(growing, tmp_path):
     """Truth would silently be taken from the colours instead."""
     reader, manifests = register(growing, UPath(tmp_path / "store"))
     (growing.root / "masks" / "e0.png").unlink()
-    assert changes_since(manifests[0], reader) == {"e0": "changed where it shows color::red"}
+    assert changed_regions(manifests[0], reader) == {"e0": "changed where it shows color::red"}
 
 
 def test_concepts_may_be_added_and_labels_corrected(growing, tmp_path):
@@ -177,36 +188,53 @@ def test_concepts_may_be_added_and_labels_corrected(growing, tmp_path):
     _, manifests = register(growing, UPath(tmp_path / "store"))
     growing.write([{**row, "color::red": 1 - row["color::red"], "color::blue": 1} for row in growing.rows])
     reader = open_dataset(growing.entry())
-    assert [changes_since(manifest, reader) for manifest in manifests] == [{}, {}, {}]
+    assert [changed_regions(manifest, reader) for manifest in manifests] == [{}, {}, {}]
     fewer = open_dataset(growing.entry(concepts=["color::blue"]))
-    assert [changes_since(manifest, fewer) for manifest in manifests] == [{}, {}, {}]
-    # From the next `examples` on, the masks of what became true are fixed as well.
-    chunk = describe_chunk(manifests[0], reader)
-    expect_contents(chunk, "0000", reader, regions=True)
+    assert [changed_regions(manifest, fewer) for manifest in manifests] == [{}, {}, {}]
+    # From the next `labels` on, the masks of what became true are fixed as well.
+    chunk, labels = describe_examples(manifests[0], reader), describe_labels(manifests[0], reader)
+    expect_contents(chunk, "0000", reader, labels)
     (growing.root / "masks" / "e0.png").write_bytes(b"other")
     with pytest.raises(DatasetError, match=r"e0 .* changed where it shows color::blue"):
-        expect_contents(chunk, "0000", reader, regions=True)
+        expect_contents(chunk, "0000", reader, labels)
+
+
+def test_only_labels_follow_a_correction(growing, tmp_path):
+    """What is encoded depends on `examples`: neither labels, splits, concepts nor masks change anything in it."""
+    _, manifests = register(growing, UPath(tmp_path / "store"))
+    reader = open_dataset(growing.entry())
+    split = next(row["split"] for row in growing.rows)
+    growing.write(
+        [{**row, "color::red": 1 - row["color::red"], "split": "cal" if split != "cal" else "test"}
+         for row in growing.rows]
+    )  # fmt: skip
+    other = open_dataset(growing.entry(concepts=["color::blue", "color::red"]))
+    made = [(examples_hash(manifests[0], each), describe_examples(manifests[0], each)) for each in (reader, other)]
+    assert made[0] == made[1]
+    assert labels_hash(manifests[0], reader) != labels_hash(manifests[0], other)
+    assert describe_labels(manifests[0], reader) != describe_labels(manifests[0], other)
 
 
 def test_manifest_of_an_earlier_version_follows_the_files(growing, tmp_path):
-    """Nothing was registered to compare with: what `examples` saw counts, and another mask makes other examples."""
+    """Nothing was registered to compare with: what `labels` saw counts, and another mask makes other labels."""
     reader = open_dataset(growing.entry())
     manifest = Manifest("0000", 0, ("e0", "e1"))
-    before = describe_chunk(manifest, reader)
+    chunk, before = describe_examples(manifest, reader), describe_labels(manifest, reader)
     (growing.root / "masks" / "e0.png").write_bytes(b"other")
-    after = describe_chunk(manifest, reader)
-    assert before.content_hash() != after.content_hash() and before.rows_hash() == after.rows_hash()
+    assert describe_labels(manifest, reader) != before and describe_examples(manifest, reader) == chunk
+    assert changed_contents(manifest, reader) == changed_regions(manifest, reader) == {}
     with pytest.raises(DatasetError, match="changed where it shows"):
-        expect_contents(before, "0000", reader, regions=True)
+        expect_contents(chunk, "0000", reader, before)
 
 
 def test_example_that_the_table_no_longer_names(growing, tmp_path):
     _, manifests = register(growing, UPath(tmp_path / "store"))
     growing.write(growing.rows[1:])
     reader = open_dataset(growing.entry())
-    assert changes_since(manifests[0], reader) == {"e0": "vanished from the table, or its row is wrong"}
+    gone = {"e0": "vanished from the table, or its row is wrong"}
+    assert changed_contents(manifests[0], reader) == changed_regions(manifests[0], reader) == gone
     with pytest.raises(DatasetError, match=r"(?s)no longer names.*remove pictures --chunks 0000.*e0"):
-        describe_chunk(manifests[0], reader)
+        describe_examples(manifests[0], reader)
 
 
 def test_removed_chunk_registers_its_examples_anew(growing, tmp_path):

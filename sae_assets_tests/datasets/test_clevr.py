@@ -11,7 +11,14 @@ from PIL import Image
 
 from sae_assets.catalog import load_catalog
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import changes_since, describe_chunk, registered_hashes
+from sae_assets.chunks.contents import (
+    changed_contents,
+    changed_regions,
+    describe_examples,
+    describe_labels,
+    registered_contents,
+    registered_regions,
+)
 from sae_assets.datasets import expect_files, open_dataset, open_registered
 from sae_assets.datasets.reader import hash_files
 from sae_assets.datasets.records import MOST_SHOWN, Record
@@ -395,34 +402,39 @@ def test_unknown_example_is_named(folder: ClevrFolder) -> None:
 
 def test_a_chunk_is_described_from_its_manifest(folder: ClevrFolder) -> None:
     """Order and position come from the manifest, everything else from the table."""
-    chunk = describe_chunk(Manifest("0001", 7, ("c", "a")), open_dataset(folder.entry()))
-    assert chunk.first_index == 7
-    assert chunk.concepts == CONCEPTS
-    assert chunk.example_ids == ("c", "a")
+    manifest, reader = Manifest("0001", 7, ("c", "a")), open_dataset(folder.entry())
+    chunk, labels = describe_examples(manifest, reader), describe_labels(manifest, reader)
+    assert chunk.first_index == labels.first_index == 7
+    assert chunk.example_ids == labels.example_ids == ("c", "a")
     assert chunk.paths == ("images/c.png", "images/a.png")
-    assert chunk.splits == ("test", "train")
-    assert chunk.labels.tolist() == [[False, False], [False, True]]
+    assert labels.concepts == CONCEPTS
+    assert labels.splits == ("test", "train")
+    assert labels.labels.tolist() == [[False, False], [False, True]]
 
 
 def test_examples_that_are_gone_are_named(folder: ClevrFolder) -> None:
     """A registered example that the table no longer names is an error: a chunk never changes."""
     reader = open_dataset(folder.entry())
-    with pytest.raises(DatasetError, match=r"chunk 0003 was registered with 2 example\(s\)") as caught:
-        describe_chunk(Manifest("0003", 0, ("a", "x", "y")), reader)
-    assert caught.value.problems == ("x", "y")
+    for describe in (describe_examples, describe_labels):
+        with pytest.raises(DatasetError, match=r"chunk 0003 was registered with 2 example\(s\)") as caught:
+            describe(Manifest("0003", 0, ("a", "x", "y")), reader)
+        assert caught.value.problems == ("x", "y")
 
 
 def test_hashes_follow_the_files(folder: ClevrFolder) -> None:
     """A changed image or mask changes the hash of its example and of no other."""
     reader = open_dataset(folder.entry())
     manifest = Manifest("0000", 0, ("a", "b", "c"))  # without hashes, as earlier versions wrote it: files count
-    seen = [registered_hashes(manifest, reader)]
-    assert len(set(map(str, seen[0].values()))) == 3
-    for name in ("images/b.png", "masks/b.png"):
-        Image.new("L", (32, 32), 77).save(folder.root / name)
-        seen.append(registered_hashes(manifest, reader))
-    assert len({str(hashes["b"]) for hashes in seen}) == 3
-    assert len({str(hashes["a"]) for hashes in seen}) == 1
+    contents, regions = registered_contents(manifest, reader), registered_regions(manifest, reader)
+    assert len(set(contents)) == 3
+    Image.new("L", (32, 32), 77).save(folder.root / "images/b.png")
+    other = registered_contents(manifest, reader)
+    assert [one == two for one, two in zip(contents, other, strict=True)] == [True, False, True]
+    assert registered_regions(manifest, reader) == regions
+    Image.new("L", (32, 32), 77).save(folder.root / "masks/b.png")
+    moved = registered_regions(manifest, reader)
+    assert [one == two for one, two in zip(regions, moved, strict=True)] == [True, False, True]
+    assert registered_contents(manifest, reader) == other
 
 
 def test_registered_hashes_stay_and_changes_are_named(folder: ClevrFolder) -> None:
@@ -430,11 +442,11 @@ def test_registered_hashes_stay_and_changes_are_named(folder: ClevrFolder) -> No
     reader = open_dataset(folder.entry())
     manifest = Manifest("0000", 0, ("a", "b", "c"), content_hashes=tuple(map(reader.content_hash, "abc")),
                         region_hashes=tuple(map(reader.region_hashes, "abc")))  # fmt: skip
-    before = registered_hashes(manifest, reader)
-    assert changes_since(manifest, reader) == {}
+    before = registered_contents(manifest, reader), registered_regions(manifest, reader)
+    assert changed_contents(manifest, reader) == changed_regions(manifest, reader) == {}
     Image.new("L", (32, 32), 77).save(folder.root / "masks/b.png")
     (folder.root / "images/c.png").unlink()
-    assert registered_hashes(manifest, reader) == before
-    changes = changes_since(manifest, reader)
-    assert list(changes) == ["b", "c"] and changes["c"] == "vanished"
-    assert changes["b"].startswith("changed where it shows color::")
+    assert (registered_contents(manifest, reader), registered_regions(manifest, reader)) == before
+    assert changed_contents(manifest, reader) == {"c": "vanished"}
+    (changed,) = changed_regions(manifest, reader).items()
+    assert changed[0] == "b" and changed[1].startswith("changed where it shows color::")

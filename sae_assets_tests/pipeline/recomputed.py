@@ -26,7 +26,7 @@ def dense(rows: list[dict], ids: str, width: int) -> np.ndarray:
 
 
 class Recomputed:
-    """One model of one data set, from its examples, ground truth and sparse activations.
+    """One model of one data set, from its labels, ground truth and sparse activations.
 
     Attributes:
         stats: columns by name; reasons: per unit; kept: original ids; filtered: [rows, kept].
@@ -35,12 +35,12 @@ class Recomputed:
     """
 
     def __init__(self, dataset: Path, kind: str, model: str, modality: str, target: int | None, n_units: int):
-        self.examples = read(dataset / "examples")
-        self.concepts = [name.removeprefix("label:") for name in self.examples[0] if name.startswith("label:")]
-        self.labels = np.array([[row[f"label:{name}"] for name in self.concepts] for row in self.examples])
-        splits = np.array([row["split"] for row in self.examples])
+        examples = read(dataset / "labels")
+        self.concepts = [name.removeprefix("label:") for name in examples[0] if name.startswith("label:")]
+        self.labels = np.array([[row[f"label:{name}"] for name in self.concepts] for row in examples])
+        splits = np.array([row["split"] for row in examples])
         self.inside = {split: splits == split for split in ("cal", "test")}
-        assert [row["example_index"] for row in self.examples] == list(range(len(self.examples)))
+        assert [row["example_index"] for row in examples] == list(range(len(examples)))
         rows = read(dataset / kind / model / "sparse_activations")
         truth = read(dataset / kind / model / "ground_truth")
         place = [(row["example_index"], row["position"]) for row in rows]
@@ -97,7 +97,7 @@ class Recomputed:
                 self.thresholds[concept, unit] = np.quantile(values, 1 - np.array(FRACTIONS))
 
     def _detection(self) -> None:
-        scores = np.zeros((len(self.examples), len(self.kept)))
+        scores = np.zeros((len(self.labels), len(self.kept)))
         np.maximum.at(scores, self.example_of_row, self.filtered)
         detected = scores[:, None, :, None] >= self.thresholds[None, :-1]  # false where the threshold is null
         self.counts = {}

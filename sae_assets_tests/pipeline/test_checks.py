@@ -13,6 +13,7 @@ pytestmark = pytest.mark.xdist_group("demo")
 
 BREAKING = {
     ("examples", "contents_as_registered"): {},
+    ("labels", "regions_as_registered"): {},
     ("ground_truth", "row_counts"): {"example_offsets": lambda t: t + (torch.arange(len(t)) == 1)},
     ("sparse_activations", "row_counts"): {"example_offsets": lambda t: t + (torch.arange(len(t)) == 1)},
     ("sparse_activations", "ids_in_range"): {"unit_ids": lambda t: t + 10**6},
@@ -35,7 +36,7 @@ BREAKING = {
 
 
 def address(stage: str) -> Address:
-    if stage == "examples":
+    if stage in ("examples", "labels"):
         return Address("clevr_mini", stage, chunk="0000")
     chunk = "0000" if stage in ("ground_truth", "sparse_activations", "filtered_activations") else None
     return Address("clevr_mini", stage, "patch", "clip-mini", chunk)
@@ -59,7 +60,7 @@ def test_check_passes_on_the_real_and_fails_on_the_broken(demo, stage, name):
         broken = type("Broken", (), {"kept_units": artifact.kept_units, "kept_index": index})()
     if name == "read_where_trained":
         expected = Expected(elsewhere="trained at blocks.1.hook_resid_post")
-    if stage == "examples":
+    if stage in ("examples", "labels"):
         expected = Expected(changes={artifact.example_ids[0]: "changed"})
     assert not check.test(broken, expected).passed
 

@@ -90,19 +90,22 @@ def test_no_temporary_file_is_left(demo):
 
 
 def test_files_read_with_a_glob_by_plain_tools(demo):
-    """Activations join with the examples on ``example_index`` without this package."""
+    """Activations join with the examples and their labels on ``example_index`` without this package."""
     store = demo["home"] / "store" / "clevr_mini"
     rows = pads.dataset(store / "patch" / "clip-mini" / "sparse_activations", format="parquet").to_table()
     examples = pads.dataset(store / "examples", format="parquet").to_table()
     assert len(rows) == 320 * 256 and len(examples) == 320
-    assert set(rows["example_index"].to_pylist()) == set(examples["example_index"].to_pylist())
+    labels = pads.dataset(store / "labels", format="parquet").to_table()
+    indices = [set(table["example_index"].to_pylist()) for table in (rows, examples, labels)]
+    assert indices[0] == indices[1] == indices[2]
+    assert labels["example_id"].to_pylist() == examples["example_id"].to_pylist()
 
 
 def test_verify_reads_everything_and_finds_damage(demo, tmp_path):
     runner = CliRunner()
     result = runner.invoke(app, ["verify", "--home", str(demo["home"]), "--json"])
     checked = json.loads(result.stdout)
-    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (4 + 2 * (3 * 4 + 5))
+    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (3 * 4 + 5))
     victim = next((demo["home"] / "store").rglob("unit_stats/all.parquet"))
     content = victim.read_bytes()
     try:

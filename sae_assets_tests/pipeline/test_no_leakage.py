@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sae_assets.artifacts import Examples
+from sae_assets.artifacts import Labels
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.pipeline.fresh_runs import run
@@ -77,7 +77,7 @@ def test_what_is_chosen_does_not_depend_on_test(roots, tmp_path):
 
 def test_a_planted_leak_would_be_noticed(roots, tmp_path, monkeypatch):
     """One test example taken for a calibration example, and the comparison fails: statistics, thresholds, pairs."""
-    in_split = Examples.in_split
+    in_split = Labels.in_split
 
     def leaking(self, split):
         mask = in_split(self, split)
@@ -85,7 +85,7 @@ def test_a_planted_leak_would_be_noticed(roots, tmp_path, monkeypatch):
             mask[in_split(self, "test").nonzero()[0]] = True
         return mask
 
-    monkeypatch.setattr(Examples, "in_split", leaking)
+    monkeypatch.setattr(Labels, "in_split", leaking)
     (one, _), (two, _) = (results(tmp_path / root.name, root, tmp_path) for root in roots)
     assert set(one) == set(two)
     different = {name for name in one if one[name] != two[name]}

@@ -32,7 +32,7 @@ class Demo:
         self.store, self.kind = ArtifactStore(str(home / "store")), kind
 
     def chunks(self, stage):
-        if stage == "examples":
+        if stage == "labels":
             return [self.store.read(Address("clevr_mini", stage, chunk=key)).artifact for key in CHUNKS]
         return [self.store.read(Address("clevr_mini", stage, self.kind, "clip-mini", key)).artifact for key in CHUNKS]
 
@@ -97,9 +97,9 @@ def test_every_stage(world):
             row += 1
     assert row == len(world["ids"])
 
-    examples = stored.chunks("examples")
-    splits = np.array([split for chunk in examples for split in chunk.splits])
-    labels = np.concatenate([chunk.labels.numpy() for chunk in examples])
+    said = stored.chunks("labels")
+    splits = np.array([split for chunk in said for split in chunk.splits])
+    labels = np.concatenate([chunk.labels.numpy() for chunk in said])
     per_example = len(world["ids"]) // len(splits)
     example_of_row = np.repeat(np.arange(len(splits)), per_example)
     cal_rows = np.flatnonzero(splits[example_of_row] == "cal")

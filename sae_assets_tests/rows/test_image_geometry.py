@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from sae_assets.artifacts import Examples
+from sae_assets.artifacts import Labels
 from sae_assets.catalog import Dataset, Model, Transformer
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import describe_chunk
+from sae_assets.chunks.contents import describe_labels
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.open_clip.vision import ImageGeometry
@@ -92,10 +92,10 @@ def test_transform_that_masks_cannot_follow_is_refused(tmp_path: Path) -> None:
         ImageGeometry(local(folder)).mask(Image.new("L", (50, 40)))
 
 
-def chunk_of(folder: ClevrFolder, **changes: object) -> tuple[Examples, Dataset]:
+def chunk_of(folder: ClevrFolder, **changes: object) -> tuple[Labels, Dataset]:
     entry = folder.write().entry(**changes)
     reader = open_dataset(entry)
-    return describe_chunk(Manifest("0000", 0, tuple(reader.by_id)), reader), entry
+    return describe_labels(Manifest("0000", 0, tuple(reader.by_id)), reader), entry
 
 
 def model_of(folder: Path) -> Model:

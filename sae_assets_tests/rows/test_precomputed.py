@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sae_assets.catalog import Dataset
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import describe_chunk
+from sae_assets.chunks.contents import describe_examples, describe_labels
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.rows.encoding import encode_chunk
@@ -216,7 +216,8 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     entry_ = pictures.entry(embeddings={"tiny": {"patch": {"path": as_safetensors(tmp_path, rows)}}})
     sae = save(tmp_path / "sae.pt", published(d=WIDTH, n=20, k=4))
     model = catalog_model(tmp_path, sae).model_copy(update={"transformer": None})
-    chunk = describe_chunk(Manifest("0000", 0, ("b", "c")), open_dataset(entry_))
+    manifest, reader = Manifest("0000", 0, ("b", "c")), open_dataset(entry_)
+    chunk = describe_examples(manifest, reader)
     result = encode_chunk(
         chunk, ("patch",), dataset=entry_, model=model, k_stored=None, precision="float32", batch_size=2, device="cpu",
         memory_budget=2**20,
@@ -231,7 +232,7 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     assert set(outside_hashes(entry_, model, "patch", chunk.example_ids)) == {"embeddings"}
     assert outside_hashes(entry_, model, "cls", chunk.example_ids) == {}
     with pytest.raises(CatalogError, match="'tiny' has no transformer, so nothing says how masks become patches"):
-        row_truth(chunk, "patch", entry_, model)
+        row_truth(describe_labels(manifest, reader), "patch", entry_, model)
 
 
 def test_parts_know_their_rows_before_any_is_read(tmp_path: Path) -> None:

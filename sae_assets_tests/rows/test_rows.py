@@ -8,7 +8,7 @@ import torch
 from sae_assets.artifacts import Examples, SparseActivations
 from sae_assets.catalog import Model, load_catalog
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import describe_chunk
+from sae_assets.chunks.contents import describe_examples
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.encoding import RowsPerKind, encode_chunk, trained_elsewhere
@@ -26,7 +26,7 @@ def model(tiny: Path, tmp_path: Path) -> Model:
 
 
 def chunk_of(folder: ClevrFolder, *ids: str) -> Examples:
-    return describe_chunk(Manifest("0000", 3, ids), open_dataset(folder.entry()))
+    return describe_examples(Manifest("0000", 3, ids), open_dataset(folder.entry()))
 
 
 def encode(chunk: Examples, folder: ClevrFolder, model: Model, **changes: object) -> RowsPerKind:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from sae_assets.artifacts import Examples
+from sae_assets.artifacts import Examples, Labels
 from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import describe_chunk
+from sae_assets.chunks.contents import describe_examples, describe_labels
 from sae_assets.datasets import open_dataset
 from sae_assets.rows.encoding import RowsPerKind, encode_chunk
 from sae_assets.rows.identity import rows_identity, truth_identity
@@ -39,7 +39,12 @@ def dataset(tmp_path: Path) -> Dataset:
 
 def chunk_of(dataset: Dataset) -> Examples:
     reader = open_dataset(dataset)
-    return describe_chunk(Manifest("0000", 0, tuple(reader.by_id)), reader)
+    return describe_examples(Manifest("0000", 0, tuple(reader.by_id)), reader)
+
+
+def labels_of(dataset: Dataset) -> Labels:
+    reader = open_dataset(dataset)
+    return describe_labels(Manifest("0000", 0, tuple(reader.by_id)), reader)
 
 
 def encode(dataset: Dataset, model: Model, **changes: Any) -> RowsPerKind:
@@ -56,7 +61,7 @@ def test_rows_and_truth_are_of_the_same_tokens(
     """As many truths as rows; tokens that meet a span are positive; values are the dense reference's."""
     model = entry(transformer(name), "text", save(tmp_path / "sae.pt", content := published(d=WIDTH, n=40, k=5)))
     result, chunk = encode(dataset, model), chunk_of(dataset)
-    truth, per_example = row_truth(chunk, "token", dataset, model)
+    truth, per_example = row_truth(labels_of(dataset), "token", dataset, model)
     artifact = result.artifacts["token"]
     assert per_example is None and result.rows_per_example == {"token": None, "cls": 1}
     assert artifact.example_offsets.diff().tolist() == [len(rows) for rows in truth]
@@ -92,7 +97,7 @@ def test_cut_tokens_are_counted(transformer: Callable[[str], Path], tmp_path: Pa
     assert cut.example_offsets.diff().tolist() == full.clamp(max=4).tolist()
     assert cut.n_cut_tokens == int((full - 4).clamp(min=0).sum()) > 0
     assert cut.n_cut_examples == int((full > 4).sum())
-    truth, _ = row_truth(chunk_of(dataset), "token", dataset, model)
+    truth, _ = row_truth(labels_of(dataset), "token", dataset, model)
     assert [len(rows) for rows in truth] == full.clamp(max=4).tolist()
 
 

@@ -12,6 +12,7 @@ from sae_assets.artifacts import (
     Examples,
     FilteredActivations,
     GroundTruth,
+    Labels,
     SparseActivations,
     Thresholds,
     UnitMapping,
@@ -39,14 +40,18 @@ SMALL: dict[str, Artifact] = {
     artifact.kind: artifact
     for artifact in (
         Examples(
-            concepts=CONCEPTS,
             first_index=7,
             example_ids=("a", "b", "ü"),
             paths=("images/a.png", "images/b.png", "images/ü.png"),
             file_hashes=("0" * 64, "1" * 64, "2" * 64),
-            region_hashes=("{}", '{"wing": "weak"}', '{"wing": "weak"}'),
+        ),
+        Labels(
+            concepts=CONCEPTS,
+            first_index=7,
+            example_ids=("a", "b", "ü"),
             splits=("train", "cal", "test"),
             labels=torch.tensor([[True, False], [False, False], [True, True]]),
+            region_hashes=("{}", '{"wing": "weak"}', '{"wing": "weak"}'),
         ),
         # The second example has no rows, the second row no entries; the first row dropped one.
         SparseActivations(

@@ -16,6 +16,7 @@ from sae_assets.artifacts import (
     Examples,
     FilteredActivations,
     GroundTruth,
+    Labels,
     SparseActivations,
     Thresholds,
     UnitMapping,
@@ -116,17 +117,26 @@ def ground_truth(draw: st.DrawFn) -> GroundTruth:
 @st.composite
 def examples(draw: st.DrawFn) -> Examples:
     ids = draw(st.lists(words, unique=True, min_size=1, max_size=4))
-    concepts = draw(st.lists(words, unique=True, max_size=3))
-    labels = [[draw(st.booleans()) for _ in concepts] for _ in ids]
     return Examples(
-        concepts=tuple(concepts),
         first_index=draw(first_examples),
         example_ids=tuple(ids),
         paths=tuple(draw(words) for _ in ids),
         file_hashes=tuple(draw(words) for _ in ids),
-        region_hashes=tuple(draw(words) for _ in ids) if draw(st.booleans()) else (),
+    )
+
+
+@st.composite
+def labels(draw: st.DrawFn) -> Labels:
+    ids = draw(st.lists(words, unique=True, min_size=1, max_size=4))
+    concepts = draw(st.lists(words, unique=True, max_size=3))
+    truth = [[draw(st.booleans()) for _ in concepts] for _ in ids]
+    return Labels(
+        concepts=tuple(concepts),
+        first_index=draw(first_examples),
+        example_ids=tuple(ids),
         splits=tuple(draw(st.sampled_from(SPLITS)) for _ in ids),
-        labels=torch.tensor(labels, dtype=torch.bool).view(len(ids), len(concepts)),
+        labels=torch.tensor(truth, dtype=torch.bool).view(len(ids), len(concepts)),
+        region_hashes=tuple(draw(words) for _ in ids),
     )
 
 
@@ -245,6 +255,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
         examples,
+        labels,
         ground_truth,
         sparse_activations,
         unit_stats,

@@ -74,15 +74,8 @@ def test_mapping_dictionary(artifact: UnitMapping) -> None:
 
 
 COLUMNS = {
-    "examples": [
-        "example_index",
-        "example_id",
-        "path",
-        "split",
-        "file_hash",
-        "region_hashes",
-        *(f"label:{c}" for c in CONCEPTS),
-    ],
+    "examples": ["example_index", "example_id", "path", "file_hash"],
+    "labels": ["example_index", "example_id", "split", "region_hashes", *(f"label:{c}" for c in CONCEPTS)],
     "sparse_activations": ["example_index", "position", "unit_ids", "values", "l0"],
     "filtered_activations": ["example_index", "position", "kept_indices", "values"],
     "ground_truth": ["example_index", "position", "concepts"],
@@ -175,5 +168,5 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     detected = frames["detection_stats"]
     assert detected["valid"].to_list() == [True, True, False, False, True, True, True, True]
     assert detected["cal_f1"].to_list()[:5] == [0.4, 8 / 14, None, None, 0.0]
-    labels = frames["examples"]
+    labels = frames["labels"]
     assert labels[f"label:{CONCEPTS[0]}"].to_list() == [True, False, True]

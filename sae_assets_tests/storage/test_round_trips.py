@@ -12,9 +12,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sae_assets.artifacts import Artifact, Examples, GroundTruth, SparseActivations, UnitStats, offsets_of
+from sae_assets.artifacts import Artifact, GroundTruth, Labels, SparseActivations, UnitStats, offsets_of
+from sae_assets.errors import StoredFileError
 from sae_assets.storage import parquet, pt
 from sae_assets.storage.address import Address
+from sae_assets.storage.header import Header
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 from sae_assets_tests.storage.strategies import KINDS
@@ -150,9 +152,19 @@ def test_statistics_of_no_rows() -> None:
 
 def test_concepts_named_like_columns() -> None:
     """A concept may be called as a column is: labels have their own prefix."""
-    small = SMALL["examples"]
-    assert isinstance(small, Examples)
+    small = SMALL["labels"]
+    assert isinstance(small, Labels)
     through_a_file(dataclasses.replace(small, concepts=("split", "path")), "parquet")
+
+
+def test_examples_of_an_earlier_version_are_named_as_such() -> None:
+    """They held splits and labels as well: to be made again, and not damaged."""
+    item = small("examples")
+    table, scalars = parquet.to_table(item.artifact)
+    older = Header("examples", "ab" * 32, {"first_index": 7, "concepts": ["red"]}, item.provenance)
+    assert "concepts" not in scalars
+    with pytest.raises(StoredFileError, match=r"of an earlier version, .*Materialize it again"):
+        parquet.decode(older, table, "0000.parquet")
 
 
 def test_scalars_that_look_like_the_headers_own_marks() -> None:
@@ -175,9 +187,9 @@ def test_every_kind_of_place(tmp_path: Path, root: str, file_format: str) -> Non
     }[root]
     store = ArtifactStore(place, file_format)
     assert list(store.files()) == []
+    of_no_model = ("examples", "labels")
     addresses = {
-        kind: Address("pictures", kind, None if kind == "examples" else "patch", None if kind == "examples" else "m")
-        for kind in SMALL
+        kind: Address("pictures", kind, *((None, None) if kind in of_no_model else ("patch", "m"))) for kind in SMALL
     }
     for kind, address in addresses.items():
         assert store.find(address) is None

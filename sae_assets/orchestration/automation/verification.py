@@ -1,6 +1,6 @@
 """A look at files that were registered long ago: one asset check and one schedule per data set, both off by default.
 
-``examples`` checks a chunk's contents when it is materialized; this hashes all of them again whenever it is asked.
+``examples`` and ``labels`` check a chunk's files when they are made; this hashes all again whenever it is asked.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
     spec = dg.AssetCheckSpec(
         NAME,
         asset=dg.AssetKey([dataset, "examples"]),
-        description="Hashes every registered example again; names those that changed or vanished, and what to do.",
+        description="Hashes every registered example again, with its masks or spans; names those that changed or "
+        "vanished, and what to do.",
     )
 
     @dg.multi_asset_check(name=f"{dataset}__{NAME}", specs=[spec], can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, artifact_store: StoreResource):
-        from sae_assets.chunks.contents import WHAT_TO_DO, changes_since
+        from sae_assets.chunks.contents import WHAT_TO_DO, changed_contents, changed_regions
         from sae_assets.chunks.manifests import read_manifests
         from sae_assets.datasets import open_registered
 
@@ -33,7 +34,7 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
         reader = open_registered(entry)
         changes: dict[str, str] = {}
         for manifest in read_manifests(artifact_store.store.root, dataset):
-            found = changes_since(manifest, reader)
+            found = changed_regions(manifest, reader) | changed_contents(manifest, reader)
             changes |= {f"{manifest.key}/{example}": what for example, what in found.items()}
         keys = ",".join(dict.fromkeys(name.split("/")[0] for name in changes))
         outcome = contents_outcome(changes, WHAT_TO_DO.format(dataset=dataset, chunk=keys))

@@ -8,15 +8,14 @@ from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.chunks.contents import expect_contents, expect_regions
+    from sae_assets.chunks.contents import expect_contents
     from sae_assets.ops.ground_truth import collect_truth
     from sae_assets.rows.truth import row_truth
 
     target, examples, labels = run.target, run.artifact("examples"), run.artifact("labels")
     reader = run.sources.reader(target.dataset)
     if target.token_kind != "cls":  # whose truth is the labels
-        expect_contents(examples, target.chunk, reader)
-        expect_regions(examples, labels, target.chunk, reader)
+        expect_contents(examples, target.chunk, reader, labels)
     rows, count = row_truth(labels, target.token_kind, target.dataset, target.model, reader)
     artifact = collect_truth(rows, labels.concepts, labels.first_index)
     return GROUND_TRUTH.only(run, Result(artifact, Expected(count)))
