@@ -10,8 +10,8 @@ from sae_assets.errors import SaeAssetsError
 def states(session: Session, datasets: Sequence[str]) -> dict[str, Any]:
     """``{dataset: {"chunks": […], "stages": {"kind/model/stage": {chunk or "all": state}}}}``.
 
-    States are current, stale (its inputs, configuration or code have changed), missing, failed (the last attempt did; an
-    older file may be there) and running.
+    States are current, stale (its inputs, configuration or code have changed), missing, failed (the last attempt did;
+    an older file may be there) and running.
     """
     summary: dict[str, Any] = {}
     for name in datasets:

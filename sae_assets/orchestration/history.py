@@ -27,7 +27,7 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
 
     What failed is held until something that it reads was made since; an aggregate then may be tried again.
     """
-    keys = {key: stage for key, stage in keys_of(entry)}
+    keys = dict(keys_of(entry))
     known = with_history(instance, keys)
     recorded: set[Address] = set()
     failed: set[Address] = set()

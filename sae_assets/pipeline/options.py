@@ -106,7 +106,7 @@ class DetectionOptions(AggregateOptions):
         return None if value is None else _naming(folds, value)
 
 
-O = TypeVar("O", bound=Options)
+Kind = TypeVar("Kind", bound=Options)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class RunOptions:
 
     values: Mapping[type[Options], Options] = field(default_factory=dict)
 
-    def of(self, kind: type[O]) -> O:
+    def of(self, kind: type[Kind]) -> Kind:
         """The options of this kind; the defaults if none of them was set."""
         return self.values.get(kind, kind())  # type: ignore[return-value]
 

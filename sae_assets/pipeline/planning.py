@@ -238,18 +238,22 @@ class Outlook:
                 pending[address] = waits
             if not due:
                 continue
-            if (
-                address in self._history.running
-                or (hold_failed and address in self._history.failed)
-                or (not force and self._staleness.is_imported(address) and not self._staleness.is_current(address))
-            ):
+            if self._is_left_out(address, hold_failed=hold_failed, force=force):
                 left_out.add(address)
-            elif address.chunk is not None and room is not None and room < 1:
-                over += 1
-            else:
+            elif address.chunk is None or room is None:
                 planned.append(address)
-                room = room - 1 if room is not None and address.chunk is not None else room
+            elif room:
+                planned.append(address)
+                room -= 1
+            else:
+                over += 1
         return Plan(tuple(_batches(planned, pending)), frozenset(left_out), over)
+
+    def _is_left_out(self, address: Address, *, hold_failed: bool, force: bool) -> bool:
+        """Whether a run is at it, it failed before, or it was imported and nothing here could make it again."""
+        if address in self._history.running or (hold_failed and address in self._history.failed):
+            return True
+        return not force and self._staleness.is_imported(address) and not self._staleness.is_current(address)
 
 
 def _batches(planned: Iterable[Address], pending: "dict[Address, frozenset[Address]]") -> Iterator[Batch]:

@@ -194,17 +194,17 @@ class Stage:
     settings: Callable[[Target, Any], dict[str, Any]] = no_settings
     outside: Callable[[Target, Sources, Any], dict[str, str]] = nothing_outside
     catalog_keys: Callable[[Target], dict[str, Any]] | None = None
-    identity: Callable[[Target, Any], dict[str, str] | None] = field(default=lambda _target, _options: {})
+    identity: Callable[[Target, Any], dict[str, str] | None] = field(default=lambda *_: {})
     options: type[Options] = Options
     splits: tuple[str, ...] = ("cal",)
     frozen: bool = False
     shared: str = ""
     every_kind: bool = False
     kept_if_current: bool = False
-    expected_of_kept: "Callable[[Target, Stored], Expected]" = field(default=lambda _target, _kept: NOTHING_MORE)
+    expected_of_kept: "Callable[[Target, Stored, Sources], Expected]" = field(default=lambda *_: NOTHING_MORE)
     pool: str | None = None
     checks: tuple[Check, ...] = ()
-    counts: Callable[[Any], dict[str, Any]] = field(default=lambda _artifact: {})
+    counts: Callable[[Any], dict[str, Any]] = field(default=lambda *_: {})
 
     @property
     def configured(self) -> Callable[[Target], dict[str, Any]]:

@@ -14,6 +14,7 @@ from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sae_assets.datasets import Reader
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
     from sae_assets.rows.source import ExampleRows, RowSource
 
@@ -45,6 +46,7 @@ def encode_chunk(
     *,
     dataset: Dataset,
     model: Model,
+    reader: "Reader",
     k_stored: int | None,
     precision: str,
     batch_size: int,
@@ -56,6 +58,7 @@ def encode_chunk(
     """Encode every example of a chunk.
 
     Args:
+        reader: the opened data set.
         token_kinds: ``patch`` or ``token``, and/or ``cls``.
         batch_size: examples whose rows are encoded together; the result does not depend on it.
         forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
@@ -66,12 +69,10 @@ def encode_chunk(
         CheckpointError: weights that cannot be had, or an SAE of another width than the hook point (both are named).
         DatasetError: an example that cannot be read, or whose embedding is not finite (it is named).
     """
-    from sae_assets.datasets import open_registered
     from sae_assets.progress import track
     from sae_assets.rows.source import open_sources
     from sae_assets.saes import open_sae
 
-    reader = open_registered(dataset)
     checkpoint = open_sae(model.sae)
     sources = open_sources(reader, dataset, model, token_kinds, device, precision)
     for _, source in sources:

@@ -1,6 +1,6 @@
 """What names the makers of rows in fingerprints: transformer, place, tokens, precomputed files.
 
-Weights are hashed, never loaded. Provenance itself is put together in ``lineage``.
+Weights are hashed, never loaded. Provenance itself is put together in ``pipeline.recipes``.
 """
 
 from collections.abc import Sequence
@@ -34,16 +34,16 @@ def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
     return {"transformer": transformer_identity(model.transformer), **place, **_text_settings(model)}
 
 
-def truth_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
-    """What the ground truth of rows depends on besides the examples."""
+def truth_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
+    """What of the catalog the ground truth of rows depends on; nothing is read for it."""
     if kind == "cls":
         return {}
-    found: dict[str, Any] = {"layout": dataset.layout}
+    settings: dict[str, Any] = {"layout": dataset.layout, **_text_settings(model)}
     if dataset.modality == "image":
-        found |= {"masks": dataset.masks, "min_overlap": dataset.min_overlap}
+        settings |= {"masks": dataset.masks, "min_overlap": dataset.min_overlap}
     if kind in dataset.embeddings.get(model.name, {}):
-        found["precomputed"] = model.name
-    return {**found, "transformer": transformer_identity(model.transformer), **_text_settings(model)}
+        settings["precomputed"] = model.name
+    return settings
 
 
 def outside_hashes(dataset: Dataset, model: Model, kind: str, example_ids: Sequence[str]) -> dict[str, str]:

@@ -14,47 +14,46 @@ from sae_assets.errors import CatalogError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sae_assets.datasets import ImageReader, TextReader
+    from sae_assets.datasets import ImageReader, Reader, TextReader
     from sae_assets.rows.images import Geometry
 
 
 def row_truth(
-    chunk: Labels, kind: str, dataset: Dataset, model: Model
+    chunk: Labels, kind: str, dataset: Dataset, model: Model, reader: "Reader"
 ) -> "tuple[list[Tensor], int | None]":
     """bool [n_rows, n_concepts] per example, and how many rows every example has (None: it differs).
+
+    Args:
+        reader: the opened data set.
 
     Raises:
         DatasetError, CheckpointError: unreadable examples, masks or spans, or a transform that masks cannot follow.
         CatalogError: neither a transformer nor precomputed embeddings say what the rows are.
     """
-    from sae_assets.datasets import ImageReader, TextReader, open_registered
+    from sae_assets.datasets import ImageReader, TextReader
 
     if kind == "cls":
         return [labels[None] for labels in chunk.labels], 1
-    reader = open_registered(dataset)
     if isinstance(reader, ImageReader):
         return _patch_truth(chunk, reader, dataset, model)
     assert isinstance(reader, TextReader)
     return _token_truth(chunk, reader, dataset, model), None
 
 
-def rows_per_example(kind: str, dataset: Dataset, model: Model) -> int | None:
+def rows_per_example(kind: str, dataset: Dataset, model: Model, reader: "Reader") -> int | None:
     """How many rows every example has under a model; None where it differs (texts). Weights are not read.
 
     Raises:
         DatasetError, CheckpointError, CatalogError: as :func:`row_truth`.
     """
-    from sae_assets.datasets import ImageReader, open_dataset
+    from sae_assets.datasets import ImageReader
 
     if kind == "cls":
         return 1
-    reader = open_dataset(dataset)
     return _patches(reader, dataset, model) if isinstance(reader, ImageReader) else None
 
 
-def _patch_truth(
-    chunk: Labels, reader: "ImageReader", dataset: Dataset, model: Model
-) -> "tuple[list[Tensor], int]":
+def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: Model) -> "tuple[list[Tensor], int]":
     import torch
 
     from sae_assets.progress import track

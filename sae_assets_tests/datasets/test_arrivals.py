@@ -13,12 +13,13 @@ from sae_assets.chunks.contents import (
     changed_regions,
     describe_examples,
     describe_labels,
+    examples_hash,
     expect_contents,
+    labels_hash,
 )
 from sae_assets.chunks.manifests import read_manifest, read_manifests, register_chunks, remove_manifest
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import DatasetError
-from sae_assets.chunks.contents import examples_hash, labels_hash
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 
 RULES = {"settle_seconds": 10, "close_after_seconds": 100}

@@ -117,7 +117,7 @@ def _definition(made: PassAssets) -> dg.AssetsDefinition:
     @retrying_transient
     def run_pass(
         context: dg.AssetExecutionContext,
-        config: config_class,  # type: ignore[valid-type]
+        config: config_class,
         compute: ComputeResource,
         artifact_store: StoreResource,
         **inputs: Any,

@@ -5,6 +5,7 @@ alone, would see neither an edited catalog nor a changed SAE, and the rule of wh
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -26,7 +27,7 @@ def job_name(dataset: str, level: str) -> str:
     return f"make_{dataset}_{JOBS[level]}"
 
 
-def _jobs(catalog: Catalog, dataset: str) -> list[dg.UnresolvedAssetJobDefinition]:  # type: ignore[name-defined]
+def _jobs(catalog: Catalog, dataset: str) -> list[Any]:
     keys: dict[str, list[dg.AssetKey]] = {}
     for key, stage in keys_of(catalog.datasets[dataset]):
         keys.setdefault(stage.level, []).append(key)
@@ -69,10 +70,9 @@ def _sensor(catalog: Catalog, dataset: str) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         assert context.repository_def is not None
         tell(context.instance, context.repository_def.asset_graph, outlook)
-        behind = left_behind(plan)
         if not plan.ready:
-            return dg.SkipReason(f"Nothing of {dataset} can be made now{': ' * bool(behind)}{behind}.")
-        context.log.info(f"{n_partitions(plan.ready)} partitions are requested{'; ' * bool(behind)}{behind}.")
+            return dg.SkipReason("; ".join(filter(None, (f"Nothing of {dataset} can be made now", left_behind(plan)))))
+        context.log.info(f"{n_partitions(plan.ready)} of {len(plan.addresses)} partitions to be made are requested")
         return [_request(batch, STAGES[batch.stages[0]].level) for batch in plan.ready]
 
     return sensor

@@ -39,12 +39,11 @@ def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
             return
         graph = context.repository_def.asset_graph
         launched = launch(context.instance, graph, batches, backfill_id=config.backfill_id, kind=kind)
-        behind = left_behind(plan)
-        context.log.info(
-            f"Launched backfill {config.backfill_id} of {n_partitions(batches)} partitions{'; ' * bool(behind)}{behind}."
-            if launched
-            else f"Backfill {config.backfill_id} was launched before."
-        )
+        if launched:
+            what = f"Launched backfill {config.backfill_id} of {n_partitions(batches)} partitions"
+            context.log.info("; ".join(filter(None, (what, left_behind(plan)))))
+        else:
+            context.log.info(f"Backfill {config.backfill_id} was launched before.")
 
     @dg.job(
         name=f"launch_{kind}_{dataset}",
@@ -83,11 +82,8 @@ def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, description:
         assert context.repository_def is not None
         tell(instance, context.repository_def.asset_graph, outlook)
         if not plan.in_sequence:
-            behind = left_behind(plan)
-            chunks = len(outlook.scope.chunks)
-            return dg.SkipReason(
-                f"Nothing of {dataset} can be made now ({chunks} chunks){'; ' * bool(behind)}{behind}."
-            )
+            nothing = f"Nothing of {dataset} can be made now ({len(outlook.scope.chunks)} chunks)"
+            return dg.SkipReason("; ".join(filter(None, (nothing, left_behind(plan)))))
         # The id follows from the tick: a tick that is tried again launches nothing new.
         backfill_id = f"{kind}-{dataset}-{context.scheduled_execution_time:%Y%m%dT%H%M}"
         config = {"ops": {f"launch_{kind}_{dataset}": {"config": {"backfill_id": backfill_id}}}}

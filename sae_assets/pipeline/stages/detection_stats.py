@@ -1,4 +1,4 @@
-"""``detection_stats``: confusion counts of every (concept, unit, tail fraction), from one pass shared with best pairs."""
+"""``detection_stats``: confusion counts of every (concept, unit, tail fraction); one pass makes best pairs too."""
 
 from collections.abc import Iterator
 from typing import Any

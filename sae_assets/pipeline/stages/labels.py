@@ -16,9 +16,8 @@ def _make(run: Pass) -> Made:
     manifest, reader = run.sources.manifest(run.target), run.sources.reader(run.target.dataset)
     artifact = describe_labels(manifest, reader)
     what_to_do = WHAT_TO_DO.format(dataset=run.target.address.dataset, chunk=manifest.key)
-    return LABELS.only(
-        run, Result(artifact, Expected(changes=changed_regions(manifest, reader), what_to_do=what_to_do))
-    )
+    expected = Expected(changes=changed_regions(manifest, reader), what_to_do=what_to_do)
+    return LABELS.only(run, Result(artifact, expected))
 
 
 def _outside(target: Target, sources: Sources, _options: Options) -> dict[str, str]:

@@ -101,7 +101,7 @@ def _outside(target: Target, sources: Sources, _options: Any) -> dict[str, str]:
     return outside_hashes(target.dataset, target.model, target.token_kind, ids)
 
 
-def _expected_of_kept(target: Target, kept: "Stored") -> Expected:
+def _expected_of_kept(target: Target, kept: "Stored", sources: Sources) -> Expected:
     """What a file that was encoded earlier has to satisfy, without encoding anything."""
     from sae_assets.rows.encoding import trained_elsewhere
     from sae_assets.rows.truth import rows_per_example
@@ -110,7 +110,7 @@ def _expected_of_kept(target: Target, kept: "Stored") -> Expected:
     if kept.provenance.config.get("imported"):  # the model's files need not be here
         return Expected(limits=_limits(target.model))
     elsewhere = trained_elsewhere(open_sae(target.model.sae).hook_point, target.model)
-    rows = rows_per_example(target.token_kind, target.dataset, target.model)
+    rows = rows_per_example(target.token_kind, target.dataset, target.model, sources.reader(target.dataset))
     return Expected(rows, limits=_limits(target.model), elsewhere=elsewhere)
 
 
