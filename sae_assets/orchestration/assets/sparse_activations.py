@@ -128,8 +128,7 @@ def _kept(
 ) -> "Stored | None":
     """The file that is there, if it is whole and what would be encoded now.
 
-    Dagster takes activations for stale when only labels or splits of their examples were corrected, and a person may
-    ask for what is there: neither is worth the hours of encoding.
+    A person, or a backfill over everything, may ask for what is there: that is not worth the hours of encoding.
 
     Raises:
         MismatchError: it was imported, so that nothing here can make it again, and its examples have changed since.
