@@ -59,12 +59,12 @@ class Found:
 def load(home: Path, dataset: str) -> Data:
     kind, model = SETS[dataset]
     store = ArtifactStore(str(home / "store"))
-    keys = sorted(path.stem for path in (home / "store" / dataset / "examples").iterdir())
+    keys = sorted(path.stem for path in (home / "store" / dataset / "labels").iterdir())
 
     def read(stage: str) -> list:
         return [store.read(Address(dataset, stage, kind, model, key)).artifact for key in keys]
 
-    examples = [store.read(Address(dataset, "examples", chunk=key)).artifact for key in keys]
+    labels = [store.read(Address(dataset, "labels", chunk=key)).artifact for key in keys]
     sparse, truth = read("sparse_activations"), read("ground_truth")
     first = np.cumsum([0, *(chunk.n_rows for chunk in sparse)])
     dense = np.zeros((first[-1], len(truth[0].concepts)), bool)
@@ -78,8 +78,8 @@ def load(home: Path, dataset: str) -> Data:
         chunk_of_row=np.repeat(np.arange(len(sparse)), np.diff(first)),
         example_of_row=np.concatenate([chunk.first_example + chunk.example_of_row().numpy() for chunk in sparse]),
         truth=dense,
-        labels=np.concatenate([chunk.labels.numpy() for chunk in examples]),
-        split=np.array([split for chunk in examples for split in chunk.splits]),
+        labels=np.concatenate([chunk.labels.numpy() for chunk in labels]),
+        split=np.array([split for chunk in labels for split in chunk.splits]),
         n_units=sparse[0].n_units,
         stored=store.read(Address(dataset, "best_pairs", kind, model)).artifact,
         store=store,

@@ -77,22 +77,25 @@ def write_catalog(folder: Path, root: Path, datasets: int, chunk_size: int = 1) 
 
 
 def make_examples(session: Session, chunks: list[str]) -> None:
-    """What the asset ``examples`` writes, without a run for each."""
-    from sae_assets.chunks.contents import describe_chunk
+    """What the assets ``examples`` and ``labels`` write, without a run for each."""
+    from sae_assets.chunks.contents import describe_examples, describe_labels
     from sae_assets.chunks.manifests import read_manifest
-    from sae_assets.pipeline.recipes import manifest_hash, provenance_of
+    from sae_assets.pipeline.recipes import examples_hash, labels_hash, provenance_of
     from sae_assets.pipeline.stages import STAGES
     from sae_assets.storage.store import stored
 
     entry = session.catalog.datasets[NAME]
     reader = open_dataset(entry)
+    sources = Sources(session.store.root)
     for chunk in chunks:
-        manifest = read_manifest(session.store.root, NAME, chunk)
-        artifact = describe_chunk(manifest, reader)
-        address = Address(NAME, "examples", chunk=chunk)
-        outside = {"manifest": manifest_hash(manifest, reader)}
-        made = provenance_of(STAGES["examples"], address, {}, {"concepts": list(entry.concepts)}, outside=outside)
-        session.store.write(address, stored(artifact, made))
+        inputs: dict[str, Any] = {}
+        for name, describe in (("examples", describe_examples), ("labels", describe_labels)):
+            stage = STAGES[name]
+            target = Target(session.catalog, stage.address(NAME, chunk=chunk))
+            made = recipe(stage, target, inputs, Options(), sources)
+            assert made is not None
+            inputs[name] = stored(describe(sources.manifest(target), reader), made)
+            session.store.write(target.address, inputs[name])
 
 
 def sensor_tick(session: Session, definitions: dg.Definitions, cursor: str | None) -> Any:

@@ -38,7 +38,7 @@ ARGUMENTS = (
     "--disable-crash-reporter",  # a process that would outlive the browser
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATCH_GRAPH = f'key:"{DATASET}/patch/*" or key:"{DATASET}/examples"'
+PATCH_GRAPH = f'key:"{DATASET}/patch/*" or key:"{DATASET}/examples" or key:"{DATASET}/labels"'
 GROUP_GRAPH = f'group:"{DATASET}"'
 STORED = """(given) => {
     localStorage.setItem("dagster-nav-collapsed", "true");

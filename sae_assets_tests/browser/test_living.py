@@ -100,7 +100,7 @@ def shop(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         said = f"{done.stdout}\n{done.stderr}"
         assert done.returncode == code, f"{' '.join(arguments)} ended with {done.returncode}:\n{said}"
 
-    command("materialize", "-d", "small,damaged", "--to", "examples", code=0)
+    command("materialize", "-d", "small,damaged", "--to", "labels", code=0)
     victim = sorted((roots["damaged"] / "images").iterdir())[1]
     victim.write_bytes(b"nonsense")
     command("materialize", "-d", "damaged", "--to", "sparse_activations", code=1)

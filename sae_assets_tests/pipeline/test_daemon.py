@@ -33,7 +33,7 @@ from sae_assets_tests.processes import PAUSE_SECONDS
 
 pytestmark = pytest.mark.living
 MODEL = "clip-mini"
-ONCE = ("examples", "ground_truth", "sparse_activations")  # what no other chunk can change
+ONCE = ("examples", "labels", "ground_truth", "sparse_activations")  # what no other chunk can change
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def world(tmp_path: Path, n: int, **entry: object) -> Iterator[World]:
 
 
 def expected(chunks: list[str]) -> set[tuple[str, str]]:
-    found = {("small/examples", chunk) for chunk in chunks}
+    found = {(f"small/{stage}", chunk) for stage in ("examples", "labels") for chunk in chunks}
     found |= {(f"small/patch/{stage}", multi_key(MODEL, chunk)) for stage in CHUNK_STAGES for chunk in chunks}
     return found | {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES}
 
@@ -155,7 +155,7 @@ def test_schedules_backfill_what_can_be_made_and_repair_what_failed(tmp_path):
     minutely = {"cron": "* * * * *", "repair_cron": "* * * * *"}
     with world(tmp_path, 12, backfills=minutely) as living:
         instance = living.session.instance
-        living.session.materialize(["small"], last="examples")
+        living.session.materialize(["small"], last="labels")
         victim = sorted((living.root / "images").iterdir())[0]
         content = victim.read_bytes()
         victim.write_bytes(b"nonsense")

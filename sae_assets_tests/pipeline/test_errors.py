@@ -36,7 +36,8 @@ def refused(small: dict[str, Path], *parts: str, code: int = 1, arguments: tuple
     assert "\nError: " in f"\n{result.stderr}" and "Traceback" not in result.output
     for part in parts:
         assert part in result.stderr, result.stderr
-    made = [path for path in (small["home"] / "store").rglob("*.*") if path.parent.name not in ("chunks", "examples")]
+    manifests = ("chunks", "examples", "labels")
+    made = [path for path in (small["home"] / "store").rglob("*.*") if path.parent.name not in manifests]
     assert not [path for path in made if "unit" in str(path) or path.name.startswith(".tmp-")]
     return result.stderr
 
@@ -52,7 +53,7 @@ def test_image_that_changes_or_vanishes_after_registration(small, vanished):
     """Nothing of its chunk is written; other chunks are, new ones too, and aggregates wait."""
     everything = rows(small)
     write_metadata(small["root"], everything[:12])
-    assert run(small, "--to", "examples").exit_code == 0
+    assert run(small, "--to", "labels").exit_code == 0
     gone = small["root"] / everything[7]["image_path"]
     content = gone.read_bytes()
     gone.unlink() if vanished else gone.write_bytes(b"not an image")
@@ -91,7 +92,7 @@ def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(small):
     """Garbage in a row that was just added is no matter of the chunks that are registered."""
     everything = rows(small)
     write_metadata(small["root"], everything[:12])
-    assert run(small, "--to", "examples").exit_code == 0
+    assert run(small, "--to", "labels").exit_code == 0
     everything[12]["shape::cube"] = "maybe"
     write_metadata(small["root"], everything)
     refused(small, "line 14: column 'shape::cube': found 'maybe', expected 0 or 1")
@@ -118,7 +119,7 @@ def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(small):
 
 def test_every_bad_chunk_is_named_and_the_others_are_made(small):
     """A night's work does not end with the first damaged image."""
-    assert run(small, "--to", "examples").exit_code == 0
+    assert run(small, "--to", "labels").exit_code == 0
     for place in (1, 13):
         (small["root"] / rows(small)[place]["image_path"]).write_bytes(b"not an image")
     said = ["2 runs failed; 1 that do not need them were made, 3 were up to date"]
@@ -131,7 +132,7 @@ def test_every_bad_chunk_is_named_and_the_others_are_made(small):
 
 def test_changed_image_is_refused_however_often_it_is_asked(small):
     """A check that failed is not forgotten by the next command, and no stage reads other contents than registered."""
-    assert run(small, "--to", "examples").exit_code == 0
+    assert run(small, "--to", "labels").exit_code == 0
     image, other = (small["root"] / rows(small)[place]["image_path"] for place in (7, 8))
     content = image.read_bytes()
     image.write_bytes(other.read_bytes())

@@ -27,6 +27,7 @@ from sae_assets.orchestration.history import first_cause, partitions_with_failed
 from sae_assets.orchestration.partitions import multi_key
 from sae_assets.orchestration.runs import RunFailedError
 from sae_assets.pipeline.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
 from sae_assets_tests.pipeline.living import Follower, land, land_without_calibration
@@ -51,7 +52,7 @@ def living(tmp_path: Path) -> Iterator[tuple[Session, Path]]:
 
 
 def everything(chunks: list[str]) -> set[tuple[str, str]]:
-    found = {("small/examples", chunk) for chunk in chunks}
+    found = {(f"small/{stage}", chunk) for stage in ("examples", "labels") for chunk in chunks}
     found |= {(f"small/patch/{stage}", multi_key(MODEL, chunk)) for stage in CHUNK_STAGES for chunk in chunks}
     return found | {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES}
 
@@ -73,9 +74,10 @@ def test_automation_makes_everything_once_and_follows_what_arrives(living):
     session.register("small")
     made = of_small(follower)
     new = {(key, partition) for key, partition in everything(["0002"]) if partition == multi_key(MODEL, "0002")}
-    assert {("small/examples", "0002"), *new} <= made
+    assert {("small/examples", "0002"), ("small/labels", "0002"), *new} <= made
     # No chunk that was there is encoded again; aggregates follow.
-    encoded = {partition for key, partition in made if key.endswith(("sparse_activations", "examples", "ground_truth"))}
+    once = ("examples", "labels", "sparse_activations", "ground_truth")
+    encoded = {partition for key, partition in made if key.endswith(once)}
     assert encoded == {"0002", multi_key(MODEL, "0002")}
     assert {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES} <= made
     assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
@@ -92,25 +94,21 @@ def test_rerun_with_the_same_content_ripples_no_further(living):
 
 
 def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch):
-    """Dagster knows one version of `examples`, so it takes activations for stale; what is there is kept."""
+    """Activations do not read labels: Dagster takes none for stale, and runs over none."""
     session, root = living
     follower = Follower(session)
     follower.settle()
     changed = list(csv.DictReader((root / "metadata.csv").read_text().splitlines()))
     changed[0]["shape::cube"] = str(1 - int(changed[0]["shape::cube"]))
     write_metadata(root, changed)
-    session.materialize(["small"], last="examples")
+    session.materialize(["small"], last="labels")
     files = {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")}
     monkeypatch.setattr("sae_assets.rows.encoding.encode_chunk", None)
     made = of_small(follower)
     key, partition = "small/patch/sparse_activations", multi_key(MODEL, "0000")
-    assert {stage for stage, name in made if name == partition} >= {key, "small/patch/ground_truth"}
+    assert ("small/patch/ground_truth", partition) in made and key not in {name for name, _ in made}
     assert {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")} == files
-    last = session.instance.get_latest_materialization_event(dg.AssetKey(key.split("/")))
-    assert last is not None and last.asset_materialization is not None
-    assert "nothing was computed" in str(last.asset_materialization.metadata["kept"].value)
-    assert "rows_per_second" not in last.asset_materialization.metadata
-    # What follows from it follows, once: the mark "stale" is gone everywhere.
+    # What follows from the labels follows, once: the mark "stale" is gone everywhere.
     assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
         "current"
     }
@@ -185,7 +183,7 @@ def flat(work) -> set[tuple[str, str]]:
 def test_backfill_is_exactly_what_is_missing_or_stale_in_two_waves(living):
     session, root = living
     first = work_of(session)
-    until_mapping = {"examples", "ground_truth", "sparse_activations", "unit_stats", "unit_mapping"}
+    until_mapping = {"examples", "labels", "ground_truth", "sparse_activations", "unit_stats", "unit_mapping"}
     all_of_it = everything(["0000", "0001"])
     assert flat(first) == {found for found in all_of_it if found[0].rsplit("/")[-1] in until_mapping}
     assert (first.wave, first.left) == (1, 0)
@@ -208,9 +206,9 @@ def test_limit_takes_the_first_chunks_and_no_aggregate_over_the_rest(living):
     work = work_of(session, limit=3)
     assert flat(work) == {
         ("small/examples", "0000"), ("small/examples", "0001"),
-        ("small/patch/ground_truth", multi_key(MODEL, "0000")),
+        ("small/labels", "0000"),
     }  # fmt: skip
-    assert work.left == 3
+    assert work.left == 5
 
 
 def test_schedule_launches_one_backfill_that_the_ui_shows(living):
@@ -226,7 +224,7 @@ def test_schedule_launches_one_backfill_that_the_ui_shows(living):
         ) as context:  # fmt: skip
             return str(schedule.evaluate_tick(context).skip_message)
 
-    assert "Launched backfill backfill-small-20260101T0200 of 8 partitions (wave 1)" in tick(0)
+    assert "Launched backfill backfill-small-20260101T0200 of 10 partitions (wave 1)" in tick(0)
     backfill = session.instance.get_backfill("backfill-small-20260101T0200")
     assert backfill is not None and backfill.tags["sae_assets/dataset"] == "small"
     assert active_backfill(session.instance, "small") == backfill.backfill_id
@@ -236,7 +234,7 @@ def test_schedule_launches_one_backfill_that_the_ui_shows(living):
 
 def test_failed_partition_is_shown_and_left_to_the_repair(living):
     session, root = living
-    session.materialize(["small"], last="examples")
+    session.materialize(["small"], last="labels")
     rows_path = root / "images"
     victim = sorted(path for path in rows_path.iterdir())[0]
     content = victim.read_bytes()
@@ -282,7 +280,7 @@ def test_changed_file_fails_a_check_that_says_what_to_do(living):
 def test_failed_check_holds_its_chunk_until_the_repair(living):
     """Its file is there and current by fingerprint; nothing is made from it, and only a repair makes it again."""
     session, root = living
-    session.materialize(["small"], last="examples")
+    session.materialize(["small"], last="labels")
     key = dg.AssetKey(["small", "examples"])
     victim = sorted((root / "images").iterdir())[0]
     content = victim.read_bytes()
@@ -304,7 +302,7 @@ def test_failed_check_holds_its_chunk_until_the_repair(living):
     session.instance.create_run_for_job(job, asset_selection=frozenset({key}), tags={"dagster/partition": broken})
     assert partitions_with_failed_checks(session.instance, {key: [broken]}) == {key: {broken}}
     victim.write_bytes(content)
-    session.materialize(["small"], last="examples")
+    session.materialize(["small"], last="labels")
     assert failed_partitions(session.instance, session.catalog, "small") == {}
 
 
@@ -375,7 +373,7 @@ def test_chunk_that_arrives_while_aggregates_run_fails_none_of_them(living):
 
 def test_failed_aggregate_is_tried_again_once_what_it_reads_was_made(living):
     session, _ = living
-    session.materialize(["small"], last="examples")
+    session.materialize(["small"], last="labels")
     job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
     key = dg.AssetKey(["small", "patch", "unit_stats"])
 
@@ -421,22 +419,34 @@ def test_failed_chunk_holds_up_no_aggregate_that_does_not_read_it(tmp_path):
         assert states["patch/clip-mini/detection_stats"] == {"all": "missing"}
 
 
-def test_files_of_an_earlier_version_are_stale_and_not_an_error(living, monkeypatch):
-    """Headers of `examples` once did not say what its rows are made of."""
+def test_home_of_an_earlier_version_is_made_anew_without_encoding(living, monkeypatch):
+    """`examples` once held splits and labels, and had a hash of all; activations named what is its hash now."""
     session, _ = living
-    session.materialize(["small"], last="sparse_activations")
-    header = session.store.header
-
-    def without(self: object, where: Address) -> Header:
-        found = header(where)
-        scalars = {name: value for name, value in found.scalars.items() if name != "rows_hash"}
-        return replace(found, scalars=scalars) if where.stage == "examples" else found
-
-    monkeypatch.setattr(type(session.store), "header", without)
-    monkeypatch.setattr("sae_assets.storage.snapshot.StoreSnapshot.header", without)
-    states = session.status(["small"])["small"]["stages"]["patch/clip-mini/sparse_activations"]
-    assert set(states.values()) == {"stale"}
-    assert work_of(session).wave == 1
+    session.materialize(["small"])
+    for chunk in session.chunks_of("small"):
+        where = Address("small", "examples", chunk=chunk)
+        item = session.store.read(where)
+        older = parquet.dump(
+            item.artifact,
+            lambda scalars, made=item.provenance: Header(
+                "examples", "ab" * 32, {**scalars, "concepts": []}, replace(made, code_version="2")
+            ),
+        )
+        session.store.find(where).write_bytes(older)
+        session.store.find(Address("small", "labels", chunk=chunk)).unlink()
+    states = session.status(["small"])["small"]["stages"]
+    assert (set(states["examples"].values()), set(states["labels"].values())) == ({"stale"}, {"missing"})
+    work = flat(work_of(session))
+    assert {
+        (f"small/{stage}", chunk) for stage in ("examples", "labels") for chunk in session.chunks_of("small")
+    } <= work
+    monkeypatch.setattr("sae_assets.rows.encoding.encode_chunk", None)
+    files = {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")}
+    session.materialize(["small"])
+    assert {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")} == files
+    assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
+        "current"
+    }
 
 
 def test_all_switches_ship_off(living):
