@@ -68,16 +68,15 @@ def encode_chunk(
     """
     from sae_assets.datasets import open_registered
     from sae_assets.progress import track
+    from sae_assets.rows.loaded import open_encoder
     from sae_assets.rows.source import open_sources
-    from sae_assets.saes import open_sae
 
     name, entry = dataset
     reader = open_registered(name, entry)
-    checkpoint = open_sae(model[1].sae)
+    sae = open_encoder(model[1].sae, device, memory_budget)
     sources = open_sources(reader, entry, *model, token_kinds, device, precision)
     for _, source in sources:
-        _expect_width(source, checkpoint.d_model, checkpoint.name)
-    encoder = checkpoint.encoder(device, memory_budget)
+        _expect_width(source, sae.d_model, sae.name)
     found = {kind: _Collected() for kind in token_kinds}
     ids = chunk.example_ids
     together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
@@ -89,13 +88,13 @@ def encode_chunk(
             done += len(batch)
             if len(held) >= batch_size or done == len(ids):
                 for kind in kinds:
-                    _encode(held, kind, encoder, k_stored, found[kind], name)
+                    _encode(held, kind, sae.encoder, k_stored, found[kind], name)
                 held.clear()
                 step(done, len(ids))
     return RowsPerKind(
-        {kind: _artifact(found[kind], chunk, encoder.n_units, k_stored) for kind in token_kinds},
+        {kind: _artifact(found[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
         {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
-        trained_elsewhere(checkpoint.hook_point, model[1]),
+        trained_elsewhere(sae.hook_point, model[1]),
     )
 
 
