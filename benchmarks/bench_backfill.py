@@ -13,7 +13,6 @@ CPU time is that of all processes of the UI's session, read from ``/proc`` twice
 
 import argparse
 import os
-import re
 import resource
 import signal
 import socket
@@ -39,12 +38,12 @@ from sae_assets.orchestration.automation.backfills import FIRST_WAVE, launch, pa
 from sae_assets.orchestration.build import build_definitions
 
 POLL_SECONDS, STOP_SECONDS = 1.0, 60.0
-STARTED = "Started process for run"
+STARTED = ("Started process for run", "Started in worker process")
 Kind = dg.DagsterEventType
 # Where a run's time goes: from one event of its history to the next.
 PARTS = (
     ("waits in the queue", "enqueued", "dequeued"),
-    ("code server starts a process, Python and Dagster load", "dequeued", "process"),
+    ("a worker takes it; a new one loads Python and Dagster", "dequeued", "process"),
     ("definitions load, job is built", "process", "run"),
     ("first step begins", "run", "step"),
     ("steps: libraries load, work, files, checks", "step", "steps"),
@@ -56,12 +55,39 @@ EVENTS = {
 }  # fmt: skip
 
 
+# What a process of the session is, by a part of its command line; the first that fits.
+KINDS = (
+    ("sae_assets.orchestration.instance.worker", "workers that execute runs"),
+    ("dagster._daemon", "daemon"),
+    ("dagster_webserver", "webserver"),
+    ("code-server", "code server"),
+    ("grpc", "code server"),
+    ("multiprocessing", "processes of one run each"),
+)
+
+
 class Clock(threading.Thread):
     """CPU seconds of every process of a session, those that have ended included (but for their last half second)."""
 
     def __init__(self, session: int):
         super().__init__(daemon=True)
         self.session, self.seconds, self.ended = session, dict[int, float](), threading.Event()
+        self.kinds: dict[int, str] = {}
+
+    def kind(self, pid: int) -> str:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            return "others"
+        return next((kind for part, kind in KINDS if part in command), "others")
+
+    def by_kind(self) -> dict[str, tuple[int, float]]:
+        """Number of processes and their CPU seconds."""
+        sums: dict[str, tuple[int, float]] = {}
+        for pid, seconds in self.seconds.items():
+            number, so_far = sums.get(self.kinds[pid], (0, 0.0))
+            sums[self.kinds[pid]] = number + 1, so_far + seconds
+        return sums
 
     def run(self) -> None:
         while not self.ended.wait(0.5):
@@ -72,7 +98,11 @@ class Clock(threading.Thread):
                     continue
                 if int(fields[3]) == self.session:
                     ticks = int(fields[11]) + int(fields[12])
-                    self.seconds[int(place.parent.name)] = ticks / os.sysconf("SC_CLK_TCK")
+                    pid = int(place.parent.name)
+                    # Asked twice: the first look may fall between its start and its becoming another program.
+                    if self.kinds.get(pid, "others") == "others":
+                        self.kinds[pid] = self.kind(pid)
+                    self.seconds[pid] = ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -102,7 +132,7 @@ def ui(home: Path, catalog: Path) -> Iterator[Clock]:
 
 
 def timeline(instance: dg.DagsterInstance, run_id: str) -> dict[str, float]:
-    """When a run's events happened (the first step's begin, the last one's end), and the number of its process."""
+    """When a run's events happened: the first step's begin, the last one's end."""
     found: dict[str, float] = {}
     for entry in instance.all_logs(run_id):
         event = entry.dagster_event
@@ -110,23 +140,19 @@ def timeline(instance: dg.DagsterInstance, run_id: str) -> dict[str, float]:
             continue
         if event.event_type == Kind.ENGINE_EVENT and (event.message or "").startswith(STARTED):
             found["process"] = entry.timestamp
-            found["pid"] = int(re.findall(r"pid: (\d+)", event.message or "")[0])
         name = EVENTS.get(event.event_type)
         if name and (name != "step" or name not in found):
             found[name] = entry.timestamp
     return found
 
 
-def print_parts(instance: dg.DagsterInstance, runs: list[dg.DagsterRun], cpu: dict[int, float]) -> None:
+def print_parts(instance: dg.DagsterInstance, runs: list[dg.DagsterRun]) -> None:
     by_kind: dict[str, list[dict[str, float]]] = {}
     for run in runs:
         stages = "+".join(sorted(key.path[-1] for key in run.asset_selection or ()))
         by_kind.setdefault(stages, []).append(timeline(instance, run.run_id))
     for stages, lines in by_kind.items():
         print(f"{len(lines)} runs of {stages}, median seconds:")
-        used = [cpu[int(line["pid"])] for line in lines if line.get("pid") in cpu]
-        if used:
-            print(f"  {'CPU of its process':60} {statistics.median(used):9.2f} s")
         for label, since, until in PARTS:
             spent = [line[until] - line[since] for line in lines if since in line and until in line]
             if spent:
@@ -172,7 +198,9 @@ def measure_backfill(folder: Path, catalog: Path, count: int, stage: str | None)
         print(f"backfill {status}: {len(runs)} runs, {len(failed)} of them not successful")
         print(f"{'wall':62} {seconds:9.1f} s {seconds / len(runs):9.2f} s per run")
         print(f"{'CPU, webserver, daemon and code server with it':62} {cpu:9.1f} s {cpu / len(runs):9.2f} s per run")
-        print_parts(session.instance, runs, clock.seconds)
+        for kind, (number, used) in sorted(clock.by_kind().items()):
+            print(f"{f'  {number} {kind}':62} {used:9.1f} s {used / len(runs):9.2f} s per run")
+        print_parts(session.instance, runs)
         wanted = {(key.to_user_string(), str(name)): 1 for key, names in work.partitions.items() for name in names}
         counts = made(session)
         assert counts == wanted, f"not each partition once: {Counter(wanted) - counts} {counts - Counter(wanted)}"

@@ -28,7 +28,6 @@ from sae_assets.commands.session import Session, open_session
 from sae_assets.datasets import open_dataset
 from sae_assets.orchestration.automation.backfills import launch, plan_backfill
 from sae_assets.orchestration.build import build_definitions
-from sae_assets.storage.address import Address
 
 CONCEPTS = ["color::blue", "color::green", "color::red", "shape::cube", "shape::cylinder", "shape::sphere"]
 NAME = "many"
@@ -79,8 +78,6 @@ def write_catalog(folder: Path, root: Path, datasets: int, chunk_size: int = 1) 
 def make_examples(session: Session, chunks: list[str]) -> None:
     """What the assets ``examples`` and ``labels`` write, without a run for each."""
     from sae_assets.chunks.contents import describe_examples, describe_labels
-    from sae_assets.chunks.manifests import read_manifest
-    from sae_assets.pipeline.recipes import examples_hash, labels_hash, provenance_of
     from sae_assets.pipeline.stages import STAGES
     from sae_assets.storage.store import stored
 

@@ -16,6 +16,7 @@ CATALOG_VARIABLE = "SAE_ASSETS_CATALOG"
 FORMAT_VARIABLE = "SAE_ASSETS_FORMAT"
 DEVICE_VARIABLE = "SAE_ASSETS_DEVICE"
 BUDGET_VARIABLE = "SAE_ASSETS_MEMORY_BUDGET_MB"
+KEPT_VARIABLE = "SAE_ASSETS_KEEP_LOADED"
 WEBHOOK_VARIABLE = "SAE_ASSETS_WEBHOOK_URL"
 
 FORMATS = ("parquet", "pt")
@@ -99,6 +100,18 @@ def memory_budget_mb() -> int:
     text = os.environ.get(BUDGET_VARIABLE) or "256"
     if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
         raise CatalogError(f"{BUDGET_VARIABLE}: found {text!r}, expected a whole number of MiB, at least 1.")
+    return int(text)
+
+
+def kept_loaded() -> int:
+    """How many models, and how many SAEs, a process keeps for its next chunk; 0: none.
+
+    Raises:
+        CatalogError: not a whole number.
+    """
+    text = os.environ.get(KEPT_VARIABLE) or "2"
+    if not re.fullmatch(r"[0-9]+", text):
+        raise CatalogError(f"{KEPT_VARIABLE}: found {text!r}, expected a whole number (0 keeps nothing).")
     return int(text)
 
 

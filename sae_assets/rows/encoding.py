@@ -70,14 +70,13 @@ def encode_chunk(
         DatasetError: an example that cannot be read, or whose embedding is not finite (it is named).
     """
     from sae_assets.progress import track
+    from sae_assets.rows.loaded import open_encoder
     from sae_assets.rows.source import open_sources
-    from sae_assets.saes import open_sae
 
-    checkpoint = open_sae(model.sae)
+    sae = open_encoder(model.sae, device, memory_budget)
     sources = open_sources(reader, dataset, model, token_kinds, device, precision)
     for _, source in sources:
-        _expect_width(source, checkpoint.d_model, checkpoint.name)
-    encoder = checkpoint.encoder(device, memory_budget)
+        _expect_width(source, sae.d_model, sae.name)
     found = {kind: _Collected() for kind in token_kinds}
     ids = chunk.example_ids
     together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
@@ -89,13 +88,13 @@ def encode_chunk(
             done += len(batch)
             if len(held) >= batch_size or done == len(ids):
                 for kind in kinds:
-                    _encode(held, kind, encoder, k_stored, found[kind], dataset.name)
+                    _encode(held, kind, sae.encoder, k_stored, found[kind], dataset.name)
                 held.clear()
                 step(done, len(ids))
     return RowsPerKind(
-        {kind: _artifact(found[kind], chunk, encoder.n_units, k_stored) for kind in token_kinds},
+        {kind: _artifact(found[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
         {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
-        trained_elsewhere(checkpoint.hook_point, model),
+        trained_elsewhere(sae.hook_point, model),
     )
 
 

@@ -83,6 +83,12 @@ def open_geometry(transformer: Transformer) -> Geometry:
     Raises:
         CheckpointError: an unknown model, or an unreadable configuration.
     """
+    from sae_assets.rows.loaded import keep_transformer
+
+    return keep_transformer("geometry", transformer, None, lambda: _open_geometry(transformer))
+
+
+def _open_geometry(transformer: Transformer) -> Geometry:
     if transformer.library == "open_clip":
         from sae_assets.rows.open_clip.vision import ImageGeometry
 
@@ -99,16 +105,23 @@ def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device
         CheckpointError: weights that cannot be had or do not fit, a place that does not exist, or no CLS.
     """
     from sae_assets.datasets import ImageReader
+    from sae_assets.rows.loaded import keep_transformer, model_settings
 
     assert isinstance(reader, ImageReader) and model.transformer is not None
-    vision: Vision
+    settings = model_settings(model, precision)
+    vision = keep_transformer(
+        "vision", model.transformer, settings, lambda: _open_vision(model, device, precision), device
+    )
+    return ImageRows(reader, vision, kinds, model.place)
+
+
+def _open_vision(model: Model, device: Any, precision: str) -> Vision:
+    assert model.transformer is not None
     if model.transformer.library == "open_clip":
         from sae_assets.rows.open_clip.vision import VisionTransformer
 
         assert model.layer is not None
-        vision = VisionTransformer(model.transformer, model.layer, device, precision)
-    else:
-        from sae_assets.rows.transformers.vision import TransformersVision
+        return VisionTransformer(model.transformer, model.layer, device, precision)
+    from sae_assets.rows.transformers.vision import TransformersVision
 
-        vision = TransformersVision(model, device, precision)
-    return ImageRows(reader, vision, kinds, model.place)
+    return TransformersVision(model, device, precision)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_assets.datasets import Reader
-    from sae_assets.rows.transformers.tokens import Tokenized
+    from sae_assets.rows.transformers.tokens import Tokenized, Tokens
 
 
 class TextRows:
@@ -33,13 +33,16 @@ class TextRows:
         import torch
 
         from sae_assets.datasets import TextReader
+        from sae_assets.rows.loaded import keep_transformer, model_settings
         from sae_assets.rows.transformers.hook_point import CutModel
-        from sae_assets.rows.transformers.tokens import Tokens
 
-        assert isinstance(reader, TextReader)
+        assert isinstance(reader, TextReader) and model.transformer is not None
         self._reader, self._kinds, self._device = reader, tuple(kinds), device
-        self._tokens = Tokens(model)
-        self._network = CutModel(model, self._tokens.config, device, precision)
+        self._tokens = tokens = _tokens(model)
+        self._network = keep_transformer(
+            "text", model.transformer, model_settings(model, precision),
+            lambda: CutModel(model, tokens.config, device, precision), device,
+        )  # fmt: skip
         self.place = model.place
         ids = torch.tensor([[self._tokens.pad_id]])
         self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
@@ -107,8 +110,15 @@ def token_spans(reader: "Reader", dataset: Dataset, model: Model) -> "Callable[[
             f"(`embeddings.{model.name}`): nothing says what its tokens are."
         )
     from sae_assets.datasets import TextReader
-    from sae_assets.rows.transformers.tokens import Tokens
 
     assert isinstance(reader, TextReader)
-    tokens = Tokens(model)
+    tokens = _tokens(model)
     return lambda example: tokens.encode(reader.text(example)).spans
+
+
+def _tokens(model: Model) -> "Tokens":
+    from sae_assets.rows.loaded import keep_transformer, model_settings
+    from sae_assets.rows.transformers.tokens import Tokens
+
+    assert model.transformer is not None
+    return keep_transformer("tokens", model.transformer, model_settings(model), lambda: Tokens(model))

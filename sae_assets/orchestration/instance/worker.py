@@ -1,0 +1,165 @@
+"""The process that executes runs one after another, so that libraries, definitions and weights are loaded once.
+
+It is started by ``workers.Pool`` (``python -m sae_assets.orchestration.instance.worker SOCKET PARENT``) and ends with
+it: when it is told to, when the socket's other end is closed, or when its parent is another process than it was. It
+does for each run what Dagster's ``dagster api execute_run`` does in a process of its own.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import IO, Any
+
+import dagster as dg
+
+# What `dagster api execute_run` (dagster/_cli/api.py) is made of. Dagster has no public call that executes a run which
+# exists already, and none that tells an instance by the reference that its launcher gives.
+from dagster._core.events import EngineEventData
+from dagster._core.execution import compute_logs
+from dagster._core.instance import InstanceRef
+from dagster._grpc.impl import core_execute_run
+from dagster._serdes import deserialize_value
+from dagster._utils.hosted_user_process import recon_job_from_origin
+from dagster._utils.interrupts import capture_interrupts
+
+LOOK_SECONDS = 5.0  # between two looks at whether the run is to be canceled, or the parent is gone
+END_SECONDS = 15.0  # for a run to end after the pool has gone
+STOPPED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+
+
+class WorkerProcess:
+    """Executes runs in the main thread, where signals arrive; another thread listens to the pool."""
+
+    def __init__(self, channel: Connection, parent: int):
+        self._channel, self._parent = channel, parent
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._instances: dict[str, dg.DagsterInstance] = {}
+        self._current: tuple[str, dg.DagsterInstance] | None = None
+        self._lock = threading.Lock()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
+
+    def work(self) -> None:
+        """Execute runs until the pool tells this worker to end, or is gone."""
+        # Ctrl-C reaches the whole process group: a run is interrupted by it, an idle worker ends with its pool.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGUSR1, self._wake)
+        threading.Thread(target=self._listen, daemon=True).start()
+        while (message := self._messages.get()) is not None:
+            finished, stays = self._execute(message["run_id"], message["instance"])
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Dagster leaves it with the meaning of Ctrl-C
+            try:
+                self._channel.send_bytes(json.dumps({"finished": finished, "stays": stays}).encode())
+            except OSError:
+                break
+
+    def _wake(self, *_: object) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._wake_writer, b".")
+
+    def _execute(self, run_id: str, reference: str) -> tuple[bool, bool]:
+        """Execute a run; whether it has an end in Dagster's history, and whether this process may execute another.
+
+        After a run that failed or was canceled it may not: an exception can come at any point of any library, and
+        what it leaves behind (a CUDA device after a failed assertion, half of an import) would meet the next run.
+        """
+        with capture_interrupts():
+            try:
+                if reference not in self._instances:
+                    self._instances[reference] = dg.DagsterInstance.from_ref(deserialize_value(reference, InstanceRef))
+                instance = self._instances[reference]
+                with self._lock:
+                    self._current = run_id, instance
+                try:
+                    execute_run(instance, run_id)
+                finally:
+                    with self._lock:
+                        self._current = None
+                run = instance.get_run_by_id(run_id)
+            except BaseException as error:  # whatever it is, the pool has to hear that the run is not going on
+                print(f"Run {run_id} left its worker by {error!r}", file=sys.stderr)
+                return False, False
+        return run is None or run.is_finished, run is not None and run.status is dg.DagsterRunStatus.SUCCESS
+
+    def _listen(self) -> None:
+        while True:
+            ready = wait([self._channel, self._wake_reader], LOOK_SECONDS)
+            if self._wake_reader in ready:
+                os.read(self._wake_reader, 1024)
+            if self._channel in ready:
+                try:
+                    message = self._channel.recv_bytes()
+                except (EOFError, OSError):
+                    break
+                if not message:
+                    break
+                self._messages.put(json.loads(message))
+            elif os.getppid() != self._parent:  # another process may hold the socket open
+                break
+            else:
+                self._interrupt_if_stopped()
+        self._messages.put(None)
+        with self._lock:
+            if self._current:
+                signal.raise_signal(signal.SIGINT)
+        time.sleep(END_SECONDS)
+        os._exit(1)
+
+    def _interrupt_if_stopped(self) -> None:
+        with self._lock:
+            if self._current is None:
+                return
+            run_id, instance = self._current
+            with suppress(Exception):  # storage that does not answer now is asked again
+                run = instance.get_run_by_id(run_id)
+                if run is None or run.status in STOPPED:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+
+def execute_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Execute a run that exists; all that happens, failures included, is in Dagster's history.
+
+    Raises:
+        RuntimeError: no such run, or one of unknown code.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.job_code_origin is None:
+        raise RuntimeError(f"Run {run_id} is not in the instance, or does not say where its code is.")
+    pid = os.getpid()
+    instance.report_engine_event(f"Started in worker process {pid}.", run, EngineEventData.in_process(pid))
+    with suppress(BaseException):  # it is in the history already
+        for _ in core_execute_run(recon_job_from_origin(run.job_code_origin), run, instance, inject_env_vars=True):
+            pass
+
+
+@contextmanager
+def echo_afterwards(path: str, stream: IO[str]) -> Iterator[tuple[None, None]]:
+    """What a run printed into its log goes to this process's own output when it has ended.
+
+    In place of Dagster's ``tail_to_stream``, which starts two processes per stream for it, one of them Python: as much
+    CPU as a small run of a warm worker costs altogether.
+    """
+    start = Path(path).stat().st_size
+    yield None, None
+    with suppress(OSError, ValueError), Path(path).open("rb") as log:
+        log.seek(start)
+        while part := log.read(2**20):
+            os.write(stream.fileno(), part)
+
+
+def main() -> None:
+    """Serve the pool whose socket and process id are the arguments."""
+    compute_logs.tail_to_stream = echo_afterwards
+    WorkerProcess(Connection(int(sys.argv[1])), int(sys.argv[2])).work()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Models and SAEs that this process opened last, kept for the next chunk: opening costs more than encoding a small one.
+
+Each is kept under what it was made from (catalog entry, files as they are now, device, precision), so that a changed
+file is read again. What a model or an SAE is, and how it is opened, is said where it is asked for.
+"""
+
+import gc
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sae_assets.catalog import Model, Sae, Transformer
+from sae_assets.settings import kept_loaded
+
+if TYPE_CHECKING:
+    from sae_assets.ops.sparse_activations import Encoder
+
+T = TypeVar("T")
+
+
+class Kept:
+    """The objects of each kind that were used last. Threads share none: a model holds its output while it is read."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, OrderedDict[Hashable, Any]] = {}
+        self._lock = threading.RLock()
+
+    def get(self, kind: str, key: Hashable | None, device: Any, make: Callable[[], T]) -> T:
+        """What was made under this key, else it is made now, after the least recently used of its kind has gone.
+
+        Args:
+            key: all that decides what is made; None: not known before, so that it is not kept.
+            device: where it lies.
+        """
+        limit = kept_loaded()
+        if limit == 0 or key is None:
+            return make()
+        with self._lock:
+            objects = self._kinds.setdefault(kind, OrderedDict())
+            mine = (threading.get_ident(), str(device), key)
+            if mine not in objects:
+                self._make_room(objects, limit, device)
+                objects[mine] = make()
+            objects.move_to_end(mine)
+            kept: T = objects[mine]
+            return kept
+
+    def clear(self) -> None:
+        """Let everything go."""
+        with self._lock:
+            self._kinds.clear()
+            gc.collect()
+
+    def _make_room(self, objects: OrderedDict[Hashable, Any], limit: int, device: Any) -> None:
+        count = len(objects)
+        while len(objects) >= limit:
+            objects.popitem(last=False)
+        if objects and _is_crowded(device):
+            objects.clear()
+        if len(objects) < count:
+            gc.collect()  # hooks refer to the model that holds them
+            _give_back(device)
+
+
+def _is_crowded(device: Any) -> bool:
+    """Whether less than half of a GPU's memory is free: then nothing is kept there beside what is opened next."""
+    if not str(device).startswith("cuda"):
+        return False
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return free < total / 2
+
+
+def _give_back(device: Any) -> None:
+    if str(device).startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+KEPT = Kept()
+
+
+def keep_transformer(
+    kind: str, transformer: Transformer, settings: Hashable, make: Callable[[], T], device: Any = "cpu"
+) -> T:
+    """What is made from a transformer's files: weights at a hook point, its geometry or its tokenizer.
+
+    Args:
+        kind: what of it, so that each is kept apart.
+        settings: what decides beside the files and the device.
+    """
+    files = _transformer_files(transformer) if kept_loaded() else None
+    key = None if files is None else (transformer.model_dump_json(), settings, files)
+    return KEPT.get(kind, key, device, make)
+
+
+def model_settings(model: Model, precision: str = "") -> Hashable:
+    """All that a model's catalog entry decides but its SAE, and the precision."""
+    return model.model_dump_json(exclude={"sae"}), precision
+
+
+@dataclass(frozen=True)
+class OpenedSae:
+    """An SAE ready to encode; what else the checkpoint holds (a decoder) is not kept."""
+
+    name: str
+    hook_point: str | None
+    d_model: int
+    encoder: "Encoder"
+
+
+def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
+    """The encoder of a checkpoint, on the device.
+
+    Raises:
+        CheckpointError: as :func:`sae_assets.saes.open_sae`.
+    """
+    from sae_assets.saes import open_sae
+    from sae_assets.saes.files import locate_sae
+
+    def opened() -> OpenedSae:
+        checkpoint = open_sae(sae)
+        encoder = checkpoint.encoder(device, memory_budget)
+        return OpenedSae(checkpoint.name, checkpoint.hook_point, checkpoint.d_model, encoder)
+
+    path = locate_sae(sae, download=False) if kept_loaded() else None
+    key = None if path is None else (sae.model_dump_json(), memory_budget, _versions(path))
+    return KEPT.get("sae", key, device, opened)
+
+
+def _transformer_files(transformer: Transformer) -> Hashable | None:
+    """The files that a transformer is read from, as they are now; None where they are only on the hub."""
+    if transformer.path is not None:
+        return _versions(transformer.path) if transformer.path.is_dir() else None
+    if transformer.library == "open_clip":
+        from sae_assets.rows.open_clip.vision import locate_weights
+
+        weights = locate_weights(transformer)
+        return None if weights is None else _versions(weights)
+    from sae_assets.saes.files import cached_hub_file
+
+    # A hub's files lie in a folder named by their commit, so a branch that has moved is another folder.
+    config = cached_hub_file(transformer.name or "", "config.json", transformer.revision)
+    return None if config is None else _versions(config.parent)
+
+
+def _versions(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """A file, or the files of a folder, as they are now: a replaced one has another number on its disk."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats)
