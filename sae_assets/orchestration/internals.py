@@ -52,8 +52,7 @@ def launched_at(instance: dg.DagsterInstance, backfill_id: str) -> float | None:
 
 def launch_backfill(
     instance: dg.DagsterInstance,
-    asset_graph: Any,
-    partitions: Mapping[dg.AssetKey, Sequence[str]],
+    partitions: Mapping[dg.AssetKey, tuple[dg.PartitionsDefinition, Sequence[str]]],
     *,
     backfill_id: str,
     title: str,

@@ -160,7 +160,8 @@ class Runner:
         ops = {}
         for key in keys:
             name, kind = self._configs[key]
-            ops[name] = {"config": self._options.of(kind).model_dump(exclude_none=True)}
+            if kind.model_fields:
+                ops[name] = {"config": self._options.of(kind).model_dump(exclude_none=True)}
         console = "DEBUG" if self._debug else "CRITICAL"
         result = self._job.execute_in_process(
             instance=self._instance,

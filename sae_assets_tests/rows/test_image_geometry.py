@@ -126,7 +126,7 @@ def test_patches_with_enough_of_the_mask_are_positive(
     folder.add("a", concept="color::red", box=box)
     folder.add("b", concept="neither", box=box)
     chunk, dataset = chunk_of(folder, min_overlap=min_overlap)
-    rows, n_patches = row_truth(chunk, "patch", dataset, model_of(tiny))
+    rows, n_patches = row_truth(chunk, "patch", dataset, model_of(tiny), open_dataset(dataset))
     assert n_patches == 16
     assert [tuple(truth.shape) for truth in rows] == [(16, 2), (16, 2)]
     assert rows[0][:, 1].nonzero().flatten().tolist() == patches
@@ -140,7 +140,7 @@ def test_examples_without_concepts_need_no_mask(tiny: Path, tmp_path: Path) -> N
     folder.add("a", concept="neither")
     (folder.root / "masks/a.png").unlink()
     chunk, dataset = chunk_of(folder, masks="files")
-    assert not bool(row_truth(chunk, "patch", dataset, model_of(tiny))[0][0].any())
+    assert not bool(row_truth(chunk, "patch", dataset, model_of(tiny), open_dataset(dataset))[0][0].any())
 
 
 def test_truth_of_whole_examples_is_their_labels(tmp_path: Path) -> None:
@@ -149,6 +149,6 @@ def test_truth_of_whole_examples_is_their_labels(tmp_path: Path) -> None:
     for name, concept in (("a", "color::red"), ("b", "neither"), ("c", "color::blue")):
         folder.add(name, concept=concept)
     chunk, dataset = chunk_of(folder)
-    rows, per_example = row_truth(chunk, "cls", dataset, model_of(tmp_path))
+    rows, per_example = row_truth(chunk, "cls", dataset, model_of(tmp_path), open_dataset(dataset))
     assert per_example == 1
     assert [truth.tolist() for truth in rows] == [[[False, True]], [[False, False]], [[True, False]]]

@@ -219,7 +219,7 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     manifest, reader = Manifest("0000", 0, ("b", "c")), open_dataset(entry_)
     chunk = describe_examples(manifest, reader)
     result = encode_chunk(
-        chunk, ("patch",), dataset=entry_, model=model, k_stored=None, precision="float32", batch_size=2, device="cpu",
+        chunk, ("patch",), dataset=entry_, model=model, reader=reader, k_stored=None, precision="float32", batch_size=2, device="cpu",
         memory_budget=2**20,
     )  # fmt: skip
     artifact = result.artifacts["patch"]
@@ -232,7 +232,7 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     assert set(outside_hashes(entry_, model, "patch", chunk.example_ids)) == {"embeddings"}
     assert outside_hashes(entry_, model, "cls", chunk.example_ids) == {}
     with pytest.raises(CatalogError, match="'tiny' has no transformer, so nothing says how masks become patches"):
-        row_truth(describe_labels(manifest, reader), "patch", entry_, model)
+        row_truth(describe_labels(manifest, reader), "patch", entry_, model, reader)
 
 
 def test_parts_know_their_rows_before_any_is_read(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def encode(chunk: Examples, folder: ClevrFolder, model: Model, **changes: object
     options = {
         "token_kinds": ("patch", "cls"),
         "dataset": folder.entry(),
+        "reader": open_dataset(folder.entry()),
         "k_stored": None,
         "precision": "float32",
         "batch_size": 2,

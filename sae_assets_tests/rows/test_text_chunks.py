@@ -51,7 +51,8 @@ def encode(dataset: Dataset, model: Model, **changes: Any) -> RowsPerKind:
     options: dict[str, Any] = {
         "k_stored": None, "precision": "float32", "batch_size": 3, "device": "cpu", "memory_budget": 2**20,
     }  # fmt: skip
-    return encode_chunk(chunk_of(dataset), ("token", "cls"), dataset=dataset, model=model, **{**options, **changes})
+    options |= {"dataset": dataset, "model": model, "reader": open_dataset(dataset), **changes}
+    return encode_chunk(chunk_of(dataset), ("token", "cls"), **options)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,7 +62,7 @@ def test_rows_and_truth_are_of_the_same_tokens(
     """As many truths as rows; tokens that meet a span are positive; values are the dense reference's."""
     model = entry(transformer(name), "text", save(tmp_path / "sae.pt", content := published(d=WIDTH, n=40, k=5)))
     result, chunk = encode(dataset, model), chunk_of(dataset)
-    truth, per_example = row_truth(labels_of(dataset), "token", dataset, model)
+    truth, per_example = row_truth(labels_of(dataset), "token", dataset, model, open_dataset(dataset))
     artifact = result.artifacts["token"]
     assert per_example is None and result.rows_per_example == {"token": None, "cls": 1}
     assert artifact.example_offsets.diff().tolist() == [len(rows) for rows in truth]
@@ -97,7 +98,7 @@ def test_cut_tokens_are_counted(transformer: Callable[[str], Path], tmp_path: Pa
     assert cut.example_offsets.diff().tolist() == full.clamp(max=4).tolist()
     assert cut.n_cut_tokens == int((full - 4).clamp(min=0).sum()) > 0
     assert cut.n_cut_examples == int((full > 4).sum())
-    truth, _ = row_truth(labels_of(dataset), "token", dataset, model)
+    truth, _ = row_truth(labels_of(dataset), "token", dataset, model, open_dataset(dataset))
     assert [len(rows) for rows in truth] == full.clamp(max=4).tolist()
 
 

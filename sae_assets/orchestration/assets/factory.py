@@ -5,7 +5,7 @@ of their assets can be selected alone. What a run of a pass does is in ``passes`
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import dagster as dg
 from sae_assets.catalog import Catalog, Dataset
 from sae_assets.orchestration.assets.passes import carry_out
 from sae_assets.orchestration.checks import specs
-from sae_assets.orchestration.config import config_of
+from sae_assets.orchestration.config import config_of, options_from
 from sae_assets.orchestration.io_manager import CHUNKS
 from sae_assets.orchestration.partitions import CHUNK, MODEL, along, asset_key_of, partitions_of
 from sae_assets.orchestration.resources import ComputeResource, StoreResource
@@ -97,10 +97,8 @@ def build_assets(catalog: Catalog) -> Iterator[dg.AssetsDefinition]:
 
 
 def _definition(made: PassAssets) -> dg.AssetsDefinition:
-    stage, config_class = made.stage, config_of(made.stage.options)
-    partitions = partitions_of(stage, made.entry)
-
-    @dg.multi_asset(
+    partitions = partitions_of(made.stage, made.entry)
+    define = dg.multi_asset(
         name=made.name,
         outs={
             name: dg.AssetOut(key=made.key(name), is_required=False, **_shown(made, *output))
@@ -112,19 +110,31 @@ def _definition(made: PassAssets) -> dg.AssetsDefinition:
             spec for name, (each, _) in made.outputs.items() for spec in specs(each, made.key(name), partitions)
         ],
         can_subset=len(made.outputs) > 1,
-        pool=stage.pool,
+        pool=made.stage.pool,
     )
-    @retrying_transient
-    def run_pass(
+    return define(retrying_transient(_body(made)))
+
+
+def _body(made: PassAssets) -> Callable[..., Any]:
+    """What Dagster calls; it reads from the signature whether there is anything to configure."""
+    config_class = config_of(made.stage.options)
+
+    def configured(
         context: dg.AssetExecutionContext,
         config: config_class,
         compute: ComputeResource,
         artifact_store: StoreResource,
         **inputs: Any,
     ):
-        yield from carry_out(made, context, config, compute, artifact_store.store, inputs)
+        options = options_from(config, made.stage.options)
+        yield from carry_out(made, context, options, compute, artifact_store.store, inputs)
 
-    return run_pass
+    def plain(
+        context: dg.AssetExecutionContext, compute: ComputeResource, artifact_store: StoreResource, **inputs: Any
+    ):
+        yield from carry_out(made, context, made.stage.options(), compute, artifact_store.store, inputs)
+
+    return configured if made.stage.options.model_fields else plain
 
 
 def _inputs(made: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:

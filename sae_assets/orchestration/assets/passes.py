@@ -12,7 +12,6 @@ import dagster as dg
 
 from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.orchestration.checks import evaluate
-from sae_assets.orchestration.config import options_from
 from sae_assets.orchestration.internals import launched_at
 from sae_assets.orchestration.metadata import artifact_metadata
 from sae_assets.orchestration.partitions import address_of
@@ -37,7 +36,7 @@ ENCODE_IMPORTED = (
 def carry_out(
     made: "PassAssets",
     context: dg.AssetExecutionContext,
-    config: Any,
+    options: Options,
     compute: ComputeResource,
     store: "ArtifactStore",
     inputs: Mapping[str, Any],
@@ -48,8 +47,8 @@ def carry_out(
         SaeAssetsError: inputs or outside contents that cannot be used; nothing is written then.
     """
     start = time.perf_counter()
-    stage, options = made.stage, options_from(config, made.stage.options)
-    sources = _sources(context.run_id, store.root)
+    stage = made.stage
+    sources = _sources(context.run.run_id, store.root)
     selected = {name: output for name, output in made.outputs.items() if made.key(name) in context.selected_asset_keys}
     targets = {name: Target(made.catalog, address_of(made.key(name).path, context.partition_key)) for name in selected}
     if stage.level == "model":

@@ -5,7 +5,7 @@ What is to be made and who waits for whom is ``pipeline.planning``'s; when to lo
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -13,8 +13,9 @@ from sae_assets.catalog import Catalog
 from sae_assets.orchestration.automation.sensors import announce
 from sae_assets.orchestration.history import history_of
 from sae_assets.orchestration.internals import launch_backfill
-from sae_assets.orchestration.partitions import asset_key, partition_key
+from sae_assets.orchestration.partitions import asset_key, partition_key, partitions_of
 from sae_assets.pipeline.planning import Batch, Outlook, Plan, Scope
+from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.staleness import Staleness
 
 if TYPE_CHECKING:
@@ -39,17 +40,17 @@ def look(catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance,
 
 
 def launch(
-    instance: dg.DagsterInstance, asset_graph: Any, batches: Sequence[Batch], *, backfill_id: str, kind: str
+    instance: dg.DagsterInstance, catalog: Catalog, batches: Sequence[Batch], *, backfill_id: str, kind: str
 ) -> bool:
     """Launch these runs as one backfill; False if one of this id was launched before (a tick that was tried twice)."""
-    partitions: dict[dg.AssetKey, list[str]] = {}
+    dataset = batches[0].dataset
+    partitions: dict[dg.AssetKey, tuple[dg.PartitionsDefinition, list[str]]] = {}
     for batch in batches:
         for address in batch.addresses:
-            partitions.setdefault(asset_key(address), []).append(partition_key(address))
-    dataset = batches[0].dataset
+            definition = partitions_of(STAGES[address.stage], catalog.datasets[dataset])
+            partitions.setdefault(asset_key(address), (definition, []))[1].append(partition_key(address))
     return launch_backfill(
         instance,
-        asset_graph,
         partitions,
         backfill_id=backfill_id,
         title=f"{kind} of {dataset}",

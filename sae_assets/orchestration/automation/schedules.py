@@ -37,8 +37,7 @@ def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
         if not batches or active_backfill(context.instance, dataset):
             context.log.info(f"Nothing of {dataset} is to be launched any more.")
             return
-        graph = context.repository_def.asset_graph
-        launched = launch(context.instance, graph, batches, backfill_id=config.backfill_id, kind=kind)
+        launched = launch(context.instance, catalog, batches, backfill_id=config.backfill_id, kind=kind)
         if launched:
             what = f"Launched backfill {config.backfill_id} of {n_partitions(batches)} partitions"
             context.log.info("; ".join(filter(None, (what, left_behind(plan)))))

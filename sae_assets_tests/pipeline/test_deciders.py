@@ -1,0 +1,289 @@
+"""One truth of what is stale: after every kind of change all deciders name the same, make the same, and are content.
+
+The kinds of change stand in one table. Two models share the data set, so that a change of one must not touch the other.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from sae_assets.commands.removing import plan_removal, remove
+from sae_assets.commands.session import Session, open_session
+from sae_assets.pipeline import stages
+from sae_assets.storage.address import Address
+from sae_assets_tests.datasets.clevr_folder import COLOURS, CONCEPTS, ClevrFolder
+from sae_assets_tests.pipeline.deciders import Named, Switch, made_by_command, stale_by_dagster, stale_by_status
+from sae_assets_tests.rows.tiny_model import WIDTH, write_tiny_model
+from sae_assets_tests.saes.published import published, save
+
+NAME = "pictures"
+SPLITS = ("cal", "test", "cal", "train")
+
+
+@dataclass
+class World:
+    """A data set of two chunks, two models of it, and the home that everything was made in."""
+
+    base: Path
+    folder: ClevrFolder = field(init=False)
+    models: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder = ClevrFolder(self.base / "data")
+
+    @property
+    def home(self) -> Path:
+        return self.base / "home"
+
+    def land(self, count: int, splits: tuple[str, ...] = SPLITS) -> None:
+        """``count`` more examples, concepts and places by turns."""
+        for number in range(len(self.folder.rows), len(self.folder.rows) + count):
+            left = 3 * (number % 5)
+            concept = tuple(COLOURS)[number % 2]
+            self.folder.add(f"e{number}", splits[number % len(splits)], concept, (left, 4, left + 11, 15))
+        self.folder.write()
+
+    def row(self, number: int, **cells: Any) -> None:
+        """Correct a row of the table."""
+        self.folder.rows[number] |= cells
+        self.folder.write()
+
+    def model(self, name: str, **changes: Any) -> None:
+        self.models[name] |= changes
+
+    def open(self) -> Any:
+        path = self.base / "catalog.yaml"
+        path.write_text(yaml.safe_dump({"models": self.models, "datasets": {NAME: self.dataset}}))
+        return open_session(self.home, path)
+
+    def file(self, session: Session, stage: str, model: str, chunk: str | None = None) -> Path:
+        path = session.store.find(Address(NAME, stage, "patch", model, chunk))
+        assert path is not None
+        return Path(str(path))
+
+
+def new_world(base: Path) -> World:
+    world = World(base)
+    for name, seed in (("one", 1), ("two", 2)):
+        write_tiny_model(base / name)
+        save(base / f"{name}.pt", published(d=WIDTH, n=24, k=5, seed=seed))
+        world.models[name] = {
+            "modality": "image", "transformer": {"library": "open_clip", "path": str(base / name)}, "layer": 1,
+            "sae": {"format": "clipscope", "path": str(base / f"{name}.pt")},
+            "pruning": {"mode": "fixed", "min_active": 1, "max_density": 1, "strength_percentile": 0, "target_units": 20},
+        }  # fmt: skip
+    world.dataset = {
+        "root": str(world.folder.root), "layout": "clevr", "modality": "image", "concepts": list(CONCEPTS),
+        "models": ["one", "two"], "token_kinds": ["patch"], "chunk_size": 4, "detection": {"n_permutations": 5, "n_bootstrap": 5},
+    }  # fmt: skip
+    world.land(8)
+    return world
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world in which everything was made, to be copied."""
+    world = new_world(tmp_path_factory.mktemp("deciders"))
+    with world.open() as session:
+        session.materialize([NAME])
+    return world
+
+
+def copy_of(world: World, base: Path) -> World:
+    """The same world elsewhere: paths of the catalog follow, files and history are the same."""
+    shutil.copytree(world.base, base, dirs_exist_ok=True)
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: moved(each) for key, each in value.items()}
+        return value.replace(str(world.base), str(base)) if isinstance(value, str) else value
+
+    copied = World(base, moved(world.models), moved(world.dataset))
+    copied.folder.rows = [dict(row) for row in world.folder.rows]
+    return copied
+
+
+# --- the kinds of change ----------------------------------------------------------------------------------------------
+
+ALL_CHUNKS = ("0000", "0001")
+AGGREGATES = ("unit_stats", "unit_mapping", "thresholds", "detection_stats", "best_pairs")
+
+
+def chunk_level(stage: str, chunks: tuple[str, ...] = ALL_CHUNKS, models: tuple[str, ...] = ("one", "two")) -> Named:
+    if stage in ("examples", "labels"):
+        return {(f"{NAME}/{stage}", chunk) for chunk in chunks}
+    return {(f"{NAME}/patch/{stage}", f"{chunk}|{model}") for chunk in chunks for model in models}
+
+
+def model_level(*names: str, models: tuple[str, ...] = ("one", "two")) -> Named:
+    return {(f"{NAME}/patch/{stage}", model) for stage in names for model in models}
+
+
+def setting(**keys: Any) -> Callable[[World], None]:
+    return lambda world: world.dataset.update(keys)
+
+
+def detection(**keys: Any) -> Callable[[World], None]:
+    return lambda world: world.dataset["detection"].update(keys)
+
+
+def corrected_label(world: World) -> None:
+    world.row(0, **{CONCEPTS[0]: 1, CONCEPTS[1]: 0})
+
+
+def concept_added(world: World) -> None:
+    for number, row in enumerate(world.folder.rows):
+        row["color::any"] = number % 2
+    world.folder.write()
+    world.dataset["concepts"] = [*CONCEPTS, "color::any"]
+
+
+def image_overwritten(world: World) -> None:
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(world.folder.root / "images" / "e0.png")
+
+
+def mask_overwritten(world: World) -> None:
+    Image.new("L", (32, 32), 255).save(world.folder.root / "masks" / "e0.png")
+
+
+def another_sae(world: World) -> None:
+    save(world.base / "two.pt", published(d=WIDTH, n=24, k=5, seed=7))
+
+
+def another_transformer(world: World) -> None:
+    write_tiny_model(world.base / "two", vision={"mlp_ratio": 3.0})
+
+
+def aggregate_deleted(world: World) -> None:
+    (world.home / "store" / NAME / "patch" / "one" / "thresholds" / "all.parquet").unlink()
+
+
+def chunk_deleted(world: World) -> None:
+    (world.home / "store" / NAME / "patch" / "two" / "filtered_activations" / "0001.parquet").unlink()
+
+
+def chunk_added(world: World) -> None:
+    world.land(4)
+    register(world)
+
+
+def chunk_without_calibration_added(world: World) -> None:
+    world.land(4, ("test", "train"))
+    register(world)
+
+
+def register(world: World) -> None:
+    with world.open() as session:
+        session.register(NAME)
+
+
+def chunk_removed(world: World) -> None:
+    with world.open() as session:
+        remove(session, plan_removal(session, NAME, ["1"]))
+
+
+def frozen_and_chunk_added(world: World) -> None:
+    world.dataset["calibration"] = "freeze"
+    chunk_added(world)
+
+
+def code_raised(name: str) -> Callable[[World], None]:
+    return lambda world: setattr(world, "raised", name)
+
+
+NEW = ("0002",)
+NEW_CHUNK = set().union(
+    *(chunk_level(s, NEW) for s in ("examples", "labels", "ground_truth", "sparse_activations", "filtered_activations"))
+)
+CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
+    "nothing": (lambda _: None, set()),
+    "detection seed": (detection(seed=7), model_level("detection_stats", "best_pairs")),
+    "tail fractions": (detection(tail_fractions=[0.25, 0.5]), model_level("thresholds")),
+    "mask overlap": (setting(min_overlap=5), chunk_level("ground_truth")),
+    "fewer units of one model": (
+        lambda world: world.model("one", pruning={**world.models["one"]["pruning"], "target_units": 9}),
+        model_level("unit_mapping", models=("one",)),
+    ),
+    "fewer entries of one model": (
+        lambda world: world.model("two", k_stored=3),
+        chunk_level("sparse_activations", models=("two",)),
+    ),
+    "another block of one model": (
+        lambda world: world.model("one", layer=0),
+        chunk_level("sparse_activations", models=("one",)),
+    ),
+    "code of an aggregate": (code_raised("thresholds"), model_level("thresholds")),
+    "code of a chunk stage": (code_raised("filtered_activations"), chunk_level("filtered_activations")),
+    "a label": (corrected_label, chunk_level("labels", ("0000",))),
+    "a split": (lambda world: world.row(3, split="cal"), chunk_level("labels", ("0000",))),
+    "a concept more": (concept_added, chunk_level("labels")),
+    "an image's contents": (image_overwritten, set()),  # pinned when its chunk was registered: a check says so
+    "a mask's contents": (mask_overwritten, set()),
+    "an SAE's file": (another_sae, chunk_level("sparse_activations", models=("two",))),
+    "a transformer's file": (
+        another_transformer,
+        chunk_level("sparse_activations", models=("two",)) | chunk_level("ground_truth", models=("two",)),
+    ),
+    "an aggregate's file deleted": (aggregate_deleted, model_level("thresholds", "detection_stats", "best_pairs", models=("one",))),
+    "a chunk's file deleted": (
+        chunk_deleted,
+        chunk_level("filtered_activations", ("0001",), ("two",))
+        | model_level("thresholds", "detection_stats", "best_pairs", models=("two",)),
+    ),
+    "a chunk more": (chunk_added, NEW_CHUNK | model_level(*AGGREGATES)),
+    "a chunk without calibration rows more": (
+        chunk_without_calibration_added,
+        NEW_CHUNK | model_level(*AGGREGATES),
+    ),
+    "a chunk less": (chunk_removed, model_level(*AGGREGATES)),
+    "calibration frozen": (setting(calibration="freeze"), set()),
+    "a chunk more, calibration frozen": (
+        frozen_and_chunk_added,
+        NEW_CHUNK | model_level("detection_stats", "best_pairs"),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def raised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    def raise_code_version(name: str) -> None:
+        stage = stages.STAGES[name]
+        monkeypatch.setitem(stages.STAGES, name, replace(stage, code_version=stage.code_version + "+"))
+
+    yield raise_code_version
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str], None], change: str) -> None:
+    """They name what is to be made now, make the same until they are content, and are content together."""
+    apply, expected = CHANGES[change]
+    worlds = {who: copy_of(made, tmp_path / who) for who in ("command", "follow", "backfill")}
+    for world in worlds.values():
+        apply(world)
+    if hasattr(world, "raised"):
+        raised(world.raised)
+
+    with worlds["command"].open() as session:
+        assert stale_by_status(session, NAME) == expected
+        by_command, _ = made_by_command(session, NAME)
+        assert expected <= by_command
+        assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
+        assert made_by_command(session, NAME)[1] == 0
+
+    for tick in ("follow", "backfill"):
+        with worlds[tick].open() as session:
+            switch = Switch(session, NAME)
+            first = switch.follow() if tick == "follow" else switch.backfill()
+            assert first <= expected and bool(first) == bool(expected)
+            assert stale_by_dagster(session, NAME) == stale_by_status(session, NAME) == expected
+            switch.make(first)
+            switch.settle(tick)
+            assert set(switch.made) == by_command
+            assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
