@@ -1,12 +1,13 @@
 """Images through a vision transformer: CLS and patch rows of one forward pass, for any library's model.
 
-What a vision model must offer is the two protocols here; ``open_clip_vision`` and ``transformers_vision`` do.
+What a library's vision model must offer is the two protocols here; ``open_clip`` and ``transformers`` do.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Model, Transformer
+from sae_assets.catalog.registry import libraries
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.source import ExampleRows
 
@@ -83,13 +84,10 @@ def open_geometry(transformer: Transformer) -> Geometry:
     Raises:
         CheckpointError: an unknown model, or an unreadable configuration.
     """
-    if transformer.library == "open_clip":
-        from sae_assets.rows.open_clip.vision import ImageGeometry
-
-        return ImageGeometry(transformer)
-    from sae_assets.rows.transformers.vision import TransformersGeometry
-
-    return TransformersGeometry(transformer)
+    make = libraries()[transformer.library].geometry
+    assert make is not None  # the catalog has seen to it
+    geometry: Geometry = make(transformer)
+    return geometry
 
 
 def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str) -> ImageRows:
@@ -101,14 +99,7 @@ def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device
     from sae_assets.datasets import ImageReader
 
     assert isinstance(reader, ImageReader) and model.transformer is not None
-    vision: Vision
-    if model.transformer.library == "open_clip":
-        from sae_assets.rows.open_clip.vision import VisionTransformer
-
-        assert model.layer is not None
-        vision = VisionTransformer(model.transformer, model.layer, device, precision)
-    else:
-        from sae_assets.rows.transformers.vision import TransformersVision
-
-        vision = TransformersVision(model, device, precision)
+    load = libraries()[model.transformer.library].vision
+    assert load is not None  # the catalog has seen to it
+    vision: Vision = load(model, device, precision)
     return ImageRows(reader, vision, kinds, model.place)
