@@ -44,11 +44,16 @@ def every_module_of(package: object) -> str:
             {"sae_assets", "dagster"},
             {"torch", "torchvision", "open_clip", "matplotlib"},
         ),
+        (
+            "from sae_assets.catalog import load_catalog; load_catalog()",
+            {"sae_assets", "pydantic"},
+            {"torch", "PIL", "pyarrow", "numpy", "dagster", "transformers", "open_clip", "datasets"},
+        ),
         ("import sae_assets.ops", {"sae_assets"}, {"dagster"}),
         (every_module_of(sae_assets.ops), {"sae_assets", "torch"}, {"dagster", "pydantic", "pyarrow", "open_clip"}),
         (every_module_of(sae_assets.artifacts), {"sae_assets"}, {"torch", "numpy", "dagster", "pydantic"}),
     ],
-    ids=["package", "cli", "definitions", "ops", "every-op", "every-artifact"],
+    ids=["package", "cli", "definitions", "catalog", "ops", "every-op", "every-artifact"],
 )
 def test_only_what_is_needed_is_loaded(statement: str, needed: set[str], not_needed: set[str]) -> None:
     """What the statement is for is loaded, and nothing of what it can do without."""

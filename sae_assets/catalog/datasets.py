@@ -9,12 +9,13 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic import model_validator as check_model
 
 from sae_assets.catalog.models import Entry, Modality, Model, ModelName, NamedEntry, resolve_package
+from sae_assets.catalog.registry import layouts, one_of
 
 # Keys become folder names, asset key parts, group names and partition keys: nothing that a path or Dagster reads.
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 ConceptName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 TokenKind = Literal["patch", "token", "cls"]
-Layout = Literal["clevr", "coco", "broden", "words", "spans", "table", "huggingface"]
+LayoutName = Annotated[str, AfterValidator(one_of(layouts))]
 
 
 def _cron(value: str) -> str:
@@ -26,15 +27,6 @@ def _cron(value: str) -> str:
 CronExpression = Annotated[str, AfterValidator(_cron)]
 
 TOKEN_KINDS: dict[str, tuple[TokenKind, ...]] = {"image": ("patch", "cls"), "text": ("token", "cls")}
-LAYOUT_MODALITIES: dict[str, tuple[Modality, ...]] = {
-    "clevr": ("image",), "coco": ("image",), "broden": ("image",), "words": ("text",), "spans": ("text",),
-    "table": ("image", "text"), "huggingface": ("image", "text"),
-}  # fmt: skip
-
-LAYOUTS_WITH: dict[str, tuple[Layout, ...]] = {  # keys that other layouts would pass over in silence
-    "annotations": ("coco", "broden", "words"),
-    "columns": ("words", "spans", "table", "huggingface"),
-}
 
 
 class Columns(Entry):
@@ -146,7 +138,7 @@ class Dataset(NamedEntry):
 
     description: str = ""
     root: Path
-    layout: Layout
+    layout: LayoutName
     modality: Modality
     concepts: tuple[ConceptName, ...] = Field(min_length=1)
     token_kinds: tuple[TokenKind, ...] = Field(

@@ -13,9 +13,10 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from sae_assets.catalog.datasets import LAYOUT_MODALITIES, LAYOUTS_WITH, TOKEN_KINDS, Catalog
+from sae_assets.catalog.datasets import TOKEN_KINDS, Catalog
 from sae_assets.catalog.models import PACKAGE_PREFIX
 from sae_assets.catalog.names import hint_of
+from sae_assets.catalog.registry import Layout, layouts
 from sae_assets.errors import CatalogError
 
 PACKAGED = Path(__file__).with_name("catalog.yaml")
@@ -165,14 +166,23 @@ def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable
         for kind in kinds:
             if kind not in TOKEN_KINDS[modality]:
                 yield f"token_kinds: found {kind!r}; a data set of {modality}s has {', '.join(TOKEN_KINDS[modality])}"
-    if entry.get("masks") == "colour-difference" and layout in LAYOUT_MODALITIES and layout != "clevr":
-        yield "masks: found 'colour-difference', which is for layout 'clevr': one object on grey"
-    for key, layouts in LAYOUTS_WITH.items():
-        if entry.get(key) and layout in LAYOUT_MODALITIES and layout not in layouts:
-            yield f"{key}: layout {layout!r} has none; it is for {', '.join(layouts)}"
-    allowed = LAYOUT_MODALITIES.get(layout) if isinstance(layout, str) else None
-    if allowed and modality in TOKEN_KINDS and modality not in allowed:
-        yield f"layout: {layout!r} is a layout of {' or '.join(allowed)}s, but the modality is {modality}"
+    if isinstance(layout, str) and layout in layouts():
+        yield from _layout_problems(entry, layouts()[layout])
+
+
+def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
+    """What a data set asks for that its layout has not, and would pass over in silence."""
+    modality = entry.get("modality")
+    if entry.get("masks") == "colour-difference" and "colour-difference" not in layout.takes:
+        takers = " or ".join(repr(name) for name, each in layouts().items() if "colour-difference" in each.takes)
+        yield f"masks: found 'colour-difference', which is for layout {takers}: one object on grey"
+    for key in ("annotations", "columns"):
+        if entry.get(key) and key not in layout.takes:
+            takers = ", ".join(name for name, each in layouts().items() if key in each.takes)
+            yield f"{key}: layout {layout.name!r} has none; it is for {takers}"
+    if modality in TOKEN_KINDS and modality not in layout.modalities:
+        of = " or ".join(layout.modalities)
+        yield f"layout: {layout.name!r} is a layout of {of}s, but the modality is {modality}"
 
 
 def _fields(loc: tuple[Any, ...]) -> list[str]:

@@ -7,8 +7,10 @@ Rules about one entry stand here and in ``dataset_entries``; rules between entri
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator
 from pydantic import model_validator as check_model
+
+from sae_assets.catalog.registry import formats, libraries, one_of
 
 PACKAGE_PREFIX = "package:"
 
@@ -55,7 +57,7 @@ def resolve_package(value: Any) -> Any:
 class Transformer(Entry):
     """A foundation model: a hub name with its weights, or a local folder; never both."""
 
-    library: Literal["open_clip", "transformers"]
+    library: Annotated[str, AfterValidator(one_of(libraries))]
     name: str | None = Field(None, description="open_clip: architecture, e.g. ViT-L-14; transformers: hub id")
     pretrained: str | None = Field(None, description="open_clip: weights tag, e.g. laion2b_s32b_b82k")
     revision: str | None = Field(None, description="transformers: branch, tag or commit of the hub repository")
@@ -68,20 +70,7 @@ class Transformer(Entry):
     def _one_source(self) -> "Transformer":
         if (self.path is None) == (self.name is None):
             raise ValueError("give either `path` (a local folder) or `name` (with `pretrained` for open_clip)")
-        if self.library == "transformers":
-            if self.pretrained or self.weights:
-                raise ValueError(
-                    "`pretrained` and `weights` are open_clip's; transformers takes `name` or `path` alone"
-                )
-            if self.path is not None and self.revision:
-                raise ValueError("`revision` belongs to a hub `name`; a local `path` has none")
-            return self
-        if self.revision:
-            raise ValueError("`revision` is for library transformers; open_clip names its weights by `pretrained`")
-        if self.name is not None and self.pretrained is None:
-            raise ValueError("`name` needs `pretrained` (a weights tag): random weights are refused")
-        if self.path is not None and (self.pretrained or self.weights):
-            raise ValueError("`path` is a whole folder; `pretrained` and `weights` go with `name` only")
+        libraries()[self.library].check_transformer(self)
         return self
 
     @property
@@ -93,7 +82,7 @@ class Transformer(Entry):
 class Sae(Entry):
     """An SAE checkpoint: a local path, or a hub repository and a file (or folder) in it."""
 
-    format: Literal["clipscope", "gemmascope", "saelens", "sparsify"]
+    format: Annotated[str, AfterValidator(one_of(formats))]
     path: Path | None = Field(None, description="file, or folder for formats that are folders")
     repo: str | None = Field(None, description="hub repository")
     file: str | None = Field(None, description="file or folder in the repository; may hold {average_l0}")
@@ -110,8 +99,9 @@ class Sae(Entry):
             raise ValueError("give either `path` (a local file or folder) or `repo` with `file`")
         if self.repo is not None and self.file is None:
             raise ValueError("`repo` needs `file`")
-        if self.average_l0 is not None and self.format != "gemmascope":
-            raise ValueError("`average_l0` is for format gemmascope")
+        if self.average_l0 is not None and not formats()[self.format].by_l0:
+            takers = " or ".join(name for name, each in formats().items() if each.by_l0)
+            raise ValueError(f"`average_l0` is for format {takers}")
         return self
 
 
@@ -169,11 +159,15 @@ class Model(NamedEntry):
             raise ValueError(
                 f"give exactly one of `layer`, `hidden_state` and `module`; found {' and '.join(given) or 'none'}"
             )
-        if self.transformer is not None and self.transformer.library == "open_clip":
-            if self.modality != "image":
-                raise ValueError("library open_clip reads images; a text model is loaded by library transformers")
-            if self.layer is None:
-                raise ValueError("library open_clip takes `layer`")
+        if self.transformer is not None:
+            library = libraries()[self.transformer.library]
+            if self.modality not in library.modalities:
+                others = " or ".join(name for name, each in libraries().items() if self.modality in each.modalities)
+                raise ValueError(
+                    f"library {library.name} reads {' and '.join(library.modalities)}s; a model of {self.modality}s is "
+                    f"loaded by library {others}"
+                )
+            library.check_model(self)
         if self.modality == "image" and (self.max_tokens is not None or self.prepend_bos is not None):
             raise ValueError("`max_tokens` and `prepend_bos` are for text models")
         return self

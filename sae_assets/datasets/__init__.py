@@ -2,43 +2,14 @@
 
 A reader turns a folder or a table into :class:`~sae_assets.datasets.records.Record` and gives images and masks, or
 texts and spans; it computes no statistics and knows neither models nor Dagster. ``open_dataset`` picks the reader by
-the catalog's ``layout``.
+the catalog's ``layout``; layouts are modules of ``layouts``.
 """
 
-from collections.abc import Callable
-
-from sae_assets.catalog import Dataset
-from sae_assets.datasets.layouts.broden import BrodenReader
-from sae_assets.datasets.layouts.clevr import ClevrReader
-from sae_assets.datasets.layouts.coco import CocoReader
-from sae_assets.datasets.layouts.huggingface import open_huggingface
-from sae_assets.datasets.layouts.spans import open_spans
-from sae_assets.datasets.layouts.table import open_table
-from sae_assets.datasets.layouts.words import WordsReader
+from sae_assets.catalog import Dataset, registry
 from sae_assets.datasets.reader import ImageReader, Reader, TextReader, expect_files
 from sae_assets.errors import DatasetError
 
-__all__ = ["READERS", "ImageReader", "Reader", "TextReader", "expect_files", "open_dataset", "open_registered"]
-
-READERS: dict[str, Callable[[Dataset], Reader]] = {
-    "clevr": ClevrReader,
-    "coco": CocoReader,
-    "broden": BrodenReader,
-    "words": WordsReader,
-    "spans": open_spans,
-    "table": open_table,
-    "huggingface": open_huggingface,
-}
-
-EXPECTED = {  # at `root`, by layout
-    "clevr": "a folder with metadata.csv, images and, where there are any, masks",
-    "coco": "a folder with metadata.csv and images",
-    "broden": "a folder with metadata.csv and images",
-    "words": "a folder with metadata.csv and texts",
-    "spans": "JSON lines with `text` and `spans`: a .jsonl file, or a folder of them",
-    "table": "a table: a .csv or .parquet file, or a folder that holds one",
-    "huggingface": "a folder that `save_to_disk` of the library datasets wrote",
-}
+__all__ = ["ImageReader", "Reader", "TextReader", "expect_files", "open_dataset", "open_registered"]
 
 
 def open_dataset(entry: Dataset) -> Reader:
@@ -48,12 +19,14 @@ def open_dataset(entry: Dataset) -> Reader:
         DatasetError: the folder does not exist or is not laid out as the entry says; all problems are named. Images and
             texts are not looked for; ``expect_files`` does.
     """
+    layout = registry.layouts()[entry.layout]
     if not entry.root.exists():
         raise DatasetError(
             f"Data set {entry.name!r}: {entry.root} does not exist. `datasets.{entry.name}.root` in the catalog must "
-            f"name {EXPECTED[entry.layout]}."
+            f"name {layout.expected}."
         )
-    return READERS[entry.layout](entry)
+    reader: Reader = layout.open(entry)
+    return reader
 
 
 def open_registered(entry: Dataset) -> Reader:
@@ -65,7 +38,8 @@ def open_registered(entry: Dataset) -> Reader:
     Raises:
         DatasetError: as :func:`open_dataset`, but for single rows.
     """
-    readers: dict[str, Callable[..., Reader]] = {"clevr": ClevrReader, "coco": CocoReader, "broden": BrodenReader}
-    if entry.layout in readers and not entry.embeddings and entry.root.exists():
-        return readers[entry.layout](entry, lenient=True)
+    layout = registry.layouts()[entry.layout]
+    if layout.lenient and not entry.embeddings and entry.root.exists():
+        reader: Reader = layout.open(entry, lenient=True)
+        return reader
     return open_dataset(entry)

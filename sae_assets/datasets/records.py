@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from sae_assets.artifacts import SPLITS
 from sae_assets.catalog import Dataset, SeededSplit
+from sae_assets.catalog.registry import layouts
 from sae_assets.datasets.tables import MOST_SHOWN, path_problems, raise_problems, read_csv, version_of, zero_or_one
 from sae_assets.errors import DatasetError
 
@@ -49,12 +50,7 @@ def split_advice(entry: Dataset) -> str:
     """How a data set comes by calibration examples: where its layout says what an example's split is."""
     if entry.split is not None:
         return "raise the share `split.cal` in the catalog, or add examples (splits are drawn by example id)"
-    column = entry.columns.split
-    where = {
-        "table": f"in column {column!r} of the table",
-        "spans": f"by key {column!r} of the JSON lines",
-        "huggingface": f"in column {column!r}, or save a split called validation",
-    }.get(entry.layout, "in column 'split' of metadata.csv")
+    where = layouts()[entry.layout].split_place.format(column=entry.columns.split)
     return f"mark some examples 'cal' {where}, or let `split` in the catalog draw the splits"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sae_assets.catalog import Dataset, Model, Transformer
+from sae_assets.catalog.registry import libraries
 
 
 def transformer_identity(transformer: Transformer | None) -> dict[str, Any] | None:
@@ -17,13 +18,7 @@ def transformer_identity(transformer: Transformer | None) -> dict[str, Any] | No
     """
     if transformer is None:
         return None
-    if transformer.library == "open_clip":
-        from sae_assets.rows.open_clip.vision import identity
-
-        return identity(transformer)
-    from sae_assets.rows.transformers.files import identity as folder_identity
-
-    return folder_identity(transformer)
+    return libraries()[transformer.library].identity(transformer)
 
 
 def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:

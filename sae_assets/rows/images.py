@@ -1,12 +1,13 @@
 """Images through a vision transformer: CLS and patch rows of one forward pass, for any library's model.
 
-What a vision model must offer is the two protocols here; ``open_clip_vision`` and ``transformers_vision`` do.
+What a library's vision model must offer is the two protocols here; ``open_clip`` and ``transformers`` do.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Model, Transformer
+from sae_assets.catalog.registry import libraries
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.source import ExampleRows
 
@@ -85,17 +86,10 @@ def open_geometry(transformer: Transformer) -> Geometry:
     """
     from sae_assets.rows.loaded import keep_transformer
 
-    return keep_transformer("geometry", transformer, None, lambda: _open_geometry(transformer))
-
-
-def _open_geometry(transformer: Transformer) -> Geometry:
-    if transformer.library == "open_clip":
-        from sae_assets.rows.open_clip.vision import ImageGeometry
-
-        return ImageGeometry(transformer)
-    from sae_assets.rows.transformers.vision import TransformersGeometry
-
-    return TransformersGeometry(transformer)
+    make = libraries()[transformer.library].geometry
+    assert make is not None  # the catalog has seen to it
+    geometry: Geometry = keep_transformer("geometry", transformer, None, lambda: make(transformer))
+    return geometry
 
 
 def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str) -> ImageRows:
@@ -108,20 +102,9 @@ def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device
     from sae_assets.rows.loaded import keep_transformer, model_settings
 
     assert isinstance(reader, ImageReader) and model.transformer is not None
-    settings = model_settings(model, precision)
-    vision = keep_transformer(
-        "vision", model.transformer, settings, lambda: _open_vision(model, device, precision), device
+    load, settings = libraries()[model.transformer.library].vision, model_settings(model, precision)
+    assert load is not None  # the catalog has seen to it
+    vision: Vision = keep_transformer(
+        "vision", model.transformer, settings, lambda: load(model, device, precision), device
     )
     return ImageRows(reader, vision, kinds, model.place)
-
-
-def _open_vision(model: Model, device: Any, precision: str) -> Vision:
-    assert model.transformer is not None
-    if model.transformer.library == "open_clip":
-        from sae_assets.rows.open_clip.vision import VisionTransformer
-
-        assert model.layer is not None
-        return VisionTransformer(model.transformer, model.layer, device, precision)
-    from sae_assets.rows.transformers.vision import TransformersVision
-
-    return TransformersVision(model, device, precision)

@@ -1,13 +1,14 @@
 """Texts through a language model: one row per token of the hidden state at the hook point, and their mean.
 
-Encoders and causal models alike, without heads. Which tokens a text has is ``tokens``' business, where the hidden state
-is read ``transformers_place``'s.
+What a library's language model must offer is the protocols here; ``transformers`` does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Dataset, Model
+from sae_assets.catalog.registry import libraries
 from sae_assets.errors import CatalogError
 from sae_assets.rows.source import ExampleRows, RowSource, precomputed_kinds
 
@@ -15,7 +16,49 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_assets.datasets import Reader
-    from sae_assets.rows.transformers.tokens import Tokenized, Tokens
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A text as the model reads it.
+
+    Attributes:
+        ids: all ids, special ones in place; first: place of the first token of the text among them.
+        spans: int64 [n_tokens, 2], characters [start, end) of the text's own tokens.
+        n_cut: tokens of the text that were cut off.
+    """
+
+    ids: tuple[int, ...]
+    first: int
+    spans: "Tensor"
+    n_cut: int
+
+    @property
+    def rows(self) -> slice:
+        """Where the text's own tokens stand among the ids."""
+        return slice(self.first, self.first + len(self.spans))
+
+
+class Tokenizer(Protocol):
+    """Tells the tokens of a text, without the model's weights."""
+
+    def encode(self, text: str) -> Tokenized:
+        """The tokens of a text, as the model reads them."""
+        ...
+
+
+class Language(Protocol):
+    """A loaded language model, cut after the hook point."""
+
+    @property
+    def tokens(self) -> Tokenizer: ...
+
+    @property
+    def d_model(self) -> int: ...
+
+    def embed(self, texts: Sequence[Tokenized]) -> "Iterable[Tensor]":
+        """Rows of each text's own tokens, float32 [n_tokens, d_model] on the device; every text has at least one."""
+        ...
 
 
 class TextRows:
@@ -30,49 +73,30 @@ class TextRows:
     """
 
     def __init__(self, reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str):
-        import torch
-
         from sae_assets.datasets import TextReader
         from sae_assets.rows.loaded import keep_transformer, model_settings
-        from sae_assets.rows.transformers.hook_point import CutModel
 
         assert isinstance(reader, TextReader) and model.transformer is not None
-        self._reader, self._kinds, self._device = reader, tuple(kinds), device
-        self._tokens = tokens = _tokens(model)
-        self._network = keep_transformer(
+        self._reader, self._kinds, self._device, self.place = reader, tuple(kinds), device, model.place
+        open_language = libraries()[model.transformer.library].language
+        assert open_language is not None  # the catalog has seen to it
+        self._language: Language = keep_transformer(
             "text", model.transformer, model_settings(model, precision),
-            lambda: CutModel(model, tokens.config, device, precision), device,
+            lambda: open_language(model, device, precision), device,
         )  # fmt: skip
-        self.place = model.place
-        ids = torch.tensor([[self._tokens.pad_id]])
-        self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
+        self.d_model = self._language.d_model
 
     def rows_per_example(self, kind: str) -> int | None:
         return 1 if kind == "cls" else None
 
     def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
-        """Rows of these texts; they go through the model together, padded on the right."""
-        texts = [self._tokens.encode(self._reader.text(example)) for example in example_ids]
-        rows = self._hidden([text for text in texts if len(text.spans)])
+        """Rows of these texts; they go through the model together."""
+        texts = [self._language.tokens.encode(self._reader.text(example)) for example in example_ids]
+        spoken = [text for text in texts if len(text.spans)]
+        rows = iter(self._language.embed(spoken)) if spoken else iter(())
         return [self._kept(text, next(rows) if len(text.spans) else None) for text in texts]
 
-    def _hidden(self, texts: "Sequence[Tokenized]") -> "Iterator[Tensor]":
-        """Rows of each text's own tokens, in order."""
-        import torch
-
-        if not texts:
-            return
-        length = max(len(text.ids) for text in texts)
-        ids = torch.full((len(texts), length), self._tokens.pad_id)
-        mask = torch.zeros_like(ids)
-        for place, text in enumerate(texts):
-            ids[place, : len(text.ids)] = torch.tensor(text.ids)
-            mask[place, : len(text.ids)] = 1
-        hidden = self._network.rows(input_ids=ids, attention_mask=mask)
-        for place, text in enumerate(texts):
-            yield hidden[place, text.rows]
-
-    def _kept(self, text: "Tokenized", rows: "Tensor | None") -> ExampleRows:
+    def _kept(self, text: Tokenized, rows: "Tensor | None") -> ExampleRows:
         import torch
 
         if rows is None:  # nothing to average: a row that stands for nothing
@@ -90,6 +114,23 @@ def open_text_rows(reader: "Reader", model: Model, kinds: Sequence[str], device:
         CheckpointError: as :class:`TextRows`.
     """
     return TextRows(reader, model, kinds, device, precision)
+
+
+def open_tokens(model: Model) -> Tokenizer:
+    """The tokenizer of a text model, without the model's weights.
+
+    Raises:
+        CheckpointError: files that cannot be read.
+    """
+    from sae_assets.rows.loaded import keep_transformer, model_settings
+
+    assert model.transformer is not None
+    open_tokenizer = libraries()[model.transformer.library].tokens
+    assert open_tokenizer is not None  # the catalog has seen to it
+    tokens: Tokenizer = keep_transformer(
+        "tokens", model.transformer, model_settings(model), lambda: open_tokenizer(model)
+    )
+    return tokens
 
 
 def token_spans(reader: "Reader", dataset: Dataset, model: Model) -> "Callable[[str], Tensor]":
@@ -112,13 +153,5 @@ def token_spans(reader: "Reader", dataset: Dataset, model: Model) -> "Callable[[
     from sae_assets.datasets import TextReader
 
     assert isinstance(reader, TextReader)
-    tokens = _tokens(model)
+    tokens = open_tokens(model)
     return lambda example: tokens.encode(reader.text(example)).spans
-
-
-def _tokens(model: Model) -> "Tokens":
-    from sae_assets.rows.loaded import keep_transformer, model_settings
-    from sae_assets.rows.transformers.tokens import Tokens
-
-    assert model.transformer is not None
-    return keep_transformer("tokens", model.transformer, model_settings(model), lambda: Tokens(model))

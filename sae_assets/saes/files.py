@@ -11,16 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from sae_assets.catalog import Sae
+from sae_assets.catalog.registry import SaeFormat, formats
 from sae_assets.errors import CheckpointError
 from sae_assets.saes.average_l0 import PLACEHOLDER, cached_l0, choose_l0, listed_l0, local_l0
-
-NPZ = "params.npz"
-# Formats that are folders, and the files in them: the settings, then the weights.
-FOLDERS: dict[str, tuple[str, ...]] = {
-    "gemmascope": ("config.json", "params.safetensors"),  # Gemma Scope 2; Gemma Scope is one params.npz
-    "saelens": ("cfg.json", "sae_weights.safetensors"),
-    "sparsify": ("cfg.json", "sae.safetensors"),
-}
 
 
 def cached_hub_file(repo: str, file: str, revision: str | None = None) -> Path | None:
@@ -51,34 +44,43 @@ def locate_sae(sae: Sae, *, download: bool) -> Path | None:
 def _local(sae: Sae, path: Path) -> Path:
     if not path.exists():
         raise CheckpointError(f"SAE checkpoint {path} does not exist. Correct `sae.path` in the catalog.")
-    names = FOLDERS.get(sae.format, ())
+    kind = formats()[sae.format]
     if path.is_file():
-        if path.name in names:
+        if path.name in kind.files:
             path = path.parent
-        elif names and not (sae.format == "gemmascope" and path.suffix == ".npz"):
+        elif kind.files and not _is_single(path, kind):
             raise CheckpointError(
-                f"SAE checkpoint {path} is a file, but format {sae.format} is a folder with {' and '.join(names)}"
-                f"{f', or a {NPZ}' if sae.format == 'gemmascope' else ''}. Correct `sae.path` in the catalog."
+                f"SAE checkpoint {path} is a file, but format {sae.format} is a folder with {' and '.join(kind.files)}"
+                f"{f', or a {kind.single}' if kind.single else ''}. Correct `sae.path` in the catalog."
             )
-    if sae.format != "gemmascope":
-        return path
-    if path.is_dir() and not (path / NPZ).is_file() and not (path / names[1]).is_file():
-        path = path / f"average_l0_{choose_l0(sae.average_l0, local_l0(path), path)}"
-    else:
-        named = (path.parent if path.is_file() else path).name
-        if isinstance(sae.average_l0, int) and named.startswith("average_l0_") and named[11:] != str(sae.average_l0):
-            raise CheckpointError(
-                f"`sae.average_l0` is {sae.average_l0}, but `sae.path` {path} is {named} already. Give the folder "
-                "above it, or leave `average_l0` out."
-            )
-    return path / NPZ if (path / NPZ).is_file() else path
+    if kind.by_l0:
+        path = _of_one_l0(sae, path, kind)
+    return path / kind.single if kind.single and (path / kind.single).is_file() else path
+
+
+def _is_single(path: Path | PurePosixPath, kind: SaeFormat) -> bool:
+    """Whether a file stands in place of the format's folder: told by its ending, for it may be called otherwise."""
+    return kind.single is not None and path.suffix == PurePosixPath(kind.single).suffix
+
+
+def _of_one_l0(sae: Sae, path: Path, kind: SaeFormat) -> Path:
+    """The folder or file of the average L0 that the catalog means, which may be the path itself."""
+    if path.is_dir() and not any((path / name).is_file() for name in (kind.single, *kind.files[1:]) if name):
+        return path / f"average_l0_{choose_l0(sae.average_l0, local_l0(path), path)}"
+    named = (path.parent if path.is_file() else path).name
+    if isinstance(sae.average_l0, int) and named.startswith("average_l0_") and named[11:] != str(sae.average_l0):
+        raise CheckpointError(
+            f"`sae.average_l0` is {sae.average_l0}, but `sae.path` {path} is {named} already. Give the folder "
+            "above it, or leave `average_l0` out."
+        )
+    return path
 
 
 def _hub(sae: Sae, download: bool) -> Path | None:
     assert sae.repo and sae.file
-    file = PurePosixPath(sae.file)
-    if file.name.startswith("average_l0_"):
-        file /= NPZ
+    file, kind = PurePosixPath(sae.file), formats()[sae.format]
+    if kind.single and file.name.startswith("average_l0_"):
+        file /= kind.single
     if PLACEHOLDER in sae.file:
         l0 = _hub_l0(sae, sae.repo, str(file), download)
         if l0 is None:
@@ -88,12 +90,11 @@ def _hub(sae: Sae, download: bool) -> Path | None:
         raise CheckpointError(
             f"`sae.average_l0` is {sae.average_l0}, but `sae.file` {sae.file} has no {PLACEHOLDER} to put it in."
         )
-    names = FOLDERS.get(sae.format, ())
-    if not names or (sae.format == "gemmascope" and file.suffix == ".npz"):
+    if not kind.files or _is_single(file, kind):
         found = _fetch(sae, [str(file)], download)
         return found[0] if found else None
-    folder = file.parent if file.name in names else file
-    found = _fetch(sae, [str(folder / name) for name in names], download)
+    folder = file.parent if file.name in kind.files else file
+    found = _fetch(sae, [str(folder / name) for name in kind.files], download)
     return found[0].parent if found else None
 
 
@@ -150,7 +151,7 @@ def sae_hash(path: Path) -> str:
     """
     if not path.is_dir():
         return file_hash(path)
-    names = sorted({name for files in FOLDERS.values() for name in files if (path / name).is_file()})
+    names = sorted({name for kind in formats().values() for name in kind.files if (path / name).is_file()})
     if not names:
         raise CheckpointError(f"SAE checkpoint {path} is a folder without the files of any known format.")
     lines = "".join(f"{name} {file_hash(path / name)}\n" for name in names)

@@ -1,15 +1,14 @@
 """From a catalog entry to a checkpoint that can build its encoder, whatever its format.
 
-A new format is a module with a checkpoint of this protocol and a function that reads it, a line in ``readers``, and its
-files in ``files.FOLDERS`` if it is a folder. Importing this module does not load torch; opening a checkpoint does.
+A format is a module of ``formats`` with a checkpoint of this protocol. Importing this module does not load torch;
+opening a checkpoint does.
 """
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sae_assets.catalog import Sae
+from sae_assets.catalog.registry import formats
 from sae_assets.saes.files import locate_sae
 
 if TYPE_CHECKING:
@@ -61,21 +60,6 @@ def hidden_state_of(hook_point: str | None) -> int | None:
     return None
 
 
-def readers() -> dict[str, Callable[[Path], Checkpoint]]:
-    """The reader of each format of the catalog."""
-    from sae_assets.saes.formats.clipscope import read_clipscope
-    from sae_assets.saes.formats.gemmascope import read_gemmascope
-    from sae_assets.saes.formats.saelens import read_saelens
-    from sae_assets.saes.formats.sparsify import read_sparsify
-
-    return {
-        "clipscope": read_clipscope,
-        "gemmascope": read_gemmascope,
-        "saelens": read_saelens,
-        "sparsify": read_sparsify,
-    }
-
-
 def open_sae(sae: Sae) -> Checkpoint:
     """Find a checkpoint (fetching it from the hub where it is not cached) and read it.
 
@@ -84,4 +68,5 @@ def open_sae(sae: Sae) -> Checkpoint:
     """
     path = locate_sae(sae, download=True)
     assert path is not None
-    return readers()[sae.format](path)
+    checkpoint: Checkpoint = formats()[sae.format].read(path)
+    return checkpoint

@@ -7,19 +7,19 @@ format's own module.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sae_assets.errors import CheckpointError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
 # Half precision is read by widening, which is exact: encoding then takes the stored weights as they are.
-WIDENED = (torch.float32, torch.float16, torch.bfloat16)
+WIDENED = ("float32", "float16", "bfloat16")
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> "dict[str, Tensor]":
     """All tensors of a safetensors file.
 
     Raises:
@@ -33,12 +33,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read as safetensors ({_first_line(error)}).") from None
 
 
-def read_npz(path: Path) -> dict[str, Tensor | np.ndarray]:
+def read_npz(path: Path) -> "dict[str, Tensor | np.ndarray]":
     """All arrays of an npz file; float32 as tensors, others as they are. Objects (pickle) are refused.
 
     Raises:
         CheckpointError: a file that is missing or is no npz file, or one that holds objects.
     """
+    import numpy as np
+    import torch
+
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves broken ones open
             found = {name: arrays[name] for name in arrays.files}
@@ -84,18 +87,19 @@ def length_of(tensors: Mapping[str, Any], name: str) -> int | None:
 def tensor_problems(
     tensors: Mapping[str, Any],
     shapes: Mapping[str, tuple[int | None, ...]],
-    dtypes: Sequence[torch.dtype] = (torch.float32,),
+    dtypes: Sequence[str] = ("float32",),
 ) -> list[str]:
     """Tensors that are missing, not known to the format, or of another shape or dtype, or that are not finite.
 
     Args:
         shapes: expected shape per name; None is a length that is not known.
     """
+    import torch
+
     listed = ", ".join(tensors) or "none"
     problems = [f"tensor {name} is missing; found {listed}" for name in shapes if name not in tensors]
     problems += [f"tensor {name} is not of this format, which has {', '.join(shapes)}" for name in tensors
                  if name not in shapes]  # fmt: skip
-    wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
     for name, shape in shapes.items():
         if name not in tensors:
             continue
@@ -105,8 +109,8 @@ def tensor_problems(
         if not fits:
             expected = ", ".join("any" if length is None else str(length) for length in shape)
             problems.append(f"{name} has shape {found}, expected ({expected}{',' if len(shape) == 1 else ''})")
-        elif tensor.dtype not in dtypes:
-            problems.append(f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected {wanted}")
+        elif (dtype := str(tensor.dtype).removeprefix("torch.")) not in dtypes:
+            problems.append(f"{name} has dtype {dtype}, expected {' or '.join(dtypes)}")
         elif not bool(torch.isfinite(tensor).all()):
             problems.append(f"{name} holds values that are not finite")
         elif 0 in found:

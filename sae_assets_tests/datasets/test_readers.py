@@ -5,14 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from sae_assets.catalog import Dataset
-from sae_assets.catalog.datasets import Layout
-from sae_assets.datasets import READERS, Reader, open_dataset
+from sae_assets.catalog.registry import layouts
+from sae_assets.datasets import Reader, open_dataset
 from sae_assets.datasets.records import draw_split
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import (
@@ -92,9 +92,9 @@ def entry(root: Path, layout: str, **changes: Any) -> Dataset:
     return entry_of(root, layout, (concept,), **{**more, **changes})
 
 
-def test_every_layout_has_a_reader() -> None:
-    """What the catalog allows can be opened, and is tested here."""
-    assert set(READERS) == set(get_args(Layout)) == set(WRITERS)
+def test_every_layout_is_tested_here() -> None:
+    """What the catalog allows is what has a writer."""
+    assert set(layouts()) == set(WRITERS)
 
 
 @pytest.mark.parametrize("layout", WRITERS)

@@ -20,14 +20,14 @@ from safetensors.torch import save_file
 import sae_assets
 from sae_assets import settings
 from sae_assets.catalog import Dataset, Model, Pruning, load_catalog
-from sae_assets.catalog.datasets import LAYOUT_MODALITIES, Columns
+from sae_assets.catalog.datasets import Columns
 from sae_assets.catalog.models import Sae
+from sae_assets.catalog.registry import formats, layouts
 from sae_assets.cli import app
 from sae_assets.errors import CheckpointError
 from sae_assets.pipeline.stages import STAGES
-from sae_assets.saes import open_sae, opening
+from sae_assets.saes import open_sae
 from sae_assets.saes.average_l0 import CANONICAL
-from sae_assets.saes.files import FOLDERS, NPZ
 from sae_assets.saes.formats.saelens import BEFORE_6
 
 ROOT = Path(sae_assets.__file__).parent.parent
@@ -208,16 +208,15 @@ def test_defaults_in_the_catalog_tables():
 
 def test_splits_and_layouts_are_documented():
     from sae_assets.artifacts import SPLITS
-    from sae_assets.datasets import READERS
     from sae_assets.datasets.layouts.huggingface import SPLIT_NAMES
 
     text = section("how-to-own-data.md", "Layouts")
     (paragraph,) = re.findall(r"^Splits are .*?\n\n", text, re.M | re.S)
     assert {*SPLITS, *SPLIT_NAMES} <= set(re.findall(r"`(\w+)`", paragraph))
     assert set(SPLIT_NAMES.values()) == {"cal"}
-    assert first_cells(table_after("how-to-own-data.md", "layout | for")) == list(LAYOUT_MODALITIES) == list(READERS)
+    assert sorted(first_cells(table_after("how-to-own-data.md", "layout | for"))) == sorted(layouts())
     located = "".join(row[0] for row in cells(table_after("how-to-own-data.md", "layout | located")))
-    assert set(re.findall(r"`(\w+)`", located)) == set(LAYOUT_MODALITIES)
+    assert set(re.findall(r"`(\w+)`", located)) == set(layouts())
 
 
 def test_every_command_is_documented():
@@ -428,10 +427,10 @@ def open_documented(page: DocumentedFormat, folder: Path, config: dict[str, Any]
     if page.format == "clipscope":
         path = folder / "any.pt"
         torch.save({**config, "model_state_dict": tensors}, path)
-    elif files == [NPZ]:
-        np.savez(folder / NPZ, **{name: np.asarray(tensor) for name, tensor in tensors.items()})
+    elif files == [formats()[page.format].single]:
+        np.savez(folder / files[0], **{name: np.asarray(tensor) for name, tensor in tensors.items()})
     else:
-        assert tuple(files) == FOLDERS[page.format]
+        assert tuple(files) == formats()[page.format].files
         (folder / files[0]).write_text(json.dumps(config))
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / files[1])
     return open_sae(Sae(format=page.format, path=path))
@@ -443,7 +442,7 @@ def page(request: pytest.FixtureRequest) -> DocumentedFormat:
 
 
 def test_every_format_has_its_section():
-    assert set(HEADINGS.values()) == set(opening.readers())
+    assert set(HEADINGS.values()) == set(formats())
     for heading in HEADINGS:
         assert DocumentedFormat(heading).tensors, heading
 

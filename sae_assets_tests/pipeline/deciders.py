@@ -104,7 +104,7 @@ class Switch:
         from dagster._core.execution.backfill import BulkActionStatus
 
         self.session.instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
-        subset = backfill.get_target_partitions_subset if False else backfill.asset_backfill_data.target_subset
+        subset = backfill.asset_backfill_data.target_subset
         return {
             (key.to_user_string(), str(partition))
             for key in subset.asset_keys

@@ -23,6 +23,7 @@ from sae_assets_tests.rows.tiny_model import WIDTH, write_tiny_model
 from sae_assets_tests.saes.published import published, save
 
 NAME = "pictures"
+PRUNING = {"mode": "fixed", "min_active": 1, "max_density": 1, "strength_percentile": 0, "target_units": 20}
 SPLITS = ("cal", "test", "cal", "train")
 
 
@@ -77,11 +78,12 @@ def new_world(base: Path) -> World:
         world.models[name] = {
             "modality": "image", "transformer": {"library": "open_clip", "path": str(base / name)}, "layer": 1,
             "sae": {"format": "clipscope", "path": str(base / f"{name}.pt")},
-            "pruning": {"mode": "fixed", "min_active": 1, "max_density": 1, "strength_percentile": 0, "target_units": 20},
+            "pruning": PRUNING,
         }  # fmt: skip
     world.dataset = {
         "root": str(world.folder.root), "layout": "clevr", "modality": "image", "concepts": list(CONCEPTS),
-        "models": ["one", "two"], "token_kinds": ["patch"], "chunk_size": 4, "detection": {"n_permutations": 5, "n_bootstrap": 5},
+        "models": ["one", "two"], "token_kinds": ["patch"], "chunk_size": 4,
+        "detection": {"n_permutations": 5, "n_bootstrap": 5},
     }  # fmt: skip
     world.land(8)
     return world
@@ -208,7 +210,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     "tail fractions": (detection(tail_fractions=[0.25, 0.5]), model_level("thresholds")),
     "mask overlap": (setting(min_overlap=5), chunk_level("ground_truth")),
     "fewer units of one model": (
-        lambda world: world.model("one", pruning={**world.models["one"]["pruning"], "target_units": 9}),
+        lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}),
         model_level("unit_mapping", models=("one",)),
     ),
     "fewer entries of one model": (
@@ -231,7 +233,9 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
         another_transformer,
         chunk_level("sparse_activations", models=("two",)) | chunk_level("ground_truth", models=("two",)),
     ),
-    "an aggregate's file deleted": (aggregate_deleted, model_level("thresholds", "detection_stats", "best_pairs", models=("one",))),
+    "an aggregate's file deleted": (
+        aggregate_deleted, model_level("thresholds", "detection_stats", "best_pairs", models=("one",)),
+    ),
     "a chunk's file deleted": (
         chunk_deleted,
         chunk_level("filtered_activations", ("0001",), ("two",))

@@ -219,8 +219,8 @@ def test_a_chunk_without_any_transformer(tmp_path: Path, pictures: ClevrFolder) 
     manifest, reader = Manifest("0000", 0, ("b", "c")), open_dataset(entry_)
     chunk = describe_examples(manifest, reader)
     result = encode_chunk(
-        chunk, ("patch",), dataset=entry_, model=model, reader=reader, k_stored=None, precision="float32", batch_size=2, device="cpu",
-        memory_budget=2**20,
+        chunk, ("patch",), dataset=entry_, model=model, reader=reader, k_stored=None, precision="float32",
+        batch_size=2, device="cpu", memory_budget=2**20,
     )  # fmt: skip
     artifact = result.artifacts["patch"]
     assert (artifact.n_rows, result.rows_per_example) == (8, {"patch": 4})

@@ -148,7 +148,7 @@ def test_bos_changes_rows_but_not_their_number(transformer: Models) -> None:
 def test_gemma_runs_with_its_soft_cap(transformer: Models, tmp_path: Path) -> None:
     """Torch's own attention knows no soft cap; a model without it gives other rows, so that it is seen to count."""
     rows = source(transformer("gemma2"))
-    assert rows._network.network.config._attn_implementation == "eager"
+    assert rows._language._network.network.config._attn_implementation == "eager"
     (capped,) = rows.embed(["3"])
     folder = shutil.copytree(transformer("gemma2"), tmp_path / "model")
     with quiet():
@@ -169,9 +169,9 @@ def test_lower_precision_gives_float32_rows_near_the_exact_ones(transformer: Mod
 
 def test_blocks_behind_the_place_are_not_read(transformer: Models) -> None:
     """Lists with an entry per block are cut with them."""
-    network = source(transformer("gemma2"), layer=0)._network.network
+    network = source(transformer("gemma2"), layer=0)._language._network.network
     assert len(network.layers) == len(network.config.layer_types) == 1
-    assert len(source(transformer("gpt2"), layer=1)._network.network.h) == 2
+    assert len(source(transformer("gpt2"), layer=1)._language._network.network.h) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -12,7 +11,6 @@ from sae_assets.errors import CheckpointError
 from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.saes import hidden_state_of, open_sae, sae_hash
-from sae_assets.saes.opening import readers
 from sae_assets_tests.saes.published import published, save
 from sae_assets_tests.saes.published_folders import (
     rows,
@@ -24,11 +22,6 @@ from sae_assets_tests.saes.published_folders import (
     write_saelens,
     write_sparsify,
 )
-
-
-def test_every_format_of_the_catalog_has_a_reader() -> None:
-    """And there is no reader that no catalog can name."""
-    assert set(readers()) == set(get_args(Sae.model_fields["format"].annotation))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
+from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_parts
 from sae_assets.datasets.records import Record, read_metadata
@@ -223,3 +224,13 @@ def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[s
 def _labels(name: str, table: Path) -> dict[str, tuple[int, str]]:
     """Line and number of each label's name."""
     return {row["name"]: (line, row["number"]) for line, row in read_csv(name, table, ["number", "name"])[1]}
+
+
+LAYOUT = Layout(
+    name="broden",
+    modalities=("image",),
+    expected="a folder with metadata.csv and images",
+    open=BrodenReader,
+    takes=("annotations",),
+    lenient=True,
+)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
+from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import open_image, open_mask
 from sae_assets.datasets.reader import ImageReader, hash_files
 from sae_assets.datasets.records import Record, read_metadata
@@ -72,3 +73,13 @@ class ClevrReader(ImageReader):
         channels = np.asarray(image).astype(np.int16)
         spread = channels.max(-1) - channels.min(-1)
         return Image.fromarray(np.where(spread > COLOUR_DIFFERENCE, 255, 0).astype(np.uint8))
+
+
+LAYOUT = Layout(
+    name="clevr",
+    modalities=("image",),
+    expected="a folder with metadata.csv, images and, where there are any, masks",
+    open=ClevrReader,
+    takes=("colour-difference",),
+    lenient=True,
+)

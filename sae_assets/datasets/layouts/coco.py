@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
+from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
@@ -234,3 +235,13 @@ def _union(shapes: Sequence[Any], height: int, width: int) -> Any:
             runs: Any = decode_runs(text) if isinstance(text, str) else text
             union |= np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return union.reshape(width, height).T  # runs go down the columns
+
+
+LAYOUT = Layout(
+    name="coco",
+    modalities=("image",),
+    expected="a folder with metadata.csv and images",
+    open=CocoReader,
+    takes=("annotations",),
+    lenient=True,
+)

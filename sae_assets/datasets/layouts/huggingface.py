@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_assets.catalog import Dataset
+from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.listing import Line, Listing
 from sae_assets.datasets.listing_reader import open_listing
 from sae_assets.datasets.reader import Reader
@@ -88,3 +89,13 @@ def _class_names(kind: Any) -> Sequence[str] | None:
             return list(names)
         kind = getattr(kind, "feature", None)
     return None
+
+
+LAYOUT = Layout(
+    name="huggingface",
+    modalities=("image", "text"),
+    expected="a folder that `save_to_disk` of the library datasets wrote",
+    open=open_huggingface,
+    takes=("columns",),
+    split_place="in column {column!r}, or save a split called validation",
+)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from sae_assets.catalog import Dataset
+from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.listing import Line, Listing
 from sae_assets.datasets.listing_reader import open_listing
 from sae_assets.datasets.reader import Reader
@@ -55,3 +56,13 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
     if not lines:
         raise DatasetError(f"Data set {name!r}: {source} has no examples.")
     return Listing(source, base, list(columns), lines)
+
+
+LAYOUT = Layout(
+    name="spans",
+    modalities=("text",),
+    expected="JSON lines with `text` and `spans`: a .jsonl file, or a folder of them",
+    open=open_spans,
+    takes=("columns",),
+    split_place="by key {column!r} of the JSON lines",
+)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_assets.catalog import Dataset
+from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.listing import Line, Listing
 from sae_assets.datasets.listing_reader import open_listing
 from sae_assets.datasets.reader import Reader
@@ -125,3 +126,13 @@ def _batches(file: Path, column: str) -> Iterator[tuple[int, list[Any]]]:
             cells = batch.column(0).to_pylist()
             yield start, cells
             start += len(cells)
+
+
+LAYOUT = Layout(
+    name="table",
+    modalities=("image", "text"),
+    expected="a table: a .csv or .parquet file, or a folder that holds one",
+    open=open_table,
+    takes=("columns",),
+    split_place="in column {column!r} of the table",
+)

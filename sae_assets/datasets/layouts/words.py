@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from sae_assets.catalog import Dataset
+from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.reader import Span, TextReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import (
@@ -152,3 +153,12 @@ def _single_label_column(name: str, table: Path, columns: Sequence[str], concept
         f"Data set {name!r}: {table} lacks {len(missing)} column(s):",
         [missing_column(concept, columns) for concept in missing],
     )
+
+
+LAYOUT = Layout(
+    name="words",
+    modalities=("text",),
+    expected="a folder with metadata.csv and texts",
+    open=WordsReader,
+    takes=("annotations", "columns"),
+)

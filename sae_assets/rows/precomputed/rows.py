@@ -12,12 +12,13 @@ from sae_assets.catalog import EmbeddingFiles, Model
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.rows.precomputed.files import Part, open_parts
 from sae_assets.rows.source import ExampleRows
+from sae_assets.rows.texts import open_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_assets.datasets import Reader
-    from sae_assets.rows.transformers.tokens import Tokenized
+    from sae_assets.rows.texts import Tokenized
 
 
 @dataclass
@@ -108,9 +109,7 @@ class PrecomputedRows:
                 f"Nothing says how many token rows each text of data set {self._reader.name!r} has. Give a Parquet "
                 "file with example_index, `rows_per_example`, or the model's `transformer` (its tokenizer is enough)."
             )
-        from sae_assets.rows.transformers.tokens import Tokens
-
-        tokens = Tokens(self._model)
+        tokens = open_tokens(self._model)
         return {
             record.example_id: tokens.encode(self._reader.text(record.example_id)) for record in self._reader.records
         }
@@ -147,7 +146,6 @@ class PrecomputedRows:
         import torch
 
         from sae_assets.datasets import TextReader
-        from sae_assets.rows.transformers.tokens import Tokens
 
         opened, (first, last) = self._kinds["token"], self._run("token", example_id)
         if opened.tokens is not None:
@@ -156,7 +154,7 @@ class PrecomputedRows:
             return columns[first:last]
         if self._model is not None and self._model.transformer is not None:
             assert isinstance(self._reader, TextReader)
-            self._tokens = getattr(self, "_tokens", None) or Tokens(self._model)
+            self._tokens = getattr(self, "_tokens", None) or open_tokens(self._model)
             found = self._tokens.encode(self._reader.text(example_id)).spans
             if len(found) != last - first:
                 raise DatasetError(

@@ -1,1 +1,26 @@
-"""Rows of images and texts from models of the library transformers."""
+"""Rows of images and texts from models of the library transformers, and ``LIBRARY``, which says so to the catalog."""
+
+from sae_assets.catalog import Transformer
+from sae_assets.catalog.registry import Library
+from sae_assets.rows.transformers.files import identity
+from sae_assets.rows.transformers.language import TransformersLanguage
+from sae_assets.rows.transformers.tokens import Tokens
+from sae_assets.rows.transformers.vision import TransformersGeometry, TransformersVision
+
+
+def _check_transformer(transformer: Transformer) -> None:
+    if transformer.pretrained or transformer.weights:
+        raise ValueError("`pretrained` and `weights` are open_clip's; transformers takes `name` or `path` alone")
+    if transformer.path is not None and transformer.revision:
+        raise ValueError("`revision` belongs to a hub `name`; a local `path` has none")
+
+
+LIBRARY = Library(
+    name="transformers",
+    identity=identity,
+    geometry=TransformersGeometry,
+    vision=TransformersVision,
+    tokens=Tokens,
+    language=TransformersLanguage,
+    check_transformer=_check_transformer,
+)

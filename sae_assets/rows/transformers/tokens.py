@@ -5,40 +5,19 @@ text says is text, also where it spells a special token.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Model
 from sae_assets.errors import CheckpointError, DatasetError
+from sae_assets.rows.texts import Tokenized
 from sae_assets.rows.transformers.alignment import align
 from sae_assets.rows.transformers.files import quiet, read_config, read_pretrained
 from sae_assets.rows.transformers.hook_point import shortened
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 UNLIMITED = 10**9  # tokenizers that know no limit say 10**30
-
-
-@dataclass(frozen=True)
-class Tokenized:
-    """A text as the model reads it.
-
-    Attributes:
-        ids: all ids, special ones in place; first: place of the first token of the text among them.
-        spans: int64 [n_tokens, 2], characters [start, end) of the text's own tokens.
-        n_cut: tokens of the text that were cut off.
-    """
-
-    ids: tuple[int, ...]
-    first: int
-    spans: "Tensor"
-    n_cut: int
-
-    @property
-    def rows(self) -> slice:
-        """Where the text's own tokens stand among the ids."""
-        return slice(self.first, self.first + len(self.spans))
 
 
 class Tokens:

@@ -7,12 +7,16 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
-from sae_assets.ops.sparse_activations import TopKEncoder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sae_assets.ops.sparse_activations import TopKEncoder
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,9 @@ class ClipScopeCheckpoint:
 
     name: str
     k: int
-    pre_b: Tensor
-    enc: Tensor
-    dec: Tensor
+    pre_b: "Tensor"
+    enc: "Tensor"
+    dec: "Tensor"
 
     @property
     def hook_point(self) -> str | None:
@@ -38,7 +42,9 @@ class ClipScopeCheckpoint:
     def n_units(self) -> int:
         return self.enc.shape[1]
 
-    def encoder(self, device: torch.device | str, memory_budget: int) -> TopKEncoder:
+    def encoder(self, device: "torch.device | str", memory_budget: int) -> "TopKEncoder":
+        from sae_assets.ops.sparse_activations import TopKEncoder
+
         return TopKEncoder(self.enc, self.k, shift=self.pre_b, device=device, memory_budget=memory_budget)
 
 
@@ -49,6 +55,8 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
         CheckpointError: not a file that ``torch.load(weights_only=True)`` reads, or other keys, shapes or dtypes than
             published; every problem is named.
     """
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
@@ -74,8 +82,8 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
                 ("d_in", d)) if not isinstance(value, int) or isinstance(value, bool) or value < 1]  # fmt: skip
     for name, shape in (("pre_b", (d,)), ("enc", (d, n)), ("dec", (n, d))):
         tensor = state[name]
-        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape:
-            found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
+            found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
             problems.append(f"model_state_dict.{name} has shape {found}, expected {shape}")
         elif tensor.dtype != torch.float32:
             problems.append(f"model_state_dict.{name} has dtype {tensor.dtype}, expected float32")
@@ -91,3 +99,6 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
 def _missing(found: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:
     return [f"key {prefix}{key} is missing; found {', '.join(map(str, found)) or 'none'}" for key in keys
             if key not in found]  # fmt: skip
+
+
+FORMAT = SaeFormat("clipscope", read_clipscope)

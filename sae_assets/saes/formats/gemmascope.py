@@ -10,13 +10,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
-from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.saes.weights import (
     length_of,
     missing_files,
@@ -27,6 +24,13 @@ from sae_assets.saes.weights import (
     unsupported,
 )
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sae_assets.ops.jumprelu import JumpReluEncoder
+
+CONFIG, WEIGHTS, NPZ = "config.json", "params.safetensors", "params.npz"
 RESIDUAL_STREAM = re.compile(r"model\.(language_model\.)?layers\.\d+\.output")
 
 
@@ -36,9 +40,9 @@ class GemmaScopeCheckpoint:
 
     name: str
     hook_point: str | None
-    W_enc: Tensor
-    b_enc: Tensor
-    threshold: Tensor
+    W_enc: "Tensor"
+    b_enc: "Tensor"
+    threshold: "Tensor"
 
     @property
     def d_model(self) -> int:
@@ -48,7 +52,9 @@ class GemmaScopeCheckpoint:
     def n_units(self) -> int:
         return self.W_enc.shape[1]
 
-    def encoder(self, device: torch.device | str, memory_budget: int) -> JumpReluEncoder:
+    def encoder(self, device: "torch.device | str", memory_budget: int) -> "JumpReluEncoder":
+        from sae_assets.ops.jumprelu import JumpReluEncoder
+
         return JumpReluEncoder(self.W_enc, self.threshold, bias=self.b_enc, device=device, memory_budget=memory_budget)
 
 
@@ -62,13 +68,13 @@ def read_gemmascope(path: Path) -> GemmaScopeCheckpoint:
     if path.is_file():
         tensors: dict[str, Any] = dict(read_npz(path))
         return _checkpoint(path, _name(path.parent), tensors, str, [], None)
-    if problems := missing_files(path, ("config.json", "params.safetensors")):
+    if problems := missing_files(path, (CONFIG, WEIGHTS)):
         raise CheckpointError(
             f"{path} is not a Gemma Scope checkpoint, which is a params.npz or (Gemma Scope 2) a folder with "
             "config.json and params.safetensors:",
             problems,
         )
-    config = read_config(path / "config.json")
+    config = read_config(path / CONFIG)
     hook = config.get("hf_hook_point_in")
     problems = unsupported(
         {"architecture": None, **config},
@@ -76,7 +82,7 @@ def read_gemmascope(path: Path) -> GemmaScopeCheckpoint:
     )
     if not isinstance(hook, str) or not RESIDUAL_STREAM.fullmatch(hook):
         problems.append(f"hf_hook_point_in is {hook!r}; supported: the residual stream, 'model.layers.<number>.output'")
-    return _checkpoint(path, _name(path), read_safetensors(path / "params.safetensors"), str.lower, problems, config)
+    return _checkpoint(path, _name(path), read_safetensors(path / WEIGHTS), str.lower, problems, config)
 
 
 def _checkpoint(
@@ -107,3 +113,6 @@ def _name(folder: Path) -> str:
         folder = folder.parent
         name = f"{folder.name}/{name}"
     return name
+
+
+FORMAT = SaeFormat("gemmascope", read_gemmascope, (CONFIG, WEIGHTS), single=NPZ, by_l0=True)

@@ -8,14 +8,10 @@ float32, which is exact; SAELens itself would also compute in half precision.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
-from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
-from sae_assets.ops.sparse_activations import Encoder, TopKEncoder
 from sae_assets.saes.weights import (
     WIDENED,
     count_of,
@@ -26,6 +22,12 @@ from sae_assets.saes.weights import (
     tensor_problems,
     unsupported,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sae_assets.ops.sparse_activations import Encoder
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -49,11 +51,11 @@ class SaeLensCheckpoint:
 
     name: str
     hook_point: str | None
-    W_enc: Tensor
-    b_enc: Tensor
-    b_dec: Tensor | None
+    W_enc: "Tensor"
+    b_enc: "Tensor"
+    b_dec: "Tensor | None"
     k: int | None
-    threshold: Tensor | None
+    threshold: "Tensor | None"
 
     @property
     def d_model(self) -> int:
@@ -63,7 +65,10 @@ class SaeLensCheckpoint:
     def n_units(self) -> int:
         return self.W_enc.shape[1]
 
-    def encoder(self, device: torch.device | str, memory_budget: int) -> Encoder:
+    def encoder(self, device: "torch.device | str", memory_budget: int) -> "Encoder":
+        from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
+        from sae_assets.ops.sparse_activations import TopKEncoder
+
         shared: dict[str, Any] = {
             "shift": self.b_dec, "bias": self.b_enc, "device": device, "memory_budget": memory_budget
         }  # fmt: skip
@@ -121,3 +126,6 @@ def _config_problems(config: dict[str, Any]) -> list[str]:
         if k and n and k > n:
             problems.append(f"k is {k}, more than the {n} units")
     return problems
+
+
+FORMAT = SaeFormat("saelens", read_saelens, (CONFIG, WEIGHTS))

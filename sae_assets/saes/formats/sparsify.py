@@ -7,13 +7,10 @@ would also compute in half precision.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
-from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.saes.weights import (
     WIDENED,
     count_of,
@@ -25,6 +22,12 @@ from sae_assets.saes.weights import (
     tensor_problems,
     unsupported,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sae_assets.ops.sparse_activations import TopKEncoder
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
 # Checkpoints of older versions lack some of these and mean the first value.
@@ -42,9 +45,9 @@ class SparsifyCheckpoint:
 
     name: str
     k: int
-    weight: Tensor
-    bias: Tensor
-    b_dec: Tensor
+    weight: "Tensor"
+    bias: "Tensor"
+    b_dec: "Tensor"
 
     @property
     def hook_point(self) -> str | None:
@@ -59,7 +62,9 @@ class SparsifyCheckpoint:
     def n_units(self) -> int:
         return self.weight.shape[0]
 
-    def encoder(self, device: torch.device | str, memory_budget: int) -> TopKEncoder:
+    def encoder(self, device: "torch.device | str", memory_budget: int) -> "TopKEncoder":
+        from sae_assets.ops.sparse_activations import TopKEncoder
+
         return TopKEncoder(
             self.weight.T, self.k, shift=self.b_dec, bias=self.bias, device=device, memory_budget=memory_budget
         )
@@ -92,3 +97,6 @@ def read_sparsify(folder: Path) -> SparsifyCheckpoint:
     assert k is not None
     weight, bias, b_dec = (tensors[key].float() for key in ("encoder.weight", "encoder.bias", "b_dec"))
     return SparsifyCheckpoint(folder.name, k, weight, bias, b_dec)
+
+
+FORMAT = SaeFormat("sparsify", read_sparsify, (CONFIG, WEIGHTS))

@@ -1,0 +1,50 @@
+"""Language models of ``transformers``: the hidden state of texts at the hook point (protocol ``Language``).
+
+Encoders and causal models alike, without heads. Which tokens a text has is ``tokens``' business, where the hidden state
+is read ``hook_point``'s.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import Model
+from sae_assets.rows.texts import Tokenized
+from sae_assets.rows.transformers.hook_point import CutModel
+from sae_assets.rows.transformers.tokens import Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TransformersLanguage:
+    """A loaded language model, cut at the hook point.
+
+    Args:
+        model: catalog entry; device: torch device.
+        precision: of weights and forward pass (float32, bfloat16, float16); rows come out as float32 in any case.
+
+    Raises:
+        CheckpointError: files that cannot be had or do not fit, or a place that does not exist.
+    """
+
+    def __init__(self, model: Model, device: Any = "cpu", precision: str = "float32"):
+        import torch
+
+        self.tokens = Tokens(model)
+        self._network = CutModel(model, self.tokens.config, device, precision)
+        ids = torch.tensor([[self.tokens.pad_id]])
+        self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
+
+    def embed(self, texts: "Sequence[Tokenized]") -> "Iterator[Tensor]":
+        """Rows of each text's own tokens, in order; texts go through the model together, padded on the right."""
+        import torch
+
+        length = max(len(text.ids) for text in texts)
+        ids = torch.full((len(texts), length), self.tokens.pad_id)
+        mask = torch.zeros_like(ids)
+        for place, text in enumerate(texts):
+            ids[place, : len(text.ids)] = torch.tensor(text.ids)
+            mask[place, : len(text.ids)] = 1
+        hidden = self._network.rows(input_ids=ids, attention_mask=mask)
+        for place, text in enumerate(texts):
+            yield hidden[place, text.rows]
