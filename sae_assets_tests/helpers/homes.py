@@ -57,9 +57,11 @@ def _make(places: Places, last: str | None, n: int, entry: dict[str, Any]) -> No
     make_dataset(places["root"], n)
     write_catalog(places["catalog"], places["root"], **entry)
     with swift_homes():
-        command = ["close-chunk", "small"] if last == "register" else ["materialize", "-d", "small"]
-        options = ["--to", last] if last not in ("register", None) else []
-        result = invoke(places, *command, *options)
+        if last == "register":
+            result = invoke(places, "close-chunk", "small")
+        else:
+            options = ["--sample-type", ",".join(entry["token_kinds"]), *(["--to", last] if last else [])]
+            result = invoke(places, "materialize", "-d", "small", *options)
     assert result.exit_code == 0, result.output
 
 
