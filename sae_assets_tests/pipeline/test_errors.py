@@ -280,7 +280,7 @@ def test_unknown_chunk(small):
 
 def test_gaps_are_refused_unless_allowed(tmp_path, made_home):
     """An aggregate over part of the chunks is never made silently."""
-    small = made_home(tmp_path, "sparse_activations")
+    small = made_home(tmp_path, "examples")
     refused(small, "registered chunks of", "0001", "allow_missing_chunks", arguments=("--chunks", "0"))
 
 
