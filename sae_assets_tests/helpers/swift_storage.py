@@ -13,7 +13,7 @@ from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
 from dagster._core.storage.sql import create_engine
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, inspect
 
 
 class _OneEngine:
@@ -42,6 +42,13 @@ class SwiftEvents(_OneEngine, ConsolidatedSqliteEventLogStorage):
 
     def _connect(self) -> Any:
         return self.connect()
+
+    @cached_property
+    def _tables(self) -> set[str]:
+        return set(inspect(self._engine).get_table_names())
+
+    def has_table(self, table_name: str) -> bool:
+        return table_name in self._tables
 
 
 class SwiftRuns(_OneEngine, SqliteRunStorage):
