@@ -67,8 +67,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from typer.testing import CliRunner
 
     from sae_assets.cli import app
+    from sae_assets_tests.helpers.swift import as_shipped
 
     home = tmp_path_factory.mktemp("demo")
-    result = CliRunner().invoke(app, ["demo", "--home", str(home), "--summary", str(home / "summary.json")])
+    with as_shipped():
+        result = CliRunner().invoke(app, ["demo", "--home", str(home), "--summary", str(home / "summary.json")])
     assert result.exit_code == 0, result.output
     return {"home": home, "output": result.output, "summary": json.loads((home / "summary.json").read_text())}
