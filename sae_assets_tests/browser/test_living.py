@@ -19,6 +19,7 @@ from dagster._core.execution.backfill import PartitionBackfill
 from playwright.sync_api import Browser
 
 from sae_assets.commands.session import Session, open_session
+from sae_assets.commands.status import states
 from sae_assets_tests.browser import living as ui
 from sae_assets_tests.browser.screenshots import Window, metadata_value, window
 from sae_assets_tests.browser.server import Server, platform
@@ -41,7 +42,7 @@ class Shop:
     damaged: str
 
     def states(self) -> list[str]:
-        stages = self.session.status([ui.DATASET])[ui.DATASET]["stages"]
+        stages = states(self.session, [ui.DATASET])[ui.DATASET]["stages"]
         return list(stages[f"patch/{ui.MODEL}/sparse_activations"].values())
 
     def wait(self, shown: Window, done: Callable[[], bool], what: str) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from sae_assets import settings
 from sae_assets.cli import app
-from sae_assets.commands.session import parse_options
+from sae_assets.commands.requests import parse_options
 from sae_assets.errors import CatalogError, without_class_path
 from sae_assets.storage.store import FORMATS
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog

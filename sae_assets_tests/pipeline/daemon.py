@@ -119,11 +119,11 @@ def ticks_of(instance: dg.DagsterInstance, name: str) -> list[InstigatorTick]:
 
 
 def made(instance: dg.DagsterInstance, keys: list[dg.AssetKey]) -> Counter[tuple[str, str]]:
-    """How often each (asset, partition) was materialized, as the history says."""
+    """How often each (asset, partition) was made by a run, as the history says."""
     found: Counter[tuple[str, str]] = Counter()
     for key in keys:
         for record in instance.fetch_materializations(key, limit=10_000).records:
-            found[key.to_user_string(), str(record.partition_key)] += 1
+            found[key.to_user_string(), str(record.partition_key)] += bool(record.run_id)
     return found
 
 

@@ -9,12 +9,13 @@ import dagster as dg
 import pytest
 import yaml
 
+from sae_assets.commands.figures import summarize
 from sae_assets.commands.session import open_session
-from sae_assets.orchestration.automation.backfills import plan_backfill
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.partitions import multi_key
 from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
+from sae_assets_tests.pipeline.planned import all_states, plan_of
 from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
 
@@ -39,8 +40,7 @@ def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(mad
     content = path.read_bytes()
     path.write_bytes(damaged_payload(content))
     with open_session(made["home"], made["catalog"]) as session:
-        states = session.status(["small"])["small"]["stages"]
-    assert {state for part in states.values() for state in part.values()} <= {"current", "failed"}
+        assert all_states(session) <= {"current", "failed"}
     stages = ["--from", reader, "--to", reader, "--force"]
     failed = invoke(made, "materialize", "-d", "small", *stages)
     assert failed.exit_code == 1 and "sae_assets." not in failed.stderr
@@ -55,7 +55,7 @@ def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(mad
 def test_seconds_are_those_of_the_run_that_encoded(made):
     """A later run that kept the file took none."""
     with open_session(made["home"], made["catalog"]) as session:
-        taken = session.summary(["small"])["small/patch/clip-mini"]["seconds"]["sparse_activations"]
+        taken = summarize(session, ["small"])["small/patch/clip-mini"]["seconds"]["sparse_activations"]
         job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(
             instance=session.instance, asset_selection=[dg.AssetKey(["small", "patch", "sparse_activations"])],
@@ -63,7 +63,7 @@ def test_seconds_are_those_of_the_run_that_encoded(made):
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )  # fmt: skip
         assert result.success and taken > 0
-        assert session.summary(["small"])["small/patch/clip-mini"]["seconds"]["sparse_activations"] == taken
+        assert summarize(session, ["small"])["small/patch/clip-mini"]["seconds"]["sparse_activations"] == taken
 
 
 def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
@@ -82,10 +82,8 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
             assert dict(found) == expected
         sparse = session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", "0000"))
         assert sparse.provenance.config["forward_batch"] == 2
-        states = session.status(["small"])["small"]["stages"]
-        assert {state for part in states.values() for state in part.values()} == {"current"}
-        work = plan_backfill(session.catalog, session.store, "small", ["0000"], limit=100)
-        assert not work.partitions
+        assert all_states(session) == {"current"}
+        assert plan_of(session).batches == ()
     assert invoke(places, "materialize", "-d", "small", "--seed", "7").exit_code == 0
     assert dict(best_pairs(places, "patch").provenance.config) == {**detection, "seed": 7}
 

@@ -14,9 +14,9 @@ import dagster as dg
 import pytest
 
 from sae_assets.commands.session import Session, open_session
-from sae_assets.orchestration.automation.backfills import ACTIVE, partitions_by_asset
-from sae_assets.orchestration.partitions import multi_key
-from sae_assets.pipeline.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets.orchestration.history import ACTIVE
+from sae_assets.orchestration.partitions import keys_of, multi_key
+from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.pipeline.daemon import (
     Daemon,
     daemon,
@@ -28,11 +28,14 @@ from sae_assets_tests.pipeline.daemon import (
 )
 from sae_assets_tests.pipeline.fresh_runs import run
 from sae_assets_tests.pipeline.living import land
+from sae_assets_tests.pipeline.planned import all_states, states_of
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 from sae_assets_tests.processes import PAUSE_SECONDS
 
 pytestmark = pytest.mark.living
 MODEL = "clip-mini"
+CHUNK_STAGES = [name for name, stage in STAGES.items() if stage.level == "chunk"]
+MODEL_STAGES = [name for name, stage in STAGES.items() if stage.level == "model"]
 ONCE = ("examples", "labels", "ground_truth", "sparse_activations")  # what no other chunk can change
 
 
@@ -46,16 +49,15 @@ class World:
 
     @property
     def made(self) -> Counter[tuple[str, str]]:
-        return made(self.session.instance, list(partitions_by_asset(self.session.catalog, "small")))
+        return made(self.session.instance, [key for key, _ in keys_of(self.session.catalog.datasets["small"])])
 
     @property
     def states(self) -> set[str]:
-        stages = self.session.status(["small"])["small"]["stages"]
-        return {state for part in stages.values() for state in part.values()}
+        return all_states(self.session)
 
     def wait(self, done: Callable[[], bool], what: str, *, seconds_between: float = PAUSE_SECONDS) -> None:
         def tell() -> str:
-            stages = self.session.status(["small"])["small"]["stages"]
+            stages = states_of(self.session)
             return "\n".join([*(f"{stage}: {part}" for stage, part in stages.items()), history(self.session.instance)])
 
         self.daemon.wait(self.session.instance, done, what, tell, seconds_between)

@@ -11,10 +11,8 @@ from sae_assets.cli import app
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.assets.factory import build_assets
 from sae_assets.orchestration.build import build_definitions
-from sae_assets.orchestration.checks import CHECKS
 from sae_assets.orchestration.instance.home import open_instance
-from sae_assets.orchestration.partitions import multi_key
-from sae_assets.orchestration.runs import asset_key
+from sae_assets.orchestration.partitions import asset_key, multi_key
 from sae_assets.pipeline.stages import ORDER, STAGES
 from sae_assets.rows import encoding
 from sae_assets.settings import load_settings
@@ -85,7 +83,7 @@ def test_pictures_are_inline(instance, stage):
 @pytest.mark.parametrize("stage", ORDER)
 def test_checks_ran_and_passed(instance, stage):
     """Every check of the stage was evaluated on what was written."""
-    for name in ("file_reads_back", *(check.name for check in CHECKS[stage])):
+    for name in ("file_reads_back", *(check.name for check in STAGES[stage].checks)):
         key = dg.AssetCheckKey(asset_key(address(stage)), name)
         records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
         assert records and records[0].event is not None, name

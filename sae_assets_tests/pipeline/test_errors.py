@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from sae_assets.cli import app
 from sae_assets.commands.session import open_session
-from sae_assets.orchestration.automation.backfills import plan_backfill
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.history import first_cause
 from sae_assets.orchestration.partitions import multi_key
+from sae_assets_tests.pipeline.planned import launched, only, plan_of, states_of
 from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset, write_catalog, write_metadata
 
 
@@ -66,11 +66,11 @@ def test_image_that_changes_or_vanishes_after_registration(tmp_path, made_home, 
     made = sorted(path.name for path in (small["home"] / "store").rglob("sparse_activations/*"))
     assert made == ["0000.parquet", "0002.parquet"]
     with open_session(small["home"], small["catalog"]) as session:
-        states = session.status(["small"])["small"]["stages"]
+        states = states_of(session)
         assert list(states["examples"].values()) == ["current"] * 3
         assert list(states["patch/clip-mini/sparse_activations"].values()) == ["current", "failed", "current"]
-        again = plan_backfill(session.catalog, session.store, "small", session.chunks_of("small"), limit=100)
-        assert again.partitions[dg.AssetKey(["small", "patch", "sparse_activations"])] == ["0001|clip-mini"]
+        again = only(launched(plan_of(session)), "sparse_activations")
+        assert again == {("small/patch/sparse_activations", "0001|clip-mini")}
         definitions = build_definitions(session.catalog, session.resources)
         job = definitions.get_repository_def().get_job("verify_small")
         (found,) = job.execute_in_process(instance=session.instance).get_asset_check_evaluations()
@@ -97,7 +97,7 @@ def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(tmp_path, made_h
     write_metadata(small["root"], everything)
     refused(small, "line 14: column 'shape::cube': found 'maybe', expected 0 or 1")
     with open_session(small["home"], small["catalog"]) as session:
-        assert set(session.status(["small"])["small"]["stages"]["examples"].values()) == {"current"}
+        assert set(states_of(session)["examples"].values()) == {"current"}
         job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
 
         def made(chunk: str) -> dg.ExecuteInProcessResult:
@@ -113,7 +113,7 @@ def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(tmp_path, made_h
         path = everything[7]["image_path"]
         said = f"{Path(path).stem} ({path}) vanished from the table, or its row is wrong"
         assert not (result := made("0001")).success and said in first_cause(result.all_events)
-        states = session.status(["small"])["small"]["stages"]["examples"]
+        states = states_of(session)["examples"]
         assert states == {"0000": "current", "0001": "stale"}
 
 

@@ -1,4 +1,4 @@
-"""Everything that is stored after encoding follows from the stored files alone: images and texts in three chunks each."""
+"""Everything that is stored after encoding follows from the stored files alone, of images and of texts."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from sae_assets.catalog import load_catalog
-from sae_assets.commands.session import open_session, parse_options
+from sae_assets.commands.figures import summarize
+from sae_assets.commands.requests import parse_options
+from sae_assets.commands.session import open_session
 from sae_assets.errors import CatalogError
 from sae_assets.orchestration.config import DetectionConfig
 from sae_assets_tests.pipeline.fresh_runs import make_texts, run, text_catalog
@@ -137,7 +139,7 @@ def test_folds_are_one_more_figure_and_nothing_else_changes(both):
     before = columns(folder, "best_pairs")
     with open_session(folder.parents[3], folder.parents[4] / "catalog.yaml") as session:
         made, _ = session.materialize(["small"], options=parse_options(n_folds=3))
-        figures = session.summary(["small"])[f"small/{kind}/{model}"]["concepts"]
+        figures = summarize(session, ["small"])[f"small/{kind}/{model}"]["concepts"]
     after = columns(folder, "best_pairs")
     assert made == 1 and set(before.pop("cal_fold_f1")) == {None}
     folds = after.pop("cal_fold_f1")

@@ -9,6 +9,7 @@ from sae_assets.commands.session import open_session
 from sae_assets.orchestration.automation.backfills import partitions_by_asset
 from sae_assets.orchestration.history import with_history
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
+from sae_assets_tests.pipeline.planned import all_states, states_of
 
 
 @pytest.fixture
@@ -33,15 +34,14 @@ def test_chunk_is_shown_then_removed_and_aggregates_become_stale(made):
     with open_session(made["home"], made["catalog"]) as session:
         assert session.chunks_of("small") == ["0000"]
         assert session.instance.get_dynamic_partitions("small_chunks") == ["0000"]
-        stages = session.status(["small"])["small"]["stages"]
+        stages = states_of(session)
     assert stages["patch/clip-mini/unit_stats"]["all"] == "stale"
     assert set(stages["patch/clip-mini/sparse_activations"].values()) == {"current"}
     # Its examples are still in the data set: they come back as a chunk of a new number.
     assert invoke(made, "materialize", "-d", "small").exit_code == 0
     with open_session(made["home"], made["catalog"]) as session:
         assert session.chunks_of("small") == ["0000", "0002"]
-        states = session.status(["small"])["small"]["stages"]
-    assert {state for part in states.values() for state in part.values()} == {"current"}
+        assert all_states(session) == {"current"}
 
 
 def test_whole_data_set(made):

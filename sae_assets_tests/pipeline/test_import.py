@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from sae_assets.commands.session import open_session
-from sae_assets.orchestration.automation.backfills import failed_partitions, plan_backfill
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.history import first_cause
 from sae_assets.orchestration.partitions import multi_key
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import stored
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
+from sae_assets_tests.pipeline.planned import failed_artifacts, launched, plan_of
 from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
 K = 16
@@ -127,7 +127,7 @@ def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
         # The advice holds: imported again, it is whole, its checks pass, and everything goes on from it.
         assert invoke(places, "import", str(older["older"]), *PATCH).exit_code == 0
         assert place.read_bytes() == content
-        assert failed_partitions(session.instance, session.catalog, "small") == {}
+        assert failed_artifacts(session) == set()
         assert invoke(places, "materialize", "-d", "small").exit_code == 0
         assert place.read_bytes() == content
         assert run(force=True).success
@@ -141,9 +141,8 @@ def test_new_history_over_imported_files_records_them(older, tmp_path):
     ) as session:  # a failed check of a whole file: a repair may record it again
         key = dg.AssetKey(["small", "patch", "sparse_activations"])
         partition = multi_key("clip-mini", "0000")
-        chunks = session.chunks_of("small")
-        work = plan_backfill(session.catalog, session.store, "small", chunks, limit=100, again={key: [partition]})
-        assert work.partitions[key] == [partition]
+        again = launched(plan_of(session, unchecked={key: [partition]}))
+        assert (key.to_user_string(), partition) in again
     shutil.rmtree(places["home"] / "dagster")
     done = invoke(places, "materialize", "-d", "small", "--to", "sparse_activations")
     assert done.exit_code == 0, done.stderr

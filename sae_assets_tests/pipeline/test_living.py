@@ -10,31 +10,26 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.loader import LoadingContextForTest
 
 from sae_assets.commands.session import Session, open_session
-from sae_assets.orchestration.automation.backfills import (
-    active_backfill,
-    failed_partitions,
-    launch,
-    may_go_now,
-    partition_keys,
-    plan_backfill,
-)
+from sae_assets.orchestration.automation.backfills import launch
 from sae_assets.orchestration.build import build_definitions
-from sae_assets.orchestration.history import first_cause, partitions_with_failed_checks
+from sae_assets.orchestration.history import active_backfill, first_cause, history_of
 from sae_assets.orchestration.partitions import multi_key
 from sae_assets.orchestration.runs import RunFailedError
-from sae_assets.pipeline.stages import CHUNK_STAGES, MODEL_STAGES
+from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
 from sae_assets_tests.helpers.homes import Homes
-from sae_assets_tests.pipeline.living import Follower, land, land_without_calibration
+from sae_assets_tests.pipeline.deciders import Named, Switch, named, stale_by_dagster
+from sae_assets_tests.pipeline.living import land, land_without_calibration
+from sae_assets_tests.pipeline.planned import all_states, failed_artifacts, keys, launched, only, plan_of, states_of
 from sae_assets_tests.pipeline.small import write_metadata
 
 MODEL = "clip-mini"
+CHUNK_STAGES = [name for name, stage in STAGES.items() if stage.level == "chunk"]
+MODEL_STAGES = [name for name, stage in STAGES.items() if stage.level == "model"]
 
 
 @pytest.fixture
@@ -55,18 +50,16 @@ def everything(chunks: list[str]) -> set[tuple[str, str]]:
     return found | {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES}
 
 
-def of_small(follower: Follower) -> set[tuple[str, str]]:
-    return {found for found in follower.settle() if found[0].startswith("small/")}
+def of_small(follower: Switch) -> set[tuple[str, str]]:
+    return follower.settle()
 
 
 def test_automation_makes_everything_once_and_follows_what_arrives(living):
     session, root = living
-    follower = Follower(session)
+    follower = Switch(session, "small")
     assert of_small(follower) == everything(["0000", "0001"])
     assert set(follower.made.values()) == {1}
-    assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
-        "current"
-    }
+    assert all_states(session) == {"current"}
 
     land(root, 18)
     session.register("small")
@@ -78,17 +71,15 @@ def test_automation_makes_everything_once_and_follows_what_arrives(living):
     encoded = {partition for key, partition in made if key.endswith(once)}
     assert encoded == {"0002", multi_key(MODEL, "0002")}
     assert {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES} <= made
-    assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
-        "current"
-    }
+    assert all_states(session) == {"current"}
 
 
 @everything_made
 def test_rerun_with_the_same_content_ripples_no_further(living):
     session, _ = living
-    follower = Follower(session)
+    follower = Switch(session, "small")
     assert follower.settle() == set()  # what a command has made
-    follower.run({("small/patch/sparse_activations", multi_key(MODEL, "0000"))})
+    follower.make({("small/patch/sparse_activations", multi_key(MODEL, "0000"))})
     assert of_small(follower) == set()
 
 
@@ -96,7 +87,7 @@ def test_rerun_with_the_same_content_ripples_no_further(living):
 def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch):
     """Activations do not read labels: Dagster takes none for stale, and runs over none."""
     session, root = living
-    follower = Follower(session)
+    follower = Switch(session, "small")
     follower.settle()
     changed = list(csv.DictReader((root / "metadata.csv").read_text().splitlines()))
     changed[0]["shape::cube"] = str(1 - int(changed[0]["shape::cube"]))
@@ -109,23 +100,14 @@ def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch)
     assert ("small/patch/ground_truth", partition) in made and key not in {name for name, _ in made}
     assert {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")} == files
     # What follows from the labels follows, once: the mark "stale" is gone everywhere.
-    assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
-        "current"
-    }
-    graph = follower.definitions.get_repository_def().asset_graph
-    resolver = CachingStaleStatusResolver(session.instance, graph, LoadingContextForTest(session.instance))
-    states = {
-        (asset.to_user_string(), name): resolver.get_status(asset, name)
-        for asset, names in partition_keys(session.instance, session.catalog, "small").items()
-        for name in names
-    }
-    assert {found for found, state in states.items() if state != StaleStatus.FRESH} == set()
+    assert all_states(session) == {"current"}
+    assert stale_by_dagster(session, "small") == set()
 
 
 @everything_made
 def test_chunk_without_calibration_rows_changes_no_statistics(living):
     session, root = living
-    follower = Follower(session)
+    follower = Switch(session, "small")
     follower.settle()
     before = {
         stage: session.store.header(address(stage)).content_hash
@@ -139,8 +121,7 @@ def test_chunk_without_calibration_rows_changes_no_statistics(living):
     assert ("small/patch/detection_stats", MODEL) in made
     after = {stage: session.store.header(address(stage)).content_hash for stage in before}
     assert after == before
-    states = session.status(["small"])["small"]["stages"]
-    assert {state for part in states.values() for state in part.values()} == {"current"}
+    assert all_states(session) == {"current"}
 
 
 def address(stage: str, chunk: str | None = None) -> Address:
@@ -150,7 +131,7 @@ def address(stage: str, chunk: str | None = None) -> Address:
 def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path, made_home):
     places = made_home(tmp_path, calibration="freeze")
     with open_session(places["home"], places["catalog"]) as session:
-        follower = Follower(session)
+        follower = Switch(session, "small")
         follower.settle()
         fitted = {
             s: session.store.header(address(s)).content_hash for s in ("unit_stats", "unit_mapping", "thresholds")
@@ -162,53 +143,38 @@ def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path, made_home):
         assert ("small/patch/filtered_activations", multi_key(MODEL, "0002")) in made
         assert ("small/patch/best_pairs", MODEL) in made
         assert {s: session.store.header(address(s)).content_hash for s in fitted} == fitted
-        states = session.status(["small"])["small"]["stages"]
-        assert {state for part in states.values() for state in part.values()} == {"current"}
+        assert all_states(session) == {"current"}
         # The command line agrees: nothing is left to do.
         made_runs, _ = session.materialize(["small"])
         assert made_runs == 0
 
 
-def work_of(session: Session, limit: int = 1000, **more: object):
-    chunks = session.chunks_of("small")
-    return plan_backfill(session.catalog, session.store, "small", chunks, limit=limit, **more)
-
-
-def flat(work) -> set[tuple[str, str]]:
-    return {
-        (key.to_user_string(), partition) for key, partitions in work.partitions.items() for partition in partitions
-    }
-
-
-def test_backfill_is_exactly_what_is_missing_or_stale_in_two_waves(living):
+def test_backfill_is_exactly_what_is_missing_or_stale_in_one_sequence(living):
     session, root = living
-    first = work_of(session)
-    until_mapping = {"examples", "labels", "ground_truth", "sparse_activations", "unit_stats", "unit_mapping"}
-    all_of_it = everything(["0000", "0001"])
-    assert flat(first) == {found for found in all_of_it if found[0].rsplit("/")[-1] in until_mapping}
-    assert (first.wave, first.left) == (1, 0)
-    session.materialize(["small"], last="unit_mapping")
-    second = work_of(session)
-    assert flat(second) == {found for found in all_of_it if found[0].rsplit("/")[-1] not in until_mapping}
+    assert launched(plan_of(session)) == everything(["0000", "0001"])
     session.materialize(["small"])
-    assert work_of(session).partitions == {}
+    assert plan_of(session).batches == ()
 
     land(root, 18)
     session.register("small")
-    third = flat(work_of(session))
-    assert {partition for key, partition in third if not key.endswith(("unit_stats", "unit_mapping"))} == {
+    made = launched(plan_of(session))
+    assert {partition for key, partition in made if not key.endswith(("unit_stats", "unit_mapping"))} == {
         "0002", multi_key(MODEL, "0002"),
     }  # fmt: skip
+    # What is filtered by a mapping that is still to come may be stale then: what reads all of it waits.
+    assert {
+        each.stage for batch in plan_of(session).batches for each in batch.addresses if batch.model and not batch.chunk
+    } == {*MODEL_STAGES}
 
 
 def test_limit_takes_the_first_chunks_and_no_aggregate_over_the_rest(living):
     session, _ = living
-    work = work_of(session, limit=3)
-    assert flat(work) == {
+    plan = plan_of(session, limit=3)
+    assert launched(plan) == {
         ("small/examples", "0000"), ("small/examples", "0001"),
         ("small/labels", "0000"),
     }  # fmt: skip
-    assert work.left == 5
+    assert plan.over_limit == 7
 
 
 def test_schedule_launches_one_backfill_that_the_ui_shows(living):
@@ -217,18 +183,22 @@ def test_schedule_launches_one_backfill_that_the_ui_shows(living):
     repository = definitions.get_repository_def()
     schedule = repository.get_schedule_def("backfill_small")
 
-    def tick(minute: int) -> str:
+    def tick(minute: int) -> dg.ScheduleExecutionData:
         with dg.build_schedule_context(
             instance=session.instance, repository_def=repository, resources=session.resources,
             scheduled_execution_time=datetime(2026, 1, 1, 2, minute, tzinfo=UTC),
         ) as context:  # fmt: skip
-            return str(schedule.evaluate_tick(context).skip_message)
+            return schedule.evaluate_tick(context)
 
-    assert "Launched backfill backfill-small-20260101T0200 of 10 partitions (wave 1)" in tick(0)
+    (request,) = tick(0).run_requests  # the tick has succeeded, and says what it asks for
+    assert request.run_key == "backfill-small-20260101T0200"
+    job = repository.get_job("launch_backfill_small")
+    for _ in range(2):  # the same tick, tried again
+        assert job.execute_in_process(instance=session.instance, run_config=request.run_config).success
     backfill = session.instance.get_backfill("backfill-small-20260101T0200")
     assert backfill is not None and backfill.tags["sae_assets/dataset"] == "small"
     assert active_backfill(session.instance, "small") == backfill.backfill_id
-    assert "still running" in tick(0) and "still running" in tick(1)
+    assert "still running" in tick(0).skip_message and "still running" in tick(1).skip_message
     assert len(session.instance.get_backfills()) == 1
 
 
@@ -247,18 +217,17 @@ def test_failed_partition_is_shown_and_left_to_the_repair(living):
             instance=session.instance, asset_selection=[key], partition_key=multi_key(MODEL, chunk),
             raise_on_error=False, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )  # fmt: skip
-    failed = failed_partitions(session.instance, session.catalog, "small")
-    assert len(failed[key]) == 1
-    broken = next(iter(failed[key]))
-    states = session.status(["small"])["small"]["stages"]["patch/clip-mini/sparse_activations"]
+    (broken,) = {partition for name, partition in failed_artifacts(session) if name == key.to_user_string()}
+    failed = {key: {broken}}
+    states = states_of(session)["patch/clip-mini/sparse_activations"]
     assert sorted(states.values()) == ["current", "failed"]
-    left_out = flat(work_of(session, leave_out=failed))
+    left_out = launched(plan_of(session, failed=failed))
     assert ("small/patch/sparse_activations", broken) not in left_out
     assert not [found for found in left_out if found[0].endswith("unit_stats")]  # it would only fail
-    assert ("small/patch/sparse_activations", broken) in flat(work_of(session))
+    assert ("small/patch/sparse_activations", broken) in launched(plan_of(session))
     victim.write_bytes(content)
     session.materialize(["small"], last="sparse_activations")
-    assert failed_partitions(session.instance, session.catalog, "small") == {}
+    assert failed_artifacts(session) == set()
 
 
 @everything_made
@@ -273,8 +242,7 @@ def test_changed_file_fails_a_check_that_says_what_to_do(living):
     assert victim.stem in str(evaluation.metadata["examples"].value)
     assert "sae-assets remove" in str(evaluation.metadata["what_to_do"].value)
     # The chunk stays what it was: nothing becomes stale, nothing is encoded from other contents by accident.
-    states = session.status(["small"])["small"]["stages"]
-    assert {state for part in states.values() for state in part.values()} == {"current"}
+    assert all_states(session) == {"current"}
 
 
 @pytest.mark.made_to("labels")
@@ -291,19 +259,19 @@ def test_failed_check_holds_its_chunk_until_the_repair(living):
             instance=session.instance, asset_selection=[key], partition_key=chunk, raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )  # fmt: skip
-    failed = failed_partitions(session.instance, session.catalog, "small")
-    assert set(failed) == {key} and len(failed[key]) == 1
-    broken = next(iter(failed[key]))
-    held = flat(work_of(session, leave_out=failed))
+    ((name, broken),) = failed_artifacts(session)
+    assert name == key.to_user_string()
+    failed = {key: {broken}}
+    held = launched(plan_of(session, failed=failed))
     assert held and not [one for one in held if broken in one[1]]
-    repaired = flat(work_of(session, again=failed))
+    repaired = launched(plan_of(session, unchecked=failed))
     assert ("small/examples", broken) in repaired and len(repaired) > len(held)
     # A run that only planned to check again, and died before it did, is no reason to trust the file.
     session.instance.create_run_for_job(job, asset_selection=frozenset({key}), tags={"dagster/partition": broken})
-    assert partitions_with_failed_checks(session.instance, {key: [broken]}) == {key: {broken}}
+    assert named(history_of(session.instance, session.catalog.datasets["small"]).unchecked) == {(name, broken)}
     victim.write_bytes(content)
     session.materialize(["small"], last="labels")
-    assert failed_partitions(session.instance, session.catalog, "small") == {}
+    assert failed_artifacts(session) == set()
 
 
 def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path, made_home):
@@ -316,10 +284,9 @@ def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path, 
         assert file is not None
         file.unlink()
         failed = {dg.AssetKey(["small", "patch", "sparse_activations"]): {multi_key(MODEL, "0002")}}
-        work = work_of(session, leave_out=failed)
-        filtered = ("small/patch/filtered_activations", multi_key(MODEL, "0003"))
-        assert work.wave == 2 and filtered in flat(work)
-        assert not [found for found in flat(work) if "0002" in found[1]]
+        made = launched(plan_of(session, failed=failed))
+        assert ("small/patch/filtered_activations", multi_key(MODEL, "0003")) in made
+        assert not [partition for _, partition in made if "0002" in partition]
 
 
 def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made_home):
@@ -327,11 +294,14 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made
     places = made_home(tmp_path, "unit_mapping", token_kinds=["patch", "cls"])
     with open_session(places["home"], places["catalog"]) as session:
         failed = {dg.AssetKey(["small", "patch", "unit_mapping"]): {MODEL}}
-        work = work_of(session, leave_out=failed, again=failed)
         later = {"filtered_activations", "thresholds", "detection_stats", "best_pairs"}
-        assert work.wave == 2 and {key for key, _ in flat(work)} == {f"small/cls/{stage}" for stage in later}
-        repair = work_of(session, again=failed)
-        assert repair.wave == 1 and flat(repair) == {("small/patch/unit_mapping", MODEL)}
+        made = launched(plan_of(session, failed=failed, unchecked=failed))
+        assert keys(made) == {f"small/cls/{stage}" for stage in later}
+        repair = keys(launched(plan_of(session, unchecked=failed)))
+        assert repair == {
+            "small/patch/unit_mapping",
+            *(f"small/{kind}/{s}" for kind in ("patch", "cls") for s in later),
+        }
 
 
 @pytest.mark.made_to("sparse_activations")
@@ -339,34 +309,34 @@ def test_chunk_that_arrives_while_aggregates_run_fails_none_of_them(living):
     """It was not there when they were asked for; what it makes stale is made again."""
     session, root = living
     job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
-    keys = [dg.AssetKey(["small", "patch", stage]) for stage in ("unit_stats", "unit_mapping")]
+    fitted = [dg.AssetKey(["small", "patch", stage]) for stage in ("unit_stats", "unit_mapping")]
 
     def run(**tags: str) -> dg.ExecuteInProcessResult:
         return job.execute_in_process(
-            instance=session.instance, asset_selection=keys, partition_key=MODEL, raise_on_error=False, tags=tags,
+            instance=session.instance, asset_selection=fitted, partition_key=MODEL, raise_on_error=False, tags=tags,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )  # fmt: skip
 
-    graph = build_definitions(session.catalog, session.resources).get_repository_def().asset_graph
-    work = work_of(session)
-    assert {name for name, _ in flat(work)} == {"small/patch/unit_stats", "small/patch/unit_mapping"}
-    assert launch(session.instance, graph, "small", work, backfill_id="before", kind="backfill")
+    batches = plan_of(session).in_sequence
+    assert only(launched(plan_of(session)), "examples", "sparse_activations", "unit_stats") == {
+        ("small/patch/unit_stats", MODEL)
+    }
+    assert launch(session.instance, session.catalog, batches, backfill_id="before", kind="backfill")
     land(root, 18)
     session.register("small")
     result = run()  # asked for by itself, after the chunk was registered
     assert not result.success and "1 of 3 registered chunks" in (first_cause(result.all_events) or "")
-    failed = failed_partitions(session.instance, session.catalog, "small")
-    assert set(failed) == set(keys) and may_go_now(session.instance, failed) == {}
+    assert failed_artifacts(session) == {(key.to_user_string(), MODEL) for key in fitted}  # and not to be tried again
     assert run(**{"dagster/backfill": "before"}).success
     made = session.store.header(address("unit_stats"))
     assert {name.split("/")[1] for name in made.provenance.inputs if "/" in name} == {"0000", "0001"}
-    assert session.status(["small"])["small"]["stages"]["patch/clip-mini/unit_stats"] == {"all": "stale"}
+    assert states_of(session)["patch/clip-mini/unit_stats"] == {"all": "stale"}
     # Of a run of its own likewise.
     manifest = session.store.root / "small" / "chunks" / "0002.json"
     os.utime(manifest, (time.time() + 60, time.time() + 60))
     assert run().success
     session.materialize(["small"], last="unit_stats")
-    assert set(session.status(["small"])["small"]["stages"]["patch/clip-mini/unit_stats"].values()) == {"current"}
+    assert set(states_of(session)["patch/clip-mini/unit_stats"].values()) == {"current"}
 
 
 @pytest.mark.made_to("labels")
@@ -375,20 +345,19 @@ def test_failed_aggregate_is_tried_again_once_what_it_reads_was_made(living):
     job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
     key = dg.AssetKey(["small", "patch", "unit_stats"])
 
-    def fail() -> dict[dg.AssetKey, set[str]]:
+    def fail() -> Named:
         result = job.execute_in_process(
             instance=session.instance, asset_selection=[key], partition_key=MODEL, raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )  # fmt: skip
         assert not result.success
-        return failed_partitions(session.instance, session.catalog, "small")
+        return failed_artifacts(session)
 
-    assert may_go_now(session.instance, fail()) == {}
+    held = {("small/patch/unit_stats", MODEL)}
+    assert fail() == held
     session.materialize(["small"], chunks=["0"], last="sparse_activations")
-    assert may_go_now(session.instance, failed_partitions(session.instance, session.catalog, "small")) == {key: {MODEL}}
-    assert may_go_now(session.instance, fail()) == {}
-    # A failed chunk is left to the repair whatever was made since.
-    assert may_go_now(session.instance, {dg.AssetKey(["small", "patch", "ground_truth"]): {"0000|clip-mini"}}) == {}
+    assert failed_artifacts(session) == set()
+    assert fail() == held
 
 
 def test_failed_chunk_holds_up_no_aggregate_that_does_not_read_it(tmp_path, made_home):
@@ -399,19 +368,19 @@ def test_failed_chunk_holds_up_no_aggregate_that_does_not_read_it(tmp_path, made
         session.materialize(["small"], last="ground_truth")
         key, other = (dg.AssetKey(["small", "patch", stage]) for stage in ("sparse_activations", "ground_truth"))
         for chunk, held in (("0002", False), ("0001", True)):
-            work = work_of(session, leave_out={key: {multi_key(MODEL, chunk)}})
-            fitted = {name for name, _ in flat(work)} & {"small/patch/unit_stats", "small/patch/unit_mapping"}
-            assert (len(fitted), work.left, work.held) == (0 if held else 2, 0, 1)
+            plan = plan_of(session, failed={key: {multi_key(MODEL, chunk)}})
+            fitted = only(launched(plan), "unit_stats", "unit_mapping")
+            assert (len(fitted), plan.over_limit, len(plan.left_out)) == (0 if held else 2, 0, 1)
         truth = session.store.find(address("ground_truth", "0001"))
         truth.unlink()
-        work = work_of(session, leave_out={other: {multi_key(MODEL, "0001")}})
-        assert ("small/patch/unit_stats", MODEL) in flat(work) and ("small/patch/unit_mapping", MODEL) not in flat(work)
+        made = launched(plan_of(session, failed={other: {multi_key(MODEL, "0001")}}))
+        assert ("small/patch/unit_stats", MODEL) in made and ("small/patch/unit_mapping", MODEL) not in made
         # The command line judges alike: a damaged image without calibration rows stops no statistics.
         victim = places["root"] / session.store.read(Address("small", "examples", chunk="0002")).artifact.paths[0]
         victim.write_bytes(b"no image")
         with pytest.raises(RunFailedError):
             session.materialize(["small"])
-        states = session.status(["small"])["small"]["stages"]
+        states = states_of(session)
         assert states["patch/clip-mini/unit_mapping"] == {"all": "current"}
         assert states["patch/clip-mini/filtered_activations"]["0001"] == "current"
         assert states["patch/clip-mini/detection_stats"] == {"all": "missing"}
@@ -432,9 +401,9 @@ def test_home_of_an_earlier_version_is_made_anew_without_encoding(living, monkey
         )
         session.store.find(where).write_bytes(older)
         session.store.find(Address("small", "labels", chunk=chunk)).unlink()
-    states = session.status(["small"])["small"]["stages"]
+    states = states_of(session)
     assert (set(states["examples"].values()), set(states["labels"].values())) == ({"stale"}, {"missing"})
-    work = flat(work_of(session))
+    work = launched(plan_of(session))
     assert {
         (f"small/{stage}", chunk) for stage in ("examples", "labels") for chunk in session.chunks_of("small")
     } <= work
@@ -442,9 +411,7 @@ def test_home_of_an_earlier_version_is_made_anew_without_encoding(living, monkey
     files = {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")}
     session.materialize(["small"])
     assert {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")} == files
-    assert {state for part in session.status(["small"])["small"]["stages"].values() for state in part.values()} == {
-        "current"
-    }
+    assert all_states(session) == {"current"}
 
 
 def test_all_switches_ship_off(living):
