@@ -65,9 +65,7 @@ def launch_backfill(
     """
     if instance.get_backfill(backfill_id) is not None:
         return False
-    subsets = {
-        key: asset_graph.get(key).partitions_def.subset_with_partition_keys(each) for key, each in partitions.items()
-    }
+    subsets = {key: each.subset_with_partition_keys(names) for key, (each, names) in partitions.items()}
     instance.add_backfill(
         PartitionBackfill.from_asset_graph_subset(
             backfill_id=backfill_id,

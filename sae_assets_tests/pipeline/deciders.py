@@ -75,7 +75,8 @@ class Switch:
         with dg.build_sensor_context(
             instance=self.session.instance, repository_def=self.repository, resources=self.session.resources
         ) as context:
-            requests = sensor.evaluate_tick(context).run_requests or []
+            answer = sensor(context)
+        requests = [] if isinstance(answer, dg.SkipReason) else answer
         return {
             (key.to_user_string(), str(each.partition_key)) for each in requests for key in each.asset_selection or ()
         }
