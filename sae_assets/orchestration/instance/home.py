@@ -3,12 +3,14 @@
 A ``DAGSTER_HOME`` that is set already is used as it is.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
+from sae_assets.orchestration.instance.launcher import keep_engines
 from sae_assets.settings import Settings
 
 DAGSTER_YAML = """\
@@ -23,7 +25,13 @@ concurrency:
   pools:
     granularity: op
     default_limit: 1
-run_launcher:  # Dagster's own, and able to tell whether the process of a run still lives
+event_log_storage:  # one file, in place of one with all tables and indexes per run
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config:
+    base_dir:
+      env: DAGSTER_HOME
+run_launcher:  # runs go to worker processes that stay alive, and each can be checked for life
   module: sae_assets.orchestration.instance.launcher
   class: WatchedRunLauncher
 run_monitoring:  # a killed run is marked as failed, and gives its pool slot back
@@ -55,9 +63,27 @@ def prepare(settings: Settings) -> Path:
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The instance, its tables made before anything else can race for them."""
-    with dg.DagsterInstance.from_config(str(prepare(settings))) as instance:
+    keep_engines()
+    home = str(prepare(settings))
+    with _named(home):
+        opened = dg.DagsterInstance.from_config(home)
+    with opened as instance:
         set_pool_limits(instance)
         yield instance
+
+
+@contextmanager
+def _named(home: str) -> Iterator[None]:
+    """``DAGSTER_HOME`` is this folder, for what ``dagster.yaml`` reads from the environment."""
+    before = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = home
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["DAGSTER_HOME"]
+        else:
+            os.environ["DAGSTER_HOME"] = before
 
 
 def set_pool_limits(instance: dg.DagsterInstance) -> None:
