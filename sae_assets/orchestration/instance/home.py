@@ -3,7 +3,8 @@
 A ``DAGSTER_HOME`` that is set already is used as it is.
 """
 
-import os
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,7 @@ event_log_storage:  # one file, in place of one with all tables and indexes per 
   module: dagster._core.storage.event_log
   class: ConsolidatedSqliteEventLogStorage
   config:
-    base_dir:
-      env: DAGSTER_HOME
+    base_dir: events  # in this home, wherever it is moved
 run_launcher:  # runs go to worker processes that stay alive, and each can be checked for life
   module: sae_assets.orchestration.instance.launcher
   class: WatchedRunLauncher
@@ -45,18 +45,23 @@ run_retries:  # a killed run is made again; one that failed by itself would fail
   retry_on_asset_or_op_failure: false
 """
 FORMER_LAUNCHER, LAUNCHER = "module: sae_assets.launcher\n", "module: sae_assets.orchestration.instance.launcher\n"
+EVENTS = re.compile(r"(?<=^    base_dir: ).*(?=  # in this home, wherever it is moved$)", re.MULTILINE)
 POOLS = {"gpu": 1}  # encoding runs at a time; change it in the UI (Deployment, Concurrency)
 
 
 def prepare(settings: Settings) -> Path:
-    """Make the instance's folder with its ``dagster.yaml``; one of an earlier version is told where the launcher is."""
+    """Make the instance's folder with its ``dagster.yaml``; an existing one is told where folder and launcher are now.
+
+    Dagster takes the place of events as a whole path only.
+    """
     home = Path(settings.environment()["DAGSTER_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
-    if not config.exists():
-        config.write_text(DAGSTER_YAML, encoding="utf-8")
-    elif FORMER_LAUNCHER in (text := config.read_text(encoding="utf-8")):
-        config.write_text(text.replace(FORMER_LAUNCHER, LAUNCHER), encoding="utf-8")
+    before = config.read_text(encoding="utf-8") if config.exists() else None
+    text = (DAGSTER_YAML if before is None else before).replace(FORMER_LAUNCHER, LAUNCHER)
+    text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
+    if text != before:
+        config.write_text(text, encoding="utf-8")
     return home
 
 
@@ -64,26 +69,9 @@ def prepare(settings: Settings) -> Path:
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The instance, its tables made before anything else can race for them."""
     keep_engines()
-    home = str(prepare(settings))
-    with _named(home):
-        opened = dg.DagsterInstance.from_config(home)
-    with opened as instance:
+    with dg.DagsterInstance.from_config(str(prepare(settings))) as instance:
         set_pool_limits(instance)
         yield instance
-
-
-@contextmanager
-def _named(home: str) -> Iterator[None]:
-    """``DAGSTER_HOME`` is this folder, for what ``dagster.yaml`` reads from the environment."""
-    before = os.environ.get("DAGSTER_HOME")
-    os.environ["DAGSTER_HOME"] = home
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["DAGSTER_HOME"]
-        else:
-            os.environ["DAGSTER_HOME"] = before
 
 
 def set_pool_limits(instance: dg.DagsterInstance) -> None:

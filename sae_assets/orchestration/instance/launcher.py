@@ -89,7 +89,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
-        origin = _local_origin(run)
+        origin = local_origin(run)
         if origin is None or not self._launch_in_worker(run, origin):
             super().launch_run(context)
 
@@ -176,7 +176,7 @@ def keep_engines() -> None:
             setattr(module, "create_engine", create_engine)  # noqa: B010
 
 
-def _local_origin(run: dg.DagsterRun) -> RepositoryPythonOrigin | None:
+def local_origin(run: dg.DagsterRun) -> RepositoryPythonOrigin | None:
     """Where a run's code is, if a process like this one can load it: same machine, same Python; else None."""
     if os.name != "posix" or run.job_code_origin is None or run.remote_job_origin is None:
         return None
