@@ -123,3 +123,12 @@ def test_only_code_that_a_process_here_can_load_goes_to_a_worker(instance, host,
         remote_job_origin=RemoteRepositoryOrigin(server, "__repository__").get_job_origin("job"),
     )
     assert (local_origin(run) is not None) is warm
+
+
+def test_home_that_was_moved_takes_its_events_along(tmp_path):
+    with open_instance(load_settings(tmp_path / "home")) as opened:
+        run_id = run_of(opened, os.getpid(), "here").run_id
+    (tmp_path / "home").rename(tmp_path / "moved")
+    with open_instance(load_settings(tmp_path / "moved")) as opened:
+        assert [entry.dagster_event.message for entry in opened.all_logs(run_id)] == ["working"]
+    assert not (tmp_path / "home").exists()
