@@ -9,11 +9,16 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
+from dagster._core.code_pointer import FileCodePointer
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events import EngineEventData
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.launcher.base import WorkerStatus
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
 
 from sae_assets.orchestration.instance.home import open_instance
-from sae_assets.orchestration.instance.launcher import HOST_TAG, WatchedRunLauncher, is_alive
+from sae_assets.orchestration.instance.launcher import HOST_TAG, WatchedRunLauncher, is_alive, local_origin
+from sae_assets.orchestration.instance.worker import SLOT_SECONDS, wait_for_a_slot
 from sae_assets.settings import load_settings
 
 
@@ -77,3 +82,53 @@ def test_homes_get_a_launcher_that_run_monitoring_can_ask(instance):
 def test_health_of_a_run(instance, pid, host, status):
     run = run_of(instance, ended() if pid == 0 else pid, host)
     assert instance.run_launcher.check_run_worker_health(run).status is status
+
+
+def test_run_that_waits_for_a_slot_of_a_pool_sleeps(instance):
+    """Dagster's own answer is never more than 0, so that such a run burns a core."""
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("gpu", 1)
+    assert storage.claim_concurrency_slot("gpu", "another run", "step").is_claimed
+    with InstanceConcurrencyContext(instance, run_of(instance, None, "here")) as context:
+        assert not context.claim("gpu", "step")
+        assert context.has_pending_claims()
+        assert 0 < wait_for_a_slot(context) <= SLOT_SECONDS
+        assert context.interval_to_next_pending_claim_check() <= 0  # once it is not, ours can go
+
+
+def test_home_of_an_earlier_version_gets_the_launcher(tmp_path):
+    settings = load_settings(tmp_path)
+    settings.dagster_home.mkdir(parents=True)
+    former = "run_launcher:\n  module: sae_assets.launcher\n  class: WatchedRunLauncher\n"
+    (settings.dagster_home / "dagster.yaml").write_text(former)
+    with open_instance(settings) as opened:
+        assert isinstance(opened.run_launcher, WatchedRunLauncher)
+
+
+@pytest.mark.parametrize(
+    ("host", "executable", "image", "warm"),
+    [
+        ("localhost", sys.executable, None, True),
+        ("another-machine", sys.executable, None, False),
+        ("localhost", "/another/python", None, False),
+        ("localhost", sys.executable, "an image", False),
+    ],
+    ids=["here", "host", "python", "image"],
+)
+def test_only_code_that_a_process_here_can_load_goes_to_a_worker(instance, host, executable, image, warm):
+    code = ReconstructableRepository(FileCodePointer("definitions.py", "defs"), image, executable)
+    server = GrpcServerCodeLocationOrigin(host=host, socket="a socket", location_name="code")
+    run = run_of(instance, None, "here")._replace(
+        job_code_origin=code.get_reconstructable_job("job").get_python_origin(),
+        remote_job_origin=RemoteRepositoryOrigin(server, "__repository__").get_job_origin("job"),
+    )
+    assert (local_origin(run) is not None) is warm
+
+
+def test_home_that_was_moved_takes_its_events_along(tmp_path):
+    with open_instance(load_settings(tmp_path / "home")) as opened:
+        run_id = run_of(opened, os.getpid(), "here").run_id
+    (tmp_path / "home").rename(tmp_path / "moved")
+    with open_instance(load_settings(tmp_path / "moved")) as opened:
+        assert [entry.dagster_event.message for entry in opened.all_logs(run_id)] == ["working"]
+    assert not (tmp_path / "home").exists()

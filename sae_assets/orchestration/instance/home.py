@@ -3,12 +3,15 @@
 A ``DAGSTER_HOME`` that is set already is used as it is.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
+from sae_assets.orchestration.instance.launcher import keep_engines
 from sae_assets.settings import Settings
 
 DAGSTER_YAML = """\
@@ -23,7 +26,12 @@ concurrency:
   pools:
     granularity: op
     default_limit: 1
-run_launcher:  # Dagster's own, and able to tell whether the process of a run still lives
+event_log_storage:  # one file, in place of one with all tables and indexes per run
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config:
+    base_dir: events  # in this home, wherever it is moved
+run_launcher:  # runs go to worker processes that stay alive, and each can be checked for life
   module: sae_assets.orchestration.instance.launcher
   class: WatchedRunLauncher
 run_monitoring:  # a killed run is marked as failed, and gives its pool slot back
@@ -37,24 +45,30 @@ run_retries:  # a killed run is made again; one that failed by itself would fail
   retry_on_asset_or_op_failure: false
 """
 FORMER_LAUNCHER, LAUNCHER = "module: sae_assets.launcher\n", "module: sae_assets.orchestration.instance.launcher\n"
+EVENTS = re.compile(r"(?<=^    base_dir: ).*(?=  # in this home, wherever it is moved$)", re.MULTILINE)
 POOLS = {"gpu": 1}  # encoding runs at a time; change it in the UI (Deployment, Concurrency)
 
 
 def prepare(settings: Settings) -> Path:
-    """Make the instance's folder with its ``dagster.yaml``; one of an earlier version is told where the launcher is."""
+    """Make the instance's folder with its ``dagster.yaml``; an existing one is told where folder and launcher are now.
+
+    Dagster takes the place of events as a whole path only.
+    """
     home = Path(settings.environment()["DAGSTER_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
-    if not config.exists():
-        config.write_text(DAGSTER_YAML, encoding="utf-8")
-    elif FORMER_LAUNCHER in (text := config.read_text(encoding="utf-8")):
-        config.write_text(text.replace(FORMER_LAUNCHER, LAUNCHER), encoding="utf-8")
+    before = config.read_text(encoding="utf-8") if config.exists() else None
+    text = (DAGSTER_YAML if before is None else before).replace(FORMER_LAUNCHER, LAUNCHER)
+    text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
+    if text != before:
+        config.write_text(text, encoding="utf-8")
     return home
 
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The instance, its tables made before anything else can race for them."""
+    keep_engines()
     with dg.DagsterInstance.from_config(str(prepare(settings))) as instance:
         set_pool_limits(instance)
         yield instance

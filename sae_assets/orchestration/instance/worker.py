@@ -24,14 +24,18 @@ import dagster as dg
 # exists already, and none that tells an instance by the reference that its launcher gives.
 from dagster._core.events import EngineEventData
 from dagster._core.execution import compute_logs
+from dagster._core.execution.plan import instance_concurrency_context as pools
 from dagster._core.instance import InstanceRef
 from dagster._grpc.impl import core_execute_run
 from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
+from sae_assets.orchestration.instance.launcher import keep_engines
+
 LOOK_SECONDS = 5.0  # between two looks at whether the run is to be canceled, or the parent is gone
 END_SECONDS = 15.0  # for a run to end after the pool has gone
+SLOT_SECONDS = 1  # between two looks for a free slot of a pool; Dagster's grow to 15, in which nobody may have it
 STOPPED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
 
 
@@ -155,9 +159,22 @@ def echo_afterwards(path: str, stream: IO[str]) -> Iterator[tuple[None, None]]:
             os.write(stream.fileno(), part)
 
 
+def wait_for_a_slot(context: pools.InstanceConcurrencyContext) -> float:
+    """Seconds until a step that waits for a slot of a pool is to ask again.
+
+    In place of Dagster's ``interval_to_next_pending_claim_check``, which takes the minimum with 0: a run in process
+    then does not sleep at all, and burns a core for as long as another run has the slot.
+    """
+    waits = [at - time.time() for at in context._pending_timeouts.values()]
+    return max(0.0, min(waits, default=0.0))
+
+
 def main() -> None:
     """Serve the pool whose socket and process id are the arguments."""
     compute_logs.tail_to_stream = echo_afterwards
+    setattr(pools.InstanceConcurrencyContext, "interval_to_next_pending_claim_check", wait_for_a_slot)  # noqa: B010
+    pools.MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL = SLOT_SECONDS
+    keep_engines()
     WorkerProcess(Connection(int(sys.argv[1])), int(sys.argv[2])).work()
 
 
