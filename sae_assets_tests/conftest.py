@@ -22,10 +22,12 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Groups hold also where pytest keeps a test's id elsewhere than pytest-xdist writes the group to.
+    """The demo's tests come first, so that the other process has work while its home is made; and groups hold.
 
+    Groups hold also where pytest keeps a test's id elsewhere than pytest-xdist writes the group to.
     With pytest 9.2 and pytest-xdist 3.8 (its issue 1386) groups are silently ignored: each process makes the demo anew.
     """
+    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))
     if not getattr(config.option, "loadgroup", False):
         return
     for item in items:
@@ -74,3 +76,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         result = CliRunner().invoke(app, ["demo", "--home", str(home), "--summary", str(home / "summary.json")])
     assert result.exit_code == 0, result.output
     return {"home": home, "output": result.output, "summary": json.loads((home / "summary.json").read_text())}
+
+
+@pytest.fixture(scope="session")
+def made_home(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Copies of small homes, made once for all processes (``helpers.homes.Homes``)."""
+    from sae_assets_tests.helpers.homes import Homes
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "homes"
+    folder.mkdir(exist_ok=True)
+    return Homes(folder)

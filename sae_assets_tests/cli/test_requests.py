@@ -72,6 +72,7 @@ def test_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable
     assert result.exit_code == 2 and result.stderr.startswith(f"Error: {said}"), result.output
 
 
+@pytest.mark.slow
 def test_wrong_setting_is_said_also_when_definitions_are_imported_and_as_json(tmp_path: Path) -> None:
     """In a process of its own the environment is read before the command is: the same message, no traceback."""
     code = "from sae_assets.cli import run; run()"

@@ -1,4 +1,4 @@
-"""Everything that is stored after encoding follows from the stored files alone: images and texts in three chunks each."""
+"""Everything that is stored after encoding follows from the stored files alone; images and texts, in three chunks."""
 
 from pathlib import Path
 
