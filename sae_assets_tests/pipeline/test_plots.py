@@ -40,7 +40,7 @@ def test_unit_stats(change):
 
 @pytest.mark.parametrize(
     "rules",
-    [EVERY_ACTIVE_UNIT, PruningRules("fixed", 2, 0.9, strength_percentile=50, target_units=3)],
+    [EVERY_ACTIVE_UNIT, PruningRules("fixed", 2, 0.9, strength_percentile=50.0, target_units=3)],
     ids=["every active unit", "all rules"],
 )
 def test_unit_mapping(rules):
