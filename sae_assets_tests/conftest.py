@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
@@ -53,7 +54,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a command sets in the environment ends with its test; nothing reaches the person's own home."""
     before = dict(os.environ)
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp()))
@@ -76,6 +77,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         result = CliRunner().invoke(app, ["demo", "--home", str(home), "--summary", str(home / "summary.json")])
     assert result.exit_code == 0, result.output
     return {"home": home, "output": result.output, "summary": json.loads((home / "summary.json").read_text())}
+
+
+@pytest.fixture
+def quick_homes() -> Iterator[None]:
+    """Homes that a test makes are quick, as all of ``pipeline/`` are (``helpers.swift``)."""
+    from sae_assets_tests.helpers.swift import swift_homes
+
+    with swift_homes():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from sae_assets.errors import CatalogError, without_class_path
 from sae_assets.storage.store import FORMATS
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
+pytestmark = pytest.mark.usefixtures("quick_homes")
 IMPORT = ["import", "nothere.pt", "--dataset", "small", "--model", "clip-mini", "--token-kind", "patch"]
 
 
