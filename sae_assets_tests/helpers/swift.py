@@ -1,8 +1,8 @@
 """Homes whose Dagster is quick: what tests of the pipeline run in unless they say that they want one as it ships.
 
 The packaged ``dagster.yaml`` with other storages (see ``swift_storage``), no capture of what steps print (Dagster
-starts two processes per step for it), and pictures that are composed and not drawn. The demo, the daemon's tests and
-the browser's have homes as they ship, where all of this is as users have it; ``pipeline/test_plots.py`` draws pictures.
+starts two processes per step for it), and pictures that are composed and not drawn. The demo and the homes of real
+daemons and browsers are as they ship, where all of this is as users have it; ``pipeline/test_plots.py`` draws pictures.
 """
 
 import functools

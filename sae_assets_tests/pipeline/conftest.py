@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_assets_tests.helpers.homes import Homes, Places
+from sae_assets_tests.helpers.homes import Places
 from sae_assets_tests.helpers.swift import swift_homes
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
@@ -14,15 +14,6 @@ from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 def _quick() -> Iterator[None]:
     with swift_homes():
         yield
-
-
-@pytest.fixture(scope="session")
-def made_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Homes:
-    """Copies of small homes that all processes share."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "homes"
-    folder.mkdir(exist_ok=True)
-    return Homes(folder)
 
 
 @pytest.fixture

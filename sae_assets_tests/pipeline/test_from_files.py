@@ -1,4 +1,4 @@
-"""Everything that is stored after encoding follows from the stored files alone, of images and of texts."""
+"""Everything that is stored after encoding follows from the stored files alone; images and texts, in three chunks."""
 
 from pathlib import Path
 
