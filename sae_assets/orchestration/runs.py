@@ -116,8 +116,9 @@ class Runner:
                     )
                 )
                 stopped.add(address)
-            total = len(tried) + len(plan.batches)
-            for batch in plan.batches:
+            sequence = plan.in_sequence
+            total = len(tried) + len(sequence)
+            for batch in sequence:
                 left = batch.without(self._holding(batch, stopped))
                 stopped |= set(batch.addresses) - set(left.addresses if left else ())
                 if left is None:

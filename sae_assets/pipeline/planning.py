@@ -233,6 +233,8 @@ class Outlook:
         room, over = limit, 0
         for address in self.scope.addresses():
             waits = frozenset(each for each in self.reads(address) if each in pending)
+            if self._staleness.allows_gaps(address):
+                waits -= left_out
             due = force or self.is_due(address)
             if due or waits or address in self._history.running:
                 pending[address] = waits

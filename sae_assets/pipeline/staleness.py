@@ -76,6 +76,11 @@ class Staleness:
         """Whether an artifact is kept as first fitted, whatever becomes of what it read."""
         return STAGES[address.stage].frozen and self.catalog.datasets[address.dataset].calibration == "freeze"
 
+    def allows_gaps(self, address: Address) -> bool:
+        """Whether an aggregate is asked for over the chunks there are, whatever else is registered."""
+        options = self.options.of(STAGES[address.stage].options)
+        return isinstance(options, AggregateOptions) and options.allow_missing_chunks
+
     def has_any(self, dataset: str, chunk: str, splits: Collection[str]) -> bool:
         """Whether a chunk holds examples of some of these splits; True also while its ``labels`` do not say."""
         if (dataset, chunk) not in self._counts:
@@ -97,10 +102,8 @@ class Staleness:
         inputs: dict[str, Any] = {name: self.store.header(STAGES[name].beside(address)) for name in stage.model_inputs}
         if stage.level != "model":
             return inputs | {name: self.store.header(STAGES[name].beside(address)) for name in stage.chunk_inputs}
-        options = self.options.of(stage.options)
-        gaps = isinstance(options, AggregateOptions) and options.allow_missing_chunks
         readers = {name: self._chunks_of(address, STAGES[name]) for name in stage.chunk_inputs}
-        return inputs | chunks_read(stage, address.dataset, readers, allow_missing=gaps)
+        return inputs | chunks_read(stage, address.dataset, readers, allow_missing=self.allows_gaps(address))
 
     def _expected(self, address: Address) -> "Provenance | None":
         stage = STAGES[address.stage]
