@@ -1,9 +1,6 @@
 """Requests that are wrong: exit code 2, a message that says what was found, and nothing is made."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ from typer.testing import CliRunner
 from sae_assets import settings
 from sae_assets.cli import app
 from sae_assets.commands.requests import parse_options
+from sae_assets.commands.session import open_session
 from sae_assets.errors import CatalogError, without_class_path
 from sae_assets.storage.store import FORMATS
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
@@ -73,16 +71,25 @@ def test_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable
     assert result.exit_code == 2 and result.stderr.startswith(f"Error: {said}"), result.output
 
 
-@pytest.mark.slow
-def test_wrong_setting_is_said_also_when_definitions_are_imported_and_as_json(tmp_path: Path) -> None:
-    """In a process of its own the environment is read before the command is: the same message, no traceback."""
-    code = "from sae_assets.cli import run; run()"
-    environment = {**os.environ, settings.BUDGET_VARIABLE: "abc"}
-    for extra in ([], ["--json"]):
-        command = [sys.executable, "-c", code, "status", "--home", str(tmp_path), *extra]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 2 and "found 'abc'" in done.stderr and "Traceback" not in done.stderr
-    assert "found 'abc'" in json.loads(done.stderr)["error"]
+def test_wrong_setting_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.BUDGET_VARIABLE, "abc")
+    result = CliRunner().invoke(app, ["status", "--home", str(tmp_path), "--json"])
+    assert result.exit_code == 2 and "found 'abc'" in json.loads(result.stderr)["error"]
+
+
+def test_a_catalog_that_is_named_counts_whatever_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken catalog in the environment breaks the commands that take it, and no others."""
+    good = tmp_path / "good.yaml"
+    good.write_text("{}")
+    monkeypatch.setenv(settings.CATALOG_VARIABLE, str(tmp_path / "no-such-folder" / "broken.yaml"))
+    result = CliRunner().invoke(app, ["status", "--home", str(tmp_path), "--catalog", str(good)])
+    assert result.exit_code == 0, result.stderr
+    with open_session(tmp_path, use_user_catalog=False) as session:  # as `demo` opens it
+        session.runner({})
+    result = CliRunner().invoke(app, ["status", "--home", str(tmp_path)])
+    assert result.exit_code == 2 and "broken.yaml does not exist" in result.stderr
 
 
 def test_home_that_is_a_file() -> None:
