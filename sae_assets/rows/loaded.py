@@ -71,7 +71,7 @@ def _is_crowded(device: Any) -> bool:
         return False
     import torch
 
-    free, total = torch.cuda.mem_get_info(device)
+    free, total = torch.cuda.mem_get_info(torch.device(device).index)
     return free < total / 2
 
 

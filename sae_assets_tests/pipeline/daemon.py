@@ -21,11 +21,8 @@ QUICK = {  # the packaged file's numbers, for tests: what takes minutes there ta
     "poll_interval_seconds: 30": "poll_interval_seconds: 2",
     "free_slots_after_run_end_seconds: 60": "free_slots_after_run_end_seconds: 1",
 }
-# Queued runs are looked at every second in place of five, and what runs write goes to the daemon's log, without four
-# more processes for each run.
+# What runs write goes to the daemon's log.
 MORE = """\
-run_queue:
-  dequeue_interval_seconds: 1
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
