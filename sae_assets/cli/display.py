@@ -114,7 +114,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         console.print(table)
         seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in found["seconds"].items())
         console.print(f"seconds: {seconds}")
-    console.print(f"\n{made} runs made, {skipped} steps were up to date.")
+    console.print(f"\n{made} runs made, {skipped} were up to date.")
     console.print(f"Files:   {session.settings.store}", soft_wrap=True)
     settings = session.settings
     own = f" --catalog {settings.catalog}" if settings.catalog else ""

@@ -81,7 +81,7 @@ def test_second_run_repeats_nothing(demo):
     store = demo["home"] / "store"
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*.*")}
     result = CliRunner().invoke(app, ["demo", "--home", str(demo["home"])])
-    assert result.exit_code == 0 and "0 runs made, 28 steps were up to date" in result.output
+    assert result.exit_code == 0 and "0 runs made, 28 were up to date" in result.output
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*.*")} == before
 
 
