@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
@@ -22,10 +23,12 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Groups hold also where pytest keeps a test's id elsewhere than pytest-xdist writes the group to.
+    """The demo's tests come first, so that the other process has work while its home is made; and groups hold.
 
+    Groups hold also where pytest keeps a test's id elsewhere than pytest-xdist writes the group to.
     With pytest 9.2 and pytest-xdist 3.8 (its issue 1386) groups are silently ignored: each process makes the demo anew.
     """
+    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))
     if not getattr(config.option, "loadgroup", False):
         return
     for item in items:
@@ -51,7 +54,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a command sets in the environment ends with its test; nothing reaches the person's own home."""
     before = dict(os.environ)
     monkeypatch.setenv("HOME", str(tmp_path_factory.getbasetemp()))
@@ -67,8 +70,30 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from typer.testing import CliRunner
 
     from sae_assets.cli import app
+    from sae_assets_tests.helpers.swift import as_shipped
 
     home = tmp_path_factory.mktemp("demo")
-    result = CliRunner().invoke(app, ["demo", "--home", str(home), "--summary", str(home / "summary.json")])
+    with as_shipped():
+        result = CliRunner().invoke(app, ["demo", "--home", str(home), "--summary", str(home / "summary.json")])
     assert result.exit_code == 0, result.output
     return {"home": home, "output": result.output, "summary": json.loads((home / "summary.json").read_text())}
+
+
+@pytest.fixture
+def quick_homes() -> Iterator[None]:
+    """Homes that a test makes are quick, as all of ``pipeline/`` are (``helpers.swift``)."""
+    from sae_assets_tests.helpers.swift import swift_homes
+
+    with swift_homes():
+        yield
+
+
+@pytest.fixture(scope="session")
+def made_home(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Copies of small homes, made once for all processes (``helpers.homes.Homes``)."""
+    from sae_assets_tests.helpers.homes import Homes
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "homes"
+    folder.mkdir(exist_ok=True)
+    return Homes(folder)

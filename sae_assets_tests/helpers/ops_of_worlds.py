@@ -1,0 +1,85 @@
+"""The ops on a data set of ``strategies.World``, cut into chunks as asked, and small worlds made by hand."""
+
+import numpy as np
+import torch
+
+from sae_assets.artifacts import SPLITS, BestPairs, DetectionStats, Thresholds
+from sae_assets.ops.best_pairs import choose_best_pairs
+from sae_assets.ops.detection_stats import ExampleScores, LabelledChunk, count_detections, score_examples
+from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
+from sae_assets_tests.reference import detection_stats as reference
+from sae_assets_tests.strategies import World
+
+
+def many_rows(n: int, n_units: int = 9, n_concepts: int = 2) -> World:
+    """``n`` examples of one or no row, so that they can be cut into as many chunks; the first is of cal."""
+    rng = np.random.default_rng(n)
+    lengths = np.minimum(rng.integers(0, 8, n), 1)
+    lengths[0] = 1
+    dense = np.where(
+        rng.random((lengths.sum(), n_units)) < 0.4, rng.lognormal(sigma=3, size=(lengths.sum(), n_units)), 0
+    )
+    labels = rng.random((n, n_concepts)) < 0.4
+    splits = ("cal", *(str(name) for name in rng.choice(SPLITS, n - 1)))
+    return World(dense.astype(np.float32), lengths, splits, labels[np.repeat(np.arange(n), lengths)], labels)
+
+
+def cut(n: int, n_chunks: int) -> list[list[int]]:
+    """0..n-1 in runs of nearly equal length."""
+    return [part.tolist() for part in np.array_split(np.arange(n), n_chunks)]
+
+
+def calibrate(world: World, fractions=TAIL_FRACTIONS, parts=None, **kwargs):
+    """Thresholds of a data set, as one chunk or cut into ``parts``."""
+    taken = [world] if parts is None else [world.take(part) for part in parts]
+    chunks = [CalibrationChunk(part.filtered(), part.ground_truth(), part.mask("cal")) for part in taken]
+    kept_units = 2 * torch.arange(world.n_units)
+    return calibrate_thresholds(
+        chunks, concepts=world.concepts, kept_units=kept_units, tail_fractions=fractions, **kwargs
+    )
+
+
+def score(world: World, parts=None, device="cpu") -> dict[str, ExampleScores]:
+    taken = [world] if parts is None else [world.take(part) for part in parts]
+    chunks = [LabelledChunk(part.filtered(), part.splits, torch.from_numpy(part.labels)) for part in taken]
+    return score_examples(chunks, n_units=world.n_units, device=device)
+
+
+def dense_scores(world: World, split: str) -> np.ndarray:
+    scores = reference.example_scores(world.activations, world.example_of_row, len(world.lengths))
+    return scores[world.examples_in(split)]
+
+
+def hand(scores: list[list[float]], labels: list[bool], cutoff: float) -> DetectionStats:
+    """Counts of one concept on a cal split with these scores [examples][units] at one cut-off for every unit."""
+    dense = np.array(scores, np.float32)
+    n, n_units = dense.shape
+    truth = np.array(labels)[:, None]
+    world = World(dense, np.ones(n, int), ("cal",) * n, truth, truth)
+    values = torch.full((2, n_units, 1), cutoff, dtype=torch.float64)
+    n_positive = (~values[..., 0].isnan()).long()
+    return count_detections(score(world), Thresholds(("c",), torch.arange(n_units), (0.5,), n_positive, values))
+
+
+def choose(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> BestPairs:
+    """Best pairs of a data set from its rows on; few draws unless asked for."""
+    thresholds = calibrate(world, fractions) if thresholds is None else thresholds
+    scores = score(world, parts, device)
+    options = {"n_permutations": 3, "n_bootstrap": 5} | kwargs
+    return choose_best_pairs(count_detections(scores, thresholds), thresholds, scores, **options)
+
+
+def world_of(scores: dict[str, list[float]], labels: dict[str, list[bool]]) -> World:
+    """One unit and one row per example, with these scores and labels of one concept on each split."""
+    splits = tuple(split for split, values in scores.items() for _ in values)
+    dense = np.array([value for values in scores.values() for value in values], np.float32)[:, None]
+    truth = np.array([label for split in scores for label in labels[split]], bool)[:, None]
+    return World(dense, np.ones(len(dense), int), splits, truth, truth)
+
+
+def at(cutoff: float, n_concepts: int = 1) -> Thresholds:
+    """One unit and one tail fraction with this threshold for every concept."""
+    shape = (n_concepts + 1, 1)
+    names = tuple(f"concept {number}" for number in range(n_concepts))
+    values = torch.full((*shape, 1), cutoff, dtype=torch.float64)
+    return Thresholds(names, torch.tensor([4]), (0.5,), torch.ones(shape, dtype=torch.int64), values)

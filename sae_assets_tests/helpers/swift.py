@@ -1,0 +1,85 @@
+"""Homes whose Dagster is quick: what tests of the pipeline run in unless they say that they want one as it ships.
+
+The packaged ``dagster.yaml`` with other storages (see ``swift_storage``), no capture of what steps print (Dagster
+starts two processes per step for it), and pictures that are composed and not drawn. The demo and the homes of real
+daemons and browsers are as they ship, where all of this is as users have it; ``pipeline/test_plots.py`` draws pictures.
+"""
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from matplotlib.figure import Figure
+
+from sae_assets.orchestration.instance import home as homes
+from sae_assets.settings import Settings
+
+SHIPPED, DRAWN = homes.prepare, Figure.savefig
+STORAGES = {"event_log_storage": "SwiftEvents", "run_storage": "SwiftRuns", "schedule_storage": "SwiftSchedules"}
+NO_CAPTURE = """\
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+
+
+def dagster_yaml(folder: Path) -> str:
+    """The packaged settings for an instance in this folder, with other storages."""
+    storages = "".join(
+        f"{kind}:\n  module: sae_assets_tests.helpers.swift_storage\n  class: {name}\n"
+        f"  config:\n    base_dir: {str(folder)!r}\n"
+        for kind, name in STORAGES.items()
+    )
+    return homes.DAGSTER_YAML + storages + NO_CAPTURE
+
+
+@functools.cache
+def _empty() -> Path:
+    """An instance with its tables and nothing in them, made once per process."""
+    folder = Path(tempfile.mkdtemp(prefix="sae_empty_"))
+    (folder / "dagster.yaml").write_text(dagster_yaml(folder), encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        homes.set_pool_limits(instance)
+    return folder
+
+
+def settle_in(folder: Path) -> None:
+    """Tell the instance in a folder that was copied where it is now."""
+    (folder / "dagster.yaml").write_text(dagster_yaml(folder), encoding="utf-8")
+
+
+def prepare(settings: Settings) -> Path:
+    """In place of the package's: the folder of the instance is a copy of an empty one, unless it has settings."""
+    folder = Path(settings.environment()["DAGSTER_HOME"])
+    if not (folder / "dagster.yaml").exists():
+        shutil.copytree(_empty(), folder, dirs_exist_ok=True)
+        settle_in(folder)
+    return folder
+
+
+def _not_drawn(figure: Figure, target: Any, **_: Any) -> None:
+    target.write(b"a picture")
+
+
+@contextmanager
+def swift_homes() -> Iterator[None]:
+    """Homes that are made from here on are quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(homes, "prepare", prepare)
+        patch.setattr(Figure, "savefig", _not_drawn)
+        yield
+
+
+@contextmanager
+def as_shipped() -> Iterator[None]:
+    """Homes that are made from here on, and the pictures in them, are as the package makes them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(homes, "prepare", SHIPPED)
+        patch.setattr(Figure, "savefig", DRAWN)
+        yield
