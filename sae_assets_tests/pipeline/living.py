@@ -1,5 +1,6 @@
 """A data set that grows, and Dagster's automation driven tick by tick in one process."""
 
+import functools
 import subprocess
 import sys
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
@@ -49,14 +51,20 @@ class Follower:
 
     def tick(self) -> set[tuple[str, str]]:
         """What one evaluation asks for, as (asset key, partition)."""
-        result = dg.evaluate_automation_conditions(
-            defs=self.definitions,
-            instance=self.session.instance,
-            asset_selection=dg.AssetSelection.groups("small"),
-            cursor=self._cursor,
-        )
-        self._cursor = result.cursor
-        with partition_loading_context(datetime.now(UTC), self.session.instance):
+        instance = self.session.instance
+        # The daemon asks for the partitions once in a tick; Dagster's function for tests asks thousands of times.
+        asked_once = functools.cache(instance.get_dynamic_partitions)
+        with (
+            mock.patch.object(instance, "get_dynamic_partitions", asked_once),
+            partition_loading_context(datetime.now(UTC), instance),
+        ):
+            result = dg.evaluate_automation_conditions(
+                defs=self.definitions,
+                instance=instance,
+                asset_selection=dg.AssetSelection.groups("small"),
+                cursor=self._cursor,
+            )
+            self._cursor = result.cursor
             return {
                 (found.key.to_user_string(), partition)
                 for found in result.results

@@ -8,31 +8,23 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from sae_assets.cli import app
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.automation.backfills import plan_backfill
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.partitions import multi_key
 from sae_assets.storage.address import Address
+from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A data set of two chunks, patch and cls materialized."""
-    base = tmp_path_factory.mktemp("by_command")
-    places = {"home": base / "home", "catalog": write_catalog(base / "catalog.yaml", make_dataset(base / "data", 12))}
-    assert command(places, "materialize", "-d", "small", "--sample-type", "patch,cls").exit_code == 0
-    return places
+@pytest.fixture
+def made(tmp_path: Path, made_home: Homes) -> Places:
+    """A data set of two chunks of patches, everything materialized."""
+    return made_home(tmp_path)
 
 
-def command(places: dict[str, Path], *arguments: str):
-    return CliRunner().invoke(app, [*arguments, "--home", str(places["home"]), "--catalog", str(places["catalog"])])
-
-
-def best_pairs(places: dict[str, Path], kind: str):
+def best_pairs(places: Places, kind: str):
     with open_session(places["home"], places["catalog"]) as session:
         return session.store.read(Address("small", "best_pairs", kind, "clip-mini"))
 
@@ -50,14 +42,14 @@ def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(mad
         states = session.status(["small"])["small"]["stages"]
     assert {state for part in states.values() for state in part.values()} <= {"current", "failed"}
     stages = ["--from", reader, "--to", reader, "--force"]
-    failed = command(made, "materialize", "-d", "small", *stages)
+    failed = invoke(made, "materialize", "-d", "small", *stages)
     assert failed.exit_code == 1 and "sae_assets." not in failed.stderr
-    assert command(made, "verify").exit_code == 1
+    assert invoke(made, "verify").exit_code == 1
     said = re.search(r"Run: sae-assets (materialize .*--force)$", failed.stderr, re.M)
-    assert said and said[0] in command(made, "verify").stderr
-    assert command(made, *shlex.split(said[1])).exit_code == 0
+    assert said and said[0] in invoke(made, "verify").stderr
+    assert invoke(made, *shlex.split(said[1])).exit_code == 0
     assert path.read_bytes() == content
-    assert command(made, "verify").exit_code == 0
+    assert invoke(made, "verify").exit_code == 0
 
 
 def test_seconds_are_those_of_the_run_that_encoded(made):
@@ -82,7 +74,7 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
     content = yaml.safe_load(catalog.read_text())
     catalog.write_text(yaml.safe_dump({**content, "models": {"clip-mini": {"forward_batch": 2}}}))
     places = {"home": tmp_path / "home", "catalog": catalog}
-    assert command(places, "materialize", "-d", "small").exit_code == 0
+    assert invoke(places, "materialize", "-d", "small").exit_code == 0
     fractions = {"tail_fractions": detection.pop("tail_fractions")}
     with open_session(places["home"], catalog) as session:
         for stage, expected in (("thresholds", fractions), ("best_pairs", detection)):
@@ -94,15 +86,16 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
         assert {state for part in states.values() for state in part.values()} == {"current"}
         work = plan_backfill(session.catalog, session.store, "small", ["0000"], limit=100)
         assert not work.partitions
-    assert command(places, "materialize", "-d", "small", "--seed", "7").exit_code == 0
+    assert invoke(places, "materialize", "-d", "small", "--seed", "7").exit_code == 0
     assert dict(best_pairs(places, "patch").provenance.config) == {**detection, "seed": 7}
 
 
-def test_options_of_detection_and_of_fixed_pruning(made):
+def test_options_of_detection_and_of_fixed_pruning(tmp_path, made_home):
     """They reach the stages, and the token kind that was made with others is marked."""
+    made = made_home(tmp_path, token_kinds=["patch", "cls"])
     counts = {"n-permutations": 7, "n-bootstrap": 9, "n-folds": 2, "seed": 5}
     options = [part for name, value in counts.items() for part in (f"--{name}", str(value))]
-    done = command(made, "materialize", "-d", "small", *options, "--json")
+    done = invoke(made, "materialize", "-d", "small", *options, "--json")
     assert done.exit_code == 0, done.stderr
     assert dict(best_pairs(made, "patch").provenance.config) == {
         name.replace("-", "_"): value for name, value in counts.items()
@@ -110,12 +103,12 @@ def test_options_of_detection_and_of_fixed_pruning(made):
     figures = json.loads(done.stdout)["figures"]
     assert figures["small/patch/clip-mini"]["stale_stages"] == []
     assert figures["small/cls/clip-mini"]["stale_stages"] == ["detection_stats", "best_pairs"]
-    shown = command(made, "materialize", "-d", "small", *options).output
+    shown = invoke(made, "materialize", "-d", "small", *options).output
     assert shown.count("STALE") == 1
     assert "STALE" in shown[shown.index("small/cls/clip-mini") :].splitlines()[1]
 
     rules = ["--pruning", "fixed", "--min-active", "2", "--max-density", "0.9", "--strength-percentile", "1"]
-    done = command(made, "materialize", "-d", "small", "--to", "unit_mapping", *rules)
+    done = invoke(made, "materialize", "-d", "small", "--to", "unit_mapping", *rules)
     assert done.exit_code == 0, done.stderr
     with open_session(made["home"], made["catalog"]) as session:
         config = session.store.read(Address("small", "unit_mapping", "patch", "clip-mini")).provenance.config
@@ -124,10 +117,10 @@ def test_options_of_detection_and_of_fixed_pruning(made):
     }  # fmt: skip
 
 
-def test_missing_inputs_name_the_command_that_makes_them(made, tmp_path):
-    places = {**made, "home": tmp_path / "home"}
+def test_missing_inputs_name_the_command_that_makes_them(tmp_path, made_home):
+    places = made_home(tmp_path, "register")
     for first, inputs in (("unit_mapping", "unit_stats"), ("ground_truth", "examples")):
-        failed = command(places, "materialize", "-d", "small", "--from", first)
+        failed = invoke(places, "materialize", "-d", "small", "--from", first)
         said = re.search(r"Run: sae-assets (materialize -d small.* --to (\w+))$", failed.stderr, re.M)
         assert failed.exit_code == 1 and said and said[2] == inputs, failed.stderr
-    assert command(places, *shlex.split(said[1])).exit_code == 0
+    assert invoke(places, *shlex.split(said[1])).exit_code == 0

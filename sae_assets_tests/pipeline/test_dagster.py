@@ -193,8 +193,9 @@ def test_sensor_registers_and_computes_nothing(small):
         assert isinstance(again, dg.SkipReason)
 
 
-def test_a_blocking_check_stops_what_follows(small, monkeypatch):
+def test_a_blocking_check_stops_what_follows(tmp_path, made_home, monkeypatch):
     """A damaged file fails its step: the stages after it do not run on it."""
+    small = made_home(tmp_path, "sparse_activations")
     write = ArtifactStore.write
 
     def damaging(self, place, item):
@@ -211,15 +212,15 @@ def test_a_blocking_check_stops_what_follows(small, monkeypatch):
     assert not (small["home"] / "store" / "small" / "patch" / "clip-mini" / "unit_mapping").exists()
 
 
-def test_aggregates_hold_one_chunk_at_a_time(small, monkeypatch):
-    """Six chunks: an aggregate asks for each by itself, and drops it before the next."""
+def test_aggregates_hold_one_chunk_at_a_time(tmp_path, made_home, monkeypatch):
+    """An aggregate asks for each chunk by itself, and drops it before the next."""
     import gc
     import weakref
 
     from sae_assets.storage.store import ChunkReader
 
+    small = made_home(tmp_path, "sparse_activations", chunk_size=4)
     arguments = ["-d", "small", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
-    assert CliRunner().invoke(app, ["materialize", *arguments, "--to", "sparse_activations"]).exit_code == 0
     alive: list[weakref.ref] = []
     most = 0
     read = ChunkReader.__getitem__

@@ -16,7 +16,7 @@ from sae_assets.orchestration.automation.backfills import plan_backfill
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.history import first_cause
 from sae_assets.orchestration.partitions import multi_key
-from sae_assets_tests.pipeline.small import write_catalog, write_metadata
+from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset, write_catalog, write_metadata
 
 
 def run(small: dict[str, Path], *arguments: str):
@@ -48,11 +48,11 @@ def test_missing_image(small):
 
 
 @pytest.mark.parametrize("vanished", [False, True])
-def test_image_that_changes_or_vanishes_after_registration(small, vanished):
+def test_image_that_changes_or_vanishes_after_registration(tmp_path, made_home, vanished):
     """Nothing of its chunk is written; other chunks are, new ones too, and aggregates wait."""
+    small = made_home(tmp_path, "examples")
+    make_dataset(small["root"], 18)
     everything = rows(small)
-    write_metadata(small["root"], everything[:12])
-    assert run(small, "--to", "examples").exit_code == 0
     gone = small["root"] / everything[7]["image_path"]
     content = gone.read_bytes()
     gone.unlink() if vanished else gone.write_bytes(b"not an image")
@@ -84,14 +84,14 @@ def test_image_that_changes_or_vanishes_after_registration(small, vanished):
         assert [check.check_name for check in failed] == ["contents_as_registered"]
         assert "Restore the files" in str(failed[0].metadata["what_to_do"].value)
     gone.write_bytes(content)
-    assert run(small).exit_code == 0
+    assert run(small, "--to", "unit_stats").exit_code == 0
 
 
-def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(small):
+def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(tmp_path, made_home):
     """Garbage in a row that was just added is no matter of the chunks that are registered."""
+    small = made_home(tmp_path, "examples")
+    make_dataset(small["root"], 18)
     everything = rows(small)
-    write_metadata(small["root"], everything[:12])
-    assert run(small, "--to", "examples").exit_code == 0
     everything[12]["shape::cube"] = "maybe"
     write_metadata(small["root"], everything)
     refused(small, "line 14: column 'shape::cube': found 'maybe', expected 0 or 1")
@@ -116,9 +116,9 @@ def test_wrong_row_holds_up_new_examples_and_its_own_chunk_only(small):
         assert states == {"0000": "current", "0001": "stale"}
 
 
-def test_every_bad_chunk_is_named_and_the_others_are_made(small):
+def test_every_bad_chunk_is_named_and_the_others_are_made(tmp_path, made_home):
     """A night's work does not end with the first damaged image."""
-    assert run(small, "--to", "examples").exit_code == 0
+    small = made_home(tmp_path, "examples", n=18)
     for place in (1, 13):
         (small["root"] / rows(small)[place]["image_path"]).write_bytes(b"not an image")
     said = ["2 runs failed; 1 that do not need them were made, 3 were up to date"]
@@ -129,9 +129,9 @@ def test_every_bad_chunk_is_named_and_the_others_are_made(small):
     assert list((small["home"] / "store").rglob("patch/*/unit_stats/*"))
 
 
-def test_changed_image_is_refused_however_often_it_is_asked(small):
+def test_changed_image_is_refused_however_often_it_is_asked(tmp_path, made_home):
     """A check that failed is not forgotten by the next command, and no stage reads other contents than registered."""
-    assert run(small, "--to", "examples").exit_code == 0
+    small = made_home(tmp_path, "examples", n=18)
     image, other = (small["root"] / rows(small)[place]["image_path"] for place in (7, 8))
     content = image.read_bytes()
     image.write_bytes(other.read_bytes())
@@ -149,23 +149,22 @@ def test_changed_image_is_refused_however_often_it_is_asked(small):
     assert set(states["examples"].values()) == {"current"}
 
 
-def test_corrected_labels_and_new_concepts_encode_nothing_again(small):
+def test_corrected_labels_and_new_concepts_encode_nothing_again(tmp_path, made_home):
     """Rows are made from images; what is counted with labels becomes stale, activations do not."""
-    write_catalog(small["catalog"], small["root"], concepts=["color::blue", "shape::cube"], token_kinds=["patch"])
-    assert run(small).exit_code == 0
-    changed = rows(small)
+    small = made_home(tmp_path)
+    changed = [{**row, "shape::cone": "0"} for row in rows(small)]
     changed[0]["shape::cube"] = str(1 - int(changed[0]["shape::cube"]))
     write_metadata(small["root"], changed)
-    write_catalog(small["catalog"], small["root"], token_kinds=["patch"])
+    write_catalog(small["catalog"], small["root"], concepts=[*CONCEPTS, "shape::cone"], token_kinds=["patch"])
     result = run(small, "--json")
     assert result.exit_code == 0, result.stderr
     command = ["status", "-d", "small", "--json", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
     made = json.loads(result.stdout)
-    assert len(made["figures"]["small/patch/clip-mini"]["concepts"]) == 6
+    assert len(made["figures"]["small/patch/clip-mini"]["concepts"]) == 7
     states = json.loads(CliRunner().invoke(app, command).stdout)["small"]["stages"]
     assert {state for part in states.values() for state in part.values()} == {"current"}
     with open_session(small["home"], small["catalog"]) as session:
-        for stage, times in (("sparse_activations", 3), ("ground_truth", 6)):
+        for stage, times in (("sparse_activations", 2), ("ground_truth", 4)):
             key = dg.AssetKey(["small", "patch", stage])
             found = session.instance.fetch_materializations(dg.AssetRecordsFilter(asset_key=key), limit=100)
             assert len(found.records) == times
@@ -206,14 +205,12 @@ def test_chunks_without_cal_are_refused_by_the_aggregate(small):
     refused(small, "hold no calibration examples", arguments=("--chunks", "0,1", "--allow-missing-chunks"))
 
 
-def test_concept_without_positives_keeps_its_row_and_its_figures_are_null(small):
+def test_concept_without_positives_keeps_its_row_and_its_figures_are_null(tmp_path, made_home):
     """Not an error: the table says so with nulls, a warning check names it, other concepts have figures."""
+    small = made_home(tmp_path)
     changed = [{**row, "shape::cube": "0"} for row in rows(small)]
     write_metadata(small["root"], changed)
-    result = run(small, "--pruning", "fixed", "--json")
-    assert result.exit_code in (0, 1)
-    if result.exit_code == 1:  # the fixed rules may leave no unit on so few rows: then adaptive ones
-        result = run(small, "--json")
+    result = run(small, "--json")
     assert result.exit_code == 0, result.stderr
     concepts = json.loads(result.stdout)["figures"]["small/patch/clip-mini"]["concepts"]
     assert concepts["shape::cube"]["unit_id"] is None and concepts["shape::cube"]["test_f1"] is None
@@ -281,19 +278,21 @@ def test_unknown_chunk(small):
     assert "no chunk 0007" in refused(small, "0000 … 0002", code=2, arguments=("--chunks", "7"))
 
 
-def test_gaps_are_refused_unless_allowed(small):
+def test_gaps_are_refused_unless_allowed(tmp_path, made_home):
     """An aggregate over part of the chunks is never made silently."""
+    small = made_home(tmp_path, "examples")
     refused(small, "registered chunks of", "0001", "allow_missing_chunks", arguments=("--chunks", "0"))
 
 
-def test_another_models_chunks_are_not_mixed_in(small):
+def test_another_models_chunks_are_not_mixed_in(tmp_path, made_home):
     """A chunk encoded with another k_stored does not go into one aggregate with the others."""
-    assert run(small, "--to", "sparse_activations").exit_code == 0
+    small = made_home(tmp_path, "sparse_activations")
     assert run(small, "--to", "sparse_activations", "--chunks", "1", "--k-stored", "3").exit_code == 0
     refused(small, "different encoder", "sparse_activations/0001", arguments=("--from", "unit_stats"))
 
 
-def test_fixed_rules_that_keep_nothing_show_the_counts(small):
+def test_fixed_rules_that_keep_nothing_show_the_counts(tmp_path, made_home):
+    small = made_home(tmp_path, "unit_mapping")
     catalog = yaml.safe_load(small["catalog"].read_text())
     rules = {"min_active": 10**9, "max_density": 0.5, "strength_percentile": 0, "target_units": 5}
     catalog["models"] = {"clip-mini": {"pruning": rules}}

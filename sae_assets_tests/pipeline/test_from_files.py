@@ -1,4 +1,4 @@
-"""Everything that is stored after encoding follows from the stored files alone: images in 5 chunks, texts in 3."""
+"""Everything that is stored after encoding follows from the stored files alone; images and texts, in three chunks."""
 
 from pathlib import Path
 
@@ -19,15 +19,15 @@ CELLS = ("tp", "fp", "fn", "tn")
 
 
 def images(base: Path) -> tuple[Path, Recomputed]:
-    root = make_dataset(base / "data", 18)
+    root = make_dataset(base / "data", 12)
     catalog = write_catalog(base / "catalog.yaml", root, chunk_size=4, token_kinds=["patch"])
     folder = run(base / "home", catalog)
-    assert len(list((folder / "examples").glob("*.parquet"))) == 5
+    assert len(list((folder / "examples").glob("*.parquet"))) == 3
     return folder / "patch" / "clip-mini", Recomputed(folder, "patch", "clip-mini", "image", 5000, 1024)
 
 
 def texts(base: Path) -> tuple[Path, Recomputed]:
-    catalog = text_catalog(base / "catalog.yaml", make_texts(base / "data", 60), chunk_size=20)
+    catalog = text_catalog(base / "catalog.yaml", make_texts(base / "data", 45), chunk_size=15)
     folder = run(base / "home", catalog)
     return folder / "token" / "gemma-mini", Recomputed(folder, "token", "gemma-mini", "text", 3000, 1280)
 

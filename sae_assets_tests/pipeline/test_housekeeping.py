@@ -4,71 +4,62 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from sae_assets.cli import app
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.automation.backfills import partitions_by_asset
 from sae_assets.orchestration.history import with_history
-from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+from sae_assets_tests.helpers.homes import Homes, Places, invoke
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> dict[str, Path]:
-    root = make_dataset(tmp_path / "data", 12)
-    catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch"], chunk_size=4)
-    places = {"root": root, "home": tmp_path / "home", "catalog": catalog}
-    assert command(places, "materialize", "-d", "small").exit_code == 0
-    return places
+def made(tmp_path: Path, made_home: Homes) -> Places:
+    return made_home(tmp_path)
 
 
-def command(places: dict[str, Path], *arguments: str):
-    return CliRunner().invoke(app, [*arguments, "--home", str(places["home"]), "--catalog", str(places["catalog"])])
-
-
-def files(places: dict[str, Path]) -> list[str]:
+def files(places: Places) -> list[str]:
     return sorted(str(path.relative_to(places["home"])) for path in (places["home"] / "store").rglob("*.*"))
 
 
 def test_chunk_is_shown_then_removed_and_aggregates_become_stale(made):
     before = files(made)
-    shown = json.loads(command(made, "remove", "small", "--chunks", "1", "--json").stdout)
+    shown = json.loads(invoke(made, "remove", "small", "--chunks", "1", "--json").stdout)
     assert files(made) == before and shown["removed"] is False and len(shown["files"]) == 4
     assert len(shown["stale_aggregates"]) == 5
     assert shown["manifests"] == [str(made["home"] / "store" / "small" / "chunks" / "0001.json")]
-    assert shown["manifests"][0] in command(made, "remove", "small", "--chunks", "1").output
-    done = command(made, "remove", "small", "--chunks", "1,01", "--yes")  # said twice, removed once
+    assert shown["manifests"][0] in invoke(made, "remove", "small", "--chunks", "1").output
+    done = invoke(made, "remove", "small", "--chunks", "1,01", "--yes")  # said twice, removed once
     assert done.exit_code == 0 and "Removed 1 chunks, 4 files" in done.output and "become stale" in done.output
     assert [name for name in files(made) if "0001" in name] == ["store/small/chunks/0001.removed"]
     with open_session(made["home"], made["catalog"]) as session:
-        assert session.chunks_of("small") == ["0000", "0002"]
-        assert session.instance.get_dynamic_partitions("small_chunks") == ["0000", "0002"]
+        assert session.chunks_of("small") == ["0000"]
+        assert session.instance.get_dynamic_partitions("small_chunks") == ["0000"]
         stages = session.status(["small"])["small"]["stages"]
     assert stages["patch/clip-mini/unit_stats"]["all"] == "stale"
     assert set(stages["patch/clip-mini/sparse_activations"].values()) == {"current"}
     # Its examples are still in the data set: they come back as a chunk of a new number.
-    assert command(made, "materialize", "-d", "small").exit_code == 0
+    assert invoke(made, "materialize", "-d", "small").exit_code == 0
     with open_session(made["home"], made["catalog"]) as session:
-        assert session.chunks_of("small") == ["0000", "0002", "0003"]
+        assert session.chunks_of("small") == ["0000", "0002"]
         states = session.status(["small"])["small"]["stages"]
     assert {state for part in states.values() for state in part.values()} == {"current"}
 
 
 def test_whole_data_set(made):
-    assert command(made, "remove", "small", "--all", "--yes").exit_code == 0
+    assert invoke(made, "remove", "small", "--all", "--yes").exit_code == 0
     assert files(made) == []
     with open_session(made["home"], made["catalog"]) as session:
         assert session.instance.get_dynamic_partitions("small_chunks") == []
         assert with_history(session.instance, partitions_by_asset(session.catalog, "small")) == []
     # As if it were new.
-    assert command(made, "materialize", "-d", "small", "--to", "examples").exit_code == 0
+    assert invoke(made, "materialize", "-d", "small", "--to", "examples").exit_code == 0
     with open_session(made["home"], made["catalog"]) as session:
-        assert session.chunks_of("small") == ["0000", "0001", "0002"]
+        assert session.chunks_of("small") == ["0000", "0001"]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [((), "--chunks 3,4"), (("--chunks", "7"), "no chunk 0007")])
-def test_request_that_cannot_be_understood(made, arguments, said):
-    before = files(made)
-    result = command(made, "remove", "small", *arguments, "--yes")
+def test_request_that_cannot_be_understood(tmp_path, made_home, arguments, said):
+    places = made_home(tmp_path, "register")
+    before = files(places)
+    result = invoke(places, "remove", "small", *arguments, "--yes")
     assert result.exit_code == 2 and said in result.stderr
-    assert files(made) == before
+    assert files(places) == before != []

@@ -8,9 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from sae_assets.cli import app
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.automation.backfills import failed_partitions, plan_backfill
 from sae_assets.orchestration.build import build_definitions
@@ -18,35 +16,27 @@ from sae_assets.orchestration.history import first_cause
 from sae_assets.orchestration.partitions import multi_key
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import stored
+from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
 K = 16
 SPARSE = Address("small", "sparse_activations", "patch", "clip-mini", "0000")
 N_PATCHES = 256
+CHUNKS = ["0000", "0001"]
 PATCH = ("--dataset", "small", "--model", "clip-mini", "--token-kind", "patch")
 
 
-def command(places: dict[str, Path], *arguments: str):
-    return CliRunner().invoke(app, [*arguments, "--home", str(places["home"]), "--catalog", str(places["catalog"])])
-
-
-def sparse(places: dict[str, Path], chunk: str):
+def sparse(places: Places, chunk: str):
     with open_session(places["home"], places["catalog"]) as session:
         return session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", chunk))
 
 
 @pytest.fixture(scope="module")
-def older(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def older(tmp_path_factory: pytest.TempPathFactory, made_home: Homes) -> Places:
     """What the pipeline computes for twelve images, written as an older script would: int64, padded, in 3 files."""
     base = tmp_path_factory.mktemp("older")
-    root = make_dataset(base / "data", 12)
-    places = {
-        "root": root, "home": base / "ours",
-        "catalog": write_catalog(base / "catalog.yaml", root, token_kinds=["patch"], chunk_size=5),
-    }  # fmt: skip
-    made = command(places, "materialize", "-d", "small")
-    assert made.exit_code == 0, made.stderr
-    parts = [sparse(places, key).artifact for key in ("0000", "0001", "0002")]
+    places = made_home(base)
+    parts = [sparse(places, key).artifact for key in CHUNKS]
     indices = torch.full((12 * N_PATCHES, K), 123_456)
     values = torch.full((12 * N_PATCHES, K), -1.0)
     row = 0
@@ -67,23 +57,23 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_imported_chunks_equal_computed_ones_and_the_rest_follows(older, tmp_path):
     places = {**older, "home": tmp_path / "home"}
-    result = command(
+    result = invoke(
         places, "import", str(older["older"]), "--dataset", "SMALL", "--model", "clip-mini", "--token-kind", "patch",
         "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["chunks"] == ["0000", "0001", "0002"]
-    for chunk in ("0000", "0001", "0002"):
+    assert json.loads(result.stdout)["chunks"] == CHUNKS
+    for chunk in CHUNKS:
         ours, imported = sparse(older, chunk), sparse(places, chunk)
         assert imported.provenance.config["imported"] is True
         for name in ("unit_ids", "values", "row_offsets", "example_offsets"):
             assert torch.equal(getattr(imported.artifact, name), getattr(ours.artifact, name)), name
     # The history has them, and the rest of the pipeline does not encode again.
-    done = command(places, "materialize", "-d", "small", "--json")
+    done = invoke(places, "materialize", "-d", "small", "--json")
     assert done.exit_code == 0, done.stderr
     figures = json.loads(done.stdout)
     assert sparse(places, "0000").provenance.config["imported"] is True
-    shown = json.loads(command(places, "status", "--json").stdout)["small"]["stages"]
+    shown = json.loads(invoke(places, "status", "--json").stdout)["small"]["stages"]
     assert {state for part in shown.values() for state in part.values()} == {"current"}
     with open_session(places["home"], places["catalog"]) as session:
         best = session.store.read(Address("small", "best_pairs", "patch", "clip-mini")).artifact
@@ -92,12 +82,10 @@ def test_imported_chunks_equal_computed_ones_and_the_rest_follows(older, tmp_pat
     assert figures
 
 
-def imported_home(older: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
-    """A new home with a data set of its own, in three chunks, into which the older files were imported."""
-    root = make_dataset(tmp_path / "data", 12)
-    catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch"], chunk_size=5)
-    places = {"home": tmp_path / "home", "catalog": catalog}
-    assert command(places, "import", str(older["older"]), *PATCH).exit_code == 0
+def imported_home(older: Places, tmp_path: Path) -> Places:
+    """A new home with the same catalog, into which the older files were imported."""
+    places = {**older, "home": tmp_path / "home"}
+    assert invoke(places, "import", str(older["older"]), *PATCH).exit_code == 0
     return places
 
 
@@ -137,10 +125,10 @@ def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
         result = run()
         assert not result.success and "Import it again" in first_cause(result.all_events)
         # The advice holds: imported again, it is whole, its checks pass, and everything goes on from it.
-        assert command(places, "import", str(older["older"]), *PATCH).exit_code == 0
+        assert invoke(places, "import", str(older["older"]), *PATCH).exit_code == 0
         assert place.read_bytes() == content
         assert failed_partitions(session.instance, session.catalog, "small") == {}
-        assert command(places, "materialize", "-d", "small").exit_code == 0
+        assert invoke(places, "materialize", "-d", "small").exit_code == 0
         assert place.read_bytes() == content
         assert run(force=True).success
         assert "imported" not in session.store.read(SPARSE).provenance.config != kept.provenance.config
@@ -157,7 +145,7 @@ def test_new_history_over_imported_files_records_them(older, tmp_path):
         work = plan_backfill(session.catalog, session.store, "small", chunks, limit=100, again={key: [partition]})
         assert work.partitions[key] == [partition]
     shutil.rmtree(places["home"] / "dagster")
-    done = command(places, "materialize", "-d", "small", "--to", "sparse_activations")
+    done = invoke(places, "materialize", "-d", "small", "--to", "sparse_activations")
     assert done.exit_code == 0, done.stderr
     assert sparse(places, "0000").provenance.config["imported"] is True
 
@@ -168,7 +156,7 @@ def test_rows_of_another_data_set_are_refused(older, tmp_path):
     places = {"home": tmp_path / "home", "catalog": catalog}
     for kind, said in (("patch", "2,816: 11 examples of 256 row(s)"), ("cls", "11: 11 examples of 1 row(s) each")):
         arguments = ["--dataset", "small", "--model", "clip-mini", "--token-kind", kind]
-        result = command(places, "import", str(older["older"]), *arguments)
+        result = invoke(places, "import", str(older["older"]), *arguments)
         assert result.exit_code == 1 and f"hold 3,072 rows, expected {said}" in result.stderr
         assert "Nothing was imported" in result.stderr and f"--token-kind {kind}" in result.stderr
     assert not list((tmp_path / "home").rglob("sparse_activations"))
@@ -179,5 +167,5 @@ def test_names_that_are_not_there(older, tmp_path):
     for name, value in (("--dataset", "smal"), ("--model", "clip-mimi"), ("--token-kind", "token")):
         given = {"--dataset": "small", "--model": "clip-mini", "--token-kind": "patch", name: value}
         arguments = [part for pair in given.items() for part in pair]
-        result = command(places, "import", str(older["older"]), *arguments)
+        result = invoke(places, "import", str(older["older"]), *arguments)
         assert result.exit_code == 2 and repr(value) in result.stderr, result.stderr

@@ -12,14 +12,15 @@ import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher.base import WorkerStatus
 
-from sae_assets.orchestration.instance.home import open_instance
+from sae_assets.orchestration.instance.home import DAGSTER_YAML, FORMER_LAUNCHER, LAUNCHER, open_instance
 from sae_assets.orchestration.instance.launcher import HOST_TAG, WatchedRunLauncher, is_alive
 from sae_assets.settings import load_settings
+from sae_assets_tests.helpers.swift import as_shipped
 
 
 @pytest.fixture
 def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
-    with open_instance(load_settings(tmp_path)) as found:
+    with as_shipped(), open_instance(load_settings(tmp_path)) as found:
         yield found
 
 
@@ -56,6 +57,16 @@ def run_of(instance: dg.DagsterInstance, pid: int | None, host: str) -> dg.Dagst
     if pid is not None:
         instance.report_engine_event("working", run, EngineEventData.in_process(pid))
     return run
+
+
+def test_home_of_an_earlier_version_is_told_where_the_launcher_is(tmp_path):
+    """Its other settings, a person's own among them, stay."""
+    config = tmp_path / "dagster" / "dagster.yaml"
+    config.parent.mkdir()
+    config.write_text(DAGSTER_YAML.replace(LAUNCHER, FORMER_LAUNCHER) + "# mine\n")
+    with as_shipped(), open_instance(load_settings(tmp_path)) as found:
+        assert isinstance(found.run_launcher, WatchedRunLauncher)
+    assert config.read_text() == DAGSTER_YAML + "# mine\n"
 
 
 def test_homes_get_a_launcher_that_run_monitoring_can_ask(instance):

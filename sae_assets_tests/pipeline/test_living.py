@@ -29,25 +29,23 @@ from sae_assets.orchestration.runs import RunFailedError
 from sae_assets.pipeline.stages import CHUNK_STAGES, MODEL_STAGES
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
+from sae_assets_tests.helpers.homes import Homes
 from sae_assets_tests.pipeline.living import Follower, land, land_without_calibration
-from sae_assets_tests.pipeline.small import make_dataset, write_catalog, write_metadata
+from sae_assets_tests.pipeline.small import write_metadata
 
 MODEL = "clip-mini"
 
 
-def home_of(tmp_path: Path, n: int = 12, **entry: object) -> dict[str, Path]:
-    root = make_dataset(tmp_path / "data", n)
-    entry = {"token_kinds": ["patch"], "chunk_size": 6, **entry}
-    return {"root": root, "home": tmp_path / "home", "catalog": write_catalog(tmp_path / "catalog.yaml", root, **entry)}
-
-
 @pytest.fixture
-def living(tmp_path: Path) -> Iterator[tuple[Session, Path]]:
-    """An open session on twelve examples in two chunks that are registered, nothing made."""
-    places = home_of(tmp_path)
+def living(request: pytest.FixtureRequest, tmp_path: Path, made_home: Homes) -> Iterator[tuple[Session, Path]]:
+    """An open session on twelve examples in two chunks, everything made up to the stage of the mark ``made_to``."""
+    mark = request.node.get_closest_marker("made_to")
+    places = made_home(tmp_path, mark.args[0] if mark else "register")
     with open_session(places["home"], places["catalog"]) as session:
-        session.register("small")
         yield session, places["root"]
+
+
+everything_made = pytest.mark.made_to(None)
 
 
 def everything(chunks: list[str]) -> set[tuple[str, str]]:
@@ -83,14 +81,16 @@ def test_automation_makes_everything_once_and_follows_what_arrives(living):
     }
 
 
+@everything_made
 def test_rerun_with_the_same_content_ripples_no_further(living):
     session, _ = living
     follower = Follower(session)
-    follower.settle()
+    assert follower.settle() == set()  # what a command has made
     follower.run({("small/patch/sparse_activations", multi_key(MODEL, "0000"))})
     assert of_small(follower) == set()
 
 
+@everything_made
 def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch):
     """Dagster knows one version of `examples`, so it takes activations for stale; what is there is kept."""
     session, root = living
@@ -124,6 +124,7 @@ def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch)
     assert {found for found, state in states.items() if state != StaleStatus.FRESH} == set()
 
 
+@everything_made
 def test_chunk_without_calibration_rows_changes_no_statistics(living):
     session, root = living
     follower = Follower(session)
@@ -148,10 +149,9 @@ def address(stage: str, chunk: str | None = None) -> Address:
     return Address("small", stage, "patch", MODEL, chunk)
 
 
-def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path):
-    places = home_of(tmp_path, calibration="freeze")
+def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path, made_home):
+    places = made_home(tmp_path, calibration="freeze")
     with open_session(places["home"], places["catalog"]) as session:
-        session.register("small")
         follower = Follower(session)
         follower.settle()
         fitted = {
@@ -234,9 +234,9 @@ def test_schedule_launches_one_backfill_that_the_ui_shows(living):
     assert len(session.instance.get_backfills()) == 1
 
 
+@pytest.mark.made_to("examples")
 def test_failed_partition_is_shown_and_left_to_the_repair(living):
     session, root = living
-    session.materialize(["small"], last="examples")
     rows_path = root / "images"
     victim = sorted(path for path in rows_path.iterdir())[0]
     content = victim.read_bytes()
@@ -259,13 +259,13 @@ def test_failed_partition_is_shown_and_left_to_the_repair(living):
     assert not [found for found in left_out if found[0].endswith("unit_stats")]  # it would only fail
     assert ("small/patch/sparse_activations", broken) in flat(work_of(session))
     victim.write_bytes(content)
-    session.materialize(["small"])
+    session.materialize(["small"], last="sparse_activations")
     assert failed_partitions(session.instance, session.catalog, "small") == {}
 
 
+@everything_made
 def test_changed_file_fails_a_check_that_says_what_to_do(living):
     session, root = living
-    session.materialize(["small"])
     victim = sorted((root / "images").iterdir())[0]
     victim.write_bytes(victim.read_bytes() + b"more")
     definitions = build_definitions(session.catalog, session.resources)
@@ -279,10 +279,10 @@ def test_changed_file_fails_a_check_that_says_what_to_do(living):
     assert {state for part in states.values() for state in part.values()} == {"current"}
 
 
+@pytest.mark.made_to("examples")
 def test_failed_check_holds_its_chunk_until_the_repair(living):
     """Its file is there and current by fingerprint; nothing is made from it, and only a repair makes it again."""
     session, root = living
-    session.materialize(["small"], last="examples")
     key = dg.AssetKey(["small", "examples"])
     victim = sorted((root / "images").iterdir())[0]
     content = victim.read_bytes()
@@ -308,10 +308,9 @@ def test_failed_check_holds_its_chunk_until_the_repair(living):
     assert failed_partitions(session.instance, session.catalog, "small") == {}
 
 
-def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path):
-    places = home_of(tmp_path, calibration="freeze")
+def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path, made_home):
+    places = made_home(tmp_path, calibration="freeze")
     with open_session(places["home"], places["catalog"]) as session:
-        session.materialize(["small"])
         land(places["root"], 24)
         session.register("small")
         session.materialize(["small"], last="sparse_activations")
@@ -325,11 +324,10 @@ def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path):
         assert not [found for found in flat(work) if "0002" in found[1]]
 
 
-def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path):
+def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made_home):
     """Nothing is filtered by a mapping of which a check failed; the other token kind goes on."""
-    places = home_of(tmp_path, token_kinds=["patch", "cls"])
+    places = made_home(tmp_path, "unit_mapping", token_kinds=["patch", "cls"])
     with open_session(places["home"], places["catalog"]) as session:
-        session.materialize(["small"], last="unit_mapping")
         failed = {dg.AssetKey(["small", "patch", "unit_mapping"]): {MODEL}}
         work = work_of(session, leave_out=failed, again=failed)
         later = {"filtered_activations", "thresholds", "detection_stats", "best_pairs"}
@@ -338,10 +336,10 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path):
         assert repair.wave == 1 and flat(repair) == {("small/patch/unit_mapping", MODEL)}
 
 
+@pytest.mark.made_to("sparse_activations")
 def test_chunk_that_arrives_while_aggregates_run_fails_none_of_them(living):
     """It was not there when they were asked for; what it makes stale is made again."""
     session, root = living
-    session.materialize(["small"], last="sparse_activations")
     job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(["small", "patch", stage]) for stage in ("unit_stats", "unit_mapping")]
 
@@ -369,13 +367,13 @@ def test_chunk_that_arrives_while_aggregates_run_fails_none_of_them(living):
     manifest = session.store.root / "small" / "chunks" / "0002.json"
     os.utime(manifest, (time.time() + 60, time.time() + 60))
     assert run().success
-    session.materialize(["small"])
+    session.materialize(["small"], last="unit_stats")
     assert set(session.status(["small"])["small"]["stages"]["patch/clip-mini/unit_stats"].values()) == {"current"}
 
 
+@pytest.mark.made_to("examples")
 def test_failed_aggregate_is_tried_again_once_what_it_reads_was_made(living):
     session, _ = living
-    session.materialize(["small"], last="examples")
     job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
     key = dg.AssetKey(["small", "patch", "unit_stats"])
 
@@ -395,9 +393,9 @@ def test_failed_aggregate_is_tried_again_once_what_it_reads_was_made(living):
     assert may_go_now(session.instance, {dg.AssetKey(["small", "patch", "ground_truth"]): {"0000|clip-mini"}}) == {}
 
 
-def test_failed_chunk_holds_up_no_aggregate_that_does_not_read_it(tmp_path):
+def test_failed_chunk_holds_up_no_aggregate_that_does_not_read_it(tmp_path, made_home):
     """Statistics read chunks with calibration rows and no others; detection reads test rows too."""
-    places = home_of(tmp_path, 12)
+    places = made_home(tmp_path, "register")
     land_without_calibration(places["root"], 12, 6)
     with open_session(places["home"], places["catalog"]) as session:
         session.materialize(["small"], last="ground_truth")
@@ -421,10 +419,10 @@ def test_failed_chunk_holds_up_no_aggregate_that_does_not_read_it(tmp_path):
         assert states["patch/clip-mini/detection_stats"] == {"all": "missing"}
 
 
+@pytest.mark.made_to("sparse_activations")
 def test_files_of_an_earlier_version_are_stale_and_not_an_error(living, monkeypatch):
     """Headers of `examples` once did not say what its rows are made of."""
     session, _ = living
-    session.materialize(["small"], last="sparse_activations")
     header = session.store.header
 
     def without(self: object, where: Address) -> Header:

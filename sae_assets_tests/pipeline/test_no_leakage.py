@@ -12,6 +12,8 @@ from PIL import Image
 from sae_assets.artifacts import Examples
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.helpers.homes import Places, places_in
+from sae_assets_tests.helpers.swift import settle_in
 from sae_assets_tests.pipeline.fresh_runs import run
 from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset, write_catalog, write_metadata
 
@@ -38,10 +40,12 @@ def with_other_test_images(root: Path, target: Path) -> Path:
     return target
 
 
-def results(home: Path, root: Path, folder: Path) -> tuple[dict[str, object], dict[str, object]]:
+def results(encoded: Places, folder: Path) -> tuple[dict[str, object], dict[str, object]]:
     """What was chosen (hashes of whole artifacts, and columns that hold nothing of test), and what is of test alone."""
-    catalog = write_catalog(folder / "catalog.yaml", root, chunk_size=100, token_kinds=["patch"])
-    run(home, catalog)
+    home = folder / "home"
+    shutil.copytree(encoded["home"], home)
+    settle_in(home / "dagster")
+    run(home, encoded["catalog"])
     store = ArtifactStore(str(home / "store"))
     chosen: dict[str, object] = {}
     for stage in ("unit_stats", "unit_mapping", "thresholds"):
@@ -59,23 +63,28 @@ def results(home: Path, root: Path, folder: Path) -> tuple[dict[str, object], di
 
 
 @pytest.fixture(scope="module")
-def roots(tmp_path_factory) -> list[Path]:
-    """The data set, and the one with another test split."""
+def both(tmp_path_factory) -> list[Places]:
+    """The data set, and the one with another test split, encoded."""
     base = tmp_path_factory.mktemp("leakage")
-    root = make_dataset(base / "data", 12)
-    return [root, with_other_test_images(root, base / "changed")]
+    root = make_dataset(base / "data" / "data", 12)
+    both = [places_in(base / "data"), places_in(base / "changed")]
+    with_other_test_images(root, both[1]["root"])
+    for places in both:
+        write_catalog(places["catalog"], places["root"], chunk_size=100, token_kinds=["patch"])
+        run(places["home"], places["catalog"], "--to", "sparse_activations")
+    return both
 
 
-def test_what_is_chosen_does_not_depend_on_test(roots, tmp_path):
+def test_what_is_chosen_does_not_depend_on_test(both, tmp_path):
     """Statistics, mapping, thresholds, cal counts, pairs and their chance on cal are bit-equal; test figures move."""
-    (one, test), (two, other_test) = (results(tmp_path / root.name, root, tmp_path) for root in roots)
+    (one, test), (two, other_test) = (results(one, tmp_path / str(number)) for number, one in enumerate(both))
     assert one == two
     assert len(one) == 3 + 7 + 15  # hashes; what of detection_stats and of best_pairs holds nothing of test
     assert any(unit is not None for unit in one["best_pairs.unit_id"])
     assert test["detection_stats.test_tp"] != other_test["detection_stats.test_tp"]
 
 
-def test_a_planted_leak_would_be_noticed(roots, tmp_path, monkeypatch):
+def test_a_planted_leak_would_be_noticed(both, tmp_path, monkeypatch):
     """One test example taken for a calibration example, and the comparison fails: statistics, thresholds, pairs."""
     in_split = Examples.in_split
 
@@ -86,7 +95,7 @@ def test_a_planted_leak_would_be_noticed(roots, tmp_path, monkeypatch):
         return mask
 
     monkeypatch.setattr(Examples, "in_split", leaking)
-    (one, _), (two, _) = (results(tmp_path / root.name, root, tmp_path) for root in roots)
+    (one, _), (two, _) = (results(one, tmp_path / str(number)) for number, one in enumerate(both))
     assert set(one) == set(two)
     different = {name for name in one if one[name] != two[name]}
     assert {"unit_stats", "thresholds", "best_pairs.threshold"} <= different

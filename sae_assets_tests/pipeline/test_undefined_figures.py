@@ -12,9 +12,7 @@ from sae_assets.commands.figures import plain
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.orchestration.metadata import counts
 from sae_assets.storage.parquet import to_table
-from sae_assets_tests.ops.test_best_pairs import choose
-from sae_assets_tests.ops.test_detection_stats import score
-from sae_assets_tests.ops.test_thresholds import calibrate
+from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
 from sae_assets_tests.strategies import World, random_world
 
 

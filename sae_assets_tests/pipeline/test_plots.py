@@ -1,0 +1,58 @@
+"""Pictures are drawn, also of what hardly exists: no unit that fires, and no concept that has a pair."""
+
+import base64
+import re
+
+import numpy as np
+import pytest
+
+from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_units
+from sae_assets.ops.unit_stats import compute_unit_stats
+from sae_assets.pipeline.plots import plot_detection, plot_unit_mapping, plot_unit_stats
+from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
+from sae_assets_tests.helpers.swift import as_shipped
+from sae_assets_tests.strategies import World, random_world
+
+
+def stats_of(world: World):
+    return compute_unit_stats([(world.filtered(), world.mask("cal"))], world.n_units)
+
+
+def silent(world: World) -> World:
+    """The same without any activation."""
+    return World(np.zeros_like(world.activations), world.lengths, world.splits, world.truth, world.labels)
+
+
+def expect_picture(markdown: str) -> None:
+    """An image in Markdown whose PNG begins and ends as one does."""
+    found = re.fullmatch(r"!\[[^]]+\]\(data:image/png;base64,(.+)\)", markdown)
+    assert found
+    content = base64.b64decode(found[1])
+    assert content.startswith(b"\x89PNG\r\n") and content.endswith(b"IEND\xaeB`\x82")
+
+
+@pytest.mark.parametrize("change", [lambda world: world, silent], ids=["some fire", "none fires"])
+def test_unit_stats(change):
+    with as_shipped():
+        expect_picture(plot_unit_stats(stats_of(change(random_world(0)))))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [EVERY_ACTIVE_UNIT, PruningRules("fixed", 2, 0.9, strength_percentile=50.0, target_units=3)],
+    ids=["every active unit", "all rules"],
+)
+def test_unit_mapping(rules):
+    stats = stats_of(random_world(0))
+    with as_shipped():
+        expect_picture(plot_unit_mapping(stats, map_units(stats, rules)))
+
+
+@pytest.mark.parametrize("change", [lambda world: world, silent], ids=["pairs", "no pair"])
+def test_detection(change):
+    world = change(random_world(0, n_concepts=4))
+    best = choose(world)
+    assert (best.unit_ids >= 0).any() == (change is not silent)
+    with as_shipped():
+        expect_picture(plot_detection(count_detections(score(world), calibrate(world)), best))
