@@ -4,6 +4,7 @@ Every data set is drawn dense, so that the references read it directly; ``World`
 some of its examples. Nothing is computed here beyond that change of form.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,11 @@ from hypothesis.extra import numpy as hnp
 from sae_assets.artifacts import SPLITS, FilteredActivations, GroundTruth, SparseActivations, offsets_of
 from sae_assets_tests.reference.sparse_activations import stored_entries
 
+THOROUGH = os.environ.get("SAE_ASSETS_TESTS_THOROUGH") == "1"
 PROPERTY = settings(
-    max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+    max_examples=60 if THOROUGH else 20, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
 DEVICES = ("cpu", *(("cuda",) if torch.cuda.is_available() else ()))
 
 DENORMAL = float(np.finfo(np.float32).smallest_subnormal)

@@ -11,44 +11,26 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import binom, hypergeom
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from sae_assets.artifacts import BestPairs, Thresholds
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import chance
-from sae_assets.ops.best_pairs import choose_best_pairs
 from sae_assets.ops.chance import bootstrap_intervals
 from sae_assets.ops.choice import best_pair
-from sae_assets.ops.detection_stats import EVALUATED, count_detections
-from sae_assets_tests.ops.test_detection_stats import dense_scores, score
-from sae_assets_tests.ops.test_thresholds import calibrate
+from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choose, dense_scores, world_of
 from sae_assets_tests.reference import best_pairs as reference
 from sae_assets_tests.reference import detection_stats as reference_detection
-from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, tail_fractions, worlds
+from sae_assets_tests.strategies import (
+    DEVICES,
+    PROPERTY,
+    THOROUGH,
+    World,
+    chunkings,
+    random_world,
+    tail_fractions,
+    worlds,
+)
 
 RATES = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
-
-
-def choose(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> BestPairs:
-    """Best pairs of a data set from its rows on; few draws unless asked for."""
-    thresholds = calibrate(world, fractions) if thresholds is None else thresholds
-    scores = score(world, parts, device)
-    options = {"n_permutations": 3, "n_bootstrap": 5} | kwargs
-    return choose_best_pairs(count_detections(scores, thresholds), thresholds, scores, **options)
-
-
-def world_of(scores: dict[str, list[float]], labels: dict[str, list[bool]]) -> World:
-    """One unit and one row per example, with these scores and labels of one concept on each split."""
-    splits = tuple(split for split, values in scores.items() for _ in values)
-    dense = np.array([value for values in scores.values() for value in values], np.float32)[:, None]
-    truth = np.array([label for split in scores for label in labels[split]], bool)[:, None]
-    return World(dense, np.ones(len(dense), int), splits, truth, truth)
-
-
-def at(cutoff: float, n_concepts: int = 1) -> Thresholds:
-    """One unit and one tail fraction with this threshold for every concept."""
-    shape = (n_concepts + 1, 1)
-    names = tuple(f"concept {number}" for number in range(n_concepts))
-    values = torch.full((*shape, 1), cutoff, dtype=torch.float64)
-    return Thresholds(names, torch.tensor([4]), (0.5,), torch.ones(shape, dtype=torch.int64), values)
 
 
 # The choice -----------------------------------------------------------------------------------------------------
@@ -305,9 +287,10 @@ def noise_world(seed: int, n_examples: int = 160) -> World:
     return World(world.activations, world.lengths, world.splits, labels[world.example_of_row], labels)
 
 
+@pytest.mark.slow
 def test_noise_exceeds_the_95_percent_point_in_5_percent_of_trials():
     """On labels at random, test F1 is above the null's 95 % point about one time in twenty: 99.9 % binomial bounds."""
-    trials, above, means = 300, 0, []
+    trials, above, means = 300 if THOROUGH else 120, 0, []
     for seed in range(trials):
         got = choose(noise_world(seed), (0.2, 0.5, 0.8), n_permutations=60, n_bootstrap=0)
         above += bool(got.rate("f1")[1, 0] > got.null_f1[1, 0, 1])
@@ -370,6 +353,7 @@ def test_the_interval_is_the_percentile_bootstrap_over_examples():
     np.testing.assert_allclose([low, high], expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_figure_about_as_often_as_it_says():
     """Of a detector with known error rates, over 400 test splits of 120 examples: nominal 95 %, 99.9 % bounds below."""
     share, recall, false_rate, trials = 0.3, 0.8, 0.1, 400
@@ -413,6 +397,7 @@ def test_folds_are_counted_with_the_pair_chosen_without_them(device, world, frac
     assert without.fold_f1 is None and dataclasses.replace(got, n_folds=0, fold_f1=None) == without
 
 
+@pytest.mark.slow
 def test_folds_see_through_the_choice_on_noise():
     """On labels at random cal F1 is raised by the choice, and the folds' figure is not: it agrees with test."""
     figures = []

@@ -11,9 +11,7 @@ from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import covered_patches, overlapping_tokens
 from sae_assets.ops.unit_mapping import adaptive_rules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
-from sae_assets_tests.ops.test_best_pairs import at, choose, world_of
-from sae_assets_tests.ops.test_detection_stats import hand
-from sae_assets_tests.ops.test_thresholds import calibrate
+from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choose, hand, world_of
 from sae_assets_tests.strategies import World
 
 

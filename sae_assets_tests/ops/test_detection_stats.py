@@ -6,24 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_assets.artifacts import DetectionStats, Thresholds
+from sae_assets.artifacts import DetectionStats
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, LabelledChunk, count_detections, score_examples
-from sae_assets_tests.ops.test_thresholds import calibrate
+from sae_assets.ops.detection_stats import EVALUATED, LabelledChunk, count_detections, score_examples
+from sae_assets_tests.helpers.ops_of_worlds import calibrate, dense_scores, hand, score
 from sae_assets_tests.reference import detection_stats as reference
 from sae_assets_tests.reference import thresholds as reference_thresholds
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, tail_fractions, worlds
-
-
-def score(world: World, parts=None, device="cpu") -> dict[str, ExampleScores]:
-    taken = [world] if parts is None else [world.take(part) for part in parts]
-    chunks = [LabelledChunk(part.filtered(), part.splits, torch.from_numpy(part.labels)) for part in taken]
-    return score_examples(chunks, n_units=world.n_units, device=device)
-
-
-def dense_scores(world: World, split: str) -> np.ndarray:
-    scores = reference.example_scores(world.activations, world.example_of_row, len(world.lengths))
-    return scores[world.examples_in(split)]
 
 
 def assert_matches(stats: DetectionStats, world: World, cutoffs: np.ndarray) -> None:
@@ -103,17 +92,6 @@ def test_many_truths_at_once_are_each_alone(world, data):
     truth = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=3)))
     alone = torch.stack([scores.positives(places, one) for one in truth])
     assert torch.equal(scores.positives(places, truth), alone)
-
-
-def hand(scores: list[list[float]], labels: list[bool], cutoff: float) -> DetectionStats:
-    """Counts of one concept on a cal split with these scores [examples][units] at one cut-off for every unit."""
-    dense = np.array(scores, np.float32)
-    n, n_units = dense.shape
-    truth = np.array(labels)[:, None]
-    world = World(dense, np.ones(n, int), ("cal",) * n, truth, truth)
-    values = torch.full((2, n_units, 1), cutoff, dtype=torch.float64)
-    n_positive = (~values[..., 0].isnan()).long()
-    return count_detections(score(world), Thresholds(("c",), torch.arange(n_units), (0.5,), n_positive, values))
 
 
 def test_a_score_at_the_threshold_is_detected():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sae_assets.artifacts import REASONS, SparseRows, UnitMapping
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.unit_stats import compute_unit_stats
-from sae_assets_tests.ops.test_detection_stats import score
+from sae_assets_tests.helpers.ops_of_worlds import score
 from sae_assets_tests.strategies import PROPERTY, worlds
 
 

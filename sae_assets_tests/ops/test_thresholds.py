@@ -10,19 +10,9 @@ from hypothesis import strategies as st
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
-from sae_assets_tests.ops.test_unit_stats import cut, many_rows
+from sae_assets_tests.helpers.ops_of_worlds import calibrate, cut, many_rows
 from sae_assets_tests.reference import thresholds as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, tail_fractions, worlds
-
-
-def calibrate(world: World, fractions=TAIL_FRACTIONS, parts=None, **kwargs):
-    """Thresholds of a data set, as one chunk or cut into ``parts``."""
-    taken = [world] if parts is None else [world.take(part) for part in parts]
-    chunks = [CalibrationChunk(part.filtered(), part.ground_truth(), part.mask("cal")) for part in taken]
-    kept_units = 2 * torch.arange(world.n_units)
-    return calibrate_thresholds(
-        chunks, concepts=world.concepts, kept_units=kept_units, tail_fractions=fractions, **kwargs
-    )
 
 
 def assert_matches(got, world: World, fractions) -> None:
@@ -69,11 +59,12 @@ def test_the_memory_budget_changes_nothing(world, budget):
     assert calibrate(world, memory_budget=budget) == calibrate(world)
 
 
-@pytest.mark.parametrize("n_chunks", [1, 27, 2000])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_chunks", [1, 27, 500])
 def test_many_chunks_are_one_global_sort(n_chunks):
     """Bit-equal to one chunk, and to numpy's quantiles of all values at once."""
-    world = many_rows(2000)
-    got = calibrate(world, parts=cut(2000, n_chunks), memory_budget=24 * 4000)
+    world = many_rows(500)
+    got = calibrate(world, parts=cut(500, n_chunks), memory_budget=24 * 1000)
     assert got == calibrate(world)
     assert_matches(got, world, TAIL_FRACTIONS)
 

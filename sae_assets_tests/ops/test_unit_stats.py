@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_assets.artifacts import SPLITS, FilteredActivations
+from sae_assets.artifacts import FilteredActivations
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.segments import ordered_sums, pack
 from sae_assets.ops.unit_stats import compute_unit_stats, rows_of
+from sae_assets_tests.helpers.ops_of_worlds import cut, many_rows
 from sae_assets_tests.reference import unit_stats as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, worlds
 
@@ -19,24 +20,6 @@ from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, ran
 def chunks_of(world: World, parts=None) -> list:
     taken = [world] if parts is None else [world.take(part) for part in parts]
     return [(part.sparse(), part.mask("cal")) for part in taken]
-
-
-def many_rows(n: int, n_units: int = 9, n_concepts: int = 2) -> World:
-    """``n`` examples of one or no row, so that they can be cut into as many chunks; the first is of cal."""
-    rng = np.random.default_rng(n)
-    lengths = np.minimum(rng.integers(0, 8, n), 1)
-    lengths[0] = 1
-    dense = np.where(
-        rng.random((lengths.sum(), n_units)) < 0.4, rng.lognormal(sigma=3, size=(lengths.sum(), n_units)), 0
-    )
-    labels = rng.random((n, n_concepts)) < 0.4
-    splits = ("cal", *(str(name) for name in rng.choice(SPLITS, n - 1)))
-    return World(dense.astype(np.float32), lengths, splits, labels[np.repeat(np.arange(n), lengths)], labels)
-
-
-def cut(n: int, n_chunks: int) -> list[list[int]]:
-    """0..n-1 in runs of nearly equal length."""
-    return [part.tolist() for part in np.array_split(np.arange(n), n_chunks)]
 
 
 class Counted(list):
@@ -115,15 +98,17 @@ def test_a_small_budget_makes_more_passes():
     assert cut == whole
 
 
-@pytest.mark.parametrize("n_chunks", [1, 27, 2000])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_chunks", [1, 27, 500])
 def test_many_chunks_are_one_global_sort(n_chunks):
     """Bit-equal to one chunk and to numpy's one sort of all values; sums to 1e-12 of the exactly rounded ones."""
-    world = many_rows(2000)
-    got = compute_unit_stats(chunks_of(world, cut(2000, n_chunks)), world.n_units, memory_budget=24 * 4000)
+    world = many_rows(500)
+    got = compute_unit_stats(chunks_of(world, cut(500, n_chunks)), world.n_units, memory_budget=24 * 1000)
     assert got == compute_unit_stats(chunks_of(world), world.n_units)
     assert_matches(got, reference.unit_stats(world.activations[world.rows_in("cal")]))
 
 
+@pytest.mark.slow
 def test_quantiles_over_17_million_values_of_one_unit():
     """More than torch.quantile long took (2^24): exact, from 17 chunks read one at a time."""
     n, times = 10**6, 17

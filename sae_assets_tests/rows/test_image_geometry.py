@@ -15,6 +15,7 @@ from sae_assets.errors import CheckpointError
 from sae_assets.rows.open_clip.vision import ImageGeometry
 from sae_assets.rows.truth import row_truth
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
+from sae_assets_tests.helpers.images import near_border
 from sae_assets_tests.rows.tiny_model import catalog_model, local, write_tiny_model
 
 CLIP = Transformer(library="open_clip", name="ViT-L-14", pretrained="laion2b_s32b_b82k")
@@ -43,14 +44,6 @@ def test_local_model_from_its_folder(tiny: Path) -> None:
     geometry = ImageGeometry(local(tiny))
     assert (geometry.patch_size, geometry.grid, geometry.n_patches) == (8, (4, 4), 16)
     assert tuple(geometry.tensor(Image.new("RGB", (50, 40))).shape) == (3, 32, 32)
-
-
-def near_border(mask: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Pixels within a distance of the mask's border."""
-    window = {"kernel_size": 2 * pixels + 1, "stride": 1, "padding": pixels}
-    inside = torch.nn.functional.max_pool2d(mask[None].float(), **window)[0] > 0
-    outside = torch.nn.functional.max_pool2d((~mask)[None].float(), **window)[0] > 0
-    return inside & outside
 
 
 @pytest.mark.parametrize("size", [(320, 240), (240, 320), (224, 224), (100, 100), (301, 223), (64, 500)])
