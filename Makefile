@@ -8,10 +8,15 @@ REFERENCE := .venv-reference
 REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo test test-living test-reference reference lint ui bench browser clean
+.PHONY: demo check test test-living test-reference reference lint ui bench browser clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
+
+# What is worth a minute before every commit: everything but the pipeline, processes and browsers.
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not living and not slow" \
+		--ignore sae_assets_tests/pipeline --ignore sae_assets_tests/browser
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup

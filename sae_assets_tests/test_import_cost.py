@@ -13,6 +13,8 @@ import sae_assets
 import sae_assets.artifacts
 import sae_assets.ops
 
+pytestmark = pytest.mark.slow
+
 PROBE = "import json, sys; before = set(sys.modules); {statement}; print(json.dumps(sorted(set(sys.modules) - before)))"
 
 

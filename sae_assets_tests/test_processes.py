@@ -15,6 +15,8 @@ from sae_assets.orchestration.instance.launcher import is_alive
 from sae_assets_tests.browser import server as servers
 from sae_assets_tests.processes import Group, wait_until
 
+pytestmark = pytest.mark.slow
+
 # Two processes; the first one says what its folder is, and the second one's number.
 ENDLESS = """\
 import os, subprocess, time

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -90,6 +91,7 @@ def test_ui_listens_on_loopback_with_this_homes_history(tmp_path, monkeypatch):
     assert config["telemetry"] == {"enabled": False}
 
 
+@pytest.mark.slow
 def test_dagsters_own_tools_load_the_workspace(tmp_path):
     """``dagster definitions validate`` in the clone, as ``dagster dev`` would load it."""
     environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "SAE_ASSETS_HOME": str(tmp_path)}

@@ -16,6 +16,7 @@ from sae_assets.errors import CatalogError, without_class_path
 from sae_assets.storage.store import FORMATS
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
+pytestmark = pytest.mark.usefixtures("quick_homes")
 IMPORT = ["import", "nothere.pt", "--dataset", "small", "--model", "clip-mini", "--token-kind", "patch"]
 
 
@@ -72,6 +73,7 @@ def test_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable
     assert result.exit_code == 2 and result.stderr.startswith(f"Error: {said}"), result.output
 
 
+@pytest.mark.slow
 def test_wrong_setting_is_said_also_when_definitions_are_imported_and_as_json(tmp_path: Path) -> None:
     """In a process of its own the environment is read before the command is: the same message, no traceback."""
     code = "from sae_assets.cli import run; run()"

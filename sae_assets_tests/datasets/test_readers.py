@@ -143,6 +143,7 @@ def test_opening_reads_no_image(tmp_path: Path, layout: str, monkeypatch: pytest
         reader.image(NAMES[0])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_modules_load_nothing_heavy() -> None:
     """Every reader's module imports without torch, Dagster, numpy, Pillow and what the layouts' libraries bring."""
     code = (

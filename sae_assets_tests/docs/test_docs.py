@@ -90,6 +90,7 @@ def test_stage_tables_name_every_stage_and_its_partitions():
     assert [(name, by.strip()) for name, by in rows] == [(s.name, levels[s.level]) for s in STAGES.values()]
 
 
+@pytest.mark.slow
 def test_storage_format_is_what_is_written(written):
     """Columns and types of every kind, as the normative page lists them."""
     text = (ROOT / "docs" / "storage-format.md").read_text(encoding="utf-8")
@@ -114,19 +115,17 @@ def run(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a small run in it, and what that run printed."""
-    from sae_assets_tests.pipeline.small import make_dataset, write_catalog
-
+def home(tmp_path_factory: pytest.TempPathFactory, made_home: Any) -> Path:
+    """A folder with a home in which everything was made, and what a second run prints."""
     base = tmp_path_factory.mktemp("format")
-    write_catalog(base / "catalog.yaml", make_dataset(base / "data", 12), token_kinds=["patch"])
+    made_home(base)
     printed = run("materialize", "-d", "small", "--json", *places(base))
     (base / "materialize.json").write_text(printed)
     return base
 
 
 def places(home: Path) -> list[str]:
-    return ["--home", str(home), "--catalog", str(home / "catalog.yaml")]
+    return ["--home", str(home / "home"), "--catalog", str(home / "catalog.yaml")]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +133,7 @@ def written(home: Path) -> dict[str, pa.Schema]:
     """Schema of a file of every stage."""
     import pyarrow.parquet as pq
 
-    return {stage: pq.read_schema(next((home / "store").rglob(f"{stage}/*.parquet"))) for stage in STAGES}
+    return {stage: pq.read_schema(next((home / "home" / "store").rglob(f"{stage}/*.parquet"))) for stage in STAGES}
 
 
 def test_catalog_keys_are_documented():
@@ -265,6 +264,7 @@ def test_states_are_documented():
     assert tuple(row[0] for row in cells(table_after("commands.md", "state"))) == STATES
 
 
+@pytest.mark.slow
 def test_json_has_the_documented_keys(home):
     """At the top, or of the one data set; `demo` prints the figures that `materialize` has, `import` is its class."""
     from dataclasses import fields
@@ -323,6 +323,8 @@ def make_birds(base: Path) -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_homes")
 def test_from_a_folder_to_figures(tmp_path, monkeypatch):
     """The first section of the own-data page, as it stands, on a small folder and small checkpoints at its paths."""
     make_birds(tmp_path)
@@ -345,6 +347,7 @@ def blocks_in(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
+@pytest.mark.slow
 def test_python_in_the_readme_runs(tmp_path, monkeypatch):
     """The library example, as it stands; the reading example needs a demo and is run by the demo's tests."""
     code = next(block for block in blocks(ROOT / "README.md", "python") if "TopKEncoder" in block)

@@ -100,6 +100,7 @@ def test_places_that_checkpoints_name(hook_point: str | None, hidden_state: int 
     assert hidden_state_of(hook_point) == hidden_state
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_no_torch() -> None:
     """The command line locates and hashes checkpoints that it does not open."""
     script = (

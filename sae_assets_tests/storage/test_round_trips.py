@@ -216,6 +216,7 @@ def test_other_format_replaces_the_file(tmp_path: Path) -> None:
         assert ArtifactStore(root, first).read(ADDRESS) == new
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts the threads that Linux lists")
 def test_reading_starts_no_thread(tmp_path: Path) -> None:
     """One of Arrow's threads at work when the interpreter ends aborts the process, after all is done."""

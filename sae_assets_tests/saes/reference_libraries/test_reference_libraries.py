@@ -50,6 +50,7 @@ REFUSED = {
 }
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.xdist_group("reference-libraries"),
     pytest.mark.skipif(
         not PYTHON.exists() and not os.environ.get("SAE_ASSETS_REQUIRE_REFERENCE"),
