@@ -35,7 +35,7 @@ from sae_assets.orchestration.instance.launcher import keep_engines
 
 LOOK_SECONDS = 5.0  # between two looks at whether the run is to be canceled, or the parent is gone
 END_SECONDS = 15.0  # for a run to end after the pool has gone
-SLOT_SECONDS = 1  # between two looks for a free slot of a pool; Dagster's grow to 15, in which nobody may have it
+SLOT_SECONDS = 0.5  # between two looks for a free slot of a pool; Dagster's grow to 15, in which nobody may have it
 STOPPED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
 
 
@@ -173,7 +173,7 @@ def main() -> None:
     """Serve the pool whose socket and process id are the arguments."""
     compute_logs.tail_to_stream = echo_afterwards
     setattr(pools.InstanceConcurrencyContext, "interval_to_next_pending_claim_check", wait_for_a_slot)  # noqa: B010
-    pools.MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL = SLOT_SECONDS
+    setattr(pools, "MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL", SLOT_SECONDS)  # noqa: B010
     keep_engines()
     WorkerProcess(Connection(int(sys.argv[1])), int(sys.argv[2])).work()
 
