@@ -213,6 +213,15 @@ class SparseActivations(SparseRows):
             yield f"{self.n_cut_tokens} tokens of {self.n_cut_examples} examples cannot have been cut"
 
     @property
+    def summary(self) -> dict[str, float]:
+        """A few figures that chunks are compared by; one that does not exist (no row, no entry) is left out."""
+        lengths, active = self.example_offsets.diff(), int(self.l0.sum())
+        figures = {"median_rows_per_example": float(lengths.median())} if len(lengths) else {}
+        figures |= {"mean_l0": active / self.n_rows} if self.n_rows else {}
+        stored = self.total_mass - self.dropped_mass  # not added up anew: the last bits would depend on threads
+        return figures | ({"mean_value": stored / self.n_entries} if self.n_entries else {})
+
+    @property
     def n_truncated_rows(self) -> int:
         return int((self.entries_per_row() < self.l0).sum())
 

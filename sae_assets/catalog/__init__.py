@@ -7,12 +7,13 @@ the tables of layouts, SAE formats and model libraries that entries may name (``
 
 from sae_assets.catalog.datasets import TOKEN_KINDS, Catalog, Columns, Dataset, EmbeddingFiles, SeededSplit
 from sae_assets.catalog.loading import PACKAGED, load_catalog, plain_message
-from sae_assets.catalog.models import Model, Pruning, Sae, Transformer
+from sae_assets.catalog.models import Bounds, Model, Pruning, Sae, Transformer
 from sae_assets.catalog.names import match_name
 
 __all__ = [
     "PACKAGED",
     "TOKEN_KINDS",
+    "Bounds",
     "Catalog",
     "Columns",
     "Dataset",

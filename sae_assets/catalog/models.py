@@ -127,6 +127,24 @@ class Pruning(Entry):
         return self
 
 
+class Bounds(Entry):
+    """How active a chunk of a model's activations has to be, else a check warns. Nothing stored depends on it."""
+
+    l0: tuple[float, float] | None = Field(
+        None, description="least and most active units per row, averaged; default: above 0, at most a quarter of units"
+    )
+    min_coverage: float | None = Field(
+        None, ge=0, le=1, description="least share of units that fire in a chunk; default: more than one row's"
+    )
+
+    @field_validator("l0")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] <= value[1]:
+            raise ValueError(f"expected [least, most] with 0 <= least <= most, found {list(value)}")
+        return value
+
+
 class Model(NamedEntry):
     """A transformer, the place in it whose output is read, and the SAE for that place."""
 
@@ -142,6 +160,7 @@ class Model(NamedEntry):
     max_dropped_mass: float = Field(
         0.05, ge=0, le=1, description="share of activation mass that k_stored may drop before a check warns"
     )
+    bounds: Bounds = Field(default_factory=lambda: Bounds())
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     forward_batch: int = Field(
         1, ge=1, description="examples in one forward pass; above 1 is faster and changes the last bits of embeddings"

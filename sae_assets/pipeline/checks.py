@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 READABLE = "file_reads_back"
-MOST_NAMED = 20  # examples that a check names
+MOST_NAMED = 20  # examples or concepts that a check names
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Expected:
         rows: how many rows every example has: one number, a tensor [n_examples], or None where nothing is known.
         changes: examples that are no longer what was registered, and what happened to each; what_to_do: about it.
         elsewhere: where the SAE was trained, if that is not where the rows were read.
-        limits: bounds by name, from the catalog.
-        others: figures of the other chunks of the same stage, by figure, to compare a chunk with.
-        constant: examples whose decoded image is one colour.
+        limits: bounds by name, from the catalog; None where it says none.
+        others: figures of other chunks of the same stage, by figure, to compare a chunk with.
+        blank: ids of examples whose image is one colour or whose text is empty.
     """
 
     rows: Any = None
@@ -31,7 +31,7 @@ class Expected:
     elsewhere: str = ""
     limits: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    constant: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()
 
 
 NOTHING_MORE = Expected()

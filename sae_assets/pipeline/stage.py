@@ -201,7 +201,9 @@ class Stage:
     shared: str = ""
     every_kind: bool = False
     kept_if_current: bool = False
-    expected_of_kept: "Callable[[Target, Stored, Sources], Expected]" = field(default=lambda *_: NOTHING_MORE)
+    expected_of_kept: "Callable[[Target, Stored, Sources, ArtifactStore], Expected]" = field(
+        default=lambda *_: NOTHING_MORE
+    )
     pool: str | None = None
     checks: tuple[Check, ...] = ()
     counts: Callable[[Any], dict[str, Any]] = field(default=lambda *_: {})

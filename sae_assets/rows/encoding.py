@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 class RowsPerKind:
     """Sparse activations of each token kind, and how many rows each example must have in it (None: it differs).
 
-    ``elsewhere`` says where the SAE was trained if its checkpoint names another place than the catalog reads.
+    ``elsewhere`` says where the SAE was trained if its checkpoint names another place than the catalog reads, ``blank``
+    names the examples whose image is one colour or whose text is empty (of embeddings made elsewhere, none is opened).
     """
 
     artifacts: dict[str, SparseActivations]
     rows_per_example: "dict[str, int | None]"
     elsewhere: str = ""
+    blank: tuple[str, ...] = ()
 
 
 @dataclass
@@ -78,6 +80,7 @@ def encode_chunk(
     for _, source in sources:
         _expect_width(source, sae.d_model, sae.name)
     found = {kind: _Collected() for kind in token_kinds}
+    blank: set[str] = set()
     ids = chunk.example_ids
     together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
     for kinds, source in sources:
@@ -89,12 +92,14 @@ def encode_chunk(
             if len(held) >= batch_size or done == len(ids):
                 for kind in kinds:
                     _encode(held, kind, sae.encoder, k_stored, found[kind], dataset.name)
+                blank |= {example for example, rows in held if rows.blank}
                 held.clear()
                 step(done, len(ids))
     return RowsPerKind(
         {kind: _artifact(found[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
         {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
         trained_elsewhere(sae.hook_point, model),
+        tuple(example for example in ids if example in blank),
     )
 
 

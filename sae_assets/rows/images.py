@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sae_assets.catalog import Model, Transformer
 from sae_assets.catalog.registry import libraries
 from sae_assets.errors import CheckpointError
+from sae_assets.rows.blank import is_one_colour
 from sae_assets.rows.source import ExampleRows
 
 if TYPE_CHECKING:
@@ -73,9 +74,16 @@ class ImageRows:
     def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
         import torch
 
-        images = [self._vision.geometry.tensor(self._reader.image(example)) for example in example_ids]
-        rows = self._vision.embed(torch.stack(images))
-        return [ExampleRows({kind: one[span] for kind, span in self._spans.items()}) for one in rows]
+        tensors, blank = [], []
+        for example in example_ids:
+            image = self._reader.image(example)
+            tensors.append(self._vision.geometry.tensor(image))
+            blank.append(is_one_colour(image))
+        embedded = self._vision.embed(torch.stack(tensors))
+        return [
+            ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=empty)
+            for one, empty in zip(embedded, blank, strict=True)
+        ]
 
 
 def open_geometry(transformer: Transformer) -> Geometry:

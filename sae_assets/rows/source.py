@@ -25,11 +25,13 @@ class ExampleRows:
         rows: by token kind, float32 [n_rows, d_model] on the device.
         n_cut: tokens that ``max_tokens`` cut off.
         silent: token kinds whose row stands for nothing (``cls`` of a text without tokens): nothing is active on it.
+        blank: the image is one colour, or the text is empty.
     """
 
     rows: "dict[str, Tensor]"
     n_cut: int = 0
     silent: frozenset[str] = field(default=frozenset())
+    blank: bool = False
 
 
 class RowSource(Protocol):

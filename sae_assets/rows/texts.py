@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sae_assets.catalog import Dataset, Model
 from sae_assets.catalog.registry import libraries
 from sae_assets.errors import CatalogError
+from sae_assets.rows.blank import is_empty
 from sae_assets.rows.source import ExampleRows, RowSource, precomputed_kinds
 
 if TYPE_CHECKING:
@@ -91,20 +92,24 @@ class TextRows:
 
     def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
         """Rows of these texts; they go through the model together."""
-        texts = [self._language.tokens.encode(self._reader.text(example)) for example in example_ids]
+        contents = [self._reader.text(example) for example in example_ids]
+        texts = [self._language.tokens.encode(content) for content in contents]
         spoken = [text for text in texts if len(text.spans)]
         rows = iter(self._language.embed(spoken)) if spoken else iter(())
-        return [self._kept(text, next(rows) if len(text.spans) else None) for text in texts]
+        return [
+            self._kept(text, next(rows) if len(text.spans) else None, is_empty(content))
+            for text, content in zip(texts, contents, strict=True)
+        ]
 
-    def _kept(self, text: Tokenized, rows: "Tensor | None") -> ExampleRows:
+    def _kept(self, text: Tokenized, rows: "Tensor | None", blank: bool) -> ExampleRows:
         import torch
 
         if rows is None:  # nothing to average: a row that stands for nothing
             empty = {"token": torch.zeros(0, self.d_model), "cls": torch.zeros(1, self.d_model)}
             silent = frozenset({"cls"} & set(self._kinds))
-            return ExampleRows({kind: empty[kind].to(self._device) for kind in self._kinds}, text.n_cut, silent)
+            return ExampleRows({kind: empty[kind].to(self._device) for kind in self._kinds}, text.n_cut, silent, blank)
         found = {"token": rows, "cls": rows.double().mean(0, keepdim=True).float()}
-        return ExampleRows({kind: found[kind] for kind in self._kinds}, text.n_cut)
+        return ExampleRows({kind: found[kind] for kind in self._kinds}, text.n_cut, blank=blank)
 
 
 def open_text_rows(reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str) -> RowSource:

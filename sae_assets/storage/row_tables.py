@@ -153,6 +153,7 @@ def encode_sparse_activations(artifact: SparseActivations) -> tuple[pa.Table, Sc
         **scalars,
         "k_stored": artifact.k_stored,
         **{name: getattr(artifact, name) for name in ACTIVATION_SCALARS},
+        "summary": artifact.summary,  # readable without the table
     }
 
 

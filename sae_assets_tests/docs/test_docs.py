@@ -19,12 +19,13 @@ from safetensors.torch import save_file
 
 import sae_assets
 from sae_assets import settings
-from sae_assets.catalog import Dataset, Model, Pruning, load_catalog
+from sae_assets.catalog import Bounds, Dataset, Model, Pruning, load_catalog
 from sae_assets.catalog.datasets import Columns
 from sae_assets.catalog.models import Sae
 from sae_assets.catalog.registry import formats, layouts
 from sae_assets.cli import app
 from sae_assets.errors import CheckpointError
+from sae_assets.pipeline.checks import READABLE
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.saes import open_sae
 from sae_assets.saes.average_l0 import CANONICAL
@@ -143,6 +144,16 @@ def test_catalog_keys_are_documented():
         assert first_cells(section) == list(entry.model_fields), heading
 
 
+def test_the_table_of_checks_is_that_of_the_stages():
+    rows = [
+        [re.findall(r"`(\w+)`", cell) or cell for cell in row] for row in cells(table_after("design.md", "check | of"))
+    ]
+    listed = {(stage, name[0], then) for name, stages, _, then in rows[1:] for stage in stages}
+    checks = {(stage.name, check) for stage in STAGES.values() for check in stage.checks}
+    assert listed == {(stage, check.name, "blocks" if check.blocking else "warns") for stage, check in checks}
+    assert rows[0][0] == [READABLE]
+
+
 def test_settings_are_documented():
     text = (ROOT / "docs" / "how-to-own-data.md").read_text(encoding="utf-8").split("## Settings")[1]
     known = {value for name, value in vars(settings).items() if name.endswith("_VARIABLE")}
@@ -180,6 +191,7 @@ def test_tables_of_keys_name_every_key():
     for page, heading, entry in (
         ("sae-formats.md", "key of `sae`", Sae),
         ("how-to-own-data.md", "key of `pruning`", Pruning),
+        ("how-to-own-data.md", "key of `bounds`", Bounds),
     ):
         assert first_cells(table_after(page, heading)) == list(entry.model_fields), heading
     keys = {row[0].strip("`"): row[1] for row in cells(table_after("how-to-own-data.md", "data set key"))}

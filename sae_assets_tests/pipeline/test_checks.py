@@ -1,83 +1,351 @@
-"""Asset checks can fail: each one is shown an artifact that breaks exactly what it tests."""
+"""Checks can pass and can fail: each is shown an artifact with which it does, and every one could have been made.
 
-import copy
+What a constructor refuses is no case here: no check ever sees it.
+"""
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
-from sae_assets.orchestration.checks import CHECKS, READABLE, Expected, evaluate
+from sae_assets.artifacts import Artifact, BestPairs, SparseActivations, UnitStats, offsets_of
+from sae_assets.cli import app
+from sae_assets.commands.session import Session
+from sae_assets.orchestration.checks import evaluate
+from sae_assets.orchestration.partitions import asset_key, partition_key
+from sae_assets.pipeline.checks import NOTHING_MORE, READABLE, Check, Expected, Outcome
+from sae_assets.pipeline.neighbours import REACH, summaries_around
+from sae_assets.pipeline.planning import Batch
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
-from sae_assets.storage.store import ArtifactStore
+from sae_assets.storage.store import ArtifactStore, stored
+from sae_assets_tests.pipeline.deciders import stale_by_dagster, stale_by_status
+from sae_assets_tests.pipeline.test_deciders import NAME, World, new_world
+from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 
-pytestmark = pytest.mark.xdist_group("demo")
-
-BREAKING = {
-    ("examples", "contents_as_registered"): {},
-    ("labels", "regions_as_registered"): {},
-    ("ground_truth", "row_counts"): {"example_offsets": lambda t: t + (torch.arange(len(t)) == 1)},
-    ("sparse_activations", "row_counts"): {"example_offsets": lambda t: t + (torch.arange(len(t)) == 1)},
-    ("sparse_activations", "ids_in_range"): {"unit_ids": lambda t: t + 10**6},
-    ("sparse_activations", "values_positive"): {"values": lambda t: t - 1e9},
-    ("sparse_activations", "rows_sorted"): {"values": lambda t: t.flip(0)},
-    ("sparse_activations", "little_mass_dropped"): {"dropped_mass": lambda v: 1e12},
-    ("sparse_activations", "read_where_trained"): {},
-    ("unit_stats", "some_units_active"): {"n_active": torch.zeros_like},
-    ("unit_stats", "statistics_ordered"): {"p95": lambda t: t + 1e9},
-    ("unit_mapping", "mapping_round_trip"): {"reasons": lambda t: t},
-    ("filtered_activations", "row_counts"): {"example_offsets": lambda t: t + (torch.arange(len(t)) == 1)},
-    ("filtered_activations", "ids_in_range"): {"unit_ids": lambda t: -t - 1},
-    ("filtered_activations", "values_positive"): {"values": lambda t: t * torch.nan},
-    ("filtered_activations", "rows_sorted"): {"values": lambda t: t.flip(0)},
-    ("thresholds", "thresholds_monotone"): {"values": lambda t: t.flip(-1)},
-    ("thresholds", "nulls_where_silent"): {"values": lambda t: t * torch.nan},
-    ("detection_stats", "counts_add_up"): {"true_positives": lambda t: t + 10**6},
-    ("best_pairs", "concepts_have_positives"): {"counts": torch.zeros_like},
-}
+N_UNITS = 40
+LIMITS = {"max_dropped_mass": 0.05, "l0": None, "min_coverage": None}
 
 
-def address(stage: str) -> Address:
-    if stage in ("examples", "labels"):
-        return Address("clevr_mini", stage, chunk="0000")
-    chunk = "0000" if stage in ("ground_truth", "sparse_activations", "filtered_activations") else None
-    return Address("clevr_mini", stage, "patch", "clip-mini", chunk)
+def activations(*rows: tuple[int, ...], value: float = 1.0, **changes: Any) -> SparseActivations:
+    """One row per example; each names the units that are active on it, all with the same value."""
+    units = [unit for row in rows for unit in sorted(row)]
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int32)
+    fields = {
+        "first_example": 0, "example_offsets": torch.arange(len(rows) + 1), "row_offsets": offsets_of(lengths),
+        "unit_ids": torch.tensor(units, dtype=torch.int32), "values": torch.full((len(units),), value),
+        "n_units": N_UNITS, "l0": lengths, "k_stored": None, "total_mass": value * len(units), "dropped_mass": 0.0,
+    }  # fmt: skip
+    return SparseActivations(**{**fields, **changes})
 
 
-def test_every_check_is_listed_here():
-    assert set(BREAKING) == {(stage, check.name) for stage, checks in CHECKS.items() for check in checks}
+def best_pair(test: tuple[int, int, int, int], null: float = 0.5, unit: int = 3) -> BestPairs:
+    """One concept with these TP, FP, FN, TN on test and this 95 % point of shuffled labels."""
+    whole = SMALL["best_pairs"]
+    assert isinstance(whole, BestPairs)
+    nan = torch.full((1, 2), torch.nan, dtype=torch.float64)
+    return replace(
+        whole, concepts=("red",), unit_ids=torch.tensor([unit]), tail_fractions=whole.tail_fractions[:1],
+        thresholds=whole.thresholds[:1] if unit >= 0 else nan[0, :1],
+        counts=torch.tensor([[[4, 1, 0, 5]], [list(test)]]),
+        null_f1=torch.tensor([[[0.1, 0.9]], [[0.1, null]]]).double(), test_interval=nan, n_folds=0, fold_f1=None,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(("stage", "name"), list(BREAKING))
-def test_check_passes_on_the_real_and_fails_on_the_broken(demo, stage, name):
-    artifact = ArtifactStore(str(demo["home"] / "store")).read(address(stage)).artifact
-    check = next(check for check in CHECKS[stage] if check.name == name)
-    expected = Expected(rows=256 if "row" in name else None)
-    assert check.test(artifact, expected).passed
-    broken = copy.copy(artifact)
-    for field, change in BREAKING[stage, name].items():
-        object.__setattr__(broken, field, change(getattr(artifact, field)))
-    if name == "mapping_round_trip":
-        index = artifact.kept_index.flip(0)
-        broken = type("Broken", (), {"kept_units": artifact.kept_units, "kept_index": index})()
-    if name == "read_where_trained":
-        expected = Expected(elsewhere="trained at blocks.1.hook_resid_post")
-    if stage in ("examples", "labels"):
-        expected = Expected(changes={artifact.example_ids[0]: "changed"})
-    assert not check.test(broken, expected).passed
+def silent(stats: Artifact) -> UnitStats:
+    assert isinstance(stats, UnitStats)
+    nothing, null = torch.zeros_like(stats.total), torch.full_like(stats.total, torch.nan)
+    return replace(
+        stats, n_active=torch.zeros_like(stats.n_active), total=nothing, total_sq=nothing, max=null, p95=null, p99=null
+    )
 
 
-def test_rows_of_every_single_example_are_compared(demo):
+@dataclass(frozen=True)
+class Case:
+    """An artifact and what is expected of it, with which a check passes, and the same with which it fails."""
+
+    good: Artifact
+    bad: Artifact
+    of_good: Expected = NOTHING_MORE
+    of_bad: Expected = NOTHING_MORE
+
+
+def case_of_expected(stage: str, good: Expected, bad: Expected) -> Case:
+    """A check that asks what is expected of the artifact alone."""
+    return Case(SMALL[stage], SMALL[stage], good, bad)
+
+
+DIVERSE = activations((1, 2), (2, 3), (5, 9))
+AROUND = {"median_rows_per_example": (1.0,) * 4, "mean_l0": (1.9, 2.0, 2.1, 2.0), "mean_value": (0.9, 1.0, 1.1, 1.0)}
+CHANGED = Expected(changes={"a": "changed"})
+CASES = {
+    ("examples", "contents_as_registered"): case_of_expected("examples", NOTHING_MORE, CHANGED),
+    ("labels", "regions_as_registered"): case_of_expected("labels", NOTHING_MORE, CHANGED),
+    **{
+        (stage, "row_counts"): case_of_expected(stage, Expected(torch.tensor([2, 0, 1])), Expected(2))
+        for stage in ("ground_truth", "sparse_activations", "filtered_activations")
+    },
+    ("sparse_activations", "little_mass_dropped"): Case(
+        activations((1, 2), total_mass=100.0, dropped_mass=5.0),
+        activations((1, 2), total_mass=100.0, dropped_mass=5.1),
+        Expected(limits=LIMITS),
+        Expected(limits=LIMITS),
+    ),
+    ("sparse_activations", "read_where_trained"): case_of_expected(
+        "sparse_activations", NOTHING_MORE, Expected(elsewhere="trained at blocks.1.hook_resid_post")
+    ),
+    ("sparse_activations", "activity_within_bounds"): Case(DIVERSE, activations((), (), ())),
+    ("sparse_activations", "like_other_chunks"): Case(
+        DIVERSE, activations((1, 2), (2, 3), value=9.0), Expected(others=AROUND), Expected(others=AROUND)
+    ),
+    ("sparse_activations", "nothing_blank"): case_of_expected(
+        "sparse_activations", NOTHING_MORE, Expected(blank=("a",))
+    ),
+    ("unit_stats", "some_units_active"): Case(SMALL["unit_stats"], silent(SMALL["unit_stats"])),
+    ("best_pairs", "concepts_have_positives"): Case(best_pair((3, 2, 0, 5)), best_pair((0, 2, 0, 8))),
+    ("best_pairs", "better_than_chance"): Case(best_pair((3, 2, 0, 5)), best_pair((3, 2, 0, 5), null=0.8)),
+}  # fmt: skip
+
+
+def check_of(stage: str, name: str) -> Check:
+    return next(check for check in STAGES[stage].checks if check.name == name)
+
+
+def asked(stage: str, name: str, artifact: Artifact, **expected: Any) -> Outcome:
+    return check_of(stage, name).test(artifact, Expected(**expected))
+
+
+def test_every_check_is_listed_here() -> None:
+    assert set(CASES) == {(stage.name, check.name) for stage in STAGES.values() for check in stage.checks}
+
+
+@pytest.mark.parametrize(("stage", "name"), list(CASES))
+def test_each_passes_and_fails(stage: str, name: str) -> None:
+    case, check = CASES[stage, name], check_of(stage, name)
+    assert {case.good.kind, case.bad.kind} == {stage}
+    assert check.test(case.good, case.of_good).passed
+    assert not check.test(case.bad, case.of_bad).passed
+
+
+def test_what_blocks() -> None:
+    """Checks of the data warn: a person who knows better is not stopped."""
+    assert {key for key in CASES if check_of(*key).blocking} == {
+        ("examples", "contents_as_registered"),
+        ("labels", "regions_as_registered"),
+        ("unit_stats", "some_units_active"),
+        *((stage, "row_counts") for stage in ("ground_truth", "sparse_activations", "filtered_activations")),
+    }
+
+
+@pytest.mark.parametrize("stage", ["ground_truth", "sparse_activations", "filtered_activations"])
+def test_rows_of_every_single_example_are_compared(stage: str) -> None:
     """Texts differ in length: a tensor says how many rows each has; another number of examples is wrong altogether."""
-    artifact = ArtifactStore(str(demo["home"] / "store")).read(address("sparse_activations")).artifact
-    check = next(check for check in CHECKS["sparse_activations"] if check.name == "row_counts")
-    lengths = artifact.example_offsets.diff()
-    assert check.test(artifact, Expected(lengths)).passed
-    assert check.test(artifact, Expected(lengths + 1)).metadata["examples_with_other_row_count"] == len(lengths)
-    assert not check.test(artifact, Expected(lengths[1:])).passed
+    lengths = torch.tensor([2, 0, 1])
+    assert asked(stage, "row_counts", SMALL[stage]).passed  # nothing is known of imported files
+    wrong = asked(stage, "row_counts", SMALL[stage], rows=lengths + torch.tensor([0, 1, 0]))
+    assert wrong.metadata["examples_with_other_row_count"] == 1
+    assert asked(stage, "row_counts", SMALL[stage], rows=lengths[1:]).metadata["examples_with_other_row_count"] == 3
 
 
-def test_a_file_that_cannot_be_read_fails_every_check(demo, tmp_path):
+class TestActivityWithinBounds:
+    @pytest.mark.parametrize(
+        ("artifact", "passed"),
+        [
+            (activations(range(10), range(5, 15)), True),  # a quarter of the units
+            (activations(range(11), range(5, 16)), False),  # more: not sparse
+            (activations((1, 2), (1, 2), (1, 2)), False),  # a TopK SAE that is fed the same row
+            (activations((1, 2), (1, 2), (1, 3)), True),
+            (activations((1, 2)), True),  # one row is like itself
+        ],
+    )
+    def test_without_bounds(self, artifact: SparseActivations, passed: bool) -> None:
+        assert asked("sparse_activations", "activity_within_bounds", artifact, limits=LIMITS).passed is passed
+
+    @pytest.mark.parametrize(
+        ("limits", "passed"),
+        [
+            ({"l0": (2, 2)}, True),
+            ({"l0": (2.1, 9)}, False),
+            ({"l0": (0, 1.9)}, False),
+            ({"min_coverage": 5 / N_UNITS}, True),
+            ({"min_coverage": 0.2}, False),
+            ({"l0": (1, 3), "min_coverage": 0.2}, False),
+        ],
+    )
+    def test_with_bounds_of_the_catalog(self, limits: dict[str, Any], passed: bool) -> None:
+        """L0 is 2, and 5 of 40 units fire."""
+        outcome = asked("sparse_activations", "activity_within_bounds", DIVERSE, limits={**LIMITS, **limits})
+        assert outcome.passed is passed
+        assert outcome.metadata["mean_l0"] == 2 and outcome.metadata["coverage"] == 5 / N_UNITS
+
+    def test_bounds_replace_what_is_meant_without_them(self) -> None:
+        limits = {"max_dropped_mass": 0.05, "l0": (0, N_UNITS), "min_coverage": 0}
+        for artifact in (activations((), ()), activations(range(11), range(11))):
+            assert asked("sparse_activations", "activity_within_bounds", artifact, limits=limits).passed
+
+
+class TestLikeOtherChunks:
+    def test_each_figure_is_compared_and_named(self) -> None:
+        for artifact, unlike in (
+            (DIVERSE, "none"),
+            (activations((1, 2), (2, 3), value=0.5), "mean_value"),
+            (activations((1, 2, 3), (2, 3, 4)), "mean_l0"),
+            (replace(DIVERSE, example_offsets=torch.tensor([0, 3])), "median_rows_per_example"),
+        ):
+            outcome = asked("sparse_activations", "like_other_chunks", artifact, others=AROUND)
+            assert outcome.metadata["unlike"] == unlike and outcome.passed == (unlike == "none")
+            assert outcome.metadata["other_chunks"] == 4
+
+    def test_two_others_say_nothing(self) -> None:
+        far = activations((1, 2), value=9.0)
+        for others, passed in (((1.0, 1.0), True), ((1.0, 1.0, 1.0), False)):
+            assert asked("sparse_activations", "like_other_chunks", far, others={"mean_value": others}).passed is passed
+
+    def test_chunks_that_differ_much_among_themselves_excuse_one_more(self) -> None:
+        """A limit by ratio alone would warn of every chunk of such a data set."""
+        far = activations((1, 2), value=9.0)
+        assert asked("sparse_activations", "like_other_chunks", far, others={"mean_value": (1.0, 4.0, 7.0)}).passed
+
+    def test_one_strange_chunk_among_the_others_changes_nothing(self) -> None:
+        others = {"mean_value": (1.0, 1.0, 1.0, 500.0)}
+        assert asked("sparse_activations", "like_other_chunks", DIVERSE, others=others).passed
+        far = activations((1, 2), value=9.0)
+        assert not asked("sparse_activations", "like_other_chunks", far, others=others).passed
+
+    def test_what_a_header_says_is_compared(self, tmp_path: Path) -> None:
+        """Of the same encoder, by number, near, and with a whole header that stands alone."""
+        store = ArtifactStore(str(tmp_path))
+
+        def write(chunk: int, value: float, encoder: str = "one", to: ArtifactStore = store) -> Any:
+            made = provenance(identity={"encoder": encoder})
+            return to.write(at(chunk), stored(activations((1, 2), (3, 4), value=value), made)).path
+
+        def at(chunk: int) -> Address:
+            return replace(ADDRESS, chunk=f"{chunk:04d}")
+
+        assert summaries_around(store, at(20), "one") == {}
+        for chunk, value in ((20 - REACH - 1, 0.1), (20 - REACH, 1.0), (20, 0.2), (21, 2.0), (20 + REACH, 3.0)):
+            write(chunk, value)
+        write(19, 0.3, encoder="two")
+        write(18, 0.4, to=ArtifactStore(str(tmp_path), "pt"))
+        write(17, 0.5).write_bytes(b"PAR1")
+        assert summaries_around(store, at(20), "one") == {
+            "median_rows_per_example": (1.0,) * 3, "mean_l0": (2.0,) * 3, "mean_value": (1.0, 2.0, 3.0),
+        }  # fmt: skip
+
+    def test_a_file_of_an_earlier_version_has_no_summary_and_is_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        encode, decode = parquet._CODECS["sparse_activations"]
+
+        def as_earlier(artifact: Artifact) -> Any:
+            table, scalars = encode(artifact)
+            assert scalars.pop("summary")
+            return table, scalars
+
+        monkeypatch.setitem(parquet._CODECS, "sparse_activations", (as_earlier, decode))
+        store, item = ArtifactStore(str(tmp_path)), small("sparse_activations")
+        store.write(ADDRESS, item)
+        assert store.read(ADDRESS).content_hash == item.content_hash
+        beside = replace(ADDRESS, chunk="0001")
+        assert summaries_around(store, beside, item.provenance.identity["encoder"]) == {}
+
+    def test_a_summary_is_no_part_of_the_content(self, tmp_path: Path) -> None:
+        item = small("sparse_activations")
+        hashes = []
+        for file_format in ("parquet", "pt"):  # the second writes no summary
+            store = ArtifactStore(str(tmp_path / file_format), file_format)
+            store.write(ADDRESS, item)
+            hashes.append(store.read(ADDRESS).artifact.content_hash())
+            assert ("summary" in store.header(ADDRESS).scalars) == (file_format == "parquet")
+        assert set(hashes) == {item.content_hash}
+
+    def test_figures_that_do_not_exist_are_left_out(self) -> None:
+        assert activations((), ()).summary == {"median_rows_per_example": 1.0, "mean_l0": 0.0}
+        no_rows = activations(example_offsets=torch.tensor([0, 0]))
+        assert no_rows.summary == {"median_rows_per_example": 0.0}
+
+
+class TestBetterThanChance:
+    def test_each_bar_must_be_exceeded(self) -> None:
+        """F1 is 6/8; with 3 of 10 positive, calling all positive gives 6/13, with 9 of 10 it gives 18/19."""
+        for pairs, passed in (
+            (best_pair((3, 2, 0, 5), null=0.74), True),
+            (best_pair((3, 2, 0, 5), null=0.75), False),
+            (best_pair((9, 1, 0, 0), null=0.1), False),
+            (best_pair((3, 2, 0, 5), null=float("nan")), True),  # no shuffles were asked for
+        ):
+            outcome = asked("best_pairs", "better_than_chance", pairs)
+            assert outcome.passed is passed and outcome.metadata["concepts_compared"] == 1
+
+    def test_the_figures_are_named(self) -> None:
+        found = asked("best_pairs", "better_than_chance", best_pair((3, 2, 0, 5), null=0.8)).metadata
+        assert found["concepts"] == "red (test F1 0.75, shuffled labels 0.8, always positive 0.462)"
+
+    def test_a_concept_without_a_unit_is_no_better_and_one_without_positives_has_no_figure(self) -> None:
+        assert not asked("best_pairs", "better_than_chance", best_pair((0, 0, 3, 7), unit=-1)).passed
+        outcome = asked("best_pairs", "better_than_chance", best_pair((0, 2, 0, 8)))
+        assert outcome.passed and outcome.metadata["concepts_compared"] == 0
+
+
+def test_a_file_that_cannot_be_read_fails_every_check(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
-    results = list(evaluate("unit_stats", None, store, address("unit_stats")))
-    assert results[0].check_name == READABLE
+    results = list(evaluate(STAGES["unit_stats"], dg.AssetKey("any"), store, Address(NAME, "unit_stats"), NOTHING_MORE))
+    assert results[0].check_name == READABLE and len(results) == 2
     assert not any(result.passed for result in results)
-    assert "has not been materialized" in results[0].metadata["problem"].value
+    assert "has not been materialized" in str(results[0].metadata["problem"].value)
+
+
+class TestInARun:
+    """A camera that was covered, and an SAE whose L0 (5) the catalog does not expect."""
+
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> World:
+        world = new_world(tmp_path)
+        world.dataset |= {"models": ["one"], "chunk_size": 2}
+        world.model("one", bounds={"l0": [1, 4]})
+        Image.new("RGB", (32, 32), (9, 9, 9)).save(world.folder.root / "images" / "e7.png")
+        return world
+
+    @staticmethod
+    def latest(session: Session, name: str, address: Address) -> dg.AssetCheckEvaluation:
+        key = dg.AssetCheckKey(asset_key(address), name)
+        history = session.instance.event_log_storage.get_asset_check_execution_history(key, limit=50)
+        evaluations = [record.event.dagster_event.asset_check_evaluation_data for record in history if record.event]
+        return next(each for each in evaluations if each.partition == partition_key(address))
+
+    def test_a_warning_is_printed_and_blocks_nothing(self, world: World) -> None:
+        with world.open():  # writes the catalog
+            pass
+        places = ["--home", str(world.home), "--catalog", str(world.base / "catalog.yaml")]
+        result = CliRunner().invoke(app, ["materialize", "-d", NAME, *places])
+        assert result.exit_code == 0, result.output
+        warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+        bounds = [line for line in warnings if "activity_within_bounds" in line]
+        assert bounds and "mean_l0: 5.0." in bounds[0] and "l0_bounds: 1 to 4." in bounds[0]
+        (blank,) = [line for line in warnings if "nothing_blank" in line]
+        assert "examples: e7." in blank and "(0003|one)" in blank
+
+        address = Address(NAME, "sparse_activations", "patch", "one", "0003")
+        with world.open() as session:
+            assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
+            others = self.latest(session, "like_other_chunks", address)
+            assert others.metadata["other_chunks"].value == 3 and "mean_l0_of_others" in others.metadata
+            # Handed on as it is, it is asked the same, though nothing is encoded.
+            session.runner({NAME: session.chunks_of(NAME)}).execute(Batch({address: frozenset()}))
+            again = self.latest(session, "like_other_chunks", address)
+            assert again.metadata == others.metadata and again != others
+            assert self.latest(session, "nothing_blank", address).metadata["examples"].value == "e7"
+
+        # Bounds are asked of files: no file depends on them.
+        world.model("one", bounds={"l0": [5, 5], "min_coverage": 0.1})
+        with world.open() as session:
+            assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
+            session.runner({NAME: session.chunks_of(NAME)}).execute(Batch({address: frozenset()}))
+            assert self.latest(session, "activity_within_bounds", address).passed

@@ -87,7 +87,7 @@ def carry_out(
         context.log.info(
             f"{item.provenance.fingerprint[:12]} of {targets[name].address} is up to date: nothing is made"
         )
-        expected = stage.expected_of_kept(targets[name], item, sources)
+        expected = stage.expected_of_kept(targets[name], item, sources, store)
         yield from _handed_on(made, name, context, store, item, Result(item.artifact, expected), {"kept": True})
     for name in due:
         from sae_assets.storage.store import stored

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sae_assets.pipeline.checks import Check, Expected, Outcome
+from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import DetectionOptions
 from sae_assets.pipeline.stage import Stage
 from sae_assets.pipeline.stages.detection_stats import (
@@ -22,6 +22,25 @@ def _concepts_have_positives(artifact: Any, _expected: Expected) -> Outcome:
     }
     shown = {f"concepts_without_{split}_positives": ", ".join(lacking) or "none" for split, lacking in names.items()}
     return Outcome(not any(names.values()), shown)
+
+
+def _better_than_chance(artifact: Any, _expected: Expected) -> Outcome:
+    """A concept without positives on test has no figure to compare; one that no unit stands for is no better."""
+    figures = zip(
+        artifact.concepts,
+        artifact.n_positive[1].tolist(),
+        artifact.rate("f1")[1].tolist(),
+        artifact.null_f1[1, :, 1].tolist(),
+        artifact.always_positive_f1[1].tolist(),
+        strict=True,
+    )
+    compared, beaten = 0, []
+    for name, positives, f1, null, always in figures:
+        compared += positives > 0
+        if positives and not (f1 > always and not f1 <= null):  # a null that was not drawn is nan
+            beaten.append(f"{name} (test F1 {f1:.3g}, shuffled labels {null:.3g}, always positive {always:.3g})")
+    shown = {"concepts_compared": compared, "no_better_than_chance": len(beaten)}
+    return Outcome(not beaten, {**shown, "concepts": ", ".join(beaten[:MOST_NAMED])} if beaten else shown)
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
@@ -53,6 +72,12 @@ BEST_PAIRS = Stage(
             "concepts_have_positives",
             "Every concept has positive examples on cal and on test; figures of others are null.",
             _concepts_have_positives,
+            blocking=False,
+        ),
+        Check(
+            "better_than_chance",
+            "Every concept's test F1 is above the 95 % point of shuffled labels and that of calling all positive.",
+            _better_than_chance,
             blocking=False,
         ),
     ),

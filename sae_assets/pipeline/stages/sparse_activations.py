@@ -3,25 +3,32 @@
 What is up to date is not encoded again, and what was imported is never replaced by encoding unless somebody forces it.
 """
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
-from sae_assets.pipeline.checks import ROW_COUNTS, Check, Expected, Outcome
+from sae_assets.pipeline.checks import MOST_NAMED, ROW_COUNTS, Check, Expected, Outcome
 from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 
 if TYPE_CHECKING:
-    from sae_assets.storage.store import Stored
+    from sae_assets.storage.store import ArtifactStore, Stored
+
+MOST_ACTIVE = 0.25  # share of units: random signs give a half, published SAEs stay below a twentieth
+FEWEST_OTHERS = 3  # chunks without which nothing is compared
+MOST_SPREADS, MOST_APART = 6, 0.25  # unlike others is what is both this many spreads and this share of the median off
 
 
 def _make(run: Pass) -> Made:
     from sae_assets.chunks.contents import expect_contents
+    from sae_assets.pipeline.neighbours import summaries_around
     from sae_assets.rows.encoding import encode_chunk
     from sae_assets.rows.source import precomputed_kinds
 
     assert isinstance(run.options, EncodeOptions)
-    target, examples = run.target, run.artifact("examples")
+    target, examples, settings = run.target, run.artifact("examples"), _settings(run.target, run.options)
     reader = run.sources.reader(target.dataset)
     if not set(run.token_kinds) <= precomputed_kinds(target.dataset, target.model):
         expect_contents(examples, target.chunk, reader)
@@ -35,14 +42,21 @@ def _make(run: Pass) -> Made:
         device=run.device,
         memory_budget=run.memory_budget,
         step=lambda done, total: run.log(f"{done} of {total} examples encoded"),
-        **_settings(target, run.options),
+        **settings,
     )
-    return {
-        (SPARSE_ACTIVATIONS.name, kind): Result(
-            encoded.artifacts[kind],
-            Expected(encoded.rows_per_example[kind], limits=_limits(target.model), elsewhere=encoded.elsewhere),
+
+    def expected(kind: str) -> Expected:
+        encoder = encoder_hash(target.dataset, target.model, kind, settings)
+        return Expected(
+            encoded.rows_per_example[kind],
+            limits=_limits(target.model),
+            elsewhere=encoded.elsewhere,
+            others=summaries_around(run.store, replace(target.address, token_kind=kind), encoder),
+            blank=encoded.blank,
         )
-        for kind in run.token_kinds
+
+    return {
+        (SPARSE_ACTIVATIONS.name, kind): Result(encoded.artifacts[kind], expected(kind)) for kind in run.token_kinds
     }
 
 
@@ -101,21 +115,33 @@ def _outside(target: Target, sources: Sources, _options: Any) -> dict[str, str]:
     return outside_hashes(target.dataset, target.model, target.token_kind, ids)
 
 
-def _expected_of_kept(target: Target, kept: "Stored", sources: Sources) -> Expected:
-    """What a file that was encoded earlier has to satisfy, without encoding anything."""
+def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "ArtifactStore") -> Expected:
+    """What a file that was encoded earlier has to satisfy, without encoding anything; examples are opened once more."""
+    from sae_assets.pipeline.neighbours import summaries_around
+    from sae_assets.rows.blank import blank_examples
     from sae_assets.rows.encoding import trained_elsewhere
+    from sae_assets.rows.source import precomputed_kinds
     from sae_assets.rows.truth import rows_per_example
     from sae_assets.saes import open_sae
 
-    if kept.provenance.config.get("imported"):  # the model's files need not be here
-        return Expected(limits=_limits(target.model))
-    elsewhere = trained_elsewhere(open_sae(target.model.sae).hook_point, target.model)
-    rows = rows_per_example(target.token_kind, target.dataset, target.model, sources.reader(target.dataset))
-    return Expected(rows, limits=_limits(target.model), elsewhere=elsewhere)
+    limits = _limits(target.model)
+    others = summaries_around(store, target.address, kept.provenance.identity.get("encoder"))
+    if kept.provenance.config.get("imported"):  # neither the model's files nor the examples need be here
+        return Expected(limits=limits, others=others)
+    reader, ids = sources.reader(target.dataset), sources.manifest(target).example_ids
+    opened = () if target.token_kind in precomputed_kinds(target.dataset, target.model) else ids
+    return Expected(
+        rows_per_example(target.token_kind, target.dataset, target.model, reader),
+        limits=limits,
+        elsewhere=trained_elsewhere(open_sae(target.model.sae).hook_point, target.model),
+        others=others,
+        blank=tuple(blank_examples(reader, opened)),
+    )
 
 
 def _limits(model: Model) -> dict[str, Any]:
-    return {"max_dropped_mass": model.max_dropped_mass}
+    """What the catalog says of a model's activations that no fingerprint depends on."""
+    return {"max_dropped_mass": model.max_dropped_mass, **model.bounds.model_dump()}
 
 
 def _little_mass_dropped(artifact: Any, expected: Expected) -> Outcome:
@@ -126,6 +152,47 @@ def _little_mass_dropped(artifact: Any, expected: Expected) -> Outcome:
 
 def _read_where_trained(_artifact: Any, expected: Expected) -> Outcome:
     return Outcome(not expected.elsewhere, {"sae": expected.elsewhere or "no other place is named"})
+
+
+def _activity_within_bounds(artifact: Any, expected: Expected) -> Outcome:
+    """Without bounds from the catalog: what no code that is sparse and says something of its rows breaks.
+
+    That all rows are alike is what goes wrong of a TopK SAE, of which every row has k active units whatever it is fed.
+    """
+    rows, units = artifact.n_rows, artifact.unit_ids.unique().numel()
+    l0, coverage = int(artifact.l0.sum()) / max(rows, 1), units / artifact.n_units
+    bounds, least = expected.limits.get("l0"), expected.limits.get("min_coverage")
+    low, high = bounds or (0, MOST_ACTIVE * artifact.n_units)
+    sparse = low <= l0 <= high and (bounds is not None or l0 > 0)
+    alike = rows > 1 and units * rows <= artifact.n_entries  # the same units on each row
+    diverse = not alike if least is None else coverage >= least
+    shown = {"mean_l0": l0, "l0_bounds": f"{low:g} to {high:g}", "coverage": coverage, "rows_all_alike": alike}
+    return Outcome(sparse and diverse, shown if least is None else {**shown, "min_coverage": least})
+
+
+def _like_other_chunks(artifact: Any, expected: Expected) -> Outcome:
+    shown: dict[str, Any] = {"other_chunks": max(map(len, expected.others.values()), default=0)}
+    unlike = []
+    for name, value in artifact.summary.items():
+        others = expected.others.get(name, ())
+        if len(others) < FEWEST_OTHERS:
+            continue
+        middle, spread = _middle_and_spread(others)
+        shown |= {name: value, f"{name}_of_others": middle}
+        if abs(value - middle) > max(MOST_SPREADS * spread, MOST_APART * abs(middle)):
+            unlike.append(name)
+    return Outcome(not unlike, {**shown, "unlike": ", ".join(unlike) or "none"})
+
+
+def _middle_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Median, and the median distance from it in units of a normal distribution's standard deviation."""
+    middle = statistics.median(values)
+    return middle, 1.4826 * statistics.median(abs(value - middle) for value in values)
+
+
+def _nothing_blank(_artifact: Any, expected: Expected) -> Outcome:
+    named = ", ".join(expected.blank[:MOST_NAMED])
+    return Outcome(not expected.blank, {"blank": len(expected.blank), **({"examples": named} if named else {})})
 
 
 def ratios(**parts: tuple[float, float]) -> dict[str, float]:
@@ -190,6 +257,24 @@ SPARSE_ACTIVATIONS = Stage(
             "read_where_trained",
             "Rows come from the place that the SAE's checkpoint names as its own, where it names one.",
             _read_where_trained,
+            blocking=False,
+        ),
+        Check(
+            "activity_within_bounds",
+            "Active units per row and the share of units that fire lie within the catalog's `bounds` of the model.",
+            _activity_within_bounds,
+            blocking=False,
+        ),
+        Check(
+            "like_other_chunks",
+            "Rows per example, active units per row and the mean value are like those of the chunks around.",
+            _like_other_chunks,
+            blocking=False,
+        ),
+        Check(
+            "nothing_blank",
+            "No example is an image of one colour or a text without a character.",
+            _nothing_blank,
             blocking=False,
         ),
     ),

@@ -1,0 +1,42 @@
+"""Which examples show nothing: an image of one colour, a text without a character that is no space.
+
+A model gives rows of them all the same, so no figure tells of a camera that was covered or a column that was empty.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from sae_assets.errors import DatasetError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sae_assets.datasets import Reader
+
+
+def is_one_colour(image: "Image") -> bool:
+    """Whether all pixels of an RGB image are the same."""
+    bands: Iterable[tuple[int, int]] = image.getextrema()  # type: ignore[assignment]
+    return all(low == high for low, high in bands)
+
+
+def is_empty(text: str) -> bool:
+    """Whether a text holds nothing but white space."""
+    return not text.strip()
+
+
+def blank_examples(reader: "Reader", example_ids: Iterable[str]) -> Iterator[str]:
+    """Ids of the examples that show nothing; each is opened, and one that cannot be read is left out."""
+    from sae_assets.datasets import ImageReader, TextReader
+
+    for example in example_ids:
+        try:
+            if isinstance(reader, ImageReader):
+                blank = is_one_colour(reader.image(example))
+            else:
+                assert isinstance(reader, TextReader)
+                blank = is_empty(reader.text(example))
+        except (DatasetError, OSError):
+            continue
+        if blank:
+            yield example
