@@ -111,7 +111,7 @@ def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows:
     reader = open_dataset(entry)
     ids = [record.example_id for record in reader.records]
     if kind == "token":
-        from sae_assets.rows.texts import token_spans
+        from sae_assets.rows.opening import token_spans
 
         spans_of = token_spans(reader, entry, session.catalog.models[model])
         lengths = [len(spans_of(example)) for example in ids]

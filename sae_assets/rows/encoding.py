@@ -71,7 +71,7 @@ def encode_chunk(
     """
     from sae_assets.progress import track
     from sae_assets.rows.loaded import open_encoder
-    from sae_assets.rows.source import open_sources
+    from sae_assets.rows.opening import open_sources
 
     sae = open_encoder(model.sae, device, memory_budget)
     sources = open_sources(reader, dataset, model, token_kinds, device, precision)

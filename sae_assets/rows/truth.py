@@ -111,7 +111,7 @@ def _token_truth(chunk: Labels, reader: "TextReader", dataset: Dataset, model: M
 
     from sae_assets.ops.ground_truth import overlapping_tokens
     from sae_assets.progress import track
-    from sae_assets.rows.texts import token_spans
+    from sae_assets.rows.opening import token_spans
 
     spans_of = token_spans(reader, dataset, model)
     rows = []
