@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Model
 from sae_assets.catalog.registry import libraries
+from sae_assets.datasets import TextReader
+from sae_assets.rows.loaded import keep_transformer, model_settings
 from sae_assets.rows.source import ExampleRows, RowSource
 
 if TYPE_CHECKING:
@@ -72,9 +74,6 @@ class TextRows:
     """
 
     def __init__(self, reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str):
-        from sae_assets.datasets import TextReader
-        from sae_assets.rows.loaded import keep_transformer, model_settings
-
         assert isinstance(reader, TextReader) and model.transformer is not None
         self._reader, self._kinds, self._device, self.place = reader, tuple(kinds), device, model.place
         open_language = libraries()[model.transformer.library].language
@@ -121,8 +120,6 @@ def open_tokens(model: Model) -> Tokenizer:
     Raises:
         CheckpointError: files that cannot be read.
     """
-    from sae_assets.rows.loaded import keep_transformer, model_settings
-
     assert model.transformer is not None
     open_tokenizer = libraries()[model.transformer.library].tokens
     assert open_tokenizer is not None  # the catalog has seen to it
