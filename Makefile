@@ -36,6 +36,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 ui: $(INSTALLED)
 	$(BIN)/sae-assets ui --home $(HOME_DIR)
@@ -63,4 +64,4 @@ $(REFERENCE_INSTALLED): constraints-reference.txt | $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(REFERENCE) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(REFERENCE) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .grimp_cache

@@ -65,10 +65,10 @@ def write(root: str, n_chunks: int, examples: int, units: int) -> None:
 def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     """One measurement: prints bytes of peak memory, seconds, and passes over the chunks."""
     import torch
+    from sae_assets.orchestration.assets.dataset_assets import reread
 
     from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
     from sae_assets.ops.unit_stats import compute_unit_stats
-    from sae_assets.orchestration.assets.dataset_assets import reread
     from sae_assets.storage.store import ArtifactStore, ChunkReader
 
     passes, start = [0], time.perf_counter()

@@ -62,6 +62,10 @@ class SaeFormat:
     by_l0: bool = False
 
 
+def _nowhere(transformer: "Transformer") -> Path | None:
+    """Not known: what is read from it is not kept for the next chunk."""
+
+
 def _any_transformer(transformer: "Transformer") -> None:
     """Nothing to say against it."""
 
@@ -81,6 +85,7 @@ class Library:
         vision: an image model's ``Vision``, from the model's entry, the device and the precision.
         tokens: a text model's ``Tokenizer``, without the model's weights.
         language: a text model's ``Language``, from the model's entry, the device and the precision.
+        located: the file or folder on this machine that a transformer of the hub is read from; None before it is there.
         check_transformer, check_model: raise ValueError where an entry of the catalog says what the library cannot do.
     """
 
@@ -90,6 +95,7 @@ class Library:
     vision: "Callable[[Model, Any, str], Any] | None" = None
     tokens: "Callable[[Model], Any] | None" = None
     language: "Callable[[Model, Any, str], Any] | None" = None
+    located: "Callable[[Transformer], Path | None]" = _nowhere
     check_transformer: "Callable[[Transformer], None]" = _any_transformer
     check_model: "Callable[[Model], None]" = _any_model
 

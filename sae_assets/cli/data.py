@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sae_assets import commands
 from sae_assets.cli.common import (
     AsJson,
     CatalogFile,
@@ -16,6 +17,7 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
+from sae_assets.errors import CatalogError
 
 
 @app.command()
@@ -45,9 +47,7 @@ def close_chunk(
 def _register(
     datasets: list[str] | None, close_tail: bool, home: Path | None, catalog: Path | None, as_json: bool, debug: bool
 ) -> None:
-    from sae_assets.commands.session import open_session
-
-    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
+    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
         names = session.dataset_names(split_list(datasets, "--datasets"))
         found = {name: session.register(name, close_tail=close_tail) for name in names}
         if as_json:
@@ -71,18 +71,13 @@ def remove(
     debug: Debug = False,
 ) -> None:
     """Remove chunks of a data set, or all of it: files, manifests and partitions. A dry run unless --yes is given."""
-    from sae_assets.commands.removing import plan_removal
-    from sae_assets.commands.removing import remove as carry_out
-    from sae_assets.commands.session import open_session
-    from sae_assets.errors import CatalogError
-
-    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
+    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
         name, wanted = session.dataset_names([dataset])[0], split_list(chunks, "--chunks")
         if bool(wanted) == everything:
             raise CatalogError("Say which chunks to remove (--chunks 3,4), or --all for the whole data set.")
-        removal = plan_removal(session, name, wanted)
+        removal = commands.removing.plan_removal(session, name, wanted)
         if yes:
-            carry_out(session, removal)
+            commands.removing.remove(session, removal)
         shown = {
             "dataset": name, "chunks": list(removal.chunks), "files": [str(path) for path in removal.files],
             "manifests": [str(path) for path in removal.manifests], "bytes": removal.n_bytes,
@@ -113,11 +108,8 @@ def import_(
     debug: Debug = False,
 ) -> None:
     """Import sparse activation files of older scripts ({'indices', 'values', 'format', 'topk'})."""
-    from sae_assets.commands.importing import import_activations
-    from sae_assets.commands.session import open_session
-
-    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        found = import_activations(session, path, dataset, model, token_kind, n_units=units)
+    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
+        found = commands.importing.import_activations(session, path, dataset, model, token_kind, n_units=units)
         if as_json:
             print_json(asdict(found))
         else:

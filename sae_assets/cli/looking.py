@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from sae_assets.catalog import match_name
+from sae_assets import commands
+from sae_assets.catalog import load_catalog, match_name
 from sae_assets.cli.common import (
     AsJson,
     CatalogFile,
@@ -15,6 +16,9 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
+from sae_assets.cli.display import print_inspection, print_status, print_table, progress_bar
+from sae_assets.datasets.inspection import inspect_dataset
+from sae_assets.settings import load_settings
 
 
 @app.command()
@@ -26,12 +30,8 @@ def status(
     debug: Debug = False,
 ) -> None:
     """Say what is materialized, stale or missing, per data set, model and chunk."""
-    from sae_assets.cli.display import print_status
-    from sae_assets.commands.session import open_session
-    from sae_assets.commands.status import states
-
-    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        found = states(session, session.dataset_names(split_list(datasets, "--datasets")))
+    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
+        found = commands.status.states(session, session.dataset_names(split_list(datasets, "--datasets")))
         if as_json:
             print_json(found)
         else:
@@ -54,12 +54,8 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Show metadata and the first rows of one stage's table."""
-    from sae_assets.cli.display import print_table
-    from sae_assets.commands.session import open_session
-    from sae_assets.commands.show import show as shown
-
-    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        content = shown(session, dataset, model, stage, token_kind, chunk, rows)
+    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
+        content = commands.show.show(session, dataset, model, stage, token_kind, chunk, rows)
         if as_json:
             print_json(content)
         else:
@@ -69,11 +65,8 @@ def show(
 @app.command()
 def verify(home: Home = None, catalog: CatalogFile = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Read every stored file back: header, schema, invariants, content hash. Exit code 1 if one is damaged."""
-    from sae_assets.commands.session import open_session
-    from sae_assets.commands.status import verify as verified
-
-    with errors_without_traceback(as_json, debug), open_session(home, catalog) as session:
-        checked, damaged = verified(session)
+    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
+        checked, damaged = commands.status.verify(session)
         if as_json:
             print_json({"files": checked, "damaged": damaged})
         else:
@@ -94,11 +87,6 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Count a data set's examples per split and concept, beside what was published. Exit code 1 if it is not sound."""
-    from sae_assets.catalog import load_catalog
-    from sae_assets.cli.display import print_inspection, progress_bar
-    from sae_assets.datasets.inspection import inspect_dataset
-    from sae_assets.settings import load_settings
-
     with errors_without_traceback(as_json, debug):
         entries = load_catalog(load_settings(home, catalog).catalog)
         names = [match_name(name, entries.datasets, "data set") for name in split_list(datasets, "DATASETS") or []]

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sae_assets import commands
+from sae_assets.catalog import load_catalog
 from sae_assets.cli.common import (
     AsJson,
     CatalogFile,
@@ -16,6 +18,8 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
+from sae_assets.cli.display import print_summary, print_warnings, progress_bar
+from sae_assets.settings import load_settings
 
 
 @app.command()
@@ -28,23 +32,22 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Run the whole pipeline on the packaged data and show what it found."""
-    from sae_assets.cli.display import print_summary, progress_bar
-    from sae_assets.commands.figures import summarize
-    from sae_assets.commands.session import open_session
-
     if arrivals:
         with errors_without_traceback(as_json, debug):
             _arrive(home, every)
         return
-    with errors_without_traceback(as_json, debug), open_session(home, None, use_user_catalog=False) as session:
+    with (
+        errors_without_traceback(as_json, debug),
+        commands.session.open_session(home, None, use_user_catalog=False) as session,
+    ):
         names = list(session.catalog.datasets)
         with progress_bar(quiet=as_json) as on_batch:
             made, skipped = session.materialize(names, on_batch=on_batch, debug=debug)
-        figures = summarize(session, names)
+        figures = commands.figures.summarize(session, names)
         if summary is not None:
-            from upath import UPath
+            from upath import UPath  # noqa: PLC0415 - loads fsspec, which no other command's head needs
 
-            from sae_assets.storage.atomic import write_atomically
+            from sae_assets.storage.atomic import write_atomically  # noqa: PLC0415
 
             write_atomically(UPath(summary.absolute()), json.dumps(figures, indent=2).encode())
         if as_json:
@@ -54,9 +57,7 @@ def demo(
 
 
 def _arrive(home: Path | None, every: float) -> None:
-    from sae_assets.catalog import load_catalog
-    from sae_assets.demo.arrivals import CHUNK, NAME, arrive, prepare
-    from sae_assets.settings import load_settings
+    from sae_assets.demo.arrivals import CHUNK, NAME, arrive, prepare  # noqa: PLC0415 - loads fsspec
 
     settings = load_settings(home)
     growing = prepare(settings.home, load_catalog().datasets["clevr_mini"])
@@ -113,13 +114,8 @@ def materialize(
     debug: Debug = False,
 ) -> None:
     """Materialize stages of data sets; what is up to date is skipped."""
-    from sae_assets.cli.display import print_summary, print_warnings, progress_bar
-    from sae_assets.commands.figures import summarize
-    from sae_assets.commands.requests import parse_options
-    from sae_assets.commands.session import open_session
-
     with errors_without_traceback(as_json, debug):
-        options = parse_options(
+        options = commands.requests.parse_options(
             k_stored=k_stored, batch_size=batch_size, forward_batch=forward_batch, precision=precision,
             target_units=clip_target, pruning=pruning, min_active=min_active, max_density=max_density,
             strength_percentile=strength_percentile, tail_fractions=split_list(tail_fractions, "--tail-fractions"),
@@ -129,14 +125,14 @@ def materialize(
         names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type")
         warnings: dict[str, list[str]] = {}
         wanted, numbers = split_list(models, "--models"), split_list(chunks, "--chunks")
-        with open_session(home, catalog, device=device, file_format=file_format) as session:
+        with commands.session.open_session(home, catalog, device=device, file_format=file_format) as session:
             with progress_bar(quiet=as_json) as on_batch:
                 made, skipped = session.materialize(
                     names, models=wanted, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
                     options=options, force=force, on_batch=on_batch, debug=debug,
                     on_warning=lambda partition, text: warnings.setdefault(text, []).append(partition),
                 )  # fmt: skip
-            figures = summarize(session, session.dataset_names(names), options)
+            figures = commands.figures.summarize(session, session.dataset_names(names), options)
             if as_json:
                 print_json({"runs": made, "skipped": skipped, "figures": figures, "warnings": warnings})
             else:

@@ -9,6 +9,7 @@ import typer
 
 from sae_assets.cli.common import CatalogFile, Debug, Home, app, errors_without_traceback
 from sae_assets.errors import SaeAssetsError
+from sae_assets.settings import load_settings
 
 LOCK = "ui.lock"
 WORKSPACE = """\
@@ -28,7 +29,7 @@ def be_the_only_one(home: Path, url: str) -> None:
         SaeAssetsError: another process holds it.
     """
     try:
-        import fcntl
+        import fcntl  # noqa: PLC0415
     except ImportError:  # not on Windows
         return
     home.mkdir(parents=True, exist_ok=True)
@@ -55,8 +56,7 @@ def ui(
     debug: Debug = False,
 ) -> None:
     """Open Dagster's UI and daemon on this home's history (`dagster dev`), on 127.0.0.1."""
-    from sae_assets.orchestration.instance.home import open_instance
-    from sae_assets.settings import load_settings
+    from sae_assets.orchestration.instance.home import open_instance  # noqa: PLC0415 - loads Dagster
 
     with errors_without_traceback(False, debug):
         settings = load_settings(home, catalog)

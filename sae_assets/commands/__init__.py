@@ -1,1 +1,20 @@
 """What the command line does, without printing: each function takes plain values and returns plain values."""
+
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from sae_assets.lazy import submodule
+
+if TYPE_CHECKING:
+    from sae_assets.commands import figures as figures
+    from sae_assets.commands import importing as importing
+    from sae_assets.commands import removing as removing
+    from sae_assets.commands import requests as requests
+    from sae_assets.commands import session as session
+    from sae_assets.commands import show as show
+    from sae_assets.commands import status as status
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A module of this package, imported when it is first asked for: they load Dagster."""
+    return submodule(__name__, name)

@@ -7,19 +7,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from sae_assets.orchestration.partitions import asset_key, partition_key
+from sae_assets.orchestration.history import seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
     from sae_assets.commands.session import Session
     from sae_assets.storage.store import ArtifactStore
-
-
-PAGE = 1000  # materializations asked for at once
 
 
 def plain(value: Any) -> Any:
@@ -29,28 +26,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[str]) -> float:
-    """Seconds that the last materialization of a stage took, over these chunks; one pass may serve two stages."""
-    stage = STAGES[address.stage]
-    keys: Sequence[str | None] = [None] if stage.level == "model" else chunks
-    partitions = {partition_key(stage.beside(address, chunk)) for chunk in keys}
-    seconds: dict[str | None, float] = {}
-    cursor, more = None, True
-    while more and len(seconds) < len(partitions):  # latest first; a page holds many partitions
-        page = instance.fetch_materializations(asset_key(address), limit=PAGE, cursor=cursor)
-        for record in page.records:
-            if record.partition_key in partitions and record.partition_key not in seconds:
-                metadata = record.asset_materialization.metadata if record.asset_materialization else {}
-                if "kept" in metadata:  # an earlier run took the time
-                    continue
-                taken = metadata.get("seconds")
-                seconds[record.partition_key] = (
-                    (taken.value or 0.0) if isinstance(taken, dg.FloatMetadataValue) else 0.0
-                )
-        cursor, more = page.cursor, page.has_more
-    return sum(seconds.values())
 
 
 def summarize(session: "Session", datasets: Sequence[str], options: RunOptions | None = None) -> dict[str, Any]:
@@ -76,7 +51,7 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
 
 
 def _figures(
-    store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str, kind: str, model: str, chunks: Sequence[str]
+    store: "ArtifactStore", instance: "DagsterInstance", dataset: str, kind: str, model: str, chunks: Sequence[str]
 ) -> dict[str, Any]:
     sparse = [Address(dataset, "sparse_activations", kind, model, chunk) for chunk in chunks]
     there = [address for address in sparse if store.find(address) is not None]

@@ -9,14 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from sae_assets.artifacts import SparseActivations, offsets_of
 from sae_assets.catalog import match_name
+from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, CheckpointError, SaeAssetsError, StoredFileError
 from sae_assets.orchestration.runs import Runner
 from sae_assets.pipeline.planning import Batch
 from sae_assets.pipeline.recipes import provenance_of
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.rows.images import open_geometry
+from sae_assets.rows.opening import token_spans
+from sae_assets.saes import locate_sae, open_sae
 from sae_assets.storage.address import Address
+from sae_assets.storage.older_files import OlderFiles
 from sae_assets.storage.provenance import digest
+from sae_assets.storage.store import stored
 
 if TYPE_CHECKING:
     from sae_assets.commands.session import Session
@@ -54,8 +63,6 @@ def import_activations(
         CatalogError: unknown names, or no such file; DatasetError: an unreadable data set.
         StoredFileError: files that cannot be imported, or whose rows do not fit the data set (both counts are named).
     """
-    from sae_assets.storage.older_files import OlderFiles
-
     dataset = match_name(dataset, session.catalog.datasets, "data set")
     entry = session.catalog.datasets[dataset]
     model = match_name(model, entry.models, f"model of {dataset}")
@@ -76,8 +83,6 @@ def import_activations(
 
 
 def _width(session: "Session", model: str) -> int:
-    from sae_assets.saes import locate_sae, open_sae
-
     sae = session.catalog.models[model].sae
     if locate_sae(sae, download=False) is None:
         raise SaeAssetsError(
@@ -88,8 +93,6 @@ def _width(session: "Session", model: str) -> int:
 
 def _patches(session: "Session", dataset: str, model: str, otherwise: int) -> int:
     """Patches of an image under the model's transform; ``otherwise`` where nothing here says how many there are."""
-    from sae_assets.rows.images import open_geometry
-
     transformer = session.catalog.models[model].transformer
     if transformer is None or "patch" in session.catalog.datasets[dataset].embeddings.get(model, {}):
         return otherwise
@@ -105,14 +108,10 @@ def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows:
     Raises:
         StoredFileError: the files hold another number of rows than the data set's examples have.
     """
-    from sae_assets.datasets import open_dataset
-
     entry = session.catalog.datasets[dataset]
     reader = open_dataset(entry)
     ids = [record.example_id for record in reader.records]
     if kind == "token":
-        from sae_assets.rows.texts import token_spans
-
         spans_of = token_spans(reader, entry, session.catalog.models[model])
         lengths = [len(spans_of(example)) for example in ids]
         said = f"{sum(lengths):,}: what the tokenizer of {model} gives for the {len(ids):,} texts"
@@ -142,11 +141,6 @@ def _write_chunk(
     n_units: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Entries and bytes of one chunk, written, recorded in the instance's history and checked."""
-    import torch
-
-    from sae_assets.artifacts import SparseActivations, offsets_of
-    from sae_assets.storage.store import stored
-
     examples = session.store.read(Address(address.dataset, "examples", chunk=address.chunk))
     ranges = [starts[example] for example in examples.artifact.example_ids]
     rows = files.read(ranges, n_units)

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import dagster as dg
+from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Catalog, load_catalog, match_name
 from sae_assets.chunks.manifests import read_manifests
@@ -30,6 +28,9 @@ from sae_assets.settings import Settings, load_settings
 from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
 
 @dataclass(frozen=True)
 class Session:
@@ -38,7 +39,7 @@ class Session:
     settings: Settings
     catalog: Catalog
     resources: dict[str, Any]
-    instance: dg.DagsterInstance
+    instance: "DagsterInstance"
 
     @property
     def store(self) -> ArtifactStore:

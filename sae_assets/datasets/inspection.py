@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from sae_assets.artifacts import SPLITS
+from sae_assets.artifacts import SPLITS, BestPairs
 from sae_assets.catalog import Dataset
 from sae_assets.datasets import ImageReader, Reader, TextReader, expect_files, open_dataset
 from sae_assets.datasets.records import split_advice
@@ -79,8 +79,6 @@ def _counts(reader: Reader) -> dict[str, Any]:
 def _no_pairs(concepts: tuple[str, ...], positives: list[list[int]], totals: list[int]) -> "BestPairs":
     """The artifact whose figures are compared, with no pair chosen: it holds what always-positive F1 is made from."""
     import torch
-
-    from sae_assets.artifacts import BestPairs
 
     n, none = len(concepts), torch.nan
     positive = torch.tensor(positives, dtype=torch.int64).view(2, n)

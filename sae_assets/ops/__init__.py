@@ -3,3 +3,28 @@
 Nothing here opens a file or imports Dagster; tensors come in, artifacts come out, on the CPU. Formulas follow
 ``docs/numerics.md``. Readers of files live in ``storage``, ``datasets`` and ``saes``.
 """
+
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from sae_assets.lazy import submodule
+
+if TYPE_CHECKING:
+    from sae_assets.ops import best_pairs as best_pairs
+    from sae_assets.ops import chance as chance
+    from sae_assets.ops import choice as choice
+    from sae_assets.ops import detection_stats as detection_stats
+    from sae_assets.ops import device as device
+    from sae_assets.ops import filtered_activations as filtered_activations
+    from sae_assets.ops import ground_truth as ground_truth
+    from sae_assets.ops import jumprelu as jumprelu
+    from sae_assets.ops import segments as segments
+    from sae_assets.ops import sparse_activations as sparse_activations
+    from sae_assets.ops import thresholds as thresholds
+    from sae_assets.ops import unit_mapping as unit_mapping
+    from sae_assets.ops import unit_stats as unit_stats
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A module of this package, imported when it is first asked for: most of them load torch."""
+    return submodule(__name__, name)

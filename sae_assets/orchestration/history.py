@@ -16,6 +16,7 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
 CHECK_FAILED = "DagsterAssetCheckFailedError"
+PAGE = 1000  # materializations asked for at once
 ACTIVE = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
@@ -164,3 +165,25 @@ def failed_checks(events: Iterable[dg.DagsterEvent], severity: dg.AssetCheckSeve
         + " ".join(f"{name}: {value.value}." for name, value in one.metadata.items())
         for one in unreadable or failed
     ]
+
+
+def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[str]) -> float:
+    """Seconds that the last materialization of a stage took, over these chunks; one pass may serve two stages."""
+    stage = STAGES[address.stage]
+    keys: Sequence[str | None] = [None] if stage.level == "model" else chunks
+    partitions = {partition_key(stage.beside(address, chunk)) for chunk in keys}
+    seconds: dict[str | None, float] = {}
+    cursor, more = None, True
+    while more and len(seconds) < len(partitions):  # latest first; a page holds many partitions
+        page = instance.fetch_materializations(asset_key(address), limit=PAGE, cursor=cursor)
+        for record in page.records:
+            if record.partition_key in partitions and record.partition_key not in seconds:
+                metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+                if "kept" in metadata:  # an earlier run took the time
+                    continue
+                taken = metadata.get("seconds")
+                seconds[record.partition_key] = (
+                    (taken.value or 0.0) if isinstance(taken, dg.FloatMetadataValue) else 0.0
+                )
+        cursor, more = page.cursor, page.has_more
+    return sum(seconds.values())

@@ -1,11 +1,13 @@
 """Dagster's private interface, as far as it is used: one small function for each use, with the reason.
 
-Nothing else imports a private name of Dagster, but for ``instance.launcher``, which every launcher outside Dagster
-must. When Dagster is upgraded, this is what to look at.
+Nothing else imports a private name of Dagster (ruff holds that), but for ``instance.launcher``, which every launcher
+outside Dagster must. When Dagster is upgraded, this is what to look at.
 """
 
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import dagster as dg
@@ -18,9 +20,17 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
+from dagster._core.events import EngineEventData
+from dagster._core.execution import compute_logs
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.execution.plan import instance_concurrency_context as pools
+from dagster._core.instance import InstanceRef
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._grpc.impl import core_execute_run
+from dagster._serdes import deserialize_value
+from dagster._utils.hosted_user_process import recon_job_from_origin
+from dagster._utils.interrupts import capture_interrupts
 
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 
@@ -156,3 +166,52 @@ class StaleMarker:
         self._instance.report_runless_asset_event(
             dg.AssetMaterialization(made.asset_key, partition=made.partition, metadata=made.metadata, tags=tags)
         )
+
+
+def instance_of(reference: str) -> dg.DagsterInstance:
+    """The instance that a launcher's serialized reference tells; no public call takes one."""
+    return dg.DagsterInstance.from_ref(deserialize_value(reference, InstanceRef))
+
+
+def execute_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Execute a run that exists; all that happens, failures included, is in Dagster's history.
+
+    What ``dagster api execute_run`` (dagster/_cli/api.py) does; no public call executes a run that exists already.
+
+    Raises:
+        RuntimeError: no such run, or one of unknown code.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.job_code_origin is None:
+        raise RuntimeError(f"Run {run_id} is not in the instance, or does not say where its code is.")
+    pid = os.getpid()
+    instance.report_engine_event(f"Started in worker process {pid}.", run, EngineEventData.in_process(pid))
+    with suppress(BaseException):  # it is in the history already
+        for _ in core_execute_run(recon_job_from_origin(run.job_code_origin), run, instance, inject_env_vars=True):
+            pass
+
+
+def interruptible() -> AbstractContextManager[None]:
+    """Turn signals into Dagster's own exception of an interrupted run, as its processes do."""
+    return capture_interrupts()
+
+
+def copy_output_by(copy: Callable[..., Any]) -> None:
+    """Have what a run prints copied from its log to this process's own output by this context manager."""
+    compute_logs.tail_to_stream = copy
+
+
+def look_for_slots(most_seconds: float) -> None:
+    """Let steps of this process that wait for a slot of a pool sleep, and look again after so long at most.
+
+    Dagster takes the minimum of the waiting times with 0: a run in process then does not sleep at all, and burns a core
+    for as long as another run has the slot; and its waiting times grow to 15 s, in which nobody may have it.
+    """
+    setattr(pools.InstanceConcurrencyContext, "interval_to_next_pending_claim_check", wait_for_a_slot)  # noqa: B010
+    setattr(pools, "MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL", most_seconds)  # noqa: B010
+
+
+def wait_for_a_slot(context: pools.InstanceConcurrencyContext) -> float:
+    """Seconds until a step that waits for a slot of a pool is to ask again."""
+    waits = [at - time.time() for at in context._pending_timeouts.values()]
+    return max(0.0, min(waits, default=0.0))

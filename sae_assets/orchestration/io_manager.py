@@ -11,6 +11,7 @@ import dagster as dg
 from sae_assets.orchestration.metadata import storage_metadata, table_metadata
 from sae_assets.orchestration.partitions import CHUNK, address_of
 from sae_assets.orchestration.resources import StoreResource
+from sae_assets.storage.store import ChunkReader, Kept
 
 if TYPE_CHECKING:
     from sae_assets.storage.store import ChunkReader, Kept, Stored
@@ -24,8 +25,6 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
     artifact_store: dg.ResourceDependency[StoreResource]
 
     def handle_output(self, context: dg.OutputContext, obj: "Stored | Kept") -> None:
-        from sae_assets.storage.store import Kept
-
         partition = context.partition_key if context.has_partition_key else None
         address, store = address_of(context.asset_key.path, partition), self.artifact_store.store
         if isinstance(obj, Kept):
@@ -35,8 +34,6 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         context.add_output_metadata({**storage_metadata(item.artifact, written), **table_metadata(item.artifact)})
 
     def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader"]:
-        from sae_assets.storage.store import ChunkReader
-
         store, path = self.artifact_store.store, context.asset_key.path
         if (context.definition_metadata or {}).items() >= CHUNKS.items():
             addresses = [address_of(path, key) for key in context.asset_partition_keys]

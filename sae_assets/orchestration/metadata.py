@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from sae_assets import storage
+from sae_assets.artifacts import SparseRows
 from sae_assets.pipeline.recipes import is_imported
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.stages.sparse_activations import ratios
@@ -70,8 +72,6 @@ COLUMNS = {
 
 def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, Any]:
     """What is known once the file is written: where, bytes, and for activations the compression ratio."""
-    from sae_assets.artifacts import SparseRows
-
     figures: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": str(written.path)}
     if isinstance(artifact, SparseRows):
         quotients = ratios(
@@ -92,9 +92,7 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
     Args:
         figures: ``kept`` if nothing was computed; else ``seconds`` and ``device``.
     """
-    from sae_assets.storage.parquet import to_table
-
-    rows = len(to_table(item.artifact)[0])
+    rows = len(storage.parquet.to_table(item.artifact)[0])
     if is_imported(item.provenance):
         making: dict[str, Any] = {"imported": True, "kept": IMPORTED}
     elif "kept" in figures:
@@ -110,9 +108,7 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
 
 def table_metadata(artifact: "Artifact") -> dict[str, Any]:
     """First rows and schema: last, because the UI shows metadata in order and a table takes the room of ten figures."""
-    from sae_assets.storage.parquet import to_table
-
-    table, _ = to_table(artifact)
+    table, _ = storage.parquet.to_table(artifact)
     schema = dg.TableSchema(
         columns=[
             dg.TableColumn(field.name, str(field.type).replace("item: ", ""), COLUMNS.get(field.name.split(":")[0]))

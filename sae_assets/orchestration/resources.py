@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from sae_assets import ops
+from sae_assets.storage.store import ArtifactStore
+
 if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore
 
@@ -18,8 +21,6 @@ class StoreResource(dg.ConfigurableResource):
 
     @cached_property
     def store(self) -> "ArtifactStore":
-        from sae_assets.storage.store import ArtifactStore
-
         return ArtifactStore(self.root, self.file_format)
 
 
@@ -36,9 +37,7 @@ class ComputeResource(dg.ConfigurableResource):
         Raises:
             DeviceError: no such device here.
         """
-        from sae_assets.ops.device import resolve_device
-
-        return resolve_device(self.device)
+        return ops.device.resolve_device(self.device)
 
     @property
     def memory_budget(self) -> int:

@@ -40,12 +40,10 @@ def summaries_around(store: "ArtifactStore", address: Address, encoder: str | No
 
 
 def _header(store: "ArtifactStore", address: Address) -> "Header | None":
-    from sae_assets.storage import parquet
-
     path = store.find(address)
-    if path is None or path.suffix != f".{parquet.EXTENSION}":
+    if path is None or path.suffix == ".pt":
         return None
     try:
-        return parquet.load_header(path)
+        return store.header(address)
     except (StoredFileError, OSError):  # whoever reads that chunk is told; here it is no neighbour
         return None

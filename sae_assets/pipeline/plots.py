@@ -7,6 +7,8 @@ import base64
 import io
 from typing import TYPE_CHECKING, Any
 
+from sae_assets.artifacts import REASONS
+
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
 
@@ -60,8 +62,6 @@ def plot_unit_stats(stats: "UnitStats") -> str:
 
 def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
     """p99 against density, each unit by its reason, with the pruning limits as lines."""
-    from sae_assets.artifacts import REASONS
-
     figure, axes = _axes(tall=True)
     axis = axes[0, 0]
     for place, reason in enumerate(REASONS):

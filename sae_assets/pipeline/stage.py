@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from upath import UPath
 
 from sae_assets.catalog import Catalog, Dataset, Model
+from sae_assets.chunks.manifests import read_manifest
+from sae_assets.datasets import open_registered
 from sae_assets.errors import DatasetError, UnreadableDatasetError
 from sae_assets.pipeline.checks import NOTHING_MORE, Check, Expected
 from sae_assets.pipeline.options import Options
@@ -69,8 +71,6 @@ class Sources:
         Raises:
             UnreadableDatasetError: as ``open_registered``; of all chunks, then, and not of one.
         """
-        from sae_assets.datasets import open_registered
-
         if dataset.name not in self._readers:
             try:
                 self._readers[dataset.name] = open_registered(dataset)
@@ -80,8 +80,6 @@ class Sources:
 
     def manifest(self, target: Target) -> "Manifest":
         """The chunk's manifest. Raises: StoredFileError, as ``read_manifest``."""
-        from sae_assets.chunks.manifests import read_manifest
-
         key = (target.address.dataset, target.chunk)
         if key not in self._manifests:
             self._manifests[key] = read_manifest(self._root, *key)

@@ -14,6 +14,7 @@ from sae_assets.pipeline.recipes import chunks_read, imported_still_fits, is_imp
 from sae_assets.pipeline.stage import Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
+from sae_assets.storage.store import ChunkReader
 
 if TYPE_CHECKING:
     from sae_assets.storage.provenance import Provenance
@@ -123,8 +124,6 @@ class Staleness:
         return "" if encoder in (None, made.identity.get("encoder")) else "another encoder"
 
     def _chunks_of(self, address: Address, stage: Stage) -> "ChunkReader":
-        from sae_assets.storage.store import ChunkReader
-
         keys = self._chunks[address.dataset]
         return ChunkReader(self.store, {key: stage.beside(address, key) for key in keys})
 

@@ -6,6 +6,7 @@ A model gives rows of them all the same, so no figure tells of a camera that was
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from sae_assets.datasets import ImageReader, TextReader
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ def is_empty(text: str) -> bool:
 
 def blank_examples(reader: "Reader", example_ids: Iterable[str]) -> Iterator[str]:
     """Ids of the examples that show nothing; each is opened, and one that cannot be read is left out."""
-    from sae_assets.datasets import ImageReader, TextReader
-
     for example in example_ids:
         try:
             if isinstance(reader, ImageReader):

@@ -3,13 +3,19 @@
 Dense rows of one batch are all that is ever held; which token kinds are wanted decides which rows are encoded.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.artifacts import Examples, SparseActivations, offsets_of
 from sae_assets.catalog import Dataset, Model
 from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
+from sae_assets.progress import track
+from sae_assets.rows.loaded import open_encoder
+from sae_assets.rows.opening import open_sources
+from sae_assets.saes import hidden_state_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,10 +77,6 @@ def encode_chunk(
         CheckpointError: weights that cannot be had, or an SAE of another width than the hook point (both are named).
         DatasetError: an example that cannot be read, or whose embedding is not finite (it is named).
     """
-    from sae_assets.progress import track
-    from sae_assets.rows.loaded import open_encoder
-    from sae_assets.rows.source import open_sources
-
     sae = open_encoder(model.sae, device, memory_budget)
     sources = open_sources(reader, dataset, model, token_kinds, device, precision)
     for _, source in sources:
@@ -109,8 +111,6 @@ def trained_elsewhere(hook_point: str | None, model: Model) -> str:
     Args:
         hook_point: as the checkpoint names it.
     """
-    from sae_assets.saes import hidden_state_of
-
     trained, read = hidden_state_of(hook_point), model.hidden_state_read
     if None in (trained, read) or trained == read or model.transformer is None:
         return ""
@@ -146,11 +146,9 @@ def _without(code: "SparseCode", silent: "Tensor") -> "SparseCode":
     """The code with nothing active on the silent rows."""
     import torch
 
-    from sae_assets.ops.sparse_activations import SparseCode
-
     lengths = code.row_offsets.diff()
     kept = ~silent.repeat_interleave(lengths)
-    return SparseCode(
+    return ops.sparse_activations.SparseCode(
         row_offsets=offsets_of(torch.where(silent, 0, lengths)),
         unit_ids=code.unit_ids[kept],
         values=code.values[kept],
@@ -161,8 +159,6 @@ def _without(code: "SparseCode", silent: "Tensor") -> "SparseCode":
 
 
 def _artifact(found: _Collected, chunk: Examples, n_units: int, k_stored: int | None) -> SparseActivations:
-    import math
-
     import torch
 
     codes, lengths = found.codes, torch.tensor(found.lengths)

@@ -8,6 +8,8 @@ from typing import Any
 
 from sae_assets.catalog import Dataset, Model, Transformer
 from sae_assets.catalog.registry import libraries
+from sae_assets.datasets import open_dataset
+from sae_assets.rows.precomputed.rows import hash_rows
 
 
 def transformer_identity(transformer: Transformer | None) -> dict[str, Any] | None:
@@ -50,8 +52,6 @@ def outside_hashes(dataset: Dataset, model: Model, kind: str, example_ids: Seque
     files = {str(name): found for name, found in dataset.embeddings.get(model.name, {}).items()}.get(kind)
     if files is None:
         return {}
-    from sae_assets.datasets import open_dataset
-    from sae_assets.rows.precomputed.rows import hash_rows
 
     return {"embeddings": hash_rows(files, kind, open_dataset(dataset), example_ids)}
 

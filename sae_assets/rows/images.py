@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Model, Transformer
 from sae_assets.catalog.registry import libraries
+from sae_assets.datasets import ImageReader
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.blank import is_one_colour
+from sae_assets.rows.loaded import keep_transformer, model_settings
 from sae_assets.rows.source import ExampleRows
 
 if TYPE_CHECKING:
@@ -92,8 +94,6 @@ def open_geometry(transformer: Transformer) -> Geometry:
     Raises:
         CheckpointError: an unknown model, or an unreadable configuration.
     """
-    from sae_assets.rows.loaded import keep_transformer
-
     make = libraries()[transformer.library].geometry
     assert make is not None  # the catalog has seen to it
     geometry: Geometry = keep_transformer("geometry", transformer, None, lambda: make(transformer))
@@ -106,9 +106,6 @@ def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device
     Raises:
         CheckpointError: weights that cannot be had or do not fit, a place that does not exist, or no CLS.
     """
-    from sae_assets.datasets import ImageReader
-    from sae_assets.rows.loaded import keep_transformer, model_settings
-
     assert isinstance(reader, ImageReader) and model.transformer is not None
     load, settings = libraries()[model.transformer.library].vision, model_settings(model, precision)
     assert load is not None  # the catalog has seen to it

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sae_assets.catalog import Model, Sae, Transformer
+from sae_assets.catalog.registry import libraries
+from sae_assets.saes import locate_sae, open_sae
 from sae_assets.settings import kept_loaded
 
 if TYPE_CHECKING:
@@ -120,8 +122,6 @@ def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
     Raises:
         CheckpointError: as :func:`sae_assets.saes.open_sae`.
     """
-    from sae_assets.saes import open_sae
-    from sae_assets.saes.files import locate_sae
 
     def opened() -> OpenedSae:
         checkpoint = open_sae(sae)
@@ -137,16 +137,8 @@ def _transformer_files(transformer: Transformer) -> Hashable | None:
     """The files that a transformer is read from, as they are now; None where they are only on the hub."""
     if transformer.path is not None:
         return _versions(transformer.path) if transformer.path.is_dir() else None
-    if transformer.library == "open_clip":
-        from sae_assets.rows.open_clip.vision import locate_weights
-
-        weights = locate_weights(transformer)
-        return None if weights is None else _versions(weights)
-    from sae_assets.saes.files import cached_hub_file
-
-    # A hub's files lie in a folder named by their commit, so a branch that has moved is another folder.
-    config = cached_hub_file(transformer.name or "", "config.json", transformer.revision)
-    return None if config is None else _versions(config.parent)
+    located = libraries()[transformer.library].located(transformer)
+    return None if located is None else _versions(located)
 
 
 def _versions(path: Path) -> tuple[tuple[str, int, int, int], ...]:

@@ -3,15 +3,16 @@
 What a library's language model must offer is the protocols here; ``transformers`` does.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sae_assets.catalog import Dataset, Model
+from sae_assets.catalog import Model
 from sae_assets.catalog.registry import libraries
-from sae_assets.errors import CatalogError
+from sae_assets.datasets import TextReader
 from sae_assets.rows.blank import is_empty
-from sae_assets.rows.source import ExampleRows, RowSource, precomputed_kinds
+from sae_assets.rows.loaded import keep_transformer, model_settings
+from sae_assets.rows.source import ExampleRows, RowSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,9 +75,6 @@ class TextRows:
     """
 
     def __init__(self, reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str):
-        from sae_assets.datasets import TextReader
-        from sae_assets.rows.loaded import keep_transformer, model_settings
-
         assert isinstance(reader, TextReader) and model.transformer is not None
         self._reader, self._kinds, self._device, self.place = reader, tuple(kinds), device, model.place
         open_language = libraries()[model.transformer.library].language
@@ -127,8 +125,6 @@ def open_tokens(model: Model) -> Tokenizer:
     Raises:
         CheckpointError: files that cannot be read.
     """
-    from sae_assets.rows.loaded import keep_transformer, model_settings
-
     assert model.transformer is not None
     open_tokenizer = libraries()[model.transformer.library].tokens
     assert open_tokenizer is not None  # the catalog has seen to it
@@ -136,27 +132,3 @@ def open_tokens(model: Model) -> Tokenizer:
         "tokens", model.transformer, model_settings(model), lambda: open_tokenizer(model)
     )
     return tokens
-
-
-def token_spans(reader: "Reader", dataset: Dataset, model: Model) -> "Callable[[str], Tensor]":
-    """Characters [start, end) of an example's token rows, int64 [n_tokens, 2]; weights are not read.
-
-    Raises:
-        CatalogError: neither a tokenizer nor the precomputed embeddings say where tokens stand.
-        CheckpointError: tokenizer files that cannot be read; DatasetError: embedding files that do not fit.
-    """
-    if "token" in precomputed_kinds(dataset, model):
-        from sae_assets.rows.precomputed.rows import PrecomputedRows
-
-        source = PrecomputedRows(reader, dataset.embeddings[model.name], ("token",), "cpu", model)
-        return source.spans
-    if model.transformer is None:
-        raise CatalogError(
-            f"Model {model.name!r} has no transformer and data set {reader.name!r} names no embeddings for `token` "
-            f"(`embeddings.{model.name}`): nothing says what its tokens are."
-        )
-    from sae_assets.datasets import TextReader
-
-    assert isinstance(reader, TextReader)
-    tokens = open_tokens(model)
-    return lambda example: tokens.encode(reader.text(example)).spans

@@ -7,9 +7,16 @@ tokens are the model's (``images``, ``texts``) or stand with the precomputed emb
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sae_assets import ops
 from sae_assets.artifacts import Labels
 from sae_assets.catalog import Dataset, Model
+from sae_assets.datasets import ImageReader, TextReader
 from sae_assets.errors import CatalogError
+from sae_assets.progress import track
+from sae_assets.rows.images import open_geometry
+from sae_assets.rows.opening import token_spans
+from sae_assets.rows.precomputed.rows import PrecomputedRows
+from sae_assets.rows.source import precomputed_kinds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +37,6 @@ def row_truth(
         DatasetError, CheckpointError: unreadable examples, masks or spans, or a transform that masks cannot follow.
         CatalogError: neither a transformer nor precomputed embeddings say what the rows are.
     """
-    from sae_assets.datasets import ImageReader, TextReader
-
     if kind == "cls":
         return [labels[None] for labels in chunk.labels], 1
     if isinstance(reader, ImageReader):
@@ -46,8 +51,6 @@ def rows_per_example(kind: str, dataset: Dataset, model: Model, reader: "Reader"
     Raises:
         DatasetError, CheckpointError, CatalogError: as :func:`row_truth`.
     """
-    from sae_assets.datasets import ImageReader
-
     if kind == "cls":
         return 1
     return _patches(reader, dataset, model) if isinstance(reader, ImageReader) else None
@@ -55,8 +58,6 @@ def rows_per_example(kind: str, dataset: Dataset, model: Model, reader: "Reader"
 
 def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: Model) -> "tuple[list[Tensor], int]":
     import torch
-
-    from sae_assets.progress import track
 
     if not reader.has_regions:
         count = _patches(reader, dataset, model)
@@ -72,18 +73,14 @@ def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: 
 
 
 def _cover(truth: "Tensor", reader: "ImageReader", example: str, geometry: "Geometry", min_overlap: int) -> None:
-    from sae_assets.ops.ground_truth import covered_patches
-
     known: dict[int, Tensor] = {}  # one mask may serve several concepts
     for concept, mask in reader.masks(example).items():
         if id(mask) not in known:
-            known[id(mask)] = covered_patches(geometry.mask(mask), geometry.patch_size, min_overlap)
+            known[id(mask)] = ops.ground_truth.covered_patches(geometry.mask(mask), geometry.patch_size, min_overlap)
         truth[:, reader.concepts.index(concept)] = known[id(mask)]
 
 
 def _geometry(model: Model) -> "Geometry":
-    from sae_assets.rows.images import open_geometry
-
     if model.transformer is None:
         raise CatalogError(
             f"Model {model.name!r} has no transformer, so nothing says how masks become patches. Name the transformer "
@@ -94,11 +91,7 @@ def _geometry(model: Model) -> "Geometry":
 
 def _patches(reader: "ImageReader", dataset: Dataset, model: Model) -> int:
     """Rows of an image where no mask has to be followed: the files' or the model's."""
-    from sae_assets.rows.source import precomputed_kinds
-
     if "patch" in precomputed_kinds(dataset, model):
-        from sae_assets.rows.precomputed.rows import PrecomputedRows
-
         source = PrecomputedRows(reader, dataset.embeddings[model.name], ("patch",), "cpu")
         count = source.rows_per_example("patch")
         assert count is not None  # patches are the same for every image
@@ -108,10 +101,6 @@ def _patches(reader: "ImageReader", dataset: Dataset, model: Model) -> int:
 
 def _token_truth(chunk: Labels, reader: "TextReader", dataset: Dataset, model: Model) -> "list[Tensor]":
     import torch
-
-    from sae_assets.ops.ground_truth import overlapping_tokens
-    from sae_assets.progress import track
-    from sae_assets.rows.texts import token_spans
 
     spans_of = token_spans(reader, dataset, model)
     rows = []
@@ -123,6 +112,6 @@ def _token_truth(chunk: Labels, reader: "TextReader", dataset: Dataset, model: M
             for place, concept in enumerate(reader.concepts):
                 if bool(labels[place]):
                     found: Sequence[tuple[int, int]] = regions.get(concept, ())
-                    truth[:, place] = overlapping_tokens(tokens, torch.tensor(list(found)).view(-1, 2))
+                    truth[:, place] = ops.ground_truth.overlapping_tokens(tokens, torch.tensor(list(found)).view(-1, 2))
         rows.append(truth)
     return rows

@@ -3,3 +3,17 @@
 Storage knows artifacts and bytes; it knows no Dagster and computes no statistics. The normative description of every
 file is ``docs/storage-format.md``.
 """
+
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from sae_assets.lazy import submodule
+
+if TYPE_CHECKING:
+    from sae_assets.storage import parquet as parquet
+    from sae_assets.storage import pt as pt
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A module of this package, imported when it is first asked for: both formats load torch and pyarrow."""
+    return submodule(__name__, name)

@@ -16,7 +16,6 @@ from sae_assets.errors import StoredFileError
 from sae_assets.storage import row_tables, unit_tables
 from sae_assets.storage.header import KEY, Header, read_header
 
-EXTENSION = "parquet"
 ROW_GROUP = 8192
 
 _CODECS: dict[str, tuple[Callable[[Any], Any], Callable[[pa.Table, dict], Artifact]]] = {

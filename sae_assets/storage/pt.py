@@ -19,7 +19,6 @@ from sae_assets.storage.header import KEY, Header, read_header
 from sae_assets.storage.row_tables import ACTIVATION_SCALARS
 from sae_assets.storage.unit_tables import mapping_scalars
 
-EXTENSION = "pt"
 KINDS = ("sparse_activations", "filtered_activations", "unit_mapping")
 
 

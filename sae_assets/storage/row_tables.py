@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -193,8 +194,6 @@ def encode_ground_truth(artifact: GroundTruth) -> tuple[pa.Table, Scalars]:
 
 
 def decode_ground_truth(table: pa.Table, scalars: Scalars) -> GroundTruth:
-    import pyarrow.compute as pc
-
     row_offsets, names = _flat(table["concepts"])
     ids = pc.index_in(names, value_set=pa.array(scalars["concepts"], pa.string()))
     return GroundTruth(

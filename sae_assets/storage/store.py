@@ -6,20 +6,21 @@ one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from types import ModuleType
+from typing import Generic, TypeVar
 
 from upath import UPath
 
+from sae_assets import storage
 from sae_assets.artifacts import Artifact
 from sae_assets.errors import ArtifactError, MissingChunksError, NotMaterializedError, StoredFileError
-from sae_assets.storage import parquet, pt
 from sae_assets.storage.address import Address, address_at, path_of
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, write_atomically
 from sae_assets.storage.header import Header
 from sae_assets.storage.provenance import Provenance
 
 A = TypeVar("A", bound=Artifact)
-FORMATS = {"parquet": parquet, "pt": pt}
+FORMATS = ("parquet", "pt")  # modules of this package by these names; their files end so
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def stored(artifact: A, provenance: Provenance) -> Stored[A]:
     return Stored(artifact, provenance, artifact.content_hash())
 
 
-def _module(path: UPath) -> Any:
-    """The format's module, by the file's name."""
-    return pt if path.suffix == f".{pt.EXTENSION}" else parquet
+def _module(extension: str) -> ModuleType:
+    """The module of a format; both are loaded when the first file is read or written."""
+    return storage.pt if extension == "pt" else storage.parquet
 
 
 class ArtifactStore:
@@ -75,7 +76,7 @@ class ArtifactStore:
 
     def find(self, address: Address) -> UPath | None:
         """The file at an address, in whichever format it was written; None if there is none."""
-        paths = [path_of(self.root, address, module.EXTENSION) for module in FORMATS.values()]
+        paths = [path_of(self.root, address, extension) for extension in FORMATS]
         there = [path for path in paths if path.exists()]
         # Both are there only if a run was killed between writing one and removing the other: the later one counts.
         return max(there, key=lambda path: path.stat().st_mtime) if len(there) > 1 else next(iter(there), None)
@@ -83,17 +84,17 @@ class ArtifactStore:
     def write(self, address: Address, item: Stored) -> WrittenFile:
         """Write one artifact; a file of the same address in another format is removed after it."""
         artifact = item.artifact
-        module = pt if self.file_format == "pt" and artifact.kind in pt.KINDS else parquet
+        form = "pt" if self.file_format == "pt" and artifact.kind in storage.pt.KINDS else "parquet"
 
         def header(scalars: dict) -> Header:
             return Header(artifact.kind, item.content_hash, scalars, item.provenance)
 
-        content = module.dump(artifact, header)
-        path = path_of(self.root, address, module.EXTENSION)
+        content = _module(form).dump(artifact, header)
+        path = path_of(self.root, address, form)
         write_atomically(path, content)
-        for other in FORMATS.values():
-            twin = path_of(self.root, address, other.EXTENSION)
-            if other is not module and twin.exists():
+        for other in FORMATS:
+            twin = path_of(self.root, address, other)
+            if other != form and twin.exists():
                 twin.unlink()
         return WrittenFile(path, len(content))
 
@@ -116,7 +117,7 @@ class ArtifactStore:
     def _remedy(path: UPath, address: Address) -> str:
         """How to make a damaged file again: where its header is whole it counts as current, so only by --force."""
         try:
-            imported = _module(path).load_header(path).provenance.config.get("imported")
+            imported = _module(path.suffix[1:]).load_header(path).provenance.config.get("imported")
         except OSError:
             imported = False
         return "Import it again: sae-assets import" if imported else f"Run: {address.remaking}"
@@ -124,7 +125,7 @@ class ArtifactStore:
     @staticmethod
     def _verified(path: UPath) -> Stored:
         try:
-            artifact, header = _module(path).load(path.read_bytes(), str(path))
+            artifact, header = _module(path.suffix[1:]).load(path.read_bytes(), str(path))
             found = artifact.content_hash()
         except ArtifactError as error:
             raise StoredFileError(f"{path} is damaged.", [str(error)]) from None
@@ -137,7 +138,7 @@ class ArtifactStore:
     def header(self, address: Address) -> Header:
         """The header alone, cheaply where the format allows."""
         path = self._existing(address)
-        return _module(path).load_header(path)
+        return _module(path.suffix[1:]).load_header(path)
 
     def size(self, address: Address) -> int:
         """Bytes of the file at an address."""

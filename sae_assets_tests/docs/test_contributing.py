@@ -147,7 +147,7 @@ from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_chunk
 from sae_assets.datasets import open_dataset
 from sae_assets.rows.identity import rows_identity
-from sae_assets.rows.source import open_sources
+from sae_assets.rows.opening import open_sources
 from sae_assets.rows.truth import row_truth
 catalog = load_catalog(Path({catalog!r}))
 dataset, model = catalog.datasets["mine"], catalog.models["own"]

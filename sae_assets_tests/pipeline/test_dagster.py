@@ -13,8 +13,7 @@ from sae_assets.orchestration.assets.factory import build_assets
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.instance.home import open_instance
 from sae_assets.orchestration.partitions import asset_key, multi_key
-from sae_assets.pipeline.stages import ORDER, STAGES
-from sae_assets.rows import encoding
+from sae_assets.pipeline.stages import ORDER, STAGES, sparse_activations
 from sae_assets.settings import load_settings
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
@@ -128,13 +127,13 @@ def test_a_person_can_materialize_one_part(small):
 
 def test_what_is_up_to_date_is_encoded_again_only_where_it_is_damaged_or_asked_for(small, monkeypatch):
     encoded: list[list[str]] = []
-    encode = encoding.encode_chunk
+    encode = sparse_activations.encode_chunk
 
     def counting(chunk, token_kinds, **more):
         encoded.append(list(token_kinds))
         return encode(chunk, token_kinds, **more)
 
-    monkeypatch.setattr(encoding, "encode_chunk", counting)
+    monkeypatch.setattr(sparse_activations, "encode_chunk", counting)
     with open_session(small["home"], small["catalog"]) as session:
         session.materialize(["small"], token_kinds=["patch"], chunks=["1"], last="sparse_activations")
         job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()

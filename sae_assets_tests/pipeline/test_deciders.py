@@ -18,6 +18,7 @@ from sae_assets.commands.session import Session, open_session
 from sae_assets.pipeline import stages
 from sae_assets.storage.address import Address
 from sae_assets_tests.datasets.clevr_folder import COLOURS, CONCEPTS, ClevrFolder
+from sae_assets_tests.helpers.swift import settle_in
 from sae_assets_tests.pipeline.deciders import Named, Switch, made_by_command, stale_by_dagster, stale_by_status
 from sae_assets_tests.rows.tiny_model import WIDTH, write_tiny_model
 from sae_assets_tests.saes.published import published, save
@@ -107,6 +108,7 @@ def copy_of(world: World, base: Path) -> World:
             return {key: moved(each) for key, each in value.items()}
         return value.replace(str(world.base), str(base)) if isinstance(value, str) else value
 
+    settle_in(base / "home" / "dagster")
     copied = World(base, moved(world.models), moved(world.dataset))
     copied.folder.rows = [dict(row) for row in world.folder.rows]
     return copied

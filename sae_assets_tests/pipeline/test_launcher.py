@@ -18,7 +18,8 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepo
 
 from sae_assets.orchestration.instance.home import DAGSTER_YAML, FORMER_LAUNCHER, LAUNCHER, open_instance
 from sae_assets.orchestration.instance.launcher import HOST_TAG, WatchedRunLauncher, is_alive, local_origin
-from sae_assets.orchestration.instance.worker import SLOT_SECONDS, wait_for_a_slot
+from sae_assets.orchestration.instance.worker import SLOT_SECONDS
+from sae_assets.orchestration.internals import wait_for_a_slot
 from sae_assets.settings import load_settings
 from sae_assets_tests.helpers.swift import as_shipped
 

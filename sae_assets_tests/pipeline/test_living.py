@@ -94,7 +94,7 @@ def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch)
     write_metadata(root, changed)
     session.materialize(["small"], last="labels")
     files = {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")}
-    monkeypatch.setattr("sae_assets.rows.encoding.encode_chunk", None)
+    monkeypatch.setattr("sae_assets.pipeline.stages.sparse_activations.encode_chunk", None)
     made = of_small(follower)
     key, partition = "small/patch/sparse_activations", multi_key(MODEL, "0000")
     assert ("small/patch/ground_truth", partition) in made and key not in {name for name, _ in made}
@@ -407,7 +407,7 @@ def test_home_of_an_earlier_version_is_made_anew_without_encoding(living, monkey
     assert {
         (f"small/{stage}", chunk) for stage in ("examples", "labels") for chunk in session.chunks_of("small")
     } <= work
-    monkeypatch.setattr("sae_assets.rows.encoding.encode_chunk", None)
+    monkeypatch.setattr("sae_assets.pipeline.stages.sparse_activations.encode_chunk", None)
     files = {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")}
     session.materialize(["small"])
     assert {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")} == files

@@ -157,7 +157,7 @@ def test_precomputed_embeddings_give_what_the_transformer_gives(tmp_path):
 
     from sae_assets.catalog import load_catalog
     from sae_assets.datasets import open_dataset
-    from sae_assets.rows.source import open_sources
+    from sae_assets.rows.opening import open_sources
 
     catalog = load_catalog(tmp_path / "catalog.yaml")
     reader = open_dataset(catalog.datasets["mine"])

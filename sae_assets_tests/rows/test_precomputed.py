@@ -16,10 +16,9 @@ from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.identity import outside_hashes, rows_identity
+from sae_assets.rows.opening import open_sources, token_spans
 from sae_assets.rows.precomputed.files import open_parts
 from sae_assets.rows.precomputed.rows import PrecomputedRows, hash_rows
-from sae_assets.rows.source import open_sources
-from sae_assets.rows.texts import token_spans
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets.rows.truth import row_truth
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder

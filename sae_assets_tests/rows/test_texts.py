@@ -11,8 +11,9 @@ import transformers as hf
 from torch import Tensor
 
 from sae_assets.errors import CatalogError, CheckpointError
-from sae_assets.rows.source import ExampleRows, open_sources
-from sae_assets.rows.texts import TextRows, open_text_rows, token_spans
+from sae_assets.rows.opening import open_sources, token_spans
+from sae_assets.rows.source import ExampleRows
+from sae_assets.rows.texts import TextRows, open_text_rows
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets_tests.rows.texts_folder import GivenTexts

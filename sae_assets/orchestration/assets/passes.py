@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from sae_assets.chunks.manifests import registered_since
 from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.internals import launched_at
@@ -20,6 +21,7 @@ from sae_assets.pipeline.options import AggregateOptions, EncodeOptions, Options
 from sae_assets.pipeline.recipes import chunks_read, imported_still_fits, is_imported, recipe
 from sae_assets.pipeline.stage import Pass, Result, Sources, Stage, Target
 from sae_assets.storage.address import Address
+from sae_assets.storage.store import Kept, stored
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -90,8 +92,6 @@ def carry_out(
         expected = stage.expected_of_kept(targets[name], item, sources, store)
         yield from _handed_on(made, name, context, store, item, Result(item.artifact, expected), {"kept": True})
     for name in due:
-        from sae_assets.storage.store import stored
-
         result = results[selected[name][0].name, targets[name].token_kind]
         made_by = provenance(name)
         assert made_by is not None  # what it needs was just read
@@ -109,8 +109,6 @@ def _handed_on(
     figures: Mapping[str, Any],
 ) -> Iterator[dg.Output | dg.AssetCheckResult]:
     """The artifact for the IO manager with its metadata, then the results of its checks on what was written."""
-    from sae_assets.storage.store import Kept
-
     key, (stage, _) = made.key(name), made.outputs[name]
     picture = {} if result.plot is None else {"plot": dg.MetadataValue.md(result.plot())}
     yield dg.Output(
@@ -192,8 +190,6 @@ def _read_chunks(
     Chunks that were registered after this was asked for, and are still to be made, are not among them; what they make
     stale is made again.
     """
-    from sae_assets.chunks.manifests import registered_since
-
     readers: dict[str, ChunkReader] = {name: inputs[name] for name in stage.chunk_inputs}
     missing = {key for reader in readers.values() for key in reader.missing}
     late = missing & registered_since(store.root, dataset, _asked_for(context)) if missing else set()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from sae_assets.catalog import Catalog
+from sae_assets.chunks.manifests import read_manifests
 from sae_assets.orchestration.automation.sensors import announce
 from sae_assets.orchestration.history import history_of
 from sae_assets.orchestration.internals import launch_backfill
@@ -17,6 +18,7 @@ from sae_assets.orchestration.partitions import asset_key, partition_key, partit
 from sae_assets.pipeline.planning import Batch, Outlook, Plan, Scope
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.staleness import Staleness
+from sae_assets.storage.snapshot import StoreSnapshot
 
 if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore
@@ -30,9 +32,6 @@ def look(catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance,
     Raises:
         SaeAssetsError: manifests that cannot be read.
     """
-    from sae_assets.chunks.manifests import read_manifests
-    from sae_assets.storage.snapshot import StoreSnapshot
-
     chunks = [manifest.key for manifest in read_manifests(store.root, dataset)]
     announce(dataset, chunks, instance)
     staleness = Staleness(catalog, StoreSnapshot(store), {dataset: chunks})

@@ -16,6 +16,7 @@ from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, keys_of, partition_key
 from sae_assets.orchestration.resources import StoreResource
 from sae_assets.pipeline.planning import Batch
+from sae_assets.pipeline.stages import STAGES
 
 BY_TAG = "sae_assets/by"
 LONGEST_INTERVAL = 30  # seconds between two looks
@@ -51,8 +52,6 @@ def _request(batch: Batch, level: str) -> dg.RunRequest:
 
 
 def _sensor(catalog: Catalog, dataset: str) -> dg.SensorDefinition:
-    from sae_assets.pipeline.stages import STAGES
-
     entry = catalog.datasets[dataset]
 
     @dg.sensor(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from sae_assets.catalog import Catalog, Dataset
+from sae_assets.chunks.arrivals import table_changed
+from sae_assets.chunks.registering import register
 from sae_assets.errors import DatasetError
 from sae_assets.orchestration.partitions import chunk_partitions, chunks_name
 from sae_assets.orchestration.resources import StoreResource
@@ -37,9 +39,6 @@ def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
         asset_selection=dg.AssetSelection.assets(dg.AssetKey([dataset, "examples"])),
     )
     def sensor(context: dg.SensorEvaluationContext, artifact_store: StoreResource):
-        from sae_assets.chunks.arrivals import table_changed
-        from sae_assets.chunks.registering import register
-
         # A look costs one stat while the table stays as it was and nothing waits.
         looked = json.loads(context.cursor or "{}")
         seen = {"table": table_changed(entry.root) if entry.root.exists() else None, "waiting": False}

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from sae_assets.catalog import Catalog, Dataset
+from sae_assets.chunks.contents import WHAT_TO_DO, changed_contents, changed_regions
+from sae_assets.chunks.manifests import read_manifests
+from sae_assets.datasets import open_registered
 from sae_assets.orchestration.resources import StoreResource
 from sae_assets.pipeline.checks import contents_outcome
 
@@ -24,10 +27,6 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=f"{dataset}__{NAME}", specs=[spec], can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, artifact_store: StoreResource):
-        from sae_assets.chunks.contents import WHAT_TO_DO, changed_contents, changed_regions
-        from sae_assets.chunks.manifests import read_manifests
-        from sae_assets.datasets import open_registered
-
         if context.run.asset_selection:  # Dagster adds it to runs that make one chunk: all would be hashed each time
             context.log.info("Not asked for by itself: the registered examples are not hashed again.")
             return

@@ -20,18 +20,8 @@ from typing import IO, Any
 
 import dagster as dg
 
-# What `dagster api execute_run` (dagster/_cli/api.py) is made of. Dagster has no public call that executes a run which
-# exists already, and none that tells an instance by the reference that its launcher gives.
-from dagster._core.events import EngineEventData
-from dagster._core.execution import compute_logs
-from dagster._core.execution.plan import instance_concurrency_context as pools
-from dagster._core.instance import InstanceRef
-from dagster._grpc.impl import core_execute_run
-from dagster._serdes import deserialize_value
-from dagster._utils.hosted_user_process import recon_job_from_origin
-from dagster._utils.interrupts import capture_interrupts
-
 from sae_assets.orchestration.instance.launcher import keep_engines
+from sae_assets.orchestration.internals import copy_output_by, execute_run, instance_of, interruptible, look_for_slots
 
 LOOK_SECONDS = 5.0  # between two looks at whether the run is to be canceled, or the parent is gone
 END_SECONDS = 15.0  # for a run to end after the pool has gone
@@ -75,10 +65,10 @@ class WorkerProcess:
         After a run that failed or was canceled it may not: an exception can come at any point of any library, and
         what it leaves behind (a CUDA device after a failed assertion, half of an import) would meet the next run.
         """
-        with capture_interrupts():
+        with interruptible():
             try:
                 if reference not in self._instances:
-                    self._instances[reference] = dg.DagsterInstance.from_ref(deserialize_value(reference, InstanceRef))
+                    self._instances[reference] = instance_of(reference)
                 instance = self._instances[reference]
                 with self._lock:
                     self._current = run_id, instance
@@ -128,22 +118,6 @@ class WorkerProcess:
                     os.kill(os.getpid(), signal.SIGINT)
 
 
-def execute_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Execute a run that exists; all that happens, failures included, is in Dagster's history.
-
-    Raises:
-        RuntimeError: no such run, or one of unknown code.
-    """
-    run = instance.get_run_by_id(run_id)
-    if run is None or run.job_code_origin is None:
-        raise RuntimeError(f"Run {run_id} is not in the instance, or does not say where its code is.")
-    pid = os.getpid()
-    instance.report_engine_event(f"Started in worker process {pid}.", run, EngineEventData.in_process(pid))
-    with suppress(BaseException):  # it is in the history already
-        for _ in core_execute_run(recon_job_from_origin(run.job_code_origin), run, instance, inject_env_vars=True):
-            pass
-
-
 @contextmanager
 def echo_afterwards(path: str, stream: IO[str]) -> Iterator[tuple[None, None]]:
     """What a run printed into its log goes to this process's own output when it has ended.
@@ -159,21 +133,10 @@ def echo_afterwards(path: str, stream: IO[str]) -> Iterator[tuple[None, None]]:
             os.write(stream.fileno(), part)
 
 
-def wait_for_a_slot(context: pools.InstanceConcurrencyContext) -> float:
-    """Seconds until a step that waits for a slot of a pool is to ask again.
-
-    In place of Dagster's ``interval_to_next_pending_claim_check``, which takes the minimum with 0: a run in process
-    then does not sleep at all, and burns a core for as long as another run has the slot.
-    """
-    waits = [at - time.time() for at in context._pending_timeouts.values()]
-    return max(0.0, min(waits, default=0.0))
-
-
 def main() -> None:
     """Serve the pool whose socket and process id are the arguments."""
-    compute_logs.tail_to_stream = echo_afterwards
-    setattr(pools.InstanceConcurrencyContext, "interval_to_next_pending_claim_check", wait_for_a_slot)  # noqa: B010
-    setattr(pools, "MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL", SLOT_SECONDS)  # noqa: B010
+    copy_output_by(echo_afterwards)
+    look_for_slots(SLOT_SECONDS)
     keep_engines()
     WorkerProcess(Connection(int(sys.argv[1])), int(sys.argv[2])).work()
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sae_assets import ops
 from sae_assets.pipeline.options import DetectionOptions
+from sae_assets.pipeline.plots import plot_detection
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 SHARED_PASS = "detection"
@@ -21,19 +23,15 @@ def detection_settings(target: Target, options: Any) -> dict[str, Any]:
 
 def count_and_choose(run: Pass) -> Made:
     """Score every example once, count every triple, and choose each concept's pair on cal."""
-    from sae_assets.ops.best_pairs import choose_best_pairs
-    from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
-    from sae_assets.pipeline.plots import plot_detection
-
     cutoffs = run.artifact("thresholds")
 
-    def labelled() -> Iterator[LabelledChunk]:
+    def labelled() -> Iterator[ops.detection_stats.LabelledChunk]:
         for activations, labels in run.pairs("filtered_activations"):
-            yield LabelledChunk(activations, labels.splits, labels.labels)
+            yield ops.detection_stats.LabelledChunk(activations, labels.splits, labels.labels)
 
-    scores = score_examples(labelled(), n_units=len(cutoffs.kept_units), device=run.device)
-    stats = count_detections(scores, cutoffs)
-    best = choose_best_pairs(stats, cutoffs, scores, **detection_settings(run.target, run.options))
+    scores = ops.detection_stats.score_examples(labelled(), n_units=len(cutoffs.kept_units), device=run.device)
+    stats = ops.detection_stats.count_detections(scores, cutoffs)
+    best = ops.best_pairs.choose_best_pairs(stats, cutoffs, scores, **detection_settings(run.target, run.options))
     kind = run.target.token_kind
     return {
         ("detection_stats", kind): Result(stats, plot=lambda: plot_detection(stats, best)),

@@ -2,14 +2,13 @@
 
 from typing import Any
 
+from sae_assets.chunks.contents import WHAT_TO_DO, changed_contents, describe_examples, examples_hash
 from sae_assets.pipeline.checks import Check, Expected, Outcome, contents_outcome
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.chunks.contents import WHAT_TO_DO, changed_contents, describe_examples
-
     manifest, reader = run.sources.manifest(run.target), run.sources.reader(run.target.dataset)
     artifact = describe_examples(manifest, reader)
     what_to_do = WHAT_TO_DO.format(dataset=run.target.address.dataset, chunk=manifest.key)
@@ -18,8 +17,6 @@ def _make(run: Pass) -> Made:
 
 
 def _outside(target: Target, sources: Sources, _options: Options) -> dict[str, str]:
-    from sae_assets.chunks.contents import examples_hash
-
     return {"manifest": examples_hash(sources.manifest(target), sources.reader(target.dataset))}
 
 

@@ -1,15 +1,14 @@
 """``filtered_activations``: a chunk's activations of the kept units only, renumbered."""
 
+from sae_assets import ops
 from sae_assets.pipeline.checks import ROW_COUNTS, Expected
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 from sae_assets.pipeline.stages.sparse_activations import sparse_counts
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.ops.filtered_activations import filter_activations
-
     sparse, mapping = run.artifact("sparse_activations"), run.artifact("unit_mapping")
-    artifact = filter_activations(sparse, mapping, device=run.device)
+    artifact = ops.filtered_activations.filter_activations(sparse, mapping, device=run.device)
     return FILTERED_ACTIVATIONS.only(run, Result(artifact, Expected(sparse.example_offsets.diff())))
 
 

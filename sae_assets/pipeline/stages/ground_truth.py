@@ -2,36 +2,32 @@
 
 from typing import Any
 
+from sae_assets import ops
+from sae_assets.chunks.contents import expect_contents
 from sae_assets.pipeline.checks import ROW_COUNTS, Expected
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
+from sae_assets.rows.identity import transformer_identity, truth_settings
+from sae_assets.rows.truth import row_truth
+from sae_assets.storage.provenance import digest
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.chunks.contents import expect_contents
-    from sae_assets.ops.ground_truth import collect_truth
-    from sae_assets.rows.truth import row_truth
-
     target, examples, labels = run.target, run.artifact("examples"), run.artifact("labels")
     reader = run.sources.reader(target.dataset)
     if target.token_kind != "cls":  # whose truth is the labels
         expect_contents(examples, target.chunk, reader, labels)
     rows, count = row_truth(labels, target.token_kind, target.dataset, target.model, reader)
-    artifact = collect_truth(rows, labels.concepts, labels.first_index)
+    artifact = ops.ground_truth.collect_truth(rows, labels.concepts, labels.first_index)
     return GROUND_TRUTH.only(run, Result(artifact, Expected(count)))
 
 
 def _settings(target: Target, _options: Options) -> dict[str, Any]:
-    from sae_assets.rows.identity import truth_settings
-
     return truth_settings(target.dataset, target.model, target.token_kind)
 
 
 def _outside(target: Target, _sources: Sources, _options: Options) -> dict[str, str]:
     """The transformer, whose configuration or tokenizer says what the rows are; ``cls`` rows are the examples."""
-    from sae_assets.rows.identity import transformer_identity
-    from sae_assets.storage.provenance import digest
-
     return {} if target.token_kind == "cls" else {"transformer": digest(transformer_identity(target.model.transformer))}
 
 

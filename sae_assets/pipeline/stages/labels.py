@@ -5,14 +5,13 @@ Labels may be corrected and concepts added: what depends on them reads this, and
 
 from typing import Any
 
+from sae_assets.chunks.contents import WHAT_TO_DO, changed_regions, describe_labels, labels_hash
 from sae_assets.pipeline.checks import Check, Expected, Outcome, contents_outcome
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.chunks.contents import WHAT_TO_DO, changed_regions, describe_labels
-
     manifest, reader = run.sources.manifest(run.target), run.sources.reader(run.target.dataset)
     artifact = describe_labels(manifest, reader)
     what_to_do = WHAT_TO_DO.format(dataset=run.target.address.dataset, chunk=manifest.key)
@@ -21,8 +20,6 @@ def _make(run: Pass) -> Made:
 
 
 def _outside(target: Target, sources: Sources, _options: Options) -> dict[str, str]:
-    from sae_assets.chunks.contents import labels_hash
-
     return {"manifest": labels_hash(sources.manifest(target), sources.reader(target.dataset))}
 
 

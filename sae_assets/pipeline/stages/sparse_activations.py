@@ -9,9 +9,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
+from sae_assets.chunks.contents import expect_contents
 from sae_assets.pipeline.checks import MOST_NAMED, ROW_COUNTS, Check, Expected, Outcome
+from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
+from sae_assets.rows.blank import blank_examples
+from sae_assets.rows.encoding import encode_chunk, trained_elsewhere
+from sae_assets.rows.identity import outside_hashes, rows_identity
+from sae_assets.rows.source import precomputed_kinds
+from sae_assets.rows.truth import rows_per_example
+from sae_assets.saes import locate_sae, open_sae, sae_hash
+from sae_assets.storage.provenance import digest
 
 if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore, Stored
@@ -22,11 +31,6 @@ MOST_SPREADS, MOST_APART = 6, 0.25  # unlike others is what is both this many sp
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.chunks.contents import expect_contents
-    from sae_assets.pipeline.neighbours import summaries_around
-    from sae_assets.rows.encoding import encode_chunk
-    from sae_assets.rows.source import precomputed_kinds
-
     assert isinstance(run.options, EncodeOptions)
     target, examples, settings = run.target, run.artifact("examples"), _settings(run.target, run.options)
     reader = run.sources.reader(target.dataset)
@@ -89,10 +93,6 @@ def encoder_hash(dataset: Dataset, model: Model, token_kind: str, settings: Mapp
     Args:
         settings: of the stage, the catalog's values filled in.
     """
-    from sae_assets.rows.identity import rows_identity
-    from sae_assets.saes import locate_sae, sae_hash
-    from sae_assets.storage.provenance import digest
-
     sae = locate_sae(model.sae, download=False)
     if sae is None:
         return None
@@ -107,8 +107,6 @@ def encoder_hash(dataset: Dataset, model: Model, token_kind: str, settings: Mapp
 
 
 def _outside(target: Target, sources: Sources, _options: Any) -> dict[str, str]:
-    from sae_assets.rows.identity import outside_hashes
-
     if target.token_kind not in target.dataset.embeddings.get(target.model.name, {}):
         return {}
     ids = sources.manifest(target).example_ids
@@ -117,13 +115,6 @@ def _outside(target: Target, sources: Sources, _options: Any) -> dict[str, str]:
 
 def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "ArtifactStore") -> Expected:
     """What a file that was encoded earlier has to satisfy, without encoding anything; examples are opened once more."""
-    from sae_assets.pipeline.neighbours import summaries_around
-    from sae_assets.rows.blank import blank_examples
-    from sae_assets.rows.encoding import trained_elsewhere
-    from sae_assets.rows.source import precomputed_kinds
-    from sae_assets.rows.truth import rows_per_example
-    from sae_assets.saes import open_sae
-
     limits = _limits(target.model)
     others = summaries_around(store, target.address, kept.provenance.identity.get("encoder"))
     if kept.provenance.config.get("imported"):  # neither the model's files nor the examples need be here

@@ -3,22 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sae_assets import ops
 from sae_assets.pipeline.options import ThresholdOptions
 from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage, Target
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
-
     chunks, truth, labels = (run.inputs[name] for name in ("filtered_activations", "ground_truth", "labels"))
 
-    def calibration() -> Iterator[CalibrationChunk]:
+    def calibration() -> Iterator[ops.thresholds.CalibrationChunk]:
         for key in chunks:
             cal = labels[key].artifact.in_split("cal")
             if bool(cal.any()):
-                yield CalibrationChunk(chunks[key].artifact, truth[key].artifact, cal)
+                yield ops.thresholds.CalibrationChunk(chunks[key].artifact, truth[key].artifact, cal)
 
-    artifact = calibrate_thresholds(
+    artifact = ops.thresholds.calibrate_thresholds(
         Rereadable(calibration),
         concepts=run.target.dataset.concepts,
         kept_units=run.artifact("unit_mapping").kept_units,

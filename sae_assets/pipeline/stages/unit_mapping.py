@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from sae_assets import ops
 from sae_assets.catalog import Model, Pruning
 from sae_assets.catalog.models import FIXED_RULES
 from sae_assets.errors import CatalogError
 from sae_assets.pipeline.options import MappingOptions
+from sae_assets.pipeline.plots import plot_unit_mapping
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 
@@ -32,20 +34,18 @@ def pruning_rules(model: Model, options: MappingOptions) -> Pruning:
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.ops.ground_truth import count_positive_rows
-    from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, adaptive_rules, map_units
-    from sae_assets.pipeline.plots import plot_unit_mapping
-
     assert isinstance(run.options, MappingOptions)
     stats, chosen = run.artifact("unit_stats"), pruning_rules(run.target.model, run.options)
     if run.target.token_kind == "cls":
-        rules = EVERY_ACTIVE_UNIT
+        rules = ops.unit_mapping.EVERY_ACTIVE_UNIT
     elif chosen.mode == "fixed":
-        rules = PruningRules(**chosen.model_dump())
+        rules = ops.unit_mapping.PruningRules(**chosen.model_dump())
     else:
-        positive = count_positive_rows((truth, labels.in_split("cal")) for truth, labels in run.pairs("ground_truth"))
-        rules = adaptive_rules(positive, run.target.dataset.modality, chosen.target_units)
-    artifact = map_units(stats, rules)
+        positive = ops.ground_truth.count_positive_rows(
+            (truth, labels.in_split("cal")) for truth, labels in run.pairs("ground_truth")
+        )
+        rules = ops.unit_mapping.adaptive_rules(positive, run.target.dataset.modality, chosen.target_units)
+    artifact = ops.unit_mapping.map_units(stats, rules)
     return UNIT_MAPPING.only(run, Result(artifact, plot=lambda: plot_unit_mapping(stats, artifact)))
 
 

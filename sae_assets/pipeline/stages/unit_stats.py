@@ -2,19 +2,18 @@
 
 from typing import Any
 
+from sae_assets import ops
 from sae_assets.pipeline.checks import Check, Expected, Outcome
 from sae_assets.pipeline.options import AggregateOptions
+from sae_assets.pipeline.plots import plot_unit_stats
 from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
 
 
 def _make(run: Pass) -> Made:
-    from sae_assets.ops.unit_stats import compute_unit_stats
-    from sae_assets.pipeline.plots import plot_unit_stats
-
     chunks = run.inputs["sparse_activations"]
     rows = Rereadable(lambda: ((sparse, labels.in_split("cal")) for sparse, labels in run.pairs("sparse_activations")))
     n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
-    artifact = compute_unit_stats(rows, n_units, device=run.device, memory_budget=run.memory_budget)
+    artifact = ops.unit_stats.compute_unit_stats(rows, n_units, device=run.device, memory_budget=run.memory_budget)
     return UNIT_STATS.only(run, Result(artifact, plot=lambda: plot_unit_stats(artifact)))
 
 

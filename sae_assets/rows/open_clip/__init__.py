@@ -2,7 +2,7 @@
 
 from sae_assets.catalog import Model, Transformer
 from sae_assets.catalog.registry import Library
-from sae_assets.rows.open_clip.vision import ImageGeometry, VisionTransformer, identity
+from sae_assets.rows.open_clip.vision import ImageGeometry, VisionTransformer, identity, locate_weights
 
 
 def _check_transformer(transformer: Transformer) -> None:
@@ -29,6 +29,7 @@ LIBRARY = Library(
     identity=identity,
     geometry=ImageGeometry,
     vision=_vision,
+    located=locate_weights,
     check_transformer=_check_transformer,
     check_model=_check_model,
 )

@@ -4,6 +4,7 @@ One code path for every model, from ViT-L-14 of the hub to a local folder. Which
 kind is decided in ``images``.
 """
 
+import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,6 @@ class ImageGeometry:
 
 
 def _published_config(transformer: Transformer) -> tuple[dict[str, Any], dict[str, Any]]:
-    import difflib
-
     import open_clip
 
     name, tag = transformer.name or "", transformer.pretrained or ""

@@ -3,16 +3,19 @@
 Rows stand in the data set's order. How files are read is ``embedding_files``' business.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.catalog import EmbeddingFiles, Model
+from sae_assets.datasets import TextReader
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.rows.precomputed.files import Part, open_parts
 from sae_assets.rows.source import ExampleRows
 from sae_assets.rows.texts import open_tokens
+from sae_assets.saes.files import file_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,8 +105,6 @@ class PrecomputedRows:
         return self._model.transformer.label if self._model and self._model.transformer else "no model"
 
     def _tokenized(self) -> "dict[str, Tokenized]":
-        from sae_assets.datasets import TextReader
-
         if self._model is None or self._model.transformer is None or not isinstance(self._reader, TextReader):
             raise DatasetError(
                 f"Nothing says how many token rows each text of data set {self._reader.name!r} has. Give a Parquet "
@@ -144,8 +145,6 @@ class PrecomputedRows:
             DatasetError: the tokenizer makes another number of tokens than the example has rows.
         """
         import torch
-
-        from sae_assets.datasets import TextReader
 
         opened, (first, last) = self._kinds["token"], self._run("token", example_id)
         if opened.tokens is not None:
@@ -233,10 +232,6 @@ def hash_rows(files: EmbeddingFiles, kind: str, reader: "Reader", example_ids: S
     Raises:
         DatasetError: as :class:`PrecomputedRows`, or an example that is not in the data set.
     """
-    import hashlib
-
-    from sae_assets.saes.files import file_hash
-
     parts = open_parts(files)
     place = {record.example_id: index for index, record in enumerate(reader.records)}
     offsets, _ = _located(kind, files, parts, len(place))

@@ -2,7 +2,7 @@
 
 from sae_assets.catalog import Transformer
 from sae_assets.catalog.registry import Library
-from sae_assets.rows.transformers.files import identity
+from sae_assets.rows.transformers.files import identity, locate_hub_folder
 from sae_assets.rows.transformers.language import TransformersLanguage
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets.rows.transformers.vision import TransformersGeometry, TransformersVision
@@ -22,5 +22,6 @@ LIBRARY = Library(
     vision=TransformersVision,
     tokens=Tokens,
     language=TransformersLanguage,
+    located=locate_hub_folder,
     check_transformer=_check_transformer,
 )

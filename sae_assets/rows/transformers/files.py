@@ -12,7 +12,7 @@ from typing import Any
 
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
-from sae_assets.saes.files import file_hash
+from sae_assets.saes.files import cached_hub_file, file_hash
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 BESIDE_WEIGHTS = (  # tokenizers and preprocessors, whatever of them there is
@@ -66,6 +66,15 @@ def weight_files(folder: Path) -> list[Path]:
     if missing:
         raise CheckpointError(f"{folder} lacks {len(missing)} shard(s) that {INDEX} names:", missing)
     return sorted(shards)
+
+
+def locate_hub_folder(transformer: Transformer) -> Path | None:
+    """The folder of a hub's model if it is on this machine, else None; never touches the network.
+
+    It is named by the commit, so a branch that has moved is another folder.
+    """
+    config = cached_hub_file(transformer.name or "", "config.json", transformer.revision)
+    return None if config is None else config.parent
 
 
 def identity(transformer: Transformer) -> dict[str, Any]:

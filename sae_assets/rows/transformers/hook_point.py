@@ -6,6 +6,7 @@ final norms, poolers and heads play no part. What goes in and which positions ar
 """
 
 import copy
+import difflib
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Model
@@ -128,8 +129,6 @@ class CutModel:
         if last is None:
             known = dict(self.network.named_modules())
             if model.module not in known or not model.module:
-                import difflib
-
                 near = difflib.get_close_matches(str(model.module), known, n=3, cutoff=0.3)
                 raise CheckpointError(
                     f"{self._label} ({type(self.network).__name__}) has no module `{model.module}`. "

@@ -4,6 +4,7 @@ Which rows a token gives is ``texts``' business. Special ids are put where the t
 text says is text, also where it spells a special token.
 """
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -115,8 +116,6 @@ class Tokens:
 
 def _spell_special_pieces_out(tokenizer: Any) -> None:
     """Make special tokens the last choice of a Unigram vocabulary, which else prefers them where a text spells one."""
-    import json
-
     from tokenizers import models
 
     if type(tokenizer.backend_tokenizer.model).__name__ != "Unigram":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sae_assets import ops
 from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
 
@@ -43,9 +44,9 @@ class ClipScopeCheckpoint:
         return self.enc.shape[1]
 
     def encoder(self, device: "torch.device | str", memory_budget: int) -> "TopKEncoder":
-        from sae_assets.ops.sparse_activations import TopKEncoder
-
-        return TopKEncoder(self.enc, self.k, shift=self.pre_b, device=device, memory_budget=memory_budget)
+        return ops.sparse_activations.TopKEncoder(
+            self.enc, self.k, shift=self.pre_b, device=device, memory_budget=memory_budget
+        )
 
 
 def read_clipscope(path: Path) -> ClipScopeCheckpoint:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
 from sae_assets.saes.weights import (
@@ -53,9 +54,9 @@ class GemmaScopeCheckpoint:
         return self.W_enc.shape[1]
 
     def encoder(self, device: "torch.device | str", memory_budget: int) -> "JumpReluEncoder":
-        from sae_assets.ops.jumprelu import JumpReluEncoder
-
-        return JumpReluEncoder(self.W_enc, self.threshold, bias=self.b_enc, device=device, memory_budget=memory_budget)
+        return ops.jumprelu.JumpReluEncoder(
+            self.W_enc, self.threshold, bias=self.b_enc, device=device, memory_budget=memory_budget
+        )
 
 
 def read_gemmascope(path: Path) -> GemmaScopeCheckpoint:

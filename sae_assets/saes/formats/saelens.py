@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
 from sae_assets.saes.weights import (
@@ -66,17 +67,14 @@ class SaeLensCheckpoint:
         return self.W_enc.shape[1]
 
     def encoder(self, device: "torch.device | str", memory_budget: int) -> "Encoder":
-        from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
-        from sae_assets.ops.sparse_activations import TopKEncoder
-
         shared: dict[str, Any] = {
             "shift": self.b_dec, "bias": self.b_enc, "device": device, "memory_budget": memory_budget
         }  # fmt: skip
         if self.k is not None:
-            return TopKEncoder(self.W_enc, self.k, **shared)
+            return ops.sparse_activations.TopKEncoder(self.W_enc, self.k, **shared)
         if self.threshold is not None:
-            return JumpReluEncoder(self.W_enc, self.threshold, **shared)
-        return ReluEncoder(self.W_enc, **shared)
+            return ops.jumprelu.JumpReluEncoder(self.W_enc, self.threshold, **shared)
+        return ops.jumprelu.ReluEncoder(self.W_enc, **shared)
 
 
 def read_saelens(folder: Path) -> SaeLensCheckpoint:

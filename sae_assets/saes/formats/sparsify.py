@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
 from sae_assets.saes.weights import (
@@ -63,9 +64,7 @@ class SparsifyCheckpoint:
         return self.weight.shape[0]
 
     def encoder(self, device: "torch.device | str", memory_budget: int) -> "TopKEncoder":
-        from sae_assets.ops.sparse_activations import TopKEncoder
-
-        return TopKEncoder(
+        return ops.sparse_activations.TopKEncoder(
             self.weight.T, self.k, shift=self.b_dec, bias=self.bias, device=device, memory_budget=memory_budget
         )
 
