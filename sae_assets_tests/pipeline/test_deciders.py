@@ -139,7 +139,7 @@ def detection(**keys: Any) -> Callable[[World], None]:
 
 
 def corrected_label(world: World) -> None:
-    world.row(0, **{CONCEPTS[0]: 1, CONCEPTS[1]: 0})
+    world.row(0, **{CONCEPTS[0]: 0, CONCEPTS[1]: 1})
 
 
 def concept_added(world: World) -> None:

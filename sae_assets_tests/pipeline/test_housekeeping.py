@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sae_assets.commands.session import open_session
-from sae_assets.orchestration.automation.backfills import partitions_by_asset
 from sae_assets.orchestration.history import with_history
+from sae_assets.orchestration.partitions import keys_of
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.planned import all_states, states_of
 
@@ -24,12 +24,12 @@ def files(places: Places) -> list[str]:
 def test_chunk_is_shown_then_removed_and_aggregates_become_stale(made):
     before = files(made)
     shown = json.loads(invoke(made, "remove", "small", "--chunks", "1", "--json").stdout)
-    assert files(made) == before and shown["removed"] is False and len(shown["files"]) == 4
+    assert files(made) == before and shown["removed"] is False and len(shown["files"]) == 5
     assert len(shown["stale_aggregates"]) == 5
     assert shown["manifests"] == [str(made["home"] / "store" / "small" / "chunks" / "0001.json")]
     assert shown["manifests"][0] in invoke(made, "remove", "small", "--chunks", "1").output
     done = invoke(made, "remove", "small", "--chunks", "1,01", "--yes")  # said twice, removed once
-    assert done.exit_code == 0 and "Removed 1 chunks, 4 files" in done.output and "become stale" in done.output
+    assert done.exit_code == 0 and "Removed 1 chunks, 5 files" in done.output and "become stale" in done.output
     assert [name for name in files(made) if "0001" in name] == ["store/small/chunks/0001.removed"]
     with open_session(made["home"], made["catalog"]) as session:
         assert session.chunks_of("small") == ["0000"]
@@ -49,7 +49,7 @@ def test_whole_data_set(made):
     assert files(made) == []
     with open_session(made["home"], made["catalog"]) as session:
         assert session.instance.get_dynamic_partitions("small_chunks") == []
-        assert with_history(session.instance, partitions_by_asset(session.catalog, "small")) == []
+        assert with_history(session.instance, [key for key, _ in keys_of(session.catalog.datasets["small"])]) == []
     # As if it were new.
     assert invoke(made, "materialize", "-d", "small", "--to", "examples").exit_code == 0
     with open_session(made["home"], made["catalog"]) as session:
