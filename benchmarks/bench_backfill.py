@@ -78,8 +78,8 @@ class Clock(threading.Thread):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
         except OSError:
-            return "others"
-        return next((kind for part, kind in KINDS if part in command), "others")
+            return ""
+        return next((kind for part, kind in KINDS if part in command), "others" if command else "")
 
     def by_kind(self) -> dict[str, tuple[int, float]]:
         """Number of processes and their CPU seconds."""
@@ -99,9 +99,8 @@ class Clock(threading.Thread):
                 if int(fields[3]) == self.session:
                     ticks = int(fields[11]) + int(fields[12])
                     pid = int(place.parent.name)
-                    # Asked twice: the first look may fall between its start and its becoming another program.
-                    if self.kinds.get(pid, "others") == "others":
-                        self.kinds[pid] = self.kind(pid)
+                    # Asked every time: at first a process is a copy of the one that starts it.
+                    self.kinds[pid] = self.kind(pid) or self.kinds.get(pid, "others")
                     self.seconds[pid] = ticks / os.sysconf("SC_CLK_TCK")
 
 
