@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from sae_assets.errors import SaeAssetsError
+from sae_assets.orchestration.metadata import short
 from sae_assets.pipeline.checks import READABLE, Expected, Outcome
 from sae_assets.pipeline.stage import Stage
 
@@ -55,5 +56,5 @@ def evaluate(
             check_name=check.name,
             asset_key=key,
             severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
-            metadata=outcome.metadata,
+            metadata={name: short(value) for name, value in outcome.metadata.items()},
         )
