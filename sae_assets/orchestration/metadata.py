@@ -23,51 +23,6 @@ if TYPE_CHECKING:
 HEAD = 5
 IMPORTED = "imported from older files; L0 counts stored entries only"
 KEPT = "nothing was computed: the file that was there is what would be made now"
-COLUMNS = {
-    "example_index": "position of the example in the data set",
-    "example_id": "file stem of the example",
-    "path": "where the example lies, relative to the data set's root",
-    "split": "train, cal or test",
-    "file_hash": "sha256 of the image or text",
-    "region_hashes": "JSON, by true concept: sha256 of its mask or spans, or how it is located without",
-    "label": "example-level truth of one concept",
-    "position": "of the row within its example; patches row by row",
-    "concepts": "concepts that the row is positive for",
-    "unit_ids": "original unit ids, by value descending",
-    "kept_indices": "kept indices, by value descending",
-    "values": "activations, > 0, descending",
-    "l0": "active units of the row before truncation to k_stored",
-    "unit_id": "original id of the unit in the SAE",
-    "kept_index": "number of the unit after pruning; null if it is not kept",
-    "reason": "kept, or the first rule that the unit fails",
-    "n_active": "calibration rows on which the unit is > 0",
-    "density": "n_active / calibration rows",
-    "sum": "of the activation over calibration rows",
-    "sum_sq": "of the squared activation",
-    "mean": "of the positive values; null if the unit never fires",
-    "max": "largest value; null if the unit never fires",
-    "p95": "95 % quantile of the positive values, linear, exact",
-    "p99": "99 % quantile of the positive values, linear, exact",
-    "selectivity": "lifetime sparseness: 1 fires on one row only, 0 is the same everywhere",
-    "concept": "null: over all calibration rows",
-    "tail_fraction": "share of the positive values that the threshold keeps",
-    "threshold": "detection cut-off; null if no value stands behind it",
-    "n_positive": "values behind the quantile",
-    "valid": "whether the pair has a threshold",
-    **{
-        f"{split}_{name}": f"{text} on {split}"
-        for split in ("cal", "test")
-        for name, text in {
-            "tp": "true positives", "fp": "false positives", "fn": "false negatives", "tn": "true negatives",
-            "precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "accuracy",
-            "always_positive_f1": "F1 of calling every example positive",
-            "null_f1_mean": "mean F1 with shuffled labels", "null_f1_p95": "95 % point of F1 with shuffled labels",
-        }.items()
-    },
-    "test_f1_low": "lower end of the 95 % bootstrap interval",
-    "test_f1_high": "upper end of the 95 % bootstrap interval",
-    "cal_fold_f1": "F1 over held-out folds of cal, each counted on the pair chosen without it; null if n_folds is 0",
-}  # fmt: skip
 
 
 def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, Any]:
@@ -109,9 +64,10 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
 def table_metadata(artifact: "Artifact") -> dict[str, Any]:
     """First rows and schema: last, because the UI shows metadata in order and a table takes the room of ten figures."""
     table, _ = storage.parquet.to_table(artifact)
+    texts = storage.tables.table_of(artifact.kind).COLUMNS
     schema = dg.TableSchema(
         columns=[
-            dg.TableColumn(field.name, str(field.type).replace("item: ", ""), COLUMNS.get(field.name.split(":")[0]))
+            dg.TableColumn(field.name, str(field.type).replace("item: ", ""), texts.get(field.name.split(":")[0]))
             for field in table.schema
         ]
     )

@@ -12,8 +12,9 @@ from sae_assets.lazy import submodule
 if TYPE_CHECKING:
     from sae_assets.storage import parquet as parquet
     from sae_assets.storage import pt as pt
+    from sae_assets.storage import tables as tables
 
 
 def __getattr__(name: str) -> ModuleType:
-    """A module of this package, imported when it is first asked for: both formats load torch and pyarrow."""
+    """A module of this package, imported when it is first asked for: formats and tables load torch and pyarrow."""
     return submodule(__name__, name)

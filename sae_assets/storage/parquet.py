@@ -13,24 +13,15 @@ import pyarrow.parquet as pq
 
 from sae_assets.artifacts import Artifact
 from sae_assets.errors import StoredFileError
-from sae_assets.storage import row_tables, unit_tables
 from sae_assets.storage.header import KEY, Header, read_header
+from sae_assets.storage.tables import kinds, table_of
 
 ROW_GROUP = 8192
-
-_CODECS: dict[str, tuple[Callable[[Any], Any], Callable[[pa.Table, dict], Artifact]]] = {
-    kind: (getattr(module, f"encode_{kind}"), getattr(module, f"decode_{kind}"))
-    for module, kinds in (
-        (row_tables, ("examples", "labels", "sparse_activations", "filtered_activations", "ground_truth")),
-        (unit_tables, ("unit_stats", "unit_mapping", "thresholds", "detection_stats", "best_pairs")),
-    )
-    for kind in kinds
-}
 
 
 def to_table(artifact: Artifact) -> tuple[pa.Table, dict[str, Any]]:
     """The artifact's columns, and the scalars that are no column."""
-    return _CODECS[artifact.kind][0](artifact)
+    return table_of(artifact.kind).encode(artifact)
 
 
 def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> bytes:
@@ -72,10 +63,10 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
 
 
 def decode(header: Header, table: pa.Table, where: str) -> Artifact:
-    if header.kind not in list(_CODECS):
-        raise StoredFileError(f"{where} holds {header.kind!r}, expected one of {', '.join(_CODECS)}.")
+    if header.kind not in kinds():
+        raise StoredFileError(f"{where} holds {header.kind!r}, expected one of {', '.join(kinds())}.")
     try:
-        return _CODECS[header.kind][1](table, dict(header.scalars))
+        return table_of(header.kind).decode(table, dict(header.scalars))
     except Exception as error:  # damaged columns fail in as many ways as there are decoders; all mean: damaged
         raise StoredFileError(
             f"{where} does not hold what its header says ({type(error).__name__}: {error}). Materialize it again."

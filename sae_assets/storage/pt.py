@@ -16,8 +16,8 @@ from torch import Tensor
 from sae_assets.artifacts import Artifact, FilteredActivations, SparseActivations, SparseRows, UnitMapping, offsets_of
 from sae_assets.errors import StoredFileError
 from sae_assets.storage.header import KEY, Header, read_header
-from sae_assets.storage.row_tables import ACTIVATION_SCALARS
-from sae_assets.storage.unit_tables import mapping_scalars
+from sae_assets.storage.tables.sparse_activations import SCALARS
+from sae_assets.storage.tables.unit_mapping import mapping_scalars
 
 KINDS = ("sparse_activations", "filtered_activations", "unit_mapping")
 
@@ -33,7 +33,7 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
         scalars = {"first_example": artifact.first_example, "n_units": artifact.n_units}
         if isinstance(artifact, SparseActivations):
             extra["l0"] = artifact.l0
-            scalars |= {name: getattr(artifact, name) for name in ("k_stored", *ACTIVATION_SCALARS)}
+            scalars |= {name: getattr(artifact, name) for name in ("k_stored", *SCALARS)}
         else:
             assert isinstance(artifact, FilteredActivations)
             scalars["n_original"] = artifact.n_original

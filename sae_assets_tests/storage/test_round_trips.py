@@ -18,6 +18,7 @@ from sae_assets.storage import parquet, pt
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
 from sae_assets.storage.store import ArtifactStore, stored
+from sae_assets.storage.tables import kinds, table_of
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 from sae_assets_tests.storage.strategies import KINDS
 
@@ -60,7 +61,15 @@ def through_a_file(artifact: Artifact, file_format: str) -> Artifact:
 
 def test_every_kind_has_a_small_one_and_a_strategy() -> None:
     """A new kind of artifact comes with both, or nothing below would see it."""
-    assert set(SMALL) == set(KINDS) == set(parquet._CODECS)
+    assert set(SMALL) == set(KINDS) == set(kinds())
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_every_column_is_described(kind: str) -> None:
+    """And nothing is that is no column: the sentences stand in the UI beside the columns."""
+    table = table_of(kind)
+    columns, _ = table.encode(small(kind).artifact)
+    assert {name.split(":")[0] for name in columns.column_names} == set(table.COLUMNS)
 
 
 @pytest.mark.parametrize(("kind", "file_format"), FORMS)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sae_assets.errors import StoredFileError
-from sae_assets.storage import row_tables
+from sae_assets.storage import columns
 from sae_assets.storage.header import KEY, SCHEMA_VERSION, read_header
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import ArtifactStore, Stored
@@ -43,7 +43,7 @@ def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not len(index) or int(index.max()) < 10**6, "a damaged number sizes an allocation"
         return bincount(index, *arguments, **named)
 
-    monkeypatch.setattr(row_tables.torch, "bincount", guarded)
+    monkeypatch.setattr(columns.torch, "bincount", guarded)
 
 
 def damaged_at(content: bytes, place: int, mask: int) -> bytes:

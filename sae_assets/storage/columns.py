@@ -1,0 +1,163 @@
+"""Columns that several kinds of tables share: of examples, of sparse rows, of (concept, unit, tail fraction) triples.
+
+What a kind's table is made of stands in its module of ``tables``.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from sae_assets.artifacts import DetectionStats, Examples, Labels, SparseRows, Thresholds, offsets_of
+
+Scalars = dict[str, Any]
+
+EXAMPLES = {
+    "example_index": "position of the example in the data set",
+    "example_id": "file stem of the example",
+}
+ROWS = {
+    "example_index": "position of the example in the data set",
+    "position": "of the row within its example; patches row by row",
+}
+TRIPLES = {
+    "concept": "null: over all calibration rows",
+    "unit_id": "original id of the unit in the SAE",
+    "kept_index": "number of the unit after pruning",
+    "tail_fraction": "share of the positive values that the threshold keeps",
+}
+CELLS = {"tp": "true positives", "fp": "false positives", "fn": "false negatives", "tn": "true negatives"}
+
+
+def by_split(names: dict[str, str]) -> dict[str, str]:
+    """Descriptions of columns that stand once for cal and once for test."""
+    return {f"{split}_{name}": f"{text} on {split}" for split in ("cal", "test") for name, text in names.items()}
+
+
+def example_columns(artifact: Examples | Labels) -> dict[str, Any]:
+    """``example_index`` (in the data set) and ``example_id`` of every example."""
+    return {
+        "example_index": pa.array(range(artifact.first_index, artifact.first_index + len(artifact)), pa.int32()),
+        "example_id": list(artifact.example_ids),
+    }
+
+
+def row_columns(first_example: int, example_offsets: Tensor) -> dict[str, pa.Array]:
+    """``example_index`` (in the data set) and ``position`` (in the example) of every row."""
+    lengths = example_offsets.diff()
+    index = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    position = torch.arange(len(index)) - example_offsets[index]
+    return {
+        "example_index": pa.array((index + first_example).int().numpy()),
+        "position": pa.array(position.int().numpy()),
+    }
+
+
+def offsets_of_examples(table: pa.Table, scalars: Scalars) -> Tensor:
+    """Where the rows of each example start, int64 [n_examples + 1]. Raises: ValueError, if an example is unknown."""
+    index = torch.from_numpy(plain_numbers(table["example_index"], np.int64)) - scalars["first_example"]
+    n_examples = scalars["n_examples"]
+    if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_examples:
+        raise ValueError(f"example_index leaves the chunk's {n_examples} examples")  # before memory is sized by it
+    counts = torch.bincount(index, minlength=n_examples)
+    return offsets_of(counts)
+
+
+def lists(offsets: Tensor, values: np.ndarray | pa.Array) -> pa.ListArray:
+    """A column of lists from their offsets and all values behind one another."""
+    return pa.ListArray.from_arrays(pa.array(offsets.int().numpy()), values if isinstance(values, pa.Array) else
+                                    pa.array(values))  # fmt: skip
+
+
+def flat(column: pa.ChunkedArray) -> tuple[Tensor, pa.Array]:
+    """Offsets, int64, and all values of a column of lists."""
+    combined = column.combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):  # no chunk at all
+        combined = combined.chunk(0) if combined.num_chunks else pa.array([], column.type)
+    lengths = torch.from_numpy(combined.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64))
+    return offsets_of(lengths), combined.flatten()
+
+
+def plain_numbers(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray:
+    """A column without nulls in memory of its own. Raises: ValueError, where it has some."""
+    if column.null_count:
+        raise ValueError("a column that has no nulls holds some")
+    array = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
+    return np.array(array, dtype=dtype)  # own, writable memory for torch
+
+
+def sparse_columns(artifact: SparseRows) -> tuple[dict[str, pa.Array], Scalars]:
+    """Columns and scalars that all sparse rows have."""
+    columns = row_columns(artifact.first_example, artifact.example_offsets)
+    columns["unit_ids"] = lists(artifact.row_offsets, artifact.unit_ids.numpy())
+    columns["values"] = lists(artifact.row_offsets, artifact.values.numpy())
+    return columns, {
+        "first_example": artifact.first_example,
+        "n_examples": artifact.n_examples,
+        "n_units": artifact.n_units,
+    }
+
+
+def sparse_fields(table: pa.Table, scalars: Scalars) -> dict[str, Any]:
+    """Fields of sparse rows from their columns and scalars."""
+    row_offsets, unit_ids = flat(table["unit_ids"])
+    _, values = flat(table["values"])
+    return {
+        "first_example": scalars["first_example"],
+        "example_offsets": offsets_of_examples(table, scalars),
+        "row_offsets": row_offsets,
+        "unit_ids": torch.from_numpy(plain_numbers(unit_ids, np.int32)),
+        "values": torch.from_numpy(plain_numbers(values, np.float32)),
+        "n_units": scalars["n_units"],
+    }
+
+
+def nullable(tensor: Tensor) -> pa.Array:
+    """A float tensor as a column, NaN as null."""
+    values = tensor.contiguous().flatten().numpy()
+    return pa.array(values, mask=np.isnan(values))
+
+
+def floats(column: pa.ChunkedArray) -> Tensor:
+    """A float column as float64, null as NaN."""
+    return torch.from_numpy(np.array(column.to_numpy(), dtype=np.float64))
+
+
+def integers(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
+    """A column of integers. Raises: ValueError, where it has nulls."""
+    if column.null_count:
+        raise ValueError("a column that has no nulls holds some")
+    return torch.from_numpy(np.array(column.to_numpy(), dtype=dtype))
+
+
+def triple_columns(concepts: list[str | None], kept_units: Tensor, tail_fractions: tuple[float, ...]) -> dict[str, Any]:
+    """Columns that name each cell of a [concepts, kept, fractions] block."""
+    c, u, p = len(concepts), len(kept_units), len(tail_fractions)
+    place = pa.array(np.repeat(np.arange(c, dtype=np.int32), u * p))
+    return {
+        "concept": pa.array(concepts, pa.string()).take(place),
+        "unit_id": np.tile(np.repeat(kept_units.numpy().astype(np.int32), p), c),
+        "kept_index": np.tile(np.repeat(np.arange(u, dtype=np.int32), p), c),
+        "tail_fraction": np.tile(np.array(tail_fractions), c * u),
+    }
+
+
+def triple_scalars(artifact: Thresholds | DetectionStats) -> Scalars:
+    """Concepts, kept units and tail fractions, which no row has to be read for."""
+    return {
+        "concepts": list(artifact.concepts),
+        "kept_units": artifact.kept_units.tolist(),
+        "tail_fractions": list(artifact.tail_fractions),
+    }
+
+
+def triple_fields(scalars: Scalars) -> tuple[dict[str, Any], tuple[int, int, int]]:
+    """The three axes as fields of an artifact, and their lengths."""
+    fields = {
+        "concepts": tuple(scalars["concepts"]),
+        "kept_units": torch.tensor(scalars["kept_units"], dtype=torch.int64),
+        "tail_fractions": tuple(scalars["tail_fractions"]),
+    }
+    return fields, (len(fields["concepts"]), len(fields["kept_units"]), len(fields["tail_fractions"]))

@@ -1,0 +1,46 @@
+"""How each kind of artifact is a table: one module per kind, by its name, and none of them is named elsewhere.
+
+A module gives ``encode`` (the artifact's Arrow table, and the scalars that are no column and travel in the header),
+``decode`` (the artifact again, from both) and ``COLUMNS`` (a sentence on each column, for the UI). Columns are plain
+(``docs/storage-format.md``), so pandas, Polars and DuckDB read them with a glob. Derived columns (mean, density, F1)
+are written for readers of the files and ignored when reading back. NaN in an artifact is null on disk.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from sae_assets.artifacts import Artifact
+
+
+class Table(Protocol):
+    """What a module here offers. The names of columns that exist once per concept stop at the colon in ``COLUMNS``."""
+
+    COLUMNS: Mapping[str, str]
+
+    def encode(self, artifact: Any) -> tuple[pa.Table, dict[str, Any]]:
+        """The artifact's columns, and the scalars that are no column."""
+        ...
+
+    def decode(self, table: pa.Table, scalars: dict[str, Any]) -> Artifact:
+        """The artifact of columns and scalars, which may be damaged; any exception says that they are."""
+        ...
+
+
+@cache
+def kinds() -> tuple[str, ...]:
+    """Every kind of artifact that has a table."""
+    return tuple(module.name for module in pkgutil.iter_modules(__path__))
+
+
+@cache
+def table_of(kind: str) -> Table:
+    """The table of a kind of artifact. Raises: KeyError, if there is none."""
+    if kind not in kinds():
+        raise KeyError(kind)
+    table: Table = importlib.import_module(f"{__name__}.{kind}")
+    return table
