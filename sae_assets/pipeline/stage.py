@@ -177,6 +177,7 @@ class Stage:
         every_kind: one pass makes it for all token kinds of the data set.
         kept_if_current: a pass that finds the file current hands it on and computes nothing; expected_of_kept: what
             such a file has to satisfy.
+        after: a stage that stands before it in every list though it reads nothing of it.
         pool: name of the limited resource that its passes need.
         checks: asked of the file that was written.
         counts: figures of an artifact for the UI and for ``show``, numbers wherever possible.
@@ -200,6 +201,7 @@ class Stage:
     every_kind: bool = False
     kept_if_current: bool = False
     expected_of_kept: "Callable[[Target, Stored, Sources], Expected]" = field(default=lambda *_: NOTHING_MORE)
+    after: str = ""
     pool: str | None = None
     checks: tuple[Check, ...] = ()
     counts: Callable[[Any], dict[str, Any]] = field(default=lambda *_: {})

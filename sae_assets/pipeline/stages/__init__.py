@@ -1,38 +1,42 @@
 """The stages, one per module, in the order of the pipeline: an input always stands before what reads it.
 
-A new stage is a module here with its ``Stage`` object, and a line in ``STAGES``.
+A new stage is a module here with its ``Stage`` object, named as the module in capitals; the order follows from inputs.
 """
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
 
 from sae_assets.catalog import match_name
 from sae_assets.errors import CatalogError
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Stage
-from sae_assets.pipeline.stages.best_pairs import BEST_PAIRS
-from sae_assets.pipeline.stages.detection_stats import DETECTION_STATS
-from sae_assets.pipeline.stages.examples import EXAMPLES
-from sae_assets.pipeline.stages.filtered_activations import FILTERED_ACTIVATIONS
-from sae_assets.pipeline.stages.ground_truth import GROUND_TRUTH
-from sae_assets.pipeline.stages.labels import LABELS
-from sae_assets.pipeline.stages.sparse_activations import SPARSE_ACTIVATIONS
-from sae_assets.pipeline.stages.thresholds import THRESHOLDS
-from sae_assets.pipeline.stages.unit_mapping import UNIT_MAPPING
-from sae_assets.pipeline.stages.unit_stats import UNIT_STATS
 
-STAGES: dict[str, Stage] = {
-    stage.name: stage
-    for stage in (
-        EXAMPLES,
-        LABELS,
-        GROUND_TRUTH,
-        SPARSE_ACTIVATIONS,
-        UNIT_STATS,
-        UNIT_MAPPING,
-        FILTERED_ACTIVATIONS,
-        THRESHOLDS,
-        DETECTION_STATS,
-        BEST_PAIRS,
-    )
-}
+
+def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
+    """Stages by name, inputs first; of those that could be next, one of the same level as the last (by name) is.
+
+    Stages of one level that follow each other go in one run, so this also makes few runs.
+
+    Raises:
+        ValueError: stages that wait for each other, or for a stage that there is not.
+    """
+    waiting, ordered, level = {stage.name: stage for stage in stages}, dict[str, Stage](), ""
+    while waiting:
+        ready = [
+            stage for stage in waiting.values() if not {*stage.inputs, *filter(None, [stage.after])} - set(ordered)
+        ]
+        if not ready:
+            raise ValueError(f"Stages {', '.join(waiting)} wait for each other, or for a stage that there is not.")
+        chosen = min(ready, key=lambda stage: (stage.level != level, stage.name))
+        ordered[chosen.name], level = waiting.pop(chosen.name), chosen.level
+    return ordered
+
+
+STAGES: dict[str, Stage] = in_order(
+    getattr(importlib.import_module(f"{__name__}.{module.name}"), module.name.upper())
+    for module in pkgutil.iter_modules(__path__)
+)
 ORDER = tuple(STAGES)
 
 

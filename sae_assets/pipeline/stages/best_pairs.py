@@ -7,6 +7,7 @@ from sae_assets.pipeline.options import DetectionOptions
 from sae_assets.pipeline.stage import Stage
 from sae_assets.pipeline.stages.detection_stats import (
     CHUNK_INPUTS,
+    DETECTION_STATS,
     MODEL_INPUTS,
     SHARED_PASS,
     SPLITS,
@@ -48,6 +49,7 @@ BEST_PAIRS = Stage(
     options=DetectionOptions,
     splits=SPLITS,
     shared=SHARED_PASS,
+    after=DETECTION_STATS.name,
     checks=(
         Check(
             "concepts_have_positives",
