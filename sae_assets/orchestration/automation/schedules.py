@@ -28,7 +28,7 @@ class LaunchConfig(dg.Config):
 def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
     entry = catalog.datasets[dataset]
 
-    @dg.op(name=f"launch_{kind}_{dataset}", description=f"Plans and launches the {kind} of {dataset}.")
+    @dg.op(name=f"plan_and_launch_{kind}_{dataset}", description=f"Plans and launches the {kind} of {dataset}.")
     def launch_planned(context: dg.OpExecutionContext, config: LaunchConfig, artifact_store: StoreResource) -> None:
         plan = look(catalog, artifact_store.store, context.instance, dataset).plan(
             limit=entry.backfills.partitions_per_tick, hold_failed=kind == BACKFILL
@@ -85,7 +85,7 @@ def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, description:
             return dg.SkipReason("; ".join(filter(None, (nothing, left_behind(plan)))))
         # The id follows from the tick: a tick that is tried again launches nothing new.
         backfill_id = f"{kind}-{dataset}-{context.scheduled_execution_time:%Y%m%dT%H%M}"
-        config = {"ops": {f"launch_{kind}_{dataset}": {"config": {"backfill_id": backfill_id}}}}
+        config = {"ops": {f"plan_and_launch_{kind}_{dataset}": {"config": {"backfill_id": backfill_id}}}}
         return dg.RunRequest(run_key=backfill_id, run_config=config)
 
     return schedule
