@@ -106,8 +106,12 @@ def materialize(
         bool, typer.Option("--allow-missing-chunks", help="Aggregate over the chunks there are.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:<number>.")] = None,
-    file_format: Annotated[str | None, typer.Option("--format", help="parquet or pt.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:<number>. [default: SAE_ASSETS_DEVICE, else auto]")
+    ] = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="parquet or pt. [default: SAE_ASSETS_FORMAT, else parquet]")
+    ] = None,
     home: Home = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,

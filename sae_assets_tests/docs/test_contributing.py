@@ -147,7 +147,7 @@ import json
 from pathlib import Path
 from sae_assets.catalog import load_catalog
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import describe_chunk
+from sae_assets.chunks.contents import describe_labels
 from sae_assets.datasets import open_dataset
 from sae_assets.rows.identity import rows_identity
 from sae_assets.rows.opening import open_sources
@@ -157,7 +157,7 @@ dataset, model = catalog.datasets["mine"], catalog.models["own"]
 reader = open_dataset(dataset)
 ((_, source),) = open_sources(reader, dataset, model, ("patch", "cls"), "cpu", "float32")
 (rows,) = source.embed(["a"])
-truth, count = row_truth(describe_chunk(Manifest("0000", 0, ("a",)), reader), "patch", dataset, model)
+truth, count = row_truth(describe_labels(Manifest("0000", 0, ("a",)), reader), "patch", dataset, model, reader)
 print(json.dumps([rows.rows["patch"].tolist(), rows.rows["cls"].tolist(), truth[0].tolist(), count]))
 print(json.dumps(rows_identity(dataset, model, "patch")["transformer"]))
 """

@@ -30,9 +30,10 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.saes import open_sae
 from sae_assets.saes.average_l0 import CANONICAL
 from sae_assets.saes.formats.saelens import BEFORE_6
+from tools import docs_tables
 
 ROOT = Path(sae_assets.__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = docs_tables.PAGES
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -84,11 +85,20 @@ def test_commands_in_the_documents_parse(line):
         assert context.command is command
 
 
-def test_stage_tables_name_every_stage_and_its_partitions():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `<dataset>/(?:<kind>/)?(\w+)` \| ([^|]+) \|", text, re.M)
-    levels = {"dataset-chunk": "chunk", "chunk": "model × chunk", "model": "model"}
-    assert [(name, by.strip()) for name, by in rows] == [(s.name, levels[s.level]) for s in STAGES.values()]
+def test_tables_made_from_the_code_are_those_of_now():
+    """``python -m tools.docs_tables`` would change nothing, and every table that it makes stands somewhere."""
+    pages = [page.read_text(encoding="utf-8") for page in PAGES]
+    assert [page.name for page, text in zip(PAGES, pages, strict=True) if docs_tables.filled(text) != text] == []
+    assert {match[2] for text in pages for match in docs_tables.MARKED.finditer(text)} == set(docs_tables.TABLES)
+
+
+def test_a_table_that_is_another_is_written_anew():
+    """Only what stands between the marks."""
+    text = "before\n<!-- table: formats -->\n| old |\n<!-- end -->\nafter\n"
+    assert (
+        docs_tables.filled(text)
+        == f"before\n<!-- table: formats -->\n{docs_tables.table('formats')}<!-- end -->\nafter\n"
+    )
 
 
 @pytest.mark.slow
@@ -178,7 +188,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_links_lead_somewhere():
-    for page in [*PAGES, ROOT / "sae_assets" / "demo" / "checkpoints" / "README.md"]:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "sae_assets" / "demo" / "checkpoints" / "README.md"]:
         for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 file = page.parent / target if target else page
@@ -225,48 +235,19 @@ def test_splits_and_layouts_are_documented():
     (paragraph,) = re.findall(r"^Splits are .*?\n\n", text, re.M | re.S)
     assert {*SPLITS, *SPLIT_NAMES} <= set(re.findall(r"`(\w+)`", paragraph))
     assert set(SPLIT_NAMES.values()) == {"cal"}
-    assert sorted(first_cells(table_after("how-to-own-data.md", "layout | for"))) == sorted(layouts())
     located = "".join(row[0] for row in cells(table_after("how-to-own-data.md", "layout | located")))
     assert set(re.findall(r"`(\w+)`", located)) == set(layouts())
 
 
-def test_every_command_is_documented():
-    commands = typer.main.get_command(app).commands
-    assert set(first_cells(table_after("commands.md", "command | does"))) == set(commands)
-    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").split("\n| command")[0]
+def test_options_of_all_commands():
+    """Which options all take, and which command lacks one of them, is said at the head of the page."""
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").split("<!--")[0]
     common = set(re.findall(r"`(--\w+)`", text))
     lacking = {"ui": {"--json"}, "demo": {"--catalog"}}
     assert len(common) == 4
-    for name, command in commands.items():
+    for name, command in typer.main.get_command(app).commands.items():
         options = {option for parameter in command.params for option in parameter.opts}
         assert common - options == lacking.get(name, set()), name
-
-
-def test_every_option_of_materialize_is_documented():
-    """All options, and for each field of the stages' configurations the option of its name, with its default."""
-    from sae_assets.orchestration import config
-
-    configs = (config.EncodeConfig, config.MappingConfig, config.ThresholdsConfig, config.DetectionConfig)
-    fields = {f"--{name.replace('_', '-')}": field for each in configs for name, field in each.model_fields.items()}
-    rows = {row[0].strip("`"): row for row in cells(table_after("commands.md", "option"))}
-    named = {option for row in rows.values() for option in re.findall(r"`(-[-\w]+)`", "".join(row[:2]))}
-    common = {"--home", "--catalog", "--json", "--debug"}
-    parameters = [
-        {option for option in (*parameter.opts, *parameter.secondary_opts) if not option.startswith("--no-")}
-        for parameter in typer.main.get_command(app).commands["materialize"].params
-    ]
-    assert set().union(*parameters) - common <= named
-    assert set(fields) <= set(rows)
-    assert named - {"--pruning"} <= set().union(*parameters) | set(fields)
-    for option, row in rows.items():
-        if option in fields and (shown := re.fullmatch(r"`(.*)`", row[2])):
-            default = fields[option].default
-            texts = (str(default), ",".join(map(str, default)) if isinstance(default, list) else "")
-            assert shown[1] in texts, option
-        elif option in fields:
-            assert row[2] == {"--allow-missing-chunks": "refuse", "--force": "off"}.get(option, "catalog"), option
-            assert fields[option].default in (None, False), option
-    assert [rows[option][2].strip("`") for option in ("--from", "--to")] == [next(iter(STAGES)), [*STAGES][-1]]
 
 
 def test_states_are_documented():
@@ -545,9 +526,3 @@ def test_average_l0_as_documented(tmp_path):
         open_sae(Sae(format="gemmascope", path=tmp_path / "width_16k", average_l0=100))
     with pytest.raises(CheckpointError, match="already"):
         open_sae(Sae(format="gemmascope", path=tmp_path / "width_16k" / "average_l0_50", average_l0=95))
-
-
-def test_users_are_led_here():
-    for name in ("README.md", "docs/how-to-own-data.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        assert SAE_PAGE in text and "commands.md" in text, name
