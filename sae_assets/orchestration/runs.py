@@ -7,6 +7,7 @@ the instance, with its events, checks and metadata. What is to be made, and in w
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 
@@ -18,7 +19,7 @@ from sae_assets.orchestration.instance.launcher import HOST_TAG
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.options import RunOptions
-from sae_assets.pipeline.planning import Batch, Outlook, Scope
+from sae_assets.pipeline.planning import Batch, Outlook, Scope, slot_of
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
@@ -89,10 +90,15 @@ class Runner:
         """
         made = 0
         tried: list[Batch] = []
+        busy: set[tuple[Any, ...]] = set()  # what was made, tried or held up
         failures: list[RunFailedError] = []
         for scope in scopes:
             made += self._make(scope, tried, failures)
-        spared = sum(scope.n_runs for scope in scopes) - len({batch.slot for batch in tried})
+            outlook = self._outlook(scope)
+            busy |= {slot_of(address) for address in scope.addresses() if outlook.is_due(address)}
+            tell(self._instance, self._graph, outlook)
+        busy |= {slot_of(address) for batch in tried for address in batch.addresses}
+        spared = len(set().union(*(scope.slots() for scope in scopes)) - busy)
         if len(failures) == 1:
             raise failures[0]
         if failures:
@@ -136,7 +142,6 @@ class Runner:
                         stopped |= {each for each in scope.addresses() if left.model in (None, each.model)}
                 else:
                     made, progress = made + 1, not self._force
-        tell(self._instance, self._graph, self._outlook(scope))
         return made
 
     def _holding(self, batch: Batch, stopped: set[Address]) -> set[Address]:

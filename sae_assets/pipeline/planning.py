@@ -34,10 +34,9 @@ class Scope:
         entry = catalog.datasets[dataset]
         return cls(dataset, entry.models, entry.token_kinds, chunks)
 
-    @property
-    def n_runs(self) -> int:
-        """How many runs make all of it."""
-        return len({(_segment(each.stage), each.model, each.chunk) for each in self.addresses()})
+    def slots(self) -> set[tuple[Any, ...]]:
+        """What single runs can make at most, of all of it."""
+        return {slot_of(address) for address in self.addresses()}
 
     def addresses(self) -> Iterator[Address]:
         """Every artifact, inputs before what reads them."""
@@ -87,11 +86,6 @@ class Batch:
     def waits_for(self) -> frozenset[Address]:
         """What this run reads that is still to come."""
         return frozenset().union(*self.waits.values())
-
-    @property
-    def slot(self) -> tuple[Any, ...]:
-        """Data set, partition and row of stages: what one run can make at most."""
-        return (self.dataset, self.model, self.chunk, _segment(self.addresses[0].stage))
 
     def without(self, out: Collection[Address]) -> "Batch | None":
         """The same run without what is left out or waits for it; None if nothing stays."""
@@ -148,9 +142,10 @@ class Plan:
         coming: set[Address] = set()
         chosen = []
         for batch in self.batches:
-            if batch.waits_for <= coming:
-                chosen.append(batch)
-                coming |= set(batch.addresses)
+            possible = {address: waits for address, waits in batch.waits.items() if waits <= coming}
+            if possible:
+                chosen.append(Batch(possible))
+                coming |= set(possible)
         return tuple(chosen)
 
     @property
@@ -236,11 +231,12 @@ class Outlook:
             if self._staleness.allows_gaps(address):
                 waits -= left_out
             due = force or self.is_due(address)
-            if due or waits or address in self._history.running:
+            held = address in self._history.running or (hold_failed and address in self._history.failed)
+            if due or waits or held:
                 pending[address] = waits
             if not due:
                 continue
-            if self._is_left_out(address, hold_failed=hold_failed, force=force):
+            if held or self._would_replace_imported(address, force=force):
                 left_out.add(address)
             elif address.chunk is None or room is None:
                 planned.append(address)
@@ -251,10 +247,8 @@ class Outlook:
                 over += 1
         return Plan(tuple(_batches(planned, pending)), frozenset(left_out), over)
 
-    def _is_left_out(self, address: Address, *, hold_failed: bool, force: bool) -> bool:
-        """Whether a run is at it, it failed before, or it was imported and nothing here could make it again."""
-        if address in self._history.running or (hold_failed and address in self._history.failed):
-            return True
+    def _would_replace_imported(self, address: Address, *, force: bool) -> bool:
+        """Whether making it would replace what was imported, which nothing here could make again."""
         return not force and self._staleness.is_imported(address) and not self._staleness.is_current(address)
 
 
@@ -275,6 +269,11 @@ def _batches(planned: Iterable[Address], pending: "dict[Address, frozenset[Addre
                 chosen = {address: waits for address, waits in outside.items() if bool(waits) is waiting}
                 if chosen:
                     yield Batch(chosen)
+
+
+def slot_of(address: Address) -> tuple[Any, ...]:
+    """Data set, partition and row of stages: what one run can make at most."""
+    return (address.dataset, address.model, address.chunk, _segment(address.stage))
 
 
 @cache

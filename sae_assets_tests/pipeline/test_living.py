@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -183,7 +184,7 @@ def test_schedule_launches_one_backfill_that_the_ui_shows(living):
     repository = definitions.get_repository_def()
     schedule = repository.get_schedule_def("backfill_small")
 
-    def tick(minute: int) -> dg.ScheduleExecutionData:
+    def tick(minute: int) -> Any:
         with dg.build_schedule_context(
             instance=session.instance, repository_def=repository, resources=session.resources,
             scheduled_execution_time=datetime(2026, 1, 1, 2, minute, tzinfo=UTC),
