@@ -34,10 +34,13 @@ import dagster as dg
 from bench_scale import NAME, land, write_catalog
 
 from sae_assets.commands.session import Session, open_session
-from sae_assets.orchestration.automation.backfills import FIRST_WAVE, launch, partitions_by_asset, plan_backfill
-from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.automation.backfills import launch, n_partitions
+from sae_assets.orchestration.partitions import asset_key, keys_of, partition_key
+from sae_assets.pipeline.planning import Batch, History, Outlook, Scope
+from sae_assets.pipeline.stages import STAGES
 
 POLL_SECONDS, STOP_SECONDS = 1.0, 60.0
+LAST = "unit_mapping"  # what one backfill makes up to
 STARTED = ("Started process for run", "Started in worker process")
 Kind = dg.DagsterEventType
 # Where a run's time goes: from one event of its history to the next.
@@ -161,13 +164,21 @@ def print_parts(instance: dg.DagsterInstance, runs: list[dg.DagsterRun]) -> None
 def made(session: Session) -> Counter[tuple[str, str]]:
     """How often each (asset, partition) was materialized, as the history says."""
     found: Counter[tuple[str, str]] = Counter()
-    for key in partitions_by_asset(session.catalog, NAME):
+    for key, _ in keys_of(session.catalog.datasets[NAME]):
         cursor, more = None, True
         while more:
             page = session.instance.fetch_materializations(key, limit=1000, cursor=cursor)
             cursor, more = page.cursor, page.has_more
-            found.update((key.to_user_string(), str(record.partition_key)) for record in page.records)
+            found.update((key.to_user_string(), str(record.partition_key)) for record in page.records if record.run_id)
     return found
+
+
+def planned(session: Session, stage: str | None) -> list[Batch]:
+    """Runs that make a stage alone, or everything up to the mapping."""
+    scope = Scope.whole(session.catalog, NAME, session.chunks_of(NAME))
+    stages = [stage] if stage else list(STAGES)[: list(STAGES).index(LAST) + 1]
+    outlook = Outlook(replace(scope, stages=stages), session.outlook(NAME).staleness, History())
+    return list(outlook.plan().in_sequence)
 
 
 def measure_backfill(folder: Path, catalog: Path, count: int, stage: str | None) -> float:
@@ -175,15 +186,11 @@ def measure_backfill(folder: Path, catalog: Path, count: int, stage: str | None)
     home = folder / "home"
     with open_session(home, catalog) as session:
         session.register(NAME)
-        graph = build_definitions(session.catalog, session.resources).get_repository_def().asset_graph
-        work = plan_backfill(session.catalog, session.store, NAME, session.chunks_of(NAME), limit=3 * count)
-        if stage:
-            chosen = {key: names for key, names in work.partitions.items() if key.path[-1] == stage}
-            work = replace(work, partitions=chosen)
-        print(f"{count} chunks of one example, {work.size} partitions, {stage or 'first wave'}")
+        batches = planned(session, stage)
+        print(f"{count} chunks of one example, {n_partitions(batches)} partitions, up to {stage or LAST}")
         with ui(home, catalog) as clock:
             start = time.perf_counter()
-            launch(session.instance, graph, NAME, work, backfill_id="bench", kind="backfill")
+            launch(session.instance, session.catalog, batches, backfill_id="bench", kind="backfill")
             status = ""
             while not status.startswith(("COMPLETED", "FAILED", "CANCELED")):
                 time.sleep(POLL_SECONDS)
@@ -200,7 +207,8 @@ def measure_backfill(folder: Path, catalog: Path, count: int, stage: str | None)
         for kind, (number, used) in sorted(clock.by_kind().items()):
             print(f"{f'  {number} {kind}':62} {used:9.1f} s {used / len(runs):9.2f} s per run")
         print_parts(session.instance, runs)
-        wanted = {(key.to_user_string(), str(name)): 1 for key, names in work.partitions.items() for name in names}
+        addresses = [address for batch in batches for address in batch.addresses]
+        wanted = {(asset_key(each).to_user_string(), str(partition_key(each))): 1 for each in addresses}
         counts = made(session)
         assert counts == wanted, f"not each partition once: {Counter(wanted) - counts} {counts - Counter(wanted)}"
         print(f"each of the {len(wanted)} partitions was made exactly once")
@@ -209,7 +217,7 @@ def measure_backfill(folder: Path, catalog: Path, count: int, stage: str | None)
 
 def measure_command(folder: Path, catalog: Path, stage: str | None) -> float:
     """Wall seconds of one ``sae-assets materialize`` that makes the same."""
-    home, last = folder / "home of the command", stage or FIRST_WAVE[-1]
+    home, last = folder / "home of the command", stage or LAST
     command = [sys.executable, "-c", "from sae_assets.cli import run; run()", "materialize", "-d", NAME, "--to", last]
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(

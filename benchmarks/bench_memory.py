@@ -65,10 +65,10 @@ def write(root: str, n_chunks: int, examples: int, units: int) -> None:
 def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     """One measurement: prints bytes of peak memory, seconds, and passes over the chunks."""
     import torch
-    from sae_assets.orchestration.assets.dataset_assets import reread
 
     from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
     from sae_assets.ops.unit_stats import compute_unit_stats
+    from sae_assets.pipeline.stage import Rereadable
     from sae_assets.storage.store import ArtifactStore, ChunkReader
 
     passes, start = [0], time.perf_counter()
@@ -87,11 +87,11 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
             yield CalibrationChunk(rows, truth, torch.ones(rows.n_examples, dtype=torch.bool))
 
     if what == "unit_stats":
-        compute_unit_stats(reread(pairs), units, memory_budget=budget)
+        compute_unit_stats(Rereadable(pairs), units, memory_budget=budget)
     elif what == "thresholds":
         names = tuple(f"c{place}" for place in range(CONCEPTS))
         calibrate_thresholds(
-            reread(calibration), concepts=names, kept_units=torch.arange(KEPT), memory_budget=budget
+            Rereadable(calibration), concepts=names, kept_units=torch.arange(KEPT), memory_budget=budget
         )  # fmt: skip
     seconds = time.perf_counter() - start
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds, passes[0])

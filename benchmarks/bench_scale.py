@@ -9,7 +9,6 @@ runs are not executed.
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
 import tempfile
@@ -25,8 +24,9 @@ import yaml
 
 from sae_assets.catalog import load_catalog
 from sae_assets.commands.session import Session, open_session
+from sae_assets.commands.status import states
 from sae_assets.datasets import open_dataset
-from sae_assets.orchestration.automation.backfills import launch, plan_backfill
+from sae_assets.orchestration.automation.backfills import launch, n_partitions
 from sae_assets.orchestration.build import build_definitions
 
 CONCEPTS = ["color::blue", "color::green", "color::red", "shape::cube", "shape::cylinder", "shape::sphere"]
@@ -109,29 +109,14 @@ def sensor_tick(session: Session, definitions: dg.Definitions, cursor: str | Non
     return result
 
 
-def evaluate(session: Session, definitions: dg.Definitions, written: str | None) -> tuple[int, str]:
-    """One look of ``follow_…`` as the daemon takes it: (runs asked for, cursor as it is written).
-
-    ``dg.evaluate_automation_conditions`` is for tests: it makes the cursor without the daemon's cache of partition
-    keys, and reads all of them hundreds of times.
-    """
-    from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
-    from dagster._core.definitions.automation_tick_evaluation_context import AutomationTickEvaluationContext
-    from dagster._daemon.asset_daemon import (
-        asset_daemon_cursor_from_instigator_serialized_cursor,
-        asset_daemon_cursor_to_instigator_serialized_cursor,
-    )
-
-    graph = definitions.resolve_asset_graph()
-    cursor = AssetDaemonCursor.empty()
-    if written:
-        cursor = asset_daemon_cursor_from_instigator_serialized_cursor(written, graph)
-    requests, found, _ = AutomationTickEvaluationContext(
-        evaluation_id=cursor.evaluation_id + 1, instance=session.instance, asset_graph=graph, cursor=cursor,
-        materialize_run_tags={}, observe_run_tags={}, auto_observe_asset_keys=set(),
-        asset_selection=dg.AssetSelection.groups(NAME), logger=logging.getLogger(__name__), emit_backfills=False,
-    ).evaluate()  # fmt: skip
-    return len(requests), asset_daemon_cursor_to_instigator_serialized_cursor(found)
+def look(session: Session, definitions: dg.Definitions) -> int:
+    """One look of ``follow_…`` as the daemon takes it: how many runs it asks for."""
+    repository = definitions.get_repository_def()
+    with dg.build_sensor_context(
+        instance=session.instance, repository_def=repository, resources=session.resources
+    ) as context:
+        answer: Any = repository.get_sensor_def(f"follow_{NAME}")(context)
+    return 0 if isinstance(answer, dg.SkipReason) else len(answer)
 
 
 def profiled(call: Callable[[], Any], to: Path | None) -> Any:
@@ -195,38 +180,34 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
         with timed("manifests read"):
             session.chunks_of(NAME)
 
-        with timed("automation: first look, everything missing"):
-            asked, written = profiled(lambda: evaluate(session, definitions, None), profile("automation_first"))
-        assert asked == given.chunks
-        with timed("automation: next look, nothing has changed"):
-            asked, _ = profiled(lambda: evaluate(session, definitions, written), profile("automation_next"))
-        assert asked == 0
+        with timed("follow: a look, everything missing"):
+            asked = profiled(lambda: look(session, definitions), profile("follow_missing"))
+        assert asked == session.catalog.datasets[NAME].backfills.partitions_per_tick
 
         with timed("schedule: plan of a backfill, everything missing"):
-            work = profiled(lambda: plan(session, chunks, 200), profile("plan_missing"))
-        assert work.size == 200
+            batches = profiled(lambda: plan(session, 200), profile("plan_missing"))
+        assert n_partitions(batches) == 200
         with timed("sae-assets status, everything missing"):
-            profiled(lambda: session.status([NAME]), profile("status_missing"))
+            profiled(lambda: states(session, [NAME]), profile("status_missing"))
         make_examples(session, chunks)
         with timed("schedule: plan of a backfill, examples made"):
-            profiled(lambda: plan(session, chunks, 200), profile("plan_made"))
+            profiled(lambda: plan(session, 200), profile("plan_made"))
         with timed("sae-assets status, examples made"):
-            profiled(lambda: session.status([NAME]), profile("status_made"))
+            profiled(lambda: states(session, [NAME]), profile("status_made"))
         with timed("sae-assets status of all data sets"):
-            session.status(list(session.catalog.datasets))
-        submit(session, definitions, chunks, given.backfill)
+            states(session, list(session.catalog.datasets))
+        submit(session, given.backfill)
 
 
-def plan(session: Session, chunks: list[str], limit: int) -> Any:
-    return plan_backfill(session.catalog, session.store, NAME, chunks, limit=limit)
+def plan(session: Session, limit: int) -> Any:
+    return session.outlook(NAME).plan(limit=limit).in_sequence
 
 
-def submit(session: Session, definitions: dg.Definitions, chunks: list[str], count: int) -> None:
+def submit(session: Session, count: int) -> None:
     """The backfill's record; its runs are submitted by the daemon at about two a second (docs/design.md)."""
-    graph = definitions.get_repository_def().asset_graph
-    work = plan(session, chunks, count)
+    batches = plan(session, count)
     with timed(f"backfill of {count} partitions recorded"):
-        launch(session.instance, graph, NAME, work, backfill_id="bench", kind="backfill")
+        launch(session.instance, session.catalog, batches, backfill_id="bench", kind="backfill")
     assert session.instance.get_backfill("bench") is not None
 
 

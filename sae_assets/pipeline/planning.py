@@ -162,7 +162,7 @@ class Outlook:
     """
 
     def __init__(self, scope: Scope, staleness: Staleness, history: History):
-        self.scope, self._staleness, self._history = scope, staleness, history
+        self.scope, self.staleness, self._history = scope, staleness, history
         self._current: dict[Address, bool] = {}
 
     def state(self, address: Address) -> State:
@@ -171,7 +171,7 @@ class Outlook:
             return "running"
         if address in self._history.failed or address in self._history.unchecked:
             return "failed"
-        if self._staleness.store.find(address) is None:
+        if self.staleness.store.find(address) is None:
             return "missing"
         return "stale" if self.is_due(address) else "current"
 
@@ -182,7 +182,7 @@ class Outlook:
             self._current[address] = (
                 address not in self._history.unchecked
                 and (recorded is None or address in recorded)
-                and self._staleness.is_current(address)
+                and self.staleness.is_current(address)
             )
         return not self._current[address]
 
@@ -192,7 +192,7 @@ class Outlook:
             return ""
         if address in self._history.unchecked:
             return "a check did not pass"
-        return self._staleness.reason(address) or "no run is recorded"
+        return self.staleness.reason(address) or "no run is recorded"
 
     def reads(self, address: Address) -> Iterator[Address]:
         """The artifacts that an artifact is made from: the one rule of who waits for whom.
@@ -201,7 +201,7 @@ class Outlook:
         that is frozen and there reads nothing any more.
         """
         stage = STAGES[address.stage]
-        if self._staleness.is_frozen(address) and not self.is_due(address):
+        if self.staleness.is_frozen(address) and not self.is_due(address):
             return
         for name in stage.model_inputs:
             yield STAGES[name].beside(address)
@@ -211,7 +211,7 @@ class Outlook:
         for chunk in self.scope.chunks:
             labels = STAGES["labels"].beside(address, chunk)
             yield labels
-            if self.is_due(labels) or self._staleness.has_any(address.dataset, chunk, stage.splits):
+            if self.is_due(labels) or self.staleness.has_any(address.dataset, chunk, stage.splits):
                 yield from (STAGES[name].beside(address, chunk) for name in stage.chunk_inputs if name != "labels")
 
     def plan(self, *, limit: int | None = None, hold_failed: bool = True, force: bool = False) -> Plan:
@@ -228,7 +228,7 @@ class Outlook:
         room, over = limit, 0
         for address in self.scope.addresses():
             waits = frozenset(each for each in self.reads(address) if each in pending)
-            if self._staleness.allows_gaps(address):
+            if self.staleness.allows_gaps(address):
                 waits -= left_out
             due = force or self.is_due(address)
             held = address in self._history.running or (hold_failed and address in self._history.failed)
@@ -249,7 +249,7 @@ class Outlook:
 
     def _would_replace_imported(self, address: Address, *, force: bool) -> bool:
         """Whether making it would replace what was imported, which nothing here could make again."""
-        return not force and self._staleness.is_imported(address) and not self._staleness.is_current(address)
+        return not force and self.staleness.is_imported(address) and not self.staleness.is_current(address)
 
 
 def _batches(planned: Iterable[Address], pending: "dict[Address, frozenset[Address]]") -> Iterator[Batch]:

@@ -28,7 +28,7 @@ class Chunks(dict[str, Stored]):
 def provenance(stage: str, inputs: dict[str, Any], **more: Any) -> Provenance:
     place = {"dataset-chunk": (None, None, "0000"), "chunk": ("patch", "m", "0000"), "model": ("patch", "m", None)}
     address = Address("pictures", stage, *place[STAGES[stage].level])
-    return provenance_of(STAGES[stage], address, inputs, {}, **more)
+    return provenance_of(STAGES[stage], address, inputs, {}, **{"identity": {}, "outside": {}, **more})
 
 
 def made(stage: str, artifact: Any, inputs: dict[str, Any], **more: Any) -> Stored:

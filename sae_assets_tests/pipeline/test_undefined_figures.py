@@ -3,6 +3,7 @@
 import json
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from sae_assets.cli.display import console, print_summary
 from sae_assets.commands.figures import plain
 from sae_assets.ops.detection_stats import count_detections
-from sae_assets.orchestration.metadata import counts
+from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.parquet import to_table
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
 from sae_assets_tests.strategies import World, random_world
@@ -25,6 +26,11 @@ def world() -> World:
         labels[found.examples_in(split), concept] = truth[found.rows_in(split), concept] = False
     dense[found.rows_in("cal"), 0] = 0
     return World(dense, found.lengths, found.splits, truth, labels)
+
+
+def counts_of(artifact: Any) -> dict[str, Any]:
+    """The figures that its stage shows of an artifact."""
+    return STAGES[artifact.kind].counts(artifact)
 
 
 def test_nulls_in_detection_stats(world):
@@ -48,17 +54,19 @@ def test_nulls_in_best_pairs_and_their_metadata(world):
     assert {name for name in figures if rows["concept 2"][name] is None} == {
         name for name in figures if name.startswith("test_")
     }
-    shown = counts(best)
+    shown = counts_of(best)
     assert "test_f1[concept 0]" in shown and "test_f1[concept 1]" not in shown and "test_f1[concept 2]" not in shown
 
 
 def test_metadata_of_a_chunk_without_rows(world):
     """Shares and means of nothing are left out; counts are true zeros."""
     empty = World(world.activations[:0], np.zeros(2, int), ("cal", "test"), world.truth[:0], world.labels[:2])
-    shown = counts(empty.sparse())
+    shown = counts_of(empty.sparse())
     assert shown["rows"] == shown["entries"] == 0
     assert not {name for name in shown if name.endswith(("share", "per_row", "l0"))}
-    assert {"l0", "truncated_rows_share", "dropped_mass_share", "mean_entries_per_row"} <= set(counts(world.sparse()))
+    assert {"l0", "truncated_rows_share", "dropped_mass_share", "mean_entries_per_row"} <= set(
+        counts_of(world.sparse())
+    )
 
 
 def test_one_dash_in_print_within_100_columns(monkeypatch):

@@ -14,7 +14,7 @@ from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples, describe_labels
 from sae_assets.datasets import open_dataset
 from sae_assets.rows.encoding import RowsPerKind, encode_chunk
-from sae_assets.rows.identity import rows_identity, truth_identity
+from sae_assets.rows.identity import rows_identity, truth_settings
 from sae_assets.rows.texts import open_text_rows
 from sae_assets.rows.truth import row_truth
 from sae_assets_tests.rows.tiny_transformers import WIDTH, entry
@@ -118,5 +118,5 @@ def test_settings_that_change_tokens_change_fingerprints(transformer: Callable[[
     """Rows and truth of other tokens are others."""
     for changes in ({"max_tokens": 3}, {"prepend_bos": False}):
         one, other = (entry(transformer("gemma2"), "text", **each) for each in ({}, changes))
-        for identity in (rows_identity, truth_identity):
+        for identity in (rows_identity, truth_settings):
             assert identity(dataset, one, "token") != identity(dataset, other, "token")
