@@ -246,7 +246,7 @@ def measure(folder: Path, count: int, stage: str | None, only: str | None) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--chunks", type=int, default=20)
-    parser.add_argument("--stage", choices=FIRST_WAVE, help="this one alone; what it reads must be there")
+    parser.add_argument("--stage", choices=list(STAGES), help="this one alone; what it reads must be there")
     parser.add_argument("--home", type=Path, help="an empty folder to keep; a temporary one otherwise")
     parser.add_argument("--only", choices=("backfill", "command"))
     given = parser.parse_args()
