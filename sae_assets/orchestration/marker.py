@@ -6,7 +6,7 @@ holds nothing that it reads. Where the marker would be wrong, the last materiali
 with the same data version, figures and picture, and with versions by which the marker comes out right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,8 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
 MOST_LOOKED_AT = 2000  # current chunk partitions of one asset whose record is read; of more, only those due are
+# By home and asset what the last look of this process saw: the newest record, the code version, and what was due.
+_LOOKED_AT: dict[tuple[str, dg.AssetKey], tuple[int, str, frozenset[str]]] = {}
 
 
 def tell(instance: dg.DagsterInstance, asset_graph: Any, outlook: Outlook) -> list[Address]:
@@ -31,30 +33,43 @@ def tell(instance: dg.DagsterInstance, asset_graph: Any, outlook: Outlook) -> li
     for address in outlook.scope.addresses():
         if outlook.state(address) not in ("failed", "running"):
             by_asset.setdefault(asset_key(address), {})[partition_key(address)] = address
-    latest: dict[dg.AssetKey, Mapping[str, int]] = {}
     for key, addresses in by_asset.items():
-        latest.setdefault(key, marker.latest_ids(key))
-        known = {partition: address for partition, address in addresses.items() if partition in latest[key]}
-        for record, address in _doubtful(marker, key, known, outlook):
-            reason = outlook.reason(address) if outlook.is_due(address) else ""
+        latest = marker.latest_ids(key)
+        looked_at, version = (instance.root_directory, key), marker.code_version(key)
+        newest, looked_version, was_due = _LOOKED_AT.get(looked_at, (0, "", frozenset()))
+        recorded = {partition: address for partition, address in addresses.items() if partition in latest}
+        unknown = {each for each in recorded if latest[each] > newest or version != looked_version or each in was_due}
+        for record, address in _doubtful(marker, key, recorded, unknown, outlook):
+            reason = outlook.reason(address)
             if bool(reason) != marker.is_stale(key, partition_key(address)):
                 marker.say(record, stale=reason)
                 changed.append(address)
+        due = frozenset(partition for partition, address in recorded.items() if outlook.is_due(address))
+        _LOOKED_AT[looked_at] = (max(latest.values(), default=0), version, due)
     return changed
 
 
 def _doubtful(
-    marker: StaleMarker, key: dg.AssetKey, known: Mapping[str, Address], outlook: Outlook
+    marker: StaleMarker,
+    key: dg.AssetKey,
+    recorded: Mapping[str, Address],
+    unknown: Collection[str],
+    outlook: Outlook,
 ) -> Iterator[tuple[dg.EventLogRecord, Address]]:
-    """Latest materializations whose marker may be wrong: due ones, other code versions, and all aggregates."""
+    """Latest materializations whose marker may be wrong: due ones, other code versions, and all aggregates.
+
+    Args:
+        unknown: partitions of which an earlier look of this process did not see that they are right.
+    """
     aggregate = STAGES[key.path[-1]].level == "model"
+    few = len(recorded) <= MOST_LOOKED_AT
     chosen = [
         partition
-        for partition, address in known.items()
-        if aggregate or len(known) <= MOST_LOOKED_AT or outlook.is_due(address)
+        for partition, address in recorded.items()
+        if aggregate or outlook.is_due(address) or (few and partition in unknown)
     ]
     version = marker.code_version(key)
     for record in marker.recorded(key, chosen):
-        address = known[str(record.partition_key)]
+        address = recorded[str(record.partition_key)]
         if aggregate or outlook.is_due(address) or marker.versions_of(record)[0] != version:
             yield record, address
