@@ -298,3 +298,16 @@ def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str],
             # A backfill is one sequence, planned at once: it also makes what was due and proves to be what it was.
             assert made_anew == by_command if tick == "follow" else by_command <= made_anew <= by_command | expected
             assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
+
+
+def test_the_marker_follows_a_change_that_is_taken_back(made: World, tmp_path: Path) -> None:
+    """What was told as stale and is current again, without having been made, is told as that."""
+    world = copy_of(made, tmp_path)
+    before = (tmp_path / "two.pt").read_bytes()
+    with world.open() as session:
+        switch = Switch(session, NAME)
+        for change, expected in ((lambda: another_sae(world), CHANGES["an SAE's file"][1]),
+                                 (lambda: (tmp_path / "two.pt").write_bytes(before), set())):  # fmt: skip
+            change()
+            switch.follow()
+            assert stale_by_dagster(session, NAME) == stale_by_status(session, NAME) == expected
