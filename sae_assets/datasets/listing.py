@@ -73,16 +73,16 @@ def list_records(
     columns = entry.columns
     needed = [content, *([columns.split] if entry.split is None else []), *([columns.id] if columns.id else [])]
     check_columns(entry.name, listing.source, listing.columns, needed, split_column=columns.split)
-    found = RecordList(entry.name, listing.source, entry.split)
-    for place, line in enumerate(listing.lines):
+    records = RecordList(entry.name, listing.source, entry.split)
+    for position, line in enumerate(listing.lines):
         cell = line.cells.get(content)
         path = cell if paths and isinstance(cell, str) else listing.source.name
-        labels, problems = read(place, line)
+        labels, problems = read(position, line)
         example = PurePosixPath(path).stem if paths else line.number
         if columns.id:
-            given = line.cells.get(columns.id)
-            example = "" if given is None else str(given)
-            problems += [] if example else [f"column {columns.id!r}: found {given!r}, expected an id"]
-        found.add(line.place, example, path, line.cells.get(columns.split), labels, problems)
-    found.problems += misspelt()
-    return found.finish()
+            identifier = line.cells.get(columns.id)
+            example = "" if identifier is None else str(identifier)
+            problems += [] if example else [f"column {columns.id!r}: found {identifier!r}, expected an id"]
+        records.add(line.place, example, path, line.cells.get(columns.split), labels, problems)
+    records.problems += misspelt()
+    return records.finish()

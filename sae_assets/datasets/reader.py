@@ -138,11 +138,11 @@ def expect_files(reader: Reader, records: Iterable[Record]) -> None:
     Raises:
         DatasetError: all that is missing, with its place in the table.
     """
-    found: dict[str, list[str]] = {}
+    places_by_problem: dict[str, list[str]] = {}
     for record in records:
         for problem in reader.missing(record):
-            found.setdefault(problem, []).append(record.place or record.example_id)
-    raise_problems(reader.name, reader.source, placed(found))
+            places_by_problem.setdefault(problem, []).append(record.place or record.example_id)
+    raise_problems(reader.name, reader.source, placed(places_by_problem))
 
 
 def hash_files(paths: Iterable[Path]) -> str:

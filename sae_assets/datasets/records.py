@@ -37,12 +37,12 @@ class Record:
 def draw_split(split: SeededSplit, example_id: str) -> str:
     """The split of an example, from the seed and its id alone: growing data move nobody."""
     digest = hashlib.sha256(f"{split.seed}:{example_id}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    point = int.from_bytes(digest[:8], "big") / 2**64
     shares = [(name, share) for name in SPLITS if (share := getattr(split, name)) > 0]
     for name, share in shares[:-1]:
-        if place < share:
+        if point < share:
             return name
-        place -= share
+        point -= share
     return shares[-1][0]
 
 
@@ -118,9 +118,9 @@ def _where(places: Sequence[str]) -> str:
     """``line 3``, ``lines 3, 4, 5``, and of many the first ones and how many there are."""
     numbers = [place.removeprefix("line ") for place in places]
     before = "lines " if len(places) > 1 and numbers[0] != places[0] else ""
-    shown = numbers if before else list(places)
-    more = f" … ({len(places)} in all)" if len(places) > MOST_PLACES else ""
-    return before + ", ".join(shown[:MOST_PLACES]) + more
+    names = numbers if before else list(places)
+    rest = f" … ({len(places)} in all)" if len(places) > MOST_PLACES else ""
+    return before + ", ".join(names[:MOST_PLACES]) + rest
 
 
 def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) -> list[Record]:
@@ -156,7 +156,7 @@ def _read_records(
     table = Path(version[0])
     needed = [path_column, *(["split"] if split is None else []), *concepts]
     _, rows = read_csv(name, table, needed)
-    found = RecordList(name, table, split)
+    records = RecordList(name, table, split)
     for line, row in rows:
         labels = [zero_or_one(row[concept]) for concept in concepts]
         problems = [
@@ -166,5 +166,5 @@ def _read_records(
         ]
         path = row[path_column] or ""
         problems += path_problems(path_column, path)
-        found.add(f"line {line}", PurePosixPath(path).stem, path, row.get("split"), labels, problems)
-    return found.sound(), found.all_problems()
+        records.add(f"line {line}", PurePosixPath(path).stem, path, row.get("split"), labels, problems)
+    return records.sound(), records.all_problems()

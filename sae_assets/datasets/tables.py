@@ -104,10 +104,10 @@ def raise_problems(name: str, table: Path, problems: Sequence[str]) -> None:
         DatasetError: the first of them and how many more there are.
     """
     if problems:
-        shown = list(problems[:MOST_SHOWN])
+        lines = list(problems[:MOST_SHOWN])
         if len(problems) > MOST_SHOWN:
-            shown.append(f"… and {len(problems) - MOST_SHOWN} more")
-        raise DatasetError(f"Data set {name!r}: {table} has {len(problems)} problem(s):", shown)
+            lines.append(f"… and {len(problems) - MOST_SHOWN} more")
+        raise DatasetError(f"Data set {name!r}: {table} has {len(problems)} problem(s):", lines)
 
 
 class LastMade:
