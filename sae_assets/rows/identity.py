@@ -49,7 +49,7 @@ def outside_hashes(dataset: Dataset, model: Model, kind: str, example_ids: Seque
     Raises:
         DatasetError: embedding files that are missing or do not fit the data set.
     """
-    files = {str(name): found for name, found in dataset.embeddings.get(model.name, {}).items()}.get(kind)
+    files = {str(name): entry for name, entry in dataset.embeddings.get(model.name, {}).items()}.get(kind)
     if files is None:
         return {}
 

@@ -26,9 +26,9 @@ def open_sources(
         CatalogError: a kind without files for a model that has no transformer.
         CheckpointError: weights that cannot be had or do not fit; DatasetError: embedding files that do not.
     """
-    given = precomputed_kinds(dataset, model)
-    from_files = tuple(kind for kind in kinds if kind in given)
-    computed = tuple(kind for kind in kinds if kind not in given)
+    file_kinds = precomputed_kinds(dataset, model)
+    from_files = tuple(kind for kind in kinds if kind in file_kinds)
+    computed = tuple(kind for kind in kinds if kind not in file_kinds)
     sources: list[tuple[tuple[str, ...], RowSource]] = []
     if from_files:
         sources.append((from_files, PrecomputedRows(reader, dataset.embeddings[model.name], from_files, device, model)))
