@@ -41,12 +41,12 @@ def choose_l0(wanted: int | str | None, found: Iterable[int], place: object) -> 
 
 def local_l0(folder: Path) -> set[int]:
     """Numbers of the ``average_l0_*`` subfolders that hold a checkpoint."""
-    found = set()
+    numbers = set()
     for path in folder.iterdir():
         number = re.fullmatch(r"average_l0_(\d+)", path.name)
         if number and any((path / name).is_file() for name in ("params.npz", "params.safetensors")):
-            found.add(int(number[1]))
-    return found
+            numbers.add(int(number[1]))
+    return numbers
 
 
 def cached_l0(repo: str, file: str, revision: str | None) -> set[int]:
