@@ -92,11 +92,11 @@ def expect_contents(chunk: Examples, key: str, reader: "Reader", labels: Labels 
     """
     changes = {}
     if labels is not None:
-        regions = [json.loads(each) for each in labels.region_hashes]
+        regions = [json.loads(hashes) for hashes in labels.region_hashes]
         changes = _changes(labels.example_ids, regions, _region_change, reader)
     changes |= _changes(chunk.example_ids, chunk.file_hashes, _content_change, reader)
     if changes:
-        shown = [
+        lines = [
             f"{example} ({path}) {changes[example]}"
             for example, path in zip(chunk.example_ids, chunk.paths, strict=True)
             if example in changes
@@ -104,7 +104,7 @@ def expect_contents(chunk: Examples, key: str, reader: "Reader", labels: Labels 
         raise DatasetError(
             f"Data set {reader.name!r}: {len(changes)} of {len(chunk)} examples of chunk {key} are not what was "
             f"registered. {WHAT_TO_DO.format(dataset=reader.name, chunk=key)}",
-            shown[:20],
+            lines[:20],
         )
 
 
@@ -114,7 +114,7 @@ def _content_change(reader: "Reader", example: str, content: str) -> str:
 
 def _region_change(reader: "Reader", example: str, regions: Mapping[str, str]) -> str:
     now = reader.region_hashes(example) if regions else {}
-    moved = [concept for concept, each in regions.items() if concept in now and now[concept] != each]
+    moved = [concept for concept, region_hash in regions.items() if concept in now and now[concept] != region_hash]
     return f"changed where it shows {', '.join(moved)}" if moved else ""
 
 
@@ -173,7 +173,7 @@ def describe_labels(manifest: Manifest, reader: "Reader") -> Labels:
     import torch
 
     pinned = zip(manifest.example_ids, registered_regions(manifest, reader), strict=True)
-    regions = tuple(_regions(reader, example, each) for example, each in pinned)
+    regions = tuple(_regions(reader, example, hashes) for example, hashes in pinned)
     labels = [reader.by_id[example].labels for example in manifest.example_ids]
     return Labels(
         concepts=tuple(reader.concepts),

@@ -135,9 +135,9 @@ def integers(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
 def triple_columns(concepts: list[str | None], kept_units: Tensor, tail_fractions: tuple[float, ...]) -> dict[str, Any]:
     """Columns that name each cell of a [concepts, kept, fractions] block."""
     c, u, p = len(concepts), len(kept_units), len(tail_fractions)
-    place = pa.array(np.repeat(np.arange(c, dtype=np.int32), u * p))
+    position = pa.array(np.repeat(np.arange(c, dtype=np.int32), u * p))
     return {
-        "concept": pa.array(concepts, pa.string()).take(place),
+        "concept": pa.array(concepts, pa.string()).take(position),
         "unit_id": np.tile(np.repeat(kept_units.numpy().astype(np.int32), p), c),
         "kept_index": np.tile(np.repeat(np.arange(u, dtype=np.int32), p), c),
         "tail_fraction": np.tile(np.array(tail_fractions), c * u),
