@@ -1,4 +1,4 @@
-"""What a data set holds, beside what was published of it: counts per split and concept, and every file read on demand.
+"""What a data set holds, compared with what was published: counts per split and concept, and on demand every file.
 
 Plain values for the command line and tests. Nothing is stored, and no model is needed.
 """
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs
 
 DIGITS = 4  # of published figures
-NEAR = 0.85  # similarity of a misspelling: colour::blue is color::blue, color::red is not
+NEAR = 0.85  # similarity of a misspelling: colour::blue passes for color::blue, color::red does not
 
 
 def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
-    """Counts, always-positive F1 and, with ``files``, what reading every image, mask, text and span shows.
+    """Count examples and labels and, with ``files``, also read every image, mask, text and span.
 
-    ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, ``bad``
-    what could not be read; ``sound`` is whether all are empty. ``other_labels`` are labels that are no concept, with
-    their count and the concept that is spelt nearly so; a data set may well have more labels than were asked for, so
-    they do not count. A data set that cannot be opened has ``error`` and nothing else.
+    ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, and
+    ``bad`` what could not be read; ``sound`` says whether all three are empty. ``other_labels`` are labels that are not
+    concepts, with their count and the concept with the nearest spelling. They do not make a data set unsound, since it
+    may well have more labels than were asked for. A data set that cannot be opened has only ``error`` and ``sound``.
     """
     try:
         reader = open_dataset(entry)
@@ -121,7 +121,7 @@ def _differences(report: dict[str, Any], entry: Dataset) -> list[str]:
 
 
 def _read_all(reader: Reader) -> dict[str, Any]:
-    """Read every example; positives without a region are counted, for they are rows that no truth reaches."""
+    """Read every example, and count positives without a region, because no row of them is positive."""
     bad: list[str] = []
     lengths: list[int] = []
     empty: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""Examples listed in a table of any format. What the columns mean is said by ``columns`` in the catalog.
+"""Examples listed in a table of any format. The catalog's ``columns`` says what the columns mean.
 
-``table``, ``spans`` and ``huggingface`` open their formats as a :class:`Listing`; readers over it are in ``listed``.
-Small cells are in memory; cells with whole images are fetched when asked for.
+``table``, ``spans`` and ``huggingface`` open their formats as a :class:`Listing`; its readers live in
+``listing_reader``. Small cells are in memory; cells with whole images are fetched when asked for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,14 +61,14 @@ def list_records(
     read: Callable[[int, Line], tuple[Sequence[int | None], list[str]]],
     misspelt: Callable[[], list[str]],
 ) -> list[Record]:
-    """Records in the order of the lines.
+    """List the records in the order of the lines.
 
     Args:
         content: the column of images or texts; ``paths``: whether it holds paths (ids are then file stems).
         read: labels of a line and the problems of its cells; misspelt: what only the whole table tells.
 
     Raises:
-        DatasetError: every problem, with its place.
+        DatasetError: the table has problems; every one is named with its place.
     """
     columns = entry.columns
     needed = [content, *([columns.split] if entry.split is None else []), *([columns.id] if columns.id else [])]

@@ -24,12 +24,13 @@ _OPENED = LastMade()
 
 
 def open_listing(entry: Dataset, files: Sequence[Path], read: Callable[[], Listing]) -> Reader:
-    """The reader for the data set's modality; the one opened last, if that is it and its files are as they were.
+    """The reader for the data set's modality, reused from the last call if entry and files are unchanged.
 
-    Every stage of every run opens its data set.
+    It is kept because every stage of every run opens its data set.
 
     Args:
-        files: whose versions decide: those that ``read`` reads, and the folder that their paths start from.
+        files: the files that ``read`` reads and the folder that their paths start from; a change to any of them means
+            reading again.
 
     Raises:
         DatasetError: as the readers.
@@ -127,7 +128,7 @@ class ListedImages(ImageReader):
         """The mask of a concept that is true.
 
         Raises:
-            DatasetError: there is none.
+            DatasetError: there is no such mask.
         """
         column = self._mask_column
         if column:

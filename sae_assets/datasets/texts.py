@@ -42,7 +42,7 @@ def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Start, end and label of every span of a cell, unchecked: a list of mappings or triples, or JSON of one.
 
     Raises:
-        ValueError: the cell is neither; it says what was found.
+        ValueError: the cell is neither; the message says what was found.
     """
     if isinstance(value, str):
         value = json.loads(value) if value.strip() else []
@@ -63,7 +63,7 @@ def check_spans(column: str, value: Any, text: str | None) -> tuple[dict[str, li
     """Spans of a cell by label, in order and without repetition, and what is wrong with the cell.
 
     Args:
-        text: None while it is not there: then nothing is said of where it ends.
+        text: None while its file is missing; spans are then not checked against the end of the text.
     """
     spans: dict[str, list[Span]] = {}
     problems: list[str] = []

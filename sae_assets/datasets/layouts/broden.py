@@ -88,11 +88,11 @@ class BrodenReader(ImageReader):
 
     @staticmethod
     def _inside(layers: list[Any], number: int) -> Any:
-        """Where any layer shows the number; None where none does."""
+        """Pixels where any layer shows the number; None if no layer does."""
         import numpy as np
 
         matches = [layer == number for layer in layers if (layer == number).any()]
-        # A label of the whole image is a layer of one pixel: it covers what the others leave.
+        # A label of the whole image is a layer of one pixel, and so covers every pixel.
         whole = [layer for layer in matches if layer.size == 1]
         return whole[0] if whole else np.logical_or.reduce(matches) if matches else None
 
@@ -117,7 +117,7 @@ class BrodenReader(ImageReader):
         return layers
 
     def _match(self, index: "Mapping[str, tuple[int, dict[str, str]]]") -> dict[str, dict[str, str]]:
-        """The index's line of each example: by its path from some folder on, else by its file name."""
+        """Find each example's line in the index by the tail of its path, or else by its file name."""
         by_name: dict[str, list[str]] = {}
         for image in index:
             by_name.setdefault(PurePosixPath(image).name, []).append(image)
@@ -197,7 +197,7 @@ def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[s
     categories = sorted({concept.split("::")[0] for concept in concepts})
     if (folder / "label.csv").is_file():
         tables = dict.fromkeys(categories, _labels(name, folder / "label.csv"))
-    else:  # the tables of the categories say the same
+    else:  # the tables of the categories hold the same numbers
         tables = {
             category: _labels(name, folder / f"c_{category}.csv")
             for category in categories

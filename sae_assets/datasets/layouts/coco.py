@@ -97,7 +97,7 @@ class CocoReader(ImageReader):
         """Instances of every annotated image of the data set, by file name.
 
         Raises:
-            DatasetError: per file all that is wrong with it; concepts that no file knows.
+            DatasetError: a file has problems (all of them are listed), or no file knows a concept.
         """
         file_names = frozenset(PurePosixPath(record.path).name for record in self.records)
         categories: set[str] = set()
@@ -173,7 +173,7 @@ def _read_annotations(
 
 
 def _shape_problem(shape: Any, height: int, width: int) -> str | None:
-    """What keeps a segmentation from being rasterised: the C code behind it trusts what it is given."""
+    """Say what keeps a segmentation from being rasterised, since the C code behind it checks nothing."""
     if isinstance(shape, dict):
         counts, size = shape.get("counts"), shape.get("size")
         if size != [height, width]:
@@ -197,9 +197,10 @@ def _shape_problem(shape: Any, height: int, width: int) -> str | None:
 
 
 def decode_runs(counts: str) -> list[int] | None:
-    """Run lengths of COCO's compressed string; None where it is none.
+    """Decode the run lengths of COCO's compressed string; None if the string is malformed.
 
-    Five bits per character, least significant first; from the fourth run on, differences to the last but one.
+    Each character holds five bits, least significant first; from the fourth run on, the numbers are differences to the
+    last run but one.
     """
     runs: list[int] = []
     position = 0
@@ -223,7 +224,7 @@ def decode_runs(counts: str) -> list[int] | None:
 
 
 def _union(shapes: Sequence[Any], height: int, width: int) -> Any:
-    """Where any of the segmentations is, bool [height, width]."""
+    """The union of the segmentations, bool [height, width]."""
     import numpy as np
     from pycocotools import mask as rasterise
 

@@ -15,15 +15,15 @@ from sae_assets.datasets.listing_reader import open_listing
 from sae_assets.datasets.reader import Reader
 from sae_assets.errors import DatasetError
 
-SPLIT_NAMES = {"validation": "cal", "valid": "cal", "dev": "cal"}  # what the hub's data sets call it
+SPLIT_NAMES = {"validation": "cal", "valid": "cal", "dev": "cal"}  # the names that data sets of the hub use
 
 
 def open_huggingface(entry: Dataset) -> Reader:
     """The reader of a saved data set.
 
     Raises:
-        DatasetError: the extra is not installed, the folder is not one that ``save_to_disk`` wrote, or all that is
-            wrong with its columns and values.
+        DatasetError: the extra is not installed, the folder is not one that ``save_to_disk`` wrote, or its columns or
+            values have problems (all of them are listed).
     """
     files = sorted(path for path in Path(entry.root).rglob("*") if path.is_file())
     return open_listing(entry, [Path(entry.root), *files], lambda: _read(entry))

@@ -24,7 +24,7 @@ def open_table(entry: Dataset) -> Reader:
     """The reader of a table.
 
     Raises:
-        DatasetError: no table, or all that is wrong with it.
+        DatasetError: there is no table, or it has problems (all of them are listed).
     """
     name, root = entry.name, Path(entry.root)
     files = _tables(name, root)
@@ -97,14 +97,14 @@ def _is_big(kind: Any) -> bool:
 
 
 class BigCells:
-    """Cells with whole images, from a forward scan of their column that starts again when it is asked to go back."""
+    """Cells with whole images, read by scanning their column forwards; going back starts the scan again."""
 
     def __init__(self, places: list[tuple[Path, int]]):
         self._places = places
         self._scans: dict[str, tuple[Path, Iterator[tuple[int, list[Any]]], int, list[Any]]] = {}
 
     def fetch(self, place: int, column: str) -> Any:
-        """The bytes of one cell; what else stands there as it is."""
+        """The bytes of one cell; a cell that holds anything else is returned as it is."""
         file, number = self._places[place]
         scan = self._scans.get(column)
         if scan is None or scan[0] != file or number < scan[2]:
