@@ -1,6 +1,6 @@
 """A chunk of examples through a row source and an SAE to sparse activations, a batch of examples at a time.
 
-Dense rows of one batch are all that is ever held; which token kinds are wanted decides which rows are encoded.
+Only one batch of dense rows is in memory at any time; which token kinds are wanted decides which rows are encoded.
 """
 
 import math
@@ -41,7 +41,7 @@ class RowsPerKind:
 
 @dataclass
 class _Collected:
-    """What one token kind has come to so far."""
+    """What has been encoded of one token kind so far."""
 
     codes: "list[SparseCode]" = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
@@ -71,7 +71,7 @@ def encode_chunk(
         batch_size: examples whose rows are encoded together; the result does not depend on it.
         forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
             on it, as those of any batched matrix product do.
-        step: told after every batch how many examples are done.
+        step: called after every batch with the number of examples done and their total.
 
     Raises:
         CheckpointError: weights that cannot be had, or an SAE of another width than the hook point (both are named).
@@ -106,7 +106,7 @@ def encode_chunk(
 
 
 def trained_elsewhere(hook_point: str | None, model: Model) -> str:
-    """Where the SAE was trained and where its rows are read, if these are two places; empty if they are not.
+    """Where the SAE was trained and where its rows are read, if the two differ; else an empty string.
 
     Args:
         hook_point: as the checkpoint names it.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def open_sources(
     reader: "Reader", dataset: Dataset, model: Model, kinds: Sequence[str], device: Any, precision: str
 ) -> list[tuple[tuple[str, ...], RowSource]]:
-    """The sources of these token kinds: each with the kinds it gives. Files come first where the catalog names them.
+    """The sources of these token kinds, each with the kinds it gives; files come first where the catalog names them.
 
     Raises:
         CatalogError: a kind without files for a model that has no transformer.

@@ -90,7 +90,7 @@ def _geometry(model: Model) -> "Geometry":
 
 
 def _patches(reader: "ImageReader", dataset: Dataset, model: Model) -> int:
-    """Rows of an image where no mask has to be followed: the files' or the model's."""
+    """How many rows an image has where no mask has to be followed, from the files or the model."""
     if "patch" in precomputed_kinds(dataset, model):
         source = PrecomputedRows(reader, dataset.embeddings[model.name], ("patch",), "cpu")
         count = source.rows_per_example("patch")

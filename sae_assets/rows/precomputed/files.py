@@ -1,6 +1,6 @@
 """Files of dense rows made elsewhere: bare tensors, chunks of them, safetensors and Parquet, read a piece at a time.
 
-Which rows belong to which example is ``precomputed``'s business. Pickles are read with ``weights_only``: no code runs.
+Which rows belong to which example is decided in ``rows``. Pickles are read with ``weights_only``: no code runs.
 """
 
 import re
@@ -39,7 +39,7 @@ class Part:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of what the file holds in memory."""
+        """Release the memory that the file takes up."""
 
     def integers(self, column: str) -> "Tensor | None":
         """int64 [n_rows] of another column, where the format has columns."""

@@ -1,6 +1,6 @@
 """Embeddings made elsewhere as a source of rows: which rows of which file belong to which example.
 
-Rows stand in the data set's order. How files are read is ``embedding_files``' business.
+Rows stand in the data set's order. How files are read is decided in ``files``.
 """
 
 import hashlib
@@ -183,7 +183,7 @@ class PrecomputedRows:
 def _located(
     kind: str, files: EmbeddingFiles, parts: Sequence[Part], n_examples: int
 ) -> "tuple[Tensor | None, int | None]":
-    """Offsets of the examples' rows and the number all have; no offsets where only a tokenizer knows them."""
+    """Offsets of the examples' rows, and the number that all have; no offsets where only a tokenizer knows them."""
     import torch
 
     total = sum(part.n_rows for part in parts)

@@ -123,7 +123,7 @@ def _kind_of(letter: str) -> str:
 
 
 def _match(letters: _Letters, contents: Sequence[bytes | None]) -> list[Span] | None:
-    """Depth first over (token, byte), each pair tried once; the first whole match wins."""
+    """Search depth first over (token, byte), trying each pair once; the first whole match wins."""
     n_tokens, size = len(contents), len(letters.content)
     if not contents:
         return [] if all(letters.skippable) else None

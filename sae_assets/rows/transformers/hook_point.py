@@ -1,8 +1,8 @@
 """A model of ``transformers`` up to the catalog's hook point: what lies behind is neither computed nor (mostly) read.
 
 The model is entered as the library enters it and left by an exception as soon as the hidden state is there, so that
-final norms, poolers and heads play no part. What goes in and which positions are rows is ``transformers_vision``'s and
-``texts``' business.
+final norms, poolers and heads play no part. What goes in and which positions are rows is decided in ``vision`` and
+``language``.
 """
 
 import copy
@@ -24,10 +24,10 @@ class _Reached(BaseException):
 def find_blocks(network: "nn.Module", n_blocks: int, label: str) -> "nn.ModuleList":
     """The list of a network's residual blocks: the outermost ModuleList of that length.
 
-    Of several the one whose entries the library itself calls blocks (``_no_split_modules``).
+    Where there are several, it is the one whose entries the library itself calls blocks (``_no_split_modules``).
 
     Raises:
-        CheckpointError: there is none, or more than one; ``module`` in the catalog then names the place.
+        CheckpointError: there is none, or more than one; the place must then be named by ``module`` in the catalog.
     """
     from torch import nn
 
@@ -51,7 +51,7 @@ def block_count(config: Any, label: str) -> int:
     """How many blocks a configuration promises.
 
     Raises:
-        CheckpointError: it does not say.
+        CheckpointError: the configuration does not say.
     """
     count = getattr(config, "num_hidden_layers", None)
     if not isinstance(count, int) or count < 1:
@@ -202,7 +202,7 @@ class CutModel:
         finally:
             for handle in handles:
                 handle.remove()
-        # Of a whole pass only what came before the hidden state counts: poolers and heads may be missing.
+        # In a whole pass, only modules entered before the hidden state count: poolers and heads may be missing.
         entered = entered[: next((count for output, count in outputs if _first(output) is state), None)]
         lacking = sorted(key for key in self._missing if key.rpartition(".")[0] in set(entered))
         if lacking:

@@ -160,7 +160,7 @@ class TransformersGeometry:
         return result[top // 2 : top // 2 + self._size[0], left // 2 : left // 2 + self._size[1]]
 
     def _expect_masks_to_follow(self) -> None:
-        """Send a white rectangle through both ways; whatever else the image processor may do is seen here."""
+        """Send a white rectangle through both transforms, to notice anything else that the image processor does."""
         import torch
         from PIL import Image, ImageDraw
 
