@@ -1,6 +1,6 @@
-"""Reading the catalog: the packaged file with the user's merged over it, and all mistakes said at once.
+"""Reading the catalog: the packaged file with the user's merged over it, and all mistakes reported at once.
 
-Entries are typed in ``entries`` and ``dataset_entries``; here is what no single entry can know: presets, merging,
+Entries are typed in ``models`` and ``datasets``; here is what no single entry can know: presets, merging,
 references between entries, and look-up by name with a suggestion.
 """
 
@@ -124,7 +124,7 @@ def _apply_presets(content: dict[str, Any]) -> list[str]:
 
 
 def _cross_check(content: dict[str, Any]) -> list[str]:
-    """Mistakes between entries and between keys of one entry, found also when single keys are wrong."""
+    """Mistakes between entries and between keys of one entry, which are found even when single keys are wrong."""
     problems: list[str] = []
     models, datasets = (part if isinstance(part := content.get(key), dict) else {} for key in ("models", "datasets"))
     for name, entry in datasets.items():
@@ -171,7 +171,7 @@ def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable
 
 
 def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
-    """What a data set asks for that its layout has not, and would pass over in silence."""
+    """What a data set asks for that its layout lacks and would silently ignore."""
     modality = entry.get("modality")
     if entry.get("masks") == "colour-difference" and "colour-difference" not in layout.takes:
         takers = " or ".join(repr(name) for name, kind in layouts().items() if "colour-difference" in kind.takes)
@@ -186,7 +186,7 @@ def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
 
 
 def _fields(loc: tuple[Any, ...]) -> list[str]:
-    """The keys that an entry knows, by the key path of one that it does not."""
+    """The keys that an entry knows, from the key path of one that it does not."""
     kind: Any = Catalog
     for part in loc[:-1]:
         kind = _inner(get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[part].annotation)

@@ -1,6 +1,6 @@
 """The catalog's entries of models: transformers, SAEs, pruning. Frozen, typed, unknown keys refused.
 
-Rules about one entry stand here and in ``dataset_entries``; rules between entries (a data set naming a model) stand in
+Rules about one entry stand here and in ``datasets``; rules between entries (a data set naming a model) stand in
 ``loading``.
 """
 

@@ -63,7 +63,7 @@ class SaeFormat:
 
 
 def _nowhere(transformer: "Transformer") -> Path | None:
-    """Not known: what is read from it is not kept for the next chunk."""
+    """The location is unknown, so that what is read from it is not kept for the next chunk."""
 
 
 def _any_transformer(transformer: "Transformer") -> None:

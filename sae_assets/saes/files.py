@@ -99,7 +99,7 @@ def _hub(sae: Sae, download: bool) -> Path | None:
 
 
 def _hub_l0(sae: Sae, repo: str, file: str, download: bool) -> int | None:
-    """The hub's own list decides where it can be had; without network the cache's, so that what was fetched is found.
+    """Choose from the hub's own list if it is available, else from the cache, so that a fetched file is found offline.
 
     An ``average_l0`` that the catalog names needs no list.
     """
@@ -144,7 +144,7 @@ def _cannot_be_fetched(sae: Sae, file: str, error: Exception) -> NoReturn:
 def sae_hash(path: Path) -> str:
     """Identity of a checkpoint as :func:`locate_sae` gives it: the file's sha256, or one over a folder's files.
 
-    Of a folder only the files that its format names count, so that a note beside them changes nothing.
+    In a folder, only the files that its format names count, so that a note beside them changes nothing.
 
     Raises:
         CheckpointError: a folder without any of them.

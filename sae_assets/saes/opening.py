@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Checkpoint(Protocol):
-    """What every format offers."""
+    """The interface that every format's checkpoint offers."""
 
     @property
     def name(self) -> str:
