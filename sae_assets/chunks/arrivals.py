@@ -1,7 +1,8 @@
 """Which newly arrived examples may be registered now: settled files only, full chunks first, the tail when it is due.
 
 An example is dated by the last change of its file on this machine (contents or name, so that a copy that keeps old
-times still counts as new). Planning only: cutting is ``chunking``'s, writing manifests ``storage.manifests``'.
+times still counts as new). Planning only: chunks are cut in ``chunking``, and manifests are written in
+``manifests``.
 """
 
 from collections.abc import Collection, Sequence
@@ -82,5 +83,5 @@ def _date(root: Path, record: Record, table: float) -> float:
     file = root / record.path if root.is_dir() else root
     try:
         return changed(file) if file.is_file() else table
-    except OSError:  # gone between two looks: the next one will see
+    except OSError:  # it vanished between two looks; the next look will tell
         return table

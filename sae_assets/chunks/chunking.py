@@ -1,7 +1,7 @@
 """Chunks: immutable runs of whole examples, fixed when they are registered by a manifest.
 
-Planning only: given what is registered and what the data set holds now, which chunks are new. Writing manifests lives
-in ``storage.manifests``; telling Dagster about them in ``partitions``.
+Planning only: given what is registered and what the data set holds now, which chunks are new. Manifests are
+written in ``manifests``, and Dagster is told of them in ``orchestration``.
 """
 
 from collections.abc import Iterable, Sequence

@@ -37,7 +37,7 @@ def registered_contents(manifest: Manifest, reader: "Reader") -> tuple[str, ...]
     """Content hash of each example when it was registered, in the manifest's order.
 
     Raises:
-        DatasetError: examples that the chunk was registered with and that are gone.
+        DatasetError: examples that the chunk was registered with are gone.
     """
     _expect_all(manifest, reader)
     if manifest.content_hashes is None:  # a manifest of an earlier version: what is there now counts
@@ -88,7 +88,8 @@ def expect_contents(chunk: Examples, key: str, reader: "Reader", labels: Labels 
         labels: of the same chunk, where masks or spans are read too: they must be those of ``labels``.
 
     Raises:
-        DatasetError: naming every example, its file and what happened to it. OSError: as :func:`changed_contents`.
+        DatasetError: contents differ; every example is named with its file and what happened to it.
+        OSError: as :func:`changed_contents`.
     """
     changes = {}
     if labels is not None:
@@ -121,7 +122,7 @@ def _region_change(reader: "Reader", example: str, regions: Mapping[str, str]) -
 def _changes(
     ids: Sequence[str], registered: Sequence[T] | None, look: Callable[["Reader", str, T], str], reader: "Reader"
 ) -> dict[str, str]:
-    """What ``look`` says of each example that is not as registered (None: nothing was, in an earlier version)."""
+    """What ``look`` says of each example that is not as registered (None: an earlier version registered nothing)."""
     changes = {}
     for example, was in zip(ids, registered, strict=True) if registered is not None else ():
         try:
@@ -142,7 +143,7 @@ def splits_of(manifest: Manifest, reader: "Reader") -> tuple[str, ...]:
 
 
 def _regions(reader: "Reader", example: str, pinned: Mapping[str, str]) -> str:
-    """Hashes of the regions of the concepts that are true now, as JSON: as registered, or of later ones as they are."""
+    """Region hashes of the concepts that are true now, as JSON: as registered, or as they are for later concepts."""
     true = reader.true_concepts(example)
     now = {} if set(true) <= set(pinned) else reader.region_hashes(example)
     regions = {concept: pinned[concept] if concept in pinned else now[concept] for concept in true}

@@ -96,12 +96,12 @@ def register_chunks(
 ) -> list[Manifest]:
     """Write manifests for examples that no chunk holds yet; all registered chunks, old and new, are returned.
 
-    Two that register at the same time never write the same chunk: the later one sees the other's and plans again.
+    Two processes that register at once never write the same chunk: the later one sees the other's and plans again.
 
     Args:
         records: examples that may be registered, in order; those that a chunk holds already are left alone.
-        hashes: of an example by id, as it is now (content, regions by concept); kept with the chunk.
-        limit: most new chunks.
+        hashes: gives the hashes of an example by id, as it is now (content, regions by concept); kept with the chunk.
+        limit: how many new chunks to register at most.
     """
     while True:
         manifests = read_manifests(root, dataset)

@@ -39,7 +39,7 @@ def register(entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int
 
     Args:
         close_tail: also what does not fill a chunk or may still be written (a person asked for it).
-        limit: most new chunks.
+        limit: how many new chunks to register at most.
 
     Raises:
         DatasetError: the data set is not laid out as its catalog entry says, or files of examples that are to be

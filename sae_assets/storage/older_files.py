@@ -1,6 +1,6 @@
 """Sparse activation files of older scripts: ``{'indices', 'values', 'format', 'topk'}``, in one file or in chunks.
 
-Reading and checking only; which examples the rows belong to and what becomes of them is decided in ``importing``.
+Reading and checking only; ``commands.importing`` decides which examples the rows belong to and what becomes of them.
 Entries ≤ 0 are padding with arbitrary ids. ``…_chunks_info.json`` is used for its existence alone: its ``end_idx``
 fields are wrong by a batch, the tensors' shapes are not.
 """
@@ -48,8 +48,8 @@ class OlderFiles:
         paths: in row order; lengths: rows of each; topk: entries stored per row at most.
 
     Raises:
-        StoredFileError: nothing there, filtered files, missing chunks, or tensors other than the format's; all
-            problems are named.
+        StoredFileError: there are no files, they are filtered ones, chunks are missing, or tensors are not the
+            format's; all problems are named.
     """
 
     def __init__(self, path: Path):

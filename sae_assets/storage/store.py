@@ -20,7 +20,7 @@ from sae_assets.storage.header import Header
 from sae_assets.storage.provenance import Provenance
 
 A = TypeVar("A", bound=Artifact)
-FORMATS = ("parquet", "pt")  # modules of this package by these names; their files end so
+FORMATS = ("parquet", "pt")  # names of modules of this package, and the endings of their files
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class ChunkReader(Mapping[str, Stored]):
     """Many chunks of one stage: keys first, artifacts read one at a time, each time they are asked for.
 
     Args:
-        store: where; addresses: chunk key to address.
+        store: where the chunks are; addresses: the address of each chunk key.
 
     Attributes:
         missing: keys that are registered but not materialized; they are left out of the mapping.
@@ -212,7 +212,7 @@ class ChunkReader(Mapping[str, Stored]):
         """The same stage for these chunks only.
 
         Raises:
-            MissingChunksError: one of them is not materialized.
+            MissingChunksError: one of these chunks is not materialized.
         """
         keys = list(keys)
         unknown = [key for key in keys if key not in self._all]
@@ -222,10 +222,10 @@ class ChunkReader(Mapping[str, Stored]):
         return chosen.complete()
 
     def complete(self, allow_missing: bool = False) -> "ChunkReader":
-        """Itself, if every registered chunk is there (or gaps are allowed and one is there).
+        """This reader, if every registered chunk exists (or, with gaps allowed, at least one).
 
         Raises:
-            MissingChunksError: naming the chunks, and what to do.
+            MissingChunksError: chunks are missing; the message names them and says what to do.
         """
         if self.missing and (not allow_missing or not self._addresses):
             names = ", ".join(self.missing[:10]) + (" …" if len(self.missing) > 10 else "")
