@@ -126,7 +126,7 @@ class UnitMapping(Artifact):
         return index
 
     def counts(self) -> dict[str, int]:
-        """How many units each reason holds."""
+        """How many units have each reason."""
         import torch
 
         return dict(zip(REASONS, torch.bincount(self.reasons.long(), minlength=len(REASONS)).tolist(), strict=True))

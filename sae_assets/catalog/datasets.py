@@ -102,10 +102,10 @@ TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def ascending(values: Sequence[float]) -> Sequence[float]:
-    """Tail fractions as they have to be.
+    """Check tail fractions.
 
     Raises:
-        ValueError: none, or numbers that do not ascend within (0, 1).
+        ValueError: there are none, or they do not ascend within (0, 1).
     """
     if not values or not all(0 < value < 1 for value in values) or list(values) != sorted(set(values)):
         raise ValueError("expected numbers that ascend within (0, 1)")
@@ -113,7 +113,11 @@ def ascending(values: Sequence[float]) -> Sequence[float]:
 
 
 def folds(value: int) -> int:
-    """A number of folds as it has to be. Raises: ValueError: 1."""
+    """Check a number of folds.
+
+    Raises:
+        ValueError: there is a single fold.
+    """
     if value == 1:
         raise ValueError("expected 0 (off) or at least 2")
     return value

@@ -1,6 +1,6 @@
-"""Reading the catalog: the packaged file with the user's merged over it, and all mistakes said at once.
+"""Reading the catalog: the packaged file with the user's merged over it, and all mistakes reported at once.
 
-Entries are typed in ``entries`` and ``dataset_entries``; here is what no single entry can know: presets, merging,
+Entries are typed in ``models`` and ``datasets``; here is what no single entry can know: presets, merging,
 references between entries, and look-up by name with a suggestion.
 """
 
@@ -44,7 +44,7 @@ def _yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return str(error).replace("\n", " ")
-    context = f" {found}" if (found := getattr(error, "context", None)) else ""
+    context = f" {detail}" if (detail := getattr(error, "context", None)) else ""
     return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', error)}{context}"
 
 
@@ -104,27 +104,27 @@ def load_catalog(path: Path | None = None) -> Catalog:
 def _apply_presets(content: dict[str, Any]) -> list[str]:
     """Put each data set's own keys over those of the ``preset`` it names; problems with the names are returned."""
     problems: list[str] = []
-    datasets: dict[str, Any] = found if isinstance(found := content.get("datasets"), dict) else {}
+    datasets: dict[str, Any] = section if isinstance(section := content.get("datasets"), dict) else {}
     for name, entry in list(datasets.items()):
         if not isinstance(entry, dict) or "preset" not in entry:
             continue
-        known = _read_yaml(PRESETS)
+        presets = _read_yaml(PRESETS)
         chosen = str(entry["preset"])
         own = {key: value for key, value in entry.items() if key != "preset"}
-        if chosen in known:
-            preset = known[chosen]
+        if chosen in presets:
+            preset = presets[chosen]
             if {"concepts", "split"} & own.keys():  # published figures hold for the published concepts and splits
                 preset.pop("published", None)
             datasets[name] = _merge(preset, own)
         else:
-            hint = hint_of(chosen, list(known))
-            problems.append(f"datasets.{name}.preset: found {chosen!r}; known: {', '.join(known)}.{hint}")
+            hint = hint_of(chosen, list(presets))
+            problems.append(f"datasets.{name}.preset: found {chosen!r}; known: {', '.join(presets)}.{hint}")
             del datasets[name]  # what it lacks would only be noise beside this
     return problems
 
 
 def _cross_check(content: dict[str, Any]) -> list[str]:
-    """Mistakes between entries and between keys of one entry, found also when single keys are wrong."""
+    """Mistakes between entries and between keys of one entry, which are found even when single keys are wrong."""
     problems: list[str] = []
     models, datasets = (part if isinstance(part := content.get(key), dict) else {} for key in ("models", "datasets"))
     for name, entry in datasets.items():
@@ -141,18 +141,18 @@ def _cross_check(content: dict[str, Any]) -> list[str]:
 
 def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable[str]:
     modality, layout, kinds = entry.get("modality"), entry.get("layout"), entry.get("token_kinds")
-    used: list[Any] = found if isinstance(found := entry.get("models"), list) else []
-    precomputed: dict[str, Any] = found if isinstance(found := entry.get("embeddings"), dict) else {}
+    used: list[Any] = section if isinstance(section := entry.get("models"), list) else []
+    precomputed: dict[str, Any] = section if isinstance(section := entry.get("embeddings"), dict) else {}
     for position, name in enumerate(used):
         model = models.get(name) if isinstance(name, str) else None
         if name not in models:
-            known = sorted(map(str, models))
-            yield f"models.{position}: found {name!r}; known models: {', '.join(known)}.{hint_of(str(name), known)}"
+            names = sorted(map(str, models))
+            yield f"models.{position}: found {name!r}; known models: {', '.join(names)}.{hint_of(str(name), names)}"
         elif isinstance(model, dict):
             if model.get("modality") in TOKEN_KINDS and modality in TOKEN_KINDS and model["modality"] != modality:
                 yield f"models.{position}: {name!r} reads {model['modality']}s, the data set's modality is {modality}"
-            given = precomputed.get(name)
-            missing = [kind for kind in kinds or TOKEN_KINDS.get(str(modality), ()) if kind not in (given or {})]
+            embeddings = precomputed.get(name)
+            missing = [kind for kind in kinds or TOKEN_KINDS.get(str(modality), ()) if kind not in (embeddings or {})]
             if model.get("transformer") is None and missing:
                 yield (
                     f"embeddings: model {name!r} has no transformer, so precomputed embeddings are needed for "
@@ -171,14 +171,14 @@ def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable
 
 
 def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
-    """What a data set asks for that its layout has not, and would pass over in silence."""
+    """What a data set asks for that its layout lacks and would silently ignore."""
     modality = entry.get("modality")
     if entry.get("masks") == "colour-difference" and "colour-difference" not in layout.takes:
-        takers = " or ".join(repr(name) for name, each in layouts().items() if "colour-difference" in each.takes)
+        takers = " or ".join(repr(name) for name, kind in layouts().items() if "colour-difference" in kind.takes)
         yield f"masks: found 'colour-difference', which is for layout {takers}: one object on grey"
     for key in ("annotations", "columns"):
         if entry.get(key) and key not in layout.takes:
-            takers = ", ".join(name for name, each in layouts().items() if key in each.takes)
+            takers = ", ".join(name for name, kind in layouts().items() if key in kind.takes)
             yield f"{key}: layout {layout.name!r} has none; it is for {takers}"
     if modality in TOKEN_KINDS and modality not in layout.modalities:
         of = " or ".join(layout.modalities)
@@ -186,7 +186,7 @@ def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
 
 
 def _fields(loc: tuple[Any, ...]) -> list[str]:
-    """The keys that an entry knows, by the key path of one that it does not."""
+    """The keys that an entry knows, from the key path of one that it does not."""
     kind: Any = Catalog
     for part in loc[:-1]:
         kind = _inner(get_args(kind)[1] if get_origin(kind) is dict else kind.model_fields[part].annotation)
@@ -207,11 +207,11 @@ def plain_message(detail: Any) -> str:
 
 def _describe(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-    found = detail.get("input")
-    shown = "" if isinstance(found, dict) or detail["type"] == "missing" else f"found {found!r}; "
+    value = detail.get("input")
+    prefix = "" if isinstance(value, dict) or detail["type"] == "missing" else f"found {value!r}; "
     message = plain_message(detail)
     if detail["type"] == "extra_forbidden":
-        known = _fields(detail["loc"])
-        near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
-        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
-    return f"{where}: {shown}{message[0].lower()}{message[1:]}"
+        keys = _fields(detail["loc"])
+        near = difflib.get_close_matches(str(detail["loc"][-1]), keys, n=1)
+        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(keys)}")
+    return f"{where}: {prefix}{message[0].lower()}{message[1:]}"

@@ -1,6 +1,6 @@
 """The catalog's entries of models: transformers, SAEs, pruning. Frozen, typed, unknown keys refused.
 
-Rules about one entry stand here and in ``dataset_entries``; rules between entries (a data set naming a model) stand in
+Rules about one entry stand here and in ``datasets``; rules between entries (a data set naming a model) stand in
 ``loading``.
 """
 
@@ -100,7 +100,7 @@ class Sae(Entry):
         if self.repo is not None and self.file is None:
             raise ValueError("`repo` needs `file`")
         if self.average_l0 is not None and not formats()[self.format].by_l0:
-            takers = " or ".join(name for name, each in formats().items() if each.by_l0)
+            takers = " or ".join(name for name, kind in formats().items() if kind.by_l0)
             raise ValueError(f"`average_l0` is for format {takers}")
         return self
 
@@ -173,15 +173,15 @@ class Model(NamedEntry):
 
     @check_model(mode="after")
     def _one_place(self) -> "Model":
-        given = [name for name in ("layer", "hidden_state", "module") if getattr(self, name) is not None]
-        if self.transformer is not None and len(given) != 1:
+        keys = [name for name in ("layer", "hidden_state", "module") if getattr(self, name) is not None]
+        if self.transformer is not None and len(keys) != 1:
             raise ValueError(
-                f"give exactly one of `layer`, `hidden_state` and `module`; found {' and '.join(given) or 'none'}"
+                f"give exactly one of `layer`, `hidden_state` and `module`; found {' and '.join(keys) or 'none'}"
             )
         if self.transformer is not None:
             library = libraries()[self.transformer.library]
             if self.modality not in library.modalities:
-                others = " or ".join(name for name, each in libraries().items() if self.modality in each.modalities)
+                others = " or ".join(name for name, kind in libraries().items() if self.modality in kind.modalities)
                 raise ValueError(
                     f"library {library.name} reads {' and '.join(library.modalities)}s; a model of {self.modality}s is "
                     f"loaded by library {others}"

@@ -1,4 +1,4 @@
-"""Looking names up: any case, and the nearest known name where there is none."""
+"""Looking names up, whatever their case, and suggesting the nearest known name for one that is unknown."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ def match_name(name: str, known: Iterable[str], what: str) -> str:
     """The known name that equals ``name`` but for case.
 
     Raises:
-        CatalogError: no such name; the message lists the known ones and suggests the nearest.
+        CatalogError: there is no such name; the message lists the known ones and suggests the nearest.
     """
     names = sorted(known)
     for candidate in names:
@@ -20,7 +20,7 @@ def match_name(name: str, known: Iterable[str], what: str) -> str:
 
 
 def hint_of(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean …?`` where something known is near, case apart; else nothing."""
+    """`` Did you mean …?`` if a known name is near, whatever its case; else an empty string."""
     spelt = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
     return f" Did you mean {spelt[near[0]]!r}?" if near else ""

@@ -63,7 +63,7 @@ class SaeFormat:
 
 
 def _nowhere(transformer: "Transformer") -> Path | None:
-    """Not known: what is read from it is not kept for the next chunk."""
+    """The location is unknown, so that what is read from it is not kept for the next chunk."""
 
 
 def _any_transformer(transformer: "Transformer") -> None:
@@ -111,7 +111,7 @@ Descriptor = TypeVar("Descriptor", Layout, SaeFormat, Library)
 def _table(package: str, attribute: str, kind: type[Descriptor], *, packages: bool = False) -> Mapping[str, Descriptor]:
     """By name, the descriptors of the modules (or packages) in a package, in the order of the modules' names."""
     folder = importlib.import_module(package).__path__
-    names = [each.name for each in pkgutil.iter_modules(folder) if each.ispkg == packages]
+    names = [info.name for info in pkgutil.iter_modules(folder) if info.ispkg == packages]
     modules = [importlib.import_module(f"{package}.{name}") for name in names]
     descriptors = [value for module in modules if isinstance(value := getattr(module, attribute, None), kind)]
     return MappingProxyType({descriptor.name: descriptor for descriptor in descriptors})

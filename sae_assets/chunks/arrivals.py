@@ -1,7 +1,8 @@
 """Which newly arrived examples may be registered now: settled files only, full chunks first, the tail when it is due.
 
 An example is dated by the last change of its file on this machine (contents or name, so that a copy that keeps old
-times still counts as new). Planning only: cutting is ``chunking``'s, writing manifests ``storage.manifests``'.
+times still counts as new). Planning only: chunks are cut in ``chunking``, and manifests are written in
+``manifests``.
 """
 
 from collections.abc import Collection, Sequence
@@ -55,8 +56,8 @@ def arrived(reader: Reader, entry: Dataset, registered: Collection[str], now: fl
         now: seconds since the epoch.
         close_tail: take everything settled or not, full chunk or not: a person asks for it.
     """
-    known = set(registered)
-    fresh = [record for record in reader.records if record.example_id not in known]
+    registered_ids = set(registered)
+    fresh = [record for record in reader.records if record.example_id not in registered_ids]
     if close_tail or not fresh:
         return Arrived(fresh)
     rules = entry.arrivals
@@ -64,9 +65,9 @@ def arrived(reader: Reader, entry: Dataset, registered: Collection[str], now: fl
     dates = [_date(reader.root, record, table) for record in fresh]
     # The order of examples is kept: what comes after an unsettled one waits with it. The last row of a table that
     # was just written may be half a row.
-    settled = next((place for place, date in enumerate(dates) if now - date < rules.settle_seconds), len(fresh))
+    settled = next((index for index, date in enumerate(dates) if now - date < rules.settle_seconds), len(fresh))
     # A row may be written before its file.
-    gaps = ((place, problem) for place, record in enumerate(fresh[:settled]) for problem in reader.missing(record))
+    gaps = ((index, problem) for index, record in enumerate(fresh[:settled]) for problem in reader.missing(record))
     settled, missing = next(gaps, (settled, ""))
     if settled == len(fresh) and fresh[-1] is reader.records[-1] and now - table < rules.settle_seconds:
         settled -= 1
@@ -82,5 +83,5 @@ def _date(root: Path, record: Record, table: float) -> float:
     file = root / record.path if root.is_dir() else root
     try:
         return changed(file) if file.is_file() else table
-    except OSError:  # gone between two looks: the next one will see
+    except OSError:  # it vanished between two looks; the next look will tell
         return table

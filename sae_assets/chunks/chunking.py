@@ -1,7 +1,7 @@
 """Chunks: immutable runs of whole examples, fixed when they are registered by a manifest.
 
-Planning only: given what is registered and what the data set holds now, which chunks are new. Writing manifests lives
-in ``storage.manifests``; telling Dagster about them in ``partitions``.
+Planning only: given what is registered and what the data set holds now, which chunks are new. Manifests are
+written in ``manifests``, and Dagster is told of them in ``orchestration``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,13 +49,13 @@ def plan_chunks(
         removed: chunks that were once registered; their numbers and positions are not given again.
         keep_splits: write each example's split into the manifest (splits that were drawn, not read).
     """
-    known = {example for manifest in registered for example in manifest.example_ids}
-    fresh = [record for record in records if record.example_id not in known]
+    registered_ids = {example for manifest in registered for example in manifest.example_ids}
+    fresh = [record for record in records if record.example_id not in registered_ids]
     needed = -(-len(fresh) // chunk_size)
     # Behind the last ones ever given, not the number of known ones: a removed chunk leaves a gap, also the last one.
-    given = [*registered, *removed]
-    number = max((int(manifest.key) for manifest in given), default=-1) + 1
-    first = max((manifest.first_index + len(manifest.example_ids) for manifest in given), default=0)
+    manifests = [*registered, *removed]
+    number = max((int(manifest.key) for manifest in manifests), default=-1) + 1
+    first = max((manifest.first_index + len(manifest.example_ids) for manifest in manifests), default=0)
     if number + needed > 10**KEY_DIGITS:
         room = 10**KEY_DIGITS - number
         raise DatasetError(
@@ -71,10 +71,10 @@ def plan_chunks(
     parts = [fresh[start : start + chunk_size] for start in range(0, len(fresh), chunk_size)]
     return [
         Manifest(
-            key=chunk_key(number + place),
-            first_index=first + place * chunk_size,
+            key=chunk_key(number + position),
+            first_index=first + position * chunk_size,
             example_ids=tuple(record.example_id for record in part),
             splits=tuple(record.split for record in part) if keep_splits else None,
         )
-        for place, part in enumerate(parts)
+        for position, part in enumerate(parts)
     ]

@@ -37,7 +37,7 @@ def registered_contents(manifest: Manifest, reader: "Reader") -> tuple[str, ...]
     """Content hash of each example when it was registered, in the manifest's order.
 
     Raises:
-        DatasetError: examples that the chunk was registered with and that are gone.
+        DatasetError: examples that the chunk was registered with are gone.
     """
     _expect_all(manifest, reader)
     if manifest.content_hashes is None:  # a manifest of an earlier version: what is there now counts
@@ -88,15 +88,16 @@ def expect_contents(chunk: Examples, key: str, reader: "Reader", labels: Labels 
         labels: of the same chunk, where masks or spans are read too: they must be those of ``labels``.
 
     Raises:
-        DatasetError: naming every example, its file and what happened to it. OSError: as :func:`changed_contents`.
+        DatasetError: contents differ; every example is named with its file and what happened to it.
+        OSError: as :func:`changed_contents`.
     """
     changes = {}
     if labels is not None:
-        regions = [json.loads(each) for each in labels.region_hashes]
+        regions = [json.loads(hashes) for hashes in labels.region_hashes]
         changes = _changes(labels.example_ids, regions, _region_change, reader)
     changes |= _changes(chunk.example_ids, chunk.file_hashes, _content_change, reader)
     if changes:
-        shown = [
+        lines = [
             f"{example} ({path}) {changes[example]}"
             for example, path in zip(chunk.example_ids, chunk.paths, strict=True)
             if example in changes
@@ -104,7 +105,7 @@ def expect_contents(chunk: Examples, key: str, reader: "Reader", labels: Labels 
         raise DatasetError(
             f"Data set {reader.name!r}: {len(changes)} of {len(chunk)} examples of chunk {key} are not what was "
             f"registered. {WHAT_TO_DO.format(dataset=reader.name, chunk=key)}",
-            shown[:20],
+            lines[:20],
         )
 
 
@@ -114,14 +115,14 @@ def _content_change(reader: "Reader", example: str, content: str) -> str:
 
 def _region_change(reader: "Reader", example: str, regions: Mapping[str, str]) -> str:
     now = reader.region_hashes(example) if regions else {}
-    moved = [concept for concept, each in regions.items() if concept in now and now[concept] != each]
+    moved = [concept for concept, region_hash in regions.items() if concept in now and now[concept] != region_hash]
     return f"changed where it shows {', '.join(moved)}" if moved else ""
 
 
 def _changes(
     ids: Sequence[str], registered: Sequence[T] | None, look: Callable[["Reader", str, T], str], reader: "Reader"
 ) -> dict[str, str]:
-    """What ``look`` says of each example that is not as registered (None: nothing was, in an earlier version)."""
+    """What ``look`` says of each example that is not as registered (None: an earlier version registered nothing)."""
     changes = {}
     for example, was in zip(ids, registered, strict=True) if registered is not None else ():
         try:
@@ -142,7 +143,7 @@ def splits_of(manifest: Manifest, reader: "Reader") -> tuple[str, ...]:
 
 
 def _regions(reader: "Reader", example: str, pinned: Mapping[str, str]) -> str:
-    """Hashes of the regions of the concepts that are true now, as JSON: as registered, or of later ones as they are."""
+    """Region hashes of the concepts that are true now, as JSON: as registered, or as they are for later concepts."""
     true = reader.true_concepts(example)
     now = {} if set(true) <= set(pinned) else reader.region_hashes(example)
     regions = {concept: pinned[concept] if concept in pinned else now[concept] for concept in true}
@@ -173,7 +174,7 @@ def describe_labels(manifest: Manifest, reader: "Reader") -> Labels:
     import torch
 
     pinned = zip(manifest.example_ids, registered_regions(manifest, reader), strict=True)
-    regions = tuple(_regions(reader, example, each) for example, each in pinned)
+    regions = tuple(_regions(reader, example, hashes) for example, hashes in pinned)
     labels = [reader.by_id[example].labels for example in manifest.example_ids]
     return Labels(
         concepts=tuple(reader.concepts),

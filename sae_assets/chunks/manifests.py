@@ -68,7 +68,7 @@ def _read(path: UPath) -> Manifest:
         if hashes is not None and len(hashes) != len(ids):
             raise ValueError("content_hashes must have one entry per example")
         regions = content.get("region_hashes")
-        if regions is not None and (len(regions) != len(ids) or not all(isinstance(each, dict) for each in regions)):
+        if regions is not None and (len(regions) != len(ids) or not all(isinstance(entry, dict) for entry in regions)):
             raise ValueError("region_hashes must have one entry per example, each by concept")
         if regions is None:  # an earlier version's hashes were of image and regions together: nothing to compare with
             hashes = None
@@ -96,27 +96,27 @@ def register_chunks(
 ) -> list[Manifest]:
     """Write manifests for examples that no chunk holds yet; all registered chunks, old and new, are returned.
 
-    Two that register at the same time never write the same chunk: the later one sees the other's and plans again.
+    Two processes that register at once never write the same chunk: the later one sees the other's and plans again.
 
     Args:
         records: examples that may be registered, in order; those that a chunk holds already are left alone.
-        hashes: of an example by id, as it is now (content, regions by concept); kept with the chunk.
-        limit: most new chunks.
+        hashes: gives the hashes of an example by id, as it is now (content, regions by concept); kept with the chunk.
+        limit: how many new chunks to register at most.
     """
     while True:
-        known = read_manifests(root, dataset)
+        manifests = read_manifests(root, dataset)
         removed = removed_manifests(root, dataset)
-        fresh = plan_chunks(records, known, chunk_size, removed=removed, keep_splits=keep_splits)[:limit]
-        for place, manifest in enumerate(fresh):
+        fresh = plan_chunks(records, manifests, chunk_size, removed=removed, keep_splits=keep_splits)[:limit]
+        for position, manifest in enumerate(fresh):
             contents, regions = zip(*map(hashes, manifest.example_ids), strict=True)
             hashed = replace(manifest, content_hashes=contents, region_hashes=regions)
             content = {name: value for name, value in asdict(hashed).items() if value is not None}
             path = _folder(root, dataset) / f"{manifest.key}.json"
             if not write_once(path, json.dumps(content, indent=1).encode()):
                 break
-            fresh[place] = hashed
+            fresh[position] = hashed
         else:
-            return [*known, *fresh]
+            return [*manifests, *fresh]
 
 
 def registered_since(root: UPath, dataset: str, when: float) -> set[str]:

@@ -39,19 +39,19 @@ def register(entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int
 
     Args:
         close_tail: also what does not fill a chunk or may still be written (a person asked for it).
-        limit: most new chunks.
+        limit: how many new chunks to register at most.
 
     Raises:
         DatasetError: the data set is not laid out as its catalog entry says, or files of examples that are to be
             registered are not there (by the rules of ``arrivals`` these wait).
     """
     reader = open_dataset(entry)
-    held = [example for manifest in read_manifests(root, entry.name) for example in manifest.example_ids]
-    found: Arrived = arrived(reader, entry, held, time.time(), close_tail=close_tail)
+    example_ids = [example for manifest in read_manifests(root, entry.name) for example in manifest.example_ids]
+    arrivals: Arrived = arrived(reader, entry, example_ids, time.time(), close_tail=close_tail)
     if close_tail:
-        expect_files(reader, found.ready)
+        expect_files(reader, arrivals.ready)
     manifests = register_chunks(
-        root, entry.name, found.ready, entry.chunk_size,
+        root, entry.name, arrivals.ready, entry.chunk_size,
         hashes=reader.hashes, keep_splits=reader.places_split, limit=limit,
     )  # fmt: skip
-    return Registered([manifest.key for manifest in manifests], found.unsettled, found.tail, found.missing)
+    return Registered([manifest.key for manifest in manifests], arrivals.unsettled, arrivals.tail, arrivals.missing)

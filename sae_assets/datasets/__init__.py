@@ -1,4 +1,4 @@
-"""Readers of data set layouts, and chunk manifests.
+"""Readers of data sets, one per layout.
 
 A reader turns a folder or a table into :class:`~sae_assets.datasets.records.Record` and gives images and masks, or
 texts and spans; it computes no statistics and knows neither models nor Dagster. ``open_dataset`` picks the reader by

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def open_image(dataset: str, root: Path, path: str) -> "Image":
-    """The image at ``root / path``, RGB.
+    """Open the image at ``root / path`` as RGB.
 
     Raises:
         DatasetError: the file is missing or no image.
@@ -26,7 +26,7 @@ def open_image(dataset: str, root: Path, path: str) -> "Image":
             f"Data set {dataset!r}: image {path!r} does not exist in {root}, though its chunk was registered with it. "
             "Restore the file, or register a new data set without it."
         ) from None
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises these for damaged files
         raise DatasetError(f"Data set {dataset!r}: {path!r} is not a readable image: {error}") from None
 
 
@@ -46,7 +46,7 @@ def image_size(dataset: str, root: Path, path: str) -> tuple[int, int]:
 
 
 def decode_image(dataset: str, content: bytes, what: str) -> "Image":
-    """An image from the bytes of a table's cell, RGB.
+    """Decode an image from the bytes of a table's cell, as RGB.
 
     Raises:
         DatasetError: the bytes are no image; ``what`` names them.
@@ -65,11 +65,11 @@ def open_mask(dataset: str, file: Path | bytes, size: tuple[int, int], what: str
 
     Args:
         file: the file, or its bytes.
-        size: width and height in pixels that it must have: its image's.
-        what: how messages name it; default: the file.
+        size: width and height in pixels that the mask must have, which are those of its image.
+        what: how messages name the mask; by default they name the file.
 
     Raises:
-        DatasetError: no image, or another size.
+        DatasetError: the file is no image, or it has another size.
     """
     from PIL import Image
 

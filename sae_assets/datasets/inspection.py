@@ -1,4 +1,4 @@
-"""What a data set holds, beside what was published of it: counts per split and concept, and every file read on demand.
+"""What a data set holds, compared with what was published: counts per split and concept, and on demand every file.
 
 Plain values for the command line and tests. Nothing is stored, and no model is needed.
 """
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs
 
 DIGITS = 4  # of published figures
-NEAR = 0.85  # similarity of a misspelling: colour::blue is color::blue, color::red is not
+NEAR = 0.85  # similarity of a misspelling: colour::blue passes for color::blue, color::red does not
 
 
 def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
-    """Counts, always-positive F1 and, with ``files``, what reading every image, mask, text and span shows.
+    """Count examples and labels and, with ``files``, also read every image, mask, text and span.
 
-    ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, ``bad``
-    what could not be read; ``sound`` is whether all are empty. ``other_labels`` are labels that are no concept, with
-    their count and the concept that is spelt nearly so; a data set may well have more labels than were asked for, so
-    they do not count. A data set that cannot be opened has ``error`` and nothing else.
+    ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, and
+    ``bad`` what could not be read; ``sound`` says whether all three are empty. ``other_labels`` are labels that are not
+    concepts, with their count and the concept with the nearest spelling. They do not make a data set unsound, since it
+    may well have more labels than were asked for. A data set that cannot be opened has only ``error`` and ``sound``.
     """
     try:
         reader = open_dataset(entry)
         expect_files(reader, reader.records)
-        found: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
-        found["differences"] = _differences(found, entry)
-        found["problems"] = [] if found["splits"]["cal"] else [f"no example is in split 'cal': {split_advice(entry)}"]
-        found["other_labels"] = {
+        report: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
+        report["differences"] = _differences(report, entry)
+        report["problems"] = [] if report["splits"]["cal"] else [f"no example is in split 'cal': {split_advice(entry)}"]
+        report["other_labels"] = {
             label: {"count": count, "nearest": next(iter(get_close_matches(label, reader.concepts, 1, NEAR)), None)}
             for label, count in sorted(reader.other_labels.items(), key=lambda item: (-item[1], item[0]))
         }
-        found["files"] = _read_all(reader) if files else None
+        report["files"] = _read_all(reader) if files else None
     except (DatasetError, OSError) as error:
         return {"error": str(error), "sound": False}
-    found["published"] = entry.published.model_dump() if entry.published else None
-    found["sound"] = not found["differences"] and not found["problems"] and not (files and found["files"]["bad"])
-    return found
+    report["published"] = entry.published.model_dump() if entry.published else None
+    report["sound"] = not report["differences"] and not report["problems"] and not (files and report["files"]["bad"])
+    return report
 
 
 def _counts(reader: Reader) -> dict[str, Any]:
     splits = Counter(record.split for record in reader.records)
     positives = {
         split: [
-            sum(record.labels[place] for record in reader.records if record.split == split)
-            for place in range(len(reader.concepts))
+            sum(record.labels[position] for record in reader.records if record.split == split)
+            for position in range(len(reader.concepts))
         ]
         for split in SPLITS
     }
@@ -67,10 +67,10 @@ def _counts(reader: Reader) -> dict[str, Any]:
         "located": reader.has_regions,
         "concepts": {
             concept: {
-                **{split: positives[split][place] for split in SPLITS},
-                "always_positive_f1": _number(float(always[place])),
+                **{split: positives[split][position] for split in SPLITS},
+                "always_positive_f1": _number(float(always[position])),
             }
-            for place, concept in enumerate(reader.concepts)
+            for position, concept in enumerate(reader.concepts)
         },
         "always_positive_f1": _number(weighted),
     }
@@ -104,24 +104,24 @@ def _number(value: float) -> float | None:
     return value if value == value else None  # NaN is a figure that does not exist
 
 
-def _differences(found: dict[str, Any], entry: Dataset) -> list[str]:
+def _differences(report: dict[str, Any], entry: Dataset) -> list[str]:
     if entry.published is None:
         return []
     published = entry.published.model_dump()
     differences = [
-        f"{split}: {found['splits'][split]:,} examples, published are {published[split]:,}"
+        f"{split}: {report['splits'][split]:,} examples, published are {published[split]:,}"
         for split in SPLITS
-        if found["splits"][split] != published[split]
+        if report["splits"][split] != published[split]
     ]
-    wanted, figure = published["always_positive_f1"], found["always_positive_f1"]
-    if wanted is not None and (figure is None or f"{figure:.{DIGITS}f}" != f"{wanted:.{DIGITS}f}"):
-        shown = "none" if figure is None else f"{figure:.{DIGITS}f}"
-        differences.append(f"always-positive F1 on test: {shown}, published is {wanted:.{DIGITS}f}")
+    published_f1, figure = published["always_positive_f1"], report["always_positive_f1"]
+    if published_f1 is not None and (figure is None or f"{figure:.{DIGITS}f}" != f"{published_f1:.{DIGITS}f}"):
+        text = "none" if figure is None else f"{figure:.{DIGITS}f}"
+        differences.append(f"always-positive F1 on test: {text}, published is {published_f1:.{DIGITS}f}")
     return differences
 
 
 def _read_all(reader: Reader) -> dict[str, Any]:
-    """Read every example; positives without a region are counted, for they are rows that no truth reaches."""
+    """Read every example, and count positives without a region, because no row of them is positive."""
     bad: list[str] = []
     lengths: list[int] = []
     empty: Counter[str] = Counter()
@@ -133,14 +133,14 @@ def _read_all(reader: Reader) -> dict[str, Any]:
             continue
         if reader.has_regions:
             empty.update(c for c, true in zip(reader.concepts, record.labels, strict=True) if true and c not in located)
-    found: dict[str, Any] = {"read": len(reader.records), "bad": bad, "positives_without_region": dict(empty)}
+    report: dict[str, Any] = {"read": len(reader.records), "bad": bad, "positives_without_region": dict(empty)}
     if isinstance(reader, TextReader):
-        found["characters"] = {
+        report["characters"] = {
             "min": min(lengths, default=None),
             "median": statistics.median(lengths) if lengths else None,
             "max": max(lengths, default=None),
         }
-    return found
+    return report
 
 
 def _read(reader: Reader, example: str, lengths: list[int]) -> Iterable[str]:

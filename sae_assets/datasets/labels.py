@@ -1,7 +1,7 @@
-"""Which concepts are true of an example, by a table's cells: 0/1 columns, or one column with a list of labels.
+"""Which concepts are true of an example according to a table: 0/1 columns, or one column with a list of labels.
 
-Shared by the layouts whose columns the catalog names. Labels that are no concepts of the data set are passed over, and
-counted, so that ``check`` can say so.
+Shared by the layouts whose columns the catalog names. Labels that are not concepts of the data set are skipped but
+counted, so that ``check`` can report them.
 """
 
 import json
@@ -29,7 +29,7 @@ class Labels:
         *,
         spans_suffice: bool = False,
     ):
-        """Decide where labels stand: the column that the catalog names, a 0/1 column per concept, a column ``labels``,
+        """Find where the labels are: the column that the catalog names, a 0/1 column per concept, a column ``labels``,
         the one column of classes, or (``spans_suffice``) the spans alone.
 
         Raises:

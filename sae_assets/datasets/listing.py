@@ -1,7 +1,7 @@
-"""Examples listed in a table of any format. What the columns mean is said by ``columns`` in the catalog.
+"""Examples listed in a table of any format. The catalog's ``columns`` says what the columns mean.
 
-``table``, ``spans`` and ``huggingface`` open their formats as a :class:`Listing`; readers over it are in ``listed``.
-Small cells are in memory; cells with whole images are fetched when asked for.
+``table``, ``spans`` and ``huggingface`` open their formats as a :class:`Listing`; its readers live in
+``listing_reader``. Small cells are in memory; cells with whole images are fetched when asked for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,28 +61,28 @@ def list_records(
     read: Callable[[int, Line], tuple[Sequence[int | None], list[str]]],
     misspelt: Callable[[], list[str]],
 ) -> list[Record]:
-    """Records in the order of the lines.
+    """List the records in the order of the lines.
 
     Args:
         content: the column of images or texts; ``paths``: whether it holds paths (ids are then file stems).
         read: labels of a line and the problems of its cells; misspelt: what only the whole table tells.
 
     Raises:
-        DatasetError: every problem, with its place.
+        DatasetError: the table has problems; every one is named with its place.
     """
     columns = entry.columns
     needed = [content, *([columns.split] if entry.split is None else []), *([columns.id] if columns.id else [])]
     check_columns(entry.name, listing.source, listing.columns, needed, split_column=columns.split)
-    found = RecordList(entry.name, listing.source, entry.split)
-    for place, line in enumerate(listing.lines):
+    records = RecordList(entry.name, listing.source, entry.split)
+    for position, line in enumerate(listing.lines):
         cell = line.cells.get(content)
         path = cell if paths and isinstance(cell, str) else listing.source.name
-        labels, problems = read(place, line)
+        labels, problems = read(position, line)
         example = PurePosixPath(path).stem if paths else line.number
         if columns.id:
-            given = line.cells.get(columns.id)
-            example = "" if given is None else str(given)
-            problems += [] if example else [f"column {columns.id!r}: found {given!r}, expected an id"]
-        found.add(line.place, example, path, line.cells.get(columns.split), labels, problems)
-    found.problems += misspelt()
-    return found.finish()
+            identifier = line.cells.get(columns.id)
+            example = "" if identifier is None else str(identifier)
+            problems += [] if example else [f"column {columns.id!r}: found {identifier!r}, expected an id"]
+        records.add(line.place, example, path, line.cells.get(columns.split), labels, problems)
+    records.problems += misspelt()
+    return records.finish()

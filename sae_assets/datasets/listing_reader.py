@@ -24,12 +24,13 @@ _OPENED = LastMade()
 
 
 def open_listing(entry: Dataset, files: Sequence[Path], read: Callable[[], Listing]) -> Reader:
-    """The reader for the data set's modality; the one opened last, if that is it and its files are as they were.
+    """The reader for the data set's modality, reused from the last call if entry and files are unchanged.
 
-    Every stage of every run opens its data set.
+    It is kept because every stage of every run opens its data set.
 
     Args:
-        files: whose versions decide: those that ``read`` reads, and the folder that their paths start from.
+        files: the files that ``read`` reads and the folder that their paths start from; a change to any of them means
+            reading again.
 
     Raises:
         DatasetError: as the readers.
@@ -49,7 +50,7 @@ class ListedImages(ImageReader):
         check_columns(entry.name, listing.source, listing.columns, [self._mask_column] if self._mask_column else [])
         labels = Labels(entry, listing.source, listing.columns, listing.classes)
 
-        def read(place: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
+        def read(position: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
             values, problems = labels.read(line.cells)
             if self._content not in listing.big:
                 problems += path_problems(self._content, line.cells.get(self._content))
@@ -63,7 +64,7 @@ class ListedImages(ImageReader):
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
         self.has_regions = bool(self._mask_column) or entry.masks == "files" or (self.root / MASKS).is_dir()
-        self._places = {record.example_id: place for place, record in enumerate(records)}
+        self._places = {record.example_id: position for position, record in enumerate(records)}
 
     def missing(self, record: Record) -> Iterable[str]:
         if self._content not in self._listing.big:
@@ -77,14 +78,14 @@ class ListedImages(ImageReader):
         return hash_parts([self._image_bytes(example_id)])
 
     def region_hashes(self, example_id: str) -> dict[str, str]:
-        hashes, known = {}, {}
+        hashes, mask_hashes = {}, {}
         if not self.has_regions:
             return dict.fromkeys(self.true_concepts(example_id), WEAK)
         for concept in self.true_concepts(example_id):
             mask = self._mask(example_id, concept)
-            if mask not in known:  # one mask may serve several concepts
-                known[mask] = hash_parts([mask if isinstance(mask, bytes) else mask.read_bytes()])
-            hashes[concept] = known[mask]
+            if mask not in mask_hashes:  # one mask may serve several concepts
+                mask_hashes[mask] = hash_parts([mask if isinstance(mask, bytes) else mask.read_bytes()])
+            hashes[concept] = mask_hashes[mask]
         return hashes
 
     def image(self, example_id: str) -> "Image":
@@ -113,10 +114,10 @@ class ListedImages(ImageReader):
         return (self.root / record.path).read_bytes()
 
     def _fetch(self, example_id: str, column: str) -> bytes:
-        place = self._places[example_id]
-        content = self._listing.fetch(place, column)
+        position = self._places[example_id]
+        content = self._listing.fetch(position, column)
         if not isinstance(content, bytes):
-            where = self._listing.lines[place].place
+            where = self._listing.lines[position].place
             raise DatasetError(
                 f"Data set {self.name!r}: {self._listing.source}, {where}: column {column!r} holds no bytes for "
                 f"{example_id!r}; images that lie elsewhere are not followed."
@@ -127,7 +128,7 @@ class ListedImages(ImageReader):
         """The mask of a concept that is true.
 
         Raises:
-            DatasetError: there is none.
+            DatasetError: there is no such mask.
         """
         column = self._mask_column
         if column:
@@ -162,27 +163,27 @@ class ListedTexts(TextReader):
         self._cells, self._column = [line.cells for line in listing.lines], column
         self._content = content
 
-        def read(place: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
+        def read(position: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
             cell = line.cells.get(content)
-            found: list[str] = []
+            cell_problems: list[str] = []
             if self._paths:
-                found += path_problems(content, cell)
+                cell_problems += path_problems(content, cell)
             elif not isinstance(cell, str) or not _is_unicode(cell):
-                found.append(f"column {content!r}: found {cell!r}, expected a text")
+                cell_problems.append(f"column {content!r}: found {cell!r}, expected a text")
             spans: dict[str, list[Span]] = {}
-            if not found and line.cells.get(column):
+            if not cell_problems and line.cells.get(column):
                 # Labels must not depend on whether the text is there yet.
-                there = not self._paths or (listing.base / str(cell)).is_file()
-                text = read_text(entry.name, listing.base, str(cell)) if self._paths and there else str(cell)
-                spans, found = check_spans(column, line.cells[column], text if there else None)
+                has_text = not self._paths or (listing.base / str(cell)).is_file()
+                text = read_text(entry.name, listing.base, str(cell)) if self._paths and has_text else str(cell)
+                spans, cell_problems = check_spans(column, line.cells[column], text if has_text else None)
             values, problems = labels.read(line.cells, spans)
-            return values, [*found, *problems]
+            return values, [*cell_problems, *problems]
 
         records = list_records(entry, listing, content, paths=self._paths, read=read, misspelt=labels.misspelt)
         super().__init__(entry, records)
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
-        self._places = {record.example_id: place for place, record in enumerate(records)}
+        self._places = {record.example_id: position for position, record in enumerate(records)}
 
     def missing(self, record: Record) -> Iterable[str]:
         return missing_file(self._content, record.path, self.root) if self._paths else ()
@@ -207,11 +208,11 @@ class ListedTexts(TextReader):
         record, text = self.record(example_id), self.text(example_id)
         if not self.has_regions:
             return {}
-        found, problems = check_spans(self._column, self._cells[self._places[example_id]].get(self._column), text)
+        spans, problems = check_spans(self._column, self._cells[self._places[example_id]].get(self._column), text)
         if problems:  # only where a text file changed after it was opened
             raise DatasetError(f"Data set {self.name!r}: {self.source}, example {example_id!r}:", problems)
         true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}
-        return {concept: places for concept, places in found.items() if concept in true}
+        return {concept: places for concept, places in spans.items() if concept in true}
 
 
 def _is_plain(name: str) -> bool:

@@ -1,7 +1,7 @@
 """What every data set reader offers, whatever its layout: records, contents by example id, and where concepts are.
 
 Readers are built from a catalog entry and read tables only; images, texts, masks and spans are read when asked for.
-Layouts live in modules of their own; what a model makes of an example (patches, tokens) is ``embedding``'s business.
+Layouts live in modules of their own; what a model makes of an example (patches, tokens) lives in ``rows``.
 """
 
 import hashlib
@@ -49,9 +49,9 @@ class Reader(ABC):
         self.source = self.root / "metadata.csv"
 
     def missing(self, record: Record) -> Iterable[str]:
-        """What an example's record names and is not there, in words; opening a data set does not look for it.
+        """Missing files that an example's record names, in words; opening a data set does not look for them.
 
-        So one file that vanished holds up its own chunk, and one that has still to arrive only what comes after it.
+        So a file that has vanished holds up only its own chunk, and one still to arrive only the examples after it.
         """
         return ()
 
@@ -61,12 +61,12 @@ class Reader(ABC):
 
     @abstractmethod
     def region_hashes(self, example_id: str) -> dict[str, str]:
-        """Where each concept is that is true of this example: sha256 of its mask or spans, or WEAK or NOWHERE.
+        """Where each concept that is true of this example is: the sha256 of its mask or spans, or WEAK or NOWHERE.
 
-        Of one concept alone, so that another concept's labels, or a longer list of concepts, change nothing here.
+        Each hash covers one concept alone, so that relabelling or adding other concepts does not change it.
 
         Raises:
-            DatasetError: a mask or span that must be there and is not.
+            DatasetError: a required mask or span is missing.
         """
 
     def hashes(self, example_id: str) -> tuple[str, dict[str, str]]:
@@ -82,7 +82,7 @@ class Reader(ABC):
         """The example's record.
 
         Raises:
-            DatasetError: no such example.
+            DatasetError: there is no such example.
         """
         try:
             return self.by_id[example_id]
@@ -133,16 +133,16 @@ class TextReader(Reader):
 
 
 def expect_files(reader: Reader, records: Iterable[Record]) -> None:
-    """See that everything is there that these records name.
+    """Check that every file that these records name exists.
 
     Raises:
-        DatasetError: all that is missing, with its place in the table.
+        DatasetError: files are missing; all are named, with their places in the table.
     """
-    found: dict[str, list[str]] = {}
+    places_by_problem: dict[str, list[str]] = {}
     for record in records:
         for problem in reader.missing(record):
-            found.setdefault(problem, []).append(record.place or record.example_id)
-    raise_problems(reader.name, reader.source, placed(found))
+            places_by_problem.setdefault(problem, []).append(record.place or record.example_id)
+    raise_problems(reader.name, reader.source, placed(places_by_problem))
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -17,14 +17,14 @@ from sae_assets.errors import DatasetError
 
 __all__ = ["MOST_SHOWN", "Record", "RecordList", "draw_split", "read_metadata", "split_advice"]
 
-MOST_PLACES = 5  # named of one problem that stands in many
+MOST_PLACES = 5  # places to name for one problem that occurs in many
 
 
 @dataclass(frozen=True)
 class Record:
     """One example: id, path relative to the root (of its file, or of the table that holds it), split, labels.
 
-    ``place`` is where messages say that it stands ("line 3").
+    ``place`` is where messages say that the example is ("line 3").
     """
 
     example_id: str
@@ -35,19 +35,19 @@ class Record:
 
 
 def draw_split(split: SeededSplit, example_id: str) -> str:
-    """The split of an example, from the seed and its id alone: growing data move nobody."""
+    """The split of an example, drawn from the seed and its id alone, so that new data never move an example."""
     digest = hashlib.sha256(f"{split.seed}:{example_id}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    point = int.from_bytes(digest[:8], "big") / 2**64
     shares = [(name, share) for name in SPLITS if (share := getattr(split, name)) > 0]
     for name, share in shares[:-1]:
-        if place < share:
+        if point < share:
             return name
-        place -= share
+        point -= share
     return shares[-1][0]
 
 
 def split_advice(entry: Dataset) -> str:
-    """How a data set comes by calibration examples: where its layout says what an example's split is."""
+    """Advice on how a data set gets calibration examples, which names where its layout keeps an example's split."""
     if entry.split is not None:
         return "raise the share `split.cal` in the catalog, or add examples (splits are drawn by example id)"
     where = layouts()[entry.layout].split_place.format(column=entry.columns.split)
@@ -58,7 +58,7 @@ class RecordList:
     """Collects records and problems of one table, so that all problems are raised together."""
 
     def __init__(self, name: str, source: Path, split: SeededSplit | None):
-        self.problems: list[str] = []  # of the whole table
+        self.problems: list[str] = []  # those of the whole table
         self._found: dict[str, list[str]] = {}
         self.records: list[Record] = []
         self._name, self._source, self._split = name, source, split
@@ -67,11 +67,11 @@ class RecordList:
     def add(
         self, place: str, example_id: str, path: str, split: object, labels: Sequence[int | None], found: Sequence[str]
     ) -> None:
-        """One example, or its problems.
+        """Add one example, or its problems.
 
         Args:
-            place: where it stands, as messages say it ("line 3").
-            split: the cell, not looked at where splits are drawn.
+            place: where the example is, as messages put it ("line 3").
+            split: the cell, which is ignored where splits are drawn.
             labels: per concept; None only where ``found`` says why.
             found: problems of its other cells.
         """
@@ -90,13 +90,13 @@ class RecordList:
         """The records.
 
         Raises:
-            DatasetError: every problem found, with all its places; ids that stand twice among them.
+            DatasetError: the table has problems, repeated ids among them; every one is named with all its places.
         """
         raise_problems(self._name, self._source, self.all_problems())
         return self.records
 
     def all_problems(self) -> list[str]:
-        """Of rows, of the whole table, and of ids that stand twice."""
+        """Problems of rows, of the whole table, and of ids that appear more than once."""
         twice = [
             f"example {example!r} is named more than once ({_where(places)}); ids (file stems) must differ"
             for example, places in self._places.items()
@@ -115,12 +115,12 @@ def placed(problems: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _where(places: Sequence[str]) -> str:
-    """``line 3``, ``lines 3, 4, 5``, and of many the first ones and how many there are."""
+    """Write places as ``line 3`` or ``lines 3, 4, 5``; of many places, the first few and their number."""
     numbers = [place.removeprefix("line ") for place in places]
     before = "lines " if len(places) > 1 and numbers[0] != places[0] else ""
-    shown = numbers if before else list(places)
-    more = f" … ({len(places)} in all)" if len(places) > MOST_PLACES else ""
-    return before + ", ".join(shown[:MOST_PLACES]) + more
+    names = numbers if before else list(places)
+    rest = f" … ({len(places)} in all)" if len(places) > MOST_PLACES else ""
+    return before + ", ".join(names[:MOST_PLACES]) + rest
 
 
 def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) -> list[Record]:
@@ -156,7 +156,7 @@ def _read_records(
     table = Path(version[0])
     needed = [path_column, *(["split"] if split is None else []), *concepts]
     _, rows = read_csv(name, table, needed)
-    found = RecordList(name, table, split)
+    records = RecordList(name, table, split)
     for line, row in rows:
         labels = [zero_or_one(row[concept]) for concept in concepts]
         problems = [
@@ -166,5 +166,5 @@ def _read_records(
         ]
         path = row[path_column] or ""
         problems += path_problems(path_column, path)
-        found.add(f"line {line}", PurePosixPath(path).stem, path, row.get("split"), labels, problems)
-    return found.sound(), found.all_problems()
+        records.add(f"line {line}", PurePosixPath(path).stem, path, row.get("split"), labels, problems)
+    return records.sound(), records.all_problems()

@@ -47,10 +47,10 @@ def read_csv(name: str, table: Path, needed: Sequence[str]) -> tuple[list[str], 
 def check_columns(
     name: str, table: Path, columns: Sequence[str], needed: Sequence[str], *, split_column: str = "split"
 ) -> None:
-    """See that a table has these columns, once each.
+    """Check that a table has each of these columns exactly once.
 
     Raises:
-        DatasetError: all that are missing, or named twice.
+        DatasetError: columns are missing, or named twice; all are listed.
     """
     missing = [column for column in needed if column not in columns]
     if missing:
@@ -64,7 +64,7 @@ def check_columns(
 
 
 def missing_column(column: str, columns: Sequence[str], split_column: str = "split") -> str:
-    """One line about a column that is not there."""
+    """One line about a column that is missing."""
     advice = ""
     if column == split_column:
         advice = "; add it (train, cal or test), or let `split` in the catalog draw the splits by example id"
@@ -72,7 +72,7 @@ def missing_column(column: str, columns: Sequence[str], split_column: str = "spl
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """``; did you mean …?`` where something known is near, else nothing."""
+    """``; did you mean …?`` if a known word is near, else an empty string."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -92,34 +92,34 @@ def path_problems(column: str, path: object) -> Iterator[str]:
 
 
 def missing_file(column: str, path: str, root: Path) -> Iterator[str]:
-    """That a path in a table names no file, if it does not."""
+    """A problem if a path in a table names no file, else nothing."""
     if not os.path.isfile(os.path.join(root, path)):  # noqa: PTH113 (asked for each of many rows)
         yield f"column {column!r}: file {path!r} does not exist in {root}"
 
 
 def raise_problems(name: str, table: Path, problems: Sequence[str]) -> None:
-    """Nothing where there are none.
+    """Raise the problems as one error, if there are any.
 
     Raises:
-        DatasetError: the first of them and how many more there are.
+        DatasetError: there are problems; the first ones are listed, with the number of the rest.
     """
     if problems:
-        shown = list(problems[:MOST_SHOWN])
+        lines = list(problems[:MOST_SHOWN])
         if len(problems) > MOST_SHOWN:
-            shown.append(f"… and {len(problems) - MOST_SHOWN} more")
-        raise DatasetError(f"Data set {name!r}: {table} has {len(problems)} problem(s):", shown)
+            lines.append(f"… and {len(problems) - MOST_SHOWN} more")
+        raise DatasetError(f"Data set {name!r}: {table} has {len(problems)} problem(s):", lines)
 
 
 class LastMade:
-    """Keeps the last thing that was made, until another one is asked for: tables are large, and used one at a time."""
+    """Keeps the last thing made until another is asked for, since tables are large and used one at a time."""
 
     def __init__(self) -> None:
         self._held: tuple[Hashable, Any] | None = None
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What was made under this key, if that was the last one; else it is made now."""
+        """The last thing made, if it was made under this key; otherwise make it now."""
         if self._held is None or self._held[0] != key:
-            self._held = None  # given free first
+            self._held = None  # freed before the next one is made
             self._held = (key, make())
         return self._held[1]
 

@@ -42,7 +42,7 @@ def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Start, end and label of every span of a cell, unchecked: a list of mappings or triples, or JSON of one.
 
     Raises:
-        ValueError: the cell is neither; it says what was found.
+        ValueError: the cell is neither; the message says what was found.
     """
     if isinstance(value, str):
         value = json.loads(value) if value.strip() else []
@@ -63,13 +63,13 @@ def check_spans(column: str, value: Any, text: str | None) -> tuple[dict[str, li
     """Spans of a cell by label, in order and without repetition, and what is wrong with the cell.
 
     Args:
-        text: None while it is not there: then nothing is said of where it ends.
+        text: None while its file is missing; spans are then not checked against the end of the text.
     """
-    found: dict[str, list[Span]] = {}
+    spans: dict[str, list[Span]] = {}
     problems: list[str] = []
     try:
         for start, end, label in parse_spans(value):
-            numbers = all(isinstance(place, int) and not isinstance(place, bool) for place in (start, end))
+            numbers = all(isinstance(offset, int) and not isinstance(offset, bool) for offset in (start, end))
             if not isinstance(label, str) or not numbers:
                 problems.append(
                     f"column {column!r}: span {start!r} to {end!r} of {label!r}: expected two characters and a label"
@@ -80,7 +80,7 @@ def check_spans(column: str, value: Any, text: str | None) -> tuple[dict[str, li
                     f"column {column!r}: span {start} to {end} of {label!r} is empty or leaves the text{ends}"
                 )
             else:
-                found.setdefault(label, []).append((start, end))
+                spans.setdefault(label, []).append((start, end))
     except (ValueError, RecursionError) as error:
         problems.append(f"column {column!r}: expected a list of {{start, end, label}} or [start, end, label]: {error}")
-    return {label: sorted(set(places)) for label, places in found.items()}, problems
+    return {label: sorted(set(places)) for label, places in spans.items()}, problems

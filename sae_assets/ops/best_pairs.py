@@ -55,12 +55,12 @@ def choose_best_pairs(
         )
         if pair is None:
             continue
-        unit, place = pair
+        unit, fraction = pair
         unit_ids[concept] = stats.kept_units[unit]
-        fractions[concept] = stats.tail_fractions[place]
-        cutoffs[concept] = thresholds.values[concept, unit, place]
-        true = stats.true_positives[:, concept, unit, place].long()
-        false = stats.false_positives[:, concept, unit, place].long()
+        fractions[concept] = stats.tail_fractions[fraction]
+        cutoffs[concept] = thresholds.values[concept, unit, fraction]
+        true = stats.true_positives[:, concept, unit, fraction].long()
+        false = stats.false_positives[:, concept, unit, fraction].long()
         counts[:, concept] = torch.stack(
             [true, false, stats.n_positive[:, concept] - true, stats.n_negative[:, concept] - false], -1
         )

@@ -43,12 +43,12 @@ def permutation_null(
         for draws in torch.arange(n_permutations).split(max(1, CELLS_AT_ONCE // values.numel())):
             shuffled = [scores[s].labels[:, concept][o[draws]].T for s, o in zip(EVALUATED, orders, strict=True)]
             true = cal.sums(places[0], shuffled[0].float())
-            unit, place = best_places(true, (predicted[0] + n_cal).float()[..., None], valid)
-            hits = true[unit, place, torch.arange(len(unit), device=unit.device)].double()
-            reached[0, concept, draws] = (2 * hits / (predicted[0][unit, place] + n_cal)).cpu()
+            unit, fraction = best_places(true, (predicted[0] + n_cal).float()[..., None], valid)
+            hits = true[unit, fraction, torch.arange(len(unit), device=unit.device)].double()
+            reached[0, concept, draws] = (2 * hits / (predicted[0][unit, fraction] + n_cal)).cpu()
             if n_test:
-                hits = test.hits(unit, places[1][unit, place], shuffled[1]).double()
-                reached[1, concept, draws] = (2 * hits / (predicted[1][unit, place] + n_test)).cpu()
+                hits = test.hits(unit, places[1][unit, fraction], shuffled[1]).double()
+                reached[1, concept, draws] = (2 * hits / (predicted[1][unit, fraction] + n_test)).cpu()
     points = torch.stack([reached.nanmean(-1), quantile(reached, 0.95)], -1)
     weight = test.labels.sum(0).cpu().double()
     weighted = (reached[1].nan_to_num() * weight[:, None]).sum(0) / (((~reached[1].isnan()) * weight[:, None]).sum(0))
@@ -104,15 +104,15 @@ def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: 
         n_positive = int(labels.sum())
         every = cal.positives(places, labels)[..., None]
         bottom = (places - cal.starts[:-1, None])[..., None] + n_positive
-        hits = found = 0
+        hits = n_detected = 0
         for folds in torch.arange(n_folds, device=device).split(max(1, CELLS_AT_ONCE // (2 * places.numel()))):
             true = cal.sums(places, inside[:, folds] * labels[:, None])
             detected = cal.sums(places, inside[:, folds])
             pair = best_places(every - true, bottom - detected - positive[folds], valid)
             at = (*pair, torch.arange(len(folds), device=device))
             hits += int(true[at].sum(dtype=torch.float64))
-            found += int(detected[at].sum(dtype=torch.float64))
-        f1[concept] = 2 * hits / (found + n_positive)
+            n_detected += int(detected[at].sum(dtype=torch.float64))
+        f1[concept] = 2 * hits / (n_detected + n_positive)
     return f1
 
 

@@ -43,9 +43,9 @@ class ExampleScores:
         above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
         rounded = torch.where(rounded.double() < thresholds.nan_to_num(1.0), above, rounded)
         unit = torch.arange(len(thresholds), device=self.keys.device)[:, None].expand_as(rounded)
-        wanted = pack_descending(unit.flatten(), rounded.flatten())
-        found = torch.searchsorted(self.keys, wanted, right=True).view_as(thresholds)
-        return torch.where(valid, found, self.starts[:-1, None])
+        keys = pack_descending(unit.flatten(), rounded.flatten())
+        ends = torch.searchsorted(self.keys, keys, right=True).view_as(thresholds)
+        return torch.where(valid, ends, self.starts[:-1, None])
 
     def positives(self, places: Int[Tensor, "units fractions"], truth: Bool[Tensor, "*b examples"]) -> Tensor:
         """Detected examples that are true: int32 [*b, n_units, n_fractions] for truths [*b, n_examples]."""
@@ -70,8 +70,8 @@ class ExampleScores:
         """True examples among those that a unit detects, per draw of a unit, an end of its run, and a truth."""
         lengths = stops - self.starts[units]
         draw = torch.repeat_interleave(torch.arange(len(units), device=lengths.device), lengths)
-        place = torch.arange(len(draw), device=lengths.device) + (stops - lengths.cumsum(0))[draw]
-        return torch.bincount(draw[truth[self.example[place], draw]], minlength=len(units))
+        position = torch.arange(len(draw), device=lengths.device) + (stops - lengths.cumsum(0))[draw]
+        return torch.bincount(draw[truth[self.example[position], draw]], minlength=len(units))
 
     def detected(self, unit: int, threshold: float) -> Bool[Tensor, " examples"]:
         """Which examples this unit detects at this threshold."""
@@ -104,7 +104,7 @@ def score_examples(
     """
     parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in EVALUATED}
     labels: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
-    held = dict.fromkeys(EVALUATED, 0)
+    n_examples = dict.fromkeys(EVALUATED, 0)
     for chunk in chunks:
         rows = chunk.activations
         if rows.n_units != n_units or rows.n_examples != len(chunk.splits):
@@ -120,11 +120,11 @@ def score_examples(
         unit, example = unique // rows.n_examples, unique % rows.n_examples
         for split in EVALUATED:
             inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool)
-            place = (inside.long().cumsum(0) - 1 + held[split]).to(device)
+            position = (inside.long().cumsum(0) - 1 + n_examples[split]).to(device)
             chosen = inside.to(device)[example]
-            parts[split].append((unit[chosen], largest[chosen], place[example[chosen]]))
+            parts[split].append((unit[chosen], largest[chosen], position[example[chosen]]))
             labels[split].append(chunk.labels[inside])
-            held[split] += int(inside.sum())
+            n_examples[split] += int(inside.sum())
     return {split: _sorted_scores(parts[split], labels[split], n_units, device) for split in EVALUATED}
 
 
@@ -150,19 +150,19 @@ def count_detections(scores: dict[str, ExampleScores], thresholds: Thresholds) -
     n_concepts = len(thresholds.concepts)
     true, false, positive, negative = [], [], [], []
     for split in EVALUATED:
-        held = scores[split]
-        if held.labels.shape[1] != n_concepts:
-            raise ArtifactError(f"Labels cover {held.labels.shape[1]} concepts, thresholds {n_concepts}.")
+        split_scores = scores[split]
+        if split_scores.labels.shape[1] != n_concepts:
+            raise ArtifactError(f"Labels cover {split_scores.labels.shape[1]} concepts, thresholds {n_concepts}.")
         split_true, split_false = [], []
         for concept in range(n_concepts):
-            places = held.places(thresholds.values[concept].to(held.keys.device))
-            hits = held.positives(places, held.labels[:, concept])
+            places = split_scores.places(thresholds.values[concept].to(split_scores.keys.device))
+            hits = split_scores.positives(places, split_scores.labels[:, concept])
             split_true.append(hits.cpu())
-            split_false.append((places - held.starts[:-1, None] - hits).int().cpu())
+            split_false.append((places - split_scores.starts[:-1, None] - hits).int().cpu())
         true.append(torch.stack(split_true))
         false.append(torch.stack(split_false))
-        positive.append(held.labels.sum(0).cpu())
-        negative.append((~held.labels).sum(0).cpu())
+        positive.append(split_scores.labels.sum(0).cpu())
+        negative.append((~split_scores.labels).sum(0).cpu())
     return DetectionStats(
         concepts=thresholds.concepts,
         kept_units=thresholds.kept_units,

@@ -1,6 +1,6 @@
 """Ground truth of rows: which patches a mask covers, and the same for one row per example.
 
-Masks arrive already under the image's geometric transform (``embedding`` does that); here they are only cut into
+Masks arrive already under the image's geometric transform (``rows`` does that); here they are only cut into
 patches and counted.
 """
 

@@ -104,7 +104,7 @@ def linear_quantiles(
     limit = len(ordered) - 1
     below = ordered[(start + low.long()).clamp(max=limit)]
     above = ordered[(start + torch.minimum(low.long() + 1, last)).clamp(max=limit)]
-    below, above = ((found if found.is_floating_point() else unpack(found)[1]).double() for found in (below, above))
+    below, above = ((entry if entry.is_floating_point() else unpack(entry)[1]).double() for entry in (below, above))
     step = above - below
     value = torch.where(weight < 0.5, below + step * weight, above - step * (1 - weight))
     return torch.where(n > 0, value, torch.nan)
@@ -112,11 +112,11 @@ def linear_quantiles(
 
 def plan_blocks(counts: Int[Tensor, " groups"], max_entries: int) -> Iterator[tuple[int, int]]:
     """Cut groups 0..n into runs [start, stop) whose entries sum to at most ``max_entries`` (one group at least)."""
-    start, held = 0, 0
+    start, total = 0, 0
     for group, count in enumerate(counts.tolist()):
-        if held and held + count > max_entries:
+        if total and total + count > max_entries:
             yield start, group
-            start, held = group, 0
-        held += count
+            start, total = group, 0
+        total += count
     if start < len(counts):
         yield start, len(counts)

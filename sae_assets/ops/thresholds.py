@@ -47,8 +47,8 @@ class CalibrationChunk:
         offsets = self.truth.row_offsets
         first, repeats = offsets[row[entry]], offsets[row[entry] + 1] - offsets[row[entry]]
         expanded = torch.repeat_interleave(torch.arange(len(entry)), repeats)
-        place = torch.arange(len(expanded)) - (repeats.cumsum(0) - repeats)[expanded]
-        yield self.truth.concept_ids[first[expanded] + place].long(), entry[expanded]
+        position = torch.arange(len(expanded)) - (repeats.cumsum(0) - repeats)[expanded]
+        yield self.truth.concept_ids[first[expanded] + position].long(), entry[expanded]
 
 
 def calibrate_thresholds(

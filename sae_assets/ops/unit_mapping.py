@@ -97,11 +97,11 @@ def map_units(stats: UnitStats, rules: PruningRules) -> UnitMapping:
         reasons[order[rules.target_units :]] = REASONS.index("over_target")
     if not bool((reasons == 0).any()):
         counts = dict(zip(REASONS, torch.bincount(reasons.long(), minlength=len(REASONS)).tolist(), strict=True))
-        shown = ", ".join(f"{reason} {count}" for reason, count in counts.items() if count)
+        tally = ", ".join(f"{reason} {count}" for reason, count in counts.items() if count)
         limits = {"min_active": rules.min_active, "max_active": rules.max_active, "max_density": rules.max_density,
                   "strength_percentile": rules.strength_percentile}  # fmt: skip
         raise ArtifactError(
-            f"No unit is left after {rules.mode} pruning of {stats.n_units} units ({shown}; "
+            f"No unit is left after {rules.mode} pruning of {stats.n_units} units ({tally}; "
             + ", ".join(f"{name} {limit:g}" for name, limit in limits.items() if limit is not None)
             + "). Loosen the rule that removed most"
             + (", or give limits of your own with fixed pruning" if rules.mode == "adaptive" else "")

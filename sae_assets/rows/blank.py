@@ -1,6 +1,6 @@
-"""Which examples show nothing: an image of one colour, a text without a character that is no space.
+"""Which examples show nothing: an image of one colour, or a text of nothing but white space.
 
-A model gives rows of them all the same, so no figure tells of a camera that was covered or a column that was empty.
+A model gives rows for them all the same, so no figure would reveal a covered camera or an empty column.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,6 @@
 """A chunk of examples through a row source and an SAE to sparse activations, a batch of examples at a time.
 
-Dense rows of one batch are all that is ever held; which token kinds are wanted decides which rows are encoded.
+Only one batch of dense rows is in memory at any time; which token kinds are wanted decides which rows are encoded.
 """
 
 import math
@@ -41,7 +41,7 @@ class RowsPerKind:
 
 @dataclass
 class _Collected:
-    """What one token kind has come to so far."""
+    """What has been encoded of one token kind so far."""
 
     codes: "list[SparseCode]" = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
@@ -71,7 +71,7 @@ def encode_chunk(
         batch_size: examples whose rows are encoded together; the result does not depend on it.
         forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
             on it, as those of any batched matrix product do.
-        step: told after every batch how many examples are done.
+        step: called after every batch with the number of examples done and their total.
 
     Raises:
         CheckpointError: weights that cannot be had, or an SAE of another width than the hook point (both are named).
@@ -81,24 +81,24 @@ def encode_chunk(
     sources = open_sources(reader, dataset, model, token_kinds, device, precision)
     for _, source in sources:
         _expect_width(source, sae.d_model, sae.name)
-    found = {kind: _Collected() for kind in token_kinds}
+    results = {kind: _Collected() for kind in token_kinds}
     blank: set[str] = set()
     ids = chunk.example_ids
     together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
     for kinds, source in sources:
-        held: list[tuple[str, ExampleRows]] = []
+        queue: list[tuple[str, ExampleRows]] = []
         done = 0
         for batch in track(together, "encode"):
-            held += zip(batch, source.embed(batch), strict=True)
+            queue += zip(batch, source.embed(batch), strict=True)
             done += len(batch)
-            if len(held) >= batch_size or done == len(ids):
+            if len(queue) >= batch_size or done == len(ids):
                 for kind in kinds:
-                    _encode(held, kind, sae.encoder, k_stored, found[kind], dataset.name)
-                blank |= {example for example, rows in held if rows.blank}
-                held.clear()
+                    _encode(queue, kind, sae.encoder, k_stored, results[kind], dataset.name)
+                blank |= {example for example, rows in queue if rows.blank}
+                queue.clear()
                 step(done, len(ids))
     return RowsPerKind(
-        {kind: _artifact(found[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
+        {kind: _artifact(results[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
         {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
         trained_elsewhere(sae.hook_point, model),
         tuple(example for example in ids if example in blank),
@@ -106,7 +106,7 @@ def encode_chunk(
 
 
 def trained_elsewhere(hook_point: str | None, model: Model) -> str:
-    """Where the SAE was trained and where its rows are read, if these are two places; empty if they are not.
+    """Where the SAE was trained and where its rows are read, if the two differ; else an empty string.
 
     Args:
         hook_point: as the checkpoint names it.
@@ -126,20 +126,20 @@ def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:
 
 
 def _encode(
-    held: "Sequence[tuple[str, ExampleRows]]", kind: str, encoder: "Encoder", k_stored: int | None, into: _Collected,
+    batch: "Sequence[tuple[str, ExampleRows]]", kind: str, encoder: "Encoder", k_stored: int | None, into: _Collected,
     dataset: str,
 ) -> None:  # fmt: skip
     import torch
 
-    for example, rows in held:
+    for example, rows in batch:
         if not bool(rows.rows[kind].isfinite().all()):
             raise DatasetError(f"Data set {dataset!r}: the embedding of {example!r} holds values that are not finite.")
-    code = encoder.encode(torch.cat([rows.rows[kind] for _, rows in held]), k_stored)
-    lengths = [len(rows.rows[kind]) for _, rows in held]
-    silent = torch.tensor([kind in rows.silent for _, rows in held]).repeat_interleave(torch.tensor(lengths))
+    code = encoder.encode(torch.cat([rows.rows[kind] for _, rows in batch]), k_stored)
+    lengths = [len(rows.rows[kind]) for _, rows in batch]
+    silent = torch.tensor([kind in rows.silent for _, rows in batch]).repeat_interleave(torch.tensor(lengths))
     into.codes.append(_without(code, silent) if bool(silent.any()) else code)
     into.lengths += lengths
-    into.cut += [rows.n_cut for _, rows in held]
+    into.cut += [rows.n_cut for _, rows in batch]
 
 
 def _without(code: "SparseCode", silent: "Tensor") -> "SparseCode":
@@ -158,10 +158,10 @@ def _without(code: "SparseCode", silent: "Tensor") -> "SparseCode":
     )
 
 
-def _artifact(found: _Collected, chunk: Examples, n_units: int, k_stored: int | None) -> SparseActivations:
+def _artifact(result: _Collected, chunk: Examples, n_units: int, k_stored: int | None) -> SparseActivations:
     import torch
 
-    codes, lengths = found.codes, torch.tensor(found.lengths)
+    codes, lengths = result.codes, torch.tensor(result.lengths)
     n_rows = sum(len(code.l0) for code in codes)
     if len(lengths) != len(chunk) or n_rows != int(lengths.sum()):
         raise ArtifactError(f"{n_rows} rows were encoded, expected {int(lengths.sum())} of {len(chunk)} examples.")
@@ -177,6 +177,6 @@ def _artifact(found: _Collected, chunk: Examples, n_units: int, k_stored: int | 
         # fsum rounds once, so the total does not depend on how rows were cut into batches.
         total_mass=math.fsum(mass for code in codes for mass in code.row_mass.tolist()),
         dropped_mass=math.fsum(mass for code in codes for mass in code.row_dropped.tolist()),
-        n_cut_examples=sum(cut > 0 for cut in found.cut),
-        n_cut_tokens=sum(found.cut),
+        n_cut_examples=sum(cut > 0 for cut in result.cut),
+        n_cut_tokens=sum(result.cut),
     )

@@ -32,7 +32,7 @@ def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
 
 
 def truth_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
-    """What of the catalog the ground truth of rows depends on; nothing is read for it."""
+    """The catalog settings that the ground truth of rows depends on; no file is read for them."""
     if kind == "cls":
         return {}
     settings: dict[str, Any] = {"layout": dataset.layout, **_text_settings(model)}
@@ -49,7 +49,7 @@ def outside_hashes(dataset: Dataset, model: Model, kind: str, example_ids: Seque
     Raises:
         DatasetError: embedding files that are missing or do not fit the data set.
     """
-    files = {str(name): found for name, found in dataset.embeddings.get(model.name, {}).items()}.get(kind)
+    files = {str(name): entry for name, entry in dataset.embeddings.get(model.name, {}).items()}.get(kind)
     if files is None:
         return {}
 

@@ -31,11 +31,11 @@ class Kept:
         self._lock = threading.RLock()
 
     def get(self, kind: str, key: Hashable | None, device: Any, make: Callable[[], T]) -> T:
-        """What was made under this key, else it is made now, after the least recently used of its kind has gone.
+        """The object made under this key, or a new one, for which the least recently used of its kind may be dropped.
 
         Args:
-            key: all that decides what is made; None: not known before, so that it is not kept.
-            device: where it lies.
+            key: all that decides what is made; None if that is not known beforehand, and then nothing is kept.
+            device: where the object is.
         """
         limit = kept_loaded()
         if limit == 0 or key is None:
@@ -51,7 +51,7 @@ class Kept:
             return kept
 
     def clear(self) -> None:
-        """Let everything go."""
+        """Drop everything that is kept."""
         with self._lock:
             self._kinds.clear()
             gc.collect()
@@ -93,8 +93,8 @@ def keep_transformer(
     """What is made from a transformer's files: weights at a hook point, its geometry or its tokenizer.
 
     Args:
-        kind: what of it, so that each is kept apart.
-        settings: what decides beside the files and the device.
+        kind: which of these it is, since each is kept apart.
+        settings: all else that decides the result, besides the files and the device.
     """
     files = _transformer_files(transformer) if kept_loaded() else None
     key = None if files is None else (transformer.model_dump_json(), settings, files)
@@ -102,7 +102,7 @@ def keep_transformer(
 
 
 def model_settings(model: Model, precision: str = "") -> Hashable:
-    """All that a model's catalog entry decides but its SAE, and the precision."""
+    """Everything in a model's catalog entry except its SAE, and the precision."""
     return model.model_dump_json(exclude={"sae"}), precision
 
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 def open_sources(
     reader: "Reader", dataset: Dataset, model: Model, kinds: Sequence[str], device: Any, precision: str
 ) -> list[tuple[tuple[str, ...], RowSource]]:
-    """The sources of these token kinds: each with the kinds it gives. Files come first where the catalog names them.
+    """The sources of these token kinds, each with the kinds it gives; files come first where the catalog names them.
 
     Raises:
         CatalogError: a kind without files for a model that has no transformer.
         CheckpointError: weights that cannot be had or do not fit; DatasetError: embedding files that do not.
     """
-    given = precomputed_kinds(dataset, model)
-    from_files = tuple(kind for kind in kinds if kind in given)
-    computed = tuple(kind for kind in kinds if kind not in given)
+    file_kinds = precomputed_kinds(dataset, model)
+    from_files = tuple(kind for kind in kinds if kind in file_kinds)
+    computed = tuple(kind for kind in kinds if kind not in file_kinds)
     sources: list[tuple[tuple[str, ...], RowSource]] = []
     if from_files:
         sources.append((from_files, PrecomputedRows(reader, dataset.embeddings[model.name], from_files, device, model)))

@@ -106,8 +106,8 @@ class TextRows:
             empty = {"token": torch.zeros(0, self.d_model), "cls": torch.zeros(1, self.d_model)}
             silent = frozenset({"cls"} & set(self._kinds))
             return ExampleRows({kind: empty[kind].to(self._device) for kind in self._kinds}, text.n_cut, silent, blank)
-        found = {"token": rows, "cls": rows.double().mean(0, keepdim=True).float()}
-        return ExampleRows({kind: found[kind] for kind in self._kinds}, text.n_cut, blank=blank)
+        by_kind = {"token": rows, "cls": rows.double().mean(0, keepdim=True).float()}
+        return ExampleRows({kind: by_kind[kind] for kind in self._kinds}, text.n_cut, blank=blank)
 
 
 def open_text_rows(reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str) -> RowSource:

@@ -73,11 +73,11 @@ def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: 
 
 
 def _cover(truth: "Tensor", reader: "ImageReader", example: str, geometry: "Geometry", min_overlap: int) -> None:
-    known: dict[int, Tensor] = {}  # one mask may serve several concepts
+    patches: dict[int, Tensor] = {}  # one mask may serve several concepts
     for concept, mask in reader.masks(example).items():
-        if id(mask) not in known:
-            known[id(mask)] = ops.ground_truth.covered_patches(geometry.mask(mask), geometry.patch_size, min_overlap)
-        truth[:, reader.concepts.index(concept)] = known[id(mask)]
+        if id(mask) not in patches:
+            patches[id(mask)] = ops.ground_truth.covered_patches(geometry.mask(mask), geometry.patch_size, min_overlap)
+        truth[:, reader.concepts.index(concept)] = patches[id(mask)]
 
 
 def _geometry(model: Model) -> "Geometry":
@@ -90,7 +90,7 @@ def _geometry(model: Model) -> "Geometry":
 
 
 def _patches(reader: "ImageReader", dataset: Dataset, model: Model) -> int:
-    """Rows of an image where no mask has to be followed: the files' or the model's."""
+    """How many rows an image has where no mask has to be followed, from the files or the model."""
     if "patch" in precomputed_kinds(dataset, model):
         source = PrecomputedRows(reader, dataset.embeddings[model.name], ("patch",), "cpu")
         count = source.rows_per_example("patch")
@@ -109,9 +109,9 @@ def _token_truth(chunk: Labels, reader: "TextReader", dataset: Dataset, model: M
         truth = labels.expand(len(tokens), -1).clone()
         if reader.has_regions:
             regions = reader.spans(example) if bool(labels.any()) else {}
-            for place, concept in enumerate(reader.concepts):
-                if bool(labels[place]):
-                    found: Sequence[tuple[int, int]] = regions.get(concept, ())
-                    truth[:, place] = ops.ground_truth.overlapping_tokens(tokens, torch.tensor(list(found)).view(-1, 2))
+            for index, concept in enumerate(reader.concepts):
+                if bool(labels[index]):
+                    spans: Sequence[tuple[int, int]] = regions.get(concept, ())
+                    truth[:, index] = ops.ground_truth.overlapping_tokens(tokens, torch.tensor(list(spans)).view(-1, 2))
         rows.append(truth)
     return rows

@@ -1,7 +1,7 @@
 """Which of Gemma Scope's SAEs for one place and width is meant: they differ in sparsity, ``average_l0_<number>``.
 
-The canonical one is the one nearest to 100 active units per row; of two as near, the sparser. What there is comes from
-a local folder, from the hub's cache, or from the hub's own list.
+The canonical one is the one nearest to 100 active units per row; of two equally near, it is the sparser. The numbers
+come from a local folder, from the hub's cache, or from the hub's own list.
 """
 
 import re
@@ -20,11 +20,11 @@ def choose_l0(wanted: int | str | None, found: Iterable[int], place: object) -> 
 
     Args:
         wanted: a number, ``canonical``, or None for canonical.
-        found: what there is.
-        place: where, for the message.
+        found: the numbers that exist.
+        place: where they were looked for, for the message.
 
     Raises:
-        CheckpointError: there is none, or not the one that is wanted.
+        CheckpointError: there are none, or the wanted one is not among them.
     """
     numbers = sorted(set(found))
     if not numbers:
@@ -41,12 +41,12 @@ def choose_l0(wanted: int | str | None, found: Iterable[int], place: object) -> 
 
 def local_l0(folder: Path) -> set[int]:
     """Numbers of the ``average_l0_*`` subfolders that hold a checkpoint."""
-    found = set()
+    numbers = set()
     for path in folder.iterdir():
         number = re.fullmatch(r"average_l0_(\d+)", path.name)
         if number and any((path / name).is_file() for name in ("params.npz", "params.safetensors")):
-            found.add(int(number[1]))
-    return found
+            numbers.add(int(number[1]))
+    return numbers
 
 
 def cached_l0(repo: str, file: str, revision: str | None) -> set[int]:

@@ -22,10 +22,10 @@ def cached_hub_file(repo: str, file: str, revision: str | None = None) -> Path |
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(repo, file, revision=revision)
+        location = try_to_load_from_cache(repo, file, revision=revision)
     except HFValidationError:  # no repository can have this name; a download says so
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(location) if isinstance(location, str) else None
 
 
 def locate_sae(sae: Sae, *, download: bool) -> Path | None:
@@ -91,15 +91,15 @@ def _hub(sae: Sae, download: bool) -> Path | None:
             f"`sae.average_l0` is {sae.average_l0}, but `sae.file` {sae.file} has no {PLACEHOLDER} to put it in."
         )
     if not kind.files or _is_single(file, kind):
-        found = _fetch(sae, [str(file)], download)
-        return found[0] if found else None
+        paths = _fetch(sae, [str(file)], download)
+        return paths[0] if paths else None
     folder = file.parent if file.name in kind.files else file
-    found = _fetch(sae, [str(folder / name) for name in kind.files], download)
-    return found[0].parent if found else None
+    paths = _fetch(sae, [str(folder / name) for name in kind.files], download)
+    return paths[0].parent if paths else None
 
 
 def _hub_l0(sae: Sae, repo: str, file: str, download: bool) -> int | None:
-    """The hub's own list decides where it can be had; without network the cache's, so that what was fetched is found.
+    """Choose from the hub's own list if it is available, else from the cache, so that a fetched file is found offline.
 
     An ``average_l0`` that the catalog names needs no list.
     """
@@ -109,12 +109,12 @@ def _hub_l0(sae: Sae, repo: str, file: str, download: bool) -> int | None:
     if not download:
         return choose_l0(sae.average_l0, cached, repo) if cached else None
     try:
-        found = listed_l0(repo, file, sae.revision)
+        numbers = listed_l0(repo, file, sae.revision)
     except Exception as error:  # the hub client raises many kinds; all mean that there is no list
         if cached:
             return choose_l0(sae.average_l0, cached, repo)
         _cannot_be_fetched(sae, file, error)
-    return choose_l0(sae.average_l0, found, f"{file} of hub repository {repo}")
+    return choose_l0(sae.average_l0, numbers, f"{file} of hub repository {repo}")
 
 
 def _fetch(sae: Sae, files: Sequence[str], download: bool) -> list[Path] | None:
@@ -122,16 +122,16 @@ def _fetch(sae: Sae, files: Sequence[str], download: bool) -> list[Path] | None:
     from huggingface_hub import hf_hub_download
 
     assert sae.repo
-    found = [cached_hub_file(sae.repo, file, sae.revision) for file in files]
-    if not download and None in found:
+    paths = [cached_hub_file(sae.repo, file, sae.revision) for file in files]
+    if not download and None in paths:
         return None
-    for place, file in enumerate(files):
-        if found[place] is None:
+    for position, file in enumerate(files):
+        if paths[position] is None:
             try:
-                found[place] = Path(hf_hub_download(sae.repo, file, revision=sae.revision))
+                paths[position] = Path(hf_hub_download(sae.repo, file, revision=sae.revision))
             except Exception as error:  # the hub client raises many kinds; all mean that the file could not be had
                 _cannot_be_fetched(sae, file, error)
-    return [path for path in found if path is not None]
+    return [path for path in paths if path is not None]
 
 
 def _cannot_be_fetched(sae: Sae, file: str, error: Exception) -> NoReturn:
@@ -144,7 +144,7 @@ def _cannot_be_fetched(sae: Sae, file: str, error: Exception) -> NoReturn:
 def sae_hash(path: Path) -> str:
     """Identity of a checkpoint as :func:`locate_sae` gives it: the file's sha256, or one over a folder's files.
 
-    Of a folder only the files that its format names count, so that a note beside them changes nothing.
+    In a folder, only the files that its format names count, so that a note beside them changes nothing.
 
     Raises:
         CheckpointError: a folder without any of them.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Checkpoint(Protocol):
-    """What every format offers."""
+    """The interface that every format's checkpoint offers."""
 
     @property
     def name(self) -> str:
@@ -54,9 +54,9 @@ def hidden_state_of(hook_point: str | None) -> int | None:
     None where it says nothing, or names a place that is not the residual stream between blocks.
     """
     for pattern, behind in _RESIDUAL_STREAM if hook_point else ():
-        found = pattern.fullmatch(hook_point or "")
-        if found:
-            return int(found.group(1)) + behind
+        match = pattern.fullmatch(hook_point or "")
+        if match:
+            return int(match.group(1)) + behind
     return None
 
 

@@ -44,10 +44,10 @@ def read_npz(path: Path) -> "dict[str, Tensor | np.ndarray]":
 
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves broken ones open
-            found = {name: arrays[name] for name in arrays.files}
+            content = {name: arrays[name] for name in arrays.files}
     except Exception as error:  # OSError, BadZipFile, ValueError; AttributeError where the file is one array
         raise CheckpointError(f"{path} cannot be read as npz without pickle ({_first_line(error)}).") from None
-    return {name: torch.from_numpy(array) if array.dtype == np.float32 else array for name, array in found.items()}
+    return {name: torch.from_numpy(array) if array.dtype == np.float32 else array for name, array in content.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
     """A problem per file that the folder lacks, with what it holds instead."""
     if not folder.is_dir():
         return [f"{folder} is no folder; expected one with {' and '.join(names)}"]
-    found = sorted(path.name for path in folder.iterdir())
-    shown = ", ".join(found[:8]) + (", …" if len(found) > 8 else "")
-    return [f"{name} is missing; found {shown or 'nothing'}" for name in names if name not in found]
+    entries = sorted(path.name for path in folder.iterdir())
+    listing = ", ".join(entries[:8]) + (", …" if len(entries) > 8 else "")
+    return [f"{name} is missing; found {listing or 'nothing'}" for name in names if name not in entries]
 
 
 def length_of(tensors: Mapping[str, Any], name: str) -> int | None:
@@ -104,17 +104,17 @@ def tensor_problems(
         if name not in tensors:
             continue
         tensor = tensors[name]
-        found = tuple(tensor.shape)
-        fits = len(found) == len(shape) and all(b in (None, a) for a, b in zip(found, shape, strict=True))
+        lengths = tuple(tensor.shape)
+        fits = len(lengths) == len(shape) and all(b in (None, a) for a, b in zip(lengths, shape, strict=True))
         if not fits:
             expected = ", ".join("any" if length is None else str(length) for length in shape)
-            problems.append(f"{name} has shape {found}, expected ({expected}{',' if len(shape) == 1 else ''})")
+            problems.append(f"{name} has shape {lengths}, expected ({expected}{',' if len(shape) == 1 else ''})")
         elif (dtype := str(tensor.dtype).removeprefix("torch.")) not in dtypes:
             problems.append(f"{name} has dtype {dtype}, expected {' or '.join(dtypes)}")
         elif not bool(torch.isfinite(tensor).all()):
             problems.append(f"{name} holds values that are not finite")
-        elif 0 in found:
-            problems.append(f"{name} has shape {found} and holds nothing")
+        elif 0 in lengths:
+            problems.append(f"{name} has shape {lengths} and holds nothing")
     return problems
 
 
@@ -135,6 +135,6 @@ def unsupported(config: Mapping[str, Any], supported: Mapping[str, tuple[Any, ..
     problems = []
     for name, values in supported.items():
         value = config.get(name, values[0])
-        if not any(value is known or (type(value) is type(known) and value == known) for known in values):
+        if not any(value is option or (type(value) is type(option) and value == option) for option in values):
             problems.append(f"{name} is {value!r}; supported: {', '.join(map(repr, values))}")
     return problems

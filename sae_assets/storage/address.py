@@ -60,8 +60,8 @@ class Address:
 
     @property
     def _command(self) -> str:
-        given = (("-d", self.dataset), ("-m", self.model), ("--token-kind", self.token_kind))
-        return " ".join(["sae-assets materialize", *(f"{option} {value}" for option, value in given if value)])
+        options = (("-d", self.dataset), ("-m", self.model), ("--token-kind", self.token_kind))
+        return " ".join(["sae-assets materialize", *(f"{option} {value}" for option, value in options if value)])
 
 
 def address_at(root: UPath, path: UPath) -> Address | None:

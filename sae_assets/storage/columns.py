@@ -56,7 +56,11 @@ def row_columns(first_example: int, example_offsets: Tensor) -> dict[str, pa.Arr
 
 
 def offsets_of_examples(table: pa.Table, scalars: Scalars) -> Tensor:
-    """Where the rows of each example start, int64 [n_examples + 1]. Raises: ValueError, if an example is unknown."""
+    """Where the rows of each example start, int64 [n_examples + 1].
+
+    Raises:
+        ValueError: a row belongs to an example that the chunk does not have.
+    """
     index = torch.from_numpy(plain_numbers(table["example_index"], np.int64)) - scalars["first_example"]
     n_examples = scalars["n_examples"]
     if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_examples:
@@ -81,7 +85,11 @@ def flat(column: pa.ChunkedArray) -> tuple[Tensor, pa.Array]:
 
 
 def plain_numbers(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray:
-    """A column without nulls in memory of its own. Raises: ValueError, where it has some."""
+    """A column without nulls, copied into memory of its own.
+
+    Raises:
+        ValueError: the column has nulls.
+    """
     if column.null_count:
         raise ValueError("a column that has no nulls holds some")
     array = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
@@ -126,7 +134,11 @@ def floats(column: pa.ChunkedArray) -> Tensor:
 
 
 def integers(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
-    """A column of integers. Raises: ValueError, where it has nulls."""
+    """A column of integers as a tensor.
+
+    Raises:
+        ValueError: the column has nulls.
+    """
     if column.null_count:
         raise ValueError("a column that has no nulls holds some")
     return torch.from_numpy(np.array(column.to_numpy(), dtype=dtype))
@@ -135,9 +147,9 @@ def integers(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
 def triple_columns(concepts: list[str | None], kept_units: Tensor, tail_fractions: tuple[float, ...]) -> dict[str, Any]:
     """Columns that name each cell of a [concepts, kept, fractions] block."""
     c, u, p = len(concepts), len(kept_units), len(tail_fractions)
-    place = pa.array(np.repeat(np.arange(c, dtype=np.int32), u * p))
+    position = pa.array(np.repeat(np.arange(c, dtype=np.int32), u * p))
     return {
-        "concept": pa.array(concepts, pa.string()).take(place),
+        "concept": pa.array(concepts, pa.string()).take(position),
         "unit_id": np.tile(np.repeat(kept_units.numpy().astype(np.int32), p), c),
         "kept_index": np.tile(np.repeat(np.arange(u, dtype=np.int32), p), c),
         "tail_fraction": np.tile(np.array(tail_fractions), c * u),

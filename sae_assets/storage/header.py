@@ -39,7 +39,7 @@ def read_header(text: bytes | str | None, where: str) -> Header:
     """Parse a header.
 
     Raises:
-        StoredFileError: no header, a damaged one, or one of another schema version; what to do is said.
+        StoredFileError: the header is missing, damaged, or of another schema version; the message says what to do.
     """
     if text is None:
         raise StoredFileError(f"{where} was not written by sae_assets (it has no {KEY!r} header).")
@@ -61,7 +61,7 @@ def read_header(text: bytes | str | None, where: str) -> Header:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no infinity."""
+    """Replace NaN and infinity, which JSON lacks."""
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

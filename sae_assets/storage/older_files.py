@@ -1,6 +1,6 @@
 """Sparse activation files of older scripts: ``{'indices', 'values', 'format', 'topk'}``, in one file or in chunks.
 
-Reading and checking only; which examples the rows belong to and what becomes of them is decided in ``importing``.
+Reading and checking only; ``commands.importing`` decides which examples the rows belong to and what becomes of them.
 Entries ≤ 0 are padding with arbitrary ids. ``…_chunks_info.json`` is used for its existence alone: its ``end_idx``
 fields are wrong by a batch, the tensors' shapes are not.
 """
@@ -48,8 +48,8 @@ class OlderFiles:
         paths: in row order; lengths: rows of each; topk: entries stored per row at most.
 
     Raises:
-        StoredFileError: nothing there, filtered files, missing chunks, or tensors other than the format's; all
-            problems are named.
+        StoredFileError: there are no files, they are filtered ones, chunks are missing, or tensors are not the
+            format's; all problems are named.
     """
 
     def __init__(self, path: Path):
@@ -58,9 +58,9 @@ class OlderFiles:
         lengths, widths = [], []
         for file in self.paths:
             content = _load(file)
-            found = [f"{file.name}: {problem}" for problem in _problems(content)]
-            problems += found
-            if not found:
+            file_problems = [f"{file.name}: {problem}" for problem in _problems(content)]
+            problems += file_problems
+            if not file_problems:
                 lengths.append(len(content["values"]))
                 widths.append(int(content["values"].shape[1]))
         if len(set(widths)) > 1:
@@ -93,10 +93,10 @@ class OlderFiles:
         active = values > 0
         bad = ~values.isfinite() | (active & ((indices < 0) | (indices >= n_units)))
         if bool(bad.any()):
-            row, place = bad.nonzero()[0].tolist()
+            row, column = bad.nonzero()[0].tolist()
             raise StoredFileError(
-                f"{self._place(ranges, row)}: an entry has unit {int(indices[row, place])} and value "
-                f"{float(values[row, place])}, expected units 0..{n_units - 1} and finite values."
+                f"{self._place(ranges, row)}: an entry has unit {int(indices[row, column])} and value "
+                f"{float(values[row, column])}, expected units 0..{n_units - 1} and finite values."
             )
         # Stable sorts from the least to the most significant key; padding goes last.
         order = indices.argsort(dim=1, stable=True)
@@ -127,7 +127,7 @@ class OlderFiles:
         raise IndexError(number)
 
     def _slices(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        starts = [sum(self.lengths[:place]) for place in range(len(self.lengths))]
+        starts = [sum(self.lengths[:position]) for position in range(len(self.lengths))]
         opened: tuple[Path, dict[str, Any]] | None = None
         for start, stop in ranges:
             for path, first, length in zip(self.paths, starts, self.lengths, strict=True):
@@ -141,12 +141,12 @@ class OlderFiles:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(path.glob("*.pt"))
-        bases = {(m["base"] if (m := _CHUNK.match(file.name)) else file.stem) for file in found}
+        files = sorted(path.glob("*.pt"))
+        bases = {(m["base"] if (m := _CHUNK.match(file.name)) else file.stem) for file in files}
         plain = {base for base in bases if "filtered" not in base}
         if len(plain) != 1:
-            shown = ", ".join(sorted(bases)) or "no .pt file"
-            raise StoredFileError(f"{path} holds {shown}; name one file (or …{INFO}) to import.")
+            listing = ", ".join(sorted(bases)) or "no .pt file"
+            raise StoredFileError(f"{path} holds {listing}; name one file (or …{INFO}) to import.")
         base = plain.pop()
         path = path / f"{base}.pt" if (path / f"{base}.pt").is_file() else path / f"{base}{INFO}"
     name = path.name
@@ -165,8 +165,8 @@ def _files(path: Path) -> list[Path]:
     }
     missing = sorted(set(range(max(numbered, default=-1) + 1)) - set(numbered))
     if not numbered or missing:
-        shown = ", ".join(map(str, missing)) or "all"
-        raise StoredFileError(f"{path.parent}: chunk files {base}_chunk_<i>.pt are missing: {shown}.")
+        listing = ", ".join(map(str, missing)) or "all"
+        raise StoredFileError(f"{path.parent}: chunk files {base}_chunk_<i>.pt are missing: {listing}.")
     return [numbered[number] for number in sorted(numbered)]
 
 

@@ -69,10 +69,10 @@ def shared_identity(parts: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str,
     seen: dict[str, tuple[str, str]] = {}
     for name, identity in parts:
         for key, value in identity.items():
-            first, known = seen.setdefault(key, (name, value))
-            if known != value:
+            first, other = seen.setdefault(key, (name, value))
+            if other != value:
                 raise MismatchError(
-                    f"{first} and {name} were made with different {key} ({known[:12]} and {value[:12]}) and must not "
+                    f"{first} and {name} were made with different {key} ({other[:12]} and {value[:12]}) and must not "
                     f"be combined. Materialize {name} again, or {first} if that one is older."
                 )
     return {key: value for key, (_, value) in seen.items()}

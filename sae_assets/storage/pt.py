@@ -47,7 +47,7 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
 def _mapping_dictionary(artifact: UnitMapping) -> dict[str, Any]:
     return {
         "kept_units": artifact.kept_units,
-        "unit_id_to_new_idx": {unit: place for place, unit in enumerate(artifact.kept_units.tolist())},
+        "unit_id_to_new_idx": {unit: position for position, unit in enumerate(artifact.kept_units.tolist())},
         "n_original": artifact.n_original,
         "n_filtered": artifact.n_filtered,
     }
@@ -59,10 +59,10 @@ def _padded(artifact: SparseRows) -> dict[str, Any]:
     if isinstance(artifact, SparseActivations) and artifact.k_stored is not None:
         width = artifact.k_stored
     row = artifact.row_of_entry()
-    place = torch.arange(artifact.n_entries) - artifact.row_offsets[row]
+    position = torch.arange(artifact.n_entries) - artifact.row_offsets[row]
     indices = torch.zeros(artifact.n_rows, width, dtype=torch.int32)
     values = torch.zeros(artifact.n_rows, width)
-    indices[row, place], values[row, place] = artifact.unit_ids, artifact.values
+    indices[row, position], values[row, position] = artifact.unit_ids, artifact.values
     name = "sparse_filtered" if isinstance(artifact, FilteredActivations) else "sparse_topk"
     return {"indices": indices, "values": values, "format": name, "topk": width}
 

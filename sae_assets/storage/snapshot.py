@@ -37,11 +37,11 @@ class StoreSnapshot(ArtifactStore):
 
 
 def _listed(folder: UPath) -> Mapping[str, UPath]:
-    found: dict[str, UPath] = {}
+    files: dict[str, UPath] = {}
     for path in folder.iterdir() if folder.exists() else ():
         if path.suffix[1:] not in FORMATS or path.name.startswith(TEMPORARY_PREFIX):
             continue
-        twin = found.get(path.stem)  # in both formats only if a run was killed in between: the later one counts
+        twin = files.get(path.stem)  # in both formats only if a run was killed in between: the later one counts
         if twin is None or path.stat().st_mtime > twin.stat().st_mtime:
-            found[path.stem] = path
-    return found
+            files[path.stem] = path
+    return files

@@ -20,7 +20,7 @@ from sae_assets.storage.header import Header
 from sae_assets.storage.provenance import Provenance
 
 A = TypeVar("A", bound=Artifact)
-FORMATS = ("parquet", "pt")  # modules of this package by these names; their files end so
+FORMATS = ("parquet", "pt")  # names of modules of this package, and the endings of their files
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class ArtifactStore:
     def find(self, address: Address) -> UPath | None:
         """The file at an address, in whichever format it was written; None if there is none."""
         paths = [path_of(self.root, address, extension) for extension in FORMATS]
-        there = [path for path in paths if path.exists()]
+        files = [path for path in paths if path.exists()]
         # Both are there only if a run was killed between writing one and removing the other: the later one counts.
-        return max(there, key=lambda path: path.stat().st_mtime) if len(there) > 1 else next(iter(there), None)
+        return max(files, key=lambda path: path.stat().st_mtime) if len(files) > 1 else next(iter(files), None)
 
     def write(self, address: Address, item: Stored) -> WrittenFile:
         """Write one artifact; a file of the same address in another format is removed after it."""
@@ -126,12 +126,12 @@ class ArtifactStore:
     def _verified(path: UPath) -> Stored:
         try:
             artifact, header = _module(path.suffix[1:]).load(path.read_bytes(), str(path))
-            found = artifact.content_hash()
+            sha256 = artifact.content_hash()
         except ArtifactError as error:
             raise StoredFileError(f"{path} is damaged.", [str(error)]) from None
-        if found != header.content_hash:
+        if sha256 != header.content_hash:
             raise StoredFileError(
-                f"{path} is damaged: its content hash is {found[:12]}, its header says {header.content_hash[:12]}."
+                f"{path} is damaged: its content hash is {sha256[:12]}, its header says {header.content_hash[:12]}."
             )
         return Stored(artifact, header.provenance, header.content_hash)
 
@@ -175,7 +175,7 @@ class ChunkReader(Mapping[str, Stored]):
     """Many chunks of one stage: keys first, artifacts read one at a time, each time they are asked for.
 
     Args:
-        store: where; addresses: chunk key to address.
+        store: where the chunks are; addresses: the address of each chunk key.
 
     Attributes:
         missing: keys that are registered but not materialized; they are left out of the mapping.
@@ -184,9 +184,9 @@ class ChunkReader(Mapping[str, Stored]):
     def __init__(self, store: ArtifactStore, addresses: Mapping[str, Address]):
         self._store = store
         self._all = dict(addresses)
-        found = {key: store.find(address) is not None for key, address in sorted(addresses.items())}
-        self._addresses = {key: addresses[key] for key, there in found.items() if there}
-        self.missing: Sequence[str] = [key for key, there in found.items() if not there]
+        presence = {key: store.find(address) is not None for key, address in sorted(addresses.items())}
+        self._addresses = {key: addresses[key] for key, exists in presence.items() if exists}
+        self.missing: Sequence[str] = [key for key, exists in presence.items() if not exists]
         self.stage = next(iter(addresses.values())).stage if addresses else ""
 
     def __getitem__(self, key: str) -> Stored:
@@ -212,7 +212,7 @@ class ChunkReader(Mapping[str, Stored]):
         """The same stage for these chunks only.
 
         Raises:
-            MissingChunksError: one of them is not materialized.
+            MissingChunksError: one of these chunks is not materialized.
         """
         keys = list(keys)
         unknown = [key for key in keys if key not in self._all]
@@ -222,16 +222,16 @@ class ChunkReader(Mapping[str, Stored]):
         return chosen.complete()
 
     def complete(self, allow_missing: bool = False) -> "ChunkReader":
-        """Itself, if every registered chunk is there (or gaps are allowed and one is there).
+        """This reader, if every registered chunk exists (or, with gaps allowed, at least one).
 
         Raises:
-            MissingChunksError: naming the chunks, and what to do.
+            MissingChunksError: chunks are missing; the message names them and says what to do.
         """
         if self.missing and (not allow_missing or not self._addresses):
-            shown = ", ".join(self.missing[:10]) + (" …" if len(self.missing) > 10 else "")
+            names = ", ".join(self.missing[:10]) + (" …" if len(self.missing) > 10 else "")
             raise MissingChunksError(
                 f"{len(self.missing)} of {len(self.missing) + len(self)} registered chunks of {self.stage} are not "
-                f"materialized: {shown}. Materialize them first ({self._all[self.missing[0]].making})"
+                f"materialized: {names}. Materialize them first ({self._all[self.missing[0]].making})"
                 + (", at least one." if allow_missing else ", or set `allow_missing_chunks: true`.")
             )
         if not self._addresses:

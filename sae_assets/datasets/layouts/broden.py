@@ -88,13 +88,13 @@ class BrodenReader(ImageReader):
 
     @staticmethod
     def _inside(layers: list[Any], number: int) -> Any:
-        """Where any layer shows the number; None where none does."""
+        """Pixels where any layer shows the number; None if no layer does."""
         import numpy as np
 
-        shown = [layer == number for layer in layers if (layer == number).any()]
-        # A label of the whole image is a layer of one pixel: it covers what the others leave.
-        whole = [layer for layer in shown if layer.size == 1]
-        return whole[0] if whole else np.logical_or.reduce(shown) if shown else None
+        matches = [layer == number for layer in layers if (layer == number).any()]
+        # A label of the whole image is a layer of one pixel, and so covers every pixel.
+        whole = [layer for layer in matches if layer.size == 1]
+        return whole[0] if whole else np.logical_or.reduce(matches) if matches else None
 
     def _layers(self, example_id: str, category: str) -> list[Any]:
         """Label numbers of one category: an array per segmentation, one of a single pixel per whole-image label."""
@@ -117,18 +117,18 @@ class BrodenReader(ImageReader):
         return layers
 
     def _match(self, index: "Mapping[str, tuple[int, dict[str, str]]]") -> dict[str, dict[str, str]]:
-        """The index's line of each example: by its path from some folder on, else by its file name."""
+        """Find each example's line in the index by the tail of its path, or else by its file name."""
         by_name: dict[str, list[str]] = {}
         for image in index:
             by_name.setdefault(PurePosixPath(image).name, []).append(image)
         matched: dict[str, dict[str, str]] = {}
         problems: list[str] = []
         for record in self.records:
-            found = _nearest_path(record, index, by_name)
-            if found is None:
+            path = _nearest_path(record, index, by_name)
+            if path is None:
                 problems.append(f"image {record.path!r} is not in the index, or its name is there more than once")
                 continue
-            number, line = index[found]
+            number, line = index[path]
             problems += [f"line {number}: {problem}" for problem in self._line_problems(line)]
             matched[record.example_id] = line
         raise_problems(self.name, self._index, problems)
@@ -164,18 +164,18 @@ def _numbers(cell: str | None) -> list[int]:
     return [int(part) for part in _entries(cell) if part.isdecimal()]
 
 
-def _find_index(name: str, root: Path, given: Path | None) -> Path:
-    if given is not None:
-        found = [given / "index.csv" if given.is_dir() else given]
+def _find_index(name: str, root: Path, annotations: Path | None) -> Path:
+    if annotations is not None:
+        indexes = [annotations / "index.csv" if annotations.is_dir() else annotations]
     else:
-        found = [file for pattern in ("index.csv", "*/index.csv") for file in sorted(root.glob(pattern))][:2]
-    if len(found) != 1 or not found[0].is_file():
-        there = ", ".join(map(str, found)) or f"no index.csv in {root}"
+        indexes = [file for pattern in ("index.csv", "*/index.csv") for file in sorted(root.glob(pattern))][:2]
+    if len(indexes) != 1 or not indexes[0].is_file():
+        names = ", ".join(map(str, indexes)) or f"no index.csv in {root}"
         raise DatasetError(
-            f"Data set {name!r}: found {there}, expected one index.csv of Broden's. Name it, or the folder that it "
+            f"Data set {name!r}: found {names}, expected one index.csv of Broden's. Name it, or the folder that it "
             "lies in, by `annotations` in the catalog."
         )
-    return found[0]
+    return indexes[0]
 
 
 @lru_cache(maxsize=4)
@@ -196,9 +196,9 @@ def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[s
     """
     categories = sorted({concept.split("::")[0] for concept in concepts})
     if (folder / "label.csv").is_file():
-        known = dict.fromkeys(categories, _labels(name, folder / "label.csv"))
-    else:  # the tables of the categories say the same
-        known = {
+        tables = dict.fromkeys(categories, _labels(name, folder / "label.csv"))
+    else:  # the tables of the categories hold the same numbers
+        tables = {
             category: _labels(name, folder / f"c_{category}.csv")
             for category in categories
             if re.fullmatch(r"\w+", category)
@@ -207,9 +207,9 @@ def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[s
     problems: list[str] = []
     for concept in concepts:
         category, _, label = concept.partition("::")
-        labels = known.get(category, {})
+        labels = tables.get(category, {})
         line, number = labels.get(label, (0, ""))
-        if not label or category not in known:
+        if not label or category not in tables:
             problems.append(f"concept {concept!r}: expected category::name, for example object::car")
         elif label not in labels:
             problems.append(f"concept {concept!r}: no label is named {label!r}{nearest(label, list(labels))}")

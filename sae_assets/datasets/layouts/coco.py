@@ -53,11 +53,11 @@ class CocoReader(ImageReader):
         return hash_files([self.root / self.record(example_id).path])
 
     def region_hashes(self, example_id: str) -> dict[str, str]:
-        found = self._annotated(example_id)
+        annotated = self._annotated(example_id)
         return {
             concept: hash_text(
                 json.dumps(
-                    [found.width, found.height, [part for part in found.instances if concept in part[:2]]],
+                    [annotated.width, annotated.height, [part for part in annotated.instances if concept in part[:2]]],
                     sort_keys=True,
                 )
             )
@@ -68,18 +68,18 @@ class CocoReader(ImageReader):
         return open_image(self.name, self.root, self.record(example_id).path)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
-        record, found = self.record(example_id), self._annotated(example_id)
+        record, annotated = self.record(example_id), self._annotated(example_id)
         size = image_size(self.name, self.root, record.path)
-        if size != (found.width, found.height):
+        if size != (annotated.width, annotated.height):
             raise DatasetError(
                 f"Data set {self.name!r}: {record.path!r} is {size[0]}x{size[1]} pixels, its annotations are for "
-                f"{found.width}x{found.height}; they must agree."
+                f"{annotated.width}x{annotated.height}; they must agree."
             )
         masks: dict[str, Image] = {}
         for concept, true in zip(self.concepts, record.labels, strict=True):
-            parts = [shape for category, above, shape in found.instances if concept in (category, above) and shape]
+            parts = [shape for category, above, shape in annotated.instances if concept in (category, above) and shape]
             if true and parts:
-                masks[concept] = as_mask(_union(parts, found.height, found.width))
+                masks[concept] = as_mask(_union(parts, annotated.height, annotated.width))
         return masks
 
     def _annotated(self, example_id: str) -> Annotated:
@@ -97,38 +97,38 @@ class CocoReader(ImageReader):
         """Instances of every annotated image of the data set, by file name.
 
         Raises:
-            DatasetError: per file all that is wrong with it; concepts that no file knows.
+            DatasetError: a file has problems (all of them are listed), or no file knows a concept.
         """
-        wanted = frozenset(PurePosixPath(record.path).name for record in self.records)
-        known: set[str] = set()
+        file_names = frozenset(PurePosixPath(record.path).name for record in self.records)
+        categories: set[str] = set()
         regions: dict[str, Annotated] = {}
         problems: list[str] = []
         for file in self._files:
-            names, found = _read_annotations(self.name, version_of(file), wanted)
+            names, instances = _read_annotations(self.name, version_of(file), file_names)
             problems += [
-                f"image {image!r} is in {file.name} and in a file before it" for image in regions & found.keys()
+                f"image {image!r} is in {file.name} and in a file before it" for image in regions & instances.keys()
             ]
-            known |= names
-            regions |= found
+            categories |= names
+            regions |= instances
         problems += [
-            f"concept {concept!r} is neither a category nor a super-category{nearest(concept, sorted(known))}"
+            f"concept {concept!r} is neither a category nor a super-category{nearest(concept, sorted(categories))}"
             for concept in self.concepts
-            if concept not in known
+            if concept not in categories
         ]
         raise_problems(self.name, self._annotations, problems)
         return regions
 
 
-def _annotation_files(name: str, root: Path, given: Path | None) -> list[Path]:
-    if given is not None and not given.is_dir():
-        files = [given]
-    elif given is not None:
-        files = sorted(given.glob("instances*.json"))
+def _annotation_files(name: str, root: Path, annotations: Path | None) -> list[Path]:
+    if annotations is not None and not annotations.is_dir():
+        files = [annotations]
+    elif annotations is not None:
+        files = sorted(annotations.glob("instances*.json"))
     else:
         files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern))]
     missing = [str(file) for file in files if not file.is_file()]
     if missing or not files:
-        looked = f"{missing[0]} does not exist" if missing else f"no {' or '.join(PATTERNS)} in {given or root}"
+        looked = f"{missing[0]} does not exist" if missing else f"no {' or '.join(PATTERNS)} in {annotations or root}"
         raise DatasetError(
             f"Data set {name!r}: {looked}. Name a file or a folder of instance annotations by `annotations` in the "
             "catalog; images with masks or without any fit `layout: table`."
@@ -138,7 +138,7 @@ def _annotation_files(name: str, root: Path, given: Path | None) -> list[Path]:
 
 @lru_cache(maxsize=4)
 def _read_annotations(
-    name: str, version: tuple[str, int, int], wanted: frozenset[str]
+    name: str, version: tuple[str, int, int], file_names: frozenset[str]
 ) -> tuple[set[str], dict[str, Annotated]]:
     """Names of categories and super-categories, and the instances of the wanted images by file name."""
     file = Path(version[0])
@@ -149,7 +149,7 @@ def _read_annotations(
         images = {
             part["id"]: (PurePosixPath(part["file_name"]).name, int(part["width"]), int(part["height"]))
             for part in content["images"]
-            if PurePosixPath(part["file_name"]).name in wanted
+            if PurePosixPath(part["file_name"]).name in file_names
         }
         annotations = [part for part in content["annotations"] if part["image_id"] in images]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -173,7 +173,7 @@ def _read_annotations(
 
 
 def _shape_problem(shape: Any, height: int, width: int) -> str | None:
-    """What keeps a segmentation from being rasterised: the C code behind it trusts what it is given."""
+    """Say what keeps a segmentation from being rasterised, since the C code behind it checks nothing."""
     if isinstance(shape, dict):
         counts, size = shape.get("counts"), shape.get("size")
         if size != [height, width]:
@@ -197,23 +197,24 @@ def _shape_problem(shape: Any, height: int, width: int) -> str | None:
 
 
 def decode_runs(counts: str) -> list[int] | None:
-    """Run lengths of COCO's compressed string; None where it is none.
+    """Decode the run lengths of COCO's compressed string; None if the string is malformed.
 
-    Five bits per character, least significant first; from the fourth run on, differences to the last but one.
+    Each character holds five bits, least significant first; from the fourth run on, the numbers are differences to the
+    last run but one.
     """
     runs: list[int] = []
-    place = 0
-    while place < len(counts):
-        value, shift, more = 0, 0, True
-        while more:
-            if place >= len(counts) or shift > 30:
+    position = 0
+    while position < len(counts):
+        value, shift, continues = 0, 0, True
+        while continues:
+            if position >= len(counts) or shift > 30:
                 return None
-            code = ord(counts[place]) - 48
+            code = ord(counts[position]) - 48
             if not 0 <= code < 64:
                 return None
             value |= (code & 31) << shift
-            more, place, shift = bool(code & 32), place + 1, shift + 5
-            if not more and code & 16:
+            continues, position, shift = bool(code & 32), position + 1, shift + 5
+            if not continues and code & 16:
                 value |= -1 << shift
         run = value + runs[-2] if len(runs) > 2 else value
         if run < 0:
@@ -223,7 +224,7 @@ def decode_runs(counts: str) -> list[int] | None:
 
 
 def _union(shapes: Sequence[Any], height: int, width: int) -> Any:
-    """Where any of the segmentations is, bool [height, width]."""
+    """The union of the segmentations, bool [height, width]."""
     import numpy as np
     from pycocotools import mask as rasterise
 

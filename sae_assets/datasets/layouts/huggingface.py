@@ -15,15 +15,15 @@ from sae_assets.datasets.listing_reader import open_listing
 from sae_assets.datasets.reader import Reader
 from sae_assets.errors import DatasetError
 
-SPLIT_NAMES = {"validation": "cal", "valid": "cal", "dev": "cal"}  # what the hub's data sets call it
+SPLIT_NAMES = {"validation": "cal", "valid": "cal", "dev": "cal"}  # the names that data sets of the hub use
 
 
 def open_huggingface(entry: Dataset) -> Reader:
     """The reader of a saved data set.
 
     Raises:
-        DatasetError: the extra is not installed, the folder is not one that ``save_to_disk`` wrote, or all that is
-            wrong with its columns and values.
+        DatasetError: the extra is not installed, the folder is not one that ``save_to_disk`` wrote, or its columns or
+            values have problems (all of them are listed).
     """
     files = sorted(path for path in Path(entry.root).rglob("*") if path.is_file())
     return open_listing(entry, [Path(entry.root), *files], lambda: _read(entry))
@@ -50,7 +50,7 @@ def _read(entry: Dataset) -> Listing:
     big = frozenset(column for column, kind in features.items() if isinstance(kind, datasets.Image))
     classes = {column: names for column, kind in features.items() if (names := _class_names(kind)) is not None}
     split_classes = classes.pop(split, None)
-    wanted = {*entry.columns.model_dump().values(), "image_path", "text_path", "labels", *entry.concepts, *classes}
+    fields = {*entry.columns.model_dump().values(), "image_path", "text_path", "labels", *entry.concepts, *classes}
     lines: list[Line] = []
     places: list[tuple[str, int]] = []
     images: dict[tuple[str, str], Any] = {}
@@ -58,7 +58,7 @@ def _read(entry: Dataset) -> Listing:
         for column in big:
             plain = content.select_columns([column]).cast_column(column, datasets.Image(decode=False))
             images[part, column] = plain
-        small = content.select_columns([column for column in content.column_names if column in wanted - big])
+        small = content.select_columns([column for column in content.column_names if column in fields - big])
         for number, cells in enumerate(small if small.column_names else [{}] * len(content), start=1):
             if split not in features and part:
                 cells = {**cells, split: SPLIT_NAMES.get(part, part)}

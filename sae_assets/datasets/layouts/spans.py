@@ -20,7 +20,7 @@ def open_spans(entry: Dataset) -> Reader:
     """The reader of JSON lines.
 
     Raises:
-        DatasetError: no such file, lines that are no JSON objects, and all that is wrong with their values.
+        DatasetError: there is no such file, or lines are not JSON objects or hold wrong values (all are listed).
     """
     name, root = entry.name, Path(entry.root)
     files = sorted(root.glob("*.jsonl")) if root.is_dir() else [root]

@@ -24,7 +24,7 @@ def open_table(entry: Dataset) -> Reader:
     """The reader of a table.
 
     Raises:
-        DatasetError: no table, or all that is wrong with it.
+        DatasetError: there is no table, or it has problems (all of them are listed).
     """
     name, root = entry.name, Path(entry.root)
     files = _tables(name, root)
@@ -36,7 +36,7 @@ def open_table(entry: Dataset) -> Reader:
 
 def _read_csv(name: str, table: Path, base: Path) -> Listing:
     columns, rows = read_csv(name, table, [])
-    lines = [Line(f"line {line}", str(place), row) for place, (line, row) in enumerate(rows, start=1)]
+    lines = [Line(f"line {line}", str(position), row) for position, (line, row) in enumerate(rows, start=1)]
     return Listing(table, base, columns, lines)
 
 
@@ -45,10 +45,10 @@ def _tables(name: str, root: Path) -> list[Path]:
         return [root]
     if root.is_dir():
         named = [root / file for file in ("metadata.csv", "metadata.parquet") if (root / file).is_file()]
-        found = named or sorted(root.glob("*.parquet")) or sorted(root.glob("*.csv"))
-        if len(found) == 1 or (len(found) > 1 and not named and found[0].suffix == ".parquet"):
-            return found
-        tables = f"{len(found)} tables ({', '.join(file.name for file in found)})" if found else "no table"
+        files = named or sorted(root.glob("*.parquet")) or sorted(root.glob("*.csv"))
+        if len(files) == 1 or (len(files) > 1 and not named and files[0].suffix == ".parquet"):
+            return files
+        tables = f"{len(files)} tables ({', '.join(file.name for file in files)})" if files else "no table"
         raise DatasetError(
             f"Data set {name!r}: {root} holds {tables}; one CSV table or Parquet files are expected. Set `root` to the "
             "table itself, or call it metadata.csv."
@@ -60,7 +60,7 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    wanted = {*entry.columns.model_dump().values(), "image_path", "text_path", "labels", *entry.concepts}
+    column_names = {*entry.columns.model_dump().values(), "image_path", "text_path", "labels", *entry.concepts}
     lines: list[Line] = []
     columns: list[str] = []
     big: frozenset[str] = frozenset()
@@ -69,11 +69,11 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
         try:
             with pq.ParquetFile(file) as opened:
                 schema = opened.schema_arrow
-                large = frozenset(each.name for each in schema if each.name in wanted and _is_big(each.type))
+                large = frozenset(field.name for field in schema if field.name in column_names and _is_big(field.type))
                 if columns and (schema.names, large) != (columns, big):
                     raise DatasetError(f"Data set {entry.name!r}: {file.name} has other columns than {files[0].name}.")
                 columns, big = schema.names, large
-                plain = [column for column in columns if column in wanted - large]
+                plain = [column for column in columns if column in column_names - large]
                 rows = opened.read(plain, use_threads=False).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"Data set {entry.name!r}: {file} is not readable Parquet: {error}") from None
@@ -97,14 +97,14 @@ def _is_big(kind: Any) -> bool:
 
 
 class BigCells:
-    """Cells with whole images, from a forward scan of their column that starts again when it is asked to go back."""
+    """Cells with whole images, read by scanning their column forwards; going back starts the scan again."""
 
     def __init__(self, places: list[tuple[Path, int]]):
         self._places = places
         self._scans: dict[str, tuple[Path, Iterator[tuple[int, list[Any]]], int, list[Any]]] = {}
 
     def fetch(self, place: int, column: str) -> Any:
-        """The bytes of one cell; what else stands there as it is."""
+        """The bytes of one cell; a cell that holds anything else is returned as it is."""
         file, number = self._places[place]
         scan = self._scans.get(column)
         if scan is None or scan[0] != file or number < scan[2]:

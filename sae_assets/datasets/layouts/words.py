@@ -49,7 +49,7 @@ class WordsReader(TextReader):
         ]
         raise_problems(self.name, self._table, problems)
         self._paragraphs = {
-            record.example_id: paragraphs.get(place, []) for place, record in enumerate(self.records, start=1)
+            record.example_id: paragraphs.get(position, []) for position, record in enumerate(self.records, start=1)
         }
 
     def missing(self, record: Record) -> Iterable[str]:
@@ -61,7 +61,7 @@ class WordsReader(TextReader):
     def region_hashes(self, example_id: str) -> dict[str, str]:
         words = self._paragraphs[self.record(example_id).example_id]
         return {
-            concept: hash_text(repr([place for place, (_, _, concepts) in enumerate(words) if concept in concepts]))
+            concept: hash_text(repr([index for index, (_, _, concepts) in enumerate(words) if concept in concepts]))
             for concept in self.true_concepts(example_id)
         }
 
@@ -80,23 +80,23 @@ class WordsReader(TextReader):
             problems.insert(0, f"{record.path!r} has {len(words)} words, but {len(rows)} rows of the table")
         raise_problems(self.name, self._table, problems)
         true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}
-        found: dict[str, list[Span]] = {}
+        spans: dict[str, list[Span]] = {}
         for (_, _, concepts), span in zip(rows, words, strict=True):
             for concept in concepts:
                 if concept in true:
-                    found.setdefault(concept, []).append(span)
-        return found
+                    spans.setdefault(concept, []).append(span)
+        return spans
 
 
-def _find_table(name: str, root: Path, given: Path | None) -> Path:
-    found = [given] if given else sorted({file for pattern in PATTERNS for file in root.glob(pattern)})
-    if len(found) != 1 or not found[0].is_file():
-        there = ", ".join(map(str, found)) or f"no {PATTERNS[0]} in {root}"
+def _find_table(name: str, root: Path, annotations: Path | None) -> Path:
+    tables = [annotations] if annotations else sorted({file for pattern in PATTERNS for file in root.glob(pattern)})
+    if len(tables) != 1 or not tables[0].is_file():
+        names = ", ".join(map(str, tables)) or f"no {PATTERNS[0]} in {root}"
         raise DatasetError(
-            f"Data set {name!r}: found {there}, expected one table of words. Name it by `annotations` in the catalog; "
+            f"Data set {name!r}: found {names}, expected one table of words. Name it by `annotations` in the catalog; "
             "texts without word labels fit `layout: table`."
         )
-    return found[0]
+    return tables[0]
 
 
 @lru_cache(maxsize=4)
@@ -135,8 +135,8 @@ def _read_words(
         paragraphs.setdefault(int(number), []).append((line, row.get(WORD) if WORD in columns else None, true))
     others = {label: count for label, count in seen.items() if label not in {*concepts, "", "0", "0.0", "False"}}
     if single and not seen.keys() & set(concepts):
-        known = sorted(others)
-        problems += [f"column {single!r} never names {concept!r}{nearest(concept, known)}" for concept in concepts]
+        names = sorted(others)
+        problems += [f"column {single!r} never names {concept!r}{nearest(concept, names)}" for concept in concepts]
     raise_problems(name, table, problems)
     return paragraphs, others
 

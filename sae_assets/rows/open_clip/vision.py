@@ -27,13 +27,13 @@ def locate_weights(transformer: Transformer) -> Path | None:
         CheckpointError: a local path that does not exist or holds no weights.
     """
     if transformer.path is not None:
-        found = [transformer.path / name for name in WEIGHT_FILES if (transformer.path / name).is_file()]
-        if not found or not (transformer.path / "open_clip_config.json").is_file():
+        files = [transformer.path / name for name in WEIGHT_FILES if (transformer.path / name).is_file()]
+        if not files or not (transformer.path / "open_clip_config.json").is_file():
             raise CheckpointError(
                 f"{transformer.path} is not an open_clip folder: expected open_clip_config.json and one of "
                 f"{', '.join(WEIGHT_FILES)}. Correct `transformer.path` in the catalog."
             )
-        return found[0]
+        return files[0]
     if transformer.weights is not None:
         if not transformer.weights.is_file():
             raise CheckpointError(f"Weights file {transformer.weights} does not exist (`transformer.weights`).")
@@ -84,7 +84,7 @@ class ImageGeometry:
             vision, preprocess = _published_config(transformer)
         size = vision.get("image_size", 224)
         preprocess["size"] = size
-        known = {key: value for key, value in preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
+        settings = {key: value for key, value in preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
         height, width = (size, size) if isinstance(size, int) else size
         if "patch_size" not in vision or isinstance(vision.get("layers"), (list, tuple)):
             raise CheckpointError(
@@ -95,8 +95,8 @@ class ImageGeometry:
         self.n_patches = self.grid[0] * self.grid[1]
         self.n_prefix, self.has_cls = 1, True
         self._size = (height, width)
-        self._transform = image_transform_v2(PreprocessCfg(**known), is_train=False)
-        self.preprocessing = {**known, "open_clip": open_clip.__version__.split(".")[0]}
+        self._transform = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+        self.preprocessing = {**settings, "open_clip": open_clip.__version__.split(".")[0]}
 
     def tensor(self, image: "Image") -> "Tensor":
         """The model's input, float32 [3, height, width]."""
@@ -184,7 +184,7 @@ class VisionTransformer:
         self.d_model = int(visual.transformer.width)
         self._output: list[Tensor] = []
         visual.transformer.resblocks[layer].register_forward_hook(
-            lambda _module, _inputs, out: self._output.append(out)
+            lambda _module, _inputs, output: self._output.append(output)
         )
         self._inference = torch.inference_mode
 

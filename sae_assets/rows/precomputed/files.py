@@ -1,6 +1,6 @@
 """Files of dense rows made elsewhere: bare tensors, chunks of them, safetensors and Parquet, read a piece at a time.
 
-Which rows belong to which example is ``precomputed``'s business. Pickles are read with ``weights_only``: no code runs.
+Which rows belong to which example is decided in ``rows``. Pickles are read with ``weights_only``: no code runs.
 """
 
 import re
@@ -39,7 +39,7 @@ class Part:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of what the file holds in memory."""
+        """Release the memory that the file takes up."""
 
     def integers(self, column: str) -> "Tensor | None":
         """int64 [n_rows] of another column, where the format has columns."""
@@ -65,15 +65,15 @@ class TensorPart(Part):
         import torch
 
         try:
-            found = torch.load(self.path, weights_only=True, mmap=True, map_location="cpu")
+            content = torch.load(self.path, weights_only=True, mmap=True, map_location="cpu")
         except Exception as error:  # torch raises many kinds for damaged files and old formats
             raise DatasetError(
                 f"{self.path} could not be read as a tensor ({type(error).__name__}: {str(error)[:300]})."
             ) from error
-        if not isinstance(found, torch.Tensor):
-            keys = f" with {', '.join(map(repr, list(found)[:8]))}" if isinstance(found, dict) else ""
-            raise DatasetError(f"{self.path} holds a {type(found).__name__}{keys}, expected one bare tensor.")
-        return found
+        if not isinstance(content, torch.Tensor):
+            keys = f" with {', '.join(map(repr, list(content)[:8]))}" if isinstance(content, dict) else ""
+            raise DatasetError(f"{self.path} holds a {type(content).__name__}{keys}, expected one bare tensor.")
+        return content
 
     def read(self, start: int, stop: int) -> "Tensor":
         return self._tensor[start:stop].clone()
@@ -93,9 +93,9 @@ class SafetensorsPart(Part):
                 raise DatasetError(
                     f"{path} has no tensor {name!r} (found {', '.join(file.keys()) or 'none'}); set `tensor`."
                 )
-            found = file.get_slice(name)
-            dtype = str(found.get_dtype())
-            self._expect(found.get_shape(), dtype, dtype.startswith(("F", "BF")))
+            tensor = file.get_slice(name)
+            dtype = str(tensor.get_dtype())
+            self._expect(tensor.get_shape(), dtype, dtype.startswith(("F", "BF")))
 
     def _open(self) -> Any:
         from safetensors import SafetensorError, safe_open
@@ -171,9 +171,9 @@ class ParquetPart(Part):
                 raise DatasetError(f"{self.path}: column {self._name!r} holds nulls inside of rows.")
             array = values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, self.width)
             self._held = (group, torch.from_numpy(array))
-        held = self._held[1]
-        assert held is not None
-        return held
+        rows = self._held[1]
+        assert rows is not None
+        return rows
 
     def close(self) -> None:
         self._held = (-1, None)
@@ -188,10 +188,10 @@ class ParquetPart(Part):
             raise DatasetError(
                 f"{self.path}: column {column!r} is {self._schema.field(column).type}, expected integers."
             )
-        found = self._file.read(columns=[column], use_threads=False).column(0)
-        if found.null_count:
+        values = self._file.read(columns=[column], use_threads=False).column(0)
+        if values.null_count:
             raise DatasetError(f"{self.path}: column {column!r} holds nulls.")
-        return torch.from_numpy(found.to_numpy().astype("int64"))
+        return torch.from_numpy(values.to_numpy().astype("int64"))
 
 
 def open_parts(files: EmbeddingFiles) -> list[Part]:
@@ -217,8 +217,8 @@ def open_parts(files: EmbeddingFiles) -> list[Part]:
         raise DatasetError(f"Embedding file {path}: expected {FORMATS}.")
     widths = {part.width: part.path.name for part in parts}
     if len(widths) > 1:
-        found = ", ".join(f"{name}: {width}" for width, name in widths.items())
-        raise DatasetError(f"Embedding files beside {path} differ in width ({found}).")
+        listing = ", ".join(f"{name}: {width}" for width, name in widths.items())
+        raise DatasetError(f"Embedding files beside {path} differ in width ({listing}).")
     return parts
 
 
@@ -232,9 +232,9 @@ def chunk_files(info: Path) -> list[Path]:
         raise DatasetError(f"Embedding file {info} does not exist (`path` under `embeddings` in the catalog).")
     base = info.name.removesuffix(CHUNKS_INFO)
     name = re.compile(re.escape(base) + r"_chunk_(\d+)\.pt")
-    found = {int(match[1]): path for path in info.parent.iterdir() if (match := name.fullmatch(path.name))}
-    missing = sorted(set(range(max(found, default=-1) + 1)) - set(found))
-    if missing or not found:
-        what = f"number {', '.join(map(str, missing))} of {base}_chunk_…pt" if found else f"any {base}_chunk_<i>.pt"
+    chunks = {int(match[1]): path for path in info.parent.iterdir() if (match := name.fullmatch(path.name))}
+    missing = sorted(set(range(max(chunks, default=-1) + 1)) - set(chunks))
+    if missing or not chunks:
+        what = f"number {', '.join(map(str, missing))} of {base}_chunk_…pt" if chunks else f"any {base}_chunk_<i>.pt"
         raise DatasetError(f"{info.parent} lacks {what}, though {info.name} is there.")
-    return [found[number] for number in sorted(found)]
+    return [chunks[number] for number in sorted(chunks)]

@@ -1,6 +1,6 @@
 """Embeddings made elsewhere as a source of rows: which rows of which file belong to which example.
 
-Rows stand in the data set's order. How files are read is ``embedding_files``' business.
+Rows stand in the data set's order. How files are read is decided in ``files``.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class _Kind:
         """
         import torch
 
-        found, first = [torch.zeros(0, self.parts[0].width)], 0
+        pieces, first = [torch.zeros(0, self.parts[0].width)], 0
         for part in self.parts:
             last = first + part.n_rows
             if first < stop and start < last:
@@ -51,11 +51,11 @@ class _Kind:
                 bad = (~rows.isfinite().all(1)).nonzero().flatten()
                 if len(bad):
                     raise DatasetError(f"{part.path}: row {low + int(bad[0])} holds values that are not finite.")
-                found.append(rows)
+                pieces.append(rows)
             if not start < last or last <= stop:
                 part.close()  # what comes next lies elsewhere: one file is held at a time
             first = last
-        return torch.cat(found)
+        return torch.cat(pieces)
 
 
 class PrecomputedRows:
@@ -74,13 +74,15 @@ class PrecomputedRows:
         model: Model | None = None,
     ):  # fmt: skip
         self._reader, self._device, self._model = reader, device, model
-        self._place = {record.example_id: place for place, record in enumerate(reader.records)}
+        self._place = {record.example_id: position for position, record in enumerate(reader.records)}
         self._kinds = {kind: self._open(kind, files[kind]) for kind in kinds}
         widths = {kind: opened.parts[0].width for kind, opened in self._kinds.items()}
         if len(set(widths.values())) != 1:
             raise DatasetError(f"Embeddings of data set {reader.name!r} differ in width between token kinds: {widths}.")
         self.d_model = next(iter(widths.values()))
-        self.place = "the precomputed embeddings " + ", ".join(str(each.files.path) for each in self._kinds.values())
+        self.place = "the precomputed embeddings " + ", ".join(
+            str(opened.files.path) for opened in self._kinds.values()
+        )
 
     def _open(self, kind: str, files: EmbeddingFiles) -> _Kind:
         parts = open_parts(files)
@@ -120,8 +122,8 @@ class PrecomputedRows:
 
     def _run(self, kind: str, example_id: str) -> tuple[int, int]:
         self._reader.record(example_id)
-        place = self._place[example_id]
-        start, stop = self._kinds[kind].offsets[place : place + 2].tolist()
+        position = self._place[example_id]
+        start, stop = self._kinds[kind].offsets[position : position + 2].tolist()
         return start, stop
 
     def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
@@ -133,8 +135,8 @@ class PrecomputedRows:
         result = []
         for example in example_ids:
             rows = {kind: opened.read(*self._run(kind, example)) for kind, opened in self._kinds.items()}
-            cut = max((each.tokens[example].n_cut for each in self._kinds.values() if each.tokens), default=0)
-            result.append(ExampleRows({kind: found.to(self._device) for kind, found in rows.items()}, cut))
+            cut = max((opened.tokens[example].n_cut for opened in self._kinds.values() if opened.tokens), default=0)
+            result.append(ExampleRows({kind: tensor.to(self._device) for kind, tensor in rows.items()}, cut))
         return result
 
     def spans(self, example_id: str) -> "Tensor":
@@ -154,13 +156,13 @@ class PrecomputedRows:
         if self._model is not None and self._model.transformer is not None:
             assert isinstance(self._reader, TextReader)
             self._tokens = getattr(self, "_tokens", None) or open_tokens(self._model)
-            found = self._tokens.encode(self._reader.text(example_id)).spans
-            if len(found) != last - first:
+            spans = self._tokens.encode(self._reader.text(example_id)).spans
+            if len(spans) != last - first:
                 raise DatasetError(
                     f"{opened.files.path} holds {last - first} rows of {example_id!r}, but the tokenizer of "
-                    f"{self._label} makes {len(found)} tokens of it."
+                    f"{self._label} makes {len(spans)} tokens of it."
                 )
-            return found
+            return spans
         if self._reader.has_regions:
             raise CatalogError(
                 f"Nothing says where the tokens of data set {self._reader.name!r} stand: give columns start and end in "
@@ -173,15 +175,15 @@ class PrecomputedRows:
 
         if not hasattr(self, "_start_end"):
             pairs = [[part.integers(name) for name in ("start", "end")] for part in opened.parts]
-            known = [torch.stack([start, end], 1) for start, end in pairs if start is not None and end is not None]
-            self._start_end = torch.cat(known) if len(known) == len(pairs) else None
+            bounds = [torch.stack([start, end], 1) for start, end in pairs if start is not None and end is not None]
+            self._start_end = torch.cat(bounds) if len(bounds) == len(pairs) else None
         return self._start_end
 
 
 def _located(
     kind: str, files: EmbeddingFiles, parts: Sequence[Part], n_examples: int
 ) -> "tuple[Tensor | None, int | None]":
-    """Offsets of the examples' rows and the number all have; no offsets where only a tokenizer knows them."""
+    """Offsets of the examples' rows, and the number that all have; no offsets where only a tokenizer knows them."""
     import torch
 
     total = sum(part.n_rows for part in parts)
@@ -233,13 +235,13 @@ def hash_rows(files: EmbeddingFiles, kind: str, reader: "Reader", example_ids: S
         DatasetError: as :class:`PrecomputedRows`, or an example that is not in the data set.
     """
     parts = open_parts(files)
-    place = {record.example_id: index for index, record in enumerate(reader.records)}
-    offsets, _ = _located(kind, files, parts, len(place))
+    positions = {record.example_id: index for index, record in enumerate(reader.records)}
+    offsets, _ = _located(kind, files, parts, len(positions))
     runs = []
     for example in example_ids:
         reader.record(example)
         if offsets is not None:
-            runs.append(tuple(offsets[place[example] : place[example] + 2].tolist()))
+            runs.append(tuple(offsets[positions[example] : positions[example] + 2].tolist()))
     digest, first = hashlib.sha256(repr((files.tensor, runs)).encode()), 0
     for part in parts:
         last = first + part.n_rows

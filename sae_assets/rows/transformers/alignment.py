@@ -28,9 +28,9 @@ def align(text: str, tokens: Sequence[str], unknown: str | None = None) -> list[
         # Where ▁ is written for a space, a ▁ of the text itself cannot be told from one.
         readings = [text] if coding in _BYTES or "▁" not in text else [text, text.replace("▁", " ")]
         for reading, normalise in itertools.product(readings, _NORMALISATIONS):
-            found = _match(_letters(reading, normalise), contents)
-            if found is not None:
-                return found
+            spans = _match(_letters(reading, normalise), contents)
+            if spans is not None:
+                return spans
     return None
 
 
@@ -39,7 +39,7 @@ def printable_bytes() -> dict[str, int]:
     """GPT-2's alphabet: the letter that it writes for each byte."""
     kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     moved = [byte for byte in range(256) if byte not in set(kept)]
-    return {chr(byte): byte for byte in kept} | {chr(256 + place): byte for place, byte in enumerate(moved)}
+    return {chr(byte): byte for byte in kept} | {chr(256 + position): byte for position, byte in enumerate(moved)}
 
 
 def _of_printable_bytes(token: str) -> bytes | None:
@@ -97,19 +97,19 @@ class _Letters:
 
 def _letters(text: str, normalise: Callable[[str], str]) -> _Letters:
     result, kinds = _Letters(), list[str]()
-    for place, letter in enumerate(text):
+    for index, letter in enumerate(text):
         skippable = letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf") or letter == "\ufffd"
         content = normalise(letter).encode("utf-8", "surrogatepass")
         result.content += content
-        result.character += [place] * len(content)
+        result.character += [index] * len(content)
         result.skippable += [skippable] * len(content)
         result.first += [True, *[False] * (len(content) - 1)][: len(content)]
         kinds += ["" if skippable else _kind_of(letter)] * len(content)
     end = size = len(result.content)
-    for place in range(size - 1, -1, -1):
-        joined = place + 1 < size and (not result.first[place + 1] or kinds[place] == kinds[place + 1] == "word")
-        end = end if joined else place + 1
-        result.word_end.append(end if kinds[place] else place)
+    for index in range(size - 1, -1, -1):
+        joined = index + 1 < size and (not result.first[index + 1] or kinds[index] == kinds[index + 1] == "word")
+        end = end if joined else index + 1
+        result.word_end.append(end if kinds[index] else index)
     result.word_end.reverse()
     return result
 
@@ -123,7 +123,7 @@ def _kind_of(letter: str) -> str:
 
 
 def _match(letters: _Letters, contents: Sequence[bytes | None]) -> list[Span] | None:
-    """Depth first over (token, byte), each pair tried once; the first whole match wins."""
+    """Search depth first over (token, byte), trying each pair once; the first whole match wins."""
     n_tokens, size = len(contents), len(letters.content)
     if not contents:
         return [] if all(letters.skippable) else None
@@ -139,12 +139,12 @@ def _match(letters: _Letters, contents: Sequence[bytes | None]) -> list[Span] | 
                 spans.pop()
             continue
         first, last = run
-        place = len(options)
-        if (place, last) in dead:
+        token = len(options)
+        if (token, last) in dead:
             continue
         spans.append(_span(letters, first, last))
-        if place < n_tokens:
-            options.append(_options(letters, contents[place], last))
+        if token < n_tokens:
+            options.append(_options(letters, contents[token], last))
             starts.append(last)
         elif all(letters.skippable[last:size]):
             return spans

@@ -32,10 +32,10 @@ FIX = "Correct `transformer.path` in the catalog."
 
 
 def expect_folder(folder: Path) -> None:
-    """Nothing, where a folder has a ``config.json``.
+    """Check that a folder has a ``config.json``.
 
     Raises:
-        CheckpointError: no such folder, or one of something else.
+        CheckpointError: there is no such folder, or it holds something else.
     """
     if not folder.is_dir():
         raise CheckpointError(f"The folder {folder} does not exist. {FIX}")
@@ -140,7 +140,7 @@ def read_config(transformer: Transformer, part: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without progress bars and load reports: what matters in them is checked and raised here."""
+    """Silence progress bars and load reports; what matters in them is checked and raised here."""
     from transformers.utils import logging as library
 
     verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()

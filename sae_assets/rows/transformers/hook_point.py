@@ -1,8 +1,8 @@
 """A model of ``transformers`` up to the catalog's hook point: what lies behind is neither computed nor (mostly) read.
 
 The model is entered as the library enters it and left by an exception as soon as the hidden state is there, so that
-final norms, poolers and heads play no part. What goes in and which positions are rows is ``transformers_vision``'s and
-``texts``' business.
+final norms, poolers and heads play no part. What goes in and which positions are rows is decided in ``vision`` and
+``language``.
 """
 
 import copy
@@ -24,34 +24,34 @@ class _Reached(BaseException):
 def find_blocks(network: "nn.Module", n_blocks: int, label: str) -> "nn.ModuleList":
     """The list of a network's residual blocks: the outermost ModuleList of that length.
 
-    Of several the one whose entries the library itself calls blocks (``_no_split_modules``).
+    Where there are several, it is the one whose entries the library itself calls blocks (``_no_split_modules``).
 
     Raises:
-        CheckpointError: there is none, or more than one; ``module`` in the catalog then names the place.
+        CheckpointError: there is none, or more than one; the place must then be named by ``module`` in the catalog.
     """
     from torch import nn
 
-    found: dict[str, nn.ModuleList] = {}
+    lists: dict[str, nn.ModuleList] = {}
     for name, module in network.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in found)
+        inside = any(name.startswith(f"{outer}.") for outer in lists)
         if isinstance(module, nn.ModuleList) and len(module) == n_blocks and not inside:
-            found[name] = module
-    if len(found) > 1:
+            lists[name] = module
+    if len(lists) > 1:
         named = getattr(network, "_no_split_modules", None) or ()
-        found = {name: blocks for name, blocks in found.items() if type(blocks[0]).__name__ in named} or found
-    if len(found) != 1:
+        lists = {name: blocks for name, blocks in lists.items() if type(blocks[0]).__name__ in named} or lists
+    if len(lists) != 1:
         raise CheckpointError(
             f"{label} ({type(network).__name__}) should have one list of {n_blocks} blocks, found "
-            f"{', '.join(found) or 'none'}. Name the place by `module` instead."
+            f"{', '.join(lists) or 'none'}. Name the place by `module` instead."
         )
-    return next(iter(found.values()))
+    return next(iter(lists.values()))
 
 
 def block_count(config: Any, label: str) -> int:
     """How many blocks a configuration promises.
 
     Raises:
-        CheckpointError: it does not say.
+        CheckpointError: the configuration does not say.
     """
     count = getattr(config, "num_hidden_layers", None)
     if not isinstance(count, int) or count < 1:
@@ -127,14 +127,14 @@ class CutModel:
 
     def _hook(self, model: Model, last: int | None, config: Any) -> None:
         if last is None:
-            known = dict(self.network.named_modules())
-            if model.module not in known or not model.module:
-                near = difflib.get_close_matches(str(model.module), known, n=3, cutoff=0.3)
+            modules = dict(self.network.named_modules())
+            if model.module not in modules or not model.module:
+                near = difflib.get_close_matches(str(model.module), modules, n=3, cutoff=0.3)
                 raise CheckpointError(
                     f"{self._label} ({type(self.network).__name__}) has no module `{model.module}`. "
                     f"Nearest: {', '.join(near) or 'none'}."
                 )
-            known[model.module].register_forward_hook(lambda _m, _i, out: self._reach(out))
+            modules[model.module].register_forward_hook(lambda _m, _i, output: self._reach(output))
             return
         blocks = find_blocks(self.network, config.num_hidden_layers, self._label)
         if last == 0:
@@ -142,7 +142,7 @@ class CutModel:
                 lambda _m, args, kwargs: self._reach(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
             )
         else:
-            blocks[last - 1].register_forward_hook(lambda _m, _i, out: self._reach(out))
+            blocks[last - 1].register_forward_hook(lambda _m, _i, output: self._reach(output))
 
     def _reach(self, output: Any) -> None:
         self._found.append(_first(output))
@@ -163,24 +163,24 @@ class CutModel:
         import torch
 
         self._found.clear()
-        given = {name: tensor.to(self._device) for name, tensor in inputs.items()}
+        arguments = {name: tensor.to(self._device) for name, tensor in inputs.items()}
         try:
             with self._inference():
                 if self._whole:
                     assert self._hidden_state is not None
-                    output = self.network(**given, output_hidden_states=True)
+                    output = self.network(**arguments, output_hidden_states=True)
                     self._found.append(output.hidden_states[self._hidden_state])
                 else:
-                    self.network(**given)
+                    self.network(**arguments)
         except _Reached:
             pass
         if not self._found:
             raise CheckpointError(f"{self._place} was not reached by a forward pass; name another place.")
-        found, batch = self._found.pop(), len(next(iter(given.values())))
-        if not isinstance(found, torch.Tensor) or found.ndim != 3 or len(found) != batch:
-            shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        state, batch = self._found.pop(), len(next(iter(arguments.values())))
+        if not isinstance(state, torch.Tensor) or state.ndim != 3 or len(state) != batch:
+            shape = list(state.shape) if isinstance(state, torch.Tensor) else type(state).__name__
             raise CheckpointError(f"{self._place} gave {shape}, expected [{batch}, positions, d_model].")
-        return found
+        return state
 
     def check(self, **inputs: "Tensor") -> "Tensor":
         """As :meth:`rows`, and every weight on the way must have come from the files.
@@ -189,19 +189,21 @@ class CutModel:
             CheckpointError: weights that the files lack (a head that is never entered may be missing).
         """
         entered: list[str] = []
-        left: list[tuple[Any, int]] = []  # outputs, with the number of modules entered until then
+        outputs: list[tuple[Any, int]] = []  # each with the number of modules entered before it
         handles = []
         for name, module in self.network.named_modules():
             handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: entered.append(name)))
             if self._whole:
-                handles.append(module.register_forward_hook(lambda _m, _i, out: left.append((out, len(entered)))))
+                handles.append(
+                    module.register_forward_hook(lambda _m, _i, output: outputs.append((output, len(entered))))
+                )
         try:
             state = self._state(inputs)
         finally:
             for handle in handles:
                 handle.remove()
-        # Of a whole pass only what came before the hidden state counts: poolers and heads may be missing.
-        entered = entered[: next((count for out, count in left if _first(out) is state), None)]
+        # In a whole pass, only modules entered before the hidden state count: poolers and heads may be missing.
+        entered = entered[: next((count for output, count in outputs if _first(output) is state), None)]
         lacking = sorted(key for key in self._missing if key.rpartition(".")[0] in set(entered))
         if lacking:
             raise CheckpointError(

@@ -42,9 +42,9 @@ class TransformersLanguage:
         length = max(len(text.ids) for text in texts)
         ids = torch.full((len(texts), length), self.tokens.pad_id)
         mask = torch.zeros_like(ids)
-        for place, text in enumerate(texts):
-            ids[place, : len(text.ids)] = torch.tensor(text.ids)
-            mask[place, : len(text.ids)] = 1
+        for index, text in enumerate(texts):
+            ids[index, : len(text.ids)] = torch.tensor(text.ids)
+            mask[index, : len(text.ids)] = 1
         hidden = self._network.rows(input_ids=ids, attention_mask=mask)
-        for place, text in enumerate(texts):
-            yield hidden[place, text.rows]
+        for index, text in enumerate(texts):
+            yield hidden[index, text.rows]

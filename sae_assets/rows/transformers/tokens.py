@@ -83,26 +83,26 @@ class Tokens:
     def _with_bos(self, before: Sequence[int]) -> list[int]:
         bos = self._tokenizer.bos_token_id
         if self._prepend_bos is False:
-            return [each for each in before if each != bos]
+            return [token for token in before if token != bos]
         return [bos, *before] if self._prepend_bos and bos not in before else [*before]
 
     def _fast(self, text: str) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
-        found = self._tokenizer(
+        batch = self._tokenizer(
             text, return_offsets_mapping=True, return_special_tokens_mask=True, split_special_tokens=True, verbose=False
         )
-        ids, own = found["input_ids"], [not special for special in found["special_tokens_mask"]]
+        ids, own = batch["input_ids"], [not special for special in batch["special_tokens_mask"]]
         first = own.index(True) if any(own) else len(ids)
         last = first + sum(own)
         if not all(own[first:last]):
             raise CheckpointError(f"The tokenizer of {self._label} puts special tokens inside of a text.")
-        return ids[:first], ids[first:last], ids[last:], [tuple(span) for span in found["offset_mapping"][first:last]]
+        return ids[:first], ids[first:last], ids[last:], [tuple(span) for span in batch["offset_mapping"][first:last]]
 
     def _slow(self, text: str) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
         tokens = self._tokenizer.tokenize(text, split_special_tokens=True) if text else []
         ids = self._tokenizer.convert_tokens_to_ids(tokens)
         whole = self._tokenizer.build_inputs_with_special_tokens(list(ids))
         places = range(len(whole) - len(ids) + 1)
-        first = next((place for place in places if whole[place : place + len(ids)] == ids), None)
+        first = next((position for position in places if whole[position : position + len(ids)] == ids), None)
         if first is None:
             raise CheckpointError(f"The tokenizer of {self._label} puts special tokens inside of a text.")
         spans = align(text, tokens, self._tokenizer.unk_token)
@@ -124,7 +124,7 @@ def _spell_special_pieces_out(tokenizer: Any) -> None:
     vocabulary = [(piece, score) for piece, score in state["vocab"]]
     last = min(score for _, score in vocabulary) - 1000
     special = set(tokenizer.all_special_ids) - {state["unk_id"]}
-    scored = [(piece, last if place in special else score) for place, (piece, score) in enumerate(vocabulary)]
+    scored = [(piece, last if index in special else score) for index, (piece, score) in enumerate(vocabulary)]
     tokenizer.backend_tokenizer.model = models.Unigram(scored, state["unk_id"], bool(state.get("byte_fallback")))
 
 
@@ -149,6 +149,6 @@ def _max_positions(config: Any, tokenizer: Any) -> int | None:
                 limit -= module.padding_idx + 1
     else:
         limit = None
-    known = tokenizer.model_max_length
-    limits = [each for each in (limit, known) if isinstance(each, int) and each < UNLIMITED]
+    maximum = tokenizer.model_max_length
+    limits = [value for value in (limit, maximum) if isinstance(value, int) and value < UNLIMITED]
     return min(limits, default=None)

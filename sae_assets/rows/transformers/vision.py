@@ -54,10 +54,10 @@ class TransformersGeometry:
     def _refuse_other_grids(self) -> None:
         kind, processor = self.config.model_type, type(self._processor).__name__
         for name in ("depths", "hidden_sizes", "embed_dims"):
-            found = getattr(self.config, name, None)
-            if isinstance(found, (list, tuple)) and len(found) > 1:
+            stages = getattr(self.config, name, None)
+            if isinstance(stages, (list, tuple)) and len(stages) > 1:
                 raise CheckpointError(
-                    f"{self._label} ({kind}) is hierarchical ({name}: {[*found]}): its grid shrinks by stages. "
+                    f"{self._label} ({kind}) is hierarchical ({name}: {[*stages]}): its grid shrinks by stages. "
                     "Models with one grid of patches are read."
                 )
         if getattr(self._processor, "max_num_patches", None) is not None:
@@ -67,25 +67,25 @@ class TransformersGeometry:
             )
 
     def _patch(self) -> int:
-        found = getattr(self.config, "patch_size", None)
-        sides = set(found) if isinstance(found, (list, tuple)) else {found}
+        size = getattr(self.config, "patch_size", None)
+        sides = set(size) if isinstance(size, (list, tuple)) else {size}
         if len(sides) != 1 or not isinstance(side := sides.pop(), int) or side < 1:
             raise CheckpointError(
-                f"{self._label} ({self.config.model_type}) has patch_size {found}; vision transformers with square "
+                f"{self._label} ({self.config.model_type}) has patch_size {size}; vision transformers with square "
                 "patches are read."
             )
         return side
 
     def _output_size(self) -> tuple[int, int]:
         """Height and width of every preprocessed image."""
-        found = self._processor
-        crop = _pixels(found, "crop_size") if getattr(found, "do_center_crop", False) else None
-        resized = _pixels(found, "size") if getattr(found, "do_resize", False) else None
+        processor = self._processor
+        crop = _pixels(processor, "crop_size") if getattr(processor, "do_center_crop", False) else None
+        resized = _pixels(processor, "size") if getattr(processor, "do_resize", False) else None
         final = crop if crop is not None else resized
         if resized is None or final is None or not {"height", "width"} <= set(final):
             raise CheckpointError(
-                f"{type(found).__name__} of {self._label} gives images of no fixed size (size {resized}, crop {crop}); "
-                "expected a resize to one size, or of the shorter edge and then a centre crop."
+                f"{type(processor).__name__} of {self._label} gives images of no fixed size (size {resized}, "
+                f"crop {crop}); expected a resize to one size, or of the shorter edge and then a centre crop."
             )
         return final["height"], final["width"]
 
@@ -97,18 +97,18 @@ class TransformersGeometry:
         try:
             with quiet(), torch.device("meta"), torch.inference_mode():
                 network = transformers.AutoModel.from_config(shortened(self.config, 1)).eval()
-                found = network(pixel_values=torch.empty(1, 3, *self._size)).last_hidden_state.shape
+                shape = network(pixel_values=torch.empty(1, 3, *self._size)).last_hidden_state.shape
         except Exception as error:  # whatever a model raises for images that it does not take
             raise CheckpointError(
                 f"{self._label} ({self.config.model_type}) does not take the {self._size[0]}x{self._size[1]} images of "
                 f"its own image processor ({type(error).__name__}: {str(error)[:300]})."
             ) from error
         cls, others = _prefix_tokens(network)
-        if len(found) == 3 and found[1] == others + self.n_patches:
+        if len(shape) == 3 and shape[1] == others + self.n_patches:
             cls = 0  # a CLS token that only the head adds stands at no position
-        if len(found) != 3 or found[1] != cls + others + self.n_patches:
+        if len(shape) != 3 or shape[1] != cls + others + self.n_patches:
             raise CheckpointError(
-                f"{self._label} ({self.config.model_type}) gives {list(found[1:])} for an image, expected "
+                f"{self._label} ({self.config.model_type}) gives {list(shape[1:])} for an image, expected "
                 f"{cls + others} CLS and register tokens and {self.n_patches} patches "
                 f"({self.grid[0]}x{self.grid[1]} of {self.patch_size} pixels)."
             )
@@ -121,10 +121,10 @@ class TransformersGeometry:
             CheckpointError: the image processor gave another shape.
         """
         with quiet():
-            found = self._processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
-        if tuple(found.shape) != (1, 3, *self._size):
-            raise CheckpointError(f"The image processor gave {tuple(found.shape)}, expected {(1, 3, *self._size)}.")
-        return found[0].float()
+            pixels = self._processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+        if tuple(pixels.shape) != (1, 3, *self._size):
+            raise CheckpointError(f"The image processor gave {tuple(pixels.shape)}, expected {(1, 3, *self._size)}.")
+        return pixels[0].float()
 
     def mask(self, mask: "Image") -> "Tensor":
         """bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest neighbour.
@@ -160,7 +160,7 @@ class TransformersGeometry:
         return result[top // 2 : top // 2 + self._size[0], left // 2 : left // 2 + self._size[1]]
 
     def _expect_masks_to_follow(self) -> None:
-        """Send a white rectangle through both ways; whatever else the image processor may do is seen here."""
+        """Send a white rectangle through both transforms, to notice anything else that the image processor does."""
         import torch
         from PIL import Image, ImageDraw
 
@@ -185,12 +185,12 @@ class TransformersGeometry:
 
 def _pixels(processor: Any, name: str) -> dict[str, int] | None:
     """A size of an image processor as a plain dict of the keys that are set."""
-    found = getattr(processor, name, None)
-    if found is None:
+    size = getattr(processor, name, None)
+    if size is None:
         return None
-    if isinstance(found, int):
-        return {"height": found, "width": found}
-    return {key: int(value) for key, value in dict(found).items() if value is not None}
+    if isinstance(size, int):
+        return {"height": size, "width": size}
+    return {key: int(value) for key, value in dict(size).items() if value is not None}
 
 
 def _prefix_tokens(network: "nn.Module") -> tuple[int, int]:

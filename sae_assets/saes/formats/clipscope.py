@@ -84,8 +84,8 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
     for name, shape in (("pre_b", (d,)), ("enc", (d, n)), ("dec", (n, d))):
         tensor = state[name]
         if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
-            found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-            problems.append(f"model_state_dict.{name} has shape {found}, expected {shape}")
+            description = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            problems.append(f"model_state_dict.{name} has shape {description}, expected {shape}")
         elif tensor.dtype != torch.float32:
             problems.append(f"model_state_dict.{name} has dtype {tensor.dtype}, expected float32")
         elif not bool(torch.isfinite(tensor).all()):
@@ -97,9 +97,9 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
     return ClipScopeCheckpoint(path.name, k, state["pre_b"], state["enc"], state["dec"])
 
 
-def _missing(found: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:
-    return [f"key {prefix}{key} is missing; found {', '.join(map(str, found)) or 'none'}" for key in keys
-            if key not in found]  # fmt: skip
+def _missing(content: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:
+    return [f"key {prefix}{key} is missing; found {', '.join(map(str, content)) or 'none'}" for key in keys
+            if key not in content]  # fmt: skip
 
 
 FORMAT = SaeFormat("clipscope", read_clipscope)

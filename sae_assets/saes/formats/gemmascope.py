@@ -3,7 +3,7 @@
 Gemma Scope (Lieberum et al. 2024, arXiv:2408.05147) publishes ``params.npz``; Gemma Scope 2 publishes a folder with
 ``params.safetensors`` (names in lower case) and ``config.json``, which also tells SAEs of the residual stream from
 SAEs of other places, transcoders and crosscoders. Only the former are read. ``b_dec`` belongs to the decoder and is
-not subtracted from the input. ``average_l0_*`` folders are chosen among in ``files``.
+not subtracted from the input. ``average_l0_*`` folders are chosen in ``average_l0``.
 """
 
 import re

@@ -39,7 +39,11 @@ def kinds() -> tuple[str, ...]:
 
 @cache
 def table_of(kind: str) -> Table:
-    """The table of a kind of artifact. Raises: KeyError, if there is none."""
+    """The table of a kind of artifact.
+
+    Raises:
+        KeyError: the kind has no table.
+    """
     if kind not in kinds():
         raise KeyError(kind)
     table: Table = importlib.import_module(f"{__name__}.{kind}")

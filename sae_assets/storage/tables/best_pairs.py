@@ -35,14 +35,14 @@ def encode(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
         "tail_fraction": nullable(artifact.tail_fractions),
         "threshold": nullable(artifact.thresholds),
     }
-    for place, split in enumerate(("cal", "test")):
+    for position, split in enumerate(("cal", "test")):
         for cell, name in enumerate(CELLS):
-            columns[f"{split}_{name}"] = artifact.counts[place, :, cell].numpy()
+            columns[f"{split}_{name}"] = artifact.counts[position, :, cell].numpy()
         for name in ("precision", "recall", "f1", "accuracy"):
-            columns[f"{split}_{name}"] = nullable(artifact.rate(name)[place])
-        columns[f"{split}_always_positive_f1"] = nullable(artifact.always_positive_f1[place])
-        columns[f"{split}_null_f1_mean"] = nullable(artifact.null_f1[place, :, 0])
-        columns[f"{split}_null_f1_p95"] = nullable(artifact.null_f1[place, :, 1])
+            columns[f"{split}_{name}"] = nullable(artifact.rate(name)[position])
+        columns[f"{split}_always_positive_f1"] = nullable(artifact.always_positive_f1[position])
+        columns[f"{split}_null_f1_mean"] = nullable(artifact.null_f1[position, :, 0])
+        columns[f"{split}_null_f1_p95"] = nullable(artifact.null_f1[position, :, 1])
     columns["test_f1_low"] = nullable(artifact.test_interval[:, 0])
     columns["test_f1_high"] = nullable(artifact.test_interval[:, 1])
     folds = artifact.fold_f1

@@ -29,10 +29,10 @@ def encode(artifact: DetectionStats) -> tuple[pa.Table, Scalars]:
         artifact.true_negatives,
     )
     columns["valid"] = np.repeat(artifact.valid.flatten().numpy(), len(artifact.tail_fractions))
-    for place, split in enumerate(("cal", "test")):
+    for position, split in enumerate(("cal", "test")):
         for name, count in zip(CELLS, counts, strict=True):
-            columns[f"{split}_{name}"] = count[place].flatten().numpy()
-        columns[f"{split}_f1"] = nullable(artifact.f1[place])
+            columns[f"{split}_{name}"] = count[position].flatten().numpy()
+        columns[f"{split}_f1"] = nullable(artifact.f1[position])
     scalars = triple_scalars(artifact)
     for name in ("n_positive", "n_negative"):
         scalars[name] = getattr(artifact, name).tolist()

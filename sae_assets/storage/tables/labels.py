@@ -19,8 +19,8 @@ def encode(artifact: Labels) -> tuple[pa.Table, Scalars]:
         "split": list(artifact.splits),
         "region_hashes": list(artifact.region_hashes),
     }
-    for place, concept in enumerate(artifact.concepts):
-        columns[f"label:{concept}"] = artifact.labels[:, place].numpy()
+    for position, concept in enumerate(artifact.concepts):
+        columns[f"label:{concept}"] = artifact.labels[:, position].numpy()
     return pa.table(columns), {
         "concepts": list(artifact.concepts),
         "first_index": artifact.first_index,
