@@ -5,7 +5,7 @@ the instance, with its events, checks and metadata. What is to be made, and in w
 """
 
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from sae_assets.orchestration.instance.launcher import HOST_TAG
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.options import RunOptions
-from sae_assets.pipeline.planning import Batch, Outlook, Scope, slot_of
+from sae_assets.pipeline.planning import Batch, History, Outlook, Scope, slot_of
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
@@ -128,7 +128,9 @@ class Runner:
                 left = batch.without(self._holding(batch, stopped))
                 stopped |= set(batch.addresses) - set(left.addresses if left else ())
                 if left is not None and batch.waits_for and not self._force:
-                    left = left.without(self._made_meanwhile(left))  # what it waited for may be what it was
+                    left = left.without(
+                        self._made_meanwhile(left, outlook.history)
+                    )  # what it waited for may be what it was
                 if left is None:
                     continue
                 tried.append(left)
@@ -151,18 +153,19 @@ class Runner:
             return {address for address in stopped if address.chunk is None}
         return stopped
 
-    def _made_meanwhile(self, batch: Batch) -> set[Address]:
-        """Artifacts of a batch that are current after all, now that what they read is there."""
-        staleness = Staleness(self._catalog, self._store, self._chunks, self._options)
-        current = {address for address in batch.addresses if staleness.is_current(address)}
-        return current - set(self._unknown(batch))
+    def _made_meanwhile(self, batch: Batch, history: History) -> set[Address]:
+        """Artifacts of a batch that are current after all, now that what they read is there.
 
-    def _unknown(self, batch: Batch) -> Iterator[Address]:
-        """Artifacts that no run is recorded of, or of which a check did not pass: these are made in any case."""
-        history = history_of(self._instance, self._catalog.datasets[batch.dataset])
-        for address in batch.addresses:
-            if address in history.unchecked or address not in (history.recorded or ()):
-                yield address
+        What no run is recorded of, or did not pass a check, is made in any case.
+        """
+        staleness = Staleness(self._catalog, self._store, self._chunks, self._options)
+        return {
+            address
+            for address in batch.addresses
+            if address in (history.recorded or ())
+            and address not in history.unchecked
+            and staleness.is_current(address)
+        }
 
     def _outlook(self, scope: Scope) -> Outlook:
         """What is there now. Runs of others are not waited for: a person asked for this one."""

@@ -162,14 +162,14 @@ class Outlook:
     """
 
     def __init__(self, scope: Scope, staleness: Staleness, history: History):
-        self.scope, self.staleness, self._history = scope, staleness, history
+        self.scope, self.staleness, self.history = scope, staleness, history
         self._current: dict[Address, bool] = {}
 
     def state(self, address: Address) -> State:
         """What ``status`` says of an artifact."""
-        if address in self._history.running:
+        if address in self.history.running:
             return "running"
-        if address in self._history.failed or address in self._history.unchecked:
+        if address in self.history.failed or address in self.history.unchecked:
             return "failed"
         if self.staleness.store.find(address) is None:
             return "missing"
@@ -178,9 +178,9 @@ class Outlook:
     def is_due(self, address: Address) -> bool:
         """Whether an artifact is to be made: by its recipe, or because its check failed or no history tells of it."""
         if address not in self._current:
-            recorded = self._history.recorded
+            recorded = self.history.recorded
             self._current[address] = (
-                address not in self._history.unchecked
+                address not in self.history.unchecked
                 and (recorded is None or address in recorded)
                 and self.staleness.is_current(address)
             )
@@ -190,7 +190,7 @@ class Outlook:
         """Why an artifact is to be made, in a few words; empty if it is not."""
         if not self.is_due(address):
             return ""
-        if address in self._history.unchecked:
+        if address in self.history.unchecked:
             return "a check did not pass"
         return self.staleness.reason(address) or "no run is recorded"
 
@@ -231,7 +231,7 @@ class Outlook:
             if self.staleness.allows_gaps(address):
                 waits -= left_out
             due = force or self.is_due(address)
-            held = address in self._history.running or (hold_failed and address in self._history.failed)
+            held = address in self.history.running or (hold_failed and address in self.history.failed)
             if due or waits or held:
                 pending[address] = waits
             if not due:
