@@ -22,9 +22,9 @@ from sae_assets.pipeline.checks import NOTHING_MORE, READABLE, Check, Expected, 
 from sae_assets.pipeline.neighbours import REACH, summaries_around
 from sae_assets.pipeline.planning import Batch
 from sae_assets.pipeline.stages import STAGES
-from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore, stored
+from sae_assets.storage.tables import table_of
 from sae_assets_tests.pipeline.deciders import stale_by_dagster, stale_by_status
 from sae_assets_tests.pipeline.test_deciders import NAME, World, new_world
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
@@ -242,14 +242,14 @@ class TestLikeOtherChunks:
     def test_a_file_of_an_earlier_version_has_no_summary_and_is_whole(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        encode, decode = parquet._CODECS["sparse_activations"]
+        encode = table_of("sparse_activations").encode
 
         def as_earlier(artifact: Artifact) -> Any:
             table, scalars = encode(artifact)
             assert scalars.pop("summary")
             return table, scalars
 
-        monkeypatch.setitem(parquet._CODECS, "sparse_activations", (as_earlier, decode))
+        monkeypatch.setattr(table_of("sparse_activations"), "encode", as_earlier)
         store, item = ArtifactStore(str(tmp_path)), small("sparse_activations")
         store.write(ADDRESS, item)
         assert store.read(ADDRESS).content_hash == item.content_hash

@@ -12,7 +12,10 @@ from sae_assets.commands.figures import summarize
 from sae_assets.commands.requests import parse_options
 from sae_assets.commands.session import open_session
 from sae_assets.errors import CatalogError
-from sae_assets.orchestration.config import DetectionConfig
+from sae_assets.pipeline.options import DetectionOptions
+from sae_assets.pipeline.stage import Target
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.storage.address import Address
 from sae_assets_tests.pipeline.fresh_runs import make_texts, run, text_catalog
 from sae_assets_tests.pipeline.recomputed import FRACTIONS, Recomputed, read
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
@@ -150,12 +153,13 @@ def test_folds_are_one_more_figure_and_nothing_else_changes(both):
 
 def test_folds_are_configured_per_run():
     """Off by default; one fold is refused, as a configuration and by name."""
-    entry = load_catalog().datasets["clevr_mini"]
+    target = Target(load_catalog(), Address("clevr_mini", "best_pairs", "patch", "clip-mini"))
+    settings = STAGES["best_pairs"].settings
     counts = {"n_permutations": 100, "n_bootstrap": 1000, "n_folds": 0, "seed": 0}
-    assert DetectionConfig().result_for(entry) == counts
-    assert DetectionConfig(n_folds=5).result_for(entry) == {**counts, "n_folds": 5}
+    assert settings(target, DetectionOptions()) == counts
+    assert settings(target, DetectionOptions(n_folds=5)) == {**counts, "n_folds": 5}
     for wrong in (1, -1):
         with pytest.raises(ValidationError, match="n_folds"):
-            DetectionConfig(n_folds=wrong)
+            DetectionOptions(n_folds=wrong)
         with pytest.raises(CatalogError, match="n_folds"):
             parse_options(n_folds=wrong)

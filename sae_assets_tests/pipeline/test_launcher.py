@@ -12,6 +12,7 @@ import pytest
 from dagster._core.code_pointer import FileCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events import EngineEventData
+from dagster._core.execution.plan import instance_concurrency_context as pools
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.launcher.base import WorkerStatus
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
@@ -72,7 +73,11 @@ def test_home_of_an_earlier_version_is_told_where_the_launcher_is(tmp_path):
     config.write_text(DAGSTER_YAML.replace(LAUNCHER, FORMER_LAUNCHER) + "# mine\n")
     with as_shipped(), open_instance(load_settings(tmp_path)) as found:
         assert isinstance(found.run_launcher, WatchedRunLauncher)
-    assert config.read_text() == DAGSTER_YAML + "# mine\n"
+    text = config.read_text()
+    assert LAUNCHER in text and FORMER_LAUNCHER not in text and text.endswith("# mine\n")
+    assert [line.split(":")[0] for line in text.splitlines()] == [
+        line.split(":")[0] for line in (DAGSTER_YAML + "# mine\n").splitlines()
+    ]
 
 
 def test_homes_get_a_launcher_that_run_monitoring_can_ask(instance):
@@ -96,8 +101,11 @@ def test_health_of_a_run(instance, pid, host, status):
     assert instance.run_launcher.check_run_worker_health(run).status is status
 
 
-def test_run_that_waits_for_a_slot_of_a_pool_sleeps(instance):
+def test_run_that_waits_for_a_slot_of_a_pool_sleeps(instance, monkeypatch):
     """Dagster's own answer is never more than 0, so that such a run burns a core."""
+    before = pools.MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL
+    monkeypatch.setattr(pools, "MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL", SLOT_SECONDS)  # as a worker sets it
+    assert before > SLOT_SECONDS
     storage = instance.event_log_storage
     storage.set_concurrency_slots("gpu", 1)
     assert storage.claim_concurrency_slot("gpu", "another run", "step").is_claimed
@@ -113,7 +121,7 @@ def test_home_of_an_earlier_version_gets_the_launcher(tmp_path):
     settings.dagster_home.mkdir(parents=True)
     former = "run_launcher:\n  module: sae_assets.launcher\n  class: WatchedRunLauncher\n"
     (settings.dagster_home / "dagster.yaml").write_text(former)
-    with open_instance(settings) as opened:
+    with as_shipped(), open_instance(settings) as opened:
         assert isinstance(opened.run_launcher, WatchedRunLauncher)
 
 
@@ -138,9 +146,9 @@ def test_only_code_that_a_process_here_can_load_goes_to_a_worker(instance, host,
 
 
 def test_home_that_was_moved_takes_its_events_along(tmp_path):
-    with open_instance(load_settings(tmp_path / "home")) as opened:
+    with as_shipped(), open_instance(load_settings(tmp_path / "home")) as opened:
         run_id = run_of(opened, os.getpid(), "here").run_id
     (tmp_path / "home").rename(tmp_path / "moved")
-    with open_instance(load_settings(tmp_path / "moved")) as opened:
+    with as_shipped(), open_instance(load_settings(tmp_path / "moved")) as opened:
         assert [entry.dagster_event.message for entry in opened.all_logs(run_id)] == ["working"]
     assert not (tmp_path / "home").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.pipeline.fresh_runs import run
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
@@ -31,7 +32,7 @@ def test_two_homes_hold_the_same_bytes(tmp_path, monkeypatch):
             found.append(files(run(tmp_path / f"home {threads}", catalog)))
     finally:
         torch.set_num_threads(before)
-    assert len(found[0]) == 1 + 9  # the chunk's manifest, and one file of every stage
+    assert len(found[0]) == 1 + len(STAGES)  # the chunk's manifest, and one file of every stage
     for other in found[1:]:
         assert set(other) == set(found[0])
         assert [name for name in other if other[name] != found[0][name]] == []

@@ -134,7 +134,8 @@ def test_killed_worker_fails_its_run_at_once_and_dagster_will_make_it_again(tmp_
         assert f"Worker process {worker_of(run)} was terminated by signal 9" in failure.dagster_event.message
 
         # One that fails by itself would fail again; whatever it left behind in its process ends with that.
-        failed = finished(instance, source, fails=True)
+        ended = finished(instance, source, fails=True)
+        failed = reached(instance, ended.run_id, lambda found: "dagster/will_retry" in found.tags)
         assert (failed.status, failed.tags["dagster/will_retry"]) == (Status.FAILURE, "false")
         wait_for_end(worker_of(failed))
 

@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from sae_assets.artifacts import SparseActivations
 from sae_assets.catalog import Model
+from sae_assets.catalog.registry import formats
 from sae_assets.errors import CatalogError
 from sae_assets.rows import loaded
 from sae_assets.rows.open_clip import vision as open_clip_vision
@@ -40,7 +42,7 @@ def model(tiny: Path, sae: Path) -> Model:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was opened, in order."""
     calls: list[str] = []
-    vision, read = open_clip_vision.VisionTransformer.__init__, opening.readers()["clipscope"]
+    vision, read = open_clip_vision.VisionTransformer.__init__, formats()["clipscope"].read
 
     def counted(self: object, *args: object) -> None:
         calls.append("vision")
@@ -51,7 +53,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read(path)
 
     monkeypatch.setattr(open_clip_vision.VisionTransformer, "__init__", counted)
-    monkeypatch.setattr(opening, "readers", lambda: {"clipscope": counted_read})
+    counting = replace(formats()["clipscope"], read=counted_read)
+    monkeypatch.setattr(opening, "formats", lambda: {"clipscope": counting})
     return calls
 
 
