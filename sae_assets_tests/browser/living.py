@@ -11,12 +11,13 @@ from playwright.sync_api import Locator
 from sae_assets_tests.browser.screenshots import Window
 
 DATASET, MODEL = "small", "clip-mini"
+GROUP = f'group:"{DATASET}__patch"'
 ASSET = f"/assets/{DATASET}/patch/sparse_activations?view=partitions"
 
 
 def open_lineage(shown: Window) -> None:
-    """The lineage of the data set alone."""
-    shown.open(f"/asset-groups~{quote(f'group:{DATASET}', safe='')}/?expanded={DATASET}")
+    """The lineage of the data set's patches alone."""
+    shown.open(f"/asset-groups~{quote(GROUP, safe='')}/?expanded={DATASET}")
     shown.page.locator("svg foreignObject").filter(has_text="best_pairs").first.wait_for()
 
 
@@ -89,6 +90,5 @@ def is_on(switch: Locator) -> bool:
 def open_schedule(shown: Window, name: str) -> None:
     """A schedule's page with its ticks, the oldest one opened: what it says it did."""
     shown.open(f"/locations/sae_assets/schedules/{name}")
-    # That is what Dagster calls a tick that launched a backfill beside it.
-    shown.page.get_by_role("button", name="0 runs requested").last.click()
-    shown.page.get_by_role("dialog").get_by_text("Launched backfill").first.wait_for()
+    shown.page.get_by_role("button", name="1 run requested").last.click()
+    shown.page.get_by_role("dialog").first.wait_for()
