@@ -1,19 +1,10 @@
 """``best_pairs``: per concept the (unit, threshold) chosen on cal, from the pass that counts detections."""
 
+from dataclasses import replace
 from typing import Any
 
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
-from sae_assets.pipeline.options import DetectionOptions
-from sae_assets.pipeline.stage import Stage
-from sae_assets.pipeline.stages.detection_stats import (
-    CHUNK_INPUTS,
-    DETECTION_STATS,
-    MODEL_INPUTS,
-    SHARED_PASS,
-    SPLITS,
-    count_and_choose,
-    detection_settings,
-)
+from sae_assets.pipeline.stages.detection_stats import DETECTION_STATS, SPLITS
 
 
 def _concepts_have_positives(artifact: Any, _expected: Expected) -> Outcome:
@@ -56,18 +47,11 @@ def _counts(artifact: Any) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
 
 
-BEST_PAIRS = Stage(
+# The same pass, so the same inputs, settings, splits and code version.
+BEST_PAIRS = replace(
+    DETECTION_STATS,
     name="best_pairs",
-    level="model",
     description="Per concept the pair chosen on cal, its test figures, chance level and interval.",
-    make=count_and_choose,
-    chunk_inputs=CHUNK_INPUTS,
-    model_inputs=MODEL_INPUTS,
-    code_version="2",
-    settings=detection_settings,
-    options=DetectionOptions,
-    splits=SPLITS,
-    shared=SHARED_PASS,
     after=DETECTION_STATS.name,
     checks=(
         Check(

@@ -8,8 +8,6 @@ from sae_assets.pipeline.options import DetectionOptions
 from sae_assets.pipeline.plots import plot_detection
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
-SHARED_PASS = "detection"
-CHUNK_INPUTS, MODEL_INPUTS = ("filtered_activations", "labels"), ("thresholds",)
 SPLITS = ("cal", "test")
 
 
@@ -48,12 +46,12 @@ DETECTION_STATS = Stage(
     level="model",
     description="Confusion counts of every (concept, unit, tail fraction) on cal and test.",
     make=count_and_choose,
-    chunk_inputs=CHUNK_INPUTS,
-    model_inputs=MODEL_INPUTS,
+    chunk_inputs=("filtered_activations", "labels"),
+    model_inputs=("thresholds",),
     code_version="2",
     settings=detection_settings,
     options=DetectionOptions,
     splits=SPLITS,
-    shared=SHARED_PASS,
+    shared="detection",
     counts=_counts,
 )
