@@ -99,7 +99,8 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
         message = {"instance": serialize_value(self._instance.get_ref())}
         key = Key(serialize_value(origin), version_of_code(origin))
-        if not self._pool.hand_over(run.run_id, message, key, announce):
+        pools = run.run_op_concurrency.all_pools if run.run_op_concurrency else None
+        if not self._pool.hand_over(run.run_id, message, key, announce, pools or ()):
             return False
         self._run_ids.add(run.run_id)
         return True

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
@@ -37,6 +37,7 @@ class Worker:
     Attributes:
         channel: the pool's end of the socket pair.
         run_id: the run that it executes, None while it is idle; runs: how many it was handed.
+        pools: of the runs that it was handed: what work for a pool needs (weights, say) is loaded here.
         since: when it became idle or busy, by the monotonic clock.
     """
 
@@ -45,11 +46,16 @@ class Worker:
     key: Key
     run_id: str | None = None
     runs: int = 0
+    pools: set[str] = field(default_factory=set)
     since: float = field(default_factory=time.monotonic)
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def suits(self, pools: set[str]) -> bool:
+        """Whether it has had runs of all these pools; for a run of none, whether it had none."""
+        return pools <= self.pools if pools else not self.pools
 
 
 class Pool:
@@ -69,17 +75,26 @@ class Pool:
         self._lock = threading.Lock()
         self._closed = False
 
-    def hand_over(self, run_id: str, message: dict[str, Any], key: Key, announce: Callable[[int], None]) -> bool:
+    def hand_over(
+        self,
+        run_id: str,
+        message: dict[str, Any],
+        key: Key,
+        announce: Callable[[int], None],
+        pools: Collection[str] = (),
+    ) -> bool:
         """Give a run to an idle worker of this key, else to a new one.
 
         Args:
+            pools: in which the run will claim slots. It goes to a worker that had runs of these pools if one is idle,
+                a run without any to one that had none: the weights of a model are then in few processes.
             announce: told the worker's process id before it hears of the run.
 
         Returns:
             Whether a worker has it; False where all workers are busy.
         """
         while True:
-            worker = self._take(run_id, key)
+            worker = self._take(run_id, key, set(pools))
             if worker is None:
                 return False
             try:
@@ -115,7 +130,7 @@ class Pool:
             for worker in [*self._workers]:
                 self._dismiss(worker)
 
-    def _take(self, run_id: str, key: Key) -> Worker | None:
+    def _take(self, run_id: str, key: Key, pools: set[str]) -> Worker | None:
         with self._lock:
             if self._closed:
                 return None
@@ -123,10 +138,10 @@ class Pool:
             for worker in idle:
                 if worker.key.place == key.place and worker.key != key:
                     self._dismiss(worker)  # what it has loaded is out of date
-            # The one that was busy last: the others grow old and end, so that no more stay than are of use.
+            # Of several the one that was busy last: the others grow old and end, so that no more stay than are of use.
             fitting = [one for one in idle if one.key == key]
             if fitting:
-                worker = max(fitting, key=lambda one: one.since)
+                worker = max(fitting, key=lambda one: (one.suits(pools), one.since))
             else:
                 others = [one for one in idle if one.key.place != key.place]
                 if len(self._workers) >= self._limit and others:
@@ -136,6 +151,7 @@ class Pool:
                 worker = self._start(key)
             worker.run_id, worker.since = run_id, time.monotonic()
             worker.runs += 1
+            worker.pools |= pools
             return worker
 
     def _start(self, key: Key) -> Worker:
