@@ -18,8 +18,30 @@ DEVICE_VARIABLE = "SAE_ASSETS_DEVICE"
 BUDGET_VARIABLE = "SAE_ASSETS_MEMORY_BUDGET_MB"
 KEPT_VARIABLE = "SAE_ASSETS_KEEP_LOADED"
 WEBHOOK_VARIABLE = "SAE_ASSETS_WEBHOOK_URL"
+DAGSTER_VARIABLE = "DAGSTER_HOME"
 
 FORMATS = ("parquet", "pt")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What an environment variable sets, and what holds where it is not set (``<home>`` is the home folder)."""
+
+    description: str
+    default: str = ""
+
+
+VARIABLES = {
+    HOME_VARIABLE: Variable("folder of history and files", "~/.sae_assets"),
+    STORE_VARIABLE: Variable("root of the files, a path or an fsspec URL", "<home>/store"),
+    CATALOG_VARIABLE: Variable("your catalog file, merged over the packaged one"),
+    FORMAT_VARIABLE: Variable("`parquet` or `pt`: how new files are written", FORMATS[0]),
+    DEVICE_VARIABLE: Variable("`auto`, `cpu`, `cuda` or `cuda:<number>`: where numerics run", "auto"),
+    BUDGET_VARIABLE: Variable("MiB for the largest block of intermediate values", "256"),
+    KEPT_VARIABLE: Variable("transformers, and SAEs, that a process keeps open for its next chunk; 0: none", "2"),
+    WEBHOOK_VARIABLE: Variable("address that failed runs are posted to, once the sensor is switched on"),
+    DAGSTER_VARIABLE: Variable("an existing Dagster instance to use", "<home>/dagster"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,7 @@ class Settings:
         variables = {
             HOME_VARIABLE: str(self.home),
             STORE_VARIABLE: self.store,
-            "DAGSTER_HOME": os.environ.get("DAGSTER_HOME") or str(self.dagster_home),
+            DAGSTER_VARIABLE: os.environ.get(DAGSTER_VARIABLE) or str(self.dagster_home),
         }
         if self.catalog:
             variables[CATALOG_VARIABLE] = str(self.catalog)
@@ -59,7 +81,7 @@ def load_settings(home: Path | str | None = None, catalog: Path | str | None = N
         CatalogError: the home folder is a file.
     """
     source = "--home" if home else HOME_VARIABLE
-    home = Path(home or os.environ.get(HOME_VARIABLE) or "~/.sae_assets").expanduser().absolute()
+    home = Path(home or _value(HOME_VARIABLE)).expanduser().absolute()
     if home.is_file():
         raise CatalogError(f"{source}: {home} is a file, expected a folder (it is made where there is none).")
     store = os.environ.get(STORE_VARIABLE) or str(home / "store")
@@ -73,7 +95,7 @@ def device_name(given: str | None = None) -> str:
     Raises:
         CatalogError: no name of a device.
     """
-    source, name = _given("--device", given, DEVICE_VARIABLE, "auto")
+    source, name = _given("--device", given, DEVICE_VARIABLE)
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
         raise CatalogError(f"{source}: found {name!r}, expected auto, cpu, cuda or cuda:<number>.")
     return name
@@ -85,7 +107,7 @@ def format_name(given: str | None = None) -> str:
     Raises:
         CatalogError: an unknown one.
     """
-    source, name = _given("--format", given, FORMAT_VARIABLE, FORMATS[0])
+    source, name = _given("--format", given, FORMAT_VARIABLE)
     if name not in FORMATS:
         raise CatalogError(f"{source}: found {name!r}, expected one of {', '.join(FORMATS)}.")
     return name
@@ -97,7 +119,7 @@ def memory_budget_mb() -> int:
     Raises:
         CatalogError: not a whole number from 1.
     """
-    text = os.environ.get(BUDGET_VARIABLE) or "256"
+    text = _value(BUDGET_VARIABLE)
     if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
         raise CatalogError(f"{BUDGET_VARIABLE}: found {text!r}, expected a whole number of MiB, at least 1.")
     return int(text)
@@ -109,12 +131,17 @@ def kept_loaded() -> int:
     Raises:
         CatalogError: not a whole number.
     """
-    text = os.environ.get(KEPT_VARIABLE) or "2"
+    text = _value(KEPT_VARIABLE)
     if not re.fullmatch(r"[0-9]+", text):
         raise CatalogError(f"{KEPT_VARIABLE}: found {text!r}, expected a whole number (0 keeps nothing).")
     return int(text)
 
 
-def _given(option: str, value: str | None, variable: str, default: str) -> tuple[str, str]:
+def _value(variable: str) -> str:
+    """What a variable is set to; an empty one counts as not set."""
+    return os.environ.get(variable) or VARIABLES[variable].default
+
+
+def _given(option: str, value: str | None, variable: str) -> tuple[str, str]:
     """Where a value comes from, as messages name it, and the value."""
-    return (option, value) if value is not None else (variable, os.environ.get(variable) or default)
+    return (option, value) if value is not None else (variable, _value(variable))
