@@ -9,6 +9,7 @@ import urllib.request
 
 import dagster as dg
 
+from sae_assets.orchestration.automation.switches import ALERT
 from sae_assets.orchestration.history import first_cause
 from sae_assets.settings import WEBHOOK_VARIABLE
 
@@ -35,8 +36,8 @@ def build_alerts() -> list[dg.SensorDefinition]:
     """The sensor that posts failed runs."""
 
     @dg.run_failure_sensor(
-        name="post_failed_runs",
-        description=f"Posts every failed run as JSON to the address in {WEBHOOK_VARIABLE}.",
+        name=ALERT.name(),
+        description=ALERT.description,
         default_status=dg.DefaultSensorStatus.STOPPED,
     )
     def post_failed_runs(context: dg.RunFailureSensorContext):

@@ -12,6 +12,7 @@ import dagster as dg
 from sae_assets.catalog import Catalog
 from sae_assets.errors import SaeAssetsError
 from sae_assets.orchestration.automation.backfills import DATASET_TAG, left_behind, look, n_partitions
+from sae_assets.orchestration.automation.switches import FOLLOW
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, keys_of, partition_key
 from sae_assets.orchestration.resources import StoreResource
@@ -55,9 +56,9 @@ def _sensor(catalog: Catalog, dataset: str) -> dg.SensorDefinition:
     entry = catalog.datasets[dataset]
 
     @dg.sensor(
-        name=f"follow_{dataset}",
+        name=FOLLOW.name(dataset),
         jobs=_jobs(catalog, dataset),
-        description=f"Makes what is missing or stale of {dataset}, each asset once what it reads is there and at rest.",
+        description=FOLLOW.description,
         minimum_interval_seconds=min(LONGEST_INTERVAL, entry.arrivals.check_every_seconds),
         default_status=dg.DefaultSensorStatus.STOPPED,
     )

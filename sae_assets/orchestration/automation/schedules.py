@@ -11,6 +11,7 @@ import dagster as dg
 
 from sae_assets.catalog import Catalog
 from sae_assets.errors import SaeAssetsError
+from sae_assets.orchestration.automation import switches
 from sae_assets.orchestration.automation.backfills import KIND_TAG, launch, left_behind, look, n_partitions
 from sae_assets.orchestration.history import active_backfill
 from sae_assets.orchestration.marker import tell
@@ -57,14 +58,14 @@ def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
     return launch_job
 
 
-def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, description: str) -> dg.ScheduleDefinition:
+def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, switch: switches.Switch) -> dg.ScheduleDefinition:
     entry = catalog.datasets[dataset]
     job = _launcher(catalog, dataset, kind)
 
     @dg.schedule(
-        name=f"{kind}_{dataset}",
+        name=switch.name(dataset),
         cron_schedule=cron,
-        description=description,
+        description=switch.description,
         job=job,
         default_status=dg.DefaultScheduleStatus.STOPPED,
     )
@@ -94,11 +95,5 @@ def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, description:
 def build_schedules(catalog: Catalog) -> Iterator[dg.ScheduleDefinition]:
     """Backfill and repair of every data set."""
     for dataset, entry in catalog.datasets.items():
-        yield _schedule(
-            catalog, dataset, BACKFILL, entry.backfills.cron,
-            f"Launches a backfill of exactly the partitions of {dataset} that are missing or stale.",
-        )  # fmt: skip
-        yield _schedule(
-            catalog, dataset, REPAIR, entry.backfills.repair_cron,
-            f"Launches a backfill of the partitions of {dataset} that failed or were missed.",
-        )  # fmt: skip
+        yield _schedule(catalog, dataset, BACKFILL, entry.backfills.cron, switches.BACKFILL)
+        yield _schedule(catalog, dataset, REPAIR, entry.backfills.repair_cron, switches.REPAIR)

@@ -14,6 +14,7 @@ from sae_assets.catalog import Catalog, Dataset
 from sae_assets.chunks.arrivals import table_changed
 from sae_assets.chunks.registering import register
 from sae_assets.errors import DatasetError
+from sae_assets.orchestration.automation.switches import REGISTER
 from sae_assets.orchestration.partitions import chunk_partitions, chunks_name
 from sae_assets.orchestration.resources import StoreResource
 
@@ -32,8 +33,8 @@ def announce(dataset: str, keys: list[str], instance: dg.DagsterInstance) -> lis
 
 def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
     @dg.sensor(
-        name=f"register_{dataset}_chunks",
-        description=f"Registers new examples of {dataset} as chunks (partitions). Computes nothing.",
+        name=REGISTER.name(dataset),
+        description=REGISTER.description,
         minimum_interval_seconds=entry.arrivals.check_every_seconds,
         default_status=dg.DefaultSensorStatus.STOPPED,
         asset_selection=dg.AssetSelection.assets(dg.AssetKey([dataset, "examples"])),

@@ -11,6 +11,7 @@ from sae_assets.catalog import Catalog, Dataset
 from sae_assets.chunks.contents import WHAT_TO_DO, changed_contents, changed_regions
 from sae_assets.chunks.manifests import read_manifests
 from sae_assets.datasets import open_registered
+from sae_assets.orchestration.automation.switches import VERIFY
 from sae_assets.orchestration.resources import StoreResource
 from sae_assets.pipeline.checks import contents_outcome
 
@@ -54,10 +55,10 @@ def build_verification(catalog: Catalog) -> Iterator[tuple[dg.AssetChecksDefinit
         yield (
             check,
             dg.ScheduleDefinition(
-                name=f"verify_{dataset}_contents",
+                name=VERIFY.name(dataset),
                 job=job,
                 cron_schedule=entry.backfills.verify_cron,
-                description=f"Hashes every registered example of {dataset} again.",
+                description=VERIFY.description,
                 default_status=dg.DefaultScheduleStatus.STOPPED,
             ),
         )
