@@ -12,7 +12,7 @@ import dagster as dg
 
 from sae_assets.errors import SaeAssetsError
 from sae_assets.orchestration.metadata import short
-from sae_assets.pipeline.checks import READABLE, Expected, Outcome
+from sae_assets.pipeline.checks import READABLE, READABLE_DESCRIPTION, Expected, Outcome
 from sae_assets.pipeline.stage import Stage
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def blocking_checks(stage: Stage) -> tuple[str, ...]:
 
 def specs(stage: Stage, key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> Iterator[dg.AssetCheckSpec]:
     """The check specs of one asset: that its file reads back, and the stage's own; one result per partition."""
-    what = "The written file reads back, its content hash holds, and no invariant is broken."
-    yield dg.AssetCheckSpec(READABLE, asset=key, description=what, blocking=True, partitions_def=partitions)
+    yield dg.AssetCheckSpec(
+        READABLE, asset=key, description=READABLE_DESCRIPTION, blocking=True, partitions_def=partitions
+    )
     for check in stage.checks:
         yield dg.AssetCheckSpec(
             check.name, asset=key, description=check.description, blocking=check.blocking, partitions_def=partitions

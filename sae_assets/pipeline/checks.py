@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 READABLE = "file_reads_back"
+READABLE_DESCRIPTION = "The written file reads back, its content hash holds, and no invariant is broken."
 MOST_NAMED = 20  # examples or concepts that a check names
 
 

@@ -16,14 +16,14 @@ Scalars = dict[str, Any]
 
 EXAMPLES = {
     "example_index": "position of the example in the data set",
-    "example_id": "file stem of the example",
+    "example_id": "id of the example",
 }
 ROWS = {
     "example_index": "position of the example in the data set",
-    "position": "of the row within its example; patches row by row",
+    "position": "position of the row in its example; patches row by row",
 }
 TRIPLES = {
-    "concept": "null: over all calibration rows",
+    "concept": "the concept; null: over all calibration rows",
     "unit_id": "original id of the unit in the SAE",
     "kept_index": "number of the unit after pruning",
     "tail_fraction": "share of the positive values that the threshold keeps",

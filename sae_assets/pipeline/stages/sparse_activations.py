@@ -240,19 +240,19 @@ SPARSE_ACTIVATIONS = Stage(
         ROW_COUNTS,
         Check(
             "little_mass_dropped",
-            "k_stored drops at most `max_dropped_mass` (catalog) of the activation mass.",
+            "`k_stored` drops at most the model's `max_dropped_mass` of the activation mass.",
             _little_mass_dropped,
             blocking=False,
         ),
         Check(
             "read_where_trained",
-            "Rows come from the place that the SAE's checkpoint names as its own, where it names one.",
+            "Rows are read at the hook point that the SAE's checkpoint names, where it names one.",
             _read_where_trained,
             blocking=False,
         ),
         Check(
             "activity_within_bounds",
-            "Active units per row and the share of units that fire lie within the catalog's `bounds` of the model.",
+            "Active units per row and the share of units that fire lie within the model's `bounds`.",
             _activity_within_bounds,
             blocking=False,
         ),
