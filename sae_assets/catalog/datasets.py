@@ -32,24 +32,24 @@ TOKEN_KINDS: dict[str, tuple[TokenKind, ...]] = {"image": ("patch", "cls"), "tex
 class Columns(Entry):
     """Which columns of a table hold what (layouts ``table``, ``spans`` and ``huggingface``)."""
 
-    id: str | None = Field(None, description="example id; default: the file's stem, or the row number")
-    image: str = "image"
-    text: str = "text"
-    split: str = "split"
+    id: str | None = Field(None, description="the example's id; default: stem of its file, or its row number")
+    image: str = Field("image", description="path of the image, or its bytes")
+    text: str = Field("text", description="the text itself")
+    split: str = Field("split", description="`train`, `cal` or `test`")
     labels: str | None = Field(
-        None, description="one column with a list of concepts; default: a 0/1 column per concept"
+        None, description="the concepts that are true, as a list; default: a 0/1 column per concept"
     )
-    spans: str = "spans"
-    mask: str | None = Field(None, description="column with a mask file per example, one for all its concepts")
+    spans: str = Field("spans", description="where concepts are in a text")
+    mask: str | None = Field(None, description="path of a mask for all concepts of the image, or its bytes")
 
 
 class SeededSplit(Entry):
     """Shares of a split that is drawn by example id, once, when an example's chunk is registered."""
 
-    train: float = Field(0.5, ge=0, le=1)
-    cal: float = Field(0.25, gt=0, le=1)
-    test: float = Field(0.25, gt=0, le=1)
-    seed: int = 0
+    train: float = Field(0.5, ge=0, le=1, description="share of the examples")
+    cal: float = Field(0.25, gt=0, le=1, description="share of the examples")
+    test: float = Field(0.25, gt=0, le=1, description="share of the examples; the three sum to 1")
+    seed: int = Field(0, description="another seed, another draw")
 
     @check_model(mode="after")
     def _whole(self) -> "SeededSplit":
@@ -62,18 +62,22 @@ class SeededSplit(Entry):
 class Published(Entry):
     """Counts that a published data set has, to be compared with the files given."""
 
-    train: int
-    cal: int
-    test: int
-    always_positive_f1: float | None = Field(None, description="weighted, on test")
+    train: int = Field(description="examples")
+    cal: int = Field(description="examples")
+    test: int = Field(description="examples")
+    always_positive_f1: float | None = Field(
+        None, description="weighted F1 of calling every test example positive; default: not compared"
+    )
 
 
 class EmbeddingFiles(Entry):
     """Embeddings made elsewhere, one row per token, examples in the order of the data set."""
 
     path: Path = Field(description="a .pt, .safetensors or .parquet file; of chunked .pt files the …_chunks_info.json")
-    tensor: str = Field("embeddings", description="name of the tensor (safetensors) or column (Parquet)")
-    rows_per_example: int | None = Field(None, ge=1, description="default: 1 for cls, else rows / examples")
+    tensor: str = Field("embeddings", description="name of the tensor (safetensors) or list column (Parquet)")
+    rows_per_example: int | None = Field(
+        None, ge=1, description="how many rows an example has; default: 1 for `cls`, else rows / examples"
+    )
 
     _paths = field_validator("path", mode="before")(resolve_package)
 
@@ -81,20 +85,22 @@ class EmbeddingFiles(Entry):
 class Arrivals(Entry):
     """How a growing data set becomes chunks: full ones at once, the rest when it has waited long enough."""
 
-    settle_seconds: float = Field(10, ge=0, description="files that changed later than this long ago are still written")
+    settle_seconds: float = Field(
+        10, ge=0, description="a file that changed later than this long ago is still being written"
+    )
     close_after_seconds: float | None = Field(
         3600, ge=0, description="a tail that is not full closes this long after its last arrival; null: only by hand"
     )
-    check_every_seconds: int = Field(60, ge=5, description="between two looks of the sensor")
+    check_every_seconds: int = Field(60, ge=5, description="time between two looks of the sensor")
     chunks_per_tick: int = Field(50, ge=1, description="most chunks that one look registers")
 
 
 class Backfills(Entry):
     """When the schedules of a data set launch backfills (they ship switched off), and how much at once."""
 
-    cron: CronExpression = Field("0 2 * * *", description="backfill of missing and stale partitions")
-    repair_cron: CronExpression = Field("30 5 * * *", description="backfill of failed and missed partitions")
-    verify_cron: CronExpression = Field("0 4 * * 0", description="hash all registered examples again")
+    cron: CronExpression = Field("0 2 * * *", description="when what is missing or stale is made (UTC)")
+    repair_cron: CronExpression = Field("30 5 * * *", description="the same with what failed before")
+    verify_cron: CronExpression = Field("0 4 * * 0", description="when all registered examples are hashed again")
     partitions_per_tick: int = Field(200, ge=1, description="most chunk partitions in one backfill")
 
 
@@ -134,40 +140,50 @@ class Detection(Entry):
     n_folds: Annotated[int, AfterValidator(folds)] = Field(
         0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none"
     )
-    seed: int = Field(0, ge=0, description="of shuffles, resamples and folds")
+    seed: int = Field(0, ge=0, description="seed of shuffles, resamples and folds")
 
 
 class Dataset(NamedEntry):
     """A folder of examples with labels, splits and, where there are any, masks or spans."""
 
-    description: str = ""
-    root: Path
-    layout: LayoutName
-    modality: Modality
-    concepts: tuple[ConceptName, ...] = Field(min_length=1)
-    token_kinds: tuple[TokenKind, ...] = Field(
-        default_factory=lambda data: TOKEN_KINDS.get(data.get("modality", ""), ()), min_length=1
+    description: str = Field("", description="one sentence for the UI")
+    root: Path = Field(description="the folder (or table); relative to the catalog file")
+    layout: LayoutName = Field(description="how the folder lies on disk")
+    modality: Modality = Field(description="what an example is; not every layout has both")
+    concepts: tuple[ConceptName, ...] = Field(
+        min_length=1, description="their names, in the order of every table that follows"
     )
-    models: tuple[ModelName, ...] = Field(min_length=1)
+    token_kinds: tuple[TokenKind, ...] = Field(
+        default_factory=lambda data: TOKEN_KINDS.get(data.get("modality", ""), ()),
+        min_length=1,
+        description="rows that an example has: of images `patch` and `cls`, of texts `token` and `cls`; default: both",
+    )
+    models: tuple[ModelName, ...] = Field(min_length=1, description="entries of `models` of the same modality")
     chunk_size: int = Field(200, ge=1, description="examples per chunk")
     masks: Literal["files", "colour-difference", "auto"] = Field(
-        "auto", description="masks/<name>.png, pixels whose channels differ by more than 20, or files where they exist"
+        "auto",
+        description="`files`; `colour-difference` (layout `clevr` alone): pixels whose channels differ by more than "
+        "20; `auto`: files where there are any",
     )
     min_overlap: int = Field(1, ge=1, description="pixels of a patch inside the mask that make it positive")
-    annotations: Path | None = Field(None, description="file of regions or word labels; default: found by the layout")
-    columns: Columns = Columns()
-    split: SeededSplit | None = Field(None, description="draw the splits instead of reading them from a column")
+    annotations: Path | None = Field(
+        None, description="file or folder of regions or word labels; default: where the layout looks"
+    )
+    columns: Columns = Field(Columns(), description="which columns of the table hold what")
+    split: SeededSplit | None = Field(None, description="draw the splits by example id; default: they are a column")
     embeddings: dict[ModelName, dict[TokenKind, EmbeddingFiles]] = Field(
         default_factory=dict, description="precomputed embeddings by model and token kind, in place of the transformer"
     )
     calibration: Literal["refit", "freeze"] = Field(
-        "refit", description="new calibration data: fit again, or keep the mapping and thresholds and only extend"
+        "refit", description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds"
     )
-    detection: Detection = Detection()
-    arrivals: Arrivals = Arrivals()
-    backfills: Backfills = Backfills()
-    published: Published | None = Field(None, description="counts of a published data set, compared by `check`")
-    owners: tuple[str, ...] = ()
+    detection: Detection = Field(Detection(), description="how thresholds and detection are counted")
+    arrivals: Arrivals = Field(Arrivals(), description="when new examples become chunks")
+    backfills: Backfills = Field(
+        Backfills(), description="what the schedules do, which ship switched off; times are cron expressions"
+    )
+    published: Published | None = Field(None, description="figures that `sae-assets check` compares")
+    owners: tuple[str, ...] = Field((), description="e-mail addresses or `team:NAME`, shown in the UI")
 
     _paths = field_validator("root", "annotations", mode="before")(resolve_package)
 

@@ -57,12 +57,14 @@ def resolve_package(value: Any) -> Any:
 class Transformer(Entry):
     """A foundation model: a hub name with its weights, or a local folder; never both."""
 
-    library: Annotated[str, AfterValidator(one_of(libraries))]
-    name: str | None = Field(None, description="open_clip: architecture, e.g. ViT-L-14; transformers: hub id")
-    pretrained: str | None = Field(None, description="open_clip: weights tag, e.g. laion2b_s32b_b82k")
-    revision: str | None = Field(None, description="transformers: branch, tag or commit of the hub repository")
+    library: Annotated[str, AfterValidator(one_of(libraries))] = Field(description="what loads it")
+    name: str | None = Field(None, description="open_clip: architecture, such as ViT-L-14; transformers: hub id")
+    pretrained: str | None = Field(None, description="open_clip: weights tag, such as laion2b_s32b_b82k")
+    revision: str | None = Field(
+        None, description="transformers: branch, tag or commit of the hub repository; default: its main branch"
+    )
     weights: Path | None = Field(None, description="open_clip: weights file for `name`; preprocessing is the tag's")
-    path: Path | None = Field(None, description="local folder in the library's published layout")
+    path: Path | None = Field(None, description="local folder in the library's published layout, instead of `name`")
 
     _paths = field_validator("path", "weights", mode="before")(resolve_package)
 
@@ -82,13 +84,18 @@ class Transformer(Entry):
 class Sae(Entry):
     """An SAE checkpoint: a local path, or a hub repository and a file (or folder) in it."""
 
-    format: Annotated[str, AfterValidator(one_of(formats))]
-    path: Path | None = Field(None, description="file, or folder for formats that are folders")
-    repo: str | None = Field(None, description="hub repository")
-    file: str | None = Field(None, description="file or folder in the repository; may hold {average_l0}")
-    revision: str | None = None
+    format: Annotated[str, AfterValidator(one_of(formats))] = Field(description="how the checkpoint is written")
+    path: Path | None = Field(
+        None, description="local file or folder; of a format that is a folder also one of its two files"
+    )
+    repo: str | None = Field(
+        None, description="hub repository, instead of `path`; fetched on first use, then read from the hub's cache"
+    )
+    file: str | None = Field(None, description="file or folder in `repo`; may hold `{average_l0}`")
+    revision: str | None = Field(None, description="branch, tag or commit of `repo`; default: its main branch")
     average_l0: Annotated[int, Field(ge=1)] | Literal["canonical"] | None = Field(
-        None, description="Gemma Scope: which of `average_l0_*`; canonical is the one nearest to 100"
+        None,
+        description="Gemma Scope: which of `average_l0_<number>`; default: `canonical`, the one nearest to 100",
     )
 
     _paths = field_validator("path", mode="before")(resolve_package)
@@ -111,13 +118,34 @@ FIXED_RULES = ("min_active", "max_density", "strength_percentile")
 class Pruning(Entry):
     """How a model's units are pruned (numerics: unit mapping). The three rules are needed where the mode is fixed."""
 
-    mode: Literal["adaptive", "fixed"] = Field("adaptive", description="adaptive: limits from the concepts' cal counts")
-    min_active: int | None = Field(None, ge=0, description="fixed: fewer calibration rows than this are rare")
-    max_density: float | None = Field(
-        None, gt=0, le=1, description="fixed: a larger share of calibration rows is dense"
+    mode: Literal["adaptive", "fixed"] = Field(
+        "adaptive", description="`adaptive`: limits from the data set's labels; `fixed`: the next three keys"
     )
-    strength_percentile: float | None = Field(None, ge=0, le=100, description="fixed: a p99 below it is weak")
-    target_units: int | None = Field(None, ge=1, description="most units to keep; null keeps all")
+    min_active: int | None = Field(
+        None,
+        ge=0,
+        description="rare: a unit that fires on fewer cal rows than this; default: required where `fixed`, else from "
+        "the labels",
+    )
+    max_density: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="dense: a unit that fires on a larger share of cal rows, from above 0 to 1; default: required "
+        "where `fixed`, else from the labels",
+    )
+    strength_percentile: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="weak: a unit whose p99 is below this percentile of those left, 0 to 100; default: required "
+        "where `fixed`, else by the number of concepts",
+    )
+    target_units: int | None = Field(
+        None,
+        ge=1,
+        description="over target: a unit that is not among the most selective of this number; default: null: no limit",
+    )
 
     @check_model(mode="after")
     def _rules_of_fixed_mode(self) -> "Pruning":
@@ -131,10 +159,14 @@ class Bounds(Entry):
     """How active a chunk of a model's activations has to be, else a check warns. Nothing stored depends on it."""
 
     l0: tuple[float, float] | None = Field(
-        None, description="least and most active units per row, averaged; default: above 0, at most a quarter of units"
+        None,
+        description="`[least, most]` active units per row, averaged; default: above 0, at most a quarter of the units",
     )
     min_coverage: float | None = Field(
-        None, ge=0, le=1, description="least share of units that fire in a chunk; default: more than one row's"
+        None,
+        ge=0,
+        le=1,
+        description="least share of units, 0 to 1, that fire on any row; default: more than one row's",
     )
 
     @field_validator("l0")
@@ -148,28 +180,41 @@ class Bounds(Entry):
 class Model(NamedEntry):
     """A transformer, the place in it whose output is read, and the SAE for that place."""
 
-    modality: Modality
-    transformer: Transformer | None = Field(None, description="may be left out where all embeddings are precomputed")
-    layer: int | None = Field(None, ge=0, description="0-based block whose output is read (= hidden_states[layer + 1])")
+    modality: Modality = Field(description="what it reads")
+    transformer: Transformer | None = Field(
+        None, description="the foundation model; default: none: all embeddings are precomputed"
+    )
+    layer: int | None = Field(
+        None, ge=0, description="0-based block whose output is read; exactly one of this and the next two"
+    )
     hidden_state: int | None = Field(
-        None, ge=0, description="or: index into hidden_states; 0 is the first block's input"
+        None, ge=0, description="index into `hidden_states` that is read; 0 is the first block's input"
     )
-    module: str | None = Field(None, description="or: name of the module whose output is read")
-    sae: Sae
-    k_stored: int | None = Field(None, ge=1, description="entries kept per row; null keeps all")
+    module: str | None = Field(None, description="name of the module whose output is read")
+    sae: Sae = Field(description="the SAE of this hook point")
+    k_stored: int | None = Field(None, ge=1, description="entries kept per row; default: null: all")
     max_dropped_mass: float = Field(
-        0.05, ge=0, le=1, description="share of activation mass that k_stored may drop before a check warns"
+        0.05, ge=0, le=1, description="share of activation mass that `k_stored` may drop before a check warns"
     )
-    bounds: Bounds = Field(default_factory=lambda: Bounds())
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    bounds: Bounds = Field(
+        default_factory=lambda: Bounds(), description="how active a chunk has to be, else a check warns"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="what the transformer computes in"
+    )
     forward_batch: int = Field(
         1, ge=1, description="examples in one forward pass; above 1 is faster and changes the last bits of embeddings"
     )
-    max_tokens: int | None = Field(None, ge=1, description="text: tokens kept per text, special ones not counted")
-    prepend_bos: bool | None = Field(
-        None, description="text: null follows the tokenizer; true adds BOS where it does not"
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="texts: tokens kept per text, special ones not counted; default: as many as the model takes",
     )
-    pruning: Pruning = Field(default_factory=lambda: Pruning())
+    prepend_bos: bool | None = Field(
+        None,
+        description="texts: true adds a BOS token where the tokenizer does not; default: null: as the tokenizer does",
+    )
+    pruning: Pruning = Field(default_factory=lambda: Pruning(), description="which units are dropped")
 
     @check_model(mode="after")
     def _one_place(self) -> "Model":

@@ -31,6 +31,7 @@ class Layout:
             leaves out rows that are wrong.
         takes: which of ``annotations``, ``columns`` and ``colour-difference`` (masks) the layout makes use of; other
             layouts refuse them.
+        located: when the layout says where concepts are, for the documents.
         split_place: where an example says which split it is in, for messages; ``{column!r}`` is the split's column.
     """
 
@@ -39,6 +40,7 @@ class Layout:
     expected: str
     open: Callable[..., Any]
     takes: tuple[str, ...] = ()
+    located: str = "never"
     split_place: str = "in column 'split' of metadata.csv"
     lenient: bool = False
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MASKS = "masks"
+# When these readers say where concepts are, in the words of the documents.
+IMAGES_LOCATED = "if `columns` names a `mask`, or the folder `masks` is there, or `masks: files`"
+TEXTS_LOCATED = "if there is a column `spans` (or the one that `columns` names)"
 
 
 _OPENED = LastMade()

@@ -232,5 +232,6 @@ LAYOUT = Layout(
     expected="a folder with metadata.csv and images",
     open=BrodenReader,
     takes=("annotations",),
+    located="always",
     lenient=True,
 )

@@ -81,5 +81,6 @@ LAYOUT = Layout(
     expected="a folder with metadata.csv, images and, where there are any, masks",
     open=ClevrReader,
     takes=("colour-difference",),
+    located="always",
     lenient=True,
 )

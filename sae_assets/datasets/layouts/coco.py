@@ -244,5 +244,6 @@ LAYOUT = Layout(
     expected="a folder with metadata.csv and images",
     open=CocoReader,
     takes=("annotations",),
+    located="always",
     lenient=True,
 )

@@ -11,7 +11,7 @@ from typing import Any
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.listing import Line, Listing
-from sae_assets.datasets.listing_reader import open_listing
+from sae_assets.datasets.listing_reader import IMAGES_LOCATED, TEXTS_LOCATED, open_listing
 from sae_assets.datasets.reader import Reader
 from sae_assets.errors import DatasetError
 
@@ -97,5 +97,6 @@ LAYOUT = Layout(
     expected="a folder that `save_to_disk` of the library datasets wrote",
     open=open_huggingface,
     takes=("columns",),
+    located=f"images: {IMAGES_LOCATED}; texts: {TEXTS_LOCATED}",
     split_place="in column {column!r}, or save a split called validation",
 )

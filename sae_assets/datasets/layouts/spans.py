@@ -10,7 +10,7 @@ from pathlib import Path
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.listing import Line, Listing
-from sae_assets.datasets.listing_reader import open_listing
+from sae_assets.datasets.listing_reader import TEXTS_LOCATED, open_listing
 from sae_assets.datasets.reader import Reader
 from sae_assets.datasets.tables import raise_problems
 from sae_assets.errors import DatasetError
@@ -64,5 +64,6 @@ LAYOUT = Layout(
     expected="JSON lines with `text` and `spans`: a .jsonl file, or a folder of them",
     open=open_spans,
     takes=("columns",),
+    located=TEXTS_LOCATED,
     split_place="by key {column!r} of the JSON lines",
 )

@@ -12,7 +12,7 @@ from typing import Any
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.listing import Line, Listing
-from sae_assets.datasets.listing_reader import open_listing
+from sae_assets.datasets.listing_reader import IMAGES_LOCATED, TEXTS_LOCATED, open_listing
 from sae_assets.datasets.reader import Reader
 from sae_assets.datasets.tables import read_csv
 from sae_assets.errors import DatasetError
@@ -134,5 +134,6 @@ LAYOUT = Layout(
     expected="a table: a .csv or .parquet file, or a folder that holds one",
     open=open_table,
     takes=("columns",),
+    located=f"images: {IMAGES_LOCATED}; texts: {TEXTS_LOCATED}",
     split_place="in column {column!r} of the table",
 )

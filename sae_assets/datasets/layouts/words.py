@@ -161,4 +161,5 @@ LAYOUT = Layout(
     expected="a folder with metadata.csv and texts",
     open=WordsReader,
     takes=("annotations", "columns"),
+    located="always",
 )
