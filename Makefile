@@ -8,7 +8,7 @@ REFERENCE := .venv-reference
 REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo check test test-living test-reference reference lint ui bench browser clean
+.PHONY: demo check test test-living test-reference reference lint docs ui bench browser clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
@@ -37,6 +37,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Tables in README.md and docs/ from the descriptions in the code.
+docs: $(INSTALLED)
+	$(BIN)/python -m tools.docs_tables
 
 ui: $(INSTALLED)
 	$(BIN)/sae-assets ui --home $(HOME_DIR)

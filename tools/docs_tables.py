@@ -4,21 +4,36 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. The tests 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from sae_assets.catalog.registry import formats, layouts
+from sae_assets.catalog import Bounds, Dataset, Model, Pruning
+from sae_assets.catalog.datasets import TokenKind
+from sae_assets.catalog.models import ModelName, Sae
+from sae_assets.catalog.registry import formats, layouts, libraries
 from sae_assets.cli import app
-from sae_assets.pipeline.stages import STAGES, options_kinds
+from sae_assets.orchestration.automation.switches import SWITCHES
+from sae_assets.pipeline.checks import READABLE, READABLE_DESCRIPTION, Check
+from sae_assets.pipeline.planning import STATES
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.settings import VARIABLES
+from sae_assets.storage.tables import table_of
+from sae_assets_tests.storage.small import SMALL
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 PARTITIONS = {"dataset-chunk": "chunk", "chunk": "model × chunk", "model": "model"}
-EVERYWHERE = {"--home", "--catalog", "--json", "--debug"}
+COMMON = ("--home", "--catalog", "--json", "--debug")
+ELSEWHERE = (Sae, Pruning, Bounds)  # entries with a table of their own
+NAMES_OF = {"layout": layouts, "format": formats, "library": libraries}
+KEYS_OF_MAPPINGS = {ModelName: "<model>", TokenKind: "<token kind>"}
 
 Rows = Iterator[tuple[str, ...]]
 
@@ -31,10 +46,10 @@ def stages() -> Rows:
 
 
 def layout_table() -> Rows:
-    yield "layout", "of", "`root` names", "also takes"
+    yield "layout", "of", "`root` names", "also takes", "concepts are located"
     for layout in layouts().values():
         kinds = " or ".join(f"{kind}s" for kind in layout.modalities)
-        yield f"`{layout.name}`", kinds, layout.expected, ", ".join(f"`{key}`" for key in layout.takes)
+        yield f"`{layout.name}`", kinds, layout.expected, _codes(layout.takes), layout.located
 
 
 def format_table() -> Rows:
@@ -50,20 +65,112 @@ def commands() -> Rows:
         yield f"`{name}`", " ".join((command.help or "").split())
 
 
+def common_options() -> Rows:
+    yield "option", "means", "default", "not of"
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    taken = {name: {spelt: one for one in command.params for spelt in one.opts} for name, command in commands.items()}
+    for option in COMMON:
+        parameter = next(parameters[option] for parameters in taken.values() if option in parameters)
+        yield f"`{option}`", *_help(parameter), _codes(name for name in taken if option not in taken[name])
+
+
 def options() -> Rows:
     yield "option", "means", "default"
-    fields = {name: field for kind in options_kinds() for name, field in kind.model_fields.items()}
     for parameter in typer.main.get_command(app).commands["materialize"].params:  # type: ignore[attr-defined]
-        names = sorted(parameter.opts, key=lambda name: (not name.startswith("--"), -len(name)))
-        if set(names) & EVERYWHERE:
-            continue
-        text, _, default = parameter.help.partition(" [default: ")
-        text, default = text.rstrip("."), "off" if parameter.is_flag else default.rstrip("]")
-        of_stages = [fields[name] for each in names if (name := each.lstrip("-").replace("-", "_")) in fields]
-        if of_stages and not parameter.is_flag:
-            text = (of_stages[0].description or "").partition("; default: ")[0]
-            default = "the catalog's" if of_stages[0].default is None else str(of_stages[0].default)
-        yield ", ".join(f"`{name}`" for name in names), text, default
+        if not set(parameter.opts) & set(COMMON):
+            names = sorted(parameter.opts, key=lambda name: (not name.startswith("--"), -len(name)))
+            yield _codes(names), *_help(parameter)
+
+
+def _help(parameter: Any) -> tuple[str, str]:
+    """What an option means, and its default, which its help names at the end."""
+    text, _, default = parameter.help.partition(" (default: ")
+    return text.rstrip("."), "off" if parameter.is_flag else default.removesuffix(")") or "none"
+
+
+def states() -> Rows:
+    yield "state", "means"
+    yield from STATES.items()
+
+
+def checks() -> Rows:
+    yield "check", "of", "asks that", "otherwise"
+    yield f"`{READABLE}`", "every stage", READABLE_DESCRIPTION.rstrip("."), "blocks"
+    stages_of = {check: [name for name, stage in STAGES.items() if check in stage.checks] for check in _checks()}
+    for check, names in stages_of.items():
+        yield f"`{check.name}`", _codes(names), check.description.rstrip("."), "blocks" if check.blocking else "warns"
+
+
+def switches() -> Rows:
+    yield "switch", "looks", "does"
+    for switch in SWITCHES:
+        yield f"`{switch.name('<dataset>')}`", switch.looks, switch.does.rstrip(".")
+
+
+def variables() -> Rows:
+    yield "variable", "means", "default"
+    for name, variable in VARIABLES.items():
+        yield f"`{name}`", variable.description, f"`{variable.default}`" if variable.default else "none"
+
+
+def keys_of(entry: type[BaseModel]) -> Rows:
+    yield "key", "means", "default"
+    yield from _keys(entry, "")
+
+
+def _keys(entry: type[BaseModel], prefix: str) -> Rows:
+    """A row per key, and below a key that holds keys theirs, unless they have a table of their own."""
+    for name, field in entry.model_fields.items():
+        path, inner = _inner(field.annotation, prefix + name)
+        text, _, default = (field.description or "").partition("; default: ")
+        values = [f"`{value}`" for value in (NAMES_OF[name]() if name in NAMES_OF else _literals(field.annotation))]
+        if not all(value in text for value in values):
+            text = f"{', '.join(values)}: {text}"
+        yield f"`{prefix}{name}`", text, default or _default(field)
+        if inner is not None and inner not in ELSEWHERE:
+            yield from _keys(inner, f"{path}.")
+
+
+def _inner(annotation: Any, path: str) -> tuple[str, type[BaseModel] | None]:
+    """The path to what a key holds, and the entry there, if it holds one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return path, annotation
+    parts = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return _inner(parts[1], f"{path}.{KEYS_OF_MAPPINGS.get(parts[0], '*')}")
+    return next((inner for part in parts if (inner := _inner(part, path))[1]), (path, None))
+
+
+def _literals(annotation: Any) -> tuple[str, ...]:
+    """The values that are allowed, where they are a few words and nothing else is."""
+    if get_origin(annotation) is tuple:
+        annotation = get_args(annotation)[0]
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, BaseModel):  # its keys have defaults of their own
+        return ""
+    if value is None or value in ("", (), {}):
+        return "none"
+    if isinstance(value, str):
+        return f"`{value}`"
+    return ", ".join(f"{number:g}" for number in (value if isinstance(value, tuple) else [value]))
+
+
+def columns_of(kind: str) -> Rows:
+    """Columns as they are written of a small artifact; those that stand once per concept have one row."""
+    yield "column", "type", "holds"
+    table = table_of(kind)
+    texts, listed = table.COLUMNS, set()
+    for field in table.encode(SMALL[kind])[0].schema:
+        name, colon, _ = field.name.partition(":")
+        if name not in listed:
+            listed.add(name)
+            yield f"`{name}:<concept>`" if colon else f"`{name}`", str(field.type), texts[name]
 
 
 TABLES: dict[str, Callable[[], Rows]] = {
@@ -71,8 +178,28 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "layouts": layout_table,
     "formats": format_table,
     "commands": commands,
+    "common-options": common_options,
     "materialize": options,
+    "states": states,
+    "checks": checks,
+    "switches": switches,
+    "variables": variables,
+    "keys-of-datasets": partial(keys_of, Dataset),
+    "keys-of-models": partial(keys_of, Model),
+    "keys-of-sae": partial(keys_of, Sae),
+    "keys-of-pruning": partial(keys_of, Pruning),
+    "keys-of-bounds": partial(keys_of, Bounds),
+    **{f"columns-of-{kind}": partial(columns_of, kind) for kind in STAGES},
 }
+
+
+def _codes(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _checks() -> list[Check]:
+    """Every check of a stage, once."""
+    return list(dict.fromkeys(check for stage in STAGES.values() for check in stage.checks))
 
 
 def _plain(cell: str) -> str:

@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Home = Annotated[Path | None, typer.Option(help="Folder of everything that is written. [default: ~/.sae_assets]")]
+Home = Annotated[Path | None, typer.Option(help="Folder of everything that is written. (default: ~/.sae_assets)")]
 CatalogFile = Annotated[Path | None, typer.Option("--catalog", help="Your catalog file, merged over the packaged one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option(help="Show tracebacks and every Dagster event.")]

@@ -22,7 +22,7 @@ from sae_assets.errors import CatalogError
 
 @app.command()
 def register(
-    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. [default: all]")] = None,
+    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. (default: all)")] = None,
     home: Home = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
@@ -62,7 +62,7 @@ def _register(
 @app.command()
 def remove(
     dataset: Annotated[str, typer.Argument(help="The data set.")],
-    chunks: Annotated[list[str] | None, typer.Option(help="Chunk numbers. [default: with --all, all]")] = None,
+    chunks: Annotated[list[str] | None, typer.Option(help="Chunk numbers. (default: with --all, all)")] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole data set: chunks and aggregates.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it only what would be removed is shown.")] = False,
     home: Home = None,
@@ -101,7 +101,7 @@ def import_(
     dataset: Annotated[str, typer.Option(help="Data set that the rows belong to, in its order.")],
     model: Annotated[str, typer.Option(help="Model that made them.")],
     token_kind: Annotated[str, typer.Option("--sample-type", "--token-kind", help="patch, token or cls.")],
-    units: Annotated[int | None, typer.Option(min=1, help="Width of the SAE. [default: its checkpoint's]")] = None,
+    units: Annotated[int | None, typer.Option(min=1, help="Width of the SAE. (default: its checkpoint's)")] = None,
     home: Home = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,

@@ -27,7 +27,6 @@ UNLIMITED = 10**6  # characters, to ask how wide a table would be
 MOST_LABELS = 10
 MOST_WARNINGS, MOST_PLACES = 10, 5
 WIDEST = 32  # characters of a cell in tables with one column per row
-STATES = ("current", "stale", "missing", "failed", "running")
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -137,7 +136,9 @@ def print_warnings(warnings: dict[str, list[str]]) -> None:
 
 
 def print_status(states: dict[str, Any]) -> None:
-    """One table per data set: how many chunks of each stage are current, stale, missing, and which are not current."""
+    """One table per data set: how many chunks of each stage are in which state, and which are not current."""
+    from sae_assets.pipeline.planning import STATES  # noqa: PLC0415 - loads fsspec, which no other command's head needs
+
     for name, found in states.items():
         table = Table(title=f"{name}: {len(found['chunks'])} chunks registered", title_justify="left")
         for heading in ("stage", *STATES, "not current"):

@@ -23,7 +23,7 @@ from sae_assets.settings import load_settings
 
 @app.command()
 def status(
-    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. [default: all]")] = None,
+    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. (default: all)")] = None,
     home: Home = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
@@ -44,9 +44,9 @@ def show(
     model: str,
     stage: str,
     token_kind: Annotated[
-        str | None, typer.Option("--sample-type", "--token-kind", help="patch, token, cls. [default: patch or token]")
+        str | None, typer.Option("--sample-type", "--token-kind", help="patch, token, cls. (default: patch or token)")
     ] = None,
-    chunk: Annotated[str | None, typer.Option(help="Chunk number. [default: the first one there is]")] = None,
+    chunk: Annotated[str | None, typer.Option(help="Chunk number. (default: the first one there is)")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows of the table to print.")] = 10,
     home: Home = None,
     catalog: CatalogFile = None,

@@ -19,7 +19,15 @@ from sae_assets.cli.common import (
     split_list,
 )
 from sae_assets.cli.display import print_summary, print_warnings, progress_bar
+from sae_assets.pipeline.options import DetectionOptions, EncodeOptions, MappingOptions, Options, ThresholdOptions
 from sae_assets.settings import load_settings
+
+
+def _help(kind: type[Options], name: str) -> str:
+    """What the launchpad says of an option of the stages, as a sentence."""
+    field = kind.model_fields[name]
+    text, _, default = (field.description or "").partition("; default: ")
+    return f"{text[0].upper()}{text[1:]}. (default: {default or field.default})"
 
 
 @app.command()
@@ -75,42 +83,44 @@ def _arrive(home: Path | None, every: float) -> None:
 
 @app.command()
 def materialize(
-    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. [default: all]")] = None,
+    datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. (default: all)")] = None,
     models: Annotated[
-        list[str] | None, typer.Option("--models", "-m", help="Models. [default: the data set's]")
+        list[str] | None, typer.Option("--models", "-m", help="Models. (default: the data set's)")
     ] = None,
     sample_type: Annotated[
         list[str] | None,
-        typer.Option("--sample-type", "--token-kind", help="patch, token, cls. [default: patch or token]"),
+        typer.Option("--sample-type", "--token-kind", help="patch, token, cls. (default: patch or token)"),
     ] = None,
-    chunks: Annotated[list[str] | None, typer.Option(help="Chunk numbers, or 'all'. [default: all]")] = None,
-    first: Annotated[str | None, typer.Option("--from", help="First stage. [default: examples]")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last stage. [default: best_pairs]")] = None,
-    k_stored: Annotated[int | None, typer.Option(min=0, help="Entries kept per row; 0 keeps all.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples encoded together.")] = None,
-    forward_batch: Annotated[int | None, typer.Option(min=1, help="Examples in one forward pass.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of the transformer: float32, bfloat16, float16.")] = None,
+    chunks: Annotated[list[str] | None, typer.Option(help="Chunk numbers, or 'all'. (default: all)")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First stage. (default: examples)")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last stage. (default: best_pairs)")] = None,
+    k_stored: Annotated[int | None, typer.Option(min=0, help=_help(EncodeOptions, "k_stored"))] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=_help(EncodeOptions, "batch_size"))] = None,
+    forward_batch: Annotated[int | None, typer.Option(min=1, help=_help(EncodeOptions, "forward_batch"))] = None,
+    precision: Annotated[str | None, typer.Option(help=_help(EncodeOptions, "precision"))] = None,
     clip_target: Annotated[
-        int | None, typer.Option("--clip-target", "--target-units", min=1, help="Most units to keep.")
+        int | None, typer.Option("--clip-target", "--target-units", min=1, help=_help(MappingOptions, "target_units"))
     ] = None,
-    pruning: Annotated[str | None, typer.Option(help="adaptive or fixed.")] = None,
-    min_active: Annotated[int | None, typer.Option(min=0, help="Fixed pruning: fewer cal rows are rare.")] = None,
-    max_density: Annotated[float | None, typer.Option(help="Fixed pruning: in a larger share is dense.")] = None,
-    strength_percentile: Annotated[float | None, typer.Option(help="Fixed pruning: below, a unit is weak.")] = None,
-    tail_fractions: Annotated[list[str] | None, typer.Option(help="Shares of the positive values to keep.")] = None,
-    n_permutations: Annotated[int | None, typer.Option(min=0, help="Label shuffles behind the chance level.")] = None,
-    n_bootstrap: Annotated[int | None, typer.Option(min=0, help="Resamples behind the intervals.")] = None,
-    n_folds: Annotated[int | None, typer.Option(min=0, help="Folds of cal to try pairs on; 0: none.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of shuffles, resamples and folds.")] = None,
+    pruning: Annotated[str | None, typer.Option(help=_help(MappingOptions, "pruning"))] = None,
+    min_active: Annotated[int | None, typer.Option(min=0, help=_help(MappingOptions, "min_active"))] = None,
+    max_density: Annotated[float | None, typer.Option(help=_help(MappingOptions, "max_density"))] = None,
+    strength_percentile: Annotated[
+        float | None, typer.Option(help=_help(MappingOptions, "strength_percentile"))
+    ] = None,
+    tail_fractions: Annotated[list[str] | None, typer.Option(help=_help(ThresholdOptions, "tail_fractions"))] = None,
+    n_permutations: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "n_permutations"))] = None,
+    n_bootstrap: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "n_bootstrap"))] = None,
+    n_folds: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "n_folds"))] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "seed"))] = None,
     allow_missing_chunks: Annotated[
         bool, typer.Option("--allow-missing-chunks", help="Aggregate over the chunks there are.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or cuda:<number>. [default: SAE_ASSETS_DEVICE, else auto]")
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:<number>. (default: SAE_ASSETS_DEVICE, else auto)")
     ] = None,
     file_format: Annotated[
-        str | None, typer.Option("--format", help="parquet or pt. [default: SAE_ASSETS_FORMAT, else parquet]")
+        str | None, typer.Option("--format", help="parquet or pt. (default: SAE_ASSETS_FORMAT, else parquet)")
     ] = None,
     home: Home = None,
     catalog: CatalogFile = None,

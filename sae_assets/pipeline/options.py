@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sae_assets.catalog import plain_message
-from sae_assets.catalog.datasets import ascending, folds
+from sae_assets.catalog.datasets import Detection, ascending, folds
 from sae_assets.errors import CatalogError
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -46,7 +46,9 @@ class EncodeOptions(Options):
 
     k_stored: int | None = Field(None, ge=0, description="entries kept per row; 0: all; default: the catalog's")
     batch_size: int = Field(32, ge=1, description="examples whose rows are encoded together; the result is the same")
-    precision: str | None = Field(None, description="of the transformer: float32, bfloat16, float16; default: catalog")
+    precision: str | None = Field(
+        None, description="what the transformer computes in: float32, bfloat16, float16; default: the catalog's"
+    )
     forward_batch: int | None = Field(None, ge=1, description="examples in one forward pass; default: the catalog's")
     force: bool = Field(False, description="encode also what is up to date, and replace what was imported")
 
@@ -66,12 +68,18 @@ class MappingOptions(AggregateOptions):
     """Options of ``unit_mapping``."""
 
     pruning: str | None = Field(
-        None, description="adaptive (limits from the concepts' cal counts) or fixed; default: the model's catalog entry"
+        None, description="where limits come from: adaptive (the concepts' cal counts) or fixed; default: the catalog's"
     )
-    target_units: int | None = Field(None, ge=1, description="most units to keep; default: the model's catalog entry")
-    min_active: int | None = Field(None, ge=0, description="fixed mode: fewer cal rows are rare")
-    max_density: float | None = Field(None, gt=0, le=1, description="fixed mode: a larger share of cal rows is dense")
-    strength_percentile: float | None = Field(None, ge=0, le=100, description="fixed mode: below, a unit is weak")
+    target_units: int | None = Field(None, ge=1, description="most units to keep; default: the catalog's")
+    min_active: int | None = Field(
+        None, ge=0, description="fixed pruning: fewer cal rows are rare; default: the catalog's"
+    )
+    max_density: float | None = Field(
+        None, gt=0, le=1, description="fixed pruning: a larger share of cal rows is dense; default: the catalog's"
+    )
+    strength_percentile: float | None = Field(
+        None, ge=0, le=100, description="fixed pruning: below, a unit is weak; default: the catalog's"
+    )
 
     @field_validator("pruning")
     @classmethod
@@ -79,12 +87,15 @@ class MappingOptions(AggregateOptions):
         return _one_of(value, PRUNING_MODES)
 
 
+def _as_of(name: str) -> str:
+    """The words of the catalog's key of this name."""
+    return f"{Detection.model_fields[name].description}; default: the catalog's"
+
+
 class ThresholdOptions(AggregateOptions):
     """Options of ``thresholds``."""
 
-    tail_fractions: list[float] | None = Field(
-        None, description="shares of the positive values to keep; default: the data set's catalog entry"
-    )
+    tail_fractions: list[float] | None = Field(None, description=_as_of("tail_fractions"))
 
     @field_validator("tail_fractions")
     @classmethod
@@ -95,10 +106,10 @@ class ThresholdOptions(AggregateOptions):
 class DetectionOptions(AggregateOptions):
     """Options of ``detection_stats`` and ``best_pairs``."""
 
-    n_permutations: int | None = Field(None, ge=0, description="label shuffles behind the chance level; 0: none")
-    n_bootstrap: int | None = Field(None, ge=0, description="resamples behind the 95 % intervals; 0: none")
-    n_folds: int | None = Field(None, ge=0, description="folds of the cal examples that pairs are tried on; 0: none")
-    seed: int | None = Field(None, ge=0, description="of shuffles, resamples and folds")
+    n_permutations: int | None = Field(None, ge=0, description=_as_of("n_permutations"))
+    n_bootstrap: int | None = Field(None, ge=0, description=_as_of("n_bootstrap"))
+    n_folds: int | None = Field(None, ge=0, description=_as_of("n_folds"))
+    seed: int | None = Field(None, ge=0, description=_as_of("seed"))
 
     @field_validator("n_folds")
     @classmethod

@@ -16,6 +16,13 @@ from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
 
 State = Literal["current", "stale", "missing", "failed", "running"]
+STATES: dict[State, str] = {
+    "current": "the file is what its stage would write now",
+    "stale": "its inputs, the catalog, options or code have changed",
+    "missing": "never made, or removed",
+    "failed": "the last attempt failed; a file of an earlier one may be there",
+    "running": "a run is making it",
+}
 
 
 @dataclass(frozen=True)
