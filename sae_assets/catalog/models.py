@@ -178,7 +178,7 @@ class Bounds(Entry):
 
 
 class Model(NamedEntry):
-    """A transformer, the place in it whose output is read, and the SAE for that place."""
+    """A transformer, the hook point in it whose output is read, and the SAE for that hook point."""
 
     modality: Modality = Field(description="what it reads")
     transformer: Transformer | None = Field(
@@ -217,7 +217,7 @@ class Model(NamedEntry):
     pruning: Pruning = Field(default_factory=lambda: Pruning(), description="which units are dropped")
 
     @check_model(mode="after")
-    def _one_place(self) -> "Model":
+    def _one_hook_point(self) -> "Model":
         keys = [name for name in ("layer", "hidden_state", "module") if getattr(self, name) is not None]
         if self.transformer is not None and len(keys) != 1:
             raise ValueError(
@@ -242,8 +242,8 @@ class Model(NamedEntry):
         return self.layer + 1 if self.layer is not None else self.hidden_state
 
     @property
-    def place(self) -> str:
-        """How messages name the hook point."""
+    def hook_point(self) -> str:
+        """The hook point as messages name it; without a transformer, what stands in its stead."""
         where = f"`{self.module}`" if self.module else f"hidden state {self.hidden_state}"
         where = f"block {self.layer}" if self.layer is not None else where
         return f"{where} of {self.transformer.label}" if self.transformer else "the precomputed embeddings"

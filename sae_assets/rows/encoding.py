@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 class RowsPerKind:
     """Sparse activations of each token kind, and how many rows each example must have in it (None: it differs).
 
-    ``elsewhere`` says where the SAE was trained if its checkpoint names another place than the catalog reads, ``blank``
-    names the examples whose image is one colour or whose text is empty (of embeddings made elsewhere, none is opened).
+    ``elsewhere`` says where the SAE was trained if its checkpoint names a hook point that is not the catalog's,
+    ``blank`` names the examples whose image is one colour or whose text is empty (of embeddings made elsewhere, none is
+    opened).
     """
 
     artifacts: dict[str, SparseActivations]
@@ -114,13 +115,13 @@ def trained_elsewhere(hook_point: str | None, model: Model) -> str:
     trained, read = hidden_state_of(hook_point), model.hidden_state_read
     if None in (trained, read) or trained == read or model.transformer is None:
         return ""
-    return f"trained at {hook_point} (hidden state {trained}), read at {model.place} (hidden state {read})"
+    return f"trained at {hook_point} (hidden state {trained}), read at {model.hook_point} (hidden state {read})"
 
 
 def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:
     if source.d_model != d_model:
         raise CheckpointError(
-            f"SAE {sae} takes rows of width {d_model}, but {source.place} gives width {source.d_model}: "
+            f"SAE {sae} takes rows of width {d_model}, but {source.origin} gives width {source.d_model}: "
             "they do not belong together."
         )
 

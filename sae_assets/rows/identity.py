@@ -1,4 +1,4 @@
-"""What names the makers of rows in fingerprints: transformer, place, tokens, precomputed files.
+"""What names the makers of rows in fingerprints: transformer, hook point, tokens, precomputed files.
 
 Weights are hashed, never loaded. Provenance itself is put together in ``pipeline.recipes``.
 """
@@ -27,8 +27,8 @@ def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
     """What turns an example of a data set into dense rows of a token kind."""
     if kind in dataset.embeddings.get(model.name, {}):
         return {"precomputed": model.name, "rows": dataset.embeddings[model.name][kind].rows_per_example}
-    place = {key: getattr(model, key) for key in ("layer", "hidden_state", "module")}
-    return {"transformer": transformer_identity(model.transformer), **place, **_text_settings(model)}
+    hook_point = {key: getattr(model, key) for key in ("layer", "hidden_state", "module")}
+    return {"transformer": transformer_identity(model.transformer), **hook_point, **_text_settings(model)}
 
 
 def truth_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:

@@ -61,11 +61,11 @@ class Vision(Protocol):
 class ImageRows:
     """Rows of images: ``cls`` is position 0, ``patch`` the patches row by row."""
 
-    def __init__(self, reader: "ImageReader", vision: Vision, kinds: Sequence[str], place: str):
-        self._reader, self._vision, self.place, self.d_model = reader, vision, place, vision.d_model
+    def __init__(self, reader: "ImageReader", vision: Vision, kinds: Sequence[str], hook_point: str):
+        self._reader, self._vision, self.origin, self.d_model = reader, vision, hook_point, vision.d_model
         geometry = vision.geometry
         if "cls" in kinds and not geometry.has_cls:
-            raise CheckpointError(f"The rows at {place} have no CLS position; use token kind `patch` alone.")
+            raise CheckpointError(f"The rows at {hook_point} have no CLS position; use token kind `patch` alone.")
         spans = {"cls": slice(0, 1), "patch": slice(geometry.n_prefix, None)}
         self._spans = {kind: spans[kind] for kind in kinds}
         self._count = {"cls": 1, "patch": geometry.n_patches}
@@ -104,7 +104,7 @@ def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device
     """The source of an image model.
 
     Raises:
-        CheckpointError: weights that cannot be had or do not fit, a place that does not exist, or no CLS.
+        CheckpointError: weights that cannot be had or do not fit, a hook point that does not exist, or no CLS.
     """
     assert isinstance(reader, ImageReader) and model.transformer is not None
     load, settings = libraries()[model.transformer.library].vision, model_settings(model, precision)
@@ -112,4 +112,4 @@ def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device
     vision: Vision = keep_transformer(
         "vision", model.transformer, settings, lambda: load(model, device, precision), device
     )
-    return ImageRows(reader, vision, kinds, model.place)
+    return ImageRows(reader, vision, kinds, model.hook_point)

@@ -36,11 +36,11 @@ class RowSource(Protocol):
     """Gives the rows of examples.
 
     Attributes:
-        d_model: width of the rows; place: where they are read, for messages.
+        d_model: width of the rows; origin: where they come from, for messages.
     """
 
     d_model: int
-    place: str
+    origin: str
 
     def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
         """Rows of these examples, in order; they may go through a transformer together."""

@@ -25,7 +25,7 @@ class Tokenized:
     """A text as the model reads it.
 
     Attributes:
-        ids: all ids, special ones in place; first: place of the first token of the text among them.
+        ids: all ids, special ones among them; first: index of the first token of the text among them.
         spans: int64 [n_tokens, 2], characters [start, end) of the text's own tokens.
         n_cut: tokens of the text that were cut off.
     """
@@ -71,12 +71,12 @@ class TextRows:
         precision: of weights and forward pass (float32, bfloat16, float16).
 
     Raises:
-        CheckpointError: files that cannot be had or do not fit, or a place that does not exist.
+        CheckpointError: files that cannot be had or do not fit, or a hook point that does not exist.
     """
 
     def __init__(self, reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str):
         assert isinstance(reader, TextReader) and model.transformer is not None
-        self._reader, self._kinds, self._device, self.place = reader, tuple(kinds), device, model.place
+        self._reader, self._kinds, self._device, self.origin = reader, tuple(kinds), device, model.hook_point
         open_language = libraries()[model.transformer.library].language
         assert open_language is not None  # the catalog has seen to it
         self._language: Language = keep_transformer(

@@ -51,7 +51,7 @@ _RESIDUAL_STREAM = (
 def hidden_state_of(hook_point: str | None) -> int | None:
     """Index into ``hidden_states`` (0: the first block's input) that a checkpoint says it was trained on.
 
-    None where it says nothing, or names a place that is not the residual stream between blocks.
+    None where it says nothing, or names one that is not the residual stream between blocks.
     """
     for pattern, behind in _RESIDUAL_STREAM if hook_point else ():
         match = pattern.fullmatch(hook_point or "")

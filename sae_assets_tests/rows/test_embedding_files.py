@@ -30,7 +30,7 @@ def test_rows_are_those_of_the_files(tmp_path: Path, reader: Any, write: Write) 
     rows = given()
     source = rows_of(reader, path := write(tmp_path, rows))
     assert (source.d_model, source.rows_per_example("patch")) == (WIDTH, 4)
-    assert source.place == f"the precomputed embeddings {path}"
+    assert source.origin == f"the precomputed embeddings {path}"
     for ids in (["a", "b", "c"], ["c", "a"], ["b"], ["b", "b"]):
         for example, found in zip(ids, source.embed(ids), strict=True):
             place = 4 * "abc".index(example)

@@ -27,7 +27,7 @@ def find_blocks(network: "nn.Module", n_blocks: int, label: str) -> "nn.ModuleLi
     Where there are several, it is the one whose entries the library itself calls blocks (``_no_split_modules``).
 
     Raises:
-        CheckpointError: there is none, or more than one; the place must then be named by ``module`` in the catalog.
+        CheckpointError: there is none, or more than one; the catalog must then name the hook point by ``module``.
     """
     from torch import nn
 
@@ -42,7 +42,7 @@ def find_blocks(network: "nn.Module", n_blocks: int, label: str) -> "nn.ModuleLi
     if len(lists) != 1:
         raise CheckpointError(
             f"{label} ({type(network).__name__}) should have one list of {n_blocks} blocks, found "
-            f"{', '.join(lists) or 'none'}. Name the place by `module` instead."
+            f"{', '.join(lists) or 'none'}. Name the hook point by `module` instead."
         )
     return next(iter(lists.values()))
 
@@ -84,17 +84,17 @@ class CutModel:
         network: the library's model; read: parts of it that a forward pass enters, known after :meth:`check`.
 
     Raises:
-        CheckpointError: weights that cannot be had or do not fit, or a place that does not exist.
+        CheckpointError: weights that cannot be had or do not fit, or a hook point that does not exist.
     """
 
     def __init__(self, model: Model, config: Any, device: Any, precision: str):
         import torch
 
         assert model.transformer is not None
-        self._label, self._place = model.transformer.label, model.place
+        self._label, self._hook_point = model.transformer.label, model.hook_point
         last = None if model.module is not None else self._last_block(model, config)
         self._whole = model.hidden_state is not None and last == block_count(config, self._label)
-        # Blocks behind the place are not even read, unless the config ties them to those before it.
+        # Blocks behind the hook point are not even read, unless the config ties them to those before it.
         if last is not None and not self._whole and not getattr(config, "num_kv_shared_layers", 0):
             config = shortened(config, max(last, 1))
         options: dict[str, Any] = {"config": config, "dtype": getattr(torch, precision), "use_safetensors": True}
@@ -149,13 +149,13 @@ class CutModel:
         raise _Reached
 
     def rows(self, **inputs: "Tensor") -> "Tensor":
-        """The hidden state at the place, float32 [batch, positions, d_model] on the device.
+        """The hidden state at the hook point, float32 [batch, positions, d_model] on the device.
 
         Args:
             inputs: what the library's model takes, by name.
 
         Raises:
-            CheckpointError: the place was not reached, or gave something else than [batch, positions, d_model].
+            CheckpointError: the hook point was not reached, or gave something else than [batch, positions, d_model].
         """
         return self._state(inputs).float()
 
@@ -175,11 +175,11 @@ class CutModel:
         except _Reached:
             pass
         if not self._found:
-            raise CheckpointError(f"{self._place} was not reached by a forward pass; name another place.")
+            raise CheckpointError(f"{self._hook_point} was not reached by a forward pass; name another one.")
         state, batch = self._found.pop(), len(next(iter(arguments.values())))
         if not isinstance(state, torch.Tensor) or state.ndim != 3 or len(state) != batch:
             shape = list(state.shape) if isinstance(state, torch.Tensor) else type(state).__name__
-            raise CheckpointError(f"{self._place} gave {shape}, expected [{batch}, positions, d_model].")
+            raise CheckpointError(f"{self._hook_point} gave {shape}, expected [{batch}, positions, d_model].")
         return state
 
     def check(self, **inputs: "Tensor") -> "Tensor":
@@ -207,7 +207,7 @@ class CutModel:
         lacking = sorted(key for key in self._missing if key.rpartition(".")[0] in set(entered))
         if lacking:
             raise CheckpointError(
-                f"The files of {self._label} lack {len(lacking)} of the weights in front of {self._place}:",
+                f"The files of {self._label} lack {len(lacking)} of the weights in front of {self._hook_point}:",
                 lacking[:20],
             )
         return state.float()

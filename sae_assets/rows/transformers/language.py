@@ -24,7 +24,7 @@ class TransformersLanguage:
         precision: of weights and forward pass (float32, bfloat16, float16); rows come out as float32 in any case.
 
     Raises:
-        CheckpointError: files that cannot be had or do not fit, or a place that does not exist.
+        CheckpointError: files that cannot be had or do not fit, or a hook point that does not exist.
     """
 
     def __init__(self, model: Model, device: Any = "cpu", precision: str = "float32"):

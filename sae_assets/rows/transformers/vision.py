@@ -215,8 +215,8 @@ class TransformersVision:
         precision: of weights and forward pass (float32, bfloat16, float16); rows come out as float32 in any case.
 
     Raises:
-        CheckpointError: weights that cannot be had or do not fit, a place that does not exist, or one whose positions
-            are not CLS, registers and patches.
+        CheckpointError: weights that cannot be had or do not fit, a hook point that does not exist, or one whose
+            positions are not CLS, registers and patches.
     """
 
     def __init__(self, model: Model, device: Any = "cpu", precision: str = "float32"):
@@ -226,7 +226,7 @@ class TransformersVision:
         self.geometry = TransformersGeometry(model.transformer)
         self._network = CutModel(model, self.geometry.config, device, precision)
         self._dtype = getattr(torch, precision)
-        self._place = model.place
+        self._hook_point = model.hook_point
         rows = self._network.check(pixel_values=torch.zeros(1, 3, *self.geometry.size, dtype=self._dtype))
         self._expect_positions(rows)
         self.d_model = rows.shape[2]
@@ -235,7 +235,7 @@ class TransformersVision:
         geometry = self.geometry
         if rows.shape[1] != geometry.n_prefix + geometry.n_patches:
             raise CheckpointError(
-                f"{self._place} gave {rows.shape[1]} positions, expected {geometry.n_prefix + geometry.n_patches} "
+                f"{self._hook_point} gave {rows.shape[1]} positions, expected {geometry.n_prefix + geometry.n_patches} "
                 f"({geometry.n_prefix} before the patches and {geometry.n_patches} patches)."
             )
 
