@@ -89,25 +89,25 @@ def load_settings(home: Path | str | None = None, catalog: Path | str | None = N
     return Settings(home=home, store=store, catalog=Path(chosen).expanduser().absolute() if chosen else None)
 
 
-def device_name(given: str | None = None) -> str:
+def device_name(option: str | None = None) -> str:
     """Where numerics run; whether this machine has it is not looked at.
 
     Raises:
         CatalogError: no name of a device.
     """
-    source, name = _given("--device", given, DEVICE_VARIABLE)
+    source, name = _chosen("--device", option, DEVICE_VARIABLE)
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
         raise CatalogError(f"{source}: found {name!r}, expected auto, cpu, cuda or cuda:<number>.")
     return name
 
 
-def format_name(given: str | None = None) -> str:
+def format_name(option: str | None = None) -> str:
     """In which format new artifacts are written.
 
     Raises:
         CatalogError: an unknown one.
     """
-    source, name = _given("--format", given, FORMAT_VARIABLE)
+    source, name = _chosen("--format", option, FORMAT_VARIABLE)
     if name not in FORMATS:
         raise CatalogError(f"{source}: found {name!r}, expected one of {', '.join(FORMATS)}.")
     return name
@@ -142,6 +142,6 @@ def _value(variable: str) -> str:
     return os.environ.get(variable) or VARIABLES[variable].default
 
 
-def _given(option: str, value: str | None, variable: str) -> tuple[str, str]:
+def _chosen(flag: str, option: str | None, variable: str) -> tuple[str, str]:
     """Where a value comes from, as messages name it, and the value."""
-    return (option, value) if value is not None else (variable, _value(variable))
+    return (flag, option) if option is not None else (variable, _value(variable))

@@ -6,21 +6,21 @@ from collections.abc import Iterable
 from sae_assets.errors import CatalogError
 
 
-def match_name(name: str, known: Iterable[str], what: str) -> str:
+def match_name(name: str, names: Iterable[str], what: str) -> str:
     """The known name that equals ``name`` but for case.
 
     Raises:
         CatalogError: there is no such name; the message lists the known ones and suggests the nearest.
     """
-    names = sorted(known)
-    for candidate in names:
+    ordered = sorted(names)
+    for candidate in ordered:
         if candidate.lower() == name.lower():
             return candidate
-    raise CatalogError(f"Unknown {what} {name!r}.{hint_of(name, names)} Known: {', '.join(names) or 'none'}.")
+    raise CatalogError(f"Unknown {what} {name!r}.{hint_of(name, ordered)} Known: {', '.join(ordered) or 'none'}.")
 
 
-def hint_of(name: str, known: Iterable[str]) -> str:
+def hint_of(name: str, names: Iterable[str]) -> str:
     """`` Did you mean …?`` if a known name is near, whatever its case; else an empty string."""
-    spelt = {candidate.lower(): candidate for candidate in known}
+    spelt = {candidate.lower(): candidate for candidate in names}
     near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
     return f" Did you mean {spelt[near[0]]!r}?" if near else ""

@@ -49,11 +49,11 @@ def _register(
 ) -> None:
     with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
         names = session.dataset_names(split_list(datasets, "--datasets"))
-        found = {name: session.register(name, close_tail=close_tail) for name in names}
+        registered = {name: session.register(name, close_tail=close_tail) for name in names}
         if as_json:
-            print_json({name: asdict(each) for name, each in found.items()})
+            print_json({name: asdict(each) for name, each in registered.items()})
             return
-        for name, each in found.items():
+        for name, each in registered.items():
             ends = f" ({each.keys[0]} … {each.keys[-1]})" if each.keys else ""
             waiting = f"; waiting: {each.waiting} (sae-assets close-chunk {name})" if each.waiting else ""
             typer.echo(f"{name}: {len(each.keys)} chunks registered{ends}{waiting}")
@@ -72,10 +72,10 @@ def remove(
 ) -> None:
     """Remove chunks of a data set, or all of it: files, manifests and partitions. A dry run unless --yes is given."""
     with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
-        name, wanted = session.dataset_names([dataset])[0], split_list(chunks, "--chunks")
-        if bool(wanted) == everything:
+        name, chunk_numbers = session.dataset_names([dataset])[0], split_list(chunks, "--chunks")
+        if bool(chunk_numbers) == everything:
             raise CatalogError("Say which chunks to remove (--chunks 3,4), or --all for the whole data set.")
-        removal = commands.removing.plan_removal(session, name, wanted)
+        removal = commands.removing.plan_removal(session, name, chunk_numbers)
         if yes:
             commands.removing.remove(session, removal)
         shown = {
@@ -109,8 +109,10 @@ def import_(
 ) -> None:
     """Import sparse activation files of older scripts ({'indices', 'values', 'format', 'topk'})."""
     with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
-        found = commands.importing.import_activations(session, path, dataset, model, token_kind, n_units=units)
+        imported = commands.importing.import_activations(session, path, dataset, model, token_kind, n_units=units)
         if as_json:
-            print_json(asdict(found))
+            print_json(asdict(imported))
         else:
-            typer.echo(f"{found.rows:,} rows ({found.entries:,} entries) imported into {len(found.chunks)} chunks.")
+            typer.echo(
+                f"{imported.rows:,} rows ({imported.entries:,} entries) imported into {len(imported.chunks)} chunks."
+            )

@@ -25,7 +25,7 @@ console = Console(width=None if sys.stdout.isatty() else 100, **PLAIN)
 
 UNLIMITED = 10**6  # characters, to ask how wide a table would be
 MOST_LABELS = 10
-MOST_WARNINGS, MOST_PLACES = 10, 5
+MOST_WARNINGS, MOST_PARTITIONS = 10, 5
 WIDEST = 32  # characters of a cell in tables with one column per row
 
 
@@ -70,13 +70,15 @@ def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
 
 def print_summary(figures: dict[str, Any], session: "Session", made: int, skipped: int) -> None:
     """One table per data set, token kind and model, then where everything lies."""
-    for name, found in figures.items():
-        sizes = f"{found['dense_bytes'] / 1e6:,.1f} MB dense, {found['stored_bytes'] / 1e6:,.2f} MB stored"
-        console.print(Text.assemble("\n", (name, "bold"), f"  {found['n_rows']:,} rows × {found['n_units']:,} units"))
-        if found["stale_stages"]:
-            stages = ", ".join(found["stale_stages"])
+    for name, result in figures.items():
+        sizes = f"{result['dense_bytes'] / 1e6:,.1f} MB dense, {result['stored_bytes'] / 1e6:,.2f} MB stored"
+        console.print(Text.assemble("\n", (name, "bold"), f"  {result['n_rows']:,} rows × {result['n_units']:,} units"))
+        if result["stale_stages"]:
+            stages = ", ".join(result["stale_stages"])
             console.print(f"STALE, made from other data, options or code than now: {stages}", style="bold")
-        console.print(f"compression ratio {found['compression_ratio']:,.0f} ({sizes}), {found['n_kept']:,} units kept")
+        console.print(
+            f"compression ratio {result['compression_ratio']:,.0f} ({sizes}), {result['n_kept']:,} units kept"
+        )
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in (
             "concept",
@@ -91,7 +93,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             "p95",
         ):
             table.add_column(heading, justify="left" if heading == "concept" else "right", no_wrap=True)
-        for concept, best in found["concepts"].items():
+        for concept, best in result["concepts"].items():
             table.add_row(
                 concept,
                 "–" if best["unit_id"] is None else str(best["unit_id"]),
@@ -106,12 +108,12 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             )
         table.add_section()
         table.add_row(
-            "weighted mean", "", "", "", "", figure(found["weighted_test_f1"]),
-            interval(found["weighted_test_f1_interval"]), figure(found["always_positive_f1"]),
-            figure(found["null_f1"]["mean"]), figure(found["null_f1"]["p95"], 2),
+            "weighted mean", "", "", "", "", figure(result["weighted_test_f1"]),
+            interval(result["weighted_test_f1_interval"]), figure(result["always_positive_f1"]),
+            figure(result["null_f1"]["mean"]), figure(result["null_f1"]["p95"], 2),
         )  # fmt: skip
         console.print(table)
-        seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in found["seconds"].items())
+        seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result["seconds"].items())
         console.print(f"seconds: {seconds}")
     console.print(f"\n{made} runs made, {skipped} were up to date.")
     console.print(f"Files:   {session.settings.store}", soft_wrap=True)
@@ -129,8 +131,8 @@ def print_warnings(warnings: dict[str, list[str]]) -> None:
     """On stderr: what checks found that block nothing, each with the first partitions it was found in."""
     screen = Console(stderr=True, **PLAIN)
     for text, partitions in list(warnings.items())[:MOST_WARNINGS]:
-        more = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PLACES else ""
-        screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PLACES])}{more})", soft_wrap=True)
+        more = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PARTITIONS else ""
+        screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PARTITIONS])}{more})", soft_wrap=True)
     if len(warnings) > MOST_WARNINGS:
         screen.print(f"Warning: … and {len(warnings) - MOST_WARNINGS} more; see the checks in the UI.", soft_wrap=True)
 
@@ -139,11 +141,11 @@ def print_status(states: dict[str, Any]) -> None:
     """One table per data set: how many chunks of each stage are in which state, and which are not current."""
     from sae_assets.pipeline.planning import STATES  # noqa: PLC0415 - loads fsspec, which no other command's head needs
 
-    for name, found in states.items():
-        table = Table(title=f"{name}: {len(found['chunks'])} chunks registered", title_justify="left")
+    for name, dataset in states.items():
+        table = Table(title=f"{name}: {len(dataset['chunks'])} chunks registered", title_justify="left")
         for heading in ("stage", *STATES, "not current"):
             table.add_column(heading, justify="left" if heading in ("stage", "not current") else "right")
-        for stage, chunks in found["stages"].items():
+        for stage, chunks in dataset["stages"].items():
             values = list(chunks.values())
             others = [key for key, state in chunks.items() if state != "current"]
             shown = ", ".join(others[:8]) + (" …" if len(others) > 8 else "")
@@ -151,9 +153,9 @@ def print_status(states: dict[str, Any]) -> None:
         console.print(table)
 
 
-def print_inspection(found: dict[str, Any]) -> None:
+def print_inspection(inspections: dict[str, Any]) -> None:
     """Per data set: examples per split and positives per concept, beside what was published, then what is wrong."""
-    for name, each in found.items():
+    for name, each in inspections.items():
         console.print(f"\n{name}", style="bold")
         if "error" in each:
             console.print(each["error"], soft_wrap=True)

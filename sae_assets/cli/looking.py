@@ -31,11 +31,11 @@ def status(
 ) -> None:
     """Say what is materialized, stale or missing, per data set, model and chunk."""
     with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
-        found = commands.status.states(session, session.dataset_names(split_list(datasets, "--datasets")))
+        states = commands.status.states(session, session.dataset_names(split_list(datasets, "--datasets")))
         if as_json:
-            print_json(found)
+            print_json(states)
         else:
-            print_status(found)
+            print_status(states)
 
 
 @app.command()
@@ -91,10 +91,10 @@ def check(
         entries = load_catalog(load_settings(home, catalog).catalog)
         names = [match_name(name, entries.datasets, "data set") for name in split_list(datasets, "DATASETS") or []]
         with progress_bar(quiet=as_json):
-            found = {name: inspect_dataset(entries.datasets[name], files=files) for name in names}
+            inspections = {name: inspect_dataset(entries.datasets[name], files=files) for name in names}
         if as_json:
-            print_json(found)
+            print_json(inspections)
         else:
-            print_inspection(found)
-        if not all(one["sound"] for one in found.values()):
+            print_inspection(inspections)
+        if not all(each["sound"] for each in inspections.values()):
             raise typer.Exit(1)

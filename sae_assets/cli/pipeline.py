@@ -138,11 +138,11 @@ def materialize(
         )  # fmt: skip
         names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type")
         warnings: dict[str, list[str]] = {}
-        wanted, numbers = split_list(models, "--models"), split_list(chunks, "--chunks")
+        model_names, numbers = split_list(models, "--models"), split_list(chunks, "--chunks")
         with commands.session.open_session(home, catalog, device=device, file_format=file_format) as session:
             with progress_bar(quiet=as_json) as on_batch:
                 made, skipped = session.materialize(
-                    names, models=wanted, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
+                    names, models=model_names, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
                     options=options, force=force, on_batch=on_batch, debug=debug,
                     on_warning=lambda partition, text: warnings.setdefault(text, []).append(partition),
                 )  # fmt: skip

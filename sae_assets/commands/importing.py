@@ -130,10 +130,10 @@ def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows:
                 f"Or {cause}: rows cannot be matched to examples then; materialize instead",
             ],
         )
-    found, start = {}, 0
+    row_ranges, start = {}, 0
     for example, length in zip(ids, lengths, strict=True):
-        found[example], start = (start, start + length), start + length
-    return found
+        row_ranges[example], start = (start, start + length), start + length
+    return row_ranges
 
 
 def _write_chunk(

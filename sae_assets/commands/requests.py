@@ -12,19 +12,19 @@ from sae_assets.pipeline.options import parse_options as parse
 from sae_assets.pipeline.stages import STAGES, options_kinds
 
 
-def parse_options(**given: object) -> RunOptions:
+def parse_options(**options: object) -> RunOptions:
     """Options of the stages from what was given on the command line; None is "not given".
 
     Raises:
         CatalogError: values out of range; all of them are named.
     """
-    fractions = given.get("tail_fractions")
+    fractions = options.get("tail_fractions")
     if isinstance(fractions, Sequence):
         try:
-            given["tail_fractions"] = [float(part) for part in fractions]
+            options["tail_fractions"] = [float(part) for part in fractions]
         except ValueError as error:
             raise CatalogError(f"Tail fractions must be numbers, separated by commas: {error}.") from None
-    return parse(options_kinds(), given)
+    return parse(options_kinds(), options)
 
 
 def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:
@@ -39,39 +39,39 @@ def chunk_keys(numbers: Sequence[str], option: str = "--chunks") -> list[str]:
     return [chunk_key(int(number)) for number in numbers]
 
 
-def token_kinds_among(catalog: Catalog, dataset: str, wanted: Sequence[str] | None) -> list[str]:
+def token_kinds_among(catalog: Catalog, dataset: str, kinds: Sequence[str] | None) -> list[str]:
     """The data set's kinds among these; None is all of them, an empty sequence its first (patch or token).
 
     Raises:
         CatalogError: the data set has none of them, with a suggestion.
     """
     own = catalog.datasets[dataset].token_kinds
-    if not wanted:
-        return list(own if wanted is None else own[:1])
-    known = {kind for entry in catalog.datasets.values() for kind in entry.token_kinds}
-    named = [match_name(kind, known, "token kind") for kind in wanted]
+    if not kinds:
+        return list(own if kinds is None else own[:1])
+    every_kind = {kind for entry in catalog.datasets.values() for kind in entry.token_kinds}
+    named = [match_name(kind, every_kind, "token kind") for kind in kinds]
     return [kind for kind in own if kind in named] or [match_name(named[0], own, f"token kind of {dataset}")]
 
 
-def models_among(catalog: Catalog, dataset: str, wanted: Sequence[str] | None) -> list[str]:
+def models_among(catalog: Catalog, dataset: str, models: Sequence[str] | None) -> list[str]:
     """The data set's models among these; None is all of them. Raises: CatalogError: an unknown model."""
     used = catalog.datasets[dataset].models
-    if not wanted:
+    if not models:
         return list(used)
-    return [name for name in (match_name(model, catalog.models, "model") for model in wanted) if name in used]
+    return [name for name in (match_name(model, catalog.models, "model") for model in models) if name in used]
 
 
-def chunks_among(dataset: str, registered: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
+def chunks_among(dataset: str, registered: Sequence[str], keys: Sequence[str] | None) -> list[str]:
     """These chunks, or all.
 
     Raises:
         CatalogError: some are not registered.
     """
-    unknown = [key for key in wanted or () if key not in registered]
+    unknown = [key for key in keys or () if key not in registered]
     if unknown:
         ends = f"{registered[0]} … {registered[-1]}" if registered else "none"
         raise CatalogError(f"Data set {dataset!r} has no chunk {', '.join(unknown)}; registered are {ends}.")
-    return list(registered if wanted is None else wanted)
+    return list(registered if keys is None else keys)
 
 
 def calibration_missing(dataset: Dataset, stages: Sequence[str]) -> None:

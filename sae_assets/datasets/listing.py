@@ -16,16 +16,16 @@ from sae_assets.datasets.tables import check_columns
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table: where messages place it ("line 3"), its default id, its small cells."""
+    """One line of a table: its origin as messages name it ("line 3"), its default id, its small cells."""
 
-    place: str
+    origin: str
     number: str
     cells: Mapping[str, Any]
 
 
-def nothing_big(place: int, column: str) -> Any:
+def nothing_big(index: int, column: str) -> Any:
     """``fetch`` of tables whose cells are all small."""
-    raise KeyError((place, column))
+    raise KeyError((index, column))
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Listing:
     Attributes:
         source: the file or folder that messages name; base: the folder that paths in it start from.
         classes: names of the classes behind numbers, by column.
-        big: columns of images as bytes; ``fetch(place in lines, column)`` gives one of their cells.
+        big: columns of images as bytes; ``fetch(index in lines, column)`` gives one of their cells.
     """
 
     source: Path
@@ -68,7 +68,7 @@ def list_records(
         read: labels of a line and the problems of its cells; misspelt: what only the whole table tells.
 
     Raises:
-        DatasetError: the table has problems; every one is named with its place.
+        DatasetError: the table has problems; every one is named with its origin.
     """
     columns = entry.columns
     needed = [content, *([columns.split] if entry.split is None else []), *([columns.id] if columns.id else [])]
@@ -83,6 +83,6 @@ def list_records(
             identifier = line.cells.get(columns.id)
             example = "" if identifier is None else str(identifier)
             problems += [] if example else [f"column {columns.id!r}: found {identifier!r}, expected an id"]
-        records.add(line.place, example, path, line.cells.get(columns.split), labels, problems)
+        records.add(line.origin, example, path, line.cells.get(columns.split), labels, problems)
     records.problems += misspelt()
     return records.finish()

@@ -67,14 +67,14 @@ class ListedImages(ImageReader):
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
         self.has_regions = bool(self._mask_column) or entry.masks == "files" or (self.root / MASKS).is_dir()
-        self._places = {record.example_id: position for position, record in enumerate(records)}
+        self._indices = {record.example_id: index for index, record in enumerate(records)}
 
     def missing(self, record: Record) -> Iterable[str]:
         if self._content not in self._listing.big:
             yield from missing_file(self._content, record.path, self.root)
         column = self._mask_column
         if column and column not in self._listing.big and any(record.labels):
-            cells = self._listing.lines[self._places[record.example_id]].cells
+            cells = self._listing.lines[self._indices[record.example_id]].cells
             yield from missing_file(column, str(cells[column]), self.root)
 
     def content_hash(self, example_id: str) -> str:
@@ -117,12 +117,12 @@ class ListedImages(ImageReader):
         return (self.root / record.path).read_bytes()
 
     def _fetch(self, example_id: str, column: str) -> bytes:
-        position = self._places[example_id]
-        content = self._listing.fetch(position, column)
+        index = self._indices[example_id]
+        content = self._listing.fetch(index, column)
         if not isinstance(content, bytes):
-            where = self._listing.lines[position].place
+            origin = self._listing.lines[index].origin
             raise DatasetError(
-                f"Data set {self.name!r}: {self._listing.source}, {where}: column {column!r} holds no bytes for "
+                f"Data set {self.name!r}: {self._listing.source}, {origin}: column {column!r} holds no bytes for "
                 f"{example_id!r}; images that lie elsewhere are not followed."
             )
         return content
@@ -137,17 +137,17 @@ class ListedImages(ImageReader):
         if column:
             if column in self._listing.big:
                 return self._fetch(example_id, column)
-            return self.root / self._listing.lines[self._places[example_id]].cells[column]
+            return self.root / self._listing.lines[self._indices[example_id]].cells[column]
         path = self.record(example_id).path
         name = example_id if self._content in self._listing.big else PurePosixPath(path).stem
         names = [f"{concept}/{name}.png"] if _is_plain(concept) else []
-        places = [self.root / MASKS / place for place in ([*names, f"{name}.png"] if _is_plain(name) else [])]
-        for file in places:
+        paths = [self.root / MASKS / file for file in ([*names, f"{name}.png"] if _is_plain(name) else [])]
+        for file in paths:
             if file.is_file():
                 return file
         raise DatasetError(
             f"Data set {self.name!r}: {concept!r} is true of {example_id!r}, but there is no mask at "
-            f"{' or '.join(map(str, places)) or 'a plain file name'}. Add it (all black where nothing is), or take the "
+            f"{' or '.join(map(str, paths)) or 'a plain file name'}. Add it (all black where nothing is), or take the "
             f"folder {MASKS} away: rows then inherit the example's label."
         )
 
@@ -186,7 +186,7 @@ class ListedTexts(TextReader):
         super().__init__(entry, records)
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
-        self._places = {record.example_id: position for position, record in enumerate(records)}
+        self._indices = {record.example_id: index for index, record in enumerate(records)}
 
     def missing(self, record: Record) -> Iterable[str]:
         return missing_file(self._content, record.path, self.root) if self._paths else ()
@@ -205,13 +205,13 @@ class ListedTexts(TextReader):
         record = self.record(example_id)
         if self._paths:
             return read_text(self.name, self.root, record.path)
-        return str(self._cells[self._places[example_id]][self._content])
+        return str(self._cells[self._indices[example_id]][self._content])
 
     def spans(self, example_id: str) -> Mapping[str, Sequence[Span]]:
         record, text = self.record(example_id), self.text(example_id)
         if not self.has_regions:
             return {}
-        spans, problems = check_spans(self._column, self._cells[self._places[example_id]].get(self._column), text)
+        spans, problems = check_spans(self._column, self._cells[self._indices[example_id]].get(self._column), text)
         if problems:  # only where a text file changed after it was opened
             raise DatasetError(f"Data set {self.name!r}: {self.source}, example {example_id!r}:", problems)
         true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}

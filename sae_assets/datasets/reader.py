@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
-from sae_assets.datasets.records import Record, placed
+from sae_assets.datasets.records import Record, with_origins
 from sae_assets.datasets.tables import raise_problems
 from sae_assets.errors import DatasetError
 
@@ -136,13 +136,13 @@ def expect_files(reader: Reader, records: Iterable[Record]) -> None:
     """Check that every file that these records name exists.
 
     Raises:
-        DatasetError: files are missing; all are named, with their places in the table.
+        DatasetError: files are missing; all are named, with their origins.
     """
-    places_by_problem: dict[str, list[str]] = {}
+    origins_by_problem: dict[str, list[str]] = {}
     for record in records:
         for problem in reader.missing(record):
-            places_by_problem.setdefault(problem, []).append(record.place or record.example_id)
-    raise_problems(reader.name, reader.source, placed(places_by_problem))
+            origins_by_problem.setdefault(problem, []).append(record.origin or record.example_id)
+    raise_problems(reader.name, reader.source, with_origins(origins_by_problem))
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -17,21 +17,21 @@ from sae_assets.errors import DatasetError
 
 __all__ = ["MOST_SHOWN", "Record", "RecordList", "draw_split", "read_metadata", "split_advice"]
 
-MOST_PLACES = 5  # places to name for one problem that occurs in many
+MOST_ORIGINS = 5  # origins to name for one problem that occurs in many
 
 
 @dataclass(frozen=True)
 class Record:
     """One example: id, path relative to the root (of its file, or of the table that holds it), split, labels.
 
-    ``place`` is where messages say that the example is ("line 3").
+    ``origin`` is where the example comes from, as messages name it ("line 3").
     """
 
     example_id: str
     path: str
     split: str
     labels: tuple[bool, ...]
-    place: str = field(default="", compare=False)
+    origin: str = field(default="", compare=False)
 
 
 def draw_split(split: SeededSplit, example_id: str) -> str:
@@ -59,38 +59,44 @@ class RecordList:
 
     def __init__(self, name: str, source: Path, split: SeededSplit | None):
         self.problems: list[str] = []  # those of the whole table
-        self._found: dict[str, list[str]] = {}
+        self._origins_by_problem: dict[str, list[str]] = {}
         self.records: list[Record] = []
         self._name, self._source, self._split = name, source, split
-        self._places: dict[str, list[str]] = {}
+        self._origins_by_id: dict[str, list[str]] = {}
 
     def add(
-        self, place: str, example_id: str, path: str, split: object, labels: Sequence[int | None], found: Sequence[str]
+        self,
+        origin: str,
+        example_id: str,
+        path: str,
+        split: object,
+        labels: Sequence[int | None],
+        cell_problems: Sequence[str],
     ) -> None:
         """Add one example, or its problems.
 
         Args:
-            place: where the example is, as messages put it ("line 3").
+            origin: where the example comes from, as messages name it ("line 3").
             split: the cell, which is ignored where splits are drawn.
-            labels: per concept; None only where ``found`` says why.
-            found: problems of its other cells.
+            labels: per concept; None only where ``cell_problems`` says why.
+            cell_problems: those of its other cells.
         """
-        problems = list(found)
+        problems = list(cell_problems)
         if self._split is not None:
             split = draw_split(self._split, example_id)
         elif split not in SPLITS:
             problems.insert(0, f"column 'split': found {split!r}, expected one of {', '.join(SPLITS)}")
         for problem in problems:
-            self._found.setdefault(problem, []).append(place)
+            self._origins_by_problem.setdefault(problem, []).append(origin)
         if not problems:
-            self._places.setdefault(example_id, []).append(place)
-            self.records.append(Record(example_id, path, str(split), tuple(label == 1 for label in labels), place))
+            self._origins_by_id.setdefault(example_id, []).append(origin)
+            self.records.append(Record(example_id, path, str(split), tuple(label == 1 for label in labels), origin))
 
     def finish(self) -> list[Record]:
         """The records.
 
         Raises:
-            DatasetError: the table has problems, repeated ids among them; every one is named with all its places.
+            DatasetError: the table has problems, repeated ids among them; every one is named with all its origins.
         """
         raise_problems(self._name, self._source, self.all_problems())
         return self.records
@@ -98,29 +104,29 @@ class RecordList:
     def all_problems(self) -> list[str]:
         """Problems of rows, of the whole table, and of ids that appear more than once."""
         twice = [
-            f"example {example!r} is named more than once ({_where(places)}); ids (file stems) must differ"
-            for example, places in self._places.items()
-            if len(places) > 1
+            f"example {example!r} is named more than once ({_join(origins)}); ids (file stems) must differ"
+            for example, origins in self._origins_by_id.items()
+            if len(origins) > 1
         ]
-        return [*placed(self._found), *self.problems, *twice]
+        return [*with_origins(self._origins_by_problem), *self.problems, *twice]
 
     def sound(self) -> list[Record]:
         """The records of rows that are as they should be and share their id with no other."""
-        return [record for record in self.records if len(self._places[record.example_id]) == 1]
+        return [record for record in self.records if len(self._origins_by_id[record.example_id]) == 1]
 
 
-def placed(problems: Mapping[str, Sequence[str]]) -> list[str]:
-    """Problems with the places where each stands."""
-    return [f"{_where(places)}: {problem}" for problem, places in problems.items()]
+def with_origins(problems: Mapping[str, Sequence[str]]) -> list[str]:
+    """Problems with the origins of each."""
+    return [f"{_join(origins)}: {problem}" for problem, origins in problems.items()]
 
 
-def _where(places: Sequence[str]) -> str:
-    """Write places as ``line 3`` or ``lines 3, 4, 5``; of many places, the first few and their number."""
-    numbers = [place.removeprefix("line ") for place in places]
-    before = "lines " if len(places) > 1 and numbers[0] != places[0] else ""
-    names = numbers if before else list(places)
-    rest = f" … ({len(places)} in all)" if len(places) > MOST_PLACES else ""
-    return before + ", ".join(names[:MOST_PLACES]) + rest
+def _join(origins: Sequence[str]) -> str:
+    """Origins as ``line 3`` or ``lines 3, 4, 5``; of many, the first few and their number."""
+    numbers = [origin.removeprefix("line ") for origin in origins]
+    before = "lines " if len(origins) > 1 and numbers[0] != origins[0] else ""
+    names = numbers if before else list(origins)
+    rest = f" … ({len(origins)} in all)" if len(origins) > MOST_ORIGINS else ""
+    return before + ", ".join(names[:MOST_ORIGINS]) + rest
 
 
 def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) -> list[Record]:

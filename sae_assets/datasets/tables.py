@@ -71,9 +71,9 @@ def missing_column(column: str, columns: Sequence[str], split_column: str = "spl
     return f"{column!r} not found among {', '.join(columns) or 'no columns'}{nearest(column, columns)}{advice}"
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
+def nearest(word: str, words: Sequence[str]) -> str:
     """``; did you mean …?`` if a known word is near, else an empty string."""
-    near = difflib.get_close_matches(word, known, n=1)
+    near = difflib.get_close_matches(word, words, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

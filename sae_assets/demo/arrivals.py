@@ -45,15 +45,15 @@ class Arrivals:
     def land(self, count: int) -> int:
         """Copy the next examples, then name them in ``metadata.csv`` in one step; how many there are now."""
         rows = self._rows
-        there = rows[: self.landed() + count]
-        for row in there:
+        landed = rows[: self.landed() + count]
+        for row in landed:
             image = Path(row["image_path"])
             for part in (image, Path("masks") / f"{image.stem}.png"):
                 if not (self.root / part).exists():
                     (self.root / part).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(self.source / part, self.root / part)
-        self._write_table(there)
-        return len(there)
+        self._write_table(landed)
+        return len(landed)
 
     def _write_table(self, rows: Sequence[dict[str, str]]) -> None:
         text = io.StringIO(newline="")

@@ -29,10 +29,10 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
     What failed is held until something that it reads was made since; an aggregate then may be tried again.
     """
     keys = dict(keys_of(entry))
-    known = with_history(instance, keys)
+    planned_once = with_history(instance, keys)
     recorded: set[Address] = set()
     failed: set[Address] = set()
-    for key in known:
+    for key in planned_once:
         definition = partitions_of(keys[key], entry)
         partitions = definition.get_partition_keys(dynamic_partitions_store=instance)
         states = instance.get_status_by_partition(key, partitions, definition) or {}
@@ -40,7 +40,7 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
             if state == dg.AssetPartitionStatus.FAILED:
                 failed.add(address_of(key.path, partition))
         recorded |= {address_of(key.path, partition) for partition in instance.get_materialized_partitions(key)}
-    unchecked = _with_failed_checks(instance, known)
+    unchecked = _with_failed_checks(instance, planned_once)
     failed = {address for address in failed | unchecked if not _may_go_now(instance, address)}
     return History(recorded, running_artifacts(instance, entry.name), failed, unchecked)
 
@@ -59,9 +59,9 @@ def running_artifacts(instance: dg.DagsterInstance, dataset: str) -> set[Address
 
 def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:
     """Those of these assets that any run ever planned to make: one question in place of several for each asset."""
-    wanted = list(keys)
-    recorded = {record.asset_entry.asset_key for record in instance.get_asset_records(wanted)}
-    return [key for key in wanted if key in recorded]
+    candidates = list(keys)
+    recorded = {record.asset_entry.asset_key for record in instance.get_asset_records(candidates)}
+    return [key for key in candidates if key in recorded]
 
 
 def _with_failed_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> set[Address]:
@@ -93,8 +93,8 @@ def _may_go_now(instance: dg.DagsterInstance, address: Address) -> bool:
 
 def _last_failed_run(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> tuple[str, float] | None:
     """Id and start (seconds since the epoch) of the last failed run that was to make a partition."""
-    wanted = dg.RunsFilter(tags={"dagster/partition": partition}, statuses=[dg.DagsterRunStatus.FAILURE])
-    for record in instance.get_run_records(wanted, limit=50):
+    failures = dg.RunsFilter(tags={"dagster/partition": partition}, statuses=[dg.DagsterRunStatus.FAILURE])
+    for record in instance.get_run_records(failures, limit=50):
         if key in (record.dagster_run.asset_selection or ()):
             return record.dagster_run.run_id, record.start_time or record.create_timestamp.timestamp()
     return None

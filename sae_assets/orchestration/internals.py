@@ -130,14 +130,14 @@ class StaleMarker:
 
     def recorded(self, key: dg.AssetKey, partitions: Sequence[str]) -> Iterator[dg.EventLogRecord]:
         """The latest materialization of each of these partitions."""
-        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=list(partitions))
-        seen: set[str | None] = set()
+        latest = dg.AssetRecordsFilter(asset_key=key, asset_partitions=list(partitions))
+        yielded: set[str | None] = set()
         cursor, more = None, True
-        while more and len(seen) < len(partitions):
-            page = self._instance.fetch_materializations(wanted, limit=1000, cursor=cursor)
+        while more and len(yielded) < len(partitions):
+            page = self._instance.fetch_materializations(latest, limit=1000, cursor=cursor)
             for record in page.records:
-                if record.partition_key not in seen:
-                    seen.add(record.partition_key)
+                if record.partition_key not in yielded:
+                    yielded.add(record.partition_key)
                     yield record
             cursor, more = page.cursor, page.has_more
 

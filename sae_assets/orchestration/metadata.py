@@ -81,8 +81,8 @@ def _head(table: "pa.Table") -> "pa.Table":
 
     for name in ("kept_index", "p99", "threshold"):
         if name in table.column_names:
-            there = table.filter(table[name].is_valid())[:HEAD]
-            return there if len(there) == HEAD else pa.concat_tables([there, table])[:HEAD]
+            telling = table.filter(table[name].is_valid())[:HEAD]
+            return telling if len(telling) == HEAD else pa.concat_tables([telling, table])[:HEAD]
     return table[:HEAD]
 
 

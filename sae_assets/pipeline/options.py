@@ -131,18 +131,18 @@ class RunOptions:
         return self.values.get(kind, kind())  # type: ignore[return-value]
 
 
-def parse_options(kinds: list[type[Options]], given: Mapping[str, Any]) -> RunOptions:
+def parse_options(kinds: list[type[Options]], values: Mapping[str, Any]) -> RunOptions:
     """Options of every kind from values by field name; a field of several kinds is set in each. None is "not given".
 
     Raises:
         CatalogError: values out of range; all of them are named.
     """
-    values = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in values.items() if value is not None}
     made: dict[type[Options], Options] = {}
     problems: list[str] = []
     for kind in kinds:
         try:
-            made[kind] = kind(**{name: values[name] for name in kind.model_fields if name in values})
+            made[kind] = kind(**{name: chosen[name] for name in kind.model_fields if name in chosen})
         except ValidationError as error:
             problems += [": ".join([*map(str, part["loc"][:1]), plain_message(part)]) for part in error.errors()]
     if problems:

@@ -64,8 +64,8 @@ def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
     """p99 against density, each unit by its reason, with the pruning limits as lines."""
     figure, axes = _axes(tall=True)
     axis = axes[0, 0]
-    for place, reason in enumerate(REASONS):
-        chosen = (mapping.reasons == place) & (stats.n_active > 0)
+    for index, reason in enumerate(REASONS):
+        chosen = (mapping.reasons == index) & (stats.n_active > 0)
         if bool(chosen.any()):
             label = f"{reason} ({int(chosen.sum()):,})"
             size = 14 if reason == "kept" else 6
@@ -88,22 +88,22 @@ def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
 
 def plot_detection(stats: "DetectionStats", best: "BestPairs", most: int = 12) -> str:
     """F1 against the tail fraction of each concept's chosen unit, on cal and test, with the always-positive F1."""
-    shown = [place for place in range(len(stats.concepts)) if int(best.unit_ids[place]) >= 0][:most]
+    shown = [index for index in range(len(stats.concepts)) if int(best.unit_ids[index]) >= 0][:most]
     columns = min(3, max(len(shown), 1))
     figure, axes = _axes(columns, -(-max(len(shown), 1) // columns))
     for axis in axes.flat:
         axis.set_axis_off()
     always = best.always_positive_f1[1]
-    for axis, place in zip(axes.flat, shown, strict=False):
-        unit = int(best.unit_ids[place])
+    for axis, index in zip(axes.flat, shown, strict=False):
+        unit = int(best.unit_ids[index])
         row = int((stats.kept_units == unit).nonzero())
         axis.set_axis_on()
-        axis.plot(stats.tail_fractions, stats.f1[0, place, row], marker=".", color="#777777", label="cal (chooses)")
-        axis.plot(stats.tail_fractions, stats.f1[1, place, row], marker="o", color="#1b7f5c", label="test (reported)")
-        axis.axvline(float(best.tail_fractions[place]), color="#1b7f5c", ls=":", lw=1)
-        axis.axhline(float(always[place]), color="#e6550d", ls="--", lw=1, label="always positive (test)")
+        axis.plot(stats.tail_fractions, stats.f1[0, index, row], marker=".", color="#777777", label="cal (chooses)")
+        axis.plot(stats.tail_fractions, stats.f1[1, index, row], marker="o", color="#1b7f5c", label="test (reported)")
+        axis.axvline(float(best.tail_fractions[index]), color="#1b7f5c", ls=":", lw=1)
+        axis.axhline(float(always[index]), color="#e6550d", ls="--", lw=1, label="always positive (test)")
         axis.set_ylim(0, 1.03)
-        axis.set_title(f"{stats.concepts[place]} — unit {unit}", size=9)
+        axis.set_title(f"{stats.concepts[index]} — unit {unit}", size=9)
         axis.set_xlabel("tail fraction")
         axis.set_ylabel("F1")
     if shown:

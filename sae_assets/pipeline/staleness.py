@@ -57,12 +57,12 @@ class Staleness:
                 return "" if imported_still_fits(made, examples) else "its examples have changed since it was imported"
             if self.is_frozen(address):
                 return self._unfit(address, made)
-            wanted = self._expected(address)
+            expected = self._expected(address)
         except SaeAssetsError as error:  # an input is missing, damaged or does not fit: the stage itself will say so
             return str(error).splitlines()[0]
-        if wanted is None:
+        if expected is None:
             return "its SAE is not on this machine"
-        return "" if made.fingerprint == wanted.fingerprint else _difference(made, wanted)
+        return "" if made.fingerprint == expected.fingerprint else _difference(made, expected)
 
     def is_imported(self, address: Address) -> bool:
         """Whether what is there was imported, so that making it would replace what nothing here can make again."""
@@ -128,15 +128,15 @@ class Staleness:
         return ChunkReader(self.store, {key: stage.beside(address, key) for key in keys})
 
 
-def _difference(made: "Provenance", wanted: "Provenance") -> str:
+def _difference(made: "Provenance", expected: "Provenance") -> str:
     """What of two provenances is not the same, in a few words."""
-    if made.code_version != wanted.code_version:
-        return f"code version {made.code_version}, now {wanted.code_version}"
-    if dict(made.config) != dict(wanted.config):
-        return _changed("settings", made.config, wanted.config)
-    if dict(made.inputs) != dict(wanted.inputs):
-        return _changed("inputs", made.inputs, wanted.inputs)
-    return _changed("made with another", made.identity, wanted.identity)
+    if made.code_version != expected.code_version:
+        return f"code version {made.code_version}, now {expected.code_version}"
+    if dict(made.config) != dict(expected.config):
+        return _changed("settings", made.config, expected.config)
+    if dict(made.inputs) != dict(expected.inputs):
+        return _changed("inputs", made.inputs, expected.inputs)
+    return _changed("made with another", made.identity, expected.identity)
 
 
 def _changed(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Which of Gemma Scope's SAEs for one place and width is meant: they differ in sparsity, ``average_l0_<number>``.
+"""Which of Gemma Scope's SAEs for one hook point and width is meant: they differ in sparsity, ``average_l0_<number>``.
 
 The canonical one is the one nearest to 100 active units per row; of two equally near, it is the sparser. The numbers
 come from a local folder, from the hub's cache, or from the hub's own list.
@@ -15,28 +15,28 @@ PLACEHOLDER = "{average_l0}"
 CANONICAL = 100
 
 
-def choose_l0(wanted: int | str | None, found: Iterable[int], place: object) -> int:
+def choose_l0(requested: int | str | None, available: Iterable[int], source: object) -> int:
     """The number named in the catalog, or the canonical one.
 
     Args:
-        wanted: a number, ``canonical``, or None for canonical.
-        found: the numbers that exist.
-        place: where they were looked for, for the message.
+        requested: a number, ``canonical``, or None for canonical.
+        available: the numbers that exist.
+        source: what was searched, for the message.
 
     Raises:
-        CheckpointError: there are none, or the wanted one is not among them.
+        CheckpointError: there are none, or the requested one is not among them.
     """
-    numbers = sorted(set(found))
+    numbers = sorted(set(available))
     if not numbers:
         raise CheckpointError(
-            f"{place} holds no Gemma Scope checkpoint: neither params.npz, nor params.safetensors, nor folders "
+            f"{source} holds no Gemma Scope checkpoint: neither params.npz, nor params.safetensors, nor folders "
             "average_l0_<number> with one."
         )
-    if not isinstance(wanted, int):
+    if not isinstance(requested, int):
         return min(numbers, key=lambda number: (abs(number - CANONICAL), number))
-    if wanted not in numbers:
-        raise CheckpointError(f"{place} has no average_l0_{wanted}; there are {', '.join(map(str, numbers))}.")
-    return wanted
+    if requested not in numbers:
+        raise CheckpointError(f"{source} has no average_l0_{requested}; there are {', '.join(map(str, numbers))}.")
+    return requested
 
 
 def local_l0(folder: Path) -> set[int]:

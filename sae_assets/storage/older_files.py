@@ -95,7 +95,7 @@ class OlderFiles:
         if bool(bad.any()):
             row, column = bad.nonzero()[0].tolist()
             raise StoredFileError(
-                f"{self._place(ranges, row)}: an entry has unit {int(indices[row, column])} and value "
+                f"{self._name_row(ranges, row)}: an entry has unit {int(indices[row, column])} and value "
                 f"{float(values[row, column])}, expected units 0..{n_units - 1} and finite values."
             )
         # Stable sorts from the least to the most significant key; padding goes last.
@@ -110,10 +110,10 @@ class OlderFiles:
         twice = keys[1:][keys[1:] == keys[:-1]]
         if len(twice):
             number, unit = divmod(int(twice[0]), n_units)
-            raise StoredFileError(f"{self._place(ranges, number)}: the row names the same unit twice ({unit}).")
+            raise StoredFileError(f"{self._name_row(ranges, number)}: the row names the same unit twice ({unit}).")
         return rows
 
-    def _place(self, ranges: Sequence[tuple[int, int]], number: int) -> str:
+    def _name_row(self, ranges: Sequence[tuple[int, int]], number: int) -> str:
         """File and row in it (from 0) of the n-th row of these ranges."""
         for start, stop in ranges:
             if number < stop - start:

@@ -25,10 +25,10 @@ class StoreSnapshot(ArtifactStore):
 
     def find(self, address: Address) -> UPath | None:
         *folders, stem = address.parts()
-        place = tuple(folders)
-        if place not in self._folders:
-            self._folders[place] = _listed(self.root.joinpath(*place))
-        return self._folders[place].get(stem)
+        path = tuple(folders)
+        if path not in self._folders:
+            self._folders[path] = _listed(self.root.joinpath(*path))
+        return self._folders[path].get(stem)
 
     def header(self, address: Address) -> Header:
         if address not in self._headers:

@@ -52,7 +52,7 @@ def _read(entry: Dataset) -> Listing:
     split_classes = classes.pop(split, None)
     fields = {*entry.columns.model_dump().values(), "image_path", "text_path", "labels", *entry.concepts, *classes}
     lines: list[Line] = []
-    places: list[tuple[str, int]] = []
+    sources: list[tuple[str, int]] = []
     images: dict[tuple[str, str], Any] = {}
     for part, content in parts.items():
         for column in big:
@@ -65,12 +65,12 @@ def _read(entry: Dataset) -> Listing:
             elif split_classes is not None:
                 cells = {**cells, split: split_classes[cells[split]]}
             lines.append(Line(f"{part} row {number}".strip(), f"{part}-{number}" if part else str(number), cells))
-            places.append((part, number - 1))
+            sources.append((part, number - 1))
     if not lines:
         raise DatasetError(f"Data set {entry.name!r}: {entry.root} has no examples.")
 
-    def fetch(place: int, column: str) -> Any:
-        part, number = places[place]
+    def fetch(index: int, column: str) -> Any:
+        part, number = sources[index]
         cell = images[part, column][number][column]
         return cell and cell["bytes"]
 

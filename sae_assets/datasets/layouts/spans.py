@@ -1,7 +1,7 @@
 """The spans layout: JSON lines with ``text`` and ``spans``, one file or all ``*.jsonl`` of a folder.
 
 A span is ``{"start": …, "end": …, "label": …}`` or ``[start, end, label]``, in characters. ``labels`` lists concepts
-that are true without a place; ``id`` and ``split`` are optional as the catalog says.
+that are true without a span; ``id`` and ``split`` are optional as the catalog says.
 """
 
 import json
@@ -40,17 +40,17 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
         for number, content in enumerate(file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
             if not content.strip():
                 continue
-            place = f"{before}line {number}"
+            origin = f"{before}line {number}"
             try:
                 cells = json.loads(content.decode("utf-8"))
             except (ValueError, RecursionError) as error:
-                problems.append(f"{place}: not JSON (UTF-8): {error}")
+                problems.append(f"{origin}: not JSON (UTF-8): {error}")
                 continue
             if not isinstance(cells, dict):
-                problems.append(f"{place}: found {type(cells).__name__}, expected an object with `text` and `spans`")
+                problems.append(f"{origin}: found {type(cells).__name__}, expected an object with `text` and `spans`")
                 continue
             columns |= dict.fromkeys(cells)
-            lines.append(Line(place, f"{file.stem}-{number}" if len(files) > 1 else str(number), cells))
+            lines.append(Line(origin, f"{file.stem}-{number}" if len(files) > 1 else str(number), cells))
     source = files[0] if len(files) == 1 else root
     raise_problems(name, source, problems)
     if not lines:

@@ -64,7 +64,7 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
     lines: list[Line] = []
     columns: list[str] = []
     big: frozenset[str] = frozenset()
-    places: list[tuple[Path, int]] = []
+    sources: list[tuple[Path, int]] = []
     for file in files:
         try:
             with pq.ParquetFile(file) as opened:
@@ -81,11 +81,11 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
         for number, cells in enumerate(rows, start=1):
             identifier = f"{file.stem}-{number}" if len(files) > 1 else str(number)
             lines.append(Line(f"{before}row {number}", identifier, cells))
-            places.append((file, number - 1))
+            sources.append((file, number - 1))
     source = files[0] if len(files) == 1 else base
     if not lines:
         raise DatasetError(f"Data set {entry.name!r}: {source} has columns but no examples.")
-    return Listing(source, base, columns, lines, big=big, fetch=BigCells(places).fetch)
+    return Listing(source, base, columns, lines, big=big, fetch=BigCells(sources).fetch)
 
 
 def _is_big(kind: Any) -> bool:
@@ -99,13 +99,13 @@ def _is_big(kind: Any) -> bool:
 class BigCells:
     """Cells with whole images, read by scanning their column forwards; going back starts the scan again."""
 
-    def __init__(self, places: list[tuple[Path, int]]):
-        self._places = places
+    def __init__(self, sources: list[tuple[Path, int]]):
+        self._sources = sources
         self._scans: dict[str, tuple[Path, Iterator[tuple[int, list[Any]]], int, list[Any]]] = {}
 
-    def fetch(self, place: int, column: str) -> Any:
+    def fetch(self, index: int, column: str) -> Any:
         """The bytes of one cell; a cell that holds anything else is returned as it is."""
-        file, number = self._places[place]
+        file, number = self._sources[index]
         scan = self._scans.get(column)
         if scan is None or scan[0] != file or number < scan[2]:
             scan = (file, _batches(file, column), 0, [])

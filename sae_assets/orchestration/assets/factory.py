@@ -139,16 +139,16 @@ def _body(made: PassAssets) -> Callable[..., Any]:
 
 def _inputs(made: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
     """Inputs by stage name, with the built-in partition mappings; chunks of a model-level stage arrive lazily."""
-    here = made.stage.level
+    level = made.stage.level
     for name in made.stage.inputs:
-        mapping, metadata, there = None, None, STAGES[name].level
-        if here == "model" and there == "chunk":
+        mapping, metadata, input_level = None, None, STAGES[name].level
+        if level == "model" and input_level == "chunk":
             mapping, metadata = along(MODEL), CHUNKS
-        elif here == "model" and there == "dataset-chunk":
+        elif level == "model" and input_level == "dataset-chunk":
             mapping, metadata = dg.AllPartitionMapping(), CHUNKS
-        elif here == "chunk" and there == "model":
+        elif level == "chunk" and input_level == "model":
             mapping = along(MODEL)
-        elif here == "chunk" and there == "dataset-chunk":
+        elif level == "chunk" and input_level == "dataset-chunk":
             mapping = along(CHUNK)
         key = asset_key_of(made.entry.name, made.token_kind, STAGES[name])
         yield name, dg.AssetIn(key=key, partition_mapping=mapping, metadata=metadata)

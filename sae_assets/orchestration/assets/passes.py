@@ -148,19 +148,19 @@ def _current_file(
         StoredFileError: it was imported and is damaged.
     """
     try:
-        found = None if store.find(address) is None else store.header(address).provenance
+        stored = None if store.find(address) is None else store.header(address).provenance
     except StoredFileError as error:
         if _was_imported(context, key):
             raise StoredFileError(str(error), [ENCODE_IMPORTED]) from None
         return None
-    if found is None:
+    if stored is None:
         return None
-    if is_imported(found):
-        if not imported_still_fits(found, inputs["examples"]):
+    if is_imported(stored):
+        if not imported_still_fits(stored, inputs["examples"]):
             raise MismatchError(f"{address} was imported and its examples have changed since. {ENCODE_IMPORTED}")
         return store.read(address)
-    wanted = provenance()
-    if wanted is None or found.fingerprint != wanted.fingerprint:
+    expected = provenance()
+    if expected is None or stored.fingerprint != expected.fingerprint:
         return None
     try:
         return store.read(address)
@@ -170,8 +170,8 @@ def _current_file(
 
 def _was_imported(context: dg.AssetExecutionContext, key: dg.AssetKey) -> bool:
     """Whether Dagster's history says so: of a file whose own header cannot be read."""
-    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[context.partition_key])
-    for record in context.instance.fetch_materializations(wanted, limit=1).records:
+    latest = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[context.partition_key])
+    for record in context.instance.fetch_materializations(latest, limit=1).records:
         made = record.asset_materialization
         return made is not None and "imported" in made.metadata
     return False

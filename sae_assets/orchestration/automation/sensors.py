@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 def announce(dataset: str, keys: list[str], instance: dg.DagsterInstance) -> list[str]:
     """Tell Dagster of registered chunks it does not know; the new ones are returned."""
-    known = set(instance.get_dynamic_partitions(chunks_name(dataset)))
-    fresh = [key for key in keys if key not in known]
-    if fresh:
-        instance.add_dynamic_partitions(chunks_name(dataset), fresh)
-    return fresh
+    partitions = set(instance.get_dynamic_partitions(chunks_name(dataset)))
+    new_keys = [key for key in keys if key not in partitions]
+    if new_keys:
+        instance.add_dynamic_partitions(chunks_name(dataset), new_keys)
+    return new_keys
 
 
 def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
@@ -41,23 +41,24 @@ def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
     )
     def sensor(context: dg.SensorEvaluationContext, artifact_store: StoreResource):
         # A look costs one stat while the table stays as it was and nothing waits.
-        looked = json.loads(context.cursor or "{}")
-        seen = {"table": table_changed(entry.root) if entry.root.exists() else None, "waiting": False}
-        known = set(context.instance.get_dynamic_partitions(chunks_name(dataset)))
-        if looked == {**seen, "known": len(known)}:
-            return dg.SkipReason(f"No new examples in {dataset}; {len(known)} chunks are registered.")
+        last_look = json.loads(context.cursor or "{}")
+        this_look = {"table": table_changed(entry.root) if entry.root.exists() else None, "waiting": False}
+        partitions = set(context.instance.get_dynamic_partitions(chunks_name(dataset)))
+        if last_look == {**this_look, "known": len(partitions)}:
+            return dg.SkipReason(f"No new examples in {dataset}; {len(partitions)} chunks are registered.")
         try:
-            found = register(entry, artifact_store.store.root, close_tail=False, limit=entry.arrivals.chunks_per_tick)
+            limit = entry.arrivals.chunks_per_tick
+            registered = register(entry, artifact_store.store.root, close_tail=False, limit=limit)
         except (DatasetError, OSError) as error:
             return dg.SkipReason(str(error))
-        fresh = [key for key in found.keys if key not in known]
-        waiting = bool(found.waiting) or len(fresh) >= entry.arrivals.chunks_per_tick
-        cursor = json.dumps({**seen, "waiting": waiting, "known": len(known) + len(fresh)})
-        if not fresh:
-            held = f" Waiting: {found.waiting}." if found.waiting else ""
+        new_keys = [key for key in registered.keys if key not in partitions]
+        waiting = bool(registered.waiting) or len(new_keys) >= limit
+        cursor = json.dumps({**this_look, "waiting": waiting, "known": len(partitions) + len(new_keys)})
+        if not new_keys:
+            reason = f" Waiting: {registered.waiting}." if registered.waiting else ""
             context.update_cursor(cursor)
-            return dg.SkipReason(f"No new chunks in {dataset}; {len(known)} are registered.{held}")
-        request = chunk_partitions(dataset).build_add_request(fresh)
+            return dg.SkipReason(f"No new chunks in {dataset}; {len(partitions)} are registered.{reason}")
+        request = chunk_partitions(dataset).build_add_request(new_keys)
         return dg.SensorResult(dynamic_partitions_requests=[request], cursor=cursor)
 
     return sensor

@@ -34,8 +34,8 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
         reader = open_registered(entry)
         changes: dict[str, str] = {}
         for manifest in read_manifests(artifact_store.store.root, dataset):
-            found = changed_regions(manifest, reader) | changed_contents(manifest, reader)
-            changes |= {f"{manifest.key}/{example}": what for example, what in found.items()}
+            chunk_changes = changed_regions(manifest, reader) | changed_contents(manifest, reader)
+            changes |= {f"{manifest.key}/{example}": change for example, change in chunk_changes.items()}
         keys = ",".join(dict.fromkeys(name.split("/")[0] for name in changes))
         outcome = contents_outcome(changes, WHAT_TO_DO.format(dataset=dataset, chunk=keys))
         yield dg.AssetCheckResult(

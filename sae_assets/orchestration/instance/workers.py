@@ -24,9 +24,9 @@ WORKER_MODULE = "sae_assets.orchestration.instance.worker"
 
 @dataclass(frozen=True)
 class Key:
-    """What a worker has loaded: where its definitions are, and the version of all that they were made from."""
+    """What a worker has loaded: definitions, by where they are, and the version of all that they were made from."""
 
-    place: str
+    definitions: str
     version: str
 
 
@@ -136,14 +136,14 @@ class Pool:
                 return None
             idle = [worker for worker in self._workers if worker.run_id is None]
             for worker in idle:
-                if worker.key.place == key.place and worker.key != key:
+                if worker.key.definitions == key.definitions and worker.key != key:
                     self._dismiss(worker)  # what it has loaded is out of date
             # Of several the one that was busy last: the others grow old and end, so that no more stay than are of use.
             fitting = [one for one in idle if one.key == key]
             if fitting:
                 worker = max(fitting, key=lambda one: (one.suits(pools), one.since))
             else:
-                others = [one for one in idle if one.key.place != key.place]
+                others = [one for one in idle if one.key.definitions != key.definitions]
                 if len(self._workers) >= self._limit and others:
                     self._dismiss(min(others, key=lambda one: one.since))
                 if len(self._workers) >= self._limit:

@@ -15,8 +15,8 @@ def detection_settings(target: Target, options: Any) -> dict[str, Any]:
     """Shuffles, resamples, folds and seed: as set for one run, else as the data set's catalog entry says."""
     assert isinstance(options, DetectionOptions)
     names = ("n_permutations", "n_bootstrap", "n_folds", "seed")
-    given = {name: getattr(options, name) for name in names}
-    return {name: getattr(target.dataset.detection, name) if each is None else each for name, each in given.items()}
+    overrides = {name: getattr(options, name) for name in names}
+    return {name: getattr(target.dataset.detection, name) if each is None else each for name, each in overrides.items()}
 
 
 def count_and_choose(run: Pass) -> Made:

@@ -18,9 +18,9 @@ def pruning_rules(model: Model, options: MappingOptions) -> Pruning:
         CatalogError: rules of fixed pruning given where pruning is adaptive, or missing where it is fixed.
     """
     names = ("target_units", *FIXED_RULES)
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    rules = model.pruning.model_copy(update={**given, "mode": options.pruning or model.pruning.mode})
-    if rules.mode == "adaptive" and (wrong := [name for name in FIXED_RULES if name in given]):
+    overrides = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    rules = model.pruning.model_copy(update={**overrides, "mode": options.pruning or model.pruning.mode})
+    if rules.mode == "adaptive" and (wrong := [name for name in FIXED_RULES if name in overrides]):
         raise CatalogError(
             f"{', '.join(wrong)}: of fixed pruning only, but pruning of model {model.name!r} is adaptive; set it to "
             "fixed (`--pruning fixed`, or `pruning.mode` of the model in the catalog)."

@@ -74,7 +74,7 @@ class PrecomputedRows:
         model: Model | None = None,
     ):  # fmt: skip
         self._reader, self._device, self._model = reader, device, model
-        self._place = {record.example_id: position for position, record in enumerate(reader.records)}
+        self._index = {record.example_id: position for position, record in enumerate(reader.records)}
         self._kinds = {kind: self._open(kind, files[kind]) for kind in kinds}
         widths = {kind: opened.parts[0].width for kind, opened in self._kinds.items()}
         if len(set(widths.values())) != 1:
@@ -86,7 +86,7 @@ class PrecomputedRows:
 
     def _open(self, kind: str, files: EmbeddingFiles) -> _Kind:
         parts = open_parts(files)
-        offsets, fixed = _located(kind, files, parts, len(self._place))
+        offsets, fixed = _located(kind, files, parts, len(self._index))
         if offsets is not None:
             return _Kind(files, parts, offsets, fixed)
         tokens = self._tokenized()
@@ -122,7 +122,7 @@ class PrecomputedRows:
 
     def _run(self, kind: str, example_id: str) -> tuple[int, int]:
         self._reader.record(example_id)
-        position = self._place[example_id]
+        position = self._index[example_id]
         start, stop = self._kinds[kind].offsets[position : position + 2].tolist()
         return start, stop
 
