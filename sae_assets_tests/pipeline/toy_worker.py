@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -10,5 +9,6 @@ if __name__ == "__main__":
     channel = Connection(int(sys.argv[1]))
     while text := channel.recv_bytes():
         while not Path(json.loads(text)["until"]).exists():
-            time.sleep(0.01)
+            if channel.poll(0.01):  # told to end, or the pool is gone
+                sys.exit()
         channel.send_bytes(json.dumps({"finished": True, "stays": True}).encode())
