@@ -33,10 +33,7 @@ def read_manifests(root: UPath, dataset: str) -> list[Manifest]:
     Raises:
         StoredFileError: a manifest that is not what this package writes.
     """
-    folder = _folder(root, dataset)
-    if not folder.exists():
-        return []
-    return [_read(path) for path in sorted(folder.iterdir(), key=str) if path.suffix == ".json"]
+    return [_read(path) for path in sorted(_manifest_files(root, dataset), key=str)]
 
 
 def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
@@ -119,11 +116,19 @@ def register_chunks(
             return [*manifests, *fresh]
 
 
+def _manifest_files(root: UPath, dataset: str) -> list[UPath]:
+    folder = _folder(root, dataset)
+    return [path for path in folder.iterdir() if path.suffix == ".json"] if folder.exists() else []
+
+
+def registered_keys(root: UPath, dataset: str) -> set[str]:
+    """Keys of the registered chunks, from the names of their manifests alone."""
+    return {path.stem for path in _manifest_files(root, dataset)}
+
+
 def registered_since(root: UPath, dataset: str, when: float) -> set[str]:
     """Keys of the chunks that were registered after a time in seconds since the epoch."""
-    folder = _folder(root, dataset)
-    paths = [path for path in folder.iterdir() if path.suffix == ".json"] if folder.exists() else []
-    return {path.stem for path in paths if path.stat().st_mtime > when}
+    return {path.stem for path in _manifest_files(root, dataset) if path.stat().st_mtime > when}
 
 
 def removed_manifests(root: UPath, dataset: str) -> list[Manifest]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from sae_assets.chunks.manifests import registered_since
+from sae_assets.chunks.manifests import registered_keys, registered_since
 from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.internals import launched_at
@@ -188,14 +188,18 @@ def _read_chunks(
     """The inputs of a model-level stage with the chunks that it reads (see ``recipes.chunks_read``).
 
     Chunks that were registered after this was asked for, and are still to be made, are not among them; what they make
-    stale is made again.
+    stale is made again. Nor are partitions without a manifest, of which no look knows: they were added in the UI, or
+    their manifest was deleted by hand.
     """
     readers: dict[str, ChunkReader] = {name: inputs[name] for name in stage.chunk_inputs}
     missing = {key for reader in readers.values() for key in reader.missing}
+    left_out = missing.union(*readers.values()) - registered_keys(store.root, dataset)
     late = missing & registered_since(store.root, dataset, _asked_for(context)) if missing else set()
     if late:
         context.log.info(f"registered later, still to be made and not read: chunks {', '.join(sorted(late))}")
-        readers = {name: reader.without(late) for name, reader in readers.items()}
+        left_out |= late
+    if left_out:
+        readers = {name: reader.without(left_out) for name, reader in readers.items()}
     gaps = isinstance(options, AggregateOptions) and options.allow_missing_chunks
     return {**inputs, **chunks_read(stage, dataset, readers, allow_missing=gaps)}
 
