@@ -60,7 +60,7 @@ def provenance_of(
         singles = {f"{name}/{key}": item.header(key) for key in item} if isinstance(item, Mapping) else {name: item}
         for label, part in singles.items():
             hashes[label] = part.content_hash
-            parts.append((label, _identity_of(part)))
+            parts.append((label, identity_of(part)))
     shared = shared_identity(parts)
     if stage.level == "model":  # chunks' identities have been compared; an aggregate belongs to no one of them
         shared = {key: value for key, value in shared.items() if "/" not in key}
@@ -77,7 +77,7 @@ def provenance_of(
     )
 
 
-def _identity_of(part: "Header | Stored") -> dict[str, str]:
+def identity_of(part: "Header | Stored") -> dict[str, str]:
     """What files used beside this one must share with it: what it was made with, and what it is itself."""
     made = part.provenance
     if made.stage not in IDENTITIES:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets.catalog import Catalog
 from sae_assets.errors import SaeAssetsError
 from sae_assets.pipeline.options import AggregateOptions, RunOptions
-from sae_assets.pipeline.recipes import chunks_read, imported_still_fits, is_imported, recipe
+from sae_assets.pipeline.recipes import chunks_read, identity_of, imported_still_fits, is_imported, recipe
 from sae_assets.pipeline.stage import Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
@@ -112,16 +112,20 @@ class Staleness:
         return recipe(stage, target, self.inputs(address), options, self._sources)
 
     def _unfit(self, address: Address, made: "Provenance") -> str:
-        """Why a frozen artifact does not belong to the chunks there are: other code, settings or encoder."""
+        """Why a frozen artifact does not fit what is there: other code, settings, encoder or mapping."""
         stage = STAGES[address.stage]
-        chunks = self._chunks_of(address, STAGES["sparse_activations"])
-        encoder = chunks.header(next(iter(chunks))).provenance.identity.get("encoder") if chunks else None
         if made.code_version != stage.code_version:
             return f"code version {made.code_version}, now {stage.code_version}"
         settings = stage.settings(Target(self.catalog, address), self.options.of(stage.options))
         if dict(made.config) != settings:
             return _changed("settings", made.config, settings)
-        return "" if encoder in (None, made.identity.get("encoder")) else "another encoder"
+        chunks = self._chunks_of(address, STAGES["sparse_activations"])
+        beside = [STAGES[name].beside(address) for name in stage.model_inputs]
+        parts = [self.store.header(each) for each in beside if self.store.find(each) is not None]
+        parts += [chunks.header(next(iter(chunks)))] if chunks else []
+        now = {name: value for part in parts for name, value in identity_of(part).items() if name in made.identity}
+        now = {**made.identity, **now}
+        return "" if now == dict(made.identity) else _changed("made with another", made.identity, now)
 
     def _chunks_of(self, address: Address, stage: Stage) -> "ChunkReader":
         keys = self._chunks[address.dataset]

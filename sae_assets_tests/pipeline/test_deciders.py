@@ -196,9 +196,19 @@ def chunk_removed(world: World) -> None:
     world.folder.write()
 
 
-def frozen_and_chunk_added(world: World) -> None:
-    world.dataset["calibration"] = "freeze"
-    chunk_added(world)
+def manifest_deleted(world: World) -> None:
+    """By hand: Dagster still knows the chunk, and its files are there."""
+    (world.home / "store" / NAME / "chunks" / "0001.json").unlink()
+    del world.folder.rows[4:]
+    world.folder.write()
+
+
+def frozen(change: Callable[[World], None]) -> Callable[[World], None]:
+    def apply(world: World) -> None:
+        world.dataset["calibration"] = "freeze"
+        change(world)
+
+    return apply
 
 
 def code_raised(name: str) -> Callable[[World], None]:
@@ -230,7 +240,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     "code of a chunk stage": (code_raised("filtered_activations"), chunk_level("filtered_activations")),
     "a label": (corrected_label, chunk_level("labels", ("0000",))),
     "a split": (lambda world: world.row(3, split="cal"), chunk_level("labels", ("0000",))),
-    "a concept more": (concept_added, chunk_level("labels")),
+    "a concept more": (concept_added, chunk_level("labels") | model_level("thresholds")),
     "an image's contents": (image_overwritten, set()),  # pinned when its chunk was registered: a check says so
     "a mask's contents": (mask_overwritten, set()),
     "an SAE's file": (another_sae, chunk_level("sparse_activations", models=("two",))),
@@ -253,8 +263,16 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     ),
     "a chunk less": (chunk_removed, model_level(*AGGREGATES)),
     "calibration frozen": (setting(calibration="freeze"), set()),
+    "a manifest deleted": (manifest_deleted, model_level(*AGGREGATES)),
+    "concepts in another order, calibration frozen": (
+        frozen(setting(concepts=CONCEPTS[::-1])), chunk_level("labels") | model_level("thresholds"),
+    ),
+    "fewer units of one model, calibration frozen": (
+        frozen(lambda world: world.model("one", pruning={**PRUNING, "target_units": 9})),
+        model_level("unit_mapping", models=("one",)),
+    ),
     "a chunk more, calibration frozen": (
-        frozen_and_chunk_added,
+        frozen(chunk_added),
         NEW_CHUNK | model_level("detection_stats", "best_pairs"),
     ),
 }  # fmt: skip

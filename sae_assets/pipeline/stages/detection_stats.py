@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.errors import MismatchError
 from sae_assets.pipeline.options import DetectionOptions
 from sae_assets.pipeline.plots import plot_detection
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
@@ -25,6 +26,9 @@ def count_and_choose(run: Pass) -> Made:
 
     def labelled() -> Iterator[ops.detection_stats.LabelledChunk]:
         for activations, labels in run.pairs("filtered_activations"):
+            if labels.concepts != cutoffs.concepts:  # as many in another order would count for each other
+                what = f"Labels are of concepts {list(labels.concepts)}, thresholds of {list(cutoffs.concepts)}"
+                raise MismatchError(f"{what}. Materialize the thresholds again.")
             yield ops.detection_stats.LabelledChunk(activations, labels.splits, labels.labels)
 
     scores = ops.detection_stats.score_examples(labelled(), n_units=len(cutoffs.kept_units), device=run.device)

@@ -19,7 +19,6 @@ def _make(run: Pass) -> Made:
 
     artifact = ops.thresholds.calibrate_thresholds(
         Rereadable(calibration),
-        concepts=run.target.dataset.concepts,
         kept_units=run.artifact("unit_mapping").kept_units,
         device=run.device,
         memory_budget=run.memory_budget,
@@ -31,7 +30,7 @@ def _make(run: Pass) -> Made:
 def _settings(target: Target, options: Any) -> dict[str, Any]:
     assert isinstance(options, ThresholdOptions)
     fractions = target.dataset.detection.tail_fractions if options.tail_fractions is None else options.tail_fractions
-    return {"tail_fractions": list(fractions)}
+    return {"tail_fractions": list(fractions), "concepts": list(target.dataset.concepts)}
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
