@@ -81,7 +81,7 @@ def configured_version(catalog: Catalog, entry: Dataset, stage: Stage, token_kin
     """The code version of an asset in Dagster: the stage's own, and a digest of what the catalog configures.
 
     So Dagster's marker tells of an edited catalog as soon as its definitions are loaded. One asset covers all models
-    of a data set; where models differ, ``history.tell`` corrects the marker partition by partition.
+    of a data set; where models differ, ``marker.tell`` corrects the marker partition by partition.
     """
     models: Sequence[str | None] = entry.models if stage.has_token_kind else (None,)
     targets = {model or "": Target(catalog, stage.address(entry.name, token_kind, model)) for model in models}
