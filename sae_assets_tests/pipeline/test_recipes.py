@@ -1,18 +1,26 @@
 """Which files may be used beside each other: those of the same examples, labels, encoder and mapping."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from upath import UPath
 
 from sae_assets.artifacts import Examples, Labels
+from sae_assets.catalog import Catalog, Model, Sae
+from sae_assets.chunks.registering import register
 from sae_assets.errors import MismatchError
+from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.recipes import provenance_of
+from sae_assets.pipeline.stage import Sources, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import Stored, stored
+from sae_assets_tests.datasets.clevr_folder import three_examples
+from sae_assets_tests.rows.embedding_folder import as_safetensors, given
 from sae_assets_tests.storage.small import SMALL
 
 EXAMPLES = Examples(4, ("a", "b"), ("a.png", "b.png"), ("1", "2"))
@@ -81,3 +89,20 @@ def test_truth_needs_labels_of_its_own_examples():
     own, other = world(), world(replace(EXAMPLES, first_index=5))
     with pytest.raises(MismatchError, match="examples and labels were made with different rows/0000"):
         provenance("ground_truth", {"examples": other["examples"], "labels": own["labels"]})
+
+
+def test_truth_of_rows_from_files_is_of_these_files(tmp_path: Path):
+    """They say how many rows an example has and, of tokens, where these stand."""
+    files = {"tiny": {"patch": {"path": as_safetensors(tmp_path, given(6))}}}
+    entry = three_examples(tmp_path / "data").entry(embeddings=files)
+    model = Model(modality="image", sae=Sae(format="clipscope", path=tmp_path))
+    catalog, root = Catalog(models={"tiny": model}, datasets={"pictures": entry}), UPath(tmp_path / "store")
+    register(entry, root)
+    target = Target(catalog, Address("pictures", "ground_truth", "patch", "tiny", "0000"))
+
+    def outside() -> dict[str, str]:
+        return STAGES["ground_truth"].outside(target, Sources(root), Options())
+
+    before = outside()
+    as_safetensors(tmp_path, given(9))
+    assert outside() != before

@@ -7,6 +7,7 @@ from sae_assets.chunks.contents import expect_contents
 from sae_assets.pipeline.checks import ROW_COUNTS, Expected
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
+from sae_assets.pipeline.stages.sparse_activations import embedding_files
 from sae_assets.rows.identity import transformer_identity, truth_settings
 from sae_assets.rows.truth import row_truth
 from sae_assets.storage.provenance import digest
@@ -26,9 +27,12 @@ def _settings(target: Target, _options: Options) -> dict[str, Any]:
     return truth_settings(target.dataset, target.model, target.token_kind)
 
 
-def _outside(target: Target, _sources: Sources, _options: Options) -> dict[str, str]:
-    """The transformer, whose configuration or tokenizer says what the rows are; ``cls`` rows are the examples."""
-    return {} if target.token_kind == "cls" else {"transformer": digest(transformer_identity(target.model.transformer))}
+def _outside(target: Target, sources: Sources, options: Options) -> dict[str, str]:
+    """Transformer and embedding files, which say how many rows there are and where; ``cls`` rows are the examples."""
+    if target.token_kind == "cls":
+        return {}
+    transformer = {"transformer": digest(transformer_identity(target.model.transformer))}
+    return transformer | embedding_files(target, sources, options)
 
 
 def _counts(artifact: Any) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def encoder_hash(dataset: Dataset, model: Model, token_kind: str, settings: Mapp
     )
 
 
-def _outside(target: Target, sources: Sources, _options: Any) -> dict[str, str]:
+def embedding_files(target: Target, sources: Sources, _options: Any) -> dict[str, str]:
+    """Hash of the files that hold a chunk's rows, where they come from files."""
     if target.token_kind not in target.dataset.embeddings.get(target.model.name, {}):
         return {}
     ids = sources.manifest(target).example_ids
@@ -230,7 +231,7 @@ SPARSE_ACTIVATIONS = Stage(
     settings=_settings,
     catalog_keys=_catalog_keys,
     identity=_identity,
-    outside=_outside,
+    outside=embedding_files,
     options=EncodeOptions,
     every_kind=True,
     kept_if_current=True,
