@@ -24,6 +24,13 @@ def _cron(value: str) -> str:
     return value
 
 
+def _owner(value: str) -> str:
+    """Check an owner, of whom Dagster takes these forms only."""
+    if not re.fullmatch(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", value):
+        raise ValueError("expected an e-mail address, or `team:` and a name")
+    return value
+
+
 CronExpression = Annotated[str, AfterValidator(_cron)]
 
 TOKEN_KINDS: dict[str, tuple[TokenKind, ...]] = {"image": ("patch", "cls"), "text": ("token", "cls")}
@@ -183,7 +190,9 @@ class Dataset(NamedEntry):
         Backfills(), description="what the schedules do, which ship switched off; times are cron expressions"
     )
     published: Published | None = Field(None, description="figures that `sae-assets check` compares")
-    owners: tuple[str, ...] = Field((), description="e-mail addresses or `team:NAME`, shown in the UI")
+    owners: tuple[Annotated[str, AfterValidator(_owner)], ...] = Field(
+        (), description="e-mail addresses or `team:NAME`, shown in the UI"
+    )
 
     _paths = field_validator("root", "annotations", mode="before")(resolve_package)
 

@@ -244,6 +244,13 @@ def test_each_field_says_what_it_allows(tmp_path: Path, change: dict, key: str, 
     assert said in error.problems[0]
 
 
+def test_owner_that_dagster_would_refuse_is_a_mistake_of_the_catalog(tmp_path: Path) -> None:
+    """Else nothing could be loaded, and no message would name the key."""
+    owners = ["me@example.org", "team:ours", "me"]
+    (problem,) = mistakes(tmp_path, {"datasets": {"clevr_mini": {"owners": owners}}}).problems
+    assert problem.startswith("datasets.clevr_mini.owners.2: ") and "expected an e-mail address" in problem
+
+
 @pytest.mark.parametrize(("found", "near"), [("k_store", "k_stored"), ("layers", "layer")])
 def test_misspelt_key_names_the_right_one(tmp_path: Path, found: str, near: str) -> None:
     """An unknown key is refused, and the message names the key that was meant."""
