@@ -12,7 +12,15 @@ from pathlib import Path, PurePosixPath
 from sae_assets.artifacts import SPLITS
 from sae_assets.catalog import Dataset, SeededSplit
 from sae_assets.catalog.registry import layouts
-from sae_assets.datasets.tables import MOST_SHOWN, path_problems, raise_problems, read_csv, version_of, zero_or_one
+from sae_assets.datasets.tables import (
+    MOST_SHOWN,
+    Version,
+    path_problems,
+    raise_problems,
+    read_csv,
+    version_of,
+    zero_or_one,
+)
 from sae_assets.errors import DatasetError
 
 __all__ = ["MOST_SHOWN", "Record", "RecordList", "draw_split", "read_metadata", "split_advice"]
@@ -156,7 +164,7 @@ def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) ->
 
 @lru_cache(maxsize=1)  # a run opens its data set in every stage, a command of many runs in every run
 def _read_records(
-    name: str, version: tuple[str, int, int], path_column: str, concepts: tuple[str, ...], split: SeededSplit | None
+    name: str, version: Version, path_column: str, concepts: tuple[str, ...], split: SeededSplit | None
 ) -> tuple[Sequence[Record], Sequence[str]]:
     """Sound records, and what is wrong with the others."""
     table = Path(version[0])

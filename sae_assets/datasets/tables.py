@@ -5,14 +5,19 @@ Shared by every layout. What the columns mean is each layout's business; records
 
 import csv
 import difflib
+import hashlib
 import os
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sae_assets.errors import DatasetError
 
+Version = tuple[str, int, int, str]
+
 MOST_SHOWN = 20
+YOUNG = 2_000_000_000  # ns
 FIELD_LIMIT = 2**27  # characters of one cell; the csv module's own limit of 131,072 is too small for long texts
 
 
@@ -124,7 +129,18 @@ class LastMade:
         return self._held[1]
 
 
-def version_of(file: Path) -> tuple[str, int, int]:
-    """Names a file as it is now: parsed tables are kept in memory under it, and read again once it has changed."""
+def version_of(file: Path) -> Version:
+    """Names a file or folder as it is now: parsed tables are kept in memory under it, and read again once it changed.
+
+    Of one written just now the contents count too: the clock of a file system stands still between ticks, for long
+    ones on a busy virtual machine, so that a file written twice can keep its time, and its size as well.
+    """
     stat = file.stat()
-    return str(file), stat.st_mtime_ns, stat.st_size
+    young = time.time_ns() - stat.st_mtime_ns < YOUNG
+    return str(file), stat.st_mtime_ns, stat.st_size, _digest(file) if young else ""
+
+
+def _digest(path: Path) -> str:
+    """Of a file's bytes, or of the names in a folder."""
+    content = "\n".join(sorted(os.listdir(path))).encode() if path.is_dir() else path.read_bytes()  # noqa: PTH208
+    return hashlib.sha256(content).hexdigest()

@@ -1,5 +1,7 @@
 """The word-level layout: the k-th row of a paragraph is the k-th word of its text, in characters."""
 
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,19 @@ def test_words_become_spans_in_characters(tmp_path: Path) -> None:
     assert reader.text("text_0") == text
     assert marked(reader, "text_0") == {"joy": ["😀", "liebe"], "love": ["liebe", "Café,"]}
     assert reader.spans("text_0")["joy"] == [(6, 7), (8, 13)]
+
+
+def test_a_table_written_twice_within_a_tick_is_read_again(tmp_path: Path) -> None:
+    """Its time and its size are the same, and what it says is not: both tables, metadata and words."""
+    tick = time.time_ns() + 10**10  # young however long this test takes
+    for joy, love in ((1, 0), (0, 1)):
+        write_texts(tmp_path, ["a"], {"joy": [joy], "love": [love]})
+        write_words(tmp_path, [[1, "a", joy, love]], WORDS)
+        for table in tmp_path.glob("*.csv"):
+            os.utime(table, ns=(tick, tick))
+        reader = opened(tmp_path)
+        assert reader.records[0].labels == (joy, love)
+        assert marked(reader, "text_0") == {"joy" if joy else "love": ["a"]}
 
 
 def test_paragraphs_are_positions_counted_from_one(tmp_path: Path) -> None:

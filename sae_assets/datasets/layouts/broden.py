@@ -17,7 +17,15 @@ from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_parts
 from sae_assets.datasets.records import Record, read_metadata
-from sae_assets.datasets.tables import missing_file, nearest, path_problems, raise_problems, read_csv, version_of
+from sae_assets.datasets.tables import (
+    Version,
+    missing_file,
+    nearest,
+    path_problems,
+    raise_problems,
+    read_csv,
+    version_of,
+)
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -179,9 +187,7 @@ def _find_index(name: str, root: Path, annotations: Path | None) -> Path:
 
 
 @lru_cache(maxsize=4)
-def _read_index(
-    name: str, version: tuple[str, int, int], categories: tuple[str, ...]
-) -> dict[str, tuple[int, dict[str, str]]]:
+def _read_index(name: str, version: Version, categories: tuple[str, ...]) -> dict[str, tuple[int, dict[str, str]]]:
     """Lines of the index with their numbers, by the image's path below ``images``."""
     needed = ["image", *SIZES, *categories]
     _, rows = read_csv(name, Path(version[0]), needed)

@@ -18,7 +18,7 @@ from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
-from sae_assets.datasets.tables import missing_file, nearest, raise_problems, version_of
+from sae_assets.datasets.tables import Version, missing_file, nearest, raise_problems, version_of
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -137,9 +137,7 @@ def _annotation_files(name: str, root: Path, annotations: Path | None) -> list[P
 
 
 @lru_cache(maxsize=4)
-def _read_annotations(
-    name: str, version: tuple[str, int, int], file_names: frozenset[str]
-) -> tuple[set[str], dict[str, Annotated]]:
+def _read_annotations(name: str, version: Version, file_names: frozenset[str]) -> tuple[set[str], dict[str, Annotated]]:
     """Names of categories and super-categories, and the instances of the wanted images by file name."""
     file = Path(version[0])
     try:

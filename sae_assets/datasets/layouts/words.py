@@ -15,6 +15,7 @@ from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.reader import Span, TextReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import (
+    Version,
     missing_column,
     missing_file,
     nearest,
@@ -101,7 +102,7 @@ def _find_table(name: str, root: Path, annotations: Path | None) -> Path:
 
 @lru_cache(maxsize=4)
 def _read_words(
-    name: str, version: tuple[str, int, int], concepts: tuple[str, ...], label_column: str | None
+    name: str, version: Version, concepts: tuple[str, ...], label_column: str | None
 ) -> tuple[dict[int, Paragraph], dict[str, int]]:
     """Words of each paragraph, in the order of the file, and the words of each label that is no concept.
 
