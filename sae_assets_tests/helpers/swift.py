@@ -6,7 +6,6 @@ daemons and browsers are as they ship, where all of this is as users have it; ``
 """
 
 import functools
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,13 +39,14 @@ def dagster_yaml(folder: Path) -> str:
 
 
 @functools.cache
-def _empty() -> Path:
-    """An instance with its tables and nothing in them, made once per process."""
-    folder = Path(tempfile.mkdtemp(prefix="sae_empty_"))
-    (folder / "dagster.yaml").write_text(dagster_yaml(folder), encoding="utf-8")
-    with dg.DagsterInstance.from_config(str(folder)) as instance:
-        homes.set_pool_limits(instance)
-    return folder
+def _empty() -> dict[Path, bytes]:
+    """Files of an instance with its tables and nothing in them, made once per process; no folder is left behind."""
+    with tempfile.TemporaryDirectory(prefix="sae_empty_") as temporary:
+        folder = Path(temporary)
+        (folder / "dagster.yaml").write_text(dagster_yaml(folder), encoding="utf-8")
+        with dg.DagsterInstance.from_config(str(folder)) as instance:
+            homes.set_pool_limits(instance)
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def settle_in(folder: Path) -> None:
@@ -59,7 +59,9 @@ def prepare(settings: Settings) -> Path:
     folder = Path(settings.environment()["DAGSTER_HOME"])
     if (folder / "dagster.yaml").exists():  # a test's own, or one of ours that was made earlier
         return SHIPPED(settings)
-    shutil.copytree(_empty(), folder, dirs_exist_ok=True)
+    for path, content in _empty().items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
     settle_in(folder)
     return folder
 
