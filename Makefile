@@ -8,13 +8,16 @@ REFERENCE := .venv-reference
 REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo check test test-living test-reference reference lint docs ui bench browser clean
+.PHONY: demo check units test test-living test-reference reference lint ruff mypy layers docs ui bench browser clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
 
-# What is worth a minute before every commit: everything but the pipeline, processes and browsers.
-check: lint
+# What is worth a minute before every commit: lint beside all tests but those of the pipeline, processes and browsers.
+check: $(INSTALLED)
+	$(MAKE) --jobs 2 units lint
+
+units: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not living and not slow" \
 		--ignore sae_assets_tests/pipeline --ignore sae_assets_tests/browser
 
@@ -32,10 +35,16 @@ test-reference: reference
 
 reference: $(REFERENCE_INSTALLED)
 
-lint: $(INSTALLED)
+lint: ruff mypy layers
+
+ruff: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+mypy: $(INSTALLED)
 	$(BIN)/mypy
+
+layers: $(INSTALLED)
 	$(BIN)/lint-imports
 
 # Tables in README.md and docs/ from the descriptions in the code.

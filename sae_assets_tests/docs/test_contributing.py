@@ -26,6 +26,7 @@ from sae_assets.catalog.registry import formats, layouts, libraries
 from sae_assets_tests.pipeline.small import make_dataset
 from sae_assets_tests.pipeline.small import write_catalog as write_small
 
+pytestmark = pytest.mark.slow
 PACKAGE = Path(sae_assets.__file__).parent
 GUIDE = PACKAGE.parent / "CONTRIBUTING.md"
 MOST_FILES = {"Add a stage": 4, "Add a layout": 1, "Add an SAE format": 1, "Add a model library": 2}
@@ -180,18 +181,34 @@ def test_a_stage(copied: Path) -> None:
     carry_out("Add a stage", copied)
     write_small(copied / "small.yaml", make_dataset(copied / "data", 6), token_kinds=["patch"])
 
-    def command(*arguments: str) -> dict[str, Any]:
-        places = ["--json", "--home", str(copied / "home"), "--catalog", str(copied / "small.yaml")]
-        return json.loads(run(copied, "-c", "from sae_assets.cli import run; run()", *arguments, *places))
-
-    assert command("materialize", "-d", "small", "--to", "unit_peaks")["warnings"] == {}
-    states = command("status", "-d", "small")["small"]["stages"]
+    commands = [
+        ["materialize", "-d", "small", "--to", "unit_peaks"], ["status", "-d", "small"],
+        ["show", "small", "clip-mini", "unit_peaks", "--rows", "1024"], ["verify"],
+    ]  # fmt: skip
+    ran = f"""
+import dagster as dg
+from pathlib import Path
+from typer.testing import CliRunner
+from sae_assets.cli import app
+from sae_assets.commands.session import open_session
+for arguments in {commands!r}:
+    result = CliRunner().invoke(app, [*arguments, "--json", "--home", "home", "--catalog", "small.yaml"])
+    assert result.exit_code == 0, result.output
+    print(*result.stdout.splitlines(), sep="")
+with open_session(Path("home"), Path("small.yaml")) as session:
+    key = dg.AssetCheckKey(dg.AssetKey(["small", "patch", "unit_peaks"]), "some_unit_fires")
+    (record,) = session.instance.event_log_storage.get_asset_check_execution_history(key, 10)
+    print(record.status.value)
+"""
+    *printed, status = run(copied, "-c", ran).splitlines()
+    made, states, shown, verified = map(json.loads, printed)
+    assert (made["warnings"], verified["damaged"], status) == ({}, {}, "SUCCEEDED")
+    states = states["small"]["stages"]
     stages = [name.split("/")[-1] for name in states]
     assert stages.index("sparse_activations") < stages.index("unit_peaks")
     assert (states["patch/clip-mini/unit_peaks"], states["patch/clip-mini/unit_mapping"]) == (
         {"all": "current"}, {"all": "missing"},
     )  # fmt: skip
-    shown = command("show", "small", "clip-mini", "unit_peaks", "--rows", "1024")
     sparse = pq.read_table(next((copied / "home" / "store").rglob("sparse_activations/0000.parquet")))
     peaks = [0.0] * 1024
     for units, values in zip(sparse["unit_ids"].to_pylist(), sparse["values"].to_pylist(), strict=True):
@@ -199,17 +216,6 @@ def test_a_stage(copied: Path) -> None:
             peaks[unit] = max(peaks[unit], value)
     assert [row["peak"] for row in shown["head"]] == peaks
     assert shown["counts"] == {"units": 1024, "largest": max(peaks)}
-    assert command("verify")["damaged"] == {}
-    ran = """
-import dagster as dg, sys
-from pathlib import Path
-from sae_assets.commands.session import open_session
-with open_session(Path("home"), Path("small.yaml")) as session:
-    key = dg.AssetCheckKey(dg.AssetKey(["small", "patch", "unit_peaks"]), "some_unit_fires")
-    (record,) = session.instance.event_log_storage.get_asset_check_execution_history(key, 10)
-    print(record.status.value)
-"""
-    assert run(copied, "-c", ran).split() == ["SUCCEEDED"]
 
 
 @pytest.mark.parametrize("heading", ["Add a layout", "Add an SAE format", "Add a model library"])
