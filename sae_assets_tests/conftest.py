@@ -1,5 +1,6 @@
 """What all tests share: checked shapes in ops, a clean environment, no network, no telemetry, and one demo run."""
 
+import gc
 import json
 import os
 import socket
@@ -38,6 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item._id = type(item._id)(path=path, names=tuple(names))  # type: ignore[attr-defined]
         if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
             raise pytest.UsageError(f"{item.nodeid} has a group that pytest-xdist does not see")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look through it at every model that is dropped."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
