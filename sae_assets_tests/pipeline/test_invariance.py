@@ -1,4 +1,4 @@
-"""The same results however the work is cut: chunks of one example or of all, batches, formats, memory budgets."""
+"""The same results however the work is cut (chunks, batches, formats), the same bytes on any threads and memory."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from sae_assets.cli import app
 from sae_assets.commands.session import open_session
+from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
@@ -45,7 +46,12 @@ def results(folder: Path, root: Path, chunk_size: int, *arguments: str) -> dict[
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, object]]:
     base = tmp_path_factory.mktemp("invariance")
     root = make_dataset(base / "data", N)
-    return base, root, results(base / "plain", root, 4)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        return base, root, results(base / "plain", root, 4)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.xdist_group("invariance")
@@ -54,8 +60,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
     [
         ("one example per chunk", 1, ()),
         ("all examples in one chunk and in one batch", 1000, ("--batch-size", "512")),
-        ("batch of 1", 4, ("--batch-size", "1")),
-        ("pt files", 4, ("--format", "pt")),
+        ("batch of 1, pt files", 4, ("--batch-size", "1", "--format", "pt")),
     ],
 )
 def test_results_do_not_depend_on_how_work_is_cut(plain, name, chunk_size, arguments):
@@ -67,12 +72,28 @@ def test_results_do_not_depend_on_how_work_is_cut(plain, name, chunk_size, argum
         assert same, f"{name}: {key} differs"
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.xdist_group("invariance")
-def test_memory_budget_does_not_change_results(plain, monkeypatch):
-    """1 MiB forces many blocks in every op."""
-    base, root, expected = plain
-    monkeypatch.setenv("SAE_ASSETS_MEMORY_BUDGET_MB", "1")
-    found = results(base / "budget", root, 4)
-    for key in MODEL_STAGES:
-        assert found[key] == expected[key], key
-    assert torch.equal(found["sparse_activations.values"], expected["sparse_activations.values"])
+def test_homes_hold_the_same_bytes_on_any_number_of_threads_and_in_any_memory(plain, monkeypatch):
+    """Manifests, chunks and model-level files; they hold no time, no path and nothing of the machine.
+
+    1 MiB forces many blocks in every op.
+    """
+    base, root, _ = plain
+    expected = files(base / "plain" / "store" / "small")
+    chunk_stages = [name for name in STAGES if name not in MODEL_STAGES]
+    assert len(expected) == 2 * (1 + len(chunk_stages)) + len(MODEL_STAGES)  # of each chunk a manifest too
+    before = torch.get_num_threads()
+    try:
+        for threads, budget in ((2, "1"), (4, "256")):
+            torch.set_num_threads(threads)
+            monkeypatch.setenv("SAE_ASSETS_MEMORY_BUDGET_MB", budget)
+            results(base / f"{threads} threads", root, 4)
+            found = files(base / f"{threads} threads" / "store" / "small")
+            assert set(found) == set(expected)
+            assert [name for name in found if found[name] != expected[name]] == []
+    finally:
+        torch.set_num_threads(before)
