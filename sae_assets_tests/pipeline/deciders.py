@@ -40,9 +40,9 @@ def stale_by_status(session: Session, dataset: str) -> Named:
     return wanted
 
 
-def stale_by_dagster(session: Session, dataset: str) -> Named:
-    """What Dagster's own marker in the UI calls stale or missing."""
-    graph = build_definitions(session.catalog, session.resources).resolve_asset_graph()
+def stale_by_dagster(session: Session, dataset: str, definitions: dg.Definitions | None = None) -> Named:
+    """What Dagster's own marker in the UI calls stale or missing; ``definitions`` are made unless a switch has them."""
+    graph = (definitions or build_definitions(session.catalog, session.resources)).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(session.instance, graph, LoadingContextForTest(session.instance))
     scope = session.outlook(dataset).scope.addresses()
     return {

@@ -166,11 +166,11 @@ def another_transformer(world: World) -> None:
 
 
 def aggregate_deleted(world: World) -> None:
-    (world.home / "store" / NAME / "patch" / "one" / "thresholds" / "all.parquet").unlink()
+    (world.home / "store" / NAME / "patch" / "two" / "thresholds" / "all.parquet").unlink()
 
 
 def chunk_deleted(world: World) -> None:
-    (world.home / "store" / NAME / "patch" / "two" / "filtered_activations" / "0001.parquet").unlink()
+    (world.home / "store" / NAME / "patch" / "one" / "filtered_activations" / "0001.parquet").unlink()
 
 
 def chunk_added(world: World) -> None:
@@ -211,6 +211,16 @@ def frozen(change: Callable[[World], None]) -> Callable[[World], None]:
     return apply
 
 
+def both(*changes: Callable[[World], None]) -> Callable[[World], None]:
+    """Changes at once, of which no two concern the same artifacts: each is still seen for itself."""
+
+    def apply(world: World) -> None:
+        for change in changes:
+            change(world)
+
+    return apply
+
+
 def code_raised(name: str) -> Callable[[World], None]:
     return lambda world: setattr(world, "raised", name)
 
@@ -221,48 +231,46 @@ NEW_CHUNK = set().union(
 )
 CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     "nothing": (lambda _: None, set()),
-    "detection seed": (detection(seed=7), model_level("detection_stats", "best_pairs")),
-    "tail fractions": (detection(tail_fractions=[0.25, 0.5]), model_level("thresholds")),
-    "mask overlap": (setting(min_overlap=5), chunk_level("ground_truth")),
-    "fewer units of one model": (
-        lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}),
-        model_level("unit_mapping", models=("one",)),
+    # Contents are pinned when their chunk was registered: a check says so. Freezing concerns chunks that come later.
+    "an image's and a mask's contents, calibration frozen": (
+        both(image_overwritten, mask_overwritten, setting(calibration="freeze")), set(),
     ),
-    "fewer entries of one model": (
-        lambda world: world.model("two", k_stored=3),
-        chunk_level("sparse_activations", models=("two",)),
-    ),
-    "another block of one model": (
-        lambda world: world.model("one", layer=0),
-        chunk_level("sparse_activations", models=("one",)),
+    "detection seed; code of a chunk stage": (
+        both(detection(seed=7), code_raised("filtered_activations")),
+        model_level("detection_stats", "best_pairs") | chunk_level("filtered_activations"),
     ),
     "code of an aggregate": (code_raised("thresholds"), model_level("thresholds")),
-    "code of a chunk stage": (code_raised("filtered_activations"), chunk_level("filtered_activations")),
-    "a label": (corrected_label, chunk_level("labels", ("0000",))),
-    "a split": (lambda world: world.row(3, split="cal"), chunk_level("labels", ("0000",))),
-    "a concept more": (concept_added, chunk_level("labels") | model_level("thresholds")),
-    "an image's contents": (image_overwritten, set()),  # pinned when its chunk was registered: a check says so
-    "a mask's contents": (mask_overwritten, set()),
-    "an SAE's file": (another_sae, chunk_level("sparse_activations", models=("two",))),
-    "a transformer's file": (
+    "tail fractions": (detection(tail_fractions=[0.25, 0.5]), model_level("thresholds")),
+    "mask overlap": (setting(min_overlap=5), chunk_level("ground_truth")),
+    "fewer units of one model; an SAE's file of the other": (
+        both(lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}), another_sae),
+        model_level("unit_mapping", models=("one",)) | chunk_level("sparse_activations", models=("two",)),
+    ),
+    "a chunk's file of one model deleted; fewer entries of the other": (
+        both(chunk_deleted, lambda world: world.model("two", k_stored=3)),
+        chunk_level("filtered_activations", ("0001",), ("one",))
+        | model_level("thresholds", "detection_stats", "best_pairs", models=("one",))
+        | chunk_level("sparse_activations", models=("two",)),
+    ),
+    "another block of one model; an aggregate's file of the other deleted": (
+        both(lambda world: world.model("one", layer=0), aggregate_deleted),
+        chunk_level("sparse_activations", models=("one",))
+        | model_level("thresholds", "detection_stats", "best_pairs", models=("two",)),
+    ),
+    "a transformer's file of one model": (
         another_transformer,
         chunk_level("sparse_activations", models=("two",)) | chunk_level("ground_truth", models=("two",)),
     ),
-    "an aggregate's file deleted": (
-        aggregate_deleted, model_level("thresholds", "detection_stats", "best_pairs", models=("one",)),
+    "a label of one chunk; a split of the other": (
+        both(corrected_label, lambda world: world.row(7, split="cal")), chunk_level("labels"),
     ),
-    "a chunk's file deleted": (
-        chunk_deleted,
-        chunk_level("filtered_activations", ("0001",), ("two",))
-        | model_level("thresholds", "detection_stats", "best_pairs", models=("two",)),
-    ),
+    "a concept more": (concept_added, chunk_level("labels") | model_level("thresholds")),
     "a chunk more": (chunk_added, NEW_CHUNK | model_level(*AGGREGATES)),
     "a chunk without calibration rows more": (
         chunk_without_calibration_added,
         NEW_CHUNK | model_level(*AGGREGATES),
     ),
     "a chunk less": (chunk_removed, model_level(*AGGREGATES)),
-    "calibration frozen": (setting(calibration="freeze"), set()),
     "a manifest deleted": (manifest_deleted, model_level(*AGGREGATES)),
     "concepts in another order, calibration frozen": (
         frozen(setting(concepts=CONCEPTS[::-1])), chunk_level("labels") | model_level("thresholds"),
@@ -279,7 +287,11 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
 
 
 # A backfill launches the same plan: what it names is looked at after every change, what it makes after these.
-ALSO_BY_BACKFILL = ("fewer entries of one model", "a label", "a chunk's file deleted", "a chunk more")
+ALSO_BY_BACKFILL = (
+    "a chunk's file of one model deleted; fewer entries of the other",
+    "a label of one chunk; a split of the other",
+    "a chunk more",
+)
 
 
 @pytest.fixture
@@ -315,13 +327,13 @@ def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str],
             first = switch.follow() if tick == "follow" else switch.backfill()
             assert first <= expected and bool(first) == bool(expected)
             assert named(session.outlook(NAME).plan().addresses) == expected
-            assert stale_by_dagster(session, NAME) == stale_by_status(session, NAME) == expected
+            assert stale_by_dagster(session, NAME, switch.definitions) == stale_by_status(session, NAME) == expected
             switch.make(first)
             switch.settle(tick)
             made_anew = set(switch.made)
             # A backfill is one sequence, planned at once: it also makes what was due and proves to be what it was.
             assert made_anew == by_command if tick == "follow" else by_command <= made_anew <= by_command | expected
-            assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
+            assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME, switch.definitions) == set()
 
 
 def test_the_marker_follows_a_change_that_is_taken_back(made: World, tmp_path: Path) -> None:
@@ -330,8 +342,8 @@ def test_the_marker_follows_a_change_that_is_taken_back(made: World, tmp_path: P
     before = (tmp_path / "two.pt").read_bytes()
     with world.open() as session:
         switch = Switch(session, NAME)
-        for change, expected in ((lambda: another_sae(world), CHANGES["an SAE's file"][1]),
+        for change, expected in ((lambda: another_sae(world), chunk_level("sparse_activations", models=("two",))),
                                  (lambda: (tmp_path / "two.pt").write_bytes(before), set())):  # fmt: skip
             change()
             switch.follow()
-            assert stale_by_dagster(session, NAME) == stale_by_status(session, NAME) == expected
+            assert stale_by_dagster(session, NAME, switch.definitions) == stale_by_status(session, NAME) == expected
