@@ -90,7 +90,7 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
 
 def test_options_of_detection_and_of_fixed_pruning(tmp_path, made_home):
     """They reach the stages, and the token kind that was made with others is marked."""
-    made = made_home(tmp_path, token_kinds=["patch", "cls"])
+    made = made_home(tmp_path, n=6, token_kinds=["patch", "cls"])
     counts = {"n-permutations": 7, "n-bootstrap": 9, "n-folds": 2, "seed": 5}
     options = [part for name, value in counts.items() for part in (f"--{name}", str(value))]
     done = invoke(made, "materialize", "-d", "small", *options, "--json")
