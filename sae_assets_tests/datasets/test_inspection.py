@@ -81,9 +81,14 @@ def test_published_figure_of_one_concept_follows_from_its_marginal_count(
     assert entry.published is not None
     counts = {split: getattr(entry.published, split) for split in ("train", "cal", "test")}
     splits = [split for split, count in counts.items() for _ in range(count)]
+    write_texts(tmp_path / "data", ["x"] * len(splits), {concept: [0] * len(splits)}, " ".join(splits))
     for count, sound in ((positives, True), (positives + 1, False), (positives - 1, False)):
         labels = [int(split == "test" and place >= len(splits) - count) for place, split in enumerate(splits)]
-        write_texts(tmp_path / "data", ["x"] * len(splits), {concept: labels}, " ".join(splits))
+        rows = [
+            {"text_path": f"texts/text_{place}.txt", concept: label, "split": split}
+            for place, (label, split) in enumerate(zip(labels, splits, strict=True))
+        ]
+        write_csv(tmp_path / "data" / "metadata.csv", rows)
         write_words(
             tmp_path / "data",
             [[place, "x", label] for place, label in enumerate(labels, start=1)],
