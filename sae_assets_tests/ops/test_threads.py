@@ -67,6 +67,7 @@ def test_threads_and_block_sizes_change_no_artifact(alone, threads, budget):
     assert [artifact.content_hash() for artifact in everything(budget)] == alone[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threads", "budget"), [(1, 1), (2, 2**28), (4, 2**20)])
 def test_threads_and_block_sizes_change_no_code(alone, threads, budget):
     """Ids, values, L0 and masses of encoded rows."""

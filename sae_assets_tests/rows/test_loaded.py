@@ -63,6 +63,7 @@ def same(one: SparseActivations, other: SparseActivations) -> bool:
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
 
 
+@pytest.mark.slow
 def test_hundred_chunks_open_model_and_sae_once(pictures: ClevrFolder, model: Model, opened: list[str]) -> None:
     for _ in range(100):
         encode(chunk_of(pictures, "a"), pictures, model)
