@@ -4,7 +4,6 @@ A ``DAGSTER_HOME`` that is set already is used as it is.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ nux:
   enabled: false
 concurrency:
   runs:
-    max_concurrent_runs: 4  # of the cores at most, and 2 at least, when this was written
+    max_concurrent_runs: 4  # each of them is a worker process of a gigabyte while it has work
   pools:
     granularity: op
     default_limit: 1
@@ -61,17 +60,11 @@ def prepare(settings: Settings) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     before = config.read_text(encoding="utf-8") if config.exists() else None
-    text = _for_this_machine() if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER)
+    text = DAGSTER_YAML if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER)
     text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
     if text != before:
         config.write_text(text, encoding="utf-8")
     return home
-
-
-def _for_this_machine() -> str:
-    """``dagster.yaml`` with runs for this machine's cores: each more is a worker process of a gigabyte that waits."""
-    runs = max(2, min(4, os.cpu_count() or 4))
-    return DAGSTER_YAML.replace("max_concurrent_runs: 4", f"max_concurrent_runs: {runs}")
 
 
 @contextmanager
