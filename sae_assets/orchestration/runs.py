@@ -5,6 +5,7 @@ the instance, with its events, checks and metadata. What is to be made, and in w
 """
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,7 @@ from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 
 MOST_SHOWN = 20  # failures that a message names
+MOST_TIMES = 3  # that a command makes one artifact, which is due again only if what it reads changes meanwhile
 OnBatch = Callable[[Batch, int, int], None]
 
 
@@ -109,7 +111,7 @@ class Runner:
 
     def _make(self, scope: Scope, tried: list[Batch], failures: list[RunFailedError]) -> int:
         """Plan and carry out until a plan holds nothing that can be made; how many runs succeeded."""
-        made, stopped, progress = 0, set[Address](), True
+        made, stopped, progress, times = 0, set[Address](), True, Counter[Address]()
         while progress:
             progress = False
             outlook = self._outlook(scope)
@@ -133,6 +135,14 @@ class Runner:
                     )  # what it waited for may be what it was
                 if left is None:
                     continue
+                if times[left.addresses[0]] == MOST_TIMES and not self._force:
+                    reason = outlook.reason(left.addresses[0])
+                    failures.append(
+                        RunFailedError(f"{left.label} was made {MOST_TIMES} times and is due again: {reason}")
+                    )
+                    stopped |= set(left.addresses)
+                    continue
+                times.update(left.addresses)
                 tried.append(left)
                 self._on_batch(left, len(tried), total)
                 try:

@@ -13,6 +13,7 @@ from sae_assets.commands.figures import summarize
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.partitions import multi_key
+from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.planned import all_states, plan_of
@@ -122,3 +123,16 @@ def test_missing_inputs_name_the_command_that_makes_them(tmp_path, made_home):
         said = re.search(r"Run: sae-assets (materialize -d small.* --to (\w+))$", failed.stderr, re.M)
         assert failed.exit_code == 1 and said and said[2] == inputs, failed.stderr
     assert invoke(places, *shlex.split(said[1])).exit_code == 0
+
+
+def test_what_is_never_current_ends_with_the_reason(made, monkeypatch):
+    """Files that change while a command works, or a rule that no file satisfies, must not keep it at work for ever."""
+    reason = Staleness.reason
+
+    def never(staleness: Staleness, address: Address) -> str:
+        return "the moon is full" if address.stage == "best_pairs" else reason(staleness, address)
+
+    monkeypatch.setattr(Staleness, "reason", never)
+    result = invoke(made, "materialize", "-d", "small")
+    assert result.exit_code == 1
+    assert "best_pairs" in result.stderr and "was made 3 times and is due again: the moon is full" in result.stderr
