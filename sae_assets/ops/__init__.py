@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from sae_assets.ops import choice as choice
     from sae_assets.ops import detection_stats as detection_stats
     from sae_assets.ops import device as device
+    from sae_assets.ops import exact_search as exact_search
     from sae_assets.ops import filtered_activations as filtered_activations
     from sae_assets.ops import ground_truth as ground_truth
+    from sae_assets.ops import incidences as incidences
     from sae_assets.ops import jumprelu as jumprelu
     from sae_assets.ops import segments as segments
     from sae_assets.ops import sparse_activations as sparse_activations

@@ -1,4 +1,4 @@
-"""The choice of a pair: the (unit, tail fraction) with the best F1 of one concept, its ties, many draws at once.
+"""The choice of a pair: of the (unit, tail fraction) or (unit, threshold) pairs of a concept the one with the best F1.
 
 Counts come in, places go out: which counts they are (of cal, of shuffled labels, of all folds but one) is the caller's
 business.
@@ -54,3 +54,25 @@ def best_pair(
     bottom = (true + false + n_positive).float()
     unit, fraction = best_places(true[..., None].float(), bottom[..., None], valid)
     return int(unit), int(fraction)
+
+
+def best_units(
+    f1: Float[Tensor, "units concepts"],
+    true: Int[Tensor, "units concepts"],
+    thresholds: Float[Tensor, "units concepts"],
+    allowed: Bool[Tensor, " units"] | None = None,
+) -> Int[Tensor, " concepts"]:
+    """Per concept the unit with the best F1; ties: higher recall, higher threshold, lower unit. -1 where none is valid.
+
+    A pair without a threshold (NaN) is not valid. F1 is float64, where equal fractions are equal numbers.
+    """
+    left = ~thresholds.isnan()
+    if allowed is not None:
+        left = left & allowed[:, None]
+    if len(f1) == 0:
+        return torch.full((f1.shape[1],), -1, dtype=torch.int64, device=f1.device)
+    exists = left.any(0)
+    for rule in (f1, true.double(), thresholds):
+        rank = torch.where(left, rule, -torch.inf)
+        left = left & (rank == rank.amax(0))
+    return torch.where(exists, left.int().argmax(0), -1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import DetectionStats, FilteredActivations, Thresholds, offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.segments import BITS, pack_descending
+from sae_assets.ops.segments import pack_descending, unpack_descending
 
 EVALUATED = ("cal", "test")
 
@@ -76,7 +76,7 @@ class ExampleScores:
     def detected(self, unit: int, threshold: float) -> Bool[Tensor, " examples"]:
         """Which examples this unit detects at this threshold."""
         run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
-        values = (0x7FFFFFFF - (self.keys[run] & (1 << BITS) - 1)).int().view(torch.float32)
+        _, values = unpack_descending(self.keys[run])
         mask = torch.zeros(len(self.labels), dtype=torch.bool, device=self.keys.device)
         mask[self.example[run][values.double() >= threshold]] = True
         return mask
@@ -125,19 +125,30 @@ def score_examples(
             parts[split].append((unit[chosen], largest[chosen], position[example[chosen]]))
             labels[split].append(chunk.labels[inside])
             n_examples[split] += int(inside.sum())
-    return {split: _sorted_scores(parts[split], labels[split], n_units, device) for split in EVALUATED}
+    return {split: _joined(parts[split], labels[split], n_units, device) for split in EVALUATED}
 
 
-def _sorted_scores(parts: list, labels: list[Tensor], n_units: int, device: torch.device | str) -> ExampleScores:
+def _joined(parts: list, labels: list[Tensor], n_units: int, device: torch.device | str) -> ExampleScores:
     if not parts:
         raise ArtifactError("There are no chunks to detect in.")
     unit, value, example = (torch.cat(column) for column in zip(*parts, strict=True))
-    order = pack_descending(unit, value).sort(stable=True)
+    return sort_scores(unit, value, example, torch.cat(labels).to(device), n_units)
+
+
+def sort_scores(
+    units: Int[Tensor, " scores"],
+    values: Float[Tensor, " scores"],
+    examples: Int[Tensor, " scores"],
+    labels: Bool[Tensor, "examples concepts"],
+    n_units: int,
+) -> ExampleScores:
+    """Scores of one split from (unit, value, example) in any order; values float32 and > 0, each pair once."""
+    order = pack_descending(units, values).sort(stable=True)
     return ExampleScores(
         keys=order.values,
-        starts=offsets_of(torch.bincount(unit, minlength=n_units)),
-        example=example[order.indices],
-        labels=torch.cat(labels).to(device),
+        starts=offsets_of(torch.bincount(units, minlength=n_units)),
+        example=examples[order.indices],
+        labels=labels,
     )
 
 

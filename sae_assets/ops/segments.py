@@ -33,6 +33,11 @@ def unpack(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float[Tensor, "*
     return keys >> BITS, (keys & _LARGEST).int().view(torch.float32)
 
 
+def unpack_descending(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float[Tensor, "*n"]]:
+    """The (group, value) of keys made by :func:`pack_descending`."""
+    return keys >> BITS, (_LARGEST - (keys & _LARGEST)).int().view(torch.float32)
+
+
 def keys_within(memory_budget: int, device: torch.device | str = "cpu") -> int:
     """How many keys :func:`sorted_keys` sorts within a budget: 8 bytes each on the CPU, 40 on a GPU; one at least."""
     return max(1, memory_budget // (8 if torch.device(device).type == "cpu" else 40))
@@ -47,10 +52,15 @@ def sorted_keys(
     for part in parts:
         keys[filled : filled + len(part)] = part
         filled += len(part)
-    if torch.device(device).type == "cpu":
-        keys.numpy().sort()  # in place: torch's own sort holds five times the memory
+    return sort_keys(keys.to(device))
+
+
+def sort_keys(keys: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """These keys ascending; on the CPU they are sorted in place."""
+    if keys.device.type == "cpu":
+        keys.numpy().sort()  # torch's own sort holds five times the memory
         return keys
-    return keys.to(device).sort().values
+    return keys.sort().values
 
 
 def ordered_sums(keys: Int[Tensor, " n"], counts: Int[Tensor, " groups"]) -> Float[Tensor, "2 groups"]:

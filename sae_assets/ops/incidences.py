@@ -1,0 +1,278 @@
+"""The walk behind exact thresholds: each unit's stored values from the largest down, and what is true at them.
+
+An incidence is a stored value of a unit on a row that is true for a concept. Only these are walked, so the cost is
+values × concepts per row and not units × concepts × rows. Where examples are scored, an example is a row here. Which
+figures are reported is the business of ``ops.exact_search`` and ``ops.row_alignment``.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import offsets_of
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.segments import sort_keys
+
+VALUE_BITS = 31  # a float32 above 0 has no sign
+_LARGEST = 0x7FFFFFFF
+ENTRIES_AT_ONCE = 2**20  # values and incidences of a block of units, about 150 bytes each while it is walked
+
+
+@dataclass(frozen=True)
+class TruthSets:
+    """Which concepts each row of a split has. Rows with the same concepts share a set.
+
+    Attributes:
+        set_of_row: int64 [n_rows], number of the row's set.
+        set_offsets: int64 [n_sets + 1] and concept_ids: int64, the concepts of each set, ascending.
+        n_positive: int64 [n_concepts], rows of each concept.
+    """
+
+    set_of_row: Int[Tensor, " rows"]
+    set_offsets: Int[Tensor, " sets_plus_1"]
+    concept_ids: Int[Tensor, " members"]
+    n_positive: Int[Tensor, " concepts"]
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.set_of_row)
+
+    @property
+    def n_sets(self) -> int:
+        return len(self.set_offsets) - 1
+
+    @property
+    def n_concepts(self) -> int:
+        return len(self.n_positive)
+
+
+def truth_sets(
+    row_offsets: Int[Tensor, " rows_plus_1"], concept_ids: Int[Tensor, " positives"], n_concepts: int
+) -> TruthSets:
+    """Truth of a split from compressed sparse rows, int64 offsets and ascending concept ids per row, on any device.
+
+    Sets are told apart by sums of random 64-bit numbers, one per concept, and then compared member by member; numbers
+    that take two sets for one are drawn anew. So the answer is exact.
+    """
+    device, lengths, concept_ids = row_offsets.device, row_offsets.diff(), concept_ids.long()
+    n_rows = len(lengths)
+    row = torch.repeat_interleave(torch.arange(n_rows, device=device), lengths)
+    position = torch.arange(len(row), device=device) - row_offsets[row]
+    for seed in itertools.count():
+        drawn = torch.randint(-(2**63), 2**63 - 1, (n_concepts,), generator=torch.Generator().manual_seed(seed))
+        codes = torch.zeros(n_rows, dtype=torch.int64, device=device)
+        codes.index_add_(0, row, drawn.to(device)[concept_ids])
+        unique, set_of_row = codes.unique(return_inverse=True)
+        first = torch.full((len(unique),), n_rows, dtype=torch.int64, device=device)
+        first.scatter_reduce_(0, set_of_row, torch.arange(n_rows, device=device), "amin")
+        if not torch.equal(lengths[first][set_of_row], lengths):
+            continue
+        if torch.equal(concept_ids[row_offsets[first][set_of_row[row]] + position], concept_ids):
+            break
+    members, _ = spread(row_offsets[first], lengths[first])
+    return TruthSets(
+        set_of_row, offsets_of(lengths[first]), concept_ids[members], torch.bincount(concept_ids, minlength=n_concepts)
+    )
+
+
+def spread(starts: Int[Tensor, " runs"], lengths: Int[Tensor, " runs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Every position of runs that begin at ``starts``, run after run, and the number of the run that each is of."""
+    run = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
+    shift = starts - (lengths.cumsum(0) - lengths)
+    return torch.arange(len(run), device=starts.device) + shift[run], run
+
+
+def tag_bits(n_tags: int) -> int:
+    """Bits that tags 0..n_tags - 1 take."""
+    return max(1, (n_tags - 1).bit_length())
+
+
+def units_at_once(n_tags: int) -> int:
+    """How many units' values fit one sort: unit, value and tag share 63 bits.
+
+    Raises:
+        ArtifactError: more than 2^32 tags.
+    """
+    if tag_bits(n_tags) > 63 - VALUE_BITS:
+        raise ArtifactError(f"{n_tags:,} rows or sets of concepts in one split are more than 2^32. Use fewer examples.")
+    return 1 << 63 - VALUE_BITS - tag_bits(n_tags)
+
+
+def pack_ranked(
+    units: Int[Tensor, " n"], values: Float[Tensor, " n"], tags: Int[Tensor, " n"], bits: int
+) -> Int[Tensor, " n"]:
+    """int64 keys that order by unit, then by value descending; ``values`` float32 and > 0, ``tags`` of ``bits`` bits.
+
+    A tag says what is true of the value's row: the number of its set, or of the row itself.
+    """
+    return (units.long() << VALUE_BITS | _LARGEST - values.view(torch.int32).long()) << bits | tags
+
+
+@dataclass(frozen=True)
+class RankedValues:
+    """The stored values of units 0, 1, … on one split, the largest of each unit first.
+
+    Attributes:
+        keys: int64 [n], sorted, as ``pack_ranked`` makes them; bits: of their tags.
+        starts: int64 [n_units + 1], run of each unit.
+    """
+
+    keys: Int[Tensor, " n"]
+    bits: int
+    starts: Int[Tensor, " units_plus_1"]
+
+    def block(self, first: int, stop: int) -> "RankedValues":
+        """The values of units ``first`` to ``stop - 1``, renumbered from 0."""
+        low, high = (int(self.starts[unit]) for unit in (first, stop))
+        shifted = self.keys[low:high] - (first << VALUE_BITS + self.bits)
+        return RankedValues(shifted, self.bits, self.starts[first : stop + 1] - low)
+
+
+class Walk:
+    """The true incidences of a block of units, pair by pair (unit × n_concepts + concept), the largest value first.
+
+    ``ends`` is the number of the unit's values that are not below an entry, ``above`` of those that are above it; they
+    differ by the values that tie with it.
+    """
+
+    def __init__(self, ranked: RankedValues, truth: TruthSets, set_of_tag: Int[Tensor, " tags"] | None = None):
+        """Sort the incidences of these values; ``set_of_tag`` where tags are rows and not already sets."""
+        self.truth, self.starts = truth, ranked.starts
+        self.n_units, n = len(ranked.starts) - 1, len(ranked.keys)
+        device = ranked.keys.device
+        self._value_keys = ranked.keys >> ranked.bits
+        self._unit = self._value_keys >> VALUE_BITS
+        tag = ranked.keys & (1 << ranked.bits) - 1
+        self._set = tag if set_of_tag is None else set_of_tag[tag]
+        first = ranked.starts[self._unit]
+        position = torch.arange(n, device=device) - first
+        tied = self._value_keys[1:] == self._value_keys[:-1]
+        if bool(tied.any()):
+            begins, stops, group = _groups(tied)
+            self.above, self.ends = begins[group] - first, stops[group] - first
+        else:
+            self.above, self.ends = position, position + 1
+        self._bits = max(1, n.bit_length())
+        base = (self._unit * truth.n_concepts << self._bits) | self.ends
+        entry, concept = self._incidences(self._set)
+        keys = base[entry] + (concept << self._bits)
+        self.keys = sort_keys(keys)
+        self.pair = self.keys >> self._bits
+        self.counts = torch.bincount(self.pair, minlength=self.n_units * truth.n_concepts)
+        self.pair_starts = offsets_of(self.counts)
+        self.true = torch.arange(1, len(self.pair) + 1, device=device) - self.pair_starts[self.pair]
+        self.predicted = self.keys & (1 << self._bits) - 1
+
+    def _incidences(self, sets: Int[Tensor, " n"]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+        """Entry and concept of every incidence of entries with these sets."""
+        offsets = self.truth.set_offsets
+        starts = offsets[sets]
+        member, entry = spread(starts, offsets[1:][sets] - starts)
+        return entry, self.truth.concept_ids[member]
+
+    def table(self, pairs: Tensor) -> Tensor:
+        """[pairs] as [units, concepts]."""
+        return pairs.view(self.n_units, self.truth.n_concepts)
+
+    def best_thresholds(
+        self, min_support: int = 1
+    ) -> tuple[
+        Float[Tensor, "units concepts"],
+        Int[Tensor, "units concepts"],
+        Int[Tensor, "units concepts"],
+    ]:
+        """The threshold of the best F1 of each pair (float64, null as NaN), its true positives, and what it predicts.
+
+        ``F1 = 2 TP / (P + |G|)`` can only be largest at a value of a true row: a false one below it raises P alone.
+        Ties: higher recall; with F1 and recall P is equal too, and so is the threshold. float64 quotients of whole
+        numbers below 2^26 are equal only if the fractions are, so ties are exact up to 2^25 rows.
+
+        Args:
+            min_support: true rows that a threshold must find; pairs in which none does have no threshold.
+        """
+        n_pairs, device = len(self.counts), self.keys.device
+        bottom = self.predicted + self.truth.n_positive.expand(self.n_units, -1).reshape(-1)[self.pair]
+        half_f1 = self.true.double() / bottom
+        if min_support > 1:
+            half_f1[self.true < min_support] = -1.0
+        best = torch.segment_reduce(half_f1, "max", lengths=self.counts, unsafe=True)
+        at = (half_f1 == best[self.pair]).nonzero().flatten()
+        chosen = torch.full((n_pairs,), -1, dtype=torch.int64, device=device)
+        chosen.scatter_reduce_(0, self.pair[at], at, "amax")
+        valid = best > 0
+        threshold = torch.full((n_pairs,), torch.nan, dtype=torch.float64, device=device)
+        true, predicted = torch.zeros_like(chosen), torch.zeros_like(chosen)
+        true[valid], predicted[valid] = self.true[chosen[valid]], self.predicted[chosen[valid]]
+        unit = valid.nonzero().flatten() // self.truth.n_concepts
+        bits = _LARGEST - (self._value_keys[self.starts[unit] + predicted[valid] - 1] & _LARGEST)
+        threshold[valid] = bits.int().view(torch.float32).double()
+        return self.table(threshold), self.table(true), self.table(predicted)
+
+    def counts_at(
+        self, thresholds: Float[Tensor, "units concepts"]
+    ) -> tuple[Int[Tensor, "units concepts"], Int[Tensor, "units concepts"]]:
+        """True positives and predicted rows of each pair at a threshold that is a float32; none where it is null."""
+        flat = thresholds.flatten()
+        valid = ~flat.isnan()
+        pair = valid.nonzero().flatten()
+        unit = pair // self.truth.n_concepts
+        bits = _LARGEST - flat[valid].float().view(torch.int32).long()
+        stop = torch.searchsorted(self._value_keys, unit << VALUE_BITS | bits, right=True)
+        predicted, true = torch.zeros_like(self.counts), torch.zeros_like(self.counts)
+        predicted[valid] = stop - self.starts[unit]
+        keys = pair << self._bits | predicted[valid]
+        true[valid] = torch.searchsorted(self.keys, keys, right=True) - self.pair_starts[pair]
+        return self.table(true), self.table(predicted)
+
+    def average_precision(self) -> Float[Tensor, "units concepts"]:
+        """``Σ (R_i − R_{i−1}) P_i`` over distinct values, rows without a stored value last, all tied; NaN if G is ∅."""
+        true = self.true
+        tied = self.keys[1:] == self.keys[:-1]
+        if bool(tied.any()):
+            _, stops, group = _groups(tied)
+            true = stops[group] - self.pair_starts[self.pair]
+        precisions = true.double() / self.predicted
+        total = self.table(torch.segment_reduce(precisions, "sum", lengths=self.counts, unsafe=True))
+        n_positive = self.truth.n_positive.double()
+        rest = (n_positive - self.table(self.counts)) * n_positive / max(self.truth.n_rows, 1)
+        return torch.where(n_positive > 0, (total + rest) / n_positive, torch.nan)
+
+    def auroc(self) -> Float[Tensor, "units concepts"]:
+        """Area under the ROC curve from ranks, ties counted half (Mann & Whitney 1947); NaN if G is ∅ or everything.
+
+        Twice the pairs won by true rows are ``2 |G| n⁻ + |G|² − Σ_G (above + ends)``, a whole number.
+        """
+        entry, concept = self._incidences(self._set)
+        pair = self._unit[entry] * self.truth.n_concepts + concept
+        both = (self.above + self.ends).double()
+        sums = self.table(torch.bincount(pair, weights=both[entry], minlength=len(self.counts)))
+        n, n_positive = self.truth.n_rows, self.truth.n_positive.double()
+        stored = self.starts.diff().double()[:, None]
+        sums = sums + (n_positive - self.table(self.counts)) * (stored + n)
+        n_negative = n - n_positive
+        won = 2 * n_positive * n_negative + n_positive**2 - sums
+        exists = (n_positive > 0) & (n_negative > 0)
+        return torch.where(exists, won / (2 * n_positive * n_negative), torch.nan)
+
+    def purity(self, k: int) -> Float[Tensor, "units concepts"]:
+        """True rows among the k with the largest values, over k.
+
+        Of rows that tie across the k-th rank the share that has room counts, so no order of rows matters. A unit that
+        fires on fewer than k rows does not fill them: the rest counts as not true.
+        """
+        top = (self.above < k).nonzero().flatten()
+        room = ((k - self.above[top]).double() / (self.ends - self.above)[top]).clamp(max=1)
+        entry, concept = self._incidences(self._set[top])
+        pair = self._unit[top][entry] * self.truth.n_concepts + concept
+        return self.table(torch.bincount(pair, weights=room[entry], minlength=len(self.counts))) / k
+
+
+def _groups(tied: Tensor) -> tuple[Int[Tensor, " groups"], Int[Tensor, " groups"], Int[Tensor, " n"]]:
+    """Begin and end (exclusive) of each run of entries, ``tied[i]`` if i and i + 1 are in one, and the run of each."""
+    fresh = torch.nn.functional.pad(~tied, (1, 0), value=True)
+    begins = fresh.nonzero().flatten()
+    stops = torch.cat([begins[1:], begins.new_tensor([len(fresh)])])
+    return begins, stops, fresh.cumsum(0) - 1
