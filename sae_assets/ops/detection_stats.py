@@ -1,8 +1,8 @@
 """Detection: is a concept present in an example? Confusion counts of every (concept, unit, tail fraction) (numerics 6).
 
-An example's score is its largest activation over rows. Scores stay sparse and are sorted once per unit; positives of
-all thresholds are then found by binary search and prefix sums. Choosing pairs and chance levels live in
-``ops.best_pairs``.
+An example's score is its largest activation over rows, or another of ``ops.pooling``. Scores stay sparse and are sorted
+once per unit; positives of all thresholds are then found by binary search and prefix sums. Choosing pairs and chance
+levels live in ``ops.best_pairs``.
 """
 
 from collections.abc import Iterable
@@ -14,14 +14,16 @@ from torch import Tensor
 
 from sae_assets.artifacts import DetectionStats, FilteredActivations, Thresholds, offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.pooling import Pooling, pool_rows
 from sae_assets.ops.segments import pack_descending, unpack_descending
 
 EVALUATED = ("cal", "test")
+MAXIMUM = Pooling("max")
 
 
 @dataclass(frozen=True)
 class ExampleScores:
-    """Largest activation of each (unit, example) of one split that has any, sorted by unit, then value descending.
+    """The score of each (unit, example) of one split that has one, sorted by unit, then value descending.
 
     Attributes:
         keys: int64 [n_scores], (unit, value) packed as ``pack_descending`` does.
@@ -92,7 +94,11 @@ class LabelledChunk:
 
 
 def score_examples(
-    chunks: Iterable[LabelledChunk], *, n_units: int, device: torch.device | str = "cpu"
+    chunks: Iterable[LabelledChunk],
+    *,
+    n_units: int,
+    pooling: Pooling = MAXIMUM,
+    device: torch.device | str = "cpu",
 ) -> dict[str, ExampleScores]:
     """Example scores of the calibration and the test split, reading each chunk once.
 
@@ -112,17 +118,12 @@ def score_examples(
                 f"A chunk has {rows.n_units} units and {rows.n_examples} examples, expected {n_units} units and "
                 f"{len(chunk.splits)} examples."
             )
-        example = rows.example_of_row()[rows.row_of_entry()]
-        pairs = (rows.unit_ids.long() * rows.n_examples + example).to(device)
-        unique, inverse = pairs.unique(return_inverse=True)
-        largest = torch.zeros(len(unique), device=device)
-        largest.scatter_reduce_(0, inverse, rows.values.to(device), "amax")
-        unit, example = unique // rows.n_examples, unique % rows.n_examples
+        unit, value, example = pool_rows(rows, pooling, device)
         for split in EVALUATED:
             inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool)
             position = (inside.long().cumsum(0) - 1 + n_examples[split]).to(device)
             chosen = inside.to(device)[example]
-            parts[split].append((unit[chosen], largest[chosen], position[example[chosen]]))
+            parts[split].append((unit[chosen], value[chosen], position[example[chosen]]))
             labels[split].append(chunk.labels[inside])
             n_examples[split] += int(inside.sum())
     return {split: _joined(parts[split], labels[split], n_units, device) for split in EVALUATED}

@@ -1,0 +1,91 @@
+"""Scores of examples from activations of their rows: maximum, mean, mean of the largest, or the last row (numerics 9).
+
+And what the number of rows says by itself: the longer an example, the larger its maximum over rows tends to be.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import SparseRows, offsets_of
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.segments import pack_descending, unpack_descending
+
+POOLINGS = ("max", "mean", "topk_mean", "last")
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How the rows of an example become one score of a unit.
+
+    Attributes:
+        name: ``max``; ``mean``, the sum over the example's number of rows; ``topk_mean``, the sum of the k largest over
+            k, where rows that are not stored or do not exist count as 0; ``last``, the value of the last row.
+        k: of ``topk_mean``.
+    """
+
+    name: str = "max"
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        if self.name not in POOLINGS:
+            raise ArtifactError(f"Unknown pooling {self.name!r}, expected one of {', '.join(POOLINGS)}.")
+        if self.k < 1:
+            raise ArtifactError(f"k of pooling is {self.k}, expected at least 1.")
+
+
+def pool_rows(
+    rows: SparseRows, pooling: Pooling, device: torch.device | str = "cpu"
+) -> tuple[Int[Tensor, " scores"], Float[Tensor, " scores"], Int[Tensor, " scores"]]:
+    """Unit (int64), score (float32, > 0) and example (int64, position in the chunk), by unit, then example.
+
+    Sums are float64, added row after row (``topk_mean``: from the largest down) and rounded once; a score that rounds
+    to 0 is left out, as one of 0 is.
+    """
+    row = rows.row_of_entry()
+    example, unit, value = (
+        rows.example_of_row()[row].to(device),
+        rows.unit_ids.long().to(device),
+        rows.values.to(device),
+    )
+    if pooling.name == "last":
+        last = (row.to(device) == (rows.example_offsets[1:] - 1).to(device)[example]).nonzero().flatten()
+        example, unit, value = example[last], unit[last], value[last]
+    pairs, inverse = (unit * rows.n_examples + example).unique(return_inverse=True)
+    example, unit = pairs % rows.n_examples, pairs // rows.n_examples
+    if pooling.name in ("max", "last"):
+        score = torch.zeros(len(pairs), device=device).scatter_reduce_(0, inverse, value, "amax")
+        return unit, score, example
+    total = torch.zeros(len(pairs), dtype=torch.float64, device=device)
+    if pooling.name == "mean":
+        total.index_add_(0, inverse, value.double())
+        total /= rows.example_offsets.diff().to(device)[example]
+    else:
+        pair, value = unpack_descending(pack_descending(inverse, value).sort().values)
+        starts = offsets_of(torch.bincount(pair, minlength=len(pairs)))
+        top = torch.arange(len(pair), device=device) - starts[pair] < pooling.k
+        total.index_add_(0, pair[top], value[top].double())
+        total /= pooling.k
+    score = total.float()
+    some = score > 0
+    return unit[some], score[some], example[some]
+
+
+def length_auroc(
+    lengths: Int[Tensor, " examples"], labels: Bool[Tensor, "examples concepts"]
+) -> Float[Tensor, " concepts"]:
+    """AUROC of the number of rows alone, float64: what a score that grows with length reaches without any content.
+
+    By ranks, ties counted half (Mann & Whitney 1947). NaN where a concept has no positives or no negatives. Below 1/2
+    the shorter examples are the positive ones.
+    """
+    _, inverse, counts = lengths.unique(return_inverse=True, return_counts=True)
+    stops = counts.cumsum(0)
+    both = (2 * stops - counts)[inverse]  # shorter ones twice, and those of the same length once
+    n_positive, truth = labels.sum(0).double(), labels.double()
+    n_negative = len(labels) - n_positive
+    won = (truth * both[:, None]).sum(0) - n_positive**2
+    exists = (n_positive > 0) & (n_negative > 0)
+    return torch.where(exists, won / (2 * n_positive * n_negative), torch.nan)
