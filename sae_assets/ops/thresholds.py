@@ -11,12 +11,30 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sae_assets.artifacts import FilteredActivations, GroundTruth, Thresholds
+from sae_assets.artifacts import FilteredActivations, GroundTruth, SparseRows, Thresholds
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.segments import keys_within, linear_quantiles, pack, plan_blocks, sorted_keys
 from sae_assets.ops.unit_stats import rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def expect_same_rows(activations: SparseRows, truth: GroundTruth) -> None:
+    """Refuse activations and ground truth of different chunks.
+
+    Raises:
+        ArtifactError: they start at different examples, or their examples have other numbers of rows.
+    """
+    if activations.first_example != truth.first_example:
+        raise ArtifactError(
+            f"Activations start at example {activations.first_example}, ground truth at {truth.first_example}: they "
+            "are of different chunks."
+        )
+    if not torch.equal(activations.example_offsets, truth.example_offsets):
+        raise ArtifactError(
+            f"Activations have {activations.n_rows} rows over {activations.n_examples} examples, ground truth "
+            f"{truth.n_rows} rows over {len(truth.example_offsets) - 1}: they must agree."
+        )
 
 
 @dataclass(frozen=True)
@@ -28,16 +46,7 @@ class CalibrationChunk:
     cal: Bool[Tensor, " examples"]
 
     def __post_init__(self) -> None:
-        if self.activations.first_example != self.truth.first_example:
-            raise ArtifactError(
-                f"Activations start at example {self.activations.first_example}, ground truth at "
-                f"{self.truth.first_example}: they are of different chunks."
-            )
-        if not torch.equal(self.activations.example_offsets, self.truth.example_offsets):
-            raise ArtifactError(
-                f"Activations have {self.activations.n_rows} rows over {self.activations.n_examples} examples, "
-                f"ground truth {self.truth.n_rows} rows over {len(self.truth.example_offsets) - 1}: they must agree."
-            )
+        expect_same_rows(self.activations, self.truth)
 
     def entries(self, n_concepts: int) -> Iterator[tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]:
         """(concept, entry) index pairs on calibration rows: first every entry as concept ``n_concepts`` ("any")."""

@@ -1,0 +1,342 @@
+"""Row alignment: how well do a unit's activations fall on the rows of a concept, over all thresholds? (numerics 11)
+
+Every figure is exact: best F1 and IoU, average precision, AUROC and purity of every (unit, concept). The walk over true
+incidences is that of ``ops.incidences``; chance levels of these figures live in ``ops.row_chance``.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import GroundTruth, SparseRows, offsets_of
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.choice import best_units
+from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.incidences import (
+    ENTRIES_AT_ONCE,
+    RankedValues,
+    TruthSets,
+    Walk,
+    pack_ranked,
+    spread,
+    tag_bits,
+    truth_sets,
+    units_at_once,
+)
+from sae_assets.ops.segments import keys_within, plan_blocks, sort_keys
+from sae_assets.ops.thresholds import expect_same_rows
+
+PURITY_ROWS = 16
+
+
+@dataclass(frozen=True)
+class RowChunk:
+    """A chunk's activations, filtered or not, with its row-level truth and the splits of its examples."""
+
+    activations: SparseRows
+    truth: GroundTruth
+    splits: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        expect_same_rows(self.activations, self.truth)
+        if len(self.splits) != self.activations.n_examples:
+            raise ArtifactError(
+                f"The chunk holds {self.activations.n_examples} examples, but {len(self.splits)} splits were given."
+            )
+
+    def examples_in(self, split: str) -> Bool[Tensor, " examples"]:
+        return torch.tensor([name == split for name in self.splits], dtype=torch.bool)
+
+    def rows_in(self, split: str) -> Bool[Tensor, " rows"]:
+        """Rows of the split's examples."""
+        return self.examples_in(split)[self.activations.example_of_row()]
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """What is known of a split before any value is looked at.
+
+    Attributes:
+        truth: concepts of its rows, which are numbered as the chunks come.
+        lengths: int64 [n_examples], rows of each example.
+        n_stored: int64 [n_units], stored values of each unit.
+        work: int64 [n_units], these and their true incidences.
+    """
+
+    truth: TruthSets
+    lengths: Int[Tensor, " examples"]
+    n_stored: Int[Tensor, " units"]
+    work: Int[Tensor, " units"]
+
+
+@dataclass(frozen=True)
+class RowAlignment:
+    """Row figures of every (unit, concept): thresholds chosen on cal, counts on both splits, and threshold-free ones.
+
+    Attributes:
+        n_rows: of cal and of test.
+        n_positive: int64 [2, n_concepts], rows of each concept.
+        thresholds: float64 [n_units, n_concepts], the value of a cal row; NaN (null) where the unit fires on no
+            positive cal row. Such a pair predicts nothing.
+        true_positives, predicted: int32 [2, n_units, n_concepts], rows at or above the threshold.
+        average_precision: float64 [2, n_units, n_concepts]; NaN where a concept has no rows in the split.
+        auroc: float64 [n_units, n_concepts], of test; NaN where the concept has no rows, or all of them.
+        purity: float64 [n_units, n_concepts], share of the 16 test rows with the largest values that are the concept's.
+    """
+
+    n_rows: tuple[int, int]
+    n_positive: Int[Tensor, "2 concepts"]
+    thresholds: Float[Tensor, "units concepts"]
+    true_positives: Int[Tensor, "2 units concepts"]
+    predicted: Int[Tensor, "2 units concepts"]
+    average_precision: Float[Tensor, "2 units concepts"]
+    auroc: Float[Tensor, "units concepts"]
+    purity: Float[Tensor, "units concepts"]
+
+    @property
+    def counts(self) -> Int[Tensor, "2 units concepts 3"]:
+        """TP, FP, FN in rows, int64."""
+        true, false = self.true_positives.long(), (self.predicted - self.true_positives).long()
+        return torch.stack([true, false, self.n_positive[:, None] - true], -1)
+
+    def rate(self, name: str) -> Float[Tensor, "2 units concepts"]:
+        """``precision``, ``recall``, ``f1`` or ``iou``; 0/0 is 0, NaN without a threshold or without positive rows."""
+        true, predicted = self.true_positives.double(), self.predicted.double()
+        positive = self.n_positive[:, None].double()
+        over = {
+            "precision": (true, predicted),
+            "recall": (true, positive),
+            "f1": (2 * true, predicted + positive),
+            "iou": (true, predicted + positive - true),
+        }[name]
+        exists = ~self.thresholds.isnan() & (positive > 0)
+        return torch.where(exists, over[0] / over[1].clamp(min=1), torch.nan)
+
+    @property
+    def best_units(self) -> Int[Tensor, " concepts"]:
+        """int64, the unit with the best cal F1, and so IoU; ties: higher recall, higher threshold, lower unit."""
+        return best_units(self.rate("f1")[0], self.true_positives[0], self.thresholds)
+
+    @property
+    def best_units_by_ap(self) -> Int[Tensor, " concepts"]:
+        """int64, the unit with the best cal average precision; ties: lower unit. -1 without positive cal rows."""
+        chosen = self.average_precision[0].nan_to_num(-1).argmax(0)
+        return torch.where(self.n_positive[0] > 0, chosen, -1)
+
+    def coverage(self, least: float) -> float:
+        """Share of concepts whose best unit by cal average precision has at least this one on test.
+
+        Of the concepts that have rows on both splits; NaN without any.
+        """
+        units = self.best_units_by_ap
+        reached = self.average_precision[1][units.clamp(min=0), torch.arange(len(units))]
+        exists = (self.n_positive > 0).all(0)
+        return float((reached[exists] >= least).double().mean())
+
+
+def align_rows(
+    chunks: Iterable[RowChunk],
+    *,
+    concepts: Sequence[str],
+    n_units: int,
+    device: torch.device | str = "cpu",
+    memory_budget: int = 256 * 2**20,
+    entries_at_once: int = ENTRIES_AT_ONCE,
+) -> RowAlignment:
+    """Row figures of every (unit, concept), over all thresholds.
+
+    One pass over the chunks counts and collects truth; one more for each block of units whose values fit the budget
+    sorts these. Blocks are then walked a few units at a time: Σ values × concepts of their rows.
+
+    Args:
+        chunks: iterable, more than once.
+        memory_budget: bytes for the values while they are sorted, 8 each on the CPU, as of ``compute_unit_stats``; the
+            truth of all rows (about 12 bytes and 4 for each concept of a row) and the result come on top.
+        entries_at_once: bound on the values and incidences in hand, about 150 bytes each; one unit at least.
+
+    Raises:
+        ArtifactError: no chunks, or chunks of another width or of other concepts.
+    """
+    splits = count_rows(chunks, concepts=concepts, n_units=n_units, device=device)
+    cal, test = (splits[name] for name in EVALUATED)
+    most_units = min(units_at_once(split.truth.n_sets) for split in (cal, test))
+    parts = []
+    for first, stop in plan_blocks(cal.n_stored + test.n_stored, keys_within(memory_budget, device)):
+        for begin in range(first, stop, most_units):
+            end = min(begin + most_units, stop)
+            ranked = rank_rows(chunks, splits, torch.arange(begin, end), by_set=True, device=device)
+            work = (cal.work + test.work)[begin:end]
+            for low, high in plan_blocks(work, entries_at_once):
+                here = Walk(ranked["cal"].block(low, high), cal.truth)
+                there = Walk(ranked["test"].block(low, high), test.truth)
+                parts.append(_align(here, there))
+            del ranked, here, there  # before the next block's
+    thresholds, true, predicted, precision, auroc, purity = zip(*parts, strict=True)
+    return RowAlignment(
+        n_rows=(cal.truth.n_rows, test.truth.n_rows),
+        n_positive=torch.stack([split.truth.n_positive.cpu() for split in (cal, test)]),
+        thresholds=torch.cat(thresholds),
+        true_positives=torch.cat(true, 1),
+        predicted=torch.cat(predicted, 1),
+        average_precision=torch.cat(precision, 1),
+        auroc=torch.cat(auroc),
+        purity=torch.cat(purity),
+    )
+
+
+def _align(cal: Walk, test: Walk) -> tuple[Tensor, ...]:
+    """The tables of ``RowAlignment`` for the units of these walks."""
+    thresholds, true, predicted = cal.best_thresholds()
+    true_test, predicted_test = test.counts_at(thresholds)
+    tables = (
+        thresholds,
+        torch.stack([true, true_test]).int(),
+        torch.stack([predicted, predicted_test]).int(),
+        torch.stack([cal.average_precision(), test.average_precision()]),
+        test.auroc(),
+        test.purity(PURITY_ROWS),
+    )
+    return tuple(table.cpu() for table in tables)
+
+
+def count_rows(
+    chunks: Iterable[RowChunk], *, concepts: Sequence[str], n_units: int, device: torch.device | str = "cpu"
+) -> dict[str, SplitRows]:
+    """Truth, lengths of examples and numbers of values on cal and on test, in one pass over the chunks.
+
+    Raises:
+        ArtifactError: no chunks, or chunks of another width or of other concepts.
+    """
+    lengths: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
+    per_row: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
+    members: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
+    totals = {split: torch.zeros(2, n_units, dtype=torch.int64) for split in EVALUATED}
+    seen = False
+    for chunk in chunks:
+        rows, truth, seen = chunk.activations, chunk.truth, True
+        if rows.n_units != n_units:
+            raise ArtifactError(f"A chunk has {rows.n_units} units, expected {n_units}.")
+        if truth.concepts != tuple(concepts):
+            raise ArtifactError(f"Ground truth is of concepts {list(truth.concepts)}, expected {list(concepts)}.")
+        concepts_per_row = truth.row_offsets.diff()
+        for split in EVALUATED:
+            inside = chunk.rows_in(split)
+            lengths[split].append(rows.example_offsets.diff()[chunk.examples_in(split)])
+            per_row[split].append(concepts_per_row[inside].int())
+            members[split].append(truth.concept_ids[torch.repeat_interleave(inside, concepts_per_row)])
+            each = torch.where(inside, concepts_per_row + 1, 0)
+            work = torch.repeat_interleave(each, rows.entries_per_row())
+            totals[split][0] += torch.bincount(rows.unit_ids[work > 0], minlength=n_units)
+            totals[split][1] += torch.bincount(rows.unit_ids, weights=work.double(), minlength=n_units).long()
+    if not seen:
+        raise ArtifactError("There are no chunks to align rows in.")
+    return {
+        split: SplitRows(
+            truth_sets(
+                offsets_of(torch.cat(per_row[split])).to(device), torch.cat(members[split]).to(device), len(concepts)
+            ),
+            torch.cat(lengths[split]),
+            *totals[split],
+        )
+        for split in EVALUATED
+    }
+
+
+def rank_rows(
+    chunks: Iterable[RowChunk],
+    splits: dict[str, SplitRows],
+    units: Int[Tensor, " chosen"],
+    *,
+    by_set: bool,
+    device: torch.device | str = "cpu",
+) -> dict[str, RankedValues]:
+    """The values of some units on both splits, renumbered as they stand in ``units`` (each once), in one pass.
+
+    Args:
+        splits: of the same chunks, from :func:`count_rows`.
+        by_set: tags are the sets of the rows; otherwise the rows themselves, for truth that is drawn anew.
+
+    Raises:
+        ArtifactError: more units than share a key with the tags.
+    """
+    n_units = len(splits["cal"].n_stored)
+    number = torch.full((n_units,), -1, dtype=torch.int64)
+    number[units] = torch.arange(len(units))
+    counts = {split: splits[split].n_stored[units] for split in EVALUATED}
+    keys = {split: torch.empty(int(counts[split].sum()), dtype=torch.int64) for split in EVALUATED}
+    tags, bits = {}, {}
+    for split in EVALUATED:
+        truth = splits[split].truth
+        n_tags = truth.n_sets if by_set else truth.n_rows
+        if len(units) > units_at_once(n_tags):
+            raise ArtifactError(f"{len(units)} units over {n_tags:,} rows or sets do not fit one sort: take fewer.")
+        tags[split] = truth.set_of_row.cpu() if by_set else torch.arange(n_tags)
+        bits[split] = tag_bits(n_tags)
+    filled, row = dict.fromkeys(EVALUATED, 0), dict.fromkeys(EVALUATED, 0)
+    for chunk in chunks:
+        rows = chunk.activations
+        renumbered = number[rows.unit_ids]
+        for split in EVALUATED:
+            inside = chunk.rows_in(split)
+            n_inside = int(inside.sum())
+            if n_inside == 0:
+                continue
+            tag_of_row = torch.full((rows.n_rows,), -1, dtype=torch.int64)
+            tag_of_row[inside] = tags[split][row[split] : row[split] + n_inside]
+            row[split] += n_inside
+            tag = torch.repeat_interleave(tag_of_row, rows.entries_per_row())
+            chosen = ((tag >= 0) & (renumbered >= 0)).nonzero().flatten()
+            part = pack_ranked(renumbered[chosen], rows.values[chosen], tag[chosen], bits[split])
+            keys[split][filled[split] : filled[split] + len(part)] = part
+            filled[split] += len(part)
+    return {
+        split: RankedValues(sort_keys(keys[split].to(device)), bits[split], offsets_of(counts[split]).to(device))
+        for split in EVALUATED
+    }
+
+
+def count_per_example(
+    chunk: RowChunk,
+    units: Int[Tensor, " pairs"],
+    concepts: Int[Tensor, " pairs"],
+    thresholds: Float[Tensor, " pairs"],
+) -> Int[Tensor, "pairs examples 3"]:
+    """TP, FP and FN rows of chosen pairs in every example of a chunk, int64.
+
+    Rows of an example depend on each other, so an interval of a row figure comes from a bootstrap over examples: these
+    counts are resampled and added up. A pair whose threshold is null (NaN) predicts nothing.
+    """
+    rows, truth = chunk.activations, chunk.truth
+    n_pairs, n_examples, n_concepts = len(units), rows.n_examples, len(truth.concepts)
+    example_of_row = rows.example_of_row()
+    counts = torch.zeros(n_pairs, n_examples, 3, dtype=torch.int64)
+    positive_row = truth.row_of_positive()
+    positives = positive_row * n_concepts + truth.concept_ids
+    cells = torch.bincount(
+        example_of_row[positive_row] * n_concepts + truth.concept_ids, minlength=n_examples * n_concepts
+    )
+    per_concept = cells.view(n_examples, n_concepts).T[concepts]
+    pair, entry = _entries_of_pairs(rows, units)
+    row = rows.row_of_entry()[entry]
+    reached = rows.values[entry].double() >= thresholds[pair]
+    pair, row = pair[reached], row[reached]
+    true = torch.isin(row * n_concepts + concepts[pair], positives)
+    cell = pair * n_examples + example_of_row[row]
+    for column, chosen in enumerate((true, ~true)):
+        counts[..., column] = torch.bincount(cell[chosen], minlength=n_pairs * n_examples).view(n_pairs, n_examples)
+    counts[..., 2] = per_concept - counts[..., 0]
+    return counts
+
+
+def _entries_of_pairs(rows: SparseRows, units: Int[Tensor, " pairs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """(pair, entry) of every stored value of the pairs' units; pairs may share a unit, or have none (-1)."""
+    pairs = (units >= 0).nonzero().flatten()
+    pairs = pairs[units[pairs].sort(stable=True).indices]
+    counts = torch.bincount(units[pairs], minlength=rows.n_units)
+    starts = offsets_of(counts)
+    unit = rows.unit_ids.long()
+    position, entry = spread(starts[unit], counts[unit])
+    return pairs[position], entry
