@@ -18,7 +18,7 @@ from sae_assets.ops.segments import sort_keys
 
 VALUE_BITS = 31  # a float32 above 0 has no sign
 _LARGEST = 0x7FFFFFFF
-ENTRIES_AT_ONCE = 2**20  # values and incidences of a block of units, about 150 bytes each while it is walked
+ENTRIES_AT_ONCE = 2**18  # values and incidences of a block of units, about 150 bytes each while it is walked
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,14 @@ class RankedValues:
         low, high = (int(self.starts[unit]) for unit in (first, stop))
         shifted = self.keys[low:high] - (first << VALUE_BITS + self.bits)
         return RankedValues(shifted, self.bits, self.starts[first : stop + 1] - low)
+
+    def stops(
+        self, units: Int[Tensor, " pairs"], thresholds: Float[Tensor, " pairs"]
+    ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
+        """End (exclusive) of the values that reach a threshold, which is a float32 > 0, and begin of the unit's run."""
+        bits = _LARGEST - thresholds.float().view(torch.int32).long()
+        above = (units << VALUE_BITS | bits) + 1 << self.bits
+        return torch.searchsorted(self.keys, above), self.starts[units]
 
 
 class Walk:
@@ -245,10 +253,9 @@ class Walk:
 
         Twice the pairs won by true rows are ``2 |G| n⁻ + |G|² − Σ_G (above + ends)``, a whole number.
         """
-        entry, concept = self._incidences(self._set)
-        pair = self._unit[entry] * self.truth.n_concepts + concept
-        both = (self.above + self.ends).double()
-        sums = self.table(torch.bincount(pair, weights=both[entry], minlength=len(self.counts)))
+        first = self.starts[:-1].repeat_interleave(self.truth.n_concepts)[self.pair]
+        both = self.above[first + self.predicted - 1] + self.predicted
+        sums = self.table(torch.bincount(self.pair, weights=both.double(), minlength=len(self.counts)))
         n, n_positive = self.truth.n_rows, self.truth.n_positive.double()
         stored = self.starts.diff().double()[:, None]
         sums = sums + (n_positive - self.table(self.counts)) * (stored + n)
