@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from sae_assets.artifacts import GroundTruth, SparseActivations, offsets_of
-from sae_assets.ops.row_alignment import RowAlignment, RowChunk, align_rows
+from sae_assets.ops.row_alignment import RowAlignment, RowChunk, align_rows, count_rows
+from sae_assets.ops.row_chance import row_null
 
 K, ROWS, EXAMPLES = 32, 256, 80  # entries of a row, rows of an example, examples of a chunk
 LABELS = 4  # concepts of an example, each on a run of half its rows on average: 2 per row
 FEW_UNITS, FEW_CONCEPTS = 6, 4
+DRAWS = 10
 
 
 def chunk_of(number: int, n_units: int, n_concepts: int, generator: torch.Generator) -> RowChunk:
@@ -75,19 +77,19 @@ def dense_columns(chunks: list[RowChunk], split: str, units: torch.Tensor, conce
 
 
 def dense_figures(chunks: list[RowChunk], units: torch.Tensor, concepts: torch.Tensor, got: RowAlignment) -> tuple:
-    """Seconds for each unit, and for each pair, of plain vectorised numpy; every figure is compared with ours."""
+    """CPU seconds for each unit, and for each pair, of plain vectorised numpy; every figure is compared with ours."""
     data = {split: dense_columns(chunks, split, units, concepts) for split in ("cal", "test")}
     per_unit = per_pair = 0.0
     for column, unit in enumerate(units.tolist()):
-        start = time.perf_counter()
+        start = time.process_time()
         ranked = {}
         for split, (values, _) in data.items():
             order = np.argsort(-values[:, column], kind="stable")
             falling = values[order, column]
             ranked[split] = order, falling, np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
-        per_unit += time.perf_counter() - start
+        per_unit += time.process_time() - start
         for place, concept in enumerate(concepts.tolist()):
-            start = time.perf_counter()
+            start = time.process_time()
             figures, threshold = {}, None
             for split, (_, truth) in data.items():
                 order, falling, ends = ranked[split]
@@ -107,7 +109,7 @@ def dense_figures(chunks: list[RowChunk], units: torch.Tensor, concepts: torch.T
                     float((np.diff(recall) * precision).sum()),
                     float(np.trapezoid(*hits)),
                 )
-            per_pair += time.perf_counter() - start
+            per_pair += time.process_time() - start
             assert float(got.thresholds[unit, concept]) == float(threshold)
             for row, split in enumerate(("cal", "test")):
                 assert got.counts[row, unit, concept, :2].tolist() == [int(count) for count in figures[split][:2]]
@@ -123,6 +125,7 @@ def main() -> None:
     parser.add_argument("--concepts", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory-budget", type=int, default=512, help="MiB for values while they are sorted")
+    parser.add_argument("--null-units", type=int, default=100, help="among which the null repeats the choice")
     parser.add_argument("--full", action="store_true", help="5,000 units and 1.4 million rows")
     args = parser.parse_args()
     if args.full:
@@ -152,10 +155,21 @@ def main() -> None:
         f"ours    {wall:10.1f} s wall   {cpu:10.1f} s CPU   peak {peak:,} MiB, {before:,} before (chunks and imports)"
     )
     print(
-        f"dense   {dense:10.1f} s, from {len(units)} units x {len(concepts)} concepts: {1e3 * per_unit:.1f} ms per "
+        f"dense   {dense:10.1f} s CPU, from {len(units)} units x {len(concepts)} concepts: {1e3 * per_unit:.1f} ms per "
         f"unit, {1e3 * per_pair:.2f} ms per pair"
     )
-    print(f"ratio   {dense / wall:10.1f}")
+    print(f"ratio   {dense / cpu:10.1f} of CPU seconds")
+    if args.null_units:
+        counted = count_rows(chunks, concepts=names, n_units=args.units)
+        chosen = torch.arange(0, args.units, max(1, args.units // args.null_units))[: args.null_units]
+        cpu = time.process_time()
+        null = row_null(chunks, counted, chosen, move="exchange", n_draws=DRAWS)
+        cpu = time.process_time() - cpu
+        n_values = int(sum(split.n_stored[chosen].sum() for split in counted.values()))
+        print(
+            f"null    {null.seconds / DRAWS:10.2f} s wall per draw of the choice among {len(chosen)} units, {DRAWS} "
+            f"draws, {cpu:.1f} s CPU in all, {n_values:,} values, reading the chunks once included"
+        )
 
 
 if __name__ == "__main__":

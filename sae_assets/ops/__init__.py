@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import best_pairs as best_pairs
     from sae_assets.ops import chance as chance
     from sae_assets.ops import choice as choice
+    from sae_assets.ops import coalitions as coalitions
     from sae_assets.ops import detection_stats as detection_stats
     from sae_assets.ops import device as device
     from sae_assets.ops import exact_search as exact_search

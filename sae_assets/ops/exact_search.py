@@ -7,7 +7,7 @@ that of ``ops.incidences``, ties between units are decided in ``ops.choice``.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
@@ -79,6 +79,10 @@ class ExactSearch:
     def best_units(self) -> Int[Tensor, " concepts"]:
         """int64, the unit with the best cal F1; ties: higher recall, higher threshold, lower unit. -1 where none is."""
         return best_units(self.f1[0], self.true_positives[0], self.thresholds)
+
+    def best_units_among(self, allowed: Bool[Tensor, " units"]) -> Int[Tensor, " concepts"]:
+        """The same choice among these units."""
+        return best_units(self.f1[0], self.true_positives[0], self.thresholds, allowed)
 
 
 def search_thresholds(

@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
@@ -83,6 +83,13 @@ def spread(starts: Int[Tensor, " runs"], lengths: Int[Tensor, " runs"]) -> tuple
     run = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
     shift = starts - (lengths.cumsum(0) - lengths)
     return torch.arange(len(run), device=starts.device) + shift[run], run
+
+
+def contained(keys: Int[Tensor, " n"], wanted: Int[Tensor, " m"]) -> Bool[Tensor, " m"]:
+    """Which of these are among sorted keys."""
+    if len(keys) == 0:
+        return torch.zeros_like(wanted, dtype=torch.bool)
+    return keys[torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)] == wanted
 
 
 def tag_bits(n_tags: int) -> int:

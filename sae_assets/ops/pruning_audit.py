@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sae_assets.artifacts import REASONS, UnitMapping
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.choice import best_units
 from sae_assets.ops.exact_search import ExactSearch
 
 
@@ -62,7 +61,7 @@ def audit_pruning(search: ExactSearch, mapping: UnitMapping) -> PruningAudit:
         )
     f1 = search.f1[0]
     best = search.best_units
-    kept = best_units(f1, search.true_positives[0], search.thresholds, mapping.reasons == 0)
+    kept = search.best_units_among(mapping.reasons == 0)
     reasons = torch.where(best >= 0, mapping.reasons.long()[best.clamp(min=0)], -1)
     n_rules = len(REASONS)
     return PruningAudit(

@@ -20,6 +20,7 @@ from sae_assets.ops.incidences import (
     RankedValues,
     TruthSets,
     Walk,
+    contained,
     pack_ranked,
     spread,
     tag_bits,
@@ -323,7 +324,7 @@ def count_per_example(
     row = rows.row_of_entry()[entry]
     reached = rows.values[entry].double() >= thresholds[pair]
     pair, row = pair[reached], row[reached]
-    true = torch.isin(row * n_concepts + concepts[pair], positives)
+    true = contained(positives, row * n_concepts + concepts[pair])
     cell = pair * n_examples + example_of_row[row]
     for column, chosen in enumerate((true, ~true)):
         counts[..., column] = torch.bincount(cell[chosen], minlength=n_pairs * n_examples).view(n_pairs, n_examples)

@@ -17,7 +17,7 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_units
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, TruthSets, Walk, spread
+from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, TruthSets, Walk, contained, spread
 from sae_assets.ops.row_alignment import RowChunk, SplitRows, rank_rows
 from sae_assets.ops.segments import plan_blocks
 
@@ -144,5 +144,5 @@ def _counts_of(
     position, concept = spread(starts, predicted)
     sets = set_of_row[ranked.keys[position] & (1 << ranked.bits) - 1]
     owner = torch.repeat_interleave(torch.arange(truth.n_sets, device=sets.device), truth.set_offsets.diff())
-    true = torch.isin(sets * truth.n_concepts + concept, owner * truth.n_concepts + truth.concept_ids)
+    true = contained(owner * truth.n_concepts + truth.concept_ids, sets * truth.n_concepts + concept)
     return torch.bincount(concept[true], minlength=len(units)), predicted

@@ -1,0 +1,154 @@
+"""Coalitions: several units for one concept, which detect together or agree, chosen greedily on cal (numerics 9).
+
+A concept may be spread over units that each find a part of it (``or``), or be what several have in common (``and``).
+The first member is the best single unit of ``ops.exact_search``; every further one is the unit, with the threshold,
+that raises cal F1 most with the members as they are. Members are never given up, nor are their thresholds moved.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
+from sae_assets.ops.exact_search import ExactSearch
+from sae_assets.ops.segments import BITS, unpack_descending
+
+RULES = ("or", "and")
+
+
+@dataclass(frozen=True)
+class Coalitions:
+    """Members of each concept in the order in which they joined, and what they find together.
+
+    Attributes:
+        rule: ``or``, detected by any member; ``and``, by all.
+        units: int64 [n_concepts, max_units]; -1 where nobody joined.
+        thresholds: float64 [n_concepts, max_units]; NaN there.
+        counts: int64 [2, n_concepts, max_units, 4], TP, FP, FN, TN on cal and test of the members up to this one. Where
+            nobody joined they stay as they were; without any member nothing is detected.
+    """
+
+    rule: str
+    units: Int[Tensor, "concepts members"]
+    thresholds: Float[Tensor, "concepts members"]
+    counts: Int[Tensor, "2 concepts members 4"]
+
+    @property
+    def sizes(self) -> Int[Tensor, " concepts"]:
+        """int64, members of each concept."""
+        return (self.units >= 0).sum(1)
+
+    @property
+    def f1(self) -> Float[Tensor, "2 concepts members"]:
+        """F1 with the members up to each one; NaN without a member, and of a concept without positives."""
+        tp, fp, fn, _ = self.counts.double().unbind(-1)
+        exists = ((tp + fn) > 0) & (self.units[:, :1] >= 0)
+        return torch.where(exists, 2 * tp / (2 * tp + fp + fn).clamp(min=1), torch.nan)
+
+
+def grow_coalitions(
+    search: ExactSearch,
+    scores: dict[str, ExampleScores],
+    *,
+    rule: str,
+    max_units: int = 4,
+    allowed: Bool[Tensor, " units"] | None = None,
+) -> Coalitions:
+    """Grow a coalition of every concept until cal F1 does not rise or it has ``max_units`` members.
+
+    Each step is exact over all other units and all of their distinct scores. Ties: higher recall, higher threshold,
+    lower unit. A member must find ``search.min_support`` cal positives: with ``or`` such that no other member finds,
+    with ``and`` together with all others. The test split is counted and takes no part in any choice. A step costs one
+    walk over all cal scores per concept, and holds about 60 bytes per score.
+
+    Args:
+        search: of the same scores; gives the first members.
+        allowed: units that may be members; all by default.
+
+    Raises:
+        ArtifactError: an unknown rule, no members, or a search of other units or concepts.
+    """
+    cal = scores["cal"]
+    if rule not in RULES:
+        raise ArtifactError(f"Unknown rule {rule!r} of coalitions, expected one of {', '.join(RULES)}.")
+    if max_units < 1:
+        raise ArtifactError(f"max_units is {max_units}, expected at least 1.")
+    n_concepts, n_units = cal.labels.shape[1], len(cal.starts) - 1
+    covered, expected = tuple(search.thresholds.shape), (n_units, n_concepts)
+    if covered != expected:
+        raise ArtifactError(f"The search covers {covered} units and concepts, the scores {expected}.")
+    open_to = torch.ones(n_units, dtype=torch.bool) if allowed is None else allowed
+    first = search.best_units_among(open_to)
+    columns = _Columns(cal, open_to)
+    units = torch.full((n_concepts, max_units), -1, dtype=torch.int64)
+    thresholds = torch.full((n_concepts, max_units), torch.nan, dtype=torch.float64)
+    counts = torch.zeros(2, n_concepts, max_units, 4, dtype=torch.int64)
+    for concept in range(n_concepts):
+        detected = {split: torch.zeros_like(scores[split].labels[:, concept]) for split in EVALUATED}
+        pair = (int(first[concept]), float(search.thresholds[first[concept], concept])) if first[concept] >= 0 else None
+        for member in range(max_units):
+            if member and pair is not None:
+                taken = units[concept, :member]
+                pair = columns.next_member(cal.labels[:, concept], detected["cal"], taken, rule, search.min_support)
+            if pair is not None:
+                units[concept, member], thresholds[concept, member] = pair
+                for split in EVALUATED:
+                    found = scores[split].detected(*pair)
+                    detected[split] = found if member == 0 else _joined(detected[split], found, rule)
+            for row, split in enumerate(EVALUATED):
+                counts[row, concept, member] = _confusion(detected[split], scores[split].labels[:, concept])
+    return Coalitions(rule, units, thresholds, counts)
+
+
+class _Columns:
+    """The cal scores of the allowed units, each with the begin of its unit's run and the end of those it ties with."""
+
+    def __init__(self, cal: ExampleScores, allowed: Bool[Tensor, " units"]):
+        inside = allowed.to(cal.keys.device)[cal.keys >> BITS].nonzero().flatten()
+        self.keys, self.example = cal.keys[inside], cal.example[inside]
+        self.begins = torch.searchsorted(self.keys, self.keys >> BITS << BITS)
+        self.stops = torch.searchsorted(self.keys, self.keys, right=True)
+
+    def next_member(
+        self,
+        truth: Bool[Tensor, " examples"],
+        detected: Bool[Tensor, " examples"],
+        taken: Int[Tensor, " members"],
+        rule: str,
+        min_support: int,
+    ) -> tuple[int, float] | None:
+        """Unit and threshold that raise F1 most above that of ``detected``; None where no pair raises it."""
+        before, n_positive = int((detected & truth).sum()), int(truth.sum())
+        n_before = int(detected.sum())
+        counted = ~detected if rule == "or" else detected
+        # Both counts in one sum: detected examples above bit 32, true ones below.
+        weights = (counted.long() << 32) + (counted & truth).long()
+        sums = torch.nn.functional.pad(weights[self.example].cumsum(0), (1, 0))
+        # F1 can only be largest at a score that finds a true example anew.
+        entry = (counted & truth)[self.example].nonzero().flatten()
+        both = sums[self.stops[entry]] - sums[self.begins[entry]]
+        true, predicted = both & 0xFFFFFFFF, both >> 32
+        unit, value = unpack_descending(self.keys[entry])
+        valid = (true >= min_support) & ~torch.isin(unit, taken.to(unit.device))
+        if rule == "or":
+            true, predicted = true + before, predicted + n_before
+        half_f1 = torch.where(valid, true.double() / (predicted + n_positive), -1.0)
+        if len(half_f1) == 0 or float(half_f1.max()) <= before / max(n_before + n_positive, 1):
+            return None
+        best = (half_f1 == half_f1.max()).nonzero().flatten()
+        for rank in (true, value, -unit):
+            best = best[rank[best] == rank[best].max()]
+        return int(unit[best[0]]), float(value[best[0]])
+
+
+def _joined(one: Bool[Tensor, " n"], two: Bool[Tensor, " n"], rule: str) -> Bool[Tensor, " n"]:
+    return one | two if rule == "or" else one & two
+
+
+def _confusion(detected: Bool[Tensor, " n"], truth: Bool[Tensor, " n"]) -> Int[Tensor, " 4"]:
+    """TP, FP, FN, TN."""
+    cells = (detected & truth, detected & ~truth, ~detected & truth, ~detected & ~truth)
+    return torch.stack([cell.sum() for cell in cells]).cpu()

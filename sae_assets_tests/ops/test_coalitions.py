@@ -1,0 +1,107 @@
+"""Greedy coalitions against an exhaustive greedy search, and cases where several units find what none finds alone."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.coalitions import RULES, Coalitions, grow_coalitions
+from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.exact_search import search_thresholds
+from sae_assets_tests.helpers.ops_of_worlds import dense_scores, score
+from sae_assets_tests.ops.test_exact_search import stored
+from sae_assets_tests.reference import coalitions as reference
+from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds
+
+
+def grow(world: World, rule: str, max_units: int = 3, min_support: int = 1, device="cpu", **options) -> Coalitions:
+    scores = score(world, device=device)
+    search = search_thresholds(scores, min_support=min_support)
+    return grow_coalitions(search, scores, rule=rule, max_units=max_units, **options)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@PROPERTY
+@given(
+    world=worlds(max_examples=9, max_rows=2),
+    rule=st.sampled_from(RULES),
+    max_units=st.integers(1, 4),
+    min_support=st.integers(1, 2),
+)
+def test_members_are_those_of_the_exhaustive_search(device, world, rule, max_units, min_support):
+    """Units, thresholds and counts after every member, on both splits; sizes, and null where nobody joined."""
+    got = grow(world, rule, max_units, min_support, device)
+    scores = {split: dense_scores(world, split) for split in EVALUATED}
+    labels = {split: world.labels[world.examples_in(split)] for split in EVALUATED}
+    for concept in range(len(world.concepts)):
+        members = reference.grow(scores["cal"], labels["cal"][:, concept], rule, max_units, min_support)
+        empty = max_units - len(members)
+        assert int(got.sizes[concept]) == len(members)
+        assert got.units[concept].tolist() == [*(unit for unit, _ in members), *[-1] * empty]
+        np.testing.assert_array_equal(got.thresholds[concept], [*(t for _, t in members), *[np.nan] * empty])
+        for row, split in enumerate(EVALUATED):
+            truth = labels[split][:, concept]
+            for size in range(1, max_units + 1):
+                found = [scores[split][:, unit] >= threshold for unit, threshold in members[:size]]
+                join = np.any if rule == "or" else np.all
+                detected = join(found, 0) if found else np.zeros(len(truth), bool)
+                assert got.counts[row, concept, size - 1].tolist() == [
+                    int(cell.sum())
+                    for cell in (detected & truth, detected & ~truth, ~detected & truth, ~detected & ~truth)
+                ]
+                expected = float(reference.f1(detected, truth)) if found and truth.any() else np.nan
+                np.testing.assert_equal(float(got.f1[row, concept, size - 1]), expected)
+
+
+def by_hand(scores: list[list[float]], labels: list[int], rule: str) -> Coalitions:
+    """Scores [examples][units], test the same as cal."""
+    split = stored(np.array(scores, np.float32), np.array(labels, bool)[:, None])
+    both = {"cal": split, "test": split}
+    return grow_coalitions(search_thresholds(both, min_support=1), both, rule=rule, max_units=2)
+
+
+def test_two_units_find_the_two_halves_of_a_concept():
+    """Each finds one of two positives and nothing else: F1 2/3 alone, 1 together; agreeing they find nothing."""
+    scores, labels = [[2, 0], [0, 3], [1, 1], [0, 0]], [1, 1, 0, 0]
+    got = by_hand(scores, labels, "or")
+    assert got.units.tolist() == [[1, 0]] and got.thresholds.tolist() == [[3, 2]]
+    assert got.f1[1, 0].tolist() == [2 / 3, 1]
+    assert by_hand(scores, labels, "and").sizes.tolist() == [1]
+
+
+def test_two_units_agree_on_a_concept():
+    """Each fires on both positives and on one negative that the other leaves out: 4/5 alone, 1 together."""
+    scores, labels = [[2, 2], [2, 2], [2, 0], [0, 2]], [1, 1, 0, 0]
+    got = by_hand(scores, labels, "and")
+    assert got.units.tolist() == [[0, 1]] and got.f1[1, 0].tolist() == [4 / 5, 1]
+    assert by_hand(scores, labels, "or").sizes.tolist() == [1]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_cal_f1_rises_with_every_member_and_starts_with_the_best_unit(rule):
+    """On a larger data set, among all units and among some."""
+    world = random_world(8, n_examples=150, n_units=20, n_concepts=4)
+    allowed = torch.arange(20) % 3 > 0
+    for options in ({}, {"allowed": allowed}):
+        got = grow(world, rule, 4, 3, **options)
+        search = search_thresholds(score(world))
+        first = search.best_units_among(allowed) if options else search.best_units
+        assert torch.equal(got.units[:, 0], first)
+        joined = got.units[:, 1:] >= 0
+        assert bool((got.f1[0].diff(dim=1)[joined] > 0).all()) and bool((got.f1[0].diff(dim=1)[~joined] == 0).all())
+        assert not options or bool(allowed[got.units[got.units >= 0]].all())
+    assert bool(joined.any())
+
+
+def test_what_cannot_grow_is_refused():
+    """Unknown rules, no members, searches of something else."""
+    world = random_world(0)
+    with pytest.raises(ArtifactError, match="Unknown rule 'xor'"):
+        grow(world, "xor")
+    with pytest.raises(ArtifactError, match="max_units is 0"):
+        grow(world, "or", 0)
+    other = search_thresholds(score(random_world(0, n_units=5)))
+    with pytest.raises(ArtifactError, match=r"covers \(5, 2\) units and concepts, the scores \(12, 2\)"):
+        grow_coalitions(other, score(world), rule="or")
