@@ -137,14 +137,6 @@ class RankedValues:
         shifted = self.keys[low:high] - (first << VALUE_BITS + self.bits)
         return RankedValues(shifted, self.bits, self.starts[first : stop + 1] - low)
 
-    def stops(
-        self, units: Int[Tensor, " pairs"], thresholds: Float[Tensor, " pairs"]
-    ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
-        """End (exclusive) of the values that reach a threshold, which is a float32 > 0, and begin of the unit's run."""
-        bits = _LARGEST - thresholds.float().view(torch.int32).long()
-        above = (units << VALUE_BITS | bits) + 1 << self.bits
-        return torch.searchsorted(self.keys, above), self.starts[units]
-
 
 class Walk:
     """The true incidences of a block of units, pair by pair (unit × n_concepts + concept), the largest value first.

@@ -17,7 +17,7 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_units
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, TruthSets, Walk, contained, spread
+from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, TruthSets, Walk, spread
 from sae_assets.ops.row_alignment import RowChunk, SplitRows, rank_rows
 from sae_assets.ops.segments import plan_blocks
 
@@ -78,7 +78,7 @@ def row_null(
     ranked = rank_rows(chunks, splits, units, by_set=False, device=device)
     truths = {split: splits[split].truth for split in EVALUATED}
     lengths = {split: splits[split].lengths for split in EVALUATED}
-    blocks = list(plan_blocks(splits["cal"].work[units], entries_at_once))
+    blocks = list(plan_blocks((splits["cal"].work + splits["test"].work)[units], entries_at_once))
     observed = _figures(ranked, truths, {split: truths[split].set_of_row for split in EVALUATED}, blocks)
     generator = torch.Generator().manual_seed(seed)
     reached: list[Tensor] = []
@@ -123,26 +123,17 @@ def _figures(
     thresholds, true, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
     f1 = 2 * true.double() / (predicted + cal.n_positive).clamp(min=1)
     units = best_units(f1, true, thresholds)
-    column = torch.arange(len(units), device=units.device)
-    found = [each[units.clamp(min=0), column] for each in (f1, thresholds)]
-    hits, n_predicted = _counts_of(ranked["test"], test, set_of_row["test"], units, found[1])
-    on_test = 2 * hits.double() / (n_predicted + test.n_positive).clamp(min=1)
-    on_test = torch.where(test.n_positive > 0, on_test, torch.nan)
-    return torch.where(units >= 0, torch.stack([found[0], on_test]), torch.nan).cpu()
-
-
-def _counts_of(
-    ranked: RankedValues,
-    truth: TruthSets,
-    set_of_row: Int[Tensor, " rows"],
-    units: Int[Tensor, " concepts"],
-    thresholds: Float[Tensor, " concepts"],
-) -> tuple[Int[Tensor, " concepts"], Int[Tensor, " concepts"]]:
-    """True positives and predicted rows of one unit and threshold per concept; none where the unit is -1."""
-    stops, starts = ranked.stops(units.clamp(min=0), thresholds.nan_to_num(1.0))
-    predicted = torch.where(units >= 0, stops - starts, 0)
-    position, concept = spread(starts, predicted)
-    sets = set_of_row[ranked.keys[position] & (1 << ranked.bits) - 1]
-    owner = torch.repeat_interleave(torch.arange(truth.n_sets, device=sets.device), truth.set_offsets.diff())
-    true = contained(owner * truth.n_concepts + truth.concept_ids, sets * truth.n_concepts + concept)
-    return torch.bincount(concept[true], minlength=len(units)), predicted
+    concept = (units >= 0).nonzero().flatten()
+    best = units[concept], concept
+    chosen = torch.full_like(thresholds, torch.nan)
+    chosen[best] = thresholds[best]
+    counts = torch.zeros(2, len(units), dtype=torch.int64, device=units.device)
+    for first, stop in blocks:
+        if bool(((units >= first) & (units < stop)).any()):
+            there = Walk(ranked["test"].block(first, stop), test, set_of_row["test"])
+            counts += torch.stack([each.sum(0) for each in there.counts_at(chosen[first:stop])])
+    on_test = 2 * counts[0].double() / (counts[1] + test.n_positive).clamp(min=1)
+    figures = torch.full((2, len(units)), torch.nan, dtype=torch.float64, device=units.device)
+    figures[0, concept] = f1[best]
+    figures[1] = torch.where((units >= 0) & (test.n_positive > 0), on_test, torch.nan)
+    return figures.cpu()
