@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 SPLITS = ("train", "cal", "test")
+INFINITY_BITS = 0x7F800000  # of float32; NaN lies above, negative numbers are negative
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class Labels(Artifact):
     def in_split(self, split: str) -> Bool[Tensor, " examples"]:
         import torch
 
-        return torch.tensor([name == split for name in self.splits], dtype=torch.bool)
+        return torch.tensor([name == split for name in self.splits], dtype=torch.bool, device="cpu")
 
 
 def _bad_examples(example_ids: tuple[str, ...], **columns: tuple[str, ...]) -> Iterator[str]:
@@ -136,13 +137,13 @@ class SparseRows(Artifact):
     def row_of_entry(self) -> Int[Tensor, " entries"]:
         import torch
 
-        return torch.repeat_interleave(torch.arange(self.n_rows), self.entries_per_row())
+        return torch.repeat_interleave(torch.arange(self.n_rows, device="cpu"), self.entries_per_row())
 
     def example_of_row(self) -> Int[Tensor, " rows"]:
         import torch
 
         return torch.repeat_interleave(
-            torch.arange(self.n_examples), self.example_offsets[1:] - self.example_offsets[:-1]
+            torch.arange(self.n_examples, device="cpu"), self.example_offsets[1:] - self.example_offsets[:-1]
         )
 
     def problems(self) -> Iterator[str]:
@@ -167,12 +168,14 @@ class SparseRows(Artifact):
         low, high = int(self.unit_ids.min()), int(self.unit_ids.max())
         if low < 0 or high >= self.n_units:
             yield f"unit ids span {low}..{high}, expected 0..{self.n_units - 1}"
-        if not bool(torch.isfinite(self.values).all()) or not bool((self.values > 0).all()):
+        # Floats above 0 order as their bit patterns do, also where the process takes subnormal numbers for 0.
+        bits = self.values.view(torch.int32)
+        if not bool(((bits > 0) & (bits < INFINITY_BITS)).all()):
             yield "values must be finite and > 0: an inactive pair is not stored"
         row = self.row_of_entry()
         same = row[1:] == row[:-1]
-        falls = self.values[1:] < self.values[:-1]
-        tie_in_order = (self.values[1:] == self.values[:-1]) & (self.unit_ids[1:] > self.unit_ids[:-1])
+        falls = bits[1:] < bits[:-1]
+        tie_in_order = (bits[1:] == bits[:-1]) & (self.unit_ids[1:] > self.unit_ids[:-1])
         wrong = same & ~(falls | tie_in_order)
         if bool(wrong.any()):
             yield f"row {int(row[1:][wrong][0])} is not sorted by value descending, then unit ascending"
@@ -261,7 +264,9 @@ class GroundTruth(Artifact):
     def row_of_positive(self) -> Int[Tensor, " positives"]:
         import torch
 
-        return torch.repeat_interleave(torch.arange(self.n_rows), self.row_offsets[1:] - self.row_offsets[:-1])
+        return torch.repeat_interleave(
+            torch.arange(self.n_rows, device="cpu"), self.row_offsets[1:] - self.row_offsets[:-1]
+        )
 
     def problems(self) -> Iterator[str]:
         structure = [

@@ -121,8 +121,8 @@ class UnitMapping(Artifact):
         """int64 [n_original], the kept index of each unit, -1 where it is not kept."""
         import torch
 
-        index = torch.full((self.n_original,), -1, dtype=torch.int64)
-        index[self.kept_units] = torch.arange(self.n_filtered)
+        index = torch.full((self.n_original,), -1, dtype=torch.int64, device="cpu")
+        index[self.kept_units] = torch.arange(self.n_filtered, device="cpu")
         return index
 
     def counts(self) -> dict[str, int]:

@@ -181,7 +181,7 @@ def describe_labels(manifest: Manifest, reader: "Reader") -> Labels:
         first_index=manifest.first_index,
         example_ids=manifest.example_ids,
         splits=splits_of(manifest, reader),
-        labels=torch.tensor(labels, dtype=torch.bool).view(len(labels), -1),
+        labels=torch.tensor(labels, dtype=torch.bool, device="cpu").view(len(labels), -1),
         region_hashes=regions,
     )
 

@@ -146,7 +146,9 @@ def _write_chunk(
     rows = files.read(ranges, n_units)
     artifact = SparseActivations(
         first_example=examples.artifact.first_index,
-        example_offsets=offsets_of(torch.tensor([stop - start for start, stop in ranges])),
+        example_offsets=offsets_of(
+            torch.tensor([stop - start for start, stop in ranges], dtype=torch.int64, device="cpu")
+        ),
         row_offsets=rows.row_offsets,
         unit_ids=rows.unit_ids,
         values=rows.values,

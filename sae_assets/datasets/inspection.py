@@ -81,19 +81,19 @@ def _no_pairs(concepts: tuple[str, ...], positives: list[list[int]], totals: lis
     import torch
 
     n, none = len(concepts), torch.nan
-    positive = torch.tensor(positives, dtype=torch.int64).view(2, n)
-    negative = torch.tensor(totals, dtype=torch.int64)[:, None] - positive
+    positive = torch.tensor(positives, dtype=torch.int64, device="cpu").view(2, n)
+    negative = torch.tensor(totals, dtype=torch.int64, device="cpu")[:, None] - positive
     nothing = torch.zeros_like(positive)
     return BestPairs(
         concepts=concepts,
-        unit_ids=torch.full((n,), -1),
-        tail_fractions=torch.full((n,), none, dtype=torch.float64),
-        thresholds=torch.full((n,), none, dtype=torch.float64),
+        unit_ids=torch.full((n,), -1, dtype=torch.int64, device="cpu"),
+        tail_fractions=torch.full((n,), none, dtype=torch.float64, device="cpu"),
+        thresholds=torch.full((n,), none, dtype=torch.float64, device="cpu"),
         counts=torch.stack([nothing, nothing, positive, negative], dim=-1),
-        null_f1=torch.full((2, n, 2), none, dtype=torch.float64),
-        test_interval=torch.full((n, 2), none, dtype=torch.float64),
-        weighted_interval=torch.full((2,), none, dtype=torch.float64),
-        weighted_null=torch.full((2,), none, dtype=torch.float64),
+        null_f1=torch.full((2, n, 2), none, dtype=torch.float64, device="cpu"),
+        test_interval=torch.full((n, 2), none, dtype=torch.float64, device="cpu"),
+        weighted_interval=torch.full((2,), none, dtype=torch.float64, device="cpu"),
+        weighted_null=torch.full((2,), none, dtype=torch.float64, device="cpu"),
         n_permutations=0,
         n_bootstrap=0,
         seed=0,

@@ -11,8 +11,10 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.chance import bootstrap_intervals, held_out_f1, permutation_null
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.process_state import plain_arithmetic
 
 
+@plain_arithmetic()
 def choose_best_pairs(
     stats: DetectionStats,
     thresholds: Thresholds,
@@ -38,14 +40,14 @@ def choose_best_pairs(
     if n_folds < 0 or n_folds == 1:
         raise ArtifactError(f"n_folds is {n_folds}, expected 0 (off) or at least 2.")
     n_concepts = len(stats.concepts)
-    unit_ids = torch.full((n_concepts,), -1, dtype=torch.int64)
-    fractions = torch.full((n_concepts,), torch.nan, dtype=torch.float64)
-    cutoffs = torch.full((n_concepts,), torch.nan, dtype=torch.float64)
+    unit_ids = torch.full((n_concepts,), -1, dtype=torch.int64, device="cpu")
+    fractions = torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu")
+    cutoffs = torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu")
     counts = torch.stack(
         [torch.zeros_like(stats.n_positive), torch.zeros_like(stats.n_positive), stats.n_positive, stats.n_negative], -1
     )
     test = scores["test"]
-    detected = torch.zeros(n_concepts, len(test.labels), dtype=torch.bool)
+    detected = torch.zeros(n_concepts, len(test.labels), dtype=torch.bool, device="cpu")
     for concept in range(n_concepts):
         pair = best_pair(
             stats.true_positives[0, concept],

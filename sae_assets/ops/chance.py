@@ -25,9 +25,9 @@ def permutation_null(
     """
     n_concepts = len(thresholds.concepts)
     cal, test = (scores[split] for split in EVALUATED)
-    reached = torch.full((2, n_concepts, n_permutations), torch.nan, dtype=torch.float64)
+    reached = torch.full((2, n_concepts, n_permutations), torch.nan, dtype=torch.float64, device="cpu")
     drawn = [
-        tuple(torch.randperm(len(scores[split].labels), generator=generator) for split in EVALUATED)
+        tuple(torch.randperm(len(scores[split].labels), generator=generator, device="cpu") for split in EVALUATED)
         for _ in range(n_permutations)
     ]
     if n_permutations:
@@ -40,7 +40,7 @@ def permutation_null(
             continue
         places = [scores[split].places(values) for split in EVALUATED]
         predicted = [p - scores[split].starts[:-1, None] for p, split in zip(places, EVALUATED, strict=True)]
-        for draws in torch.arange(n_permutations).split(max(1, CELLS_AT_ONCE // values.numel())):
+        for draws in torch.arange(n_permutations, device="cpu").split(max(1, CELLS_AT_ONCE // values.numel())):
             shuffled = [scores[s].labels[:, concept][o[draws]].T for s, o in zip(EVALUATED, orders, strict=True)]
             true = cal.sums(places[0], shuffled[0].float())
             unit, fraction = best_places(true, (predicted[0] + n_cal).float()[..., None], valid)
@@ -65,9 +65,14 @@ def bootstrap_intervals(
     """95 % percentile intervals of F1 per concept and of their weighted mean; examples resampled for all at once."""
     n = truth.shape[1]
     if n == 0 or n_bootstrap == 0:
-        return torch.full((len(truth), 2), torch.nan, dtype=torch.float64), torch.full((2,), torch.nan).double()
+        nothing = torch.full((len(truth) + 1, 2), torch.nan, dtype=torch.float64, device="cpu")
+        return nothing[:-1], nothing[-1]
     weights = torch.stack(
-        [torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n) for _ in range(n_bootstrap)], 1
+        [
+            torch.bincount(torch.randint(n, (n,), generator=generator, device="cpu"), minlength=n)
+            for _ in range(n_bootstrap)
+        ],
+        1,
     ).double()
     true = (detected & truth).double() @ weights
     false = (detected & ~truth).double() @ weights
@@ -90,10 +95,11 @@ def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: 
     Null where fewer than two folds hold a positive example, and where no pair is valid.
     """
     n, device = len(cal.labels), cal.keys.device
-    fold = torch.empty(n, dtype=torch.int64)
-    fold[torch.randperm(n, generator=torch.Generator().manual_seed(seed))] = torch.arange(n) % n_folds
+    fold = torch.empty(n, dtype=torch.int64, device="cpu")
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
+    fold[order] = torch.arange(n, device="cpu") % n_folds
     inside = torch.nn.functional.one_hot(fold, n_folds).float().to(device)  # [examples, folds]
-    f1 = torch.full((len(thresholds.concepts),), torch.nan, dtype=torch.float64)
+    f1 = torch.full((len(thresholds.concepts),), torch.nan, dtype=torch.float64, device="cpu")
     for concept in range(len(f1)):
         labels = cal.labels[:, concept]
         valid = thresholds.n_positive[concept].to(device) > 0
@@ -119,5 +125,5 @@ def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: 
 def quantile(values: Float[Tensor, "*n draws"], q: float) -> Float[Tensor, "*n"]:
     """Linear quantile over the last axis, nulls left out; null where nothing is left."""
     if values.shape[-1] == 0:
-        return torch.full(values.shape[:-1], torch.nan, dtype=torch.float64)
+        return torch.full(values.shape[:-1], torch.nan, dtype=torch.float64, device="cpu")
     return values.nanquantile(q, dim=-1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from sae_assets.artifacts import DetectionStats, FilteredActivations, Thresholds, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.pooling import Pooling, pool_rows
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import pack_descending, unpack_descending
 
 EVALUATED = ("cal", "test")
@@ -93,6 +94,7 @@ class LabelledChunk:
     labels: Bool[Tensor, "examples concepts"]
 
 
+@plain_arithmetic()
 def score_examples(
     chunks: Iterable[LabelledChunk],
     *,
@@ -120,7 +122,7 @@ def score_examples(
             )
         unit, value, example = pool_rows(rows, pooling, device)
         for split in EVALUATED:
-            inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool)
+            inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool, device="cpu")
             position = (inside.long().cumsum(0) - 1 + n_examples[split]).to(device)
             chosen = inside.to(device)[example]
             parts[split].append((unit[chosen], value[chosen], position[example[chosen]]))
@@ -153,6 +155,7 @@ def sort_scores(
     )
 
 
+@plain_arithmetic()
 def count_detections(scores: dict[str, ExampleScores], thresholds: Thresholds) -> DetectionStats:
     """True and false positives of every triple on both splits (numerics 6).
 

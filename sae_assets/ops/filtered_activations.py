@@ -4,8 +4,10 @@ import torch
 
 from sae_assets.artifacts import FilteredActivations, SparseActivations, UnitMapping, offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.process_state import plain_arithmetic
 
 
+@plain_arithmetic()
 def filter_activations(
     chunk: SparseActivations, mapping: UnitMapping, *, device: torch.device | str = "cpu"
 ) -> FilteredActivations:

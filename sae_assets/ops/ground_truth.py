@@ -38,7 +38,7 @@ def collect_truth(
     rows: Sequence[Bool[Tensor, "_ concepts"]], concepts: Sequence[str], first_example: int
 ) -> GroundTruth:
     """Sparse truth of a chunk from each example's bool [n_rows, n_concepts]."""
-    per_example = torch.tensor([len(truth) for truth in rows])
+    per_example = torch.tensor([len(truth) for truth in rows], dtype=torch.int64, device="cpu")
     truth = torch.cat(list(rows))
     concept_ids = truth.nonzero()[:, 1].int()
     return GroundTruth(
@@ -54,7 +54,7 @@ def count_positive_rows(chunks: Iterable[tuple[GroundTruth, Bool[Tensor, " examp
     """|G_c ∩ chosen| per concept over chunks, each with the mask of its chosen (calibration) examples."""
     total: Tensor | None = None
     for truth, chosen in chunks:
-        example = torch.repeat_interleave(torch.arange(len(chosen)), truth.example_offsets.diff())
+        example = torch.repeat_interleave(torch.arange(len(chosen), device=chosen.device), truth.example_offsets.diff())
         inside = chosen[example][truth.row_of_positive()]
         counts = truth.concept_ids[inside].long().bincount(minlength=len(truth.concepts))
         total = counts if total is None else total + counts

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.sparse_activations import Encoder
 
 
@@ -26,6 +27,7 @@ class JumpReluEncoder(Encoder):
         ArtifactError: as :class:`Encoder`, or a threshold that is not finite or of another length.
     """
 
+    @plain_arithmetic()
     def __init__(self, weight: Float[Tensor, "d units"], jump_threshold: Float[Tensor, " units"], **kwargs):
         super().__init__(weight, **kwargs)
         if jump_threshold.shape != (self.n_units,):
@@ -50,4 +52,4 @@ class ReluEncoder(JumpReluEncoder):
     """``max(z, 0)`` (Bricken et al. 2023, "Towards Monosemanticity"): JumpReLU with every threshold 0."""
 
     def __init__(self, weight: Float[Tensor, "d units"], **kwargs):
-        super().__init__(weight, torch.zeros(weight.shape[1]), **kwargs)
+        super().__init__(weight, torch.zeros(weight.shape[1], dtype=torch.float32, device="cpu"), **kwargs)

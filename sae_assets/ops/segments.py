@@ -47,7 +47,7 @@ def sorted_keys(
     parts: Iterable[Int[Tensor, " _"]], n_keys: int, device: torch.device | str = "cpu"
 ) -> Int[Tensor, " n"]:
     """All parts' keys, ``n_keys`` together, ascending; held once, beside one part at a time."""
-    keys = torch.empty(n_keys, dtype=torch.int64)
+    keys = torch.empty(n_keys, dtype=torch.int64, device="cpu")
     filled = 0
     for part in parts:
         keys[filled : filled + len(part)] = part
@@ -72,25 +72,35 @@ def ordered_sums(keys: Int[Tensor, " n"], counts: Int[Tensor, " groups"]) -> Flo
     """
     starts, blocks = offsets_of(counts)[:-1], (counts + FAN - 1) // FAN
     bounds = offsets_of(blocks)
-    sums = torch.zeros(2, int(bounds[-1]), dtype=torch.float64)
+    sums = torch.zeros(2, int(bounds[-1]), dtype=torch.float64, device="cpu")
     for first in range(0, len(keys), SLICE):
         groups, values = unpack(keys[first : first + SLICE].cpu())
-        block = bounds[groups] + (torch.arange(first, first + len(groups)) - starts[groups]) // FAN
+        block = bounds[groups] + (torch.arange(first, first + len(groups), device="cpu") - starts[groups]) // FAN
         # One-dimensional index_add on the CPU adds in the order given.
         sums[0].index_add_(0, block, values.double())
         sums[1].index_add_(0, block, values.double().square())
     while len(blocks) and int(blocks.max()) > 1:
-        groups = torch.repeat_interleave(torch.arange(len(blocks)), blocks)
-        places = torch.arange(len(groups)) - bounds[groups]
+        groups = torch.repeat_interleave(torch.arange(len(blocks), device="cpu"), blocks)
+        places = torch.arange(len(groups), device="cpu") - bounds[groups]
         blocks = (blocks + FAN - 1) // FAN
         bounds = offsets_of(blocks)
-        higher = torch.zeros(2, int(bounds[-1]), dtype=torch.float64)
+        higher = torch.zeros(2, int(bounds[-1]), dtype=torch.float64, device="cpu")
         for row in range(2):
             higher[row].index_add_(0, bounds[groups] + places // FAN, sums[row])
         sums = higher
-    total = torch.zeros(2, len(counts), dtype=torch.float64)
+    total = torch.zeros(2, len(counts), dtype=torch.float64, device="cpu")
     total[:, counts > 0] = sums
     return total
+
+
+def tree_sums(terms: Float[Tensor, "n terms"]) -> Float[Tensor, " n"]:
+    """Sum of each row, in one order everywhere: halves are added until one term is left. Overwrites ``terms``."""
+    width = terms.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        terms[:, : width - half] += terms[:, half:width]
+        width = half
+    return terms[:, 0]
 
 
 def linear_quantiles(

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.segments import pack_descending, plan_blocks
+from sae_assets.ops.process_state import ieee_products, plain_arithmetic
+from sae_assets.ops.segments import pack_descending, plan_blocks, tree_sums
 
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 SMALLEST_NORMAL = 2.0**-126
@@ -34,12 +35,8 @@ def upper_float32(bound: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def exact_float32_product(x: Float[Tensor, "rows d"], weight: Float[Tensor, "d units"]) -> Float[Tensor, "rows units"]:
     """``x @ weight`` in IEEE float32, also where the process allows tf32 or bf16: the error bound counts on it."""
-    allowed = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
+    with ieee_products():
         return x @ weight
-    finally:
-        torch.set_float32_matmul_precision(allowed)
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,7 @@ class Encoder(ABC):
         ArtifactError: weights that are not finite, or shapes that do not fit each other.
     """
 
+    @plain_arithmetic()
     def __init__(
         self,
         weight: Float[Tensor, "d units"],
@@ -81,8 +79,8 @@ class Encoder(ABC):
         memory_budget: int = 256 * 2**20,
     ):
         self.d_model, self.n_units = weight.shape
-        shift = torch.zeros(self.d_model) if shift is None else shift
-        bias = torch.zeros(self.n_units) if bias is None else bias
+        shift = torch.zeros(self.d_model, dtype=torch.float32, device="cpu") if shift is None else shift
+        bias = torch.zeros(self.n_units, dtype=torch.float32, device="cpu") if bias is None else bias
         for name, tensor, width in (("shift", shift, self.d_model), ("bias", bias, self.n_units)):
             if tensor.shape != (width,):
                 raise ArtifactError(
@@ -121,7 +119,7 @@ class Encoder(ABC):
     ) -> Bool[Tensor, " n"]:
         """Which exact candidates are active; ``rank`` is the place of each within its row, by value."""
 
-    @torch.inference_mode()
+    @plain_arithmetic()
     def encode(self, x: Float[Tensor, "rows d"], k_stored: int | None = None) -> SparseCode:
         """Encode rows.
 
@@ -140,9 +138,9 @@ class Encoder(ABC):
         parts = [part for number, block in enumerate(x.split(rows_at_once))
                  for part in self._encode_block(block, number * rows_at_once, k_stored)]  # fmt: skip
         if not parts:
-            empty = torch.zeros(0, dtype=torch.int32)
-            nothing = torch.zeros(0, dtype=torch.float64)
-            return SparseCode(torch.zeros(1, dtype=torch.int64), empty, torch.zeros(0), empty, nothing, nothing)
+            start = torch.zeros(1, dtype=torch.int64, device="cpu")
+            nothing = start[:0]
+            return SparseCode(start, nothing.int(), nothing.float(), nothing.int(), nothing.double(), nothing.double())
         stored, units, values, l0, total, dropped = zip(*parts, strict=True)
         return SparseCode(
             row_offsets=offsets_of(torch.cat(stored)),
@@ -188,7 +186,7 @@ class Encoder(ABC):
         rows, units, values = rows[active], units[active], values[active]
         kept = self._rank(rows, n_rows) < (self.n_units if k_stored is None else k_stored)
         mass = values.double().cpu()
-        row_mass = torch.zeros(n_rows, dtype=torch.float64)
+        row_mass = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
         return (
             torch.bincount(rows[kept], minlength=n_rows).cpu(),
             units[kept].int().cpu(),
@@ -204,18 +202,13 @@ class Encoder(ABC):
         return torch.arange(len(rows), device=rows.device) - starts[rows]
 
     def _exact(self, centred: Tensor, rows: Tensor, units: Tensor) -> Tensor:
-        """float32 of the float64 dot products of the named pairs: products, then halves added until one is left."""
+        """float32 of the float64 dot products of the named pairs: products, then added up in one fixed order."""
         pairs_at_once = max(1, self.memory_budget // (96 * self.d_model))  # of 24 bytes: a quarter of the budget
-        parts = [torch.zeros(0, device=centred.device)]
+        parts = [torch.zeros(0, dtype=torch.float32, device=centred.device)]
         for r, u in zip(rows.split(pairs_at_once), units.split(pairs_at_once), strict=True):
             products = self.columns[u].double()
             products *= centred[r]
-            width = self.d_model
-            while width > 1:
-                half = (width + 1) // 2
-                products[:, : width - half] += products[:, half:width]
-                width = half
-            parts.append((products[:, 0] + self.bias[u]).float())
+            parts.append((tree_sums(products) + self.bias[u]).float())
         return torch.cat(parts)
 
 

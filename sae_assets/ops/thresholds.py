@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import FilteredActivations, GroundTruth, SparseRows, Thresholds
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import keys_within, linear_quantiles, pack, plan_blocks, sorted_keys
 from sae_assets.ops.unit_stats import rows_of
 
@@ -55,11 +56,12 @@ class CalibrationChunk:
         yield torch.full_like(entry, n_concepts), entry
         offsets = self.truth.row_offsets
         first, repeats = offsets[row[entry]], offsets[row[entry] + 1] - offsets[row[entry]]
-        expanded = torch.repeat_interleave(torch.arange(len(entry)), repeats)
-        position = torch.arange(len(expanded)) - (repeats.cumsum(0) - repeats)[expanded]
+        expanded = torch.repeat_interleave(torch.arange(len(entry), device=entry.device), repeats)
+        position = torch.arange(len(expanded), device=entry.device) - (repeats.cumsum(0) - repeats)[expanded]
         yield self.truth.concept_ids[first[expanded] + position].long(), entry[expanded]
 
 
+@plain_arithmetic()
 def calibrate_thresholds(
     chunks: Iterable[CalibrationChunk],
     *,
@@ -87,7 +89,7 @@ def calibrate_thresholds(
         raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
 
     q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
-    values = torch.full((len(n_positive), len(tail_fractions)), torch.nan, dtype=torch.float64)
+    values = torch.full((len(n_positive), len(tail_fractions)), torch.nan, dtype=torch.float64, device="cpu")
     for start, stop in plan_blocks(n_positive, keys_within(memory_budget, device)):
         counts = n_positive[start:stop]
         keys = sorted_keys(_keys(chunks, n_concepts, start, stop), int(counts.sum()), device)
@@ -122,7 +124,7 @@ def _count(
 ) -> tuple[int, Int[Tensor, " pairs"]]:
     """Calibration rows, and each pair's positive values; its own function, so that no chunk outlives the pass."""
     n_concepts = len(concepts)
-    n_positive = torch.zeros((n_concepts + 1) * n_kept, dtype=torch.int64)
+    n_positive = torch.zeros((n_concepts + 1) * n_kept, dtype=torch.int64, device="cpu")
     rows = 0
     for chunk in chunks:
         if chunk.activations.n_units != n_kept:

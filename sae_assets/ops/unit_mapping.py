@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import REASONS, UnitMapping, UnitStats
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import linear_quantiles
 
 
@@ -65,13 +66,14 @@ def adaptive_rules(positive_rows: Sequence[int], modality: str, target_units: in
     )
 
 
+@plain_arithmetic()
 def map_units(stats: UnitStats, rules: PruningRules) -> UnitMapping:
     """Apply the rules in order; a unit's first failing rule is its reason.
 
     Raises:
         ArtifactError: no unit is left; the message shows the counts at each rule.
     """
-    reasons = torch.zeros(stats.n_units, dtype=torch.uint8)
+    reasons = torch.zeros(stats.n_units, dtype=torch.uint8, device="cpu")
 
     def fail(units: Bool[Tensor, " units"], reason: str) -> None:
         reasons[units & (reasons == 0)] = REASONS.index(reason)
@@ -86,8 +88,9 @@ def map_units(stats: UnitStats, rules: PruningRules) -> UnitMapping:
     cutoff = math.nan
     if rules.strength_percentile > 0 and bool(survivors.any()):
         ordered = stats.p99[survivors].sort().values
-        share = torch.tensor([rules.strength_percentile / 100], dtype=torch.float64)
-        cutoff = float(linear_quantiles(ordered, torch.tensor([len(ordered)]), share))
+        share = torch.tensor([rules.strength_percentile / 100], dtype=torch.float64, device="cpu")
+        count = torch.tensor([len(ordered)], dtype=torch.int64, device="cpu")
+        cutoff = float(linear_quantiles(ordered, count, share))
         fail(stats.p99 < cutoff, "weak")
     survivors = (reasons == 0).nonzero().flatten()
     if rules.target_units is not None and len(survivors) > rules.target_units:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, UnitStats
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import keys_within, linear_quantiles, ordered_sums, pack, plan_blocks, sorted_keys
 
 QUANTILES = (0.95, 0.99)
@@ -33,6 +34,7 @@ def rows_of(chunk: SparseRows, examples: Bool[Tensor, " examples"]) -> Bool[Tens
     return examples[chunk.example_of_row()]
 
 
+@plain_arithmetic()
 def compute_unit_stats(
     chunks: ChunkPairs,
     n_units: int,
@@ -55,9 +57,9 @@ def compute_unit_stats(
     if n_rows == 0:
         raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
 
-    sums = torch.zeros(2, n_units, dtype=torch.float64)
-    largest = torch.full((n_units,), torch.nan, dtype=torch.float64)
-    quantiles = torch.full((n_units, len(QUANTILES)), torch.nan, dtype=torch.float64)
+    sums = torch.zeros(2, n_units, dtype=torch.float64, device="cpu")
+    largest = torch.full((n_units,), torch.nan, dtype=torch.float64, device="cpu")
+    quantiles = torch.full((n_units, len(QUANTILES)), torch.nan, dtype=torch.float64, device="cpu")
     q = torch.tensor(QUANTILES, dtype=torch.float64, device=device)
     for start, stop in plan_blocks(n_active, keys_within(memory_budget, device)):
         counts = n_active[start:stop]
@@ -87,7 +89,7 @@ def _keys(chunks: ChunkPairs, start: int, stop: int) -> Iterator[Tensor]:
 
 def _count(chunks: ChunkPairs, n_units: int) -> tuple[int, Int[Tensor, " units"]]:
     """Calibration rows, and each unit's positive values; its own function, so that no chunk outlives the pass."""
-    n_rows, n_active = 0, torch.zeros(n_units, dtype=torch.int64)
+    n_rows, n_active = 0, torch.zeros(n_units, dtype=torch.int64, device="cpu")
     for chunk, cal in chunks:
         if chunk.n_units != n_units:
             raise ArtifactError(f"A chunk has {chunk.n_units} units, expected {n_units}.")

@@ -78,32 +78,33 @@ def encode_chunk(
         CheckpointError: weights that cannot be had, or an SAE of another width than the hook point (both are named).
         DatasetError: an example that cannot be read, or whose embedding is not finite (it is named).
     """
-    sae = open_encoder(model.sae, device, memory_budget)
-    sources = open_sources(reader, dataset, model, token_kinds, device, precision)
-    for _, source in sources:
-        _expect_width(source, sae.d_model, sae.name)
-    results = {kind: _Collected() for kind in token_kinds}
-    blank: set[str] = set()
-    ids = chunk.example_ids
-    together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
-    for kinds, source in sources:
-        queue: list[tuple[str, ExampleRows]] = []
-        done = 0
-        for batch in track(together, "encode"):
-            queue += zip(batch, source.embed(batch), strict=True)
-            done += len(batch)
-            if len(queue) >= batch_size or done == len(ids):
-                for kind in kinds:
-                    _encode(queue, kind, sae.encoder, k_stored, results[kind], dataset.name)
-                blank |= {example for example, rows in queue if rows.blank}
-                queue.clear()
-                step(done, len(ids))
-    return RowsPerKind(
-        {kind: _artifact(results[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
-        {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
-        trained_elsewhere(sae.hook_point, model),
-        tuple(example for example in ids if example in blank),
-    )
+    with ops.process_state.plain_arithmetic():
+        sae = open_encoder(model.sae, device, memory_budget)
+        sources = open_sources(reader, dataset, model, token_kinds, device, precision)
+        for _, source in sources:
+            _expect_width(source, sae.d_model, sae.name)
+        results = {kind: _Collected() for kind in token_kinds}
+        blank: set[str] = set()
+        ids = chunk.example_ids
+        together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
+        for kinds, source in sources:
+            queue: list[tuple[str, ExampleRows]] = []
+            done = 0
+            for batch in track(together, "encode"):
+                queue += zip(batch, source.embed(batch), strict=True)
+                done += len(batch)
+                if len(queue) >= batch_size or done == len(ids):
+                    for kind in kinds:
+                        _encode(queue, kind, sae.encoder, k_stored, results[kind], dataset.name)
+                    blank |= {example for example, rows in queue if rows.blank}
+                    queue.clear()
+                    step(done, len(ids))
+        return RowsPerKind(
+            {kind: _artifact(results[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
+            {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
+            trained_elsewhere(sae.hook_point, model),
+            tuple(example for example in ids if example in blank),
+        )
 
 
 def trained_elsewhere(hook_point: str | None, model: Model) -> str:
@@ -137,7 +138,9 @@ def _encode(
             raise DatasetError(f"Data set {dataset!r}: the embedding of {example!r} holds values that are not finite.")
     code = encoder.encode(torch.cat([rows.rows[kind] for _, rows in batch]), k_stored)
     lengths = [len(rows.rows[kind]) for _, rows in batch]
-    silent = torch.tensor([kind in rows.silent for _, rows in batch]).repeat_interleave(torch.tensor(lengths))
+    counts = torch.tensor(lengths, dtype=torch.int64, device="cpu")
+    silences = torch.tensor([kind in rows.silent for _, rows in batch], dtype=torch.bool, device="cpu")
+    silent = silences.repeat_interleave(counts)
     into.codes.append(_without(code, silent) if bool(silent.any()) else code)
     into.lengths += lengths
     into.cut += [rows.n_cut for _, rows in batch]
@@ -162,7 +165,7 @@ def _without(code: "SparseCode", silent: "Tensor") -> "SparseCode":
 def _artifact(result: _Collected, chunk: Examples, n_units: int, k_stored: int | None) -> SparseActivations:
     import torch
 
-    codes, lengths = result.codes, torch.tensor(result.lengths)
+    codes, lengths = result.codes, torch.tensor(result.lengths, dtype=torch.int64, device="cpu")
     n_rows = sum(len(code.l0) for code in codes)
     if len(lengths) != len(chunk) or n_rows != int(lengths.sum()):
         raise ArtifactError(f"{n_rows} rows were encoded, expected {int(lengths.sum())} of {len(chunk)} examples.")

@@ -103,9 +103,10 @@ class TextRows:
         import torch
 
         if rows is None:  # nothing to average: a row that stands for nothing
-            empty = {"token": torch.zeros(0, self.d_model), "cls": torch.zeros(1, self.d_model)}
+            zeros = torch.zeros(1, self.d_model, dtype=torch.float32, device=self._device)
+            empty = {"token": zeros[:0], "cls": zeros}
             silent = frozenset({"cls"} & set(self._kinds))
-            return ExampleRows({kind: empty[kind].to(self._device) for kind in self._kinds}, text.n_cut, silent, blank)
+            return ExampleRows({kind: empty[kind] for kind in self._kinds}, text.n_cut, silent, blank)
         by_kind = {"token": rows, "cls": rows.double().mean(0, keepdim=True).float()}
         return ExampleRows({kind: by_kind[kind] for kind in self._kinds}, text.n_cut, blank=blank)
 

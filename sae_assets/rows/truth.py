@@ -65,7 +65,7 @@ def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: 
     geometry = _geometry(model)
     rows = []
     for example, labels in track(list(zip(chunk.example_ids, chunk.labels, strict=True)), "masks"):
-        truth = torch.zeros(geometry.n_patches, len(chunk.concepts), dtype=torch.bool)
+        truth = torch.zeros(geometry.n_patches, len(chunk.concepts), dtype=torch.bool, device="cpu")
         if bool(labels.any()):
             _cover(truth, reader, example, geometry, dataset.min_overlap)
         rows.append(truth & labels)
@@ -112,6 +112,7 @@ def _token_truth(chunk: Labels, reader: "TextReader", dataset: Dataset, model: M
             for index, concept in enumerate(reader.concepts):
                 if bool(labels[index]):
                     spans: Sequence[tuple[int, int]] = regions.get(concept, ())
-                    truth[:, index] = ops.ground_truth.overlapping_tokens(tokens, torch.tensor(list(spans)).view(-1, 2))
+                    bounds = torch.tensor(list(spans), dtype=torch.int64, device="cpu").view(-1, 2)
+                    truth[:, index] = ops.ground_truth.overlapping_tokens(tokens, bounds)
         rows.append(truth)
     return rows

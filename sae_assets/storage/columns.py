@@ -47,8 +47,8 @@ def example_columns(artifact: Examples | Labels) -> dict[str, Any]:
 def row_columns(first_example: int, example_offsets: Tensor) -> dict[str, pa.Array]:
     """``example_index`` (in the data set) and ``position`` (in the example) of every row."""
     lengths = example_offsets.diff()
-    index = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    position = torch.arange(len(index)) - example_offsets[index]
+    index = torch.repeat_interleave(torch.arange(len(lengths), device="cpu"), lengths)
+    position = torch.arange(len(index), device="cpu") - example_offsets[index]
     return {
         "example_index": pa.array((index + first_example).int().numpy()),
         "position": pa.array(position.int().numpy()),
@@ -169,7 +169,7 @@ def triple_fields(scalars: Scalars) -> tuple[dict[str, Any], tuple[int, int, int
     """The three axes as fields of an artifact, and their lengths."""
     fields = {
         "concepts": tuple(scalars["concepts"]),
-        "kept_units": torch.tensor(scalars["kept_units"], dtype=torch.int64),
+        "kept_units": torch.tensor(scalars["kept_units"], dtype=torch.int64, device="cpu"),
         "tail_fractions": tuple(scalars["tail_fractions"]),
     }
     return fields, (len(fields["concepts"]), len(fields["kept_units"]), len(fields["tail_fractions"]))

@@ -103,9 +103,9 @@ class OlderFiles:
         order = order.gather(1, values.gather(1, order).argsort(dim=1, descending=True, stable=True))
         indices, values = indices.gather(1, order), values.gather(1, order)
         lengths = (values > 0).sum(1)
-        filled = torch.arange(values.shape[1]) < lengths[:, None]
+        filled = torch.arange(values.shape[1], device="cpu") < lengths[:, None]
         rows = OlderRows(offsets_of(lengths), indices[filled].int(), values[filled])
-        row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        row = torch.repeat_interleave(torch.arange(len(lengths), device="cpu"), lengths)
         keys = (row * n_units + rows.unit_ids).sort().values
         twice = keys[1:][keys[1:] == keys[:-1]]
         if len(twice):

@@ -59,9 +59,9 @@ def _padded(artifact: SparseRows) -> dict[str, Any]:
     if isinstance(artifact, SparseActivations) and artifact.k_stored is not None:
         width = artifact.k_stored
     row = artifact.row_of_entry()
-    position = torch.arange(artifact.n_entries) - artifact.row_offsets[row]
-    indices = torch.zeros(artifact.n_rows, width, dtype=torch.int32)
-    values = torch.zeros(artifact.n_rows, width)
+    position = torch.arange(artifact.n_entries, device="cpu") - artifact.row_offsets[row]
+    indices = torch.zeros(artifact.n_rows, width, dtype=torch.int32, device="cpu")
+    values = torch.zeros(artifact.n_rows, width, dtype=torch.float32, device="cpu")
     indices[row, position], values[row, position] = artifact.unit_ids, artifact.values
     name = "sparse_filtered" if isinstance(artifact, FilteredActivations) else "sparse_topk"
     return {"indices": indices, "values": values, "format": name, "topk": width}
@@ -103,7 +103,7 @@ def _decode(header: Header, stored: dict[str, Any], own: dict[str, Tensor]) -> A
             raise ValueError("the published entries do not say what the reasons say")
         return mapping
     lengths = own["entries_per_row"].long()
-    filled = torch.arange(stored["values"].shape[1]) < lengths[:, None]
+    filled = torch.arange(stored["values"].shape[1], device="cpu") < lengths[:, None]
     rows = {
         "example_offsets": own["example_offsets"],
         "row_offsets": offsets_of(lengths),

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.saes.files import cached_hub_file, file_hash
@@ -100,7 +101,8 @@ class ImageGeometry:
 
     def tensor(self, image: "Image") -> "Tensor":
         """The model's input, float32 [3, height, width]."""
-        return self._transform(image)
+        with ops.process_state.plain_torch():
+            return self._transform(image)
 
     def mask(self, mask: "Image") -> "Tensor":
         """bool [height, width]: the mask under the geometric steps of the image's transform, nearest neighbour."""
@@ -153,18 +155,14 @@ class VisionTransformer:
     """
 
     def __init__(self, transformer: Transformer, layer: int, device: Any = "cpu", precision: str = "float32"):
-        import open_clip
         import torch
 
         self.geometry = ImageGeometry(transformer)
         locate_weights(transformer)
         source = transformer.path or transformer.name
         try:
-            if transformer.path is not None:
-                model = open_clip.create_model(f"local-dir:{transformer.path}", require_pretrained=True)
-            else:
-                weights = str(transformer.weights) if transformer.weights else transformer.pretrained
-                model = open_clip.create_model(transformer.name, pretrained=weights, require_pretrained=True)
+            with ops.process_state.plain_torch("cpu"):
+                model = self._create(transformer)
         except Exception as error:  # open_clip and the hub client raise many kinds; all mean: no usable weights
             raise CheckpointError(
                 f"The transformer {source} could not be loaded ({type(error).__name__}: {str(error)[:500]}). "
@@ -188,6 +186,16 @@ class VisionTransformer:
         )
         self._inference = torch.inference_mode
 
+    @staticmethod
+    def _create(transformer: Transformer) -> Any:
+        """open_clip's own model with its weights, in float32 on the CPU."""
+        import open_clip
+
+        if transformer.path is not None:
+            return open_clip.create_model(f"local-dir:{transformer.path}", require_pretrained=True)
+        weights = str(transformer.weights) if transformer.weights else transformer.pretrained
+        return open_clip.create_model(transformer.name, pretrained=weights, require_pretrained=True)
+
     def embed(self, images: "Tensor") -> "Tensor":
         """Residual stream of images, float32 [batch, 1 + n_patches, d_model] on the device: CLS, then patches by row.
 
@@ -195,7 +203,7 @@ class VisionTransformer:
             images: float32 [batch, 3, height, width], as ``geometry.tensor`` gives them, stacked.
         """
         self._output.clear()
-        with self._inference():
+        with ops.process_state.plain_torch(), self._inference():
             self._visual(images.to(self._device, self._dtype))
         rows = self._output.pop()
         rows = rows if self._batch_first else rows.transpose(0, 1)

@@ -143,7 +143,7 @@ class ParquetPart(Part):
     def read(self, start: int, stop: int) -> "Tensor":
         import torch
 
-        parts = [torch.zeros(0, self.width)]
+        parts = [torch.zeros(0, self.width, dtype=torch.float32, device="cpu")]
         for group, first in enumerate(self._starts[:-1]):
             last = self._starts[group + 1]
             if first < stop and start < last:

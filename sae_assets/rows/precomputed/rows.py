@@ -42,7 +42,7 @@ class _Kind:
         """
         import torch
 
-        pieces, first = [torch.zeros(0, self.parts[0].width)], 0
+        pieces, first = [torch.zeros(0, self.parts[0].width, dtype=torch.float32, device="cpu")], 0
         for part in self.parts:
             last = first + part.n_rows
             if first < stop and start < last:
@@ -92,7 +92,9 @@ class PrecomputedRows:
         tokens = self._tokenized()
         import torch
 
-        offsets = offsets_of(torch.tensor([len(text.spans) for text in tokens.values()], dtype=torch.int64))
+        offsets = offsets_of(
+            torch.tensor([len(text.spans) for text in tokens.values()], dtype=torch.int64, device="cpu")
+        )
         total = sum(part.n_rows for part in parts)
         if int(offsets[-1]) != total:
             raise DatasetError(
@@ -168,7 +170,9 @@ class PrecomputedRows:
                 f"Nothing says where the tokens of data set {self._reader.name!r} stand: give columns start and end in "
                 f"{opened.files.path}, or the model's `transformer` (its tokenizer is enough)."
             )
-        return torch.zeros(last - first, 2, dtype=torch.int64)  # concepts are nowhere: only the number counts
+        return torch.zeros(
+            last - first, 2, dtype=torch.int64, device="cpu"
+        )  # concepts are nowhere: only the number counts
 
     def _columns(self, opened: _Kind) -> "Tensor | None":
         import torch
@@ -222,7 +226,7 @@ def _located(
             f"{files.path} holds {total} rows, expected {fixed} for each of {n_examples} examples: "
             f"{fixed * n_examples}."
         )
-    return torch.arange(n_examples + 1) * fixed, fixed
+    return torch.arange(n_examples + 1, device="cpu") * fixed, fixed
 
 
 def hash_rows(files: EmbeddingFiles, kind: str, reader: "Reader", example_ids: Sequence[str]) -> str:

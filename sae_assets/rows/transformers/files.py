@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sae_assets import ops
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
 from sae_assets.saes.files import cached_hub_file, file_hash
@@ -114,7 +115,7 @@ def read_pretrained(auto: str, transformer: Transformer, what: str, **options: A
     elif transformer.revision is not None:
         where["revision"] = transformer.revision
     try:
-        with quiet():
+        with quiet(), ops.process_state.plain_torch("cpu"):
             return getattr(transformers, auto).from_pretrained(str(transformer.label), **where, **options)
     except Exception as error:  # transformers and the hub client raise many kinds; all mean: it cannot be had
         hint = "" if transformer.path else " Without network, set `transformer.path` to a local folder."

@@ -9,6 +9,7 @@ import copy
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog import Model
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.transformers.files import read_pretrained
@@ -165,7 +166,7 @@ class CutModel:
         self._found.clear()
         arguments = {name: tensor.to(self._device) for name, tensor in inputs.items()}
         try:
-            with self._inference():
+            with ops.process_state.plain_torch(), self._inference():
                 if self._whole:
                     assert self._hidden_state is not None
                     output = self.network(**arguments, output_hidden_states=True)

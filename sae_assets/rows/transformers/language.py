@@ -32,7 +32,7 @@ class TransformersLanguage:
 
         self.tokens = Tokens(model)
         self._network = CutModel(model, self.tokens.config, device, precision)
-        ids = torch.tensor([[self.tokens.pad_id]])
+        ids = torch.tensor([[self.tokens.pad_id]], dtype=torch.int64, device="cpu")
         self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
 
     def embed(self, texts: "Sequence[Tokenized]") -> "Iterator[Tensor]":
@@ -40,10 +40,10 @@ class TransformersLanguage:
         import torch
 
         length = max(len(text.ids) for text in texts)
-        ids = torch.full((len(texts), length), self.tokens.pad_id)
+        ids = torch.full((len(texts), length), self.tokens.pad_id, dtype=torch.int64, device="cpu")
         mask = torch.zeros_like(ids)
         for index, text in enumerate(texts):
-            ids[index, : len(text.ids)] = torch.tensor(text.ids)
+            ids[index, : len(text.ids)] = torch.tensor(text.ids, dtype=torch.int64, device="cpu")
             mask[index, : len(text.ids)] = 1
         hidden = self._network.rows(input_ids=ids, attention_mask=mask)
         for index, text in enumerate(texts):

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog import Model
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.texts import Tokenized
@@ -77,7 +78,7 @@ class Tokens:
         keep = len(ids) if self._max_tokens is None else min(len(ids), self._max_tokens)
         if self.max_positions is not None:
             keep = min(keep, max(self.max_positions - len(before) - len(after), 0))
-        kept = torch.tensor(spans[:keep], dtype=torch.int64).view(-1, 2)
+        kept = torch.tensor(spans[:keep], dtype=torch.int64, device="cpu").view(-1, 2)
         return Tokenized((*before, *ids[:keep], *after), len(before), kept, len(ids) - keep)
 
     def _with_bos(self, before: Sequence[int]) -> list[int]:
@@ -136,7 +137,7 @@ def _max_positions(config: Any, tokenizer: Any) -> int | None:
     limit = getattr(config, "max_position_embeddings", None)
     if isinstance(limit, int) and limit > 0:
         try:
-            with quiet(), torch.device("meta"):
+            with quiet(), ops.process_state.plain_torch("meta"):
                 network = transformers.AutoModel.from_config(shortened(config, 1))
         except Exception as error:  # a configuration that the library reads, but has no model for
             raise CheckpointError(

@@ -7,6 +7,7 @@ machine) where the library has such a processor, else by torchvision on the CPU 
 
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog import Model, Transformer
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.transformers.files import quiet, read_config, read_pretrained
@@ -95,9 +96,11 @@ class TransformersGeometry:
         import transformers
 
         try:
-            with quiet(), torch.device("meta"), torch.inference_mode():
+            with quiet(), ops.process_state.plain_torch("meta"), torch.inference_mode():
                 network = transformers.AutoModel.from_config(shortened(self.config, 1)).eval()
-                shape = network(pixel_values=torch.empty(1, 3, *self._size)).last_hidden_state.shape
+                shape = network(
+                    pixel_values=torch.empty(1, 3, *self._size, dtype=torch.float32, device="meta")
+                ).last_hidden_state.shape
         except Exception as error:  # whatever a model raises for images that it does not take
             raise CheckpointError(
                 f"{self._label} ({self.config.model_type}) does not take the {self._size[0]}x{self._size[1]} images of "
@@ -120,7 +123,7 @@ class TransformersGeometry:
         Raises:
             CheckpointError: the image processor gave another shape.
         """
-        with quiet():
+        with quiet(), ops.process_state.plain_torch():
             pixels = self._processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
         if tuple(pixels.shape) != (1, 3, *self._size):
             raise CheckpointError(f"The image processor gave {tuple(pixels.shape)}, expected {(1, 3, *self._size)}.")
@@ -227,7 +230,7 @@ class TransformersVision:
         self._network = CutModel(model, self.geometry.config, device, precision)
         self._dtype = getattr(torch, precision)
         self._hook_point = model.hook_point
-        rows = self._network.check(pixel_values=torch.zeros(1, 3, *self.geometry.size, dtype=self._dtype))
+        rows = self._network.check(pixel_values=torch.zeros(1, 3, *self.geometry.size, dtype=self._dtype, device="cpu"))
         self._expect_positions(rows)
         self.d_model = rows.shape[2]
 

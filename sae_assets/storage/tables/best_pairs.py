@@ -73,8 +73,8 @@ def decode(table: pa.Table, scalars: Scalars) -> BestPairs:
             [torch.stack([floats(table[f"{s}_null_f1_{n}"]) for n in ("mean", "p95")], -1) for s in ("cal", "test")]
         ),
         test_interval=torch.stack([floats(table["test_f1_low"]), floats(table["test_f1_high"])], -1),
-        weighted_interval=torch.tensor(scalars["weighted_interval"], dtype=torch.float64),
-        weighted_null=torch.tensor(scalars["weighted_null"], dtype=torch.float64),
+        weighted_interval=torch.tensor(scalars["weighted_interval"], dtype=torch.float64, device="cpu"),
+        weighted_null=torch.tensor(scalars["weighted_null"], dtype=torch.float64, device="cpu"),
         n_permutations=scalars["n_permutations"],
         n_bootstrap=scalars["n_bootstrap"],
         seed=scalars["seed"],

@@ -47,8 +47,8 @@ def decode(table: pa.Table, scalars: Scalars) -> DetectionStats:
     }
     return DetectionStats(
         **fields,
-        n_positive=torch.tensor(scalars["n_positive"], dtype=torch.int64).view(2, shape[0]),
-        n_negative=torch.tensor(scalars["n_negative"], dtype=torch.int64).view(2, shape[0]),
+        n_positive=torch.tensor(scalars["n_positive"], dtype=torch.int64, device="cpu").view(2, shape[0]),
+        n_negative=torch.tensor(scalars["n_negative"], dtype=torch.int64, device="cpu").view(2, shape[0]),
         true_positives=counts["tp"],
         false_positives=counts["fp"],
         valid=torch.from_numpy(table["valid"].to_numpy().astype(bool)).view(shape)[..., 0].contiguous(),

@@ -37,6 +37,6 @@ def decode(table: pa.Table, scalars: Scalars) -> Labels:
         first_index=scalars["first_index"],
         example_ids=tuple(table["example_id"].to_pylist()),
         splits=tuple(table["split"].to_pylist()),
-        labels=torch.stack(labels, 1) if labels else torch.zeros(len(table), 0, dtype=torch.bool),
+        labels=torch.stack(labels, 1) if labels else torch.zeros(len(table), 0, dtype=torch.bool, device="cpu"),
         region_hashes=tuple(table["region_hashes"].to_pylist()),
     )

@@ -34,4 +34,4 @@ def encode(artifact: UnitMapping) -> tuple[pa.Table, Scalars]:
 
 def decode(table: pa.Table, scalars: Scalars) -> UnitMapping:
     reasons = [REASONS.index(reason) for reason in table["reason"].to_pylist()]
-    return UnitMapping(reasons=torch.tensor(reasons, dtype=torch.uint8), **scalars)
+    return UnitMapping(reasons=torch.tensor(reasons, dtype=torch.uint8, device="cpu"), **scalars)

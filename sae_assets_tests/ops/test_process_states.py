@@ -1,0 +1,136 @@
+"""Whatever the process has set before, encoders and ops give the same bits and leave what was set as it was."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sae_assets.artifacts import GroundTruth
+from sae_assets.ops.best_pairs import choose_best_pairs
+from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
+from sae_assets.ops.filtered_activations import filter_activations
+from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches, overlapping_tokens
+from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
+from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
+from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
+from sae_assets.ops.unit_mapping import PruningRules, map_units
+from sae_assets.ops.unit_stats import compute_unit_stats
+from sae_assets_tests.helpers.process_states import STATES, under
+from sae_assets_tests.ops.codes import assert_bit_equal
+from sae_assets_tests.strategies import DENORMAL, TINY, World, random_world
+
+N_UNITS = 24
+
+
+def world_with_subnormals() -> World:
+    """Every fourth unit's values are subnormal numbers."""
+    made = random_world(7, n_examples=60, rows=8, n_units=N_UNITS, n_concepts=2)
+    dense = made.activations.copy()
+    dense[:, ::4] = np.where(dense[:, ::4] > 0, np.ceil(dense[:, ::4] * 8) * np.float32(DENORMAL), 0)
+    return World(dense, made.lengths, made.splits, made.truth, made.labels)
+
+
+WORLD = world_with_subnormals()
+LABELS = torch.from_numpy(WORLD.labels)
+RULES = PruningRules("fixed", min_active=2, max_density=0.9, strength_percentile=10.0, target_units=30)
+
+
+def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
+    """Every artifact after encoding, from a chunk made beforehand."""
+    cal = WORLD.mask("cal")
+    stats = compute_unit_stats([(sparse, cal)], WORLD.n_units)
+    mapping = map_units(stats, RULES)
+    mapped = filter_activations(sparse, mapping)
+    thresholds = calibrate_thresholds(
+        [CalibrationChunk(filtered, truth, cal)],
+        concepts=WORLD.concepts,
+        kept_units=torch.arange(WORLD.n_units, device="cpu"),
+        tail_fractions=(0.1, 0.5, 0.9),
+    )
+    scores = score_examples([LabelledChunk(filtered, WORLD.splits, LABELS)], n_units=WORLD.n_units)
+    counts = count_detections(scores, thresholds)
+    best = choose_best_pairs(counts, thresholds, scores, n_permutations=3, n_bootstrap=5, n_folds=2)
+    return [stats, mapping, mapped, thresholds, counts, best]
+
+
+def ground_truth() -> tuple[GroundTruth, list[Any]]:
+    mask = torch.arange(64, device="cpu").view(8, 8) % 5 == 0
+    patches = covered_patches(mask, 4, 4)
+    tokens = torch.arange(8, device="cpu").view(4, 2)
+    met = overlapping_tokens(tokens, torch.tensor([[1, 3]], device="cpu"))
+    truth = collect_truth([torch.stack([patches, met], 1), torch.stack([met, patches], 1)], ("a", "b"), 0)
+    chosen = torch.tensor([True, False], device="cpu")
+    return truth, [patches.tolist(), met.tolist(), count_positive_rows([(truth, chosen)])]
+
+
+def rows_and_weights() -> tuple[torch.Tensor, torch.Tensor]:
+    """Enough of both for two threads; every tenth unit's weights and pre-activations are subnormal in float32."""
+    rng = np.random.default_rng(3)
+    weight = rng.normal(size=(48, 200)).astype(np.float32)
+    weight[:, ::10] *= np.float32(2.0**-130)
+    return torch.from_numpy(rng.normal(size=(100, 48)).astype(np.float32)), torch.from_numpy(weight)
+
+
+ROWS, WEIGHT = rows_and_weights()
+SHARED = {"shift": ROWS[0].clone(), "bias": torch.where(torch.arange(200) % 10 == 0, 0.0, 0.25)}
+ENCODERS: dict[str, Callable[[], Any]] = {
+    "topk": lambda: TopKEncoder(WEIGHT, 150, **SHARED),
+    "topk without shift and bias": lambda: TopKEncoder(WEIGHT, 12),
+    "jumprelu": lambda: JumpReluEncoder(WEIGHT, SHARED["bias"] * 4, **SHARED),
+    "relu": lambda: ReluEncoder(WEIGHT),
+}
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    """Everything in a process that has set nothing, on one thread."""
+    chunks = (WORLD.sparse(), WORLD.ground_truth(), WORLD.filtered())
+    made = artifacts(*chunks)
+    return {
+        "chunks": chunks,
+        "artifacts": [artifact.content_hash() for artifact in made],
+        "truth": ground_truth(),
+        **{name: make().encode(ROWS, 150) for name, make in ENCODERS.items()},
+    }
+
+
+def test_there_are_subnormals_to_lose(alone: dict[str, Any]) -> None:
+    """Where they were flushed to 0, the comparisons below would see it."""
+    for code in (alone["topk"], alone["relu"]):
+        bits = code.values.view(torch.int32)
+        assert bool((bits < int(np.float32(TINY).view(np.int32))).any())
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_encoders(alone: dict[str, Any], state: str) -> None:
+    """Built under the state and used under it: ids, values, L0 and masses to the last bit, as ordinary tensors."""
+
+    def work() -> dict[str, SparseCode]:
+        return {name: make().encode(ROWS, 150) for name, make in ENCODERS.items()}
+
+    for name, code in under(state, work).items():
+        assert_bit_equal(code, alone[name])
+        assert not code.values.is_inference() and not code.values.requires_grad
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_ops_and_artifacts(alone: dict[str, Any], state: str) -> None:
+    """Every artifact after encoding, to the last bit."""
+    made = under(state, lambda: [artifact.content_hash() for artifact in artifacts(*alone["chunks"])])
+    assert made == alone["artifacts"]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_ground_truth(alone: dict[str, Any], state: str) -> None:
+    """Masks, spans and the artifact that is made of them."""
+    assert under(state, ground_truth) == alone["truth"]
+
+
+def test_weights_that_are_trained() -> None:
+    """Weights and rows that ask for gradients are taken as numbers; nothing that comes out asks for any."""
+    weight = torch.nn.Parameter(WEIGHT.clone())
+    code = TopKEncoder(weight, 12).encode(ROWS.clone().requires_grad_())
+    assert_bit_equal(code, TopKEncoder(WEIGHT, 12).encode(ROWS))
+    assert weight.grad is None and not code.values.requires_grad
