@@ -55,6 +55,8 @@ class SaeFormat:
         files: of a format that is a folder the files in it, settings first; empty where it is one file of any name.
         single: the one file that may stand in place of ``files``, if there is such a variant.
         by_l0: whether it is published once per average L0, in folders ``average_l0_<number>``.
+        decoder: gives the ``Decoder`` of the file or folder, from its place, the device and the memory budget in bytes;
+            None of a format whose decoder is not read.
     """
 
     name: str
@@ -62,6 +64,7 @@ class SaeFormat:
     files: tuple[str, ...] = ()
     single: str | None = None
     by_l0: bool = False
+    decoder: Callable[[Path, Any, int], Any] | None = None
 
 
 def _nowhere(transformer: "Transformer") -> Path | None:

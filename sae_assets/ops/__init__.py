@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import pooling as pooling
     from sae_assets.ops import process_state as process_state
     from sae_assets.ops import pruning_audit as pruning_audit
+    from sae_assets.ops import reconstruction as reconstruction
     from sae_assets.ops import row_alignment as row_alignment
     from sae_assets.ops import row_chance as row_chance
     from sae_assets.ops import segments as segments

@@ -1,4 +1,4 @@
-"""SAE checkpoints: finding them, reading their formats, and building the encoders of ``ops`` from them.
+"""SAE checkpoints: finding them, reading their formats, and building the encoders and decoders of ``ops`` from them.
 
 ``files`` finds and hashes, ``opening`` reads, by one module per format; importing this package loads no torch. Formats
 are read without pickle (``weights_only=True``, safetensors, npz without objects). The numerics of encoding live in
@@ -6,6 +6,6 @@ are read without pickle (``weights_only=True``, safetensors, npz without objects
 """
 
 from sae_assets.saes.files import locate_sae, sae_hash
-from sae_assets.saes.opening import Checkpoint, hidden_state_of, open_sae
+from sae_assets.saes.opening import Checkpoint, hidden_state_of, open_decoder, open_sae
 
-__all__ = ["Checkpoint", "hidden_state_of", "locate_sae", "open_sae", "sae_hash"]
+__all__ = ["Checkpoint", "hidden_state_of", "locate_sae", "open_decoder", "open_sae", "sae_hash"]

@@ -14,6 +14,7 @@ from sae_assets.saes.files import locate_sae
 if TYPE_CHECKING:
     import torch
 
+    from sae_assets.ops.reconstruction import Decoder
     from sae_assets.ops.sparse_activations import Encoder
 
 
@@ -70,3 +71,20 @@ def open_sae(sae: Sae) -> Checkpoint:
     assert path is not None
     checkpoint: Checkpoint = formats()[sae.format].read(path)
     return checkpoint
+
+
+def open_decoder(sae: Sae, device: "torch.device | str", memory_budget: int) -> "Decoder | None":
+    """The decoder of a checkpoint, with its weights on the device; its files are read (again) for it.
+
+    None of a format whose decoder is not read.
+
+    Raises:
+        CheckpointError: as :func:`open_sae`.
+    """
+    read = formats()[sae.format].decoder
+    if read is None:
+        return None
+    path = locate_sae(sae, download=True)
+    assert path is not None
+    decoder: Decoder = read(path, device, memory_budget)
+    return decoder

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from sae_assets.ops.reconstruction import Decoder
     from sae_assets.ops.sparse_activations import TopKEncoder
 
 
@@ -97,9 +98,19 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
     return ClipScopeCheckpoint(path.name, k, state["pre_b"], state["enc"], state["dec"])
 
 
+def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
+    """The decoder: ``x̂ = code @ dec + pre_b``.
+
+    Raises:
+        CheckpointError: as :func:`read_clipscope`.
+    """
+    read = read_clipscope(path)
+    return ops.reconstruction.Decoder(read.dec, read.pre_b, device=device, memory_budget=memory_budget)
+
+
 def _missing(content: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:
     return [f"key {prefix}{key} is missing; found {', '.join(map(str, content)) or 'none'}" for key in keys
             if key not in content]  # fmt: skip
 
 
-FORMAT = SaeFormat("clipscope", read_clipscope)
+FORMAT = SaeFormat("clipscope", read_clipscope, decoder=read_decoder)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_assets.ops.jumprelu import JumpReluEncoder
+    from sae_assets.ops.reconstruction import Decoder
 
 CONFIG, WEIGHTS, NPZ = "config.json", "params.safetensors", "params.npz"
 RESIDUAL_STREAM = re.compile(r"model\.(language_model\.)?layers\.\d+\.output")
@@ -66,9 +67,27 @@ def read_gemmascope(path: Path) -> GemmaScopeCheckpoint:
         CheckpointError: other files, tensors, shapes or dtypes than published, or another kind of dictionary than an
             SAE of the residual stream; every problem is named.
     """
+    config, tensors = _sound(path)
+    name = _name(path.parent if path.is_file() else path)
+    return GemmaScopeCheckpoint(
+        name, config.get("hf_hook_point_in"), tensors["W_enc"], tensors["b_enc"], tensors["threshold"]
+    )
+
+
+def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
+    """The decoder: ``x̂ = code @ W_dec + b_dec``.
+
+    Raises:
+        CheckpointError: as :func:`read_gemmascope`.
+    """
+    _, tensors = _sound(path)
+    return ops.reconstruction.Decoder(tensors["W_dec"], tensors["b_dec"], device=device, memory_budget=memory_budget)
+
+
+def _sound(path: Path) -> "tuple[dict[str, Any], dict[str, Tensor]]":
+    """Settings, if there are any, and all tensors of a checkpoint with which nothing is wrong."""
     if path.is_file():
-        tensors: dict[str, Any] = dict(read_npz(path))
-        return _checkpoint(path, _name(path.parent), tensors, str, [], None)
+        return {}, _checked(path, dict(read_npz(path)), str, [], {})
     if problems := missing_files(path, (CONFIG, WEIGHTS)):
         raise CheckpointError(
             f"{path} is not a Gemma Scope checkpoint, which is a params.npz or (Gemma Scope 2) a folder with "
@@ -83,28 +102,22 @@ def read_gemmascope(path: Path) -> GemmaScopeCheckpoint:
     )
     if not isinstance(hook, str) or not RESIDUAL_STREAM.fullmatch(hook):
         problems.append(f"hf_hook_point_in is {hook!r}; supported: the residual stream, 'model.layers.<number>.output'")
-    return _checkpoint(path, _name(path), read_safetensors(path / WEIGHTS), str.lower, problems, config)
+    return config, _checked(path, dict(read_safetensors(path / WEIGHTS)), str.lower, problems, config)
 
 
-def _checkpoint(
-    path: Path,
-    name: str,
-    tensors: dict[str, Any],
-    spelt: Callable[[str], str],
-    problems: list[str],
-    config: dict[str, Any] | None,
-) -> GemmaScopeCheckpoint:
-    """``spelt``: how the format writes the tensors' names."""
+def _checked(
+    path: Path, tensors: dict[str, Any], spelt: Callable[[str], str], problems: list[str], config: dict[str, Any]
+) -> "dict[str, Tensor]":
+    """The tensors by Gemma Scope's names; ``spelt``: how the format writes them."""
     d, n = length_of(tensors, "b_dec"), length_of(tensors, "b_enc")
     shapes = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,), "threshold": (n,)}
     problems = problems + tensor_problems(tensors, {spelt(key): shape for key, shape in shapes.items()})
-    width = (config or {}).get("width", n)
+    width = config.get("width", n)
     if n is not None and width != n:
         problems.append(f"width is {width!r} in config.json, but b_enc has {n} units")
     if problems:
         raise CheckpointError(f"{path} is not a Gemma Scope SAE that can be used:", problems)
-    hook = (config or {}).get("hf_hook_point_in")
-    return GemmaScopeCheckpoint(name, hook, *(tensors[spelt(key)] for key in ("W_enc", "b_enc", "threshold")))
+    return {key: tensors[spelt(key)] for key in shapes}
 
 
 def _name(folder: Path) -> str:
@@ -116,4 +129,4 @@ def _name(folder: Path) -> str:
     return name
 
 
-FORMAT = SaeFormat("gemmascope", read_gemmascope, (CONFIG, WEIGHTS), single=NPZ, by_l0=True)
+FORMAT = SaeFormat("gemmascope", read_gemmascope, (CONFIG, WEIGHTS), single=NPZ, by_l0=True, decoder=read_decoder)

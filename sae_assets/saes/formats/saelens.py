@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from sae_assets.ops.reconstruction import Decoder
     from sae_assets.ops.sparse_activations import Encoder
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -84,19 +85,8 @@ def read_saelens(folder: Path) -> SaeLensCheckpoint:
         CheckpointError: files, tensors, shapes or dtypes that are not the format's, or settings that are not supported;
             every problem is named with what is supported.
     """
-    if problems := missing_files(folder, (CONFIG, WEIGHTS)):
-        raise CheckpointError(f"{folder} is not a SAELens checkpoint:", problems)
-    config, tensors = read_config(folder / CONFIG), read_safetensors(folder / WEIGHTS)
-    problems = _config_problems(config)
-    d, n, k = (count_of(config, key) for key in ("d_in", "d_sae", "k"))
-    kind = config.get("architecture")
-    shapes: dict[str, tuple[int | None, ...]] = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,)}
-    if kind == "jumprelu":
-        shapes["threshold"] = (n,)
-    if kind in SUPPORTED["architecture"]:  # what tensors another architecture has is not this module's to know
-        problems += tensor_problems(tensors, shapes, WIDENED)
-    if problems:
-        raise CheckpointError(f"{folder} is not a SAELens SAE that can be used:", problems)
+    config, tensors = _sound(folder)
+    kind = config["architecture"]
     metadata = config.get("metadata")
     hook = metadata.get("hook_name") if isinstance(metadata, dict) else None
     return SaeLensCheckpoint(
@@ -105,9 +95,37 @@ def read_saelens(folder: Path) -> SaeLensCheckpoint:
         W_enc=tensors["W_enc"].float(),
         b_enc=tensors["b_enc"].float(),
         b_dec=tensors["b_dec"].float() if config["apply_b_dec_to_input"] else None,
-        k=k if kind == "topk" else None,
+        k=count_of(config, "k") if kind == "topk" else None,
         threshold=tensors["threshold"].float() if kind == "jumprelu" else None,
     )
+
+
+def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
+    """The decoder: ``x̂ = code @ W_dec + b_dec``, whether or not b_dec is subtracted from the input.
+
+    Raises:
+        CheckpointError: as :func:`read_saelens`.
+    """
+    _, tensors = _sound(folder)
+    return ops.reconstruction.Decoder(tensors["W_dec"], tensors["b_dec"], device=device, memory_budget=memory_budget)
+
+
+def _sound(folder: Path) -> "tuple[dict[str, Any], dict[str, Tensor]]":
+    """Settings and all tensors of a folder with which nothing is wrong."""
+    if problems := missing_files(folder, (CONFIG, WEIGHTS)):
+        raise CheckpointError(f"{folder} is not a SAELens checkpoint:", problems)
+    config, tensors = read_config(folder / CONFIG), read_safetensors(folder / WEIGHTS)
+    problems = _config_problems(config)
+    d, n = (count_of(config, key) for key in ("d_in", "d_sae"))
+    kind = config.get("architecture")
+    shapes: dict[str, tuple[int | None, ...]] = {"W_enc": (d, n), "W_dec": (n, d), "b_enc": (n,), "b_dec": (d,)}
+    if kind == "jumprelu":
+        shapes["threshold"] = (n,)
+    if kind in SUPPORTED["architecture"]:  # what tensors another architecture has is not this module's to know
+        problems += tensor_problems(tensors, shapes, WIDENED)
+    if problems:
+        raise CheckpointError(f"{folder} is not a SAELens SAE that can be used:", problems)
+    return config, tensors
 
 
 def _config_problems(config: dict[str, Any]) -> list[str]:
@@ -126,4 +144,4 @@ def _config_problems(config: dict[str, Any]) -> list[str]:
     return problems
 
 
-FORMAT = SaeFormat("saelens", read_saelens, (CONFIG, WEIGHTS))
+FORMAT = SaeFormat("saelens", read_saelens, (CONFIG, WEIGHTS), decoder=read_decoder)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from sae_assets.ops.reconstruction import Decoder
     from sae_assets.ops.sparse_activations import TopKEncoder
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
@@ -76,6 +77,23 @@ def read_sparsify(folder: Path) -> SparsifyCheckpoint:
         CheckpointError: files, tensors, shapes or dtypes that are not the format's, or settings that are not supported;
             every problem is named with what is supported.
     """
+    k, tensors = _sound(folder)
+    weight, bias, b_dec = (tensors[key].float() for key in ("encoder.weight", "encoder.bias", "b_dec"))
+    return SparsifyCheckpoint(folder.name, k, weight, bias, b_dec)
+
+
+def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
+    """The decoder: ``x̂ = code @ W_dec + b_dec``.
+
+    Raises:
+        CheckpointError: as :func:`read_sparsify`.
+    """
+    _, tensors = _sound(folder)
+    return ops.reconstruction.Decoder(tensors["W_dec"], tensors["b_dec"], device=device, memory_budget=memory_budget)
+
+
+def _sound(folder: Path) -> "tuple[int, dict[str, Tensor]]":
+    """k and all tensors of a folder with which nothing is wrong."""
     if problems := missing_files(folder, (CONFIG, WEIGHTS)):
         raise CheckpointError(f"{folder} is not a sparsify checkpoint:", problems)
     config, tensors = read_config(folder / CONFIG), read_safetensors(folder / WEIGHTS)
@@ -94,8 +112,7 @@ def read_sparsify(folder: Path) -> SparsifyCheckpoint:
     if problems:
         raise CheckpointError(f"{folder} is not a sparsify SAE that can be used:", problems)
     assert k is not None
-    weight, bias, b_dec = (tensors[key].float() for key in ("encoder.weight", "encoder.bias", "b_dec"))
-    return SparsifyCheckpoint(folder.name, k, weight, bias, b_dec)
+    return k, tensors
 
 
-FORMAT = SaeFormat("sparsify", read_sparsify, (CONFIG, WEIGHTS))
+FORMAT = SaeFormat("sparsify", read_sparsify, (CONFIG, WEIGHTS), decoder=read_decoder)

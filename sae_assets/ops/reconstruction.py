@@ -1,0 +1,241 @@
+"""Does an SAE fit these rows? What its decoder makes of their sparse code, against the rows, as sums to be merged.
+
+The decoder's rows of the active units are gathered, one of each row at a time: no dense code is ever made. Sums do not
+depend on batches, blocks, threads or the device. How rows are encoded lives in ``sparse_activations``.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.segments import tree_sums
+from sae_assets.ops.sparse_activations import SparseCode
+
+ROW_BYTES = 48  # per row and dimension: the row, what is decoded of it, a decoder's row, their product and difference
+SMALLEST_EXPONENT, LARGEST_EXPONENT = -148, 128  # of float32, as frexp gives them
+MANTISSA_BITS = 24
+BIN_BITS = 8
+N_BINS = (LARGEST_EXPONENT - SMALLEST_EXPONENT) // BIN_BITS + 1
+NO_VARIANCE = 2.0**-48  # share of the sum of squares up to which a variance may be nothing but rounding
+
+
+@dataclass(frozen=True)
+class FitSums:
+    """Sums over rows by which one tells how well an SAE fits them; those of chunks are merged by :func:`merge_fits`.
+
+    Attributes:
+        n_rows: rows x; row_sum: float64 [d_model], Σ x.
+        square_sum: Σ |x|²; residual_sum: Σ |x - x̂|².
+        n_active: active units over all rows, before truncation (Σ L0); n_stored: those that x̂ was made of.
+        rows_of_unit: int64 [n_units], rows whose x̂ each unit takes part in.
+    """
+
+    n_rows: int
+    row_sum: Float[Tensor, " d"]
+    square_sum: float
+    residual_sum: float
+    n_active: int
+    n_stored: int
+    rows_of_unit: Int[Tensor, " units"]
+
+    @property
+    def variance_sum(self) -> float | None:
+        """Σ |x - mean|² over all rows; None where it is nothing but rounding."""
+        if self.n_rows == 0:
+            return None
+        total = math.fsum([self.square_sum, *(-value * (value / self.n_rows) for value in self.row_sum.tolist())])
+        return total if total > NO_VARIANCE * self.square_sum else None
+
+    @property
+    def fvu(self) -> float | None:
+        """Fraction of variance unexplained, ``Σ |x - x̂|² / Σ |x - mean|²``; None where rows do not vary.
+
+        0 is a perfect reconstruction, 1 what the mean of the rows would reach; it may be larger. It is ``fvu`` of
+        sparsify over all rows at once, and 1 minus ``explained_variance`` of SAELens.
+        """
+        total = self.variance_sum
+        return None if total is None else self.residual_sum / total
+
+    @property
+    def mean_l0(self) -> float | None:
+        """Active units per row; None without rows."""
+        return self.n_active / self.n_rows if self.n_rows else None
+
+    @property
+    def n_dead(self) -> int:
+        """Units that take part in no row."""
+        return int((self.rows_of_unit == 0).sum())
+
+
+def merge_fits(parts: Iterable[FitSums]) -> FitSums:
+    """Sums over the rows of all parts, of one SAE; their order does not matter, not even in the last bit.
+
+    Raises:
+        ArtifactError: no parts, or parts of other numbers of dimensions or units.
+    """
+    fits = list(parts)
+    if len({(len(fit.row_sum), len(fit.rows_of_unit)) for fit in fits}) != 1:
+        shapes = sorted({(len(fit.row_sum), len(fit.rows_of_unit)) for fit in fits})
+        raise ArtifactError(f"Fits to merge have (dimensions, units) {shapes}, expected one and the same of all.")
+    columns = zip(*(fit.row_sum.tolist() for fit in fits), strict=True)
+    return FitSums(
+        n_rows=sum(fit.n_rows for fit in fits),
+        row_sum=torch.tensor([math.fsum(column) for column in columns], dtype=torch.float64, device="cpu"),
+        square_sum=math.fsum(fit.square_sum for fit in fits),
+        residual_sum=math.fsum(fit.residual_sum for fit in fits),
+        n_active=sum(fit.n_active for fit in fits),
+        n_stored=sum(fit.n_stored for fit in fits),
+        rows_of_unit=torch.stack([fit.rows_of_unit for fit in fits]).sum(0),
+    )
+
+
+class Decoder:
+    """``code @ weight + bias``, which every format's SAE reconstructs its input by.
+
+    Args:
+        weight: float [n_units, d_model]; bias: float [d_model]; both are held in float32.
+        device: where sums are computed.
+        memory_budget: bytes held at once beside the weights, input and result; a single row always fits.
+
+    Raises:
+        ArtifactError: weights that are not finite, or shapes that do not fit each other.
+    """
+
+    @plain_arithmetic()
+    def __init__(
+        self,
+        weight: Float[Tensor, "units d"],
+        bias: Float[Tensor, " d"],
+        *,
+        device: torch.device | str = "cpu",
+        memory_budget: int = 256 * 2**20,
+    ):
+        self.n_units, self.d_model = weight.shape
+        if bias.shape != (self.d_model,):
+            raise ArtifactError(
+                f"The decoder's bias has shape {tuple(bias.shape)}, but its weight {tuple(weight.shape)} asks for "
+                f"({self.d_model},)."
+            )
+        for name, tensor in (("weight", weight), ("bias", bias)):
+            if not bool(torch.isfinite(tensor).all()):
+                raise ArtifactError(f"The decoder's {name} holds values that are not finite.")
+        self.weight = weight.detach().float().to(device).contiguous()
+        self.bias = bias.detach().double().to(device)
+        self.rows_at_once = max(1, memory_budget // (ROW_BYTES * self.d_model))
+
+    @plain_arithmetic()
+    def decode(self, code: SparseCode) -> Float[Tensor, "rows d"]:
+        """x̂ of each row, float64 [n_rows, d_model] on the device: a unit's share is added after those of larger values.
+
+        Raises:
+            ArtifactError: a code of an SAE with more units.
+        """
+        self._expect(code, len(code.l0))
+        counts = code.row_offsets.diff()
+        order = counts.sort(descending=True, stable=True).indices  # rows that go on longest come first
+        starts = code.row_offsets[:-1][order]
+        units, values = code.unit_ids.long().to(self.weight.device), code.values.to(self.weight.device)
+        decoded = torch.zeros(len(counts), self.d_model, dtype=torch.float64, device=self.weight.device)
+        # Of how many rows there is a first, a second, … entry.
+        lasting = len(counts) - torch.bincount(counts, minlength=1).cumsum(0)[:-1]
+        for rank, n_rows in enumerate(lasting.tolist()):
+            entry = (starts[:n_rows] + rank).to(self.weight.device)
+            # A product of two float32 is exact in float64, so that it does not matter whether it is fused with the sum.
+            decoded[:n_rows] += self.weight[units[entry]].double().mul_(values[entry, None])
+        decoded += self.bias
+        return torch.empty_like(decoded).index_copy_(0, order.to(self.weight.device), decoded)
+
+    def _expect(self, code: SparseCode, n_rows: int) -> None:
+        if len(code.l0) != n_rows:
+            raise ArtifactError(f"The code is of {len(code.l0)} rows, expected {n_rows}.")
+        if len(code.unit_ids) and int(code.unit_ids.max()) >= self.n_units:
+            raise ArtifactError(
+                f"The code names unit {int(code.unit_ids.max())}, but the decoder has {self.n_units} units: they are "
+                "of different SAEs."
+            )
+
+
+class Fit:
+    """Collects the sums of :class:`FitSums` over the rows of a chunk, a batch at a time.
+
+    It holds two numbers per row, and ``35 · d_model`` integers by which Σ x is exact.
+    """
+
+    @plain_arithmetic()
+    def __init__(self, decoder: Decoder):
+        self._decoder, self._device = decoder, decoder.weight.device
+        self._squares: list[float] = []
+        self._residuals: list[float] = []
+        self._bins = torch.zeros(N_BINS * decoder.d_model, dtype=torch.int64, device=self._device)
+        self._n_active = self._n_stored = 0
+        self._rows_of_unit = torch.zeros(decoder.n_units, dtype=torch.int64, device="cpu")
+
+    @plain_arithmetic()
+    def add(self, x: Float[Tensor, "rows d"], code: SparseCode) -> None:
+        """Count rows and their code.
+
+        Args:
+            x: [n_rows, d_model], as they were encoded; float64 is rounded to float32.
+            code: of these rows; what ``k_stored`` left out of it is missing from x̂.
+
+        Raises:
+            ArtifactError: rows of another width than the decoder's or not finite, or a code of other rows or units.
+        """
+        if x.ndim != 2 or x.shape[1] != self._decoder.d_model:
+            raise ArtifactError(
+                f"Rows have shape {tuple(x.shape)}, but the SAE's decoder makes rows of width {self._decoder.d_model}."
+            )
+        self._decoder._expect(code, len(x))
+        if not bool(torch.isfinite(x).all()):
+            raise ArtifactError(f"Row {int((~torch.isfinite(x).all(1)).nonzero()[0])} is not finite.")
+        for start in range(0, len(x), self._decoder.rows_at_once):
+            block = slice(start, start + self._decoder.rows_at_once)
+            self._add_block(x[block].to(self._device, torch.float32), _rows_of(code, block))
+        self._n_active += int(code.l0.sum())
+        self._n_stored += len(code.unit_ids)
+        self._rows_of_unit += torch.bincount(code.unit_ids, minlength=self._decoder.n_units)
+
+    def _add_block(self, x: Tensor, code: SparseCode) -> None:
+        self._residuals += tree_sums((x.double() - self._decoder.decode(code)).square_()).tolist()
+        self._squares += tree_sums(x.double().square_()).tolist()
+        # A float32 is a whole number of 24 bits times a power of 2, and whole numbers add up exactly in any order.
+        mantissa, exponent = torch.frexp(x)
+        place = exponent.long() - SMALLEST_EXPONENT
+        whole = (mantissa * 2.0**MANTISSA_BITS).long() << place % BIN_BITS
+        column = torch.arange(x.shape[1], device=x.device)
+        self._bins.index_add_(0, (place // BIN_BITS * x.shape[1] + column).flatten(), whole.flatten())
+
+    def sums(self) -> FitSums:
+        """The sums so far; each is rounded once, but for what the sums of squares within a row err by."""
+        bins = self._bins.view(N_BINS, -1).T.tolist()
+        unit = 2 ** (MANTISSA_BITS - SMALLEST_EXPONENT)
+        exact = [sum(count << BIN_BITS * number for number, count in enumerate(column)) / unit for column in bins]
+        return FitSums(
+            n_rows=len(self._squares),
+            row_sum=torch.tensor(exact, dtype=torch.float64, device="cpu"),
+            square_sum=math.fsum(self._squares),
+            residual_sum=math.fsum(self._residuals),
+            n_active=self._n_active,
+            n_stored=self._n_stored,
+            rows_of_unit=self._rows_of_unit.clone(),
+        )
+
+
+def _rows_of(code: SparseCode, rows: slice) -> SparseCode:
+    """The code of a run of rows."""
+    offsets = code.row_offsets[rows.start : rows.stop + 1]
+    entries = slice(int(offsets[0]), int(offsets[-1]))
+    return SparseCode(
+        row_offsets=offsets - offsets[0],
+        unit_ids=code.unit_ids[entries],
+        values=code.values[entries],
+        l0=code.l0[rows],
+        row_mass=code.row_mass[rows],
+        row_dropped=code.row_dropped[rows],
+    )
