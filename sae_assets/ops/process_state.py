@@ -110,6 +110,7 @@ def _on(read: Callable[[], bool], write: Callable[[bool], None]) -> Undo | None:
     return functools.partial(write, False)
 
 
+_THREAD = threading.local()
 _BY_BACKEND = hasattr(torch.backends, "fp32_precision")
 _IEEE_PRODUCTS = _Shared([functools.partial(_ieee, path) for path in PRODUCTS] if _BY_BACKEND else [_highest])
 _NOT_DETERMINISTIC = _Shared([_deterministic_off])
@@ -183,8 +184,12 @@ def _without_autocast() -> Iterator[None]:
 def _subnormals_kept() -> Iterator[None]:
     """Numbers below the smallest normal one are not taken for 0, by this thread or by the threads that help it.
 
-    A helping thread keeps for good what its first caller had set, and cannot be asked to change: then none helps.
+    A helping thread keeps for good what its first caller had set, and cannot be asked to change: then none helps. What
+    is called within need not look again, which wakes all of them.
     """
+    if getattr(_THREAD, "keeps", False):
+        yield
+        return
     flushed = math.ulp(0.0) * 1.0 == 0  # Python's floats obey the same register
     if flushed:
         torch.set_flush_denormal(False)
@@ -192,9 +197,11 @@ def _subnormals_kept() -> Iterator[None]:
     alone = threads > 1 and _helpers_flush(threads)
     if alone:
         torch.set_num_threads(1)
+    _THREAD.keeps = True
     try:
         yield
     finally:
+        _THREAD.keeps = False
         if alone:
             torch.set_num_threads(threads)
         if flushed:

@@ -1,5 +1,6 @@
 """Whatever the process has set before, encoders and ops give the same bits and leave what was set as it was."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,12 @@ from sae_assets.ops.detection_stats import LabelledChunk, count_detections, scor
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches, overlapping_tokens
 from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
+from sae_assets.ops.process_state import ieee_products, plain_torch
 from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
-from sae_assets_tests.helpers.process_states import STATES, under
+from sae_assets_tests.helpers.process_states import HAS_FP32, STATES, picture, under
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import DENORMAL, TINY, World, random_world
 
@@ -26,7 +28,7 @@ N_UNITS = 24
 
 def world_with_subnormals() -> World:
     """Every fourth unit's values are subnormal numbers."""
-    made = random_world(7, n_examples=60, rows=8, n_units=N_UNITS, n_concepts=2)
+    made = random_world(7, n_examples=40, rows=8, n_units=N_UNITS, n_concepts=2)
     dense = made.activations.copy()
     dense[:, ::4] = np.where(dense[:, ::4] > 0, np.ceil(dense[:, ::4] * 8) * np.float32(DENORMAL), 0)
     return World(dense, made.lengths, made.splits, made.truth, made.labels)
@@ -70,7 +72,7 @@ def rows_and_weights() -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(3)
     weight = rng.normal(size=(48, 200)).astype(np.float32)
     weight[:, ::10] *= np.float32(2.0**-130)
-    return torch.from_numpy(rng.normal(size=(100, 48)).astype(np.float32)), torch.from_numpy(weight)
+    return torch.from_numpy(rng.normal(size=(60, 48)).astype(np.float32)), torch.from_numpy(weight)
 
 
 ROWS, WEIGHT = rows_and_weights()
@@ -126,6 +128,32 @@ def test_ops_and_artifacts(alone: dict[str, Any], state: str) -> None:
 def test_ground_truth(alone: dict[str, Any], state: str) -> None:
     """Masks, spans and the artifact that is made of them."""
     assert under(state, ground_truth) == alone["truth"]
+
+
+def test_threads_that_compute_at_once() -> None:
+    """What a process keeps is put back when the last of them is through, and not while another still computes."""
+    backend = torch.backends.cuda.matmul
+    name, before = ("fp32_precision", "ieee") if HAS_FP32 else ("allow_tf32", False)
+    wrong: list[object] = []
+
+    def work(context: Callable[[], Any]) -> None:
+        for _ in range(40):
+            with context():
+                if getattr(backend, name) != before:
+                    wrong.append(getattr(backend, name))
+                if context is plain_torch and torch.get_default_dtype() != torch.float32:
+                    wrong.append(torch.get_default_dtype())
+
+    state = STATES["cuda.matmul tf32"] if HAS_FP32 else STATES["matmul precision high"]
+    with STATES["float64"](), state():
+        pictures = [picture()]
+        threads = [threading.Thread(target=work, args=(context,)) for context in (ieee_products, plain_torch) * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        pictures.append(picture())
+    assert not wrong and pictures[0] == pictures[1]
 
 
 def test_weights_that_are_trained() -> None:

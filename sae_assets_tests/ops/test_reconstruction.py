@@ -116,8 +116,9 @@ def test_sums_of_extreme_values(made):
     assert fit.residual_sum == pytest.approx(((exact - rebuilt) ** 2).sum(), rel=1e-12)
 
 
-@pytest.mark.parametrize("budget", [1, 5000, 2**28])
-@pytest.mark.parametrize("cuts", [[], [1], [7, 7, 30], list(range(1, 50))])
+@pytest.mark.parametrize(
+    ("cuts", "budget"), [([], 5000), ([1], 2**28), ([7, 7, 30], 1), ([7, 7, 30], 5000), (list(range(5, 50, 5)), 2**28)]
+)
 def test_batches_and_blocks_change_nothing(cuts, budget):
     """To the last bit, and as parts that are merged: all but the sums, which are rounded once per part."""
     x, code, decoder = problem()
