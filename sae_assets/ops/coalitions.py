@@ -14,6 +14,7 @@ from torch import Tensor
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
 from sae_assets.ops.exact_search import ExactSearch
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS, unpack_descending
 
 RULES = ("or", "and")
@@ -49,6 +50,7 @@ class Coalitions:
         return torch.where(exists, 2 * tp / (2 * tp + fp + fn).clamp(min=1), torch.nan)
 
 
+@plain_arithmetic()
 def grow_coalitions(
     search: ExactSearch,
     scores: dict[str, ExampleScores],
@@ -80,12 +82,12 @@ def grow_coalitions(
     covered, expected = tuple(search.thresholds.shape), (n_units, n_concepts)
     if covered != expected:
         raise ArtifactError(f"The search covers {covered} units and concepts, the scores {expected}.")
-    open_to = torch.ones(n_units, dtype=torch.bool) if allowed is None else allowed
+    open_to = torch.ones(n_units, dtype=torch.bool, device="cpu") if allowed is None else allowed
     first = search.best_units_among(open_to)
     columns = _Columns(cal, open_to)
-    units = torch.full((n_concepts, max_units), -1, dtype=torch.int64)
-    thresholds = torch.full((n_concepts, max_units), torch.nan, dtype=torch.float64)
-    counts = torch.zeros(2, n_concepts, max_units, 4, dtype=torch.int64)
+    units = torch.full((n_concepts, max_units), -1, dtype=torch.int64, device="cpu")
+    thresholds = torch.full((n_concepts, max_units), torch.nan, dtype=torch.float64, device="cpu")
+    counts = torch.zeros(2, n_concepts, max_units, 4, dtype=torch.int64, device="cpu")
     for concept in range(n_concepts):
         detected = {split: torch.zeros_like(scores[split].labels[:, concept]) for split in EVALUATED}
         pair = (int(first[concept]), float(search.thresholds[first[concept], concept])) if first[concept] >= 0 else None

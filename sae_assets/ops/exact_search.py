@@ -24,6 +24,7 @@ from sae_assets.ops.incidences import (
     truth_sets,
     units_at_once,
 )
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import plan_blocks, unpack_descending
 
 MIN_SUPPORT = 3
@@ -85,6 +86,7 @@ class ExactSearch:
         return best_units(self.f1[0], self.true_positives[0], self.thresholds, allowed)
 
 
+@plain_arithmetic()
 def search_thresholds(
     scores: dict[str, ExampleScores], *, min_support: int = MIN_SUPPORT, entries_at_once: int = ENTRIES_AT_ONCE
 ) -> ExactSearch:

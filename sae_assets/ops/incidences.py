@@ -62,7 +62,9 @@ def truth_sets(
     row = torch.repeat_interleave(torch.arange(n_rows, device=device), lengths)
     position = torch.arange(len(row), device=device) - row_offsets[row]
     for seed in itertools.count():
-        drawn = torch.randint(-(2**63), 2**63 - 1, (n_concepts,), generator=torch.Generator().manual_seed(seed))
+        drawn = torch.randint(
+            -(2**63), 2**63 - 1, (n_concepts,), generator=torch.Generator().manual_seed(seed), device="cpu"
+        )
         codes = torch.zeros(n_rows, dtype=torch.int64, device=device)
         codes.index_add_(0, row, drawn.to(device)[concept_ids])
         unique, set_of_row = codes.unique(return_inverse=True)

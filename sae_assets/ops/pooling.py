@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import pack_descending, unpack_descending
 
 POOLINGS = ("max", "mean", "topk_mean", "last")
@@ -36,6 +37,7 @@ class Pooling:
             raise ArtifactError(f"k of pooling is {self.k}, expected at least 1.")
 
 
+@plain_arithmetic()
 def pool_rows(
     rows: SparseRows, pooling: Pooling, device: torch.device | str = "cpu"
 ) -> tuple[Int[Tensor, " scores"], Float[Tensor, " scores"], Int[Tensor, " scores"]]:
@@ -56,7 +58,7 @@ def pool_rows(
     pairs, inverse = (unit * rows.n_examples + example).unique(return_inverse=True)
     example, unit = pairs % rows.n_examples, pairs // rows.n_examples
     if pooling.name in ("max", "last"):
-        score = torch.zeros(len(pairs), device=device).scatter_reduce_(0, inverse, value, "amax")
+        score = torch.zeros(len(pairs), device=device, dtype=torch.float32).scatter_reduce_(0, inverse, value, "amax")
         return unit, score, example
     total = torch.zeros(len(pairs), dtype=torch.float64, device=device)
     if pooling.name == "mean":
@@ -73,6 +75,7 @@ def pool_rows(
     return unit[some], score[some], example[some]
 
 
+@plain_arithmetic()
 def length_auroc(
     lengths: Int[Tensor, " examples"], labels: Bool[Tensor, "examples concepts"]
 ) -> Float[Tensor, " concepts"]:

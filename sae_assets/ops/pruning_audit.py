@@ -13,6 +13,7 @@ from torch import Tensor
 from sae_assets.artifacts import REASONS, UnitMapping
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.exact_search import ExactSearch
+from sae_assets.ops.process_state import plain_arithmetic
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class PruningAudit:
         return REASONS[reason] if reason > 0 else None
 
 
+@plain_arithmetic()
 def audit_pruning(search: ExactSearch, mapping: UnitMapping) -> PruningAudit:
     """Compare the search over all units, in original ids, with what the mapping keeps.
 
@@ -77,5 +79,5 @@ def audit_pruning(search: ExactSearch, mapping: UnitMapping) -> PruningAudit:
 
 def _of(f1: Float[Tensor, "units concepts"], units: Int[Tensor, " concepts"]) -> Float[Tensor, " concepts"]:
     """The figure of each concept's unit; NaN where it has none."""
-    found = f1[units.clamp(min=0), torch.arange(len(units))]
+    found = f1[units.clamp(min=0), torch.arange(len(units), device="cpu")]
     return torch.where(units >= 0, found, torch.nan)

@@ -27,6 +27,7 @@ from sae_assets.ops.incidences import (
     truth_sets,
     units_at_once,
 )
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import keys_within, plan_blocks, sort_keys
 from sae_assets.ops.thresholds import expect_same_rows
 
@@ -49,7 +50,7 @@ class RowChunk:
             )
 
     def examples_in(self, split: str) -> Bool[Tensor, " examples"]:
-        return torch.tensor([name == split for name in self.splits], dtype=torch.bool)
+        return torch.tensor([name == split for name in self.splits], dtype=torch.bool, device="cpu")
 
     def rows_in(self, split: str) -> Bool[Tensor, " rows"]:
         """Rows of the split's examples."""
@@ -133,11 +134,12 @@ class RowAlignment:
         Of the concepts that have rows on both splits; NaN without any.
         """
         units = self.best_units_by_ap
-        reached = self.average_precision[1][units.clamp(min=0), torch.arange(len(units))]
+        reached = self.average_precision[1][units.clamp(min=0), torch.arange(len(units), device="cpu")]
         exists = (self.n_positive > 0).all(0)
         return float((reached[exists] >= least).double().mean())
 
 
+@plain_arithmetic()
 def align_rows(
     chunks: Iterable[RowChunk],
     *,
@@ -168,7 +170,7 @@ def align_rows(
     for first, stop in plan_blocks(cal.n_stored + test.n_stored, keys_within(memory_budget, device)):
         for begin in range(first, stop, most_units):
             end = min(begin + most_units, stop)
-            ranked = rank_rows(chunks, splits, torch.arange(begin, end), by_set=True, device=device)
+            ranked = rank_rows(chunks, splits, torch.arange(begin, end, device="cpu"), by_set=True, device=device)
             work = (cal.work + test.work)[begin:end]
             for low, high in plan_blocks(work, entries_at_once):
                 here = Walk(ranked["cal"].block(low, high), cal.truth)
@@ -203,6 +205,7 @@ def _align(cal: Walk, test: Walk) -> tuple[Tensor, ...]:
     return tuple(table.cpu() for table in tables)
 
 
+@plain_arithmetic()
 def count_rows(
     chunks: Iterable[RowChunk], *, concepts: Sequence[str], n_units: int, device: torch.device | str = "cpu"
 ) -> dict[str, SplitRows]:
@@ -214,7 +217,7 @@ def count_rows(
     lengths: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
     per_row: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
     members: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
-    totals = {split: torch.zeros(2, n_units, dtype=torch.int64) for split in EVALUATED}
+    totals = {split: torch.zeros(2, n_units, dtype=torch.int64, device="cpu") for split in EVALUATED}
     seen = False
     for chunk in chunks:
         rows, truth, seen = chunk.activations, chunk.truth, True
@@ -246,6 +249,7 @@ def count_rows(
     }
 
 
+@plain_arithmetic()
 def rank_rows(
     chunks: Iterable[RowChunk],
     splits: dict[str, SplitRows],
@@ -264,17 +268,17 @@ def rank_rows(
         ArtifactError: more units than share a key with the tags.
     """
     n_units = len(splits["cal"].n_stored)
-    number = torch.full((n_units,), -1, dtype=torch.int64)
-    number[units] = torch.arange(len(units))
+    number = torch.full((n_units,), -1, dtype=torch.int64, device="cpu")
+    number[units] = torch.arange(len(units), device="cpu")
     counts = {split: splits[split].n_stored[units] for split in EVALUATED}
-    keys = {split: torch.empty(int(counts[split].sum()), dtype=torch.int64) for split in EVALUATED}
+    keys = {split: torch.empty(int(counts[split].sum()), dtype=torch.int64, device="cpu") for split in EVALUATED}
     tags, bits = {}, {}
     for split in EVALUATED:
         truth = splits[split].truth
         n_tags = truth.n_sets if by_set else truth.n_rows
         if len(units) > units_at_once(n_tags):
             raise ArtifactError(f"{len(units)} units over {n_tags:,} rows or sets do not fit one sort: take fewer.")
-        tags[split] = truth.set_of_row.cpu() if by_set else torch.arange(n_tags)
+        tags[split] = truth.set_of_row.cpu() if by_set else torch.arange(n_tags, device="cpu")
         bits[split] = tag_bits(n_tags)
     filled, row = dict.fromkeys(EVALUATED, 0), dict.fromkeys(EVALUATED, 0)
     for chunk in chunks:
@@ -285,7 +289,7 @@ def rank_rows(
             n_inside = int(inside.sum())
             if n_inside == 0:
                 continue
-            tag_of_row = torch.full((rows.n_rows,), -1, dtype=torch.int64)
+            tag_of_row = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
             tag_of_row[inside] = tags[split][row[split] : row[split] + n_inside]
             row[split] += n_inside
             tag = torch.repeat_interleave(tag_of_row, rows.entries_per_row())
@@ -299,6 +303,7 @@ def rank_rows(
     }
 
 
+@plain_arithmetic()
 def count_per_example(
     chunk: RowChunk,
     units: Int[Tensor, " pairs"],
@@ -313,7 +318,7 @@ def count_per_example(
     rows, truth = chunk.activations, chunk.truth
     n_pairs, n_examples, n_concepts = len(units), rows.n_examples, len(truth.concepts)
     example_of_row = rows.example_of_row()
-    counts = torch.zeros(n_pairs, n_examples, 3, dtype=torch.int64)
+    counts = torch.zeros(n_pairs, n_examples, 3, dtype=torch.int64, device="cpu")
     positive_row = truth.row_of_positive()
     positives = positive_row * n_concepts + truth.concept_ids
     cells = torch.bincount(

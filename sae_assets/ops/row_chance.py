@@ -18,6 +18,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_units
 from sae_assets.ops.detection_stats import EVALUATED
 from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, TruthSets, Walk, spread
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_alignment import RowChunk, SplitRows, rank_rows
 from sae_assets.ops.segments import plan_blocks
 
@@ -44,6 +45,7 @@ class RowNull:
         return self.reached.shape[-1]
 
 
+@plain_arithmetic()
 def row_null(
     chunks: Iterable[RowChunk],
     splits: dict[str, SplitRows],
@@ -102,12 +104,12 @@ def moved_rows(lengths: Int[Tensor, " examples"], move: str, generator: torch.Ge
     """
     n_rows = int(lengths.sum())
     if move == "shift":
-        by = int(torch.randint(max(n_rows, 1), (1,), generator=generator))
-        return torch.arange(n_rows).roll(by)
+        by = int(torch.randint(max(n_rows, 1), (1,), generator=generator, device="cpu"))
+        return torch.arange(n_rows, device="cpu").roll(by)
     source = torch.empty_like(lengths)
     for length in lengths.unique():
         alike = (lengths == length).nonzero().flatten()
-        source[alike] = alike[torch.randperm(len(alike), generator=generator)]
+        source[alike] = alike[torch.randperm(len(alike), generator=generator, device="cpu")]
     rows, _ = spread(offsets_of(lengths)[:-1][source], lengths)
     return rows
 
