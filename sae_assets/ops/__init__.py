@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from sae_assets.ops import filtered_activations as filtered_activations
     from sae_assets.ops import ground_truth as ground_truth
     from sae_assets.ops import incidences as incidences
+    from sae_assets.ops import intervals as intervals
     from sae_assets.ops import jumprelu as jumprelu
     from sae_assets.ops import pooling as pooling
+    from sae_assets.ops import prevalence_free as prevalence_free
     from sae_assets.ops import process_state as process_state
     from sae_assets.ops import pruning_audit as pruning_audit
     from sae_assets.ops import reconstruction as reconstruction
     from sae_assets.ops import row_alignment as row_alignment
     from sae_assets.ops import row_chance as row_chance
     from sae_assets.ops import segments as segments
+    from sae_assets.ops import shuffled_search as shuffled_search
+    from sae_assets.ops import significance as significance
     from sae_assets.ops import sparse_activations as sparse_activations
     from sae_assets.ops import thresholds as thresholds
     from sae_assets.ops import unit_mapping as unit_mapping

@@ -1,0 +1,330 @@
+"""Do intervals cover, and are tests right about noise, as often as they say? Fails if a figure leaves its region.
+
+Intervals of F1, precision and recall are summed up exactly over all counts; the others are simulated, and so are noise
+worlds, in which labels have nothing to do with scores. Coverage at 95 % is to lie within .93 and .98, rejections at 5 %
+within .04 and .06; regions of simulated figures are wider by 99.9 % binomial bounds. Holm's only has an upper edge.
+
+    python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--cost | --sweep]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from scipy import stats
+
+from sae_assets.ops.intervals import (
+    auroc_interval,
+    bootstrap_f1,
+    counts_of,
+    f1_interval,
+    jeffreys_interval,
+    weighted_f1_difference,
+    weighted_f1_interval,
+    wilson_interval,
+)
+from sae_assets.ops.shuffled_search import example_scores
+from sae_assets.ops.significance import search_null
+
+COVERED, REJECTED = (0.93, 0.98), (0.04, 0.06)
+outside: list[str] = []
+
+
+def row(name: str, figure: float, region: tuple[float, float] | None, trials: int = 0, beside: str = "") -> None:
+    """One line of the table; ``trials`` is 0 for exact figures, no region for what is shown to compare."""
+    low, high = region or (0.0, 1.0)
+    if trials and region:
+        low, high = stats.binom(trials, low).ppf(0.0005) / trials, stats.binom(trials, high).ppf(0.9995) / trials
+    inside = low <= figure <= high
+    if not inside:
+        outside.append(name)
+    print(f"{name:64} {figure:6.3f}  {'' if inside else f'OUTSIDE {low:.3f} to {high:.3f} '}{beside}", flush=True)
+
+
+# F1, precision and recall: n examples, share of positives, recall, false positive rate --------------------------------
+
+POINTS = [
+    (76, 0.5, 0.991, 0.009),  # F1 .991
+    (76, 0.3, 0.991, 0.0039),
+    (400, 0.05, 0.991, 0.00047),
+    (76, 0.5, 0.973, 0.027),  # F1 .973
+    (76, 0.3, 0.973, 0.0116),
+    (200, 0.05, 0.973, 0.00142),
+    (76, 0.05, 0.973, 0.00142),
+    (300, 0.05, 0.9, 0.0053),
+    (150, 0.05, 0.5, 0.02),
+    (250, 0.05, 0.8, 0.0),
+    (100, 0.05, 0.6, 0.1),
+    (20, 0.2, 0.8, 0.05),
+    (20, 0.5, 0.7, 0.2),
+    (12, 0.4, 0.6, 0.2),
+    (30, 0.1, 0.6, 0.05),
+    (40, 0.3, 0.7, 0.1),
+    (50, 0.1, 0.97, 0.0),
+    (50, 0.5, 0.9, 0.1),
+    (76, 0.9, 0.9, 0.3),
+    (100, 0.3, 0.2, 0.05),
+    (120, 0.2, 0.99, 0.01),
+    (166, 0.33, 0.95, 0.02),
+    (166, 0.33, 0.6, 0.3),
+    (250, 0.1, 0.3, 0.01),
+    (250, 0.5, 0.97, 0.02),
+    (300, 0.02, 0.7, 0.005),
+]
+
+
+def exact(size: np.ndarray, weight: np.ndarray, share: float, interval: Callable) -> float:
+    """Coverage of a proportion of a random number of examples, given that there is one."""
+    k, m = np.meshgrid(np.arange(size.max() + 1), size)
+    chance = weight[:, None] * stats.binom.pmf(k, m, share)
+    some = chance > 1e-9
+    low, high = interval(torch.from_numpy(k[some]), torch.from_numpy(m[some])).T.numpy()
+    return float((chance[some] * (low <= share + 1e-12) * (share - 1e-12 <= high)).sum() / weight.sum())
+
+
+def counts() -> None:
+    for n, prevalence, recall, false_rate in POINTS:
+        size = np.arange(1, n + 1)
+        share = prevalence + (1 - prevalence) * false_rate
+        j = prevalence * recall / share
+        weight = stats.binom.pmf(size, n, share)
+
+        def of_f1(k: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+            limits = f1_interval(k, m - k, torch.zeros_like(k))
+            return limits / (2 - limits)
+
+        wilson = exact(size, weight, j, wilson_interval)
+        name = f"F1 {2 * j / (1 + j):.3f}: n {n}, {prevalence:.0%} positive, recall {recall}, false {false_rate}"
+        row(name, exact(size, weight, j, of_f1), COVERED, beside=f"Wilson {wilson:.3f}")
+    for n, prevalence, recall, false_rate in POINTS[::5]:
+        size = np.arange(1, n + 1)
+        detects = prevalence * recall + (1 - prevalence) * false_rate
+        for name, share, figure in (
+            ("precision", detects, prevalence * recall / detects),
+            ("recall", prevalence, recall),
+        ):
+            weight = stats.binom.pmf(size, n, share)
+            both = [exact(size, weight, figure, each) for each in (jeffreys_interval, wilson_interval)]
+            row(f"{name} {figure:.3f}: n {n}, {share:.1%} of them", both[0], COVERED, beside=f"Wilson {both[1]:.3f}")
+
+
+# AUROC ----------------------------------------------------------------------------------------------------------------
+
+AREAS = [
+    (38, 38, "normal", 3.0),
+    (10, 66, "normal", 3.0),
+    (10, 40, "normal", 1.0),
+    (10, 90, "normal", 2.0),
+    (4, 72, "normal", 3.3),
+    (38, 38, "normal", 4.0),
+    (3, 17, "normal", 1.0),
+    (100, 200, "normal", 1.0),
+    (10, 90, "sparse", 0.9),
+    (38, 38, "sparse", 0.98),
+    (10, 190, "sparse", 0.5),
+    (60, 240, "sparse", 0.7),
+    (20, 80, "wide", 2.0),
+    (20, 80, "wide", 4.0),
+]
+
+
+def areas(trials: int) -> None:
+    rng = np.random.default_rng(11)
+    for n_positive, n_negative, kind, shift in AREAS:
+        truth = np.arange(n_positive + n_negative) < n_positive
+        if kind == "sparse":  # what does not fire is tied at 0
+            fires = rng.random((trials, len(truth))) < np.where(truth, shift, 0.1)
+            scores = fires * rng.lognormal(np.where(truth, 1, 0), 1, (trials, len(truth)))
+            area = 0.1 * shift * stats.norm.cdf(0.5**0.5) + 0.9 * shift + 0.45 * (1 - shift)
+        else:
+            width = 2 if kind == "wide" else 1
+            scores = rng.normal(np.where(truth, shift, 0), np.where(truth, width, 1), (trials, len(truth)))
+            area = stats.norm.cdf(shift / (1 + width**2) ** 0.5)
+        _, low, high = auroc_interval(torch.from_numpy(scores), torch.from_numpy(truth).expand(trials, -1)).T.numpy()
+        covered = float(((low <= area) & (area <= high)).mean())
+        row(f"AUROC {area:.3f}: {kind}, {n_positive} against {n_negative}", covered, COVERED, trials)
+
+
+# Means, differences, rows ---------------------------------------------------------------------------------------------
+
+# n examples, shares of positives, recall, false positive rate, share of difficulty that concepts have in common
+MEANS = [
+    (76, (0.1, 0.2, 0.3), 0.8, 0.03, 0.0),
+    (76, (0.3,) * 3, 0.97, 0.005, 0.3),
+    (166, (1 / 3,) * 6, 0.97, 0.01, 0.5),
+    (166, (1 / 3,) * 6, 0.97, 0.01, 0.0),
+    (100, (0.03, 0.05, 0.07) * 3, 0.7, 0.01, 0.6),
+    (300, (0.05,) * 10, 0.95, 0.002, 0.3),
+    (60, (0.05,) * 20, 0.5, 0.05, 0.3),
+    (300, (0.2,) * 3, 0.6, 0.1, 0.3),
+]
+
+
+def means(trials: int) -> None:
+    rng = np.random.default_rng(12)
+    for n, shares, recall, false_rate, common in MEANS:
+        share = np.array(shares)
+        f1 = 2 * share * recall / (share * recall + share + (1 - share) * false_rate)
+        expected = float((share * f1).sum() / share.sum())
+        covered = np.zeros(4)
+        for trial in range(trials):
+            truth = rng.random((len(share), n)) < share[:, None]
+            hard, both = rng.normal(size=n), []
+            for _ in range(2):
+                ease = stats.norm.cdf(common**0.5 * hard + (1 - common) ** 0.5 * rng.normal(size=truth.shape))
+                detected = np.where(truth, ease < recall, ease > 1 - false_rate)
+                both.append(counts_of(torch.from_numpy(detected), torch.from_numpy(truth)))
+            results = (
+                (weighted_f1_interval(both[0]), expected),
+                (weighted_f1_difference(*both), 0.0),
+                (bootstrap_f1(both[0], n_resamples=500, seed=trial), expected),
+                (bootstrap_f1(*both, n_resamples=500, seed=trial), 0.0),
+            )
+            covered += [bool(low <= value <= high) for (_, low, high), value in results]
+        covered /= trials
+        name = f"{len(share)} concepts, F1 {expected:.3f}: n {n}, {share.mean():.0%} positive, {common:.0%} in common"
+        row(f"mean of {name}", covered[0], COVERED, trials, f"BCa {covered[2]:.3f}")
+        row(f"difference, {name}", covered[1], COVERED, trials, f"BCa {covered[3]:.3f}")
+
+
+def rows(trials: int) -> None:
+    """Rows of an example are right or wrong together, to a degree: Dirichlet shares of TP, FP, FN per example."""
+    rng = np.random.default_rng(13)
+    for n, per_example, spread, shares in (
+        (40, 20, 1.0, (0.6, 0.2, 0.2)),
+        (80, 50, 0.5, (0.4, 0.4, 0.2)),
+        (150, 10, 3.0, (0.9, 0.05, 0.05)),
+        (30, 8, 10.0, (0.3, 0.3, 0.4)),
+    ):
+        expected, covered = 2 * shares[0] / (2 * shares[0] + shares[1] + shares[2]), np.zeros(2)
+        for trial in range(trials):
+            mixed = rng.dirichlet(np.array(shares) * spread, n)
+            each = torch.from_numpy(rng.multinomial(rng.poisson(per_example, n), mixed))[None]
+            for number, interval in enumerate(
+                (weighted_f1_interval(each), bootstrap_f1(each, n_resamples=500, seed=trial))
+            ):
+                covered[number] += float(interval[1]) <= expected <= float(interval[2])
+        covered /= trials
+        name = f"F1 of rows {expected:.3f}: {n} examples of about {per_example} rows, spread {spread}"
+        row(name, covered[0], COVERED, trials, f"BCa {covered[1]:.3f}")
+
+
+# Noise ----------------------------------------------------------------------------------------------------------------
+
+WORLDS = {
+    "plain": {},
+    "rare concepts": {"prevalence": 0.05, "n": (60, 60)},
+    "common concepts": {"prevalence": 0.6},
+    "ties": {"levels": 2},
+    "one score for all": {"levels": 1},
+    "short lists": {"share": 0.04},
+    "full lists": {"share": 1.0},
+    "correlated concepts": {"correlation": 0.9},
+    "one unit": {"n_units": 1},
+    "two silent units": {"n_units": 2, "share": 0.05},
+    "many units": {"n_units": 300},
+    "small test split": {"n": (80, 15)},
+}
+
+
+def noise(
+    seed: int, n=(50, 50), n_units=20, n_concepts=40, share=0.4, levels=10**6, prevalence=0.25, correlation=0.0
+) -> Iterator:
+    """Scores of cal and test, and labels that have nothing to do with them."""
+    rng = np.random.default_rng(seed)
+    for size in n:
+        dense = rng.integers(1, levels + 1, (size, n_units)) * (rng.random((size, n_units)) < share)
+        common = correlation**0.5 * rng.normal(size=(size, 1))
+        labels = common + (1 - correlation) ** 0.5 * rng.normal(size=(size, n_concepts)) < stats.norm.ppf(prevalence)
+        example, unit = dense.nonzero()
+        parts = [torch.from_numpy(part) for part in (unit, example, dense[example, unit].astype(np.float32), labels)]
+        yield example_scores(*parts, n_units=n_units)
+
+
+def tests_of_noise(sets: int, shuffles: int) -> None:
+    """Concepts of a set share scores; their labels are independent, save in the correlated world."""
+    for name, options in WORLDS.items():
+        for family in ("max-t", "holm"):
+            p, against, any_of = [], [], []
+            for seed in range(sets):
+                scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
+                got = search_null(scores, n_shuffles=shuffles, family=family, stop_after=1 + shuffles // 20, seed=seed)
+                p.append(got.p)
+                against.append(got.p_ties_against)
+                any_of.append(bool((got.family_p[1] <= 0.05).any()))
+            for split, each in enumerate(torch.cat(p, 1)):
+                tested = int((~each.isnan()).sum())
+                safe = float((torch.cat(against, 1)[split] <= 0.05).sum()) / tested
+                # Correlated concepts of a set are about one trial.
+                trials = sets if "correlation" in options else tested
+                level = float((each <= 0.05).sum()) / tested
+                title = f"{'shared' if family == 'holm' else 'joint'} null of {('cal', 'test')[split]}: {name}"
+                row(title, level, REJECTED, trials, f"ties against {safe:.3f}")
+            region = (0.0, 0.06) if family == "holm" else REJECTED
+            row(f"any of 40 concepts by {family}: {name}", float(np.mean(any_of)), region, sets)
+
+
+def cost() -> None:
+    """CPU seconds of 1,000 shuffles: 5,000 units that fire in a fifth of 1,000 examples, 100 concepts."""
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.rand(100, generator=generator) * 0.3
+    scores = {}
+    for split in ("cal", "test"):
+        cell = (torch.rand(5000 * 500, generator=generator) < 0.2).nonzero().flatten()
+        value = torch.empty(len(cell)).log_normal_(generator=generator)
+        labels = torch.rand(500, 100, generator=generator) < shares
+        scores[split] = example_scores(cell // 500, cell % 500, value, labels, n_units=5000)
+    for family in ("max-t", "holm"):
+        start = time.process_time()
+        got = search_null(scores, n_shuffles=1000, min_support=3, family=family)
+        seconds, mean = time.process_time() - start, float(got.n_shuffles.double().mean())
+        print(f"{family:8} {seconds:6.1f} s of CPU, {got.seconds:6.1f} s, {mean:,.0f} shuffles per concept", flush=True)
+
+
+def sweep() -> None:
+    """Shares of 100 random points per n at which intervals of F1 cover too seldom and too often, exact."""
+    rng = np.random.default_rng(1)
+    print("   n   below  above  least         Wilson's")
+    for n in (12, 20, 30, 50, 76, 120, 250):
+        covered = []
+        for _ in range(100):
+            prevalence, false_rate = (
+                rng.choice([0.03, 0.05, 0.1, 0.2, 0.3, 0.5]),
+                rng.choice([0, 0.005, 0.02, 0.1, 0.3]),
+            )
+            recall = 1 - rng.random() ** 2
+            size = np.arange(1, n + 1)
+            share = prevalence + (1 - prevalence) * false_rate
+            weight, j = stats.binom.pmf(size, n, share), prevalence * recall / share
+            covered.append([exact(size, weight, j, each) for each in (jeffreys_interval, wilson_interval)])
+        ours, wilson = np.array(covered).T
+        shown = [f"{np.mean(c < 0.93):6.0%} {np.mean(c > 0.98):6.0%} {c.min():8.3f}" for c in (ours, wilson)]
+        print(f"{n:4}  {shown[0]}     {shown[1]}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000, help="of every simulated interval")
+    parser.add_argument("--sets", type=int, default=20, help="of scores and 40 concepts, of every noise world")
+    parser.add_argument("--shuffles", type=int, default=79)
+    parser.add_argument("--cost", action="store_true", help="the seconds of a large null, and nothing else")
+    parser.add_argument("--sweep", action="store_true", help="where intervals of F1 leave the region, and nothing else")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.cost or args.sweep:
+        cost() if args.cost else sweep()
+        return
+    counts()
+    areas(args.trials)
+    means(args.trials // 4)
+    rows(args.trials // 4)
+    tests_of_noise(args.sets, args.shuffles)
+    print(f"{len(outside)} outside" + "".join(f"\n  {name}" for name in outside))
+    sys.exit(bool(outside))
+
+
+if __name__ == "__main__":
+    main()
