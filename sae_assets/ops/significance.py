@@ -41,8 +41,9 @@ class Significance:
         family: ``max-t`` (step-down over joint shuffles) or ``holm``.
         n_shuffles: int64 [n_concepts], shuffles behind a concept's figures.
         n_counted: int64 [2, n_concepts], shuffles behind its p, fewer where counting could stop early.
-        weighted_f1: test F1 weighted by test positives. weighted_null: float64 [2], its mean and 95 % point.
-            weighted_p: its p. All three over joint shuffles; the last two NaN if there were none.
+        weighted_f1: test F1 weighted by test positives, over concepts that have positives on both splits; 0 for one
+            without a pair, as on shuffles. weighted_null: float64 [2], its mean and 95 % point. weighted_p: its p. The
+            last two are NaN unless shuffles were joint.
         seconds: what the shuffles took.
     """
 
@@ -100,7 +101,8 @@ def search_null(
         null_seconds: stop drawing after about so many; ``n_shuffles`` of the result says how far it came.
         seed: of all draws, made on the CPU so that devices agree.
 
-    A concept whose labels are all alike on a split has no p there: shuffling changes nothing.
+    A concept whose labels are all alike on a split has no p there: shuffling changes nothing. One without a pair, where
+    there might have been one, has p = 1.
 
     Raises:
         ArtifactError: splits with other units or concepts, or no shuffle asked for.
@@ -236,7 +238,8 @@ class _Null:
             auroc.append(torch.where(choices.units >= 0, area, torch.nan))
         both, areas = torch.stack(f1), torch.stack(auroc)
         broken = AUROC_SHARE * areas.nan_to_num(0.5) + DRAW_SHARE * draws.to(both.device)
-        return _Figures(both, both + broken, areas, choices)
+        # Without a pair the figure is below every other of F1 0; such ties are not broken, and p is then 1.
+        return _Figures(both, torch.where(choices.units >= 0, both + broken, 0 * both), areas, choices)
 
     def _out_of_time(self, start: float) -> bool:
         return self.budget is not None and time.perf_counter() - start > self.budget
@@ -323,7 +326,7 @@ class _Null:
         n_concepts = f1.shape[1]
         sizes = torch.tensor([[len(split.labels)] for split in self.splits], dtype=torch.int64, device="cpu")
         n_positive = self.n_positive.cpu()
-        fixed = (n_positive == 0) | (n_positive == sizes) | (observed.choices.units.cpu() < 0)
+        fixed = (n_positive == 0) | (n_positive == sizes) | (n_positive[0] == 0)
         drawn = (~(f1[0].isnan() & f1[1].isnan())).sum(1)
         stop_after = self.stop_after if family == "holm" else self.n_shuffles + 1
         p, against, family_p, q = (
@@ -342,7 +345,7 @@ class _Null:
             q[split] = benjamini_hochberg(p[split])
         points = torch.stack([f1.nanmean(-1), quantile(f1, 0.95)], -1)
         test, weight = observed.f1[1].cpu(), n_positive[1].double()
-        has = (weight > 0) & (observed.choices.units.cpu() >= 0)
+        has = (n_positive > 0).all(0)
         weighted = float((test * weight)[has].sum() / weight[has].sum()) if bool(has.any()) else float("nan")
         weighted_null, weighted_p = torch.full((2,), torch.nan, dtype=torch.float64, device="cpu"), float("nan")
         if family == "max-t" and bool(has.any()):

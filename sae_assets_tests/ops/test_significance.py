@@ -56,6 +56,7 @@ def test_p_is_by_brute_force(seed, min_support):
             truths = [each[shuffle, concept] for each, shuffle in zip(labels, order, strict=True)]
             f1[draw, :, concept], area[draw, :, concept] = reference.figures(dense, truths, min_support)
     statistic = f1 + 1e-9 * np.where(np.isnan(area), 0.5, area) + 1e-12 * np.array(breaks)
+    statistic = np.where(f1[:, :1] == 0, 0, statistic)  # no pair was chosen on cal
     assert got.family == "max-t" and got.n_shuffles.tolist() == [m] * 3
     np.testing.assert_allclose(got.f1, f1[0], rtol=1e-14)
     np.testing.assert_allclose(got.auroc, area[0], rtol=1e-14)
@@ -121,7 +122,8 @@ def test_what_cannot_be_shuffled_has_no_p():
     assert not bool(got.p[0, 1].isnan()) and bool(got.p[1, 1].isnan())
     assert not bool(got.p[:, 2].isnan().any())
     silent = chance([0 * each for each in dense], labels, n_shuffles=5)
-    assert bool(silent.p.isnan().all()) and silent.units.tolist() == [-1] * 3
+    assert silent.units.tolist() == [-1] * 3 and bool(silent.f1.isnan().all())
+    assert bool(silent.p[:, 0].isnan().all()) and silent.p[:, 2].tolist() == [1, 1] == silent.family_p[:, 2].tolist()
 
 
 def test_what_is_refused():
@@ -183,6 +185,7 @@ NOISE = {
     "ties": {"levels": 1, "n_units": 3},
     "one unit": {"n_units": 1, "levels": 1000},
     "short lists": {"share": 0.06, "n_units": 20},
+    "units that hardly fire": {"share": 0.06, "n_units": 2, "prevalence": 0.2},
 }
 
 
