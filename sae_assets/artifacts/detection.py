@@ -121,8 +121,9 @@ class BestPairs(Artifact):
         unit_ids: int64, original id, -1 where no pair is valid; thresholds, tail_fractions: float64, NaN there.
         counts: int64 [2, n_concepts, 4], TP FP FN TN on cal and test of that pair (no detections where there is none).
         null_f1: float64 [2, n_concepts, 2], mean and 95 % point of the F1 that shuffled labels reach on cal, test.
-        test_interval: float64 [n_concepts, 2], 95 % bootstrap interval of the test F1.
-        weighted_interval: float64 [2], the same of the weighted test F1; weighted_null: float64 [2], mean, 95 %.
+        test_interval: float64 [n_concepts, 2], 95 % interval of the test F1.
+        weighted_interval: float64 [2], 95 % bootstrap interval of the weighted test F1.
+        weighted_null: float64 [2], mean and 95 % point of the weighted test F1 over shuffled labels.
         fold_f1: float64 [n_concepts], F1 over held-out folds of cal, NaN where it does not exist; None if n_folds is 0.
     """
 

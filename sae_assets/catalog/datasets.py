@@ -143,7 +143,7 @@ class Detection(Entry):
         TAIL_FRACTIONS, description="shares of the positive values that thresholds keep"
     )
     n_permutations: int = Field(100, ge=0, description="label shuffles behind the chance level; 0: none")
-    n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % intervals; 0: none")
+    n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % interval of the weighted mean; 0: none")
     n_folds: Annotated[int, AfterValidator(folds)] = Field(
         0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none"
     )

@@ -8,9 +8,10 @@ import torch
 
 from sae_assets.artifacts import BestPairs, DetectionStats, Thresholds
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.chance import bootstrap_intervals, held_out_f1, permutation_null
+from sae_assets.ops.chance import bootstrap_interval, held_out_f1, permutation_null
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.intervals import f1_interval
 from sae_assets.ops.process_state import plain_arithmetic
 
 
@@ -25,12 +26,12 @@ def choose_best_pairs(
     n_folds: int = 0,
     seed: int = 0,
 ) -> BestPairs:
-    """The best pair of every concept, its counts on both splits, its chance level and its bootstrap interval.
+    """The best pair of every concept, its counts on both splits, its chance level and its interval.
 
     Args:
         n_permutations: shuffles of the labels over the examples of each split, jointly for all concepts; the selection
             is repeated on each, thresholds as calibrated.
-        n_bootstrap: resamples of the test examples.
+        n_bootstrap: resamples of the test examples, for the interval of the weighted mean.
         n_folds: folds of the cal examples for ``fold_f1``; 0 leaves it out.
         seed: of all draws, made on the CPU so that devices agree.
 
@@ -69,9 +70,11 @@ def choose_best_pairs(
         detected[concept] = test.detected(unit, float(cutoffs[concept])).cpu()
     generator = torch.Generator().manual_seed(seed)
     null_f1, weighted_null = permutation_null(thresholds, scores, n_permutations, generator)
-    interval, weighted_interval = bootstrap_intervals(
-        detected, test.labels.T.cpu(), unit_ids >= 0, n_bootstrap, generator
-    )
+    weighted_interval = bootstrap_interval(detected, test.labels.T.cpu(), unit_ids >= 0, n_bootstrap, generator)
+    exists = (unit_ids >= 0) & (stats.n_positive[1] > 0)
+    true_positive, false_positive, false_negative, _ = counts[1].unbind(-1)
+    interval = f1_interval(true_positive, false_positive, false_negative)
+    interval = torch.where(exists[:, None], interval, torch.nan)
     return BestPairs(
         concepts=stats.concepts,
         unit_ids=unit_ids,

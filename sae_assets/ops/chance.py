@@ -1,4 +1,4 @@
-"""What stands beside a best pair's figure: chance level, bootstrap interval, and the figure on held-out folds of cal.
+"""What stands beside a best pair's figure: chance level, interval of the mean, and the figure on held-out folds of cal.
 
 Each repeats or resamples over examples, never over rows. The choice itself lives in ``ops.choice``, what is reported of
 it in ``ops.best_pairs``.
@@ -55,18 +55,20 @@ def permutation_null(
     return points, torch.stack([weighted.nanmean(), quantile(weighted[None], 0.95)[0]])
 
 
-def bootstrap_intervals(
+def bootstrap_interval(
     detected: Bool[Tensor, "concepts examples"],
     truth: Bool[Tensor, "concepts examples"],
     chosen: Bool[Tensor, " concepts"],
     n_bootstrap: int,
     generator: torch.Generator,
-) -> tuple[Float[Tensor, "concepts 2"], Float[Tensor, " 2"]]:
-    """95 % percentile intervals of F1 per concept and of their weighted mean; examples resampled for all at once."""
+) -> Float[Tensor, " 2"]:
+    """95 % percentile interval of the weighted mean of F1; examples resampled for all concepts at once.
+
+    It has no width where nothing was missed: no resample holds an error that the sample does not.
+    """
     n = truth.shape[1]
     if n == 0 or n_bootstrap == 0:
-        nothing = torch.full((len(truth) + 1, 2), torch.nan, dtype=torch.float64, device="cpu")
-        return nothing[:-1], nothing[-1]
+        return torch.full((2,), torch.nan, dtype=torch.float64, device="cpu")
     weights = torch.stack(
         [
             torch.bincount(torch.randint(n, (n,), generator=generator, device="cpu"), minlength=n)
@@ -81,10 +83,7 @@ def bootstrap_intervals(
     f1 = torch.where((positive > 0) & chosen[:, None], f1, torch.nan)
     share = torch.where(f1.isnan(), 0.0, positive)
     weighted = (f1.nan_to_num() * share).sum(0) / share.sum(0)
-    return (
-        torch.stack([quantile(f1, 0.025), quantile(f1, 0.975)], -1),
-        torch.stack([quantile(weighted[None], 0.025)[0], quantile(weighted[None], 0.975)[0]]),
-    )
+    return torch.stack([quantile(weighted[None], 0.025)[0], quantile(weighted[None], 0.975)[0]])
 
 
 def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: int) -> Float[Tensor, " concepts"]:

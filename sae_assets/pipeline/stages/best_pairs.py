@@ -47,11 +47,12 @@ def _counts(artifact: Any) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
 
 
-# The same pass, so the same inputs, settings, splits and code version.
+# The same pass, so the same inputs, settings and splits.
 BEST_PAIRS = replace(
     DETECTION_STATS,
     name="best_pairs",
     description="Per concept the pair chosen on cal, its test figures, chance level and interval.",
+    code_version="3",
     after=DETECTION_STATS.name,
     checks=(
         Check(

@@ -21,8 +21,8 @@ COLUMNS = {
     "tail_fraction": "share of the positive values that the threshold keeps",
     "threshold": "detection cut-off",
     **by_split(CELLS | RATES | CHANCE),
-    "test_f1_low": "lower end of the 95 % bootstrap interval",
-    "test_f1_high": "upper end of the 95 % bootstrap interval",
+    "test_f1_low": "lower end of the 95 % interval of the test F1",
+    "test_f1_high": "upper end of the 95 % interval of the test F1",
     "cal_fold_f1": "F1 over held-out folds of cal, each counted on the pair chosen without it; null if n_folds is 0",
 }
 
