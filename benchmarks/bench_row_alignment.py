@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sae_assets.artifacts import GroundTruth, SparseActivations, offsets_of
-from sae_assets.ops.row_alignment import RowAlignment, RowChunk, align_rows, count_rows
+from sae_assets.ops.row_alignment import RowChunk, RowFigures, align_rows, count_rows
 from sae_assets.ops.row_chance import row_null
 
 K, ROWS, EXAMPLES = 32, 256, 80  # entries of a row, rows of an example, examples of a chunk
@@ -76,7 +76,7 @@ def dense_columns(chunks: list[RowChunk], split: str, units: torch.Tensor, conce
     return np.concatenate(values), np.concatenate(truths)
 
 
-def dense_figures(chunks: list[RowChunk], units: torch.Tensor, concepts: torch.Tensor, got: RowAlignment) -> tuple:
+def dense_figures(chunks: list[RowChunk], units: torch.Tensor, concepts: torch.Tensor, got: RowFigures) -> tuple:
     """CPU seconds for each unit, and for each pair, of plain vectorised numpy; every figure is compared with ours."""
     data = {split: dense_columns(chunks, split, units, concepts) for split in ("cal", "test")}
     per_unit = per_pair = 0.0

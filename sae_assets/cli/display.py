@@ -79,40 +79,51 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         console.print(
             f"compression ratio {result['compression_ratio']:,.0f} ({sizes}), {result['n_kept']:,} units kept"
         )
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in (
             "concept",
             "unit",
-            "tail",
             "threshold",
             "cal F1",
             "test F1",
             "95 %",
             "always",
             "chance",
-            "p95",
+            "row\nP",
+            "row\nF1",
         ):
-            table.add_column(heading, justify="left" if heading == "concept" else "right", no_wrap=True)
+            name = heading == "concept"
+            table.add_column(heading, justify="left" if name else "right", no_wrap=not name, overflow="fold")
         for concept, best in result["concepts"].items():
             table.add_row(
                 concept,
                 "–" if best["unit_id"] is None else str(best["unit_id"]),
-                figure(best["tail_fraction"], 2),
                 figure(best["threshold"]),
                 figure(best["cal_f1"]),
                 figure(best["test_f1"]),
                 interval(best["test_f1_interval"]),
                 figure(best["always_positive_f1"]),
-                figure(best["null_f1"]["mean"]),
-                figure(best["null_f1"]["p95"], 2),
+                figure(best["null_f1"]["p95"]),
+                figure(rows["precision"], 2) + ("!" if rows["beside"] else "") if (rows := best["row"]) else "–",
+                figure(rows["f1"], 2) if rows else "–",
             )
         table.add_section()
         table.add_row(
-            "weighted mean", "", "", "", "", figure(result["weighted_test_f1"]),
+            "weighted mean", "", "", "", figure(result["weighted_test_f1"]),
             interval(result["weighted_test_f1_interval"]), figure(result["always_positive_f1"]),
-            figure(result["null_f1"]["mean"]), figure(result["null_f1"]["p95"], 2),
+            figure(result["null_f1"]["p95"]),
         )  # fmt: skip
+        console.print()
         console.print(table)
+        console.print()
+        removed = [
+            f"{concept} (unit {audit['unit_id']}, {audit['removed_by']}: cal F1 {figure(audit['cal_f1'])}, "
+            f"best kept {figure(audit['kept_cal_f1'])})"
+            for concept, best in result["concepts"].items()
+            if (audit := best["audit"]) and audit["removed_by"]
+        ]
+        if removed:
+            console.print(f"pruning removed the best unit of {len(removed)}: {', '.join(removed)}")
         seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result["seconds"].items())
         console.print(f"seconds: {seconds}")
     console.print(f"\n{made} runs made, {skipped} were up to date.")
@@ -123,8 +134,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     if not figures:
         return
     console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
-    console.print('example positive. "chance", "p95": mean and 95 % point of the test F1 that the same choice')
-    console.print("reaches with shuffled labels.")
+    console.print('example positive. "chance": 95 % point of the test F1 that the same choice reaches with')
+    console.print('shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
+    console.print("tokens) of test; ! marks a unit that fires beside the concept more than on it.")
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sae_assets.commands.session import Session
     from sae_assets.storage.store import ArtifactStore
 
+BESIDE = 0.5  # of the rows a unit fires on; with fewer in the concept it fires beside it
+
 
 def plain(value: Any) -> Any:
     """Values that JSON knows: a figure that does not exist is null."""
@@ -64,6 +66,8 @@ def _figures(
         stored += store.size(address)
     best = store.read(Address(dataset, "best_pairs", kind, model)).artifact
     mapping = store.read(Address(dataset, "unit_mapping", kind, model)).artifact
+    rows_of = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
+    audits = _audit_figures(store, Address(dataset, "pruning_audit", kind, model))
     f1, always = best.rate("f1"), best.always_positive_f1[1]
     concepts = {
         name: {
@@ -78,6 +82,8 @@ def _figures(
             "null_f1": {"mean": float(best.null_f1[1, place, 0]), "p95": float(best.null_f1[1, place, 1])},
             "n_cal": int(best.n_positive[0, place]),
             "n_test": int(best.n_positive[1, place]),
+            "row": rows_of.get(name),
+            "audit": audits.get(name),
         }
         for place, name in enumerate(best.concepts)
     }
@@ -96,4 +102,56 @@ def _figures(
         "null_f1": {"mean": float(best.weighted_null[0]), "p95": float(best.weighted_null[1])},
         "seconds": {name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages},
         "concepts": concepts,
+    }
+
+
+def _row_figures(store: "ArtifactStore", address: Address, best: Any) -> dict[str, dict[str, Any]]:
+    """By concept that is located: row figures on test of the pair's unit, and the unit that cal rows would choose.
+
+    ``beside`` is true of a pair that finds examples better than calling all positive, while most of the rows that it
+    fires on are not the concept's: it may detect what stands beside the concept in the same example.
+    """
+    if store.find(address) is None:
+        return {}
+    rows = store.read(address).artifact
+    rates = {name: rows.rate(name)[1] for name in ("precision", "recall", "f1", "iou")}
+    example_f1, always = best.rate("f1")[1].tolist(), best.always_positive_f1[1].tolist()
+    figures: dict[str, dict[str, Any]] = {}
+    for number, first in enumerate(rows.best.tolist()):
+        if first < 0:
+            continue
+        pair = rows.find(number, int(best.unit_ids[number]))
+        of_pair = {name: float(values[pair]) if pair is not None else math.nan for name, values in rates.items()}
+        precision = of_pair["precision"] if pair is not None else 0.0  # fires on no calibration row of the concept
+        figures[rows.concepts[number]] = {
+            **of_pair,
+            "ap": float(rows.average_precision[1, pair]) if pair is not None else math.nan,
+            "auroc": float(rows.auroc[pair]) if pair is not None else math.nan,
+            "purity_16": float(rows.purity[pair]) if pair is not None else math.nan,
+            "beside": example_f1[number] > always[number] and precision < BESIDE,
+            "best_unit_id": int(rows.unit_ids[first]),
+            "best_f1": float(rates["f1"][first]),
+            "best_f1_interval": rows.intervals[number].tolist(),
+        }
+    return figures
+
+
+def _audit_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
+    """By concept the best unit of all over all thresholds on cal, and what it costs that pruning removed it."""
+    if store.find(address) is None:
+        return {}
+    audit = store.read(address).artifact
+    (cal, test), (kept_cal, kept_test) = audit.f1
+    return {
+        name: {
+            "unit_id": int(audit.unit_ids[0, number]) if int(audit.unit_ids[0, number]) >= 0 else None,
+            "removed_by": audit.removed_by(number),
+            "cal_f1": float(cal[number]),
+            "test_f1": float(test[number]),
+            "kept_unit_id": int(audit.unit_ids[1, number]) if int(audit.unit_ids[1, number]) >= 0 else None,
+            "kept_cal_f1": float(kept_cal[number]),
+            "kept_test_f1": float(kept_test[number]),
+            "cal_loss": float(audit.loss[number]),
+        }
+        for number, name in enumerate(audit.concepts)
     }

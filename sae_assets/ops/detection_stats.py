@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.artifacts import DetectionStats, FilteredActivations, Thresholds, offsets_of
+from sae_assets.artifacts import DetectionStats, SparseRows, Thresholds, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.pooling import Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
@@ -87,9 +87,9 @@ class ExampleScores:
 
 @dataclass(frozen=True)
 class LabelledChunk:
-    """A chunk's filtered activations with its examples' splits and labels."""
+    """A chunk's activations, filtered or not, with its examples' splits and labels."""
 
-    activations: FilteredActivations
+    activations: SparseRows
     splits: tuple[str, ...]
     labels: Bool[Tensor, "examples concepts"]
 

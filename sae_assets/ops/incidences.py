@@ -275,7 +275,8 @@ class Walk:
         room = ((k - self.above[top]).double() / (self.ends - self.above)[top]).clamp(max=1)
         entry, concept = self._incidences(self._set[top])
         pair = self._unit[top][entry] * self.truth.n_concepts + concept
-        return self.table(torch.bincount(pair, weights=room[entry], minlength=len(self.counts))) / k
+        shares = torch.bincount(pair, weights=room[entry], minlength=len(self.counts))
+        return self.table(shares).double() / k  # without a pair bincount forgets the type of the weights
 
 
 def _groups(tied: Tensor) -> tuple[Int[Tensor, " groups"], Int[Tensor, " groups"], Int[Tensor, " n"]]:

@@ -4,6 +4,7 @@ Every figure is exact: best F1 and IoU, average precision, AUROC and purity of e
 incidences is that of ``ops.incidences``; chance levels of these figures live in ``ops.row_chance``.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.artifacts import GroundTruth, SparseRows, offsets_of
+from sae_assets.artifacts import GroundTruth, Labels, SparseRows, offsets_of
+from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_units
 from sae_assets.ops.detection_stats import EVALUATED
@@ -27,6 +29,7 @@ from sae_assets.ops.incidences import (
     truth_sets,
     units_at_once,
 )
+from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import keys_within, plan_blocks, sort_keys
 from sae_assets.ops.thresholds import expect_same_rows
@@ -75,7 +78,7 @@ class SplitRows:
 
 
 @dataclass(frozen=True)
-class RowAlignment:
+class RowFigures:
     """Row figures of every (unit, concept): thresholds chosen on cal, counts on both splits, and threshold-free ones.
 
     Attributes:
@@ -148,7 +151,7 @@ def align_rows(
     device: torch.device | str = "cpu",
     memory_budget: int = 256 * 2**20,
     entries_at_once: int = ENTRIES_AT_ONCE,
-) -> RowAlignment:
+) -> RowFigures:
     """Row figures of every (unit, concept), over all thresholds.
 
     One pass over the chunks counts and collects truth; one more for each block of units whose values fit the budget
@@ -178,7 +181,7 @@ def align_rows(
                 parts.append(_align(here, there))
             del ranked, here, there  # before the next block's
     thresholds, true, predicted, precision, auroc, purity = zip(*parts, strict=True)
-    return RowAlignment(
+    return RowFigures(
         n_rows=(cal.truth.n_rows, test.truth.n_rows),
         n_positive=torch.stack([split.truth.n_positive.cpu() for split in (cal, test)]),
         thresholds=torch.cat(thresholds),
@@ -191,7 +194,7 @@ def align_rows(
 
 
 def _align(cal: Walk, test: Walk) -> tuple[Tensor, ...]:
-    """The tables of ``RowAlignment`` for the units of these walks."""
+    """The tables of ``RowFigures`` for the units of these walks."""
     thresholds, true, predicted = cal.best_thresholds()
     true_test, predicted_test = test.counts_at(thresholds)
     tables = (
@@ -203,6 +206,89 @@ def _align(cal: Walk, test: Walk) -> tuple[Tensor, ...]:
         test.purity(PURITY_ROWS),
     )
     return tuple(table.cpu() for table in tables)
+
+
+@plain_arithmetic()
+def count_unlocated(chunks: Iterable[Labels], inherited: str | None) -> Int[Tensor, "2 concepts"]:
+    """Positive examples on cal and on test that do not say where a concept is, int64.
+
+    Args:
+        inherited: what stands in ``region_hashes`` of a concept whose rows inherit the example's label; None where
+            every row's truth is its own.
+
+    Raises:
+        ArtifactError: no chunks.
+    """
+    total = None
+    for labels in chunks:
+        counts = torch.zeros(len(EVALUATED), len(labels.concepts), dtype=torch.int64, device="cpu")
+        for split, text in zip(labels.splits, labels.region_hashes, strict=True):
+            if split in EVALUATED and inherited is not None:
+                regions = json.loads(text)
+                weak = [number for number, name in enumerate(labels.concepts) if regions.get(name) == inherited]
+                counts[EVALUATED.index(split), weak] += 1
+        total = counts if total is None else total + counts
+    if total is None:
+        raise ArtifactError("There are no chunks to align rows in.")
+    return total
+
+
+@plain_arithmetic()
+def rank_pairs(
+    figures: RowFigures, chunks: Iterable[RowChunk], *, concepts: Sequence[str], n_unlocated: Int[Tensor, "2 concepts"]
+) -> RowAlignment:
+    """The pairs that have a threshold, the best of each concept first, with an interval of that one's test F1.
+
+    Concepts whose truth is not located in some example get no pairs.
+
+    Args:
+        chunks: gone through once more, for the rows of each example that the first pairs predict.
+        n_unlocated: positive examples of cal and of test whose rows inherit the example's label.
+    """
+    located = n_unlocated.sum(0) == 0
+    f1, order = figures.rate("f1")[0], []
+    for concept in located.nonzero().flatten().tolist():
+        units = (~figures.thresholds[:, concept].isnan()).nonzero().flatten()
+        for column, descending in (  # the last sort decides first
+            (figures.thresholds, True),
+            (figures.true_positives[0], True),
+            (f1, True),
+        ):
+            units = units[column[units, concept].sort(descending=descending, stable=True).indices]
+        order.append(torch.stack([torch.full_like(units, concept), units]))
+    concept_ids, unit_ids = torch.cat(order, 1) if order else torch.zeros(2, 0, dtype=torch.int64, device="cpu")
+    first = torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
+    first[concept_ids.flip(0)] = unit_ids.flip(0)
+    return RowAlignment(
+        concepts=tuple(concepts),
+        n_units=len(figures.thresholds),
+        n_rows=torch.tensor(figures.n_rows, dtype=torch.int64, device="cpu"),
+        n_positive=figures.n_positive,
+        n_unlocated=n_unlocated,
+        concept_ids=concept_ids.int(),
+        unit_ids=unit_ids.int(),
+        thresholds=figures.thresholds[unit_ids, concept_ids],
+        true_positives=figures.true_positives[:, unit_ids, concept_ids],
+        predicted=figures.predicted[:, unit_ids, concept_ids],
+        average_precision=figures.average_precision[:, unit_ids, concept_ids],
+        auroc=figures.auroc[unit_ids, concept_ids],
+        purity=figures.purity[unit_ids, concept_ids],
+        intervals=_intervals(figures, chunks, first),
+    )
+
+
+def _intervals(
+    figures: RowFigures, chunks: Iterable[RowChunk], units: Int[Tensor, " concepts"]
+) -> Float[Tensor, "concepts 2"]:
+    """Of the test F1 of one unit per concept (-1: none), from its counts in each test example."""
+    concepts = torch.arange(len(units), device="cpu")
+    thresholds = torch.where(units >= 0, figures.thresholds[units.clamp(min=0), concepts], torch.nan)
+    counts = torch.cat(
+        [count_per_example(chunk, units, concepts, thresholds)[:, chunk.examples_in("test")] for chunk in chunks], 1
+    )
+    ends = torch.stack([weighted_f1_interval(counts[[concept]])[1:] for concept in concepts.tolist()])
+    exists = (units >= 0) & (figures.n_positive[1] > 0)
+    return torch.where(exists[:, None], ends, torch.nan)
 
 
 @plain_arithmetic()

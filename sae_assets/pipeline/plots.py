@@ -11,6 +11,7 @@ from sae_assets.artifacts import REASONS
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
+    from sae_assets.artifacts.row_alignment import RowAlignment
 
 WIDTH, HEIGHT, DPI = 1000, 330, 100  # pixels: the UI's dialog shows 1,100 and does not scale
 
@@ -110,3 +111,33 @@ def plot_detection(stats: "DetectionStats", best: "BestPairs", most: int = 12) -
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return _markdown(figure, "F1 against tail fraction")
+
+
+def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
+    """Row precision, recall and F1 on test of each concept's best unit by cal rows, with the interval of the F1."""
+    import numpy as np
+
+    best = [(name, pair) for name, pair in zip(alignment.concepts, alignment.best.tolist(), strict=True) if pair >= 0]
+    figure, axes = _axes(tall=len(best) > 6)
+    axis = axes[0, 0]
+    if not best:
+        axis.set_axis_off()
+        axis.set_title("No concept is located: there are no row figures", size=9)
+        return _markdown(figure, "row alignment")
+    shown = best[:most]
+    pairs, places = np.array([pair for _, pair in shown]), np.arange(len(shown))
+    rates = (("precision", "#9ecae1", "s"), ("recall", "#fdd0a2", "D"), ("f1", "#1b7f5c", "o"))
+    for name, colour, marker in rates:
+        values = alignment.rate(name)[1].numpy()[pairs]
+        axis.scatter(
+            values, places, color=colour, marker=marker, label=f"row {name.replace('f1', 'F1')} (test)", zorder=3
+        )
+    numbers = [alignment.concepts.index(name) for name, _ in shown]
+    low, high = alignment.intervals.numpy()[numbers].T
+    axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
+    labels = [f"{name} — unit {int(alignment.unit_ids[pair])}" for name, pair in shown]
+    axis.set_yticks(places, labels, size=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.03)
+    axis.legend(fontsize=8, frameon=False, loc="lower left")
+    return _markdown(figure, "row alignment")

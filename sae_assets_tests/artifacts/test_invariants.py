@@ -21,6 +21,8 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.pruning_audit import PruningAudit
+from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
 
 NAN = math.nan
@@ -166,9 +168,45 @@ def best_pairs() -> BestPairs:
     )
 
 
+def pruning_audit() -> PruningAudit:
+    return PruningAudit(
+        concepts=("red", "blue"),
+        min_support=3,
+        units_by_reason=ints(2, 1, 1, 0, 0, 1),
+        unit_ids=torch.tensor([[2, 3], [3, 3]]),
+        thresholds=doubles([0.5, 2], [1.25, 2]),
+        counts=torch.tensor(
+            [
+                [[[4, 0, 0, 6], [2, 0, 0, 8]], [[3, 1, 0, 6], [1, 0, 0, 9]]],
+                [[[3, 1, 1, 5], [2, 0, 0, 8]], [[3, 2, 0, 5], [1, 0, 0, 9]]],
+            ]
+        ),
+        reasons=ints(2, 0),
+    )
+
+
+def row_alignment() -> RowAlignment:
+    return RowAlignment(
+        concepts=("red", "blue"),
+        n_units=9,
+        n_rows=ints(20, 30),
+        n_positive=torch.tensor([[4, 6], [5, 7]]),
+        n_unlocated=torch.tensor([[0, 1], [0, 0]]),
+        concept_ids=int32(0, 0),
+        unit_ids=int32(8, 3),
+        thresholds=doubles(0.5, 1.25),
+        true_positives=torch.tensor([[3, 2], [4, 0]], dtype=torch.int32),
+        predicted=torch.tensor([[4, 12], [5, 0]], dtype=torch.int32),
+        average_precision=torch.tensor([[0.75, 0.5], [0.7, NAN]], dtype=torch.float64),
+        auroc=doubles(0.9, NAN),
+        purity=doubles(0.25, 0),
+        intervals=doubles([0.1, 0.9], [NAN, NAN]),
+    )
+
+
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs,
+    detection_stats, best_pairs, pruning_audit, row_alignment,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -289,6 +327,36 @@ BROKEN = [
     (best_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
     (best_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
     (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
+    (pruning_audit, "no support asked for", {"min_support": 0}, "min_support is 0"),
+    (pruning_audit, "a negative count", {"units_by_reason": ints(-1, 1, 1, 0, 0, 1)}, "counts must not be negative"),
+    (pruning_audit, "a unit without a threshold", {"thresholds": doubles([0.5, 2], [1.25, NAN])}, "null exactly where"),
+    (pruning_audit, "a threshold of 0", {"thresholds": doubles([0, 2], [1.25, 2])}, "thresholds must be > 0"),
+    (pruning_audit, "a rule that does not exist", {"reasons": ints(6, 0)}, "a reason must be known"),
+    (pruning_audit, "no reason of a best unit", {"reasons": ints(-1, 0)}, "a reason must be known"),
+    (pruning_audit, "another best unit that is kept", {"reasons": ints(0, 0)}, "is the best kept one"),
+    (pruning_audit, "a better unit among the kept", {
+        "counts": pruning_audit().counts.flip(0)}, "no kept unit has a higher cal F1"),
+    (pruning_audit, "detections without a unit", {
+        "unit_ids": torch.tensor([[2, -1], [3, 3]]), "thresholds": doubles([0.5, NAN], [1.25, 2]),
+        "reasons": ints(2, -1)}, "nothing is detected where no unit"),
+    (pruning_audit, "rules of another number", {"units_by_reason": ints(1, 2)}, "units_by_reason has shape"),
+    (row_alignment, "the worse pair first", {"predicted": int32([9, 2], [5, 0])}, "ordered by cal F1"),
+    (row_alignment, "a unit twice", {"unit_ids": int32(8, 8)}, "names the same unit twice"),
+    (row_alignment, "a unit beyond the SAE", {"unit_ids": int32(9, 3)}, r"unit ids span 3\.\.9, expected 0\.\.8"),
+    (row_alignment, "a concept beyond the last", {"concept_ids": int32(0, 2)}, r"concept ids span 0\.\.2"),
+    (row_alignment, "concepts out of order", {"concept_ids": int32(1, 0)}, "concept ids must ascend"),
+    (row_alignment, "pairs of a concept that is nowhere located", {"n_unlocated": torch.tensor([[1, 0], [0, 0]])},
+     "not located everywhere has no pairs"),
+    (row_alignment, "more found than there are", {"true_positives": int32([5, 2], [4, 0])}, "true positives must lie"),
+    (row_alignment, "fewer predicted than found", {"predicted": int32([2, 12], [5, 0])}, "predicted rows must lie"),
+    (row_alignment, "a pair that never meets", {"true_positives": int32([3, 0], [4, 0])}, "has a threshold > 0"),
+    (row_alignment, "no threshold", {"thresholds": doubles(0.5, NAN)}, "has a threshold > 0"),
+    (row_alignment, "more positive rows than rows", {"n_positive": torch.tensor([[4, 21], [5, 7]])},
+     "positive rows must lie"),
+    (row_alignment, "a negative number of examples", {"n_unlocated": torch.tensor([[0, -1], [0, 0]])},
+     "n_unlocated must not"),
+    (row_alignment, "an area above 1", {"auroc": doubles(1.5, NAN)}, "auroc must lie between 0 and 1"),
+    (row_alignment, "intervals of other concepts", {"intervals": doubles([0.1, 0.9])}, "intervals has shape"),
 ]  # fmt: skip
 
 
@@ -350,6 +418,10 @@ CHANGED = [
     (best_pairs, {"seed": 1}),
     (best_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
     (best_pairs, {"test_interval": doubles([0.1, 0.9], [NAN, 0.5])}),
+    (pruning_audit, {"min_support": 4}),
+    (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
+    (row_alignment, {"purity": doubles(0.5, 0)}),
+    (row_alignment, {"n_rows": ints(21, 30)}),
 ]
 
 

@@ -15,6 +15,7 @@ from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches, overlapping_tokens
 from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
 from sae_assets.ops.process_state import ieee_products, plain_torch
+from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
 from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, map_units
@@ -54,7 +55,11 @@ def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
     scores = score_examples([LabelledChunk(filtered, WORLD.splits, LABELS)], n_units=WORLD.n_units)
     counts = count_detections(scores, thresholds)
     best = choose_best_pairs(counts, thresholds, scores, n_permutations=3, n_bootstrap=5, n_folds=2)
-    return [stats, mapping, mapped, thresholds, counts, best]
+    rows = [RowChunk(filtered, truth, WORLD.splits)]
+    figures = align_rows(rows, concepts=WORLD.concepts, n_units=WORLD.n_units)
+    nowhere = torch.zeros(2, len(WORLD.concepts), dtype=torch.int64, device="cpu")
+    aligned = rank_pairs(figures, rows, concepts=WORLD.concepts, n_unlocated=nowhere)
+    return [stats, mapping, mapped, thresholds, counts, best, aligned]
 
 
 def ground_truth() -> tuple[GroundTruth, list[Any]]:

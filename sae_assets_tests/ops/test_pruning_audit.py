@@ -26,15 +26,16 @@ def test_the_audit_is_two_exhaustive_searches(world, data):
     """Best units of all and of the kept ones, their F1, the reason, and both totals."""
     drawn = st.lists(st.sampled_from(REASONS), min_size=world.n_units, max_size=world.n_units)
     reasons = data.draw(drawn.filter(lambda names: "kept" in names))
-    got = audit_pruning(search_thresholds(score(world), min_support=1), mapping_of(reasons))
+    search = search_thresholds(score(world), min_support=1)
+    got = audit_pruning(search, mapping_of(reasons), world.concepts)
     scores, labels = dense_scores(world, "cal"), world.labels[world.examples_in("cal")]
     kept = np.array([reason == "kept" for reason in reasons])
     removed = []
     for concept, truth in enumerate(labels.T):
         best = reference.best_unit(scores, truth, 1)
         best_kept = reference.best_unit(np.where(kept, scores, 0), truth, 1)
-        assert (got.best_units[concept], got.best_kept[concept]) == (best, best_kept)
-        for unit, figure in ((best, got.best_f1), (best_kept, got.best_kept_f1)):
+        assert got.unit_ids[:, concept].tolist() == [best, best_kept]
+        for unit, figure in zip((best, best_kept), got.f1[:, 0], strict=True):
             if unit < 0:
                 assert bool(figure[concept].isnan())
                 continue
@@ -52,6 +53,6 @@ def test_a_kept_best_unit_costs_nothing():
     world = world_of({"cal": [3.0, 2.0, 1.0], "test": [1.0]}, {"cal": [True, True, False], "test": [True]})
     search = search_thresholds(score(world), min_support=1)
     with pytest.raises(ArtifactError, match="search covers 1 units, the mapping 2"):
-        audit_pruning(search, mapping_of(["dense", "kept"]))
-    got = audit_pruning(search, mapping_of(["kept"]))
-    assert got.loss.tolist() == [0] and got.removed_by(0) is None and got.best_f1.tolist() == [1]
+        audit_pruning(search, mapping_of(["dense", "kept"]), world.concepts)
+    got = audit_pruning(search, mapping_of(["kept"]), world.concepts)
+    assert got.loss.tolist() == [0] and got.removed_by(0) is None and got.f1[0, 0].tolist() == [1]

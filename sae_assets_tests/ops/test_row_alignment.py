@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score, ro
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import row_alignment
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.row_alignment import RowAlignment, RowChunk, align_rows, count_per_example
+from sae_assets.ops.row_alignment import RowChunk, RowFigures, align_rows, count_per_example
 from sae_assets_tests.reference import row_alignment as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, worlds
 
@@ -21,7 +21,7 @@ def chunk_of(world: World) -> RowChunk:
     return RowChunk(world.filtered(), world.ground_truth(), world.splits)
 
 
-def align(world: World, parts=None, **options) -> RowAlignment:
+def align(world: World, parts=None, **options) -> RowFigures:
     chunks = [chunk_of(world)] if parts is None else [chunk_of(world.take(part)) for part in parts]
     return align_rows(chunks, concepts=world.concepts, n_units=world.n_units, **options)
 
@@ -40,8 +40,8 @@ def of_rows(values: list[float], truth: list[int], test: tuple[list[float], list
     return World(dense, np.array([len(values), len(test[0])]), EVALUATED, located, np.ones((2, 1), bool))
 
 
-def same(one: RowAlignment, two: RowAlignment) -> None:
-    for field in dataclasses.fields(RowAlignment):
+def same(one: RowFigures, two: RowFigures) -> None:
+    for field in dataclasses.fields(RowFigures):
         a, b = getattr(one, field.name), getattr(two, field.name)
         assert torch.equal(a.nan_to_num(-1), b.nan_to_num(-1)) if isinstance(a, torch.Tensor) else a == b, field.name
 

@@ -110,6 +110,17 @@ CASES = {
     ("unit_stats", "some_units_active"): Case(SMALL["unit_stats"], silent(SMALL["unit_stats"])),
     ("best_pairs", "concepts_have_positives"): Case(best_pair((3, 2, 0, 5)), best_pair((0, 2, 0, 8))),
     ("best_pairs", "better_than_chance"): Case(best_pair((3, 2, 0, 5)), best_pair((3, 2, 0, 5), null=0.8)),
+    ("pruning_audit", "best_units_kept"): Case(
+        replace(
+            SMALL["pruning_audit"], unit_ids=SMALL["pruning_audit"].unit_ids[1:].expand(2, -1),
+            thresholds=SMALL["pruning_audit"].thresholds[1:].expand(2, -1),
+            counts=SMALL["pruning_audit"].counts[1:].expand(2, -1, -1, -1), reasons=torch.tensor([0, -1]),
+        ),
+        SMALL["pruning_audit"],
+    ),
+    ("row_alignment", "concepts_located"): Case(
+        replace(SMALL["row_alignment"], n_unlocated=torch.zeros(2, 2, dtype=torch.int64)), SMALL["row_alignment"]
+    ),
 }  # fmt: skip
 
 

@@ -117,7 +117,15 @@ def copy_of(world: World, base: Path) -> World:
 # --- the kinds of change ----------------------------------------------------------------------------------------------
 
 ALL_CHUNKS = ("0000", "0001")
-AGGREGATES = ("unit_stats", "unit_mapping", "thresholds", "detection_stats", "best_pairs")
+AGGREGATES = (
+    "unit_stats",
+    "unit_mapping",
+    "thresholds",
+    "detection_stats",
+    "best_pairs",
+    "row_alignment",
+    "pruning_audit",
+)
 
 
 def chunk_level(stage: str, chunks: tuple[str, ...] = ALL_CHUNKS, models: tuple[str, ...] = ("one", "two")) -> Named:
@@ -281,7 +289,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     ),
     "a chunk more, calibration frozen": (
         frozen(chunk_added),
-        NEW_CHUNK | model_level("detection_stats", "best_pairs"),
+        NEW_CHUNK | model_level("detection_stats", "best_pairs", "row_alignment", "pruning_audit"),
     ),
 }  # fmt: skip
 

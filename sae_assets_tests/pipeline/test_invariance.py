@@ -12,7 +12,15 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
-MODEL_STAGES = ("unit_stats", "unit_mapping", "thresholds", "detection_stats", "best_pairs")
+MODEL_STAGES = (
+    "unit_stats",
+    "unit_mapping",
+    "thresholds",
+    "detection_stats",
+    "best_pairs",
+    "row_alignment",
+    "pruning_audit",
+)
 N = 6
 
 

@@ -159,7 +159,8 @@ def test_backfill_is_exactly_what_is_missing_or_stale_in_one_sequence(living):
     land(root, 18)
     session.register("small")
     made = launched(plan_of(session))
-    assert {partition for key, partition in made if not key.endswith(("unit_stats", "unit_mapping"))} == {
+    of_activations = ("unit_stats", "unit_mapping", "pruning_audit", "row_alignment")
+    assert {partition for key, partition in made if not key.endswith(of_activations)} == {
         "0002", multi_key(MODEL, "0002"),
     }  # fmt: skip
     # What is filtered by a mapping that is still to come may be stale then: what reads all of it waits.
@@ -295,13 +296,15 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made
     places = made_home(tmp_path, "unit_mapping", token_kinds=["patch", "cls"])
     with open_session(places["home"], places["catalog"]) as session:
         failed = {dg.AssetKey(["small", "patch", "unit_mapping"]): {MODEL}}
-        later = {"filtered_activations", "thresholds", "detection_stats", "best_pairs"}
+        later = {"pruning_audit", "filtered_activations", "thresholds", "detection_stats", "best_pairs"}
         made = launched(plan_of(session, failed=failed, unchecked=failed))
-        assert keys(made) == {f"small/cls/{stage}" for stage in later}
+        on_rows = {f"small/{kind}/row_alignment" for kind in ("patch", "cls")}  # read nothing of the mapping
+        assert keys(made) == {f"small/cls/{stage}" for stage in later} | on_rows
         repair = keys(launched(plan_of(session, unchecked=failed)))
         assert repair == {
             "small/patch/unit_mapping",
             *(f"small/{kind}/{s}" for kind in ("patch", "cls") for s in later),
+            *on_rows,
         }
 
 

@@ -51,7 +51,7 @@ def results(encoded: Places, folder: Path) -> tuple[dict[str, object], dict[str,
     for stage in ("unit_stats", "unit_mapping", "thresholds"):
         chosen[stage] = store.read(Address("small", stage, "patch", "clip-mini")).content_hash
     test: dict[str, object] = {}
-    for stage in ("detection_stats", "best_pairs"):
+    for stage in ("detection_stats", "best_pairs", "row_alignment"):
         for name, values in (
             pq.read_table(home / f"store/small/patch/clip-mini/{stage}/all.parquet").to_pydict().items()
         ):
@@ -79,7 +79,7 @@ def test_what_is_chosen_does_not_depend_on_test(both, tmp_path):
     """Statistics, mapping, thresholds, cal counts, pairs and their chance on cal are bit-equal; test figures move."""
     (one, test), (two, other_test) = (results(one, tmp_path / str(number)) for number, one in enumerate(both))
     assert one == two
-    assert len(one) == 3 + 7 + 15  # hashes; what of detection_stats and of best_pairs holds nothing of test
+    assert len(one) == 3 + 7 + 15 + 10  # hashes; columns of the three others that hold nothing of test
     assert any(unit is not None for unit in one["best_pairs.unit_id"])
     assert test["detection_stats.test_tp"] != other_test["detection_stats.test_tp"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
 from sae_assets.catalog import load_catalog
 from sae_assets.datasets import open_dataset
@@ -164,6 +165,30 @@ def test_every_stage(world):
         for place, split in enumerate(("cal", "test")):
             cells = [int(counts[split][name][concept, column, p]) for name in ("tp", "fp", "fn", "tn")]
             assert best.counts[place, concept].tolist() == cells
+
+    # 7. rows, over all thresholds
+    aligned = stored.model("row_alignment")
+    on = {split: splits[example_of_row] == split for split in ("cal", "test")}
+    assert aligned.n_rows.tolist() == [int(rows.sum()) for rows in on.values()]
+    firing = dense(world["ids"], world["values"], np.arange(len(truth)), everything).astype(np.float32)
+    for concept, pair in enumerate(aligned.best.tolist()):
+        f1_of = []
+        for unit in range(world["n_units"]):
+            levels = np.unique(firing[on["cal"] & truth[:, concept], unit])
+            rows = firing[on["cal"], unit] >= levels[levels > 0][:, None]
+            hits = (rows & truth[on["cal"], concept]).sum(1)
+            f1_of.append((2 * hits / (rows.sum(1) + truth[on["cal"], concept].sum())).max(initial=0))
+        unit = int(aligned.unit_ids[pair])
+        assert f1_of[unit] == max(f1_of) == float(aligned.rate("f1")[0, pair])
+        for place, rows in enumerate(on.values()):
+            there, values = truth[rows, concept], firing[rows, unit]
+            predicted = values >= float(aligned.thresholds[pair])
+            assert int(aligned.predicted[place, pair]) == predicted.sum()
+            for name, rate in (("f1", f1_score), ("iou", jaccard_score)):
+                assert float(aligned.rate(name)[place, pair]) == pytest.approx(rate(there, predicted), rel=1e-12)
+            precision = average_precision_score(there, values)
+            assert float(aligned.average_precision[place, pair]) == pytest.approx(precision, rel=1e-9)
+        assert float(aligned.auroc[pair]) == pytest.approx(roc_auc_score(there, values), rel=1e-9)
 
 
 def test_text_activations_are_the_dense_jumprelu_ones(demo):

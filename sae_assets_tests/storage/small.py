@@ -18,6 +18,8 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.pruning_audit import PruningAudit
+from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import Stored, stored
@@ -132,6 +134,38 @@ SMALL: dict[str, Artifact] = {
             seed=0,
             n_folds=5,
             fold_f1=_doubles([0.75, NAN]),
+        ),
+        # The best unit of the first concept was removed; no unit stands for the second.
+        PruningAudit(
+            concepts=CONCEPTS,
+            min_support=3,
+            units_by_reason=torch.tensor([2, 1, 1, 0, 0, 1]),
+            unit_ids=torch.tensor([[2, -1], [3, -1]]),
+            thresholds=_doubles([[0.5, NAN], [1.25, NAN]]),
+            counts=torch.tensor(
+                [
+                    [[[4, 0, 0, 6], [0, 0, 2, 8]], [[3, 1, 0, 6], [0, 0, 1, 9]]],
+                    [[[3, 1, 1, 5], [0, 0, 2, 8]], [[3, 2, 0, 5], [0, 0, 1, 9]]],
+                ]
+            ),
+            reasons=torch.tensor([2, -1]),
+        ),
+        # The second concept is not located in one example, so it has no pairs.
+        RowAlignment(
+            concepts=CONCEPTS,
+            n_units=5,
+            n_rows=torch.tensor([20, 30]),
+            n_positive=torch.tensor([[4, 6], [0, 7]]),
+            n_unlocated=torch.tensor([[0, 1], [0, 0]]),
+            concept_ids=_ints([0, 0]),
+            unit_ids=_ints([4, 0]),
+            thresholds=_doubles([0.5, 1.25]),
+            true_positives=_ints([[3, 2], [0, 0]]),
+            predicted=_ints([[4, 12], [5, 0]]),
+            average_precision=_doubles([[0.75, 0.5], [NAN, NAN]]),
+            auroc=_doubles([NAN, NAN]),
+            purity=_doubles([0.0, 0.0]),
+            intervals=_doubles([[NAN, NAN], [NAN, NAN]]),
         ),
     )
 }

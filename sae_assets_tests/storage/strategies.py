@@ -23,6 +23,8 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.pruning_audit import PruningAudit
+from sae_assets.artifacts.row_alignment import RowAlignment
 
 NAN = math.nan
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -251,6 +253,72 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
     )
 
 
+@st.composite
+def pruning_audit(draw: st.DrawFn) -> PruningAudit:
+    concepts = draw(concept_lists)
+    n = len(concepts)
+    units, reasons, counts = [], [], []
+    for _ in concepts:
+        totals = [(draw(st.integers(0, 9)), draw(st.integers(0, 9))) for _ in range(2)]  # positives, negatives
+        best = draw(st.just(-1) | st.integers(0, 2**31 - 1))
+        kept = best >= 0 and draw(st.booleans())
+        reasons.append(-1 if best < 0 else 0 if kept else draw(st.integers(1, len(REASONS) - 1)))
+        units.append((best, best if kept else -1))
+        cells = []
+        for unit in units[-1]:
+            hits = [(draw(st.integers(0, p)), draw(st.integers(0, q))) if unit >= 0 else (0, 0) for p, q in totals]
+            of_unit = [(t, f, p - t, q - f) for (t, f), (p, q) in zip(hits, totals, strict=True)]
+            cells.append(cells[0] if kept and cells else of_unit)
+        counts.append(cells)
+    return PruningAudit(
+        concepts=concepts,
+        min_support=draw(st.integers(1, 5)),
+        units_by_reason=integers([draw(st.integers(0, 10**6)) for _ in REASONS]),
+        unit_ids=integers([pair[choice] for choice in range(2) for pair in units]).view(2, n),
+        thresholds=doubles(
+            [NAN if pair[choice] < 0 else draw(st.floats(0.001, 1e6)) for choice in range(2) for pair in units]
+        ).view(2, n),
+        counts=torch.tensor(counts, dtype=torch.int64).permute(1, 2, 0, 3).contiguous(),
+        reasons=integers(reasons),
+    )
+
+
+@st.composite
+def row_alignment(draw: st.DrawFn) -> RowAlignment:
+    concepts = draw(concept_lists)
+    n, n_units = len(concepts), draw(st.integers(1, 5))
+    n_rows = [draw(st.integers(0, 50)) for _ in range(2)]
+    n_positive = [[draw(st.integers(0, rows)) for _ in concepts] for rows in n_rows]
+    n_unlocated = [[draw(st.just(0) | st.integers(0, 3)) for _ in concepts] for _ in range(2)]
+    pairs: list[tuple[int, int, list[int], list[int]]] = []
+    for concept in range(n):
+        if n_positive[0][concept] == 0 or n_unlocated[0][concept] + n_unlocated[1][concept]:
+            continue
+        mine = []
+        for unit in draw(st.sets(st.integers(0, n_units - 1), max_size=3)):
+            true = [draw(st.integers(1 - split, n_positive[split][concept])) for split in range(2)]
+            predicted = [draw(st.integers(true[split], n_rows[split])) for split in range(2)]
+            mine.append((concept, unit, true, predicted))
+        pairs += sorted(mine, key=lambda pair: -2 * pair[2][0] / (pair[3][0] + n_positive[0][pair[0]]))
+    share = st.just(NAN) | st.floats(0, 1)
+    return RowAlignment(
+        concepts=concepts,
+        n_units=n_units,
+        n_rows=integers(n_rows),
+        n_positive=integers([count for row in n_positive for count in row]).view(2, n),
+        n_unlocated=integers([count for row in n_unlocated for count in row]).view(2, n),
+        concept_ids=integers([pair[0] for pair in pairs], torch.int32),
+        unit_ids=integers([pair[1] for pair in pairs], torch.int32),
+        thresholds=doubles([draw(st.floats(0, exclude_min=True, allow_nan=False)) for _ in pairs]),
+        true_positives=integers([pair[2][s] for s in range(2) for pair in pairs], torch.int32).view(2, -1),
+        predicted=integers([pair[3][s] for s in range(2) for pair in pairs], torch.int32).view(2, -1),
+        average_precision=doubles([draw(share) for _ in range(2 * len(pairs))]).view(2, -1),
+        auroc=doubles([draw(share) for _ in pairs]),
+        purity=doubles([draw(share) for _ in pairs]),
+        intervals=doubles([draw(share) for _ in range(2 * n)]).view(n, 2),
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -264,5 +332,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         thresholds,
         detection_stats,
         best_pairs,
+        pruning_audit,
+        row_alignment,
     )
 }

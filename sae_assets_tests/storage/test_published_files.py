@@ -100,6 +100,26 @@ COLUMNS = {
         ),
         *("test_f1_low", "test_f1_high", "cal_fold_f1"),
     ],
+    "pruning_audit": [
+        *("concept", "removed_by", "cal_loss"),
+        *(
+            f"{prefix}{name}"
+            for prefix in ("", "kept_")
+            for name in (
+                *("unit_id", "threshold", "cal_tp", "cal_fp", "cal_fn", "cal_tn", "cal_f1"),
+                *("test_tp", "test_fp", "test_fn", "test_tn", "test_f1"),
+            )
+        ),
+    ],
+    "row_alignment": [
+        *("concept", "unit_id", "threshold"),
+        *(
+            f"{split}_{name}"
+            for split in ("cal", "test")
+            for name in ("tp", "fp", "fn", "precision", "recall", "f1", "iou", "ap")
+        ),
+        *("test_auroc", "test_purity_16"),
+    ],
 }
 
 
@@ -165,6 +185,14 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     assert best["unit_id"].to_list() == [3, None]
     assert best["test_recall"].to_list() == [1.0, None]
     assert best["cal_fold_f1"].to_list() == [0.75, None]
+    audit = frames["pruning_audit"]
+    assert audit["removed_by"].to_list() == ["rare", None]
+    assert audit["cal_loss"].to_list() == [0.25, None]
+    assert audit["kept_test_f1"].to_list() == [0.75, None]
+    rows = frames["row_alignment"]
+    assert rows["concept"].to_list() == [CONCEPTS[0]] * 2
+    assert rows["cal_f1"].to_list() == [6 / 8, 4 / 16]
+    assert rows["test_f1"].to_list() == [None, None]
     detected = frames["detection_stats"]
     assert detected["valid"].to_list() == [True, True, False, False, True, True, True, True]
     assert detected["cal_f1"].to_list()[:5] == [0.4, 8 / 14, None, None, 0.0]

@@ -1,0 +1,81 @@
+"""``pruning_audit``: whether pruning removed the best unit of a concept, by which rule, and what that costs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sae_assets import ops
+from sae_assets.artifacts import REASONS
+from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
+from sae_assets.pipeline.options import AggregateOptions
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage
+
+SPLITS = ("cal", "test")
+
+
+def _make(run: Pass) -> Made:
+    mapping, labels = run.artifact("unit_mapping"), run.inputs["labels"]
+
+    def labelled() -> Iterator[ops.detection_stats.LabelledChunk]:
+        for activations, said in run.pairs("sparse_activations"):
+            yield ops.detection_stats.LabelledChunk(activations, said.splits, said.labels)
+
+    scores = ops.detection_stats.score_examples(labelled(), n_units=mapping.n_original, device=run.device)
+    search = ops.exact_search.search_thresholds(scores)
+    concepts = labels[next(iter(labels))].artifact.concepts
+    return PRUNING_AUDIT.only(run, Result(ops.pruning_audit.audit_pruning(search, mapping, concepts)))
+
+
+def _best_kept(artifact: Any, _expected: Expected) -> Outcome:
+    removed = [
+        f"{name} (unit {unit}, {artifact.removed_by(number)}: cal F1 {best:.3g}, best kept {best - loss:.3g})"
+        for number, (name, unit, best, loss) in enumerate(
+            zip(
+                artifact.concepts,
+                artifact.unit_ids[0].tolist(),
+                artifact.f1[0, 0].tolist(),
+                artifact.loss.tolist(),
+                strict=True,
+            )
+        )
+        if loss > 0
+    ]
+    shown = {"concepts": len(artifact.concepts), "best_unit_removed": len(removed)}
+    return Outcome(not removed, {**shown, "names": ", ".join(removed[:MOST_NAMED])} if removed else shown)
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    of_all, kept = artifact.f1[:, 1]
+    positive = artifact.counts[0, 1, :, [0, 2]].sum(-1).double()
+    figures: dict[str, Any] = {
+        f"best_units_{reason}": count
+        for reason, count in zip(REASONS, artifact.concepts_by_reason.tolist(), strict=True)
+        if count
+    }
+    for name, f1 in (("of_all", of_all), ("kept", kept)):
+        weight = positive * ~f1.isnan()
+        if float(weight.sum()):
+            figures[f"weighted_test_f1_{name}"] = float((f1.nan_to_num() * weight).sum() / weight.sum())
+    losses = artifact.loss.tolist()
+    figures |= {f"cal_loss[{name}]": loss for name, loss in zip(artifact.concepts, losses, strict=True) if loss > 0}
+    return figures
+
+
+PRUNING_AUDIT = Stage(
+    name="pruning_audit",
+    level="model",
+    description="Per concept the best unit of all, by exact search on cal, beside the best that pruning keeps.",
+    make=_make,
+    chunk_inputs=("sparse_activations", "labels"),
+    model_inputs=("unit_mapping",),
+    options=AggregateOptions,
+    splits=SPLITS,
+    checks=(
+        Check(
+            "best_units_kept",
+            "Pruning keeps the best unit of every concept, over all thresholds on cal.",
+            _best_kept,
+            blocking=False,
+        ),
+    ),
+    counts=_counts,
+)

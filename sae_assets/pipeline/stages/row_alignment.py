@@ -1,0 +1,77 @@
+"""``row_alignment``: how well every unit falls on the rows of every concept, where the data set locates them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sae_assets import ops
+from sae_assets.datasets.reader import WEAK
+from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
+from sae_assets.pipeline.options import AggregateOptions
+from sae_assets.pipeline.plots import plot_row_alignment
+from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
+
+SPLITS = ("cal", "test")
+
+
+def _make(run: Pass) -> Made:
+    chunks, truth, labels = (run.inputs[name] for name in ROW_ALIGNMENT.chunk_inputs)
+
+    def read() -> Iterator[ops.row_alignment.RowChunk]:
+        for key in chunks:
+            yield ops.row_alignment.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
+
+    rows = Rereadable(read)
+    first = next(iter(chunks))
+    concepts = labels[first].artifact.concepts
+    figures = ops.row_alignment.align_rows(
+        rows,
+        concepts=concepts,
+        n_units=int(chunks.header(first).scalars["n_units"]),
+        device=run.device,
+        memory_budget=run.memory_budget,
+    )
+    # The one row of an example under cls is the example, so its truth is always its own.
+    inherited = None if run.target.token_kind == "cls" else WEAK
+    unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), inherited)
+    artifact = ops.row_alignment.rank_pairs(figures, rows, concepts=concepts, n_unlocated=unlocated)
+    return ROW_ALIGNMENT.only(run, Result(artifact, plot=lambda: plot_row_alignment(artifact)))
+
+
+def _located(artifact: Any, _expected: Expected) -> Outcome:
+    names = [name for name, n in zip(artifact.concepts, artifact.n_unlocated.sum(0).tolist(), strict=True) if n]
+    shown = {"concepts": len(artifact.concepts), "not_located": len(names)}
+    return Outcome(not names, {**shown, "names": ", ".join(names[:MOST_NAMED])} if names else shown)
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    f1, ap = artifact.rate("f1")[1], artifact.average_precision[1]
+    best = [(name, pair) for name, pair in zip(artifact.concepts, artifact.best.tolist(), strict=True) if pair >= 0]
+    figures: dict[str, Any] = {
+        "pairs": len(artifact.unit_ids),
+        "cal_rows": int(artifact.n_rows[0]),
+        "test_rows": int(artifact.n_rows[1]),
+    }
+    figures |= {f"test_row_f1[{name}]": float(f1[pair]) for name, pair in best}
+    figures |= {f"test_row_ap[{name}]": float(ap[pair]) for name, pair in best}
+    return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
+
+
+ROW_ALIGNMENT = Stage(
+    name="row_alignment",
+    level="model",
+    description="Row figures of every (concept, unit) over all thresholds: F1, IoU, average precision, AUROC, purity.",
+    make=_make,
+    chunk_inputs=("sparse_activations", "ground_truth", "labels"),
+    options=AggregateOptions,
+    splits=SPLITS,
+    after="thresholds",
+    checks=(
+        Check(
+            "concepts_located",
+            "Every concept says where it is in each positive example; others have no row figures.",
+            _located,
+            blocking=False,
+        ),
+    ),
+    counts=_counts,
+)
