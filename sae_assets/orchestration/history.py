@@ -36,10 +36,12 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
         definition = partitions_of(keys[key], entry)
         partitions = definition.get_partition_keys(dynamic_partitions_store=instance)
         states = instance.get_status_by_partition(key, partitions, definition) or {}
-        for partition, state in states.items():
-            if state == dg.AssetPartitionStatus.FAILED:
-                failed.add(address_of(key.path, partition))
-        recorded |= {address_of(key.path, partition) for partition in instance.get_materialized_partitions(key)}
+        of = {state: {p for p, its in states.items() if its == state} for state in dg.AssetPartitionStatus}
+        made = of[dg.AssetPartitionStatus.MATERIALIZED]
+        if of[dg.AssetPartitionStatus.FAILED] or of[dg.AssetPartitionStatus.IN_PROGRESS]:  # may have been made before
+            made = instance.get_materialized_partitions(key)
+        failed |= {address_of(key.path, partition) for partition in of[dg.AssetPartitionStatus.FAILED]}
+        recorded |= {address_of(key.path, partition) for partition in made}
     unchecked = _with_failed_checks(instance, planned_once)
     failed = {address for address in failed | unchecked if not _may_go_now(instance, address)}
     return History(recorded, running_artifacts(instance, entry.name), failed, unchecked)

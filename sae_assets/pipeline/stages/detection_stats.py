@@ -1,6 +1,7 @@
 """``detection_stats``: confusion counts of every (concept, unit, tail fraction); one pass makes best pairs too."""
 
 from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
 from sae_assets import ops
@@ -34,11 +35,8 @@ def count_and_choose(run: Pass) -> Made:
     scores = ops.detection_stats.score_examples(labelled(), n_units=len(cutoffs.kept_units), device=run.device)
     stats = ops.detection_stats.count_detections(scores, cutoffs)
     best = ops.best_pairs.choose_best_pairs(stats, cutoffs, scores, **detection_settings(run.target, run.options))
-    kind = run.target.token_kind
-    return {
-        ("detection_stats", kind): Result(stats, plot=lambda: plot_detection(stats, best)),
-        ("best_pairs", kind): Result(best, plot=lambda: plot_detection(stats, best)),
-    }
+    kind, plot = run.target.token_kind, cache(partial(plot_detection, stats, best))  # drawn once, shown at both
+    return {("detection_stats", kind): Result(stats, plot=plot), ("best_pairs", kind): Result(best, plot=plot)}
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
