@@ -92,8 +92,8 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             "row\nP",
             "row\nF1",
         ):
-            name = heading == "concept"
-            table.add_column(heading, justify="left" if name else "right", no_wrap=not name, overflow="fold")
+            names = heading == "concept"
+            table.add_column(heading, justify="left" if names else "right", no_wrap=not names, overflow="fold")
         for concept, best in result["concepts"].items():
             table.add_row(
                 concept,
