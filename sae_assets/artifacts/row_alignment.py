@@ -59,17 +59,7 @@ class RowAlignment(Artifact):
 
     def rate(self, name: str) -> Float[Tensor, "2 pairs"]:
         """``precision``, ``recall``, ``f1`` or ``iou`` of rows, float64; 0/0 is 0, NaN without positive rows."""
-        import torch
-
-        true, predicted = self.true_positives.double(), self.predicted.double()
-        positive = self.n_positive[:, self.concept_ids.long()].double()
-        over = {
-            "precision": (true, predicted),
-            "recall": (true, positive),
-            "f1": (2 * true, predicted + positive),
-            "iou": (true, predicted + positive - true),
-        }[name]
-        return torch.where(positive > 0, over[0] / over[1].clamp(min=1), torch.nan)
+        return row_rate(name, self.true_positives, self.predicted, self.n_positive[:, self.concept_ids.long()])
 
     @property
     def best(self) -> Int[Tensor, " concepts"]:
@@ -146,3 +136,17 @@ class RowAlignment(Artifact):
         f1 = self.rate("f1")[0]
         if bool(((f1.diff() > 0) & (ids.diff() == 0)).any()):
             yield "the pairs of a concept must be ordered by cal F1, the best first"
+
+
+def row_rate(name: str, true_positives: Tensor, predicted: Tensor, positive: Tensor) -> Tensor:
+    """A rate of rows from counts, float64, as :meth:`RowAlignment.rate` has it."""
+    import torch
+
+    true, predicted, positive = true_positives.double(), predicted.double(), positive.double()
+    over = {
+        "precision": (true, predicted),
+        "recall": (true, positive),
+        "f1": (2 * true, predicted + positive),
+        "iou": (true, predicted + positive - true),
+    }[name]
+    return torch.where(positive > 0, over[0] / over[1].clamp(min=1), torch.nan)

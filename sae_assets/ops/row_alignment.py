@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts import GroundTruth, Labels, SparseRows, offsets_of
-from sae_assets.artifacts.row_alignment import RowAlignment
+from sae_assets.artifacts.row_alignment import RowAlignment, row_rate
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_units
 from sae_assets.ops.detection_stats import EVALUATED
@@ -109,16 +109,8 @@ class RowFigures:
 
     def rate(self, name: str) -> Float[Tensor, "2 units concepts"]:
         """``precision``, ``recall``, ``f1`` or ``iou``; 0/0 is 0, NaN without a threshold or without positive rows."""
-        true, predicted = self.true_positives.double(), self.predicted.double()
-        positive = self.n_positive[:, None].double()
-        over = {
-            "precision": (true, predicted),
-            "recall": (true, positive),
-            "f1": (2 * true, predicted + positive),
-            "iou": (true, predicted + positive - true),
-        }[name]
-        exists = ~self.thresholds.isnan() & (positive > 0)
-        return torch.where(exists, over[0] / over[1].clamp(min=1), torch.nan)
+        rate = row_rate(name, self.true_positives, self.predicted, self.n_positive[:, None])
+        return torch.where(self.thresholds.isnan(), torch.nan, rate)
 
     @property
     def best_units(self) -> Int[Tensor, " concepts"]:

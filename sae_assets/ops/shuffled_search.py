@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import ExampleScores
-from sae_assets.ops.segments import BITS, pack_descending
+from sae_assets.ops.detection_stats import ExampleScores, sort_scores
+from sae_assets.ops.segments import BITS
 
 BLOCK = 8  # scores of a unit whose hits are added up together; at most 15, for two truths share a byte
 GROUP = 64  # units whose best hits are looked at together
@@ -49,10 +49,7 @@ def example_scores(
         problems.append("a (unit, example) pair has several scores; pool them first")
     if problems:
         raise ArtifactError("These are no example scores:", problems)
-    order = pack_descending(unit, value.float()).sort(stable=True)
-    return ExampleScores(
-        order.values, offsets_of(torch.bincount(unit, minlength=n_units)), example.long()[order.indices], labels
-    )
+    return sort_scores(unit, value.float(), example.long(), labels, n_units)
 
 
 @dataclass(frozen=True)
