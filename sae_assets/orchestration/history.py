@@ -26,8 +26,10 @@ ACTIVE = [
 def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
     """What Dagster remembers of a data set's artifacts.
 
-    What failed is held until something that it reads was made since; an aggregate then may be tried again.
+    What failed is held until something that it reads was made since; an aggregate then may be tried again. Runs are
+    asked for before and after the rest: one that ends meanwhile is running, and not one of which nothing is recorded.
     """
+    running = running_artifacts(instance, entry.name)
     keys = dict(keys_of(entry))
     planned_once = with_history(instance, keys)
     recorded: set[Address] = set()
@@ -44,7 +46,7 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
         recorded |= {address_of(key.path, partition) for partition in made}
     unchecked = _with_failed_checks(instance, planned_once)
     failed = {address for address in failed | unchecked if not _may_go_now(instance, address)}
-    return History(recorded, running_artifacts(instance, entry.name), failed, unchecked)
+    return History(recorded, running | running_artifacts(instance, entry.name), failed, unchecked)
 
 
 def running_artifacts(instance: dg.DagsterInstance, dataset: str) -> set[Address]:

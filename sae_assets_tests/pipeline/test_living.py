@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from sae_assets.commands.session import Session, open_session
+from sae_assets.orchestration import history
 from sae_assets.orchestration.automation.backfills import launch
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.history import active_backfill, first_cause, history_of
@@ -167,6 +168,15 @@ def test_backfill_is_exactly_what_is_missing_or_stale_in_one_sequence(living):
     assert {
         each.stage for batch in plan_of(session).batches for each in batch.addresses if batch.model and not batch.chunk
     } == {*MODEL_STAGES}
+
+
+def test_what_ends_while_history_is_read_counts_as_running(living, monkeypatch):
+    """Its file is there and its event came too late to be read: it must not be made once more."""
+    session, _ = living
+    chunk = Address("small", "examples", chunk="0000")
+    answers = iter([{chunk}, set()])
+    monkeypatch.setattr(history, "running_artifacts", lambda *_: next(answers))
+    assert history_of(session.instance, session.catalog.datasets["small"]).running == {chunk}
 
 
 def test_limit_takes_the_first_chunks_and_no_aggregate_over_the_rest(living):
