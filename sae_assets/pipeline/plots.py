@@ -139,5 +139,5 @@ def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
     axis.set_yticks(places, labels, size=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.03)
-    axis.legend(fontsize=8, frameon=False, loc="lower left")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)  # a poor unit's marks lie at the left
     return _markdown(figure, "row alignment")
