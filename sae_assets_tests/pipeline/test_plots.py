@@ -5,11 +5,13 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
-from sae_assets.pipeline.plots import plot_detection, plot_unit_mapping, plot_unit_stats
+from sae_assets.pipeline.plots import plot_detection, plot_row_alignment, plot_unit_mapping, plot_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
 from sae_assets_tests.helpers.swift import as_shipped
 from sae_assets_tests.strategies import World, random_world
@@ -56,3 +58,15 @@ def test_detection(change):
     assert (best.unit_ids >= 0).any() == (change is not silent)
     with as_shipped():
         expect_picture(plot_detection(count_detections(score(world), calibrate(world)), best))
+
+
+@pytest.mark.parametrize("n_unlocated", [0, 1], ids=["located", "not located"])
+def test_row_alignment(n_unlocated):
+    world = random_world(0)
+    chunks = [RowChunk(world.filtered(), world.ground_truth(), world.splits)]
+    figures = align_rows(chunks, concepts=world.concepts, n_units=world.n_units)
+    counts = torch.full((2, len(world.concepts)), n_unlocated)
+    aligned = rank_pairs(figures, chunks, concepts=world.concepts, n_unlocated=counts)
+    assert bool((aligned.best >= 0).any()) == (n_unlocated == 0)
+    with as_shipped():
+        expect_picture(plot_row_alignment(aligned))
