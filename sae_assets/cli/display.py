@@ -83,12 +83,12 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         for heading in (
             "concept",
             "unit",
-            "threshold",
             "cal F1",
             "test F1",
             "95 %",
-            "always",
-            "chance",
+            "bar",
+            "q",
+            "AUROC",
             "row\nP",
             "row\nF1",
         ):
@@ -98,20 +98,19 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             table.add_row(
                 concept,
                 "–" if best["unit_id"] is None else str(best["unit_id"]),
-                figure(best["threshold"]),
                 figure(best["cal_f1"]),
                 figure(best["test_f1"]),
                 interval(best["test_f1_interval"]),
-                figure(best["always_positive_f1"]),
-                figure(best["null_f1"]["p95"]),
+                figure(best["chance_f1"]),
+                figure(best["q"]),
+                figure(best["auroc"]),
                 figure(rows["precision"], 2) + ("!" if rows["beside"] else "") if (rows := best["row"]) else "–",
                 figure(rows["f1"], 2) if rows else "–",
             )
         table.add_section()
         table.add_row(
-            "weighted mean", "", "", "", figure(result["weighted_test_f1"]),
-            interval(result["weighted_test_f1_interval"]), figure(result["always_positive_f1"]),
-            figure(result["null_f1"]["p95"]),
+            "weighted mean", "", "", figure(result["weighted_test_f1"]), interval(result["weighted_test_f1_interval"]),
+            figure(_largest(result["always_positive_f1"], result["null_f1"]["p95"])),
         )  # fmt: skip
         console.print()
         console.print(table)
@@ -120,7 +119,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             f"{concept} (unit {audit['unit_id']}, {audit['removed_by']}: cal F1 {figure(audit['cal_f1'])}, "
             f"best kept {figure(audit['kept_cal_f1'])})"
             for concept, best in result["concepts"].items()
-            if (audit := best["audit"]) and audit["removed_by"]
+            if best["selection"] == "tails" and (audit := best["audit"]) and audit["removed_by"]
         ]
         if removed:
             console.print(f"pruning removed the best unit of {len(removed)}: {', '.join(removed)}")
@@ -133,10 +132,16 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print(f"UI:      sae-assets ui --home {settings.home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
     if not figures:
         return
-    console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
-    console.print('example positive. "chance": 95 % point of the test F1 that the same choice reaches with')
-    console.print('shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
+    console.print("\nPairs are chosen on cal, by rows where the data say where a concept is; test figures are only")
+    console.print('reported. "bar": what a test F1 has to exceed, the larger of calling every example positive and')
+    console.print('the 95 % point of shuffled labels. "q": share of false discoveries among concepts that are this')
+    console.print('sure, by shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
     console.print("tokens) of test; ! marks a unit that fires beside the concept more than on it.")
+
+
+def _largest(*values: float | None) -> float | None:
+    """The largest of the figures that exist."""
+    return max((value for value in values if value is not None), default=None)
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:

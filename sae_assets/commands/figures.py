@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sae_assets.commands.session import Session
     from sae_assets.storage.store import ArtifactStore
 
+CHOICE = ("selection", "chosen_by", "n_support", "row_threshold", "example_unit_id", "cal_fold_f1")
 BESIDE = 0.5  # of the rows a unit fires on; with fewer in the concept it fires beside it
 
 
@@ -65,6 +66,7 @@ def _figures(
         n_units, k_stored = artifact.n_units, artifact.k_stored
         stored += store.size(address)
     best = store.read(Address(dataset, "best_pairs", kind, model)).artifact
+    chosen = _choice_figures(store, Address(dataset, "chosen_pairs", kind, model))
     mapping = store.read(Address(dataset, "unit_mapping", kind, model)).artifact
     rows_of = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
     audits = _audit_figures(store, Address(dataset, "pruning_audit", kind, model))
@@ -74,12 +76,19 @@ def _figures(
             "unit_id": int(best.unit_ids[place]) if int(best.unit_ids[place]) >= 0 else None,
             "tail_fraction": float(best.tail_fractions[place]),
             "threshold": float(best.thresholds[place]),
+            **chosen.get(name, dict.fromkeys(CHOICE)),
             "cal_f1": float(f1[0, place]),
-            "cal_fold_f1": None if best.fold_f1 is None else float(best.fold_f1[place]),
             "test_f1": float(f1[1, place]),
             "test_f1_interval": best.test_interval[place].tolist(),
             "always_positive_f1": float(always[place]),
             "null_f1": {"mean": float(best.null_f1[1, place, 0]), "p95": float(best.null_f1[1, place, 1])},
+            "chance_f1": float(best.chance_f1[place]),
+            "p": float(best.p[1, place]),
+            "family_p": float(best.family_p[1, place]),
+            "q": float(best.q[1, place]),
+            "cal_p": float(best.p[0, place]),
+            **dict(zip(best.SCORES, best.scores[place].tolist(), strict=True)),
+            "length_auroc": float(best.length_auroc[place]),
             "n_cal": int(best.n_positive[0, place]),
             "n_test": int(best.n_positive[1, place]),
             "row": rows_of.get(name),
@@ -87,7 +96,6 @@ def _figures(
         }
         for place, name in enumerate(best.concepts)
     }
-    stages = [name for name in STAGES if name != "best_pairs"]
     return {
         "n_rows": rows,
         "n_units": n_units,
@@ -100,8 +108,27 @@ def _figures(
         "weighted_test_f1_interval": best.weighted_interval.tolist(),
         "always_positive_f1": best.weighted(always),
         "null_f1": {"mean": float(best.weighted_null[0]), "p95": float(best.weighted_null[1])},
-        "seconds": {name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages},
+        "p": float(best.weighted_null[2]),
+        "seconds": {name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in STAGES},
         "concepts": concepts,
+    }
+
+
+def _choice_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
+    """By concept how its pair was chosen, and the unit that examples would choose."""
+    if store.find(address) is None:
+        return {}
+    chosen = store.read(address).artifact
+    return {
+        name: {
+            "selection": chosen.selection,
+            "chosen_by": "rows" if bool(chosen.by_rows[number]) else "examples",
+            "n_support": int(chosen.support[number]),
+            "row_threshold": float(chosen.row_thresholds[number]),
+            "example_unit_id": unit if (unit := int(chosen.example_unit_ids[number])) >= 0 else None,
+            "cal_fold_f1": None if chosen.fold_f1 is None else float(chosen.fold_f1[number]),
+        }
+        for number, name in enumerate(chosen.concepts)
     }
 
 

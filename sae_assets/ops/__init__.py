@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from sae_assets.ops import best_pairs as best_pairs
     from sae_assets.ops import chance as chance
     from sae_assets.ops import choice as choice
+    from sae_assets.ops import chosen_pairs as chosen_pairs
     from sae_assets.ops import coalitions as coalitions
     from sae_assets.ops import detection_stats as detection_stats
     from sae_assets.ops import device as device
     from sae_assets.ops import exact_search as exact_search
     from sae_assets.ops import filtered_activations as filtered_activations
     from sae_assets.ops import ground_truth as ground_truth
+    from sae_assets.ops import held_out_null as held_out_null
     from sae_assets.ops import incidences as incidences
     from sae_assets.ops import intervals as intervals
     from sae_assets.ops import jumprelu as jumprelu

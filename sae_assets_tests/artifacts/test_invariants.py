@@ -21,6 +21,7 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
@@ -157,13 +158,36 @@ def best_pairs() -> BestPairs:
         unit_ids=ints(7, -1),
         tail_fractions=doubles(0.1, NAN),
         thresholds=doubles(1.5, NAN),
+        by_rows=torch.tensor([True, False]),
         counts=torch.tensor([[[1, 2, 3, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]]),
         null_f1=torch.full((2, 2, 2), 0.25, dtype=torch.float64),
+        p=doubles([NAN, NAN], [0.5, 1]),
+        family_p=doubles([NAN, NAN], [1, 1]),
+        q=doubles([NAN, NAN], [1, 1]),
         test_interval=doubles([0.1, 0.9], [NAN, NAN]),
+        scores=torch.full((2, 6), 0.5, dtype=torch.float64),
+        length_auroc=doubles(0.5, 0.5),
         weighted_interval=doubles(0.1, 0.9),
-        weighted_null=doubles(0.2, 0.4),
+        weighted_null=doubles(0.2, 0.4, 0.5),
         n_permutations=10,
         n_bootstrap=10,
+        seed=0,
+    )
+
+
+def chosen_pairs() -> ChosenPairs:
+    return ChosenPairs(
+        concepts=("red", "blue"),
+        selection="exact",
+        choose_by="rows",
+        min_support=3,
+        unit_ids=ints(7, -1),
+        thresholds=doubles(1.5, NAN),
+        tail_fractions=doubles(0.1, NAN),
+        support=ints(3, 0),
+        by_rows=torch.tensor([True, False]),
+        row_thresholds=doubles(1, NAN),
+        example_unit_ids=ints(8, -1),
         seed=0,
     )
 
@@ -206,7 +230,7 @@ def row_alignment() -> RowAlignment:
 
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, pruning_audit, row_alignment,
+    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -322,10 +346,17 @@ BROKEN = [
     (best_pairs, "a negative count", {
         "counts": torch.tensor([[[-1, 2, 5, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]])}, "counts must"),
     (best_pairs, "half a weighted interval", {"weighted_interval": doubles(0.1)}, "weighted_interval has shape"),
-    (best_pairs, "folds without a figure", {"n_folds": 5}, "n_folds is 5: 0 without fold_f1"),
-    (best_pairs, "a figure without folds", {"fold_f1": doubles(0.5, NAN)}, "n_folds is 0: 0 without fold_f1"),
-    (best_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
-    (best_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
+    (best_pairs, "a p of 0", {"p": doubles([0, NAN], [0.5, 1])}, "p must lie above 0"),
+    (best_pairs, "a q above 1", {"q": doubles([0.5, NAN], [0.5, 1.5])}, "q must lie above 0 and not above 1"),
+    (best_pairs, "scores of other concepts", {"scores": torch.ones(1, 6).double()}, "scores has shape"),
+    (chosen_pairs, "a threshold without a pair", {"thresholds": doubles(1.5, 2)}, "null exactly where no pair"),
+    (chosen_pairs, "support without a pair", {"support": ints(3, 1)}, "support must be 0 or more"),
+    (chosen_pairs, "a rule that does not exist", {"selection": "best"}, "no such rule"),
+    (chosen_pairs, "rows that were not asked", {"choose_by": "examples"}, "rows choose units only where"),
+    (chosen_pairs, "folds without a figure", {"n_folds": 5}, "n_folds is 5: 0 without fold_f1"),
+    (chosen_pairs, "a figure without folds", {"fold_f1": doubles(0.5, NAN)}, "n_folds is 0: 0 without fold_f1"),
+    (chosen_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
+    (chosen_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
     (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
     (pruning_audit, "no support asked for", {"min_support": 0}, "min_support is 0"),
     (pruning_audit, "a negative count", {"units_by_reason": ints(-1, 1, 1, 0, 0, 1)}, "counts must not be negative"),
@@ -416,7 +447,9 @@ CHANGED = [
     (thresholds, {"values": doubles([[NAN, NAN], [2, 1]], [[4, 3], [3, 1]])}),
     (detection_stats, {"n_negative": torch.tensor([[4], [6]])}),
     (best_pairs, {"seed": 1}),
-    (best_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
+    (best_pairs, {"p": doubles([NAN, NAN], [0.25, 1])}),
+    (chosen_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
+    (chosen_pairs, {"min_support": 4}),
     (best_pairs, {"test_interval": doubles([0.1, 0.9], [NAN, 0.5])}),
     (pruning_audit, {"min_support": 4}),
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),

@@ -51,7 +51,7 @@ def results(encoded: Places, folder: Path) -> tuple[dict[str, object], dict[str,
     for stage in ("unit_stats", "unit_mapping", "thresholds"):
         chosen[stage] = store.read(Address("small", stage, "patch", "clip-mini")).content_hash
     test: dict[str, object] = {}
-    for stage in ("detection_stats", "best_pairs", "row_alignment"):
+    for stage in ("detection_stats", "chosen_pairs", "best_pairs", "row_alignment"):
         for name, values in (
             pq.read_table(home / f"store/small/patch/clip-mini/{stage}/all.parquet").to_pydict().items()
         ):

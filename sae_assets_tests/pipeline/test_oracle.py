@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
+from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, jaccard_score, roc_auc_score
 
 from sae_assets.catalog import load_catalog
 from sae_assets.datasets import open_dataset
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
-from sae_assets_tests.reference.best_pairs import best_pair
 from sae_assets_tests.reference.detection_stats import confusion, example_scores
+from sae_assets_tests.reference.exact_search import best_threshold, best_unit
 from sae_assets_tests.reference.sparse_activations import pre_activations
 from sae_assets_tests.reference.thresholds import thresholds as dense_thresholds
 from sae_assets_tests.reference.unit_mapping import adaptive_limits, prune
@@ -141,8 +141,8 @@ def test_every_stage(world):
     expected = dense_thresholds(activity, truth, splits[example_of_row] == "cal", fractions)
     np.testing.assert_allclose(thresholds.values[:-1].numpy(), expected, rtol=1e-6, equal_nan=True)
 
-    # 6. detection: the same counts, and the same choice
-    detection, best = stored.model("detection_stats"), stored.model("best_pairs")
+    # 6. detection: the same counts
+    detection = stored.model("detection_stats")
     scores = example_scores(activity, example_of_row, len(splits))
     own = thresholds.values[:-1].numpy()  # equal to 1e-6; counts are compared at the stored cut-offs
     counts = {}
@@ -155,17 +155,6 @@ def test_every_stage(world):
             ("fn", detection.false_negatives), ("tn", detection.true_negatives),
         ):  # fmt: skip
             assert (got[place].numpy() == counts[split][name]).all(), (split, name)
-    for concept in range(labels.shape[1]):
-        cal = [counts["cal"][name][concept] for name in ("tp", "fp", "fn")]
-        chosen_pair = best_pair(*cal, ~np.isnan(own[concept, :, 0]))
-        assert chosen_pair is not None
-        column, p = chosen_pair
-        assert int(best.unit_ids[concept]) == kept[column]
-        assert float(best.tail_fractions[concept]) == fractions[p]
-        for place, split in enumerate(("cal", "test")):
-            cells = [int(counts[split][name][concept, column, p]) for name in ("tp", "fp", "fn", "tn")]
-            assert best.counts[place, concept].tolist() == cells
-
     # 7. rows, over all thresholds
     aligned = stored.model("row_alignment")
     on = {split: splits[example_of_row] == split for split in ("cal", "test")}
@@ -189,6 +178,22 @@ def test_every_stage(world):
             precision = average_precision_score(there, values)
             assert float(aligned.average_precision[place, pair]) == pytest.approx(precision, rel=1e-9)
         assert float(aligned.auroc[pair]) == pytest.approx(roc_auc_score(there, values), rel=1e-9)
+
+    # 8. the pair: of patches the unit that rows choose, of whole images the one that examples do; its best threshold
+    best = stored.model("best_pairs")
+    scores = example_scores(firing, example_of_row, len(splits))
+    for concept in range(labels.shape[1]):
+        truths = {split: labels[splits == split, concept] for split in on}
+        values = {split: scores[splits == split] for split in on}
+        unit = best_unit(values["cal"], truths["cal"], 3)
+        if kind == "patch":
+            unit = int(aligned.unit_ids[aligned.best[concept]])
+        threshold = best_threshold(values["cal"][:, unit], truths["cal"], 3)
+        assert (int(best.unit_ids[concept]), float(best.thresholds[concept])) == (unit, threshold)
+        for place, split in enumerate(on):
+            found = values[split][:, unit] >= threshold
+            cells = confusion_matrix(truths[split], found, labels=[True, False]).flatten()[[0, 2, 1, 3]]
+            assert best.counts[place, concept].tolist() == cells.tolist()
 
 
 def test_text_activations_are_the_dense_jumprelu_ones(demo):

@@ -11,7 +11,13 @@ from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
-from sae_assets.pipeline.plots import plot_detection, plot_row_alignment, plot_unit_mapping, plot_unit_stats
+from sae_assets.pipeline.plots import (
+    plot_best_pairs,
+    plot_detection,
+    plot_row_alignment,
+    plot_unit_mapping,
+    plot_unit_stats,
+)
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
 from sae_assets_tests.helpers.swift import as_shipped
 from sae_assets_tests.strategies import World, random_world
@@ -57,7 +63,8 @@ def test_detection(change):
     best = choose(world)
     assert (best.unit_ids >= 0).any() == (change is not silent)
     with as_shipped():
-        expect_picture(plot_detection(count_detections(score(world), calibrate(world)), best))
+        expect_picture(plot_detection(count_detections(score(world), calibrate(world))))
+        expect_picture(plot_best_pairs(best))
 
 
 @pytest.mark.parametrize("n_unlocated", [0, 1], ids=["located", "not located"])

@@ -18,6 +18,7 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.storage.address import Address
@@ -124,13 +125,33 @@ SMALL: dict[str, Artifact] = {
             unit_ids=torch.tensor([3, -1]),
             tail_fractions=_doubles([0.5, NAN]),
             thresholds=_doubles([1.25, NAN]),
+            by_rows=torch.tensor([True, False]),
             counts=torch.tensor([[[4, 1, 0, 5], [0, 0, 2, 8]], [[3, 2, 0, 5], [0, 0, 1, 9]]]),
             null_f1=_doubles([[[0.3, 0.5], [NAN, NAN]], [[0.3, 0.6], [NAN, NAN]]]),
+            p=_doubles([[NAN, NAN], [0.01, 1.0]]),
+            family_p=_doubles([[NAN, NAN], [0.02, 1.0]]),
+            q=_doubles([[NAN, NAN], [0.02, 1.0]]),
             test_interval=_doubles([[0.4, 0.9], [NAN, NAN]]),
+            scores=_doubles([[0.9, 0.8, 0.6, 0.75, 0.1, 0.05], [NAN] * 6]),
+            length_auroc=_doubles([0.5, NAN]),
             weighted_interval=_doubles([0.4, 0.9]),
-            weighted_null=_doubles([0.3, NAN]),
+            weighted_null=_doubles([0.3, NAN, 0.01]),
             n_permutations=100,
             n_bootstrap=200,
+            seed=0,
+        ),
+        ChosenPairs(
+            concepts=CONCEPTS,
+            selection="exact",
+            choose_by="rows",
+            min_support=3,
+            unit_ids=torch.tensor([3, -1]),
+            thresholds=_doubles([1.25, NAN]),
+            tail_fractions=_doubles([0.5, NAN]),
+            support=torch.tensor([4, 0]),
+            by_rows=torch.tensor([True, False]),
+            row_thresholds=_doubles([1.5, NAN]),
+            example_unit_ids=torch.tensor([2, -1]),
             seed=0,
             n_folds=5,
             fold_f1=_doubles([0.75, NAN]),

@@ -23,6 +23,7 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 
@@ -234,19 +235,49 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
     concepts = draw(concept_lists)
     n = len(concepts)
     units = [draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]
-    folds = draw(st.just(0) | st.integers(2, 20))
+
+    def shares(count: int) -> torch.Tensor:
+        return doubles([draw(st.just(NAN) | st.floats(1e-6, 1)) for _ in range(count)])
+
     return BestPairs(
         concepts=concepts,
         unit_ids=integers(units),
         tail_fractions=doubles([NAN if unit < 0 else draw(st.floats(0.001, 1)) for unit in units]),
         thresholds=doubles([NAN if unit < 0 else draw(st.floats(0, allow_nan=False)) for unit in units]),
+        by_rows=torch.tensor([draw(st.booleans()) for _ in concepts], dtype=torch.bool),
         counts=integers([draw(st.integers(0, 10**6)) for _ in range(8 * n)]).view(2, n, 4),
         null_f1=doubles([draw(any_float) for _ in range(4 * n)]).view(2, n, 2),
+        p=shares(2 * n).view(2, n),
+        family_p=shares(2 * n).view(2, n),
+        q=shares(2 * n).view(2, n),
         test_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
+        scores=doubles([draw(any_float) for _ in range(6 * n)]).view(n, 6),
+        length_auroc=doubles([draw(any_float) for _ in range(n)]),
         weighted_interval=doubles([draw(any_float) for _ in range(2)]),
-        weighted_null=doubles([draw(any_float) for _ in range(2)]),
+        weighted_null=doubles([draw(any_float) for _ in range(3)]),
         n_permutations=draw(st.integers(0, 10**6)),
         n_bootstrap=draw(st.integers(0, 10**6)),
+        seed=draw(st.integers(0, 2**63)),
+    )
+
+
+@st.composite
+def chosen_pairs(draw: st.DrawFn) -> ChosenPairs:
+    concepts = draw(concept_lists)
+    units = [draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]
+    folds, choose_by = draw(st.just(0) | st.integers(2, 20)), draw(st.sampled_from(["rows", "examples"]))
+    return ChosenPairs(
+        concepts=concepts,
+        selection="exact" if choose_by == "rows" else draw(st.sampled_from(["exact", "tails"])),
+        choose_by=choose_by,
+        min_support=draw(st.integers(1, 9)),
+        unit_ids=integers(units),
+        thresholds=doubles([NAN if unit < 0 else draw(st.floats(0, allow_nan=False)) for unit in units]),
+        tail_fractions=doubles([NAN if unit < 0 else draw(st.floats(0.001, 1)) for unit in units]),
+        support=integers([0 if unit < 0 else draw(st.integers(0, 9)) for unit in units]),
+        by_rows=torch.tensor([choose_by == "rows" and draw(st.booleans()) for _ in concepts], dtype=torch.bool),
+        row_thresholds=doubles([draw(any_float) for _ in concepts]),
+        example_unit_ids=integers([draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]),
         seed=draw(st.integers(0, 2**63)),
         n_folds=folds,
         fold_f1=doubles([draw(any_float) for _ in concepts]) if folds else None,
@@ -332,6 +363,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         thresholds,
         detection_stats,
         best_pairs,
+        chosen_pairs,
         pruning_audit,
         row_alignment,
     )

@@ -89,16 +89,21 @@ COLUMNS = {
         *("cal_tp", "cal_fp", "cal_fn", "cal_tn", "cal_f1", "test_tp", "test_fp", "test_fn", "test_tn", "test_f1"),
     ],
     "best_pairs": [
-        *("concept", "unit_id", "tail_fraction", "threshold"),
+        *("concept", "unit_id", "chosen_by", "tail_fraction", "threshold"),
         *(
             f"{split}_{name}"
             for split in ("cal", "test")
             for name in (
                 *("tp", "fp", "fn", "tn", "precision", "recall", "f1", "accuracy"),
-                *("always_positive_f1", "null_f1_mean", "null_f1_p95"),
+                *("always_positive_f1", "null_f1_mean", "null_f1_p95", "p", "family_p", "q"),
             )
         ),
-        *("test_f1_low", "test_f1_high", "cal_fold_f1"),
+        *("test_auroc", "test_average_precision", "test_mcc", "test_balanced_accuracy", "test_brier", "test_ece"),
+        *("test_f1_low", "test_f1_high", "test_length_auroc"),
+    ],
+    "chosen_pairs": [
+        *("concept", "unit_id", "threshold", "tail_fraction", "n_support", "chosen_by", "row_threshold"),
+        *("example_unit_id", "cal_fold_f1"),
     ],
     "pruning_audit": [
         *("concept", "removed_by", "cal_loss"),
@@ -183,8 +188,10 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     assert cuts["threshold"].to_list()[:4] == [2.0, 1.0, None, None]
     best = frames["best_pairs"]
     assert best["unit_id"].to_list() == [3, None]
-    assert best["test_recall"].to_list() == [1.0, None]
-    assert best["cal_fold_f1"].to_list() == [0.75, None]
+    assert best["test_recall"].to_list() == [1.0, 0.0]
+    chosen = frames["chosen_pairs"]
+    assert chosen["cal_fold_f1"].to_list() == [0.75, None]
+    assert chosen["chosen_by"].to_list() == ["rows", "examples"]
     audit = frames["pruning_audit"]
     assert audit["removed_by"].to_list() == ["rare", None]
     assert audit["cal_loss"].to_list() == [0.25, None]
