@@ -187,7 +187,9 @@ class Dataset(NamedEntry):
         description="`files`; `colour-difference` (layout `clevr` alone): pixels whose channels differ by more than "
         "20; `auto`: files where there are any",
     )
-    min_overlap: int = Field(1, ge=1, description="pixels of a patch inside the mask that make it positive")
+    min_overlap: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="what of a patch must lie inside the mask: below 1 a share of its pixels, from 1 on pixels"
+    )
     annotations: Path | None = Field(
         None, description="file or folder of regions or word labels; default: where the layout looks"
     )
