@@ -161,12 +161,8 @@ def test_every_stage(world):
     assert aligned.n_rows.tolist() == [int(rows.sum()) for rows in on.values()]
     firing = dense(world["ids"], world["values"], np.arange(len(truth)), everything).astype(np.float32)
     for concept, pair in enumerate(aligned.best.tolist()):
-        f1_of = []
-        for unit in range(world["n_units"]):
-            levels = np.unique(firing[on["cal"] & truth[:, concept], unit])
-            rows = firing[on["cal"], unit] >= levels[levels > 0][:, None]
-            hits = (rows & truth[on["cal"], concept]).sum(1)
-            f1_of.append((2 * hits / (rows.sum(1) + truth[on["cal"], concept].sum())).max(initial=0))
+        there = truth[on["cal"], concept]
+        f1_of = [best_f1(firing[on["cal"], unit], there) for unit in range(world["n_units"])]
         unit = int(aligned.unit_ids[pair])
         assert f1_of[unit] == max(f1_of) == float(aligned.rate("f1")[0, pair])
         for place, rows in enumerate(on.values()):
@@ -194,6 +190,14 @@ def test_every_stage(world):
             found = values[split][:, unit] >= threshold
             cells = confusion_matrix(truths[split], found, labels=[True, False]).flatten()[[0, 2, 1, 3]]
             assert best.counts[place, concept].tolist() == cells.tolist()
+
+
+def best_f1(values: np.ndarray, truth: np.ndarray) -> float:
+    """The largest F1 over all thresholds above 0, of values as they rank."""
+    order = np.argsort(-values[values > 0], kind="stable")
+    ranked, hits = values[values > 0][order], truth[values > 0][order].cumsum()
+    ends = np.flatnonzero(np.append(np.diff(ranked) < 0, True)) if len(ranked) else np.array([], int)
+    return (2 * hits[ends] / (ends + 1 + truth.sum())).max(initial=0)
 
 
 def test_text_activations_are_the_dense_jumprelu_ones(demo):
