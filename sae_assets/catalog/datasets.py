@@ -188,7 +188,7 @@ class Dataset(NamedEntry):
         "20; `auto`: files where there are any",
     )
     min_overlap: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.5, description="what of a patch must lie inside the mask: below 1 a share of its pixels, from 1 on pixels"
+        1, description="what of a patch must lie inside the mask: below 1 a share of its pixels, from 1 on pixels"
     )
     annotations: Path | None = Field(
         None, description="file or folder of regions or word labels; default: where the layout looks"

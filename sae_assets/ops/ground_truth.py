@@ -17,7 +17,7 @@ from sae_assets.errors import ArtifactError
 
 
 def covered_patches(
-    mask: Bool[Tensor, "height width"], patch_size: int, min_overlap: int | float = 0.5
+    mask: Bool[Tensor, "height width"], patch_size: int, min_overlap: int | float = 1
 ) -> Bool[Tensor, " rows"]:
     """Patches (row by row) of which enough lies inside the mask.
 

@@ -25,12 +25,12 @@ def test_covered_patches_are_those_with_enough_pixels(data, patch_size, high, wi
     assert got.tolist() == reference.covered_patches(mask, patch_size, min_overlap).tolist()
 
 
-def test_half_of_a_patch_is_needed_by_default():
-    """One pixel of four is not enough, two are; as a number one is."""
+def test_one_pixel_is_enough_by_default():
+    """Any pixel in the mask makes its patch positive; as a share of a half, two of four are needed."""
     mask = torch.zeros(4, 6, dtype=torch.bool)
     mask[3, 2] = mask[0, 0] = mask[0, 1] = True
-    assert covered_patches(mask, 2).tolist() == [True, False, False, False, False, False]
-    assert covered_patches(mask, 2, 1).tolist() == [True, False, False, False, True, False]
+    assert covered_patches(mask, 2).tolist() == [True, False, False, False, True, False]
+    assert covered_patches(mask, 2, 0.5).tolist() == [True, False, False, False, False, False]
 
 
 def test_shares_are_compared_without_rounding():

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def covered_patches(mask: np.ndarray, patch_size: int, min_overlap: float = 0.5) -> np.ndarray:
+def covered_patches(mask: np.ndarray, patch_size: int, min_overlap: float = 1) -> np.ndarray:
     """Which patches (row by row) hold enough mask pixels: bool [height, width] -> bool [patches].
 
     ``min_overlap`` is a number of pixels, or below 1 their share in hundredths.
