@@ -156,7 +156,7 @@ class Pruning(Entry):
 
 
 class Bounds(Entry):
-    """How active a chunk of a model's activations has to be, else a check warns. Nothing stored depends on it."""
+    """How a chunk of a model's activations has to look, else a check warns. Nothing stored depends on it."""
 
     l0: tuple[float, float] | None = Field(
         None,
@@ -167,6 +167,11 @@ class Bounds(Entry):
         ge=0,
         le=1,
         description="least share of units, 0 to 1, that fire on any row; default: more than one row's",
+    )
+    max_fvu: float = Field(
+        0.35,
+        gt=0,
+        description="most of the rows' variance that the SAE's reconstruction may leave unexplained",
     )
 
     @field_validator("l0")
@@ -197,7 +202,8 @@ class Model(NamedEntry):
         0.05, ge=0, le=1, description="share of activation mass that `k_stored` may drop before a check warns"
     )
     bounds: Bounds = Field(
-        default_factory=lambda: Bounds(), description="how active a chunk has to be, else a check warns"
+        default_factory=lambda: Bounds(),
+        description="how a chunk has to look, else a check warns",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="what the transformer computes in"

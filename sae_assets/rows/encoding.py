@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_assets.datasets import Reader
+    from sae_assets.ops.reconstruction import Fit
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
     from sae_assets.rows.source import ExampleRows, RowSource
 
@@ -42,8 +43,12 @@ class RowsPerKind:
 
 @dataclass
 class _Collected:
-    """What has been encoded of one token kind so far."""
+    """What has been encoded of one token kind so far.
 
+    ``fit`` collects how well it is reconstructed; None where there is no decoder.
+    """
+
+    fit: "Fit | None" = None
     codes: "list[SparseCode]" = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
@@ -83,7 +88,10 @@ def encode_chunk(
         sources = open_sources(reader, dataset, model, token_kinds, device, precision)
         for _, source in sources:
             _expect_width(source, sae.d_model, sae.name)
-        results = {kind: _Collected() for kind in token_kinds}
+        results = {
+            kind: _Collected(None if sae.decoder is None else ops.reconstruction.Fit(sae.decoder))
+            for kind in token_kinds
+        }
         blank: set[str] = set()
         ids = chunk.example_ids
         together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
@@ -136,29 +144,37 @@ def _encode(
     for example, rows in batch:
         if not bool(rows.rows[kind].isfinite().all()):
             raise DatasetError(f"Data set {dataset!r}: the embedding of {example!r} holds values that are not finite.")
-    code = encoder.encode(torch.cat([rows.rows[kind] for _, rows in batch]), k_stored)
     lengths = [len(rows.rows[kind]) for _, rows in batch]
     counts = torch.tensor(lengths, dtype=torch.int64, device="cpu")
-    silences = torch.tensor([kind in rows.silent for _, rows in batch], dtype=torch.bool, device="cpu")
-    silent = silences.repeat_interleave(counts)
-    into.codes.append(_without(code, silent) if bool(silent.any()) else code)
+    spoken = torch.tensor([kind not in rows.silent for _, rows in batch], dtype=torch.bool, device="cpu")
+    spoken = spoken.repeat_interleave(counts)
+    every = torch.cat([rows.rows[kind] for _, rows in batch])
+    # A block at a time, so that a whole code never takes more memory than its screen.
+    for block, is_row in zip(every.split(encoder.rows_at_once), spoken.split(encoder.rows_at_once), strict=True):
+        rows_of_block = block if bool(is_row.all()) else block[is_row.to(block.device)]
+        code = encoder.encode(rows_of_block)
+        if into.fit is not None:
+            into.fit.add(rows_of_block, code)
+        code = ops.sparse_activations.truncated(code, k_stored)
+        into.codes.append(code if bool(is_row.all()) else _with_silent(code, ~is_row))
     into.lengths += lengths
     into.cut += [rows.n_cut for _, rows in batch]
 
 
-def _without(code: "SparseCode", silent: "Tensor") -> "SparseCode":
-    """The code with nothing active on the silent rows."""
+def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":
+    """The code with rows put in, on which nothing is active, where ``silent`` says so; bool [n_rows] of all rows."""
     import torch
 
-    lengths = code.row_offsets.diff()
-    kept = ~silent.repeat_interleave(lengths)
+    def spread(values: "Tensor") -> "Tensor":
+        return torch.zeros(len(silent), dtype=values.dtype, device="cpu").masked_scatter(~silent, values)
+
     return ops.sparse_activations.SparseCode(
-        row_offsets=offsets_of(torch.where(silent, 0, lengths)),
-        unit_ids=code.unit_ids[kept],
-        values=code.values[kept],
-        l0=torch.where(silent, 0, code.l0),
-        row_mass=torch.where(silent, 0.0, code.row_mass),
-        row_dropped=torch.where(silent, 0.0, code.row_dropped),
+        row_offsets=offsets_of(spread(code.row_offsets.diff())),
+        unit_ids=code.unit_ids,
+        values=code.values,
+        l0=spread(code.l0),
+        row_mass=spread(code.row_mass),
+        row_dropped=spread(code.row_dropped),
     )
 
 
@@ -183,4 +199,5 @@ def _artifact(result: _Collected, chunk: Examples, n_units: int, k_stored: int |
         dropped_mass=math.fsum(mass for code in codes for mass in code.row_dropped.tolist()),
         n_cut_examples=sum(cut > 0 for cut in result.cut),
         n_cut_tokens=sum(result.cut),
+        fit=result.fit.sums() if result.fit is not None else None,
     )

@@ -21,6 +21,7 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
@@ -249,6 +250,10 @@ BROKEN = [
     (sparse_activations, "more dropped than there was", {"dropped_mass": 9.0}, "dropped mass 9.0 is not within"),
     (sparse_activations, "a negative dropped mass", {"dropped_mass": -1.0}, "dropped mass -1.0 is not within"),
     (sparse_activations, "a mass that is no number", {"total_mass": NAN}, "dropped mass"),
+    (sparse_activations, "a fit of more rows", {"fit": FitSums(4, (1.0,), 1.0, 1.0)}, "is of 4 rows, more than"),
+    (sparse_activations, "a fit of no number of rows", {"fit": FitSums(-1, (1.0,), 1.0, 1.0)}, "is of -1 rows"),
+    (sparse_activations, "a negative residual", {"fit": FitSums(3, (1.0,), 1.0, -1.0)}, r"are 1\.0 and -1\.0"),
+    (sparse_activations, "a fit that is no number", {"fit": FitSums(3, (NAN,), 1.0, 1.0)}, "row_sum of the fit"),
     (examples, "no examples", {"example_ids": (), "paths": (), "file_hashes": ()}, "at least one example"),
     (examples, "an id twice", {"example_ids": ("a", "b", "a")}, "example ids are not unique"),
     (labels, "no examples", {
@@ -404,6 +409,7 @@ CHANGED = [
     (sparse_activations, {"values": floats(3, 1, 1, 2, 0.25)}),
     (sparse_activations, {"example_offsets": ints(0, 1, 2, 3)}),
     (sparse_activations, {"total_mass": 9.0}),
+    (sparse_activations, {"fit": FitSums(3, (1.0,), 2.0, 1.0)}),
     (sparse_activations, {"n_units": 6}),
     (filtered_activations, {"n_original": 51}),
     (ground_truth, {"concepts": ("blue", "red")}),

@@ -14,14 +14,20 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sae_assets.artifacts import Artifact, BestPairs, SparseActivations, UnitStats, offsets_of
+from sae_assets.artifacts.fit import FitSums
+from sae_assets.catalog import load_catalog
+from sae_assets.chunks.chunking import Manifest
+from sae_assets.chunks.contents import describe_examples
 from sae_assets.cli import app
 from sae_assets.commands.session import Session
+from sae_assets.datasets import open_dataset
 from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.checks import NOTHING_MORE, READABLE, Check, Expected, Outcome
 from sae_assets.pipeline.neighbours import REACH, summaries_around
 from sae_assets.pipeline.planning import Batch
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.rows.encoding import encode_chunk
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets.storage.tables import table_of
@@ -30,7 +36,7 @@ from sae_assets_tests.pipeline.test_deciders import NAME, World, new_world
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 
 N_UNITS = 40
-LIMITS = {"max_dropped_mass": 0.05, "l0": None, "min_coverage": None}
+LIMITS = {"max_dropped_mass": 0.05, "l0": None, "min_coverage": None, "max_fvu": 0.35}
 
 
 def activations(*rows: tuple[int, ...], value: float = 1.0, **changes: Any) -> SparseActivations:
@@ -103,6 +109,12 @@ CASES = {
     ("sparse_activations", "activity_within_bounds"): Case(DIVERSE, activations((), (), ())),
     ("sparse_activations", "like_other_chunks"): Case(
         DIVERSE, activations((1, 2), (2, 3), value=9.0), Expected(others=AROUND), Expected(others=AROUND)
+    ),
+    ("sparse_activations", "sae_fits"): Case(
+        replace(DIVERSE, fit=FitSums(3, (0.0, 0.0), 100.0, 35.0)),
+        replace(DIVERSE, fit=FitSums(3, (0.0, 0.0), 100.0, 35.1)),
+        Expected(limits=LIMITS),
+        Expected(limits=LIMITS),
     ),
     ("sparse_activations", "nothing_blank"): case_of_expected(
         "sparse_activations", NOTHING_MORE, Expected(blank=("a",))
@@ -196,7 +208,7 @@ class TestActivityWithinBounds:
         assert outcome.metadata["mean_l0"] == 2 and outcome.metadata["coverage"] == 5 / N_UNITS
 
     def test_bounds_replace_what_is_meant_without_them(self) -> None:
-        limits = {"max_dropped_mass": 0.05, "l0": (0, N_UNITS), "min_coverage": 0}
+        limits = {**LIMITS, "l0": (0, N_UNITS), "min_coverage": 0}
         for artifact in (activations((), ()), activations(range(11), range(11))):
             assert asked("sparse_activations", "activity_within_bounds", artifact, limits=limits).passed
 
@@ -281,6 +293,33 @@ class TestLikeOtherChunks:
         assert activations((), ()).summary == {"median_rows_per_example": 1.0, "mean_l0": 0.0}
         no_rows = activations(example_offsets=torch.tensor([0, 0]))
         assert no_rows.summary == {"median_rows_per_example": 0.0}
+
+
+class TestSaeFits:
+    def test_where_nothing_can_be_said_nothing_fails(self) -> None:
+        """Rows that do not vary, and files without a fit: imported ones, and those of earlier versions."""
+        for fit, said in ((None, "no decoder was read"), (FitSums(3, (3.0, 0.0), 3.0, 9.0), "rows do not vary")):
+            outcome = asked("sparse_activations", "sae_fits", replace(DIVERSE, fit=fit), limits=LIMITS)
+            assert outcome.passed and outcome.metadata["fvu"] == said
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("dataset", "model"), [("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini")])
+    def test_the_packaged_models_at_their_block_and_at_its_neighbours(self, dataset: str, model: str) -> None:
+        """The default limit lets the right block pass, and no other."""
+        catalog = load_catalog()
+        entry, right = catalog.datasets[dataset], catalog.models[model]
+        reader, kind = open_dataset(entry), entry.token_kinds[0]
+        chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:40]), reader)
+        assert right.layer is not None
+        for layer in (right.layer - 1, right.layer, right.layer + 1):
+            read = right.model_copy(update={"layer": layer}).named(model)
+            encoded = encode_chunk(
+                chunk, (kind,), dataset=entry, model=read, reader=reader, k_stored=16, precision="float32",
+                batch_size=8, device="cpu", memory_budget=2**26,
+            )  # fmt: skip
+            limits = {**LIMITS, **read.bounds.model_dump()}
+            outcome = asked("sparse_activations", "sae_fits", encoded.artifacts[kind], limits=limits)
+            assert outcome.passed == (layer == right.layer), (layer, outcome.metadata)
 
 
 class TestBetterThanChance:

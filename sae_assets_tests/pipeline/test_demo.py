@@ -67,6 +67,14 @@ def test_summary_has_every_promised_figure(demo):
             assert {"unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1", "n_cal", "n_test"} <= set(best)
 
 
+def test_the_packaged_saes_fit_the_packaged_data(demo):
+    """The variance they leave is far below the limit of the check; L0 is near what the checkpoint is named after."""
+    for key, stated in ((KEY, None), (TEXT_KEY, 22)):
+        found = demo["summary"][key]["fit"]
+        assert 0.1 < found["fvu"] < 0.2 and 0 <= found["dead_units_share"] < 0.1 and found["stated_l0"] == stated
+    assert abs(demo["summary"][TEXT_KEY]["fit"]["mean_l0"] - 22) < 1
+
+
 def test_stored_bytes_are_the_files_sizes(demo):
     files = (demo["home"] / "store" / "clevr_mini" / "patch" / "clip-mini" / "sparse_activations").glob("*.parquet")
     assert sum(path.stat().st_size for path in files) == demo["summary"][KEY]["stored_bytes"]
@@ -132,3 +140,4 @@ def test_status_and_show(demo):
     }
     tables = runner.invoke(app, ["show", "clevr_mini", "clip-mini", "sparse_activations", "--home", str(demo["home"])])
     assert tables.exit_code == 0 and "unit_ids" in tables.output
+    assert "fvu: 0.14" in tables.output and "dead_units: " in tables.output

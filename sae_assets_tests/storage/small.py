@@ -18,6 +18,7 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.storage.address import Address
@@ -67,6 +68,7 @@ SMALL: dict[str, Artifact] = {
             k_stored=2,
             total_mass=5.75,
             dropped_mass=0.25,
+            fit=FitSums(n_rows=3, row_sum=(1.0, -2.5), square_sum=30.0, residual_sum=6.25),
         ),
         FilteredActivations(
             first_example=7,

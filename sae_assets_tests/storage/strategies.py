@@ -23,6 +23,7 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 
@@ -81,7 +82,15 @@ def sparse_activations(draw: st.DrawFn) -> SparseActivations:
         k_stored=k_stored,
         total_mass=total,
         dropped_mass=draw(st.floats(0, total)),
+        fit=draw(st.none() | fits(len(l0))),
     )
+
+
+@st.composite
+def fits(draw: st.DrawFn, most_rows: int) -> FitSums:
+    squares = st.floats(0, allow_nan=False, allow_infinity=False)
+    sums = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(tuple)
+    return FitSums(draw(st.integers(0, most_rows)), draw(sums), draw(squares), draw(squares))
 
 
 @st.composite

@@ -182,6 +182,15 @@ def _middle_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return middle, 1.4826 * statistics.median(abs(value - middle) for value in values)
 
 
+def _fits(artifact: Any, expected: Expected) -> Outcome:
+    """Nothing is said of rows that do not vary, nor where no decoder was read."""
+    fvu = None if artifact.fit is None else artifact.fit.fvu
+    if fvu is None:
+        return Outcome(True, {"fvu": "no decoder was read" if artifact.fit is None else "rows do not vary"})
+    limit = expected.limits["max_fvu"]
+    return Outcome(fvu <= limit, {"fvu": fvu, "max_fvu": limit})
+
+
 def _nothing_blank(_artifact: Any, expected: Expected) -> Outcome:
     named = ", ".join(expected.blank[:MOST_NAMED])
     return Outcome(not expected.blank, {"blank": len(expected.blank), **({"examples": named} if named else {})})
@@ -206,10 +215,17 @@ def sparse_counts(artifact: Any) -> dict[str, Any]:
     }
 
 
+def fit_counts(artifact: Any) -> dict[str, Any]:
+    """How well the SAE fits the rows; nothing where no decoder was read."""
+    fvu = None if artifact.fit is None else artifact.fit.fvu
+    return {} if fvu is None else {"fvu": fvu}
+
+
 def _counts(artifact: Any) -> dict[str, Any]:
-    active = int(artifact.l0.sum())
+    active, figures = int(artifact.l0.sum()), sparse_counts(artifact)
     return {
-        **sparse_counts(artifact),
+        **figures,
+        "dead_units": figures["units"] - figures["active_units"],
         "k_stored": artifact.k_stored if artifact.k_stored is not None else "all",
         **ratios(
             l0=(active, artifact.n_rows),
@@ -217,6 +233,7 @@ def _counts(artifact: Any) -> dict[str, Any]:
             dropped_entries_share=(artifact.n_dropped_entries, active),
             dropped_mass_share=(artifact.dropped_mass, artifact.total_mass),
         ),
+        **fit_counts(artifact),
         "examples_cut_to_max_tokens": artifact.n_cut_examples,
         "tokens_cut": artifact.n_cut_tokens,
     }
@@ -261,6 +278,12 @@ SPARSE_ACTIVATIONS = Stage(
             "like_other_chunks",
             "Rows per example, active units per row and the mean value are like those of the chunks around.",
             _like_other_chunks,
+            blocking=False,
+        ),
+        Check(
+            "sae_fits",
+            "The SAE leaves at most the model's `bounds.max_fvu` of the rows' variance unexplained.",
+            _fits,
             blocking=False,
         ),
         Check(
