@@ -17,6 +17,7 @@ PACKAGE_PREFIX = "package:"
 # Keys become folder names, asset key parts, group names and partition keys: nothing that a path or Dagster reads.
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z](\.?[A-Za-z0-9_-])*\.?$", max_length=64)]
 Modality = Literal["image", "text"]
+ClsOfTexts = Literal["pooled", "last", "mean_embedding"]
 
 
 class Entry(BaseModel):
@@ -220,6 +221,11 @@ class Model(NamedEntry):
         None,
         description="texts: true adds a BOS token where the tokenizer does not; default: null: as the tokenizer does",
     )
+    cls: ClsOfTexts | None = Field(
+        None,
+        description="texts: what a `cls` row is: `pooled`, each unit's largest value over the text's tokens; `last`, "
+        "the last token; `mean_embedding`, the mean of the tokens' embeddings; default: `pooled`",
+    )
     pruning: Pruning = Field(default_factory=lambda: Pruning(), description="which units are dropped")
 
     @check_model(mode="after")
@@ -238,9 +244,14 @@ class Model(NamedEntry):
                     f"loaded by library {others}"
                 )
             library.check_model(self)
-        if self.modality == "image" and (self.max_tokens is not None or self.prepend_bos is not None):
-            raise ValueError("`max_tokens` and `prepend_bos` are for text models")
+        if self.modality == "image" and not (self.max_tokens is self.prepend_bos is self.cls is None):
+            raise ValueError("`max_tokens`, `prepend_bos` and `cls` are for text models")
         return self
+
+    @property
+    def cls_of_texts(self) -> ClsOfTexts:
+        """What a ``cls`` row of a text is."""
+        return self.cls or "pooled"
 
     @property
     def hidden_state_read(self) -> int | None:

@@ -11,6 +11,7 @@ from sae_assets import ops
 from sae_assets.orchestration.history import seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.rows.source import is_pooled
 from sae_assets.saes import locate_sae, named_l0
 from sae_assets.storage.address import Address
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from sae_assets.artifacts.fit import FitSums
-    from sae_assets.catalog import Sae
+    from sae_assets.catalog import Catalog, Dataset
     from sae_assets.commands.session import Session
     from sae_assets.storage.store import ArtifactStore
 
@@ -50,7 +51,7 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
                 if store.find(Address(name, "best_pairs", kind, model)) is None:
                     continue
                 of_model = plain(_figures(store, session.instance, name, kind, model, chunks))
-                of_model["fit"]["stated_l0"] = _stated_l0(session.catalog.models[model].sae)
+                of_model["fit"]["stated_l0"] = _stated_l0(session.catalog, entry, model, kind)
                 ours = [each for each in stale if (each.token_kind, each.model) in ((None, None), (kind, model))]
                 of_model["stale_stages"] = list(dict.fromkeys(address.stage for address in ours))
                 figures[f"{name}/{kind}/{model}"] = of_model
@@ -120,9 +121,10 @@ def _figures(
     }
 
 
-def _stated_l0(sae: "Sae") -> int | None:
-    """Active units per row that the checkpoint's own name promises."""
-    path = locate_sae(sae, download=False)
+def _stated_l0(catalog: "Catalog", dataset: "Dataset", model: str, kind: str) -> int | None:
+    """Active units per row that the checkpoint's own name promises; nothing of rows that are pooled."""
+    entry = catalog.models[model]
+    path = None if is_pooled(dataset, entry, kind) else locate_sae(entry.sae, download=False)
     return None if path is None else named_l0(path)
 
 

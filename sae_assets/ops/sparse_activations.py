@@ -7,7 +7,7 @@ block of rows, on threads or on the device. ReLU and JumpReLU live in ``jumprelu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,18 @@ class SparseCode:
     l0: Int[Tensor, " rows"]
     row_mass: Float[Tensor, " rows"]
     row_dropped: Float[Tensor, " rows"]
+
+
+def joined(codes: Sequence[SparseCode]) -> SparseCode:
+    """The rows of all codes, one after the other; there is at least one code."""
+    return SparseCode(
+        row_offsets=offsets_of(torch.cat([code.row_offsets.diff() for code in codes])),
+        unit_ids=torch.cat([code.unit_ids for code in codes]),
+        values=torch.cat([code.values for code in codes]),
+        l0=torch.cat([code.l0 for code in codes]),
+        row_mass=torch.cat([code.row_mass for code in codes]),
+        row_dropped=torch.cat([code.row_dropped for code in codes]),
+    )
 
 
 def truncated(code: SparseCode, k_stored: int | None) -> SparseCode:

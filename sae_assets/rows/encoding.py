@@ -15,6 +15,7 @@ from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
 from sae_assets.progress import track
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
+from sae_assets.rows.source import is_pooled
 from sae_assets.saes import hidden_state_of
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ class RowsPerKind:
 class _Collected:
     """What has been encoded of one token kind so far.
 
-    ``fit`` collects how well it is reconstructed; None where there is no decoder.
+    ``k_stored`` entries are kept of a row, None: all. ``fit`` collects how well rows are reconstructed; None where
+    there is no decoder, and of rows that are pooled.
     """
 
+    k_stored: int | None
     fit: "Fit | None" = None
     codes: "list[SparseCode]" = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
@@ -74,6 +77,7 @@ def encode_chunk(
     Args:
         reader: the opened data set.
         token_kinds: ``patch`` or ``token``, and/or ``cls``.
+        k_stored: entries kept of a row, None: all; a row that is pooled is kept whole.
         batch_size: examples whose rows are encoded together; the result does not depend on it.
         forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
             on it, as those of any batched matrix product do.
@@ -88,8 +92,12 @@ def encode_chunk(
         sources = open_sources(reader, dataset, model, token_kinds, device, precision)
         for _, source in sources:
             _expect_width(source, sae.d_model, sae.name)
+        pooled = {kind for kind in token_kinds if is_pooled(dataset, model, kind)}
         results = {
-            kind: _Collected(None if sae.decoder is None else ops.reconstruction.Fit(sae.decoder))
+            kind: _Collected(
+                None if kind in pooled else k_stored,
+                None if kind in pooled or sae.decoder is None else ops.reconstruction.Fit(sae.decoder),
+            )
             for kind in token_kinds
         }
         blank: set[str] = set()
@@ -102,13 +110,15 @@ def encode_chunk(
                 queue += zip(batch, source.embed(batch), strict=True)
                 done += len(batch)
                 if len(queue) >= batch_size or done == len(ids):
-                    for kind in kinds:
-                        _encode(queue, kind, sae.encoder, k_stored, results[kind], dataset.name)
+                    for kind in dict.fromkeys("token" if kind in pooled else kind for kind in kinds):
+                        into = results[kind] if kind in kinds else None
+                        pool = next((results[each] for each in kinds if each in pooled), None)
+                        _encode(queue, kind, sae.encoder, into, pool if kind == "token" else None, dataset.name)
                     blank |= {example for example, rows in queue if rows.blank}
                     queue.clear()
                     step(done, len(ids))
         return RowsPerKind(
-            {kind: _artifact(results[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
+            {kind: _artifact(results[kind], chunk, sae.encoder.n_units) for kind in token_kinds},
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
             trained_elsewhere(sae.hook_point, model),
             tuple(example for example in ids if example in blank),
@@ -136,9 +146,10 @@ def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:
 
 
 def _encode(
-    batch: "Sequence[tuple[str, ExampleRows]]", kind: str, encoder: "Encoder", k_stored: int | None, into: _Collected,
-    dataset: str,
+    batch: "Sequence[tuple[str, ExampleRows]]", kind: str, encoder: "Encoder", into: _Collected | None,
+    pool: _Collected | None, dataset: str,
 ) -> None:  # fmt: skip
+    """Encode the rows of a batch, for themselves (``into``) and for one row per example that is pooled from them."""
     import torch
 
     for example, rows in batch:
@@ -149,16 +160,37 @@ def _encode(
     spoken = torch.tensor([kind not in rows.silent for _, rows in batch], dtype=torch.bool, device="cpu")
     spoken = spoken.repeat_interleave(counts)
     every = torch.cat([rows.rows[kind] for _, rows in batch])
+    examples = torch.arange(len(batch), device="cpu").repeat_interleave(counts)
+    pooled: list[SparseCode] = []
     # A block at a time, so that a whole code never takes more memory than its screen.
-    for block, is_row in zip(every.split(encoder.rows_at_once), spoken.split(encoder.rows_at_once), strict=True):
+    size = encoder.rows_at_once
+    for block, is_row, of_example in zip(every.split(size), spoken.split(size), examples.split(size), strict=True):
         rows_of_block = block if bool(is_row.all()) else block[is_row.to(block.device)]
         code = encoder.encode(rows_of_block)
+        if pool is not None:
+            pooled = [_pooled([*pooled, ops.pooling.pool_codes(code, of_example[is_row], len(batch))], len(batch))]
+        if into is None:
+            continue
         if into.fit is not None:
             into.fit.add(rows_of_block, code)
-        code = ops.sparse_activations.truncated(code, k_stored)
+        code = ops.sparse_activations.truncated(code, into.k_stored)
         into.codes.append(code if bool(is_row.all()) else _with_silent(code, ~is_row))
-    into.lengths += lengths
-    into.cut += [rows.n_cut for _, rows in batch]
+    if pool is not None:
+        pool.codes += pooled
+    for collected, n_rows in ((into, lengths), (pool, [1] * len(batch))):
+        if collected is not None:
+            collected.lengths += n_rows
+            collected.cut += [rows.n_cut for _, rows in batch]
+
+
+def _pooled(parts: "Sequence[SparseCode]", n_examples: int) -> "SparseCode":
+    """One row per example from several parts that have one each."""
+    import torch
+
+    if len(parts) == 1:
+        return parts[0]
+    example = torch.arange(n_examples, device="cpu").repeat(len(parts))
+    return ops.pooling.pool_codes(ops.sparse_activations.joined(parts), example, n_examples)
 
 
 def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":
@@ -178,25 +210,26 @@ def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":
     )
 
 
-def _artifact(result: _Collected, chunk: Examples, n_units: int, k_stored: int | None) -> SparseActivations:
+def _artifact(result: _Collected, chunk: Examples, n_units: int) -> SparseActivations:
     import torch
 
-    codes, lengths = result.codes, torch.tensor(result.lengths, dtype=torch.int64, device="cpu")
-    n_rows = sum(len(code.l0) for code in codes)
+    lengths = torch.tensor(result.lengths, dtype=torch.int64, device="cpu")
+    n_rows = sum(len(code.l0) for code in result.codes)
     if len(lengths) != len(chunk) or n_rows != int(lengths.sum()):
         raise ArtifactError(f"{n_rows} rows were encoded, expected {int(lengths.sum())} of {len(chunk)} examples.")
+    code = ops.sparse_activations.joined(result.codes)
     return SparseActivations(
         first_example=chunk.first_index,
         example_offsets=offsets_of(lengths),
-        row_offsets=offsets_of(torch.cat([code.row_offsets.diff() for code in codes])),
-        unit_ids=torch.cat([code.unit_ids for code in codes]),
-        values=torch.cat([code.values for code in codes]),
+        row_offsets=code.row_offsets,
+        unit_ids=code.unit_ids,
+        values=code.values,
         n_units=n_units,
-        l0=torch.cat([code.l0 for code in codes]),
-        k_stored=k_stored,
+        l0=code.l0,
+        k_stored=result.k_stored,
         # fsum rounds once, so the total does not depend on how rows were cut into batches.
-        total_mass=math.fsum(mass for code in codes for mass in code.row_mass.tolist()),
-        dropped_mass=math.fsum(mass for code in codes for mass in code.row_dropped.tolist()),
+        total_mass=math.fsum(code.row_mass.tolist()),
+        dropped_mass=math.fsum(code.row_dropped.tolist()),
         n_cut_examples=sum(cut > 0 for cut in result.cut),
         n_cut_tokens=sum(result.cut),
         fit=result.fit.sums() if result.fit is not None else None,

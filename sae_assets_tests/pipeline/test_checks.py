@@ -25,8 +25,11 @@ from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.checks import NOTHING_MORE, READABLE, Check, Expected, Outcome
 from sae_assets.pipeline.neighbours import REACH, summaries_around
+from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.planning import Batch
+from sae_assets.pipeline.stage import Target
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages.sparse_activations import figures_beside, limits_of
 from sae_assets.rows.encoding import encode_chunk
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore, stored
@@ -115,6 +118,12 @@ CASES = {
         replace(DIVERSE, fit=FitSums(3, (0.0, 0.0), 100.0, 35.1)),
         Expected(limits=LIMITS),
         Expected(limits=LIMITS),
+    ),
+    ("sparse_activations", "cls_like_rows"): Case(
+        DIVERSE,
+        DIVERSE,
+        Expected(beside={"l0": 8.0, "norm": 1.0, "units": 5.0}),
+        Expected(beside={"l0": 8.1, "norm": 1.0, "units": 5.0}),
     ),
     ("sparse_activations", "nothing_blank"): case_of_expected(
         "sparse_activations", NOTHING_MORE, Expected(blank=("a",))
@@ -320,6 +329,56 @@ class TestSaeFits:
             limits = {**LIMITS, **read.bounds.model_dump()}
             outcome = asked("sparse_activations", "sae_fits", encoded.artifacts[kind], limits=limits)
             assert outcome.passed == (layer == right.layer), (layer, outcome.metadata)
+
+
+class TestClsLikeRows:
+    def test_each_figure_is_compared_and_named(self) -> None:
+        """L0 2, norm 3, five units."""
+        cls = replace(DIVERSE, fit=FitSums(3, (0.0,), 27.0, 0.0))
+        for beside, unlike in (
+            ({}, None),
+            ({"l0": 8.0, "norm": 12.0, "units": 100.0}, "none"),
+            ({"l0": 0.5, "norm": 0.75, "units": 0.5}, "none"),
+            ({"l0": 8.1, "norm": 12.1, "units": 100.1}, "l0, norm, units"),
+            ({"l0": 0.4, "units": 5.0}, "l0"),  # the rows have no norm where no decoder was read
+            ({"l0": 0.0, "units": 5.0}, "none"),  # nothing fires on them: another check says so
+        ):
+            outcome = asked("sparse_activations", "cls_like_rows", cls, beside=beside)
+            assert outcome.passed == (unlike in (None, "none")) and outcome.metadata.get("unlike") == unlike
+
+    def test_pooled_rows_are_kept_whole_and_have_no_bounds_of_l0(self) -> None:
+        """Both are of rows that an SAE encodes; the other token kind keeps them."""
+        for kind, k_stored in (("token", 9), ("cls", None)):
+            target = Target(load_catalog(), Address("moods_mini", "sparse_activations", kind, "gemma-mini", "0000"))
+            assert STAGES["sparse_activations"].settings(target, EncodeOptions(k_stored=9))["k_stored"] == k_stored
+            expected = Expected(limits=limits_of(target))
+            full = activations(range(N_UNITS), range(N_UNITS - 1))
+            assert check_of("sparse_activations", "activity_within_bounds").test(full, expected).passed == (
+                kind == "cls"
+            )
+
+    @pytest.mark.slow
+    def test_the_mean_of_a_text_is_told_and_its_last_token_is_not(self, tmp_path: Path) -> None:
+        """Of the packaged texts, made, and kept: then token rows are read from the store; pooled rows are no rows."""
+        for cls, unlike in (("pooled", None), ("last", "none"), ("mean_embedding", "l0, units")):
+            catalog = load_catalog()
+            model = catalog.models["gemma-mini"].model_copy(update={"cls": cls}).named("gemma-mini")
+            entry = catalog.datasets["moods_mini"]
+            catalog = catalog.model_copy(update={"models": {**catalog.models, "gemma-mini": model}})
+            reader = open_dataset(entry)
+            chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:60]), reader)
+            encoded = encode_chunk(
+                chunk, ("token", "cls"), dataset=entry, model=model, reader=reader, k_stored=None, batch_size=8,
+                precision="float32", device="cpu", memory_budget=2**26,
+            ).artifacts  # fmt: skip
+            target = Target(catalog, Address("moods_mini", "sparse_activations", "cls", "gemma-mini", "0000"))
+            store = ArtifactStore(str(tmp_path / cls))
+            beside = figures_beside(target, encoded["cls"], encoded, store)
+            assert figures_beside(target, encoded["cls"], {}, store) == {}
+            store.write(replace(target.address, token_kind="token"), stored(encoded["token"], provenance()))
+            assert figures_beside(target, encoded["cls"], {}, store) == beside
+            outcome = asked("sparse_activations", "cls_like_rows", encoded["cls"], beside=beside)
+            assert outcome.metadata.get("unlike") == unlike, outcome.metadata
 
 
 class TestBetterThanChance:

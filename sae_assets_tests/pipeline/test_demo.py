@@ -33,9 +33,9 @@ def test_colours_and_shapes_are_detected_on_test(demo):
 
 def test_moods_are_detected_on_test(demo):
     """Text concepts beat calling every text positive by at least 0.15, with pairs chosen on cal alone."""
-    tokens, means = (demo["summary"][key]["concepts"] for key in (TEXT_KEY, "moods_mini/cls/gemma-mini"))
-    assert set(tokens) == set(means) == {"joy", "anger", "fear", "gratitude", "sarcasm", "regret"}
-    for name, found in (*tokens.items(), *means.items()):
+    tokens, texts = (demo["summary"][key]["concepts"] for key in (TEXT_KEY, "moods_mini/cls/gemma-mini"))
+    assert set(tokens) == set(texts) == {"joy", "anger", "fear", "gratitude", "sarcasm", "regret"}
+    for name, found in (*tokens.items(), *texts.items()):
         prior = found["n_test"] / 180
         assert found["always_positive_f1"] == pytest.approx(2 * prior / (1 + prior))
         assert found["test_f1"] >= found["always_positive_f1"] + 0.15, name
@@ -73,6 +73,8 @@ def test_the_packaged_saes_fit_the_packaged_data(demo):
         found = demo["summary"][key]["fit"]
         assert 0.1 < found["fvu"] < 0.2 and 0 <= found["dead_units_share"] < 0.1 and found["stated_l0"] == stated
     assert abs(demo["summary"][TEXT_KEY]["fit"]["mean_l0"] - 22) < 1
+    pooled = demo["summary"]["moods_mini/cls/gemma-mini"]["fit"]
+    assert pooled["fvu"] is pooled["stated_l0"] is None and pooled["mean_l0"] > 22
 
 
 def test_stored_bytes_are_the_files_sizes(demo):
