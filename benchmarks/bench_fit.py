@@ -1,4 +1,4 @@
-"""What FVU tells of the packaged models at their own block and around it, and what it costs to count it.
+"""What FVU tells of the packaged models at their own block and around it, and what it and control inputs cost.
 
 python benchmarks/bench_fit.py
 """
@@ -24,7 +24,7 @@ N_EXAMPLES = 80
 REPEATS = 3
 
 
-def encoded(dataset: str, model: str, **changes: Any) -> dict[str, SparseActivations]:
+def encoded(dataset: str, model: str, controls: bool = False, **changes: Any) -> dict[str, SparseActivations]:
     """Every fourth example, at most ``N_EXAMPLES``, of a packaged data set, by token kind."""
     catalog = load_catalog()
     entry, read = catalog.datasets[dataset], catalog.models[model].model_copy(update=changes).named(model)
@@ -33,6 +33,7 @@ def encoded(dataset: str, model: str, **changes: Any) -> dict[str, SparseActivat
     return encode_chunk(
         chunk, entry.token_kinds, dataset=entry, model=read, reader=reader, k_stored=read.k_stored,
         precision="float32", batch_size=32, device="cpu", memory_budget=2**28,
+        control_kinds=entry.token_kinds if controls else (),
     ).artifacts  # fmt: skip
 
 
@@ -40,9 +41,9 @@ def formats_without_decoders() -> dict[str, Any]:
     return {name: replace(kind, decoder=None) for name, kind in formats().items()}
 
 
-def cpu_seconds(dataset: str, model: str) -> float:
+def cpu_seconds(dataset: str, model: str, controls: bool = False) -> float:
     start = time.process_time()
-    encoded(dataset, model)
+    encoded(dataset, model, controls)
     return time.process_time() - start
 
 
@@ -66,6 +67,9 @@ def main() -> None:
         opening.formats = formats
         with_fit, plain = (min(seconds[counted]) for counted in (True, False))
         print(f"{model}: {plain:.2f} s of CPU without, {with_fit:.2f} s with: {with_fit / plain - 1:+.0%}", flush=True)
+        cpu_seconds(dataset, model, controls=True)
+        controlled = min(cpu_seconds(dataset, model, controls=True) for _ in range(REPEATS))
+        print(f"{model}: {controlled:.2f} s with control inputs: {controlled / with_fit - 1:+.0%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.orchestration.history import seconds_of
 from sae_assets.pipeline.options import RunOptions
-from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.rows.source import is_pooled
 from sae_assets.saes import locate_sae, named_l0
 from sae_assets.storage.address import Address
@@ -50,7 +50,7 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
             for model in entry.models:
                 if store.find(Address(name, "best_pairs", kind, model)) is None:
                     continue
-                of_model = plain(_figures(store, session.instance, name, kind, model, chunks))
+                of_model = plain(_figures(store, session.instance, entry, kind, model, chunks))
                 of_model["fit"]["stated_l0"] = _stated_l0(session.catalog, entry, model, kind)
                 ours = [each for each in stale if (each.token_kind, each.model) in ((None, None), (kind, model))]
                 of_model["stale_stages"] = list(dict.fromkeys(address.stage for address in ours))
@@ -59,8 +59,9 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
 
 
 def _figures(
-    store: "ArtifactStore", instance: "DagsterInstance", dataset: str, kind: str, model: str, chunks: Sequence[str]
+    store: "ArtifactStore", instance: "DagsterInstance", entry: "Dataset", kind: str, model: str, chunks: Sequence[str]
 ) -> dict[str, Any]:
+    dataset = entry.name
     sparse = [Address(dataset, "sparse_activations", kind, model, chunk) for chunk in chunks]
     there = [address for address in sparse if store.find(address) is not None]
     rows = dense = stored = active = 0
@@ -98,7 +99,7 @@ def _figures(
         }
         for place, name in enumerate(best.concepts)
     }
-    stages = [name for name in STAGES if name != "best_pairs"]
+    stages = [name for name in stages_of(entry) if name != "best_pairs"]
     return {
         "n_rows": rows,
         "n_units": n_units,

@@ -3,6 +3,7 @@
 And what the number of rows says by itself: the longer an example, the larger its maximum over rows tends to be.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import pack_descending, unpack_descending
-from sae_assets.ops.sparse_activations import SparseCode
+from sae_assets.ops.sparse_activations import Encoder, SparseCode, joined
 
 POOLINGS = ("max", "mean", "topk_mean", "last")
 
@@ -103,6 +104,25 @@ def pool_codes(code: SparseCode, example: Int[Tensor, " rows"], n_examples: int)
         row_mass=mass.index_add(0, example, values[order].double()),  # sorted by example already
         row_dropped=mass,
     )
+
+
+def encode_pooled(
+    encoder: Encoder, x: Float[Tensor, "rows d"], example: Int[Tensor, " rows"], n_examples: int
+) -> SparseCode:
+    """The pooled codes (:func:`pool_codes`) of rows that are encoded in blocks, so that no more of them is held."""
+    pooled = [pool_codes(encoder.encode(x[:0]), example[:0], n_examples)]
+    for block, of_block in zip(x.split(encoder.rows_at_once), example.split(encoder.rows_at_once), strict=True):
+        pooled = [merge_pooled([*pooled, pool_codes(encoder.encode(block), of_block, n_examples)])]
+    return pooled[0]
+
+
+def merge_pooled(parts: Sequence[SparseCode]) -> SparseCode:
+    """One row per example from parts that have one each, of other rows of the same examples."""
+    if len(parts) == 1:
+        return parts[0]
+    n_examples = len(parts[0].l0)
+    example = torch.arange(n_examples, device="cpu").repeat(len(parts))
+    return pool_codes(joined(parts), example, n_examples)
 
 
 @plain_arithmetic()

@@ -3,8 +3,9 @@
 Only one batch of dense rows is in memory at any time; which token kinds are wanted decides which rows are encoded.
 """
 
+import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from sae_assets.artifacts import Examples, SparseActivations, offsets_of
 from sae_assets.catalog import Dataset, Model
 from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
 from sae_assets.progress import track
-from sae_assets.rows.loaded import open_encoder
+from sae_assets.rows.loaded import open_encoder, open_random_encoders
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import is_pooled
 from sae_assets.saes import hidden_state_of
@@ -21,16 +22,22 @@ from sae_assets.saes import hidden_state_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sae_assets.artifacts.control_inputs import ControlInputs
     from sae_assets.datasets import Reader
+    from sae_assets.ops.control_inputs import Collector
     from sae_assets.ops.reconstruction import Fit
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
     from sae_assets.rows.source import ExampleRows, RowSource
+
+
+MATCHED_ROWS, MATCHED_EXAMPLES = 4096, 32  # on which the density of random units is matched, whichever is less
 
 
 @dataclass(frozen=True)
 class RowsPerKind:
     """Sparse activations of each token kind, and how many rows each example must have in it (None: it differs).
 
+    ``control_inputs`` are those of the kinds that they were asked for.
     ``elsewhere`` says where the SAE was trained if its checkpoint names a hook point that is not the catalog's,
     ``blank`` names the examples whose image is one colour or whose text is empty (of embeddings made elsewhere, none is
     opened).
@@ -40,6 +47,7 @@ class RowsPerKind:
     rows_per_example: "dict[str, int | None]"
     elsewhere: str = ""
     blank: tuple[str, ...] = ()
+    control_inputs: "dict[str, ControlInputs]" = field(default_factory=dict)
 
 
 @dataclass
@@ -70,6 +78,7 @@ def encode_chunk(
     device: Any,
     memory_budget: int,
     forward_batch: int = 1,
+    control_kinds: Collection[str] = (),
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> RowsPerKind:
     """Encode every example of a chunk.
@@ -81,6 +90,7 @@ def encode_chunk(
         batch_size: examples whose rows are encoded together; the result does not depend on it.
         forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
             on it, as those of any batched matrix product do.
+        control_kinds: token kinds whose control inputs are made, as the data set's ``controls`` say.
         step: called after every batch with the number of examples done and their total.
 
     Raises:
@@ -103,25 +113,42 @@ def encode_chunk(
         blank: set[str] = set()
         ids = chunk.example_ids
         together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
+        collectors: dict[str, Collector] = {}
         for kinds, source in sources:
+            encoded = tuple(dict.fromkeys("token" if kind in pooled else kind for kind in kinds))
+            controlled = {"token" if kind in pooled else kind for kind in kinds if kind in control_kinds}
+            if controlled and dataset.controls is not None:
+                random = _random_encoders(dataset, model, sae.encoder, source, ids, encoded)
+                for kind in controlled:
+                    most = dataset.controls.rows_per_chunk
+                    collectors[kind] = ops.control_inputs.Collector(random, most, sae.d_model, sae.encoder.n_units)
             queue: list[tuple[str, ExampleRows]] = []
             done = 0
             for batch in track(together, "encode"):
                 queue += zip(batch, source.embed(batch), strict=True)
                 done += len(batch)
                 if len(queue) >= batch_size or done == len(ids):
-                    for kind in dict.fromkeys("token" if kind in pooled else kind for kind in kinds):
+                    for kind in encoded:
                         into = results[kind] if kind in kinds else None
                         pool = next((results[each] for each in kinds if each in pooled), None)
                         _encode(queue, kind, sae.encoder, into, pool if kind == "token" else None, dataset.name)
+                        if kind in collectors:
+                            _collect(queue, kind, collectors[kind])
                     blank |= {example for example, rows in queue if rows.blank}
                     queue.clear()
                     step(done, len(ids))
+        artifacts = {kind: _artifact(results[kind], chunk, sae.encoder.n_units) for kind in token_kinds}
         return RowsPerKind(
-            {kind: _artifact(results[kind], chunk, sae.encoder.n_units) for kind in token_kinds},
+            artifacts,
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
             trained_elsewhere(sae.hook_point, model),
             tuple(example for example in ids if example in blank),
+            {
+                kind: collectors["token"].result_of_pooled(chunk.first_index)
+                if kind in pooled
+                else collectors[kind].result(chunk.first_index, artifacts[kind].example_offsets)
+                for kind in control_kinds
+            },
         )
 
 
@@ -168,7 +195,8 @@ def _encode(
         rows_of_block = block if bool(is_row.all()) else block[is_row.to(block.device)]
         code = encoder.encode(rows_of_block)
         if pool is not None:
-            pooled = [_pooled([*pooled, ops.pooling.pool_codes(code, of_example[is_row], len(batch))], len(batch))]
+            of_rows = of_example[is_row]
+            pooled = [ops.pooling.merge_pooled([*pooled, ops.pooling.pool_codes(code, of_rows, len(batch))])]
         if into is None:
             continue
         if into.fit is not None:
@@ -183,14 +211,40 @@ def _encode(
             collected.cut += [rows.n_cut for _, rows in batch]
 
 
-def _pooled(parts: "Sequence[SparseCode]", n_examples: int) -> "SparseCode":
-    """One row per example from several parts that have one each."""
+def _collect(batch: "Sequence[tuple[str, ExampleRows]]", kind: str, collector: "Collector") -> None:
+    lengths = [len(rows.rows[kind]) for _, rows in batch]
+    spoken = [rows.rows[kind][: 0 if kind in rows.silent else None] for _, rows in batch]
+    collector.add([example for example, _ in batch], spoken, lengths)
+
+
+def _random_encoders(
+    dataset: Dataset, model: Model, encoder: "Encoder", source: "RowSource", ids: Sequence[str], kinds: Sequence[str]
+) -> "list[Encoder]":
+    """Random SAEs as sparse as the trained one.
+
+    A TopK SAE is by its k. Of others each unit's density is matched, on rows of a few examples of the chunk, those of
+    the smallest hashes, which are embedded once more for it: so that the chunk's rows need not be held until the last
+    of them is there. ``cls`` has the thresholds of patches or tokens, where these come from the same source.
+    """
     import torch
 
-    if len(parts) == 1:
-        return parts[0]
-    example = torch.arange(n_examples, device="cpu").repeat(len(parts))
-    return ops.pooling.pool_codes(ops.sparse_activations.joined(parts), example, n_examples)
+    assert dataset.controls is not None
+    random = open_random_encoders(model.sae, encoder, dataset.controls.n_seeds)
+    if isinstance(encoder, ops.sparse_activations.TopKEncoder):
+        return random
+    kind = next((kind for kind in kinds if kind != "cls"), "cls")
+    rows: list[Tensor] = []
+    for example in sorted(ids, key=lambda example: hashlib.sha256(example.encode()).digest())[:MATCHED_EXAMPLES]:
+        (found,) = source.embed([example])
+        if kind not in found.silent:
+            rows.append(found.rows[kind])
+        if sum(map(len, rows)) >= MATCHED_ROWS:
+            break
+    x = torch.cat(rows) if rows else torch.zeros(0, encoder.d_model, dtype=torch.float32, device="cpu")
+    if not len(x) or not bool(x.isfinite().all()):  # the example that it is of is named where rows are encoded
+        return random
+    counts = torch.bincount(encoder.encode(x).unit_ids, minlength=encoder.n_units)
+    return [ops.random_saes.match_density(each, counts, x) for each in random]
 
 
 def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sae_assets import ops
 from sae_assets.catalog import Model, Sae, Transformer
 from sae_assets.catalog.registry import libraries
 from sae_assets.saes import locate_sae, open_decoder, open_sae
@@ -135,6 +136,17 @@ def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
     path = locate_sae(sae, download=False) if kept_loaded() else None
     key = None if path is None else (sae.model_dump_json(), memory_budget, _versions(path))
     return KEPT.get("sae", key, device, opened)
+
+
+def open_random_encoders(sae: Sae, encoder: "Encoder", n_seeds: int) -> "list[Encoder]":
+    """Random SAEs of seeds 0, 1, … like this encoder of a checkpoint, each as large as it, on its device."""
+
+    def made() -> "list[Encoder]":
+        return [ops.random_saes.random_encoder(encoder, seed) for seed in range(n_seeds)]
+
+    path = locate_sae(sae, download=False) if kept_loaded() else None
+    key = None if path is None else (sae.model_dump_json(), encoder.memory_budget, n_seeds, _versions(path))
+    return KEPT.get("random", key, encoder.columns.device, made)
 
 
 def _transformer_files(transformer: Transformer) -> Hashable | None:

@@ -92,13 +92,14 @@ def case_of_expected(stage: str, good: Expected, bad: Expected) -> Case:
 
 DIVERSE = activations((1, 2), (2, 3), (5, 9))
 AROUND = {"median_rows_per_example": (1.0,) * 4, "mean_l0": (1.9, 2.0, 2.1, 2.0), "mean_value": (0.9, 1.0, 1.1, 1.0)}
+HAVE_ROWS = ("ground_truth", "sparse_activations", "filtered_activations", "control_inputs")
 CHANGED = Expected(changes={"a": "changed"})
 CASES = {
     ("examples", "contents_as_registered"): case_of_expected("examples", NOTHING_MORE, CHANGED),
     ("labels", "regions_as_registered"): case_of_expected("labels", NOTHING_MORE, CHANGED),
     **{
         (stage, "row_counts"): case_of_expected(stage, Expected(torch.tensor([2, 0, 1])), Expected(2))
-        for stage in ("ground_truth", "sparse_activations", "filtered_activations")
+        for stage in HAVE_ROWS
     },
     ("sparse_activations", "little_mass_dropped"): Case(
         activations((1, 2), total_mass=100.0, dropped_mass=5.0),
@@ -171,11 +172,11 @@ def test_what_blocks() -> None:
         ("examples", "contents_as_registered"),
         ("labels", "regions_as_registered"),
         ("unit_stats", "some_units_active"),
-        *((stage, "row_counts") for stage in ("ground_truth", "sparse_activations", "filtered_activations")),
+        *((stage, "row_counts") for stage in HAVE_ROWS),
     }
 
 
-@pytest.mark.parametrize("stage", ["ground_truth", "sparse_activations", "filtered_activations"])
+@pytest.mark.parametrize("stage", HAVE_ROWS)
 def test_rows_of_every_single_example_are_compared(stage: str) -> None:
     """Texts differ in length: a tensor says how many rows each has; another number of examples is wrong altogether."""
     lengths = torch.tensor([2, 0, 1])

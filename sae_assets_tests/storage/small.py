@@ -18,6 +18,7 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
@@ -136,6 +137,21 @@ SMALL: dict[str, Artifact] = {
             seed=0,
             n_folds=5,
             fold_f1=_doubles([0.75, NAN]),
+        ),
+        # Two random SAEs, of which the second is silent on the last example; the second example has no rows.
+        ControlInputs(
+            first_example=7,
+            example_offsets=torch.tensor([0, 2, 2, 3]),
+            mean_embeddings=torch.tensor([[1.0, -2.0], [0.0, 0.0], [0.5, 4.0]]),
+            max_embeddings=torch.tensor([[2.0, -1.0], [0.0, 0.0], [0.5, 4.0]]),
+            row_ids=torch.tensor([1, 2]),
+            row_embeddings=torch.tensor([[2.0, -3.0], [0.5, 4.0]]),
+            n_seeds=2,
+            random_offsets=torch.tensor([0, 2, 2, 3, 4, 4, 4]),
+            random_units=_ints([0, 5, 2, 3]),
+            random_values=torch.tensor([1.5, 0.25, 8.0, 3.0]),
+            n_units=6,
+            d_model=2,
         ),
         # The best unit of the first concept was removed; no unit stands for the second.
         PruningAudit(

@@ -1,5 +1,7 @@
 """``sparse_activations``: all token kinds' rows of a chunk from one forward pass, through the SAE, sparse.
 
+The same pass makes ``control_inputs`` where they are due.
+
 What is up to date is not encoded again, and what was imported is never replaced by encoding unless somebody forces it.
 """
 
@@ -28,6 +30,7 @@ from sae_assets.storage.provenance import digest
 if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore, Stored
 
+CONTROL_INPUTS = "control_inputs"
 MOST_ACTIVE = 0.25  # share of units: random signs give a half, published SAEs stay below a twentieth
 FEWEST_OTHERS = 3  # chunks without which nothing is compared
 MOST_TIMES = 4.0  # as large as of other rows, or as small: what L0 and norm of rows that an SAE knows may be
@@ -35,7 +38,8 @@ FEWEST_UNITS = (0.05, math.inf)  # share of the units that as many other rows ha
 MOST_SPREADS, MOST_APART = 6, 0.25  # unlike others is what is both this many spreads and this share of the median off
 
 
-def _make(run: Pass) -> Made:
+def make_rows(run: Pass) -> Made:
+    """All that is made of rows while they are there."""
     assert isinstance(run.options, EncodeOptions)
     target, examples, settings = run.target, run.artifact("examples"), _of_rows(run.target.model, run.options)
     reader = run.sources.reader(target.dataset)
@@ -51,11 +55,12 @@ def _make(run: Pass) -> Made:
         device=run.device,
         memory_budget=run.memory_budget,
         step=lambda done, total: run.log(f"{done} of {total} examples encoded"),
+        control_kinds=[kind for kind in run.token_kinds if (CONTROL_INPUTS, kind) in run.due],
         **settings,
     )
 
     def expected(kind: str) -> Expected:
-        of_kind = Target(target.catalog, replace(target.address, token_kind=kind))
+        of_kind = Target(target.catalog, replace(target.address, stage=SPARSE_ACTIVATIONS.name, token_kind=kind))
         encoder = encoder_hash(target.dataset, target.model, kind, _of_kind(target, kind, settings))
         return Expected(
             encoded.rows_per_example[kind],
@@ -66,12 +71,17 @@ def _make(run: Pass) -> Made:
             beside=figures_beside(of_kind, encoded.artifacts[kind], encoded.artifacts, run.store),
         )
 
-    return {
+    made = {
         (SPARSE_ACTIVATIONS.name, kind): Result(encoded.artifacts[kind], expected(kind)) for kind in run.token_kinds
     }
+    controls = {
+        (CONTROL_INPUTS, kind): Result(artifact, Expected(artifact.example_offsets.diff()))
+        for kind, artifact in encoded.control_inputs.items()
+    }
+    return {**made, **controls}
 
 
-def _settings(target: Target, options: Any) -> dict[str, Any]:
+def settings_of(target: Target, options: Any) -> dict[str, Any]:
     """k_stored (None: all), precision and forward_batch, with the catalog's values filled in."""
     return _of_kind(target, target.token_kind, _of_rows(target.model, options))
 
@@ -91,18 +101,18 @@ def _of_kind(target: Target, kind: str, settings: dict[str, Any]) -> dict[str, A
     return {**settings, "k_stored": None} if is_pooled(target.dataset, target.model, kind) else settings
 
 
-def _identity(target: Target, options: Any) -> dict[str, str] | None:
-    encoder = encoder_hash(target.dataset, target.model, target.token_kind, _settings(target, options))
+def encoder_identity(target: Target, options: Any) -> dict[str, str] | None:
+    encoder = encoder_hash(target.dataset, target.model, target.token_kind, settings_of(target, options))
     return None if encoder is None else {"encoder": encoder}
 
 
-def _catalog_keys(target: Target) -> dict[str, Any]:
+def catalog_keys(target: Target) -> dict[str, Any]:
     """The settings, and where in the transformer rows are read and how texts become tokens: files are not looked at."""
     names = ("layer", "hidden_state", "module", "max_tokens", "prepend_bos")
     read = {name: getattr(target.model, name) for name in names}
     if target.model.modality == "text" and target.token_kind == "cls":
         read["cls"] = target.model.cls_of_texts
-    return {**_settings(target, EncodeOptions()), **read, "format": target.model.sae.format}
+    return {**settings_of(target, EncodeOptions()), **read, "format": target.model.sae.format}
 
 
 def encoder_hash(dataset: Dataset, model: Model, token_kind: str, settings: Mapping[str, Any]) -> str | None:
@@ -315,11 +325,12 @@ SPARSE_ACTIVATIONS = Stage(
     name="sparse_activations",
     level="chunk",
     description="SAE activations of every row, sparse, from one pass of the transformer.",
-    make=_make,
+    make=make_rows,
+    shared="sparse_activations",
     chunk_inputs=("examples",),
-    settings=_settings,
-    catalog_keys=_catalog_keys,
-    identity=_identity,
+    settings=settings_of,
+    catalog_keys=catalog_keys,
+    identity=encoder_identity,
     outside=embedding_files,
     options=EncodeOptions,
     every_kind=True,
