@@ -79,6 +79,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         console.print(
             f"compression ratio {result['compression_ratio']:,.0f} ({sizes}), {result['n_kept']:,} units kept"
         )
+        console.print(_fit_line(result["fit"]))
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in (
             "concept",
@@ -142,6 +143,13 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
 def _largest(*values: float | None) -> float | None:
     """The largest of the figures that exist."""
     return max((value for value in values if value is not None), default=None)
+
+
+def _fit_line(fit: dict[str, Any]) -> str:
+    """How well the SAE fits the rows, beside what its checkpoint says of itself."""
+    stated = f" (stated: {fit['stated_l0']})" if fit["stated_l0"] is not None else ""
+    dead = "–" if fit["dead_units_share"] is None else f"{fit['dead_units_share']:.0%}"
+    return f"FVU {figure(fit['fvu'])}, mean L0 {figure(fit['mean_l0'], 1)}{stated}, {dead} of the units fire on no row"
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:
