@@ -93,7 +93,7 @@ def _as_of(name: str) -> str:
 
 
 class ThresholdOptions(AggregateOptions):
-    """Options of ``thresholds``."""
+    """Options of ``thresholds`` and ``localization``."""
 
     tail_fractions: list[float] | None = Field(None, description=_as_of("tail_fractions"))
 

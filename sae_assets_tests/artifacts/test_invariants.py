@@ -21,6 +21,7 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
@@ -204,9 +205,33 @@ def row_alignment() -> RowAlignment:
     )
 
 
+def localization() -> Localization:
+    return Localization(
+        concepts=("red", "blue"),
+        n_units=9,
+        located=torch.tensor([True, False]),
+        unit_ids=ints(3, 8),
+        cutoffs=doubles([2.5, 1], [1.5, NAN], [0.75, NAN]),
+        tail_fractions=doubles([0.25, NAN], [0.5, NAN], [0.9, NAN]),
+        counts=torch.tensor(
+            [
+                [[[1, 0, 3, 16], [0] * 4], [[1, 0, 4, 25], [0] * 4]],
+                [[[2, 1, 2, 15], [0] * 4], [[3, 1, 2, 24], [0] * 4]],
+                [[[4, 1, 0, 15], [0] * 4], [[4, 2, 1, 23], [0] * 4]],
+            ]
+        ),
+        whole=torch.tensor([[[4, 4, 0, 12], [0] * 4], [[4, 6, 1, 19], [0] * 4]]),
+        intervals=torch.full((3, 2, 2), NAN, dtype=torch.float64),
+        n_superactivators=ints(2, 1),
+        direction_offsets=ints(0, 2, 3),
+        direction_units=int32(1, 3, 0),
+        direction_weights=doubles(0.6, 0.8, 1),
+    )
+
+
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, pruning_audit, row_alignment,
+    detection_stats, best_pairs, pruning_audit, row_alignment, localization,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -327,6 +352,20 @@ BROKEN = [
     (best_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
     (best_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
     (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
+    (localization, "a unit without a threshold", {"unit_ids": ints(-1, 8)}, "null exactly where"),
+    (localization, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
+    (localization, "a choice without location", {"located": torch.tensor([False, False])}, "of located concepts alone"),
+    (localization, "a cut-off of 0", {"cutoffs": doubles([2.5, 1], [0, NAN], [1, NAN])}, "must be > 0"),
+    (localization, "a stricter cut-off", {"cutoffs": doubles([2.5, 1], [3, NAN], [1, NAN])}, "must not be above the"),
+    (localization, "a share above 1", {"tail_fractions": doubles([2, 1], [1, 1], [1, 1])}, "between 0 and 1"),
+    (localization, "a count below 0", {"whole": torch.full((2, 2, 4), -1)}, "counts must not be negative"),
+    (localization, "a count of nobody", {"counts": torch.ones(3, 2, 2, 4).long()}, "nothing is counted where"),
+    (localization, "rows of other examples", {"whole": torch.tensor([[[0, 0, 4, 16], [0] * 4]] * 2)}, "only rows of"),
+    (localization, "other rows", {"whole": torch.tensor([[[4, 4, 1, 12], [0] * 4]] * 2)}, "must count the rows"),
+    (localization, "rows without a direction", {"direction_offsets": ints(0, 3, 3)}, "exactly where superactivators"),
+    (localization, "a direction of other units", {"direction_units": int32(1, 9, 0)}, "direction units must lie"),
+    (localization, "a weight of 0", {"direction_weights": doubles(0, 0.8, 1)}, "weights of a direction must be > 0"),
+    (localization, "units in disorder", {"direction_units": int32(3, 1, 0)}, "must ascend without repeats"),
     (pruning_audit, "no support asked for", {"min_support": 0}, "min_support is 0"),
     (pruning_audit, "a negative count", {"units_by_reason": ints(-1, 1, 1, 0, 0, 1)}, "counts must not be negative"),
     (pruning_audit, "a unit without a threshold", {"thresholds": doubles([0.5, 2], [1.25, NAN])}, "null exactly where"),
@@ -422,6 +461,8 @@ CHANGED = [
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
     (row_alignment, {"purity": doubles(0.5, 0)}),
     (row_alignment, {"n_rows": ints(21, 30)}),
+    (localization, {"n_superactivators": ints(3, 1)}),
+    (localization, {"direction_weights": doubles(0.8, 0.6, 1)}),
 ]
 
 

@@ -121,6 +121,10 @@ CASES = {
     ("row_alignment", "concepts_located"): Case(
         replace(SMALL["row_alignment"], n_unlocated=torch.zeros(2, 2, dtype=torch.int64)), SMALL["row_alignment"]
     ),
+    ("localization", "rows_localized"): Case(
+        SMALL["localization"],
+        replace(SMALL["localization"], counts=SMALL["localization"].whole.expand(3, -1, -1, -1)),
+    ),
 }  # fmt: skip
 
 

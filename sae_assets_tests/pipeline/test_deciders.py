@@ -125,6 +125,7 @@ AGGREGATES = (
     "best_pairs",
     "row_alignment",
     "pruning_audit",
+    "localization",
 )
 
 
@@ -248,7 +249,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
         model_level("detection_stats", "best_pairs") | chunk_level("filtered_activations"),
     ),
     "code of an aggregate": (code_raised("thresholds"), model_level("thresholds")),
-    "tail fractions": (detection(tail_fractions=[0.25, 0.5]), model_level("thresholds")),
+    "tail fractions": (detection(tail_fractions=[0.25, 0.5]), model_level("thresholds", "localization")),
     "mask overlap": (setting(min_overlap=5), chunk_level("ground_truth")),
     "fewer units of one model; an SAE's file of the other": (
         both(lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}), another_sae),
@@ -289,7 +290,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     ),
     "a chunk more, calibration frozen": (
         frozen(chunk_added),
-        NEW_CHUNK | model_level("detection_stats", "best_pairs", "row_alignment", "pruning_audit"),
+        NEW_CHUNK | model_level("detection_stats", "best_pairs", "row_alignment", "pruning_audit", "localization"),
     ),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ MODEL_STAGES = (
     "best_pairs",
     "row_alignment",
     "pruning_audit",
+    "localization",
 )
 N = 6
 

@@ -18,6 +18,7 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.storage.address import Address
@@ -166,6 +167,28 @@ SMALL: dict[str, Artifact] = {
             auroc=_doubles([NAN, NAN]),
             purity=_doubles([0.0, 0.0]),
             intervals=_doubles([[NAN, NAN], [NAN, NAN]]),
+        ),
+        # The second concept has no unit. Two stages find more rows than the unit's own values do.
+        Localization(
+            concepts=CONCEPTS,
+            n_units=5,
+            located=torch.tensor([True, False]),
+            unit_ids=torch.tensor([3, -1]),
+            cutoffs=_doubles([[2.5, NAN], [1.5, NAN], [0.75, NAN]]),
+            tail_fractions=_doubles([[0.25, NAN], [0.5, NAN], [0.9, NAN]]),
+            counts=torch.tensor(
+                [
+                    [[[1, 0, 3, 16], [0, 0, 0, 0]], [[1, 0, 4, 25], [0, 0, 0, 0]]],
+                    [[[2, 1, 2, 15], [0, 0, 0, 0]], [[3, 1, 2, 24], [0, 0, 0, 0]]],
+                    [[[4, 1, 0, 15], [0, 0, 0, 0]], [[4, 2, 1, 23], [0, 0, 0, 0]]],
+                ]
+            ),
+            whole=torch.tensor([[[4, 4, 0, 12], [0, 0, 0, 0]], [[4, 6, 1, 19], [0, 0, 0, 0]]]),
+            intervals=_doubles([[[0.1, 0.6], [NAN, NAN]], [[0.3, 0.9], [NAN, NAN]], [[0.4, 0.95], [NAN, NAN]]]),
+            n_superactivators=torch.tensor([2, 0]),
+            direction_offsets=torch.tensor([0, 2, 2]),
+            direction_units=_ints([1, 3]),
+            direction_weights=_doubles([0.6, 0.8]),
         ),
     )
 }

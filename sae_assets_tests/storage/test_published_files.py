@@ -120,6 +120,15 @@ COLUMNS = {
         ),
         *("test_auroc", "test_purity_16"),
     ],
+    "localization": [
+        *("concept", "method", "located", "unit_id", "cutoff", "tail_fraction"),
+        *(
+            f"{split}_{name}"
+            for split in ("cal", "test")
+            for name in ("tp", "fp", "fn", "tn", "precision", "recall", "f1", "iou")
+        ),
+        *("test_f1_low", "test_f1_high", "superactivators", "direction_units", "direction_weights"),
+    ],
 }
 
 
@@ -193,6 +202,9 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     assert rows["concept"].to_list() == [CONCEPTS[0]] * 2
     assert rows["cal_f1"].to_list() == [6 / 8, 4 / 16]
     assert rows["test_f1"].to_list() == [None, None]
+    places = frames["localization"]
+    assert places["test_iou"].to_list() == [1 / 5, 3 / 6, 4 / 7, 4 / 11, *[None] * 4]
+    assert places["direction_units"].to_list() == [[], [], [1, 3], *[[]] * 5]
     detected = frames["detection_stats"]
     assert detected["valid"].to_list() == [True, True, False, False, True, True, True, True]
     assert detected["cal_f1"].to_list()[:5] == [0.4, 8 / 14, None, None, 0.0]
