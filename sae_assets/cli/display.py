@@ -229,6 +229,19 @@ def print_table(content: dict[str, Any]) -> None:
             console.print()
 
 
+def print_protocol(content: dict[str, Any]) -> None:
+    """Figures of a protocol over the whole data set, then those of every concept."""
+    of = "/".join(content[name] for name in ("dataset", "token_kind", "model"))
+    console.print(Text.assemble((f"{content['protocol']} on {of}", "bold")))
+    for name, value in content["figures"].items():
+        console.print(f"  {name}: {_cell(value)}")
+    rows = [{"concept": name, **{key: _cell(value) for key, value in each.items()}}
+            for name, each in content["concepts"].items()]  # fmt: skip
+    for table in _upright(rows) if rows else ():
+        console.print()
+        console.print(table)
+
+
 def _upright(rows: Sequence[dict[str, str]]) -> Iterator[Table]:
     """Tables with one column per row, as many beside each other as the screen holds; long cells are folded."""
     widths = [min(WIDEST, max(cell_len(cell) for cell in (str(n), *row.values()))) for n, row in enumerate(rows)]

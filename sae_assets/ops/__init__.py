@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import pooling as pooling
     from sae_assets.ops import prevalence_free as prevalence_free
     from sae_assets.ops import process_state as process_state
+    from sae_assets.ops import protocols as protocols
     from sae_assets.ops import pruning_audit as pruning_audit
     from sae_assets.ops import reconstruction as reconstruction
     from sae_assets.ops import row_alignment as row_alignment
