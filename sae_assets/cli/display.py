@@ -36,7 +36,10 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 def interval(ends: Sequence[float | None]) -> str:
     """Both ends of an interval, or one "–" where it does not exist."""
-    return "–" if None in ends else "–".join(figure(end, 2) for end in ends)
+    if None in ends:
+        return "–"
+    between = " to " if any(end is not None and end < 0 for end in ends) else "–"
+    return between.join(figure(end, 2) for end in ends)
 
 
 @contextmanager
@@ -124,6 +127,14 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         ]
         if removed:
             console.print(f"pruning removed the best unit of {len(removed)}: {', '.join(removed)}")
+        together = [
+            f"{concept} ({_joined(each)}: test F1 {figure(each['test_f1'])}, {figure(each['difference'])} above, "
+            f"95 % {interval(each['difference_interval'])})"
+            for concept, best in result["concepts"].items()
+            if (each := best["coalition"]) and each["rule"] and (each["difference"] or 0) > 0
+        ]
+        if together:
+            console.print(f"several units beat the single one on test for {len(together)}: {', '.join(together)}")
         seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result["seconds"].items())
         console.print(f"seconds: {seconds}")
     console.print(f"\n{made} runs made, {skipped} were up to date.")
@@ -137,6 +148,11 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print('example positive. "chance": 95 % point of the test F1 that the same choice reaches with')
     console.print('shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
     console.print("tokens) of test; ! marks a unit that fires beside the concept more than on it.")
+
+
+def _joined(coalition: dict[str, Any]) -> str:
+    """Units of a coalition with its rule between them."""
+    return "units " + f" {coalition['rule']} ".join(map(str, coalition["units"]))
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:

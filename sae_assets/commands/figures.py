@@ -70,6 +70,7 @@ def _figures(
     rows_of = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
     audits = _audit_figures(store, Address(dataset, "pruning_audit", kind, model))
     places = _localization_figures(store, Address(dataset, "localization", kind, model))
+    together = _coalition_figures(store, Address(dataset, "coalitions", kind, model))
     f1, always = best.rate("f1"), best.always_positive_f1[1]
     concepts = {
         name: {
@@ -87,6 +88,7 @@ def _figures(
             "row": rows_of.get(name),
             "audit": audits.get(name),
             "localization": places.get(name),
+            "coalition": together.get(name),
         }
         for place, name in enumerate(best.concepts)
     }
@@ -135,6 +137,26 @@ def _row_figures(store: "ArtifactStore", address: Address, best: Any) -> dict[st
             "best_unit_id": int(rows.unit_ids[first]),
             "best_f1": float(rates["f1"][first]),
             "best_f1_interval": rows.intervals[number].tolist(),
+        }
+    return figures
+
+
+def _coalition_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
+    """By concept the units that detect it together, their figures, and the difference to the single unit on test."""
+    if store.find(address) is None:
+        return {}
+    coalitions = store.read(address).artifact
+    figures: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(coalitions.concepts):
+        difference, *ends = coalitions.differences[number].tolist()
+        figures[name] = {
+            "units": coalitions.members(number),
+            "rule": coalitions.rule(number),
+            "cal_f1": float(coalitions.f1[1, number]),
+            "test_f1": float(coalitions.f1[2, number]),
+            "test_f1_interval": coalitions.intervals[number].tolist(),
+            "difference": difference,
+            "difference_interval": ends,
         }
     return figures
 

@@ -145,7 +145,7 @@ def localize(
             for method, (cutoff, number) in enumerate(chosen, 1):
                 cutoffs[method, concept] = cutoff
                 quantile = number if method == 2 else number - 1
-                fractions[method, concept] = fractions[0, concept] if quantile < 0 else 1 - shares[quantile]
+                fractions[method, concept] = fractions[0, concept] if quantile < 0 else tail_fractions[quantile]
     counts, whole, intervals = _count(chunks, choice, cutoffs, directions)
     members = [direction.nonzero().flatten() for direction in directions]
     return Localization(

@@ -21,6 +21,7 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
@@ -229,9 +230,26 @@ def localization() -> Localization:
     )
 
 
+def coalitions() -> CoalitionChoice:
+    return CoalitionChoice(
+        concepts=("red", "blue"),
+        n_units=9,
+        halved=True,
+        anded=torch.tensor([True, False]),
+        member_offsets=ints(0, 2, 2),
+        unit_ids=ints(3, 1),
+        thresholds=doubles(0.5, 1.25),
+        counts=torch.tensor(
+            [[[6, 0, 1, 8], [0, 0, 3, 12]], [[4, 1, 0, 6], [0, 0, 2, 9]], [[3, 1, 0, 6], [0, 0, 1, 9]]]
+        ),
+        intervals=doubles([0.4, 0.95], [NAN, NAN]),
+        differences=doubles([0.125, -0.25, 0.5], [NAN] * 3),
+    )
+
+
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, pruning_audit, row_alignment, localization,
+    detection_stats, best_pairs, pruning_audit, row_alignment, localization, coalitions,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -352,6 +370,15 @@ BROKEN = [
     (best_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
     (best_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
     (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
+    (coalitions, "a count below 0", {"counts": torch.full((3, 2, 4), -1)}, "counts must not be negative"),
+    (coalitions, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
+    (coalitions, "a threshold of 0", {"thresholds": doubles(0, 1)}, "thresholds must be > 0"),
+    (coalitions, "a member twice", {"unit_ids": ints(3, 3)}, "names the same unit twice"),
+    (coalitions, "a rule for nobody", {"anded": torch.tensor([True, True])}, "a rule is for members"),
+    (coalitions, "detections of nobody", {"counts": torch.ones(3, 2, 4).long()}, "nothing is detected without members"),
+    (coalitions, "members left over", {"member_offsets": ints(0, 1, 1)}, "member_offsets ends at 1"),
+    (coalitions, "an F1 above 1", {"intervals": doubles([0, 2], [NAN, NAN])}, "intervals must lie between 0 and 1"),
+    (coalitions, "a difference above 1", {"differences": doubles([2, 0, 0], [NAN] * 3)}, "between -1 and 1"),
     (localization, "a unit without a threshold", {"unit_ids": ints(-1, 8)}, "null exactly where"),
     (localization, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
     (localization, "a choice without location", {"located": torch.tensor([False, False])}, "of located concepts alone"),
@@ -461,6 +488,8 @@ CHANGED = [
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
     (row_alignment, {"purity": doubles(0.5, 0)}),
     (row_alignment, {"n_rows": ints(21, 30)}),
+    (coalitions, {"halved": False}),
+    (coalitions, {"thresholds": doubles(0.5, 1.5)}),
     (localization, {"n_superactivators": ints(3, 1)}),
     (localization, {"direction_weights": doubles(0.8, 0.6, 1)}),
 ]

@@ -38,7 +38,13 @@ def test_cells_headings_and_metadata_are_no_markup(printed):
 def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
     monkeypatch.setattr(console, "width", 120)  # in 100 columns a name as long as this one takes two lines
     absent = dict.fromkeys(("unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1", "always_positive_f1"))
-    absent |= {"test_f1_interval": [None, None], "null_f1": {"mean": None, "p95": None}, "row": None, "audit": None}
+    absent |= {
+        "test_f1_interval": [None, None],
+        "null_f1": {"mean": None, "p95": None},
+        "row": None,
+        "audit": None,
+        "coalition": None,
+    }
     figures = {
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
         "weighted_test_f1": None, "weighted_test_f1_interval": [None, None], "always_positive_f1": None,

@@ -3,6 +3,7 @@
 What a constructor refuses is no case here: no check ever sees it.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,12 @@ CASES = {
     ),
     ("row_alignment", "concepts_located"): Case(
         replace(SMALL["row_alignment"], n_unlocated=torch.zeros(2, 2, dtype=torch.int64)), SMALL["row_alignment"]
+    ),
+    ("coalitions", "not_worse_than_one"): Case(
+        SMALL["coalitions"],
+        replace(
+            SMALL["coalitions"], differences=torch.tensor([[-0.5, -0.7, -0.1], [math.nan] * 3], dtype=torch.float64)
+        ),
     ),
     ("localization", "rows_localized"): Case(
         SMALL["localization"],

@@ -126,6 +126,7 @@ AGGREGATES = (
     "row_alignment",
     "pruning_audit",
     "localization",
+    "coalitions",
 )
 
 
@@ -290,7 +291,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     ),
     "a chunk more, calibration frozen": (
         frozen(chunk_added),
-        NEW_CHUNK | model_level("detection_stats", "best_pairs", "row_alignment", "pruning_audit", "localization"),
+        NEW_CHUNK | model_level(*AGGREGATES[3:]),
     ),
 }  # fmt: skip
 

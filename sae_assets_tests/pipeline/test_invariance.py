@@ -21,6 +21,7 @@ MODEL_STAGES = (
     "row_alignment",
     "pruning_audit",
     "localization",
+    "coalitions",
 )
 N = 6
 

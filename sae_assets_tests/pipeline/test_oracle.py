@@ -216,6 +216,18 @@ def test_every_stage(world):
                 cells = localization.confusion(marked[rows], truth[rows, concept])
                 assert tuple(places.counts[method, place, concept].tolist()) == cells
 
+    # 9. several units for one concept
+    together, scores = stored.model("coalitions"), example_scores(values, example_of_row, len(splits))
+    for concept in range(labels.shape[1]):
+        low, high = together.member_offsets[concept : concept + 2].tolist()
+        members = zip(together.unit_ids[low:high].tolist(), together.thresholds[low:high].tolist(), strict=True)
+        detects = [scores[:, unit] >= threshold for unit, threshold in members]
+        found = (np.all if together.rule(concept) == "and" else np.any)(detects, 0)
+        for place, split in enumerate(("train", "cal", "test")):
+            rows = splits == split
+            cells = localization.confusion(found[rows], labels[rows, concept])
+            assert tuple(together.counts[place, concept].tolist()) == cells
+
 
 def test_text_activations_are_the_dense_jumprelu_ones(demo):
     """Every stored token row of one chunk, from the transformer's rows on, in float64 and dense."""

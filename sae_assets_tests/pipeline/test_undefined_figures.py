@@ -73,10 +73,10 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     """Also where an interval has no ends; a unit that fires beside its concept is marked."""
     nothing = dict.fromkeys(("unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1"))
     absent = {**nothing, "test_f1_interval": [None, None], "always_positive_f1": None}
-    absent |= {"null_f1": {"mean": None, "p95": None}, "row": None, "audit": None}
+    absent |= {"null_f1": {"mean": None, "p95": None}, "row": None, "audit": None, "coalition": None}
     there = {"unit_id": 65_535, "tail_fraction": 0.95, "threshold": 12.345, "cal_f1": 1.0, "test_f1": 0.5}
     there |= {"test_f1_interval": [0.25, 0.75], "always_positive_f1": 0.25, "null_f1": {"mean": 0.125, "p95": 0.375}}
-    there |= {"row": {"precision": 0.25, "f1": 0.125, "beside": True}, "audit": None}
+    there |= {"row": {"precision": 0.25, "f1": 0.125, "beside": True}, "audit": None, "coalition": None}
     whole = {
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
         "weighted_test_f1": math.nan, "weighted_test_f1_interval": [math.nan] * 2, "always_positive_f1": np.nan,

@@ -18,6 +18,7 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
@@ -167,6 +168,25 @@ SMALL: dict[str, Artifact] = {
             auroc=_doubles([NAN, NAN]),
             purity=_doubles([0.0, 0.0]),
             intervals=_doubles([[NAN, NAN], [NAN, NAN]]),
+        ),
+        # Two units agree on the first concept; none stands for the second.
+        CoalitionChoice(
+            concepts=CONCEPTS,
+            n_units=5,
+            halved=False,
+            anded=torch.tensor([True, False]),
+            member_offsets=torch.tensor([0, 2, 2]),
+            unit_ids=torch.tensor([3, 1]),
+            thresholds=_doubles([0.5, 1.25]),
+            counts=torch.tensor(
+                [
+                    [[6, 0, 1, 8], [0, 0, 3, 12]],
+                    [[4, 1, 0, 6], [0, 0, 2, 9]],
+                    [[3, 1, 0, 6], [0, 0, 1, 9]],
+                ]
+            ),
+            intervals=_doubles([[0.4, 0.95], [NAN, NAN]]),
+            differences=_doubles([[0.125, -0.25, 0.5], [NAN, NAN, NAN]]),
         ),
         # The second concept has no unit. Two stages find more rows than the unit's own values do.
         Localization(

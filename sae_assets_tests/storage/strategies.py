@@ -23,6 +23,7 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
@@ -366,6 +367,31 @@ def localization(draw: st.DrawFn) -> Localization:
     )
 
 
+@st.composite
+def coalitions(draw: st.DrawFn) -> CoalitionChoice:
+    concepts = draw(concept_lists)
+    n, n_units = len(concepts), draw(st.integers(1, 6))
+    members = [draw(st.lists(st.integers(0, n_units - 1), max_size=4, unique=True)) for _ in concepts]
+    cells = []
+    for _ in range(3):
+        for each in members:
+            true, false, missed, rest = (draw(st.integers(0, 9)) for _ in range(4))
+            cells += [true, false, missed, rest] if each else [0, 0, true + missed, false + rest]
+    flat, share = [unit for each in members for unit in each], st.just(NAN) | st.floats(0, 1)
+    return CoalitionChoice(
+        concepts=concepts,
+        n_units=n_units,
+        halved=draw(st.booleans()),
+        anded=torch.tensor([len(each) > 1 and draw(st.booleans()) for each in members], dtype=torch.bool),
+        member_offsets=offsets_of(integers([len(each) for each in members])),
+        unit_ids=integers(flat),
+        thresholds=doubles([draw(st.floats(0.001, 1e6)) for _ in flat]),
+        counts=integers(cells).view(3, n, 4),
+        intervals=doubles([draw(share) for _ in range(2 * n)]).view(n, 2),
+        differences=doubles([draw(st.just(NAN) | st.floats(-1, 1)) for _ in range(3 * n)]).view(n, 3),
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -382,5 +408,6 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         pruning_audit,
         row_alignment,
         localization,
+        coalitions,
     )
 }
