@@ -36,7 +36,10 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 def interval(ends: Sequence[float | None]) -> str:
     """Both ends of an interval, or one "–" where it does not exist."""
-    return "–" if None in ends else "–".join(figure(end, 2) for end in ends)
+    if None in ends:
+        return "–"
+    between = " to " if any(end is not None and end < 0 for end in ends) else "–"
+    return between.join(figure(end, 2) for end in ends)
 
 
 @contextmanager
@@ -124,6 +127,14 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         ]
         if removed:
             console.print(f"pruning removed the best unit of {len(removed)}: {', '.join(removed)}")
+        together = [
+            f"{concept} ({_joined(each)}: test F1 {figure(each['test_f1'])}, {figure(each['difference'])} above, "
+            f"95 % {interval(each['difference_interval'])})"
+            for concept, best in result["concepts"].items()
+            if (each := best["coalition"]) and each["rule"] and (each["difference"] or 0) > 0
+        ]
+        if together:
+            console.print(f"several units beat the single one on test for {len(together)}: {', '.join(together)}")
         seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result["seconds"].items())
         console.print(f"seconds: {seconds}")
     console.print(f"\n{made} runs made, {skipped} were up to date.")
@@ -150,6 +161,11 @@ def _fit_line(fit: dict[str, Any]) -> str:
     stated = f" (stated: {fit['stated_l0']})" if fit["stated_l0"] is not None else ""
     dead = "–" if fit["dead_units_share"] is None else f"{fit['dead_units_share']:.0%}"
     return f"FVU {figure(fit['fvu'])}, mean L0 {figure(fit['mean_l0'], 1)}{stated}, {dead} of the units fire on no row"
+
+
+def _joined(coalition: dict[str, Any]) -> str:
+    """Units of a coalition with its rule between them."""
+    return "units " + f" {coalition['rule']} ".join(map(str, coalition["units"]))
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:
@@ -240,6 +256,19 @@ def print_table(content: dict[str, Any]) -> None:
         for one in [table] if fits else _upright(rows):
             console.print(one)
             console.print()
+
+
+def print_protocol(content: dict[str, Any]) -> None:
+    """Figures of a protocol over the whole data set, then those of every concept."""
+    of = "/".join(content[name] for name in ("dataset", "token_kind", "model"))
+    console.print(Text.assemble((f"{content['protocol']} on {of}", "bold")))
+    for name, value in content["figures"].items():
+        console.print(f"  {name}: {_cell(value)}")
+    rows = [{"concept": name, **{key: _cell(value) for key, value in each.items()}}
+            for name, each in content["concepts"].items()]  # fmt: skip
+    for table in _upright(rows) if rows else ():
+        console.print()
+        console.print(table)
 
 
 def _upright(rows: Sequence[dict[str, str]]) -> Iterator[Table]:

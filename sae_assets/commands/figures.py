@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
+from sae_assets.artifacts.localization import METHODS
 from sae_assets.orchestration.history import seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
@@ -82,6 +83,8 @@ def _figures(
     mapping = store.read(Address(dataset, "unit_mapping", kind, model)).artifact
     rows_of = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
     audits = _audit_figures(store, Address(dataset, "pruning_audit", kind, model))
+    places = _localization_figures(store, Address(dataset, "localization", kind, model))
+    together = _coalition_figures(store, Address(dataset, "coalitions", kind, model))
     f1, always = best.rate("f1"), best.always_positive_f1[1]
     concepts = {
         name: {
@@ -105,6 +108,8 @@ def _figures(
             "n_test": int(best.n_positive[1, place]),
             "row": rows_of.get(name),
             "audit": audits.get(name),
+            "localization": places.get(name),
+            "coalition": together.get(name),
         }
         for place, name in enumerate(best.concepts)
     }
@@ -186,6 +191,52 @@ def _row_figures(store: "ArtifactStore", address: Address, best: Any) -> dict[st
             "best_f1": float(rates["f1"][first]),
             "best_f1_interval": rows.intervals[number].tolist(),
         }
+    return figures
+
+
+def _coalition_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
+    """By concept the units that detect it together, their figures, and the difference to the single unit on test."""
+    if store.find(address) is None:
+        return {}
+    coalitions = store.read(address).artifact
+    figures: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(coalitions.concepts):
+        difference, *ends = coalitions.differences[number].tolist()
+        figures[name] = {
+            "units": coalitions.members(number),
+            "rule": coalitions.rule(number),
+            "cal_f1": float(coalitions.f1[1, number]),
+            "test_f1": float(coalitions.f1[2, number]),
+            "test_f1_interval": coalitions.intervals[number].tolist(),
+            "difference": difference,
+            "difference_interval": ends,
+        }
+    return figures
+
+
+def _localization_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
+    """By concept that is located: row figures on test of what each method marks, with the cut-off chosen on cal.
+
+    ``whole_examples`` are those of all rows of the detected examples.
+    """
+    if store.find(address) is None:
+        return {}
+    rows = store.read(address).artifact
+    rates = {name: (rows.rate(name)[:, 1], rows.whole_rate(name)[1]) for name in ("precision", "recall", "f1", "iou")}
+    figures: dict[str, dict[str, Any]] = {}
+    for number in rows.located.nonzero().flatten().tolist():
+        of_concept: dict[str, Any] = {"superactivators_fitted": int(rows.n_superactivators[number])}
+        for method, name in enumerate(METHODS):
+            low, high = rows.intervals[method, number].tolist()
+            of_concept[name] = {
+                "cutoff": float(rows.cutoffs[method, number]),
+                "tail_fraction": float(rows.tail_fractions[method, number]),
+                **{rate: float(values[method, number]) for rate, (values, _) in rates.items()},
+                "f1_interval": [low, high],
+                "iou_interval": [low / (2 - low), high / (2 - high)],  # IoU grows with F1
+            }
+        of_concept["whole_examples"] = {rate: float(values[number]) for rate, (_, values) in rates.items()}
+        figures[rows.concepts[number]] = of_concept
     return figures
 
 

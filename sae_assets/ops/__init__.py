@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from sae_assets.ops import incidences as incidences
     from sae_assets.ops import intervals as intervals
     from sae_assets.ops import jumprelu as jumprelu
+    from sae_assets.ops import localization as localization
     from sae_assets.ops import pooling as pooling
     from sae_assets.ops import prevalence_free as prevalence_free
     from sae_assets.ops import process_state as process_state
+    from sae_assets.ops import protocols as protocols
     from sae_assets.ops import pruning_audit as pruning_audit
     from sae_assets.ops import random_saes as random_saes
     from sae_assets.ops import rarefaction as rarefaction

@@ -27,7 +27,7 @@ from sae_assets.ops.significance import search_null
 def figure_pairs(
     chosen: ChosenPairs,
     scores: dict[str, ExampleScores],
-    lengths: Mapping[str, Sequence[Int[Tensor, " examples"]]],
+    lengths: Mapping[str, Sequence[Int[Tensor, " _"]]],
     *,
     n_permutations: int = 1000,
     n_bootstrap: int = 1000,

@@ -98,7 +98,7 @@ def _choices(name: str) -> tuple[str, ...]:
 
 
 class ThresholdOptions(AggregateOptions):
-    """Options of ``thresholds``."""
+    """Options of ``thresholds`` and ``localization``."""
 
     tail_fractions: list[float] | None = Field(None, description=_as_of("tail_fractions"))
 

@@ -11,6 +11,7 @@ from sae_assets.artifacts import REASONS
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
+    from sae_assets.artifacts.localization import Localization
     from sae_assets.artifacts.row_alignment import RowAlignment
 
 WIDTH, HEIGHT, DPI = 1000, 330, 100  # pixels: the UI's dialog shows 1,100 and does not scale
@@ -170,3 +171,30 @@ def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
     axis.set_xlim(0, 1.03)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)  # a poor unit's marks lie at the left
     return _markdown(figure, "row alignment")
+
+
+def plot_localization(localization: "Localization", most: int = 12) -> str:
+    """Row F1 on test of each located concept by every method, with its interval, and that of whole examples."""
+    import numpy as np
+
+    whole = localization.whole_rate("f1")[1].numpy()
+    shown = np.flatnonzero(~np.isnan(whole))[:most]
+    figure, axes = _axes(tall=len(shown) > 6)
+    axis = axes[0, 0]
+    if not len(shown):
+        axis.set_axis_off()
+        axis.set_title("No concept is located: there are no row figures", size=9)
+        return _markdown(figure, "localization")
+    places, f1 = np.arange(len(shown)), localization.rate("f1")[:, 1].numpy()
+    axis.scatter(whole[shown], places, color="#e6550d", marker="|", s=90, label="all rows of detected examples")
+    methods = (("superactivators", "#bbbbbb", "s"), ("regular", "#9ecae1", "D"), ("two-stage", "#1b7f5c", "o"))
+    for number, (name, colour, marker) in enumerate(methods):
+        height = places + (number - 1) * 0.2
+        axis.scatter(f1[number, shown], height, color=colour, marker=marker, label=name, zorder=3)
+        axis.hlines(height, *localization.intervals[number].numpy()[shown].T, color=colour, lw=2, alpha=0.5)
+    axis.set_yticks(places, [localization.concepts[number] for number in shown], size=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.03)
+    axis.set_xlabel("row F1 (test)")
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return _markdown(figure, "localization")

@@ -22,8 +22,10 @@ from sae_assets.artifacts import (
     offsets_of,
 )
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.fit import FitSums
+from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
@@ -247,9 +249,50 @@ def control_inputs() -> ControlInputs:
     )
 
 
+def localization() -> Localization:
+    return Localization(
+        concepts=("red", "blue"),
+        n_units=9,
+        located=torch.tensor([True, False]),
+        unit_ids=ints(3, 8),
+        cutoffs=doubles([2.5, 1], [1.5, NAN], [0.75, NAN]),
+        tail_fractions=doubles([0.25, NAN], [0.5, NAN], [0.9, NAN]),
+        counts=torch.tensor(
+            [
+                [[[1, 0, 3, 16], [0] * 4], [[1, 0, 4, 25], [0] * 4]],
+                [[[2, 1, 2, 15], [0] * 4], [[3, 1, 2, 24], [0] * 4]],
+                [[[4, 1, 0, 15], [0] * 4], [[4, 2, 1, 23], [0] * 4]],
+            ]
+        ),
+        whole=torch.tensor([[[4, 4, 0, 12], [0] * 4], [[4, 6, 1, 19], [0] * 4]]),
+        intervals=torch.full((3, 2, 2), NAN, dtype=torch.float64),
+        n_superactivators=ints(2, 1),
+        direction_offsets=ints(0, 2, 3),
+        direction_units=int32(1, 3, 0),
+        direction_weights=doubles(0.6, 0.8, 1),
+    )
+
+
+def coalitions() -> CoalitionChoice:
+    return CoalitionChoice(
+        concepts=("red", "blue"),
+        n_units=9,
+        halved=True,
+        anded=torch.tensor([True, False]),
+        member_offsets=ints(0, 2, 2),
+        unit_ids=ints(3, 1),
+        thresholds=doubles(0.5, 1.25),
+        counts=torch.tensor(
+            [[[6, 0, 1, 8], [0, 0, 3, 12]], [[4, 1, 0, 6], [0, 0, 2, 9]], [[3, 1, 0, 6], [0, 0, 1, 9]]]
+        ),
+        intervals=doubles([0.4, 0.95], [NAN, NAN]),
+        differences=doubles([0.125, -0.25, 0.5], [NAN] * 3),
+    )
+
+
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, control_inputs,
+    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, control_inputs, localization, coalitions,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -381,6 +424,29 @@ BROKEN = [
     (chosen_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
     (chosen_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
     (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
+    (coalitions, "a count below 0", {"counts": torch.full((3, 2, 4), -1)}, "counts must not be negative"),
+    (coalitions, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
+    (coalitions, "a threshold of 0", {"thresholds": doubles(0, 1)}, "thresholds must be > 0"),
+    (coalitions, "a member twice", {"unit_ids": ints(3, 3)}, "names the same unit twice"),
+    (coalitions, "a rule for nobody", {"anded": torch.tensor([True, True])}, "a rule is for members"),
+    (coalitions, "detections of nobody", {"counts": torch.ones(3, 2, 4).long()}, "nothing is detected without members"),
+    (coalitions, "members left over", {"member_offsets": ints(0, 1, 1)}, "member_offsets ends at 1"),
+    (coalitions, "an F1 above 1", {"intervals": doubles([0, 2], [NAN, NAN])}, "intervals must lie between 0 and 1"),
+    (coalitions, "a difference above 1", {"differences": doubles([2, 0, 0], [NAN] * 3)}, "between -1 and 1"),
+    (localization, "a unit without a threshold", {"unit_ids": ints(-1, 8)}, "null exactly where"),
+    (localization, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
+    (localization, "a choice without location", {"located": torch.tensor([False, False])}, "of located concepts alone"),
+    (localization, "a cut-off of 0", {"cutoffs": doubles([2.5, 1], [0, NAN], [1, NAN])}, "must be > 0"),
+    (localization, "a stricter cut-off", {"cutoffs": doubles([2.5, 1], [3, NAN], [1, NAN])}, "must not be above the"),
+    (localization, "a share above 1", {"tail_fractions": doubles([2, 1], [1, 1], [1, 1])}, "between 0 and 1"),
+    (localization, "a count below 0", {"whole": torch.full((2, 2, 4), -1)}, "counts must not be negative"),
+    (localization, "a count of nobody", {"counts": torch.ones(3, 2, 2, 4).long()}, "nothing is counted where"),
+    (localization, "rows of other examples", {"whole": torch.tensor([[[0, 0, 4, 16], [0] * 4]] * 2)}, "only rows of"),
+    (localization, "other rows", {"whole": torch.tensor([[[4, 4, 1, 12], [0] * 4]] * 2)}, "must count the rows"),
+    (localization, "rows without a direction", {"direction_offsets": ints(0, 3, 3)}, "exactly where superactivators"),
+    (localization, "a direction of other units", {"direction_units": int32(1, 9, 0)}, "direction units must lie"),
+    (localization, "a weight of 0", {"direction_weights": doubles(0, 0.8, 1)}, "weights of a direction must be > 0"),
+    (localization, "units in disorder", {"direction_units": int32(3, 1, 0)}, "must ascend without repeats"),
     (pruning_audit, "no support asked for", {"min_support": 0}, "min_support is 0"),
     (pruning_audit, "a negative count", {"units_by_reason": ints(-1, 1, 1, 0, 0, 1)}, "counts must not be negative"),
     (pruning_audit, "a unit without a threshold", {"thresholds": doubles([0.5, 2], [1.25, NAN])}, "null exactly where"),
@@ -493,6 +559,10 @@ CHANGED = [
     (row_alignment, {"n_rows": ints(21, 30)}),
     (control_inputs, {"row_embeddings": floats(1, 2, 3, 5).view(2, 2)}),
     (control_inputs, {"random_units": int32(1, 3, 0)}),
+    (coalitions, {"halved": False}),
+    (coalitions, {"thresholds": doubles(0.5, 1.5)}),
+    (localization, {"n_superactivators": ints(3, 1)}),
+    (localization, {"direction_weights": doubles(0.8, 0.6, 1)}),
 ]
 
 

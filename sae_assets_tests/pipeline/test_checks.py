@@ -3,6 +3,7 @@
 What a constructor refuses is no case here: no check ever sees it.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,16 @@ CASES = {
     ),
     ("row_alignment", "concepts_located"): Case(
         replace(SMALL["row_alignment"], n_unlocated=torch.zeros(2, 2, dtype=torch.int64)), SMALL["row_alignment"]
+    ),
+    ("coalitions", "not_worse_than_one"): Case(
+        SMALL["coalitions"],
+        replace(
+            SMALL["coalitions"], differences=torch.tensor([[-0.5, -0.7, -0.1], [math.nan] * 3], dtype=torch.float64)
+        ),
+    ),
+    ("localization", "rows_localized"): Case(
+        SMALL["localization"],
+        replace(SMALL["localization"], counts=SMALL["localization"].whole.expand(3, -1, -1, -1)),
     ),
 }  # fmt: skip
 
@@ -416,7 +427,7 @@ def test_what_pruning_removed_is_not_lost_where_all_units_are_searched() -> None
     """It is still named; with the grid over kept units the check fails."""
     audit = SMALL["pruning_audit"]
     for selection, passed in (("exact", True), ("tails", False)):
-        outcome = asked("pruning_audit", "best_units_kept", audit, Expected(limits={"selection": selection}))
+        outcome = asked("pruning_audit", "best_units_kept", audit, limits={"selection": selection})
         assert outcome.passed is passed and outcome.metadata["best_unit_removed"] == 1
 
 

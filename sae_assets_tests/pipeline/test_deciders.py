@@ -126,6 +126,8 @@ AGGREGATES = (
     "best_pairs",
     "row_alignment",
     "pruning_audit",
+    "localization",
+    "coalitions",
 )
 
 
@@ -248,8 +250,8 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
         both(
             detection(seed=7, tail_fractions=[0.25, 0.5]), code_raised("filtered_activations"), setting(min_overlap=5),
         ),
-        model_level("thresholds", "chosen_pairs", "best_pairs") | chunk_level("filtered_activations")
-        | chunk_level("ground_truth"),
+        model_level("thresholds", "chosen_pairs", "best_pairs", "localization")
+        | chunk_level("filtered_activations") | chunk_level("ground_truth"),
     ),
     "fewer units of one model; an SAE's file of the other; code of an aggregate": (
         both(
@@ -289,7 +291,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     ),
     "a chunk more, calibration frozen": (
         frozen(chunk_added),
-        NEW_CHUNK | model_level("detection_stats", "best_pairs", "row_alignment", "pruning_audit"),
+        NEW_CHUNK | model_level(*AGGREGATES[3:]),
     ),
 }  # fmt: skip
 

@@ -21,6 +21,8 @@ MODEL_STAGES = (
     "best_pairs",
     "row_alignment",
     "pruning_audit",
+    "localization",
+    "coalitions",
 )
 N = 6
 

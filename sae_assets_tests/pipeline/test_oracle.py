@@ -15,12 +15,14 @@ from sae_assets.datasets import open_dataset
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.reference import localization
 from sae_assets_tests.reference.detection_stats import confusion, example_scores
 from sae_assets_tests.reference.exact_search import best_threshold, best_unit
 from sae_assets_tests.reference.sparse_activations import pre_activations
 from sae_assets_tests.reference.thresholds import thresholds as dense_thresholds
 from sae_assets_tests.reference.unit_mapping import adaptive_limits, prune
 from sae_assets_tests.reference.unit_stats import unit_stats
+from sae_assets_tests.strategies import densify
 
 pytestmark = pytest.mark.xdist_group("demo")
 CHUNKS = [f"{number:04d}" for number in range(4)]
@@ -190,6 +192,42 @@ def test_every_stage(world):
             found = values[split][:, unit] >= threshold
             cells = confusion_matrix(truths[split], found, labels=[True, False]).flatten()[[0, 2, 1, 3]]
             assert best.counts[place, concept].tolist() == cells.tolist()
+
+    # 9. where in its examples each concept is
+    places, values = (
+        stored.model("localization"),
+        np.concatenate([densify(chunk) for chunk in chunks]).astype(np.float64),
+    )
+    fitted = on["cal"] | (splits[example_of_row] == "train")
+    assert places.located.tolist() == [kind != "cls"] * labels.shape[1]
+    for concept, (unit, threshold) in enumerate(zip(best.unit_ids.tolist(), best.thresholds.tolist(), strict=True)):
+        towards = localization.direction(values, unit, threshold, fitted)
+        np.testing.assert_allclose(places.direction(concept).numpy(), towards, rtol=1e-9, atol=1e-15)
+        inside = localization.detected(values, unit, threshold, example_of_row)
+        cutoffs = places.cutoffs[:, concept].tolist()
+        similar = localization.similarities(values, towards)
+        if kind == "cls":
+            assert np.isnan(cutoffs[1:]).all()
+            continue
+        lower = inside & (values[:, unit] >= cutoffs[1])
+        alike = inside & (similar >= cutoffs[2]) & (similar > 0)
+        marks = (values[:, unit] >= threshold, lower, alike)
+        for method, marked in enumerate(marks):
+            for place, rows in enumerate(on.values()):
+                cells = localization.confusion(marked[rows], truth[rows, concept])
+                assert tuple(places.counts[method, place, concept].tolist()) == cells
+
+    # 10. several units for one concept
+    together, scores = stored.model("coalitions"), example_scores(values, example_of_row, len(splits))
+    for concept in range(labels.shape[1]):
+        low, high = together.member_offsets[concept : concept + 2].tolist()
+        members = zip(together.unit_ids[low:high].tolist(), together.thresholds[low:high].tolist(), strict=True)
+        detects = [scores[:, unit] >= threshold for unit, threshold in members]
+        found = (np.all if together.rule(concept) == "and" else np.any)(detects, 0)
+        for place, split in enumerate(("train", "cal", "test")):
+            rows = splits == split
+            cells = localization.confusion(found[rows], labels[rows, concept])
+            assert tuple(together.counts[place, concept].tolist()) == cells
 
 
 def best_f1(values: np.ndarray, truth: np.ndarray) -> float:

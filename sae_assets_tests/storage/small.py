@@ -19,8 +19,10 @@ from sae_assets.artifacts import (
     UnitStats,
 )
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.fit import FitSums
+from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.storage.address import Address
@@ -205,6 +207,47 @@ SMALL: dict[str, Artifact] = {
             auroc=_doubles([NAN, NAN]),
             purity=_doubles([0.0, 0.0]),
             intervals=_doubles([[NAN, NAN], [NAN, NAN]]),
+        ),
+        # Two units agree on the first concept; none stands for the second.
+        CoalitionChoice(
+            concepts=CONCEPTS,
+            n_units=5,
+            halved=False,
+            anded=torch.tensor([True, False]),
+            member_offsets=torch.tensor([0, 2, 2]),
+            unit_ids=torch.tensor([3, 1]),
+            thresholds=_doubles([0.5, 1.25]),
+            counts=torch.tensor(
+                [
+                    [[6, 0, 1, 8], [0, 0, 3, 12]],
+                    [[4, 1, 0, 6], [0, 0, 2, 9]],
+                    [[3, 1, 0, 6], [0, 0, 1, 9]],
+                ]
+            ),
+            intervals=_doubles([[0.4, 0.95], [NAN, NAN]]),
+            differences=_doubles([[0.125, -0.25, 0.5], [NAN, NAN, NAN]]),
+        ),
+        # The second concept has no unit. Two stages find more rows than the unit's own values do.
+        Localization(
+            concepts=CONCEPTS,
+            n_units=5,
+            located=torch.tensor([True, False]),
+            unit_ids=torch.tensor([3, -1]),
+            cutoffs=_doubles([[2.5, NAN], [1.5, NAN], [0.75, NAN]]),
+            tail_fractions=_doubles([[0.25, NAN], [0.5, NAN], [0.9, NAN]]),
+            counts=torch.tensor(
+                [
+                    [[[1, 0, 3, 16], [0, 0, 0, 0]], [[1, 0, 4, 25], [0, 0, 0, 0]]],
+                    [[[2, 1, 2, 15], [0, 0, 0, 0]], [[3, 1, 2, 24], [0, 0, 0, 0]]],
+                    [[[4, 1, 0, 15], [0, 0, 0, 0]], [[4, 2, 1, 23], [0, 0, 0, 0]]],
+                ]
+            ),
+            whole=torch.tensor([[[4, 4, 0, 12], [0, 0, 0, 0]], [[4, 6, 1, 19], [0, 0, 0, 0]]]),
+            intervals=_doubles([[[0.1, 0.6], [NAN, NAN]], [[0.3, 0.9], [NAN, NAN]], [[0.4, 0.95], [NAN, NAN]]]),
+            n_superactivators=torch.tensor([2, 0]),
+            direction_offsets=torch.tensor([0, 2, 2]),
+            direction_units=_ints([1, 3]),
+            direction_weights=_doubles([0.6, 0.8]),
         ),
     )
 }

@@ -24,8 +24,10 @@ from sae_assets.artifacts import (
     offsets_of,
 )
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.fit import FitSums
+from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 
@@ -388,6 +390,77 @@ def control_inputs(draw: st.DrawFn) -> ControlInputs:
     )
 
 
+@st.composite
+def localization(draw: st.DrawFn) -> Localization:
+    concepts = draw(concept_lists)
+    n, n_units, share = len(concepts), draw(st.integers(1, 5)), st.just(NAN) | st.floats(0, 1)
+    units = [draw(st.integers(-1, n_units - 1)) for _ in concepts]
+    located = [draw(st.booleans()) for _ in concepts]
+    cutoffs = torch.full((len(METHODS), n), NAN, dtype=torch.float64)
+    counts = torch.zeros(len(METHODS) + 1, 2, n, 4, dtype=torch.int64)
+    members: list[list[int]] = []
+    for concept, unit in enumerate(units):
+        inside = draw(st.sets(st.integers(0, n_units - 1))) if unit >= 0 else set()
+        members.append(sorted(inside))
+        if unit < 0:
+            continue
+        cutoffs[0, concept] = draw(st.floats(0.5, 1e6))
+        if located[concept]:
+            if draw(st.booleans()):
+                cutoffs[1, concept] = draw(st.floats(0.001, 0.5))
+            if draw(st.booleans()):
+                cutoffs[2, concept] = draw(st.floats(0, 1))
+            for place in range(2):
+                true, false, missed, rest = (draw(st.integers(0, 9)) for _ in range(4))
+                counts[-1, place, concept] = torch.tensor([true, false, missed, rest])
+                for method in range(len(METHODS)):
+                    if not bool(cutoffs[method, concept].isnan()):
+                        t, f = draw(st.integers(0, true)), draw(st.integers(0, false))
+                        cells = [t, f, true + missed - t, false + rest - f]
+                        counts[method, place, concept] = torch.tensor(cells)
+    flat = [unit for of_concept in members for unit in of_concept]
+    return Localization(
+        concepts=concepts,
+        n_units=n_units,
+        located=torch.tensor(located, dtype=torch.bool),
+        unit_ids=integers(units),
+        cutoffs=cutoffs,
+        tail_fractions=doubles([draw(share) for _ in range(len(METHODS) * n)]).view(-1, n),
+        counts=counts[:-1].contiguous(),
+        whole=counts[-1].contiguous(),
+        intervals=doubles([draw(share) for _ in range(2 * len(METHODS) * n)]).view(-1, n, 2),
+        n_superactivators=integers([draw(st.integers(1, 9)) if each else 0 for each in members]),
+        direction_offsets=offsets_of(integers([len(each) for each in members])),
+        direction_units=integers(flat, torch.int32),
+        direction_weights=doubles([draw(st.floats(0, 1, exclude_min=True)) for _ in flat]),
+    )
+
+
+@st.composite
+def coalitions(draw: st.DrawFn) -> CoalitionChoice:
+    concepts = draw(concept_lists)
+    n, n_units = len(concepts), draw(st.integers(1, 6))
+    members = [draw(st.lists(st.integers(0, n_units - 1), max_size=4, unique=True)) for _ in concepts]
+    cells = []
+    for _ in range(3):
+        for each in members:
+            true, false, missed, rest = (draw(st.integers(0, 9)) for _ in range(4))
+            cells += [true, false, missed, rest] if each else [0, 0, true + missed, false + rest]
+    flat, share = [unit for each in members for unit in each], st.just(NAN) | st.floats(0, 1)
+    return CoalitionChoice(
+        concepts=concepts,
+        n_units=n_units,
+        halved=draw(st.booleans()),
+        anded=torch.tensor([len(each) > 1 and draw(st.booleans()) for each in members], dtype=torch.bool),
+        member_offsets=offsets_of(integers([len(each) for each in members])),
+        unit_ids=integers(flat),
+        thresholds=doubles([draw(st.floats(0.001, 1e6)) for _ in flat]),
+        counts=integers(cells).view(3, n, 4),
+        intervals=doubles([draw(share) for _ in range(2 * n)]).view(n, 2),
+        differences=doubles([draw(st.just(NAN) | st.floats(-1, 1)) for _ in range(3 * n)]).view(n, 3),
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -405,5 +478,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         pruning_audit,
         row_alignment,
         control_inputs,
+        localization,
+        coalitions,
     )
 }

@@ -129,6 +129,20 @@ COLUMNS = {
         ),
         *("test_auroc", "test_purity_16"),
     ],
+    "coalitions": [
+        *("concept", "rule", "unit_ids", "thresholds"),
+        *(f"{part}_{name}" for part in ("fit", "cal", "test") for name in ("tp", "fp", "fn", "tn", "f1")),
+        *("test_f1_low", "test_f1_high", "test_difference", "test_difference_low", "test_difference_high"),
+    ],
+    "localization": [
+        *("concept", "method", "located", "unit_id", "cutoff", "tail_fraction"),
+        *(
+            f"{split}_{name}"
+            for split in ("cal", "test")
+            for name in ("tp", "fp", "fn", "tn", "precision", "recall", "f1", "iou")
+        ),
+        *("test_f1_low", "test_f1_high", "superactivators", "direction_units", "direction_weights"),
+    ],
 }
 
 
@@ -209,6 +223,12 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     assert rows["concept"].to_list() == [CONCEPTS[0]] * 2
     assert rows["cal_f1"].to_list() == [6 / 8, 4 / 16]
     assert rows["test_f1"].to_list() == [None, None]
+    together = frames["coalitions"]
+    assert together["rule"].to_list() == ["and", None] and together["unit_ids"].to_list() == [[3, 1], []]
+    assert together["test_f1"].to_list() == [6 / 7, None]
+    places = frames["localization"]
+    assert places["test_iou"].to_list() == [1 / 5, 3 / 6, 4 / 7, 4 / 11, *[None] * 4]
+    assert places["direction_units"].to_list() == [[], [], [1, 3], *[[]] * 5]
     detected = frames["detection_stats"]
     assert detected["valid"].to_list() == [True, True, False, False, True, True, True, True]
     assert detected["cal_f1"].to_list()[:5] == [0.4, 8 / 14, None, None, 0.0]
