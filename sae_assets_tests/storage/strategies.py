@@ -23,6 +23,7 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 
@@ -319,6 +320,45 @@ def row_alignment(draw: st.DrawFn) -> RowAlignment:
     )
 
 
+@st.composite
+def controls(draw: st.DrawFn) -> Controls:
+    concepts, n_seeds, row_figures = draw(concept_lists), draw(st.integers(0, 2)), draw(st.booleans())
+    n = len(concepts)
+    n_detectors = 1 + n_seeds + len(CONTROLS) - 1 + row_figures * (1 + len(ROW_CONTROLS))
+    n_comparisons = len(CONTROLS) + row_figures * len(ROW_CONTROLS)
+    choices = integers([draw(st.integers(-1, 9)) for _ in range(n_detectors * n)]).view(n_detectors, n)
+    exists = (choices >= 0)[..., None]
+    counts = integers([draw(st.integers(0, 9)) for _ in range(4 * n_detectors * n)]).view(n_detectors, n, 4)
+    counts[..., :2] *= exists
+    share = st.just(NAN) | st.floats(0, 1)
+
+    def shares(*shape: int) -> Tensor:
+        values = doubles([draw(share) for _ in range(math.prod(shape) * n_detectors * n)]).view(n_detectors, n, -1)
+        return torch.where(exists, values, NAN).view(n_detectors, n, *shape)
+
+    differences = [sorted(draw(finite) for _ in range(3)) for _ in range(n_comparisons * n)]
+    return Controls(
+        concepts=concepts,
+        n_seeds=n_seeds,
+        n_units=draw(st.integers(1, 9)),
+        d_model=draw(st.integers(1, 9)),
+        fitted_on_cal=draw(st.booleans()),
+        row_figures=row_figures,
+        n_items=integers([draw(st.integers(0, 9)) * (row_figures or place < 3) for place in range(6)]).view(2, 3),
+        choices=choices,
+        counts=counts,
+        intervals=shares(2),
+        auroc=shares(),
+        average_precision=shares(),
+        differences=torch.where(
+            torch.tensor([n_seeds > 0] + [True] * (n_comparisons - 1))[:, None, None],
+            doubles([[middle, low, high] for low, middle, high in differences]).view(n_comparisons, n, 3),
+            NAN,
+        ),
+        weighted=doubles([draw(share) for _ in range(4 * n_comparisons)]).view(n_comparisons, 4),
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -334,5 +374,6 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         best_pairs,
         pruning_audit,
         row_alignment,
+        controls,
     )
 }
