@@ -35,7 +35,7 @@ class Controls(Artifact):
         n_items: int64 [2, 3], examples and sampled rows (0 without) that controls were fitted on, got their threshold
             on, and were tested on.
         choices: int64 [n_detectors, n_concepts], what was chosen beside the threshold: a unit, a dimension (d_model + i
-            is −x_i), a k, the number of a strength.
+            is −x_i), a k, the number of a penalty.
         counts: int64 [n_detectors, n_concepts, 4], TP FP FN TN of examples or rows.
         intervals: float64 [n_detectors, n_concepts, 2], of the F1.
         auroc, average_precision: float64 [n_detectors, n_concepts].

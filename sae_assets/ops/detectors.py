@@ -14,12 +14,13 @@ from torch import Tensor
 from sae_assets.artifacts import offsets_of
 from sae_assets.ops.detection_stats import sort_scores
 from sae_assets.ops.exact_search import MIN_SUPPORT, search_thresholds
-from sae_assets.ops.logistic import STRENGTHS, choose_strength, fit_logistic, stratified_folds
+from sae_assets.ops.logistic import PENALTIES, choose_penalty, fit_logistic, stratified_folds
 from sae_assets.ops.process_state import plain_arithmetic
 
 SPARSITIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of k-sparse probes
 MOST_FACTORED = 4096  # items that a regression on all units is fitted on: a matrix of this side is factored
 VALUES_FITTED = 2**23  # items × dimensions that a regression on embeddings is fitted on
+MOST_FOLDED = 4096  # items that a penalty is chosen on
 FEWEST = 2  # of each class among what a logistic regression is fitted on
 EIGEN = 1e-12  # of the largest eigenvalue: directions with less do not exist
 
@@ -145,7 +146,7 @@ class Detector:
 
     Attributes:
         scores: float32 [n_concepts, n_test], NaN where the concept has no detector; detected: bool, of the same shape.
-        choices: int64 [n_concepts], what was chosen beside the threshold (a unit, a dimension, a k, a strength's
+        choices: int64 [n_concepts], what was chosen beside the threshold (a unit, a dimension, a k, a penalty's
             number); −1 where the concept has no detector.
         n_bytes: of what it reads.
     """
@@ -215,10 +216,7 @@ def mean_difference(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
 
 @plain_arithmetic()
 def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
-    """L2 logistic regression on embeddings, each dimension divided by its deviation; strength by folds of train.
-
-    Features are turned into the axes of their own scatter, which changes no penalty and makes the fit fast.
-    """
+    """L2 logistic regression on embeddings, each dimension divided by its deviation; penalty by folds of train."""
     fits = items.first_fitted(max(1, VALUES_FITTED // max(1, items.embeddings.shape[1])))
     if not len(fits):
         return _nothing(items)
@@ -229,11 +227,10 @@ def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Dete
     x = x / scale
     size = _size(x)
     x = x / size
-    axes = x.T @ _roots(x @ x.T) if len(x) < x.shape[1] else torch.linalg.eigh(x.T @ x).eigenvectors
-    weights, strengths = _fitted(items, x @ axes, fits)
-    direction = (axes @ weights[:-1]) / (scale * size)[:, None]
+    weights, penalties = _fitted(items, x, fits)
+    direction = weights[:-1] / (scale * size)[:, None]
     scores = _projected(items.embeddings, direction) + (weights[-1] - mean @ direction)
-    return _at_best_threshold(items, scores.T, strengths, 4 * items.embeddings.numel(), min_support)
+    return _at_best_threshold(items, scores.T, penalties, 4 * items.embeddings.numel(), min_support)
 
 
 @plain_arithmetic()
@@ -254,11 +251,11 @@ def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
     kernel = _products(inner, n_fits) - beside - beside.T + (mean.T @ mean)
     size = (kernel.trace() / n_fits).clamp(min=1e-300).sqrt()
     roots = _roots(kernel)
-    weights, strengths = _fitted(items, kernel @ roots / size, fits)
+    weights, penalties = _fitted(items, kernel @ roots / size, fits)
     pull = roots @ weights[:-1] / size
     direction = inner.per_unit(pull) - mean @ pull.sum(0, keepdim=True)
     scores = items.units.per_item(direction, n) + (weights[-1] - (mean.T @ direction)[0])
-    return _at_best_threshold(items, scores.T, strengths, items.units.n_bytes, min_support)
+    return _at_best_threshold(items, scores.T, penalties, items.units.n_bytes, min_support)
 
 
 @plain_arithmetic()
@@ -282,10 +279,10 @@ def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int
         best = -1.0
         for k in (k for k in sparsities if k <= len(units)):
             few = x[:, :k] / _size(x[fits, :k])
-            weights, strength = _fitted(items, few[fits], fits, [concept])
+            weights, penalty = _fitted(items, few[fits], fits, [concept])
             mine = (few @ weights[:-1] + weights[-1]).T.float()[:, items.chooses]
             f1 = float(_f1(mine >= best_thresholds(mine, truth[[concept]], min_support)[:, None], truth[[concept]]))
-            if int(strength) >= 0 and f1 > best:
+            if int(penalty) >= 0 and f1 > best:
                 best, chosen[concept] = f1, k
                 scores[concept] = (few @ weights[:-1] + weights[-1])[:, 0]
     return _at_best_threshold(items, scores, chosen, items.units.n_bytes, min_support)
@@ -348,24 +345,28 @@ def _at_best_threshold(items: Items, scores: Tensor, choices: Tensor, n_bytes: i
 def _fitted(
     items: Items, x: Float[Tensor, "n features"], fits: Int[Tensor, " n"], concepts: list[int] | None = None
 ) -> tuple[Float[Tensor, "features_plus_1 concepts"], Int[Tensor, " concepts"]]:
-    """Weights on the features of these items, and the number of the strength that was chosen by folds.
+    """Weights on the features of these items, and the number of the penalty that was chosen by folds.
 
-    NaN and −1 where one of the classes is (nearly) missing. Folds of examples are dealt class by class.
+    NaN and −1 where one of the classes is (nearly) missing. Folds of examples are dealt class by class. For the fit,
+    features are turned into the axes of their scatter, which leaves the penalty as it is.
     """
     truth = (items.labels if concepts is None else items.labels[:, concepts])[fits]
     weights = torch.full((x.shape[1] + 1, truth.shape[1]), torch.nan, dtype=torch.float64, device=x.device)
-    strengths = torch.full((truth.shape[1],), -1, dtype=torch.int64, device=x.device)
+    penalties = torch.full((truth.shape[1],), -1, dtype=torch.int64, device=x.device)
     able = ((truth.sum(0) >= FEWEST) & ((~truth).sum(0) >= FEWEST)).nonzero().flatten()
     if len(able):
-        truth = truth[:, able]
+        axes = x.T @ _roots(x @ x.T) if len(x) < x.shape[1] else torch.linalg.eigh(x.T @ x).eigenvectors
+        x, truth, order = x @ axes, truth[:, able], items.order[fits]
         if items.folds is None:
-            folds = stratified_folds(truth, items.order[fits].argsort())
+            folds = stratified_folds(truth, order.argsort())
         else:
             folds = items.folds[fits, None].expand(-1, len(able))
-        strengths[able] = choose_strength(x, truth, folds)
-        grid = torch.tensor(STRENGTHS, dtype=torch.float64, device=x.device)
-        weights[:, able] = fit_logistic(x, truth, torch.ones_like(truth), grid[strengths[able]])
-    return weights, strengths
+        some = order.argsort()[:MOST_FOLDED]
+        penalties[able] = choose_penalty(x[some], truth[some], folds[some])
+        strengths = 1 / (len(x) * torch.tensor(PENALTIES, dtype=torch.float64, device=x.device)[penalties[able]])
+        found = fit_logistic(x, truth, torch.ones_like(truth), strengths)
+        weights[:-1, able], weights[-1, able] = axes @ found[:-1], found[-1]
+    return weights, penalties
 
 
 def _roots(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n r"]:
@@ -410,7 +411,7 @@ def _deviation(x: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
 
 
 def _size(x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Root of the mean squared norm: one number, so that strengths mean the same of all features."""
+    """Root of the mean squared norm: one number, so that penalties mean the same of all features."""
     return x.square().sum(1).mean().sqrt().clamp(min=1e-150)
 
 

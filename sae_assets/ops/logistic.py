@@ -10,10 +10,10 @@ from torch import Tensor
 
 from sae_assets.ops.process_state import plain_arithmetic
 
-STRENGTHS = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)  # 1 / penalty, scikit-learn's C
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # λ beside a mean loss; scikit-learn's C is 1 / (λ n)
+USUAL = 3  # of these, where no fold can be held out
 N_FOLDS = 5
-PATIENCE = 2  # strengths that may be tried in vain
-TOLERANCE = 1e-9  # of a gradient, relative to that without weights: with weak penalties much of it is left for long
+EXACT, ROUGH = 1e-15, 1e-6  # share of the objective that a step may still win: to report, and to compare penalties
 MOST_STEPS, MOST_INNER = 100, 300
 VALUES_AT_ONCE = 2**22  # (example, problem) values in hand, about 80 bytes each
 
@@ -25,6 +25,7 @@ def fit_logistic(
     used: Bool[Tensor, "examples problems"],
     strengths: Float[Tensor, " problems"],
     start: Float[Tensor, "features_plus_1 problems"] | None = None,
+    tolerance: float = EXACT,
 ) -> Float[Tensor, "features_plus_1 problems"]:
     """Weights of the features and, last, the intercept, which is not penalised; float64.
 
@@ -37,35 +38,36 @@ def fit_logistic(
         used: which examples count in each problem; both classes must be among them.
         strengths: C of each problem.
         start: weights near the answer, if some are known.
+        tolerance: a problem ends once a step promises to win no more than this share of its objective.
     """
     x = torch.nn.functional.pad(x, (0, 1), value=1.0)
     squares = x.square()
     n_problems = truth.shape[1]
     penalty = torch.ones(x.shape[1], 1, dtype=torch.float64, device=x.device)
     penalty[-1] = 0.0
-    share = (truth & used).sum(0) / used.sum(0).double()
-    at_start = (x.T @ (used * strengths * (share - truth.double()))).norm(dim=0).clamp(min=1e-300)
     if start is None:
+        share = (truth & used).sum(0) / used.sum(0).double()
         start = torch.zeros(x.shape[1], n_problems, dtype=torch.float64, device=x.device)
         start[-1] = (share / (1 - share)).log()
     weights, left = start.clone(), torch.arange(n_problems, device=x.device)
+    y, mass = truth.double(), used.double() * strengths
+    sizes = torch.full_like(strengths, torch.nan)  # of the first gradient
     for _ in range(MOST_STEPS):
-        y, mass = truth[:, left].double(), used[:, left].double() * strengths[left]
         w = weights[:, left]
         f = x @ w
         p = f.sigmoid()
         gradient = x.T @ (mass * (p - y)) + penalty * w
         size = gradient.norm(dim=0)
-        going = size > TOLERANCE * at_start
+        sizes = torch.where(sizes.isnan(), size, sizes)
+        rest = (size / sizes.clamp(min=1e-300)).sqrt().clamp(max=0.1)
+        step = _newton_step(x, squares, mass * p * (1 - p), penalty, gradient, rest)
+        length, objective = _lengths(f, x @ step, y, mass, w, step, penalty, gradient)
+        weights[:, left] = w + length * step
+        going = -(gradient * step).sum(0) / 2 > tolerance * objective
         if not bool(going.any()):
             break
         if not bool(going.all()):  # those that are done leave
-            left, at_start = left[going], at_start[going]
-            y, mass, w, f, p = (each[:, going] for each in (y, mass, w, f, p))
-            gradient, size = gradient[:, going], size[going]
-        step = _newton_step(x, squares, mass * p * (1 - p), penalty, gradient, (size / at_start).sqrt().clamp(max=0.1))
-        length = _lengths(f, x @ step, y, mass, w, step, penalty, gradient)
-        weights[:, left] = w + length * step
+            left, sizes, y, mass = left[going], sizes[going], y[:, going], mass[:, going]
     return weights
 
 
@@ -93,8 +95,11 @@ def _newton_step(
 
 def _lengths(
     f: Tensor, along: Tensor, y: Tensor, mass: Tensor, w: Tensor, step: Tensor, penalty: Tensor, gradient: Tensor
-) -> Float[Tensor, " problems"]:
-    """How far each problem goes along its step: halved until the objective falls as much as its slope promises."""
+) -> tuple[Float[Tensor, " problems"], Float[Tensor, " problems"]]:
+    """How far each problem goes along its step: halved until the objective falls as its slope promises; and that.
+
+    Float64 leaves the objective of a step unsure by about 1e-12 of it.
+    """
 
     def objective(length: Tensor) -> Tensor:
         to = f + length * along
@@ -108,19 +113,18 @@ def _lengths(
         if not bool(short.any()):
             break
         length = torch.where(short, length / 2, length)
-    return length
+    return length, before
 
 
 @plain_arithmetic()
-def choose_strength(
+def choose_penalty(
     x: Float[Tensor, "examples features"],
     truth: Bool[Tensor, "examples problems"],
     folds: Int[Tensor, "examples problems"],
-    strengths: tuple[float, ...] = STRENGTHS,
 ) -> Int[Tensor, " problems"]:
-    """Number of the strength with the least log-loss on held-out folds, all folds together; ties: the smaller C.
+    """Number of the penalty with the least log-loss on held-out folds, all folds together; ties: the larger penalty.
 
-    Strengths ascend, and a problem ends once ``PATIENCE`` of them in a row were no better than the best before.
+    Penalties fall, and a problem ends with the first that is no better than the one before.
 
     Args:
         folds: 0 … N_FOLDS − 1 of each example in each problem. A fold is left out for a problem of which a class is
@@ -130,12 +134,13 @@ def choose_strength(
     for problems in torch.arange(truth.shape[1], device=x.device).split(max(1, VALUES_AT_ONCE // (len(x) * N_FOLDS))):
         y = truth[:, problems, None].expand(-1, -1, N_FOLDS)
         held = folds[:, problems, None] == torch.arange(N_FOLDS, device=x.device)
-        problem, fold = ((y & ~held).any(0) & (~y & ~held).any(0)).nonzero(as_tuple=True)
+        fits = (y & ~held).any(0) & (~y & ~held).any(0) & held.any(0)
+        problem, fold = fits.nonzero(as_tuple=True)
         y, held, weights = y[:, problem, fold], held[:, problem, fold], None
         best = torch.full((len(problems),), torch.inf, dtype=torch.float64, device=x.device)
-        at = torch.zeros_like(problems)
-        for number, strength in enumerate(strengths):
-            weights = fit_logistic(x, y, ~held, torch.full_like(best, strength)[problem], weights)
+        at = torch.where(fits.any(1), 0, USUAL)
+        for number, penalty in enumerate(PENALTIES if len(problem) else ()):
+            weights = fit_logistic(x, y, ~held, 1 / (penalty * (~held).sum(0)), weights, ROUGH)
             f = x @ weights[:-1] + weights[-1]
             each = (held * (torch.nn.functional.softplus(f) - y.double() * f)).sum(0)
             loss = torch.full_like(best, torch.inf)
@@ -143,7 +148,7 @@ def choose_strength(
             loss.index_add_(0, problem, each)
             at = torch.where(loss < best, number, at)
             best = torch.minimum(loss, best)
-            going = (number - at < PATIENCE)[problem]
+            going = (at == number)[problem]
             if not bool(going.any()):
                 break
             problem, y, held, weights = problem[going], y[:, going], held[:, going], weights[:, going]

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-STRENGTHS = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # beside a mean loss
 SPARSITIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -19,7 +19,8 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray, min_support: int = 3)
     return max(ranked)[2] if ranked else None
 
 
-def fit(x: np.ndarray, y: np.ndarray, strength: float) -> LogisticRegression:
+def fit(x: np.ndarray, y: np.ndarray, penalty: float) -> LogisticRegression:
+    strength = 1 / (penalty * len(y))
     return LogisticRegression(C=strength, tol=1e-12, max_iter=10_000, solver="newton-cholesky").fit(x, y)
 
 
@@ -32,18 +33,18 @@ def stratified_folds(y: np.ndarray, order: np.ndarray, n_folds: int = 5) -> np.n
     return folds
 
 
-def choose_strength(x: np.ndarray, y: np.ndarray, folds: np.ndarray) -> int:
-    """Number of the strength with the least log-loss of held-out examples; two in vain end the search."""
+def choose_penalty(x: np.ndarray, y: np.ndarray, folds: np.ndarray) -> int:
+    """Number of the penalty with the least log-loss of held-out examples; the first one that is no better ends it."""
     losses: list[float] = []
-    for strength in STRENGTHS:
+    for penalty in PENALTIES:
         loss = 0.0
         for fold in range(5):
             held = folds == fold
             if held.any() and len(set(y[~held])) == 2:
-                p = fit(x[~held], y[~held], strength).predict_proba(x[held])
+                p = fit(x[~held], y[~held], penalty).predict_proba(x[held])
                 loss += log_loss(y[held], p, labels=[False, True], normalize=False)
         losses.append(loss)
-        if len(losses) - 1 - np.argmin(losses) == 2:
+        if np.argmin(losses) < len(losses) - 1:
             break
     return int(np.argmin(losses))
 
@@ -64,9 +65,9 @@ def standardised(x: np.ndarray, fits: np.ndarray) -> np.ndarray:
 
 
 def logistic(x: np.ndarray, y: np.ndarray, fits: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, int]:
-    """Scores of all items, and the number of the strength; folds of what is fitted on."""
-    chosen = choose_strength(x[fits], y[fits], folds)
-    return fit(x[fits], y[fits], STRENGTHS[chosen]).decision_function(x), chosen
+    """Scores of all items, and the number of the penalty; folds of what is fitted on."""
+    chosen = choose_penalty(x[fits], y[fits], folds)
+    return fit(x[fits], y[fits], PENALTIES[chosen]).decision_function(x), chosen
 
 
 def effects(x: np.ndarray, y: np.ndarray) -> np.ndarray:

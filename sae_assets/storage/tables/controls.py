@@ -18,7 +18,7 @@ COLUMNS = {
     "seed": "number of the random SAE; null of other detectors",
     "concept": "the concept",
     "choice": "what was chosen beside the threshold: a unit, a dimension (`d_model` + i is −xᵢ), a k, the number of a "
-    "strength; null where the concept has no such detector",
+    "penalty; null where the concept has no such detector",
     **{f"test_{name}": f"{text} on test" for name, text in CELLS.items()},
     "test_f1": "F1 on test",
     "test_f1_low": "lower end of its 95 % interval",
