@@ -11,9 +11,16 @@ from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
-from sae_assets.pipeline.plots import plot_detection, plot_row_alignment, plot_unit_mapping, plot_unit_stats
+from sae_assets.pipeline.plots import (
+    plot_controls,
+    plot_detection,
+    plot_row_alignment,
+    plot_unit_mapping,
+    plot_unit_stats,
+)
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
 from sae_assets_tests.helpers.swift import as_shipped
+from sae_assets_tests.storage.small import SMALL
 from sae_assets_tests.strategies import World, random_world
 
 
@@ -70,3 +77,9 @@ def test_row_alignment(n_unlocated):
     assert bool((aligned.best >= 0).any()) == (n_unlocated == 0)
     with as_shipped():
         expect_picture(plot_row_alignment(aligned))
+
+
+def test_controls():
+    """With concepts that no detector stands for."""
+    with as_shipped():
+        expect_picture(plot_controls(SMALL["controls"]))
