@@ -166,7 +166,7 @@ def difference_to_draws(
     estimate, low, high = weighted_f1_difference(counts, draws.flatten(0, 1), level)
     freedom = torch.tensor(max(1.0, n_draws - 1.0), dtype=torch.float64, device=counts.device)
     far = _t(level, freedom) * every.std() * math.sqrt(1 + 1 / n_draws) if n_draws > 1 else every[0] * torch.nan
-    ends = torch.minimum(low, estimate - far), torch.maximum(high, estimate + far)
+    ends = torch.minimum(low, estimate - far).clamp(min=-1), torch.maximum(high, estimate + far).clamp(max=1)
     return torch.stack([estimate, *(torch.where(far.isnan(), torch.nan, end) for end in ends)])
 
 
