@@ -19,7 +19,7 @@ class ControlInputs(Artifact):
 
     Attributes:
         first_example, example_offsets: as in ``SparseRows``.
-        mean_embeddings, max_embeddings: float32 [n_examples, d_model], over the rows of each example.
+        mean_embeddings, max_embeddings: float32 [n_examples, d_model], over the rows of each example; 0 without rows.
         row_ids: int64 [n_sample], ascending, row within the chunk; row_embeddings: float32 [n_sample, d_model].
         n_seeds: random SAEs; random_offsets: int64 [n_seeds * n_examples + 1], scores of each (seed, example).
         random_units: int32, ascending within each; random_values: float32, > 0, maximum over rows.
@@ -44,9 +44,14 @@ class ControlInputs(Artifact):
     def n_examples(self) -> int:
         return len(self.example_offsets) - 1
 
+    @property
+    def n_rows(self) -> int:
+        return int(self.example_offsets[-1])
+
     def problems(self) -> Iterator[str]:
         n, sample = self.n_examples, len(self.row_ids)
         structure = [
+            *expect_tensor(self.example_offsets, "example_offsets", "int64", (None,)),
             *expect_tensor(self.mean_embeddings, "mean_embeddings", "float32", (n, self.d_model)),
             *expect_tensor(self.max_embeddings, "max_embeddings", "float32", (n, self.d_model)),
             *expect_tensor(self.row_ids, "row_ids", "int64", (sample,)),
@@ -56,5 +61,33 @@ class ControlInputs(Artifact):
             *expect_tensor(self.random_values, "random_values", "float32", (len(self.random_units),)),
         ]
         if not structure:
+            structure += bad_offsets(self.example_offsets, "example_offsets", self.n_rows)
             structure += bad_offsets(self.random_offsets, "random_offsets", len(self.random_units))
         yield from structure
+        if not structure:
+            yield from self._bad_values()
+
+    def _bad_values(self) -> Iterator[str]:
+        import torch
+
+        if len(self.row_ids) and not 0 <= int(self.row_ids.min()) <= int(self.row_ids.max()) < self.n_rows:
+            yield f"row_ids must lie in 0..{self.n_rows - 1}"
+        if bool((self.row_ids.diff() <= 0).any()):
+            yield "row_ids must ascend without repeats"
+        for name in ("mean_embeddings", "max_embeddings", "row_embeddings"):
+            if not bool(getattr(self, name).isfinite().all()):
+                yield f"{name} holds values that are not finite"
+        # As bits: also where the process takes subnormal numbers for 0.
+        bits = self.random_values.view(torch.int32)
+        if not bool((bits > 0).all() & self.random_values.isfinite().all()):
+            yield "random_values must be finite and > 0"
+        if (
+            len(self.random_units)
+            and not 0 <= int(self.random_units.min()) <= int(self.random_units.max()) < self.n_units
+        ):
+            yield f"random_units must lie in 0..{self.n_units - 1}"
+        run = torch.repeat_interleave(
+            torch.arange(len(self.random_offsets) - 1, device="cpu"), self.random_offsets.diff()
+        )
+        if bool(((run[1:] == run[:-1]) & (self.random_units.diff() <= 0)).any()):
+            yield "random_units of an example must ascend without repeats"

@@ -150,6 +150,13 @@ class Detection(Entry):
     seed: int = Field(0, ge=0, description="seed of shuffles, resamples and folds")
 
 
+class Controls(Entry):
+    """What detectors that are not the SAE's are given, to compare its units with: made while rows are encoded."""
+
+    n_seeds: int = Field(5, ge=0, description="random SAEs, of seeds 0, 1, …")
+    rows_per_chunk: int = Field(2048, ge=1, description="most rows of a chunk that are sampled, by hash")
+
+
 class Dataset(NamedEntry):
     """A folder of examples with labels, splits and, where there are any, masks or spans."""
 
@@ -185,6 +192,9 @@ class Dataset(NamedEntry):
         "refit", description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds"
     )
     detection: Detection = Field(Detection(), description="how thresholds and detection are counted")
+    controls: Controls | None = Field(
+        None, description="what controls are given; `{}` switches them on; default: null: there are none"
+    )
     arrivals: Arrivals = Field(Arrivals(), description="when new examples become chunks")
     backfills: Backfills = Field(
         Backfills(), description="what the schedules do, which ship switched off; times are cron expressions"

@@ -79,6 +79,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         console.print(
             f"compression ratio {result['compression_ratio']:,.0f} ({sizes}), {result['n_kept']:,} units kept"
         )
+        console.print(_fit_line(result["fit"]))
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in (
             "concept",
@@ -137,6 +138,13 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print('example positive. "chance": 95 % point of the test F1 that the same choice reaches with')
     console.print('shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
     console.print("tokens) of test; ! marks a unit that fires beside the concept more than on it.")
+
+
+def _fit_line(fit: dict[str, Any]) -> str:
+    """How well the SAE fits the rows, beside what its checkpoint says of itself."""
+    stated = f" (stated: {fit['stated_l0']})" if fit["stated_l0"] is not None else ""
+    dead = "–" if fit["dead_units_share"] is None else f"{fit['dead_units_share']:.0%}"
+    return f"FVU {figure(fit['fvu'])}, mean L0 {figure(fit['mean_l0'], 1)}{stated}, {dead} of the units fire on no row"
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:

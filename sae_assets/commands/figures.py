@@ -7,14 +7,19 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.orchestration.history import seconds_of
 from sae_assets.pipeline.options import RunOptions
-from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages import STAGES, stages_of
+from sae_assets.rows.source import is_pooled
+from sae_assets.saes import locate_sae, named_l0
 from sae_assets.storage.address import Address
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+    from sae_assets.artifacts.fit import FitSums
+    from sae_assets.catalog import Catalog, Dataset
     from sae_assets.commands.session import Session
     from sae_assets.storage.store import ArtifactStore
 
@@ -45,7 +50,8 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
             for model in entry.models:
                 if store.find(Address(name, "best_pairs", kind, model)) is None:
                     continue
-                of_model = plain(_figures(store, session.instance, name, kind, model, chunks))
+                of_model = plain(_figures(store, session.instance, entry, kind, model, chunks))
+                of_model["fit"]["stated_l0"] = _stated_l0(session.catalog, entry, model, kind)
                 ours = [each for each in stale if (each.token_kind, each.model) in ((None, None), (kind, model))]
                 of_model["stale_stages"] = list(dict.fromkeys(address.stage for address in ours))
                 figures[f"{name}/{kind}/{model}"] = of_model
@@ -53,17 +59,23 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
 
 
 def _figures(
-    store: "ArtifactStore", instance: "DagsterInstance", dataset: str, kind: str, model: str, chunks: Sequence[str]
+    store: "ArtifactStore", instance: "DagsterInstance", entry: "Dataset", kind: str, model: str, chunks: Sequence[str]
 ) -> dict[str, Any]:
+    dataset = entry.name
     sparse = [Address(dataset, "sparse_activations", kind, model, chunk) for chunk in chunks]
     there = [address for address in sparse if store.find(address) is not None]
-    rows = dense = stored = 0
+    rows = dense = stored = active = 0
     n_units, k_stored = 0, None
+    fits: list[FitSums] = []
+    fired: set[int] = set()
     for address in there:
         artifact = store.read(address).artifact
         rows, dense = rows + artifact.n_rows, dense + artifact.dense_bytes
         n_units, k_stored = artifact.n_units, artifact.k_stored
         stored += store.size(address)
+        active += int(artifact.l0.sum())
+        fired.update(artifact.unit_ids.unique().tolist())
+        fits += [] if artifact.fit is None else [artifact.fit]
     best = store.read(Address(dataset, "best_pairs", kind, model)).artifact
     mapping = store.read(Address(dataset, "unit_mapping", kind, model)).artifact
     rows_of = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
@@ -87,7 +99,7 @@ def _figures(
         }
         for place, name in enumerate(best.concepts)
     }
-    stages = [name for name in STAGES if name != "best_pairs"]
+    stages = [name for name in stages_of(entry) if name != "best_pairs"]
     return {
         "n_rows": rows,
         "n_units": n_units,
@@ -96,6 +108,11 @@ def _figures(
         "dense_bytes": dense,
         "stored_bytes": stored,
         "compression_ratio": dense / stored if stored else math.nan,
+        "fit": {
+            "fvu": ops.reconstruction.merge_fits(fits).fvu if fits else None,
+            "mean_l0": active / rows if rows else math.nan,
+            "dead_units_share": 1 - len(fired) / n_units if n_units else math.nan,
+        },
         "weighted_test_f1": best.weighted(f1[1]),
         "weighted_test_f1_interval": best.weighted_interval.tolist(),
         "always_positive_f1": best.weighted(always),
@@ -103,6 +120,13 @@ def _figures(
         "seconds": {name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages},
         "concepts": concepts,
     }
+
+
+def _stated_l0(catalog: "Catalog", dataset: "Dataset", model: str, kind: str) -> int | None:
+    """Active units per row that the checkpoint's own name promises; nothing of rows that are pooled."""
+    entry = catalog.models[model]
+    path = None if is_pooled(dataset, entry, kind) else locate_sae(entry.sae, download=False)
+    return None if path is None else named_l0(path)
 
 
 def _row_figures(store: "ArtifactStore", address: Address, best: Any) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import chance as chance
     from sae_assets.ops import choice as choice
     from sae_assets.ops import coalitions as coalitions
+    from sae_assets.ops import control_inputs as control_inputs
     from sae_assets.ops import controls as controls
     from sae_assets.ops import detection_stats as detection_stats
     from sae_assets.ops import detectors as detectors
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sae_assets.ops import prevalence_free as prevalence_free
     from sae_assets.ops import process_state as process_state
     from sae_assets.ops import pruning_audit as pruning_audit
+    from sae_assets.ops import random_saes as random_saes
+    from sae_assets.ops import rarefaction as rarefaction
     from sae_assets.ops import reconstruction as reconstruction
     from sae_assets.ops import row_alignment as row_alignment
     from sae_assets.ops import row_chance as row_chance

@@ -21,7 +21,9 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import Controls
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
@@ -236,9 +238,26 @@ def controls() -> Controls:
     )
 
 
+def control_inputs() -> ControlInputs:
+    return ControlInputs(
+        first_example=4,
+        example_offsets=ints(0, 2, 3),
+        mean_embeddings=floats(1, 2, 3, 4).view(2, 2),
+        max_embeddings=floats(1, 2, 3, 4).view(2, 2),
+        row_ids=ints(0, 2),
+        row_embeddings=floats(1, 2, 3, 4).view(2, 2),
+        n_seeds=1,
+        random_offsets=ints(0, 2, 3),
+        random_units=int32(1, 4, 0),
+        random_values=floats(2, 1, 3),
+        n_units=5,
+        d_model=2,
+    )
+
+
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, pruning_audit, row_alignment, controls,
+    detection_stats, best_pairs, pruning_audit, row_alignment, control_inputs, controls,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -281,6 +300,10 @@ BROKEN = [
     (sparse_activations, "more dropped than there was", {"dropped_mass": 9.0}, "dropped mass 9.0 is not within"),
     (sparse_activations, "a negative dropped mass", {"dropped_mass": -1.0}, "dropped mass -1.0 is not within"),
     (sparse_activations, "a mass that is no number", {"total_mass": NAN}, "dropped mass"),
+    (sparse_activations, "a fit of more rows", {"fit": FitSums(4, (1.0,), 1.0, 1.0)}, "is of 4 rows, more than"),
+    (sparse_activations, "a fit of no number of rows", {"fit": FitSums(-1, (1.0,), 1.0, 1.0)}, "is of -1 rows"),
+    (sparse_activations, "a negative residual", {"fit": FitSums(3, (1.0,), 1.0, -1.0)}, r"are 1\.0 and -1\.0"),
+    (sparse_activations, "a fit that is no number", {"fit": FitSums(3, (NAN,), 1.0, 1.0)}, "row_sum of the fit"),
     (examples, "no examples", {"example_ids": (), "paths": (), "file_hashes": ()}, "at least one example"),
     (examples, "an id twice", {"example_ids": ("a", "b", "a")}, "example ids are not unique"),
     (labels, "no examples", {
@@ -388,6 +411,18 @@ BROKEN = [
     (row_alignment, "a negative number of examples", {"n_unlocated": torch.tensor([[0, -1], [0, 0]])},
      "n_unlocated must not"),
     (row_alignment, "an area above 1", {"auroc": doubles(1.5, NAN)}, "auroc must lie between 0 and 1"),
+    (control_inputs, "a row that is not there", {"row_ids": ints(0, 3)}, r"row_ids must lie in 0\.\.2"),
+    (control_inputs, "a row twice", {"row_ids": ints(2, 2)}, "row_ids must ascend"),
+    (control_inputs, "embeddings of another width", {"d_model": 3}, "mean_embeddings has shape"),
+    (control_inputs, "a row without an embedding", {"row_ids": ints(0, 1, 2)}, "row_embeddings has shape"),
+    (control_inputs, "an embedding that is no number", {"max_embeddings": floats(1, 2, NAN, 4).view(2, 2)},
+     "max_embeddings holds values that are not finite"),
+    (control_inputs, "scores of another number of SAEs", {"n_seeds": 2}, "random_offsets has shape"),
+    (control_inputs, "scores that end early", {"random_offsets": ints(0, 1, 2)}, "random_offsets ends at 2"),
+    (control_inputs, "a score of 0", {"random_values": floats(2, 0, 3)}, "random_values must be finite and > 0"),
+    (control_inputs, "an infinite score", {"random_values": floats(2, math.inf, 3)}, "random_values must be finite"),
+    (control_inputs, "a unit that there is not", {"n_units": 4}, r"random_units must lie in 0\.\.3"),
+    (control_inputs, "units out of order", {"random_units": int32(4, 1, 0)}, "random_units of an example must ascend"),
     (row_alignment, "intervals of other concepts", {"intervals": doubles([0.1, 0.9])}, "intervals has shape"),
     (controls, "figures of fewer random SAEs", {"n_seeds": 1}, "choices has shape"),
     (controls, "figures of rows that are not there", {"row_figures": True}, "choices has shape"),
@@ -444,6 +479,7 @@ CHANGED = [
     (sparse_activations, {"values": floats(3, 1, 1, 2, 0.25)}),
     (sparse_activations, {"example_offsets": ints(0, 1, 2, 3)}),
     (sparse_activations, {"total_mass": 9.0}),
+    (sparse_activations, {"fit": FitSums(3, (1.0,), 2.0, 1.0)}),
     (sparse_activations, {"n_units": 6}),
     (filtered_activations, {"n_original": 51}),
     (ground_truth, {"concepts": ("blue", "red")}),
@@ -462,6 +498,8 @@ CHANGED = [
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
     (row_alignment, {"purity": doubles(0.5, 0)}),
     (row_alignment, {"n_rows": ints(21, 30)}),
+    (control_inputs, {"row_embeddings": floats(1, 2, 3, 5).view(2, 2)}),
+    (control_inputs, {"random_units": int32(1, 3, 0)}),
     (controls, {"fitted_on_cal": True}),
     (controls, {"weighted": controls().weighted / 2}),
 ]

@@ -79,6 +79,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     there |= {"row": {"precision": 0.25, "f1": 0.125, "beside": True}, "audit": None}
     whole = {
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
+        "fit": {"fvu": math.nan, "mean_l0": math.nan, "dead_units_share": math.nan, "stated_l0": None},
         "weighted_test_f1": math.nan, "weighted_test_f1_interval": [math.nan] * 2, "always_positive_f1": np.nan,
         "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {}, "stale_stages": [],
         "concepts": {"material::plastic-opaque": there, "absent": absent},
@@ -88,6 +89,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     monkeypatch.setattr(console, "width", 100)
     with console.capture() as capture:
         print_summary(figures, session, 0, 0)
+    assert "FVU –, mean L0 –, – of the units fire on no row" in capture.get()
     lines = {line.split()[0]: line.split() for line in capture.get().splitlines() if line.strip()}
     assert lines["absent"][1:] == ["–"] * 9
     expected = ["65535", "12.345", "1.000", "0.500", "0.25–0.75", "0.250", "0.375", "0.25!", "0.12"]

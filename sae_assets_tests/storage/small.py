@@ -18,7 +18,9 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import Controls
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.storage.address import Address
@@ -68,6 +70,7 @@ SMALL: dict[str, Artifact] = {
             k_stored=2,
             total_mass=5.75,
             dropped_mass=0.25,
+            fit=FitSums(n_rows=3, row_sum=(1.0, -2.5), square_sum=30.0, residual_sum=6.25),
         ),
         FilteredActivations(
             first_example=7,
@@ -135,6 +138,21 @@ SMALL: dict[str, Artifact] = {
             seed=0,
             n_folds=5,
             fold_f1=_doubles([0.75, NAN]),
+        ),
+        # Two random SAEs, of which the second is silent on the last example; the second example has no rows.
+        ControlInputs(
+            first_example=7,
+            example_offsets=torch.tensor([0, 2, 2, 3]),
+            mean_embeddings=torch.tensor([[1.0, -2.0], [0.0, 0.0], [0.5, 4.0]]),
+            max_embeddings=torch.tensor([[2.0, -1.0], [0.0, 0.0], [0.5, 4.0]]),
+            row_ids=torch.tensor([1, 2]),
+            row_embeddings=torch.tensor([[2.0, -3.0], [0.5, 4.0]]),
+            n_seeds=2,
+            random_offsets=torch.tensor([0, 2, 2, 3, 4, 4, 4]),
+            random_units=_ints([0, 5, 2, 3]),
+            random_values=torch.tensor([1.5, 0.25, 8.0, 3.0]),
+            n_units=6,
+            d_model=2,
         ),
         # The best unit of the first concept was removed; no unit stands for the second.
         PruningAudit(

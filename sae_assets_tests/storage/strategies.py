@@ -23,7 +23,9 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 
@@ -82,7 +84,15 @@ def sparse_activations(draw: st.DrawFn) -> SparseActivations:
         k_stored=k_stored,
         total_mass=total,
         dropped_mass=draw(st.floats(0, total)),
+        fit=draw(st.none() | fits(len(l0))),
     )
+
+
+@st.composite
+def fits(draw: st.DrawFn, most_rows: int) -> FitSums:
+    squares = st.floats(0, allow_nan=False, allow_infinity=False)
+    sums = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(tuple)
+    return FitSums(draw(st.integers(0, most_rows)), draw(sums), draw(squares), draw(squares))
 
 
 @st.composite
@@ -359,6 +369,34 @@ def controls(draw: st.DrawFn) -> Controls:
     )
 
 
+@st.composite
+def control_inputs(draw: st.DrawFn) -> ControlInputs:
+    per_example, n_units, d = draw(lengths()), draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    n, n_rows, n_seeds = len(per_example), sum(per_example), draw(st.integers(0, 2))
+    rows_there = sorted(draw(st.sets(st.integers(0, n_rows - 1)))) if n_rows else []
+    chosen = [sorted(draw(st.sets(st.integers(0, n_units - 1)))) for _ in range(n_seeds * n)]
+    embedding = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+    def embeddings(count: int) -> Tensor:
+        values = [draw(embedding) for _ in range(count * d)]
+        return torch.tensor(values, dtype=torch.float32).view(count, d)
+
+    return ControlInputs(
+        first_example=draw(first_examples),
+        example_offsets=offsets_of(integers(per_example)),
+        mean_embeddings=embeddings(n),
+        max_embeddings=embeddings(n),
+        row_ids=integers(rows_there),
+        row_embeddings=embeddings(len(rows_there)),
+        n_seeds=n_seeds,
+        random_offsets=offsets_of(integers([len(units) for units in chosen])),
+        random_units=integers([unit for units in chosen for unit in units], torch.int32),
+        random_values=torch.tensor([draw(positive) for units in chosen for _ in units], dtype=torch.float32),
+        n_units=n_units,
+        d_model=d,
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -374,6 +412,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         best_pairs,
         pruning_audit,
         row_alignment,
+        control_inputs,
         controls,
     )
 }

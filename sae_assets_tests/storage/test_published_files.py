@@ -79,6 +79,10 @@ COLUMNS = {
     "sparse_activations": ["example_index", "position", "unit_ids", "values", "l0"],
     "filtered_activations": ["example_index", "position", "kept_indices", "values"],
     "ground_truth": ["example_index", "position", "concepts"],
+    "control_inputs": [
+        *("example_index", "n_rows", "mean_embedding", "max_embedding", "positions", "row_embeddings"),
+        *("random_counts", "random_units", "random_values"),
+    ],
     "unit_stats": [
         *("unit_id", "n_active", "density", "sum", "sum_sq", "mean", "max", "p95", "p99", "selectivity"),
     ],
@@ -178,6 +182,11 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
         (4, None, "over_target"),
     ]
     assert frames["ground_truth"]["concepts"].to_list() == [list(CONCEPTS), [], [CONCEPTS[1]]]
+    controls = frames["control_inputs"]
+    assert controls["example_index"].to_list() == [7, 8, 9] and controls["positions"].to_list() == [[1], [], [0]]
+    assert controls["row_embeddings"].to_list() == [[2.0, -3.0], [], [0.5, 4.0]]
+    assert controls["random_counts"].to_list() == [[2, 1], [0, 0], [1, 0]]
+    assert controls["random_units"].to_list() == [[0, 5, 3], [], [2]]
     stats = frames["unit_stats"]
     assert stats["mean"].to_list() == [2.0, None, 2.0]
     assert stats["density"].to_list() == [0.3, 0.0, 1.0]
