@@ -10,7 +10,16 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.controls import FITTED, ROW_FITTED, ControlData, RowDetectors, collect, compare, random_units
+from sae_assets.ops.controls import (
+    FITTED,
+    ROW_FITTED,
+    ControlChunk,
+    ControlData,
+    RowDetectors,
+    collect,
+    compare,
+    random_units,
+)
 from sae_assets.ops.detectors import Detector, given_units, searched_units
 from sae_assets.ops.intervals import (
     counts_of,
@@ -20,6 +29,7 @@ from sae_assets.ops.intervals import (
     weighted_f1_interval,
 )
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
+from sae_assets_tests.helpers.process_states import under
 from sae_assets_tests.reference import controls as reference
 from sae_assets_tests.reference import exact_search
 
@@ -254,6 +264,44 @@ def test_a_random_sae_given_as_the_sae_differs_from_random_saes_by_nothing() -> 
         f1.append(float(weighted_f1(first)))
     assert np.mean(f1) > 0.6
     assert held >= stats.binom(3 * trials, 0.93).ppf(0.0005) and of_mean >= stats.binom(trials, 0.93).ppf(0.0005)
+
+
+@pytest.fixture(scope="module")
+def alone() -> tuple[list[ControlChunk], str]:
+    """Chunks of a small data set, and the hash of what a process makes of them that has set nothing."""
+    small = control_world(1, n_examples=30, n_units=4, n_concepts=1, d=3)
+    chunks = [small.chunk()]
+    return chunks, all_controls(collect(chunks), EVERYWHERE[:1])[0].content_hash()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "state",
+    ["float64", "meta device", "inference mode", "deterministic", "three threads", "subnormals to 0", "many at once"],
+)
+def test_the_same_bits_whatever_the_process_has_set(alone, state: str) -> None:
+    """Collected, fitted and compared under the state: the same artifact."""
+    chunks, expected = alone
+    assert under(state, lambda: all_controls(collect(chunks), EVERYWHERE[:1])[0].content_hash()) == expected
+
+
+@pytest.mark.slow
+def test_what_is_chosen_does_not_depend_on_test() -> None:
+    """Other labels and embeddings of test: detectors make the same choices and say the same of the same examples."""
+    rng, made = np.random.default_rng(3), control_world(4, n_examples=45, n_units=6)
+    tests = made.world.examples_in("test")
+    labels, embeddings = made.world.labels.copy(), made.embeddings.copy()
+    labels[tests] = rng.permutation(labels[tests])
+    embeddings[made.world.rows_in("test")] += rng.normal(size=embeddings[made.world.rows_in("test")].shape) * 3
+    other = ControlWorld(replace(made.world, labels=labels), made.embeddings, made.random, made.sampled)
+    moved = ControlWorld(made.world, embeddings.astype(np.float32), made.random, made.sampled)
+    one, two, three = (collect([each.chunk(truth=False)]) for each in (made, other, moved))
+    for name, make in FITTED.items():
+        before, relabelled, changed = make(one), make(two), make(three)
+        assert before.choices.tolist() == relabelled.choices.tolist() == changed.choices.tolist(), name
+        assert torch.equal(before.detected, relabelled.detected) and torch.equal(before.scores, relabelled.scores), name
+        by_embeddings = name not in ("logistic_units", "k_sparse")
+        assert by_embeddings != torch.equal(before.scores, changed.scores), name
 
 
 def test_all_row_controls_are_compared(made) -> None:

@@ -143,6 +143,9 @@ CASES = {
     ("row_alignment", "concepts_located"): Case(
         replace(SMALL["row_alignment"], n_unlocated=torch.zeros(2, 2, dtype=torch.int64)), SMALL["row_alignment"]
     ),
+    ("controls", "better_than_controls"): Case(
+        SMALL["controls"], replace(SMALL["controls"], differences=SMALL["controls"].differences - 1)
+    ),
 }  # fmt: skip
 
 
