@@ -119,6 +119,8 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         console.print()
         console.print(table)
         console.print()
+        if result["controls"] is not None:
+            _print_controls(result)
         removed = [
             f"{concept} (unit {audit['unit_id']}, {audit['removed_by']}: cal F1 {figure(audit['cal_f1'])}, "
             f"best kept {figure(audit['kept_cal_f1'])})"
@@ -166,6 +168,38 @@ def _fit_line(fit: dict[str, Any]) -> str:
 def _joined(coalition: dict[str, Any]) -> str:
     """Units of a coalition with its rule between them."""
     return "units " + f" {coalition['rule']} ".join(map(str, coalition["units"]))
+
+
+def _print_controls(result: dict[str, Any]) -> None:
+    """Test F1 of each concept's unit and of every control, and what they cost; ``!`` where a control is better."""
+    controls = result["controls"]
+    names = list(controls["weighted"])
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("test F1", overflow="fold")
+    for heading in ("unit", *names):
+        table.add_column(heading.replace("_", "\n"), justify="right", no_wrap=True)
+
+    def cell(figures: dict[str, Any]) -> str:
+        high = figures["difference_interval"][1]
+        return figure(figures["f1"]) + ("!" if high is not None and high < 0 else "")
+
+    for concept, best in result["concepts"].items():
+        table.add_row(concept, figure(best["test_f1"]), *(cell(best["controls"][name]) for name in names))
+    table.add_section()
+    means = [controls["weighted"][name] for name in names]
+    table.add_row("weighted mean", figure(result["weighted_test_f1"]), *(cell(mean) for mean in means))
+    for kind, heading, scale in (("seconds", "seconds", 1), ("peak_bytes", "peak MB", 1e6), ("bytes", "reads MB", 1e6)):
+        costs = [controls[kind].get(name) for name in ("unit", *names)]
+        table.add_row(heading, *("–" if cost is None else f"{cost / scale:.2f}" for cost in costs))
+    console.print(table)
+    console.print()
+    for sentence in filter(None, (controls["verdict"], controls["row_verdict"])):
+        console.print(sentence)
+    if controls["fitted_on_half_of_cal"]:
+        console.print(
+            "There are no train examples: controls were fitted on half of cal, thresholds chosen on the rest."
+        )
+    console.print()
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
+from sae_assets.artifacts.controls import LEVELS, RANDOM, UNIT
 from sae_assets.artifacts.localization import METHODS
-from sae_assets.orchestration.history import seconds_of
+from sae_assets.orchestration.history import measured, seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
+from sae_assets.pipeline.stages.controls import verdict
 from sae_assets.rows.source import is_pooled
 from sae_assets.saes import locate_sae, named_l0
 from sae_assets.storage.address import Address
@@ -82,6 +84,7 @@ def _figures(
     chosen = _choice_figures(store, Address(dataset, "chosen_pairs", kind, model))
     mapping = store.read(Address(dataset, "unit_mapping", kind, model)).artifact
     rows_of = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
+    controls = _control_figures(store, instance, Address(dataset, "controls", kind, model))
     audits = _audit_figures(store, Address(dataset, "pruning_audit", kind, model))
     places = _localization_figures(store, Address(dataset, "localization", kind, model))
     together = _coalition_figures(store, Address(dataset, "coalitions", kind, model))
@@ -110,6 +113,8 @@ def _figures(
             "audit": audits.get(name),
             "localization": places.get(name),
             "coalition": together.get(name),
+            "controls": controls["concepts"].get(name),
+            "row_controls": controls["rows"].get(name),
         }
         for place, name in enumerate(best.concepts)
     }
@@ -134,6 +139,7 @@ def _figures(
         "seconds": {
             name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages_of(entry)
         },
+        "controls": controls["all"],
         "concepts": concepts,
     }
 
@@ -238,6 +244,61 @@ def _localization_figures(store: "ArtifactStore", address: Address) -> dict[str,
         of_concept["whole_examples"] = {rate: float(values[number]) for rate, (_, values) in rates.items()}
         figures[rows.concepts[number]] = of_concept
     return figures
+
+
+def _control_figures(store: "ArtifactStore", instance: "DagsterInstance", address: Address) -> dict[str, Any]:
+    """What stands beside the units, by concept and control: ``concepts`` of examples, ``rows`` of the sampled rows.
+
+    ``difference_interval`` is of the F1 of the unit minus that of the control, of random SAEs minus their mean, whose
+    range over seeds stands beside it. ``all`` has the weighted means, what each control cost, and who wins.
+    """
+    if store.find(address) is None:
+        return {"concepts": {}, "rows": {}, "all": None}
+    artifact = store.read(address).artifact
+    by_level: dict[str, dict[str, Any]] = {level: {} for level in LEVELS}
+    weighted: dict[str, dict[str, Any]] = {level: {} for level in LEVELS}
+    for (level, name), differences, means in zip(
+        artifact.comparisons, artifact.differences.tolist(), artifact.weighted.tolist(), strict=True
+    ):
+        figures = [artifact.of(each, level, name) for each in (artifact.f1, artifact.auroc, artifact.average_precision)]
+        weighted[level][name] = {"unit_f1": means[0], "f1": means[1], "difference_interval": means[2:]}
+        for number, concept in enumerate(artifact.concepts):
+            f1, auroc, ap = (draws[:, number] for draws in figures)
+            of_control: dict[str, Any] = {
+                "f1": _mean_f1(f1),
+                "auroc": float(auroc.nanmean()),
+                "ap": float(ap.nanmean()),
+                "difference": differences[number][0],
+                "difference_interval": differences[number][1:],
+            }
+            if name == RANDOM and len(f1):
+                of_control["f1_range"] = [float(f1.min()), float(f1.max())]
+            by_level[level].setdefault(concept, {})[name] = of_control
+    if artifact.row_figures:
+        unit = [artifact.of(each, LEVELS[1], UNIT)[0] for each in (artifact.choices, artifact.f1, artifact.auroc)]
+        for number, concept in enumerate(artifact.concepts):
+            choice, f1, auroc = (float(values[number]) for values in unit)
+            of_unit = {"unit_id": int(choice) if choice >= 0 else None, "f1": f1, "auroc": auroc}
+            by_level[LEVELS[1]][concept][UNIT] = of_unit
+    costs = measured(instance, address)
+    return {
+        "concepts": by_level[LEVELS[0]],
+        "rows": by_level[LEVELS[1]],
+        "all": {
+            "verdict": verdict(artifact),
+            "row_verdict": verdict(artifact, LEVELS[1]) if artifact.row_figures else None,
+            "weighted": weighted[LEVELS[0]],
+            "row_weighted": weighted[LEVELS[1]],
+            "fitted_on_half_of_cal": artifact.fitted_on_cal,
+            "n_seeds": artifact.n_seeds,
+            **{name: costs.get(name, {}) for name in ("seconds", "peak_bytes", "bytes")},
+        },
+    }
+
+
+def _mean_f1(f1: Any) -> float:
+    """Over random SAEs, of which one without a unit detects nothing; null if none has one."""
+    return math.nan if bool(f1.isnan().all()) else float(f1.nan_to_num(0).mean())
 
 
 def _audit_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:

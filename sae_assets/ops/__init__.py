@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from sae_assets.ops import chosen_pairs as chosen_pairs
     from sae_assets.ops import coalitions as coalitions
     from sae_assets.ops import control_inputs as control_inputs
+    from sae_assets.ops import controls as controls
     from sae_assets.ops import detection_stats as detection_stats
+    from sae_assets.ops import detectors as detectors
     from sae_assets.ops import device as device
     from sae_assets.ops import exact_search as exact_search
     from sae_assets.ops import filtered_activations as filtered_activations
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import intervals as intervals
     from sae_assets.ops import jumprelu as jumprelu
     from sae_assets.ops import localization as localization
+    from sae_assets.ops import logistic as logistic
     from sae_assets.ops import pooling as pooling
     from sae_assets.ops import prevalence_free as prevalence_free
     from sae_assets.ops import process_state as process_state

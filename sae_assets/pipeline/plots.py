@@ -11,6 +11,7 @@ from sae_assets.artifacts import REASONS
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
+    from sae_assets.artifacts.controls import Controls
     from sae_assets.artifacts.localization import Localization
     from sae_assets.artifacts.row_alignment import RowAlignment
 
@@ -198,3 +199,41 @@ def plot_localization(localization: "Localization", most: int = 12) -> str:
     axis.set_xlabel("row F1 (test)")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return _markdown(figure, "localization")
+
+
+CONTROL_COLOURS = {
+    "random_sae": "#bbbbbb",
+    "diffmean": "#9ecae1",
+    "logistic": "#3182bd",
+    "logistic_units": "#fdd0a2",
+    "k_sparse": "#e6550d",
+    "embedding_dims": "#c7b3e5",
+}
+
+
+def plot_controls(controls: "Controls", most: int = 12) -> str:
+    """Test F1 of each concept's unit with its interval, beside that of every control; random SAEs one by one."""
+    import numpy as np
+
+    shown = min(len(controls.concepts), most)
+    figure, axes = _axes(tall=shown > 6)
+    axis, places = axes[0, 0], np.arange(shown)
+    for number, (level, name, seed) in enumerate(controls.detectors):
+        values = controls.f1[number, :shown].numpy()
+        if level != "examples":
+            continue
+        if name == "unit":
+            low, high = controls.intervals[number, :shown].numpy().T
+            axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
+            axis.scatter(values, places, color="#1b7f5c", s=60, label="unit of the SAE", zorder=4)
+        else:
+            axis.scatter(
+                values, places, color=CONTROL_COLOURS[name], marker="|" if name == "random_sae" else "D", s=30,
+                label=name if not seed else None, zorder=3,
+            )  # fmt: skip
+    axis.set_yticks(places, controls.concepts[:shown], size=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.03)
+    axis.set_xlabel("F1 on test")
+    figure.legend(loc="outside lower center", ncols=7, fontsize=8, frameon=False)
+    return _markdown(figure, "controls")

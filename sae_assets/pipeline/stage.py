@@ -136,11 +136,13 @@ class Result:
 
     Attributes:
         plot: makes a picture of it, as Markdown; called once it is to be shown.
+        measured: what its parts cost, for the history; no file holds it.
     """
 
     artifact: "Artifact"
     expected: Expected = NOTHING_MORE
     plot: Callable[[], str] | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 Made = Mapping[tuple[str, str], Result]  # by stage name and token kind ("" of stages without one)

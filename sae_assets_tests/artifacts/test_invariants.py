@@ -24,6 +24,7 @@ from sae_assets.artifacts import (
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
+from sae_assets.artifacts.controls import Controls
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
@@ -232,6 +233,37 @@ def row_alignment() -> RowAlignment:
     )
 
 
+def controls() -> Controls:
+    """Of one concept, with two random SAEs and no row figures; no k-sparse probe stands."""
+    counts = [
+        [4, 1, 0, 5],
+        [1, 0, 3, 6],
+        [2, 2, 2, 4],
+        [3, 0, 1, 6],
+        [4, 0, 0, 6],
+        [4, 2, 0, 4],
+        [0, 0, 4, 6],
+        [1, 1, 3, 5],
+    ]
+    shares = doubles(0.9, 0.5, 0.6, 0.8, 1, 0.9, NAN, 0.4)[:, None]
+    return Controls(
+        concepts=("red",),
+        n_seeds=2,
+        n_units=9,
+        d_model=3,
+        fitted_on_cal=False,
+        row_figures=False,
+        n_items=torch.tensor([[30, 12, 10], [0, 0, 0]]),
+        choices=torch.tensor([[8], [2], [3], [0], [1], [6], [-1], [4]]),
+        counts=torch.tensor(counts)[:, None],
+        intervals=torch.stack([shares / 2, shares], -1),
+        auroc=shares,
+        average_precision=shares,
+        differences=torch.stack([shares[2:] - 0.5, shares[2:] - 1, shares[2:]], -1),
+        weighted=torch.cat([shares[2:]] * 4, 1),
+    )
+
+
 def control_inputs() -> ControlInputs:
     return ControlInputs(
         first_example=4,
@@ -293,6 +325,7 @@ def coalitions() -> CoalitionChoice:
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
     detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, control_inputs, localization, coalitions,
+    controls,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -489,6 +522,14 @@ BROKEN = [
     (control_inputs, "a unit that there is not", {"n_units": 4}, r"random_units must lie in 0\.\.3"),
     (control_inputs, "units out of order", {"random_units": int32(4, 1, 0)}, "random_units of an example must ascend"),
     (row_alignment, "intervals of other concepts", {"intervals": doubles([0.1, 0.9])}, "intervals has shape"),
+    (controls, "figures of fewer random SAEs", {"n_seeds": 1}, "choices has shape"),
+    (controls, "figures of rows that are not there", {"row_figures": True}, "choices has shape"),
+    (controls, "detections without a detector", {"choices": torch.full((8, 1), -1)}, "nothing is detected"),
+    (controls, "a negative count", {"counts": controls().counts - 1}, "counts must not be negative"),
+    (controls, "an area above 1", {"auroc": controls().auroc + 1}, "auroc must lie between 0 and 1"),
+    (controls, "a figure without a detector", {"auroc": controls().auroc.nan_to_num(0.5)}, "auroc must be null"),
+    (controls, "rows without figures", {"n_items": torch.ones(2, 3, dtype=torch.int64)}, "there are no row figures"),
+    (controls, "an interval elsewhere", {"differences": controls().differences.flip(-1)}, "within its interval"),
 ]  # fmt: skip
 
 
@@ -563,6 +604,8 @@ CHANGED = [
     (coalitions, {"thresholds": doubles(0.5, 1.5)}),
     (localization, {"n_superactivators": ints(3, 1)}),
     (localization, {"direction_weights": doubles(0.8, 0.6, 1)}),
+    (controls, {"fitted_on_cal": True}),
+    (controls, {"weighted": controls().weighted / 2}),
 ]
 
 

@@ -162,6 +162,9 @@ CASES = {
         SMALL["localization"],
         replace(SMALL["localization"], counts=SMALL["localization"].whole.expand(3, -1, -1, -1)),
     ),
+    ("controls", "better_than_controls"): Case(
+        SMALL["controls"], replace(SMALL["controls"], differences=SMALL["controls"].differences - 1)
+    ),
 }  # fmt: skip
 
 

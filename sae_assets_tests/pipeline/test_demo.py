@@ -8,6 +8,7 @@ import pyarrow.dataset as pads
 import pytest
 from typer.testing import CliRunner
 
+from sae_assets.artifacts.controls import CONTROLS
 from sae_assets.cli import app
 from sae_assets.pipeline.stages import STAGES
 
@@ -77,6 +78,29 @@ def test_the_packaged_saes_fit_the_packaged_data(demo):
     assert pooled["fvu"] is pooled["stated_l0"] is None and pooled["mean_l0"] > 22
 
 
+def test_every_figure_stands_beside_its_controls(demo):
+    """Each control of each concept with its paired interval, what it costs, and a sentence of who wins."""
+    for key, found in demo["summary"].items():
+        all_of = found["controls"]
+        assert set(all_of["weighted"]) == set(CONTROLS)
+        assert all_of["n_seeds"] == 5 and not all_of["fitted_on_half_of_cal"]
+        assert all_of["verdict"].startswith("On examples, by weighted test F1, the SAE's units ")
+        for kind in ("seconds", "peak_bytes", "bytes"):
+            assert {"unit", *CONTROLS} <= set(all_of[kind]) and min(all_of[kind].values()) >= 0
+        for best in found["concepts"].values():
+            assert set(best["controls"]) == set(CONTROLS)
+            for control in best["controls"].values():
+                low, high = control["difference_interval"]
+                assert low <= best["test_f1"] - control["f1"] + 1e-9 and best["test_f1"] - control["f1"] - 1e-9 <= high
+                assert low < high and 0 <= control["f1"] <= 1 and 0.3 < control["auroc"] <= 1
+            assert (best["row_controls"] is None) == ("/cls/" in key)
+            if best["row_controls"]:
+                assert set(best["row_controls"]) == {"unit", "diffmean", "logistic"}
+    patch = demo["summary"][KEY]["controls"]["weighted"]
+    assert patch["diffmean"]["f1"] < patch["random_sae"]["unit_f1"] and patch["logistic"]["f1"] > 0.85
+    assert "random SAEs" in demo["output"] and "peak MB" in demo["output"]
+
+
 def test_stored_bytes_are_the_files_sizes(demo):
     files = (demo["home"] / "store" / "clevr_mini" / "patch" / "clip-mini" / "sparse_activations").glob("*.parquet")
     assert sum(path.stat().st_size for path in files) == demo["summary"][KEY]["stored_bytes"]
@@ -115,7 +139,7 @@ def test_verify_reads_everything_and_finds_damage(demo, tmp_path):
     runner = CliRunner()
     result = runner.invoke(app, ["verify", "--home", str(demo["home"]), "--json"])
     checked = json.loads(result.stdout)
-    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (4 * 4 + 10))
+    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (4 * 4 + 11))
     victim = next((demo["home"] / "store").rglob("unit_stats/all.parquet"))
     content = victim.read_bytes()
     try:

@@ -21,6 +21,7 @@ from sae_assets.artifacts import (
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
+from sae_assets.artifacts.controls import Controls
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
@@ -248,6 +249,34 @@ SMALL: dict[str, Artifact] = {
             direction_offsets=torch.tensor([0, 2, 2]),
             direction_units=_ints([1, 3]),
             direction_weights=_doubles([0.6, 0.8]),
+        ),
+        # One random SAE; nothing stands for the second concept, and no regression on all units for the first.
+        Controls(
+            concepts=CONCEPTS,
+            n_seeds=1,
+            n_units=6,
+            d_model=4,
+            fitted_on_cal=True,
+            row_figures=True,
+            n_items=torch.tensor([[4, 3, 10], [20, 15, 30]]),
+            choices=torch.tensor(
+                [[3, -1], [5, -1], [0, -1], [2, -1], [-1, -1], [4, -1], [7, -1], [3, -1], [0, -1], [6, -1]]
+            ),
+            counts=torch.tensor(
+                [
+                    *([[3, 2, 0, 5], [0, 0, 1, 9]], [[1, 0, 2, 7], [0, 0, 1, 9]], [[3, 0, 0, 7], [0, 0, 1, 9]]),
+                    *([[2, 1, 1, 6], [0, 0, 1, 9]], [[0, 0, 3, 7], [0, 0, 1, 9]], [[3, 4, 0, 3], [0, 0, 1, 9]]),
+                    *([[0, 0, 3, 7], [0, 0, 1, 9]], [[9, 1, 1, 19], [0, 0, 4, 26]], [[5, 1, 5, 19], [0, 0, 4, 26]]),
+                    [[8, 0, 2, 20], [0, 0, 4, 26]],
+                ]
+            ),
+            intervals=_doubles([[[0.25, 0.875] if place != 4 else [NAN, NAN], [NAN, NAN]] for place in range(10)]),
+            auroc=_doubles([[0.5 + place / 20 if place != 4 else NAN, NAN] for place in range(10)]),
+            average_precision=_doubles([[place / 10 if place != 4 else NAN, NAN] for place in range(10)]),
+            differences=_doubles(
+                [[[place / 10, -0.5, 0.75] if place != 3 else [NAN, NAN, NAN], [NAN, NAN, NAN]] for place in range(8)]
+            ),
+            weighted=_doubles([[0.75, place / 8, -0.5, 0.75] if place != 3 else [NAN] * 4 for place in range(8)]),
         ),
     )
 }

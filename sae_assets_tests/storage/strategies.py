@@ -26,6 +26,7 @@ from sae_assets.artifacts import (
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
+from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
@@ -363,6 +364,45 @@ def row_alignment(draw: st.DrawFn) -> RowAlignment:
 
 
 @st.composite
+def controls(draw: st.DrawFn) -> Controls:
+    concepts, n_seeds, row_figures = draw(concept_lists), draw(st.integers(0, 2)), draw(st.booleans())
+    n = len(concepts)
+    n_detectors = 1 + n_seeds + len(CONTROLS) - 1 + row_figures * (1 + len(ROW_CONTROLS))
+    n_comparisons = len(CONTROLS) + row_figures * len(ROW_CONTROLS)
+    choices = integers([draw(st.integers(-1, 9)) for _ in range(n_detectors * n)]).view(n_detectors, n)
+    exists = (choices >= 0)[..., None]
+    counts = integers([draw(st.integers(0, 9)) for _ in range(4 * n_detectors * n)]).view(n_detectors, n, 4)
+    counts[..., :2] *= exists
+    share = st.just(NAN) | st.floats(0, 1)
+
+    def shares(*shape: int) -> Tensor:
+        values = doubles([draw(share) for _ in range(math.prod(shape) * n_detectors * n)]).view(n_detectors, n, -1)
+        return torch.where(exists, values, NAN).view(n_detectors, n, *shape)
+
+    differences = [sorted(draw(finite) for _ in range(3)) for _ in range(n_comparisons * n)]
+    return Controls(
+        concepts=concepts,
+        n_seeds=n_seeds,
+        n_units=draw(st.integers(1, 9)),
+        d_model=draw(st.integers(1, 9)),
+        fitted_on_cal=draw(st.booleans()),
+        row_figures=row_figures,
+        n_items=integers([draw(st.integers(0, 9)) * (row_figures or place < 3) for place in range(6)]).view(2, 3),
+        choices=choices,
+        counts=counts,
+        intervals=shares(2),
+        auroc=shares(),
+        average_precision=shares(),
+        differences=torch.where(
+            torch.tensor([n_seeds > 0] + [True] * (n_comparisons - 1))[:, None, None],
+            doubles([[middle, low, high] for low, middle, high in differences]).view(n_comparisons, n, 3),
+            NAN,
+        ),
+        weighted=doubles([draw(share) for _ in range(4 * n_comparisons)]).view(n_comparisons, 4),
+    )
+
+
+@st.composite
 def control_inputs(draw: st.DrawFn) -> ControlInputs:
     per_example, n_units, d = draw(lengths()), draw(st.integers(1, 6)), draw(st.integers(1, 3))
     n, n_rows, n_seeds = len(per_example), sum(per_example), draw(st.integers(0, 2))
@@ -480,5 +520,6 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         control_inputs,
         localization,
         coalitions,
+        controls,
     )
 }

@@ -143,6 +143,11 @@ COLUMNS = {
         ),
         *("test_f1_low", "test_f1_high", "superactivators", "direction_units", "direction_weights"),
     ],
+    "controls": [
+        *("level", "detector", "seed", "concept", "choice", "test_tp", "test_fp", "test_fn", "test_tn"),
+        *("test_f1", "test_f1_low", "test_f1_high", "test_auroc", "test_ap"),
+        *("difference", "difference_low", "difference_high"),
+    ],
 }
 
 

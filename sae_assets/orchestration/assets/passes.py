@@ -96,7 +96,7 @@ def carry_out(
         result = results[selected[name][0].name, targets[name].token_kind]
         made_by = provenance(name)
         assert made_by is not None  # what it needs was just read
-        figures = {"seconds": time.perf_counter() - start, "device": str(compute.torch_device)}
+        figures = {"seconds": time.perf_counter() - start, "device": str(compute.torch_device), **result.measured}
         yield from _handed_on(made, name, context, store, stored(result.artifact, made_by), result, figures)
 
 
