@@ -88,7 +88,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
         "fit": {"fvu": math.nan, "mean_l0": math.nan, "dead_units_share": math.nan, "stated_l0": None},
         "weighted_test_f1": math.nan, "weighted_test_f1_interval": [math.nan] * 2, "always_positive_f1": np.nan,
-        "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {}, "stale_stages": [],
+        "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {}, "stale_stages": [], "controls": None,
         "concepts": {"material::plastic-opaque": there, "absent": absent},
     }  # fmt: skip
     figures = json.loads(json.dumps(plain({"a/patch/b": whole}), allow_nan=False))
