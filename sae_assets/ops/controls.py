@@ -71,8 +71,8 @@ class ControlData:
     """All chunks, as what is classified.
 
     Attributes:
-        examples: with mean embeddings and the SAE's scores, pooled by the maximum.
-        max_embeddings: float32 [n_examples, d_model]; random: scores of each random SAE, pooled alike.
+        examples: with mean embeddings and the SAE's scores, pooled.
+        max_embeddings: float32 [n_examples, d_model]; random: scores of each random SAE, pooled by the maximum.
         rows: the sampled rows, with their own embeddings and activations; None where truth was not given.
         example_of_row: int64 [n_rows], number of each row's example.
     """
@@ -85,8 +85,13 @@ class ControlData:
 
 
 @plain_arithmetic()
-def collect(chunks: Iterable[ControlChunk], device: torch.device | str = "cpu") -> ControlData:
+def collect(
+    chunks: Iterable[ControlChunk], device: torch.device | str = "cpu", pooling: Pooling = MAXIMUM
+) -> ControlData:
     """Everything that controls need of all chunks, which are gone through once.
+
+    Args:
+        pooling: of the SAE's scores; those of random SAEs come pooled by the maximum.
 
     Memory: two embeddings per example, the sampled rows, and 20 bytes for each (example, unit) with a score.
 
@@ -104,7 +109,7 @@ def collect(chunks: Iterable[ControlChunk], device: torch.device | str = "cpu") 
             raise ArtifactError(f"Chunks have other units, dimensions, seeds or concepts: {now} and {width}.")
         width = now
         ids += chunk.labels.example_ids
-        unit, value, example = pool_rows(chunk.activations, MAXIMUM)
+        unit, value, example = pool_rows(chunk.activations, pooling)
         add = {
             "labels": chunk.labels.labels,
             "split": torch.tensor(
@@ -192,6 +197,13 @@ ROW_FITTED: Mapping[str, Callable[[Items], Detector]] = {
     "diffmean": mean_difference,
     "logistic": logistic_on_embeddings,
 }
+
+
+def counts_on_test(items: Items, detector: Detector) -> Int[Tensor, "concepts 4"]:
+    """TP, FP, FN, TN of a detector, int64, on the CPU."""
+    truth = items.labels[items.tests].T
+    counts = counts_of(detector.detected, truth).sum(1)
+    return torch.cat([counts, truth.shape[1] - counts.sum(-1, keepdim=True)], -1).cpu()
 
 
 def random_units(data: ControlData) -> list[Detector]:

@@ -18,6 +18,7 @@ from sae_assets.ops.controls import (
     RowDetectors,
     collect,
     compare,
+    counts_on_test,
     random_units,
 )
 from sae_assets.ops.detectors import Detector, given_units, searched_units
@@ -28,6 +29,7 @@ from sae_assets.ops.intervals import (
     weighted_f1_difference,
     weighted_f1_interval,
 )
+from sae_assets.ops.pooling import Pooling
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.helpers.process_states import under
 from sae_assets_tests.reference import controls as reference
@@ -196,6 +198,18 @@ def test_the_unit_is_the_one_of_the_best_pair() -> None:
     scores = MADE.pooled(MADE.world.activations)[items.tests.numpy()]
     np.testing.assert_array_equal(got.detected, [scores[:, 4] >= 1.5, scores[:, 0] < 0, scores[:, 0] >= 0.5])
     assert got.choices.tolist() == [4, -1, 0] and bool(got.scores[1].isnan().all())
+    labels, detected = MADE.world.labels[items.tests.numpy()].T, got.detected.numpy()
+    cells = (detected & labels, detected & ~labels, ~detected & labels, ~detected & ~labels)
+    assert counts_on_test(items, got).tolist() == np.stack([cell.sum(1) for cell in cells], 1).tolist()
+
+
+def test_units_are_pooled_as_asked() -> None:
+    """The mean over rows in place of the maximum; random SAEs stay as they came."""
+    data, mean = collect([MADE.chunk()]), collect([MADE.chunk()], pooling=Pooling("mean"))
+    n, every = len(MADE.world.lengths), torch.arange(MADE.world.n_units)
+    rows = [MADE.world.activations[MADE.world.example_of_row == each] for each in range(n)]
+    np.testing.assert_allclose(mean.examples.units.dense(every, n).T, [each.mean(0) for each in rows], rtol=1e-6)
+    assert all(torch.equal(one.values, two.values) for one, two in zip(data.random, mean.random, strict=True))
 
 
 def test_chunks_that_do_not_belong_together_are_refused() -> None:

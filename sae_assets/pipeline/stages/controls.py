@@ -40,6 +40,8 @@ def _make(run: Pass) -> Made:
     with meter.step("reading"):
         data = ops.controls.collect(read(), run.device)
     unit = ops.detectors.given_units(data.examples, best.unit_ids, best.thresholds)
+    if ops.controls.counts_on_test(data.examples, unit).tolist() != best.counts[1].tolist():
+        raise MismatchError("The best pairs find other test examples than they did. Materialize the best pairs again.")
     with meter.step(UNIT):  # what it takes to find a unit among all; the best pair itself was chosen earlier
         ops.detectors.searched_units(data.examples)
     with meter.step("random_sae"):
