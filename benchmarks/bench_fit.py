@@ -1,4 +1,6 @@
-"""What FVU tells of the packaged models at their own block and around it, and what it and control inputs cost.
+"""What tells that an SAE does not know its rows, on the packaged data, and what that and control inputs cost.
+
+FVU at the models' own block and around it; `cls` rows, in each way that they are encoded, against tokens or patches.
 
 python benchmarks/bench_fit.py
 """
@@ -15,10 +17,17 @@ from sae_assets.catalog.registry import formats
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples
 from sae_assets.datasets import open_dataset
+from sae_assets.pipeline.checks import Expected
+from sae_assets.pipeline.stage import Target
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages.sparse_activations import figures_beside
 from sae_assets.rows import loaded
 from sae_assets.rows.encoding import encode_chunk
 from sae_assets.saes import opening
+from sae_assets.storage.store import ArtifactStore
 
+STAGE = STAGES["sparse_activations"]
+CHECK = next(check for check in STAGE.checks if check.name == "cls_like_rows")
 PACKAGED = (("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini"))
 N_EXAMPLES = 80
 REPEATS = 3
@@ -57,6 +66,16 @@ def main() -> None:
                 if artifact.fit is not None and artifact.fit.fvu is not None:
                     l0 = int(artifact.l0.sum()) / artifact.n_rows
                     print(f"{model} block {layer} {kind:5} FVU {artifact.fit.fvu:6.3f}  L0 {l0:6.2f}", flush=True)
+        ways = ("last", "mean_embedding") if model == "gemma-mini" else (None,)
+        for way in ways:
+            artifacts, catalog = encoded(dataset, model, cls=way), load_catalog()
+            read = catalog.models[model].model_copy(update={"cls": way}).named(model)
+            catalog = catalog.model_copy(update={"models": {**catalog.models, model: read}})
+            target = Target(catalog, STAGE.address(dataset, "cls", model, "0000"))
+            beside = figures_beside(target, artifacts["cls"], artifacts, ArtifactStore("memory://none"))
+            outcome = CHECK.test(artifacts["cls"], Expected(beside=beside))
+            shares = [f"{name} {outcome.metadata[name] / other:.2f}" for name, other in beside.items()]
+            print(f"{model} cls ({way}) against rows: {', '.join(shares)}; unlike: {outcome.metadata['unlike']}")
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(REPEATS):
             for counted in seconds:

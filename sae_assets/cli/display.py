@@ -36,7 +36,10 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 def interval(ends: Sequence[float | None]) -> str:
     """Both ends of an interval, or one "–" where it does not exist."""
-    return "–" if None in ends else "–".join(figure(end, 2) for end in ends)
+    if None in ends:
+        return "–"
+    between = " to " if any(end is not None and end < 0 for end in ends) else "–"
+    return between.join(figure(end, 2) for end in ends)
 
 
 @contextmanager
@@ -84,12 +87,12 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         for heading in (
             "concept",
             "unit",
-            "threshold",
             "cal F1",
             "test F1",
             "95 %",
-            "always",
-            "chance",
+            "bar",
+            "q",
+            "AUROC",
             "row\nP",
             "row\nF1",
         ):
@@ -99,20 +102,19 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             table.add_row(
                 concept,
                 "–" if best["unit_id"] is None else str(best["unit_id"]),
-                figure(best["threshold"]),
                 figure(best["cal_f1"]),
                 figure(best["test_f1"]),
                 interval(best["test_f1_interval"]),
-                figure(best["always_positive_f1"]),
-                figure(best["null_f1"]["p95"]),
+                figure(best["chance_f1"]),
+                figure(best["q"]),
+                figure(best["auroc"]),
                 figure(rows["precision"], 2) + ("!" if rows["beside"] else "") if (rows := best["row"]) else "–",
                 figure(rows["f1"], 2) if rows else "–",
             )
         table.add_section()
         table.add_row(
-            "weighted mean", "", "", "", figure(result["weighted_test_f1"]),
-            interval(result["weighted_test_f1_interval"]), figure(result["always_positive_f1"]),
-            figure(result["null_f1"]["p95"]),
+            "weighted mean", "", "", figure(result["weighted_test_f1"]), interval(result["weighted_test_f1_interval"]),
+            figure(_largest(result["always_positive_f1"], result["null_f1"]["p95"])),
         )  # fmt: skip
         console.print()
         console.print(table)
@@ -123,10 +125,18 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             f"{concept} (unit {audit['unit_id']}, {audit['removed_by']}: cal F1 {figure(audit['cal_f1'])}, "
             f"best kept {figure(audit['kept_cal_f1'])})"
             for concept, best in result["concepts"].items()
-            if (audit := best["audit"]) and audit["removed_by"]
+            if best["selection"] == "tails" and (audit := best["audit"]) and audit["removed_by"]
         ]
         if removed:
             console.print(f"pruning removed the best unit of {len(removed)}: {', '.join(removed)}")
+        together = [
+            f"{concept} ({_joined(each)}: test F1 {figure(each['test_f1'])}, {figure(each['difference'])} above, "
+            f"95 % {interval(each['difference_interval'])})"
+            for concept, best in result["concepts"].items()
+            if (each := best["coalition"]) and each["rule"] and (each["difference"] or 0) > 0
+        ]
+        if together:
+            console.print(f"several units beat the single one on test for {len(together)}: {', '.join(together)}")
         seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result["seconds"].items())
         console.print(f"seconds: {seconds}")
     console.print(f"\n{made} runs made, {skipped} were up to date.")
@@ -136,10 +146,16 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print(f"UI:      sae-assets ui --home {settings.home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
     if not figures:
         return
-    console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
-    console.print('example positive. "chance": 95 % point of the test F1 that the same choice reaches with')
-    console.print('shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
+    console.print("\nPairs are chosen on cal, by rows where the data say where a concept is; test figures are only")
+    console.print('reported. "bar": what a test F1 has to exceed, the larger of calling every example positive and')
+    console.print('the 95 % point of shuffled labels. "q": share of false discoveries among concepts that are this')
+    console.print('sure, by shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
     console.print("tokens) of test; ! marks a unit that fires beside the concept more than on it.")
+
+
+def _largest(*values: float | None) -> float | None:
+    """The largest of the figures that exist."""
+    return max((value for value in values if value is not None), default=None)
 
 
 def _fit_line(fit: dict[str, Any]) -> str:
@@ -147,6 +163,11 @@ def _fit_line(fit: dict[str, Any]) -> str:
     stated = f" (stated: {fit['stated_l0']})" if fit["stated_l0"] is not None else ""
     dead = "–" if fit["dead_units_share"] is None else f"{fit['dead_units_share']:.0%}"
     return f"FVU {figure(fit['fvu'])}, mean L0 {figure(fit['mean_l0'], 1)}{stated}, {dead} of the units fire on no row"
+
+
+def _joined(coalition: dict[str, Any]) -> str:
+    """Units of a coalition with its rule between them."""
+    return "units " + f" {coalition['rule']} ".join(map(str, coalition["units"]))
 
 
 def _print_controls(result: dict[str, Any]) -> None:
@@ -269,6 +290,19 @@ def print_table(content: dict[str, Any]) -> None:
         for one in [table] if fits else _upright(rows):
             console.print(one)
             console.print()
+
+
+def print_protocol(content: dict[str, Any]) -> None:
+    """Figures of a protocol over the whole data set, then those of every concept."""
+    of = "/".join(content[name] for name in ("dataset", "token_kind", "model"))
+    console.print(Text.assemble((f"{content['protocol']} on {of}", "bold")))
+    for name, value in content["figures"].items():
+        console.print(f"  {name}: {_cell(value)}")
+    rows = [{"concept": name, **{key: _cell(value) for key, value in each.items()}}
+            for name, each in content["concepts"].items()]  # fmt: skip
+    for table in _upright(rows) if rows else ():
+        console.print()
+        console.print(table)
 
 
 def _upright(rows: Sequence[dict[str, str]]) -> Iterator[Table]:

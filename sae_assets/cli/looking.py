@@ -1,4 +1,4 @@
-"""Commands that look: ``status``, ``show``, ``verify`` and ``check``. Nothing is made or changed by them."""
+"""Commands that look: ``status``, ``show``, ``protocol``, ``verify`` and ``check``. Nothing is made or changed."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
-from sae_assets.cli.display import print_inspection, print_status, print_table, progress_bar
+from sae_assets.cli.display import print_inspection, print_protocol, print_status, print_table, progress_bar
 from sae_assets.datasets.inspection import inspect_dataset
 from sae_assets.settings import load_settings
 
@@ -60,6 +60,34 @@ def show(
             print_json(content)
         else:
             print_table(content)
+
+
+@app.command()
+def protocol(
+    name: Annotated[
+        str, typer.Argument(metavar="PROTOCOL", help="netdissect, interplm, saev, sae-probes or superactivators.")
+    ],
+    dataset: str,
+    model: str,
+    token_kind: Annotated[
+        str | None, typer.Option("--sample-type", "--token-kind", help="patch, token, cls. (default: patch or token)")
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(help="sae-probes: score of an example, max, mean, last. (default: last of texts, else max)"),
+    ] = None,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Compute what another repository reports, by its formula, thresholds and splits, on stored rows."""
+    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
+        content = commands.protocols.report(session, name, dataset, model, token_kind, pooling)
+        if as_json:
+            print_json(content)
+        else:
+            print_protocol(content)
 
 
 @app.command()

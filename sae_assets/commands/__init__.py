@@ -8,6 +8,7 @@ from sae_assets.lazy import submodule
 if TYPE_CHECKING:
     from sae_assets.commands import figures as figures
     from sae_assets.commands import importing as importing
+    from sae_assets.commands import protocols as protocols
     from sae_assets.commands import removing as removing
     from sae_assets.commands import requests as requests
     from sae_assets.commands import session as session

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.artifacts.controls import LEVELS, RANDOM, UNIT
+from sae_assets.artifacts.localization import METHODS
 from sae_assets.orchestration.history import measured, seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sae_assets.commands.session import Session
     from sae_assets.storage.store import ArtifactStore
 
+CHOICE = ("selection", "chosen_by", "n_support", "row_threshold", "example_unit_id", "cal_fold_f1")
 BESIDE = 0.5  # of the rows a unit fires on; with fewer in the concept it fires beside it
 
 
@@ -79,32 +81,43 @@ def _figures(
         fired.update(artifact.unit_ids.unique().tolist())
         fits += [] if artifact.fit is None else [artifact.fit]
     best = store.read(Address(dataset, "best_pairs", kind, model)).artifact
+    chosen = _choice_figures(store, Address(dataset, "chosen_pairs", kind, model))
     mapping = store.read(Address(dataset, "unit_mapping", kind, model)).artifact
     rows_of = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
     controls = _control_figures(store, instance, Address(dataset, "controls", kind, model))
     audits = _audit_figures(store, Address(dataset, "pruning_audit", kind, model))
+    places = _localization_figures(store, Address(dataset, "localization", kind, model))
+    together = _coalition_figures(store, Address(dataset, "coalitions", kind, model))
     f1, always = best.rate("f1"), best.always_positive_f1[1]
     concepts = {
         name: {
             "unit_id": int(best.unit_ids[place]) if int(best.unit_ids[place]) >= 0 else None,
             "tail_fraction": float(best.tail_fractions[place]),
             "threshold": float(best.thresholds[place]),
+            **chosen.get(name, dict.fromkeys(CHOICE)),
             "cal_f1": float(f1[0, place]),
-            "cal_fold_f1": None if best.fold_f1 is None else float(best.fold_f1[place]),
             "test_f1": float(f1[1, place]),
             "test_f1_interval": best.test_interval[place].tolist(),
             "always_positive_f1": float(always[place]),
             "null_f1": {"mean": float(best.null_f1[1, place, 0]), "p95": float(best.null_f1[1, place, 1])},
+            "chance_f1": float(best.chance_f1[place]),
+            "p": float(best.p[1, place]),
+            "family_p": float(best.family_p[1, place]),
+            "q": float(best.q[1, place]),
+            "cal_p": float(best.p[0, place]),
+            **dict(zip(best.SCORES, best.scores[place].tolist(), strict=True)),
+            "length_auroc": float(best.length_auroc[place]),
             "n_cal": int(best.n_positive[0, place]),
             "n_test": int(best.n_positive[1, place]),
             "row": rows_of.get(name),
             "audit": audits.get(name),
+            "localization": places.get(name),
+            "coalition": together.get(name),
             "controls": controls["concepts"].get(name),
             "row_controls": controls["rows"].get(name),
         }
         for place, name in enumerate(best.concepts)
     }
-    stages = [name for name in stages_of(entry) if name != "best_pairs"]
     return {
         "n_rows": rows,
         "n_units": n_units,
@@ -122,9 +135,30 @@ def _figures(
         "weighted_test_f1_interval": best.weighted_interval.tolist(),
         "always_positive_f1": best.weighted(always),
         "null_f1": {"mean": float(best.weighted_null[0]), "p95": float(best.weighted_null[1])},
-        "seconds": {name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages},
+        "p": float(best.weighted_null[2]),
+        "seconds": {
+            name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages_of(entry)
+        },
         "controls": controls["all"],
         "concepts": concepts,
+    }
+
+
+def _choice_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
+    """By concept how its pair was chosen, and the unit that examples would choose."""
+    if store.find(address) is None:
+        return {}
+    chosen = store.read(address).artifact
+    return {
+        name: {
+            "selection": chosen.selection,
+            "chosen_by": "rows" if bool(chosen.by_rows[number]) else "examples",
+            "n_support": int(chosen.support[number]),
+            "row_threshold": float(chosen.row_thresholds[number]),
+            "example_unit_id": unit if (unit := int(chosen.example_unit_ids[number])) >= 0 else None,
+            "cal_fold_f1": None if chosen.fold_f1 is None else float(chosen.fold_f1[number]),
+        }
+        for number, name in enumerate(chosen.concepts)
     }
 
 
@@ -163,6 +197,52 @@ def _row_figures(store: "ArtifactStore", address: Address, best: Any) -> dict[st
             "best_f1": float(rates["f1"][first]),
             "best_f1_interval": rows.intervals[number].tolist(),
         }
+    return figures
+
+
+def _coalition_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
+    """By concept the units that detect it together, their figures, and the difference to the single unit on test."""
+    if store.find(address) is None:
+        return {}
+    coalitions = store.read(address).artifact
+    figures: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(coalitions.concepts):
+        difference, *ends = coalitions.differences[number].tolist()
+        figures[name] = {
+            "units": coalitions.members(number),
+            "rule": coalitions.rule(number),
+            "cal_f1": float(coalitions.f1[1, number]),
+            "test_f1": float(coalitions.f1[2, number]),
+            "test_f1_interval": coalitions.intervals[number].tolist(),
+            "difference": difference,
+            "difference_interval": ends,
+        }
+    return figures
+
+
+def _localization_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
+    """By concept that is located: row figures on test of what each method marks, with the cut-off chosen on cal.
+
+    ``whole_examples`` are those of all rows of the detected examples.
+    """
+    if store.find(address) is None:
+        return {}
+    rows = store.read(address).artifact
+    rates = {name: (rows.rate(name)[:, 1], rows.whole_rate(name)[1]) for name in ("precision", "recall", "f1", "iou")}
+    figures: dict[str, dict[str, Any]] = {}
+    for number in rows.located.nonzero().flatten().tolist():
+        of_concept: dict[str, Any] = {"superactivators_fitted": int(rows.n_superactivators[number])}
+        for method, name in enumerate(METHODS):
+            low, high = rows.intervals[method, number].tolist()
+            of_concept[name] = {
+                "cutoff": float(rows.cutoffs[method, number]),
+                "tail_fraction": float(rows.tail_fractions[method, number]),
+                **{rate: float(values[method, number]) for rate, (values, _) in rates.items()},
+                "f1_interval": [low, high],
+                "iou_interval": [low / (2 - low), high / (2 - high)],  # IoU grows with F1
+            }
+        of_concept["whole_examples"] = {rate: float(values[number]) for rate, (_, values) in rates.items()}
+        figures[rows.concepts[number]] = of_concept
     return figures
 
 

@@ -3,21 +3,28 @@
 A concept may be spread over units that each find a part of it (``or``), or be what several have in common (``and``).
 The first member is the best single unit of ``ops.exact_search``; every further one is the unit, with the threshold,
 that raises cal F1 most with the members as they are. Members are never given up, nor are their thresholds moved.
+
+On the examples that it grows on, a coalition always gains, from noise too. So :func:`choose_coalitions` grows it on
+one part, chooses rule and size on another, and reports it on a third.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_assets.artifacts import offsets_of
+from sae_assets.artifacts.coalitions import RULES, CoalitionChoice
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
-from sae_assets.ops.exact_search import ExactSearch
+from sae_assets.ops.exact_search import MIN_SUPPORT, ExactSearch, search_thresholds
+from sae_assets.ops.intervals import counts_of, f1_interval, weighted_f1_difference
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS, unpack_descending
 
-RULES = ("or", "and")
+MAX_UNITS = 4
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,89 @@ def grow_coalitions(
             for row, split in enumerate(EVALUATED):
                 counts[row, concept, member] = _confusion(detected[split], scores[split].labels[:, concept])
     return Coalitions(rule, units, thresholds, counts)
+
+
+@plain_arithmetic()
+def choose_coalitions(
+    fitted: ExampleScores,
+    chosen: ExampleScores,
+    test: ExampleScores,
+    *,
+    concepts: Sequence[str],
+    pairs: tuple[Int[Tensor, " concepts"], Float[Tensor, " concepts"]],
+    halved: bool,
+    max_units: int = MAX_UNITS,
+    min_support: int = MIN_SUPPORT,
+) -> CoalitionChoice:
+    """Grow coalitions by both rules on one part, take rule and size by F1 on the next, and count them on test.
+
+    Ties: fewer members, ``or`` first. Without a positive in the second part nothing tells sizes apart: one stays.
+
+    Args:
+        fitted, chosen, test: scores of the same units on train, cal and test, or on two halves of cal and test.
+        pairs: unit (int64, -1 for none) and threshold (float64) of each concept, to compare with on test.
+        halved: whether the first two are halves of cal.
+
+    Raises:
+        ArtifactError: as ``search_thresholds`` and ``grow_coalitions``.
+    """
+    scores = {"cal": fitted, "test": chosen}
+    search = search_thresholds(scores, min_support=min_support)
+    grown = [grow_coalitions(search, scores, rule=rule, max_units=max_units) for rule in RULES]
+    n = len(concepts)
+    parts = (fitted, chosen, test)
+    anded = torch.zeros(n, dtype=torch.bool, device="cpu")
+    units, thresholds = [], []
+    counts = torch.zeros(3, n, 4, dtype=torch.int64, device="cpu")
+    intervals = torch.full((n, 2), torch.nan, dtype=torch.float64, device="cpu")
+    differences = torch.full((n, 3), torch.nan, dtype=torch.float64, device="cpu")
+    for concept in range(n):
+        rule, size = _best_size(grown, concept)
+        anded[concept] = size > 1 and rule == RULES.index("and")
+        members = [(int(grown[rule].units[concept, m]), float(grown[rule].thresholds[concept, m])) for m in range(size)]
+        units += [unit for unit, _ in members]
+        thresholds += [threshold for _, threshold in members]
+        detected = []
+        for place, part in enumerate(parts):
+            found = torch.zeros_like(part.labels[:, concept])
+            for member, pair in enumerate(members):
+                one = part.detected(*pair)
+                found = _joined(found, one, RULES[rule]) if member else one
+            detected.append(found)
+            counts[place, concept] = _confusion(found, part.labels[:, concept])
+        true, false, missed, _ = counts[2, concept]
+        if members and int(true + missed):
+            intervals[concept] = f1_interval(true, false, missed)
+            unit, threshold = int(pairs[0][concept]), float(pairs[1][concept])
+            if unit >= 0:
+                truth = test.labels[:, concept][None]
+                own, single = (counts_of(each[None], truth) for each in (detected[2], test.detected(unit, threshold)))
+                differences[concept] = weighted_f1_difference(own, single).cpu()
+    return CoalitionChoice(
+        concepts=tuple(concepts),
+        n_units=len(test.starts) - 1,
+        halved=halved,
+        anded=anded,
+        member_offsets=offsets_of(torch.tensor([_best_size(grown, c)[1] for c in range(n)], device="cpu")),
+        unit_ids=torch.tensor(units, dtype=torch.int64, device="cpu"),
+        thresholds=torch.tensor(thresholds, dtype=torch.float64, device="cpu"),
+        counts=counts,
+        intervals=intervals,
+        differences=differences,
+    )
+
+
+def _best_size(grown: list[Coalitions], concept: int) -> tuple[int, int]:
+    """Number of the rule and of members with the best F1 on the part that chooses; no members where none was found."""
+    if not int(grown[0].sizes[concept]):
+        return 0, 0
+    options = [
+        (float(coalitions.f1[1, concept, size - 1].nan_to_num(0)), -size, -rule)
+        for rule, coalitions in enumerate(grown)
+        for size in range(1, int(coalitions.sizes[concept]) + 1)
+    ]
+    _, size, rule = max(options)
+    return -rule, -size
 
 
 class _Columns:

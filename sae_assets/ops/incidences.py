@@ -186,6 +186,23 @@ class Walk:
         """[pairs] as [units, concepts]."""
         return pairs.view(self.n_units, self.truth.n_concepts)
 
+    @property
+    def unit_of_value(self) -> Int[Tensor, " n"]:
+        """Number of the unit of every stored value, ascending."""
+        return self._unit
+
+    @property
+    def values(self) -> Float[Tensor, " n"]:
+        """The stored values, float32, the largest of each unit first."""
+        return (_LARGEST - (self._value_keys & _LARGEST)).int().view(torch.float32)
+
+    @property
+    def truth_of_value(self) -> Bool[Tensor, "n concepts"]:
+        """The concepts of the row of every stored value."""
+        truth = torch.zeros(len(self._set), self.truth.n_concepts, dtype=torch.bool, device=self._set.device)
+        truth[self._incidences(self._set)] = True
+        return truth
+
     def best_thresholds(
         self, min_support: int = 1
     ) -> tuple[
@@ -264,6 +281,22 @@ class Walk:
         won = 2 * n_positive * n_negative + n_positive**2 - sums
         exists = (n_positive > 0) & (n_negative > 0)
         return torch.where(exists, won / (2 * n_positive * n_negative), torch.nan)
+
+    def quantile(self, share: float) -> Float[Tensor, " units"]:
+        """Each unit's quantile over all rows of the split, those without a stored value at 0: linear, float64."""
+        counts, n = self.starts.diff(), self.truth.n_rows
+        rank = max(n - 1, 0) * share
+        low = int(rank)
+        ends = []
+        for place in (low, min(low + 1, max(n - 1, 0))):
+            from_top = n - 1 - place
+            stored = counts > from_top
+            value = torch.zeros(self.n_units, dtype=torch.float64, device=counts.device)
+            value[stored] = self.values[(self.starts[:-1] + from_top)[stored]].double()
+            ends.append(value)
+        weight = rank - low
+        step = ends[1] - ends[0]
+        return ends[0] + step * weight if weight < 0.5 else ends[1] - step * (1 - weight)
 
     def purity(self, k: int) -> Float[Tensor, "units concepts"]:
         """True rows among the k with the largest values, over k.

@@ -5,7 +5,7 @@ incidences is that of ``ops.incidences``; chance levels of these figures live in
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -160,18 +160,8 @@ def align_rows(
     """
     splits = count_rows(chunks, concepts=concepts, n_units=n_units, device=device)
     cal, test = (splits[name] for name in EVALUATED)
-    most_units = min(units_at_once(split.truth.n_sets) for split in (cal, test))
-    parts = []
-    for first, stop in plan_blocks(cal.n_stored + test.n_stored, keys_within(memory_budget, device)):
-        for begin in range(first, stop, most_units):
-            end = min(begin + most_units, stop)
-            ranked = rank_rows(chunks, splits, torch.arange(begin, end, device="cpu"), by_set=True, device=device)
-            work = (cal.work + test.work)[begin:end]
-            for low, high in plan_blocks(work, entries_at_once):
-                here = Walk(ranked["cal"].block(low, high), cal.truth)
-                there = Walk(ranked["test"].block(low, high), test.truth)
-                parts.append(_align(here, there))
-            del ranked, here, there  # before the next block's
+    walks = walk_rows(chunks, splits, device=device, memory_budget=memory_budget, entries_at_once=entries_at_once)
+    parts = [_align(here, there) for here, there in walks]
     thresholds, true, predicted, precision, auroc, purity = zip(*parts, strict=True)
     return RowFigures(
         n_rows=(cal.truth.n_rows, test.truth.n_rows),
@@ -183,6 +173,31 @@ def align_rows(
         auroc=torch.cat(auroc),
         purity=torch.cat(purity),
     )
+
+
+def walk_rows(
+    chunks: Iterable[RowChunk],
+    splits: dict[str, SplitRows],
+    *,
+    device: torch.device | str = "cpu",
+    memory_budget: int = 256 * 2**20,
+    entries_at_once: int = ENTRIES_AT_ONCE,
+) -> Iterator[tuple[Walk, Walk]]:
+    """Walks over cal and over test of all units, a few units at a time, in their order; arguments as ``align_rows``.
+
+    Args:
+        splits: of the same chunks, from :func:`count_rows`.
+    """
+    cal, test = (splits[name] for name in EVALUATED)
+    most_units = min(units_at_once(split.truth.n_sets) for split in (cal, test))
+    for first, stop in plan_blocks(cal.n_stored + test.n_stored, keys_within(memory_budget, device)):
+        for begin in range(first, stop, most_units):
+            end = min(begin + most_units, stop)
+            ranked = rank_rows(chunks, splits, torch.arange(begin, end, device="cpu"), by_set=True, device=device)
+            for low, high in plan_blocks((cal.work + test.work)[begin:end], entries_at_once):
+                here = Walk(ranked["cal"].block(low, high), cal.truth)
+                yield here, Walk(ranked["test"].block(low, high), test.truth)
+            del ranked, here  # before the next block's
 
 
 def _align(cal: Walk, test: Walk) -> tuple[Tensor, ...]:
@@ -403,7 +418,7 @@ def count_per_example(
         example_of_row[positive_row] * n_concepts + truth.concept_ids, minlength=n_examples * n_concepts
     )
     per_concept = cells.view(n_examples, n_concepts).T[concepts]
-    pair, entry = _entries_of_pairs(rows, units)
+    pair, entry = entries_of_pairs(rows, units)
     row = rows.row_of_entry()[entry]
     reached = rows.values[entry].double() >= thresholds[pair]
     pair, row = pair[reached], row[reached]
@@ -415,7 +430,7 @@ def count_per_example(
     return counts
 
 
-def _entries_of_pairs(rows: SparseRows, units: Int[Tensor, " pairs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+def entries_of_pairs(rows: SparseRows, units: Int[Tensor, " pairs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """(pair, entry) of every stored value of the pairs' units; pairs may share a unit, or have none (-1)."""
     pairs = (units >= 0).nonzero().flatten()
     pairs = pairs[units[pairs].sort(stable=True).indices]

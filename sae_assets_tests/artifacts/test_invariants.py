@@ -21,9 +21,12 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import Controls
 from sae_assets.artifacts.fit import FitSums
+from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
@@ -160,13 +163,36 @@ def best_pairs() -> BestPairs:
         unit_ids=ints(7, -1),
         tail_fractions=doubles(0.1, NAN),
         thresholds=doubles(1.5, NAN),
+        by_rows=torch.tensor([True, False]),
         counts=torch.tensor([[[1, 2, 3, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]]),
         null_f1=torch.full((2, 2, 2), 0.25, dtype=torch.float64),
+        p=doubles([NAN, NAN], [0.5, 1]),
+        family_p=doubles([NAN, NAN], [1, 1]),
+        q=doubles([NAN, NAN], [1, 1]),
         test_interval=doubles([0.1, 0.9], [NAN, NAN]),
+        scores=torch.full((2, 6), 0.5, dtype=torch.float64),
+        length_auroc=doubles(0.5, 0.5),
         weighted_interval=doubles(0.1, 0.9),
-        weighted_null=doubles(0.2, 0.4),
+        weighted_null=doubles(0.2, 0.4, 0.5),
         n_permutations=10,
         n_bootstrap=10,
+        seed=0,
+    )
+
+
+def chosen_pairs() -> ChosenPairs:
+    return ChosenPairs(
+        concepts=("red", "blue"),
+        selection="exact",
+        choose_by="rows",
+        min_support=3,
+        unit_ids=ints(7, -1),
+        thresholds=doubles(1.5, NAN),
+        tail_fractions=doubles(0.1, NAN),
+        support=ints(3, 0),
+        by_rows=torch.tensor([True, False]),
+        row_thresholds=doubles(1, NAN),
+        example_unit_ids=ints(8, -1),
         seed=0,
     )
 
@@ -255,9 +281,51 @@ def control_inputs() -> ControlInputs:
     )
 
 
+def localization() -> Localization:
+    return Localization(
+        concepts=("red", "blue"),
+        n_units=9,
+        located=torch.tensor([True, False]),
+        unit_ids=ints(3, 8),
+        cutoffs=doubles([2.5, 1], [1.5, NAN], [0.75, NAN]),
+        tail_fractions=doubles([0.25, NAN], [0.5, NAN], [0.9, NAN]),
+        counts=torch.tensor(
+            [
+                [[[1, 0, 3, 16], [0] * 4], [[1, 0, 4, 25], [0] * 4]],
+                [[[2, 1, 2, 15], [0] * 4], [[3, 1, 2, 24], [0] * 4]],
+                [[[4, 1, 0, 15], [0] * 4], [[4, 2, 1, 23], [0] * 4]],
+            ]
+        ),
+        whole=torch.tensor([[[4, 4, 0, 12], [0] * 4], [[4, 6, 1, 19], [0] * 4]]),
+        intervals=torch.full((3, 2, 2), NAN, dtype=torch.float64),
+        n_superactivators=ints(2, 1),
+        direction_offsets=ints(0, 2, 3),
+        direction_units=int32(1, 3, 0),
+        direction_weights=doubles(0.6, 0.8, 1),
+    )
+
+
+def coalitions() -> CoalitionChoice:
+    return CoalitionChoice(
+        concepts=("red", "blue"),
+        n_units=9,
+        halved=True,
+        anded=torch.tensor([True, False]),
+        member_offsets=ints(0, 2, 2),
+        unit_ids=ints(3, 1),
+        thresholds=doubles(0.5, 1.25),
+        counts=torch.tensor(
+            [[[6, 0, 1, 8], [0, 0, 3, 12]], [[4, 1, 0, 6], [0, 0, 2, 9]], [[3, 1, 0, 6], [0, 0, 1, 9]]]
+        ),
+        intervals=doubles([0.4, 0.95], [NAN, NAN]),
+        differences=doubles([0.125, -0.25, 0.5], [NAN] * 3),
+    )
+
+
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, pruning_audit, row_alignment, control_inputs, controls,
+    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, control_inputs, localization, coalitions,
+    controls,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -377,11 +445,41 @@ BROKEN = [
     (best_pairs, "a negative count", {
         "counts": torch.tensor([[[-1, 2, 5, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]])}, "counts must"),
     (best_pairs, "half a weighted interval", {"weighted_interval": doubles(0.1)}, "weighted_interval has shape"),
-    (best_pairs, "folds without a figure", {"n_folds": 5}, "n_folds is 5: 0 without fold_f1"),
-    (best_pairs, "a figure without folds", {"fold_f1": doubles(0.5, NAN)}, "n_folds is 0: 0 without fold_f1"),
-    (best_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
-    (best_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
+    (best_pairs, "a p of 0", {"p": doubles([0, NAN], [0.5, 1])}, "p must lie above 0"),
+    (best_pairs, "a q above 1", {"q": doubles([0.5, NAN], [0.5, 1.5])}, "q must lie above 0 and not above 1"),
+    (best_pairs, "scores of other concepts", {"scores": torch.ones(1, 6).double()}, "scores has shape"),
+    (chosen_pairs, "a threshold without a pair", {"thresholds": doubles(1.5, 2)}, "null exactly where no pair"),
+    (chosen_pairs, "support without a pair", {"support": ints(3, 1)}, "support must be 0 or more"),
+    (chosen_pairs, "a rule that does not exist", {"selection": "best"}, "no such rule"),
+    (chosen_pairs, "rows that were not asked", {"choose_by": "examples"}, "rows choose units only where"),
+    (chosen_pairs, "folds without a figure", {"n_folds": 5}, "n_folds is 5: 0 without fold_f1"),
+    (chosen_pairs, "a figure without folds", {"fold_f1": doubles(0.5, NAN)}, "n_folds is 0: 0 without fold_f1"),
+    (chosen_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
+    (chosen_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
     (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
+    (coalitions, "a count below 0", {"counts": torch.full((3, 2, 4), -1)}, "counts must not be negative"),
+    (coalitions, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
+    (coalitions, "a threshold of 0", {"thresholds": doubles(0, 1)}, "thresholds must be > 0"),
+    (coalitions, "a member twice", {"unit_ids": ints(3, 3)}, "names the same unit twice"),
+    (coalitions, "a rule for nobody", {"anded": torch.tensor([True, True])}, "a rule is for members"),
+    (coalitions, "detections of nobody", {"counts": torch.ones(3, 2, 4).long()}, "nothing is detected without members"),
+    (coalitions, "members left over", {"member_offsets": ints(0, 1, 1)}, "member_offsets ends at 1"),
+    (coalitions, "an F1 above 1", {"intervals": doubles([0, 2], [NAN, NAN])}, "intervals must lie between 0 and 1"),
+    (coalitions, "a difference above 1", {"differences": doubles([2, 0, 0], [NAN] * 3)}, "between -1 and 1"),
+    (localization, "a unit without a threshold", {"unit_ids": ints(-1, 8)}, "null exactly where"),
+    (localization, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
+    (localization, "a choice without location", {"located": torch.tensor([False, False])}, "of located concepts alone"),
+    (localization, "a cut-off of 0", {"cutoffs": doubles([2.5, 1], [0, NAN], [1, NAN])}, "must be > 0"),
+    (localization, "a stricter cut-off", {"cutoffs": doubles([2.5, 1], [3, NAN], [1, NAN])}, "must not be above the"),
+    (localization, "a share above 1", {"tail_fractions": doubles([2, 1], [1, 1], [1, 1])}, "between 0 and 1"),
+    (localization, "a count below 0", {"whole": torch.full((2, 2, 4), -1)}, "counts must not be negative"),
+    (localization, "a count of nobody", {"counts": torch.ones(3, 2, 2, 4).long()}, "nothing is counted where"),
+    (localization, "rows of other examples", {"whole": torch.tensor([[[0, 0, 4, 16], [0] * 4]] * 2)}, "only rows of"),
+    (localization, "other rows", {"whole": torch.tensor([[[4, 4, 1, 12], [0] * 4]] * 2)}, "must count the rows"),
+    (localization, "rows without a direction", {"direction_offsets": ints(0, 3, 3)}, "exactly where superactivators"),
+    (localization, "a direction of other units", {"direction_units": int32(1, 9, 0)}, "direction units must lie"),
+    (localization, "a weight of 0", {"direction_weights": doubles(0, 0.8, 1)}, "weights of a direction must be > 0"),
+    (localization, "units in disorder", {"direction_units": int32(3, 1, 0)}, "must ascend without repeats"),
     (pruning_audit, "no support asked for", {"min_support": 0}, "min_support is 0"),
     (pruning_audit, "a negative count", {"units_by_reason": ints(-1, 1, 1, 0, 0, 1)}, "counts must not be negative"),
     (pruning_audit, "a unit without a threshold", {"thresholds": doubles([0.5, 2], [1.25, NAN])}, "null exactly where"),
@@ -492,7 +590,9 @@ CHANGED = [
     (thresholds, {"values": doubles([[NAN, NAN], [2, 1]], [[4, 3], [3, 1]])}),
     (detection_stats, {"n_negative": torch.tensor([[4], [6]])}),
     (best_pairs, {"seed": 1}),
-    (best_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
+    (best_pairs, {"p": doubles([NAN, NAN], [0.25, 1])}),
+    (chosen_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
+    (chosen_pairs, {"min_support": 4}),
     (best_pairs, {"test_interval": doubles([0.1, 0.9], [NAN, 0.5])}),
     (pruning_audit, {"min_support": 4}),
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
@@ -500,6 +600,10 @@ CHANGED = [
     (row_alignment, {"n_rows": ints(21, 30)}),
     (control_inputs, {"row_embeddings": floats(1, 2, 3, 5).view(2, 2)}),
     (control_inputs, {"random_units": int32(1, 3, 0)}),
+    (coalitions, {"halved": False}),
+    (coalitions, {"thresholds": doubles(0.5, 1.5)}),
+    (localization, {"n_superactivators": ints(3, 1)}),
+    (localization, {"direction_weights": doubles(0.8, 0.6, 1)}),
     (controls, {"fitted_on_cal": True}),
     (controls, {"weighted": controls().weighted / 2}),
 ]

@@ -186,6 +186,7 @@ def test_json_has_the_documented_keys(home):
         "materialize": json.loads((home / "materialize.json").read_text()),
         "status": json.loads(run("status", "-d", "small", "--json", *places(home)))["small"],
         "show": json.loads(run("show", "small", "clip-mini", "best_pairs", "--json", *places(home))),
+        "protocol": json.loads(run("protocol", "netdissect", "small", "clip-mini", "--json", *places(home))),
         "verify": json.loads(run("verify", "--json", *places(home))),
         "check": {"error": "", **json.loads(run("check", "small", "--files", "--json", *places(home)))["small"]},
         "register": json.loads(run("register", "-d", "small", "--json", *places(home)))["small"],

@@ -1,14 +1,17 @@
 """Greedy coalitions against an exhaustive greedy search, and cases where several units find what none finds alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sae_assets.artifacts.coalitions import RULES, CoalitionChoice
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.coalitions import RULES, Coalitions, grow_coalitions
-from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.coalitions import Coalitions, choose_coalitions, grow_coalitions
+from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
 from sae_assets.ops.exact_search import search_thresholds
 from sae_assets_tests.helpers.ops_of_worlds import dense_scores, score
 from sae_assets_tests.ops.test_exact_search import stored
@@ -105,3 +108,79 @@ def test_what_cannot_grow_is_refused():
     other = search_thresholds(score(random_world(0, n_units=5)))
     with pytest.raises(ArtifactError, match=r"covers \(5, 2\) units and concepts, the scores \(12, 2\)"):
         grow_coalitions(other, score(world), rule="or")
+
+
+def parts(world: World) -> list[ExampleScores]:
+    """Scores of train, cal and test."""
+    renamed = [dataclasses.replace(world, splits=tuple({a: "cal", b: "test"}.get(s, "") for s in world.splits))
+               for a, b in (("train", "cal"), ("", "test"))]  # fmt: skip
+    first, last = (score(each) for each in renamed)
+    return [first["cal"], first["test"], last["test"]]
+
+
+def choose(world: World, pair: tuple[int, float] = (0, 1.0), **options) -> CoalitionChoice:
+    n = len(world.concepts)
+    pairs = (torch.full((n,), pair[0]), torch.full((n,), pair[1], dtype=torch.float64))
+    return choose_coalitions(*parts(world), concepts=world.concepts, pairs=pairs, halved=False, **options)
+
+
+@PROPERTY
+@given(world=worlds(max_examples=9, max_rows=2))
+def test_rule_and_size_are_chosen_on_the_second_part(world):
+    """Members are those grown on train; of all rules and sizes none has a better cal F1; test is only counted."""
+    got = choose(world, max_units=3, min_support=1)
+    scores, labels = {}, {}
+    for split in ("train", *EVALUATED):
+        renamed = dataclasses.replace(world, splits=tuple("cal" if s == split else "" for s in world.splits))
+        scores[split], labels[split] = dense_scores(renamed, "cal"), world.labels[world.examples_in(split)]
+    for concept in range(len(world.concepts)):
+        options = []
+        for rank, rule in enumerate(RULES):
+            members = reference.grow(scores["train"], labels["train"][:, concept], rule, 3, 1)
+            for size in range(1, len(members) + 1):
+                detected = {split: joined(scores[split], members[:size], rule) for split in scores}
+                f1 = float(reference.f1(detected["cal"], labels["cal"][:, concept]))
+                options.append((f1 if labels["cal"][:, concept].any() else 0.0, -size, -rank, members[:size], detected))
+        if not options:
+            assert int(got.sizes[concept]) == 0 and bool(got.intervals[concept].isnan().all())
+            continue
+        _, size, rank, members, detected = max(options, key=lambda option: option[:3])
+        assert got.members(concept) == [unit for unit, _ in members]
+        assert got.rule(concept) == (RULES[-rank] if size < -1 else None)
+        for place, split in enumerate(("train", *EVALUATED)):
+            found, truth = detected[split], labels[split][:, concept]
+            cells = (found & truth, found & ~truth, ~found & truth, ~found & ~truth)
+            assert got.counts[place, concept].tolist() == [int(cell.sum()) for cell in cells]
+
+
+def joined(scores: np.ndarray, members: list[tuple[int, float]], rule: str) -> np.ndarray:
+    found = [scores[:, unit] >= threshold for unit, threshold in members]
+    return (np.any if rule == "or" else np.all)(found, 0)
+
+
+def test_two_units_that_share_a_concept_beat_either():
+    """Each fires on half of the positives: ``or`` of both is chosen, and its gain on test is sure."""
+    rng = np.random.default_rng(2)
+    n = 240
+    labels = rng.random((n, 1)) < 0.5
+    which = rng.random(n) < 0.5
+    dense = (rng.random((n, 6)) < 0.05).astype(np.float32)
+    dense[:, 0] = np.where(labels[:, 0] & which, 3, dense[:, 0])
+    dense[:, 1] = np.where(labels[:, 0] & ~which, 3, dense[:, 1])
+    splits = tuple(np.resize(["train", "cal", "test"], n).tolist())
+    got = choose(World(dense, np.ones(n, int), splits, labels, labels), (0, 3.0))
+    assert set(got.members(0)) == {0, 1} and got.rule(0) == "or" and float(got.f1[2, 0]) > 0.95
+    assert float(got.differences[0, 1]) > 0.1 and float(got.intervals[0, 0]) > 0.85
+
+
+def test_noise_gains_nothing_on_test():
+    """Of 60 concepts that are noise, the part that grows gains by every member, and test does not."""
+    rng = np.random.default_rng(5)
+    n, n_units, n_concepts = 240, 20, 60
+    dense = np.where(rng.random((n, n_units)) < 0.3, rng.lognormal(size=(n, n_units)), 0).astype(np.float32)
+    labels = rng.random((n, n_concepts)) < 0.2
+    splits = tuple(np.resize(["train", "cal", "test"], n).tolist())
+    world = World(dense, np.ones(n, int), splits, labels, labels)
+    got = choose(world, max_units=4)
+    assert float(got.f1[0].mean()) > float(got.f1[2].mean()) + 0.1
+    assert float((got.sizes == 1).double().mean()) > 0.2  # chosen where it grows, four members are taken of nearly all

@@ -9,17 +9,24 @@ import pytest
 import torch
 
 from sae_assets.artifacts import GroundTruth
-from sae_assets.ops.best_pairs import choose_best_pairs
+from sae_assets.ops.best_pairs import figure_pairs
+from sae_assets.ops.chosen_pairs import choose_by_tails, choose_exactly
+from sae_assets.ops.coalitions import choose_coalitions
 from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches, overlapping_tokens
 from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
+from sae_assets.ops.localization import localize
 from sae_assets.ops.process_state import ieee_products, plain_torch
+from sae_assets.ops.protocols.interplm import score_regions
+from sae_assets.ops.protocols.netdissect import dissect
+from sae_assets.ops.protocols.saev import probe_rows
 from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
 from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
+from sae_assets_tests.helpers.ops_of_worlds import lengths_of
 from sae_assets_tests.helpers.process_states import HAS_FP32, STATES, picture, under
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import DENORMAL, TINY, World, random_world
@@ -54,12 +61,42 @@ def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
     )
     scores = score_examples([LabelledChunk(filtered, WORLD.splits, LABELS)], n_units=WORLD.n_units)
     counts = count_detections(scores, thresholds)
-    best = choose_best_pairs(counts, thresholds, scores, n_permutations=3, n_bootstrap=5, n_folds=2)
     rows = [RowChunk(filtered, truth, WORLD.splits)]
     figures = align_rows(rows, concepts=WORLD.concepts, n_units=WORLD.n_units)
     nowhere = torch.zeros(2, len(WORLD.concepts), dtype=torch.int64, device="cpu")
     aligned = rank_pairs(figures, rows, concepts=WORLD.concepts, n_unlocated=nowhere)
-    return [stats, mapping, mapped, thresholds, counts, best, aligned]
+    tails = choose_by_tails(counts, thresholds, scores["cal"], aligned, n_folds=2)
+    exact = choose_exactly(scores, aligned, choose_by="examples", n_folds=2)
+    by_rows = choose_exactly(scores, aligned)
+    best = [figure_pairs(each, scores, lengths_of(WORLD), n_permutations=3, n_bootstrap=5) for each in (exact, by_rows)]
+    places = localize(
+        rows,
+        concepts=WORLD.concepts,
+        unit_ids=exact.unit_ids,
+        thresholds=exact.thresholds,
+        located=torch.ones(len(WORLD.concepts), dtype=torch.bool, device="cpu"),
+        n_units=WORLD.n_units,
+    )
+    together = choose_coalitions(
+        *(scores[split] for split in ("cal", "test", "test")),
+        concepts=WORLD.concepts,
+        pairs=(exact.unit_ids, exact.thresholds),
+        halved=False,
+    )
+    return [stats, mapping, mapped, thresholds, counts, aligned, tails, exact, by_rows, *best, places, together]
+
+
+def protocols(filtered: Any, truth: Any) -> list[Any]:
+    """What the protocols over rows answer, as tensors."""
+    rows, located = [RowChunk(filtered, truth, WORLD.splits)], torch.ones(2, dtype=torch.bool, device="cpu")
+    of_rows = {"concepts": WORLD.concepts, "n_units": WORLD.n_units, "located": located}
+    probes = probe_rows(rows, **of_rows)
+    return [
+        dissect(rows, **of_rows).iou,
+        score_regions(rows, width=None, **of_rows).f1,
+        probes.unit_ids,
+        probes.losses,
+    ]
 
 
 def ground_truth() -> tuple[GroundTruth, list[Any]]:
@@ -99,6 +136,7 @@ def alone() -> dict[str, Any]:
         "chunks": chunks,
         "artifacts": [artifact.content_hash() for artifact in made],
         "truth": ground_truth(),
+        "protocols": protocols(*chunks[:0:-1]),
         **{name: make().encode(ROWS, 150) for name, make in ENCODERS.items()},
     }
 
@@ -127,6 +165,14 @@ def test_ops_and_artifacts(alone: dict[str, Any], state: str) -> None:
     """Every artifact after encoding, to the last bit."""
     made = under(state, lambda: [artifact.content_hash() for artifact in artifacts(*alone["chunks"])])
     assert made == alone["artifacts"]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_protocols(alone: dict[str, Any], state: str) -> None:
+    """IoU, F1 over regions, and probes of rows with subnormal values."""
+    made = under(state, lambda: protocols(*alone["chunks"][:0:-1]))
+    for one, two in zip(made, alone["protocols"], strict=True):
+        assert torch.equal(torch.nan_to_num(one, -1.0), torch.nan_to_num(two, -1.0))
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -3,6 +3,7 @@
 What a constructor refuses is no case here: no check ever sees it.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,11 @@ def best_pair(test: tuple[int, int, int, int], null: float = 0.5, unit: int = 3)
     nan = torch.full((1, 2), torch.nan, dtype=torch.float64)
     return replace(
         whole, concepts=("red",), unit_ids=torch.tensor([unit]), tail_fractions=whole.tail_fractions[:1],
-        thresholds=whole.thresholds[:1] if unit >= 0 else nan[0, :1],
+        thresholds=whole.thresholds[:1] if unit >= 0 else nan[0, :1], by_rows=whole.by_rows[:1],
+        p=whole.p[:, :1], family_p=whole.p[:, :1], q=whole.p[:, :1], scores=whole.scores[:1],
+        length_auroc=whole.length_auroc[:1],
         counts=torch.tensor([[[4, 1, 0, 5]], [list(test)]]),
-        null_f1=torch.tensor([[[0.1, 0.9]], [[0.1, null]]]).double(), test_interval=nan, n_folds=0, fold_f1=None,
+        null_f1=torch.tensor([[[0.1, 0.9]], [[0.1, null]]]).double(), test_interval=nan,
     )  # fmt: skip
 
 
@@ -130,7 +133,11 @@ CASES = {
         "sparse_activations", NOTHING_MORE, Expected(blank=("a",))
     ),
     ("unit_stats", "some_units_active"): Case(SMALL["unit_stats"], silent(SMALL["unit_stats"])),
-    ("best_pairs", "concepts_have_positives"): Case(best_pair((3, 2, 0, 5)), best_pair((0, 2, 0, 8))),
+    ("best_pairs", "concepts_have_both_classes"): Case(best_pair((3, 2, 0, 5)), best_pair((0, 2, 0, 8))),
+    ("chosen_pairs", "every_concept_has_a_unit"): Case(
+        replace(SMALL["chosen_pairs"], unit_ids=torch.tensor([3, 5]), thresholds=torch.ones(2).double()),
+        SMALL["chosen_pairs"],
+    ),
     ("best_pairs", "better_than_chance"): Case(best_pair((3, 2, 0, 5)), best_pair((3, 2, 0, 5), null=0.8)),
     ("pruning_audit", "best_units_kept"): Case(
         replace(
@@ -139,9 +146,21 @@ CASES = {
             counts=SMALL["pruning_audit"].counts[1:].expand(2, -1, -1, -1), reasons=torch.tensor([0, -1]),
         ),
         SMALL["pruning_audit"],
+        Expected(limits={"selection": "tails"}),
+        Expected(limits={"selection": "tails"}),
     ),
     ("row_alignment", "concepts_located"): Case(
         replace(SMALL["row_alignment"], n_unlocated=torch.zeros(2, 2, dtype=torch.int64)), SMALL["row_alignment"]
+    ),
+    ("coalitions", "not_worse_than_one"): Case(
+        SMALL["coalitions"],
+        replace(
+            SMALL["coalitions"], differences=torch.tensor([[-0.5, -0.7, -0.1], [math.nan] * 3], dtype=torch.float64)
+        ),
+    ),
+    ("localization", "rows_localized"): Case(
+        SMALL["localization"],
+        replace(SMALL["localization"], counts=SMALL["localization"].whole.expand(3, -1, -1, -1)),
     ),
     ("controls", "better_than_controls"): Case(
         SMALL["controls"], replace(SMALL["controls"], differences=SMALL["controls"].differences - 1)
@@ -391,7 +410,7 @@ class TestBetterThanChance:
         for pairs, passed in (
             (best_pair((3, 2, 0, 5), null=0.74), True),
             (best_pair((3, 2, 0, 5), null=0.75), False),
-            (best_pair((9, 1, 0, 0), null=0.1), False),
+            (best_pair((8, 1, 1, 0), null=0.1), False),
             (best_pair((3, 2, 0, 5), null=float("nan")), True),  # no shuffles were asked for
         ):
             outcome = asked("best_pairs", "better_than_chance", pairs)
@@ -405,6 +424,14 @@ class TestBetterThanChance:
         assert not asked("best_pairs", "better_than_chance", best_pair((0, 0, 3, 7), unit=-1)).passed
         outcome = asked("best_pairs", "better_than_chance", best_pair((0, 2, 0, 8)))
         assert outcome.passed and outcome.metadata["concepts_compared"] == 0
+
+
+def test_what_pruning_removed_is_not_lost_where_all_units_are_searched() -> None:
+    """It is still named; with the grid over kept units the check fails."""
+    audit = SMALL["pruning_audit"]
+    for selection, passed in (("exact", True), ("tails", False)):
+        outcome = asked("pruning_audit", "best_units_kept", audit, limits={"selection": selection})
+        assert outcome.passed is passed and outcome.metadata["best_unit_removed"] == 1
 
 
 def test_a_file_that_cannot_be_read_fails_every_check(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_summary_has_every_promised_figure(demo):
         assert found["compression_ratio"] > (50 if "patch" in key else 10)
         assert 0 < found["n_kept"] < found["n_units"]
         assert found["weighted_test_f1"] > found["always_positive_f1"] > found["null_f1"]["mean"] - 0.2
-        assert set(found["seconds"]) == set(STAGES) - {"best_pairs"}
+        assert set(found["seconds"]) == set(STAGES)
         assert all(value >= 0 and math.isfinite(value) for value in found["seconds"].values())
         for best in found["concepts"].values():
             assert {"unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1", "n_cal", "n_test"} <= set(best)
@@ -139,7 +139,7 @@ def test_verify_reads_everything_and_finds_damage(demo, tmp_path):
     runner = CliRunner()
     result = runner.invoke(app, ["verify", "--home", str(demo["home"]), "--json"])
     checked = json.loads(result.stdout)
-    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (4 * 4 + 8))
+    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (4 * 4 + 11))
     victim = next((demo["home"] / "store").rglob("unit_stats/all.parquet"))
     content = victim.read_bytes()
     try:

@@ -17,9 +17,12 @@ MODEL_STAGES = (
     "unit_mapping",
     "thresholds",
     "detection_stats",
+    "chosen_pairs",
     "best_pairs",
     "row_alignment",
     "pruning_audit",
+    "localization",
+    "coalitions",
 )
 N = 6
 

@@ -160,7 +160,7 @@ def test_backfill_is_exactly_what_is_missing_or_stale_in_one_sequence(living):
     land(root, 18)
     session.register("small")
     made = launched(plan_of(session))
-    of_activations = ("unit_stats", "unit_mapping", "pruning_audit", "row_alignment")
+    of_activations = ("unit_stats", "unit_mapping", "pruning_audit", "row_alignment", "localization", "coalitions")
     assert {partition for key, partition in made if not key.endswith(of_activations)} == {
         "0002", multi_key(MODEL, "0002"),
     }  # fmt: skip
@@ -306,7 +306,16 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made
     places = made_home(tmp_path, "unit_mapping", token_kinds=["patch", "cls"])
     with open_session(places["home"], places["catalog"]) as session:
         failed = {dg.AssetKey(["small", "patch", "unit_mapping"]): {MODEL}}
-        later = {"pruning_audit", "filtered_activations", "thresholds", "detection_stats", "best_pairs"}
+        later = {
+            "pruning_audit",
+            "filtered_activations",
+            "thresholds",
+            "detection_stats",
+            "chosen_pairs",
+            "best_pairs",
+            "localization",
+            "coalitions",
+        }
         made = launched(plan_of(session, failed=failed, unchecked=failed))
         on_rows = {f"small/{kind}/row_alignment" for kind in ("patch", "cls")}  # read nothing of the mapping
         assert keys(made) == {f"small/cls/{stage}" for stage in later} | on_rows

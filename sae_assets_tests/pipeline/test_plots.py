@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.localization import localize
 from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets.pipeline.plots import (
+    plot_best_pairs,
     plot_controls,
     plot_detection,
+    plot_localization,
     plot_row_alignment,
     plot_unit_mapping,
     plot_unit_stats,
@@ -64,7 +67,8 @@ def test_detection(change):
     best = choose(world)
     assert (best.unit_ids >= 0).any() == (change is not silent)
     with as_shipped():
-        expect_picture(plot_detection(count_detections(score(world), calibrate(world)), best))
+        expect_picture(plot_detection(count_detections(score(world), calibrate(world))))
+        expect_picture(plot_best_pairs(best))
 
 
 @pytest.mark.parametrize("n_unlocated", [0, 1], ids=["located", "not located"])
@@ -77,6 +81,22 @@ def test_row_alignment(n_unlocated):
     assert bool((aligned.best >= 0).any()) == (n_unlocated == 0)
     with as_shipped():
         expect_picture(plot_row_alignment(aligned))
+
+
+@pytest.mark.parametrize("located", [True, False], ids=["located", "not located"])
+def test_localization(located):
+    world = random_world(0)
+    found = localize(
+        [RowChunk(world.filtered(), world.ground_truth(), world.splits)],
+        concepts=world.concepts,
+        unit_ids=torch.arange(2),
+        thresholds=torch.full((2,), 2.5, dtype=torch.float64),
+        located=torch.full((2,), located),
+        n_units=world.n_units,
+    )
+    assert bool(found.rate("f1")[:, 1].isnan().all()) == (not located)
+    with as_shipped():
+        expect_picture(plot_localization(found))
 
 
 def test_controls():

@@ -18,9 +18,12 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import Controls
 from sae_assets.artifacts.fit import FitSums
+from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.storage.address import Address
@@ -128,13 +131,33 @@ SMALL: dict[str, Artifact] = {
             unit_ids=torch.tensor([3, -1]),
             tail_fractions=_doubles([0.5, NAN]),
             thresholds=_doubles([1.25, NAN]),
+            by_rows=torch.tensor([True, False]),
             counts=torch.tensor([[[4, 1, 0, 5], [0, 0, 2, 8]], [[3, 2, 0, 5], [0, 0, 1, 9]]]),
             null_f1=_doubles([[[0.3, 0.5], [NAN, NAN]], [[0.3, 0.6], [NAN, NAN]]]),
+            p=_doubles([[NAN, NAN], [0.01, 1.0]]),
+            family_p=_doubles([[NAN, NAN], [0.02, 1.0]]),
+            q=_doubles([[NAN, NAN], [0.02, 1.0]]),
             test_interval=_doubles([[0.4, 0.9], [NAN, NAN]]),
+            scores=_doubles([[0.9, 0.8, 0.6, 0.75, 0.1, 0.05], [NAN] * 6]),
+            length_auroc=_doubles([0.5, NAN]),
             weighted_interval=_doubles([0.4, 0.9]),
-            weighted_null=_doubles([0.3, NAN]),
+            weighted_null=_doubles([0.3, NAN, 0.01]),
             n_permutations=100,
             n_bootstrap=200,
+            seed=0,
+        ),
+        ChosenPairs(
+            concepts=CONCEPTS,
+            selection="exact",
+            choose_by="rows",
+            min_support=3,
+            unit_ids=torch.tensor([3, -1]),
+            thresholds=_doubles([1.25, NAN]),
+            tail_fractions=_doubles([0.5, NAN]),
+            support=torch.tensor([4, 0]),
+            by_rows=torch.tensor([True, False]),
+            row_thresholds=_doubles([1.5, NAN]),
+            example_unit_ids=torch.tensor([2, -1]),
             seed=0,
             n_folds=5,
             fold_f1=_doubles([0.75, NAN]),
@@ -185,6 +208,47 @@ SMALL: dict[str, Artifact] = {
             auroc=_doubles([NAN, NAN]),
             purity=_doubles([0.0, 0.0]),
             intervals=_doubles([[NAN, NAN], [NAN, NAN]]),
+        ),
+        # Two units agree on the first concept; none stands for the second.
+        CoalitionChoice(
+            concepts=CONCEPTS,
+            n_units=5,
+            halved=False,
+            anded=torch.tensor([True, False]),
+            member_offsets=torch.tensor([0, 2, 2]),
+            unit_ids=torch.tensor([3, 1]),
+            thresholds=_doubles([0.5, 1.25]),
+            counts=torch.tensor(
+                [
+                    [[6, 0, 1, 8], [0, 0, 3, 12]],
+                    [[4, 1, 0, 6], [0, 0, 2, 9]],
+                    [[3, 1, 0, 6], [0, 0, 1, 9]],
+                ]
+            ),
+            intervals=_doubles([[0.4, 0.95], [NAN, NAN]]),
+            differences=_doubles([[0.125, -0.25, 0.5], [NAN, NAN, NAN]]),
+        ),
+        # The second concept has no unit. Two stages find more rows than the unit's own values do.
+        Localization(
+            concepts=CONCEPTS,
+            n_units=5,
+            located=torch.tensor([True, False]),
+            unit_ids=torch.tensor([3, -1]),
+            cutoffs=_doubles([[2.5, NAN], [1.5, NAN], [0.75, NAN]]),
+            tail_fractions=_doubles([[0.25, NAN], [0.5, NAN], [0.9, NAN]]),
+            counts=torch.tensor(
+                [
+                    [[[1, 0, 3, 16], [0, 0, 0, 0]], [[1, 0, 4, 25], [0, 0, 0, 0]]],
+                    [[[2, 1, 2, 15], [0, 0, 0, 0]], [[3, 1, 2, 24], [0, 0, 0, 0]]],
+                    [[[4, 1, 0, 15], [0, 0, 0, 0]], [[4, 2, 1, 23], [0, 0, 0, 0]]],
+                ]
+            ),
+            whole=torch.tensor([[[4, 4, 0, 12], [0, 0, 0, 0]], [[4, 6, 1, 19], [0, 0, 0, 0]]]),
+            intervals=_doubles([[[0.1, 0.6], [NAN, NAN]], [[0.3, 0.9], [NAN, NAN]], [[0.4, 0.95], [NAN, NAN]]]),
+            n_superactivators=torch.tensor([2, 0]),
+            direction_offsets=torch.tensor([0, 2, 2]),
+            direction_units=_ints([1, 3]),
+            direction_weights=_doubles([0.6, 0.8]),
         ),
         # One random SAE; nothing stands for the second concept, and no regression on all units for the first.
         Controls(

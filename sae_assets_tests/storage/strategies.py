@@ -23,9 +23,12 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
+from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
 from sae_assets.artifacts.fit import FitSums
+from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
 
@@ -245,19 +248,49 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
     concepts = draw(concept_lists)
     n = len(concepts)
     units = [draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]
-    folds = draw(st.just(0) | st.integers(2, 20))
+
+    def shares(count: int) -> torch.Tensor:
+        return doubles([draw(st.just(NAN) | st.floats(1e-6, 1)) for _ in range(count)])
+
     return BestPairs(
         concepts=concepts,
         unit_ids=integers(units),
         tail_fractions=doubles([NAN if unit < 0 else draw(st.floats(0.001, 1)) for unit in units]),
         thresholds=doubles([NAN if unit < 0 else draw(st.floats(0, allow_nan=False)) for unit in units]),
+        by_rows=torch.tensor([draw(st.booleans()) for _ in concepts], dtype=torch.bool),
         counts=integers([draw(st.integers(0, 10**6)) for _ in range(8 * n)]).view(2, n, 4),
         null_f1=doubles([draw(any_float) for _ in range(4 * n)]).view(2, n, 2),
+        p=shares(2 * n).view(2, n),
+        family_p=shares(2 * n).view(2, n),
+        q=shares(2 * n).view(2, n),
         test_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
+        scores=doubles([draw(any_float) for _ in range(6 * n)]).view(n, 6),
+        length_auroc=doubles([draw(any_float) for _ in range(n)]),
         weighted_interval=doubles([draw(any_float) for _ in range(2)]),
-        weighted_null=doubles([draw(any_float) for _ in range(2)]),
+        weighted_null=doubles([draw(any_float) for _ in range(3)]),
         n_permutations=draw(st.integers(0, 10**6)),
         n_bootstrap=draw(st.integers(0, 10**6)),
+        seed=draw(st.integers(0, 2**63)),
+    )
+
+
+@st.composite
+def chosen_pairs(draw: st.DrawFn) -> ChosenPairs:
+    concepts = draw(concept_lists)
+    units = [draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]
+    folds, choose_by = draw(st.just(0) | st.integers(2, 20)), draw(st.sampled_from(["rows", "examples"]))
+    return ChosenPairs(
+        concepts=concepts,
+        selection="exact" if choose_by == "rows" else draw(st.sampled_from(["exact", "tails"])),
+        choose_by=choose_by,
+        min_support=draw(st.integers(1, 9)),
+        unit_ids=integers(units),
+        thresholds=doubles([NAN if unit < 0 else draw(st.floats(0, allow_nan=False)) for unit in units]),
+        tail_fractions=doubles([NAN if unit < 0 else draw(st.floats(0.001, 1)) for unit in units]),
+        support=integers([0 if unit < 0 else draw(st.integers(0, 9)) for unit in units]),
+        by_rows=torch.tensor([choose_by == "rows" and draw(st.booleans()) for _ in concepts], dtype=torch.bool),
+        row_thresholds=doubles([draw(any_float) for _ in concepts]),
+        example_unit_ids=integers([draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]),
         seed=draw(st.integers(0, 2**63)),
         n_folds=folds,
         fold_f1=doubles([draw(any_float) for _ in concepts]) if folds else None,
@@ -397,6 +430,77 @@ def control_inputs(draw: st.DrawFn) -> ControlInputs:
     )
 
 
+@st.composite
+def localization(draw: st.DrawFn) -> Localization:
+    concepts = draw(concept_lists)
+    n, n_units, share = len(concepts), draw(st.integers(1, 5)), st.just(NAN) | st.floats(0, 1)
+    units = [draw(st.integers(-1, n_units - 1)) for _ in concepts]
+    located = [draw(st.booleans()) for _ in concepts]
+    cutoffs = torch.full((len(METHODS), n), NAN, dtype=torch.float64)
+    counts = torch.zeros(len(METHODS) + 1, 2, n, 4, dtype=torch.int64)
+    members: list[list[int]] = []
+    for concept, unit in enumerate(units):
+        inside = draw(st.sets(st.integers(0, n_units - 1))) if unit >= 0 else set()
+        members.append(sorted(inside))
+        if unit < 0:
+            continue
+        cutoffs[0, concept] = draw(st.floats(0.5, 1e6))
+        if located[concept]:
+            if draw(st.booleans()):
+                cutoffs[1, concept] = draw(st.floats(0.001, 0.5))
+            if draw(st.booleans()):
+                cutoffs[2, concept] = draw(st.floats(0, 1))
+            for place in range(2):
+                true, false, missed, rest = (draw(st.integers(0, 9)) for _ in range(4))
+                counts[-1, place, concept] = torch.tensor([true, false, missed, rest])
+                for method in range(len(METHODS)):
+                    if not bool(cutoffs[method, concept].isnan()):
+                        t, f = draw(st.integers(0, true)), draw(st.integers(0, false))
+                        cells = [t, f, true + missed - t, false + rest - f]
+                        counts[method, place, concept] = torch.tensor(cells)
+    flat = [unit for of_concept in members for unit in of_concept]
+    return Localization(
+        concepts=concepts,
+        n_units=n_units,
+        located=torch.tensor(located, dtype=torch.bool),
+        unit_ids=integers(units),
+        cutoffs=cutoffs,
+        tail_fractions=doubles([draw(share) for _ in range(len(METHODS) * n)]).view(-1, n),
+        counts=counts[:-1].contiguous(),
+        whole=counts[-1].contiguous(),
+        intervals=doubles([draw(share) for _ in range(2 * len(METHODS) * n)]).view(-1, n, 2),
+        n_superactivators=integers([draw(st.integers(1, 9)) if each else 0 for each in members]),
+        direction_offsets=offsets_of(integers([len(each) for each in members])),
+        direction_units=integers(flat, torch.int32),
+        direction_weights=doubles([draw(st.floats(0, 1, exclude_min=True)) for _ in flat]),
+    )
+
+
+@st.composite
+def coalitions(draw: st.DrawFn) -> CoalitionChoice:
+    concepts = draw(concept_lists)
+    n, n_units = len(concepts), draw(st.integers(1, 6))
+    members = [draw(st.lists(st.integers(0, n_units - 1), max_size=4, unique=True)) for _ in concepts]
+    cells = []
+    for _ in range(3):
+        for each in members:
+            true, false, missed, rest = (draw(st.integers(0, 9)) for _ in range(4))
+            cells += [true, false, missed, rest] if each else [0, 0, true + missed, false + rest]
+    flat, share = [unit for each in members for unit in each], st.just(NAN) | st.floats(0, 1)
+    return CoalitionChoice(
+        concepts=concepts,
+        n_units=n_units,
+        halved=draw(st.booleans()),
+        anded=torch.tensor([len(each) > 1 and draw(st.booleans()) for each in members], dtype=torch.bool),
+        member_offsets=offsets_of(integers([len(each) for each in members])),
+        unit_ids=integers(flat),
+        thresholds=doubles([draw(st.floats(0.001, 1e6)) for _ in flat]),
+        counts=integers(cells).view(3, n, 4),
+        intervals=doubles([draw(share) for _ in range(2 * n)]).view(n, 2),
+        differences=doubles([draw(st.just(NAN) | st.floats(-1, 1)) for _ in range(3 * n)]).view(n, 3),
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -410,9 +514,12 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         thresholds,
         detection_stats,
         best_pairs,
+        chosen_pairs,
         pruning_audit,
         row_alignment,
         control_inputs,
+        localization,
+        coalitions,
         controls,
     )
 }

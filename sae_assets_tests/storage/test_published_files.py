@@ -93,16 +93,21 @@ COLUMNS = {
         *("cal_tp", "cal_fp", "cal_fn", "cal_tn", "cal_f1", "test_tp", "test_fp", "test_fn", "test_tn", "test_f1"),
     ],
     "best_pairs": [
-        *("concept", "unit_id", "tail_fraction", "threshold"),
+        *("concept", "unit_id", "chosen_by", "tail_fraction", "threshold"),
         *(
             f"{split}_{name}"
             for split in ("cal", "test")
             for name in (
                 *("tp", "fp", "fn", "tn", "precision", "recall", "f1", "accuracy"),
-                *("always_positive_f1", "null_f1_mean", "null_f1_p95"),
+                *("always_positive_f1", "null_f1_mean", "null_f1_p95", "p", "family_p", "q"),
             )
         ),
-        *("test_f1_low", "test_f1_high", "cal_fold_f1"),
+        *("test_auroc", "test_average_precision", "test_mcc", "test_balanced_accuracy", "test_brier", "test_ece"),
+        *("test_f1_low", "test_f1_high", "test_length_auroc"),
+    ],
+    "chosen_pairs": [
+        *("concept", "unit_id", "threshold", "tail_fraction", "n_support", "chosen_by", "row_threshold"),
+        *("example_unit_id", "cal_fold_f1"),
     ],
     "pruning_audit": [
         *("concept", "removed_by", "cal_loss"),
@@ -123,6 +128,20 @@ COLUMNS = {
             for name in ("tp", "fp", "fn", "precision", "recall", "f1", "iou", "ap")
         ),
         *("test_auroc", "test_purity_16"),
+    ],
+    "coalitions": [
+        *("concept", "rule", "unit_ids", "thresholds"),
+        *(f"{part}_{name}" for part in ("fit", "cal", "test") for name in ("tp", "fp", "fn", "tn", "f1")),
+        *("test_f1_low", "test_f1_high", "test_difference", "test_difference_low", "test_difference_high"),
+    ],
+    "localization": [
+        *("concept", "method", "located", "unit_id", "cutoff", "tail_fraction"),
+        *(
+            f"{split}_{name}"
+            for split in ("cal", "test")
+            for name in ("tp", "fp", "fn", "tn", "precision", "recall", "f1", "iou")
+        ),
+        *("test_f1_low", "test_f1_high", "superactivators", "direction_units", "direction_weights"),
     ],
     "controls": [
         *("level", "detector", "seed", "concept", "choice", "test_tp", "test_fp", "test_fn", "test_tn"),
@@ -197,8 +216,10 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     assert cuts["threshold"].to_list()[:4] == [2.0, 1.0, None, None]
     best = frames["best_pairs"]
     assert best["unit_id"].to_list() == [3, None]
-    assert best["test_recall"].to_list() == [1.0, None]
-    assert best["cal_fold_f1"].to_list() == [0.75, None]
+    assert best["test_recall"].to_list() == [1.0, 0.0]
+    chosen = frames["chosen_pairs"]
+    assert chosen["cal_fold_f1"].to_list() == [0.75, None]
+    assert chosen["chosen_by"].to_list() == ["rows", "examples"]
     audit = frames["pruning_audit"]
     assert audit["removed_by"].to_list() == ["rare", None]
     assert audit["cal_loss"].to_list() == [0.25, None]
@@ -207,6 +228,12 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     assert rows["concept"].to_list() == [CONCEPTS[0]] * 2
     assert rows["cal_f1"].to_list() == [6 / 8, 4 / 16]
     assert rows["test_f1"].to_list() == [None, None]
+    together = frames["coalitions"]
+    assert together["rule"].to_list() == ["and", None] and together["unit_ids"].to_list() == [[3, 1], []]
+    assert together["test_f1"].to_list() == [6 / 7, None]
+    places = frames["localization"]
+    assert places["test_iou"].to_list() == [1 / 5, 3 / 6, 4 / 7, 4 / 11, *[None] * 4]
+    assert places["direction_units"].to_list() == [[], [], [1, 3], *[[]] * 5]
     detected = frames["detection_stats"]
     assert detected["valid"].to_list() == [True, True, False, False, True, True, True, True]
     assert detected["cal_f1"].to_list()[:5] == [0.4, 8 / 14, None, None, 0.0]

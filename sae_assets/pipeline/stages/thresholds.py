@@ -27,10 +27,15 @@ def _make(run: Pass) -> Made:
     return THRESHOLDS.only(run, Result(artifact))
 
 
-def _settings(target: Target, options: Any) -> dict[str, Any]:
+def fractions_settings(target: Target, options: Any) -> dict[str, Any]:
+    """Tail fractions: as set for one run, else as the data set's catalog entry says."""
     assert isinstance(options, ThresholdOptions)
     fractions = target.dataset.detection.tail_fractions if options.tail_fractions is None else options.tail_fractions
-    return {"tail_fractions": list(fractions), "concepts": list(target.dataset.concepts)}
+    return {"tail_fractions": list(fractions)}
+
+
+def _settings(target: Target, options: Any) -> dict[str, Any]:
+    return {**fractions_settings(target, options), "concepts": list(target.dataset.concepts)}
 
 
 def _counts(artifact: Any) -> dict[str, Any]:

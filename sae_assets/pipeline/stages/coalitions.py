@@ -1,0 +1,94 @@
+"""``coalitions``: several units for one concept, grown on train, chosen on cal, reported on test."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sae_assets import ops
+from sae_assets.errors import MismatchError
+from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
+from sae_assets.pipeline.options import AggregateOptions
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage
+
+
+def _make(run: Pass) -> Made:
+    best, labels = run.artifact("best_pairs"), run.inputs["labels"]
+    halved = not any(bool(labels[key].artifact.in_split("train").any()) for key in labels)
+    chunks = run.inputs["sparse_activations"]
+    n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
+
+    def scores(names: Mapping[str, str]) -> Any:
+        """Scores of two parts, under the names of the splits that are scored."""
+
+        def labelled() -> Iterator[ops.detection_stats.LabelledChunk]:
+            for activations, said in run.pairs("sparse_activations"):
+                if said.concepts != best.concepts:
+                    what = f"Labels are of concepts {list(said.concepts)}, pairs of {list(best.concepts)}"
+                    raise MismatchError(f"{what}. Materialize the pairs again.")
+                splits = parts_of(said, halved)
+                renamed = tuple(names.get(split, "") for split in splits)
+                yield ops.detection_stats.LabelledChunk(activations, renamed, said.labels)
+
+        return ops.detection_stats.score_examples(labelled(), n_units=n_units, device=run.device)
+
+    first, last = scores({"train": "cal", "cal": "test"}), scores({"test": "test"})
+    artifact = ops.coalitions.choose_coalitions(
+        first["cal"],
+        first["test"],
+        last["test"],
+        concepts=best.concepts,
+        pairs=(best.unit_ids, best.thresholds),
+        halved=halved,
+    )
+    return COALITIONS.only(run, Result(artifact))
+
+
+def parts_of(labels: Any, halved: bool) -> tuple[str, ...]:
+    """Splits of a chunk's examples; ``halved``, half of cal by the hash of its ids takes the place of train."""
+    if not halved:
+        return tuple(labels.splits)
+    return tuple(
+        "train" if split == "cal" and hashlib.sha256(example.encode()).digest()[0] % 2 else split
+        for example, split in zip(labels.example_ids, labels.splits, strict=True)
+    )
+
+
+def _holds_up(artifact: Any, _expected: Expected) -> Outcome:
+    several = [number for number, size in enumerate(artifact.sizes.tolist()) if size > 1]
+    names = [
+        f"{artifact.concepts[number]} ({difference:+.3g}, at most {high:+.3g})"
+        for number in several
+        for difference, _, high in [artifact.differences[number].tolist()]
+        if high < 0
+    ]
+    shown = {"concepts": len(artifact.concepts), "of_several_units": len(several), "worse_than_one": len(names)}
+    return Outcome(not names, {**shown, "names": ", ".join(names[:MOST_NAMED])} if names else shown)
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    figures: dict[str, Any] = {"of_several_units": int((artifact.sizes > 1).sum())}
+    named = [*zip(artifact.concepts, artifact.f1[2].tolist(), artifact.differences[:, 0].tolist(), strict=True)]
+    figures |= {f"test_f1[{name}]": f1 for name, f1, _ in named}
+    figures |= {f"test_difference[{name}]": difference for name, _, difference in named}
+    return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
+
+
+COALITIONS = Stage(
+    name="coalitions",
+    level="model",
+    description="Per concept the units that detect it together: grown on train, chosen on cal, beside the single one.",
+    make=_make,
+    chunk_inputs=("sparse_activations", "labels"),
+    model_inputs=("best_pairs",),
+    options=AggregateOptions,
+    splits=("train", "cal", "test"),
+    checks=(
+        Check(
+            "not_worse_than_one",
+            "No coalition of several units has a test F1 surely below that of the single unit.",
+            _holds_up,
+            blocking=False,
+        ),
+    ),
+    counts=_counts,
+)

@@ -1,0 +1,84 @@
+"""``localization``: where in its examples each concept is, by the unit that detects it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sae_assets import ops
+from sae_assets.artifacts.localization import METHODS
+from sae_assets.datasets.reader import WEAK
+from sae_assets.errors import MismatchError
+from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
+from sae_assets.pipeline.options import ThresholdOptions
+from sae_assets.pipeline.plots import plot_localization
+from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
+from sae_assets.pipeline.stages.thresholds import fractions_settings
+
+
+def _make(run: Pass) -> Made:
+    best = run.artifact("best_pairs")
+    chunks, truth, labels = (run.inputs[name] for name in LOCALIZATION.chunk_inputs)
+
+    def read() -> Iterator[ops.row_alignment.RowChunk]:
+        for key in chunks:
+            if truth[key].artifact.concepts != best.concepts:
+                what = f"Rows are of concepts {list(truth[key].artifact.concepts)}, pairs of {list(best.concepts)}"
+                raise MismatchError(f"{what}. Materialize the pairs again.")
+            yield ops.row_alignment.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
+
+    unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), WEAK).sum(0) > 0
+    # Under cls a row is the whole example: there is nothing to localise.
+    located = ~unlocated if run.target.token_kind != "cls" else unlocated & False
+    artifact = ops.localization.localize(
+        Rereadable(read),
+        concepts=best.concepts,
+        unit_ids=best.unit_ids,
+        thresholds=best.thresholds,
+        located=located,
+        n_units=int(chunks.header(next(iter(chunks))).scalars["n_units"]),
+        memory_budget=run.memory_budget,
+        **fractions_settings(run.target, run.options),
+    )
+    return LOCALIZATION.only(run, Result(artifact, plot=lambda: plot_localization(artifact)))
+
+
+def _localized(artifact: Any, _expected: Expected) -> Outcome:
+    """Concepts with row figures on test; there are none where nothing is located."""
+    f1, whole = artifact.rate("f1")[:, 1], artifact.whole_rate("f1")[1].tolist()
+    best = f1[1:].nan_to_num(-1).amax(0).tolist()
+    compared = [number for number, value in enumerate(whole) if value == value and best[number] >= 0]
+    names = [f"{artifact.concepts[n]} (row F1 {best[n]:.3g}, whole examples {whole[n]:.3g})" for n in compared
+             if best[n] <= whole[n]]  # fmt: skip
+    shown = {"concepts_compared": len(compared), "not_localized": len(names)}
+    return Outcome(not names, {**shown, "names": ", ".join(names[:MOST_NAMED])} if names else shown)
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    figures: dict[str, Any] = {"superactivators": int(artifact.n_superactivators.sum())}
+    for number, method in enumerate(METHODS):
+        for rate in ("f1", "iou"):
+            values = artifact.rate(rate)[number, 1].tolist()
+            named = zip(artifact.concepts, values, strict=True)
+            figures |= {f"{method}_test_{rate}[{name}]": value for name, value in named}
+    return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
+
+
+LOCALIZATION = Stage(
+    name="localization",
+    level="model",
+    description="Which rows of detected examples show the concept, by the unit's values and by what these rows share.",
+    make=_make,
+    chunk_inputs=("sparse_activations", "ground_truth", "labels"),
+    model_inputs=("best_pairs",),
+    settings=fractions_settings,
+    options=ThresholdOptions,
+    splits=("train", "cal", "test"),
+    checks=(
+        Check(
+            "rows_localized",
+            "The marked rows match each located concept better than all rows of the detected examples do, by F1.",
+            _localized,
+            blocking=False,
+        ),
+    ),
+    counts=_counts,
+)
