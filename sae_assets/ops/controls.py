@@ -27,6 +27,7 @@ from sae_assets.ops.detectors import (
     mean_difference,
     searched_units,
 )
+from sae_assets.ops.exact_search import MIN_SUPPORT
 from sae_assets.ops.intervals import (
     counts_of,
     difference_to_draws,
@@ -186,14 +187,14 @@ def _rows(chunk: ControlChunk, truth: GroundTruth, first_example: int, first_row
     }
 
 
-FITTED: Mapping[str, Callable[[ControlData], Detector]] = {
-    "diffmean": lambda data: mean_difference(data.examples),
-    "logistic": lambda data: logistic_on_embeddings(data.examples),
-    "logistic_units": lambda data: logistic_on_units(data.examples),
-    "k_sparse": lambda data: k_sparse(data.examples),
-    "embedding_dims": lambda data: dimensions(data.examples, data.max_embeddings),
+FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal positives that a threshold must find
+    "diffmean": lambda data, min_support=MIN_SUPPORT: mean_difference(data.examples, min_support),
+    "logistic": lambda data, min_support=MIN_SUPPORT: logistic_on_embeddings(data.examples, min_support),
+    "logistic_units": lambda data, min_support=MIN_SUPPORT: logistic_on_units(data.examples, min_support),
+    "k_sparse": lambda data, min_support=MIN_SUPPORT: k_sparse(data.examples, min_support),
+    "embedding_dims": lambda data, min_support=MIN_SUPPORT: dimensions(data.examples, data.max_embeddings, min_support),
 }
-ROW_FITTED: Mapping[str, Callable[[Items], Detector]] = {
+ROW_FITTED: Mapping[str, Callable[[Items, int], Detector]] = {
     "diffmean": mean_difference,
     "logistic": logistic_on_embeddings,
 }
@@ -206,9 +207,9 @@ def counts_on_test(items: Items, detector: Detector) -> Int[Tensor, "concepts 4"
     return torch.cat([counts, truth.shape[1] - counts.sum(-1, keepdim=True)], -1).cpu()
 
 
-def random_units(data: ControlData) -> list[Detector]:
+def random_units(data: ControlData, min_support: int = MIN_SUPPORT) -> list[Detector]:
     """The unit and threshold of each random SAE, chosen as if it were the SAE."""
-    return [searched_units(data.examples, scores) for scores in data.random]
+    return [searched_units(data.examples, scores, min_support) for scores in data.random]
 
 
 @plain_arithmetic()
@@ -223,7 +224,8 @@ def compare(
     """The unit of each concept beside its controls, on test.
 
     Args:
-        unit: of the best pair; random, fitted: its controls, the latter by the names of ``FITTED``.
+        unit: of the best pair, which finds nothing where there is none.
+        random, fitted: its controls, the latter by the names of ``FITTED``.
     """
     items = data.examples
     numbers = torch.arange(int(items.tests.sum()), device=items.labels.device)
@@ -291,7 +293,7 @@ def _figures(
     for draws in list(detectors.values())[1:]:
         places = range(first, first + len(draws))
         first += len(draws)
-        both = exists[0] & exists[list(places)].any(0)
+        both = keeps & exists[list(places)].any(0)  # a concept that no unit stands for is not detected: F1 0
         mine, others = by_example[0], [by_example[place] for place in places]
         of_each = torch.full((len(truth), 3), torch.nan, dtype=torch.float64, device=truth.device)
         for concept in both.nonzero().flatten().tolist():

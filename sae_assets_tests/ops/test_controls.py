@@ -45,7 +45,7 @@ def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -
     unit, random = searched_units(data.examples), random_units(data)
     rows = None
     if data.rows is not None and located is not None:
-        by_rows = {name: make(data.rows) for name, make in ROW_FITTED.items()}
+        by_rows = {name: make(data.rows, 3) for name, make in ROW_FITTED.items()}
         rows = RowDetectors(searched_units(data.rows), by_rows, located)
     concepts = tuple(f"concept {number}" for number in range(data.examples.labels.shape[1]))
     return compare(concepts, data, unit, random, fitted, rows), {"unit": unit, **fitted}
@@ -181,6 +181,21 @@ def test_concepts_without_figures_have_none() -> None:
     positive = torch.from_numpy(labels[MADE.world.examples_in("test")]).sum(0)[[0, 2]].double()
     f1 = got.f1[0, [0, 2]]
     assert float(got.weighted[0, 0]) == pytest.approx(float((f1 * positive).sum() / positive.sum()), abs=1e-12)
+
+
+def test_a_concept_that_no_unit_stands_for_is_not_detected() -> None:
+    """Its F1 is 0 in every difference, and it has its part in the means."""
+    data = collect([MADE.chunk(truth=False)])
+    units = torch.tensor([0, -1, 2])
+    unit = given_units(data.examples, units, torch.tensor([0.5, np.nan, 0.5], dtype=torch.float64))
+    fitted = {name: make(data) for name, make in FITTED.items()}
+    got = compare(("a", "b", "c"), data, unit, random_units(data), fitted)
+    for place, (level, name) in enumerate(got.comparisons):
+        mean = got.of(got.f1, level, name)[:, 1].mean()
+        assert float(got.differences[place, 1, 0]) == pytest.approx(-float(mean), abs=1e-12)
+        positive = data.examples.labels[data.examples.tests].sum(0).double()
+        mine = float((got.f1[0].nan_to_num(0) * positive).sum() / positive.sum())
+        assert float(got.weighted[place, 0]) == pytest.approx(mine, abs=1e-12)
 
 
 def test_without_rows_there_are_no_row_figures() -> None:
