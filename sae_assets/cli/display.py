@@ -151,6 +151,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print('the 95 % point of shuffled labels. "q": share of false discoveries among concepts that are this')
     console.print('sure, by shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
     console.print("tokens) of test; ! marks a unit that fires beside the concept more than on it.")
+    if any(result["controls"] for result in figures.values()):
+        console.print("Controls: random_sae is the mean of random SAEs; ! marks one that is better than the unit, by a")
+        console.print("paired 95 % interval that excludes 0.")
 
 
 def _largest(*values: float | None) -> float | None:
