@@ -73,7 +73,7 @@ def test_metadata_of_a_chunk_without_rows(world):
 def test_one_dash_in_print_within_100_columns(monkeypatch):
     """Also where an interval has no ends; a unit that fires beside its concept is marked."""
     absent = dict.fromkeys(("unit_id", "cal_f1", "test_f1", "chance_f1", "q", "auroc"))
-    absent |= dict.fromkeys(("row", "audit", "selection", "coalition"))
+    absent |= dict.fromkeys(("row", "audit", "selection", "coalition", "controls"))
     absent |= {"test_f1_interval": [None, None]}
     there = {"unit_id": 65_535, "cal_f1": 1.0, "test_f1": 0.5, "test_f1_interval": [0.25, 0.75]}
     there |= {"chance_f1": 0.375, "q": 0.002, "auroc": 0.75}
@@ -81,6 +81,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
         "row": {"precision": 0.25, "f1": 0.125, "beside": True},
         "audit": None,
         "selection": "exact",
+        "controls": None,
         "coalition": None,
     }
     whole = {
