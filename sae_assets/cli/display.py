@@ -152,6 +152,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print('discoveries among concepts that are this sure, by shuffled labels. "row P", "row F1": precision')
     console.print("and F1 of the unit on the rows (patches, tokens) of test; ! marks a unit that fires beside the")
     console.print("concept more than on it.")
+    if any(result["controls"] for result in figures.values()):
+        console.print("Controls: random_sae is the mean of random SAEs; ! marks one that is better than the unit, by a")
+        console.print("paired 95 % interval that excludes 0.")
 
 
 def _bar(best: dict[str, Any]) -> float | None:

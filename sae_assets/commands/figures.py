@@ -275,10 +275,11 @@ def _control_figures(store: "ArtifactStore", instance: "DagsterInstance", addres
                 of_control["f1_range"] = [float(f1.min()), float(f1.max())]
             by_level[level].setdefault(concept, {})[name] = of_control
     if artifact.row_figures:
-        unit = [artifact.of(each, LEVELS[1], UNIT)[0] for each in (artifact.choices, artifact.f1, artifact.auroc)]
+        of_units = (artifact.choices, artifact.f1, artifact.auroc, artifact.average_precision)
+        unit = [artifact.of(each, LEVELS[1], UNIT)[0] for each in of_units]
         for number, concept in enumerate(artifact.concepts):
-            choice, f1, auroc = (float(values[number]) for values in unit)
-            of_unit = {"unit_id": int(choice) if choice >= 0 else None, "f1": f1, "auroc": auroc}
+            choice, f1, auroc, ap = (float(values[number]) for values in unit)
+            of_unit = {"unit_id": int(choice) if choice >= 0 else None, "f1": f1, "auroc": auroc, "ap": ap}
             by_level[LEVELS[1]][concept][UNIT] = of_unit
     costs = measured(instance, address)
     return {

@@ -10,6 +10,7 @@ from sae_assets.pipeline.stage import Pass, Target
 
 if TYPE_CHECKING:
     from sae_assets.ops.detection_stats import ExampleScores
+    from sae_assets.ops.pooling import Pooling
 
 
 def catalog_or(target: Target, options: AggregateOptions, names: Sequence[str]) -> dict[str, Any]:
@@ -22,6 +23,12 @@ def scoring_settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
     """How rows become the score of an example; ``pooling_k`` only where it changes it."""
     settings = catalog_or(target, options, ("pooling", "pooling_k"))
     return settings if settings["pooling"] == "topk_mean" else {"pooling": settings["pooling"]}
+
+
+def pooling_of(target: Target, options: ScoringOptions) -> "Pooling":
+    """These settings as ops take them."""
+    settings = scoring_settings(target, options)
+    return ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))
 
 
 def score_examples(
@@ -38,8 +45,7 @@ def score_examples(
     Raises:
         MismatchError: labels of other concepts, which would count for each other.
     """
-    settings = scoring_settings(run.target, run.options)  # type: ignore[arg-type]
-    pooling = ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))
+    pooling = pooling_of(run.target, run.options)  # type: ignore[arg-type]
     chunks = run.inputs[stage]
     lengths: dict[str, list[Any]] = {split: [] for split in ops.detection_stats.EVALUATED}
 
