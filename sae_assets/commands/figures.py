@@ -105,6 +105,7 @@ def _figures(
         "weighted_test_f1_interval": best.weighted_interval.tolist(),
         "always_positive_f1": best.weighted(always),
         "null_f1": {"mean": float(best.weighted_null[0]), "p95": float(best.weighted_null[1])},
+        "weighted_localization": _weighted_localization(store, Address(dataset, "localization", kind, model), best),
         "seconds": {name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages},
         "concepts": concepts,
     }
@@ -185,6 +186,18 @@ def _localization_figures(store: "ArtifactStore", address: Address) -> dict[str,
         of_concept["whole_examples"] = {rate: float(values[number]) for rate, (_, values) in rates.items()}
         figures[rows.concepts[number]] = of_concept
     return figures
+
+
+def _weighted_localization(store: "ArtifactStore", address: Address, best: Any) -> dict[str, dict[str, float]]:
+    """By method the means of row F1 and IoU on test over located concepts, weighted by their test examples."""
+    if store.find(address) is None:
+        return {}
+    rows = store.read(address).artifact
+    means = {
+        name: {rate: best.weighted(rows.rate(rate)[number, 1]) for rate in ("f1", "iou")}
+        for number, name in enumerate(METHODS)
+    }
+    return means | {"whole_examples": {rate: best.weighted(rows.whole_rate(rate)[1]) for rate in ("f1", "iou")}}
 
 
 def _audit_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
