@@ -133,7 +133,11 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             f"{concept} ({_joined(each)}: test F1 {figure(each['test_f1'])}, {figure(each['difference'])} above, "
             f"95 % {interval(each['difference_interval'])})"
             for concept, best in result["concepts"].items()
-            if (each := best["coalition"]) and each["rule"] and (each["difference"] or 0) > 0
+            if (each := best["coalition"])
+            and each["rule"]
+            and (each["difference"] or 0) > 0
+            # An `or` of noise comes near calling all positive, whose F1 may be above a single unit's.
+            and each["test_f1"] > best["always_positive_f1"]
         ]
         if together:
             console.print(f"several units beat the single one on test for {len(together)}: {', '.join(together)}")

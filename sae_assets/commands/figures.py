@@ -140,6 +140,7 @@ def _figures(
             name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages_of(entry)
         },
         "controls": controls["all"],
+        "weighted_localization": _weighted_localization(store, Address(dataset, "localization", kind, model), best),
         "concepts": concepts,
     }
 
@@ -300,6 +301,18 @@ def _control_figures(store: "ArtifactStore", instance: "DagsterInstance", addres
 def _mean_f1(f1: Any) -> float:
     """Over random SAEs, of which one without a unit detects nothing; null if none has one."""
     return math.nan if bool(f1.isnan().all()) else float(f1.nan_to_num(0).mean())
+
+
+def _weighted_localization(store: "ArtifactStore", address: Address, best: Any) -> dict[str, dict[str, float]]:
+    """By method the means of row F1 and IoU on test over located concepts, weighted by their test examples."""
+    if store.find(address) is None:
+        return {}
+    rows = store.read(address).artifact
+    means = {
+        name: {rate: best.weighted(rows.rate(rate)[number, 1]) for rate in ("f1", "iou")}
+        for number, name in enumerate(METHODS)
+    }
+    return means | {"whole_examples": {rate: best.weighted(rows.whole_rate(rate)[1]) for rate in ("f1", "iou")}}
 
 
 def _audit_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:

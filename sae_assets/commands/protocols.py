@@ -83,12 +83,9 @@ class _Rows:
                 "Give examples that split in the data set, or take another protocol."
             )
 
-    def expect_location(self, protocol: str) -> "Tensor":
-        """Which concepts are located, bool [n_concepts].
-
-        Raises:
-            DatasetError: none is, or rows are whole examples.
-        """
+    @cached_property
+    def located(self) -> "Tensor":
+        """Which concepts are located, bool [n_concepts]; none where rows are whole examples."""
         import torch
 
         located = torch.full((len(self.concepts),), self.kind != "cls", dtype=torch.bool, device="cpu")
@@ -97,12 +94,16 @@ class _Rows:
                 regions = json.loads(text)
                 for number, name in enumerate(self.concepts):
                     located[number] &= regions.get(name) != WEAK
-        if not bool(located.any()):
+        return located
+
+    def expect_location(self, protocol: str) -> "Tensor":
+        """Which concepts are located. Raises: DatasetError: none is."""
+        if not bool(self.located.any()):
             raise DatasetError(
                 f"Protocol {protocol} compares rows with where concepts are, and {self.dataset}/{self.kind} locates "
                 "none of its concepts (no masks or spans, or one row per example). Take sae-probes or superactivators."
             )
-        return located
+        return self.located
 
     @property
     def of_rows(self) -> dict[str, Any]:
@@ -261,6 +262,23 @@ def _superactivators(rows: _Rows) -> Figures:
         for number, name in enumerate(stats.concepts)
         if int(got.unit_ids[number]) >= 0
     }
+    if bool(rows.located.any()):
+        places = ops.localization.localize(
+            rows,
+            unit_ids=got.unit_ids,
+            thresholds=got.thresholds,
+            located=rows.located,
+            tail_fractions=stats.tail_fractions,
+            **rows.of_rows,
+        )
+        for rate in ("f1", "iou"):
+            _, regular, two_stage = places.rate(rate)[:, 1]
+            for number, name in enumerate(rows.concepts):
+                if name in concepts:
+                    concepts[name] |= {
+                        f"regular_row_{rate}": float(regular[number]),
+                        f"two_stage_row_{rate}": float(two_stage[number]),
+                    }
     splits = "thresholds on cal, unit and tail fraction CHOSEN ON TEST"
     return {"splits": splits, "weighted_test_f1": got.weighted_f1}, concepts
 

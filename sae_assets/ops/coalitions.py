@@ -142,12 +142,13 @@ def choose_coalitions(
     n = len(concepts)
     parts = (fitted, chosen, test)
     anded = torch.zeros(n, dtype=torch.bool, device="cpu")
-    units, thresholds = [], []
+    sizes, units, thresholds = [], [], []
     counts = torch.zeros(3, n, 4, dtype=torch.int64, device="cpu")
     intervals = torch.full((n, 2), torch.nan, dtype=torch.float64, device="cpu")
     differences = torch.full((n, 3), torch.nan, dtype=torch.float64, device="cpu")
     for concept in range(n):
         rule, size = _best_size(grown, concept)
+        sizes.append(size)
         anded[concept] = size > 1 and rule == RULES.index("and")
         members = [(int(grown[rule].units[concept, m]), float(grown[rule].thresholds[concept, m])) for m in range(size)]
         units += [unit for unit, _ in members]
@@ -173,7 +174,7 @@ def choose_coalitions(
         n_units=len(test.starts) - 1,
         halved=halved,
         anded=anded,
-        member_offsets=offsets_of(torch.tensor([_best_size(grown, c)[1] for c in range(n)], device="cpu")),
+        member_offsets=offsets_of(torch.tensor(sizes, dtype=torch.int64, device="cpu")),
         unit_ids=torch.tensor(units, dtype=torch.int64, device="cpu"),
         thresholds=torch.tensor(thresholds, dtype=torch.float64, device="cpu"),
         counts=counts,

@@ -183,4 +183,7 @@ def test_noise_gains_nothing_on_test():
     world = World(dense, np.ones(n, int), splits, labels, labels)
     got = choose(world, max_units=4)
     assert float(got.f1[0].mean()) > float(got.f1[2].mean()) + 0.1
+    share = labels[np.resize([False, False, True], n)].mean(0)
+    surely = (got.differences[:, 1] > 0).numpy() & (got.f1[2].numpy() > 2 * share / (1 + share))
+    assert surely.sum() <= 7  # 60 × .025 are expected; .05 gives more than 7 in one of 100 trials
     assert float((got.sizes == 1).double().mean()) > 0.2  # chosen where it grows, four members are taken of nearly all
