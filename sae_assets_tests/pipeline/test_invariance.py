@@ -23,6 +23,7 @@ MODEL_STAGES = (
     "pruning_audit",
     "localization",
     "coalitions",
+    "controls",
 )
 N = 6
 
