@@ -291,7 +291,7 @@ def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path, 
     with open_session(places["home"], places["catalog"]) as session:
         land(places["root"], 24)
         session.register("small")
-        session.materialize(["small"], last="sparse_activations")
+        session.materialize(["small"], last="control_inputs")
         file = session.store.find(address("sparse_activations", "0002"))
         assert file is not None
         file.unlink()
