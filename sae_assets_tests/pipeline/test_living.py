@@ -186,7 +186,7 @@ def test_limit_takes_the_first_chunks_and_no_aggregate_over_the_rest(living):
         ("small/examples", "0000"), ("small/examples", "0001"),
         ("small/labels", "0000"),
     }  # fmt: skip
-    assert plan.over_limit == 7
+    assert plan.over_limit == 2 * (2 + len(CHUNK_STAGES)) - 3
 
 
 def test_schedule_launches_one_backfill_that_the_ui_shows(living):
@@ -291,7 +291,7 @@ def test_failed_chunk_holds_up_no_chunk_that_a_frozen_mapping_filters(tmp_path, 
     with open_session(places["home"], places["catalog"]) as session:
         land(places["root"], 24)
         session.register("small")
-        session.materialize(["small"], last="sparse_activations")
+        session.materialize(["small"], last="control_inputs")
         file = session.store.find(address("sparse_activations", "0002"))
         assert file is not None
         file.unlink()
