@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from scipy import stats
 
+from sae_assets.ops.exact_search import search_thresholds
+from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.intervals import (
     auroc_interval,
     bootstrap_f1,
@@ -265,6 +267,26 @@ def tests_of_noise(sets: int, shuffles: int) -> None:
                 row(title, level, REJECTED, trials, f"ties against {safe:.3f}")
             region = (0.0, 0.06) if family == "holm" else REJECTED
             row(f"any of 40 concepts by {family}: {name}", float(np.mean(any_of)), region, sets)
+        held_out(name, options, sets, shuffles)
+
+
+def held_out(name: str, options: dict, sets: int, shuffles: int) -> None:
+    """The same with the pairs chosen once: what stands beside test figures in the pipeline."""
+    p, any_of = [], []
+    for seed in range(sets):
+        scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
+        search = search_thresholds(scores, min_support=1)
+        units = search.best_units
+        thresholds = search.thresholds[units.clamp(min=0), torch.arange(len(units))].masked_fill(units < 0, torch.nan)
+        every = torch.ones(len(units), dtype=torch.bool)
+        got = shuffle_held_out(scores["test"], units, thresholds, every, n_shuffles=shuffles, seed=seed)
+        p.append(got.p[units >= 0])
+        any_of.append(bool((got.family_p <= 0.05).any()))
+    tested = torch.cat(p)
+    tested = tested[~tested.isnan()]
+    trials = sets if "correlation" in options else len(tested)
+    row(f"held-out null of test: {name}", float((tested <= 0.05).double().mean()), REJECTED, trials)
+    row(f"any of 40 concepts, held out: {name}", float(np.mean(any_of)), REJECTED, sets)
 
 
 def cost() -> None:

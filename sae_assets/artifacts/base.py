@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# Metadata of a field that files of earlier versions lack: None there, and then no part of the content hash.
+HASHED_IF_GIVEN = {"hashed_if_given": True}
+
+
 class Artifact:
     """Base: the problems of an instance, its content hash and its equality (by content)."""
 
@@ -35,6 +39,8 @@ class Artifact:
         digest = hashlib.sha256(self.kind.encode())
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
+            if value is None and field.metadata == HASHED_IF_GIVEN:
+                continue
             digest.update(f"\0{field.name}\0".encode())
             if isinstance(value, torch.Tensor):
                 digest.update(f"{value.dtype}{tuple(value.shape)}".encode())

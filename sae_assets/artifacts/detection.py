@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sae_assets.artifacts.base import Artifact, expect_tensor
 
@@ -115,33 +115,46 @@ class DetectionStats(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class BestPairs(Artifact):
-    """Per concept the (unit, tail fraction) with the best calibration F1, its figures, chance, and the intervals.
+    """Per concept the chosen pair, its figures on cal and test, what chance reaches, and the intervals.
+
+    A concept that lacks positive or negative examples in a split has no figures there, and no part in weighted means
+    unless both splits hold both. One that no unit stands for detects nothing: its F1 is 0.
 
     Attributes:
-        unit_ids: int64, original id, -1 where no pair is valid; thresholds, tail_fractions: float64, NaN there.
+        unit_ids: int64, original id, -1 where no pair was chosen; thresholds, tail_fractions: float64, NaN there.
+        by_rows: bool [n_concepts], whether rows chose the unit.
         counts: int64 [2, n_concepts, 4], TP FP FN TN on cal and test of that pair (no detections where there is none).
-        null_f1: float64 [2, n_concepts, 2], mean and 95 % point of the F1 that shuffled labels reach on cal, test.
+        null_f1: float64 [2, n_concepts, 2], mean and 95 % point of the F1 that shuffled labels reach on cal, test. On
+            cal the choice is repeated on every shuffle; NaN where rows or the grid of tail fractions chose.
+        p, family_p, q: float64 [2, n_concepts], of cal and test: share of shuffles at least as good, adjusted over
+            concepts by family-wise error and by false discovery rate; NaN where null_f1 is.
         test_interval: float64 [n_concepts, 2], 95 % interval of the test F1.
+        scores: float64 [n_concepts, 6], of test: ``SCORES``, from the unit's scores and the pair's detections.
+        length_auroc: float64 [n_concepts], AUROC on test of the example's number of rows alone.
         weighted_interval: float64 [2], 95 % bootstrap interval of the weighted test F1.
-        weighted_null: float64 [2], mean and 95 % point of the weighted test F1 over shuffled labels.
-        fold_f1: float64 [n_concepts], F1 over held-out folds of cal, NaN where it does not exist; None if n_folds is 0.
+        weighted_null: float64 [3], mean and 95 % point of the weighted test F1 over shuffled labels, and its p.
     """
 
     kind: ClassVar[str] = "best_pairs"
+    SCORES: ClassVar[tuple[str, ...]] = ("auroc", "average_precision", "mcc", "balanced_accuracy", "brier", "ece")
     concepts: tuple[str, ...]
     unit_ids: Int[Tensor, " concepts"]
     tail_fractions: Float[Tensor, " concepts"]
     thresholds: Float[Tensor, " concepts"]
+    by_rows: Bool[Tensor, " concepts"]
     counts: Int[Tensor, "2 concepts 4"]
     null_f1: Float[Tensor, "2 concepts 2"]
+    p: Float[Tensor, "2 concepts"]
+    family_p: Float[Tensor, "2 concepts"]
+    q: Float[Tensor, "2 concepts"]
     test_interval: Float[Tensor, "concepts 2"]
+    scores: Float[Tensor, "concepts 6"]
+    length_auroc: Float[Tensor, " concepts"]
     weighted_interval: Float[Tensor, " 2"]
-    weighted_null: Float[Tensor, " 2"]
+    weighted_null: Float[Tensor, " 3"]
     n_permutations: int
     n_bootstrap: int
     seed: int
-    n_folds: int = 0
-    fold_f1: Float[Tensor, " concepts"] | None = None
 
     @property
     def n_positive(self) -> Int[Tensor, "2 concepts"]:
@@ -151,8 +164,13 @@ class BestPairs(Artifact):
     def n_examples(self) -> Int[Tensor, "2 concepts"]:
         return self.counts.sum(-1)
 
+    @property
+    def two_classes(self) -> Bool[Tensor, "2 concepts"]:
+        """Where a concept has positive and negative examples; figures exist there alone."""
+        return (self.n_positive > 0) & (self.n_positive < self.n_examples)
+
     def rate(self, name: str) -> Float[Tensor, "2 concepts"]:
-        """``precision``, ``recall``, ``f1`` or ``accuracy``; 0/0 is 0, NaN where no pair exists or no positive does."""
+        """``precision``, ``recall``, ``f1`` or ``accuracy``; 0/0 is 0, NaN where the split lacks a class."""
         import torch
 
         tp, fp, fn, tn = self.counts.double().unbind(-1)
@@ -162,24 +180,32 @@ class BestPairs(Artifact):
             "f1": (2 * tp, 2 * tp + fp + fn),
             "accuracy": (tp + tn, tp + fp + fn + tn),
         }[name]
-        rate = over[0] / over[1].clamp(min=1)
-        return torch.where((self.unit_ids >= 0) & (self.n_positive > 0), rate, torch.nan)
+        return torch.where(self.two_classes, over[0] / over[1].clamp(min=1), torch.nan)
 
     @property
     def always_positive_f1(self) -> Float[Tensor, "2 concepts"]:
-        """F1 of calling every example positive, ``2π / (1 + π)``; NaN without positives."""
+        """F1 of calling every example positive; NaN where the split lacks a class."""
         import torch
 
-        prior = self.n_positive.double() / self.n_examples.clamp(min=1)
-        return torch.where(self.n_positive > 0, 2 * prior / (1 + prior), torch.nan)
+        f1 = always_positive_f1(self.n_positive.double(), self.n_examples.clamp(min=1))
+        return torch.where(self.two_classes, f1, torch.nan)
+
+    @property
+    def chance_f1(self) -> Float[Tensor, " concepts"]:
+        """What a test F1 has to exceed: the larger of always positive and the 95 % point of shuffled labels."""
+        import torch
+
+        always, null = self.always_positive_f1[1], self.null_f1[1, :, 1]
+        return torch.fmax(always, null)  # a null that was not drawn is NaN
 
     def weighted(self, per_concept: Float[Tensor, " concepts"]) -> float:
-        """Mean over concepts weighted by test positives; concepts whose figure is null count neither way."""
+        """Mean weighted by test positives, over the concepts that have both classes in both splits; NaN without one."""
         import torch
 
-        weight = torch.where(per_concept.isnan(), 0, self.n_positive[1]).double()
+        counted = self.two_classes.all(0)
+        weight = torch.where(counted, self.n_positive[1], 0).double()
         total = float(weight.sum())
-        return float((weight * per_concept.nan_to_num()).sum() / total) if total else float("nan")
+        return float((weight[counted] * per_concept[counted]).sum() / total) if total else float("nan")
 
     def problems(self) -> Iterator[str]:
         n = len(self.concepts)
@@ -187,14 +213,18 @@ class BestPairs(Artifact):
             *expect_tensor(self.unit_ids, "unit_ids", "int64", (n,)),
             *expect_tensor(self.tail_fractions, "tail_fractions", "float64", (n,)),
             *expect_tensor(self.thresholds, "thresholds", "float64", (n,)),
+            *expect_tensor(self.by_rows, "by_rows", "bool", (n,)),
             *expect_tensor(self.counts, "counts", "int64", (2, n, 4)),
             *expect_tensor(self.null_f1, "null_f1", "float64", (2, n, 2)),
+            *expect_tensor(self.p, "p", "float64", (2, n)),
+            *expect_tensor(self.family_p, "family_p", "float64", (2, n)),
+            *expect_tensor(self.q, "q", "float64", (2, n)),
             *expect_tensor(self.test_interval, "test_interval", "float64", (n, 2)),
+            *expect_tensor(self.scores, "scores", "float64", (n, len(self.SCORES))),
+            *expect_tensor(self.length_auroc, "length_auroc", "float64", (n,)),
             *expect_tensor(self.weighted_interval, "weighted_interval", "float64", (2,)),
-            *expect_tensor(self.weighted_null, "weighted_null", "float64", (2,)),
+            *expect_tensor(self.weighted_null, "weighted_null", "float64", (3,)),
         ]
-        if self.fold_f1 is not None:
-            structure += expect_tensor(self.fold_f1, "fold_f1", "float64", (n,))
         yield from structure
         if structure:
             return
@@ -202,5 +232,12 @@ class BestPairs(Artifact):
             yield "counts must not be negative"
         if bool(((self.unit_ids < 0) != self.thresholds.isnan()).any()):
             yield "a threshold must be null exactly where no pair was chosen"
-        if (self.n_folds == 0) != (self.fold_f1 is None) or self.n_folds == 1 or self.n_folds < 0:
-            yield f"n_folds is {self.n_folds}: 0 without fold_f1, at least 2 with it"
+        for name in ("p", "family_p", "q"):
+            values = getattr(self, name)
+            if bool((values <= 0).any()) or bool((values > 1).any()):
+                yield f"{name} must lie above 0 and not above 1"
+
+
+def always_positive_f1(n_positive: Any, n_examples: Any) -> Any:
+    """F1 of calling every example positive, ``2P / (N + P)`` (which is ``2π / (1 + π)``), of numbers or tensors."""
+    return 2 * n_positive / (n_examples + n_positive)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from sae_assets.artifacts.base import Artifact, bad_offsets, expect_tensor
+from sae_assets.artifacts.base import HASHED_IF_GIVEN, Artifact, bad_offsets, expect_tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
+    from sae_assets.artifacts.fit import FitSums
 
 SPLITS = ("train", "cal", "test")
 INFINITY_BITS = 0x7F800000  # of float32; NaN lies above, negative numbers are negative
@@ -193,6 +194,8 @@ class SparseActivations(SparseRows):
         k_stored: entries kept per row at most; None kept all.
         total_mass, dropped_mass: sum of all active values, and of those not stored.
         n_cut_examples, n_cut_tokens: texts longer than the model's ``max_tokens``, and the tokens left out of them.
+        fit: how well the SAE reconstructs the rows from all their active units, before truncation; None where no
+            decoder was read, of imported files, and of files of earlier versions.
     """
 
     kind: ClassVar[str] = "sparse_activations"
@@ -202,9 +205,14 @@ class SparseActivations(SparseRows):
     dropped_mass: float
     n_cut_examples: int = 0
     n_cut_tokens: int = 0
+    fit: FitSums | None = field(default=None, metadata=HASHED_IF_GIVEN)
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
+        if self.fit is not None:
+            yield from self.fit.problems()
+            if self.fit.n_rows > self.n_rows:
+                yield f"the fit is of {self.fit.n_rows} rows, more than the {self.n_rows} there are"
         yield from expect_tensor(self.l0, "l0", "int32", (self.n_rows,))
         stored = self.entries_per_row()
         expected = self.l0 if self.k_stored is None else self.l0.clamp(max=self.k_stored)

@@ -137,17 +137,39 @@ def folds(value: int) -> int:
 
 
 class Detection(Entry):
-    """How thresholds, detection statistics and best pairs of a data set are counted."""
+    """How pairs of a data set are chosen, and what stands beside their figures."""
 
+    selection: Literal["exact", "tails"] = Field(
+        "exact", description="thresholds tried: every score on cal (`exact`), or the quantiles of `tail_fractions`"
+    )
+    choose_by: Literal["rows", "examples"] = Field(
+        "rows",
+        description="what chooses a concept's unit: cal rows, where every positive example says where the concept is "
+        "(else examples), or examples always; `tails` chooses by examples",
+    )
+    min_support: int = Field(3, ge=1, description="cal positives that an exact threshold must find")
+    pooling: Literal["max", "mean", "topk_mean", "last"] = Field(
+        "max", description="how the rows of an example become its score"
+    )
+    pooling_k: int = Field(3, ge=1, description="rows that `topk_mean` averages")
     tail_fractions: Annotated[tuple[float, ...], AfterValidator(ascending)] = Field(
         TAIL_FRACTIONS, description="shares of the positive values that thresholds keep"
     )
-    n_permutations: int = Field(100, ge=0, description="label shuffles behind the chance level; 0: none")
+    n_permutations: int = Field(
+        1000, ge=0, description="label shuffles behind chance level, p and q; 0: none, 1/(n+1) is the smallest p"
+    )
     n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % interval of the weighted mean; 0: none")
     n_folds: Annotated[int, AfterValidator(folds)] = Field(
         0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none"
     )
     seed: int = Field(0, ge=0, description="seed of shuffles, resamples and folds")
+
+
+class Controls(Entry):
+    """What detectors that are not the SAE's are given, to compare its units with: made while rows are encoded."""
+
+    n_seeds: int = Field(5, ge=0, description="random SAEs, of seeds 0, 1, …")
+    rows_per_chunk: int = Field(2048, ge=1, description="most rows of a chunk that are sampled, by hash")
 
 
 class Dataset(NamedEntry):
@@ -172,7 +194,9 @@ class Dataset(NamedEntry):
         description="`files`; `colour-difference` (layout `clevr` alone): pixels whose channels differ by more than "
         "20; `auto`: files where there are any",
     )
-    min_overlap: int = Field(1, ge=1, description="pixels of a patch inside the mask that make it positive")
+    min_overlap: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        1, description="what of a patch must lie inside the mask: below 1 a share of its pixels, from 1 on pixels"
+    )
     annotations: Path | None = Field(
         None, description="file or folder of regions or word labels; default: where the layout looks"
     )
@@ -185,6 +209,9 @@ class Dataset(NamedEntry):
         "refit", description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds"
     )
     detection: Detection = Field(Detection(), description="how thresholds and detection are counted")
+    controls: Controls | None = Field(
+        None, description="what controls are given; `{}` switches them on; default: null: there are none"
+    )
     arrivals: Arrivals = Field(Arrivals(), description="when new examples become chunks")
     backfills: Backfills = Field(
         Backfills(), description="what the schedules do, which ship switched off; times are cron expressions"

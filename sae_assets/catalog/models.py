@@ -17,6 +17,7 @@ PACKAGE_PREFIX = "package:"
 # Keys become folder names, asset key parts, group names and partition keys: nothing that a path or Dagster reads.
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z](\.?[A-Za-z0-9_-])*\.?$", max_length=64)]
 Modality = Literal["image", "text"]
+ClsOfTexts = Literal["pooled", "last", "mean_embedding"]
 
 
 class Entry(BaseModel):
@@ -156,7 +157,7 @@ class Pruning(Entry):
 
 
 class Bounds(Entry):
-    """How active a chunk of a model's activations has to be, else a check warns. Nothing stored depends on it."""
+    """How a chunk of a model's activations has to look, else a check warns. Nothing stored depends on it."""
 
     l0: tuple[float, float] | None = Field(
         None,
@@ -167,6 +168,11 @@ class Bounds(Entry):
         ge=0,
         le=1,
         description="least share of units, 0 to 1, that fire on any row; default: more than one row's",
+    )
+    max_fvu: float = Field(
+        0.35,
+        gt=0,
+        description="most of the rows' variance that the SAE's reconstruction may leave unexplained",
     )
 
     @field_validator("l0")
@@ -197,7 +203,8 @@ class Model(NamedEntry):
         0.05, ge=0, le=1, description="share of activation mass that `k_stored` may drop before a check warns"
     )
     bounds: Bounds = Field(
-        default_factory=lambda: Bounds(), description="how active a chunk has to be, else a check warns"
+        default_factory=lambda: Bounds(),
+        description="how a chunk has to look, else a check warns",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="what the transformer computes in"
@@ -213,6 +220,11 @@ class Model(NamedEntry):
     prepend_bos: bool | None = Field(
         None,
         description="texts: true adds a BOS token where the tokenizer does not; default: null: as the tokenizer does",
+    )
+    cls: ClsOfTexts | None = Field(
+        None,
+        description="texts: what a `cls` row is: `pooled`, each unit's largest value over the text's tokens; `last`, "
+        "the last token; `mean_embedding`, the mean of the tokens' embeddings; default: `pooled`",
     )
     pruning: Pruning = Field(default_factory=lambda: Pruning(), description="which units are dropped")
 
@@ -232,9 +244,14 @@ class Model(NamedEntry):
                     f"loaded by library {others}"
                 )
             library.check_model(self)
-        if self.modality == "image" and (self.max_tokens is not None or self.prepend_bos is not None):
-            raise ValueError("`max_tokens` and `prepend_bos` are for text models")
+        if self.modality == "image" and not (self.max_tokens is self.prepend_bos is self.cls is None):
+            raise ValueError("`max_tokens`, `prepend_bos` and `cls` are for text models")
         return self
+
+    @property
+    def cls_of_texts(self) -> ClsOfTexts:
+        """What a ``cls`` row of a text is."""
+        return self.cls or "pooled"
 
     @property
     def hidden_state_read(self) -> int | None:

@@ -82,16 +82,17 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         console.print(
             f"compression ratio {result['compression_ratio']:,.0f} ({sizes}), {result['n_kept']:,} units kept"
         )
+        console.print(_fit_line(result["fit"]))
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in (
             "concept",
             "unit",
-            "threshold",
             "cal F1",
             "test F1",
             "95 %",
-            "always",
-            "chance",
+            "bar",
+            "q",
+            "AUROC",
             "row\nP",
             "row\nF1",
         ):
@@ -101,29 +102,30 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             table.add_row(
                 concept,
                 "–" if best["unit_id"] is None else str(best["unit_id"]),
-                figure(best["threshold"]),
                 figure(best["cal_f1"]),
                 figure(best["test_f1"]),
                 interval(best["test_f1_interval"]),
-                figure(best["always_positive_f1"]),
-                figure(best["null_f1"]["p95"]),
+                figure(best["chance_f1"]),
+                figure(best["q"]),
+                figure(best["auroc"]),
                 figure(rows["precision"], 2) + ("!" if rows["beside"] else "") if (rows := best["row"]) else "–",
                 figure(rows["f1"], 2) if rows else "–",
             )
         table.add_section()
         table.add_row(
-            "weighted mean", "", "", "", figure(result["weighted_test_f1"]),
-            interval(result["weighted_test_f1_interval"]), figure(result["always_positive_f1"]),
-            figure(result["null_f1"]["p95"]),
+            "weighted mean", "", "", figure(result["weighted_test_f1"]), interval(result["weighted_test_f1_interval"]),
+            figure(_largest(result["always_positive_f1"], result["null_f1"]["p95"])),
         )  # fmt: skip
         console.print()
         console.print(table)
         console.print()
+        if result["controls"] is not None:
+            _print_controls(result)
         removed = [
             f"{concept} (unit {audit['unit_id']}, {audit['removed_by']}: cal F1 {figure(audit['cal_f1'])}, "
             f"best kept {figure(audit['kept_cal_f1'])})"
             for concept, best in result["concepts"].items()
-            if (audit := best["audit"]) and audit["removed_by"]
+            if best["selection"] == "tails" and (audit := best["audit"]) and audit["removed_by"]
         ]
         if removed:
             console.print(f"pruning removed the best unit of {len(removed)}: {', '.join(removed)}")
@@ -148,15 +150,60 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print(f"UI:      sae-assets ui --home {settings.home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
     if not figures:
         return
-    console.print('\nPairs are chosen on cal, test F1 is only reported. "always": F1 of calling every')
-    console.print('example positive. "chance": 95 % point of the test F1 that the same choice reaches with')
-    console.print('shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
+    console.print("\nPairs are chosen on cal, by rows where the data say where a concept is; test figures are only")
+    console.print('reported. "bar": what a test F1 has to exceed, the larger of calling every example positive and')
+    console.print('the 95 % point of shuffled labels. "q": share of false discoveries among concepts that are this')
+    console.print('sure, by shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
     console.print("tokens) of test; ! marks a unit that fires beside the concept more than on it.")
+
+
+def _largest(*values: float | None) -> float | None:
+    """The largest of the figures that exist."""
+    return max((value for value in values if value is not None), default=None)
+
+
+def _fit_line(fit: dict[str, Any]) -> str:
+    """How well the SAE fits the rows, beside what its checkpoint says of itself."""
+    stated = f" (stated: {fit['stated_l0']})" if fit["stated_l0"] is not None else ""
+    dead = "–" if fit["dead_units_share"] is None else f"{fit['dead_units_share']:.0%}"
+    return f"FVU {figure(fit['fvu'])}, mean L0 {figure(fit['mean_l0'], 1)}{stated}, {dead} of the units fire on no row"
 
 
 def _joined(coalition: dict[str, Any]) -> str:
     """Units of a coalition with its rule between them."""
     return "units " + f" {coalition['rule']} ".join(map(str, coalition["units"]))
+
+
+def _print_controls(result: dict[str, Any]) -> None:
+    """Test F1 of each concept's unit and of every control, and what they cost; ``!`` where a control is better."""
+    controls = result["controls"]
+    names = list(controls["weighted"])
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("test F1", overflow="fold")
+    for heading in ("unit", *names):
+        table.add_column(heading.replace("_", "\n"), justify="right", no_wrap=True)
+
+    def cell(figures: dict[str, Any]) -> str:
+        high = figures["difference_interval"][1]
+        return figure(figures["f1"]) + ("!" if high is not None and high < 0 else "")
+
+    for concept, best in result["concepts"].items():
+        table.add_row(concept, figure(best["test_f1"]), *(cell(best["controls"][name]) for name in names))
+    table.add_section()
+    means = [controls["weighted"][name] for name in names]
+    table.add_row("weighted mean", figure(result["weighted_test_f1"]), *(cell(mean) for mean in means))
+    for kind, heading, scale in (("seconds", "seconds", 1), ("peak_bytes", "peak MB", 1e6), ("bytes", "reads MB", 1e6)):
+        costs = [controls[kind].get(name) for name in ("unit", *names)]
+        table.add_row(heading, *("–" if cost is None else f"{cost / scale:.2f}" for cost in costs))
+    console.print(table)
+    console.print()
+    for sentence in filter(None, (controls["verdict"], controls["row_verdict"])):
+        console.print(sentence)
+    if controls["fitted_on_half_of_cal"]:
+        console.print(
+            "There are no train examples: controls were fitted on half of cal, thresholds chosen on the rest."
+        )
+    console.print()
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:

@@ -19,7 +19,15 @@ from sae_assets.cli.common import (
     split_list,
 )
 from sae_assets.cli.display import print_summary, print_warnings, progress_bar
-from sae_assets.pipeline.options import DetectionOptions, EncodeOptions, MappingOptions, Options, ThresholdOptions
+from sae_assets.pipeline.options import (
+    ChoiceOptions,
+    DetectionOptions,
+    EncodeOptions,
+    MappingOptions,
+    Options,
+    ScoringOptions,
+    ThresholdOptions,
+)
 from sae_assets.settings import load_settings
 
 
@@ -110,7 +118,12 @@ def materialize(
     tail_fractions: Annotated[list[str] | None, typer.Option(help=_help(ThresholdOptions, "tail_fractions"))] = None,
     n_permutations: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "n_permutations"))] = None,
     n_bootstrap: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "n_bootstrap"))] = None,
-    n_folds: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "n_folds"))] = None,
+    n_folds: Annotated[int | None, typer.Option(min=0, help=_help(ChoiceOptions, "n_folds"))] = None,
+    selection: Annotated[str | None, typer.Option(help=_help(ChoiceOptions, "selection"))] = None,
+    choose_by: Annotated[str | None, typer.Option(help=_help(ChoiceOptions, "choose_by"))] = None,
+    min_support: Annotated[int | None, typer.Option(min=1, help=_help(ChoiceOptions, "min_support"))] = None,
+    pooling: Annotated[str | None, typer.Option(help=_help(ScoringOptions, "pooling"))] = None,
+    pooling_k: Annotated[int | None, typer.Option(min=1, help=_help(ScoringOptions, "pooling_k"))] = None,
     seed: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "seed"))] = None,
     allow_missing_chunks: Annotated[
         bool, typer.Option("--allow-missing-chunks", help="Aggregate over the chunks there are.")
@@ -134,6 +147,7 @@ def materialize(
             target_units=clip_target, pruning=pruning, min_active=min_active, max_density=max_density,
             strength_percentile=strength_percentile, tail_fractions=split_list(tail_fractions, "--tail-fractions"),
             n_permutations=n_permutations, n_bootstrap=n_bootstrap, n_folds=n_folds, seed=seed,
+            selection=selection, choose_by=choose_by, min_support=min_support, pooling=pooling, pooling_k=pooling_k,
             allow_missing_chunks=allow_missing_chunks or None,
         )  # fmt: skip
         names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type")

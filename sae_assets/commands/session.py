@@ -21,7 +21,7 @@ from sae_assets.orchestration.instance.home import open_instance
 from sae_assets.orchestration.runs import OnBatch, Runner
 from sae_assets.pipeline.options import EncodeOptions, MappingOptions, RunOptions
 from sae_assets.pipeline.planning import Outlook, Scope
-from sae_assets.pipeline.stages import stage_range
+from sae_assets.pipeline.stages import stage_range, stages_of
 from sae_assets.pipeline.stages.unit_mapping import pruning_rules
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.settings import Settings, load_settings
@@ -111,8 +111,12 @@ class Session:
                 pruning_rules(self.catalog.models[model], options.of(MappingOptions))
         registered = {name: self.register(name).keys for name in names}
         scopes = [
-            Scope(name, chosen[name], kinds[name], chunks_among(name, registered[name], keys), stages) for name in names
-        ]
+            Scope(
+                name, chosen[name], kinds[name], chunks_among(name, registered[name], keys),
+                stages_of(self.catalog.datasets[name], stages),
+            )
+            for name in names
+        ]  # fmt: skip
         more: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "force": force, "debug": debug}
         return self.runner(registered, options=options, **more).run(scopes)
 

@@ -7,17 +7,15 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sae_assets.artifacts import SPLITS, BestPairs
+from sae_assets.artifacts import SPLITS
+from sae_assets.artifacts.detection import always_positive_f1
 from sae_assets.catalog import Dataset
 from sae_assets.datasets import ImageReader, Reader, TextReader, expect_files, open_dataset
 from sae_assets.datasets.records import split_advice
 from sae_assets.errors import DatasetError
 from sae_assets.progress import track
-
-if TYPE_CHECKING:
-    from sae_assets.artifacts import BestPairs
 
 DIGITS = 4  # of published figures
 NEAR = 0.85  # similarity of a misspelling: colour::blue passes for color::blue, color::red does not
@@ -58,9 +56,11 @@ def _counts(reader: Reader) -> dict[str, Any]:
         ]
         for split in SPLITS
     }
-    pairs = _no_pairs(reader.concepts, [positives["cal"], positives["test"]], [splits["cal"], splits["test"]])
-    always = pairs.always_positive_f1[1]
-    weighted = pairs.weighted(always)
+    total = splits["test"]
+    # Where calling everything positive is right, or never is, there is nothing to detect.
+    always = [always_positive_f1(n, total) if 0 < n < total else None for n in positives["test"]]
+    weights = [n if figure is not None else 0 for n, figure in zip(positives["test"], always, strict=True)]
+    weighted = sum(n * (figure or 0) for n, figure in zip(weights, always, strict=True)) / max(sum(weights), 1)
     return {
         "examples": len(reader.records),
         "splits": {split: splits[split] for split in SPLITS},
@@ -68,40 +68,12 @@ def _counts(reader: Reader) -> dict[str, Any]:
         "concepts": {
             concept: {
                 **{split: positives[split][position] for split in SPLITS},
-                "always_positive_f1": _number(float(always[position])),
+                "always_positive_f1": always[position],
             }
             for position, concept in enumerate(reader.concepts)
         },
-        "always_positive_f1": _number(weighted),
+        "always_positive_f1": weighted if sum(weights) else None,
     }
-
-
-def _no_pairs(concepts: tuple[str, ...], positives: list[list[int]], totals: list[int]) -> "BestPairs":
-    """The artifact whose figures are compared, with no pair chosen: it holds what always-positive F1 is made from."""
-    import torch
-
-    n, none = len(concepts), torch.nan
-    positive = torch.tensor(positives, dtype=torch.int64, device="cpu").view(2, n)
-    negative = torch.tensor(totals, dtype=torch.int64, device="cpu")[:, None] - positive
-    nothing = torch.zeros_like(positive)
-    return BestPairs(
-        concepts=concepts,
-        unit_ids=torch.full((n,), -1, dtype=torch.int64, device="cpu"),
-        tail_fractions=torch.full((n,), none, dtype=torch.float64, device="cpu"),
-        thresholds=torch.full((n,), none, dtype=torch.float64, device="cpu"),
-        counts=torch.stack([nothing, nothing, positive, negative], dim=-1),
-        null_f1=torch.full((2, n, 2), none, dtype=torch.float64, device="cpu"),
-        test_interval=torch.full((n, 2), none, dtype=torch.float64, device="cpu"),
-        weighted_interval=torch.full((2,), none, dtype=torch.float64, device="cpu"),
-        weighted_null=torch.full((2,), none, dtype=torch.float64, device="cpu"),
-        n_permutations=0,
-        n_bootstrap=0,
-        seed=0,
-    )
-
-
-def _number(value: float) -> float | None:
-    return value if value == value else None  # NaN is a figure that does not exist
 
 
 def _differences(report: dict[str, Any], entry: Dataset) -> list[str]:

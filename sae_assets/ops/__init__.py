@@ -13,21 +13,29 @@ if TYPE_CHECKING:
     from sae_assets.ops import best_pairs as best_pairs
     from sae_assets.ops import chance as chance
     from sae_assets.ops import choice as choice
+    from sae_assets.ops import chosen_pairs as chosen_pairs
     from sae_assets.ops import coalitions as coalitions
+    from sae_assets.ops import control_inputs as control_inputs
+    from sae_assets.ops import controls as controls
     from sae_assets.ops import detection_stats as detection_stats
+    from sae_assets.ops import detectors as detectors
     from sae_assets.ops import device as device
     from sae_assets.ops import exact_search as exact_search
     from sae_assets.ops import filtered_activations as filtered_activations
     from sae_assets.ops import ground_truth as ground_truth
+    from sae_assets.ops import held_out_null as held_out_null
     from sae_assets.ops import incidences as incidences
     from sae_assets.ops import intervals as intervals
     from sae_assets.ops import jumprelu as jumprelu
     from sae_assets.ops import localization as localization
+    from sae_assets.ops import logistic as logistic
     from sae_assets.ops import pooling as pooling
     from sae_assets.ops import prevalence_free as prevalence_free
     from sae_assets.ops import process_state as process_state
     from sae_assets.ops import protocols as protocols
     from sae_assets.ops import pruning_audit as pruning_audit
+    from sae_assets.ops import random_saes as random_saes
+    from sae_assets.ops import rarefaction as rarefaction
     from sae_assets.ops import reconstruction as reconstruction
     from sae_assets.ops import row_alignment as row_alignment
     from sae_assets.ops import row_chance as row_chance

@@ -1,93 +1,139 @@
-"""Best pairs: the (unit, tail fraction) of each concept by calibration F1, with chance and intervals (numerics 6).
+"""Best pairs: what each concept's chosen pair is worth on both splits, beside chance, with intervals (numerics 6, 10).
 
-The test split takes no part in the choice. Counting lives in ``ops.detection_stats``, the rule of the choice in
-``ops.choice``, what stands beside a figure in ``ops.chance``.
+The choice itself is ``ops.chosen_pairs``'s and has seen cal alone. What shuffled labels reach lives in
+``ops.held_out_null`` (test) and ``ops.significance`` (cal), intervals in ``ops.intervals`` and ``ops.chance``.
 """
 
-import torch
+from collections.abc import Mapping, Sequence
 
-from sae_assets.artifacts import BestPairs, DetectionStats, Thresholds
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import BestPairs
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.chance import bootstrap_interval, held_out_f1, permutation_null
-from sae_assets.ops.choice import best_pair
-from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops import prevalence_free
+from sae_assets.ops.chance import bootstrap_interval
+from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
+from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.intervals import f1_interval
+from sae_assets.ops.pooling import length_auroc
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.significance import search_null
 
 
 @plain_arithmetic()
-def choose_best_pairs(
-    stats: DetectionStats,
-    thresholds: Thresholds,
+def figure_pairs(
+    chosen: ChosenPairs,
     scores: dict[str, ExampleScores],
+    lengths: Mapping[str, Sequence[Int[Tensor, " _"]]],
     *,
-    n_permutations: int = 100,
+    n_permutations: int = 1000,
     n_bootstrap: int = 1000,
-    n_folds: int = 0,
     seed: int = 0,
 ) -> BestPairs:
-    """The best pair of every concept, its counts on both splits, its chance level and its interval.
+    """The figures of every chosen pair.
 
     Args:
-        n_permutations: shuffles of the labels over the examples of each split, jointly for all concepts; the selection
-            is repeated on each, thresholds as calibrated.
+        scores: of all units, by original id.
+        lengths: number of rows of each example, by split, chunk by chunk.
+        n_permutations: shuffles of the labels over the examples of a split, jointly for all concepts. On cal the whole
+            exact choice is repeated on each; a choice by rows or on the grid of tail fractions has no null there.
         n_bootstrap: resamples of the test examples, for the interval of the weighted mean.
-        n_folds: folds of the cal examples for ``fold_f1``; 0 leaves it out.
         seed: of all draws, made on the CPU so that devices agree.
 
     Raises:
-        ArtifactError: a single fold, or a negative number of them.
+        ArtifactError: scores of other concepts than the choice.
     """
-    if n_folds < 0 or n_folds == 1:
-        raise ArtifactError(f"n_folds is {n_folds}, expected 0 (off) or at least 2.")
-    n_concepts = len(stats.concepts)
-    unit_ids = torch.full((n_concepts,), -1, dtype=torch.int64, device="cpu")
-    fractions = torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu")
-    cutoffs = torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu")
-    counts = torch.stack(
-        [torch.zeros_like(stats.n_positive), torch.zeros_like(stats.n_positive), stats.n_positive, stats.n_negative], -1
-    )
-    test = scores["test"]
-    detected = torch.zeros(n_concepts, len(test.labels), dtype=torch.bool, device="cpu")
-    for concept in range(n_concepts):
-        pair = best_pair(
-            stats.true_positives[0, concept],
-            stats.false_positives[0, concept],
-            int(stats.n_positive[0, concept]),
-            stats.valid[concept],
+    n_concepts = len(chosen.concepts)
+    if scores["test"].labels.shape[1] != n_concepts:
+        raise ArtifactError(
+            f"Labels cover {scores['test'].labels.shape[1]} concepts, the choice {n_concepts}. Choose pairs again."
         )
-        if pair is None:
-            continue
-        unit, fraction = pair
-        unit_ids[concept] = stats.kept_units[unit]
-        fractions[concept] = stats.tail_fractions[fraction]
-        cutoffs[concept] = thresholds.values[concept, unit, fraction]
-        true = stats.true_positives[:, concept, unit, fraction].long()
-        false = stats.false_positives[:, concept, unit, fraction].long()
-        counts[:, concept] = torch.stack(
-            [true, false, stats.n_positive[:, concept] - true, stats.n_negative[:, concept] - false], -1
-        )
-        detected[concept] = test.detected(unit, float(cutoffs[concept])).cpu()
+    units, thresholds = chosen.unit_ids, chosen.thresholds
+    of_units = {split: prevalence_free.unit_scores(scores[split], units).cpu() for split in EVALUATED}
+    detected = {split: of_units[split].double() >= thresholds[:, None] for split in EVALUATED}
+    truths = {split: scores[split].labels.T.cpu().contiguous() for split in EVALUATED}
+    counts = torch.stack([_counts(detected[split], truths[split]) for split in EVALUATED])
+    positive = counts[..., 0] + counts[..., 2]
+    two_classes = (positive > 0) & (positive < counts.sum(-1))
+    counted = two_classes.all(0)
     generator = torch.Generator().manual_seed(seed)
-    null_f1, weighted_null = permutation_null(thresholds, scores, n_permutations, generator)
-    weighted_interval = bootstrap_interval(detected, test.labels.T.cpu(), unit_ids >= 0, n_bootstrap, generator)
-    exists = (unit_ids >= 0) & (stats.n_positive[1] > 0)
+    weighted_interval = bootstrap_interval(detected["test"], truths["test"], counted, n_bootstrap, generator)
     true_positive, false_positive, false_negative, _ = counts[1].unbind(-1)
     interval = f1_interval(true_positive, false_positive, false_negative)
-    interval = torch.where(exists[:, None], interval, torch.nan)
+    null = shuffle_held_out(scores["test"], units, thresholds, counted, n_shuffles=n_permutations, seed=seed)
+    null_f1, p, family_p, q = _null_of_cal(chosen, scores, two_classes[0], n_permutations, seed)
     return BestPairs(
-        concepts=stats.concepts,
-        unit_ids=unit_ids,
-        tail_fractions=fractions,
-        thresholds=cutoffs,
+        concepts=chosen.concepts,
+        unit_ids=units,
+        tail_fractions=chosen.tail_fractions,
+        thresholds=thresholds,
+        by_rows=chosen.by_rows,
         counts=counts,
-        null_f1=null_f1,
-        test_interval=interval,
+        null_f1=torch.stack([null_f1, null.null_f1]),
+        p=torch.stack([p, null.p]),
+        family_p=torch.stack([family_p, null.family_p]),
+        q=torch.stack([q, null.q]),
+        test_interval=torch.where(two_classes[1][:, None], interval, torch.nan),
+        scores=_scores(of_units, truths, counts[1], two_classes[1], units),
+        length_auroc=length_auroc(torch.cat([*lengths["test"]]), scores["test"].labels.cpu()),
         weighted_interval=weighted_interval,
-        weighted_null=weighted_null,
+        weighted_null=null.weighted,
         n_permutations=n_permutations,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        n_folds=n_folds,
-        fold_f1=held_out_f1(thresholds, scores["cal"], n_folds, seed) if n_folds else None,
     )
+
+
+def _counts(detected: Tensor, truth: Tensor) -> Int[Tensor, "concepts 4"]:
+    """TP, FP, FN, TN of each concept."""
+    cells = (detected & truth, detected & ~truth, ~detected & truth, ~detected & ~truth)
+    return torch.stack([cell.sum(1) for cell in cells], -1)
+
+
+def _null_of_cal(
+    chosen: ChosenPairs, scores: dict[str, ExampleScores], two_classes: Tensor, n_permutations: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """null_f1, p, family_p and q of cal: of the concepts that examples chose by exact search."""
+    n_concepts = len(chosen.concepts)
+    null_f1 = torch.full((n_concepts, 2), torch.nan, dtype=torch.float64, device="cpu")
+    p, family_p, q = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu") for _ in range(3))
+    some = ~chosen.by_rows & two_classes
+    if chosen.selection == "exact" and n_permutations and bool(some.any()):
+        part = {split: _of_concepts(scores[split], some) for split in EVALUATED}
+        found = search_null(part, n_shuffles=n_permutations, min_support=chosen.min_support, seed=seed)
+        null_f1[some], p[some], family_p[some], q[some] = found.null_f1[0], found.p[0], found.family_p[0], found.q[0]
+    return null_f1, p, family_p, q
+
+
+def _of_concepts(scores: ExampleScores, concepts: Tensor) -> ExampleScores:
+    """The same scores with the truth of these concepts alone."""
+    labels = scores.labels[:, concepts.to(scores.labels.device)]
+    return ExampleScores(scores.keys, scores.starts, scores.example, labels)
+
+
+def _scores(
+    of_units: dict[str, Tensor], truths: dict[str, Tensor], counts: Tensor, two_classes: Tensor, units: Tensor
+) -> Float[Tensor, "concepts 6"]:
+    """``BestPairs.SCORES`` on test; NaN without a pair and where the split lacks a class."""
+    test, truth = of_units["test"], truths["test"]
+    probabilities = torch.stack(
+        [
+            prevalence_free.isotonic_probabilities(cal, label, score)
+            for cal, label, score in zip(of_units["cal"], truths["cal"], test, strict=True)
+        ]
+    )
+    figures = torch.stack(
+        [
+            prevalence_free.auroc(test, truth),
+            prevalence_free.average_precision(test, truth),
+            prevalence_free.matthews(*counts.unbind(-1)),
+            prevalence_free.balanced_accuracy(*counts.unbind(-1)),
+            prevalence_free.brier(probabilities, truth),
+            prevalence_free.calibration_error(probabilities.nan_to_num(), truth),
+        ],
+        -1,
+    )
+    return torch.where((two_classes & (units >= 0))[:, None], figures, torch.nan)

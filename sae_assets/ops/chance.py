@@ -1,7 +1,7 @@
-"""What stands beside a best pair's figure: chance level, interval of the mean, and the figure on held-out folds of cal.
+"""What stands beside a best pair's figure: the interval of the mean, and the figure on held-out folds of cal.
 
-Each repeats or resamples over examples, never over rows. The choice itself lives in ``ops.choice``, what is reported of
-it in ``ops.best_pairs``.
+Each resamples over examples, never over rows. The choice itself lives in ``ops.choice``, what is reported of it in
+``ops.best_pairs``, what shuffled labels reach in ``ops.held_out_null`` and ``ops.significance``.
 """
 
 import torch
@@ -10,59 +10,19 @@ from torch import Tensor
 
 from sae_assets.artifacts import Thresholds
 from sae_assets.ops.choice import best_places
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
+from sae_assets.ops.detection_stats import ExampleScores
 
 CELLS_AT_ONCE = 2**22  # (unit, tail fraction, draw) cells in hand, about 20 bytes each
-
-
-def permutation_null(
-    thresholds: Thresholds, scores: dict[str, ExampleScores], n_permutations: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "2 concepts 2"], Float[Tensor, " 2"]]:
-    """Mean and 95 % point of the F1 on cal and test when labels are shuffled and the selection is repeated.
-
-    Labels are shuffled over the examples of each split, jointly for all concepts; thresholds stay as calibrated. The
-    second answer is of the F1 weighted by test positives.
-    """
-    n_concepts = len(thresholds.concepts)
-    cal, test = (scores[split] for split in EVALUATED)
-    reached = torch.full((2, n_concepts, n_permutations), torch.nan, dtype=torch.float64, device="cpu")
-    drawn = [
-        tuple(torch.randperm(len(scores[split].labels), generator=generator, device="cpu") for split in EVALUATED)
-        for _ in range(n_permutations)
-    ]
-    if n_permutations:
-        orders = [torch.stack(column).to(cal.keys.device) for column in zip(*drawn, strict=True)]
-    for concept in range(n_concepts if n_permutations else 0):
-        values = thresholds.values[concept].to(cal.keys.device)
-        valid = thresholds.n_positive[concept].to(cal.keys.device) > 0
-        n_cal, n_test = (int(scores[split].labels[:, concept].sum()) for split in EVALUATED)
-        if n_cal == 0 or not bool(valid.any()):
-            continue
-        places = [scores[split].places(values) for split in EVALUATED]
-        predicted = [p - scores[split].starts[:-1, None] for p, split in zip(places, EVALUATED, strict=True)]
-        for draws in torch.arange(n_permutations, device="cpu").split(max(1, CELLS_AT_ONCE // values.numel())):
-            shuffled = [scores[s].labels[:, concept][o[draws]].T for s, o in zip(EVALUATED, orders, strict=True)]
-            true = cal.sums(places[0], shuffled[0].float())
-            unit, fraction = best_places(true, (predicted[0] + n_cal).float()[..., None], valid)
-            hits = true[unit, fraction, torch.arange(len(unit), device=unit.device)].double()
-            reached[0, concept, draws] = (2 * hits / (predicted[0][unit, fraction] + n_cal)).cpu()
-            if n_test:
-                hits = test.hits(unit, places[1][unit, fraction], shuffled[1]).double()
-                reached[1, concept, draws] = (2 * hits / (predicted[1][unit, fraction] + n_test)).cpu()
-    points = torch.stack([reached.nanmean(-1), quantile(reached, 0.95)], -1)
-    weight = test.labels.sum(0).cpu().double()
-    weighted = (reached[1].nan_to_num() * weight[:, None]).sum(0) / (((~reached[1].isnan()) * weight[:, None]).sum(0))
-    return points, torch.stack([weighted.nanmean(), quantile(weighted[None], 0.95)[0]])
 
 
 def bootstrap_interval(
     detected: Bool[Tensor, "concepts examples"],
     truth: Bool[Tensor, "concepts examples"],
-    chosen: Bool[Tensor, " concepts"],
+    counted: Bool[Tensor, " concepts"],
     n_bootstrap: int,
     generator: torch.Generator,
 ) -> Float[Tensor, " 2"]:
-    """95 % percentile interval of the weighted mean of F1; examples resampled for all concepts at once.
+    """95 % percentile interval of the weighted mean of F1 over the counted concepts; examples resampled jointly.
 
     It has no width where nothing was missed: no resample holds an error that the sample does not.
     """
@@ -80,7 +40,7 @@ def bootstrap_interval(
     false = (detected & ~truth).double() @ weights
     positive = truth.double() @ weights
     f1 = 2 * true / (true + false + positive).clamp(min=1)
-    f1 = torch.where((positive > 0) & chosen[:, None], f1, torch.nan)
+    f1 = torch.where((positive > 0) & counted[:, None], f1, torch.nan)
     share = torch.where(f1.isnan(), 0.0, positive)
     weighted = (f1.nan_to_num() * share).sum(0) / share.sum(0)
     return torch.stack([quantile(weighted[None], 0.025)[0], quantile(weighted[None], 0.975)[0]])

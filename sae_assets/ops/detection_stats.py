@@ -16,7 +16,7 @@ from sae_assets.artifacts import DetectionStats, SparseRows, Thresholds, offsets
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.pooling import Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import pack_descending, unpack_descending
+from sae_assets.ops.segments import BITS, pack_descending, unpack_descending
 
 EVALUATED = ("cal", "test")
 MAXIMUM = Pooling("max")
@@ -40,15 +40,37 @@ class ExampleScores:
 
     def places(self, thresholds: Float[Tensor, "units fractions"]) -> Int[Tensor, "units fractions"]:
         """End (exclusive) of the scores ≥ threshold in each unit's run; the run's start where it is null."""
+        unit = torch.arange(len(thresholds), device=self.keys.device)[:, None].expand_as(thresholds)
+        return self.stops(unit, thresholds)
+
+    def stops(self, units: Int[Tensor, "*n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+        """End (exclusive) of the scores ≥ threshold in the runs of these units; a run's start where it is null."""
         valid = ~thresholds.isnan()
         rounded = thresholds.nan_to_num(1.0).float()
         # Scores are float32: score >= t iff score >= the smallest float32 that is >= t.
         above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
         rounded = torch.where(rounded.double() < thresholds.nan_to_num(1.0), above, rounded)
-        unit = torch.arange(len(thresholds), device=self.keys.device)[:, None].expand_as(rounded)
-        keys = pack_descending(unit.flatten(), rounded.flatten())
+        keys = pack_descending(units.flatten(), rounded.flatten())
         ends = torch.searchsorted(self.keys, keys, right=True).view_as(thresholds)
-        return torch.where(valid, ends, self.starts[:-1, None])
+        return torch.where(valid, ends, self.starts[units])
+
+    def of_units(self, units: Int[Tensor, " kept"]) -> "ExampleScores":
+        """The scores of these units alone, ascending ids, renumbered by their position."""
+        index = torch.full((len(self.starts) - 1,), -1, dtype=torch.int64, device=self.keys.device)
+        index[units.to(index.device)] = torch.arange(len(units), device=index.device)
+        unit, value = unpack_descending(self.keys)
+        inside = index[unit] >= 0
+        # Ids ascend as their positions do, so what is left is sorted.
+        keys = pack_descending(index[unit[inside]], value[inside])
+        starts = offsets_of(self.starts.diff()[units.to(index.device)])
+        return ExampleScores(keys, starts, self.example[inside], self.labels)
+
+    def of_examples(self, examples: Bool[Tensor, " examples"]) -> "ExampleScores":
+        """The scores of these examples alone, renumbered by their position among them."""
+        inside, unit = examples[self.example], self.keys >> BITS
+        counts = torch.bincount(unit[inside], minlength=len(self.starts) - 1)
+        position = (examples.long().cumsum(0) - 1)[self.example[inside]]
+        return ExampleScores(self.keys[inside], offsets_of(counts), position, self.labels[examples])
 
     def positives(self, places: Int[Tensor, "units fractions"], truth: Bool[Tensor, "*b examples"]) -> Tensor:
         """Detected examples that are true: int32 [*b, n_units, n_fractions] for truths [*b, n_examples]."""

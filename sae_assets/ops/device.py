@@ -25,3 +25,20 @@ def resolve_device(name: str = "auto") -> torch.device:
             "Use device 'auto' or 'cpu'."
         )
     return device
+
+
+def begin_peak(device: torch.device | str) -> int | None:
+    """Bytes that torch has allocated on a GPU now, from where its peak is counted anew; None on the CPU."""
+    if torch.device(device).type != "cuda":
+        return None
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def end_peak(device: torch.device | str) -> int | None:
+    """Bytes that torch has allocated on a GPU at most since :func:`begin_peak`; None on the CPU. Waits for the GPU."""
+    if torch.device(device).type != "cuda":
+        return None
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device)

@@ -4,7 +4,9 @@ Masks arrive already under the image's geometric transform (``rows`` does that);
 patches and counted.
 """
 
+import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 import torch
 from jaxtyping import Bool, Int
@@ -14,8 +16,13 @@ from sae_assets.artifacts import GroundTruth, offsets_of
 from sae_assets.errors import ArtifactError
 
 
-def covered_patches(mask: Bool[Tensor, "height width"], patch_size: int, min_overlap: int = 1) -> Bool[Tensor, " rows"]:
-    """Patches (row by row) with at least ``min_overlap`` pixels inside the mask.
+def covered_patches(
+    mask: Bool[Tensor, "height width"], patch_size: int, min_overlap: int | float = 1
+) -> Bool[Tensor, " rows"]:
+    """Patches (row by row) of which enough lies inside the mask.
+
+    Args:
+        min_overlap: below 1 the least share of a patch's pixels, from 1 on their least number.
 
     Raises:
         ArtifactError: the mask's size is no multiple of the patch's.
@@ -24,7 +31,8 @@ def covered_patches(mask: Bool[Tensor, "height width"], patch_size: int, min_ove
     if height % patch_size or width % patch_size:
         raise ArtifactError(f"A mask of {height}x{width} pixels cannot be cut into patches of {patch_size}.")
     tiles = mask.reshape(height // patch_size, patch_size, width // patch_size, patch_size)
-    return (tiles.sum((1, 3)) >= min_overlap).flatten()
+    least = min_overlap if min_overlap >= 1 else Fraction(str(min_overlap)) * patch_size**2  # 0.07 of 100 is 7
+    return (tiles.sum((1, 3)) >= math.ceil(least)).flatten()
 
 
 def overlapping_tokens(tokens: Int[Tensor, "rows 2"], spans: Int[Tensor, "spans 2"]) -> Bool[Tensor, " rows"]:

@@ -133,7 +133,7 @@ def weighted_f1_interval(counts: Int[Tensor, "concepts examples 3"], level: floa
 
 @plain_arithmetic()
 def weighted_f1_difference(
-    counts: Int[Tensor, "concepts examples 3"], others: Int[Tensor, "concepts examples 3"], level: float = 0.95
+    counts: Int[Tensor, "concepts examples 3"], others: Int[Tensor, "others examples 3"], level: float = 0.95
 ) -> Float[Tensor, " 3"]:
     """Difference of two weighted means of F1 on the same examples, with its interval: estimate, low, high.
 
@@ -147,6 +147,27 @@ def weighted_f1_difference(
     below = _root((one - low) ** 2, (high_2 - two) ** 2, r)
     above = _root((high - one) ** 2, (two - low_2) ** 2, r)
     return torch.stack([one - two, one - two - below, one - two + above])
+
+
+@plain_arithmetic()
+def difference_to_draws(
+    counts: Int[Tensor, "concepts examples 3"], draws: Int[Tensor, "draws concepts examples 3"], level: float = 0.95
+) -> Float[Tensor, " 3"]:
+    """Difference to detectors that were drawn at random, to their mean: estimate, low, high.
+
+    Each limit is the farther one of two. One is that of :func:`weighted_f1_difference` to the mean of these draws: of
+    other examples. The other is ``± t s √(1 + 1/S)``, s the deviation of the S draws' weighted means on these examples,
+    t of S − 1 degrees of freedom: of another draw (a prediction interval, Whitmore 1986). So a detector that was drawn
+    as these were differs from them by 0 within its interval. NaN limits with a single draw, which does not say how
+    draws vary.
+    """
+    n_draws = len(draws)
+    every = torch.stack([weighted_f1(each) for each in draws])
+    estimate, low, high = weighted_f1_difference(counts, draws.flatten(0, 1), level)
+    freedom = torch.tensor(max(1.0, n_draws - 1.0), dtype=torch.float64, device=counts.device)
+    far = _t(level, freedom) * every.std() * math.sqrt(1 + 1 / n_draws) if n_draws > 1 else every[0] * torch.nan
+    ends = torch.minimum(low, estimate - far).clamp(min=-1), torch.maximum(high, estimate + far).clamp(max=1)
+    return torch.stack([estimate, *(torch.where(far.isnan(), torch.nan, end) for end in ends)])
 
 
 @plain_arithmetic()

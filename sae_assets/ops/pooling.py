@@ -3,6 +3,7 @@
 And what the number of rows says by itself: the longer an example, the larger its maximum over rows tends to be.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import pack_descending, unpack_descending
+from sae_assets.ops.sparse_activations import Encoder, SparseCode, joined
 
 POOLINGS = ("max", "mean", "topk_mean", "last")
 
@@ -73,6 +75,54 @@ def pool_rows(
     score = total.float()
     some = score > 0
     return unit[some], score[some], example[some]
+
+
+@plain_arithmetic()
+def pool_codes(code: SparseCode, example: Int[Tensor, " rows"], n_examples: int) -> SparseCode:
+    """One row per example: the largest value of each unit over the example's rows.
+
+    Args:
+        code: whole, so that nothing is missing from the maximum; example: of each row, int64.
+    """
+    if not len(code.unit_ids):
+        nothing = torch.zeros(n_examples, dtype=torch.float64, device="cpu")
+        offsets = torch.zeros(n_examples + 1, dtype=torch.int64, device="cpu")
+        return SparseCode(offsets, code.unit_ids, code.values, nothing.int(), nothing, nothing)
+    width = int(code.unit_ids.max()) + 1
+    of_entry = example.repeat_interleave(code.row_offsets.diff())
+    pairs, inverse = (of_entry * width + code.unit_ids).unique(return_inverse=True)
+    values = torch.zeros(len(pairs), dtype=torch.float32, device="cpu").scatter_reduce_(0, inverse, code.values, "amax")
+    example, units = pairs // width, pairs % width
+    order = pack_descending(example, values).sort(stable=True).indices  # ties stay in the order of their units
+    counts = torch.bincount(example, minlength=n_examples)
+    mass = torch.zeros(n_examples, dtype=torch.float64, device="cpu")
+    return SparseCode(
+        row_offsets=offsets_of(counts),
+        unit_ids=units[order].int(),
+        values=values[order],
+        l0=counts.int(),
+        row_mass=mass.index_add(0, example, values[order].double()),  # sorted by example already
+        row_dropped=mass,
+    )
+
+
+def encode_pooled(
+    encoder: Encoder, x: Float[Tensor, "rows d"], example: Int[Tensor, " rows"], n_examples: int
+) -> SparseCode:
+    """The pooled codes (:func:`pool_codes`) of rows that are encoded in blocks, so that no more of them is held."""
+    pooled = [pool_codes(encoder.encode(x[:0]), example[:0], n_examples)]
+    for block, of_block in zip(x.split(encoder.rows_at_once), example.split(encoder.rows_at_once), strict=True):
+        pooled = [merge_pooled([*pooled, pool_codes(encoder.encode(block), of_block, n_examples)])]
+    return pooled[0]
+
+
+def merge_pooled(parts: Sequence[SparseCode]) -> SparseCode:
+    """One row per example from parts that have one each, of other rows of the same examples."""
+    if len(parts) == 1:
+        return parts[0]
+    n_examples = len(parts[0].l0)
+    example = torch.arange(n_examples, device="cpu").repeat(len(parts))
+    return pool_codes(joined(parts), example, n_examples)
 
 
 @plain_arithmetic()

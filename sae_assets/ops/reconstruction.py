@@ -6,12 +6,12 @@ depend on batches, blocks, threads or the device. How rows are encoded lives in 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import tree_sums
@@ -22,76 +22,24 @@ SMALLEST_EXPONENT, LARGEST_EXPONENT = -148, 128  # of float32, as frexp gives th
 MANTISSA_BITS = 24
 BIN_BITS = 8
 N_BINS = (LARGEST_EXPONENT - SMALLEST_EXPONENT) // BIN_BITS + 1
-NO_VARIANCE = 2.0**-48  # share of the sum of squares up to which a variance may be nothing but rounding
-
-
-@dataclass(frozen=True)
-class FitSums:
-    """Sums over rows by which one tells how well an SAE fits them; those of chunks are merged by :func:`merge_fits`.
-
-    Attributes:
-        n_rows: rows x; row_sum: float64 [d_model], Σ x.
-        square_sum: Σ |x|²; residual_sum: Σ |x - x̂|².
-        n_active: active units over all rows, before truncation (Σ L0); n_stored: those that x̂ was made of.
-        rows_of_unit: int64 [n_units], rows whose x̂ each unit takes part in.
-    """
-
-    n_rows: int
-    row_sum: Float[Tensor, " d"]
-    square_sum: float
-    residual_sum: float
-    n_active: int
-    n_stored: int
-    rows_of_unit: Int[Tensor, " units"]
-
-    @property
-    def variance_sum(self) -> float | None:
-        """Σ |x - mean|² over all rows; None where it is nothing but rounding."""
-        if self.n_rows == 0:
-            return None
-        total = math.fsum([self.square_sum, *(-value * (value / self.n_rows) for value in self.row_sum.tolist())])
-        return total if total > NO_VARIANCE * self.square_sum else None
-
-    @property
-    def fvu(self) -> float | None:
-        """Fraction of variance unexplained, ``Σ |x - x̂|² / Σ |x - mean|²``; None where rows do not vary.
-
-        0 is a perfect reconstruction, 1 what the mean of the rows would reach; it may be larger. It is ``fvu`` of
-        sparsify over all rows at once, and 1 minus ``explained_variance`` of SAELens.
-        """
-        total = self.variance_sum
-        return None if total is None else self.residual_sum / total
-
-    @property
-    def mean_l0(self) -> float | None:
-        """Active units per row; None without rows."""
-        return self.n_active / self.n_rows if self.n_rows else None
-
-    @property
-    def n_dead(self) -> int:
-        """Units that take part in no row."""
-        return int((self.rows_of_unit == 0).sum())
 
 
 def merge_fits(parts: Iterable[FitSums]) -> FitSums:
     """Sums over the rows of all parts, of one SAE; their order does not matter, not even in the last bit.
 
     Raises:
-        ArtifactError: no parts, or parts of other numbers of dimensions or units.
+        ArtifactError: no parts, or parts of other numbers of dimensions.
     """
     fits = list(parts)
-    if len({(len(fit.row_sum), len(fit.rows_of_unit)) for fit in fits}) != 1:
-        shapes = sorted({(len(fit.row_sum), len(fit.rows_of_unit)) for fit in fits})
-        raise ArtifactError(f"Fits to merge have (dimensions, units) {shapes}, expected one and the same of all.")
-    columns = zip(*(fit.row_sum.tolist() for fit in fits), strict=True)
+    widths = sorted({len(fit.row_sum) for fit in fits})
+    if len(widths) != 1:
+        raise ArtifactError(f"Fits to merge are of rows of width {widths}, expected one and the same of all.")
+    columns = zip(*(fit.row_sum for fit in fits), strict=True)
     return FitSums(
         n_rows=sum(fit.n_rows for fit in fits),
-        row_sum=torch.tensor([math.fsum(column) for column in columns], dtype=torch.float64, device="cpu"),
+        row_sum=tuple(math.fsum(column) for column in columns),
         square_sum=math.fsum(fit.square_sum for fit in fits),
         residual_sum=math.fsum(fit.residual_sum for fit in fits),
-        n_active=sum(fit.n_active for fit in fits),
-        n_stored=sum(fit.n_stored for fit in fits),
-        rows_of_unit=torch.stack([fit.rows_of_unit for fit in fits]).sum(0),
     )
 
 
@@ -173,8 +121,6 @@ class Fit:
         self._squares: list[float] = []
         self._residuals: list[float] = []
         self._bins = torch.zeros(N_BINS * decoder.d_model, dtype=torch.int64, device=self._device)
-        self._n_active = self._n_stored = 0
-        self._rows_of_unit = torch.zeros(decoder.n_units, dtype=torch.int64, device="cpu")
 
     @plain_arithmetic()
     def add(self, x: Float[Tensor, "rows d"], code: SparseCode) -> None:
@@ -197,9 +143,6 @@ class Fit:
         for start in range(0, len(x), self._decoder.rows_at_once):
             block = slice(start, start + self._decoder.rows_at_once)
             self._add_block(x[block].to(self._device, torch.float32), _rows_of(code, block))
-        self._n_active += int(code.l0.sum())
-        self._n_stored += len(code.unit_ids)
-        self._rows_of_unit += torch.bincount(code.unit_ids, minlength=self._decoder.n_units)
 
     def _add_block(self, x: Tensor, code: SparseCode) -> None:
         self._residuals += tree_sums((x.double() - self._decoder.decode(code)).square_()).tolist()
@@ -215,15 +158,12 @@ class Fit:
         """The sums so far; each is rounded once, but for what the sums of squares within a row err by."""
         bins = self._bins.view(N_BINS, -1).T.tolist()
         unit = 2 ** (MANTISSA_BITS - SMALLEST_EXPONENT)
-        exact = [sum(count << BIN_BITS * number for number, count in enumerate(column)) / unit for column in bins]
+        exact = (sum(count << BIN_BITS * number for number, count in enumerate(column)) / unit for column in bins)
         return FitSums(
             n_rows=len(self._squares),
-            row_sum=torch.tensor(exact, dtype=torch.float64, device="cpu"),
+            row_sum=tuple(exact),
             square_sum=math.fsum(self._squares),
             residual_sum=math.fsum(self._residuals),
-            n_active=self._n_active,
-            n_stored=self._n_stored,
-            rows_of_unit=self._rows_of_unit.clone(),
         )
 
 

@@ -1,7 +1,7 @@
 """What chance reaches: labels shuffled over examples, and the exact search repeated on every shuffle.
 
-The search itself lives in ``ops.shuffled_search``, intervals in ``ops.intervals``. The older null, with thresholds from
-row truth, is ``ops.chance``.
+The search itself lives in ``ops.shuffled_search``, intervals in ``ops.intervals``, the null of a split that took no
+part in the choice in ``ops.held_out_null``.
 """
 
 import time

@@ -7,7 +7,7 @@ block of rows, on threads or on the device. ReLU and JumpReLU live in ``jumprelu
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,35 @@ class SparseCode:
     l0: Int[Tensor, " rows"]
     row_mass: Float[Tensor, " rows"]
     row_dropped: Float[Tensor, " rows"]
+
+
+def joined(codes: Sequence[SparseCode]) -> SparseCode:
+    """The rows of all codes, one after the other; there is at least one code."""
+    return SparseCode(
+        row_offsets=offsets_of(torch.cat([code.row_offsets.diff() for code in codes])),
+        unit_ids=torch.cat([code.unit_ids for code in codes]),
+        values=torch.cat([code.values for code in codes]),
+        l0=torch.cat([code.l0 for code in codes]),
+        row_mass=torch.cat([code.row_mass for code in codes]),
+        row_dropped=torch.cat([code.row_dropped for code in codes]),
+    )
+
+
+def truncated(code: SparseCode, k_stored: int | None) -> SparseCode:
+    """A whole code, at most the ``k_stored`` largest entries of each row: what :meth:`Encoder.encode` gives with it."""
+    lengths = code.row_offsets.diff()
+    if k_stored is None or not bool((lengths > k_stored).any()):
+        return code
+    row = torch.repeat_interleave(torch.arange(len(lengths), device="cpu"), lengths)
+    kept = torch.arange(len(row), device="cpu") - code.row_offsets[row] < k_stored
+    return SparseCode(
+        row_offsets=offsets_of(lengths.clamp(max=k_stored)),
+        unit_ids=code.unit_ids[kept],
+        values=code.values[kept],
+        l0=code.l0,
+        row_mass=code.row_mass,
+        row_dropped=torch.zeros_like(code.row_mass).index_add(0, row[~kept], code.values[~kept].double()),
+    )
 
 
 class Encoder(ABC):
@@ -105,6 +134,11 @@ class Encoder(ABC):
         self.slope = upper_float32((1 + gamma) * (gamma + 6 * u) * norms + d * SMALLEST_NORMAL)
         self.offset = upper_float32(6 * u * self.bias.abs() + d * SMALLEST_NORMAL * (1 + norms))
 
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that are encoded together within the memory budget; the result does not depend on it."""
+        return max(1, self.memory_budget // self.row_bytes)
+
     @abstractmethod
     def floor(self, screened: Float[Tensor, "rows units"], norm: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows _"]:
         """Screened values below this cannot be stored, whatever the rounding error was.
@@ -134,9 +168,8 @@ class Encoder(ABC):
             raise ArtifactError(
                 f"Embeddings have shape {tuple(x.shape)}, but the SAE's encoder takes rows of width {self.d_model}."
             )
-        rows_at_once = max(1, self.memory_budget // self.row_bytes)
-        parts = [part for number, block in enumerate(x.split(rows_at_once))
-                 for part in self._encode_block(block, number * rows_at_once, k_stored)]  # fmt: skip
+        parts = [part for number, block in enumerate(x.split(self.rows_at_once))
+                 for part in self._encode_block(block, number * self.rows_at_once, k_stored)]  # fmt: skip
         if not parts:
             start = torch.zeros(1, dtype=torch.int64, device="cpu")
             nothing = start[:0]

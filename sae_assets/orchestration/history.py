@@ -16,6 +16,7 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
 CHECK_FAILED = "DagsterAssetCheckFailedError"
+MEASURED = ("seconds", "peak_bytes", "bytes")
 PAGE = 1000  # materializations asked for at once
 ACTIVE = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
@@ -191,3 +192,16 @@ def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[
                 )
         cursor, more = page.cursor, page.has_more
     return sum(seconds.values())
+
+
+def measured(instance: dg.DagsterInstance, address: Address) -> dict[str, dict[str, float]]:
+    """What parts of the last materialization cost, ``{"seconds": {part: …}, "bytes": …}``; empty without one."""
+    figures: dict[str, dict[str, float]] = {}
+    latest = dg.AssetRecordsFilter(asset_key=asset_key(address), asset_partitions=[partition_key(address)])
+    for record in instance.fetch_materializations(latest, limit=1).records:
+        made = record.asset_materialization
+        for name, value in (made.metadata if made else {}).items():
+            kind, _, part = name.partition("[")
+            if kind in MEASURED and part.endswith("]") and isinstance(value, dg.FloatMetadataValue):
+                figures.setdefault(kind, {})[part[:-1]] = value.value or 0.0
+    return figures

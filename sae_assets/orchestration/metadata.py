@@ -45,7 +45,7 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
     """What is known before writing: counts of this kind of artifact, its making, and its identity.
 
     Args:
-        figures: ``kept`` if nothing was computed; else ``seconds`` and ``device``.
+        figures: ``kept`` if nothing was computed; else ``seconds``, ``device`` and what else was measured.
     """
     rows = len(storage.parquet.to_table(item.artifact)[0])
     if is_imported(item.provenance):

@@ -12,7 +12,7 @@ import dagster as dg
 from sae_assets.catalog import Dataset
 from sae_assets.errors import CatalogError
 from sae_assets.pipeline.stage import Stage
-from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.storage.address import Address
 
 CHUNK, MODEL = "chunk", "model"
@@ -74,7 +74,7 @@ def partition_key(address: Address) -> str:
 
 def keys_of(entry: Dataset) -> Iterator[tuple[dg.AssetKey, Stage]]:
     """Every asset of a data set with its stage, inputs first."""
-    for stage in STAGES.values():
+    for stage in (STAGES[name] for name in stages_of(entry)):
         for kind in entry.token_kinds if stage.has_token_kind else (None,):
             yield asset_key_of(entry.name, kind, stage), stage
 

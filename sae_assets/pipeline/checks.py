@@ -24,6 +24,7 @@ class Expected:
         limits: bounds by name, from the catalog; None where it says none.
         others: figures of other chunks of the same stage, by figure, to compare a chunk with.
         blank: ids of examples whose image is one colour or whose text is empty.
+        beside: figures of other rows of the same chunk, to compare rows with.
     """
 
     rows: Any = None
@@ -33,6 +34,7 @@ class Expected:
     limits: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     blank: tuple[str, ...] = ()
+    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 NOTHING_MORE = Expected()

@@ -7,7 +7,7 @@ an option changes the result is decided by the stage that takes it (``Stage.sett
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -92,8 +92,13 @@ def _as_of(name: str) -> str:
     return f"{Detection.model_fields[name].description}; default: the catalog's"
 
 
+def _choices(name: str) -> tuple[str, ...]:
+    """The words that the catalog's key of this name takes."""
+    return get_args(Detection.model_fields[name].annotation)
+
+
 class ThresholdOptions(AggregateOptions):
-    """Options of ``thresholds`` and ``localization``."""
+    """Options of ``thresholds``."""
 
     tail_fractions: list[float] | None = Field(None, description=_as_of("tail_fractions"))
 
@@ -103,18 +108,53 @@ class ThresholdOptions(AggregateOptions):
         return None if values is None else _naming(ascending, values)
 
 
-class DetectionOptions(AggregateOptions):
-    """Options of ``detection_stats`` and ``best_pairs``."""
+class ScoringOptions(AggregateOptions):
+    """Options of every stage that scores examples."""
 
-    n_permutations: int | None = Field(None, ge=0, description=_as_of("n_permutations"))
-    n_bootstrap: int | None = Field(None, ge=0, description=_as_of("n_bootstrap"))
+    pooling: str | None = Field(None, description=_as_of("pooling"))
+    pooling_k: int | None = Field(None, ge=1, description=_as_of("pooling_k"))
+
+    @field_validator("pooling")
+    @classmethod
+    def _pooling(cls, value: str | None) -> str | None:
+        return _one_of(value, _choices("pooling"))
+
+
+class LocalizationOptions(ThresholdOptions, ScoringOptions):
+    """Options of ``localization``."""
+
+
+class ChoiceOptions(ScoringOptions):
+    """Options of ``chosen_pairs``."""
+
+    selection: str | None = Field(None, description=_as_of("selection"))
+    choose_by: str | None = Field(None, description=_as_of("choose_by"))
+    min_support: int | None = Field(None, ge=1, description=_as_of("min_support"))
     n_folds: int | None = Field(None, ge=0, description=_as_of("n_folds"))
     seed: int | None = Field(None, ge=0, description=_as_of("seed"))
+
+    @field_validator("selection")
+    @classmethod
+    def _selection(cls, value: str | None) -> str | None:
+        return _one_of(value, _choices("selection"))
+
+    @field_validator("choose_by")
+    @classmethod
+    def _choose_by(cls, value: str | None) -> str | None:
+        return _one_of(value, _choices("choose_by"))
 
     @field_validator("n_folds")
     @classmethod
     def _folds(cls, value: int | None) -> int | None:
         return None if value is None else _naming(folds, value)
+
+
+class DetectionOptions(ScoringOptions):
+    """Options of ``best_pairs``."""
+
+    n_permutations: int | None = Field(None, ge=0, description=_as_of("n_permutations"))
+    n_bootstrap: int | None = Field(None, ge=0, description=_as_of("n_bootstrap"))
+    seed: int | None = Field(None, ge=0, description=_as_of("seed"))
 
 
 Kind = TypeVar("Kind", bound=Options)

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from sae_assets.catalog import Catalog
-from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
 
@@ -39,7 +39,7 @@ class Scope:
     def whole(cls, catalog: Catalog, dataset: str, chunks: Sequence[str]) -> "Scope":
         """Everything that a data set's registered chunks should have."""
         entry = catalog.datasets[dataset]
-        return cls(dataset, entry.models, entry.token_kinds, chunks)
+        return cls(dataset, entry.models, entry.token_kinds, chunks, stages_of(entry))
 
     def slots(self) -> set[tuple[Any, ...]]:
         """What single runs can make at most, of all of it."""

@@ -11,6 +11,7 @@ from sae_assets.artifacts import REASONS
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
+    from sae_assets.artifacts.controls import Controls
     from sae_assets.artifacts.localization import Localization
     from sae_assets.artifacts.row_alignment import RowAlignment
 
@@ -88,30 +89,59 @@ def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
     return _markdown(figure, "pruning")
 
 
-def plot_detection(stats: "DetectionStats", best: "BestPairs", most: int = 12) -> str:
-    """F1 against the tail fraction of each concept's chosen unit, on cal and test, with the always-positive F1."""
-    shown = [index for index in range(len(stats.concepts)) if int(best.unit_ids[index]) >= 0][:most]
+def plot_detection(stats: "DetectionStats", most: int = 12) -> str:
+    """F1 against the tail fraction of the unit with each concept's best cal F1, on cal and test."""
+    f1 = stats.f1.nan_to_num(-1.0)
+    best = f1[0].amax(-1)
+    names = range(len(stats.concepts)) if best.numel() else ()
+    shown = [concept for concept in names if float(best[concept].max()) >= 0][:most]
     columns = min(3, max(len(shown), 1))
     figure, axes = _axes(columns, -(-max(len(shown), 1) // columns))
     for axis in axes.flat:
         axis.set_axis_off()
-    always = best.always_positive_f1[1]
-    for axis, index in zip(axes.flat, shown, strict=False):
-        unit = int(best.unit_ids[index])
-        row = int((stats.kept_units == unit).nonzero())
+    for axis, concept in zip(axes.flat, shown, strict=False):
+        row = int(best[concept].argmax())
         axis.set_axis_on()
-        axis.plot(stats.tail_fractions, stats.f1[0, index, row], marker=".", color="#777777", label="cal (chooses)")
-        axis.plot(stats.tail_fractions, stats.f1[1, index, row], marker="o", color="#1b7f5c", label="test (reported)")
-        axis.axvline(float(best.tail_fractions[index]), color="#1b7f5c", ls=":", lw=1)
-        axis.axhline(float(always[index]), color="#e6550d", ls="--", lw=1, label="always positive (test)")
+        axis.plot(stats.tail_fractions, stats.f1[0, concept, row], marker=".", color="#777777", label="cal")
+        axis.plot(stats.tail_fractions, stats.f1[1, concept, row], marker="o", color="#1b7f5c", label="test")
         axis.set_ylim(0, 1.03)
-        axis.set_title(f"{stats.concepts[index]} — unit {unit}", size=9)
+        axis.set_title(f"{stats.concepts[concept]} — unit {int(stats.kept_units[row])}", size=9)
         axis.set_xlabel("tail fraction")
         axis.set_ylabel("F1")
     if shown:
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return _markdown(figure, "F1 against tail fraction")
+
+
+def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
+    """Test F1 of each concept's pair with its interval, beside shuffled labels and calling every example positive."""
+    import numpy as np
+
+    shown = [index for index, exists in enumerate(best.two_classes[1].tolist()) if exists][:most]
+    figure, axes = _axes(tall=len(shown) > 6)
+    axis = axes[0, 0]
+    if not shown:
+        axis.set_axis_off()
+        axis.set_title("No concept has positive and negative test examples: there are no figures", size=9)
+        return _markdown(figure, "test F1")
+    places, numbers = np.arange(len(shown)), np.array(shown)
+    low, high = best.test_interval.numpy()[numbers].T
+    axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
+    bars = (
+        (best.always_positive_f1[1], "#e6550d", "|", "always positive"),
+        (best.null_f1[1, :, 1], "#777777", "|", "shuffled labels, 95 %"),
+        (best.rate("f1")[1], "#1b7f5c", "o", "test F1, 95 % interval"),
+    )
+    for values, colour, marker, label in bars:
+        axis.scatter(values.numpy()[numbers], places, s=60 if marker == "|" else 30, color=colour, marker=marker,
+                     label=label, zorder=3)  # fmt: skip
+    units = [f"unit {unit}" if unit >= 0 else "no unit" for unit in best.unit_ids[numbers].tolist()]
+    axis.set_yticks(places, [f"{best.concepts[n]} — {unit}" for n, unit in zip(shown, units, strict=True)], size=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.03)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return _markdown(figure, "test F1")
 
 
 def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
@@ -169,3 +199,41 @@ def plot_localization(localization: "Localization", most: int = 12) -> str:
     axis.set_xlabel("row F1 (test)")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return _markdown(figure, "localization")
+
+
+CONTROL_COLOURS = {
+    "random_sae": "#bbbbbb",
+    "diffmean": "#9ecae1",
+    "logistic": "#3182bd",
+    "logistic_units": "#fdd0a2",
+    "k_sparse": "#e6550d",
+    "embedding_dims": "#c7b3e5",
+}
+
+
+def plot_controls(controls: "Controls", most: int = 12) -> str:
+    """Test F1 of each concept's unit with its interval, beside that of every control; random SAEs one by one."""
+    import numpy as np
+
+    shown = min(len(controls.concepts), most)
+    figure, axes = _axes(tall=shown > 6)
+    axis, places = axes[0, 0], np.arange(shown)
+    for number, (level, name, seed) in enumerate(controls.detectors):
+        values = controls.f1[number, :shown].numpy()
+        if level != "examples":
+            continue
+        if name == "unit":
+            low, high = controls.intervals[number, :shown].numpy().T
+            axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
+            axis.scatter(values, places, color="#1b7f5c", s=60, label="unit of the SAE", zorder=4)
+        else:
+            axis.scatter(
+                values, places, color=CONTROL_COLOURS[name], marker="|" if name == "random_sae" else "D", s=30,
+                label=name if not seed else None, zorder=3,
+            )  # fmt: skip
+    axis.set_yticks(places, controls.concepts[:shown], size=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.03)
+    axis.set_xlabel("F1 on test")
+    figure.legend(loc="outside lower center", ncols=7, fontsize=8, frameon=False)
+    return _markdown(figure, "controls")

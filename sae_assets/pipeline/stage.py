@@ -93,6 +93,7 @@ class Pass:
     Attributes:
         inputs: by stage name one artifact (``Stored``) or, of a model-level stage, a lazy reader of many chunks.
         token_kinds: those whose artifacts are to be made; several only of a stage that makes all in one pass.
+        due: stage and token kind of each artifact that is to be made; of others that share the pass nothing is taken.
         device: a torch device; memory_budget: bytes for the largest block of intermediate values.
         log: takes a line for the run's log.
         store: where artifacts of other chunks can be looked at.
@@ -103,6 +104,7 @@ class Pass:
     options: Options
     sources: Sources
     token_kinds: tuple[str, ...]
+    due: frozenset[tuple[str, str]]
     device: Any
     memory_budget: int
     log: Callable[[str], None]
@@ -134,11 +136,13 @@ class Result:
 
     Attributes:
         plot: makes a picture of it, as Markdown; called once it is to be shown.
+        measured: what its parts cost, for the history; no file holds it.
     """
 
     artifact: "Artifact"
     expected: Expected = NOTHING_MORE
     plot: Callable[[], str] | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 Made = Mapping[tuple[str, str], Result]  # by stage name and token kind ("" of stages without one)
@@ -147,6 +151,11 @@ Made = Mapping[tuple[str, str], Result]  # by stage name and token kind ("" of s
 def no_settings(_target: Target, _options: Options) -> dict[str, Any]:
     """Settings of a stage whose result no catalog key and no option changes."""
     return {}
+
+
+def every_dataset(_dataset: Dataset) -> bool:
+    """For stages that every data set has."""
+    return True
 
 
 def nothing_outside(_target: Target, _sources: Sources, _options: Options) -> dict[str, str]:
@@ -174,10 +183,11 @@ class Stage:
         splits: a model-level stage reads the chunks that hold an example of one of these, and no others.
         frozen: kept as first fitted where the data set's ``calibration`` is ``freeze``.
         shared: name of the pass that makes it together with other stages; empty if it has one of its own.
-        every_kind: one pass makes it for all token kinds of the data set.
+        every_kind: one pass makes it for all token kinds of the data set, with those that share the pass.
         kept_if_current: a pass that finds the file current hands it on and computes nothing; expected_of_kept: what
             such a file has to satisfy.
         after: a stage that stands before it in every list though it reads nothing of it.
+        applies: whether a data set has it; where it has not, it is neither an asset nor planned.
         pool: name of the limited resource that its passes need.
         checks: asked of the file that was written.
         counts: figures of an artifact for the UI and for ``show``, numbers wherever possible.
@@ -204,6 +214,7 @@ class Stage:
         default=lambda *_: NOTHING_MORE
     )
     after: str = ""
+    applies: Callable[[Dataset], bool] = every_dataset
     pool: str | None = None
     checks: tuple[Check, ...] = ()
     counts: Callable[[Any], dict[str, Any]] = field(default=lambda *_: {})

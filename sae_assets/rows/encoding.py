@@ -3,8 +3,9 @@
 Only one batch of dense rows is in memory at any time; which token kinds are wanted decides which rows are encoded.
 """
 
+import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +14,30 @@ from sae_assets.artifacts import Examples, SparseActivations, offsets_of
 from sae_assets.catalog import Dataset, Model
 from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
 from sae_assets.progress import track
-from sae_assets.rows.loaded import open_encoder
+from sae_assets.rows.loaded import open_encoder, open_random_encoders
 from sae_assets.rows.opening import open_sources
+from sae_assets.rows.source import is_pooled
 from sae_assets.saes import hidden_state_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sae_assets.artifacts.control_inputs import ControlInputs
     from sae_assets.datasets import Reader
+    from sae_assets.ops.control_inputs import Collector
+    from sae_assets.ops.reconstruction import Fit
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
     from sae_assets.rows.source import ExampleRows, RowSource
+
+
+MATCHED_ROWS, MATCHED_EXAMPLES = 4096, 32  # on which the density of random units is matched, whichever is less
 
 
 @dataclass(frozen=True)
 class RowsPerKind:
     """Sparse activations of each token kind, and how many rows each example must have in it (None: it differs).
 
+    ``control_inputs`` are those of the kinds that they were asked for.
     ``elsewhere`` says where the SAE was trained if its checkpoint names a hook point that is not the catalog's,
     ``blank`` names the examples whose image is one colour or whose text is empty (of embeddings made elsewhere, none is
     opened).
@@ -38,12 +47,19 @@ class RowsPerKind:
     rows_per_example: "dict[str, int | None]"
     elsewhere: str = ""
     blank: tuple[str, ...] = ()
+    control_inputs: "dict[str, ControlInputs]" = field(default_factory=dict)
 
 
 @dataclass
 class _Collected:
-    """What has been encoded of one token kind so far."""
+    """What has been encoded of one token kind so far.
 
+    ``k_stored`` entries are kept of a row, None: all. ``fit`` collects how well rows are reconstructed; None where
+    there is no decoder, and of rows that are pooled.
+    """
+
+    k_stored: int | None
+    fit: "Fit | None" = None
     codes: "list[SparseCode]" = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
@@ -62,6 +78,7 @@ def encode_chunk(
     device: Any,
     memory_budget: int,
     forward_batch: int = 1,
+    control_kinds: Collection[str] = (),
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> RowsPerKind:
     """Encode every example of a chunk.
@@ -69,9 +86,11 @@ def encode_chunk(
     Args:
         reader: the opened data set.
         token_kinds: ``patch`` or ``token``, and/or ``cls``.
+        k_stored: entries kept of a row, None: all; a row that is pooled is kept whole.
         batch_size: examples whose rows are encoded together; the result does not depend on it.
         forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
             on it, as those of any batched matrix product do.
+        control_kinds: token kinds whose control inputs are made, as the data set's ``controls`` say.
         step: called after every batch with the number of examples done and their total.
 
     Raises:
@@ -83,27 +102,53 @@ def encode_chunk(
         sources = open_sources(reader, dataset, model, token_kinds, device, precision)
         for _, source in sources:
             _expect_width(source, sae.d_model, sae.name)
-        results = {kind: _Collected() for kind in token_kinds}
+        pooled = {kind for kind in token_kinds if is_pooled(dataset, model, kind)}
+        results = {
+            kind: _Collected(
+                None if kind in pooled else k_stored,
+                None if kind in pooled or sae.decoder is None else ops.reconstruction.Fit(sae.decoder),
+            )
+            for kind in token_kinds
+        }
         blank: set[str] = set()
         ids = chunk.example_ids
         together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
+        collectors: dict[str, Collector] = {}
         for kinds, source in sources:
+            encoded = tuple(dict.fromkeys("token" if kind in pooled else kind for kind in kinds))
+            controlled = {"token" if kind in pooled else kind for kind in kinds if kind in control_kinds}
+            if controlled and dataset.controls is not None:
+                random = _random_encoders(dataset, model, sae.encoder, source, ids, encoded)
+                for kind in controlled:
+                    most = dataset.controls.rows_per_chunk
+                    collectors[kind] = ops.control_inputs.Collector(random, most, sae.d_model, sae.encoder.n_units)
             queue: list[tuple[str, ExampleRows]] = []
             done = 0
             for batch in track(together, "encode"):
                 queue += zip(batch, source.embed(batch), strict=True)
                 done += len(batch)
                 if len(queue) >= batch_size or done == len(ids):
-                    for kind in kinds:
-                        _encode(queue, kind, sae.encoder, k_stored, results[kind], dataset.name)
+                    for kind in encoded:
+                        into = results[kind] if kind in kinds else None
+                        pool = next((results[each] for each in kinds if each in pooled), None)
+                        _encode(queue, kind, sae.encoder, into, pool if kind == "token" else None, dataset.name)
+                        if kind in collectors:
+                            _collect(queue, kind, collectors[kind])
                     blank |= {example for example, rows in queue if rows.blank}
                     queue.clear()
                     step(done, len(ids))
+        artifacts = {kind: _artifact(results[kind], chunk, sae.encoder.n_units) for kind in token_kinds}
         return RowsPerKind(
-            {kind: _artifact(results[kind], chunk, sae.encoder.n_units, k_stored) for kind in token_kinds},
+            artifacts,
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
             trained_elsewhere(sae.hook_point, model),
             tuple(example for example in ids if example in blank),
+            {
+                kind: collectors["token"].result_of_pooled(chunk.first_index)
+                if kind in pooled
+                else collectors[kind].result(chunk.first_index, artifacts[kind].example_offsets)
+                for kind in control_kinds
+            },
         )
 
 
@@ -128,59 +173,118 @@ def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:
 
 
 def _encode(
-    batch: "Sequence[tuple[str, ExampleRows]]", kind: str, encoder: "Encoder", k_stored: int | None, into: _Collected,
-    dataset: str,
+    batch: "Sequence[tuple[str, ExampleRows]]", kind: str, encoder: "Encoder", into: _Collected | None,
+    pool: _Collected | None, dataset: str,
 ) -> None:  # fmt: skip
+    """Encode the rows of a batch, for themselves (``into``) and for one row per example that is pooled from them."""
     import torch
 
     for example, rows in batch:
         if not bool(rows.rows[kind].isfinite().all()):
             raise DatasetError(f"Data set {dataset!r}: the embedding of {example!r} holds values that are not finite.")
-    code = encoder.encode(torch.cat([rows.rows[kind] for _, rows in batch]), k_stored)
     lengths = [len(rows.rows[kind]) for _, rows in batch]
     counts = torch.tensor(lengths, dtype=torch.int64, device="cpu")
-    silences = torch.tensor([kind in rows.silent for _, rows in batch], dtype=torch.bool, device="cpu")
-    silent = silences.repeat_interleave(counts)
-    into.codes.append(_without(code, silent) if bool(silent.any()) else code)
-    into.lengths += lengths
-    into.cut += [rows.n_cut for _, rows in batch]
+    spoken = torch.tensor([kind not in rows.silent for _, rows in batch], dtype=torch.bool, device="cpu")
+    spoken = spoken.repeat_interleave(counts)
+    every = torch.cat([rows.rows[kind] for _, rows in batch])
+    examples = torch.arange(len(batch), device="cpu").repeat_interleave(counts)
+    pooled: list[SparseCode] = []
+    # A block at a time, so that a whole code never takes more memory than its screen.
+    size = encoder.rows_at_once
+    for block, is_row, of_example in zip(every.split(size), spoken.split(size), examples.split(size), strict=True):
+        rows_of_block = block if bool(is_row.all()) else block[is_row.to(block.device)]
+        code = encoder.encode(rows_of_block)
+        if pool is not None:
+            of_rows = of_example[is_row]
+            pooled = [ops.pooling.merge_pooled([*pooled, ops.pooling.pool_codes(code, of_rows, len(batch))])]
+        if into is None:
+            continue
+        if into.fit is not None:
+            into.fit.add(rows_of_block, code)
+        code = ops.sparse_activations.truncated(code, into.k_stored)
+        into.codes.append(code if bool(is_row.all()) else _with_silent(code, ~is_row))
+    if pool is not None:
+        pool.codes += pooled
+    for collected, n_rows in ((into, lengths), (pool, [1] * len(batch))):
+        if collected is not None:
+            collected.lengths += n_rows
+            collected.cut += [rows.n_cut for _, rows in batch]
 
 
-def _without(code: "SparseCode", silent: "Tensor") -> "SparseCode":
-    """The code with nothing active on the silent rows."""
+def _collect(batch: "Sequence[tuple[str, ExampleRows]]", kind: str, collector: "Collector") -> None:
+    lengths = [len(rows.rows[kind]) for _, rows in batch]
+    spoken = [rows.rows[kind][: 0 if kind in rows.silent else None] for _, rows in batch]
+    collector.add([example for example, _ in batch], spoken, lengths)
+
+
+def _random_encoders(
+    dataset: Dataset, model: Model, encoder: "Encoder", source: "RowSource", ids: Sequence[str], kinds: Sequence[str]
+) -> "list[Encoder]":
+    """Random SAEs as sparse as the trained one.
+
+    A TopK SAE is by its k. Of others each unit's density is matched, on rows of a few examples of the chunk, those of
+    the smallest hashes, which are embedded once more for it: so that the chunk's rows need not be held until the last
+    of them is there. ``cls`` has the thresholds of patches or tokens, where these come from the same source.
+    """
     import torch
 
-    lengths = code.row_offsets.diff()
-    kept = ~silent.repeat_interleave(lengths)
+    assert dataset.controls is not None
+    random = open_random_encoders(model.sae, encoder, dataset.controls.n_seeds)
+    if isinstance(encoder, ops.sparse_activations.TopKEncoder):
+        return random
+    kind = next((kind for kind in kinds if kind != "cls"), "cls")
+    rows: list[Tensor] = []
+    for example in sorted(ids, key=lambda example: hashlib.sha256(example.encode()).digest())[:MATCHED_EXAMPLES]:
+        (found,) = source.embed([example])
+        if kind not in found.silent:
+            rows.append(found.rows[kind])
+        if sum(map(len, rows)) >= MATCHED_ROWS:
+            break
+    x = torch.cat(rows) if rows else torch.zeros(0, encoder.d_model, dtype=torch.float32, device="cpu")
+    if not len(x) or not bool(x.isfinite().all()):  # the example that it is of is named where rows are encoded
+        return random
+    counts = torch.bincount(encoder.encode(x).unit_ids, minlength=encoder.n_units)
+    return [ops.random_saes.match_density(each, counts, x) for each in random]
+
+
+def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":
+    """The code with rows put in, on which nothing is active, where ``silent`` says so; bool [n_rows] of all rows."""
+    import torch
+
+    def spread(values: "Tensor") -> "Tensor":
+        return torch.zeros(len(silent), dtype=values.dtype, device="cpu").masked_scatter(~silent, values)
+
     return ops.sparse_activations.SparseCode(
-        row_offsets=offsets_of(torch.where(silent, 0, lengths)),
-        unit_ids=code.unit_ids[kept],
-        values=code.values[kept],
-        l0=torch.where(silent, 0, code.l0),
-        row_mass=torch.where(silent, 0.0, code.row_mass),
-        row_dropped=torch.where(silent, 0.0, code.row_dropped),
+        row_offsets=offsets_of(spread(code.row_offsets.diff())),
+        unit_ids=code.unit_ids,
+        values=code.values,
+        l0=spread(code.l0),
+        row_mass=spread(code.row_mass),
+        row_dropped=spread(code.row_dropped),
     )
 
 
-def _artifact(result: _Collected, chunk: Examples, n_units: int, k_stored: int | None) -> SparseActivations:
+def _artifact(result: _Collected, chunk: Examples, n_units: int) -> SparseActivations:
     import torch
 
-    codes, lengths = result.codes, torch.tensor(result.lengths, dtype=torch.int64, device="cpu")
-    n_rows = sum(len(code.l0) for code in codes)
+    lengths = torch.tensor(result.lengths, dtype=torch.int64, device="cpu")
+    n_rows = sum(len(code.l0) for code in result.codes)
     if len(lengths) != len(chunk) or n_rows != int(lengths.sum()):
         raise ArtifactError(f"{n_rows} rows were encoded, expected {int(lengths.sum())} of {len(chunk)} examples.")
+    code = ops.sparse_activations.joined(result.codes)
     return SparseActivations(
         first_example=chunk.first_index,
         example_offsets=offsets_of(lengths),
-        row_offsets=offsets_of(torch.cat([code.row_offsets.diff() for code in codes])),
-        unit_ids=torch.cat([code.unit_ids for code in codes]),
-        values=torch.cat([code.values for code in codes]),
+        row_offsets=code.row_offsets,
+        unit_ids=code.unit_ids,
+        values=code.values,
         n_units=n_units,
-        l0=torch.cat([code.l0 for code in codes]),
-        k_stored=k_stored,
+        l0=code.l0,
+        k_stored=result.k_stored,
         # fsum rounds once, so the total does not depend on how rows were cut into batches.
-        total_mass=math.fsum(mass for code in codes for mass in code.row_mass.tolist()),
-        dropped_mass=math.fsum(mass for code in codes for mass in code.row_dropped.tolist()),
+        total_mass=math.fsum(code.row_mass.tolist()),
+        dropped_mass=math.fsum(code.row_dropped.tolist()),
         n_cut_examples=sum(cut > 0 for cut in result.cut),
         n_cut_tokens=sum(result.cut),
+        fit=result.fit.sums() if result.fit is not None else None,
     )

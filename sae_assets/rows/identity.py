@@ -28,7 +28,10 @@ def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
     if kind in dataset.embeddings.get(model.name, {}):
         return {"precomputed": model.name, "rows": dataset.embeddings[model.name][kind].rows_per_example}
     hook_point = {key: getattr(model, key) for key in ("layer", "hidden_state", "module")}
-    return {"transformer": transformer_identity(model.transformer), **hook_point, **_text_settings(model)}
+    rows = {"transformer": transformer_identity(model.transformer), **hook_point, **_text_settings(model)}
+    # The mean is what rows of earlier versions are, whose identity does not name it.
+    named = model.modality == "text" and kind == "cls" and model.cls_of_texts != "mean_embedding"
+    return {**rows, "cls": model.cls_of_texts} if named else rows
 
 
 def truth_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:

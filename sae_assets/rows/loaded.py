@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sae_assets import ops
 from sae_assets.catalog import Model, Sae, Transformer
 from sae_assets.catalog.registry import libraries
-from sae_assets.saes import locate_sae, open_sae
+from sae_assets.saes import locate_sae, open_decoder, open_sae
 from sae_assets.settings import kept_loaded
 
 if TYPE_CHECKING:
+    from sae_assets.ops.reconstruction import Decoder
     from sae_assets.ops.sparse_activations import Encoder
 
 T = TypeVar("T")
@@ -108,16 +110,17 @@ def model_settings(model: Model, precision: str = "") -> Hashable:
 
 @dataclass(frozen=True)
 class OpenedSae:
-    """An SAE ready to encode; what else the checkpoint holds (a decoder) is not kept."""
+    """An SAE ready to encode, and to decode where its format's decoder is read; of the rest nothing is kept."""
 
     name: str
     hook_point: str | None
     d_model: int
     encoder: "Encoder"
+    decoder: "Decoder | None"
 
 
 def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
-    """The encoder of a checkpoint, on the device.
+    """The encoder and the decoder of a checkpoint, on the device.
 
     Raises:
         CheckpointError: as :func:`sae_assets.saes.open_sae`.
@@ -126,11 +129,24 @@ def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
     def opened() -> OpenedSae:
         checkpoint = open_sae(sae)
         encoder = checkpoint.encoder(device, memory_budget)
-        return OpenedSae(checkpoint.name, checkpoint.hook_point, checkpoint.d_model, encoder)
+        name, hook_point, d_model = checkpoint.name, checkpoint.hook_point, checkpoint.d_model
+        del checkpoint  # the decoder's weights are read from the file once more
+        return OpenedSae(name, hook_point, d_model, encoder, open_decoder(sae, device, memory_budget))
 
     path = locate_sae(sae, download=False) if kept_loaded() else None
     key = None if path is None else (sae.model_dump_json(), memory_budget, _versions(path))
     return KEPT.get("sae", key, device, opened)
+
+
+def open_random_encoders(sae: Sae, encoder: "Encoder", n_seeds: int) -> "list[Encoder]":
+    """Random SAEs of seeds 0, 1, … like this encoder of a checkpoint, each as large as it, on its device."""
+
+    def made() -> "list[Encoder]":
+        return [ops.random_saes.random_encoder(encoder, seed) for seed in range(n_seeds)]
+
+    path = locate_sae(sae, download=False) if kept_loaded() else None
+    key = None if path is None else (sae.model_dump_json(), encoder.memory_budget, n_seeds, _versions(path))
+    return KEPT.get("random", key, encoder.columns.device, made)
 
 
 def _transformer_files(transformer: Transformer) -> Hashable | None:

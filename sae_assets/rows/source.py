@@ -51,6 +51,12 @@ class RowSource(Protocol):
         ...
 
 
+def is_pooled(dataset: Dataset, model: Model, kind: str) -> bool:
+    """Whether rows of a token kind are pooled from codes of token rows, and are no embeddings that are encoded."""
+    computed = kind == "cls" and kind not in precomputed_kinds(dataset, model)
+    return computed and model.modality == "text" and model.cls_of_texts == "pooled"
+
+
 def precomputed_kinds(dataset: Dataset, model: Model) -> frozenset[str]:
     """Token kinds of a data set whose embeddings under this model are read from files."""
     return frozenset(dataset.embeddings.get(model.name, {}))

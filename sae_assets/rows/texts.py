@@ -1,4 +1,4 @@
-"""Texts through a language model: one row per token of the hidden state at the hook point, and their mean.
+"""Texts through a language model: one row per token of the hidden state at the hook point, and one per text.
 
 What a library's language model must offer is the protocols here; ``transformers`` does.
 """
@@ -64,7 +64,9 @@ class Language(Protocol):
 
 
 class TextRows:
-    """Rows of texts: ``token`` is one row per token of the text's own, ``cls`` the mean of them.
+    """Rows of texts: ``token`` is one row per token of the text's own, ``cls`` the last or the mean of them.
+
+    Where ``cls`` is pooled from codes, token rows are given for it.
 
     Args:
         reader: texts by example id; model: catalog entry; kinds: ``token`` and/or ``cls``; device: torch device.
@@ -76,7 +78,9 @@ class TextRows:
 
     def __init__(self, reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str):
         assert isinstance(reader, TextReader) and model.transformer is not None
-        self._reader, self._kinds, self._device, self.origin = reader, tuple(kinds), device, model.hook_point
+        self._reader, self._device, self.origin = reader, device, model.hook_point
+        self._cls = model.cls_of_texts
+        self._kinds = tuple(dict.fromkeys("token" if self._cls == "pooled" else kind for kind in kinds))
         open_language = libraries()[model.transformer.library].language
         assert open_language is not None  # the catalog has seen to it
         self._language: Language = keep_transformer(
@@ -107,7 +111,10 @@ class TextRows:
             empty = {"token": zeros[:0], "cls": zeros}
             silent = frozenset({"cls"} & set(self._kinds))
             return ExampleRows({kind: empty[kind] for kind in self._kinds}, text.n_cut, silent, blank)
-        by_kind = {"token": rows, "cls": rows.double().mean(0, keepdim=True).float()}
+        by_kind = {
+            "token": rows,
+            "cls": rows[-1:] if self._cls == "last" else rows.double().mean(0, keepdim=True).float(),
+        }
         return ExampleRows({kind: by_kind[kind] for kind in self._kinds}, text.n_cut, blank=blank)
 
 

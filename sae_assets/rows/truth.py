@@ -72,7 +72,9 @@ def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: 
     return rows, geometry.n_patches
 
 
-def _cover(truth: "Tensor", reader: "ImageReader", example: str, geometry: "Geometry", min_overlap: int) -> None:
+def _cover(
+    truth: "Tensor", reader: "ImageReader", example: str, geometry: "Geometry", min_overlap: int | float
+) -> None:
     patches: dict[int, Tensor] = {}  # one mask may serve several concepts
     for concept, mask in reader.masks(example).items():
         if id(mask) not in patches:

@@ -49,6 +49,14 @@ def local_l0(folder: Path) -> set[int]:
     return numbers
 
 
+def named_l0(path: Path) -> int | None:
+    """The average L0 that a checkpoint's file or folder is named after; None where its name says none."""
+    for part in (path, path.parent):
+        if number := re.fullmatch(r"average_l0_(\d+)", part.name):
+            return int(number[1])
+    return None
+
+
 def cached_l0(repo: str, file: str, revision: str | None) -> set[int]:
     """Numbers for which the hub's cache holds the file; ``file`` has the placeholder."""
     from huggingface_hub import constants

@@ -16,7 +16,7 @@ from torch import Tensor
 from sae_assets.artifacts import Artifact, FilteredActivations, SparseActivations, SparseRows, UnitMapping, offsets_of
 from sae_assets.errors import StoredFileError
 from sae_assets.storage.header import KEY, Header, read_header
-from sae_assets.storage.tables.sparse_activations import SCALARS
+from sae_assets.storage.tables.sparse_activations import SCALARS, fit_scalars, stored_fit
 from sae_assets.storage.tables.unit_mapping import mapping_scalars
 
 KINDS = ("sparse_activations", "filtered_activations", "unit_mapping")
@@ -33,7 +33,7 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
         scalars = {"first_example": artifact.first_example, "n_units": artifact.n_units}
         if isinstance(artifact, SparseActivations):
             extra["l0"] = artifact.l0
-            scalars |= {name: getattr(artifact, name) for name in ("k_stored", *SCALARS)}
+            scalars |= {name: getattr(artifact, name) for name in ("k_stored", *SCALARS)} | fit_scalars(artifact)
         else:
             assert isinstance(artifact, FilteredActivations)
             scalars["n_original"] = artifact.n_original
@@ -112,7 +112,7 @@ def _decode(header: Header, stored: dict[str, Any], own: dict[str, Tensor]) -> A
         **scalars,
     }
     if header.kind == "sparse_activations":
-        return SparseActivations(**rows, l0=own["l0"])
+        return SparseActivations(**{**rows, "l0": own["l0"], "fit": stored_fit(scalars)})
     if header.kind == "filtered_activations":
         return FilteredActivations(**rows)
     raise KeyError(header.kind)

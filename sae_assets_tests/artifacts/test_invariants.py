@@ -21,7 +21,11 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.coalitions import CoalitionChoice
+from sae_assets.artifacts.control_inputs import ControlInputs
+from sae_assets.artifacts.controls import Controls
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
@@ -159,13 +163,36 @@ def best_pairs() -> BestPairs:
         unit_ids=ints(7, -1),
         tail_fractions=doubles(0.1, NAN),
         thresholds=doubles(1.5, NAN),
+        by_rows=torch.tensor([True, False]),
         counts=torch.tensor([[[1, 2, 3, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]]),
         null_f1=torch.full((2, 2, 2), 0.25, dtype=torch.float64),
+        p=doubles([NAN, NAN], [0.5, 1]),
+        family_p=doubles([NAN, NAN], [1, 1]),
+        q=doubles([NAN, NAN], [1, 1]),
         test_interval=doubles([0.1, 0.9], [NAN, NAN]),
+        scores=torch.full((2, 6), 0.5, dtype=torch.float64),
+        length_auroc=doubles(0.5, 0.5),
         weighted_interval=doubles(0.1, 0.9),
-        weighted_null=doubles(0.2, 0.4),
+        weighted_null=doubles(0.2, 0.4, 0.5),
         n_permutations=10,
         n_bootstrap=10,
+        seed=0,
+    )
+
+
+def chosen_pairs() -> ChosenPairs:
+    return ChosenPairs(
+        concepts=("red", "blue"),
+        selection="exact",
+        choose_by="rows",
+        min_support=3,
+        unit_ids=ints(7, -1),
+        thresholds=doubles(1.5, NAN),
+        tail_fractions=doubles(0.1, NAN),
+        support=ints(3, 0),
+        by_rows=torch.tensor([True, False]),
+        row_thresholds=doubles(1, NAN),
+        example_unit_ids=ints(8, -1),
         seed=0,
     )
 
@@ -203,6 +230,54 @@ def row_alignment() -> RowAlignment:
         auroc=doubles(0.9, NAN),
         purity=doubles(0.25, 0),
         intervals=doubles([0.1, 0.9], [NAN, NAN]),
+    )
+
+
+def controls() -> Controls:
+    """Of one concept, with two random SAEs and no row figures; no k-sparse probe stands."""
+    counts = [
+        [4, 1, 0, 5],
+        [1, 0, 3, 6],
+        [2, 2, 2, 4],
+        [3, 0, 1, 6],
+        [4, 0, 0, 6],
+        [4, 2, 0, 4],
+        [0, 0, 4, 6],
+        [1, 1, 3, 5],
+    ]
+    shares = doubles(0.9, 0.5, 0.6, 0.8, 1, 0.9, NAN, 0.4)[:, None]
+    return Controls(
+        concepts=("red",),
+        n_seeds=2,
+        n_units=9,
+        d_model=3,
+        fitted_on_cal=False,
+        row_figures=False,
+        n_items=torch.tensor([[30, 12, 10], [0, 0, 0]]),
+        choices=torch.tensor([[8], [2], [3], [0], [1], [6], [-1], [4]]),
+        counts=torch.tensor(counts)[:, None],
+        intervals=torch.stack([shares / 2, shares], -1),
+        auroc=shares,
+        average_precision=shares,
+        differences=torch.stack([shares[2:] - 0.5, shares[2:] - 1, shares[2:]], -1),
+        weighted=torch.cat([shares[2:]] * 4, 1),
+    )
+
+
+def control_inputs() -> ControlInputs:
+    return ControlInputs(
+        first_example=4,
+        example_offsets=ints(0, 2, 3),
+        mean_embeddings=floats(1, 2, 3, 4).view(2, 2),
+        max_embeddings=floats(1, 2, 3, 4).view(2, 2),
+        row_ids=ints(0, 2),
+        row_embeddings=floats(1, 2, 3, 4).view(2, 2),
+        n_seeds=1,
+        random_offsets=ints(0, 2, 3),
+        random_units=int32(1, 4, 0),
+        random_values=floats(2, 1, 3),
+        n_units=5,
+        d_model=2,
     )
 
 
@@ -249,7 +324,8 @@ def coalitions() -> CoalitionChoice:
 
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, pruning_audit, row_alignment, localization, coalitions,
+    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, control_inputs, localization, coalitions,
+    controls,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -292,6 +368,10 @@ BROKEN = [
     (sparse_activations, "more dropped than there was", {"dropped_mass": 9.0}, "dropped mass 9.0 is not within"),
     (sparse_activations, "a negative dropped mass", {"dropped_mass": -1.0}, "dropped mass -1.0 is not within"),
     (sparse_activations, "a mass that is no number", {"total_mass": NAN}, "dropped mass"),
+    (sparse_activations, "a fit of more rows", {"fit": FitSums(4, (1.0,), 1.0, 1.0)}, "is of 4 rows, more than"),
+    (sparse_activations, "a fit of no number of rows", {"fit": FitSums(-1, (1.0,), 1.0, 1.0)}, "is of -1 rows"),
+    (sparse_activations, "a negative residual", {"fit": FitSums(3, (1.0,), 1.0, -1.0)}, r"are 1\.0 and -1\.0"),
+    (sparse_activations, "a fit that is no number", {"fit": FitSums(3, (NAN,), 1.0, 1.0)}, "row_sum of the fit"),
     (examples, "no examples", {"example_ids": (), "paths": (), "file_hashes": ()}, "at least one example"),
     (examples, "an id twice", {"example_ids": ("a", "b", "a")}, "example ids are not unique"),
     (labels, "no examples", {
@@ -365,10 +445,17 @@ BROKEN = [
     (best_pairs, "a negative count", {
         "counts": torch.tensor([[[-1, 2, 5, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]])}, "counts must"),
     (best_pairs, "half a weighted interval", {"weighted_interval": doubles(0.1)}, "weighted_interval has shape"),
-    (best_pairs, "folds without a figure", {"n_folds": 5}, "n_folds is 5: 0 without fold_f1"),
-    (best_pairs, "a figure without folds", {"fold_f1": doubles(0.5, NAN)}, "n_folds is 0: 0 without fold_f1"),
-    (best_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
-    (best_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
+    (best_pairs, "a p of 0", {"p": doubles([0, NAN], [0.5, 1])}, "p must lie above 0"),
+    (best_pairs, "a q above 1", {"q": doubles([0.5, NAN], [0.5, 1.5])}, "q must lie above 0 and not above 1"),
+    (best_pairs, "scores of other concepts", {"scores": torch.ones(1, 6).double()}, "scores has shape"),
+    (chosen_pairs, "a threshold without a pair", {"thresholds": doubles(1.5, 2)}, "null exactly where no pair"),
+    (chosen_pairs, "support without a pair", {"support": ints(3, 1)}, "support must be 0 or more"),
+    (chosen_pairs, "a rule that does not exist", {"selection": "best"}, "no such rule"),
+    (chosen_pairs, "rows that were not asked", {"choose_by": "examples"}, "rows choose units only where"),
+    (chosen_pairs, "folds without a figure", {"n_folds": 5}, "n_folds is 5: 0 without fold_f1"),
+    (chosen_pairs, "a figure without folds", {"fold_f1": doubles(0.5, NAN)}, "n_folds is 0: 0 without fold_f1"),
+    (chosen_pairs, "a single fold", {"n_folds": 1, "fold_f1": doubles(0.5, NAN)}, "at least 2 with it"),
+    (chosen_pairs, "folds of other concepts", {"n_folds": 5, "fold_f1": doubles(0.5)}, "fold_f1 has shape"),
     (best_pairs, "half a weighted chance", {"weighted_null": doubles(0.1)}, "weighted_null has shape"),
     (coalitions, "a count below 0", {"counts": torch.full((3, 2, 4), -1)}, "counts must not be negative"),
     (coalitions, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
@@ -422,7 +509,27 @@ BROKEN = [
     (row_alignment, "a negative number of examples", {"n_unlocated": torch.tensor([[0, -1], [0, 0]])},
      "n_unlocated must not"),
     (row_alignment, "an area above 1", {"auroc": doubles(1.5, NAN)}, "auroc must lie between 0 and 1"),
+    (control_inputs, "a row that is not there", {"row_ids": ints(0, 3)}, r"row_ids must lie in 0\.\.2"),
+    (control_inputs, "a row twice", {"row_ids": ints(2, 2)}, "row_ids must ascend"),
+    (control_inputs, "embeddings of another width", {"d_model": 3}, "mean_embeddings has shape"),
+    (control_inputs, "a row without an embedding", {"row_ids": ints(0, 1, 2)}, "row_embeddings has shape"),
+    (control_inputs, "an embedding that is no number", {"max_embeddings": floats(1, 2, NAN, 4).view(2, 2)},
+     "max_embeddings holds values that are not finite"),
+    (control_inputs, "scores of another number of SAEs", {"n_seeds": 2}, "random_offsets has shape"),
+    (control_inputs, "scores that end early", {"random_offsets": ints(0, 1, 2)}, "random_offsets ends at 2"),
+    (control_inputs, "a score of 0", {"random_values": floats(2, 0, 3)}, "random_values must be finite and > 0"),
+    (control_inputs, "an infinite score", {"random_values": floats(2, math.inf, 3)}, "random_values must be finite"),
+    (control_inputs, "a unit that there is not", {"n_units": 4}, r"random_units must lie in 0\.\.3"),
+    (control_inputs, "units out of order", {"random_units": int32(4, 1, 0)}, "random_units of an example must ascend"),
     (row_alignment, "intervals of other concepts", {"intervals": doubles([0.1, 0.9])}, "intervals has shape"),
+    (controls, "figures of fewer random SAEs", {"n_seeds": 1}, "choices has shape"),
+    (controls, "figures of rows that are not there", {"row_figures": True}, "choices has shape"),
+    (controls, "detections without a detector", {"choices": torch.full((8, 1), -1)}, "nothing is detected"),
+    (controls, "a negative count", {"counts": controls().counts - 1}, "counts must not be negative"),
+    (controls, "an area above 1", {"auroc": controls().auroc + 1}, "auroc must lie between 0 and 1"),
+    (controls, "a figure without a detector", {"auroc": controls().auroc.nan_to_num(0.5)}, "auroc must be null"),
+    (controls, "rows without figures", {"n_items": torch.ones(2, 3, dtype=torch.int64)}, "there are no row figures"),
+    (controls, "an interval elsewhere", {"differences": controls().differences.flip(-1)}, "within its interval"),
 ]  # fmt: skip
 
 
@@ -470,6 +577,7 @@ CHANGED = [
     (sparse_activations, {"values": floats(3, 1, 1, 2, 0.25)}),
     (sparse_activations, {"example_offsets": ints(0, 1, 2, 3)}),
     (sparse_activations, {"total_mass": 9.0}),
+    (sparse_activations, {"fit": FitSums(3, (1.0,), 2.0, 1.0)}),
     (sparse_activations, {"n_units": 6}),
     (filtered_activations, {"n_original": 51}),
     (ground_truth, {"concepts": ("blue", "red")}),
@@ -482,16 +590,22 @@ CHANGED = [
     (thresholds, {"values": doubles([[NAN, NAN], [2, 1]], [[4, 3], [3, 1]])}),
     (detection_stats, {"n_negative": torch.tensor([[4], [6]])}),
     (best_pairs, {"seed": 1}),
-    (best_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
+    (best_pairs, {"p": doubles([NAN, NAN], [0.25, 1])}),
+    (chosen_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
+    (chosen_pairs, {"min_support": 4}),
     (best_pairs, {"test_interval": doubles([0.1, 0.9], [NAN, 0.5])}),
     (pruning_audit, {"min_support": 4}),
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
     (row_alignment, {"purity": doubles(0.5, 0)}),
     (row_alignment, {"n_rows": ints(21, 30)}),
+    (control_inputs, {"row_embeddings": floats(1, 2, 3, 5).view(2, 2)}),
+    (control_inputs, {"random_units": int32(1, 3, 0)}),
     (coalitions, {"halved": False}),
     (coalitions, {"thresholds": doubles(0.5, 1.5)}),
     (localization, {"n_superactivators": ints(3, 1)}),
     (localization, {"direction_weights": doubles(0.8, 0.6, 1)}),
+    (controls, {"fitted_on_cal": True}),
+    (controls, {"weighted": controls().weighted / 2}),
 ]
 
 

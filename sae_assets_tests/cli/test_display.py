@@ -37,21 +37,30 @@ def test_cells_headings_and_metadata_are_no_markup(printed):
 
 def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
     monkeypatch.setattr(console, "width", 120)  # in 100 columns a name as long as this one takes two lines
-    absent = dict.fromkeys(("unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1", "always_positive_f1"))
-    absent |= {
-        "test_f1_interval": [None, None],
-        "null_f1": {"mean": None, "p95": None},
-        "row": None,
-        "audit": None,
-        "coalition": None,
-    }
+    absent = dict.fromkeys(("unit_id", "cal_f1", "test_f1", "chance_f1", "q", "auroc"))
+    absent |= dict.fromkeys(("row", "audit", "selection", "coalition"))
+    absent |= {"test_f1_interval": [None, None]}
+    nothing = {"f1": None, "difference_interval": [None, None]}
+    absent["controls"] = {"logistic": nothing}
     figures = {
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
+        "fit": {"fvu": 0.25, "mean_l0": 9.5, "dead_units_share": 0.125, "stated_l0": 22},
         "weighted_test_f1": None, "weighted_test_f1_interval": [None, None], "always_positive_f1": None,
         "null_f1": {"mean": None, "p95": None}, "seconds": {}, "stale_stages": [], "concepts": {ODD: absent},
+        "controls": None,
     }  # fmt: skip
     session = SimpleNamespace(settings=SimpleNamespace(store=ODD, home=ODD, catalog=None))
     assert printed(print_summary, {ODD: figures}, session, 0, 0).count(ODD) == 4
+    costs = {"seconds": {"logistic": 1.5}, "peak_bytes": {}, "bytes": {"unit": 2e6}}
+    figures["controls"] = {
+        "weighted": {"logistic": nothing},
+        "verdict": ODD,
+        "row_verdict": None,
+        "fitted_on_half_of_cal": True,
+        **costs,
+    }
+    shown = printed(print_summary, {ODD: figures}, session, 0, 0)
+    assert shown.count(ODD) == 6 and "1.50" in shown and "2.00" in shown and "half of cal" in shown
     shown = printed(print_status, {ODD: {"chunks": [], "stages": {"[/b]": {"[i]": "stale"}}}})
     assert ODD in shown and "[/b]" in shown and "[i]" in shown
     assert ODD in printed(print_inspection, {ODD: {"error": "e"}})

@@ -125,9 +125,9 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, made_home: Any) -> Path:
-    """A folder with a home in which everything was made, and what a second run prints."""
+    """A folder with a home in which everything was made, controls too, and what a second run prints."""
     base = tmp_path_factory.mktemp("format")
-    made_home(base)
+    made_home(base, controls={"n_seeds": 2})
     printed = run("materialize", "-d", "small", "--json", *places(base))
     (base / "materialize.json").write_text(printed)
     return base

@@ -4,11 +4,24 @@ import numpy as np
 import torch
 
 from sae_assets.artifacts import SPLITS, BestPairs, DetectionStats, Thresholds
-from sae_assets.ops.best_pairs import choose_best_pairs
-from sae_assets.ops.detection_stats import ExampleScores, LabelledChunk, count_detections, score_examples
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
+from sae_assets.artifacts.row_alignment import RowAlignment
+from sae_assets.ops.best_pairs import figure_pairs
+from sae_assets.ops.chosen_pairs import choose_by_tails
+from sae_assets.ops.detection_stats import (
+    EVALUATED,
+    ExampleScores,
+    LabelledChunk,
+    count_detections,
+    score_examples,
+    sort_scores,
+)
+from sae_assets.ops.segments import unpack_descending
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
 from sae_assets_tests.reference import detection_stats as reference
 from sae_assets_tests.strategies import World
+
+Choice = tuple[ChosenPairs, dict[str, ExampleScores]]
 
 
 def many_rows(n: int, n_units: int = 9, n_concepts: int = 2) -> World:
@@ -61,12 +74,42 @@ def hand(scores: list[list[float]], labels: list[bool], cutoff: float) -> Detect
     return count_detections(score(world), Thresholds(("c",), torch.arange(n_units), (0.5,), n_positive, values))
 
 
-def choose(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> BestPairs:
-    """Best pairs of a data set from its rows on; few draws unless asked for."""
+def by_original_id(scores: ExampleScores, kept_units: torch.Tensor) -> ExampleScores:
+    """The same scores under the original ids of their units."""
+    unit, value = unpack_descending(scores.keys)
+    n_units = int(kept_units.max()) + 1
+    return sort_scores(kept_units.to(unit.device)[unit], value, scores.example, scores.labels, n_units)
+
+
+def nowhere(concepts: tuple[str, ...], n_units: int) -> RowAlignment:
+    """Row figures of a data set that locates no concept."""
+    counts, none = torch.ones(2, len(concepts), dtype=torch.int64), torch.empty(0)
+    return RowAlignment(
+        concepts, n_units, torch.ones(2, dtype=torch.int64), counts, counts, none.int(), none.int(), none.double(),
+        torch.empty(2, 0, dtype=torch.int32), torch.empty(2, 0, dtype=torch.int32), torch.empty(2, 0).double(),
+        none.double(), none.double(), torch.full((len(concepts), 2), torch.nan, dtype=torch.float64),
+    )  # fmt: skip
+
+
+def lengths_of(world: World) -> dict[str, list[torch.Tensor]]:
+    """Number of rows of each example, by split, in one part."""
+    return {split: [torch.from_numpy(world.lengths[world.examples_in(split)]).long()] for split in EVALUATED}
+
+
+def choice(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> Choice:
+    """Pairs of the grid of tail fractions, with the scores they were chosen by."""
     thresholds = calibrate(world, fractions) if thresholds is None else thresholds
-    scores = score(world, parts, device)
-    options = {"n_permutations": 3, "n_bootstrap": 5} | kwargs
-    return choose_best_pairs(count_detections(scores, thresholds), thresholds, scores, **options)
+    kept = score(world, parts, device)
+    scores = {split: by_original_id(kept[split], thresholds.kept_units) for split in EVALUATED}
+    rows = nowhere(thresholds.concepts, len(scores["cal"].starts) - 1)
+    chosen = choose_by_tails(count_detections(kept, thresholds), thresholds, scores["cal"], rows, **kwargs)
+    return chosen, scores
+
+
+def choose(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> BestPairs:
+    """Best pairs of a data set from its rows on, by tail fractions; few draws unless asked for."""
+    chosen, scores = choice(world, fractions, parts, device, thresholds)
+    return figure_pairs(chosen, scores, lengths_of(world), **{"n_permutations": 3, "n_bootstrap": 5} | kwargs)
 
 
 def world_of(scores: dict[str, list[float]], labels: dict[str, list[bool]]) -> World:

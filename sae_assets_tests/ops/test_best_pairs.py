@@ -8,15 +8,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.stats import binom, hypergeom
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+from scipy.stats import binom
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    f1_score,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops import chance
 from sae_assets.ops.chance import bootstrap_interval
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choose, dense_scores, world_of
+from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choice, choose, dense_scores, world_of
 from sae_assets_tests.reference import best_pairs as reference
 from sae_assets_tests.reference import detection_stats as reference_detection
 from sae_assets_tests.strategies import (
@@ -81,11 +91,11 @@ def test_chosen_pairs_and_their_counts(device, world, fractions):
     for concept in range(len(world.concepts)):
         tp, fp, fn, _ = (table[concept] for table in tables[0])
         pair = reference.best_pair(tp, fp, fn, valid[concept])
-        if pair is None:
+        if pair is None or world.labels[world.examples_in("cal"), concept].all():
             assert got.unit_ids[concept] == -1
             assert bool(got.thresholds[concept].isnan()) and bool(got.tail_fractions[concept].isnan())
             assert not bool(got.counts[:, concept, :2].any())
-            assert bool(got.rate("f1")[:, concept].isnan().all())
+            assert float(got.rate("f1")[:, concept].nan_to_num().max()) == 0
             continue
         unit, place = pair
         assert got.unit_ids[concept] == 2 * unit and got.tail_fractions[concept] == fractions[place]
@@ -114,16 +124,16 @@ def test_chunking_changes_nothing(world, data):
     st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12),
 )
 def test_rates_are_scikit_learns(cal, test):
-    """Precision, recall, F1 and accuracy of (label, detected) pairs; 0/0 is 0, no positive is null."""
+    """Precision, recall, F1 and accuracy of (label, detected) pairs; 0/0 is 0, a split of one class is null."""
     pairs = {"cal": cal, "test": test}
     scores = {split: [2.0 if detected else 1.0 for _, detected in both] for split, both in pairs.items()}
     labels = {split: [label for label, _ in both] for split, both in pairs.items()}
     got = choose(world_of(scores, labels), thresholds=at(2.0))
-    chosen = any(labels["cal"])
+    chosen = any(labels["cal"]) and not all(labels["cal"])
     assert (int(got.unit_ids[0]) == 4) == chosen
     for place, split in enumerate(EVALUATED):
-        truth, predicted = labels[split], [detected for _, detected in pairs[split]]
-        exists = chosen and any(truth)
+        truth, predicted = labels[split], [detected and chosen for _, detected in pairs[split]]
+        exists = any(truth) and not all(truth)
         for name, metric in RATES.items():
             expected = metric(truth, predicted, zero_division=0) if exists else np.nan
             np.testing.assert_allclose(got.rate(name)[place, 0], expected, rtol=1e-12)
@@ -134,11 +144,14 @@ def test_rates_are_scikit_learns(cal, test):
 @PROPERTY
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.lists(st.booleans(), min_size=1, max_size=12))
 def test_the_always_positive_figure_is_scikit_learns(cal, test):
-    """F1 of calling every example positive, in float64 as every other figure; null without positives."""
+    """F1 of calling every example positive, in float64 as every other figure; null without both classes."""
     labels = {"cal": cal, "test": test}
     world = world_of({split: [1.0] * len(values) for split, values in labels.items()}, labels)
     got = choose(world, thresholds=at(2.0)).always_positive_f1[:, 0]
     for figure, truth in zip(got, labels.values(), strict=True):
+        if all(truth):
+            assert bool(figure.isnan())
+            continue
         expected = f1_score(truth, [True] * len(truth)) if any(truth) else np.nan
         np.testing.assert_allclose(reference.always_positive_f1(sum(truth), len(truth)), expected, rtol=1e-12)
         np.testing.assert_allclose(figure, expected, rtol=1e-12)
@@ -181,25 +194,61 @@ def test_published_always_positive_figures_come_out_of_detection(marginals, n, p
 
 
 def test_the_weighted_figure_counts_concepts_by_their_test_positives():
-    """Nulls count neither way, and nothing but nulls is null."""
+    """Every column of weighted means is over the same concepts: those with both classes in both splits."""
     got = choose(random_world(3, n_concepts=3))
     weights = got.n_positive[1].tolist()
-    assert len(set(weights)) > 1
-    for figures in ([0.2, 0.5, 1.0], [0.2, np.nan, 1.0], [np.nan] * 3):
-        expected = reference.weighted_mean(figures, weights)
-        np.testing.assert_allclose(got.weighted(torch.tensor(figures, dtype=torch.float64)), expected, rtol=1e-12)
+    assert len(set(weights)) > 1 and bool(got.two_classes.all())
+    expected = reference.weighted_mean([0.2, 0.5, 1.0], weights)
+    np.testing.assert_allclose(got.weighted(torch.tensor([0.2, 0.5, 1.0]).double()), expected, rtol=1e-7)
+    counts = got.counts.clone()
+    counts[0, 1, 2:] = torch.tensor([0, int(counts[0, 1].sum())])
+    counts[0, 1, :2] = 0
+    fewer = dataclasses.replace(got, counts=counts)
+    expected = reference.weighted_mean([0.2, np.nan, 1.0], weights)
+    np.testing.assert_allclose(fewer.weighted(torch.tensor([0.2, 0.5, 1.0]).double()), expected, rtol=1e-7)
+    counts[:, :, 2:] = counts[:, :, :2].clone().zero_()
+    assert np.isnan(dataclasses.replace(got, counts=counts * 0).weighted(torch.ones(3).double()))
 
 
-def test_a_concept_without_positives_keeps_its_counts_and_has_no_figures():
-    """It stays in the table; every figure is null and none is 0."""
-    world = world_of({"cal": [1.0, 2.0], "test": [1.0, 2.0]}, {"cal": [False, False], "test": [False, True]})
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_concept_of_one_class_keeps_its_counts_and_has_no_figures(labels):
+    """It stays in the table; every figure is null and none is 0 or 1."""
+    world = world_of({"cal": [1.0, 2.0], "test": [1.0, 2.0]}, {"cal": [labels] * 2, "test": [labels] * 2})
     got = choose(world, thresholds=at(1.0))
     assert got.unit_ids.tolist() == [-1]
-    assert got.counts[:, 0].tolist() == [[0, 0, 0, 2], [0, 0, 1, 1]]
+    assert got.counts[:, 0].tolist() == ([[0, 0, 2, 0]] * 2 if labels else [[0, 0, 0, 2]] * 2)
     for name in ("precision", "recall", "f1", "accuracy"):
         assert bool(got.rate(name).isnan().all())
-    assert bool(got.null_f1.isnan().all()) and bool(got.test_interval.isnan().all())
-    assert bool(got.weighted_interval.isnan().all()) and bool(got.weighted_null.isnan().all())
+    for name in ("null_f1", "p", "family_p", "q", "test_interval", "scores", "weighted_interval", "weighted_null"):
+        assert bool(getattr(got, name).isnan().all()), name
+
+
+def test_a_concept_that_no_unit_stands_for_is_detected_nowhere():
+    """Both classes are there and no unit fires: F1 0 in the table and in the mean, p 1, no curve."""
+    world = world_of({"cal": [0.0] * 4, "test": [0.0] * 4}, {split: [True, True, False, False] for split in EVALUATED})
+    got = choose(world, thresholds=dataclasses.replace(at(1.0), values=torch.full((2, 1, 1), torch.nan).double(),
+                                                       n_positive=torch.zeros(2, 1, dtype=torch.int64)))  # fmt: skip
+    assert got.unit_ids.tolist() == [-1] and got.rate("f1").tolist() == [[0], [0]]
+    assert got.weighted(got.rate("f1")[1]) == 0 and got.p[1].tolist() == [1] and bool(got.scores[:, 0].isnan().all())
+
+
+def test_figures_beside_f1_are_scikit_learns():
+    """AUROC, AP, MCC and balanced accuracy of the chosen unit on test; Brier's score of what cal calibrates."""
+    world = random_world(11, n_examples=120, n_concepts=2)
+    got = choose(world, (0.2, 0.5, 0.8))
+    truth = world.labels[world.examples_in("test")]
+    for concept, unit in enumerate(got.unit_ids.tolist()):
+        score = dense_scores(world, "test")[:, unit // 2]
+        found = score >= float(got.thresholds[concept])
+        label = truth[:, concept]
+        expected = [roc_auc_score(label, score), average_precision_score(label, score), matthews_corrcoef(label, found),
+                    balanced_accuracy_score(label, found)]  # fmt: skip
+        np.testing.assert_allclose(got.scores[concept, :4], expected, rtol=1e-9)
+        cal = world.labels[world.examples_in("cal"), concept]
+        model = IsotonicRegression(out_of_bounds="clip").fit(dense_scores(world, "cal")[:, unit // 2], cal)
+        np.testing.assert_allclose(got.scores[concept, 4], brier_score_loss(label, model.predict(score)), rtol=1e-9)
+        lengths = world.lengths[world.examples_in("test")]
+        np.testing.assert_allclose(got.length_auroc[concept], roc_auc_score(label, lengths), rtol=1e-9)
 
 
 # Chance ---------------------------------------------------------------------------------------------------------
@@ -217,60 +266,6 @@ def test_chance_and_intervals_are_reproducible():
     )
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@PROPERTY
-@given(world=worlds(max_examples=10), fractions=tail_fractions, seed=st.integers(0, 99))
-def test_chance_is_the_choice_repeated_on_each_shuffle(device, world, fractions, seed):
-    """Shuffle by shuffle and pair by pair, in exact fractions: mean and 95 % point of what the choice reaches."""
-    thresholds, n = calibrate(world, fractions), 7
-    got = choose(world, fractions, device=device, n_permutations=n, seed=seed)
-    scores, labels = (
-        [dense_scores(world, s) for s in EVALUATED],
-        [world.labels[world.examples_in(s)] for s in EVALUATED],
-    )
-    generator = torch.Generator().manual_seed(seed)
-    orders = [tuple(torch.randperm(len(each), generator=generator).numpy() for each in labels) for _ in range(n)]
-    reached = reference.chance(scores, labels, thresholds.values[:-1].numpy(), orders)
-    for split, concept in np.ndindex(*reached.shape[:2]):
-        figures = reached[split, concept]
-        expected = [np.nan] * 2 if np.isnan(figures).any() else [figures.mean(), np.quantile(figures, 0.95)]
-        np.testing.assert_allclose(got.null_f1[split, concept], expected, rtol=1e-12, atol=0)
-    weighted = [reference.weighted_mean(column, labels[1].sum(0)) for column in reached[1].T]
-    expected = [np.nan] * 2 if np.isnan(weighted).any() else [np.mean(weighted), np.quantile(weighted, 0.95)]
-    np.testing.assert_allclose(got.weighted_null, expected, rtol=1e-12, atol=0)
-
-
-def test_few_shuffles_at_a_time_change_nothing(monkeypatch):
-    """How many draws are in hand at once is a matter of memory alone."""
-    world = random_world(4, n_concepts=3)
-    whole = choose(world, n_permutations=11, n_folds=4)
-    monkeypatch.setattr(chance, "CELLS_AT_ONCE", 1)
-    assert choose(world, n_permutations=11, n_folds=4) == whole
-
-
-def test_chance_of_a_single_pair_is_the_hypergeometric():
-    """With one pair there is nothing to select: mean and 95 % point follow from numbers alone."""
-    sizes = {"cal": (40, 12, 16), "test": (50, 20, 10)}  # examples, positives, detections
-    scores = {split: [2.0] * found + [1.0] * (n - found) for split, (n, _, found) in sizes.items()}
-    labels = {split: [True] * positive + [False] * (n - positive) for split, (n, positive, _) in sizes.items()}
-    got = choose(world_of(scores, labels), thresholds=at(2.0), n_permutations=2000)
-    for place, (n, positive, found) in enumerate(sizes.values()):
-        law, scale = hypergeom(n, positive, found), 2 / (positive + found)
-        mean, high = got.null_f1[place, 0].tolist()
-        assert mean == pytest.approx(scale * law.mean(), abs=4 * scale * law.std() / 2000**0.5)
-        assert high == pytest.approx(scale * law.ppf(0.95), abs=1.01 * scale)
-    np.testing.assert_allclose(got.weighted_null, got.null_f1[1, 0], rtol=1e-12)
-
-
-def test_chance_where_shuffling_changes_nothing():
-    """If every example is positive, every shuffle reaches the figure itself."""
-    scores = {"cal": [2.0, 2.0, 1.0], "test": [2.0, 1.0, 1.0, 1.0]}
-    world = world_of(scores, {split: [True] * len(values) for split, values in scores.items()})
-    got = choose(world, thresholds=at(2.0), n_permutations=10)
-    np.testing.assert_allclose(got.null_f1[..., 0], got.rate("f1"), rtol=1e-12)
-    np.testing.assert_allclose(got.null_f1[..., 1], got.rate("f1"), rtol=1e-12)
-
-
 def test_a_perfect_detector_is_far_above_chance():
     """It reaches F1 1 on both splits, where the same selection on shuffled labels does not come near."""
     rng = np.random.default_rng(0)
@@ -278,7 +273,7 @@ def test_a_perfect_detector_is_far_above_chance():
     scores = {split: [2.0 if label else 1.0 for label in labels[split]] for split in EVALUATED}
     got = choose(world_of(scores, labels), thresholds=at(2.0), n_permutations=100, n_bootstrap=200)
     assert got.rate("f1").tolist() == [[1.0], [1.0]]
-    assert float(got.null_f1.max()) < 0.5
+    assert float(got.null_f1[1].max()) < 0.5 and float(got.p[1]) == 1 / 101
     low, high = got.test_interval[0].tolist()
     assert 0.8 < low < high == 1.0  # that nothing was missed does not show that nothing would be
 
@@ -303,25 +298,6 @@ def test_noise_exceeds_the_95_percent_point_in_5_percent_of_trials():
     assert abs(np.mean(means)) < 4 * np.std(means) / trials**0.5
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_labels_at_random_reach_what_chance_reaches(seed):
-    """When labels have nothing to do with activations, the figures lie within the null, far below a perfect one."""
-    world = random_world(seed, n_examples=300, n_units=20, n_concepts=1)
-    labels = np.random.default_rng(100 + seed).random((300, 1)) < 0.3
-    noise = World(world.activations, world.lengths, world.splits, labels[world.example_of_row], labels)
-    got = choose(noise, (0.1, 0.5, 0.9), n_permutations=100)
-    assert bool((got.null_f1[..., 0] < 0.7).all()) and bool((got.null_f1[..., 0] > 0.2).all())
-    assert bool((got.rate("f1") <= got.null_f1[..., 1] + 0.1).all())
-    assert bool((got.null_f1[..., 0] <= got.null_f1[..., 1]).all())
-
-
-def test_selection_raises_chance_on_cal_and_not_on_test():
-    """The null repeats the selection: on cal it exceeds what its own pairs reach on test."""
-    world = random_world(5, n_examples=90, n_units=60, n_concepts=1, density=0.5)
-    got = choose(world, (0.1, 0.3, 0.5, 0.7, 0.9), n_permutations=60)
-    assert float(got.null_f1[0, 0, 0]) > float(got.null_f1[1, 0, 0]) + 0.02
-
-
 def test_labels_are_shuffled_and_examples_resampled_for_all_concepts_at_once():
     """Two concepts with the same labels and thresholds have the same chance level and the same interval."""
     world = random_world(0, n_concepts=1)
@@ -329,7 +305,7 @@ def test_labels_are_shuffled_and_examples_resampled_for_all_concepts_at_once():
         world.activations, world.lengths, world.splits, np.repeat(world.truth, 2, 1), np.repeat(world.labels, 2, 1)
     )
     got = choose(twice, n_permutations=20, n_bootstrap=50)
-    assert torch.equal(got.null_f1[:, 0], got.null_f1[:, 1])
+    assert torch.equal(got.null_f1[1, 0], got.null_f1[1, 1])
     assert torch.equal(got.test_interval[0], got.test_interval[1])
     once = choose(world, n_permutations=20, n_bootstrap=50)
     np.testing.assert_allclose(got.weighted_interval, once.weighted_interval, rtol=1e-12)
@@ -387,7 +363,7 @@ def test_the_interval_covers_the_true_figure_about_as_often_as_it_says():
 @given(world=worlds(max_examples=10), fractions=tail_fractions, n_folds=st.integers(2, 5), seed=st.integers(0, 99))
 def test_folds_are_counted_with_the_pair_chosen_without_them(device, world, fractions, n_folds, seed):
     """Counts of all held-out folds added up, fold by fold and pair by pair; the other figures stay as they are."""
-    got = choose(world, fractions, device=device, n_folds=n_folds, seed=seed)
+    got, _ = choice(world, fractions, device=device, n_folds=n_folds, seed=seed)
     labels = world.labels[world.examples_in("cal")]
     fold = np.zeros(len(labels), int)
     fold[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).numpy()] = (
@@ -396,7 +372,7 @@ def test_folds_are_counted_with_the_pair_chosen_without_them(device, world, frac
     cutoffs = calibrate(world, fractions).values[:-1].numpy()
     expected = reference.held_out_f1(dense_scores(world, "cal"), labels, cutoffs, fold)
     np.testing.assert_array_equal(got.fold_f1, expected)
-    without = choose(world, fractions, device=device, seed=seed)
+    without, _ = choice(world, fractions, device=device, seed=seed)
     assert without.fold_f1 is None and dataclasses.replace(got, n_folds=0, fold_f1=None) == without
 
 
@@ -405,8 +381,10 @@ def test_folds_see_through_the_choice_on_noise():
     """On labels at random cal F1 is raised by the choice, and the folds' figure is not: it agrees with test."""
     figures = []
     for seed in range(40):
-        got = choose(noise_world(seed, 240), (0.2, 0.5, 0.8), n_folds=5, n_permutations=0, n_bootstrap=0)
-        figures.append([*got.rate("f1")[:, 0].tolist(), float(got.fold_f1[0])])
+        world = noise_world(seed, 240)
+        got = choose(world, (0.2, 0.5, 0.8), n_permutations=0, n_bootstrap=0)
+        folds = choice(world, (0.2, 0.5, 0.8), n_folds=5)[0].fold_f1
+        figures.append([*got.rate("f1")[:, 0].tolist(), float(folds[0])])
     cal, test, folds = np.mean(figures, 0)
     error = np.std(np.array(figures)[:, 2] - np.array(figures)[:, 1]) / 40**0.5
     assert cal - folds > 0.05 and abs(folds - test) < 4 * error
@@ -416,23 +394,22 @@ def test_folds_see_through_the_choice_on_noise():
 def test_one_fold_is_no_fold(n_folds):
     """Nothing could be chosen without it."""
     with pytest.raises(ArtifactError, match=f"n_folds is {n_folds}, expected 0"):
-        choose(random_world(0), n_folds=n_folds)
+        choice(random_world(0), n_folds=n_folds)
 
 
 @PROPERTY
 @given(worlds(max_examples=8))
 def test_intervals_and_chance_lie_within_0_and_1_or_are_null(world):
-    """Ordered, bounded, and null exactly where there is no chosen pair or no positive in the split."""
+    """Ordered, bounded, and null exactly where the split lacks a class; on cal the grid has no null."""
     got = choose(world, n_permutations=6, n_bootstrap=200)
-    for pair in (got.test_interval, got.weighted_interval[None], got.null_f1.flatten(0, 1)):
+    for pair in (got.test_interval, got.weighted_interval[None], got.null_f1[1]):
         known = ~pair.isnan().any(-1)
         assert torch.equal(pair.isnan().any(-1), pair.isnan().all(-1))
         assert bool((pair[known] >= 0).all()) and bool((pair[known] <= 1).all())
     for ordered in (got.test_interval, got.weighted_interval[None]):
         assert not bool((ordered[:, 0] > ordered[:, 1]).any())
-    exists = (got.unit_ids >= 0) & (got.n_positive > 0)
-    assert torch.equal(got.null_f1[..., 0].isnan(), ~exists)
-    assert torch.equal(got.test_interval[:, 0].isnan(), ~exists[1])
+    assert torch.equal(got.null_f1[1, :, 0].isnan(), ~got.two_classes[1]) and bool(got.null_f1[0].isnan().all())
+    assert torch.equal(got.test_interval[:, 0].isnan(), ~got.two_classes[1])
 
 
 def test_without_draws_there_are_no_figures():

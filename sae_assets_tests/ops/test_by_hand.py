@@ -72,13 +72,14 @@ def test_detection_and_best_pair():
     assert [low.true_positives[0].item(), low.false_positives[0].item(), low.f1[0].item()] == [2, 1, 4 / 5]
     flat = {"cal": [5.0, 4.0, 2.0, 0.0], "test": [1.0]}
     best = choose(world_of(flat, {"cal": labels, "test": [True]}), thresholds=at(4.0))
+    assert bool(best.always_positive_f1[1].isnan()) and bool(best.rate("f1")[1].isnan())  # one class
     assert best.always_positive_f1[0].item() == pytest.approx(2 / 3, rel=1e-15)
 
 
 def test_chance():
-    world = world_of({"cal": [2.0, 1.0], "test": [1.0]}, {"cal": [True, False], "test": [True]})
-    got = choose(world, thresholds=at(2.0), n_permutations=2000)
-    assert got.null_f1[0, 0].tolist() == [pytest.approx(0.5, abs=0.05), 1.0]
+    both = {"cal": [2.0, 1.0], "test": [2.0, 1.0]}
+    got = choose(world_of(both, {split: [True, False] for split in both}), thresholds=at(2.0), n_permutations=2000)
+    assert got.null_f1[1, 0].tolist() == [pytest.approx(0.5, abs=0.05), 1.0]
 
 
 def test_shuffled_search():

@@ -14,19 +14,30 @@ from sae_assets_tests.strategies import PROPERTY, chunkings, worlds
 
 
 @PROPERTY
-@given(st.data(), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 17))
+@given(
+    st.data(), st.integers(1, 10), st.integers(1, 3), st.integers(1, 3),
+    st.integers(1, 17) | st.integers(1, 99).map(lambda percent: percent / 100),
+)  # fmt: skip
 def test_covered_patches_are_those_with_enough_pixels(data, patch_size, high, wide, min_overlap):
-    """Patches come row by row and need ``min_overlap`` pixels."""
+    """Patches come row by row and need ``min_overlap`` pixels, or that share of theirs, compared exactly."""
     mask = data.draw(hnp.arrays(np.bool_, (high * patch_size, wide * patch_size), fill=st.nothing()))
     got = covered_patches(torch.from_numpy(mask), patch_size, min_overlap)
     assert got.tolist() == reference.covered_patches(mask, patch_size, min_overlap).tolist()
 
 
 def test_one_pixel_is_enough_by_default():
-    """Any pixel in the mask makes its patch positive, and no other."""
+    """Any pixel in the mask makes its patch positive; as a share of a half, two of four are needed."""
     mask = torch.zeros(4, 6, dtype=torch.bool)
-    mask[3, 2] = True
-    assert covered_patches(mask, 2).tolist() == [False, False, False, False, True, False]
+    mask[3, 2] = mask[0, 0] = mask[0, 1] = True
+    assert covered_patches(mask, 2).tolist() == [True, False, False, False, True, False]
+    assert covered_patches(mask, 2, 0.5).tolist() == [True, False, False, False, False, False]
+
+
+def test_shares_are_compared_without_rounding():
+    """7 pixels of 100 are a share of 0.07, though 0.07 times 100 is more than 7 in floating point."""
+    mask = torch.zeros(10, 10, dtype=torch.bool)
+    mask[0, :7] = True
+    assert covered_patches(mask, 10, 0.07).tolist() == [True] and covered_patches(mask, 10, 0.08).tolist() == [False]
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (4, 5)])

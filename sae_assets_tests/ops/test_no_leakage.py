@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_assets.artifacts import BestPairs, Thresholds, UnitMapping, UnitStats
-from sae_assets.ops.best_pairs import choose_best_pairs
+from sae_assets.ops.best_pairs import figure_pairs
+from sae_assets.ops.chosen_pairs import choose_by_tails
 from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import count_positive_rows
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, adaptive_rules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
+from sae_assets_tests.helpers.ops_of_worlds import lengths_of, nowhere
 from sae_assets_tests.strategies import PROPERTY, World, random_world
 
 Chosen = tuple[UnitStats, PruningRules, UnitMapping, Thresholds, BestPairs]
@@ -36,7 +38,10 @@ def everything(world: World, calibration: torch.Tensor | None = None) -> Chosen:
     splits = tuple("cal" if chosen else split for split, chosen in zip(world.splits, cal.tolist(), strict=True))
     labels = torch.from_numpy(world.labels)
     scores = score_examples([LabelledChunk(filtered, splits, labels)], n_units=mapping.n_filtered)
-    best = choose_best_pairs(count_detections(scores, thresholds), thresholds, scores, n_permutations=5, n_bootstrap=5)
+    every = score_examples([LabelledChunk(sparse, splits, labels)], n_units=world.n_units)
+    rows = nowhere(world.concepts, world.n_units)
+    chosen = choose_by_tails(count_detections(scores, thresholds), thresholds, every["cal"], rows)
+    best = figure_pairs(chosen, every, lengths_of(replace(world, splits=splits)), n_permutations=5, n_bootstrap=5)
     return stats, rules, mapping, thresholds, best
 
 
@@ -50,7 +55,7 @@ def same_choices(one: Chosen, two: Chosen) -> bool:
     )
     calibration = all(
         np.array_equal(getattr(one[4], name)[0].numpy(), getattr(two[4], name)[0].numpy(), **nan)
-        for name in ("counts", "null_f1")
+        for name in ("counts", "null_f1", "p")
     )
     return hashes[0] == hashes[1] and one[1] == two[1] and pairs and calibration
 

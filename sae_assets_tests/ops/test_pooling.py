@@ -9,8 +9,10 @@ from sklearn.metrics import roc_auc_score
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED, LabelledChunk, score_examples
-from sae_assets.ops.pooling import POOLINGS, Pooling, length_auroc, pool_rows
+from sae_assets.ops.pooling import POOLINGS, Pooling, length_auroc, pool_codes, pool_rows
 from sae_assets.ops.segments import unpack_descending
+from sae_assets.ops.sparse_activations import SparseCode
+from sae_assets_tests.ops.codes import rows_of
 from sae_assets_tests.reference import pooling as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, worlds
 
@@ -28,6 +30,22 @@ def test_pooled_scores_are_the_dense_ones(device, world, name, k):
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-45)
     assert bool((value > 0).all()) and len(value) == (got > 0).sum()
     assert torch.equal(unit * len(got) + example, (unit * len(got) + example).sort().values)
+
+
+@PROPERTY
+@given(world=worlds())
+def test_pooled_codes_are_the_largest_values_in_canonical_order(world):
+    """As rows of a code: by value descending, ties by unit, with L0 and the sum of each; examples without rows too."""
+    rows = world.sparse()
+    nothing = torch.zeros(rows.n_rows, dtype=torch.float64)
+    code = SparseCode(rows.row_offsets, rows.unit_ids, rows.values, rows.l0, nothing, nothing)
+    pooled = pool_codes(code, rows.example_of_row(), rows.n_examples)
+    expected = reference.pooled(world.activations, world.lengths, "max", 1).astype(np.float32)
+    pairs = [sorted(((u, v) for u, v in enumerate(row) if v > 0), key=lambda p: (-p[1], p[0])) for row in expected]
+    assert rows_of(pooled) == pairs
+    assert pooled.l0.tolist() == [len(row) for row in pairs] and not bool(pooled.row_dropped.any())
+    np.testing.assert_allclose(pooled.row_mass, [float(sum(v for _, v in row)) for row in pairs], rtol=1e-6)
+    assert [t.dtype for t in vars(pooled).values()] == [t.dtype for t in vars(code).values()]
 
 
 @PROPERTY

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sae_assets.artifacts import GroundTruth
-from sae_assets.ops.best_pairs import choose_best_pairs
+from sae_assets.ops.best_pairs import figure_pairs
+from sae_assets.ops.chosen_pairs import choose_by_tails, choose_exactly
 from sae_assets.ops.coalitions import choose_coalitions
 from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
@@ -25,6 +26,7 @@ from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
+from sae_assets_tests.helpers.ops_of_worlds import lengths_of
 from sae_assets_tests.helpers.process_states import HAS_FP32, STATES, picture, under
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import DENORMAL, TINY, World, random_world
@@ -59,26 +61,29 @@ def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
     )
     scores = score_examples([LabelledChunk(filtered, WORLD.splits, LABELS)], n_units=WORLD.n_units)
     counts = count_detections(scores, thresholds)
-    best = choose_best_pairs(counts, thresholds, scores, n_permutations=3, n_bootstrap=5, n_folds=2)
     rows = [RowChunk(filtered, truth, WORLD.splits)]
     figures = align_rows(rows, concepts=WORLD.concepts, n_units=WORLD.n_units)
     nowhere = torch.zeros(2, len(WORLD.concepts), dtype=torch.int64, device="cpu")
     aligned = rank_pairs(figures, rows, concepts=WORLD.concepts, n_unlocated=nowhere)
+    tails = choose_by_tails(counts, thresholds, scores["cal"], aligned, n_folds=2)
+    exact = choose_exactly(scores, aligned, choose_by="examples", n_folds=2)
+    by_rows = choose_exactly(scores, aligned)
+    best = [figure_pairs(each, scores, lengths_of(WORLD), n_permutations=3, n_bootstrap=5) for each in (exact, by_rows)]
     places = localize(
         rows,
         concepts=WORLD.concepts,
-        unit_ids=best.unit_ids,
-        thresholds=best.thresholds,
+        unit_ids=exact.unit_ids,
+        thresholds=exact.thresholds,
         located=torch.ones(len(WORLD.concepts), dtype=torch.bool, device="cpu"),
         n_units=WORLD.n_units,
     )
     together = choose_coalitions(
         *(scores[split] for split in ("cal", "test", "test")),
         concepts=WORLD.concepts,
-        pairs=(best.unit_ids, best.thresholds),
+        pairs=(exact.unit_ids, exact.thresholds),
         halved=False,
     )
-    return [stats, mapping, mapped, thresholds, counts, best, aligned, places, together]
+    return [stats, mapping, mapped, thresholds, counts, aligned, tails, exact, by_rows, *best, places, together]
 
 
 def protocols(filtered: Any, truth: Any) -> list[Any]:

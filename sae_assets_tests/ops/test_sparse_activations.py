@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets.ops.sparse_activations import TopKEncoder, truncated
 from sae_assets_tests.ops.codes import assert_bit_equal, joined, rows_of
 from sae_assets_tests.reference.sparse_activations import dense_topk, stored_entries
 from sae_assets_tests.strategies import DEVICES, PROPERTY
@@ -172,6 +172,7 @@ def test_k_stored_cuts_the_tail_of_each_row(problem):
     assert rows_of(cut) == [row[:k_stored] for row in rows_of(full)]
     assert torch.equal(cut.l0, full.l0) and torch.equal(cut.row_mass, full.row_mass)
     assert full.row_dropped.tolist() == [0.0] * len(x)
+    assert_bit_equal(truncated(full, k_stored), cut)
 
 
 def test_float64_and_half_inputs_are_taken_as_they_are():

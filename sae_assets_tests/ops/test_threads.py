@@ -1,19 +1,22 @@
 """One, two and four threads, any block size: the same bits; and the same ids on a GPU, where there is one."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from sae_assets.artifacts import Artifact
-from sae_assets.ops.best_pairs import choose_best_pairs
+from sae_assets.ops.best_pairs import figure_pairs
+from sae_assets.ops.chosen_pairs import choose_by_tails, choose_exactly
 from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
+from sae_assets_tests.helpers.ops_of_worlds import lengths_of, nowhere
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import random_world
 
@@ -50,8 +53,12 @@ def everything(memory_budget: int = 2**28, device: str = "cpu") -> list[Artifact
     chunk = LabelledChunk(filtered, WORLD.splits, torch.from_numpy(WORLD.labels))
     scores = score_examples([chunk], n_units=mapping.n_filtered, device=device)
     counts = count_detections(scores, thresholds)
-    best = choose_best_pairs(counts, thresholds, scores, n_permutations=10, n_bootstrap=50, n_folds=3)
-    return [stats, mapping, filtered, thresholds, counts, best]
+    every = score_examples([replace(chunk, activations=sparse)], n_units=WORLD.n_units, device=device)
+    rows = nowhere(WORLD.concepts, WORLD.n_units)
+    tails = choose_by_tails(counts, thresholds, every["cal"], rows, n_folds=3)
+    exact = choose_exactly(every, rows, n_folds=3)
+    best = [figure_pairs(each, every, lengths_of(WORLD), n_permutations=10, n_bootstrap=50) for each in (tails, exact)]
+    return [stats, mapping, filtered, thresholds, counts, tails, exact, *best]
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def best_pairs(places: Places, kind: str):
 
 @pytest.mark.parametrize(
     ("place", "reader"),
-    [("patch/clip-mini/sparse_activations/0001", "unit_stats"), ("patch/clip-mini/thresholds/all", "best_pairs")],
+    [("patch/clip-mini/sparse_activations/0001", "unit_stats"), ("patch/clip-mini/thresholds/all", "chosen_pairs")],
 )
 def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(made, place, reader):
     """Its header is whole, so that it counts as current."""
@@ -78,7 +78,9 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
     assert invoke(places, "materialize", "-d", "small").exit_code == 0
     fractions = {"tail_fractions": detection.pop("tail_fractions")}
     with open_session(places["home"], catalog) as session:
-        for stage, expected in (("thresholds", fractions), ("best_pairs", detection)):
+        pairs = {name: detection[name] for name in ("n_permutations", "n_bootstrap", "seed")}
+        choice = {name: detection[name] for name in ("n_folds", "seed")}
+        for stage, expected in (("thresholds", fractions), ("chosen_pairs", choice), ("best_pairs", pairs)):
             found = session.store.read(Address("small", stage, "patch", "clip-mini")).provenance.config
             assert {name: found[name] for name in expected} == expected
         sparse = session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", "0000"))
@@ -86,7 +88,7 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
         assert all_states(session) == {"current"}
         assert plan_of(session).batches == ()
     assert invoke(places, "materialize", "-d", "small", "--seed", "7").exit_code == 0
-    assert dict(best_pairs(places, "patch").provenance.config) == {**detection, "seed": 7}
+    assert dict(best_pairs(places, "patch").provenance.config) == {**pairs, "pooling": "max", "seed": 7}
 
 
 def test_options_of_detection_and_of_fixed_pruning(tmp_path, made_home):
@@ -97,11 +99,11 @@ def test_options_of_detection_and_of_fixed_pruning(tmp_path, made_home):
     done = invoke(made, "materialize", "-d", "small", *options, "--json")
     assert done.exit_code == 0, done.stderr
     assert dict(best_pairs(made, "patch").provenance.config) == {
-        name.replace("-", "_"): value for name, value in counts.items()
-    }
+        "pooling": "max", "n_permutations": 7, "n_bootstrap": 9, "seed": 5,
+    }  # fmt: skip
     figures = json.loads(done.stdout)["figures"]
     assert figures["small/patch/clip-mini"]["stale_stages"] == []
-    assert figures["small/cls/clip-mini"]["stale_stages"] == ["detection_stats", "best_pairs"]
+    assert figures["small/cls/clip-mini"]["stale_stages"] == ["chosen_pairs", "best_pairs"]
     shown = invoke(made, "materialize", "-d", "small", *options).output
     assert shown.count("STALE") == 1
     assert "STALE" in shown[shown.index("small/cls/clip-mini") :].splitlines()[1]

@@ -15,14 +15,23 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sae_assets.artifacts import Artifact, BestPairs, SparseActivations, UnitStats, offsets_of
+from sae_assets.artifacts.fit import FitSums
+from sae_assets.catalog import load_catalog
+from sae_assets.chunks.chunking import Manifest
+from sae_assets.chunks.contents import describe_examples
 from sae_assets.cli import app
 from sae_assets.commands.session import Session
+from sae_assets.datasets import open_dataset
 from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.checks import NOTHING_MORE, READABLE, Check, Expected, Outcome
 from sae_assets.pipeline.neighbours import REACH, summaries_around
+from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.planning import Batch
+from sae_assets.pipeline.stage import Target
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages.sparse_activations import figures_beside, limits_of
+from sae_assets.rows.encoding import encode_chunk
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets.storage.tables import table_of
@@ -31,7 +40,7 @@ from sae_assets_tests.pipeline.test_deciders import NAME, World, new_world
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 
 N_UNITS = 40
-LIMITS = {"max_dropped_mass": 0.05, "l0": None, "min_coverage": None}
+LIMITS = {"max_dropped_mass": 0.05, "l0": None, "min_coverage": None, "max_fvu": 0.35}
 
 
 def activations(*rows: tuple[int, ...], value: float = 1.0, **changes: Any) -> SparseActivations:
@@ -53,9 +62,11 @@ def best_pair(test: tuple[int, int, int, int], null: float = 0.5, unit: int = 3)
     nan = torch.full((1, 2), torch.nan, dtype=torch.float64)
     return replace(
         whole, concepts=("red",), unit_ids=torch.tensor([unit]), tail_fractions=whole.tail_fractions[:1],
-        thresholds=whole.thresholds[:1] if unit >= 0 else nan[0, :1],
+        thresholds=whole.thresholds[:1] if unit >= 0 else nan[0, :1], by_rows=whole.by_rows[:1],
+        p=whole.p[:, :1], family_p=whole.p[:, :1], q=whole.p[:, :1], scores=whole.scores[:1],
+        length_auroc=whole.length_auroc[:1],
         counts=torch.tensor([[[4, 1, 0, 5]], [list(test)]]),
-        null_f1=torch.tensor([[[0.1, 0.9]], [[0.1, null]]]).double(), test_interval=nan, n_folds=0, fold_f1=None,
+        null_f1=torch.tensor([[[0.1, 0.9]], [[0.1, null]]]).double(), test_interval=nan,
     )  # fmt: skip
 
 
@@ -84,13 +95,14 @@ def case_of_expected(stage: str, good: Expected, bad: Expected) -> Case:
 
 DIVERSE = activations((1, 2), (2, 3), (5, 9))
 AROUND = {"median_rows_per_example": (1.0,) * 4, "mean_l0": (1.9, 2.0, 2.1, 2.0), "mean_value": (0.9, 1.0, 1.1, 1.0)}
+HAVE_ROWS = ("ground_truth", "sparse_activations", "filtered_activations", "control_inputs")
 CHANGED = Expected(changes={"a": "changed"})
 CASES = {
     ("examples", "contents_as_registered"): case_of_expected("examples", NOTHING_MORE, CHANGED),
     ("labels", "regions_as_registered"): case_of_expected("labels", NOTHING_MORE, CHANGED),
     **{
         (stage, "row_counts"): case_of_expected(stage, Expected(torch.tensor([2, 0, 1])), Expected(2))
-        for stage in ("ground_truth", "sparse_activations", "filtered_activations")
+        for stage in HAVE_ROWS
     },
     ("sparse_activations", "little_mass_dropped"): Case(
         activations((1, 2), total_mass=100.0, dropped_mass=5.0),
@@ -105,11 +117,27 @@ CASES = {
     ("sparse_activations", "like_other_chunks"): Case(
         DIVERSE, activations((1, 2), (2, 3), value=9.0), Expected(others=AROUND), Expected(others=AROUND)
     ),
+    ("sparse_activations", "sae_fits"): Case(
+        replace(DIVERSE, fit=FitSums(3, (0.0, 0.0), 100.0, 35.0)),
+        replace(DIVERSE, fit=FitSums(3, (0.0, 0.0), 100.0, 35.1)),
+        Expected(limits=LIMITS),
+        Expected(limits=LIMITS),
+    ),
+    ("sparse_activations", "cls_like_rows"): Case(
+        DIVERSE,
+        DIVERSE,
+        Expected(beside={"l0": 8.0, "norm": 1.0, "units": 5.0}),
+        Expected(beside={"l0": 8.1, "norm": 1.0, "units": 5.0}),
+    ),
     ("sparse_activations", "nothing_blank"): case_of_expected(
         "sparse_activations", NOTHING_MORE, Expected(blank=("a",))
     ),
     ("unit_stats", "some_units_active"): Case(SMALL["unit_stats"], silent(SMALL["unit_stats"])),
-    ("best_pairs", "concepts_have_positives"): Case(best_pair((3, 2, 0, 5)), best_pair((0, 2, 0, 8))),
+    ("best_pairs", "concepts_have_both_classes"): Case(best_pair((3, 2, 0, 5)), best_pair((0, 2, 0, 8))),
+    ("chosen_pairs", "every_concept_has_a_unit"): Case(
+        replace(SMALL["chosen_pairs"], unit_ids=torch.tensor([3, 5]), thresholds=torch.ones(2).double()),
+        SMALL["chosen_pairs"],
+    ),
     ("best_pairs", "better_than_chance"): Case(best_pair((3, 2, 0, 5)), best_pair((3, 2, 0, 5), null=0.8)),
     ("pruning_audit", "best_units_kept"): Case(
         replace(
@@ -118,6 +146,8 @@ CASES = {
             counts=SMALL["pruning_audit"].counts[1:].expand(2, -1, -1, -1), reasons=torch.tensor([0, -1]),
         ),
         SMALL["pruning_audit"],
+        Expected(limits={"selection": "tails"}),
+        Expected(limits={"selection": "tails"}),
     ),
     ("row_alignment", "concepts_located"): Case(
         replace(SMALL["row_alignment"], n_unlocated=torch.zeros(2, 2, dtype=torch.int64)), SMALL["row_alignment"]
@@ -131,6 +161,9 @@ CASES = {
     ("localization", "rows_localized"): Case(
         SMALL["localization"],
         replace(SMALL["localization"], counts=SMALL["localization"].whole.expand(3, -1, -1, -1)),
+    ),
+    ("controls", "better_than_controls"): Case(
+        SMALL["controls"], replace(SMALL["controls"], differences=SMALL["controls"].differences - 1)
     ),
 }  # fmt: skip
 
@@ -161,11 +194,11 @@ def test_what_blocks() -> None:
         ("examples", "contents_as_registered"),
         ("labels", "regions_as_registered"),
         ("unit_stats", "some_units_active"),
-        *((stage, "row_counts") for stage in ("ground_truth", "sparse_activations", "filtered_activations")),
+        *((stage, "row_counts") for stage in HAVE_ROWS),
     }
 
 
-@pytest.mark.parametrize("stage", ["ground_truth", "sparse_activations", "filtered_activations"])
+@pytest.mark.parametrize("stage", HAVE_ROWS)
 def test_rows_of_every_single_example_are_compared(stage: str) -> None:
     """Texts differ in length: a tensor says how many rows each has; another number of examples is wrong altogether."""
     lengths = torch.tensor([2, 0, 1])
@@ -207,7 +240,7 @@ class TestActivityWithinBounds:
         assert outcome.metadata["mean_l0"] == 2 and outcome.metadata["coverage"] == 5 / N_UNITS
 
     def test_bounds_replace_what_is_meant_without_them(self) -> None:
-        limits = {"max_dropped_mass": 0.05, "l0": (0, N_UNITS), "min_coverage": 0}
+        limits = {**LIMITS, "l0": (0, N_UNITS), "min_coverage": 0}
         for artifact in (activations((), ()), activations(range(11), range(11))):
             assert asked("sparse_activations", "activity_within_bounds", artifact, limits=limits).passed
 
@@ -294,13 +327,90 @@ class TestLikeOtherChunks:
         assert no_rows.summary == {"median_rows_per_example": 0.0}
 
 
+class TestSaeFits:
+    def test_where_nothing_can_be_said_nothing_fails(self) -> None:
+        """Rows that do not vary, and files without a fit: imported ones, and those of earlier versions."""
+        for fit, said in ((None, "no decoder was read"), (FitSums(3, (3.0, 0.0), 3.0, 9.0), "rows do not vary")):
+            outcome = asked("sparse_activations", "sae_fits", replace(DIVERSE, fit=fit), limits=LIMITS)
+            assert outcome.passed and outcome.metadata["fvu"] == said
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("dataset", "model"), [("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini")])
+    def test_the_packaged_models_at_their_block_and_at_its_neighbours(self, dataset: str, model: str) -> None:
+        """The default limit lets the right block pass, and no other."""
+        catalog = load_catalog()
+        entry, right = catalog.datasets[dataset], catalog.models[model]
+        reader, kind = open_dataset(entry), entry.token_kinds[0]
+        chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:40]), reader)
+        assert right.layer is not None
+        for layer in (right.layer - 1, right.layer, right.layer + 1):
+            read = right.model_copy(update={"layer": layer}).named(model)
+            encoded = encode_chunk(
+                chunk, (kind,), dataset=entry, model=read, reader=reader, k_stored=16, precision="float32",
+                batch_size=8, device="cpu", memory_budget=2**26,
+            )  # fmt: skip
+            limits = {**LIMITS, **read.bounds.model_dump()}
+            outcome = asked("sparse_activations", "sae_fits", encoded.artifacts[kind], limits=limits)
+            assert outcome.passed == (layer == right.layer), (layer, outcome.metadata)
+
+
+class TestClsLikeRows:
+    def test_each_figure_is_compared_and_named(self) -> None:
+        """L0 2, norm 3, five units."""
+        cls = replace(DIVERSE, fit=FitSums(3, (0.0,), 27.0, 0.0))
+        for beside, unlike in (
+            ({}, None),
+            ({"l0": 8.0, "norm": 12.0, "units": 100.0}, "none"),
+            ({"l0": 0.5, "norm": 0.75, "units": 0.5}, "none"),
+            ({"l0": 8.1, "norm": 12.1, "units": 100.1}, "l0, norm, units"),
+            ({"l0": 0.4, "units": 5.0}, "l0"),  # the rows have no norm where no decoder was read
+            ({"l0": 0.0, "units": 5.0}, "none"),  # nothing fires on them: another check says so
+        ):
+            outcome = asked("sparse_activations", "cls_like_rows", cls, beside=beside)
+            assert outcome.passed == (unlike in (None, "none")) and outcome.metadata.get("unlike") == unlike
+
+    def test_pooled_rows_are_kept_whole_and_have_no_bounds_of_l0(self) -> None:
+        """Both are of rows that an SAE encodes; the other token kind keeps them."""
+        for kind, k_stored in (("token", 9), ("cls", None)):
+            target = Target(load_catalog(), Address("moods_mini", "sparse_activations", kind, "gemma-mini", "0000"))
+            assert STAGES["sparse_activations"].settings(target, EncodeOptions(k_stored=9))["k_stored"] == k_stored
+            expected = Expected(limits=limits_of(target))
+            full = activations(range(N_UNITS), range(N_UNITS - 1))
+            assert check_of("sparse_activations", "activity_within_bounds").test(full, expected).passed == (
+                kind == "cls"
+            )
+
+    @pytest.mark.slow
+    def test_the_mean_of_a_text_is_told_and_its_last_token_is_not(self, tmp_path: Path) -> None:
+        """Of the packaged texts, made, and kept: then token rows are read from the store; pooled rows are no rows."""
+        for cls, unlike in (("pooled", None), ("last", "none"), ("mean_embedding", "l0, units")):
+            catalog = load_catalog()
+            model = catalog.models["gemma-mini"].model_copy(update={"cls": cls}).named("gemma-mini")
+            entry = catalog.datasets["moods_mini"]
+            catalog = catalog.model_copy(update={"models": {**catalog.models, "gemma-mini": model}})
+            reader = open_dataset(entry)
+            chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:60]), reader)
+            encoded = encode_chunk(
+                chunk, ("token", "cls"), dataset=entry, model=model, reader=reader, k_stored=None, batch_size=8,
+                precision="float32", device="cpu", memory_budget=2**26,
+            ).artifacts  # fmt: skip
+            target = Target(catalog, Address("moods_mini", "sparse_activations", "cls", "gemma-mini", "0000"))
+            store = ArtifactStore(str(tmp_path / cls))
+            beside = figures_beside(target, encoded["cls"], encoded, store)
+            assert figures_beside(target, encoded["cls"], {}, store) == {}
+            store.write(replace(target.address, token_kind="token"), stored(encoded["token"], provenance()))
+            assert figures_beside(target, encoded["cls"], {}, store) == beside
+            outcome = asked("sparse_activations", "cls_like_rows", encoded["cls"], beside=beside)
+            assert outcome.metadata.get("unlike") == unlike, outcome.metadata
+
+
 class TestBetterThanChance:
     def test_each_bar_must_be_exceeded(self) -> None:
         """F1 is 6/8; with 3 of 10 positive, calling all positive gives 6/13, with 9 of 10 it gives 18/19."""
         for pairs, passed in (
             (best_pair((3, 2, 0, 5), null=0.74), True),
             (best_pair((3, 2, 0, 5), null=0.75), False),
-            (best_pair((9, 1, 0, 0), null=0.1), False),
+            (best_pair((8, 1, 1, 0), null=0.1), False),
             (best_pair((3, 2, 0, 5), null=float("nan")), True),  # no shuffles were asked for
         ):
             outcome = asked("best_pairs", "better_than_chance", pairs)
@@ -314,6 +424,14 @@ class TestBetterThanChance:
         assert not asked("best_pairs", "better_than_chance", best_pair((0, 0, 3, 7), unit=-1)).passed
         outcome = asked("best_pairs", "better_than_chance", best_pair((0, 2, 0, 8)))
         assert outcome.passed and outcome.metadata["concepts_compared"] == 0
+
+
+def test_what_pruning_removed_is_not_lost_where_all_units_are_searched() -> None:
+    """It is still named; with the grid over kept units the check fails."""
+    audit = SMALL["pruning_audit"]
+    for selection, passed in (("exact", True), ("tails", False)):
+        outcome = asked("pruning_audit", "best_units_kept", audit, limits={"selection": selection})
+        assert outcome.passed is passed and outcome.metadata["best_unit_removed"] == 1
 
 
 def test_a_file_that_cannot_be_read_fails_every_check(tmp_path: Path) -> None:

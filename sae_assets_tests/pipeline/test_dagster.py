@@ -4,6 +4,7 @@ import json
 
 import dagster as dg
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from sae_assets.catalog import load_catalog
@@ -12,12 +13,12 @@ from sae_assets.commands.session import open_session
 from sae_assets.orchestration.assets.factory import build_assets
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.instance.home import open_instance
-from sae_assets.orchestration.partitions import asset_key, multi_key
+from sae_assets.orchestration.partitions import asset_key, keys_of, multi_key
 from sae_assets.pipeline.stages import ORDER, STAGES, sparse_activations
 from sae_assets.settings import load_settings
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
-from sae_assets_tests.pipeline.small import damaged_payload, write_catalog
+from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
 demo_group = pytest.mark.xdist_group("demo")
 
@@ -251,3 +252,42 @@ def test_json_of_materialize_and_config_reach_the_run(small):
         assert chunk.artifact.k_stored == 4 and int(chunk.artifact.entries_per_row().max()) == 4
         assert chunk.artifact.n_truncated_rows > 0
         assert session.store.find(Address("small", "sparse_activations", "patch", "clip-mini", "0001")) is None
+
+
+@pytest.mark.slow
+def test_control_inputs_are_made_in_the_pass_that_encodes_where_they_are_switched_on(tmp_path, monkeypatch):
+    """Off they are no assets; on, one pass makes both, and what is due alone is made alone."""
+    calls: list[tuple[list[str], list[str]]] = []
+    encode = sparse_activations.encode_chunk
+
+    def counting(chunk, token_kinds, **more):
+        calls.append((list(token_kinds), list(more["control_kinds"])))
+        return encode(chunk, token_kinds, **more)
+
+    monkeypatch.setattr(sparse_activations, "encode_chunk", counting)
+    root, home = make_dataset(tmp_path / "data", 6), tmp_path / "home"
+    where = [Address("small", "control_inputs", kind, "clip-mini", "0000") for kind in ("patch", "cls")]
+
+    def materialize(**entry: object) -> None:
+        calls.clear()
+        with open_session(home, write_catalog(tmp_path / "catalog.yaml", root, **entry)) as session:
+            session.materialize(["small"], token_kinds=["patch", "cls"], last="control_inputs")
+            assets = {key.path[-1] for key, _ in keys_of(session.catalog.datasets["small"])}
+            planned = {each.stage for each in session.outlook("small").scope.addresses()}
+            assert assets == planned == set(STAGES) - (set() if entry else {"control_inputs"})
+            assert all((session.store.find(each) is not None) == bool(entry) for each in where)
+
+    materialize()
+    assert calls == [(["patch", "cls"], [])]
+    materialize(controls={"n_seeds": 1})
+    assert calls == [(["patch", "cls"], ["patch", "cls"])]
+    materialize(controls={"n_seeds": 1})
+    assert calls == []
+    materialize(controls={"n_seeds": 1, "rows_per_chunk": 9})
+    with open_session(home, tmp_path / "catalog.yaml") as session:
+        patch, cls = (session.store.read(each).artifact for each in where)
+        sparse = session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", "0000"))
+        identity = session.store.header(where[0]).provenance.identity
+    assert len(patch.row_ids) == 9 and len(cls.row_ids) == 6 and patch.n_seeds == 1
+    assert torch.equal(patch.example_offsets, sparse.artifact.example_offsets)
+    assert identity["encoder"] == sparse.provenance.identity["encoder"]

@@ -122,6 +122,7 @@ AGGREGATES = (
     "unit_mapping",
     "thresholds",
     "detection_stats",
+    "chosen_pairs",
     "best_pairs",
     "row_alignment",
     "pruning_audit",
@@ -245,31 +246,31 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     "an image's and a mask's contents, calibration frozen": (
         both(image_overwritten, mask_overwritten, setting(calibration="freeze")), set(),
     ),
-    "detection seed; code of a chunk stage": (
-        both(detection(seed=7), code_raised("filtered_activations")),
-        model_level("detection_stats", "best_pairs") | chunk_level("filtered_activations"),
+    "detection seed; code of a chunk stage; tail fractions; mask overlap": (
+        both(
+            detection(seed=7, tail_fractions=[0.25, 0.5]), code_raised("filtered_activations"), setting(min_overlap=5),
+        ),
+        model_level("thresholds", "chosen_pairs", "best_pairs", "localization")
+        | chunk_level("filtered_activations") | chunk_level("ground_truth"),
     ),
-    "code of an aggregate": (code_raised("thresholds"), model_level("thresholds")),
-    "tail fractions": (detection(tail_fractions=[0.25, 0.5]), model_level("thresholds", "localization")),
-    "mask overlap": (setting(min_overlap=5), chunk_level("ground_truth")),
-    "fewer units of one model; an SAE's file of the other": (
-        both(lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}), another_sae),
-        model_level("unit_mapping", models=("one",)) | chunk_level("sparse_activations", models=("two",)),
+    "fewer units of one model; an SAE's file of the other; code of an aggregate": (
+        both(
+            lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}), another_sae,
+            code_raised("thresholds"),
+        ),
+        model_level("unit_mapping", models=("one",)) | chunk_level("sparse_activations", models=("two",))
+        | model_level("thresholds"),
     ),
     "a chunk's file of one model deleted; fewer entries of the other": (
         both(chunk_deleted, lambda world: world.model("two", k_stored=3)),
         chunk_level("filtered_activations", ("0001",), ("one",))
-        | model_level("thresholds", "detection_stats", "best_pairs", models=("one",))
+        | model_level("thresholds", "detection_stats", models=("one",))
         | chunk_level("sparse_activations", models=("two",)),
     ),
-    "another block of one model; an aggregate's file of the other deleted": (
-        both(lambda world: world.model("one", layer=0), aggregate_deleted),
-        chunk_level("sparse_activations", models=("one",))
-        | model_level("thresholds", "detection_stats", "best_pairs", models=("two",)),
-    ),
-    "a transformer's file of one model": (
-        another_transformer,
-        chunk_level("sparse_activations", models=("two",)) | chunk_level("ground_truth", models=("two",)),
+    "another block of one model; a transformer's file of the other and an aggregate's of it deleted": (
+        both(lambda world: world.model("one", layer=0), aggregate_deleted, another_transformer),
+        chunk_level("sparse_activations") | chunk_level("ground_truth", models=("two",))
+        | model_level("thresholds", "detection_stats", "chosen_pairs", models=("two",)),
     ),
     "a label of one chunk; a split of the other": (
         both(corrected_label, lambda world: world.row(7, split="cal")), chunk_level("labels"),
@@ -282,12 +283,11 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     ),
     "a chunk less": (chunk_removed, model_level(*AGGREGATES)),
     "a manifest deleted": (manifest_deleted, model_level(*AGGREGATES)),
-    "concepts in another order, calibration frozen": (
-        frozen(setting(concepts=CONCEPTS[::-1])), chunk_level("labels") | model_level("thresholds"),
-    ),
-    "fewer units of one model, calibration frozen": (
-        frozen(lambda world: world.model("one", pruning={**PRUNING, "target_units": 9})),
-        model_level("unit_mapping", models=("one",)),
+    "concepts in another order; fewer units of one model; calibration frozen": (
+        frozen(both(
+            setting(concepts=CONCEPTS[::-1]), lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}),
+        )),
+        chunk_level("labels") | model_level("thresholds") | model_level("unit_mapping", models=("one",)),
     ),
     "a chunk more, calibration frozen": (
         frozen(chunk_added),

@@ -8,6 +8,7 @@ import pyarrow.dataset as pads
 import pytest
 from typer.testing import CliRunner
 
+from sae_assets.artifacts.controls import CONTROLS
 from sae_assets.cli import app
 from sae_assets.pipeline.stages import STAGES
 
@@ -33,9 +34,9 @@ def test_colours_and_shapes_are_detected_on_test(demo):
 
 def test_moods_are_detected_on_test(demo):
     """Text concepts beat calling every text positive by at least 0.15, with pairs chosen on cal alone."""
-    tokens, means = (demo["summary"][key]["concepts"] for key in (TEXT_KEY, "moods_mini/cls/gemma-mini"))
-    assert set(tokens) == set(means) == {"joy", "anger", "fear", "gratitude", "sarcasm", "regret"}
-    for name, found in (*tokens.items(), *means.items()):
+    tokens, texts = (demo["summary"][key]["concepts"] for key in (TEXT_KEY, "moods_mini/cls/gemma-mini"))
+    assert set(tokens) == set(texts) == {"joy", "anger", "fear", "gratitude", "sarcasm", "regret"}
+    for name, found in (*tokens.items(), *texts.items()):
         prior = found["n_test"] / 180
         assert found["always_positive_f1"] == pytest.approx(2 * prior / (1 + prior))
         assert found["test_f1"] >= found["always_positive_f1"] + 0.15, name
@@ -61,10 +62,43 @@ def test_summary_has_every_promised_figure(demo):
         assert found["compression_ratio"] > (50 if "patch" in key else 10)
         assert 0 < found["n_kept"] < found["n_units"]
         assert found["weighted_test_f1"] > found["always_positive_f1"] > found["null_f1"]["mean"] - 0.2
-        assert set(found["seconds"]) == set(STAGES) - {"best_pairs"}
+        assert set(found["seconds"]) == set(STAGES)
         assert all(value >= 0 and math.isfinite(value) for value in found["seconds"].values())
         for best in found["concepts"].values():
             assert {"unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1", "n_cal", "n_test"} <= set(best)
+
+
+def test_the_packaged_saes_fit_the_packaged_data(demo):
+    """The variance they leave is far below the limit of the check; L0 is near what the checkpoint is named after."""
+    for key, stated in ((KEY, None), (TEXT_KEY, 22)):
+        found = demo["summary"][key]["fit"]
+        assert 0.1 < found["fvu"] < 0.2 and 0 <= found["dead_units_share"] < 0.1 and found["stated_l0"] == stated
+    assert abs(demo["summary"][TEXT_KEY]["fit"]["mean_l0"] - 22) < 1
+    pooled = demo["summary"]["moods_mini/cls/gemma-mini"]["fit"]
+    assert pooled["fvu"] is pooled["stated_l0"] is None and pooled["mean_l0"] > 22
+
+
+def test_every_figure_stands_beside_its_controls(demo):
+    """Each control of each concept with its paired interval, what it costs, and a sentence of who wins."""
+    for key, found in demo["summary"].items():
+        all_of = found["controls"]
+        assert set(all_of["weighted"]) == set(CONTROLS)
+        assert all_of["n_seeds"] == 5 and not all_of["fitted_on_half_of_cal"]
+        assert all_of["verdict"].startswith("On examples, by weighted test F1, the SAE's units ")
+        for kind in ("seconds", "peak_bytes", "bytes"):
+            assert {"unit", *CONTROLS} <= set(all_of[kind]) and min(all_of[kind].values()) >= 0
+        for best in found["concepts"].values():
+            assert set(best["controls"]) == set(CONTROLS)
+            for control in best["controls"].values():
+                low, high = control["difference_interval"]
+                assert low <= best["test_f1"] - control["f1"] + 1e-9 and best["test_f1"] - control["f1"] - 1e-9 <= high
+                assert low < high and 0 <= control["f1"] <= 1 and 0.3 < control["auroc"] <= 1
+            assert (best["row_controls"] is None) == ("/cls/" in key)
+            if best["row_controls"]:
+                assert set(best["row_controls"]) == {"unit", "diffmean", "logistic"}
+    patch = demo["summary"][KEY]["controls"]["weighted"]
+    assert patch["diffmean"]["f1"] < patch["random_sae"]["unit_f1"] and patch["logistic"]["f1"] > 0.85
+    assert "random SAEs" in demo["output"] and "peak MB" in demo["output"]
 
 
 def test_stored_bytes_are_the_files_sizes(demo):
@@ -105,7 +139,7 @@ def test_verify_reads_everything_and_finds_damage(demo, tmp_path):
     runner = CliRunner()
     result = runner.invoke(app, ["verify", "--home", str(demo["home"]), "--json"])
     checked = json.loads(result.stdout)
-    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (3 * 4 + 9))
+    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (4 * 4 + 11))
     victim = next((demo["home"] / "store").rglob("unit_stats/all.parquet"))
     content = victim.read_bytes()
     try:
@@ -132,3 +166,4 @@ def test_status_and_show(demo):
     }
     tables = runner.invoke(app, ["show", "clevr_mini", "clip-mini", "sparse_activations", "--home", str(demo["home"])])
     assert tables.exit_code == 0 and "unit_ids" in tables.output
+    assert "fvu: 0.14" in tables.output and "dead_units: " in tables.output

@@ -12,7 +12,7 @@ from sae_assets.commands.figures import summarize
 from sae_assets.commands.requests import parse_options
 from sae_assets.commands.session import open_session
 from sae_assets.errors import CatalogError
-from sae_assets.pipeline.options import DetectionOptions
+from sae_assets.pipeline.options import ChoiceOptions
 from sae_assets.pipeline.stage import Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
@@ -21,18 +21,19 @@ from sae_assets_tests.pipeline.recomputed import FRACTIONS, Recomputed, read
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
 CELLS = ("tp", "fp", "fn", "tn")
+TAILS = {"selection": "tails", "n_permutations": 50}
 
 
 def images(base: Path) -> tuple[Path, Recomputed]:
     root = make_dataset(base / "data", 12)
-    catalog = write_catalog(base / "catalog.yaml", root, chunk_size=4, token_kinds=["patch"])
+    catalog = write_catalog(base / "catalog.yaml", root, chunk_size=4, token_kinds=["patch"], detection=TAILS)
     folder = run(base / "home", catalog)
     assert len(list((folder / "examples").glob("*.parquet"))) == 3
     return folder / "patch" / "clip-mini", Recomputed(folder, "patch", "clip-mini", "image", 5000, 1024)
 
 
 def texts(base: Path) -> tuple[Path, Recomputed]:
-    catalog = text_catalog(base / "catalog.yaml", make_texts(base / "data", 45), chunk_size=15)
+    catalog = text_catalog(base / "catalog.yaml", make_texts(base / "data", 45), chunk_size=15, detection=TAILS)
     folder = run(base / "home", catalog)
     return folder / "token" / "gemma-mini", Recomputed(folder, "token", "gemma-mini", "text", 3000, 1280)
 
@@ -113,8 +114,8 @@ def test_best_pairs(both):
     assert stored["concept"] == own.concepts and any(pair is not None for pair in own.best)
     for concept, pair in enumerate(own.best):
         found = {name: values[concept] for name, values in stored.items()}
-        if pair is None:
-            assert found["unit_id"] is found["tail_fraction"] is found["threshold"] is found["test_f1"] is None
+        if pair is None or own.counts["cal"][[1, 3]][:, concept].sum() == 0:
+            assert found["unit_id"] is found["tail_fraction"] is found["threshold"] is None
             continue
         unit, place = pair
         assert (found["unit_id"], found["tail_fraction"]) == (own.kept[unit], FRACTIONS[place])
@@ -130,21 +131,22 @@ def test_best_pairs(both):
                 "always_positive_f1": 2 * (tp + fn) / (2 * (tp + fn) + fp + tn),
             }
             for name, rate in rates.items():
-                expected = None if tp + fn == 0 else pytest.approx(rate, rel=1e-12)
+                expected = None if tp + fn == 0 or fp + tn == 0 else pytest.approx(rate, rel=1e-12)
                 assert found[f"{split}_{name}"] == expected, (split, name)
-            assert (found[f"{split}_null_f1_mean"] is None) == (tp + fn == 0)
+        assert (found["test_null_f1_mean"] is None) == (tp + fn == 0 or fp + tn == 0)
+        assert found["cal_null_f1_mean"] is None  # the grid has none
 
 
 def test_folds_are_one_more_figure_and_nothing_else_changes(both):
-    """Asked for, they fill their column and the summary's figure; only detection is made again, with the same pairs."""
+    """Asked for, they fill their column and the summary's figure; the choice is made again, the same pairs."""
     folder, own = both
     kind, model = folder.parts[-2:]
-    before = columns(folder, "best_pairs")
+    before, figures_before = columns(folder, "chosen_pairs"), columns(folder, "best_pairs")
     with open_session(folder.parents[3], folder.parents[4] / "catalog.yaml") as session:
         made, _ = session.materialize(["small"], options=parse_options(n_folds=3))
         figures = summarize(session, ["small"])[f"small/{kind}/{model}"]["concepts"]
-    after = columns(folder, "best_pairs")
-    assert made == 1 and set(before.pop("cal_fold_f1")) == {None}
+    after = columns(folder, "chosen_pairs")
+    assert made == 2 and columns(folder, "best_pairs") == figures_before and set(before.pop("cal_fold_f1")) == {None}
     folds = after.pop("cal_fold_f1")
     assert before == after and [found["cal_fold_f1"] for found in figures.values()] == folds
     assert any(figure is not None and 0 <= figure <= 1 for figure in folds)
@@ -153,13 +155,13 @@ def test_folds_are_one_more_figure_and_nothing_else_changes(both):
 
 def test_folds_are_configured_per_run():
     """Off by default; one fold is refused, as a configuration and by name."""
-    target = Target(load_catalog(), Address("clevr_mini", "best_pairs", "patch", "clip-mini"))
-    settings = STAGES["best_pairs"].settings
-    counts = {"n_permutations": 100, "n_bootstrap": 1000, "n_folds": 0, "seed": 0}
-    assert settings(target, DetectionOptions()) == counts
-    assert settings(target, DetectionOptions(n_folds=5)) == {**counts, "n_folds": 5}
+    target = Target(load_catalog(), Address("clevr_mini", "chosen_pairs", "patch", "clip-mini"))
+    settings = STAGES["chosen_pairs"].settings
+    rules = {"pooling": "max", "selection": "exact", "choose_by": "rows", "min_support": 3, "n_folds": 0, "seed": 0}
+    assert settings(target, ChoiceOptions()) == rules
+    assert settings(target, ChoiceOptions(n_folds=5)) == {**rules, "n_folds": 5}
     for wrong in (1, -1):
         with pytest.raises(ValidationError, match="n_folds"):
-            DetectionOptions(n_folds=wrong)
+            ChoiceOptions(n_folds=wrong)
         with pytest.raises(CatalogError, match="n_folds"):
             parse_options(n_folds=wrong)

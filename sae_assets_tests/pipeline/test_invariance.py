@@ -17,6 +17,7 @@ MODEL_STAGES = (
     "unit_mapping",
     "thresholds",
     "detection_stats",
+    "chosen_pairs",
     "best_pairs",
     "row_alignment",
     "pruning_audit",

@@ -311,6 +311,7 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made
             "filtered_activations",
             "thresholds",
             "detection_stats",
+            "chosen_pairs",
             "best_pairs",
             "localization",
             "coalitions",

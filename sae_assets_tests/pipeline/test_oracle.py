@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
+from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, jaccard_score, roc_auc_score
 
 from sae_assets.catalog import load_catalog
 from sae_assets.datasets import open_dataset
@@ -16,8 +16,8 @@ from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.reference import localization
-from sae_assets_tests.reference.best_pairs import best_pair
 from sae_assets_tests.reference.detection_stats import confusion, example_scores
+from sae_assets_tests.reference.exact_search import best_threshold, best_unit
 from sae_assets_tests.reference.sparse_activations import pre_activations
 from sae_assets_tests.reference.thresholds import thresholds as dense_thresholds
 from sae_assets_tests.reference.unit_mapping import adaptive_limits, prune
@@ -143,8 +143,8 @@ def test_every_stage(world):
     expected = dense_thresholds(activity, truth, splits[example_of_row] == "cal", fractions)
     np.testing.assert_allclose(thresholds.values[:-1].numpy(), expected, rtol=1e-6, equal_nan=True)
 
-    # 6. detection: the same counts, and the same choice
-    detection, best = stored.model("detection_stats"), stored.model("best_pairs")
+    # 6. detection: the same counts
+    detection = stored.model("detection_stats")
     scores = example_scores(activity, example_of_row, len(splits))
     own = thresholds.values[:-1].numpy()  # equal to 1e-6; counts are compared at the stored cut-offs
     counts = {}
@@ -157,29 +157,14 @@ def test_every_stage(world):
             ("fn", detection.false_negatives), ("tn", detection.true_negatives),
         ):  # fmt: skip
             assert (got[place].numpy() == counts[split][name]).all(), (split, name)
-    for concept in range(labels.shape[1]):
-        cal = [counts["cal"][name][concept] for name in ("tp", "fp", "fn")]
-        chosen_pair = best_pair(*cal, ~np.isnan(own[concept, :, 0]))
-        assert chosen_pair is not None
-        column, p = chosen_pair
-        assert int(best.unit_ids[concept]) == kept[column]
-        assert float(best.tail_fractions[concept]) == fractions[p]
-        for place, split in enumerate(("cal", "test")):
-            cells = [int(counts[split][name][concept, column, p]) for name in ("tp", "fp", "fn", "tn")]
-            assert best.counts[place, concept].tolist() == cells
-
     # 7. rows, over all thresholds
     aligned = stored.model("row_alignment")
     on = {split: splits[example_of_row] == split for split in ("cal", "test")}
     assert aligned.n_rows.tolist() == [int(rows.sum()) for rows in on.values()]
     firing = dense(world["ids"], world["values"], np.arange(len(truth)), everything).astype(np.float32)
     for concept, pair in enumerate(aligned.best.tolist()):
-        f1_of = []
-        for unit in range(world["n_units"]):
-            levels = np.unique(firing[on["cal"] & truth[:, concept], unit])
-            rows = firing[on["cal"], unit] >= levels[levels > 0][:, None]
-            hits = (rows & truth[on["cal"], concept]).sum(1)
-            f1_of.append((2 * hits / (rows.sum(1) + truth[on["cal"], concept].sum())).max(initial=0))
+        there = truth[on["cal"], concept]
+        f1_of = [best_f1(firing[on["cal"], unit], there) for unit in range(world["n_units"])]
         unit = int(aligned.unit_ids[pair])
         assert f1_of[unit] == max(f1_of) == float(aligned.rate("f1")[0, pair])
         for place, rows in enumerate(on.values()):
@@ -192,7 +177,23 @@ def test_every_stage(world):
             assert float(aligned.average_precision[place, pair]) == pytest.approx(precision, rel=1e-9)
         assert float(aligned.auroc[pair]) == pytest.approx(roc_auc_score(there, values), rel=1e-9)
 
-    # 8. where in its examples each concept is
+    # 8. the pair: of patches the unit that rows choose, of whole images the one that examples do; its best threshold
+    best = stored.model("best_pairs")
+    scores = example_scores(firing, example_of_row, len(splits))
+    for concept in range(labels.shape[1]):
+        truths = {split: labels[splits == split, concept] for split in on}
+        values = {split: scores[splits == split] for split in on}
+        unit = best_unit(values["cal"], truths["cal"], 3)
+        if kind == "patch":
+            unit = int(aligned.unit_ids[aligned.best[concept]])
+        threshold = best_threshold(values["cal"][:, unit], truths["cal"], 3)
+        assert (int(best.unit_ids[concept]), float(best.thresholds[concept])) == (unit, threshold)
+        for place, split in enumerate(on):
+            found = values[split][:, unit] >= threshold
+            cells = confusion_matrix(truths[split], found, labels=[True, False]).flatten()[[0, 2, 1, 3]]
+            assert best.counts[place, concept].tolist() == cells.tolist()
+
+    # 9. where in its examples each concept is
     places, values = (
         stored.model("localization"),
         np.concatenate([densify(chunk) for chunk in chunks]).astype(np.float64),
@@ -216,7 +217,7 @@ def test_every_stage(world):
                 cells = localization.confusion(marked[rows], truth[rows, concept])
                 assert tuple(places.counts[method, place, concept].tolist()) == cells
 
-    # 9. several units for one concept
+    # 10. several units for one concept
     together, scores = stored.model("coalitions"), example_scores(values, example_of_row, len(splits))
     for concept in range(labels.shape[1]):
         low, high = together.member_offsets[concept : concept + 2].tolist()
@@ -227,6 +228,14 @@ def test_every_stage(world):
             rows = splits == split
             cells = localization.confusion(found[rows], labels[rows, concept])
             assert tuple(together.counts[place, concept].tolist()) == cells
+
+
+def best_f1(values: np.ndarray, truth: np.ndarray) -> float:
+    """The largest F1 over all thresholds above 0, of values as they rank."""
+    order = np.argsort(-values[values > 0], kind="stable")
+    ranked, hits = values[values > 0][order], truth[values > 0][order].cumsum()
+    ends = np.flatnonzero(np.append(np.diff(ranked) < 0, True)) if len(ranked) else np.array([], int)
+    return (2 * hits[ends] / (ends + 1 + truth.sum())).max(initial=0)
 
 
 def test_text_activations_are_the_dense_jumprelu_ones(demo):

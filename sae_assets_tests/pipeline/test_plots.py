@@ -13,6 +13,8 @@ from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets.pipeline.plots import (
+    plot_best_pairs,
+    plot_controls,
     plot_detection,
     plot_localization,
     plot_row_alignment,
@@ -21,6 +23,7 @@ from sae_assets.pipeline.plots import (
 )
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
 from sae_assets_tests.helpers.swift import as_shipped
+from sae_assets_tests.storage.small import SMALL
 from sae_assets_tests.strategies import World, random_world
 
 
@@ -64,7 +67,8 @@ def test_detection(change):
     best = choose(world)
     assert (best.unit_ids >= 0).any() == (change is not silent)
     with as_shipped():
-        expect_picture(plot_detection(count_detections(score(world), calibrate(world)), best))
+        expect_picture(plot_detection(count_detections(score(world), calibrate(world))))
+        expect_picture(plot_best_pairs(best))
 
 
 @pytest.mark.parametrize("n_unlocated", [0, 1], ids=["located", "not located"])
@@ -93,3 +97,9 @@ def test_localization(located):
     assert bool(found.rate("f1")[:, 1].isnan().all()) == (not located)
     with as_shipped():
         expect_picture(plot_localization(found))
+
+
+def test_controls():
+    """With concepts that no detector stands for."""
+    with as_shipped():
+        expect_picture(plot_controls(SMALL["controls"]))

@@ -43,19 +43,20 @@ def test_nulls_in_detection_stats(world):
 
 
 def test_nulls_in_best_pairs_and_their_metadata(world):
-    """A concept without cal positives has no pair and no figure; one without test positives has no test figure."""
-    best = choose(world, n_folds=3)
+    """A concept without cal positives has no pair and no cal figure; one without test positives has no test figure."""
+    best = choose(world)
     rows = {row["concept"]: row for row in to_table(best)[0].to_pylist()}
     figures = [name for name, value in rows["concept 0"].items() if isinstance(value, float)]
     assert not any(row[name] is not None and math.isnan(row[name]) for row in rows.values() for name in figures)
-    assert {name for name in figures if rows["concept 1"][name] is None} == {
-        name for name in figures if name != "test_always_positive_f1"
-    }
-    assert {name for name in figures if rows["concept 2"][name] is None} == {
-        name for name in figures if name.startswith("test_")
-    }
+    of_test = {name for name in figures if name.startswith("test_")}
+    of_pair = {"tail_fraction", "threshold", "test_auroc", "test_average_precision", "test_mcc", "test_ece"}
+    of_pair |= {"test_balanced_accuracy", "test_brier"}
+    of_cal = {name for name in figures if name.startswith("cal_")}
+    assert {name for name in figures if rows["concept 1"][name] is None} == of_pair | of_cal
+    assert rows["concept 1"]["test_f1"] == 0  # no unit detects it anywhere
+    assert {name for name in figures if rows["concept 2"][name] is None} == of_test
     shown = counts_of(best)
-    assert "test_f1[concept 0]" in shown and "test_f1[concept 1]" not in shown and "test_f1[concept 2]" not in shown
+    assert "test_f1[concept 0]" in shown and "test_f1[concept 2]" not in shown
 
 
 def test_metadata_of_a_chunk_without_rows(world):
@@ -71,14 +72,20 @@ def test_metadata_of_a_chunk_without_rows(world):
 
 def test_one_dash_in_print_within_100_columns(monkeypatch):
     """Also where an interval has no ends; a unit that fires beside its concept is marked."""
-    nothing = dict.fromkeys(("unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1"))
-    absent = {**nothing, "test_f1_interval": [None, None], "always_positive_f1": None}
-    absent |= {"null_f1": {"mean": None, "p95": None}, "row": None, "audit": None, "coalition": None}
-    there = {"unit_id": 65_535, "tail_fraction": 0.95, "threshold": 12.345, "cal_f1": 1.0, "test_f1": 0.5}
-    there |= {"test_f1_interval": [0.25, 0.75], "always_positive_f1": 0.25, "null_f1": {"mean": 0.125, "p95": 0.375}}
-    there |= {"row": {"precision": 0.25, "f1": 0.125, "beside": True}, "audit": None, "coalition": None}
+    absent = dict.fromkeys(("unit_id", "cal_f1", "test_f1", "chance_f1", "q", "auroc"))
+    absent |= dict.fromkeys(("row", "audit", "selection", "coalition"))
+    absent |= {"test_f1_interval": [None, None]}
+    there = {"unit_id": 65_535, "cal_f1": 1.0, "test_f1": 0.5, "test_f1_interval": [0.25, 0.75]}
+    there |= {"chance_f1": 0.375, "q": 0.002, "auroc": 0.75}
+    there |= {
+        "row": {"precision": 0.25, "f1": 0.125, "beside": True},
+        "audit": None,
+        "selection": "exact",
+        "coalition": None,
+    }
     whole = {
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
+        "fit": {"fvu": math.nan, "mean_l0": math.nan, "dead_units_share": math.nan, "stated_l0": None},
         "weighted_test_f1": math.nan, "weighted_test_f1_interval": [math.nan] * 2, "always_positive_f1": np.nan,
         "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {}, "stale_stages": [],
         "concepts": {"material::plastic-opaque": there, "absent": absent},
@@ -88,8 +95,9 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     monkeypatch.setattr(console, "width", 100)
     with console.capture() as capture:
         print_summary(figures, session, 0, 0)
+    assert "FVU –, mean L0 –, – of the units fire on no row" in capture.get()
     lines = {line.split()[0]: line.split() for line in capture.get().splitlines() if line.strip()}
     assert lines["absent"][1:] == ["–"] * 9
-    expected = ["65535", "12.345", "1.000", "0.500", "0.25–0.75", "0.250", "0.375", "0.25!", "0.12"]
+    expected = ["65535", "1.000", "0.500", "0.25–0.75", "0.375", "0.002", "0.750", "0.25!", "0.12"]
     assert lines["material::plastic-opaque"][1:] == expected
-    assert lines["weighted"][1:] == ["mean", *["–"] * 4]
+    assert lines["weighted"][1:] == ["mean", *["–"] * 3]

@@ -3,14 +3,19 @@
 import numpy as np
 
 
-def covered_patches(mask: np.ndarray, patch_size: int, min_overlap: int = 1) -> np.ndarray:
-    """Which patches (row by row) hold at least ``min_overlap`` mask pixels: bool [height, width] -> bool [patches]."""
+def covered_patches(mask: np.ndarray, patch_size: int, min_overlap: float = 1) -> np.ndarray:
+    """Which patches (row by row) hold enough mask pixels: bool [height, width] -> bool [patches].
+
+    ``min_overlap`` is a number of pixels, or below 1 their share in hundredths.
+    """
     height, width = mask.shape
     covered = []
     for top in range(0, height, patch_size):
         for left in range(0, width, patch_size):
             pixels = [mask[top + y, left + x] for y in range(patch_size) for x in range(patch_size)]
-            covered.append(sum(bool(pixel) for pixel in pixels) >= min_overlap)
+            count = sum(bool(pixel) for pixel in pixels)
+            hundredths = round(100 * min_overlap)
+            covered.append(count >= min_overlap if min_overlap >= 1 else 100 * count >= hundredths * len(pixels))
     return np.array(covered, bool)
 
 

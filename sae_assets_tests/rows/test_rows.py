@@ -1,5 +1,7 @@
 """A chunk through transformer and SAE: the dense reference's entries, whatever the batch; misfits are named."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,14 +9,18 @@ import torch
 
 from sae_assets.artifacts import Examples, SparseActivations
 from sae_assets.catalog import Model, load_catalog
+from sae_assets.catalog.registry import formats
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CheckpointError, DatasetError
+from sae_assets.rows import loaded
 from sae_assets.rows.encoding import RowsPerKind, encode_chunk, trained_elsewhere
 from sae_assets.rows.open_clip import vision as open_clip_vision
 from sae_assets.rows.open_clip.vision import VisionTransformer
+from sae_assets.saes import open_sae, opening
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
+from sae_assets_tests.reference import reconstruction as reference
 from sae_assets_tests.rows.tiny_model import SIZE, WIDTH, catalog_model, local
 from sae_assets_tests.saes.published import dense_reference, published, save
 
@@ -103,6 +109,38 @@ def test_only_the_wanted_token_kinds_are_encoded(pictures: ClevrFolder, model: M
     both = encode(chunk, pictures, model).artifacts
     for kind in ("patch", "cls"):
         assert encode(chunk, pictures, model, token_kinds=(kind,)).artifacts == {kind: both[kind]}
+
+
+@pytest.mark.parametrize("k_stored", [None, 1])
+def test_the_fit_is_of_all_active_units(pictures: ClevrFolder, model: Model, k_stored: int | None) -> None:
+    """Per token kind, of the rows that were encoded, whatever is stored of them; the codes are the encoder's own."""
+    chunk, content = chunk_of(pictures, "a", "b", "c"), published(d=WIDTH, n=40, k=5)
+    result = encode(chunk, pictures, model, k_stored=k_stored)
+    vision, reader = VisionTransformer(model.transformer, model.layer), open_dataset(pictures.entry())
+    rows = torch.cat([vision.embed(vision.geometry.tensor(reader.image(example))[None]) for example in "abc"])
+    encoder, state = open_sae(model.sae).encoder("cpu", 2**20), content["model_state_dict"]
+    for kind, x in (("cls", rows[:, 0]), ("patch", rows[:, 1:].reshape(-1, WIDTH))):
+        artifact, code = result.artifacts[kind], encoder.encode(x, k_stored)
+        assert torch.equal(artifact.values, code.values) and torch.equal(artifact.unit_ids, code.unit_ids)
+        assert torch.equal(artifact.l0, code.l0) and artifact.dropped_mass == math.fsum(code.row_dropped.tolist())
+        active = dense_reference(content, x).numpy()
+        made = reference.reconstruction(active, state["dec"].numpy(), state["pre_b"].numpy())
+        assert artifact.fit is not None and artifact.fit.n_rows == len(x)
+        assert artifact.fit.fvu == pytest.approx(reference.fvu(x.numpy(), made), rel=1e-6)
+        assert artifact.fit.norm == pytest.approx(float(x.double().square().sum(1).mean().sqrt()), rel=1e-12)
+
+
+def test_without_a_decoder_there_is_no_fit(
+    pictures: ClevrFolder, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same codes, and nothing said of what they make of the rows."""
+    chunk = chunk_of(pictures, "a")
+    whole = encode(chunk, pictures, model).artifacts["patch"]
+    plain = {"clipscope": replace(formats()["clipscope"], decoder=None)}
+    monkeypatch.setattr(opening, "formats", lambda: plain)
+    loaded.KEPT.clear()
+    assert encode(chunk, pictures, model).artifacts["patch"] == replace(whole, fit=None)
+    loaded.KEPT.clear()
 
 
 def test_truncation_is_counted(pictures: ClevrFolder, model: Model) -> None:

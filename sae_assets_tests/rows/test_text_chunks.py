@@ -47,12 +47,12 @@ def labels_of(dataset: Dataset) -> Labels:
     return describe_labels(Manifest("0000", 0, tuple(reader.by_id)), reader)
 
 
-def encode(dataset: Dataset, model: Model, **changes: Any) -> RowsPerKind:
+def encode(dataset: Dataset, model: Model, kinds: tuple[str, ...] = ("token", "cls"), **changes: Any) -> RowsPerKind:
     options: dict[str, Any] = {
         "k_stored": None, "precision": "float32", "batch_size": 3, "device": "cpu", "memory_budget": 2**20,
     }  # fmt: skip
     options |= {"dataset": dataset, "model": model, "reader": open_dataset(dataset), **changes}
-    return encode_chunk(chunk_of(dataset), ("token", "cls"), **options)
+    return encode_chunk(chunk_of(dataset), kinds, **options)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,16 +77,54 @@ def test_rows_and_truth_are_of_the_same_tokens(
     assert artifact.total_mass == pytest.approx(float(expected.sum()), rel=1e-5)
 
 
+@pytest.mark.parametrize("cls_of_texts", ["pooled", "last", "mean_embedding"])
 def test_nothing_is_active_on_an_empty_text(
-    transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset
+    transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset, cls_of_texts: str
 ) -> None:
-    """An SAE with biases would find units on a row of zeros; that row stands for nothing."""
+    """An SAE with biases would find units on a row of zeros; that row stands for nothing, and is no row of the fit."""
     content = published(d=WIDTH, n=40, k=5)
-    model = entry(transformer("gpt2"), "text", save(tmp_path / "sae.pt", content))
+    model = entry(transformer("gpt2"), "text", save(tmp_path / "sae.pt", content), cls=cls_of_texts)
     assert bool((dense_reference(content, torch.zeros(1, WIDTH)) > 0).any())
     cls = encode(dataset, model).artifacts["cls"]
+    assert cls.n_rows == len(TEXTS)
     assert cls.entries_per_row().tolist()[1] == int(cls.l0[1]) == 0
     assert cls.entries_per_row().tolist()[0] > 0
+    assert (None if cls.fit is None else cls.fit.n_rows) == (None if cls_of_texts == "pooled" else len(TEXTS) - 1)
+
+
+@pytest.mark.parametrize("k_stored", [None, 2])
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 1}, {"memory_budget": 1}, {"kinds": ("cls",)}])
+def test_pooled_rows_are_the_largest_values_of_whole_codes(
+    transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset, k_stored: int | None, changes: dict[str, Any]
+) -> None:
+    """Whatever is stored of token rows, however they are cut, and with or without them; one row per text, whole."""
+    model = entry(transformer("bert"), "text", save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5)))
+    whole = encode(dataset, model).artifacts["token"]
+    cls = encode(dataset, model, **{"k_stored": k_stored, **changes}).artifacts["cls"]
+    dense = torch.zeros(whole.n_rows, whole.n_units)
+    dense[whole.row_of_entry(), whole.unit_ids.long()] = whole.values
+    expected = torch.stack([
+        rows.amax(0) if len(rows) else torch.zeros(whole.n_units)
+        for rows in dense.split(whole.example_offsets.diff().tolist())
+    ])  # fmt: skip
+    found = torch.zeros(len(TEXTS), whole.n_units)
+    found[cls.row_of_entry(), cls.unit_ids.long()] = cls.values
+    assert torch.equal(found, expected) and cls.example_offsets.tolist() == list(range(len(TEXTS) + 1))
+    assert cls.k_stored is None and torch.equal(cls.l0.long(), (expected > 0).sum(1))
+    assert cls.total_mass == pytest.approx(float(expected.double().sum()), rel=1e-12) and cls.dropped_mass == 0
+
+
+def test_the_last_token_has_the_code_of_its_token_row(
+    transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset
+) -> None:
+    model = entry(transformer("bert"), "text", save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5)), cls="last")
+    artifacts = encode(dataset, model).artifacts
+    token, cls = artifacts["token"], artifacts["cls"]
+    for text, stop in enumerate(token.example_offsets.tolist()[1:]):
+        if TEXTS[text]:
+            ends, of_cls = token.row_offsets[stop - 1 : stop + 1].tolist(), cls.row_offsets[text : text + 2].tolist()
+            for name in ("unit_ids", "values"):
+                assert torch.equal(getattr(token, name)[slice(*ends)], getattr(cls, name)[slice(*of_cls)])
 
 
 def test_cut_tokens_are_counted(transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset) -> None:
@@ -112,6 +150,14 @@ def test_texts_that_go_together_give_the_same_rows(
     for kind in ("token", "cls"):
         assert torch.equal(alone[kind].example_offsets, together[kind].example_offsets)
         assert together[kind].total_mass == pytest.approx(alone[kind].total_mass, rel=1e-4)
+
+
+def test_what_cls_is_stands_in_its_identity_alone(transformer: Callable[[str], Path], dataset: Dataset) -> None:
+    """The mean is what rows of earlier versions are: their identity does not name it."""
+    models = [entry(transformer("gemma2"), "text", cls=each) for each in (None, "pooled", "last", "mean_embedding")]
+    assert len({str(rows_identity(dataset, model, "token")) for model in models}) == 1
+    default, pooled, last, mean = (rows_identity(dataset, model, "cls") for model in models)
+    assert default == pooled != last and (pooled["cls"], last["cls"]) == ("pooled", "last") and "cls" not in mean
 
 
 def test_settings_that_change_tokens_change_fingerprints(transformer: Callable[[str], Path], dataset: Dataset) -> None:

@@ -30,6 +30,7 @@ def source(
     folder: Path, texts: list[str] = TEXTS, kinds: tuple[str, ...] = ("token", "cls"), **changes: Any
 ) -> TextRows:
     precision = changes.pop("precision", "float32")
+    changes = {"cls": "mean_embedding", **changes}  # of the ways that are embeddings, the one that is no token's
     found = open_text_rows(GivenTexts(texts), entry(folder, "text", **changes), kinds, "cpu", precision)
     assert isinstance(found, TextRows)
     return found
@@ -100,7 +101,25 @@ def test_texts_that_go_together_keep_their_rows(transformer: Models, name: str) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_cls_is_the_mean_of_the_tokens(transformer: Models, name: str) -> None:
+def test_cls_may_be_the_last_token(transformer: Models, name: str) -> None:
+    """Of the text's own: what special tokens stand behind it gives no row."""
+    rows = source(transformer(name), cls="last")
+    for example in ("0", "2", "3"):
+        (found,) = rows.embed([example])
+        assert torch.equal(found.rows["cls"], found.rows["token"][-1:])
+    (empty,) = rows.embed(["1"])
+    assert tuple(empty.rows["cls"].shape) == (1, WIDTH) and empty.silent == {"cls"}
+
+
+def test_where_cls_is_pooled_there_are_token_rows_for_it(transformer: Models) -> None:
+    """And no row of its own: it is pooled from their codes."""
+    for kinds in (("cls",), ("token", "cls")):
+        (found,) = source(transformer("gpt2"), kinds=kinds, cls="pooled").embed(["0"])
+        assert set(found.rows) == {"token"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cls_may_be_the_mean_of_the_tokens(transformer: Models, name: str) -> None:
     """In float64, rounded once."""
     rows = source(transformer(name))
     for example in ("0", "2", "3"):

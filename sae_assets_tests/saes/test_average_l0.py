@@ -9,7 +9,7 @@ import pytest
 
 from sae_assets.catalog import Sae
 from sae_assets.errors import CheckpointError
-from sae_assets.saes.average_l0 import choose_l0, listed_l0
+from sae_assets.saes.average_l0 import choose_l0, listed_l0, named_l0
 from sae_assets.saes.files import locate_sae
 
 REPO = "google/gemma-scope-9b-pt-res"
@@ -49,6 +49,14 @@ def width(tmp_path: Path) -> Path:
     put(folder / "average_l0_101.bak/params.npz")
     put(folder / "average_l0_canonical/params.npz")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [("average_l0_22", 22), ("average_l0_22/params.npz", 22), ("average_l0_22/a/b", None), ("average_l0_x/p", None)],
+)
+def test_what_a_checkpoint_is_named_after(path: str, number: int | None) -> None:
+    assert named_l0(Path(path)) == number
 
 
 def put(path: Path) -> Path:

@@ -18,7 +18,11 @@ from sae_assets.artifacts import (
     UnitMapping,
     UnitStats,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.coalitions import CoalitionChoice
+from sae_assets.artifacts.control_inputs import ControlInputs
+from sae_assets.artifacts.controls import Controls
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
@@ -69,6 +73,7 @@ SMALL: dict[str, Artifact] = {
             k_stored=2,
             total_mass=5.75,
             dropped_mass=0.25,
+            fit=FitSums(n_rows=3, row_sum=(1.0, -2.5), square_sum=30.0, residual_sum=6.25),
         ),
         FilteredActivations(
             first_example=7,
@@ -126,16 +131,51 @@ SMALL: dict[str, Artifact] = {
             unit_ids=torch.tensor([3, -1]),
             tail_fractions=_doubles([0.5, NAN]),
             thresholds=_doubles([1.25, NAN]),
+            by_rows=torch.tensor([True, False]),
             counts=torch.tensor([[[4, 1, 0, 5], [0, 0, 2, 8]], [[3, 2, 0, 5], [0, 0, 1, 9]]]),
             null_f1=_doubles([[[0.3, 0.5], [NAN, NAN]], [[0.3, 0.6], [NAN, NAN]]]),
+            p=_doubles([[NAN, NAN], [0.01, 1.0]]),
+            family_p=_doubles([[NAN, NAN], [0.02, 1.0]]),
+            q=_doubles([[NAN, NAN], [0.02, 1.0]]),
             test_interval=_doubles([[0.4, 0.9], [NAN, NAN]]),
+            scores=_doubles([[0.9, 0.8, 0.6, 0.75, 0.1, 0.05], [NAN] * 6]),
+            length_auroc=_doubles([0.5, NAN]),
             weighted_interval=_doubles([0.4, 0.9]),
-            weighted_null=_doubles([0.3, NAN]),
+            weighted_null=_doubles([0.3, NAN, 0.01]),
             n_permutations=100,
             n_bootstrap=200,
             seed=0,
+        ),
+        ChosenPairs(
+            concepts=CONCEPTS,
+            selection="exact",
+            choose_by="rows",
+            min_support=3,
+            unit_ids=torch.tensor([3, -1]),
+            thresholds=_doubles([1.25, NAN]),
+            tail_fractions=_doubles([0.5, NAN]),
+            support=torch.tensor([4, 0]),
+            by_rows=torch.tensor([True, False]),
+            row_thresholds=_doubles([1.5, NAN]),
+            example_unit_ids=torch.tensor([2, -1]),
+            seed=0,
             n_folds=5,
             fold_f1=_doubles([0.75, NAN]),
+        ),
+        # Two random SAEs, of which the second is silent on the last example; the second example has no rows.
+        ControlInputs(
+            first_example=7,
+            example_offsets=torch.tensor([0, 2, 2, 3]),
+            mean_embeddings=torch.tensor([[1.0, -2.0], [0.0, 0.0], [0.5, 4.0]]),
+            max_embeddings=torch.tensor([[2.0, -1.0], [0.0, 0.0], [0.5, 4.0]]),
+            row_ids=torch.tensor([1, 2]),
+            row_embeddings=torch.tensor([[2.0, -3.0], [0.5, 4.0]]),
+            n_seeds=2,
+            random_offsets=torch.tensor([0, 2, 2, 3, 4, 4, 4]),
+            random_units=_ints([0, 5, 2, 3]),
+            random_values=torch.tensor([1.5, 0.25, 8.0, 3.0]),
+            n_units=6,
+            d_model=2,
         ),
         # The best unit of the first concept was removed; no unit stands for the second.
         PruningAudit(
@@ -209,6 +249,34 @@ SMALL: dict[str, Artifact] = {
             direction_offsets=torch.tensor([0, 2, 2]),
             direction_units=_ints([1, 3]),
             direction_weights=_doubles([0.6, 0.8]),
+        ),
+        # One random SAE; nothing stands for the second concept, and no regression on all units for the first.
+        Controls(
+            concepts=CONCEPTS,
+            n_seeds=1,
+            n_units=6,
+            d_model=4,
+            fitted_on_cal=True,
+            row_figures=True,
+            n_items=torch.tensor([[4, 3, 10], [20, 15, 30]]),
+            choices=torch.tensor(
+                [[3, -1], [5, -1], [0, -1], [2, -1], [-1, -1], [4, -1], [7, -1], [3, -1], [0, -1], [6, -1]]
+            ),
+            counts=torch.tensor(
+                [
+                    *([[3, 2, 0, 5], [0, 0, 1, 9]], [[1, 0, 2, 7], [0, 0, 1, 9]], [[3, 0, 0, 7], [0, 0, 1, 9]]),
+                    *([[2, 1, 1, 6], [0, 0, 1, 9]], [[0, 0, 3, 7], [0, 0, 1, 9]], [[3, 4, 0, 3], [0, 0, 1, 9]]),
+                    *([[0, 0, 3, 7], [0, 0, 1, 9]], [[9, 1, 1, 19], [0, 0, 4, 26]], [[5, 1, 5, 19], [0, 0, 4, 26]]),
+                    [[8, 0, 2, 20], [0, 0, 4, 26]],
+                ]
+            ),
+            intervals=_doubles([[[0.25, 0.875] if place != 4 else [NAN, NAN], [NAN, NAN]] for place in range(10)]),
+            auroc=_doubles([[0.5 + place / 20 if place != 4 else NAN, NAN] for place in range(10)]),
+            average_precision=_doubles([[place / 10 if place != 4 else NAN, NAN] for place in range(10)]),
+            differences=_doubles(
+                [[[place / 10, -0.5, 0.75] if place != 3 else [NAN, NAN, NAN], [NAN, NAN, NAN]] for place in range(8)]
+            ),
+            weighted=_doubles([[0.75, place / 8, -0.5, 0.75] if place != 3 else [NAN] * 4 for place in range(8)]),
         ),
     )
 }

@@ -23,7 +23,11 @@ from sae_assets.artifacts import (
     UnitStats,
     offsets_of,
 )
+from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.coalitions import CoalitionChoice
+from sae_assets.artifacts.control_inputs import ControlInputs
+from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
@@ -83,7 +87,15 @@ def sparse_activations(draw: st.DrawFn) -> SparseActivations:
         k_stored=k_stored,
         total_mass=total,
         dropped_mass=draw(st.floats(0, total)),
+        fit=draw(st.none() | fits(len(l0))),
     )
+
+
+@st.composite
+def fits(draw: st.DrawFn, most_rows: int) -> FitSums:
+    squares = st.floats(0, allow_nan=False, allow_infinity=False)
+    sums = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(tuple)
+    return FitSums(draw(st.integers(0, most_rows)), draw(sums), draw(squares), draw(squares))
 
 
 @st.composite
@@ -236,19 +248,49 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
     concepts = draw(concept_lists)
     n = len(concepts)
     units = [draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]
-    folds = draw(st.just(0) | st.integers(2, 20))
+
+    def shares(count: int) -> torch.Tensor:
+        return doubles([draw(st.just(NAN) | st.floats(1e-6, 1)) for _ in range(count)])
+
     return BestPairs(
         concepts=concepts,
         unit_ids=integers(units),
         tail_fractions=doubles([NAN if unit < 0 else draw(st.floats(0.001, 1)) for unit in units]),
         thresholds=doubles([NAN if unit < 0 else draw(st.floats(0, allow_nan=False)) for unit in units]),
+        by_rows=torch.tensor([draw(st.booleans()) for _ in concepts], dtype=torch.bool),
         counts=integers([draw(st.integers(0, 10**6)) for _ in range(8 * n)]).view(2, n, 4),
         null_f1=doubles([draw(any_float) for _ in range(4 * n)]).view(2, n, 2),
+        p=shares(2 * n).view(2, n),
+        family_p=shares(2 * n).view(2, n),
+        q=shares(2 * n).view(2, n),
         test_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
+        scores=doubles([draw(any_float) for _ in range(6 * n)]).view(n, 6),
+        length_auroc=doubles([draw(any_float) for _ in range(n)]),
         weighted_interval=doubles([draw(any_float) for _ in range(2)]),
-        weighted_null=doubles([draw(any_float) for _ in range(2)]),
+        weighted_null=doubles([draw(any_float) for _ in range(3)]),
         n_permutations=draw(st.integers(0, 10**6)),
         n_bootstrap=draw(st.integers(0, 10**6)),
+        seed=draw(st.integers(0, 2**63)),
+    )
+
+
+@st.composite
+def chosen_pairs(draw: st.DrawFn) -> ChosenPairs:
+    concepts = draw(concept_lists)
+    units = [draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]
+    folds, choose_by = draw(st.just(0) | st.integers(2, 20)), draw(st.sampled_from(["rows", "examples"]))
+    return ChosenPairs(
+        concepts=concepts,
+        selection="exact" if choose_by == "rows" else draw(st.sampled_from(["exact", "tails"])),
+        choose_by=choose_by,
+        min_support=draw(st.integers(1, 9)),
+        unit_ids=integers(units),
+        thresholds=doubles([NAN if unit < 0 else draw(st.floats(0, allow_nan=False)) for unit in units]),
+        tail_fractions=doubles([NAN if unit < 0 else draw(st.floats(0.001, 1)) for unit in units]),
+        support=integers([0 if unit < 0 else draw(st.integers(0, 9)) for unit in units]),
+        by_rows=torch.tensor([choose_by == "rows" and draw(st.booleans()) for _ in concepts], dtype=torch.bool),
+        row_thresholds=doubles([draw(any_float) for _ in concepts]),
+        example_unit_ids=integers([draw(st.just(-1) | st.integers(0, 2**31 - 1)) for _ in concepts]),
         seed=draw(st.integers(0, 2**63)),
         n_folds=folds,
         fold_f1=doubles([draw(any_float) for _ in concepts]) if folds else None,
@@ -318,6 +360,73 @@ def row_alignment(draw: st.DrawFn) -> RowAlignment:
         auroc=doubles([draw(share) for _ in pairs]),
         purity=doubles([draw(share) for _ in pairs]),
         intervals=doubles([draw(share) for _ in range(2 * n)]).view(n, 2),
+    )
+
+
+@st.composite
+def controls(draw: st.DrawFn) -> Controls:
+    concepts, n_seeds, row_figures = draw(concept_lists), draw(st.integers(0, 2)), draw(st.booleans())
+    n = len(concepts)
+    n_detectors = 1 + n_seeds + len(CONTROLS) - 1 + row_figures * (1 + len(ROW_CONTROLS))
+    n_comparisons = len(CONTROLS) + row_figures * len(ROW_CONTROLS)
+    choices = integers([draw(st.integers(-1, 9)) for _ in range(n_detectors * n)]).view(n_detectors, n)
+    exists = (choices >= 0)[..., None]
+    counts = integers([draw(st.integers(0, 9)) for _ in range(4 * n_detectors * n)]).view(n_detectors, n, 4)
+    counts[..., :2] *= exists
+    share = st.just(NAN) | st.floats(0, 1)
+
+    def shares(*shape: int) -> Tensor:
+        values = doubles([draw(share) for _ in range(math.prod(shape) * n_detectors * n)]).view(n_detectors, n, -1)
+        return torch.where(exists, values, NAN).view(n_detectors, n, *shape)
+
+    differences = [sorted(draw(finite) for _ in range(3)) for _ in range(n_comparisons * n)]
+    return Controls(
+        concepts=concepts,
+        n_seeds=n_seeds,
+        n_units=draw(st.integers(1, 9)),
+        d_model=draw(st.integers(1, 9)),
+        fitted_on_cal=draw(st.booleans()),
+        row_figures=row_figures,
+        n_items=integers([draw(st.integers(0, 9)) * (row_figures or place < 3) for place in range(6)]).view(2, 3),
+        choices=choices,
+        counts=counts,
+        intervals=shares(2),
+        auroc=shares(),
+        average_precision=shares(),
+        differences=torch.where(
+            torch.tensor([n_seeds > 0] + [True] * (n_comparisons - 1))[:, None, None],
+            doubles([[middle, low, high] for low, middle, high in differences]).view(n_comparisons, n, 3),
+            NAN,
+        ),
+        weighted=doubles([draw(share) for _ in range(4 * n_comparisons)]).view(n_comparisons, 4),
+    )
+
+
+@st.composite
+def control_inputs(draw: st.DrawFn) -> ControlInputs:
+    per_example, n_units, d = draw(lengths()), draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    n, n_rows, n_seeds = len(per_example), sum(per_example), draw(st.integers(0, 2))
+    rows_there = sorted(draw(st.sets(st.integers(0, n_rows - 1)))) if n_rows else []
+    chosen = [sorted(draw(st.sets(st.integers(0, n_units - 1)))) for _ in range(n_seeds * n)]
+    embedding = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+    def embeddings(count: int) -> Tensor:
+        values = [draw(embedding) for _ in range(count * d)]
+        return torch.tensor(values, dtype=torch.float32).view(count, d)
+
+    return ControlInputs(
+        first_example=draw(first_examples),
+        example_offsets=offsets_of(integers(per_example)),
+        mean_embeddings=embeddings(n),
+        max_embeddings=embeddings(n),
+        row_ids=integers(rows_there),
+        row_embeddings=embeddings(len(rows_there)),
+        n_seeds=n_seeds,
+        random_offsets=offsets_of(integers([len(units) for units in chosen])),
+        random_units=integers([unit for units in chosen for unit in units], torch.int32),
+        random_values=torch.tensor([draw(positive) for units in chosen for _ in units], dtype=torch.float32),
+        n_units=n_units,
+        d_model=d,
     )
 
 
@@ -405,9 +514,12 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         thresholds,
         detection_stats,
         best_pairs,
+        chosen_pairs,
         pruning_audit,
         row_alignment,
+        control_inputs,
         localization,
         coalitions,
+        controls,
     )
 }

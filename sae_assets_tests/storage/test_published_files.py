@@ -79,6 +79,10 @@ COLUMNS = {
     "sparse_activations": ["example_index", "position", "unit_ids", "values", "l0"],
     "filtered_activations": ["example_index", "position", "kept_indices", "values"],
     "ground_truth": ["example_index", "position", "concepts"],
+    "control_inputs": [
+        *("example_index", "n_rows", "mean_embedding", "max_embedding", "positions", "row_embeddings"),
+        *("random_counts", "random_units", "random_values"),
+    ],
     "unit_stats": [
         *("unit_id", "n_active", "density", "sum", "sum_sq", "mean", "max", "p95", "p99", "selectivity"),
     ],
@@ -89,16 +93,21 @@ COLUMNS = {
         *("cal_tp", "cal_fp", "cal_fn", "cal_tn", "cal_f1", "test_tp", "test_fp", "test_fn", "test_tn", "test_f1"),
     ],
     "best_pairs": [
-        *("concept", "unit_id", "tail_fraction", "threshold"),
+        *("concept", "unit_id", "chosen_by", "tail_fraction", "threshold"),
         *(
             f"{split}_{name}"
             for split in ("cal", "test")
             for name in (
                 *("tp", "fp", "fn", "tn", "precision", "recall", "f1", "accuracy"),
-                *("always_positive_f1", "null_f1_mean", "null_f1_p95"),
+                *("always_positive_f1", "null_f1_mean", "null_f1_p95", "p", "family_p", "q"),
             )
         ),
-        *("test_f1_low", "test_f1_high", "cal_fold_f1"),
+        *("test_auroc", "test_average_precision", "test_mcc", "test_balanced_accuracy", "test_brier", "test_ece"),
+        *("test_f1_low", "test_f1_high", "test_length_auroc"),
+    ],
+    "chosen_pairs": [
+        *("concept", "unit_id", "threshold", "tail_fraction", "n_support", "chosen_by", "row_threshold"),
+        *("example_unit_id", "cal_fold_f1"),
     ],
     "pruning_audit": [
         *("concept", "removed_by", "cal_loss"),
@@ -133,6 +142,11 @@ COLUMNS = {
             for name in ("tp", "fp", "fn", "tn", "precision", "recall", "f1", "iou")
         ),
         *("test_f1_low", "test_f1_high", "superactivators", "direction_units", "direction_weights"),
+    ],
+    "controls": [
+        *("level", "detector", "seed", "concept", "choice", "test_tp", "test_fp", "test_fn", "test_tn"),
+        *("test_f1", "test_f1_low", "test_f1_high", "test_auroc", "test_ap"),
+        *("difference", "difference_low", "difference_high"),
     ],
 }
 
@@ -187,6 +201,11 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
         (4, None, "over_target"),
     ]
     assert frames["ground_truth"]["concepts"].to_list() == [list(CONCEPTS), [], [CONCEPTS[1]]]
+    controls = frames["control_inputs"]
+    assert controls["example_index"].to_list() == [7, 8, 9] and controls["positions"].to_list() == [[1], [], [0]]
+    assert controls["row_embeddings"].to_list() == [[2.0, -3.0], [], [0.5, 4.0]]
+    assert controls["random_counts"].to_list() == [[2, 1], [0, 0], [1, 0]]
+    assert controls["random_units"].to_list() == [[0, 5, 3], [], [2]]
     stats = frames["unit_stats"]
     assert stats["mean"].to_list() == [2.0, None, 2.0]
     assert stats["density"].to_list() == [0.3, 0.0, 1.0]
@@ -197,8 +216,10 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     assert cuts["threshold"].to_list()[:4] == [2.0, 1.0, None, None]
     best = frames["best_pairs"]
     assert best["unit_id"].to_list() == [3, None]
-    assert best["test_recall"].to_list() == [1.0, None]
-    assert best["cal_fold_f1"].to_list() == [0.75, None]
+    assert best["test_recall"].to_list() == [1.0, 0.0]
+    chosen = frames["chosen_pairs"]
+    assert chosen["cal_fold_f1"].to_list() == [0.75, None]
+    assert chosen["chosen_by"].to_list() == ["rows", "examples"]
     audit = frames["pruning_audit"]
     assert audit["removed_by"].to_list() == ["rare", None]
     assert audit["cal_loss"].to_list() == [0.25, None]

@@ -78,6 +78,17 @@ def test_small_artifacts_round_trip(kind: str, file_format: str) -> None:
     through_a_file(SMALL[kind], file_format)
 
 
+@pytest.mark.parametrize("file_format", ["parquet", "pt"])
+def test_activations_of_the_version_before_have_no_fit(file_format: str) -> None:
+    """They are whole: their content hash is the one that was written then."""
+    earlier = dataclasses.replace(SMALL["sparse_activations"], fit=None)
+    assert earlier.content_hash() == "e9ed01b73ee52542bb9d3acf8a528b8241a584f452edd5ab0a7ebcf6c56df4dd"
+    store = memory_store(file_format)
+    store.write(ADDRESS, stored(earlier, provenance()))
+    assert "fit" not in store.header(ADDRESS).scalars
+    assert store.read(ADDRESS).artifact == earlier
+
+
 @pytest.mark.parametrize(("kind", "file_format"), FORMS)
 def test_random_artifacts_round_trip(kind: str, file_format: str) -> None:
     """Random ones of each kind, in each format."""

@@ -20,7 +20,7 @@ from sae_assets.orchestration.partitions import CHUNK, MODEL, along, asset_key_o
 from sae_assets.orchestration.resources import ComputeResource, StoreResource
 from sae_assets.orchestration.retries import retrying_transient
 from sae_assets.pipeline.stage import Stage, Target
-from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.storage.provenance import digest
 
 # Beta in Dagster 1.13; without it a rerun with the same content would make everything after it stale.
@@ -58,13 +58,15 @@ class PassAssets:
 def passes_of(catalog: Catalog, entry: Dataset) -> Iterator[PassAssets]:
     """Every pass of a data set. The names are those of Dagster's ops, by which a run is configured."""
     kinds: Sequence[str | None]
-    for stage in STAGES.values():
+    stages = [STAGES[name] for name in stages_of(entry)]
+    for stage in stages:
+        sharing = [other for other in stages if stage.shared and other.shared == stage.shared]
+        if sharing and sharing[0] is not stage:
+            continue
         if stage.every_kind:
             outputs: dict[str, tuple[Stage, str | None]] = {kind: (stage, kind) for kind in entry.token_kinds}
+            outputs |= {f"{kind}__{each.name}": (each, kind) for each in sharing[1:] for kind in entry.token_kinds}
             yield PassAssets(catalog, entry, f"{entry.name}__{stage.name}", outputs)
-            continue
-        sharing = [other for other in STAGES.values() if stage.shared and other.shared == stage.shared]
-        if sharing and sharing[0] is not stage:
             continue
         kinds = entry.token_kinds if stage.has_token_kind else (None,)
         for kind in kinds:

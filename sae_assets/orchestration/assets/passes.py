@@ -78,6 +78,7 @@ def carry_out(
                 options,
                 sources,
                 kinds,
+                frozenset((selected[name][0].name, targets[name].token_kind) for name in due),
                 compute.torch_device,
                 compute.memory_budget,
                 context.log.info,
@@ -89,13 +90,13 @@ def carry_out(
         context.log.info(
             f"{item.provenance.fingerprint[:12]} of {targets[name].address} is up to date: nothing is made"
         )
-        expected = stage.expected_of_kept(targets[name], item, sources, store)
+        expected = selected[name][0].expected_of_kept(targets[name], item, sources, store)
         yield from _handed_on(made, name, context, store, item, Result(item.artifact, expected), {"kept": True})
     for name in due:
         result = results[selected[name][0].name, targets[name].token_kind]
         made_by = provenance(name)
         assert made_by is not None  # what it needs was just read
-        figures = {"seconds": time.perf_counter() - start, "device": str(compute.torch_device)}
+        figures = {"seconds": time.perf_counter() - start, "device": str(compute.torch_device), **result.measured}
         yield from _handed_on(made, name, context, store, stored(result.artifact, made_by), result, figures)
 
 

@@ -28,6 +28,8 @@ concurrency:
     default_limit: 1
 run_queue:
   dequeue_interval_seconds: 1  # a run of a warm worker may be over in less
+  dequeue_use_threads: true  # runs of one look are handed to their workers side by side
+  dequeue_num_workers: 4
 event_log_storage:  # one file, in place of one with all tables and indexes per run
   module: dagster._core.storage.event_log
   class: ConsolidatedSqliteEventLogStorage

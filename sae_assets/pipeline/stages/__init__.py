@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-from sae_assets.catalog import match_name
+from sae_assets.catalog import Dataset, match_name
 from sae_assets.errors import CatalogError
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Stage
@@ -51,6 +51,11 @@ def stage_range(first: str | None, last: str | None) -> tuple[str, ...]:
     if start > stop:
         raise CatalogError(f"Stage {ORDER[start]!r} comes after {ORDER[stop]!r}; the order is {', '.join(ORDER)}.")
     return ORDER[start : stop + 1]
+
+
+def stages_of(dataset: Dataset, among: Iterable[str] = ORDER) -> tuple[str, ...]:
+    """Those of these stages that a data set has."""
+    return tuple(name for name in among if STAGES[name].applies(dataset))
 
 
 def options_kinds() -> list[type[Options]]:

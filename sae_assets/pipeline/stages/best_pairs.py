@@ -1,35 +1,57 @@
-"""``best_pairs``: per concept the (unit, threshold) chosen on cal, from the pass that counts detections."""
+"""``best_pairs``: what each concept's chosen pair is worth on test, beside chance and with intervals."""
 
-from dataclasses import replace
 from typing import Any
 
+from sae_assets import ops
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
-from sae_assets.pipeline.stages.detection_stats import DETECTION_STATS, SPLITS
+from sae_assets.pipeline.options import DetectionOptions
+from sae_assets.pipeline.plots import plot_best_pairs
+from sae_assets.pipeline.scoring import catalog_or, score_examples, scoring_settings
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
+
+SPLITS = ("cal", "test")
+NAMES = ("n_permutations", "n_bootstrap", "seed")
 
 
-def _concepts_have_positives(artifact: Any, _expected: Expected) -> Outcome:
-    names = {
-        split: [name for name, count in zip(artifact.concepts, counts, strict=True) if count == 0]
-        for split, counts in zip(SPLITS, artifact.n_positive.tolist(), strict=True)
-    }
-    shown = {f"concepts_without_{split}_positives": ", ".join(lacking) or "none" for split, lacking in names.items()}
+def _settings(target: Target, options: DetectionOptions) -> dict[str, Any]:
+    return {**scoring_settings(target, options), **catalog_or(target, options, NAMES)}
+
+
+def _make(run: Pass) -> Made:
+    assert isinstance(run.options, DetectionOptions)
+    chosen = run.artifact("chosen_pairs")
+    scores, lengths = score_examples(run, chosen.concepts)
+    artifact = ops.best_pairs.figure_pairs(chosen, scores, lengths, **catalog_or(run.target, run.options, NAMES))
+    return BEST_PAIRS.only(run, Result(artifact, plot=lambda: plot_best_pairs(artifact)))
+
+
+def _concepts_have_both(artifact: Any, _expected: Expected) -> Outcome:
+    n_positive, n_examples = artifact.n_positive, artifact.n_examples
+    names = {}
+    for place, split in enumerate(SPLITS):
+        for what, counts in (("positives", n_positive[place]), ("negatives", (n_examples - n_positive)[place])):
+            names[f"concepts_without_{split}_{what}"] = [
+                name for name, count in zip(artifact.concepts, counts.tolist(), strict=True) if count == 0
+            ]
+    shown = {key: ", ".join(lacking[:MOST_NAMED]) or "none" for key, lacking in names.items()}
     return Outcome(not any(names.values()), shown)
 
 
 def _better_than_chance(artifact: Any, _expected: Expected) -> Outcome:
-    """A concept without positives on test has no figure to compare; one that no unit stands for is no better."""
+    """A concept that lacks a class on test has no figure to compare; one that no unit stands for is no better."""
     figures = zip(
         artifact.concepts,
-        artifact.n_positive[1].tolist(),
+        artifact.two_classes[1].tolist(),
         artifact.rate("f1")[1].tolist(),
         artifact.null_f1[1, :, 1].tolist(),
         artifact.always_positive_f1[1].tolist(),
+        artifact.chance_f1.tolist(),
         strict=True,
     )
     compared, beaten = 0, []
-    for name, positives, f1, null, always in figures:
-        compared += positives > 0
-        if positives and not (f1 > always and not f1 <= null):  # a null that was not drawn is nan
+    for name, exists, f1, null, always, bar in figures:
+        compared += exists
+        if exists and not f1 > bar:
             beaten.append(f"{name} (test F1 {f1:.3g}, shuffled labels {null:.3g}, always positive {always:.3g})")
     shown = {"concepts_compared": compared, "no_better_than_chance": len(beaten)}
     return Outcome(not beaten, {**shown, "concepts": ", ".join(beaten[:MOST_NAMED])} if beaten else shown)
@@ -42,23 +64,29 @@ def _counts(artifact: Any) -> dict[str, Any]:
         "weighted_always_positive_f1": artifact.weighted(artifact.always_positive_f1[1]),
         "weighted_null_f1": float(artifact.weighted_null[0]),
         "weighted_null_f1_p95": float(artifact.weighted_null[1]),
+        "weighted_p": float(artifact.weighted_null[2]),
     }
     figures |= {f"test_f1[{name}]": value for name, value in zip(artifact.concepts, f1.tolist(), strict=True)}
+    figures |= {f"test_q[{name}]": value for name, value in zip(artifact.concepts, artifact.q[1].tolist(), strict=True)}
     return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
 
 
-# The same pass, so the same inputs, settings and splits.
-BEST_PAIRS = replace(
-    DETECTION_STATS,
+BEST_PAIRS = Stage(
     name="best_pairs",
-    description="Per concept the pair chosen on cal, its test figures, chance level and interval.",
-    code_version="3",
-    after=DETECTION_STATS.name,
+    level="model",
+    description="What each concept's chosen pair is worth on test, beside chance and with intervals.",
+    make=_make,
+    chunk_inputs=("sparse_activations", "labels"),
+    model_inputs=("chosen_pairs",),
+    code_version="4",
+    settings=_settings,
+    options=DetectionOptions,
+    splits=SPLITS,
     checks=(
         Check(
-            "concepts_have_positives",
-            "Every concept has positive examples on cal and on test; figures of others are null.",
-            _concepts_have_positives,
+            "concepts_have_both_classes",
+            "Every concept has positive and negative examples on cal and on test; figures of others are null.",
+            _concepts_have_both,
             blocking=False,
         ),
         Check(

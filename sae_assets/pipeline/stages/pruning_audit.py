@@ -1,31 +1,34 @@
 """``pruning_audit``: whether pruning removed the best unit of a concept, by which rule, and what that costs."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from sae_assets import ops
 from sae_assets.artifacts import REASONS
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
-from sae_assets.pipeline.options import AggregateOptions
-from sae_assets.pipeline.stage import Made, Pass, Result, Stage
+from sae_assets.pipeline.options import ScoringOptions
+from sae_assets.pipeline.scoring import score_examples, scoring_settings
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 SPLITS = ("cal", "test")
 
 
+def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
+    return {**scoring_settings(target, options), "min_support": target.dataset.detection.min_support}
+
+
 def _make(run: Pass) -> Made:
-    mapping, labels = run.artifact("unit_mapping"), run.inputs["labels"]
-
-    def labelled() -> Iterator[ops.detection_stats.LabelledChunk]:
-        for activations, said in run.pairs("sparse_activations"):
-            yield ops.detection_stats.LabelledChunk(activations, said.splits, said.labels)
-
-    scores = ops.detection_stats.score_examples(labelled(), n_units=mapping.n_original, device=run.device)
-    search = ops.exact_search.search_thresholds(scores)
+    labels = run.inputs["labels"]
     concepts = labels[next(iter(labels))].artifact.concepts
-    return PRUNING_AUDIT.only(run, Result(ops.pruning_audit.audit_pruning(search, mapping, concepts)))
+    scores, _ = score_examples(run, concepts)
+    search = ops.exact_search.search_thresholds(scores, min_support=run.target.dataset.detection.min_support)
+    artifact = ops.pruning_audit.audit_pruning(search, run.artifact("unit_mapping"), concepts)
+    expected = Expected(limits={"selection": run.target.dataset.detection.selection})
+    return PRUNING_AUDIT.only(run, Result(artifact, expected))
 
 
-def _best_kept(artifact: Any, _expected: Expected) -> Outcome:
+def _best_kept(artifact: Any, expected: Expected) -> Outcome:
+    """What pruning removed is lost where pairs are chosen among kept units; the exact search is over all."""
+    exact = expected.limits.get("selection") == "exact"
     removed = [
         f"{name} (unit {unit}, {artifact.removed_by(number)}: cal F1 {best:.3g}, best kept {best - loss:.3g})"
         for number, (name, unit, best, loss) in enumerate(
@@ -39,8 +42,9 @@ def _best_kept(artifact: Any, _expected: Expected) -> Outcome:
         )
         if loss > 0
     ]
-    shown = {"concepts": len(artifact.concepts), "best_unit_removed": len(removed)}
-    return Outcome(not removed, {**shown, "names": ", ".join(removed[:MOST_NAMED])} if removed else shown)
+    among = "all units" if exact else "kept units"
+    shown = {"concepts": len(artifact.concepts), "best_unit_removed": len(removed), "pairs_chosen_among": among}
+    return Outcome(exact or not removed, {**shown, "names": ", ".join(removed[:MOST_NAMED])} if removed else shown)
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
@@ -67,12 +71,13 @@ PRUNING_AUDIT = Stage(
     make=_make,
     chunk_inputs=("sparse_activations", "labels"),
     model_inputs=("unit_mapping",),
-    options=AggregateOptions,
+    settings=_settings,
+    options=ScoringOptions,
     splits=SPLITS,
     checks=(
         Check(
             "best_units_kept",
-            "Pruning keeps the best unit of every concept, over all thresholds on cal.",
+            "The best unit of every concept, over all thresholds on cal, is among those that pairs are chosen from.",
             _best_kept,
             blocking=False,
         ),

@@ -1,15 +1,20 @@
 """``sparse_activations``: all token kinds' rows of a chunk from one forward pass, through the SAE, sparse.
 
+The same pass makes ``control_inputs`` where they are due.
+
 What is up to date is not encoded again, and what was imported is never replaced by encoding unless somebody forces it.
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.contents import expect_contents
+from sae_assets.errors import StoredFileError
 from sae_assets.pipeline.checks import MOST_NAMED, ROW_COUNTS, Check, Expected, Outcome
 from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
@@ -17,7 +22,7 @@ from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 from sae_assets.rows.blank import blank_examples
 from sae_assets.rows.encoding import encode_chunk, trained_elsewhere
 from sae_assets.rows.identity import outside_hashes, rows_identity
-from sae_assets.rows.source import precomputed_kinds
+from sae_assets.rows.source import is_pooled, precomputed_kinds
 from sae_assets.rows.truth import rows_per_example
 from sae_assets.saes import locate_sae, open_sae, sae_hash
 from sae_assets.storage.provenance import digest
@@ -25,14 +30,18 @@ from sae_assets.storage.provenance import digest
 if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore, Stored
 
+CONTROL_INPUTS = "control_inputs"
 MOST_ACTIVE = 0.25  # share of units: random signs give a half, published SAEs stay below a twentieth
 FEWEST_OTHERS = 3  # chunks without which nothing is compared
+MOST_TIMES = 4.0  # as large as of other rows, or as small: what L0 and norm of rows that an SAE knows may be
+FEWEST_UNITS = (0.05, math.inf)  # share of the units that as many other rows have
 MOST_SPREADS, MOST_APART = 6, 0.25  # unlike others is what is both this many spreads and this share of the median off
 
 
-def _make(run: Pass) -> Made:
+def make_rows(run: Pass) -> Made:
+    """All that is made of rows while they are there."""
     assert isinstance(run.options, EncodeOptions)
-    target, examples, settings = run.target, run.artifact("examples"), _settings(run.target, run.options)
+    target, examples, settings = run.target, run.artifact("examples"), _of_rows(run.target.model, run.options)
     reader = run.sources.reader(target.dataset)
     if not set(run.token_kinds) <= precomputed_kinds(target.dataset, target.model):
         expect_contents(examples, target.chunk, reader)
@@ -46,45 +55,64 @@ def _make(run: Pass) -> Made:
         device=run.device,
         memory_budget=run.memory_budget,
         step=lambda done, total: run.log(f"{done} of {total} examples encoded"),
+        control_kinds=[kind for kind in run.token_kinds if (CONTROL_INPUTS, kind) in run.due],
         **settings,
     )
 
     def expected(kind: str) -> Expected:
-        encoder = encoder_hash(target.dataset, target.model, kind, settings)
+        of_kind = Target(target.catalog, replace(target.address, stage=SPARSE_ACTIVATIONS.name, token_kind=kind))
+        encoder = encoder_hash(target.dataset, target.model, kind, _of_kind(target, kind, settings))
         return Expected(
             encoded.rows_per_example[kind],
-            limits=_limits(target.model),
+            limits=limits_of(of_kind),
             elsewhere=encoded.elsewhere,
-            others=summaries_around(run.store, replace(target.address, token_kind=kind), encoder),
+            others=summaries_around(run.store, of_kind.address, encoder),
             blank=encoded.blank,
+            beside=figures_beside(of_kind, encoded.artifacts[kind], encoded.artifacts, run.store),
         )
 
-    return {
+    made = {
         (SPARSE_ACTIVATIONS.name, kind): Result(encoded.artifacts[kind], expected(kind)) for kind in run.token_kinds
     }
+    controls = {
+        (CONTROL_INPUTS, kind): Result(artifact, Expected(artifact.example_offsets.diff()))
+        for kind, artifact in encoded.control_inputs.items()
+    }
+    return {**made, **controls}
 
 
-def _settings(target: Target, options: Any) -> dict[str, Any]:
+def settings_of(target: Target, options: Any) -> dict[str, Any]:
     """k_stored (None: all), precision and forward_batch, with the catalog's values filled in."""
+    return _of_kind(target, target.token_kind, _of_rows(target.model, options))
+
+
+def _of_rows(model: Model, options: Any) -> dict[str, Any]:
+    """The settings of rows that are encoded."""
     assert isinstance(options, EncodeOptions)
-    k_stored = target.model.k_stored if options.k_stored is None else options.k_stored or None
     return {
-        "k_stored": k_stored,
-        "precision": options.precision or target.model.precision,
-        "forward_batch": options.forward_batch or target.model.forward_batch,
+        "k_stored": model.k_stored if options.k_stored is None else options.k_stored or None,
+        "precision": options.precision or model.precision,
+        "forward_batch": options.forward_batch or model.forward_batch,
     }
 
 
-def _identity(target: Target, options: Any) -> dict[str, str] | None:
-    encoder = encoder_hash(target.dataset, target.model, target.token_kind, _settings(target, options))
+def _of_kind(target: Target, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a token kind: pooled rows are kept whole."""
+    return {**settings, "k_stored": None} if is_pooled(target.dataset, target.model, kind) else settings
+
+
+def encoder_identity(target: Target, options: Any) -> dict[str, str] | None:
+    encoder = encoder_hash(target.dataset, target.model, target.token_kind, settings_of(target, options))
     return None if encoder is None else {"encoder": encoder}
 
 
-def _catalog_keys(target: Target) -> dict[str, Any]:
+def catalog_keys(target: Target) -> dict[str, Any]:
     """The settings, and where in the transformer rows are read and how texts become tokens: files are not looked at."""
     names = ("layer", "hidden_state", "module", "max_tokens", "prepend_bos")
     read = {name: getattr(target.model, name) for name in names}
-    return {**_settings(target, EncodeOptions()), **read, "format": target.model.sae.format}
+    if target.model.modality == "text" and target.token_kind == "cls":
+        read["cls"] = target.model.cls_of_texts
+    return {**settings_of(target, EncodeOptions()), **read, "format": target.model.sae.format}
 
 
 def encoder_hash(dataset: Dataset, model: Model, token_kind: str, settings: Mapping[str, Any]) -> str | None:
@@ -116,7 +144,7 @@ def embedding_files(target: Target, sources: Sources, _options: Any) -> dict[str
 
 def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "ArtifactStore") -> Expected:
     """What a file that was encoded earlier has to satisfy, without encoding anything; examples are opened once more."""
-    limits = _limits(target.model)
+    limits = limits_of(target)
     others = summaries_around(store, target.address, kept.provenance.identity.get("encoder"))
     if kept.provenance.config.get("imported"):  # neither the model's files nor the examples need be here
         return Expected(limits=limits, others=others)
@@ -128,12 +156,15 @@ def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "
         elsewhere=trained_elsewhere(open_sae(target.model.sae).hook_point, target.model),
         others=others,
         blank=tuple(blank_examples(reader, opened)),
+        beside=figures_beside(target, kept.artifact, {}, store),
     )
 
 
-def _limits(model: Model) -> dict[str, Any]:
-    """What the catalog says of a model's activations that no fingerprint depends on."""
-    return {"max_dropped_mass": model.max_dropped_mass, **model.bounds.model_dump()}
+def limits_of(target: Target) -> dict[str, Any]:
+    """What the catalog says of a model's activations that no fingerprint depends on; L0 is of rows that are encoded."""
+    limits = {"max_dropped_mass": target.model.max_dropped_mass, **target.model.bounds.model_dump()}
+    pooled = is_pooled(target.dataset, target.model, target.token_kind)
+    return {**limits, "l0": (0.0, math.inf)} if pooled else limits
 
 
 def _little_mass_dropped(artifact: Any, expected: Expected) -> Outcome:
@@ -182,6 +213,66 @@ def _middle_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return middle, 1.4826 * statistics.median(abs(value - middle) for value in values)
 
 
+def _fits(artifact: Any, expected: Expected) -> Outcome:
+    """Nothing is said of rows that do not vary, nor where no decoder was read."""
+    fvu = None if artifact.fit is None else artifact.fit.fvu
+    if fvu is None:
+        return Outcome(True, {"fvu": "no decoder was read" if artifact.fit is None else "rows do not vary"})
+    limit = expected.limits["max_fvu"]
+    return Outcome(fvu <= limit, {"fvu": fvu, "max_fvu": limit})
+
+
+def _like_rows(artifact: Any, expected: Expected) -> Outcome:
+    """An SAE knows rows such as those it was trained on: others are encoded, but what their units say is not known.
+
+    ``expected.beside`` has the figures of the chunk's patch or token rows; where there are none, nothing is compared.
+    """
+    beside, own = expected.beside, _figures_of_rows(artifact)
+    if not beside:
+        return Outcome(True, {"compared_with": "no rows"})
+    shown: dict[str, Any] = {}
+    unlike = []
+    for name, value in own.items():
+        if not (other := beside.get(name)):
+            continue
+        shown |= {name: value, f"{name}_of_rows": other}
+        fewest, most = FEWEST_UNITS if name == "units" else (1 / MOST_TIMES, MOST_TIMES)
+        if not fewest <= value / other <= most:
+            unlike.append(name)
+    return Outcome(not unlike, {**shown, "unlike": ", ".join(unlike) or "none"})
+
+
+def _figures_of_rows(artifact: Any) -> dict[str, float]:
+    """By which rows are told to be unlike others: L0, norm of the embeddings where it is known, and units that fire."""
+    norm = None if artifact.fit is None else artifact.fit.norm
+    figures = {"l0": int(artifact.l0.sum()) / artifact.n_rows} if artifact.n_rows else {}
+    figures |= {} if norm is None else {"norm": norm}
+    return {**figures, "units": float(artifact.unit_ids.unique().numel())}
+
+
+def figures_beside(target: Target, cls: Any, made: Mapping[str, Any], store: "ArtifactStore") -> dict[str, float]:
+    """Figures of the patch or token rows of a chunk, units being those that as many rows as ``cls`` has would have.
+
+    Nothing of rows that are pooled from them, and none where these rows are neither made nor stored.
+
+    Args:
+        made: artifacts of the same pass by token kind.
+    """
+    others = [kind for kind in target.dataset.token_kinds if kind != "cls"]
+    if target.token_kind != "cls" or not others or is_pooled(target.dataset, target.model, "cls"):
+        return {}
+    address = replace(target.address, token_kind=others[0])
+    rows = made.get(others[0])
+    if rows is None and store.find(address) is not None:
+        try:
+            rows = store.read(address).artifact
+        except StoredFileError:  # whoever reads these rows is told
+            return {}
+    if rows is None:
+        return {}
+    return {**_figures_of_rows(rows), "units": ops.rarefaction.expected_units(rows, min(cls.n_rows, rows.n_rows))}
+
+
 def _nothing_blank(_artifact: Any, expected: Expected) -> Outcome:
     named = ", ".join(expected.blank[:MOST_NAMED])
     return Outcome(not expected.blank, {"blank": len(expected.blank), **({"examples": named} if named else {})})
@@ -206,10 +297,17 @@ def sparse_counts(artifact: Any) -> dict[str, Any]:
     }
 
 
+def fit_counts(artifact: Any) -> dict[str, Any]:
+    """How well the SAE fits the rows; nothing where no decoder was read."""
+    fvu = None if artifact.fit is None else artifact.fit.fvu
+    return {} if fvu is None else {"fvu": fvu}
+
+
 def _counts(artifact: Any) -> dict[str, Any]:
-    active = int(artifact.l0.sum())
+    active, figures = int(artifact.l0.sum()), sparse_counts(artifact)
     return {
-        **sparse_counts(artifact),
+        **figures,
+        "dead_units": figures["units"] - figures["active_units"],
         "k_stored": artifact.k_stored if artifact.k_stored is not None else "all",
         **ratios(
             l0=(active, artifact.n_rows),
@@ -217,6 +315,7 @@ def _counts(artifact: Any) -> dict[str, Any]:
             dropped_entries_share=(artifact.n_dropped_entries, active),
             dropped_mass_share=(artifact.dropped_mass, artifact.total_mass),
         ),
+        **fit_counts(artifact),
         "examples_cut_to_max_tokens": artifact.n_cut_examples,
         "tokens_cut": artifact.n_cut_tokens,
     }
@@ -226,11 +325,12 @@ SPARSE_ACTIVATIONS = Stage(
     name="sparse_activations",
     level="chunk",
     description="SAE activations of every row, sparse, from one pass of the transformer.",
-    make=_make,
+    make=make_rows,
+    shared="sparse_activations",
     chunk_inputs=("examples",),
-    settings=_settings,
-    catalog_keys=_catalog_keys,
-    identity=_identity,
+    settings=settings_of,
+    catalog_keys=catalog_keys,
+    identity=encoder_identity,
     outside=embedding_files,
     options=EncodeOptions,
     every_kind=True,
@@ -261,6 +361,18 @@ SPARSE_ACTIVATIONS = Stage(
             "like_other_chunks",
             "Rows per example, active units per row and the mean value are like those of the chunks around.",
             _like_other_chunks,
+            blocking=False,
+        ),
+        Check(
+            "sae_fits",
+            "The SAE leaves at most the model's `bounds.max_fvu` of the rows' variance unexplained.",
+            _fits,
+            blocking=False,
+        ),
+        Check(
+            "cls_like_rows",
+            "Rows of `cls` that are encoded are like their chunk's patches or tokens in L0, norm and units that fire.",
+            _like_rows,
             blocking=False,
         ),
         Check(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from sae_assets.artifacts import BestPairs
 from sae_assets.storage.columns import CELLS, Scalars, by_split, floats, integers, nullable
@@ -14,17 +15,31 @@ CHANCE = {
     "always_positive_f1": "F1 of calling every example positive",
     "null_f1_mean": "mean F1 with shuffled labels",
     "null_f1_p95": "95 % point of F1 with shuffled labels",
+    "p": "share of shuffles at least as good",
+    "family_p": "the same over all concepts, by max T",
+    "q": "the same by false discovery rate (Benjamini & Hochberg)",
+}
+SCORES = {
+    "auroc": "area under the ROC curve of the unit's scores",
+    "average_precision": "average precision of the unit's scores",
+    "mcc": "Matthews' correlation",
+    "balanced_accuracy": "mean of recall and specificity",
+    "brier": "mean squared error of the probability calibrated on cal",
+    "ece": "expected calibration error of that probability",
 }
 COLUMNS = {
     "concept": "the concept",
     "unit_id": "original id of the unit in the SAE; null if no pair could be chosen",
-    "tail_fraction": "share of the positive values that the threshold keeps",
-    "threshold": "detection cut-off",
+    "chosen_by": "what chose the unit: `rows` or `examples`",
+    "tail_fraction": "share of what the threshold was taken from that reaches it",
+    "threshold": "cut-off of example scores",
     **by_split(CELLS | RATES | CHANCE),
+    **{f"test_{name}": f"{text} on test" for name, text in SCORES.items()},
     "test_f1_low": "lower end of the 95 % interval of the test F1",
     "test_f1_high": "upper end of the 95 % interval of the test F1",
-    "cal_fold_f1": "F1 over held-out folds of cal, each counted on the pair chosen without it; null if n_folds is 0",
+    "test_length_auroc": "area under the ROC curve on test of the number of rows alone",
 }
+SPLITS = ("cal", "test")
 
 
 def encode(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
@@ -32,21 +47,25 @@ def encode(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
     columns: dict[str, Any] = {
         "concept": pa.array(artifact.concepts, pa.string()),
         "unit_id": pa.array(unit_ids.astype(np.int32), mask=unit_ids < 0),
+        "chosen_by": pa.array(["rows" if rows else "examples" for rows in artifact.by_rows.tolist()], pa.string()),
         "tail_fraction": nullable(artifact.tail_fractions),
         "threshold": nullable(artifact.thresholds),
     }
-    for position, split in enumerate(("cal", "test")):
+    for position, split in enumerate(SPLITS):
         for cell, name in enumerate(CELLS):
-            columns[f"{split}_{name}"] = artifact.counts[position, :, cell].numpy()
-        for name in ("precision", "recall", "f1", "accuracy"):
+            columns[f"{split}_{name}"] = artifact.counts[position, :, cell].contiguous().numpy()
+        for name in RATES:
             columns[f"{split}_{name}"] = nullable(artifact.rate(name)[position])
         columns[f"{split}_always_positive_f1"] = nullable(artifact.always_positive_f1[position])
         columns[f"{split}_null_f1_mean"] = nullable(artifact.null_f1[position, :, 0])
         columns[f"{split}_null_f1_p95"] = nullable(artifact.null_f1[position, :, 1])
+        for name in ("p", "family_p", "q"):
+            columns[f"{split}_{name}"] = nullable(getattr(artifact, name)[position])
+    for column, name in enumerate(SCORES):
+        columns[f"test_{name}"] = nullable(artifact.scores[:, column])
     columns["test_f1_low"] = nullable(artifact.test_interval[:, 0])
     columns["test_f1_high"] = nullable(artifact.test_interval[:, 1])
-    folds = artifact.fold_f1
-    columns["cal_fold_f1"] = pa.nulls(len(unit_ids), pa.float64()) if folds is None else nullable(folds)
+    columns["test_length_auroc"] = nullable(artifact.length_auroc)
     return pa.table(columns), {
         "weighted_test_f1": artifact.weighted(artifact.rate("f1")[1]),
         "weighted_always_positive_f1": artifact.weighted(artifact.always_positive_f1[1]),
@@ -55,29 +74,32 @@ def encode(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
         "n_permutations": artifact.n_permutations,
         "n_bootstrap": artifact.n_bootstrap,
         "seed": artifact.seed,
-        "n_folds": artifact.n_folds,
     }
 
 
 def decode(table: pa.Table, scalars: Scalars) -> BestPairs:
-    unit_ids = table["unit_id"].fill_null(-1)
+    def by_splits(name: str) -> Tensor:
+        return torch.stack([floats(table[f"{split}_{name}"]) for split in SPLITS])
+
     return BestPairs(
         concepts=tuple(table["concept"].to_pylist()),
-        unit_ids=integers(unit_ids),
+        unit_ids=integers(table["unit_id"].fill_null(-1)),
         tail_fractions=floats(table["tail_fraction"]),
         thresholds=floats(table["threshold"]),
+        by_rows=torch.tensor([by == "rows" for by in table["chosen_by"].to_pylist()], dtype=torch.bool, device="cpu"),
         counts=torch.stack(
-            [torch.stack([integers(table[f"{split}_{name}"]) for name in CELLS], -1) for split in ("cal", "test")]
+            [torch.stack([integers(table[f"{split}_{name}"]) for name in CELLS], -1) for split in SPLITS]
         ),
-        null_f1=torch.stack(
-            [torch.stack([floats(table[f"{s}_null_f1_{n}"]) for n in ("mean", "p95")], -1) for s in ("cal", "test")]
-        ),
+        null_f1=torch.stack([by_splits("null_f1_mean"), by_splits("null_f1_p95")], -1),
+        p=by_splits("p"),
+        family_p=by_splits("family_p"),
+        q=by_splits("q"),
         test_interval=torch.stack([floats(table["test_f1_low"]), floats(table["test_f1_high"])], -1),
+        scores=torch.stack([floats(table[f"test_{name}"]) for name in SCORES], -1),
+        length_auroc=floats(table["test_length_auroc"]),
         weighted_interval=torch.tensor(scalars["weighted_interval"], dtype=torch.float64, device="cpu"),
         weighted_null=torch.tensor(scalars["weighted_null"], dtype=torch.float64, device="cpu"),
         n_permutations=scalars["n_permutations"],
         n_bootstrap=scalars["n_bootstrap"],
         seed=scalars["seed"],
-        n_folds=scalars["n_folds"],
-        fold_f1=floats(table["cal_fold_f1"]) if scalars["n_folds"] else None,
     )

@@ -5,6 +5,7 @@ import pyarrow as pa
 import torch
 
 from sae_assets.artifacts import SparseActivations
+from sae_assets.artifacts.fit import FitSums
 from sae_assets.storage.columns import ROWS, Scalars, plain_numbers, sparse_columns, sparse_fields
 
 COLUMNS = ROWS | {
@@ -22,6 +23,7 @@ def encode(artifact: SparseActivations) -> tuple[pa.Table, Scalars]:
         **scalars,
         "k_stored": artifact.k_stored,
         **{name: getattr(artifact, name) for name in SCALARS},
+        **fit_scalars(artifact),
         "summary": artifact.summary,  # readable without the table
     }
 
@@ -32,4 +34,18 @@ def decode(table: pa.Table, scalars: Scalars) -> SparseActivations:
         l0=torch.from_numpy(plain_numbers(table["l0"], np.int32)),
         k_stored=scalars["k_stored"],
         **{name: scalars[name] for name in SCALARS},
+        fit=stored_fit(scalars),
     )
+
+
+def fit_scalars(artifact: SparseActivations) -> Scalars:
+    """The sums of the fit, if there are any."""
+    return {} if artifact.fit is None else {"fit": vars(artifact.fit)}
+
+
+def stored_fit(scalars: Scalars) -> FitSums | None:
+    """The fit that the scalars tell of; None of a file without one."""
+    fit = scalars.get("fit")
+    if fit is None:
+        return None
+    return FitSums(**{**fit, "row_sum": tuple(fit["row_sum"])})

@@ -1,0 +1,143 @@
+"""What controls need of rows, collected while these are encoded: no dense latents are held, and no file of rows made.
+
+Per example the mean and the maximum of its embeddings, a sample of rows by hash, and the scores of random SAEs, pooled
+by the maximum. What is fitted on them is not decided here.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import offsets_of
+from sae_assets.artifacts.control_inputs import ControlInputs
+from sae_assets.ops.pooling import encode_pooled
+from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.sparse_activations import Encoder, SparseCode, joined
+
+HASH_BYTES = 7  # of an int64 that is not negative
+
+
+class Collector:
+    """Collects the control inputs of a chunk, batch after batch; the result does not depend on how it is cut.
+
+    Args:
+        random: random SAEs, by seed; rows_per_chunk: most rows in the sample.
+        d_model, n_units: width of the rows, and of the SAE.
+    """
+
+    def __init__(self, random: Sequence[Encoder], rows_per_chunk: int, d_model: int, n_units: int):
+        self._random, self._most, self._d_model, self._n_units = random, rows_per_chunk, d_model, n_units
+        self._codes: list[list[SparseCode]] = [[] for _ in random]
+        self._means: list[Tensor] = []
+        self._maxima: list[Tensor] = []
+        self._ids: list[str] = []
+        self._empty: list[bool] = []
+        self._n_rows = 0
+        self._sample = _Sample(rows_per_chunk, d_model)
+
+    @plain_arithmetic()
+    def add(self, example_ids: Sequence[str], rows: Sequence[Float[Tensor, "_ d"]], lengths: Sequence[int]) -> None:
+        """Count examples, in the chunk's order.
+
+        Args:
+            rows: per example, float32 on any device, as the SAE is fed them; none where they stand for nothing.
+            lengths: rows that each example has in its artifact: as many, or those that stand for nothing.
+        """
+        for example, each, length in zip(example_ids, rows, lengths, strict=True):
+            nothing = torch.zeros(self._d_model, dtype=torch.float32, device="cpu")
+            self._means.append(each.double().mean(0).float().cpu() if len(each) else nothing)
+            self._maxima.append(each.amax(0).cpu() if len(each) else nothing)
+            self._sample.add(example, each, self._n_rows)
+            self._ids.append(example)
+            self._empty.append(not len(each))
+            self._n_rows += length
+        counts = torch.tensor([len(each) for each in rows], dtype=torch.int64, device="cpu")
+        of_row = torch.arange(len(rows), device="cpu").repeat_interleave(counts)
+        together = torch.cat(list(rows))
+        for encoder, codes in zip(self._random, self._codes, strict=True):
+            codes.append(encode_pooled(encoder, together, of_row, len(rows)))
+
+    @plain_arithmetic()
+    def result(self, first_example: int, example_offsets: Int[Tensor, " examples_plus_1"]) -> ControlInputs:
+        """The control inputs of the rows that were added."""
+        return self._result(first_example, example_offsets, self._sample)
+
+    @plain_arithmetic()
+    def result_of_pooled(self, first_example: int) -> ControlInputs:
+        """Those of one row per example that is pooled from the added ones: its embedding is the mean of theirs.
+
+        Pooled embeddings and scores are those of the added rows; an example without any is in no sample.
+        """
+        sample = _Sample(self._most, self._d_model)
+        for number, (example, mean) in enumerate(zip(self._ids, self._means, strict=True)):
+            sample.add(example, mean[None][: 0 if self._empty[number] else 1], number)
+        return self._result(first_example, torch.arange(len(self._ids) + 1, device="cpu"), sample)
+
+    def _result(self, first_example: int, example_offsets: Tensor, sample: "_Sample") -> ControlInputs:
+        lengths, units, values = [], [], []
+        for codes in self._codes:
+            code = joined(codes)
+            length = code.row_offsets.diff()
+            example = torch.arange(len(length), device="cpu").repeat_interleave(length)
+            order = (example * self._n_units + code.unit_ids).argsort()
+            lengths.append(length)
+            units.append(code.unit_ids[order])
+            values.append(code.values[order])
+        nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
+        rows, embeddings = sample.result()
+        return ControlInputs(
+            first_example=first_example,
+            example_offsets=example_offsets,
+            mean_embeddings=torch.stack(self._means),
+            max_embeddings=torch.stack(self._maxima),
+            row_ids=rows,
+            row_embeddings=embeddings,
+            n_seeds=len(self._random),
+            random_offsets=offsets_of(torch.cat([nothing, *lengths])),
+            random_units=torch.cat([nothing.int(), *units]),
+            random_values=torch.cat([nothing.float(), *values]),
+            n_units=self._n_units,
+            d_model=self._d_model,
+        )
+
+
+class _Sample:
+    """At most so many rows: those of the smallest hashes of (example id, row within the example)."""
+
+    def __init__(self, most: int, d_model: int):
+        self._most, self._pending = most, 0
+        self._hashes = [torch.zeros(0, dtype=torch.int64, device="cpu")]
+        self._rows = [torch.zeros(0, dtype=torch.int64, device="cpu")]
+        self._embeddings = [torch.zeros(0, d_model, dtype=torch.float32, device="cpu")]
+        self._limit = 2 ** (8 * HASH_BYTES)
+
+    def add(self, example: str, embeddings: Tensor, first_row: int) -> None:
+        hashes = torch.tensor([_hash(example, row) for row in range(len(embeddings))], dtype=torch.int64, device="cpu")
+        chosen = (hashes < self._limit).nonzero().flatten()
+        self._hashes.append(hashes[chosen])
+        self._rows.append(chosen + first_row)
+        self._embeddings.append(embeddings[chosen.to(embeddings.device)].cpu())
+        self._pending += len(chosen)
+        if self._pending > 2 * self._most:
+            self._prune()
+
+    def _prune(self) -> None:
+        hashes, rows, embeddings = (torch.cat(each) for each in (self._hashes, self._rows, self._embeddings))
+        kept = hashes.argsort(stable=True)[: self._most]
+        if len(kept) == self._most:
+            self._limit = int(hashes[kept[-1]])
+        kept = kept.sort().values
+        self._hashes, self._rows, self._embeddings = [hashes[kept]], [rows[kept]], [embeddings[kept]]
+        self._pending = len(kept)
+
+    def result(self) -> tuple[Int[Tensor, " sample"], Float[Tensor, "sample d"]]:
+        self._prune()
+        return self._rows[0], self._embeddings[0]
+
+
+def _hash(example: str, row: int) -> int:
+    digest = hashlib.blake2b(f"{example}\0{row}".encode(), digest_size=HASH_BYTES).digest()
+    return int.from_bytes(digest, "big")

@@ -1,0 +1,420 @@
+"""Detectors of concepts and how each is fitted: units, differences of means, logistic regressions, k-sparse probes.
+
+What is classified are examples, or rows; a detector is fitted on train, gets its threshold (and whatever else has to be
+chosen) on cal, and is then let loose on test. Which of them are controls, and how they compare, is in ``ops.controls``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import offsets_of
+from sae_assets.ops.detection_stats import sort_scores
+from sae_assets.ops.exact_search import MIN_SUPPORT, search_thresholds
+from sae_assets.ops.logistic import PENALTIES, choose_penalty, fit_logistic, stratified_folds
+from sae_assets.ops.process_state import plain_arithmetic
+
+SPARSITIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of k-sparse probes
+MOST_FACTORED = 4096  # items that a regression on all units is fitted on: a matrix of this side is factored
+VALUES_FITTED = 2**23  # items × dimensions that a regression on embeddings is fitted on
+MOST_FOLDED = 4096  # items that a penalty is chosen on
+FEWEST = 2  # of each class among what a logistic regression is fitted on
+EIGEN = 1e-12  # of the largest eigenvalue: directions with less do not exist
+
+
+@dataclass(frozen=True)
+class UnitScores:
+    """Scores of units, sparse: one (unit, item, value) wherever a unit has one.
+
+    Attributes:
+        starts: int64 [n_units + 1], run of each unit; items: int64 [n_scores]; values: float32 [n_scores], > 0.
+    """
+
+    starts: Int[Tensor, " units_plus_1"]
+    items: Int[Tensor, " scores"]
+    values: Float[Tensor, " scores"]
+
+    @classmethod
+    def of(cls, units: Tensor, items: Tensor, values: Tensor, n_units: int) -> "UnitScores":
+        """From (unit, item, value) in any order, each (unit, item) once."""
+        order = (units * (int(items.max()) + 1 if len(items) else 1) + items).sort().indices
+        return cls(offsets_of(torch.bincount(units, minlength=n_units)), items[order], values[order])
+
+    @property
+    def n_units(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def n_bytes(self) -> int:
+        return 8 * len(self.items) + 4 * len(self.values) + 8 * len(self.starts)
+
+    def units(self) -> Int[Tensor, " scores"]:
+        return torch.repeat_interleave(torch.arange(self.n_units, device=self.starts.device), self.starts.diff())
+
+    def dense(self, units: Int[Tensor, " k"], n_items: int) -> Float[Tensor, "k items"]:
+        """float32, 0 where a unit is silent; NaN for unit −1."""
+        result = torch.zeros(len(units), n_items, dtype=torch.float32, device=self.starts.device)
+        for row, unit in enumerate(units.tolist()):
+            if unit < 0:
+                result[row] = torch.nan
+            else:
+                run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
+                result[row, self.items[run]] = self.values[run]
+        return result
+
+    def of_items(self, chosen: Int[Tensor, " n"], n_items: int) -> "UnitScores":
+        """The scores of these items, ascending, which are renumbered from 0."""
+        place = torch.full((n_items,), -1, dtype=torch.int64, device=chosen.device)
+        place[chosen] = torch.arange(len(chosen), device=chosen.device)
+        item = place[self.items]
+        some = item >= 0
+        return UnitScores.of(self.units()[some], item[some], self.values[some], self.n_units)
+
+    def per_unit(self, weights: Float[Tensor, "items k"], power: int = 1) -> Float[Tensor, "units k"]:
+        """``Σ_i score(i, u)^power · weights(i)``, float64."""
+        return _sums(self.items, self.starts, self.values.double() ** power, weights)
+
+    def per_item(self, weights: Float[Tensor, "units k"], n_items: int) -> Float[Tensor, "items k"]:
+        """``Σ_u score(i, u) · weights(u)``, float64."""
+        order = self.items.sort(stable=True).indices
+        starts = offsets_of(torch.bincount(self.items, minlength=n_items))
+        return _sums(self.units()[order], starts, self.values[order].double(), weights)
+
+
+def _sums(index: Tensor, starts: Tensor, factors: Tensor, weights: Tensor) -> Float[Tensor, "runs k"]:
+    """``Σ factor · weights[index]`` of each run, float64."""
+    if not len(index):
+        return torch.zeros(len(starts) - 1, weights.shape[1], dtype=torch.float64, device=weights.device)
+    return torch.nn.functional.embedding_bag(
+        index, weights.contiguous(), starts, mode="sum", per_sample_weights=factors, include_last_offset=True
+    )
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is classified: examples, or rows of them.
+
+    Attributes:
+        labels: bool [n_items, n_concepts].
+        split: int64 [n_items], 0 of train, 1 of cal, 2 of test.
+        order: int64 [n_items], place of each in an order drawn without a look at it; where not all can be used, the
+            first are.
+        coin: bool [n_items], drawn by example.
+        folds: int64 [n_items], for cross-validation, of which each holds whole examples; None where items are examples.
+        embeddings: float32 [n_items, d_model]; units: scores of the SAE's units.
+    """
+
+    labels: Bool[Tensor, "items concepts"]
+    split: Int[Tensor, " items"]
+    order: Int[Tensor, " items"]
+    coin: Bool[Tensor, " items"]
+    embeddings: Float[Tensor, "items d"]
+    units: UnitScores
+    folds: Int[Tensor, " items"] | None = None
+
+    @property
+    def fitted_on_cal(self) -> bool:
+        """Whether no item is of train, so that detectors are fitted on half of cal and chosen on the other half."""
+        return not bool((self.split == 0).any())
+
+    @property
+    def fits(self) -> Bool[Tensor, " items"]:
+        """What detectors are fitted on."""
+        return (self.split == 1) & self.coin if self.fitted_on_cal else self.split == 0
+
+    @property
+    def chooses(self) -> Bool[Tensor, " items"]:
+        """What thresholds of fitted detectors are chosen on."""
+        return (self.split == 1) & ~self.coin if self.fitted_on_cal else self.split == 1
+
+    @property
+    def tests(self) -> Bool[Tensor, " items"]:
+        return self.split == 2
+
+    def first_fitted(self, most: int) -> Int[Tensor, " n"]:
+        """Numbers of what detectors are fitted on; of more than ``most`` the first in ``order``."""
+        fits = self.fits.nonzero().flatten()
+        return fits[self.order[fits].argsort()[:most]].sort().values
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What a detector says of test, per concept.
+
+    Attributes:
+        scores: float32 [n_concepts, n_test], NaN where the concept has no detector; detected: bool, of the same shape.
+        choices: int64 [n_concepts], what was chosen beside the threshold (a unit, a dimension, a k, a penalty's
+            number); −1 where the concept has no detector.
+        n_bytes: of what it reads.
+    """
+
+    scores: Float[Tensor, "concepts items"]
+    detected: Bool[Tensor, "concepts items"]
+    choices: Int[Tensor, " concepts"]
+    n_bytes: int
+
+
+@plain_arithmetic()
+def given_units(
+    items: Items,
+    units: Int[Tensor, " concepts"],
+    thresholds: Float[Tensor, " concepts"],
+    scores: UnitScores | None = None,
+) -> Detector:
+    """One unit per concept (−1: none) at its threshold; ``scores`` where they are not the items' own."""
+    scores = items.units if scores is None else scores
+    units, thresholds = units.to(scores.starts.device), thresholds.to(scores.starts.device)
+    of_test = scores.dense(units, len(items.labels))[:, items.tests]
+    return Detector(of_test, of_test.double() >= thresholds[:, None], units, scores.n_bytes)
+
+
+@plain_arithmetic()
+def searched_units(items: Items, scores: UnitScores | None = None, min_support: int = MIN_SUPPORT) -> Detector:
+    """Unit and threshold of the best F1 on cal, over all units and thresholds (``ops.exact_search``)."""
+    scores = items.units if scores is None else scores
+    unit, result = scores.units(), {}
+    for number, name in ((1, "cal"), (2, "test")):
+        inside = items.split == number
+        chosen, place = inside[scores.items], inside.long().cumsum(0) - 1
+        result[name] = sort_scores(
+            unit[chosen], scores.values[chosen], place[scores.items[chosen]], items.labels[inside], scores.n_units
+        )
+    search = search_thresholds(result, min_support=min_support)
+    units, concepts = search.best_units, torch.arange(items.labels.shape[1], device="cpu")
+    thresholds = torch.where(units >= 0, search.thresholds[units.clamp(min=0), concepts], torch.nan)
+    return given_units(items, units, thresholds, scores)
+
+
+@plain_arithmetic()
+def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: int = MIN_SUPPORT) -> Detector:
+    """Dimensions of embeddings as units, d of them upwards and then d downwards (choice d + i: −x_i).
+
+    The search needs positive scores: a value is replaced by its rank among all items, which moves no comparison.
+    """
+    both = torch.cat([embeddings, -embeddings], 1)
+    ranks = torch.stack([column.unique(return_inverse=True)[1] + 1 for column in both.T])
+    n_units, n = ranks.shape
+    item = torch.arange(n, device=ranks.device).expand(n_units, -1).flatten()
+    starts = torch.arange(n_units + 1, device=ranks.device) * n
+    found = searched_units(items, UnitScores(starts, item, ranks.float().flatten()), min_support)
+    return Detector(found.scores, found.detected, found.choices, 4 * embeddings.numel())
+
+
+@plain_arithmetic()
+def mean_difference(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
+    """DiffMean: scores ``x · (mean of positives − mean of the others)``, means over what it is fitted on."""
+    x, fits = items.embeddings, items.fits[:, None]
+    sides = torch.cat([items.labels & fits, ~items.labels & fits], 1).double()
+    sums = torch.stack([each.double().T @ side for each, side in _blocks(x, sides)]).sum(0) / sides.sum(0)
+    true, others = sums.chunk(2, 1)
+    scores = _projected(x, true - others)  # NaN where there is none of a class
+    return _at_best_threshold(items, scores.T, torch.zeros_like(scores[0]).long(), 4 * x.numel(), min_support)
+
+
+@plain_arithmetic()
+def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
+    """L2 logistic regression on embeddings, each dimension divided by its deviation; penalty by folds of train."""
+    fits = items.first_fitted(max(1, VALUES_FITTED // max(1, items.embeddings.shape[1])))
+    if not len(fits):
+        return _nothing(items)
+    x = items.embeddings[fits].double()
+    mean = x.mean(0)
+    x = x - mean
+    scale = _deviation(x)
+    x = x / scale
+    size = _size(x)
+    x = x / size
+    weights, penalties = _fitted(items, x, fits)
+    direction = weights[:-1] / (scale * size)[:, None]
+    scores = _projected(items.embeddings, direction) + (weights[-1] - mean @ direction)
+    return _at_best_threshold(items, scores.T, penalties, 4 * items.embeddings.numel(), min_support)
+
+
+@plain_arithmetic()
+def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
+    """L2 logistic regression on the scores of all units, not scaled one by one: a unit that fires once stays small.
+
+    The solution is a sum of the items it is fitted on, so it is found in as many dimensions as these are: with
+    ``K = X Xᵀ = Q Λ Qᵀ`` of centred scores the features are ``K Q Λ^−½``, of which the penalty is the same.
+    """
+    fits = items.first_fitted(MOST_FACTORED)
+    if not len(fits):
+        return _nothing(items)
+    n_fits, n = len(fits), len(items.labels)
+    inner = items.units.of_items(fits, n)
+    ones = torch.ones(n_fits, 1, dtype=torch.float64, device=fits.device)
+    mean = inner.per_unit(ones) / n_fits
+    beside = inner.per_item(mean, n_fits)  # x_j · mean
+    kernel = _products(inner, n_fits) - beside - beside.T + (mean.T @ mean)
+    size = (kernel.trace() / n_fits).clamp(min=1e-300).sqrt()
+    roots = _roots(kernel)
+    weights, penalties = _fitted(items, kernel @ roots / size, fits)
+    pull = roots @ weights[:-1] / size
+    direction = inner.per_unit(pull) - mean @ pull.sum(0, keepdim=True)
+    scores = items.units.per_item(direction, n) + (weights[-1] - (mean.T @ direction)[0])
+    return _at_best_threshold(items, scores.T, penalties, items.units.n_bytes, min_support)
+
+
+@plain_arithmetic()
+def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int, ...] = SPARSITIES) -> Detector:
+    """L2 logistic regression on k units, each divided by its deviation; k by F1 on cal, ties to the smaller one.
+
+    Units are ranked by ``|difference of class means| / pooled deviation`` on what it is fitted on (sae-probes,
+    arXiv:2502.16681); ties: the lower unit.
+    """
+    n, n_concepts = items.labels.shape
+    fits, truth, effect = items.fits.nonzero().flatten(), items.labels[items.chooses].T, effect_sizes(items)
+    scores = torch.full((n_concepts, n), torch.nan, dtype=torch.float64, device=effect.device)
+    chosen = torch.full((n_concepts,), -1, dtype=torch.int64, device=effect.device)
+    for concept in range(n_concepts):
+        ranked = effect[:, concept].sort(dim=0, descending=True, stable=True)
+        units = ranked.indices[: int((ranked.values > 0).sum())][: max(sparsities)]
+        if not len(units):
+            continue
+        x = items.units.dense(units, n).T.double()
+        x = (x - x[fits].mean(0)) / _deviation(x[fits] - x[fits].mean(0))
+        best = -1.0
+        for k in (k for k in sparsities if k <= len(units)):
+            few = x[:, :k] / _size(x[fits, :k])
+            weights, penalty = _fitted(items, few[fits], fits, [concept])
+            mine = (few @ weights[:-1] + weights[-1]).T.float()[:, items.chooses]
+            f1 = float(_f1(mine >= best_thresholds(mine, truth[[concept]], min_support)[:, None], truth[[concept]]))
+            if int(penalty) >= 0 and f1 > best:
+                best, chosen[concept] = f1, k
+                scores[concept] = (few @ weights[:-1] + weights[-1])[:, 0]
+    return _at_best_threshold(items, scores, chosen, items.units.n_bytes, min_support)
+
+
+@plain_arithmetic()
+def effect_sizes(items: Items) -> Float[Tensor, "units concepts"]:
+    """``|difference of class means| / pooled deviation`` of each unit's scores, over what detectors are fitted on.
+
+    The deviation is that of both classes together, ``√(((n₁ − 1) s₁² + (n₀ − 1) s₀²) / (n₁ + n₀ − 2))``; infinite where
+    it is 0 and the means differ, 0 where they do not or a class is missing.
+    """
+    fits = items.fits.nonzero().flatten()
+    scores, truth = items.units.of_items(fits, len(items.labels)), items.labels[fits].double()
+    n_true, n = truth.sum(0), len(truth)
+    both = torch.cat([truth, torch.ones_like(truth[:, :1])], 1)
+    every = scores.per_unit(both)
+    sums, total, square_total = every[:, :-1], every[:, -1], scores.per_unit(both[:, -1:], power=2)[:, 0]
+    rest, n_rest = total[:, None] - sums, n - n_true
+    difference = sums / n_true - rest / n_rest
+    within = square_total[:, None] - sums.square() / n_true - rest.square() / n_rest
+    within = torch.where(within > 1e-12 * square_total[:, None], within, 0.0)
+    effect = difference.abs() / (within / (n - 2)).sqrt()
+    return torch.where((difference == 0) | (n_true < 1) | (n_rest < 1), 0.0, effect).nan_to_num(0.0, torch.inf)
+
+
+@plain_arithmetic()
+def best_thresholds(
+    scores: Float[Tensor, "concepts items"], truth: Bool[Tensor, "concepts items"], min_support: int = MIN_SUPPORT
+) -> Float[Tensor, " concepts"]:
+    """The score with the best F1 of each row, as the exact search has it for units: float64, NaN where there is none.
+
+    Every distinct score is a threshold, of which ``min_support`` positives must lie at or above; ties: higher recall.
+    """
+    ranked = scores.double().sort(dim=-1, descending=True, stable=True)
+    hits = truth.gather(-1, ranked.indices).long().cumsum(-1)
+    n = scores.shape[-1]
+    if n == 0:
+        return torch.full(scores.shape[:-1], torch.nan, dtype=torch.float64, device=scores.device)
+    predicted = torch.arange(1, n + 1, device=scores.device)
+    last = torch.nn.functional.pad(ranked.values[..., 1:] < ranked.values[..., :-1], (0, 1), value=True)
+    f1 = 2 * hits.double() / (predicted + truth.sum(-1, keepdim=True))
+    f1 = torch.where(last & (hits >= min_support), f1, -1.0)
+    best = f1.amax(-1, keepdim=True)
+    at = torch.where(f1 == best, hits, -1).argmax(-1, keepdim=True)
+    threshold = ranked.values.gather(-1, at)[..., 0]
+    return torch.where((best[..., 0] > 0) & ~scores.isnan().any(-1), threshold, torch.nan)
+
+
+def _at_best_threshold(items: Items, scores: Tensor, choices: Tensor, n_bytes: int, min_support: int) -> Detector:
+    """The detector of these scores [n_concepts, n_items], rounded once: last bits of float64 sums decide nothing."""
+    scores = scores.float()
+    thresholds = best_thresholds(scores[:, items.chooses], items.labels[items.chooses].T, min_support)
+    exists = ~thresholds.isnan() & (choices >= 0)
+    of_test = torch.where(exists[:, None], scores[:, items.tests], torch.nan)
+    detected = of_test.double() >= thresholds[:, None]
+    return Detector(of_test, detected, torch.where(exists, choices, -1), n_bytes)
+
+
+def _fitted(
+    items: Items, x: Float[Tensor, "n features"], fits: Int[Tensor, " n"], concepts: list[int] | None = None
+) -> tuple[Float[Tensor, "features_plus_1 concepts"], Int[Tensor, " concepts"]]:
+    """Weights on the features of these items, and the number of the penalty that was chosen by folds.
+
+    NaN and −1 where one of the classes is (nearly) missing. Folds of examples are dealt class by class. For the fit,
+    features are turned into the axes of their scatter, which leaves the penalty as it is.
+    """
+    truth = (items.labels if concepts is None else items.labels[:, concepts])[fits]
+    weights = torch.full((x.shape[1] + 1, truth.shape[1]), torch.nan, dtype=torch.float64, device=x.device)
+    penalties = torch.full((truth.shape[1],), -1, dtype=torch.int64, device=x.device)
+    able = ((truth.sum(0) >= FEWEST) & ((~truth).sum(0) >= FEWEST)).nonzero().flatten()
+    if len(able):
+        axes = x.T @ _roots(x @ x.T) if len(x) < x.shape[1] else torch.linalg.eigh(x.T @ x).eigenvectors
+        x, truth, order = x @ axes, truth[:, able], items.order[fits]
+        if items.folds is None:
+            folds = stratified_folds(truth, order.argsort())
+        else:
+            folds = items.folds[fits, None].expand(-1, len(able))
+        some = order.argsort()[:MOST_FOLDED]
+        penalties[able] = choose_penalty(x[some], truth[some], folds[some])
+        strengths = 1 / (len(x) * torch.tensor(PENALTIES, dtype=torch.float64, device=x.device)[penalties[able]])
+        found = fit_logistic(x, truth, torch.ones_like(truth), strengths)
+        weights[:-1, able], weights[-1, able] = axes @ found[:-1], found[-1]
+    return weights, penalties
+
+
+def _roots(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n r"]:
+    """Q Λ^−½ of a symmetric matrix, without eigenvalues that are 0."""
+    values, vectors = torch.linalg.eigh(kernel)
+    some = values > EIGEN * values[-1:].clamp(min=1e-300)
+    return vectors[:, some] / values[some].sqrt()
+
+
+def _nothing(items: Items) -> Detector:
+    """No detector for any concept."""
+    n = (items.labels.shape[1], int(items.tests.sum()))
+    scores = torch.full(n, torch.nan, dtype=torch.float32, device=items.labels.device)
+    choices = torch.full(n[:1], -1, dtype=torch.int64, device=items.labels.device)
+    return Detector(scores, scores > 0, choices, 0)
+
+
+def _blocks(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """Items a few at a time, since embeddings are made float64."""
+    return zip(*(tensor.split(2**14) for tensor in tensors), strict=True)
+
+
+def _projected(x: Float[Tensor, "items d"], direction: Float[Tensor, "d concepts"]) -> Float[Tensor, "items concepts"]:
+    return torch.cat([part.double() @ direction for (part,) in _blocks(x)])
+
+
+def _products(scores: UnitScores, n: int, block: int = 256) -> Float[Tensor, "n n"]:
+    """Products of the scores of each two items, a few items at a time."""
+    parts = []
+    for some in torch.arange(n, device=scores.items.device).split(block):
+        few = scores.of_items(some, n)
+        dense = torch.zeros(scores.n_units, len(some), dtype=torch.float64, device=some.device)
+        dense[few.units(), few.items] = few.values.double()
+        parts.append(scores.per_item(dense, n))
+    return torch.cat(parts, 1)
+
+
+def _deviation(x: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+    """Of each column, which is centred; 1 where it does not vary."""
+    deviation = x.square().mean(0).sqrt()
+    return torch.where(deviation > 1e-12, deviation, 1.0)
+
+
+def _size(x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Root of the mean squared norm: one number, so that penalties mean the same of all features."""
+    return x.square().sum(1).mean().sqrt().clamp(min=1e-150)
+
+
+def _f1(detected: Bool[Tensor, "*n items"], truth: Bool[Tensor, "*n items"]) -> Float[Tensor, "*n"]:
+    true = (detected & truth).sum(-1).double()
+    return 2 * true / (detected.sum(-1) + truth.sum(-1)).clamp(min=1)

@@ -1,0 +1,166 @@
+"""L2-regularised logistic regression of many problems at once, on dense features: Newton's method in float64.
+
+Which examples and which features it is given, and what becomes of the scores, is decided in ``ops.controls``. It is our
+own because ``ops`` needs nothing but torch; a test holds its coefficients equal to scikit-learn's.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.ops.process_state import plain_arithmetic
+
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # λ beside a mean loss; scikit-learn's C is 1 / (λ n)
+USUAL = 3  # of these, where no fold can be held out
+N_FOLDS = 5
+EXACT, ROUGH = 1e-15, 1e-6  # share of the objective that a step may still win: to report, and to compare penalties
+MOST_STEPS, MOST_INNER = 100, 300
+VALUES_AT_ONCE = 2**22  # (example, problem) values in hand, about 80 bytes each
+
+
+@plain_arithmetic()
+def fit_logistic(
+    x: Float[Tensor, "examples features"],
+    truth: Bool[Tensor, "examples problems"],
+    used: Bool[Tensor, "examples problems"],
+    strengths: Float[Tensor, " problems"],
+    start: Float[Tensor, "features_plus_1 problems"] | None = None,
+    tolerance: float = EXACT,
+) -> Float[Tensor, "features_plus_1 problems"]:
+    """Weights of the features and, last, the intercept, which is not penalised; float64.
+
+    Each problem minimises ``½ |w|² + C Σ log(1 + exp(−y (x·w + b)))`` over the examples it uses, as scikit-learn does:
+    by Newton's method, steps by conjugate gradients preconditioned with the Hessian's diagonal, halved until the
+    objective falls.
+
+    Args:
+        x: float64.
+        used: which examples count in each problem; both classes must be among them.
+        strengths: C of each problem.
+        start: weights near the answer, if some are known.
+        tolerance: a problem ends once a step promises to win no more than this share of its objective.
+    """
+    x = torch.nn.functional.pad(x, (0, 1), value=1.0)
+    squares = x.square()
+    n_problems = truth.shape[1]
+    penalty = torch.ones(x.shape[1], 1, dtype=torch.float64, device=x.device)
+    penalty[-1] = 0.0
+    if start is None:
+        share = (truth & used).sum(0) / used.sum(0).double()
+        start = torch.zeros(x.shape[1], n_problems, dtype=torch.float64, device=x.device)
+        start[-1] = (share / (1 - share)).log()
+    weights, left = start.clone(), torch.arange(n_problems, device=x.device)
+    y, mass = truth.double(), used.double() * strengths
+    sizes = torch.full_like(strengths, torch.nan)  # of the first gradient
+    for _ in range(MOST_STEPS):
+        w = weights[:, left]
+        f = x @ w
+        p = f.sigmoid()
+        gradient = x.T @ (mass * (p - y)) + penalty * w
+        size = gradient.norm(dim=0)
+        sizes = torch.where(sizes.isnan(), size, sizes)
+        rest = (size / sizes.clamp(min=1e-300)).sqrt().clamp(max=0.1)
+        step = _newton_step(x, squares, mass * p * (1 - p), penalty, gradient, rest)
+        length, objective = _lengths(f, x @ step, y, mass, w, step, penalty, gradient)
+        weights[:, left] = w + length * step
+        going = -(gradient * step).sum(0) / 2 > tolerance * objective
+        if not bool(going.any()):
+            break
+        if not bool(going.all()):  # those that are done leave
+            left, sizes, y, mass = left[going], sizes[going], y[:, going], mass[:, going]
+    return weights
+
+
+def _newton_step(
+    x: Tensor, squares: Tensor, curvature: Tensor, penalty: Tensor, gradient: Tensor, rest: Tensor
+) -> Float[Tensor, "features_plus_1 problems"]:
+    """``−H⁻¹ g`` of each problem, until the residual is this share of the gradient."""
+    inverse = 1 / (squares.T @ curvature + penalty).clamp(min=1e-12)
+    step, residual = torch.zeros_like(gradient), -gradient
+    target = (rest * gradient.norm(dim=0)).square()
+    z = inverse * residual
+    direction, product = z, (residual * z).sum(0)
+    for _ in range(MOST_INNER):
+        going = residual.square().sum(0) > target
+        if not bool(going.any()):
+            break
+        bent = x.T @ (curvature * (x @ direction)) + penalty * direction
+        scale = torch.where(going, product / (direction * bent).sum(0).clamp(min=1e-300), 0.0)
+        step, residual = step + scale * direction, residual - scale * bent
+        z = inverse * residual
+        after = (residual * z).sum(0)
+        direction, product = z + after / product.clamp(min=1e-300) * direction, after
+    return step
+
+
+def _lengths(
+    f: Tensor, along: Tensor, y: Tensor, mass: Tensor, w: Tensor, step: Tensor, penalty: Tensor, gradient: Tensor
+) -> tuple[Float[Tensor, " problems"], Float[Tensor, " problems"]]:
+    """How far each problem goes along its step: halved until the objective falls as its slope promises; and that.
+
+    Float64 leaves the objective of a step unsure by about 1e-12 of it.
+    """
+
+    def objective(length: Tensor) -> Tensor:
+        to = f + length * along
+        loss = torch.nn.functional.softplus(to) - y * to
+        return (mass * loss).sum(0) + (penalty * (w + length * step).square()).sum(0) / 2
+
+    length = torch.ones(f.shape[1], dtype=torch.float64, device=f.device)
+    before, slope = objective(length * 0), (gradient * step).sum(0)
+    for _ in range(40):
+        short = objective(length) > before + 1e-4 * length * slope + 1e-12 * before
+        if not bool(short.any()):
+            break
+        length = torch.where(short, length / 2, length)
+    return length, before
+
+
+@plain_arithmetic()
+def choose_penalty(
+    x: Float[Tensor, "examples features"],
+    truth: Bool[Tensor, "examples problems"],
+    folds: Int[Tensor, "examples problems"],
+) -> Int[Tensor, " problems"]:
+    """Number of the penalty with the least log-loss on held-out folds, all folds together; ties: the larger penalty.
+
+    Penalties fall, and a problem ends with the first that is no better than the one before.
+
+    Args:
+        folds: 0 … N_FOLDS − 1 of each example in each problem. A fold is left out for a problem of which a class is
+            missing without it.
+    """
+    chosen = []
+    for problems in torch.arange(truth.shape[1], device=x.device).split(max(1, VALUES_AT_ONCE // (len(x) * N_FOLDS))):
+        y = truth[:, problems, None].expand(-1, -1, N_FOLDS)
+        held = folds[:, problems, None] == torch.arange(N_FOLDS, device=x.device)
+        fits = (y & ~held).any(0) & (~y & ~held).any(0) & held.any(0)
+        problem, fold = fits.nonzero(as_tuple=True)
+        y, held, weights = y[:, problem, fold], held[:, problem, fold], None
+        best = torch.full((len(problems),), torch.inf, dtype=torch.float64, device=x.device)
+        at = torch.where(fits.any(1), 0, USUAL)
+        for number, penalty in enumerate(PENALTIES if len(problem) else ()):
+            weights = fit_logistic(x, y, ~held, 1 / (penalty * (~held).sum(0)), weights, ROUGH)
+            f = x @ weights[:-1] + weights[-1]
+            each = (held * (torch.nn.functional.softplus(f) - y.double() * f)).sum(0)
+            loss = torch.full_like(best, torch.inf)
+            loss[problem] = 0.0
+            loss.index_add_(0, problem, each)
+            at = torch.where(loss < best, number, at)
+            best = torch.minimum(loss, best)
+            going = (at == number)[problem]
+            if not bool(going.any()):
+                break
+            problem, y, held, weights = problem[going], y[:, going], held[:, going], weights[:, going]
+        chosen.append(at)
+    return torch.cat(chosen)
+
+
+@plain_arithmetic()
+def stratified_folds(truth: Bool[Tensor, "examples problems"], order: Int[Tensor, " examples"]) -> Tensor:
+    """int64 [n_examples, n_problems]: examples of each class dealt to folds in turn, in this order (a permutation)."""
+    truth = truth[order]
+    place = torch.where(truth, truth.long().cumsum(0), (~truth).long().cumsum(0)) - 1
+    folds = torch.empty_like(place)
+    folds[order] = place % N_FOLDS
+    return folds

@@ -1,0 +1,92 @@
+"""What steps of a pass cost: seconds and peak memory, for the run's history. Files hold none of it."""
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from sae_assets import ops
+
+EVERY = 0.002  # seconds between two looks at the memory of the process
+
+
+class Meter:
+    """Seconds and peak bytes of named steps.
+
+    Peak bytes are how much more memory is in use at most than when the step began: on a GPU by torch's count, else by
+    that of the C library, looked at every 2 ms, of all threads of the process. Where it does not count (it is glibc's),
+    the resident memory of the process stands for it, which does not show what is taken from memory freed earlier.
+    """
+
+    def __init__(self, device: Any):
+        self._device = device
+        self.seconds: dict[str, float] = {}
+        self.peak_bytes: dict[str, int] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure what is done within; a step that is repeated adds up, its peak is the highest."""
+        stop, peak = Event(), [0]
+        first = _in_use()
+
+        def watch() -> None:
+            while not stop.wait(EVERY):
+                peak[0] = max(peak[0], (_in_use() or 0) - (first or 0))
+
+        watcher = Thread(target=watch, daemon=True)
+        before = ops.device.begin_peak(self._device)
+        watcher.start()
+        start = time.perf_counter()
+        try:
+            yield
+            on_device = ops.device.end_peak(self._device)
+        finally:
+            stop.set()
+            watcher.join()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        if before is not None and on_device is not None:
+            peak[0] = on_device - before
+        if first is not None or before is not None:
+            self.peak_bytes[name] = max(self.peak_bytes.get(name, 0), peak[0])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """``seconds[step]`` and ``peak_bytes[step]`` of every step."""
+        return {
+            **{f"seconds[{name}]": value for name, value in self.seconds.items()},
+            **{f"peak_bytes[{name}]": float(value) for name, value in self.peak_bytes.items()},
+        }
+
+
+class _Counts(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+    ))  # fmt: skip
+
+
+@cache
+def _counter() -> Any:
+    """The C library's own count of what is allocated; None where it has none."""
+    counter = getattr(ctypes.CDLL(None), "mallinfo2", None) if os.name == "posix" else None
+    if counter is not None:
+        counter.restype = _Counts
+    return counter
+
+
+def _in_use() -> int | None:
+    """Bytes that this process has in use; None where the system does not tell."""
+    counter = _counter()
+    if counter is not None:
+        counts = counter()
+        return int(counts.uordblks + counts.hblkhd)
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None

@@ -1,0 +1,64 @@
+"""How stages score examples: the settings they share, and the scores of a model's chunks by split."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sae_assets import ops
+from sae_assets.errors import MismatchError
+from sae_assets.pipeline.options import AggregateOptions, ScoringOptions
+from sae_assets.pipeline.stage import Pass, Target
+
+if TYPE_CHECKING:
+    from sae_assets.ops.detection_stats import ExampleScores
+    from sae_assets.ops.pooling import Pooling
+
+
+def catalog_or(target: Target, options: AggregateOptions, names: Sequence[str]) -> dict[str, Any]:
+    """Keys of ``detection``: as set for one run, else as the data set's catalog entry says."""
+    overrides = {name: getattr(options, name) for name in names}
+    return {name: getattr(target.dataset.detection, name) if each is None else each for name, each in overrides.items()}
+
+
+def scoring_settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
+    """How rows become the score of an example; ``pooling_k`` only where it changes it."""
+    settings = catalog_or(target, options, ("pooling", "pooling_k"))
+    return settings if settings["pooling"] == "topk_mean" else {"pooling": settings["pooling"]}
+
+
+def pooling_of(run: Pass) -> "Pooling":
+    """How rows become the score of an example in this run."""
+    settings = scoring_settings(run.target, run.options)  # type: ignore[arg-type]
+    return ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))
+
+
+def score_examples(
+    run: Pass, concepts: Sequence[str], stage: str = "sparse_activations", n_units: int | None = None
+) -> "tuple[dict[str, ExampleScores], dict[str, list[Any]]]":
+    """By split the scores of the examples of cal and test, and their numbers of rows chunk by chunk.
+
+    Each chunk is read once.
+
+    Args:
+        concepts: what the labels must be of, in this order.
+        stage: whose rows are scored; n_units: of them, if not the SAE's.
+
+    Raises:
+        MismatchError: labels of other concepts, which would count for each other.
+    """
+    pooling = pooling_of(run)
+    chunks = run.inputs[stage]
+    lengths: dict[str, list[Any]] = {split: [] for split in ops.detection_stats.EVALUATED}
+
+    def labelled() -> "Iterator[ops.detection_stats.LabelledChunk]":
+        for activations, labels in run.pairs(stage):
+            if labels.concepts != tuple(concepts):
+                what = f"Labels are of concepts {list(labels.concepts)}, earlier stages of {list(concepts)}"
+                raise MismatchError(f"{what}. Materialize those again.")
+            for split, parts in lengths.items():
+                parts.append(activations.example_offsets.diff()[labels.in_split(split)])
+            yield ops.detection_stats.LabelledChunk(activations, labels.splits, labels.labels)
+
+    if n_units is None:
+        n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
+    scores = ops.detection_stats.score_examples(labelled(), n_units=n_units, pooling=pooling, device=run.device)
+    return scores, lengths

@@ -1,0 +1,60 @@
+"""``control_inputs``: what controls need of a chunk's rows, made in the pass that encodes them.
+
+Only data sets whose catalog entry has ``controls`` have it. Its encoder is that of ``sparse_activations``, and it is
+made anew with it.
+"""
+
+from typing import Any
+
+from sae_assets.pipeline.checks import ROW_COUNTS
+from sae_assets.pipeline.options import EncodeOptions
+from sae_assets.pipeline.stage import Stage, Target
+from sae_assets.pipeline.stages.sparse_activations import (
+    catalog_keys,
+    embedding_files,
+    encoder_identity,
+    make_rows,
+    ratios,
+    settings_of,
+)
+
+
+def _settings(target: Target, options: Any) -> dict[str, Any]:
+    assert target.dataset.controls is not None  # else the data set has no such stage
+    return {**settings_of(target, options), **target.dataset.controls.model_dump()}
+
+
+def _catalog_keys(target: Target) -> dict[str, Any]:
+    return {**catalog_keys(target), **_settings(target, EncodeOptions())}
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    return {
+        "rows": artifact.n_rows,
+        "examples": artifact.n_examples,
+        "sampled_rows": len(artifact.row_ids),
+        "random_saes": artifact.n_seeds,
+        **ratios(random_units_per_example=(len(artifact.random_units), artifact.n_seeds * artifact.n_examples)),
+    }
+
+
+CONTROL_INPUTS = Stage(
+    name="control_inputs",
+    level="chunk",
+    description="Of each example the pooled embeddings and the scores of random SAEs, and a sample of rows.",
+    make=make_rows,
+    chunk_inputs=("examples",),
+    settings=_settings,
+    catalog_keys=_catalog_keys,
+    identity=encoder_identity,
+    outside=embedding_files,
+    options=EncodeOptions,
+    every_kind=True,
+    kept_if_current=True,
+    shared="sparse_activations",
+    after="sparse_activations",
+    applies=lambda dataset: dataset.controls is not None,
+    pool="gpu",
+    checks=(ROW_COUNTS,),
+    counts=_counts,
+)

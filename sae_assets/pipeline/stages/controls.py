@@ -1,0 +1,140 @@
+"""``controls``: the unit of each concept beside random SAEs and detectors that need no SAE, on the same test."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sae_assets import ops
+from sae_assets.artifacts.controls import LEVELS, UNIT
+from sae_assets.datasets.reader import WEAK
+from sae_assets.errors import MismatchError
+from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
+from sae_assets.pipeline.measuring import Meter
+from sae_assets.pipeline.options import AggregateOptions
+from sae_assets.pipeline.plots import plot_controls
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage
+
+NAMES = {
+    "random_sae": "random SAEs",
+    "diffmean": "difference of means",
+    "logistic": "logistic regression on embeddings",
+    "logistic_units": "logistic regression on all units",
+    "k_sparse": "k-sparse probes",
+    "embedding_dims": "single dimensions",
+}
+
+
+def _make(run: Pass) -> Made:
+    inputs, sparse, truth, labels = (run.inputs[name] for name in CONTROLS.chunk_inputs)
+    best, meter = run.artifact("best_pairs"), Meter(run.device)
+    first = labels[next(iter(labels))].artifact
+    if best.concepts != first.concepts:
+        what = f"Labels are of concepts {list(first.concepts)}, best pairs of {list(best.concepts)}"
+        raise MismatchError(f"{what}. Materialize the best pairs again.")
+    by_rows = run.target.token_kind != "cls"  # whose one row is the example
+
+    def read() -> Iterator[ops.controls.ControlChunk]:
+        for key in sparse:
+            parts = (inputs[key].artifact, sparse[key].artifact, labels[key].artifact)
+            yield ops.controls.ControlChunk(*parts, truth[key].artifact if by_rows else None)
+
+    with meter.step("reading"):
+        data = ops.controls.collect(read(), run.device)
+    unit = ops.detectors.given_units(data.examples, best.unit_ids, best.thresholds)
+    with meter.step(UNIT):  # what it takes to find a unit among all; the best pair itself was chosen earlier
+        ops.detectors.searched_units(data.examples)
+    with meter.step("random_sae"):
+        random = ops.controls.random_units(data)
+    fitted = {}
+    for name, fit in ops.controls.FITTED.items():
+        with meter.step(name):
+            fitted[name] = fit(data)
+    rows = None
+    if data.rows is not None:
+        of_rows = {}
+        with meter.step(f"rows: {UNIT}"):
+            row_unit = ops.detectors.searched_units(data.rows)
+        for name, fit_rows in ops.controls.ROW_FITTED.items():
+            with meter.step(f"rows: {name}"):
+                of_rows[name] = fit_rows(data.rows)
+        unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), WEAK)
+        rows = ops.controls.RowDetectors(row_unit, of_rows, unlocated.sum(0) == 0)
+    with meter.step("comparing"):
+        artifact = ops.controls.compare(best.concepts, data, unit, random, fitted, rows)
+    read_bytes = {UNIT: unit.n_bytes, "random_sae": sum(each.n_bytes for each in random)}
+    read_bytes |= {name: detector.n_bytes for name, detector in fitted.items()}
+    measured = {**meter.figures, **{f"bytes[{name}]": float(value) for name, value in read_bytes.items()}}
+    return CONTROLS.only(run, Result(artifact, plot=lambda: plot_controls(artifact), measured=measured))
+
+
+def beaten(artifact: Any) -> dict[str, list[tuple[str, float]]]:
+    """By concept the controls of examples that detect it better than its unit, with an interval that excludes 0."""
+    worse: dict[str, list[tuple[str, float]]] = {}
+    for (level, control), figures in zip(artifact.comparisons, artifact.differences.tolist(), strict=True):
+        if level == LEVELS[0]:
+            for concept, (difference, _, high) in zip(artifact.concepts, figures, strict=True):
+                if high < 0:
+                    worse.setdefault(concept, []).append((control, difference))
+    return worse
+
+
+def verdict(artifact: Any, level: str = LEVELS[0]) -> str:
+    """Who wins on test examples or rows, by the weighted mean of F1 over concepts, in one sentence."""
+    groups: dict[str, list[str]] = {"beat": [], "are beaten by": [], "cannot be told from": []}
+    for (of, control), (unit, other, low, high) in zip(artifact.comparisons, artifact.weighted.tolist(), strict=True):
+        if of == level and low == low and high == high:
+            how = "beat" if low > 0 else "are beaten by" if high < 0 else "cannot be told from"
+            groups[how].append(f"{NAMES[control]} ({unit:.3f} to {other:.3f})")
+    parts = [f"{how} {', '.join(names)}" for how, names in groups.items() if names]
+    if not parts:
+        return f"On {level}, nothing could be compared."
+    return f"On {level}, by weighted test F1, the SAE's units {'; '.join(parts)}."
+
+
+def _better_than_controls(artifact: Any, _expected: Expected) -> Outcome:
+    """A difference is large enough to name where its 95 % interval excludes 0."""
+    worse = beaten(artifact)
+    shown: dict[str, Any] = {"concepts": len(artifact.concepts), "beaten": len(worse)}
+    if not worse:
+        return Outcome(True, shown)
+    named = [
+        f"{concept} ({', '.join(f'{control} by {-difference:.3g}' for control, difference in controls)})"
+        for concept, controls in list(worse.items())[:MOST_NAMED]
+    ]
+    return Outcome(False, {**shown, "names": "; ".join(named)})
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    figures: dict[str, Any] = {"verdict": verdict(artifact)}
+    if artifact.row_figures:
+        figures["row_verdict"] = verdict(artifact, LEVELS[1])
+    names = ("fitted", "chosen", "tested")
+    for level, numbers in zip(LEVELS, artifact.n_items.tolist(), strict=True):
+        figures |= {f"{level}_{name}": number for name, number in zip(names, numbers, strict=True)}
+    figures["fitted_on"] = "half of cal, chosen on the other half" if artifact.fitted_on_cal else "train"
+    for (level, control), (unit, other, _, _) in zip(artifact.comparisons, artifact.weighted.tolist(), strict=True):
+        prefix = "row_" if level == LEVELS[1] else ""
+        figures.setdefault(f"weighted_{prefix}f1[{UNIT}]", unit)
+        figures[f"weighted_{prefix}f1[{control}]"] = other
+    return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
+
+
+CONTROLS = Stage(
+    name="controls",
+    level="model",
+    description="The unit of each concept beside random SAEs, DiffMean, logistic regressions and k-sparse probes.",
+    make=_make,
+    chunk_inputs=("control_inputs", "sparse_activations", "ground_truth", "labels"),
+    model_inputs=("best_pairs",),
+    options=AggregateOptions,
+    splits=("train", "cal", "test"),
+    applies=lambda dataset: dataset.controls is not None,
+    checks=(
+        Check(
+            "better_than_controls",
+            "No control detects a concept better than its unit does, by a paired interval that excludes 0.",
+            _better_than_controls,
+            blocking=False,
+        ),
+    ),
+    counts=_counts,
+)

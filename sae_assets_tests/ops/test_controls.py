@@ -1,0 +1,310 @@
+"""Controls together: what they are collected from, figures and differences on test, and what the intervals hold."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.controls import (
+    FITTED,
+    ROW_FITTED,
+    ControlChunk,
+    ControlData,
+    RowDetectors,
+    collect,
+    compare,
+    random_units,
+)
+from sae_assets.ops.detectors import Detector, given_units, searched_units
+from sae_assets.ops.intervals import (
+    counts_of,
+    difference_to_draws,
+    weighted_f1,
+    weighted_f1_difference,
+    weighted_f1_interval,
+)
+from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
+from sae_assets_tests.helpers.process_states import under
+from sae_assets_tests.reference import controls as reference
+from sae_assets_tests.reference import exact_search
+
+MADE = control_world(11, n_examples=80, n_concepts=3)
+EVERYWHERE = torch.ones(3, dtype=torch.bool)
+
+
+def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -> tuple[Controls, dict[str, Detector]]:
+    """The comparison as the stage makes it, and its detectors."""
+    fitted = {name: make(data) for name, make in FITTED.items()}
+    unit, random = searched_units(data.examples), random_units(data)
+    rows = None
+    if data.rows is not None and located is not None:
+        by_rows = {name: make(data.rows) for name, make in ROW_FITTED.items()}
+        rows = RowDetectors(searched_units(data.rows), by_rows, located)
+    concepts = tuple(f"concept {number}" for number in range(data.examples.labels.shape[1]))
+    return compare(concepts, data, unit, random, fitted, rows), {"unit": unit, **fitted}
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[ControlData, Controls, dict[str, Detector]]:
+    """Everything of one data set, whose rows are all located."""
+    data = collect([MADE.chunk()])
+    return data, *all_controls(data)
+
+
+def test_chunks_do_not_matter() -> None:
+    """One chunk or three: the same items, in the same order."""
+    whole, parts = collect([MADE.chunk()]), collect([MADE.chunk(0, 30), MADE.chunk(30, 31), MADE.chunk(31)])
+    for one, two in ((whole.examples, parts.examples), (whole.rows, parts.rows)):
+        for name in ("labels", "split", "order", "coin", "embeddings"):
+            assert torch.equal(getattr(one, name), getattr(two, name)), name
+        assert all(
+            torch.equal(getattr(one.units, name), getattr(two.units, name)) for name in ("starts", "items", "values")
+        )
+    for one, two in zip(whole.random, parts.random, strict=True):
+        assert torch.equal(one.values, two.values) and torch.equal(one.items, two.items)
+    assert torch.equal(whole.max_embeddings, parts.max_embeddings)
+    assert torch.equal(whole.example_of_row, parts.example_of_row)
+    assert torch.equal(whole.rows.folds, parts.rows.folds)
+
+
+def test_sampled_rows_are_rows_of_the_chunk() -> None:
+    """Truth, embeddings, activations, split and fold of each sampled row are its own; folds hold whole examples."""
+    rows, sampled, world = collect([MADE.chunk(0, 40), MADE.chunk(40)]).rows, MADE.sampled, MADE.world
+    np.testing.assert_array_equal(rows.labels, world.truth[sampled])
+    np.testing.assert_array_equal(rows.embeddings, MADE.embeddings[sampled])
+    np.testing.assert_array_equal(rows.units.dense(torch.arange(12), len(rows.labels)).T, world.activations[sampled])
+    assert [("train", "cal", "test")[each] for each in rows.split] == list(
+        np.array(world.splits)[world.example_of_row[sampled]]
+    )
+    example = world.example_of_row[sampled]
+    assert all(len(set(rows.folds[example == each].tolist())) <= 1 for each in range(80))
+
+
+def test_figures_and_differences_are_of_test(made) -> None:
+    """F1, AUROC and average precision as scikit-learn's, paired differences of counts per example."""
+    data, got, detectors = made
+    tests = data.examples.tests.numpy()
+    labels = MADE.world.labels[tests]
+    assert got.detectors[:5] == (
+        ("examples", "unit", None), ("examples", "random_sae", 0), ("examples", "random_sae", 1),
+        ("examples", "random_sae", 2), ("examples", "diffmean", None),
+    )  # fmt: skip
+    random = random_units(data)
+    for name in ("unit", *CONTROLS[1:]):
+        for concept, y in enumerate(labels.T):
+            detected, scores = detectors[name].detected[concept].numpy(), detectors[name].scores[concept].numpy()
+            figures = [
+                got.of(each, "examples", name)[0, concept] for each in (got.f1, got.auroc, got.average_precision)
+            ]
+            expected = [f1_score(y, detected), roc_auc_score(y, scores), average_precision_score(y, scores)]
+            np.testing.assert_allclose(figures, expected, atol=1e-9)
+    counts = {name: counts_of(detectors[name].detected, torch.from_numpy(labels.T.copy())) for name in detectors}
+    draws = torch.stack([counts_of(each.detected, torch.from_numpy(labels.T.copy())) for each in random])
+    for place, (_, name) in enumerate(got.comparisons[: len(CONTROLS)]):
+        for concept in range(3):
+            mine = counts["unit"][[concept]]
+            if name == "random_sae":
+                expected = difference_to_draws(mine, draws[:, [concept]])
+                f1 = got.of(got.f1, "examples", name)[:, concept].mean()
+                assert float(got.f1[0, concept] - f1) == pytest.approx(float(expected[0]), abs=1e-12)
+            else:
+                expected = weighted_f1_difference(mine, counts[name][[concept]])
+            np.testing.assert_allclose(got.differences[place, concept], expected)
+        other = counts[name] if name != "random_sae" else None
+        mean = f1_score(labels, detectors["unit"].detected.T, average="weighted")
+        assert float(got.weighted[place, 0]) == pytest.approx(mean, abs=1e-12)
+        if other is not None:
+            mean = f1_score(labels, detectors[name].detected.T, average="weighted")
+            assert float(got.weighted[place, 1]) == pytest.approx(mean, abs=1e-12)
+            np.testing.assert_allclose(got.weighted[place, 2:], weighted_f1_difference(counts["unit"], other)[1:])
+
+
+def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
+    """DiffMean and logistic on sampled rows of train against scikit-learn, beside the best unit of the same rows."""
+    data, got, _ = made
+    rows, sampled, world = data.rows, MADE.sampled, MADE.world
+    x, truth, units = MADE.embeddings[sampled].astype(np.float64), world.truth[sampled], world.activations[sampled]
+    train, cal, test = (rows.split.numpy() == each for each in range(3))
+    example = world.example_of_row[sampled][test]
+    assert got.n_items.tolist() == [
+        [int(world.examples_in(each).sum()) for each in ("train", "cal", "test")],
+        [int(each.sum()) for each in (train, cal, test)],
+    ]
+    for concept, y in enumerate(truth.T):
+        unit = exact_search.best_unit(units[cal], y[cal], 3)
+        scores = {"unit": (units[:, unit], unit), "diffmean": (reference.diffmean(x, y, train), 0)}
+        scores["logistic"] = reference.logistic(reference.standardised(x, train), y, train, rows.folds.numpy()[train])
+        each_example = {}
+        for name, (values, choice) in scores.items():
+            rounded = values.astype(np.float32)
+            threshold = reference.best_threshold(rounded[cal], y[cal])
+            detected = rounded[test] >= threshold
+            figures = [
+                got.of(part, "rows", name)[0, concept]
+                for part in (got.choices, got.f1, got.auroc, got.average_precision)
+            ]
+            expected = (choice, f1_score(y[test], detected), roc_auc_score(y[test], rounded[test]))
+            np.testing.assert_allclose(figures, [*expected, average_precision_score(y[test], rounded[test])], atol=1e-6)
+            each_row = counts_of(torch.from_numpy(detected)[None], torch.from_numpy(y[test])[None])[0]
+            each_example[name] = torch.stack([each_row[example == number].sum(0) for number in np.unique(example)])[
+                None
+            ]
+            ends = got.of(got.intervals, "rows", name)[0, concept]
+            np.testing.assert_allclose(ends, weighted_f1_interval(each_example[name])[1:])
+        for place, (level, name) in enumerate(got.comparisons):
+            if level == "rows":
+                expected = weighted_f1_difference(each_example["unit"], each_example[name])
+                np.testing.assert_allclose(got.differences[place, concept], expected)
+
+
+def test_concepts_without_figures_have_none() -> None:
+    """No negative on test, nowhere located: null figures, no part in a mean."""
+    labels = MADE.world.labels.copy()
+    labels[MADE.world.examples_in("test"), 1] = True
+    made = ControlWorld(replace(MADE.world, labels=labels), MADE.embeddings, MADE.random, MADE.sampled)
+    got, _ = all_controls(collect([made.chunk()]), torch.tensor([True, True, False]))
+    level = np.array([each[0] for each in got.detectors])
+    missing = got.choices < 0
+    assert missing[level == "examples"].all(0).tolist() == [False, True, False]
+    assert missing[level == "rows"].all(0).tolist() == [False, False, True]
+    assert bool(got.f1[missing].isnan().all()) and bool(got.auroc[missing].isnan().all())
+    for place, (of, _) in enumerate(got.comparisons):
+        null = [False, of == "examples", of == "rows"]
+        assert got.differences[place].isnan().any(1).tolist() == null
+    positive = torch.from_numpy(labels[MADE.world.examples_in("test")]).sum(0)[[0, 2]].double()
+    f1 = got.f1[0, [0, 2]]
+    assert float(got.weighted[0, 0]) == pytest.approx(float((f1 * positive).sum() / positive.sum()), abs=1e-12)
+
+
+def test_without_rows_there_are_no_row_figures() -> None:
+    """Chunks without truth: examples alone."""
+    data = collect([MADE.chunk(truth=False)])
+    got, _ = all_controls(data)
+    assert data.rows is None and not got.row_figures and got.n_items[1].tolist() == [0, 0, 0]
+    assert {level for level, *_ in got.detectors} == {"examples"} and len(got.comparisons) == len(CONTROLS)
+
+
+def test_the_unit_is_the_one_of_the_best_pair() -> None:
+    """A unit and a threshold that were chosen elsewhere, and none."""
+    items = collect([MADE.chunk()]).examples
+    got = given_units(items, torch.tensor([4, -1, 0]), torch.tensor([1.5, np.nan, 0.5], dtype=torch.float64))
+    scores = MADE.pooled(MADE.world.activations)[items.tests.numpy()]
+    np.testing.assert_array_equal(got.detected, [scores[:, 4] >= 1.5, scores[:, 0] < 0, scores[:, 0] >= 0.5])
+    assert got.choices.tolist() == [4, -1, 0] and bool(got.scores[1].isnan().all())
+
+
+def test_chunks_that_do_not_belong_together_are_refused() -> None:
+    """Other examples, other units, no chunks at all."""
+    other = control_world(2, n_examples=80, n_concepts=3, n_units=5)
+    with pytest.raises(ArtifactError, match="no chunks"):
+        collect([])
+    with pytest.raises(ArtifactError, match="Control inputs are of 80 examples"):
+        replace(MADE.chunk(), inputs=other.chunk().inputs)
+    with pytest.raises(ArtifactError, match="Labels are of 40 examples"):
+        replace(MADE.chunk(), labels=MADE.chunk(0, 40).labels)
+    with pytest.raises(ArtifactError, match="other units"):
+        collect([MADE.chunk(), other.chunk()])
+
+
+# What the intervals hold --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "spread", "recall"), [(76, 0.0, 0.85), (76, 0.6, 0.85), (200, 0.4, 0.7)])
+def test_a_detector_drawn_as_the_others_differs_by_nothing(n: int, spread: float, recall: float) -> None:
+    """Six draws of one kind, which differ by ``spread`` and agree on what is hard: 0 is held as often as said."""
+    rng, trials, held = np.random.default_rng(7), 100, 0
+    for _ in range(trials):
+        truth = rng.random((1, n)) < 0.33
+        hard = rng.normal(size=(1, n))
+        draws = []
+        for _ in range(6):
+            ease = (hard + rng.normal(size=(1, n))) / 2**0.5 + spread * rng.normal()
+            detected = np.where(truth, ease < stats.norm.ppf(recall), ease > stats.norm.ppf(0.9))
+            draws.append(counts_of(torch.from_numpy(detected), torch.from_numpy(truth)))
+        _, low, high = difference_to_draws(draws[0], torch.stack(draws[1:])).tolist()
+        held += low <= 0 <= high
+    assert held >= stats.binom(trials, 0.93).ppf(0.0005)
+
+
+def test_a_better_detector_is_told_from_random_ones() -> None:
+    """The interval is not so wide that nothing could be found: it excludes 0 where the difference is large."""
+    rng = np.random.default_rng(8)
+    truth = torch.from_numpy(rng.random((1, 150)) < 0.4)
+    draws = [counts_of(truth ^ torch.from_numpy(rng.random((1, 150)) < 0.3), truth) for _ in range(5)]
+    good = counts_of(truth ^ torch.from_numpy(rng.random((1, 150)) < 0.04), truth)
+    assert float(difference_to_draws(good, torch.stack(draws))[1]) > 0
+    assert float(difference_to_draws(draws[0], torch.stack([good] * 5))[2]) < 0
+    assert bool(difference_to_draws(good, torch.stack(draws[:1]))[1:].isnan().all())
+
+
+@pytest.mark.slow
+def test_a_random_sae_given_as_the_sae_differs_from_random_saes_by_nothing() -> None:
+    """The whole choice of unit and threshold on cal, for six random SAEs a trial: one of them plays the SAE.
+
+    Embeddings hold the concepts, so random SAEs detect well; differences of concepts and of the mean hold 0.
+    """
+    trials, held, of_mean, f1 = 40, 0, 0, []
+    for trial in range(trials):
+        made = control_world(100 + trial, n_examples=120, n_units=16, n_concepts=3, d=8, n_seeds=6, signal=1.2)
+        data = collect([made.chunk(truth=False)])
+        truth = data.examples.labels[data.examples.tests].T
+        counts = [counts_of(each.detected, truth) for each in random_units(data)]
+        first, others = counts[0], torch.stack(counts[1:])
+        for concept in range(3):
+            _, low, high = difference_to_draws(first[[concept]], others[:, [concept]]).tolist()
+            held += low <= 0 <= high
+        _, low, high = difference_to_draws(first, others).tolist()
+        of_mean += low <= 0 <= high
+        f1.append(float(weighted_f1(first)))
+    assert np.mean(f1) > 0.6
+    assert held >= stats.binom(3 * trials, 0.93).ppf(0.0005) and of_mean >= stats.binom(trials, 0.93).ppf(0.0005)
+
+
+@pytest.fixture(scope="module")
+def alone() -> tuple[list[ControlChunk], str]:
+    """Chunks of a small data set, and the hash of what a process makes of them that has set nothing."""
+    small = control_world(1, n_examples=30, n_units=4, n_concepts=1, d=3)
+    chunks = [small.chunk()]
+    return chunks, all_controls(collect(chunks), EVERYWHERE[:1])[0].content_hash()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "state",
+    ["float64", "meta device", "inference mode", "deterministic", "three threads", "subnormals to 0", "many at once"],
+)
+def test_the_same_bits_whatever_the_process_has_set(alone, state: str) -> None:
+    """Collected, fitted and compared under the state: the same artifact."""
+    chunks, expected = alone
+    assert under(state, lambda: all_controls(collect(chunks), EVERYWHERE[:1])[0].content_hash()) == expected
+
+
+@pytest.mark.slow
+def test_what_is_chosen_does_not_depend_on_test() -> None:
+    """Other labels and embeddings of test: detectors make the same choices and say the same of the same examples."""
+    rng, made = np.random.default_rng(3), control_world(4, n_examples=45, n_units=6)
+    tests = made.world.examples_in("test")
+    labels, embeddings = made.world.labels.copy(), made.embeddings.copy()
+    labels[tests] = rng.permutation(labels[tests])
+    embeddings[made.world.rows_in("test")] += rng.normal(size=embeddings[made.world.rows_in("test")].shape) * 3
+    other = ControlWorld(replace(made.world, labels=labels), made.embeddings, made.random, made.sampled)
+    moved = ControlWorld(made.world, embeddings.astype(np.float32), made.random, made.sampled)
+    one, two, three = (collect([each.chunk(truth=False)]) for each in (made, other, moved))
+    for name, make in FITTED.items():
+        before, relabelled, changed = make(one), make(two), make(three)
+        assert before.choices.tolist() == relabelled.choices.tolist() == changed.choices.tolist(), name
+        assert torch.equal(before.detected, relabelled.detected) and torch.equal(before.scores, relabelled.scores), name
+        by_embeddings = name not in ("logistic_units", "k_sparse")
+        assert by_embeddings != torch.equal(before.scores, changed.scores), name
+
+
+def test_all_row_controls_are_compared(made) -> None:
+    """Every control of rows has a comparison, after those of examples."""
+    _, got, _ = made
+    assert got.comparisons == (*(("examples", name) for name in CONTROLS), *(("rows", name) for name in ROW_CONTROLS))

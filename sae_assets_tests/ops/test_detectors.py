@@ -1,0 +1,151 @@
+"""Each control against scikit-learn on dense arrays: what is fitted, chosen, detected."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from sae_assets.ops import detectors
+from sae_assets.ops.controls import collect
+from sae_assets.ops.detectors import Detector, Items, UnitScores
+from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
+from sae_assets_tests.reference import controls as reference
+from sae_assets_tests.reference import exact_search
+from sae_assets_tests.strategies import PROPERTY
+
+MADE = control_world(3, n_examples=75, n_units=9)
+
+
+def order_of(items: Items) -> np.ndarray:
+    return items.order.numpy()
+
+
+def expect_detector(got: Detector, concept: int, items: Items, scores: np.ndarray, choice: int) -> None:
+    """These scores on test, thresholded on cal, and this choice."""
+    y, chooses, tests = items.labels[:, concept].numpy(), items.chooses.numpy(), items.tests.numpy()
+    rounded = scores.astype(np.float32)
+    threshold = reference.best_threshold(rounded[chooses], y[chooses])
+    assert int(got.choices[concept]) == choice
+    np.testing.assert_allclose(got.scores[concept].double(), scores[tests], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(got.detected[concept], rounded[tests] >= threshold)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("without_train", [False, True])
+def test_fitted_detectors_are_those_of_scikit_learn(without_train: bool) -> None:
+    """DiffMean, logistic on embeddings and on all units, k-sparse; fitted on train, or on half of cal."""
+    made = MADE
+    if without_train:
+        splits = tuple("cal" if split == "train" else split for split in MADE.world.splits)
+        world = type(MADE.world)(**{**vars(MADE.world), "splits": splits})
+        made = ControlWorld(world, MADE.embeddings, MADE.random, MADE.sampled)
+    items = collect([made.chunk()]).examples
+    assert items.fitted_on_cal is without_train
+    fits, chooses = items.fits.numpy(), items.chooses.numpy()
+    assert not (fits & chooses).any() and not (fits & items.tests.numpy()).any() and fits.any()
+    x, units = made.mean_embeddings().astype(np.float64), made.pooled(made.world.activations).astype(np.float64)
+    means = detectors.mean_difference(items)
+    regression, on_units = detectors.logistic_on_embeddings(items), detectors.logistic_on_units(items)
+    sparse = detectors.k_sparse(items)
+    for concept, y in enumerate(made.world.labels.T):
+        expect_detector(means, concept, items, reference.diffmean(x, y, fits), 0)
+        folds = reference.stratified_folds(y[fits], order_of(items)[fits])
+        expect_detector(
+            regression, concept, items, *reference.logistic(reference.standardised(x, fits), y, fits, folds)
+        )
+        expect_detector(on_units, concept, items, *reference.logistic(reference.one_size(units, fits), y, fits, folds))
+        effects = reference.effects(units[fits], y[fits])
+        np.testing.assert_allclose(detectors.effect_sizes(items)[:, concept], effects, rtol=1e-9)
+        ranked, best = np.argsort(-effects, kind="stable"), (-1.0, 0, x[:, 0])
+        for k in (k for k in reference.SPARSITIES if k <= (effects > 0).sum()):
+            few = reference.standardised(units[:, ranked[:k]], fits)
+            scores, _ = reference.logistic(few, y, fits, folds)
+            rounded = scores.astype(np.float32)[chooses]
+            f1 = f1_score(y[chooses], rounded >= reference.best_threshold(rounded, y[chooses]))
+            if f1 > best[0] + 1e-12:
+                best = (f1, k, scores)
+        expect_detector(sparse, concept, items, best[2], best[1])
+
+
+@pytest.mark.slow
+def test_more_dimensions_than_examples_are_the_same_regression() -> None:
+    """Features are turned into as many dimensions as there are examples, which changes nothing."""
+    made = control_world(5, n_examples=45, d=60)
+    items = collect([made.chunk()]).examples
+    fits, x = items.fits.numpy(), made.mean_embeddings().astype(np.float64)
+    got = detectors.logistic_on_embeddings(items)
+    for concept, y in enumerate(made.world.labels.T):
+        folds = reference.stratified_folds(y[fits], order_of(items)[fits])
+        expect_detector(got, concept, items, *reference.logistic(reference.standardised(x, fits), y, fits, folds))
+
+
+def test_units_and_dimensions_are_searched_exhaustively() -> None:
+    """Random SAEs and both signs of every dimension, against an exhaustive search on cal."""
+    data = collect([MADE.chunk()])
+    items, cal, tests = data.examples, data.examples.split.numpy() == 1, data.examples.tests.numpy()
+    found = [detectors.searched_units(items, scores) for scores in data.random]
+    dense = [MADE.pooled(activations) for activations in MADE.random]
+    most = MADE.max_embeddings()
+    found.append(detectors.dimensions(items, data.max_embeddings))
+    both = np.concatenate([most, -most], 1)
+    dense.append((both - both.min() + 1).astype(np.float64))
+    for got, scores in zip(found, dense, strict=True):
+        for concept, y in enumerate(MADE.world.labels.T):
+            unit = exact_search.best_unit(scores[cal], y[cal], 3)
+            threshold = exact_search.best_threshold(scores[cal][:, unit], y[cal], 3)
+            assert int(got.choices[concept]) == unit
+            np.testing.assert_array_equal(got.detected[concept], scores[tests][:, unit] >= threshold)
+
+
+@PROPERTY
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12), st.integers(1, 3))
+def test_thresholds_are_those_of_an_exhaustive_search(pairs: list[tuple[int, bool]], min_support: int) -> None:
+    """Ties and signs included; NaN where no threshold finds enough."""
+    scores = np.array([value - 2 for value, _ in pairs], np.float32)
+    labels = np.array([label for _, label in pairs], bool)
+    got = detectors.best_thresholds(torch.from_numpy(scores)[None], torch.from_numpy(labels)[None], min_support)
+    expected = reference.best_threshold(scores, labels, min_support)
+    assert got.isnan().item() if expected is None else float(got) == expected
+
+
+def test_a_missing_class_gives_no_detector() -> None:
+    """A concept without positives in train has no fitted detector; one of a single positive no regression."""
+    labels = MADE.world.labels.copy()
+    train = np.flatnonzero(MADE.world.examples_in("train"))
+    labels[train, 0] = False
+    labels[train, 1] = train == train[3]
+    made = ControlWorld(type(MADE.world)(**{**vars(MADE.world), "labels": labels}), MADE.embeddings, (), MADE.sampled)
+    items = collect([made.chunk()]).examples
+    assert detectors.mean_difference(items).choices.tolist() == [-1, 0]
+    for make in (detectors.logistic_on_embeddings, detectors.logistic_on_units, detectors.k_sparse):
+        got = make(items)
+        assert got.choices.tolist() == [-1, -1] and not bool(got.detected.any()) and bool(got.scores.isnan().all())
+
+
+def test_nothing_to_fit_on_gives_no_detector() -> None:
+    """Neither train nor cal: nothing is fitted or searched, and nothing fails."""
+    world = type(MADE.world)(**{**vars(MADE.world), "splits": ("test",) * len(MADE.world.splits)})
+    data = collect([ControlWorld(world, MADE.embeddings, MADE.random, MADE.sampled).chunk()])
+    for make in (
+        detectors.mean_difference,
+        detectors.logistic_on_embeddings,
+        detectors.logistic_on_units,
+        detectors.k_sparse,
+        lambda items: detectors.dimensions(items, data.max_embeddings),
+        lambda items: detectors.searched_units(items, data.random[0]),
+    ):
+        assert make(data.examples).choices.tolist() == [-1, -1]
+
+
+def test_scores_are_sorted_whatever_their_order() -> None:
+    """By unit, then item."""
+    unit, item = torch.tensor([2, 0, 2, 0]), torch.tensor([1, 3, 0, 1])
+    got = UnitScores.of(unit, item, torch.tensor([1.0, 2.0, 3.0, 4.0]), 4)
+    assert (got.starts.tolist(), got.items.tolist(), got.values.tolist()) == (
+        [0, 2, 2, 4, 4],
+        [1, 3, 0, 1],
+        [4, 2, 3, 1],
+    )
+    assert got.dense(torch.tensor([2, -1]), 4)[0].tolist() == [3, 1, 0, 0]

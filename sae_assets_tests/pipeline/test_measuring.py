@@ -1,0 +1,58 @@
+"""What steps cost: seconds that pass, and memory that is taken, each by the name of its step."""
+
+import time
+
+import pytest
+import torch
+
+from sae_assets.pipeline import measuring
+from sae_assets.pipeline.measuring import Meter
+
+
+def test_steps_are_measured_apart_and_add_up() -> None:
+    meter = Meter("cpu")
+    for _ in range(2):
+        with meter.step("long"):
+            time.sleep(0.05)
+    with meter.step("short"):
+        pass
+    assert meter.seconds["long"] >= 0.1 > meter.seconds["short"] >= 0
+    assert {"seconds[long]", "peak_bytes[long]", "seconds[short]"} <= set(meter.figures)
+
+
+def test_memory_is_that_of_the_step() -> None:
+    """Eighty megabytes more at most, of which nothing is left afterwards."""
+    meter = Meter("cpu")
+    with meter.step("large"):
+        held = torch.ones(20 * 2**20, dtype=torch.float32)
+        time.sleep(0.05)
+        del held
+    with meter.step("small"):
+        time.sleep(0.05)
+    assert meter.peak_bytes["large"] > 60e6 > meter.peak_bytes["small"]
+
+
+@pytest.mark.parametrize("counter", [True, False])
+def test_memory_in_use_is_counted(monkeypatch: pytest.MonkeyPatch, counter: bool) -> None:
+    """By the C library, which sees it come and go, or by what is resident."""
+    if not counter:
+        monkeypatch.setattr(measuring, "_counter", lambda: None)
+    before = measuring._in_use()
+    held = torch.ones(20 * 2**20, dtype=torch.float32)
+    during = measuring._in_use()
+    assert before is not None and during is not None and during - before > 60e6
+    if measuring._counter():
+        del held
+        assert during - measuring._in_use() > 60e6
+
+
+def test_a_step_that_fails_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error comes through. Where the system does not tell of memory, there are seconds and no bytes."""
+    monkeypatch.setattr(measuring, "_in_use", lambda: None)
+    meter = Meter("cpu")
+    with pytest.raises(ValueError, match="no"), meter.step("wrong"):
+        raise ValueError("no")
+    assert meter.figures == {}
+    with meter.step("right"):
+        pass
+    assert set(meter.figures) == {"seconds[right]"}
