@@ -199,10 +199,10 @@ class BestPairs(Artifact):
         return torch.fmax(always, null)  # a null that was not drawn is NaN
 
     def weighted(self, per_concept: Float[Tensor, " concepts"]) -> float:
-        """Mean weighted by test positives, over the concepts that have both classes in both splits; NaN without one."""
+        """Mean weighted by test positives, over concepts that have the figure and both classes in both splits."""
         import torch
 
-        counted = self.two_classes.all(0)
+        counted = self.two_classes.all(0) & ~per_concept.isnan()
         weight = torch.where(counted, self.n_positive[1], 0).double()
         total = float(weight.sum())
         return float((weight[counted] * per_concept[counted]).sum() / total) if total else float("nan")

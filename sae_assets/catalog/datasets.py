@@ -206,7 +206,8 @@ class Dataset(NamedEntry):
         default_factory=dict, description="precomputed embeddings by model and token kind, in place of the transformer"
     )
     calibration: Literal["refit", "freeze"] = Field(
-        "refit", description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds"
+        "refit",
+        description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds nor pairs",
     )
     detection: Detection = Field(Detection(), description="how thresholds and detection are counted")
     controls: Controls | None = Field(

@@ -105,7 +105,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
                 figure(best["cal_f1"]),
                 figure(best["test_f1"]),
                 interval(best["test_f1_interval"]),
-                figure(best["chance_f1"]),
+                figure(_bar(best)),
                 figure(best["q"]),
                 figure(best["auroc"]),
                 figure(rows["precision"], 2) + ("!" if rows["beside"] else "") if (rows := best["row"]) else "–",
@@ -151,10 +151,19 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     if not figures:
         return
     console.print("\nPairs are chosen on cal, by rows where the data say where a concept is; test figures are only")
-    console.print('reported. "bar": what a test F1 has to exceed, the larger of calling every example positive and')
-    console.print('the 95 % point of shuffled labels. "q": share of false discoveries among concepts that are this')
-    console.print('sure, by shuffled labels. "row P", "row F1": precision and F1 of the unit on the rows (patches,')
-    console.print("tokens) of test; ! marks a unit that fires beside the concept more than on it.")
+    console.print('reported. "bar": what a test F1 has to exceed, the largest of calling every example positive, the')
+    console.print('95 % point of shuffled labels and the best control, where there are any. "q": share of false')
+    console.print('discoveries among concepts that are this sure, by shuffled labels. "row P", "row F1": precision')
+    console.print("and F1 of the unit on the rows (patches, tokens) of test; ! marks a unit that fires beside the")
+    console.print("concept more than on it.")
+    if any(result["controls"] for result in figures.values()):
+        console.print("Controls: random_sae is the mean of random SAEs; ! marks one that is better than the unit, by a")
+        console.print("paired 95 % interval that excludes 0.")
+
+
+def _bar(best: dict[str, Any]) -> float | None:
+    """What a concept's test F1 has to exceed: chance, and the best of its controls."""
+    return _largest(best["chance_f1"], *(control["f1"] for control in (best["controls"] or {}).values()))
 
 
 def _largest(*values: float | None) -> float | None:

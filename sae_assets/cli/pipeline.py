@@ -101,7 +101,7 @@ def materialize(
     ] = None,
     chunks: Annotated[list[str] | None, typer.Option(help="Chunk numbers, or 'all'. (default: all)")] = None,
     first: Annotated[str | None, typer.Option("--from", help="First stage. (default: examples)")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last stage. (default: best_pairs)")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last stage. (default: the last there is)")] = None,
     k_stored: Annotated[int | None, typer.Option(min=0, help=_help(EncodeOptions, "k_stored"))] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help=_help(EncodeOptions, "batch_size"))] = None,
     forward_batch: Annotated[int | None, typer.Option(min=1, help=_help(EncodeOptions, "forward_batch"))] = None,

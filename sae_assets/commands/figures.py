@@ -135,12 +135,12 @@ def _figures(
         "weighted_test_f1_interval": best.weighted_interval.tolist(),
         "always_positive_f1": best.weighted(always),
         "null_f1": {"mean": float(best.weighted_null[0]), "p95": float(best.weighted_null[1])},
-        "weighted_localization": _weighted_localization(store, Address(dataset, "localization", kind, model), best),
         "p": float(best.weighted_null[2]),
         "seconds": {
             name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages_of(entry)
         },
         "controls": controls["all"],
+        "weighted_localization": _weighted_localization(store, Address(dataset, "localization", kind, model), best),
         "concepts": concepts,
     }
 
@@ -247,18 +247,6 @@ def _localization_figures(store: "ArtifactStore", address: Address) -> dict[str,
     return figures
 
 
-def _weighted_localization(store: "ArtifactStore", address: Address, best: Any) -> dict[str, dict[str, float]]:
-    """By method the means of row F1 and IoU on test over located concepts, weighted by their test examples."""
-    if store.find(address) is None:
-        return {}
-    rows = store.read(address).artifact
-    means = {
-        name: {rate: best.weighted(rows.rate(rate)[number, 1]) for rate in ("f1", "iou")}
-        for number, name in enumerate(METHODS)
-    }
-    return means | {"whole_examples": {rate: best.weighted(rows.whole_rate(rate)[1]) for rate in ("f1", "iou")}}
-
-
 def _control_figures(store: "ArtifactStore", instance: "DagsterInstance", address: Address) -> dict[str, Any]:
     """What stands beside the units, by concept and control: ``concepts`` of examples, ``rows`` of the sampled rows.
 
@@ -288,10 +276,11 @@ def _control_figures(store: "ArtifactStore", instance: "DagsterInstance", addres
                 of_control["f1_range"] = [float(f1.min()), float(f1.max())]
             by_level[level].setdefault(concept, {})[name] = of_control
     if artifact.row_figures:
-        unit = [artifact.of(each, LEVELS[1], UNIT)[0] for each in (artifact.choices, artifact.f1, artifact.auroc)]
+        of_units = (artifact.choices, artifact.f1, artifact.auroc, artifact.average_precision)
+        unit = [artifact.of(each, LEVELS[1], UNIT)[0] for each in of_units]
         for number, concept in enumerate(artifact.concepts):
-            choice, f1, auroc = (float(values[number]) for values in unit)
-            of_unit = {"unit_id": int(choice) if choice >= 0 else None, "f1": f1, "auroc": auroc}
+            choice, f1, auroc, ap = (float(values[number]) for values in unit)
+            of_unit = {"unit_id": int(choice) if choice >= 0 else None, "f1": f1, "auroc": auroc, "ap": ap}
             by_level[LEVELS[1]][concept][UNIT] = of_unit
     costs = measured(instance, address)
     return {
@@ -312,6 +301,18 @@ def _control_figures(store: "ArtifactStore", instance: "DagsterInstance", addres
 def _mean_f1(f1: Any) -> float:
     """Over random SAEs, of which one without a unit detects nothing; null if none has one."""
     return math.nan if bool(f1.isnan().all()) else float(f1.nan_to_num(0).mean())
+
+
+def _weighted_localization(store: "ArtifactStore", address: Address, best: Any) -> dict[str, dict[str, float]]:
+    """By method the means of row F1 and IoU on test over located concepts, weighted by their test examples."""
+    if store.find(address) is None:
+        return {}
+    rows = store.read(address).artifact
+    means = {
+        name: {rate: best.weighted(rows.rate(rate)[number, 1]) for rate in ("f1", "iou")}
+        for number, name in enumerate(METHODS)
+    }
+    return means | {"whole_examples": {rate: best.weighted(rows.whole_rate(rate)[1]) for rate in ("f1", "iou")}}
 
 
 def _audit_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:

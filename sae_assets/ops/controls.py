@@ -27,6 +27,7 @@ from sae_assets.ops.detectors import (
     mean_difference,
     searched_units,
 )
+from sae_assets.ops.exact_search import MIN_SUPPORT
 from sae_assets.ops.intervals import (
     counts_of,
     difference_to_draws,
@@ -71,8 +72,8 @@ class ControlData:
     """All chunks, as what is classified.
 
     Attributes:
-        examples: with mean embeddings and the SAE's scores, pooled by the maximum.
-        max_embeddings: float32 [n_examples, d_model]; random: scores of each random SAE, pooled alike.
+        examples: with mean embeddings and the SAE's scores, pooled.
+        max_embeddings: float32 [n_examples, d_model]; random: scores of each random SAE, pooled by the maximum.
         rows: the sampled rows, with their own embeddings and activations; None where truth was not given.
         example_of_row: int64 [n_rows], number of each row's example.
     """
@@ -85,8 +86,13 @@ class ControlData:
 
 
 @plain_arithmetic()
-def collect(chunks: Iterable[ControlChunk], device: torch.device | str = "cpu") -> ControlData:
+def collect(
+    chunks: Iterable[ControlChunk], device: torch.device | str = "cpu", pooling: Pooling = MAXIMUM
+) -> ControlData:
     """Everything that controls need of all chunks, which are gone through once.
+
+    Args:
+        pooling: of the SAE's scores; those of random SAEs come pooled by the maximum.
 
     Memory: two embeddings per example, the sampled rows, and 20 bytes for each (example, unit) with a score.
 
@@ -104,7 +110,7 @@ def collect(chunks: Iterable[ControlChunk], device: torch.device | str = "cpu") 
             raise ArtifactError(f"Chunks have other units, dimensions, seeds or concepts: {now} and {width}.")
         width = now
         ids += chunk.labels.example_ids
-        unit, value, example = pool_rows(chunk.activations, MAXIMUM)
+        unit, value, example = pool_rows(chunk.activations, pooling)
         add = {
             "labels": chunk.labels.labels,
             "split": torch.tensor(
@@ -181,22 +187,29 @@ def _rows(chunk: ControlChunk, truth: GroundTruth, first_example: int, first_row
     }
 
 
-FITTED: Mapping[str, Callable[[ControlData], Detector]] = {
-    "diffmean": lambda data: mean_difference(data.examples),
-    "logistic": lambda data: logistic_on_embeddings(data.examples),
-    "logistic_units": lambda data: logistic_on_units(data.examples),
-    "k_sparse": lambda data: k_sparse(data.examples),
-    "embedding_dims": lambda data: dimensions(data.examples, data.max_embeddings),
+FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal positives that a threshold must find
+    "diffmean": lambda data, min_support=MIN_SUPPORT: mean_difference(data.examples, min_support),
+    "logistic": lambda data, min_support=MIN_SUPPORT: logistic_on_embeddings(data.examples, min_support),
+    "logistic_units": lambda data, min_support=MIN_SUPPORT: logistic_on_units(data.examples, min_support),
+    "k_sparse": lambda data, min_support=MIN_SUPPORT: k_sparse(data.examples, min_support),
+    "embedding_dims": lambda data, min_support=MIN_SUPPORT: dimensions(data.examples, data.max_embeddings, min_support),
 }
-ROW_FITTED: Mapping[str, Callable[[Items], Detector]] = {
+ROW_FITTED: Mapping[str, Callable[[Items, int], Detector]] = {
     "diffmean": mean_difference,
     "logistic": logistic_on_embeddings,
 }
 
 
-def random_units(data: ControlData) -> list[Detector]:
+def counts_on_test(items: Items, detector: Detector) -> Int[Tensor, "concepts 4"]:
+    """TP, FP, FN, TN of a detector, int64, on the CPU."""
+    truth = items.labels[items.tests].T
+    counts = counts_of(detector.detected, truth).sum(1)
+    return torch.cat([counts, truth.shape[1] - counts.sum(-1, keepdim=True)], -1).cpu()
+
+
+def random_units(data: ControlData, min_support: int = MIN_SUPPORT) -> list[Detector]:
     """The unit and threshold of each random SAE, chosen as if it were the SAE."""
-    return [searched_units(data.examples, scores) for scores in data.random]
+    return [searched_units(data.examples, scores, min_support) for scores in data.random]
 
 
 @plain_arithmetic()
@@ -211,7 +224,8 @@ def compare(
     """The unit of each concept beside its controls, on test.
 
     Args:
-        unit: of the best pair; random, fitted: its controls, the latter by the names of ``FITTED``.
+        unit: of the best pair, which finds nothing where there is none.
+        random, fitted: its controls, the latter by the names of ``FITTED``.
     """
     items = data.examples
     numbers = torch.arange(int(items.tests.sum()), device=items.labels.device)
@@ -279,7 +293,7 @@ def _figures(
     for draws in list(detectors.values())[1:]:
         places = range(first, first + len(draws))
         first += len(draws)
-        both = exists[0] & exists[list(places)].any(0)
+        both = keeps & exists[list(places)].any(0)  # a concept that no unit stands for is not detected: F1 0
         mine, others = by_example[0], [by_example[place] for place in places]
         of_each = torch.full((len(truth), 3), torch.nan, dtype=torch.float64, device=truth.device)
         for concept in both.nonzero().flatten().tolist():

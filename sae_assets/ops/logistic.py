@@ -13,7 +13,7 @@ from sae_assets.ops.process_state import plain_arithmetic
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # λ beside a mean loss; scikit-learn's C is 1 / (λ n)
 USUAL = 3  # of these, where no fold can be held out
 N_FOLDS = 5
-EXACT, ROUGH = 1e-15, 1e-6  # share of the objective that a step may still win: to report, and to compare penalties
+EXACT, ROUGH = 1e-12, 1e-6  # share of the objective that a step may still win: to report, and to compare penalties
 MOST_STEPS, MOST_INNER = 100, 300
 VALUES_AT_ONCE = 2**22  # (example, problem) values in hand, about 80 bytes each
 

@@ -25,9 +25,9 @@ def scoring_settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
     return settings if settings["pooling"] == "topk_mean" else {"pooling": settings["pooling"]}
 
 
-def pooling_of(run: Pass) -> "Pooling":
-    """How rows become the score of an example in this run."""
-    settings = scoring_settings(run.target, run.options)  # type: ignore[arg-type]
+def pooling_of(target: Target, options: ScoringOptions) -> "Pooling":
+    """These settings as ops take them."""
+    settings = scoring_settings(target, options)
     return ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))
 
 
@@ -45,7 +45,7 @@ def score_examples(
     Raises:
         MismatchError: labels of other concepts, which would count for each other.
     """
-    pooling = pooling_of(run)
+    pooling = pooling_of(run.target, run.options)  # type: ignore[arg-type]
     chunks = run.inputs[stage]
     lengths: dict[str, list[Any]] = {split: [] for split in ops.detection_stats.EVALUATED}
 

@@ -115,13 +115,18 @@ def encode_chunk(
         together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
         collectors: dict[str, Collector] = {}
         for kinds, source in sources:
-            encoded = tuple(dict.fromkeys("token" if kind in pooled else kind for kind in kinds))
-            controlled = {"token" if kind in pooled else kind for kind in kinds if kind in control_kinds}
+            rows_of = {kind: "token" if kind in pooled else kind for kind in kinds}
+            encoded = tuple(dict.fromkeys(rows_of.values()))
+            controlled = [kind for kind in kinds if kind in control_kinds]
+            watching: dict[str, Collector] = {}  # by the kind of the rows
             if controlled and dataset.controls is not None:
                 random = _random_encoders(dataset, model, sae.encoder, source, ids, encoded)
-                for kind in controlled:
-                    most = dataset.controls.rows_per_chunk
-                    collectors[kind] = ops.control_inputs.Collector(random, most, sae.d_model, sae.encoder.n_units)
+                most = dataset.controls.rows_per_chunk
+                watching = {
+                    rows_of[kind]: ops.control_inputs.Collector(random, most, sae.d_model, sae.encoder.n_units)
+                    for kind in controlled
+                }
+                collectors |= {kind: watching[rows_of[kind]] for kind in controlled}
             queue: list[tuple[str, ExampleRows]] = []
             done = 0
             for batch in track(together, "encode"):
@@ -132,8 +137,8 @@ def encode_chunk(
                         into = results[kind] if kind in kinds else None
                         pool = next((results[each] for each in kinds if each in pooled), None)
                         _encode(queue, kind, sae.encoder, into, pool if kind == "token" else None, dataset.name)
-                        if kind in collectors:
-                            _collect(queue, kind, collectors[kind])
+                        if kind in watching:
+                            _collect(queue, kind, watching[kind])
                     blank |= {example for example, rows in queue if rows.blank}
                     queue.clear()
                     step(done, len(ids))
@@ -144,7 +149,7 @@ def encode_chunk(
             trained_elsewhere(sae.hook_point, model),
             tuple(example for example in ids if example in blank),
             {
-                kind: collectors["token"].result_of_pooled(chunk.first_index)
+                kind: collectors[kind].result_of_pooled(chunk.first_index)
                 if kind in pooled
                 else collectors[kind].result(chunk.first_index, artifacts[kind].example_offsets)
                 for kind in control_kinds

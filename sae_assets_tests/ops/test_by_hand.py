@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sae_assets.artifacts import REASONS, SparseActivations, UnitMapping, UnitStats
+from sae_assets.ops.detectors import best_thresholds
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import covered_patches, overlapping_tokens
 from sae_assets.ops.shuffled_search import ShuffledSearch, example_scores
@@ -93,3 +94,12 @@ def test_shuffled_search():
         best = ShuffledSearch(scores).best(labels)
         f1.append(float(best.f1(torch.tensor([3]))))
     assert f1 == [1 / 2, 2 / 3, 6 / 7]
+
+
+def test_threshold_of_a_control():
+    """Three positives are found at the lowest score alone."""
+    scores, labels = torch.tensor([[2.0, 1.0, 0.0, -1.0]]), torch.tensor([[True, False, True, True]])
+    threshold = best_thresholds(scores, labels)
+    detected = scores >= threshold[:, None]
+    assert threshold.tolist() == [-1] and int((detected & labels).sum()) == 3 and int(detected.sum()) == 4
+    assert 2 * 3 / (4 + 3) == 6 / 7

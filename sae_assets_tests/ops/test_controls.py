@@ -18,6 +18,7 @@ from sae_assets.ops.controls import (
     RowDetectors,
     collect,
     compare,
+    counts_on_test,
     random_units,
 )
 from sae_assets.ops.detectors import Detector, given_units, searched_units
@@ -28,6 +29,7 @@ from sae_assets.ops.intervals import (
     weighted_f1_difference,
     weighted_f1_interval,
 )
+from sae_assets.ops.pooling import Pooling
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.helpers.process_states import under
 from sae_assets_tests.reference import controls as reference
@@ -43,7 +45,7 @@ def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -
     unit, random = searched_units(data.examples), random_units(data)
     rows = None
     if data.rows is not None and located is not None:
-        by_rows = {name: make(data.rows) for name, make in ROW_FITTED.items()}
+        by_rows = {name: make(data.rows, 3) for name, make in ROW_FITTED.items()}
         rows = RowDetectors(searched_units(data.rows), by_rows, located)
     concepts = tuple(f"concept {number}" for number in range(data.examples.labels.shape[1]))
     return compare(concepts, data, unit, random, fitted, rows), {"unit": unit, **fitted}
@@ -181,6 +183,21 @@ def test_concepts_without_figures_have_none() -> None:
     assert float(got.weighted[0, 0]) == pytest.approx(float((f1 * positive).sum() / positive.sum()), abs=1e-12)
 
 
+def test_a_concept_that_no_unit_stands_for_is_not_detected() -> None:
+    """Its F1 is 0 in every difference, and it has its part in the means."""
+    data = collect([MADE.chunk(truth=False)])
+    units = torch.tensor([0, -1, 2])
+    unit = given_units(data.examples, units, torch.tensor([0.5, np.nan, 0.5], dtype=torch.float64))
+    fitted = {name: make(data) for name, make in FITTED.items()}
+    got = compare(("a", "b", "c"), data, unit, random_units(data), fitted)
+    for place, (level, name) in enumerate(got.comparisons):
+        mean = got.of(got.f1, level, name)[:, 1].mean()
+        assert float(got.differences[place, 1, 0]) == pytest.approx(-float(mean), abs=1e-12)
+        positive = data.examples.labels[data.examples.tests].sum(0).double()
+        mine = float((got.f1[0].nan_to_num(0) * positive).sum() / positive.sum())
+        assert float(got.weighted[place, 0]) == pytest.approx(mine, abs=1e-12)
+
+
 def test_without_rows_there_are_no_row_figures() -> None:
     """Chunks without truth: examples alone."""
     data = collect([MADE.chunk(truth=False)])
@@ -196,6 +213,18 @@ def test_the_unit_is_the_one_of_the_best_pair() -> None:
     scores = MADE.pooled(MADE.world.activations)[items.tests.numpy()]
     np.testing.assert_array_equal(got.detected, [scores[:, 4] >= 1.5, scores[:, 0] < 0, scores[:, 0] >= 0.5])
     assert got.choices.tolist() == [4, -1, 0] and bool(got.scores[1].isnan().all())
+    labels, detected = MADE.world.labels[items.tests.numpy()].T, got.detected.numpy()
+    cells = (detected & labels, detected & ~labels, ~detected & labels, ~detected & ~labels)
+    assert counts_on_test(items, got).tolist() == np.stack([cell.sum(1) for cell in cells], 1).tolist()
+
+
+def test_units_are_pooled_as_asked() -> None:
+    """The mean over rows in place of the maximum; random SAEs stay as they came."""
+    data, mean = collect([MADE.chunk()]), collect([MADE.chunk()], pooling=Pooling("mean"))
+    n, every = len(MADE.world.lengths), torch.arange(MADE.world.n_units)
+    rows = [MADE.world.activations[MADE.world.example_of_row == each] for each in range(n)]
+    np.testing.assert_allclose(mean.examples.units.dense(every, n).T, [each.mean(0) for each in rows], rtol=1e-6)
+    assert all(torch.equal(one.values, two.values) for one, two in zip(data.random, mean.random, strict=True))
 
 
 def test_chunks_that_do_not_belong_together_are_refused() -> None:

@@ -268,22 +268,22 @@ def test_control_inputs_are_made_in_the_pass_that_encodes_where_they_are_switche
     root, home = make_dataset(tmp_path / "data", 6), tmp_path / "home"
     where = [Address("small", "control_inputs", kind, "clip-mini", "0000") for kind in ("patch", "cls")]
 
-    def materialize(**entry: object) -> None:
+    def materialize(controls: dict[str, int] | None) -> None:
         calls.clear()
-        with open_session(home, write_catalog(tmp_path / "catalog.yaml", root, **entry)) as session:
+        with open_session(home, write_catalog(tmp_path / "catalog.yaml", root, controls=controls)) as session:
             session.materialize(["small"], token_kinds=["patch", "cls"], last="control_inputs")
             assets = {key.path[-1] for key, _ in keys_of(session.catalog.datasets["small"])}
             planned = {each.stage for each in session.outlook("small").scope.addresses()}
-            assert assets == planned == set(STAGES) - (set() if entry else {"control_inputs"})
-            assert all((session.store.find(each) is not None) == bool(entry) for each in where)
+            assert assets == planned == set(STAGES) - (set() if controls else {"control_inputs"})
+            assert all((session.store.find(each) is not None) == bool(controls) for each in where)
 
-    materialize()
+    materialize(None)
     assert calls == [(["patch", "cls"], [])]
-    materialize(controls={"n_seeds": 1})
+    materialize({"n_seeds": 1})
     assert calls == [(["patch", "cls"], ["patch", "cls"])]
-    materialize(controls={"n_seeds": 1})
+    materialize({"n_seeds": 1})
     assert calls == []
-    materialize(controls={"n_seeds": 1, "rows_per_chunk": 9})
+    materialize({"n_seeds": 1, "rows_per_chunk": 9})
     with open_session(home, tmp_path / "catalog.yaml") as session:
         patch, cls = (session.store.read(each).artifact for each in where)
         sparse = session.store.read(Address("small", "sparse_activations", "patch", "clip-mini", "0000"))

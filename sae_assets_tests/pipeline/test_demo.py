@@ -166,4 +166,4 @@ def test_status_and_show(demo):
     }
     tables = runner.invoke(app, ["show", "clevr_mini", "clip-mini", "sparse_activations", "--home", str(demo["home"])])
     assert tables.exit_code == 0 and "unit_ids" in tables.output
-    assert "fvu: 0.14" in tables.output and "dead_units: " in tables.output
+    assert "fvu: 0.1" in tables.output and "dead_units: " in tables.output

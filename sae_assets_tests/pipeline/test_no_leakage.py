@@ -79,7 +79,9 @@ def both(tmp_path_factory) -> list[Places]:
     both = [places_in(base / "data"), places_in(base / "changed")]
     with_other_test_images(root, both[1]["root"])
     for places in both:
-        write_catalog(places["catalog"], places["root"], chunk_size=100, token_kinds=["patch"])
+        write_catalog(
+            places["catalog"], places["root"], chunk_size=100, token_kinds=["patch"], detection={"min_support": 1}
+        )
         run(places["home"], places["catalog"], "--to", "sparse_activations")
     return both
 

@@ -73,7 +73,7 @@ def test_metadata_of_a_chunk_without_rows(world):
 def test_one_dash_in_print_within_100_columns(monkeypatch):
     """Also where an interval has no ends; a unit that fires beside its concept is marked."""
     absent = dict.fromkeys(("unit_id", "cal_f1", "test_f1", "chance_f1", "q", "auroc"))
-    absent |= dict.fromkeys(("row", "audit", "selection", "coalition"))
+    absent |= dict.fromkeys(("row", "audit", "selection", "coalition", "controls"))
     absent |= {"test_f1_interval": [None, None]}
     there = {"unit_id": 65_535, "cal_f1": 1.0, "test_f1": 0.5, "test_f1_interval": [0.25, 0.75]}
     there |= {"chance_f1": 0.375, "q": 0.002, "auroc": 0.75}
@@ -81,13 +81,14 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
         "row": {"precision": 0.25, "f1": 0.125, "beside": True},
         "audit": None,
         "selection": "exact",
+        "controls": None,
         "coalition": None,
     }
     whole = {
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
         "fit": {"fvu": math.nan, "mean_l0": math.nan, "dead_units_share": math.nan, "stated_l0": None},
         "weighted_test_f1": math.nan, "weighted_test_f1_interval": [math.nan] * 2, "always_positive_f1": np.nan,
-        "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {}, "stale_stages": [],
+        "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {}, "stale_stages": [], "controls": None,
         "concepts": {"material::plastic-opaque": there, "absent": absent},
     }  # fmt: skip
     figures = json.loads(json.dumps(plain({"a/patch/b": whole}), allow_nan=False))

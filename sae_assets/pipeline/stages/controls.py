@@ -9,9 +9,10 @@ from sae_assets.datasets.reader import WEAK
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.measuring import Meter
-from sae_assets.pipeline.options import AggregateOptions
+from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.plots import plot_controls
-from sae_assets.pipeline.stage import Made, Pass, Result, Stage
+from sae_assets.pipeline.scoring import pooling_of, scoring_settings
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 NAMES = {
     "random_sae": "random SAEs",
@@ -23,7 +24,13 @@ NAMES = {
 }
 
 
+def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
+    return {**scoring_settings(target, options), "min_support": target.dataset.detection.min_support}
+
+
 def _make(run: Pass) -> Made:
+    assert isinstance(run.options, ScoringOptions)
+    least = run.target.dataset.detection.min_support
     inputs, sparse, truth, labels = (run.inputs[name] for name in CONTROLS.chunk_inputs)
     best, meter = run.artifact("best_pairs"), Meter(run.device)
     first = labels[next(iter(labels))].artifact
@@ -38,24 +45,26 @@ def _make(run: Pass) -> Made:
             yield ops.controls.ControlChunk(*parts, truth[key].artifact if by_rows else None)
 
     with meter.step("reading"):
-        data = ops.controls.collect(read(), run.device)
+        data = ops.controls.collect(read(), run.device, pooling_of(run.target, run.options))
     unit = ops.detectors.given_units(data.examples, best.unit_ids, best.thresholds)
+    if ops.controls.counts_on_test(data.examples, unit).tolist() != best.counts[1].tolist():
+        raise MismatchError("The best pairs find other test examples than they did. Materialize the best pairs again.")
     with meter.step(UNIT):  # what it takes to find a unit among all; the best pair itself was chosen earlier
-        ops.detectors.searched_units(data.examples)
+        ops.detectors.searched_units(data.examples, min_support=least)
     with meter.step("random_sae"):
-        random = ops.controls.random_units(data)
+        random = ops.controls.random_units(data, least)
     fitted = {}
     for name, fit in ops.controls.FITTED.items():
         with meter.step(name):
-            fitted[name] = fit(data)
+            fitted[name] = fit(data, least)
     rows = None
     if data.rows is not None:
         of_rows = {}
         with meter.step(f"rows: {UNIT}"):
-            row_unit = ops.detectors.searched_units(data.rows)
+            row_unit = ops.detectors.searched_units(data.rows, min_support=least)
         for name, fit_rows in ops.controls.ROW_FITTED.items():
             with meter.step(f"rows: {name}"):
-                of_rows[name] = fit_rows(data.rows)
+                of_rows[name] = fit_rows(data.rows, least)
         unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), WEAK)
         rows = ops.controls.RowDetectors(row_unit, of_rows, unlocated.sum(0) == 0)
     with meter.step("comparing"):
@@ -125,7 +134,8 @@ CONTROLS = Stage(
     make=_make,
     chunk_inputs=("control_inputs", "sparse_activations", "ground_truth", "labels"),
     model_inputs=("best_pairs",),
-    options=AggregateOptions,
+    settings=_settings,
+    options=ScoringOptions,
     splits=("train", "cal", "test"),
     applies=lambda dataset: dataset.controls is not None,
     checks=(

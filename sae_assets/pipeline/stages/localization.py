@@ -16,6 +16,7 @@ from sae_assets.pipeline.stages.thresholds import fractions_settings
 
 
 def _make(run: Pass) -> Made:
+    assert isinstance(run.options, LocalizationOptions)
     best = run.artifact("best_pairs")
     chunks, truth, labels = (run.inputs[name] for name in LOCALIZATION.chunk_inputs)
 
@@ -36,7 +37,7 @@ def _make(run: Pass) -> Made:
         thresholds=best.thresholds,
         located=located,
         n_units=int(chunks.header(next(iter(chunks))).scalars["n_units"]),
-        pooling=pooling_of(run),
+        pooling=pooling_of(run.target, run.options),
         memory_budget=run.memory_budget,
         **fractions_settings(run.target, run.options),
     )
