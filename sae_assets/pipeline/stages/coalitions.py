@@ -14,6 +14,7 @@ from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 
 def _make(run: Pass) -> Made:
     assert isinstance(run.options, ScoringOptions)
+    pooling = pooling_of(run.target, run.options)
     best, labels = run.artifact("best_pairs"), run.inputs["labels"]
     halved = not any(bool(labels[key].artifact.in_split("train").any()) for key in labels)
     chunks = run.inputs["sparse_activations"]
@@ -31,9 +32,7 @@ def _make(run: Pass) -> Made:
                 renamed = tuple(names.get(split, "") for split in splits)
                 yield ops.detection_stats.LabelledChunk(activations, renamed, said.labels)
 
-        return ops.detection_stats.score_examples(
-            labelled(), n_units=n_units, pooling=pooling_of(run.target, run.options), device=run.device
-        )
+        return ops.detection_stats.score_examples(labelled(), n_units=n_units, pooling=pooling, device=run.device)
 
     first, last = scores({"train": "cal", "cal": "test"}), scores({"test": "test"})
     artifact = ops.coalitions.choose_coalitions(
