@@ -16,9 +16,10 @@ from torch import Tensor
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.detection_stats import EVALUATED, MAXIMUM
 from sae_assets.ops.incidences import spread
 from sae_assets.ops.intervals import weighted_f1_interval
+from sae_assets.ops.pooling import Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_alignment import RowChunk, entries_of_pairs
 from sae_assets.ops.segments import linear_quantiles, plan_blocks
@@ -30,18 +31,21 @@ SIMILARITY_BYTES = 32  # of one similarity while a cut-off is chosen, with its s
 
 @dataclass(frozen=True)
 class _Choice:
-    """Units and thresholds by which examples are detected, one each per concept, and where truth is located."""
+    """Units and thresholds of scores by which examples are detected, one each per concept, and what is located."""
 
     units: Int[Tensor, " concepts"]
     thresholds: Float[Tensor, " concepts"]
     located: Bool[Tensor, " concepts"]
+    pooling: Pooling
 
 
 class _Rows:
     """The rows of a chunk, seen by the chosen units. A unit's values are float64, 0 where none is stored."""
 
-    def __init__(self, rows: SparseRows, units: Int[Tensor, " concepts"]):
-        self.rows, self.example = rows, rows.example_of_row()
+    def __init__(self, rows: SparseRows, units: Int[Tensor, " concepts"], pooling: Pooling):
+        self.rows, self.example, self._units = rows, rows.example_of_row(), units
+        # The largest row of an example is seen by its rows alone.
+        self._pooled = None if pooling == MAXIMUM else pool_rows(rows, pooling)
         pair, entry = entries_of_pairs(rows, units)
         order = pair.sort(stable=True).indices
         self._row, self._value = rows.row_of_entry()[entry[order]], rows.values[entry[order]].double()
@@ -53,10 +57,14 @@ class _Rows:
         values[self._row[low:high]] = self._value[low:high]
         return values
 
-    def detected(self, values: Float[Tensor, " rows"], threshold: float) -> Bool[Tensor, " rows"]:
-        """Rows of examples of which one row reaches the threshold."""
+    def detected(self, concept: int, values: Float[Tensor, " rows"], threshold: float) -> Bool[Tensor, " rows"]:
+        """Rows of examples whose score reaches the threshold; ``values`` are the unit's on the rows."""
         examples = torch.zeros(self.rows.n_examples, dtype=torch.bool, device="cpu")
-        examples[self.example[values >= threshold]] = True
+        if self._pooled is None:
+            examples[self.example[values >= threshold]] = True
+        else:
+            unit, score, example = self._pooled
+            examples[example[(unit == self._units[concept]) & (score.double() >= threshold)]] = True
         return examples[self.example]
 
     def similarities(self, direction: Float[Tensor, " units"], row: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -80,8 +88,10 @@ class _Rows:
     ) -> tuple[Bool[Tensor, "3 rows"], Bool[Tensor, " rows"]]:
         """Rows that each method marks, none without a cut-off, and all rows of the detected examples."""
         values = self.values(concept)
-        detected = self.detected(values, float(cutoffs[0]))
-        marks = torch.stack([values >= cutoffs[0], detected & (values >= cutoffs[1]), torch.zeros_like(detected)])
+        detected = self.detected(concept, values, float(cutoffs[0]))
+        marks = torch.stack(
+            [detected & (values >= cutoffs[0]), detected & (values >= cutoffs[1]), torch.zeros_like(detected)]
+        )
         if not bool(cutoffs[2].isnan()):
             row = detected.nonzero().flatten()
             similarity = self.similarities(direction, row)
@@ -106,6 +116,7 @@ def localize(
     located: Bool[Tensor, " concepts"],
     n_units: int,
     tail_fractions: Sequence[float] = TAIL_FRACTIONS,
+    pooling: Pooling = MAXIMUM,
     memory_budget: int = 256 * 2**20,
 ) -> Localization:
     """Choose the cut-offs of every concept by row F1 on cal, and count what they mark on cal and on test.
@@ -121,13 +132,14 @@ def localize(
         unit_ids: int64, original ids, -1 where no unit stands for the concept; thresholds: float64, NaN there.
         located: concepts whose rows have a truth of their own; others get a direction and no figures.
         tail_fractions: shares that the quantiles keep.
+        pooling: of rows to the score of an example that reaches the threshold, or does not.
         memory_budget: bytes for the similarities; one concept's are always held together. Directions take 8 bytes per
             concept and unit of the SAE on top, counts 72 per concept and test example.
 
     Raises:
         ArtifactError: no chunks, or chunks of another width or of other concepts.
     """
-    choice = _Choice(unit_ids, thresholds, located)
+    choice = _Choice(unit_ids, thresholds, located, pooling)
     shares = 1 - torch.tensor(list(tail_fractions), dtype=torch.float64, device="cpu")
     tops, n_fitted, n_cells, values = _survey(chunks, concepts, n_units, choice)
     directions = _directions(chunks, n_units, choice, tops)
@@ -166,15 +178,20 @@ def localize(
 
 
 @plain_arithmetic()
-def mark_rows(rows: SparseRows, localization: Localization) -> Bool[Tensor, "3 concepts rows"]:
+def mark_rows(
+    rows: SparseRows, localization: Localization, pooling: Pooling = MAXIMUM
+) -> Bool[Tensor, "3 concepts rows"]:
     """The rows of a chunk that each method marks for each concept, in the order of ``METHODS``.
+
+    Args:
+        pooling: as of :func:`localize`.
 
     Raises:
         ArtifactError: a chunk of another width.
     """
     if rows.n_units != localization.n_units:
         raise ArtifactError(f"A chunk has {rows.n_units} units, the localization {localization.n_units}.")
-    seen = _Rows(rows, localization.unit_ids)
+    seen = _Rows(rows, localization.unit_ids, pooling)
     cutoffs = localization.cutoffs.T
     marks = [seen.marks(n, cutoffs[n], localization.direction(n))[0] for n in range(len(localization.concepts))]
     return torch.stack(marks, 1)
@@ -196,16 +213,17 @@ def _survey(
         if chunk.truth.concepts != tuple(concepts):
             named = list(chunk.truth.concepts)
             raise ArtifactError(f"Ground truth is of concepts {named}, expected {list(concepts)}.")
-        rows, truth, seen = _Rows(chunk.activations, choice.units), _truth(chunk), True
+        rows, truth, seen = _Rows(chunk.activations, choice.units, choice.pooling), _truth(chunk), True
         cal = chunk.rows_in("cal")
         fitted = chunk.rows_in("train") | cal
         for concept in range(n):
             threshold, column = float(choice.thresholds[concept]), rows.values(concept)
-            strongest = column[fitted & (column >= threshold)]
+            detected = rows.detected(concept, column, threshold)
+            strongest = column[fitted & detected & (column >= threshold)]
             if len(strongest):
                 tops[concept] = max(tops[concept], float(strongest.max()))
                 n_fitted[concept] += len(strongest)
-            n_cells[concept] += int((cal & rows.detected(column, threshold)).sum())
+            n_cells[concept] += int((cal & detected).sum())
             values[concept].append(column[cal & truth[concept] & (column > 0)])
     if not seen:
         raise ArtifactError("There are no chunks to localise in.")
@@ -222,10 +240,15 @@ def _directions(
     """
     directions = torch.zeros(len(tops), n_units, dtype=torch.float64, device="cpu")
     for chunk in chunks:
-        rows, fitted = _Rows(chunk.activations, choice.units), chunk.rows_in("train") | chunk.rows_in("cal")
+        rows, fitted = (
+            _Rows(chunk.activations, choice.units, choice.pooling),
+            chunk.rows_in("train") | chunk.rows_in("cal"),
+        )
         for concept, top in enumerate(tops):
             values = rows.values(concept)
-            row = (fitted & (values >= choice.thresholds[concept])).nonzero().flatten()
+            threshold = float(choice.thresholds[concept])
+            inside = fitted & rows.detected(concept, values, threshold)
+            row = (inside & (values >= threshold)).nonzero().flatten()
             if not len(row):
                 continue
             weights = [math.exp(value - top) for value in values[row].tolist()]
@@ -259,11 +282,11 @@ def _choose(
     parts: list[list[Tensor]] = [[] for _ in concepts]
     truths: list[list[Tensor]] = [[] for _ in concepts]
     for chunk in chunks if concepts else ():
-        rows, truth, cal = _Rows(chunk.activations, choice.units), _truth(chunk), chunk.rows_in("cal")
+        rows, truth, cal = _Rows(chunk.activations, choice.units, choice.pooling), _truth(chunk), chunk.rows_in("cal")
         for number, concept in enumerate(concepts):
             n_positive[number] += int((cal & truth[concept]).sum())
             values = rows.values(concept)
-            row = (cal & rows.detected(values, float(choice.thresholds[concept]))).nonzero().flatten()
+            row = (cal & rows.detected(concept, values, float(choice.thresholds[concept]))).nonzero().flatten()
             marked, there = values[row, None] >= candidates[concept], truth[concept][row]
             counts[number] += torch.stack([(marked & there[:, None]).sum(0), marked.sum(0)])
             parts[number].append(rows.similarities(directions[concept], row))
@@ -306,7 +329,7 @@ def _count(
     counts = torch.zeros(len(METHODS) + 1, len(EVALUATED), n, 4, dtype=torch.int64, device="cpu")
     per_example: list[Tensor] = []
     for chunk in chunks:
-        rows, truth = _Rows(chunk.activations, choice.units), _truth(chunk)
+        rows, truth = _Rows(chunk.activations, choice.units, choice.pooling), _truth(chunk)
         inside = [chunk.rows_in(split) for split in EVALUATED]
         each = torch.zeros(len(METHODS), n, chunk.activations.n_examples, 3, dtype=torch.int64, device="cpu")
         for concept in judged:

@@ -98,7 +98,7 @@ def _choices(name: str) -> tuple[str, ...]:
 
 
 class ThresholdOptions(AggregateOptions):
-    """Options of ``thresholds`` and ``localization``."""
+    """Options of ``thresholds``."""
 
     tail_fractions: list[float] | None = Field(None, description=_as_of("tail_fractions"))
 
@@ -118,6 +118,10 @@ class ScoringOptions(AggregateOptions):
     @classmethod
     def _pooling(cls, value: str | None) -> str | None:
         return _one_of(value, _choices("pooling"))
+
+
+class LocalizationOptions(ThresholdOptions, ScoringOptions):
+    """Options of ``localization``."""
 
 
 class ChoiceOptions(ScoringOptions):

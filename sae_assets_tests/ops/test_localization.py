@@ -12,6 +12,7 @@ from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.localization import localize, mark_rows
+from sae_assets.ops.pooling import Pooling
 from sae_assets.ops.row_alignment import RowChunk
 from sae_assets_tests.reference import localization as reference
 from sae_assets_tests.strategies import ORDINARY, PROPERTY, World, chunkings, random_world, worlds
@@ -175,6 +176,23 @@ def test_two_stages_find_rows_where_the_unit_is_silent():
     f1 = got.rate("f1")[:, 1, 0]
     assert f1[:2].tolist() == [0.4, 0.4] and float(f1[2]) == 1 and float(got.rate("iou")[2, 1, 0]) == 1
     assert float(got.whole_rate("f1")[1, 0]) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("name", ["mean", "last"])
+def test_examples_are_detected_by_their_pooled_score(name):
+    """An example whose largest row reaches the threshold is not detected where its mean, or its last row, does not."""
+    world, threshold = random_world(6), 0.5
+    got = run(world, [0, 1], [threshold] * 2, pooling=Pooling(name))
+    marks = mark_rows(world.filtered(), got, Pooling(name)).numpy()
+    ends = np.cumsum(world.lengths)
+    for concept in range(2):
+        expected = np.zeros(len(world.truth), bool)
+        for first, end in zip(ends - world.lengths, ends, strict=True):
+            values = world.activations[first:end, concept].astype(np.float64)
+            pooled = np.float32(values.mean() if name == "mean" else values[-1])
+            expected[first:end] = (pooled >= threshold) & (values >= threshold)
+        assert (marks[0, concept] == expected).all() and expected.any()
+    assert (marks[0] != mark_rows(world.filtered(), run(world, [0, 1], [threshold] * 2)).numpy()[0]).any()
 
 
 def test_intervals_are_those_of_examples():

@@ -7,11 +7,14 @@ from typing import Any
 from sae_assets import ops
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
-from sae_assets.pipeline.options import AggregateOptions
+from sae_assets.pipeline.options import ScoringOptions
+from sae_assets.pipeline.scoring import pooling_of, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 
 
 def _make(run: Pass) -> Made:
+    assert isinstance(run.options, ScoringOptions)
+    pooling = pooling_of(run.target, run.options)
     best, labels = run.artifact("best_pairs"), run.inputs["labels"]
     halved = not any(bool(labels[key].artifact.in_split("train").any()) for key in labels)
     chunks = run.inputs["sparse_activations"]
@@ -29,7 +32,7 @@ def _make(run: Pass) -> Made:
                 renamed = tuple(names.get(split, "") for split in splits)
                 yield ops.detection_stats.LabelledChunk(activations, renamed, said.labels)
 
-        return ops.detection_stats.score_examples(labelled(), n_units=n_units, device=run.device)
+        return ops.detection_stats.score_examples(labelled(), n_units=n_units, pooling=pooling, device=run.device)
 
     first, last = scores({"train": "cal", "cal": "test"}), scores({"test": "test"})
     artifact = ops.coalitions.choose_coalitions(
@@ -48,7 +51,7 @@ def parts_of(labels: Any, halved: bool) -> tuple[str, ...]:
     if not halved:
         return tuple(labels.splits)
     return tuple(
-        "train" if split == "cal" and hashlib.sha256(example.encode()).digest()[0] % 2 else split
+        "train" if split == "cal" and hashlib.sha256(example.encode()).digest()[-1] & 1 else split
         for example, split in zip(labels.example_ids, labels.splits, strict=True)
     )
 
@@ -80,7 +83,8 @@ COALITIONS = Stage(
     make=_make,
     chunk_inputs=("sparse_activations", "labels"),
     model_inputs=("best_pairs",),
-    options=AggregateOptions,
+    settings=scoring_settings,
+    options=ScoringOptions,
     splits=("train", "cal", "test"),
     checks=(
         Check(

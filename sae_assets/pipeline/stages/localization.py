@@ -8,13 +8,15 @@ from sae_assets.artifacts.localization import METHODS
 from sae_assets.datasets.reader import WEAK
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
-from sae_assets.pipeline.options import ThresholdOptions
+from sae_assets.pipeline.options import LocalizationOptions
 from sae_assets.pipeline.plots import plot_localization
-from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
+from sae_assets.pipeline.scoring import pooling_of, scoring_settings
+from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage, Target
 from sae_assets.pipeline.stages.thresholds import fractions_settings
 
 
 def _make(run: Pass) -> Made:
+    assert isinstance(run.options, LocalizationOptions)
     best = run.artifact("best_pairs")
     chunks, truth, labels = (run.inputs[name] for name in LOCALIZATION.chunk_inputs)
 
@@ -35,10 +37,15 @@ def _make(run: Pass) -> Made:
         thresholds=best.thresholds,
         located=located,
         n_units=int(chunks.header(next(iter(chunks))).scalars["n_units"]),
+        pooling=pooling_of(run.target, run.options),
         memory_budget=run.memory_budget,
         **fractions_settings(run.target, run.options),
     )
     return LOCALIZATION.only(run, Result(artifact, plot=lambda: plot_localization(artifact)))
+
+
+def _settings(target: Target, options: Any) -> dict[str, Any]:
+    return {**fractions_settings(target, options), **scoring_settings(target, options)}
 
 
 def _localized(artifact: Any, _expected: Expected) -> Outcome:
@@ -69,8 +76,8 @@ LOCALIZATION = Stage(
     make=_make,
     chunk_inputs=("sparse_activations", "ground_truth", "labels"),
     model_inputs=("best_pairs",),
-    settings=fractions_settings,
-    options=ThresholdOptions,
+    settings=_settings,
+    options=LocalizationOptions,
     splits=("train", "cal", "test"),
     checks=(
         Check(
