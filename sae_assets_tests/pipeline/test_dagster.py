@@ -274,7 +274,7 @@ def test_control_inputs_are_made_in_the_pass_that_encodes_where_they_are_switche
             session.materialize(["small"], token_kinds=["patch", "cls"], last="control_inputs")
             assets = {key.path[-1] for key, _ in keys_of(session.catalog.datasets["small"])}
             planned = {each.stage for each in session.outlook("small").scope.addresses()}
-            assert assets == planned == set(STAGES) - (set() if controls else {"control_inputs"})
+            assert assets == planned == set(STAGES) - (set() if controls else {"control_inputs", "controls"})
             assert all((session.store.find(each) is not None) == bool(controls) for each in where)
 
     materialize(None)

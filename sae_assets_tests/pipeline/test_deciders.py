@@ -275,7 +275,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     "a label of one chunk; a split of the other": (
         both(corrected_label, lambda world: world.row(7, split="cal")), chunk_level("labels"),
     ),
-    "a concept more": (concept_added, chunk_level("labels") | model_level("thresholds")),
+    "a concept more": (concept_added, chunk_level("labels") | model_level("thresholds", "chosen_pairs")),
     "a chunk more": (chunk_added, NEW_CHUNK | model_level(*AGGREGATES)),
     "a chunk without calibration rows more": (
         chunk_without_calibration_added,
@@ -287,11 +287,11 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
         frozen(both(
             setting(concepts=CONCEPTS[::-1]), lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}),
         )),
-        chunk_level("labels") | model_level("thresholds") | model_level("unit_mapping", models=("one",)),
+        chunk_level("labels") | model_level("thresholds", "chosen_pairs") | model_level("unit_mapping", models=("one",)),
     ),
     "a chunk more, calibration frozen": (
         frozen(chunk_added),
-        NEW_CHUNK | model_level(*AGGREGATES[3:]),
+        NEW_CHUNK | model_level(*(set(AGGREGATES) - {"unit_stats", "unit_mapping", "thresholds", "chosen_pairs"})),
     ),
 }  # fmt: skip
 

@@ -158,6 +158,7 @@ def test_folds_are_configured_per_run():
     target = Target(load_catalog(), Address("clevr_mini", "chosen_pairs", "patch", "clip-mini"))
     settings = STAGES["chosen_pairs"].settings
     rules = {"pooling": "max", "selection": "exact", "choose_by": "rows", "min_support": 3, "n_folds": 0, "seed": 0}
+    rules["concepts"] = list(load_catalog().datasets["clevr_mini"].concepts)
     assert settings(target, ChoiceOptions()) == rules
     assert settings(target, ChoiceOptions(n_folds=5)) == {**rules, "n_folds": 5}
     for wrong in (1, -1):

@@ -35,7 +35,7 @@ def sparse(places: Places, chunk: str):
 def older(tmp_path_factory: pytest.TempPathFactory, made_home: Homes) -> Places:
     """What the pipeline computes for twelve images, written as an older script would: int64, padded, in 3 files."""
     base = tmp_path_factory.mktemp("older")
-    places = made_home(base)
+    places = made_home(base, controls=None)  # what was imported has no encoder that controls could share
     parts = [sparse(places, key).artifact for key in CHUNKS]
     indices = torch.full((12 * N_PATCHES, K), 123_456)
     values = torch.full((12 * N_PATCHES, K), -1.0)

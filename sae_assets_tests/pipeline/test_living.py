@@ -315,6 +315,7 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made
             "best_pairs",
             "localization",
             "coalitions",
+            "controls",
         }
         made = launched(plan_of(session, failed=failed, unchecked=failed))
         on_rows = {f"small/{kind}/row_alignment" for kind in ("patch", "cls")}  # read nothing of the mapping

@@ -13,6 +13,7 @@ NAMES = ("selection", "choose_by", "min_support", "n_folds", "seed")
 
 def _settings(target: Target, options: ChoiceOptions) -> dict[str, Any]:
     settings = {**scoring_settings(target, options), **catalog_or(target, options, NAMES)}
+    settings["concepts"] = list(target.dataset.concepts)  # frozen pairs, too, are of these in this order
     if target.token_kind == "cls":  # its one row is the example
         settings["choose_by"] = "examples"
     return settings
