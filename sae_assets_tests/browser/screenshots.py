@@ -21,6 +21,7 @@ from sae_assets_tests.browser.server import webserver
 
 DATASET, MODEL, CHUNK = "clevr_mini", "clip-mini", "0001"
 WIDTH, HEIGHT = 1440, 900
+LINEAGE_SIZE = {"width": 2000, "height": 1300}
 TIMEOUT_MS = 240_000  # of one element; only a hang takes so long, whatever else the machine does
 SETTLE_MS = 1_500  # animations and the layout of the graph, which say nothing when they are done
 DIALOG_SHARE = 0.8  # of the window's width that the UI gives a dialog, less its padding
@@ -155,7 +156,8 @@ def _asset(stage: str, token_kind: str = "patch") -> str:
 
 
 def open_lineage(shown: Window, selection: str) -> None:
-    """The global lineage, groups expanded, of a selection of assets."""
+    """The global lineage, groups expanded, of a selection of assets; in a window that leaves their names room."""
+    shown.page.set_viewport_size(LINEAGE_SIZE)
     shown.open(f"/asset-groups~{quote(selection, safe='')}/?expanded={DATASET}")
     shown.page.get_by_text("best_pairs").first.wait_for()
     shown.page.locator("svg foreignObject").first.wait_for()

@@ -287,7 +287,8 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
         frozen(both(
             setting(concepts=CONCEPTS[::-1]), lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}),
         )),
-        chunk_level("labels") | model_level("thresholds", "chosen_pairs") | model_level("unit_mapping", models=("one",)),
+        chunk_level("labels") | model_level("thresholds", "chosen_pairs")
+        | model_level("unit_mapping", models=("one",)),
     ),
     "a chunk more, calibration frozen": (
         frozen(chunk_added),
