@@ -135,7 +135,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             for concept, best in result["concepts"].items()
             if (each := best["coalition"])
             and each["rule"]
-            and (each["difference"] or 0) > 0
+            and (each["difference_interval"][0] or 0) > 0
             # An `or` of noise comes near calling all positive, whose F1 may be above a single unit's.
             and each["test_f1"] > best["always_positive_f1"]
         ]
