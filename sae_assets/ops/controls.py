@@ -15,6 +15,7 @@ from torch import Tensor
 from sae_assets.artifacts import SPLITS, GroundTruth, Labels, SparseRows
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import CONTROLS, RANDOM, ROW_CONTROLS, UNIT, Controls
+from sae_assets.artifacts.rows import stands_in_for_train
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detectors import (
     Detector,
@@ -140,7 +141,7 @@ def collect(
     n_units, _, n_seeds, _ = width
     hashes = [hashlib.sha256(name.encode()).digest() for name in ids]
     order = torch.tensor(sorted(range(len(ids)), key=hashes.__getitem__), dtype=torch.int64, device="cpu").argsort()
-    coin = torch.tensor([bool(digest[-1] & 1) for digest in hashes], dtype=torch.bool, device="cpu")
+    coin = torch.tensor([stands_in_for_train(name) for name in ids], dtype=torch.bool, device="cpu")
 
     def whole(name: str) -> Tensor:
         return torch.cat(parts[name]).to(device)

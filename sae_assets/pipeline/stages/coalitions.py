@@ -1,10 +1,10 @@
 """``coalitions``: several units for one concept, grown on train, chosen on cal, reported on test."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.artifacts.rows import stands_in_for_train
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import ScoringOptions
@@ -51,7 +51,7 @@ def parts_of(labels: Any, halved: bool) -> tuple[str, ...]:
     if not halved:
         return tuple(labels.splits)
     return tuple(
-        "train" if split == "cal" and hashlib.sha256(example.encode()).digest()[-1] & 1 else split
+        "train" if split == "cal" and stands_in_for_train(example) else split
         for example, split in zip(labels.example_ids, labels.splits, strict=True)
     )
 
