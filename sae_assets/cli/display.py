@@ -114,7 +114,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         table.add_section()
         table.add_row(
             "weighted mean", "", "", figure(result["weighted_test_f1"]), interval(result["weighted_test_f1_interval"]),
-            figure(_largest(result["always_positive_f1"], result["null_f1"]["p95"])),
+            figure(_weighted_bar(result)),
         )  # fmt: skip
         console.print()
         console.print(table)
@@ -164,6 +164,12 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
 def _bar(best: dict[str, Any]) -> float | None:
     """What a concept's test F1 has to exceed: chance, and the best of its controls."""
     return _largest(best["chance_f1"], *(control["f1"] for control in (best["controls"] or {}).values()))
+
+
+def _weighted_bar(result: dict[str, Any]) -> float | None:
+    """The same of the weighted mean."""
+    controls = result["controls"]["weighted"].values() if result["controls"] else ()
+    return _largest(result["always_positive_f1"], result["null_f1"]["p95"], *(control["f1"] for control in controls))
 
 
 def _largest(*values: float | None) -> float | None:
