@@ -117,18 +117,7 @@ def copy_of(world: World, base: Path) -> World:
 # --- the kinds of change ----------------------------------------------------------------------------------------------
 
 ALL_CHUNKS = ("0000", "0001")
-AGGREGATES = (
-    "unit_stats",
-    "unit_mapping",
-    "thresholds",
-    "detection_stats",
-    "chosen_pairs",
-    "best_pairs",
-    "row_alignment",
-    "pruning_audit",
-    "localization",
-    "coalitions",
-)
+AGGREGATES = [name for name, stage in stages.STAGES.items() if stage.level == "model" and name != "controls"]
 
 
 def chunk_level(stage: str, chunks: tuple[str, ...] = ALL_CHUNKS, models: tuple[str, ...] = ("one", "two")) -> Named:

@@ -12,19 +12,7 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 from sae_assets_tests.pipeline.small import make_dataset, write_catalog
 
-MODEL_STAGES = (
-    "unit_stats",
-    "unit_mapping",
-    "thresholds",
-    "detection_stats",
-    "chosen_pairs",
-    "best_pairs",
-    "row_alignment",
-    "pruning_audit",
-    "localization",
-    "coalitions",
-    "controls",
-)
+MODEL_STAGES = [name for name, stage in STAGES.items() if stage.level == "model"]
 N = 6
 
 
