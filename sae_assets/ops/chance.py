@@ -5,7 +5,7 @@ Each resamples over examples, never over rows. The choice itself lives in ``ops.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts import Thresholds
@@ -46,6 +46,14 @@ def bootstrap_interval(
     return torch.stack([quantile(weighted[None], 0.025)[0], quantile(weighted[None], 0.975)[0]])
 
 
+def deal_folds(n_examples: int, n_folds: int, seed: int) -> Int[Tensor, " examples"]:
+    """The fold of each example, int64, dealt at random so that sizes differ by one at most."""
+    fold = torch.empty(n_examples, dtype=torch.int64, device="cpu")
+    order = torch.randperm(n_examples, generator=torch.Generator().manual_seed(seed), device="cpu")
+    fold[order] = torch.arange(n_examples, device="cpu") % n_folds
+    return fold
+
+
 def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: int) -> Float[Tensor, " concepts"]:
     """F1 on cal of pairs that were chosen without the examples they are counted on.
 
@@ -53,10 +61,8 @@ def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: 
     of all folds are added up before F1 is taken (Forman & Scholz 2010). Thresholds stay as calibrated on all of cal.
     Null where fewer than two folds hold a positive example, and where no pair is valid.
     """
-    n, device = len(cal.labels), cal.keys.device
-    fold = torch.empty(n, dtype=torch.int64, device="cpu")
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
-    fold[order] = torch.arange(n, device="cpu") % n_folds
+    device = cal.keys.device
+    fold = deal_folds(len(cal.labels), n_folds, seed)
     inside = torch.nn.functional.one_hot(fold, n_folds).float().to(device)  # [examples, folds]
     f1 = torch.full((len(thresholds.concepts),), torch.nan, dtype=torch.float64, device="cpu")
     for concept in range(len(f1)):

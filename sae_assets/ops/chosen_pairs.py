@@ -14,7 +14,7 @@ from sae_assets.artifacts import DetectionStats, Thresholds
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.chance import held_out_f1
+from sae_assets.ops.chance import deal_folds, held_out_f1
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.detection_stats import ExampleScores
 from sae_assets.ops.exact_search import MIN_SUPPORT, search_thresholds
@@ -165,12 +165,7 @@ def _held_out(
     cal: ExampleScores, by_rows: Bool[Tensor, " concepts"], min_support: int, n_folds: int, seed: int
 ) -> Float[Tensor, " concepts"]:
     """F1 on cal of pairs that examples choose without the fold they are counted on, as ``chance.held_out_f1``."""
-    n = len(cal.labels)
-    fold = torch.empty(n, dtype=torch.int64, device="cpu")
-    fold[torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")] = (
-        torch.arange(n, device="cpu") % n_folds
-    )
-    n_concepts = cal.labels.shape[1]
+    fold, n_concepts = deal_folds(len(cal.labels), n_folds, seed), cal.labels.shape[1]
     hits, detected = (torch.zeros(n_concepts, dtype=torch.float64, device="cpu") for _ in range(2))
     folds_with_positives = torch.zeros(n_concepts, dtype=torch.int64, device="cpu")
     for number in range(n_folds):
