@@ -5,6 +5,7 @@ outside Dagster must. When Dagster is upgraded, this is what to look at.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -20,13 +21,28 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.events import EngineEventData
 from dagster._core.execution import compute_logs
+from dagster._core.execution.api import ExecuteRunWithPlanIterable, create_execution_plan, job_execution_iterator
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.execution.context_creation_job import (
+    PlanOrchestrationContextManager,
+    orchestration_context_event_generator,
+)
+from dagster._core.execution.execute_in_process import merge_run_tags
 from dagster._core.execution.plan import instance_concurrency_context as pools
 from dagster._core.instance import InstanceRef
 from dagster._core.loader import LoadingContext
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.impl import core_execute_run
 from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin
@@ -166,6 +182,76 @@ class StaleMarker:
         self._instance.report_runless_asset_event(
             dg.AssetMaterialization(made.asset_key, partition=made.partition, metadata=made.metadata, tags=tags)
         )
+
+
+class RunsHere:
+    """Runs of a code location's assets in this process, as the UI would launch them.
+
+    ``JobDefinition.execute_in_process`` describes the whole job three times for every run (a fifth of what a short run
+    costs, and it grows with the catalog), and its runs do not say which code location they are of: the UI then cannot
+    make them again (HTTP 500). Here each selection is described once, and a run says where it belongs.
+
+    Args:
+        job: all assets.
+        module: that the workspace loads the assets from; location: its name there.
+    """
+
+    def __init__(self, job: dg.JobDefinition, module: str, location: str):
+        target = LoadableTargetOrigin(executable_path=sys.executable, module_name=module)
+        origin = ManagedGrpcPythonEnvCodeLocationOrigin(target, location)
+        repository = RemoteRepositoryOrigin(origin, SINGLETON_REPOSITORY_NAME)
+        self._job, self._origin = job, RemoteJobOrigin(repository, job.name)
+        self._parts: dict[frozenset[dg.AssetKey], dg.JobDefinition] = {}
+
+    def execute(
+        self,
+        instance: dg.DagsterInstance,
+        keys: Sequence[dg.AssetKey],
+        partition: str,
+        *,
+        run_config: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> tuple[str, bool, Sequence[dg.DagsterEvent]]:
+        """Make a partition of these assets; the run's id, whether it succeeded, and all its events."""
+        chosen = frozenset(keys)
+        if chosen not in self._parts:
+            self._parts[chosen] = self._job.get_subset(asset_selection=chosen)
+        part = self._parts[chosen]
+        job = InMemoryJob(part)
+        plan = create_execution_plan(job, run_config=run_config, instance_ref=instance.get_ref())
+        run = instance.create_run(
+            job_name=part.name,
+            run_id=None,
+            run_config=run_config,
+            status=None,
+            tags=merge_run_tags(part, partition, tags, list(keys), instance, run_config),
+            root_run_id=None,
+            parent_run_id=None,
+            step_keys_to_execute=plan.step_keys_to_execute,
+            execution_plan_snapshot=snapshot_from_execution_plan(plan, part.get_job_snapshot_id()),
+            job_snapshot=part.get_job_snapshot(),
+            parent_job_snapshot=part.get_parent_job_snapshot(),
+            asset_selection=chosen,
+            asset_check_selection=None,
+            resolved_op_selection=None,
+            op_selection=None,
+            remote_job_origin=self._origin,
+            job_code_origin=None,
+            asset_graph=part.asset_layer.asset_graph,
+        )
+        context = PlanOrchestrationContextManager(
+            context_event_generator=orchestration_context_event_generator,
+            job=job,
+            execution_plan=plan,
+            dagster_run=run,
+            instance=instance,
+            run_config=run_config,
+            executor_defs=None,
+            output_capture=None,
+            raise_on_error=False,
+        )
+        events = list(ExecuteRunWithPlanIterable(plan, job_execution_iterator, context))
+        return run.run_id, not any(event.is_job_failure for event in events), events
 
 
 def instance_of(reference: str) -> dg.DagsterInstance:

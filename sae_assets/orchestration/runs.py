@@ -17,6 +17,7 @@ from sae_assets.errors import SaeAssetsError
 from sae_assets.orchestration.assets.factory import passes_of
 from sae_assets.orchestration.history import failed_checks, first_cause, history_of, is_of_data
 from sae_assets.orchestration.instance.launcher import HOST_TAG
+from sae_assets.orchestration.internals import RunsHere
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.options import RunOptions
@@ -29,6 +30,7 @@ from sae_assets.storage.store import ArtifactStore
 
 MOST_SHOWN = 20  # failures that a message names
 MOST_TIMES = 3  # that a command makes one artifact, which is due again only if what it reads changes meanwhile
+CODE_LOCATION = ("sae_assets.definitions", "sae_assets")  # module and name, as in workspace.yaml
 OnBatch = Callable[[Batch, int, int], None]
 
 
@@ -72,7 +74,7 @@ class Runner:
         self._catalog, self._instance, self._store, self._chunks = catalog, instance, store, chunks
         self._options, self._force, self._debug = options or RunOptions(), force, debug
         self._on_batch, self._on_warning = on_batch, on_warning
-        self._job = definitions.resolve_implicit_global_asset_job_def()
+        self._runs = RunsHere(definitions.resolve_implicit_global_asset_job_def(), *CODE_LOCATION)
         self._graph = definitions.resolve_asset_graph()
         self._configs = {
             made.key(name): (made.name, made.stage.options)
@@ -197,20 +199,18 @@ class Runner:
             if kind.model_fields:
                 ops[name] = {"config": self._options.of(kind).model_dump(exclude_none=True)}
         console = "DEBUG" if self._debug else "CRITICAL"
-        result = self._job.execute_in_process(
-            instance=self._instance,
-            asset_selection=keys,
-            partition_key=partition,
+        run_id, succeeded, events = self._runs.execute(
+            self._instance,
+            keys,
+            partition,
             run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": console}}}},
             tags={"dataset": batch.dataset, "stages": "+".join(batch.stages), HOST_TAG: socket.gethostname()},
-            raise_on_error=False,
         )
-        events = result.all_events
         for warning in failed_checks(events, dg.AssetCheckSeverity.WARN):
             self._on_warning(partition, warning)
-        if not result.success:
+        if not succeeded:
             cause = first_cause(events) or "Dagster gave no reason; see the run in the UI"
             raise RunFailedError(
-                f"{batch.label} failed (run {result.run_id}): {cause}",
+                f"{batch.label} failed (run {run_id}): {cause}",
                 one_chunk=batch.chunk is not None and is_of_data(events),
             )

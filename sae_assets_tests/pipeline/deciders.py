@@ -16,7 +16,9 @@ from dagster._core.loader import LoadingContextForTest
 from sae_assets.commands.session import Session
 from sae_assets.commands.status import states
 from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.internals import RunsHere
 from sae_assets.orchestration.partitions import asset_key, partition_key
+from sae_assets.orchestration.runs import CODE_LOCATION
 from sae_assets.storage.address import Address
 
 Named = set[tuple[str, str]]
@@ -67,6 +69,7 @@ class Switch:
     def __post_init__(self) -> None:
         self.definitions = build_definitions(self.session.catalog, self.session.resources)
         self.repository = self.definitions.get_repository_def()
+        self._runs = RunsHere(self.definitions.resolve_implicit_global_asset_job_def(), *CODE_LOCATION)
         self._minute = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
 
     def follow(self) -> Named:
@@ -125,12 +128,11 @@ class Switch:
             path = key.split("/")
             runs.setdefault((segments[path[-1]], partition), []).append(dg.AssetKey(path))
             self.made[key, partition] += 1
-        job = self.definitions.resolve_implicit_global_asset_job_def()
         for (_, partition), keys in sorted(runs.items(), key=lambda run: run[0][0]):
-            result = job.execute_in_process(
-                instance=self.session.instance, asset_selection=keys, partition_key=_key(partition), run_config=QUIET
+            _, succeeded, _ = self._runs.execute(
+                self.session.instance, keys, _key(partition), run_config=QUIET, tags={}
             )
-            assert result.success
+            assert succeeded
 
     def settle(self, tick: str = "follow") -> Named:
         """Tick and make until nothing is asked for; everything that was made since."""
