@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 HOME_DIR ?= $(HOME)/.sae_assets
 INSTALLED := $(VENV)/.installed
 REFERENCE := .venv-reference
+TESTS ?= not living and not long
 REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo check units test test-living test-reference reference lint ruff mypy layers docs ui bench browser clean
+.PHONY: demo check units test test-long test-living test-reference reference lint ruff mypy layers docs ui bench browser clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
@@ -18,11 +19,16 @@ check: $(INSTALLED)
 	$(MAKE) --jobs 2 units lint
 
 units: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not living and not slow" \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not living and not long and not slow" \
 		--ignore sae_assets_tests/pipeline --ignore sae_assets_tests/browser
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(TESTS)"
+
+# The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, recipes of
+# CONTRIBUTING.md, a browser, and libraries that others wrote.
+test-long: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m long
 
 # A real daemon, killed and restarted, and the UI driven by clicks: four groups of tests that mostly wait, side by side.
 # Pictures of the UI are kept in out/screenshots.
@@ -31,7 +37,7 @@ test-living: $(INSTALLED)
 
 test-reference: reference
 	SAE_ASSETS_REQUIRE_REFERENCE=1 OMP_NUM_THREADS=1 \
-		$(BIN)/python -m pytest sae_assets_tests/saes/reference_libraries
+		$(BIN)/python -m pytest -m long sae_assets_tests/saes/reference_libraries
 
 reference: $(REFERENCE_INSTALLED)
 

@@ -15,7 +15,7 @@ from sae_assets.pipeline.stages import ORDER, STAGES
 from sae_assets_tests.browser import screenshots as ui
 from sae_assets_tests.browser.server import webserver
 
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("demo")]
 PARTITION = f"{ui.CHUNK}|{ui.MODEL}"
 
 

@@ -26,7 +26,7 @@ from sae_assets.catalog.registry import formats, layouts, libraries
 from sae_assets_tests.pipeline.small import make_dataset
 from sae_assets_tests.pipeline.small import write_catalog as write_small
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 PACKAGE = Path(sae_assets.__file__).parent
 GUIDE = PACKAGE.parent / "CONTRIBUTING.md"
 MOST_FILES = {"Add a stage": 4, "Add a layout": 1, "Add an SAE format": 1, "Add a model library": 2}

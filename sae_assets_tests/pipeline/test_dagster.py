@@ -1,6 +1,7 @@
 """What Dagster knows of a run: partitions, metadata, checks, history; and that chunks are read one at a time."""
 
 import json
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -20,7 +21,10 @@ from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
 
-demo_group = pytest.mark.xdist_group("demo")
+
+def demo_group(test: Any) -> Any:
+    """A test of the demo's home, which takes minutes to make."""
+    return pytest.mark.long(pytest.mark.xdist_group("demo")(test))
 
 
 def address(stage: str, chunk: str = "0001") -> Address:

@@ -286,6 +286,8 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
 }  # fmt: skip
 
 
+# What a commit is tried with; the others take minutes.
+QUICK = ("nothing", "detection seed; code of a chunk stage; tail fractions; mask overlap")
 # A backfill launches the same plan: what it names is looked at after every change, what it makes after these.
 ALSO_BY_BACKFILL = (
     "a chunk's file of one model deleted; fewer entries of the other",
@@ -303,7 +305,9 @@ def raised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     yield raise_code_version
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", [change if change in QUICK else pytest.param(change, marks=pytest.mark.long) for change in CHANGES]
+)
 def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str], None], change: str) -> None:
     """They name what is to be made now, make the same until they are content, and are content together."""
     apply, expected = CHANGES[change]
@@ -336,6 +340,7 @@ def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str],
             assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME, switch.definitions) == set()
 
 
+@pytest.mark.long
 def test_the_marker_follows_a_change_that_is_taken_back(made: World, tmp_path: Path) -> None:
     """What was told as stale and is current again, without having been made, is told as that."""
     world = copy_of(made, tmp_path)

@@ -12,7 +12,7 @@ from sae_assets.artifacts.controls import CONTROLS
 from sae_assets.cli import app
 from sae_assets.pipeline.stages import STAGES
 
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("demo")]
 KEY = "clevr_mini/patch/clip-mini"
 TEXT_KEY = "moods_mini/token/gemma-mini"
 

@@ -54,6 +54,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
         torch.set_num_threads(threads)
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("invariance")
 @pytest.mark.parametrize(
     ("name", "chunk_size", "arguments"),
@@ -76,6 +77,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("invariance")
 def test_homes_hold_the_same_bytes_on_any_number_of_threads_and_in_any_memory(plain, monkeypatch):
     """Manifests, chunks and model-level files; they hold no time, no path and nothing of the machine.

@@ -29,6 +29,7 @@ from sae_assets_tests.pipeline.living import land, land_without_calibration
 from sae_assets_tests.pipeline.planned import all_states, failed_artifacts, keys, launched, only, plan_of, states_of
 from sae_assets_tests.pipeline.small import write_metadata
 
+pytestmark = pytest.mark.long
 MODEL = "clip-mini"
 CHUNK_STAGES = [name for name, stage in STAGES.items() if stage.level == "chunk"]
 MODEL_STAGES = [name for name, stage in STAGES.items() if stage.level == "model"]

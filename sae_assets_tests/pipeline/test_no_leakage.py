@@ -17,7 +17,7 @@ from sae_assets_tests.helpers.swift import settle_in
 from sae_assets_tests.pipeline.fresh_runs import run
 from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset, write_catalog, write_metadata
 
-pytestmark = pytest.mark.xdist_group("no leakage")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("no leakage")]
 CHOSEN = (
     "unit_id",
     "tail_fraction",

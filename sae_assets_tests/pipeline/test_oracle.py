@@ -24,7 +24,7 @@ from sae_assets_tests.reference.unit_mapping import adaptive_limits, prune
 from sae_assets_tests.reference.unit_stats import unit_stats
 from sae_assets_tests.strategies import densify
 
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("demo")]
 CHUNKS = [f"{number:04d}" for number in range(4)]
 
 

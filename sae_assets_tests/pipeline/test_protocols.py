@@ -20,6 +20,7 @@ def ask(home, *arguments):
     return invoke(home, "protocol", *arguments)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", list(PROTOCOLS))
 def test_figures_of_every_concept(home, protocol):
     """As JSON and in print; what is read are the stored rows of both splits, and nothing is written."""

@@ -50,6 +50,7 @@ REFUSED = {
 }
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.slow,
     pytest.mark.xdist_group("reference-libraries"),
     pytest.mark.skipif(
