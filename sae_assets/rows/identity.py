@@ -38,12 +38,16 @@ def truth_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
     """The catalog settings that the ground truth of rows depends on; no file is read for them."""
     if kind == "cls":
         return {}
-    settings: dict[str, Any] = {"layout": dataset.layout, **_text_settings(model)}
+    settings = location_settings(dataset, model, kind)
     if dataset.modality == "image":
         settings |= {"masks": dataset.masks, "min_overlap": dataset.min_overlap}
-    if kind in dataset.embeddings.get(model.name, {}):
-        settings["precomputed"] = model.name
     return settings
+
+
+def location_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
+    """The catalog settings that say what rows are and where they stand; no file is read for them."""
+    precomputed = {"precomputed": model.name} if kind in dataset.embeddings.get(model.name, {}) else {}
+    return {"layout": dataset.layout, **_text_settings(model), **precomputed}
 
 
 def outside_hashes(dataset: Dataset, model: Model, kind: str, example_ids: Sequence[str]) -> dict[str, str]:

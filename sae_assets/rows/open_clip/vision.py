@@ -108,18 +108,19 @@ class ImageGeometry:
         """bool [height, width]: the mask under the geometric steps of the image's transform, nearest neighbour."""
         import numpy as np
         import torch
+        from open_clip.transform import CenterCropOrPad, ResizeKeepRatio
         from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
+        nearest = InterpolationMode.NEAREST
         for step in self._transform.transforms:
             if isinstance(step, Resize):
-                mask = Resize(step.size, interpolation=InterpolationMode.NEAREST)(mask)
+                mask = Resize(step.size, interpolation=nearest)(mask)
+            elif isinstance(step, ResizeKeepRatio):
+                mask = ResizeKeepRatio(step.size, step.longest, nearest)(mask)
+            elif isinstance(step, CenterCropOrPad):
+                mask = CenterCropOrPad(step.size, fill=0)(mask)
             elif isinstance(step, CenterCrop):
                 mask = step(mask)
-            elif type(step).__name__ in ("ResizeKeepRatio", "CenterCropOrPad"):
-                raise CheckpointError(
-                    f"Masks cannot follow the image transform step {type(step).__name__}; supported are models whose "
-                    "preprocessing is a resize and a centre crop."
-                )
         result = torch.from_numpy(np.asarray(mask) > 0)
         if tuple(result.shape) != self._size:
             raise DatasetError(f"A mask came to {tuple(result.shape)} pixels, expected {self._size}.")

@@ -1,0 +1,56 @@
+"""``row_locations``: where each row of a chunk stands in its example, under the model's own tokens and patches."""
+
+from typing import Any
+
+from sae_assets.chunks.contents import expect_contents
+from sae_assets.pipeline.checks import Check, Expected, Outcome
+from sae_assets.pipeline.options import Options
+from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
+from sae_assets.pipeline.stages.sparse_activations import embedding_files
+from sae_assets.rows.identity import location_settings, transformer_identity
+from sae_assets.rows.locations import locate_rows
+from sae_assets.storage.provenance import digest
+
+
+def _make(run: Pass) -> Made:
+    target, examples = run.target, run.artifact("examples")
+    reader = run.sources.reader(target.dataset)
+    expect_contents(examples, target.chunk, reader)
+    artifact = locate_rows(examples, target.token_kind, target.dataset, target.model, reader)
+    return ROW_LOCATIONS.only(run, Result(artifact))
+
+
+def _settings(target: Target, _options: Options) -> dict[str, Any]:
+    return location_settings(target.dataset, target.model, target.token_kind)
+
+
+def _outside(target: Target, sources: Sources, options: Options) -> dict[str, str]:
+    """Transformer and embedding files, which say how many rows there are and where."""
+    transformer = {"transformer": digest(transformer_identity(target.model.transformer))}
+    return transformer | embedding_files(target, sources, options)
+
+
+def _known(artifact: Any, _expected: Expected) -> Outcome:
+    return Outcome(artifact.is_known, {"known": artifact.is_known})
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    of = "characters" if artifact.spans is not None else "pixels" if artifact.transforms is not None else "unknown"
+    shown = {"rows": artifact.n_rows, "examples": artifact.n_examples, "located_by": of}
+    if artifact.transforms is not None:
+        shown["grid"] = f"{artifact.grid[0]}x{artifact.grid[1]}"
+        shown["patch"] = f"{artifact.patch[0]}x{artifact.patch[1]} pixels"
+    return shown
+
+
+ROW_LOCATIONS = Stage(
+    name="row_locations",
+    level="chunk",
+    description="Where each row stands in its example: characters of a token, pixels of a patch.",
+    make=_make,
+    chunk_inputs=("examples",),
+    settings=_settings,
+    outside=_outside,
+    checks=(Check("rows_located", "Something says where each row stands in its example.", _known, blocking=False),),
+    counts=_counts,
+)

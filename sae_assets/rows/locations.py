@@ -1,0 +1,166 @@
+"""Where rows stand in their examples: characters of tokens, and the pixels of a picture that each patch sees.
+
+The transform of a picture is read off the one that its masks go through, so that a heat map lies where the truth does:
+pictures that spell the number of each column and row, bit by bit, are sent through it.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from sae_assets.artifacts import Examples, offsets_of
+from sae_assets.artifacts.row_locations import RowLocations
+from sae_assets.catalog import Dataset, Model
+from sae_assets.datasets import ImageReader, TextReader
+from sae_assets.errors import CheckpointError
+from sae_assets.progress import track
+from sae_assets.rows.images import open_geometry
+from sae_assets.rows.opening import token_spans
+from sae_assets.rows.source import precomputed_kinds
+from sae_assets.rows.truth import rows_per_example
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from sae_assets.datasets import Reader
+    from sae_assets.rows.images import Geometry
+
+LONGEST = 64  # times input and picture together that an axis is resized to at most where its pixels do not say it
+
+
+def locate_rows(chunk: Examples, kind: str, dataset: Dataset, model: Model, reader: "Reader") -> RowLocations:
+    """Where the rows of a chunk's examples stand; a ``cls`` row stands for all that the model reads of its example.
+
+    Args:
+        reader: the opened data set.
+
+    Raises:
+        DatasetError, CheckpointError, CatalogError: as ``rows.truth.row_truth``.
+    """
+    if isinstance(reader, ImageReader):
+        return _patches(chunk, kind, dataset, model, reader)
+    assert isinstance(reader, TextReader)
+    return _tokens(chunk, kind, dataset, model, reader)
+
+
+def _tokens(chunk: Examples, kind: str, dataset: Dataset, model: Model, reader: TextReader) -> RowLocations:
+    import torch
+
+    if kind == "cls" and kind in precomputed_kinds(dataset, model):
+        return _unknown(chunk, 1)
+    spans_of = token_spans(reader, dataset, model)
+    spans: list[Tensor] = []
+    for example in track(chunk.example_ids, "tokens"):
+        of_tokens = spans_of(example)
+        if kind == "cls":
+            ends = [int(of_tokens[0, 0]), int(of_tokens[:, 1].max())] if len(of_tokens) else [0, 0]
+            of_tokens = torch.tensor([ends], dtype=torch.int64, device="cpu")
+        spans.append(of_tokens)
+    lengths = torch.tensor([len(each) for each in spans], dtype=torch.int64, device="cpu")
+    return RowLocations(chunk.first_index, offsets_of(lengths), torch.cat(spans).int(), None)
+
+
+def _patches(chunk: Examples, kind: str, dataset: Dataset, model: Model, reader: ImageReader) -> RowLocations:
+    import torch
+
+    count = rows_per_example(kind, dataset, model, reader)
+    assert count is not None  # the same for every picture
+    if model.transformer is None:
+        return _unknown(chunk, count)
+    geometry = open_geometry(model.transformer)
+    if kind != "cls" and count != geometry.n_patches:  # embeddings of another grid than the transformer's
+        return _unknown(chunk, count)
+    down, across = geometry.grid
+    side = geometry.patch_size
+    transform = cache(lambda size: transform_of(geometry, *size))
+    try:
+        transforms = [transform(reader.image(example).size) for example in track(chunk.example_ids, "pictures")]
+    except CheckpointError:  # masks cannot follow either: whoever needs it is told there
+        return _unknown(chunk, count)
+    return RowLocations(
+        chunk.first_index,
+        _equal_offsets(chunk, count),
+        None,
+        torch.tensor(transforms, dtype=torch.int32, device="cpu").view(len(chunk), 6),
+        grid=(1, 1) if kind == "cls" else (down, across),
+        patch=(down * side, across * side) if kind == "cls" else (side, side),
+    )
+
+
+def _unknown(chunk: Examples, count: int) -> RowLocations:
+    return RowLocations(chunk.first_index, _equal_offsets(chunk, count), None, None)
+
+
+def _equal_offsets(chunk: Examples, count: int) -> "Tensor":
+    import torch
+
+    return offsets_of(torch.full((len(chunk),), count, dtype=torch.int64, device="cpu"))
+
+
+def transform_of(geometry: "Geometry", width: int, height: int) -> tuple[int, int, int, int, int, int]:
+    """How a picture of this size becomes the model's input: ``artifacts.row_locations.TRANSFORM``.
+
+    Raises:
+        CheckpointError: masks cannot follow the model's transform, or it is no resize with a crop or padding.
+    """
+    columns, rows = _sources(geometry, width, height)
+    resized_width, left = _resize(columns, width)
+    resized_height, top = _resize(rows, height)
+    return width, height, resized_width, resized_height, left, top
+
+
+def _sources(geometry: "Geometry", width: int, height: int) -> "tuple[np.ndarray, np.ndarray]":
+    """Which column (row) of the picture each column (row) of the input comes from; -1 where it is padded."""
+    import numpy as np
+    from PIL import Image
+
+    def moved(pixels: np.ndarray) -> np.ndarray:
+        plane = np.broadcast_to(pixels, (height, width)).astype(np.uint8) * 255
+        return geometry.mask(Image.fromarray(plane)).numpy()
+
+    inside = moved(np.ones((1, 1), bool))
+    line, column = inside.any(1).argmax(), inside.any(0).argmax()
+
+    def source(numbers: np.ndarray, axis: int) -> np.ndarray:
+        whole = np.where(inside.any(1 - axis), 0, -1)
+        for bit in range(int(numbers.max()).bit_length()):
+            plane = moved(numbers >> bit & 1)
+            whole += np.where(whole >= 0, (plane[line] if axis else plane[:, column]).astype(int) << bit, 0)
+        return whole
+
+    return source(np.arange(width)[None], 1), source(np.arange(height)[:, None], 0)
+
+
+def _resize(sources: "np.ndarray", size: int) -> tuple[int, int]:
+    """The length that an axis is resized to, and where the input begins in it, from where its pixels come from.
+
+    Of several that say the same of every pixel it is the one whose crop lies nearest to the middle.
+
+    Raises:
+        CheckpointError: none says it of every pixel to one pixel.
+    """
+    import numpy as np
+
+    inside = np.flatnonzero(sources >= 0)
+    if not len(inside):
+        raise CheckpointError("Nothing of a picture is seen by the model.")
+    first, last = inside[0], inside[-1]
+    low, high = sources[first], sources[last]
+    steps, n = last - first, len(sources)
+    least = steps * size / (high - low + 1) - 1 if steps else 1
+    most = steps * size / (high - low - 1) + 1 if high - low > 1 else LONGEST * (n + size)
+    best: tuple[float, float, int, int] | None = None
+    for resized in range(max(1, int(least)), int(most) + 2):
+        scale = size / resized
+        starts = range(int(low / scale - first) - 2, int((low + 1) / scale - first) + 2)
+        for start in starts:
+            if first + start < 0 or last + start >= resized:
+                continue
+            error = np.abs(((inside + start + 0.5) * scale).astype(int) - sources[inside]).max()
+            found = (float(error), abs(2 * start - (resized - n)), resized, start)
+            best = min(best, found) if best else found
+        if best and best[0] == 0 and best[1] <= 1:  # every pixel, and in the middle
+            break
+    if best is None or best[0] > 1:
+        raise CheckpointError("The transform of pictures is no resize with a crop or padding.")
+    return best[2], best[3]

@@ -1,0 +1,60 @@
+"""Characters of each token, or the pixels that each patch sees."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from sae_assets.artifacts import offsets_of
+from sae_assets.artifacts.row_locations import RowLocations
+from sae_assets.storage.columns import ROWS, Scalars, plain_numbers, row_columns
+
+SPAN = {
+    "start": "first character of the token in its text; null of pictures",
+    "end": "the character after its last one",
+}
+BOX = {
+    "left": "left edge of the patch, pixels of the picture as shown; null of texts",
+    "top": "its upper edge",
+    "right": "its right edge",
+    "bottom": "its lower edge",
+}
+COLUMNS = ROWS | SPAN | BOX
+
+
+def encode(artifact: RowLocations) -> tuple[pa.Table, Scalars]:
+    columns: dict[str, Any] = row_columns(artifact.first_example, artifact.example_offsets)
+    n, spans, transforms = artifact.n_rows, artifact.spans, artifact.transforms
+    for place, name in enumerate(SPAN):
+        columns[name] = pa.nulls(n, pa.int32()) if spans is None else spans[:, place].contiguous().numpy()
+    boxes = None if transforms is None else torch.cat([artifact.boxes(each) for each in range(artifact.n_examples)])
+    for place, name in enumerate(BOX):
+        columns[name] = pa.nulls(n, pa.float32()) if boxes is None else boxes[:, place].float().numpy()
+    return pa.table(columns), {
+        "first_example": artifact.first_example,
+        "n_rows_by_example": artifact.example_offsets.diff().tolist(),
+        "has_spans": spans is not None,
+        "transforms": None if transforms is None else transforms.tolist(),
+        "grid": list(artifact.grid),
+        "patch": list(artifact.patch),
+    }
+
+
+def decode(table: pa.Table, scalars: Scalars) -> RowLocations:
+    spans, transforms = None, None
+    if scalars["has_spans"]:
+        spans = torch.from_numpy(np.stack([plain_numbers(table[name], np.int32) for name in SPAN], 1))
+    if scalars["transforms"] is not None:
+        transforms = torch.tensor(scalars["transforms"], dtype=torch.int32, device="cpu").view(-1, 6)
+    lengths = torch.tensor(scalars["n_rows_by_example"], dtype=torch.int64, device="cpu")
+    if int(lengths.sum()) != table.num_rows:
+        raise ValueError("the table has other rows than its header says")
+    return RowLocations(
+        first_example=scalars["first_example"],
+        example_offsets=offsets_of(lengths),
+        spans=spans,
+        transforms=transforms,
+        grid=tuple(scalars["grid"]),
+        patch=tuple(scalars["patch"]),
+    )
