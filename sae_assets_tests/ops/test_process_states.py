@@ -14,7 +14,13 @@ from sae_assets.ops.chosen_pairs import choose_by_tails, choose_exactly
 from sae_assets.ops.coalitions import choose_coalitions
 from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
-from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches, overlapping_tokens
+from sae_assets.ops.ground_truth import (
+    collect_truth,
+    count_positive_rows,
+    covered_patches,
+    overlapping_tokens,
+    pixels_of_patches,
+)
 from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
 from sae_assets.ops.localization import localize
 from sae_assets.ops.process_state import ieee_products, plain_torch
@@ -101,10 +107,13 @@ def protocols(filtered: Any, truth: Any) -> list[Any]:
 
 def ground_truth() -> tuple[GroundTruth, list[Any]]:
     mask = torch.arange(64, device="cpu").view(8, 8) % 5 == 0
-    patches = covered_patches(mask, 4, 4)
+    pixels = pixels_of_patches(mask, 4)
+    patches = covered_patches(pixels, 16, 4)
     tokens = torch.arange(8, device="cpu").view(4, 2)
     met = overlapping_tokens(tokens, torch.tensor([[1, 3]], device="cpu"))
-    truth = collect_truth([torch.stack([patches, met], 1), torch.stack([met, patches], 1)], ("a", "b"), 0)
+    rows = [torch.stack([patches, met], 1), torch.stack([met, patches], 1)]
+    shown = [torch.stack([pixels, pixels + 1], 1)] * 2
+    truth = collect_truth(rows, ("a", "b"), 0, shown, 16)
     chosen = torch.tensor([True, False], device="cpu")
     return truth, [patches.tolist(), met.tolist(), count_positive_rows([(truth, chosen)])]
 

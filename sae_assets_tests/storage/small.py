@@ -90,6 +90,10 @@ SMALL: dict[str, Artifact] = {
             example_offsets=torch.tensor([0, 2, 2, 3]),
             row_offsets=torch.tensor([0, 2, 2, 3]),
             concept_ids=_ints([0, 1, 1]),
+            patch_pixels=16,
+            cover_offsets=torch.tensor([0, 2, 3, 4]),
+            cover_ids=_ints([0, 1, 0, 1]),
+            cover_pixels=_ints([9, 4, 1, 16]),
         ),
         UnitStats(
             n_rows=10,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -121,12 +122,26 @@ def ground_truth(draw: st.DrawFn) -> GroundTruth:
         sorted(draw(st.sets(st.integers(0, len(concepts) - 1), max_size=len(concepts))))
         for _ in range(sum(per_example))
     ]
+    cover: dict[str, Any] = {}
+    if draw(st.booleans()):
+        others = [draw(st.sets(st.integers(0, len(concepts) - 1), max_size=len(concepts))) for _ in chosen]
+        shown = [sorted({*ids, *more}) for ids, more in zip(chosen, others, strict=True)]
+        n_shown, most = sum(map(len, shown)), draw(st.integers(1, 10**6))
+        cover = {
+            "patch_pixels": most,
+            "cover_offsets": offsets_of(integers([len(ids) for ids in shown])),
+            "cover_ids": integers([place for ids in shown for place in ids], torch.int32),
+            "cover_pixels": integers(
+                draw(st.lists(st.integers(1, most), min_size=n_shown, max_size=n_shown)), torch.int32
+            ),
+        }
     return GroundTruth(
         concepts=concepts,
         first_example=draw(first_examples),
         example_offsets=offsets_of(integers(per_example)),
         row_offsets=offsets_of(integers([len(ids) for ids in chosen])),
         concept_ids=integers([place for ids in chosen for place in ids], torch.int32),
+        **cover,
     )
 
 
