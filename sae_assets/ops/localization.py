@@ -21,7 +21,7 @@ from sae_assets.ops.incidences import spread
 from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.pooling import Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.row_alignment import RowChunk, entries_of_pairs
+from sae_assets.ops.row_chunks import RowChunk, entries_of_pairs
 from sae_assets.ops.segments import linear_quantiles, plan_blocks
 from sae_assets.ops.thresholds import TAIL_FRACTIONS
 

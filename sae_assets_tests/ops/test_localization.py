@@ -13,7 +13,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.localization import localize, mark_rows
 from sae_assets.ops.pooling import Pooling
-from sae_assets.ops.row_alignment import RowChunk
+from sae_assets.ops.row_chunks import RowChunk
 from sae_assets_tests.reference import localization as reference
 from sae_assets_tests.strategies import ORDINARY, PROPERTY, World, chunkings, random_world, worlds
 

@@ -27,7 +27,8 @@ from sae_assets.ops.process_state import ieee_products, plain_torch
 from sae_assets.ops.protocols.interplm import score_regions
 from sae_assets.ops.protocols.netdissect import dissect
 from sae_assets.ops.protocols.saev import probe_rows
-from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
+from sae_assets.ops.row_alignment import align_rows, rank_pairs
+from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, map_units

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops import row_alignment
+from sae_assets.ops import row_chunks
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.row_alignment import RowChunk, RowFigures, align_rows, count_per_example
+from sae_assets.ops.row_alignment import RowFigures, align_rows
+from sae_assets.ops.row_chunks import RowChunk, count_per_example
 from sae_assets_tests.reference import row_alignment as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, worlds
 
@@ -116,7 +117,7 @@ def test_units_that_do_not_fit_one_sort_are_cut_on(monkeypatch):
     """Unit, value and set of concepts share 63 bits: fewer units at once give the same figures."""
     world = random_world(5)
     whole = align(world)
-    monkeypatch.setattr(row_alignment, "units_at_once", lambda _: 5)
+    monkeypatch.setattr(row_chunks, "units_at_once", lambda _: 5)
     same(whole, align(world))
 
 

@@ -20,12 +20,12 @@ def _make(run: Pass) -> Made:
     best = run.artifact("best_pairs")
     chunks, truth, labels = (run.inputs[name] for name in LOCALIZATION.chunk_inputs)
 
-    def read() -> Iterator[ops.row_alignment.RowChunk]:
+    def read() -> Iterator[ops.row_chunks.RowChunk]:
         for key in chunks:
             if truth[key].artifact.concepts != best.concepts:
                 what = f"Rows are of concepts {list(truth[key].artifact.concepts)}, pairs of {list(best.concepts)}"
                 raise MismatchError(f"{what}. Materialize the pairs again.")
-            yield ops.row_alignment.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
+            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
 
     unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), WEAK).sum(0) > 0
     # Under cls a row is the whole example: there is nothing to localise.

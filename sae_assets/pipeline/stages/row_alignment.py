@@ -16,9 +16,9 @@ SPLITS = ("cal", "test")
 def _make(run: Pass) -> Made:
     chunks, truth, labels = (run.inputs[name] for name in ROW_ALIGNMENT.chunk_inputs)
 
-    def read() -> Iterator[ops.row_alignment.RowChunk]:
+    def read() -> Iterator[ops.row_chunks.RowChunk]:
         for key in chunks:
-            yield ops.row_alignment.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
+            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
 
     rows = Rereadable(read)
     first = next(iter(chunks))
