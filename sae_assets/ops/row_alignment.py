@@ -1,6 +1,7 @@
 """Row alignment: how well do a unit's activations fall on the rows of a concept, over all thresholds? (numerics 11)
 
-Every figure is exact: best F1 and IoU, average precision, AUROC and purity of every (unit, concept). How rows are
+Every figure is exact: best F1 and IoU, average precision, AUROC, purity and, of patches cut from masks, the IoU of
+pixels of every (unit, concept). How rows are
 read is in ``ops.row_chunks``; chance levels of these figures live in ``ops.row_chance``.
 """
 
@@ -20,7 +21,7 @@ from sae_assets.ops.detection_stats import EVALUATED
 from sae_assets.ops.incidences import ENTRIES_AT_ONCE, Walk
 from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.row_chunks import RowChunk, count_per_example, count_rows, walk_rows
+from sae_assets.ops.row_chunks import RowChunk, count_per_example, count_rows, shared_pixels, walk_rows
 
 PURITY_ROWS = 16
 
@@ -64,22 +65,6 @@ class RowFigures:
     def best_units(self) -> Int[Tensor, " concepts"]:
         """int64, the unit with the best cal F1, and so IoU; ties: higher recall, higher threshold, lower unit."""
         return best_units(self.rate("f1")[0], self.true_positives[0], self.thresholds)
-
-    @property
-    def best_units_by_ap(self) -> Int[Tensor, " concepts"]:
-        """int64, the unit with the best cal average precision; ties: lower unit. -1 without positive cal rows."""
-        chosen = self.average_precision[0].nan_to_num(-1).argmax(0)
-        return torch.where(self.n_positive[0] > 0, chosen, -1)
-
-    def coverage(self, least: float) -> float:
-        """Share of concepts whose best unit by cal average precision has at least this one on test.
-
-        Of the concepts that have rows on both splits; NaN without any.
-        """
-        units = self.best_units_by_ap
-        reached = self.average_precision[1][units.clamp(min=0), torch.arange(len(units), device="cpu")]
-        exists = (self.n_positive > 0).all(0)
-        return float((reached[exists] >= least).double().mean())
 
 
 @plain_arithmetic()
@@ -172,7 +157,8 @@ def rank_pairs(
     Concepts whose truth is not located in some example get no pairs.
 
     Args:
-        chunks: gone through once more, for the rows of each example that the first pairs predict.
+        chunks: gone through twice more, for the pixels of patches and for the rows of each example that the first pairs
+            predict.
         n_unlocated: positive examples of cal and of test whose rows inherit the example's label.
     """
     located = n_unlocated.sum(0) == 0
@@ -203,8 +189,36 @@ def rank_pairs(
         average_precision=figures.average_precision[:, unit_ids, concept_ids],
         auroc=figures.auroc[unit_ids, concept_ids],
         purity=figures.purity[unit_ids, concept_ids],
+        pixel_iou=pixel_iou(figures, chunks)[unit_ids, concept_ids],
         intervals=_intervals(figures, chunks, first),
     )
+
+
+@plain_arithmetic()
+def pixel_iou(figures: RowFigures, chunks: Iterable[RowChunk]) -> Float[Tensor, "units concepts"]:
+    """Intersection over union on test of the pixels of patches at or above the threshold and those of the concept.
+
+    Patches tile the model's input, so every pixel of it lies in one. Float64; NaN without a threshold, of a concept
+    without pixels, and everywhere if a chunk of test examples does not say which pixels show a concept.
+
+    Raises:
+        ArtifactError: patches of different sizes.
+    """
+    shared = torch.zeros_like(figures.thresholds, dtype=torch.int64)
+    area = torch.zeros(shared.shape[1], dtype=torch.int64, device="cpu")
+    sizes = set()
+    for chunk in chunks:
+        if chunk.examples_in("test").any():
+            sizes.add(chunk.truth.patch_pixels)
+            if None not in sizes:
+                in_chunk, area_in_chunk = shared_pixels(chunk, "test", figures.thresholds)
+                shared, area = shared + in_chunk, area + area_in_chunk
+    if None in sizes or not sizes:
+        return torch.full_like(figures.thresholds, torch.nan)
+    if len(sizes) > 1:
+        raise ArtifactError(f"Patches of different chunks have {sorted(map(str, sizes))} pixels.")
+    union = figures.predicted[1].long() * int(sizes.pop() or 0) + area - shared
+    return torch.where(figures.thresholds.isnan() | (area == 0), torch.nan, shared.double() / union)
 
 
 def _intervals(

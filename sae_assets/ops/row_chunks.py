@@ -228,6 +228,41 @@ def count_per_example(
     return counts
 
 
+@plain_arithmetic()
+def shared_pixels(
+    chunk: RowChunk,
+    split: str,
+    thresholds: Float[Tensor, "units concepts"],
+    entries_at_once: int = ENTRIES_AT_ONCE,
+) -> tuple[Int[Tensor, "units concepts"], Int[Tensor, " concepts"]]:
+    """Pixels of a split's patches that show the concept and on which the unit reaches the threshold; and all that do.
+
+    Both int64. A threshold that is null (NaN) is reached nowhere.
+
+    Args:
+        chunk: whose truth has pixels.
+        entries_at_once: bound on pairs of a value and a concept in hand; one row at least.
+    """
+    rows, truth = chunk.activations, chunk.truth
+    offsets, concepts, pixels = truth.cover_offsets, truth.cover_ids, truth.cover_pixels
+    if offsets is None or concepts is None or pixels is None:
+        raise ArtifactError("The chunk does not say which pixels of its patches show a concept.")
+    inside, n_concepts = chunk.rows_in(split), thresholds.shape[1]
+    covers, entries = torch.where(inside, offsets.diff(), 0), rows.entries_per_row()
+    shown = inside[truth.row_of_cover()]
+    area = torch.bincount(concepts[shown], pixels[shown].double(), n_concepts)
+    shared = torch.zeros(thresholds.numel(), dtype=torch.float64, device="cpu")  # whole numbers below 2^53
+    row_of_entry, least = rows.row_of_entry(), thresholds.flatten()
+    for first, stop in plan_blocks(covers * entries, entries_at_once):
+        low, high = rows.row_offsets[[first, stop]].tolist()
+        row = row_of_entry[low:high]
+        cover, entry = spread(offsets[row], covers[row])
+        cell = rows.unit_ids[low + entry].long() * n_concepts + concepts[cover]
+        reached = rows.values[low + entry].double() >= least[cell]
+        shared += torch.bincount(cell[reached], pixels[cover[reached]].double(), len(shared))
+    return shared.long().view(thresholds.shape), area.long()
+
+
 def entries_of_pairs(rows: SparseRows, units: Int[Tensor, " pairs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """(pair, entry) of every stored value of the pairs' units; pairs may share a unit, or have none (-1)."""
     pairs = (units >= 0).nonzero().flatten()

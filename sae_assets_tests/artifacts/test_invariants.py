@@ -233,6 +233,7 @@ def row_alignment() -> RowAlignment:
         average_precision=torch.tensor([[0.75, 0.5], [0.7, NAN]], dtype=torch.float64),
         auroc=doubles(0.9, NAN),
         purity=doubles(0.25, 0),
+        pixel_iou=doubles(0.5, NAN),
         intervals=doubles([0.1, 0.9], [NAN, NAN]),
     )
 
@@ -520,6 +521,7 @@ BROKEN = [
      "positive rows must lie"),
     (row_alignment, "a negative number of examples", {"n_unlocated": torch.tensor([[0, -1], [0, 0]])},
      "n_unlocated must not"),
+    (row_alignment, "more pixels than there are", {"pixel_iou": doubles(1.5, NAN)}, "pixel_iou must lie between"),
     (row_alignment, "an area above 1", {"auroc": doubles(1.5, NAN)}, "auroc must lie between 0 and 1"),
     (control_inputs, "a row that is not there", {"row_ids": ints(0, 3)}, r"row_ids must lie in 0\.\.2"),
     (control_inputs, "a row twice", {"row_ids": ints(2, 2)}, "row_ids must ascend"),
@@ -610,6 +612,7 @@ CHANGED = [
     (pruning_audit, {"min_support": 4}),
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
     (row_alignment, {"purity": doubles(0.5, 0)}),
+    (row_alignment, {"pixel_iou": doubles(0.5, 0)}),
     (row_alignment, {"n_rows": ints(21, 30)}),
     (control_inputs, {"row_embeddings": floats(1, 2, 3, 5).view(2, 2)}),
     (control_inputs, {"random_units": int32(1, 3, 0)}),

@@ -87,7 +87,7 @@ def nowhere(concepts: tuple[str, ...], n_units: int) -> RowAlignment:
     return RowAlignment(
         concepts, n_units, torch.ones(2, dtype=torch.int64), counts, counts, none.int(), none.int(), none.double(),
         torch.empty(2, 0, dtype=torch.int32), torch.empty(2, 0, dtype=torch.int32), torch.empty(2, 0).double(),
-        none.double(), none.double(), torch.full((len(concepts), 2), torch.nan, dtype=torch.float64),
+        none.double(), none.double(), none.double(), torch.full((len(concepts), 2), torch.nan, dtype=torch.float64),
     )  # fmt: skip
 
 

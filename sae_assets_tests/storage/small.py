@@ -211,6 +211,7 @@ SMALL: dict[str, Artifact] = {
             average_precision=_doubles([[0.75, 0.5], [NAN, NAN]]),
             auroc=_doubles([NAN, NAN]),
             purity=_doubles([0.0, 0.0]),
+            pixel_iou=_doubles([0.125, NAN]),
             intervals=_doubles([[NAN, NAN], [NAN, NAN]]),
         ),
         # Two units agree on the first concept; none stands for the second.

@@ -374,6 +374,7 @@ def row_alignment(draw: st.DrawFn) -> RowAlignment:
         average_precision=doubles([draw(share) for _ in range(2 * len(pairs))]).view(2, -1),
         auroc=doubles([draw(share) for _ in pairs]),
         purity=doubles([draw(share) for _ in pairs]),
+        pixel_iou=doubles([draw(share) for _ in pairs]),
         intervals=doubles([draw(share) for _ in range(2 * n)]).view(n, 2),
     )
 

@@ -127,7 +127,7 @@ COLUMNS = {
             for split in ("cal", "test")
             for name in ("tp", "fp", "fn", "precision", "recall", "f1", "iou", "ap")
         ),
-        *("test_auroc", "test_purity_16"),
+        *("test_auroc", "test_purity_16", "test_pixel_iou"),
     ],
     "coalitions": [
         *("concept", "rule", "unit_ids", "thresholds"),

@@ -54,6 +54,7 @@ CONTROL_INPUTS = Stage(
     shared="sparse_activations",
     after="sparse_activations",
     applies=lambda dataset: dataset.controls is not None,
+    of_encoded=True,
     pool="gpu",
     checks=(ROW_COUNTS,),
     counts=_counts,

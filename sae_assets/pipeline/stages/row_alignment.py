@@ -51,6 +51,7 @@ def _counts(artifact: Any) -> dict[str, Any]:
         "cal_rows": int(artifact.n_rows[0]),
         "test_rows": int(artifact.n_rows[1]),
     }
+    figures |= artifact.summary
     figures |= {f"test_row_f1[{name}]": float(f1[pair]) for name, pair in best}
     figures |= {f"test_row_ap[{name}]": float(ap[pair]) for name, pair in best}
     return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
@@ -61,6 +62,7 @@ ROW_ALIGNMENT = Stage(
     level="model",
     description="Row figures of every (concept, unit) over all thresholds: F1, IoU, average precision, AUROC, purity.",
     make=_make,
+    code_version="2",
     chunk_inputs=("sparse_activations", "ground_truth", "labels"),
     options=AggregateOptions,
     splits=SPLITS,
