@@ -84,12 +84,12 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         )
         console.print(_fit_line(result["fit"]))
         pixels = any(best["row"] and best["row"]["pixel_iou"] is not None for best in result["concepts"].values())
-        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
         for heading in (
             "concept",
             "unit",
-            "cal F1",
-            "test F1",
+            "cal\nF1",
+            "test\nF1",
             "95 %",
             "bar",
             "q",
