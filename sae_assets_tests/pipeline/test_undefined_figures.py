@@ -100,6 +100,6 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     assert "FVU –, mean L0 –, – of the units fire on no row" in capture.get()
     lines = {line.split()[0]: line.split() for line in capture.get().splitlines() if line.strip()}
     assert lines["absent"][1:] == ["–"] * 11
-    expected = "65535 1.000 0.500 0.25–0.75 0.375 0.002 0.750 0.25! 0.75 0.12 1.00".split()
+    expected = ["65535", "1.000", "0.500", "0.25–0.75", "0.375", "0.002", "0.750", "0.25!", "0.75", "0.12", "1.00"]
     assert lines["material::plastic-opaque"][1:] == expected
     assert lines["weighted"][1:] == ["mean", *["–"] * 3]
