@@ -616,6 +616,7 @@ CHANGED = [
     (row_alignment, {"n_rows": ints(21, 30)}),
     (control_inputs, {"row_embeddings": floats(1, 2, 3, 5).view(2, 2)}),
     (control_inputs, {"random_units": int32(1, 3, 0)}),
+    (control_inputs, {"pooling": "mean"}),
     (coalitions, {"halved": False}),
     (coalitions, {"thresholds": doubles(0.5, 1.5)}),
     (localization, {"n_superactivators": ints(3, 1)}),

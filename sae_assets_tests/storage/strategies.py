@@ -443,6 +443,7 @@ def control_inputs(draw: st.DrawFn) -> ControlInputs:
         random_values=torch.tensor([draw(positive) for units in chosen for _ in units], dtype=torch.float32),
         n_units=n_units,
         d_model=d,
+        pooling=draw(st.sampled_from([None, "mean", "topk_mean(3)"])),
     )
 
 

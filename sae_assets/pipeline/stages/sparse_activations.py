@@ -19,6 +19,7 @@ from sae_assets.pipeline.checks import MOST_NAMED, ROW_COUNTS, Check, Expected, 
 from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.recipes import is_imported
+from sae_assets.pipeline.scoring import pooling_of
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 from sae_assets.rows.blank import blank_examples
 from sae_assets.rows.encoding import encode_chunk, trained_elsewhere
@@ -58,6 +59,7 @@ def make_rows(run: Pass) -> Made:
         memory_budget=run.memory_budget,
         step=lambda done, total: run.log(f"{done} of {total} examples encoded"),
         control_kinds=[kind for kind in run.token_kinds if (CONTROL_INPUTS, kind) in run.due],
+        control_pooling=pooling_of(target, run.options),
         **settings,
     )
 
