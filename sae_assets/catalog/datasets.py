@@ -207,7 +207,8 @@ class Dataset(NamedEntry):
     )
     calibration: Literal["refit", "freeze"] = Field(
         "refit",
-        description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds nor pairs",
+        description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds nor pairs, nor "
+        "coalitions nor cut-offs of localisation",
     )
     detection: Detection = Field(Detection(), description="how thresholds and detection are counted")
     controls: Controls | None = Field(

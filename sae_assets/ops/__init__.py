@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import row_alignment as row_alignment
     from sae_assets.ops import row_chance as row_chance
     from sae_assets.ops import row_chunks as row_chunks
+    from sae_assets.ops import row_marks as row_marks
     from sae_assets.ops import segments as segments
     from sae_assets.ops import shuffled_search as shuffled_search
     from sae_assets.ops import significance as significance
