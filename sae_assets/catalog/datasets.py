@@ -158,11 +158,10 @@ class Detection(Entry):
     n_permutations: int = Field(
         1000, ge=0, description="label shuffles behind chance level, p and q; 0: none, 1/(n+1) is the smallest p"
     )
-    n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % interval of the weighted mean; 0: none")
     n_folds: Annotated[int, AfterValidator(folds)] = Field(
         0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none"
     )
-    seed: int = Field(0, ge=0, description="seed of shuffles, resamples and folds")
+    seed: int = Field(0, ge=0, description="seed of shuffles and folds")
 
 
 class Controls(Entry):

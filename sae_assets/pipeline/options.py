@@ -157,7 +157,6 @@ class DetectionOptions(ScoringOptions):
     """Options of ``best_pairs``."""
 
     n_permutations: int | None = Field(None, ge=0, description=_as_of("n_permutations"))
-    n_bootstrap: int | None = Field(None, ge=0, description=_as_of("n_bootstrap"))
     seed: int | None = Field(None, ge=0, description=_as_of("seed"))
 
 

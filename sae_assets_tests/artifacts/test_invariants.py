@@ -179,7 +179,6 @@ def best_pairs() -> BestPairs:
         weighted_interval=doubles(0.1, 0.9),
         weighted_null=doubles(0.2, 0.4, 0.5),
         n_permutations=10,
-        n_bootstrap=10,
         seed=0,
     )
 

@@ -109,7 +109,7 @@ def choice(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", th
 def choose(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> BestPairs:
     """Best pairs of a data set from its rows on, by tail fractions; few draws unless asked for."""
     chosen, scores = choice(world, fractions, parts, device, thresholds)
-    return figure_pairs(chosen, scores, lengths_of(world), **{"n_permutations": 3, "n_bootstrap": 5} | kwargs)
+    return figure_pairs(chosen, scores, lengths_of(world), **{"n_permutations": 3} | kwargs)
 
 
 def world_of(scores: dict[str, list[float]], labels: dict[str, list[bool]]) -> World:

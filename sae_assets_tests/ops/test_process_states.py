@@ -75,7 +75,7 @@ def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
     tails = choose_by_tails(counts, thresholds, scores["cal"], aligned, n_folds=2)
     exact = choose_exactly(scores, aligned, choose_by="examples", n_folds=2)
     by_rows = choose_exactly(scores, aligned)
-    best = [figure_pairs(each, scores, lengths_of(WORLD), n_permutations=3, n_bootstrap=5) for each in (exact, by_rows)]
+    best = [figure_pairs(each, scores, lengths_of(WORLD), n_permutations=3) for each in (exact, by_rows)]
     places = localize(
         rows,
         concepts=WORLD.concepts,

@@ -84,7 +84,7 @@ def new_world(base: Path) -> World:
     world.dataset = {
         "root": str(world.folder.root), "layout": "clevr", "modality": "image", "concepts": list(CONCEPTS),
         "models": ["one", "two"], "token_kinds": ["patch"], "chunk_size": 4,
-        "detection": {"n_permutations": 5, "n_bootstrap": 5},
+        "detection": {"n_permutations": 5},
     }  # fmt: skip
     world.land(8)
     return world

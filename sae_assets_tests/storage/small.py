@@ -147,7 +147,6 @@ SMALL: dict[str, Artifact] = {
             weighted_interval=_doubles([0.4, 0.9]),
             weighted_null=_doubles([0.3, NAN, 0.01]),
             n_permutations=100,
-            n_bootstrap=200,
             seed=0,
         ),
         ChosenPairs(

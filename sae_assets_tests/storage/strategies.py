@@ -284,7 +284,6 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
         weighted_interval=doubles([draw(any_float) for _ in range(2)]),
         weighted_null=doubles([draw(any_float) for _ in range(3)]),
         n_permutations=draw(st.integers(0, 10**6)),
-        n_bootstrap=draw(st.integers(0, 10**6)),
         seed=draw(st.integers(0, 2**63)),
     )
 
