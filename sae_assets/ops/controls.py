@@ -19,8 +19,6 @@ from sae_assets.artifacts.rows import stands_in_for_train
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detectors import (
     Detector,
-    Items,
-    UnitScores,
     dimensions,
     k_sparse,
     logistic_on_embeddings,
@@ -37,6 +35,7 @@ from sae_assets.ops.intervals import (
     weighted_f1_difference,
     weighted_f1_interval,
 )
+from sae_assets.ops.items import Items, UnitScores
 from sae_assets.ops.logistic import N_FOLDS
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.prevalence_free import auroc, average_precision
