@@ -175,7 +175,7 @@ def between(data: Data) -> np.ndarray:
 def squashed(data: Data) -> np.ndarray:
     """Truth of patches whose masks are resized to the input's size without the centre crop."""
     from sae_assets.datasets import open_dataset
-    from sae_assets.ops.ground_truth import covered_patches
+    from sae_assets.ops.ground_truth import pixels_of_patches
     from sae_assets.rows.images import open_geometry
 
     catalog = load_catalog()
@@ -189,7 +189,9 @@ def squashed(data: Data) -> np.ndarray:
             inside = torch.from_numpy(np.array(image) > 127)
             rows = slice(number * geometry.n_patches, (number + 1) * geometry.n_patches)
             place = reader.concepts.index(concept)
-            truth[rows, place] = covered_patches(inside, geometry.patch_size).numpy() & data.labels[number, place]
+            truth[rows, place] = (pixels_of_patches(inside, geometry.patch_size).numpy() > 0) & data.labels[
+                number, place
+            ]
     return truth
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from sae_assets.artifacts import GroundTruth, SparseActivations, offsets_of
-from sae_assets.ops.row_alignment import RowChunk, RowFigures, align_rows, count_rows
+from sae_assets.ops.row_alignment import RowFigures, align_rows
 from sae_assets.ops.row_chance import row_null
+from sae_assets.ops.row_chunks import RowChunk, count_rows
 
 K, ROWS, EXAMPLES = 32, 256, 80  # entries of a row, rows of an example, examples of a chunk
 LABELS = 4  # concepts of an example, each on a run of half its rows on average: 2 per row

@@ -7,11 +7,11 @@ is built, so that definitions can name these classes without it.
 
 from sae_assets.artifacts.base import Artifact, offsets_of
 from sae_assets.artifacts.detection import BestPairs, DetectionStats, Thresholds
+from sae_assets.artifacts.ground_truth import GroundTruth
 from sae_assets.artifacts.rows import (
     SPLITS,
     Examples,
     FilteredActivations,
-    GroundTruth,
     Labels,
     SparseActivations,
     SparseRows,

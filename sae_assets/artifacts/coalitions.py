@@ -68,6 +68,11 @@ class CoalitionChoice(Artifact):
         low, high = self.member_offsets[concept : concept + 2].tolist()
         return self.unit_ids[low:high].tolist()
 
+    def pairs(self, concept: int) -> list[tuple[int, float]]:
+        """The same with the threshold of each."""
+        low, high = self.member_offsets[concept : concept + 2].tolist()
+        return list(zip(self.unit_ids[low:high].tolist(), self.thresholds[low:high].tolist(), strict=True))
+
     def problems(self) -> Iterator[str]:
         n = len(self.concepts)
         structure = [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from sae_assets.artifacts.base import Artifact, bad_offsets, expect_tensor
+from sae_assets.artifacts.base import HASHED_IF_GIVEN, Artifact, bad_offsets, expect_tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -22,8 +22,9 @@ class ControlInputs(Artifact):
         mean_embeddings, max_embeddings: float32 [n_examples, d_model], over the rows of each example; 0 without rows.
         row_ids: int64 [n_sample], ascending, row within the chunk; row_embeddings: float32 [n_sample, d_model].
         n_seeds: random SAEs; random_offsets: int64 [n_seeds * n_examples + 1], scores of each (seed, example).
-        random_units: int32, ascending within each; random_values: float32, > 0, maximum over rows.
+        random_units: int32, ascending within each; random_values: float32, > 0, pooled over rows.
         n_units, d_model: width of the SAE and of the embeddings.
+        pooling: of ``random_values``; None: the maximum.
     """
 
     kind: ClassVar[str] = "control_inputs"
@@ -39,6 +40,7 @@ class ControlInputs(Artifact):
     random_values: Float[Tensor, " scores"]
     n_units: int
     d_model: int
+    pooling: str | None = field(default=None, metadata=HASHED_IF_GIVEN)
 
     @property
     def n_examples(self) -> int:

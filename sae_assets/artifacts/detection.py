@@ -131,7 +131,7 @@ class BestPairs(Artifact):
         test_interval: float64 [n_concepts, 2], 95 % interval of the test F1.
         scores: float64 [n_concepts, 6], of test: ``SCORES``, from the unit's scores and the pair's detections.
         length_auroc: float64 [n_concepts], AUROC on test of the example's number of rows alone.
-        weighted_interval: float64 [2], 95 % bootstrap interval of the weighted test F1.
+        weighted_interval: float64 [2], 95 % interval of the weighted test F1.
         weighted_null: float64 [3], mean and 95 % point of the weighted test F1 over shuffled labels, and its p.
     """
 
@@ -153,7 +153,6 @@ class BestPairs(Artifact):
     weighted_interval: Float[Tensor, " 2"]
     weighted_null: Float[Tensor, " 3"]
     n_permutations: int
-    n_bootstrap: int
     seed: int
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -9,8 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 from sae_assets.artifacts.base import Artifact, expect_tensor
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
+
+
+COVERAGES = (0.3, 0.5, 0.7)  # average precisions; the first is saev's
+MATCHES = {"f1": 0.5, "iou": 0.04}  # above which a unit is said to match: InterPLM's, Network Dissection's
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,8 @@ class RowAlignment(Artifact):
         average_precision: float64 [2, n_pairs]; NaN where the concept has no rows in the split.
         auroc: float64 [n_pairs], of test; NaN where the concept has no rows, or all of them.
         purity: float64 [n_pairs], share of the 16 test rows with the largest values that are the concept's.
+        pixel_iou: float64 [n_pairs], on test, of the pixels of patches at or above the threshold and those that show
+            the concept; NaN where no mask says which these are, and where the concept shows none.
         intervals: float64 [n_concepts, 2], 95 % interval of the test F1 of the concept's first pair; NaN without one.
     """
 
@@ -47,6 +54,7 @@ class RowAlignment(Artifact):
     average_precision: Float[Tensor, "2 pairs"]
     auroc: Float[Tensor, " pairs"]
     purity: Float[Tensor, " pairs"]
+    pixel_iou: Float[Tensor, " pairs"]
     intervals: Float[Tensor, "concepts 2"]
 
     @property
@@ -70,6 +78,59 @@ class RowAlignment(Artifact):
         counts = torch.bincount(self.concept_ids.long(), minlength=len(self.concepts))
         return torch.where(counts > 0, first, -1)
 
+    @property
+    def best_by_ap(self) -> Int[Tensor, " concepts"]:
+        """int64, number of each concept's pair with the best cal average precision; ties: lower unit. -1: no pair."""
+        import torch
+
+        best = [-1] * len(self.concepts)
+        for concept, first in enumerate(self.best.tolist()):
+            if first >= 0:
+                pairs = (self.concept_ids == concept).nonzero().flatten()
+                pairs = pairs[self.unit_ids[pairs].sort().indices]
+                best[concept] = int(pairs[self.average_precision[0][pairs].argmax()])
+        return torch.tensor(best, dtype=torch.int64, device="cpu")
+
+    @property
+    def judged(self) -> Bool[Tensor, " concepts"]:
+        """Concepts that are located and have rows on both splits: over these figures of the whole SAE are."""
+        return (self.n_positive > 0).all(0) & (self.n_unlocated.sum(0) == 0)
+
+    def covered(self, least: float) -> Bool[Tensor, " concepts"]:
+        """Whether the unit of the best cal average precision has at least this one on test."""
+        import torch
+
+        best = self.best_by_ap
+        reached = torch.zeros(len(best), dtype=torch.float64, device="cpu")
+        reached[best >= 0] = self.average_precision[1][best[best >= 0]].nan_to_num(0)
+        return reached >= least
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Figures of the whole SAE over the concepts that are ``judged``, NaN without any.
+
+        - ``coverage@t``: share of concepts whose best unit by cal average precision has at least t on test.
+        - ``mean_best_*``: test figures of each concept's best unit by cal F1 (``ap``: by cal average precision), 0
+          where no unit fires on the concept.
+        - ``concepts_*``: of these units those above a limit on test; ``units_*``: units that are above it for some
+          concept, on cal and on test.
+        """
+        import torch
+
+        judged, n = self.judged, int(self.judged.sum())
+        best, by_ap = ([pair for pair in each[judged].tolist() if pair >= 0] for each in (self.best, self.best_by_ap))
+        rates = {name: self.rate(name) for name in MATCHES}
+        figures: dict[str, float] = {"concepts": n}
+        figures |= {f"coverage@{t:g}": float(self.covered(t)[judged].double().mean()) for t in COVERAGES}
+        means = {name: rate[1][best] for name, rate in rates.items()}
+        means |= {"pixel_iou": self.pixel_iou[best], "ap": self.average_precision[1][by_ap]}
+        figures |= {f"mean_best_{name}": float(each.sum()) / n if n else math.nan for name, each in means.items()}
+        for name, limit in MATCHES.items():
+            above = (rates[name] > limit).all(0) & judged[self.concept_ids.long()]
+            figures[f"concepts_{name}>{limit:g}"] = int((means[name] > limit).sum())
+            figures[f"units_{name}>{limit:g}"] = len(torch.unique(self.unit_ids[above]))
+        return figures
+
     def find(self, concept: int, unit: int) -> int | None:
         """Number of this pair; None where they do not meet on a calibration row."""
         numbers = ((self.concept_ids == concept) & (self.unit_ids == unit)).nonzero()
@@ -89,6 +150,7 @@ class RowAlignment(Artifact):
             *expect_tensor(self.average_precision, "average_precision", "float64", (2, n)),
             *expect_tensor(self.auroc, "auroc", "float64", (n,)),
             *expect_tensor(self.purity, "purity", "float64", (n,)),
+            *expect_tensor(self.pixel_iou, "pixel_iou", "float64", (n,)),
             *expect_tensor(self.intervals, "intervals", "float64", (len(self.concepts), 2)),
         ]
         yield from structure
@@ -129,7 +191,7 @@ class RowAlignment(Artifact):
             yield "predicted rows must lie between the true positives and the split's rows"
         if bool((self.true_positives[0] < 1).any()) or not bool((self.thresholds > 0).all()):
             yield "a pair has a threshold > 0 that a positive calibration row reaches"
-        for name in ("average_precision", "auroc", "purity", "intervals"):
+        for name in ("average_precision", "auroc", "purity", "pixel_iou", "intervals"):
             values = getattr(self, name)
             if bool((values < 0).any()) or bool((values > 1).any()):
                 yield f"{name} must lie between 0 and 1"

@@ -1,4 +1,4 @@
-"""Chunk-level artifacts: examples, labels, sparse and filtered activations, ground truth, as compressed sparse rows."""
+"""Chunk-level artifacts: examples, labels, and sparse and filtered activations as compressed sparse rows."""
 
 from __future__ import annotations
 
@@ -257,43 +257,3 @@ class FilteredActivations(SparseRows):
     def dense_bytes(self) -> int:
         """Bytes of the unfiltered activations as a dense float32 matrix: what this file stands for."""
         return 4 * self.n_rows * self.n_original
-
-
-@dataclass(frozen=True, eq=False)
-class GroundTruth(Artifact):
-    """Which rows of a chunk are positive for which concept: G, as compressed sparse rows of concept positions."""
-
-    kind: ClassVar[str] = "ground_truth"
-    concepts: tuple[str, ...]
-    first_example: int
-    example_offsets: Int[Tensor, " examples_plus_1"]
-    row_offsets: Int[Tensor, " rows_plus_1"]
-    concept_ids: Int[Tensor, " positives"]
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.row_offsets) - 1
-
-    def row_of_positive(self) -> Int[Tensor, " positives"]:
-        import torch
-
-        return torch.repeat_interleave(
-            torch.arange(self.n_rows, device="cpu"), self.row_offsets[1:] - self.row_offsets[:-1]
-        )
-
-    def problems(self) -> Iterator[str]:
-        structure = [
-            *expect_tensor(self.example_offsets, "example_offsets", "int64", (None,)),
-            *expect_tensor(self.row_offsets, "row_offsets", "int64", (None,)),
-            *expect_tensor(self.concept_ids, "concept_ids", "int32", (None,)),
-        ]
-        if not structure:
-            structure += bad_offsets(self.example_offsets, "example_offsets", self.n_rows)
-            structure += bad_offsets(self.row_offsets, "row_offsets", len(self.concept_ids))
-        yield from structure
-        if not structure and len(self.concept_ids):
-            if int(self.concept_ids.min()) < 0 or int(self.concept_ids.max()) >= len(self.concepts):
-                yield f"concept ids must lie in 0..{len(self.concepts) - 1}"
-            row = self.row_of_positive()
-            if bool(((row[1:] == row[:-1]) & (self.concept_ids[1:] <= self.concept_ids[:-1])).any()):
-                yield "concept ids of a row must ascend without repeats"

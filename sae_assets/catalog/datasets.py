@@ -158,11 +158,10 @@ class Detection(Entry):
     n_permutations: int = Field(
         1000, ge=0, description="label shuffles behind chance level, p and q; 0: none, 1/(n+1) is the smallest p"
     )
-    n_bootstrap: int = Field(1000, ge=0, description="resamples behind the 95 % interval of the weighted mean; 0: none")
     n_folds: Annotated[int, AfterValidator(folds)] = Field(
         0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none"
     )
-    seed: int = Field(0, ge=0, description="seed of shuffles, resamples and folds")
+    seed: int = Field(0, ge=0, description="seed of shuffles and folds")
 
 
 class Controls(Entry):
@@ -207,7 +206,8 @@ class Dataset(NamedEntry):
     )
     calibration: Literal["refit", "freeze"] = Field(
         "refit",
-        description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds nor pairs",
+        description="`refit`, or `freeze`: new calibration data change neither mapping nor thresholds nor pairs, nor "
+        "coalitions nor cut-offs of localisation",
     )
     detection: Detection = Field(Detection(), description="how thresholds and detection are counted")
     controls: Controls | None = Field(

@@ -83,22 +83,26 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             f"compression ratio {result['compression_ratio']:,.0f} ({sizes}), {result['n_kept']:,} units kept"
         )
         console.print(_fit_line(result["fit"]))
-        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        pixels = any(best["row"] and best["row"]["pixel_iou"] is not None for best in result["concepts"].values())
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
         for heading in (
             "concept",
             "unit",
-            "cal F1",
-            "test F1",
+            "cal\nF1",
+            "test\nF1",
             "95 %",
             "bar",
             "q",
             "AUROC",
             "row\nP",
+            "row\nR",
             "row\nF1",
+            *(["px\nIoU"] if pixels else []),
         ):
             names = heading == "concept"
             table.add_column(heading, justify="left" if names else "right", no_wrap=not names, overflow="fold")
         for concept, best in result["concepts"].items():
+            rows = best["row"]
             table.add_row(
                 concept,
                 "–" if best["unit_id"] is None else str(best["unit_id"]),
@@ -108,8 +112,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
                 figure(_bar(best)),
                 figure(best["q"]),
                 figure(best["auroc"]),
-                figure(rows["precision"], 2) + ("!" if rows["beside"] else "") if (rows := best["row"]) else "–",
-                figure(rows["f1"], 2) if rows else "–",
+                figure(rows["precision"], 2) + ("!" if rows["beside"] else "") if rows else "–",
+                *(figure(rows[name], 2) if rows else "–" for name in ("recall", "f1")),
+                *([figure(rows["pixel_iou"], 2) if rows else "–"] if pixels else []),
             )
         table.add_section()
         table.add_row(
@@ -119,8 +124,14 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
         console.print()
         console.print(table)
         console.print()
+        if result["rows"] is not None:
+            console.print(_rows_line(result["rows"]))
+            console.print()
         if result["controls"] is not None:
             _print_controls(result)
+        elif result["inapplicable_stages"]:
+            stages = ", ".join(result["inapplicable_stages"])
+            console.print(f"Activations were imported, so the rows behind them are not here: there is no {stages}.\n")
         removed = [
             f"{concept} (unit {audit['unit_id']}, {audit['removed_by']}: cal F1 {figure(audit['cal_f1'])}, "
             f"best kept {figure(audit['kept_cal_f1'])})"
@@ -153,9 +164,10 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print("\nPairs are chosen on cal, by rows where the data say where a concept is; test figures are only")
     console.print('reported. "bar": what a test F1 has to exceed, the largest of calling every example positive, the')
     console.print('95 % point of shuffled labels and the best control, where there are any. "q": share of false')
-    console.print('discoveries among concepts that are this sure, by shuffled labels. "row P", "row F1": precision')
-    console.print("and F1 of the unit on the rows (patches, tokens) of test; ! marks a unit that fires beside the")
-    console.print("concept more than on it.")
+    console.print('discoveries among concepts that are this sure, by shuffled labels. "row P", "R", "F1": precision,')
+    console.print('recall and F1 of the unit on the rows (patches, tokens) of test, "px IoU": on the pixels of masks;')
+    console.print("! marks a unit that fires beside the concept more than on it.")
+    console.print('"coverage@t": share of concepts whose best unit by AP on cal has an AP of t on test.')
     if any(result["controls"] for result in figures.values()):
         console.print("Controls: random_sae is the mean of random SAEs; ! marks one that is better than the unit, by a")
         console.print("paired 95 % interval that excludes 0.")
@@ -182,6 +194,18 @@ def _fit_line(fit: dict[str, Any]) -> str:
     stated = f" (stated: {fit['stated_l0']})" if fit["stated_l0"] is not None else ""
     dead = "–" if fit["dead_units_share"] is None else f"{fit['dead_units_share']:.0%}"
     return f"FVU {figure(fit['fvu'])}, mean L0 {figure(fit['mean_l0'], 1)}{stated}, {dead} of the units fire on no row"
+
+
+def _rows_line(rows: dict[str, Any]) -> str:
+    """What the SAE's units reach on rows, over the concepts that are located: each by its best unit on cal."""
+    covered = ", ".join(f"{name} {figure(value, 2)}" for name, value in rows.items() if name.startswith("coverage@"))
+    pixels = "" if rows["mean_best_pixel_iou"] is None else f", of pixels {figure(rows['mean_best_pixel_iou'], 2)}"
+    return (
+        f"Rows, best unit of each of {rows['concepts']} concepts: mean AP {figure(rows['mean_best_ap'], 2)}, "
+        f"F1 {figure(rows['mean_best_f1'], 2)}, IoU {figure(rows['mean_best_iou'], 2)}{pixels}; {covered}; "
+        f"F1 above .5: {rows['concepts_f1>0.5']} concepts, {rows['units_f1>0.5']} units; "
+        f"IoU above .04: {rows['concepts_iou>0.04']} concepts, {rows['units_iou>0.04']} units"
+    )
 
 
 def _joined(coalition: dict[str, Any]) -> str:
@@ -237,13 +261,15 @@ def print_status(states: dict[str, Any]) -> None:
 
     for name, dataset in states.items():
         table = Table(title=f"{name}: {len(dataset['chunks'])} chunks registered", title_justify="left")
-        for heading in ("stage", *STATES, "not current"):
+        found = {state for chunks in dataset["stages"].values() for state in chunks.values()}
+        shown_states = [state for state in STATES if state != "inapplicable" or state in found]
+        for heading in ("stage", *shown_states, "not current"):
             table.add_column(heading, justify="left" if heading in ("stage", "not current") else "right")
         for stage, chunks in dataset["stages"].items():
             values = list(chunks.values())
             others = [key for key, state in chunks.items() if state != "current"]
             shown = ", ".join(others[:8]) + (" …" if len(others) > 8 else "")
-            table.add_row(stage, *(str(values.count(state)) for state in STATES), shown)
+            table.add_row(stage, *(str(values.count(state)) for state in shown_states), shown)
         console.print(table)
 
 

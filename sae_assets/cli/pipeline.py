@@ -117,7 +117,6 @@ def materialize(
     ] = None,
     tail_fractions: Annotated[list[str] | None, typer.Option(help=_help(ThresholdOptions, "tail_fractions"))] = None,
     n_permutations: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "n_permutations"))] = None,
-    n_bootstrap: Annotated[int | None, typer.Option(min=0, help=_help(DetectionOptions, "n_bootstrap"))] = None,
     n_folds: Annotated[int | None, typer.Option(min=0, help=_help(ChoiceOptions, "n_folds"))] = None,
     selection: Annotated[str | None, typer.Option(help=_help(ChoiceOptions, "selection"))] = None,
     choose_by: Annotated[str | None, typer.Option(help=_help(ChoiceOptions, "choose_by"))] = None,
@@ -146,7 +145,7 @@ def materialize(
             k_stored=k_stored, batch_size=batch_size, forward_batch=forward_batch, precision=precision,
             target_units=clip_target, pruning=pruning, min_active=min_active, max_density=max_density,
             strength_percentile=strength_percentile, tail_fractions=split_list(tail_fractions, "--tail-fractions"),
-            n_permutations=n_permutations, n_bootstrap=n_bootstrap, n_folds=n_folds, seed=seed,
+            n_permutations=n_permutations, n_folds=n_folds, seed=seed,
             selection=selection, choose_by=choose_by, min_support=min_support, pooling=pooling, pooling_k=pooling_k,
             allow_missing_chunks=allow_missing_chunks or None,
         )  # fmt: skip

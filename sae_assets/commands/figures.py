@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.artifacts.controls import LEVELS, RANDOM, UNIT
 from sae_assets.artifacts.localization import METHODS
+from sae_assets.artifacts.row_alignment import COVERAGES
 from sae_assets.orchestration.history import measured, seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
@@ -43,7 +44,7 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
     """``{"dataset/token_kind/model": figures}`` for every combination whose best pairs are there.
 
     ``stale_stages`` are those that these options would make anew: the figures are then not of the data, catalog and
-    options of now.
+    options of now. ``inapplicable_stages`` cannot be made of activations that were imported.
     """
     figures: dict[str, Any] = {}
     for name in datasets:
@@ -58,6 +59,14 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
                 of_model["fit"]["stated_l0"] = _stated_l0(session.catalog, entry, model, kind)
                 ours = [each for each in stale if (each.token_kind, each.model) in ((None, None), (kind, model))]
                 of_model["stale_stages"] = list(dict.fromkeys(address.stage for address in ours))
+                of_model["inapplicable_stages"] = list(
+                    dict.fromkeys(
+                        address.stage
+                        for address in outlook.scope.addresses()
+                        if (address.token_kind, address.model) == (kind, model)
+                        and outlook.state(address) == "inapplicable"
+                    )
+                )
                 figures[f"{name}/{kind}/{model}"] = of_model
     return figures
 
@@ -83,7 +92,7 @@ def _figures(
     best = store.read(Address(dataset, "best_pairs", kind, model)).artifact
     chosen = _choice_figures(store, Address(dataset, "chosen_pairs", kind, model))
     mapping = store.read(Address(dataset, "unit_mapping", kind, model)).artifact
-    rows_of = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
+    rows_of, rows_of_sae = _row_figures(store, Address(dataset, "row_alignment", kind, model), best)
     controls = _control_figures(store, instance, Address(dataset, "controls", kind, model))
     audits = _audit_figures(store, Address(dataset, "pruning_audit", kind, model))
     places = _localization_figures(store, Address(dataset, "localization", kind, model))
@@ -140,6 +149,7 @@ def _figures(
             name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages_of(entry)
         },
         "controls": controls["all"],
+        "rows": rows_of_sae,
         "weighted_localization": _weighted_localization(store, Address(dataset, "localization", kind, model), best),
         "concepts": concepts,
     }
@@ -170,17 +180,22 @@ def _stated_l0(catalog: "Catalog", dataset: "Dataset", model: str, kind: str) ->
     return None if path is None else named_l0(path)
 
 
-def _row_figures(store: "ArtifactStore", address: Address, best: Any) -> dict[str, dict[str, Any]]:
-    """By concept that is located: row figures on test of the pair's unit, and the unit that cal rows would choose.
+def _row_figures(
+    store: "ArtifactStore", address: Address, best: Any
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+    """By concept that is located: row figures on test of the pair's unit, and the units that cal rows would choose.
 
     ``beside`` is true of a pair that finds examples better than calling all positive, while most of the rows that it
-    fires on are not the concept's: it may detect what stands beside the concept in the same example.
+    fires on are not the concept's: it may detect what stands beside the concept in the same example. ``covered`` says
+    for each limit of Coverage whether the unit of the best cal average precision reaches it on test. Then the figures
+    of the whole SAE, None where no concept is located.
     """
     if store.find(address) is None:
-        return {}
+        return {}, None
     rows = store.read(address).artifact
     rates = {name: rows.rate(name)[1] for name in ("precision", "recall", "f1", "iou")}
     example_f1, always = best.rate("f1")[1].tolist(), best.always_positive_f1[1].tolist()
+    by_ap, covered = rows.best_by_ap.tolist(), {f"{least:g}": rows.covered(least) for least in COVERAGES}
     figures: dict[str, dict[str, Any]] = {}
     for number, first in enumerate(rows.best.tolist()):
         if first < 0:
@@ -193,12 +208,16 @@ def _row_figures(store: "ArtifactStore", address: Address, best: Any) -> dict[st
             "ap": float(rows.average_precision[1, pair]) if pair is not None else math.nan,
             "auroc": float(rows.auroc[pair]) if pair is not None else math.nan,
             "purity_16": float(rows.purity[pair]) if pair is not None else math.nan,
+            "pixel_iou": float(rows.pixel_iou[pair]) if pair is not None else math.nan,
             "beside": example_f1[number] > always[number] and precision < BESIDE,
             "best_unit_id": int(rows.unit_ids[first]),
             "best_f1": float(rates["f1"][first]),
             "best_f1_interval": rows.intervals[number].tolist(),
+            "best_ap_unit_id": int(rows.unit_ids[by_ap[number]]),
+            "best_ap": float(rows.average_precision[1, by_ap[number]]),
+            "covered": {least: bool(each[number]) for least, each in covered.items()},
         }
-    return figures
+    return figures, rows.summary if int(rows.judged.sum()) else None
 
 
 def _coalition_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sae_assets.artifacts import Labels
     from sae_assets.ops.detection_stats import LabelledChunk
-    from sae_assets.ops.row_alignment import RowChunk
+    from sae_assets.ops.row_chunks import RowChunk
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Rows:
     def __iter__(self) -> "Iterator[RowChunk]":
         for chunk in self.chunks:
             activations, truth = (self.artifact(stage, chunk) for stage in ("sparse_activations", "ground_truth"))
-            yield ops.row_alignment.RowChunk(activations, truth, self.labels[chunk].splits)
+            yield ops.row_chunks.RowChunk(activations, truth, self.labels[chunk].splits)
 
     def labelled(self) -> "Iterator[LabelledChunk]":
         for chunk in self.chunks:

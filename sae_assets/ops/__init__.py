@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sae_assets.lazy import submodule
 
 if TYPE_CHECKING:
+    from sae_assets.ops import adjusted_p as adjusted_p
     from sae_assets.ops import best_pairs as best_pairs
     from sae_assets.ops import chance as chance
     from sae_assets.ops import choice as choice
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import held_out_null as held_out_null
     from sae_assets.ops import incidences as incidences
     from sae_assets.ops import intervals as intervals
+    from sae_assets.ops import items as items
     from sae_assets.ops import jumprelu as jumprelu
     from sae_assets.ops import localization as localization
     from sae_assets.ops import logistic as logistic
@@ -35,10 +37,13 @@ if TYPE_CHECKING:
     from sae_assets.ops import protocols as protocols
     from sae_assets.ops import pruning_audit as pruning_audit
     from sae_assets.ops import random_saes as random_saes
+    from sae_assets.ops import rank_sums as rank_sums
     from sae_assets.ops import rarefaction as rarefaction
     from sae_assets.ops import reconstruction as reconstruction
     from sae_assets.ops import row_alignment as row_alignment
     from sae_assets.ops import row_chance as row_chance
+    from sae_assets.ops import row_chunks as row_chunks
+    from sae_assets.ops import row_marks as row_marks
     from sae_assets.ops import segments as segments
     from sae_assets.ops import shuffled_search as shuffled_search
     from sae_assets.ops import significance as significance

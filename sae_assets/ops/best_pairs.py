@@ -14,10 +14,9 @@ from sae_assets.artifacts import BestPairs
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import prevalence_free
-from sae_assets.ops.chance import bootstrap_interval
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
 from sae_assets.ops.held_out_null import shuffle_held_out
-from sae_assets.ops.intervals import f1_interval
+from sae_assets.ops.intervals import counts_of, f1_interval, weighted_f1_interval
 from sae_assets.ops.pooling import length_auroc
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.significance import search_null
@@ -30,7 +29,6 @@ def figure_pairs(
     lengths: Mapping[str, Sequence[Int[Tensor, " _"]]],
     *,
     n_permutations: int = 1000,
-    n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> BestPairs:
     """The figures of every chosen pair.
@@ -40,7 +38,6 @@ def figure_pairs(
         lengths: number of rows of each example, by split, chunk by chunk.
         n_permutations: shuffles of the labels over the examples of a split, jointly for all concepts. On cal the whole
             exact choice is repeated on each; a choice by rows or on the grid of tail fractions has no null there.
-        n_bootstrap: resamples of the test examples, for the interval of the weighted mean.
         seed: of all draws, made on the CPU so that devices agree.
 
     Raises:
@@ -59,8 +56,7 @@ def figure_pairs(
     positive = counts[..., 0] + counts[..., 2]
     two_classes = (positive > 0) & (positive < counts.sum(-1))
     counted = two_classes.all(0)
-    generator = torch.Generator().manual_seed(seed)
-    weighted_interval = bootstrap_interval(detected["test"], truths["test"], counted, n_bootstrap, generator)
+    each = counts_of(detected["test"][counted], truths["test"][counted])
     true_positive, false_positive, false_negative, _ = counts[1].unbind(-1)
     interval = f1_interval(true_positive, false_positive, false_negative)
     null = shuffle_held_out(scores["test"], units, thresholds, counted, n_shuffles=n_permutations, seed=seed)
@@ -79,10 +75,9 @@ def figure_pairs(
         test_interval=torch.where(two_classes[1][:, None], interval, torch.nan),
         scores=_scores(of_units, truths, counts[1], two_classes[1], units),
         length_auroc=length_auroc(torch.cat([*lengths["test"]]), scores["test"].labels.cpu()),
-        weighted_interval=weighted_interval,
+        weighted_interval=weighted_f1_interval(each)[1:],
         weighted_null=null.weighted,
         n_permutations=n_permutations,
-        n_bootstrap=n_bootstrap,
         seed=seed,
     )
 

@@ -1,11 +1,11 @@
-"""What stands beside a best pair's figure: the interval of the mean, and the figure on held-out folds of cal.
+"""What stands beside a best pair's figure on cal: the figure on held-out folds, of examples and never of rows.
 
-Each resamples over examples, never over rows. The choice itself lives in ``ops.choice``, what is reported of it in
+The choice itself lives in ``ops.choice``, what is reported of it in
 ``ops.best_pairs``, what shuffled labels reach in ``ops.held_out_null`` and ``ops.significance``.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts import Thresholds
@@ -13,37 +13,6 @@ from sae_assets.ops.choice import best_places
 from sae_assets.ops.detection_stats import ExampleScores
 
 CELLS_AT_ONCE = 2**22  # (unit, tail fraction, draw) cells in hand, about 20 bytes each
-
-
-def bootstrap_interval(
-    detected: Bool[Tensor, "concepts examples"],
-    truth: Bool[Tensor, "concepts examples"],
-    counted: Bool[Tensor, " concepts"],
-    n_bootstrap: int,
-    generator: torch.Generator,
-) -> Float[Tensor, " 2"]:
-    """95 % percentile interval of the weighted mean of F1 over the counted concepts; examples resampled jointly.
-
-    It has no width where nothing was missed: no resample holds an error that the sample does not.
-    """
-    n = truth.shape[1]
-    if n == 0 or n_bootstrap == 0:
-        return torch.full((2,), torch.nan, dtype=torch.float64, device="cpu")
-    weights = torch.stack(
-        [
-            torch.bincount(torch.randint(n, (n,), generator=generator, device="cpu"), minlength=n)
-            for _ in range(n_bootstrap)
-        ],
-        1,
-    ).double()
-    true = (detected & truth).double() @ weights
-    false = (detected & ~truth).double() @ weights
-    positive = truth.double() @ weights
-    f1 = 2 * true / (true + false + positive).clamp(min=1)
-    f1 = torch.where((positive > 0) & counted[:, None], f1, torch.nan)
-    share = torch.where(f1.isnan(), 0.0, positive)
-    weighted = (f1.nan_to_num() * share).sum(0) / share.sum(0)
-    return torch.stack([quantile(weighted[None], 0.025)[0], quantile(weighted[None], 0.975)[0]])
 
 
 def deal_folds(n_examples: int, n_folds: int, seed: int) -> Int[Tensor, " examples"]:

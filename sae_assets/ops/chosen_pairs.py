@@ -112,7 +112,10 @@ def choose_by_tails(
         ArtifactError: a single fold.
     """
     _expect_folds(n_folds)
-    n_concepts = len(stats.concepts)
+    n_concepts, folds = len(stats.concepts), None
+    if n_folds:
+        folds = held_out_f1(thresholds, cal.of_units(thresholds.kept_units), n_folds, seed)
+        folds = torch.where(_two_classes(cal), folds, torch.nan)
     units = torch.full((n_concepts,), -1, dtype=torch.int64, device="cpu")
     cutoffs, fractions = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu") for _ in range(2))
     support = torch.zeros(n_concepts, dtype=torch.int64, device="cpu")
@@ -139,7 +142,7 @@ def choose_by_tails(
         example_unit_ids=units.clone(),
         seed=seed,
         n_folds=n_folds,
-        fold_f1=held_out_f1(thresholds, cal.of_units(thresholds.kept_units), n_folds, seed) if n_folds else None,
+        fold_f1=folds,
     )
 
 

@@ -123,6 +123,7 @@ def choose_coalitions(
     halved: bool,
     max_units: int = MAX_UNITS,
     min_support: int = MIN_SUPPORT,
+    kept: CoalitionChoice | None = None,
 ) -> CoalitionChoice:
     """Grow coalitions by both rules on one part, take rule and size by F1 on the next, and count them on test.
 
@@ -132,13 +133,18 @@ def choose_coalitions(
         fitted, chosen, test: scores of the same units on train, cal and test, or on two halves of cal and test.
         pairs: unit (int64, -1 for none) and threshold (float64) of each concept, to compare with on test.
         halved: whether the first two are halves of cal.
+        kept: coalitions that were chosen before, of the same concepts and units: they are counted, and nothing chosen.
 
     Raises:
         ArtifactError: as ``search_thresholds`` and ``grow_coalitions``.
     """
-    scores = {"cal": fitted, "test": chosen}
-    search = search_thresholds(scores, min_support=min_support)
-    grown = [grow_coalitions(search, scores, rule=rule, max_units=max_units) for rule in RULES]
+    if kept is None:
+        scores = {"cal": fitted, "test": chosen}
+        search = search_thresholds(scores, min_support=min_support)
+        grown = [grow_coalitions(search, scores, rule=rule, max_units=max_units) for rule in RULES]
+        picked = [_best_of(grown, concept) for concept in range(len(concepts))]
+    else:
+        picked = [(kept.rule(concept) or RULES[0], kept.pairs(concept)) for concept in range(len(concepts))]
     n = len(concepts)
     parts = (fitted, chosen, test)
     anded = torch.zeros(n, dtype=torch.bool, device="cpu")
@@ -146,11 +152,9 @@ def choose_coalitions(
     counts = torch.zeros(3, n, 4, dtype=torch.int64, device="cpu")
     intervals = torch.full((n, 2), torch.nan, dtype=torch.float64, device="cpu")
     differences = torch.full((n, 3), torch.nan, dtype=torch.float64, device="cpu")
-    for concept in range(n):
-        rule, size = _best_size(grown, concept)
-        sizes.append(size)
-        anded[concept] = size > 1 and rule == RULES.index("and")
-        members = [(int(grown[rule].units[concept, m]), float(grown[rule].thresholds[concept, m])) for m in range(size)]
+    for concept, (rule, members) in enumerate(picked):
+        sizes.append(len(members))
+        anded[concept] = len(members) > 1 and rule == "and"
         units += [unit for unit, _ in members]
         thresholds += [threshold for _, threshold in members]
         detected = []
@@ -158,7 +162,7 @@ def choose_coalitions(
             found = torch.zeros_like(part.labels[:, concept])
             for member, pair in enumerate(members):
                 one = part.detected(*pair)
-                found = _joined(found, one, RULES[rule]) if member else one
+                found = _joined(found, one, rule) if member else one
             detected.append(found)
             counts[place, concept] = _confusion(found, part.labels[:, concept])
         true, false, missed, _ = counts[2, concept]
@@ -183,17 +187,19 @@ def choose_coalitions(
     )
 
 
-def _best_size(grown: list[Coalitions], concept: int) -> tuple[int, int]:
-    """Number of the rule and of members with the best F1 on the part that chooses; no members where none was found."""
+def _best_of(grown: list[Coalitions], concept: int) -> tuple[str, list[tuple[int, float]]]:
+    """Rule and members, as pairs, with the best F1 on the part that chooses; no members where none was found."""
     if not int(grown[0].sizes[concept]):
-        return 0, 0
+        return RULES[0], []
     options = [
         (float(coalitions.f1[1, concept, size - 1].nan_to_num(0)), -size, -rule)
         for rule, coalitions in enumerate(grown)
         for size in range(1, int(coalitions.sizes[concept]) + 1)
     ]
-    _, size, rule = max(options)
-    return -rule, -size
+    _, size, rank = max(options)
+    best = grown[-rank]
+    pairs = zip(best.units[concept].tolist(), best.thresholds[concept].tolist(), strict=True)
+    return best.rule, [*pairs][:-size]
 
 
 class _Columns:

@@ -1,11 +1,11 @@
 """What controls need of rows, collected while these are encoded: no dense latents are held, and no file of rows made.
 
 Per example the mean and the maximum of its embeddings, a sample of rows by hash, and the scores of random SAEs, pooled
-by the maximum. What is fitted on them is not decided here.
+as those of the SAE's units are. What is fitted on them is not decided here.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.control_inputs import ControlInputs
-from sae_assets.ops.pooling import encode_pooled
+from sae_assets.ops.pooling import MAXIMUM, Pooling, encode_scores
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.sparse_activations import Encoder, SparseCode, joined
+from sae_assets.ops.sparse_activations import Encoder
 
+Scores = tuple[Tensor, Tensor, Tensor]  # unit, score, example
 HASH_BYTES = 7  # of an int64 that is not negative
 
 
@@ -26,11 +27,19 @@ class Collector:
     Args:
         random: random SAEs, by seed; rows_per_chunk: most rows in the sample.
         d_model, n_units: width of the rows, and of the SAE.
+        poolings: that results are asked for.
     """
 
-    def __init__(self, random: Sequence[Encoder], rows_per_chunk: int, d_model: int, n_units: int):
+    def __init__(
+        self,
+        random: Sequence[Encoder],
+        rows_per_chunk: int,
+        d_model: int,
+        n_units: int,
+        poolings: Collection[Pooling] = (MAXIMUM,),
+    ):
         self._random, self._most, self._d_model, self._n_units = random, rows_per_chunk, d_model, n_units
-        self._codes: list[list[SparseCode]] = [[] for _ in random]
+        self._scores: dict[Pooling, list[list[Scores]]] = {pooling: [[] for _ in random] for pooling in poolings}
         self._means: list[Tensor] = []
         self._maxima: list[Tensor] = []
         self._ids: list[str] = []
@@ -55,37 +64,40 @@ class Collector:
             self._empty.append(not len(each))
             self._n_rows += length
         counts = torch.tensor([len(each) for each in rows], dtype=torch.int64, device="cpu")
-        of_row = torch.arange(len(rows), device="cpu").repeat_interleave(counts)
         together = torch.cat(list(rows))
-        for encoder, codes in zip(self._random, self._codes, strict=True):
-            codes.append(encode_pooled(encoder, together, of_row, len(rows)))
+        first = len(self._ids) - len(rows)
+        for seed, encoder in enumerate(self._random):
+            for pooling, (unit, score, number) in encode_scores(encoder, together, counts, self._scores).items():
+                self._scores[pooling][seed].append((unit, score, number + first))
 
     @plain_arithmetic()
-    def result(self, first_example: int, example_offsets: Int[Tensor, " examples_plus_1"]) -> ControlInputs:
-        """The control inputs of the rows that were added."""
-        return self._result(first_example, example_offsets, self._sample)
+    def result(
+        self, first_example: int, example_offsets: Int[Tensor, " examples_plus_1"], pooling: Pooling = MAXIMUM
+    ) -> ControlInputs:
+        """The control inputs of the rows that were added, with scores pooled in one of the ways there are."""
+        return self._result(first_example, example_offsets, self._sample, pooling)
 
     @plain_arithmetic()
     def result_of_pooled(self, first_example: int) -> ControlInputs:
         """Those of one row per example that is pooled from the added ones: its embedding is the mean of theirs.
 
-        Pooled embeddings and scores are those of the added rows; an example without any is in no sample.
+        Pooled embeddings are those of the added rows, scores their maxima; an example without any is in no sample.
         """
         sample = _Sample(self._most, self._d_model)
         for number, (example, mean) in enumerate(zip(self._ids, self._means, strict=True)):
             sample.add(example, mean[None][: 0 if self._empty[number] else 1], number)
-        return self._result(first_example, torch.arange(len(self._ids) + 1, device="cpu"), sample)
+        return self._result(first_example, torch.arange(len(self._ids) + 1, device="cpu"), sample, MAXIMUM)
 
-    def _result(self, first_example: int, example_offsets: Tensor, sample: "_Sample") -> ControlInputs:
+    def _result(
+        self, first_example: int, example_offsets: Tensor, sample: "_Sample", pooling: Pooling
+    ) -> ControlInputs:
         lengths, units, values = [], [], []
-        for codes in self._codes:
-            code = joined(codes)
-            length = code.row_offsets.diff()
-            example = torch.arange(len(length), device="cpu").repeat_interleave(length)
-            order = (example * self._n_units + code.unit_ids).argsort()
-            lengths.append(length)
-            units.append(code.unit_ids[order])
-            values.append(code.values[order])
+        for parts in self._scores[pooling]:
+            unit, value, example = (torch.cat(column) for column in zip(*parts, strict=True))
+            order = (example * self._n_units + unit).argsort()
+            lengths.append(torch.bincount(example, minlength=len(self._ids)))
+            units.append(unit[order].int())
+            values.append(value[order])
         nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
         rows, embeddings = sample.result()
         return ControlInputs(
@@ -101,6 +113,7 @@ class Collector:
             random_values=torch.cat([nothing.float(), *values]),
             n_units=self._n_units,
             d_model=self._d_model,
+            pooling=None if pooling == MAXIMUM else pooling.label,
         )
 
 

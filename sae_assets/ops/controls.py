@@ -19,8 +19,6 @@ from sae_assets.artifacts.rows import stands_in_for_train
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detectors import (
     Detector,
-    Items,
-    UnitScores,
     dimensions,
     k_sparse,
     logistic_on_embeddings,
@@ -37,13 +35,12 @@ from sae_assets.ops.intervals import (
     weighted_f1_difference,
     weighted_f1_interval,
 )
+from sae_assets.ops.items import Items, UnitScores
 from sae_assets.ops.logistic import N_FOLDS
-from sae_assets.ops.pooling import Pooling, pool_rows
+from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.prevalence_free import auroc, average_precision
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.thresholds import expect_same_rows
-
-MAXIMUM = Pooling("max")
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class ControlData:
 
     Attributes:
         examples: with mean embeddings and the SAE's scores, pooled.
-        max_embeddings: float32 [n_examples, d_model]; random: scores of each random SAE, pooled by the maximum.
+        max_embeddings: float32 [n_examples, d_model]; random: scores of each random SAE, pooled as the SAE's.
         rows: the sampled rows, with their own embeddings and activations; None where truth was not given.
         example_of_row: int64 [n_rows], number of each row's example.
     """
@@ -93,12 +90,12 @@ def collect(
     """Everything that controls need of all chunks, which are gone through once.
 
     Args:
-        pooling: of the SAE's scores; those of random SAEs come pooled by the maximum.
+        pooling: of the SAE's scores, as those of random SAEs come.
 
     Memory: two embeddings per example, the sampled rows, and 20 bytes for each (example, unit) with a score.
 
     Raises:
-        ArtifactError: no chunks, or chunks of different widths.
+        ArtifactError: no chunks, chunks of different widths, or scores of random SAEs that are pooled otherwise.
     """
     parts: dict[str, list[Any]] = {}
     ids: list[str] = []
@@ -110,6 +107,12 @@ def collect(
         if width not in ((), now):
             raise ArtifactError(f"Chunks have other units, dimensions, seeds or concepts: {now} and {width}.")
         width = now
+        several = bool((inputs.example_offsets.diff() > 1).any())  # of a single row, every pooling says the same
+        if several and (inputs.pooling or MAXIMUM.label) != pooling.label:
+            raise ArtifactError(
+                f"Scores of random SAEs are pooled by {inputs.pooling or MAXIMUM.label}, those of units by "
+                f"{pooling.label}. Materialize control_inputs again."
+            )
         ids += chunk.labels.example_ids
         unit, value, example = pool_rows(chunk.activations, pooling)
         add = {

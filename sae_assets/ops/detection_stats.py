@@ -14,12 +14,11 @@ from torch import Tensor
 
 from sae_assets.artifacts import DetectionStats, SparseRows, Thresholds, offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.pooling import Pooling, pool_rows
+from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS, pack_descending, unpack_descending
 
 EVALUATED = ("cal", "test")
-MAXIMUM = Pooling("max")
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae_assets.ops.adjusted_p import benjamini_hochberg, max_t, sequential_p
 from sae_assets.ops.chance import quantile
 from sae_assets.ops.detection_stats import ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.significance import (
-    AUROC_SHARE,
-    DRAW_SHARE,
-    TRUTHS_AT_ONCE,
-    auroc_of,
-    benjamini_hochberg,
-    max_t,
-    midrank_excess,
-    rank_sums,
-    sequential_p,
-)
+from sae_assets.ops.rank_sums import auroc_of, midrank_excess, rank_sums
+from sae_assets.ops.significance import AUROC_SHARE, DRAW_SHARE, TRUTHS_AT_ONCE
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.artifacts import SparseRows, offsets_of
+from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED, MAXIMUM
 from sae_assets.ops.incidences import spread
-from sae_assets.ops.intervals import weighted_f1_interval
-from sae_assets.ops.pooling import Pooling, pool_rows
+from sae_assets.ops.pooling import MAXIMUM, Pooling
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.row_alignment import RowChunk, entries_of_pairs
+from sae_assets.ops.row_chunks import RowChunk
+from sae_assets.ops.row_marks import Choice, SeenRows, count_marks, expect_rows_of, truth_of
 from sae_assets.ops.segments import linear_quantiles, plan_blocks
 from sae_assets.ops.thresholds import TAIL_FRACTIONS
 
@@ -30,80 +29,13 @@ SIMILARITY_BYTES = 32  # of one similarity while a cut-off is chosen, with its s
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """Units and thresholds of scores by which examples are detected, one each per concept, and what is located."""
+class _Found:
+    """Cut-offs [3, concepts], the share that each keeps, directions [concepts, units], and what these are made of."""
 
-    units: Int[Tensor, " concepts"]
-    thresholds: Float[Tensor, " concepts"]
-    located: Bool[Tensor, " concepts"]
-    pooling: Pooling
-
-
-class _Rows:
-    """The rows of a chunk, seen by the chosen units. A unit's values are float64, 0 where none is stored."""
-
-    def __init__(self, rows: SparseRows, units: Int[Tensor, " concepts"], pooling: Pooling):
-        self.rows, self.example, self._units = rows, rows.example_of_row(), units
-        # The largest row of an example is seen by its rows alone.
-        self._pooled = None if pooling == MAXIMUM else pool_rows(rows, pooling)
-        pair, entry = entries_of_pairs(rows, units)
-        order = pair.sort(stable=True).indices
-        self._row, self._value = rows.row_of_entry()[entry[order]], rows.values[entry[order]].double()
-        self._starts = offsets_of(torch.bincount(pair, minlength=len(units)))
-
-    def values(self, concept: int) -> Float[Tensor, " rows"]:
-        low, high = self._starts[concept : concept + 2].tolist()
-        values = torch.zeros(self.rows.n_rows, dtype=torch.float64, device="cpu")
-        values[self._row[low:high]] = self._value[low:high]
-        return values
-
-    def detected(self, concept: int, values: Float[Tensor, " rows"], threshold: float) -> Bool[Tensor, " rows"]:
-        """Rows of examples whose score reaches the threshold; ``values`` are the unit's on the rows."""
-        examples = torch.zeros(self.rows.n_examples, dtype=torch.bool, device="cpu")
-        if self._pooled is None:
-            examples[self.example[values >= threshold]] = True
-        else:
-            unit, score, example = self._pooled
-            examples[example[(unit == self._units[concept]) & (score.double() >= threshold)]] = True
-        return examples[self.example]
-
-    def similarities(self, direction: Float[Tensor, " units"], row: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """Cosine of these rows with a direction of length 1, in 0..1; 0 of rows that store nothing.
-
-        Entries of a row are added in their order, so the bits depend on nothing else. The result is rounded to float32,
-        so that rows that are alike tie, as by definition.
-        """
-        lengths = self.rows.entries_per_row()[row]
-        entry, _ = spread(self.rows.row_offsets[row], lengths)
-        value = self.rows.values[entry].double()
-        products = value * direction[self.rows.unit_ids[entry].long()]
-        dot, square = (
-            torch.segment_reduce(terms, "sum", lengths=lengths, unsafe=True) for terms in (products, value.square())
-        )
-        cosine = torch.where(square > 0, dot / square.clamp(min=1e-300).sqrt(), 0.0)
-        return cosine.clamp(max=1).float().double()
-
-    def marks(
-        self, concept: int, cutoffs: Float[Tensor, " 3"], direction: Float[Tensor, " units"]
-    ) -> tuple[Bool[Tensor, "3 rows"], Bool[Tensor, " rows"]]:
-        """Rows that each method marks, none without a cut-off, and all rows of the detected examples."""
-        values = self.values(concept)
-        detected = self.detected(concept, values, float(cutoffs[0]))
-        marks = torch.stack(
-            [detected & (values >= cutoffs[0]), detected & (values >= cutoffs[1]), torch.zeros_like(detected)]
-        )
-        if not bool(cutoffs[2].isnan()):
-            row = detected.nonzero().flatten()
-            similarity = self.similarities(direction, row)
-            marks[2, row] = (similarity >= cutoffs[2]) & (similarity > 0)
-        return marks, detected
-
-
-def _truth(chunk: RowChunk) -> list[Bool[Tensor, " rows"]]:
-    """Which rows are each concept's."""
-    truth = torch.zeros(len(chunk.truth.concepts), chunk.truth.n_rows, dtype=torch.bool, device="cpu")
-    truth[chunk.truth.concept_ids.long(), chunk.truth.row_of_positive()] = True
-    return list(truth)
+    cutoffs: Float[Tensor, "3 concepts"]
+    tail_fractions: Float[Tensor, "3 concepts"]
+    directions: Float[Tensor, "concepts units"]
+    n_superactivators: Int[Tensor, " concepts"]
 
 
 @plain_arithmetic()
@@ -118,6 +50,7 @@ def localize(
     tail_fractions: Sequence[float] = TAIL_FRACTIONS,
     pooling: Pooling = MAXIMUM,
     memory_budget: int = 256 * 2**20,
+    kept: Localization | None = None,
 ) -> Localization:
     """Choose the cut-offs of every concept by row F1 on cal, and count what they mark on cal and on test.
 
@@ -135,11 +68,53 @@ def localize(
         pooling: of rows to the score of an example that reaches the threshold, or does not.
         memory_budget: bytes for the similarities; one concept's are always held together. Directions take 8 bytes per
             concept and unit of the SAE on top, counts 72 per concept and test example.
+        kept: cut-offs and directions that were chosen before, of the same concepts: of those whose pair is still the
+            same they are kept, and figures counted.
 
     Raises:
         ArtifactError: no chunks, or chunks of another width or of other concepts.
     """
-    choice = _Choice(unit_ids, thresholds, located, pooling)
+    choice = Choice(unit_ids, thresholds, located, pooling)
+    found = _kept(kept, choice) or _find(chunks, concepts, n_units, choice, tail_fractions, memory_budget)
+    counts, whole, intervals = count_marks(chunks, concepts, choice, found.cutoffs, found.directions)
+    members = [direction.nonzero().flatten() for direction in found.directions]
+    return Localization(
+        concepts=tuple(concepts),
+        n_units=n_units,
+        located=located,
+        unit_ids=unit_ids,
+        cutoffs=found.cutoffs,
+        tail_fractions=found.tail_fractions,
+        counts=counts,
+        whole=whole,
+        intervals=intervals,
+        n_superactivators=found.n_superactivators,
+        direction_offsets=offsets_of(torch.tensor([len(each) for each in members], dtype=torch.int64, device="cpu")),
+        direction_units=torch.cat(members).int(),
+        direction_weights=torch.cat([each[units] for each, units in zip(found.directions, members, strict=True)]),
+    )
+
+
+def _kept(kept: Localization | None, choice: Choice) -> "_Found | None":
+    """What was chosen before, if it was for the same pairs, of which the first cut-offs are the thresholds."""
+    if kept is None or not torch.equal(kept.unit_ids, choice.units):
+        return None
+    if not torch.equal(kept.cutoffs[0].nan_to_num(-1), choice.thresholds.nan_to_num(-1)):
+        return None
+    directions = [kept.direction(concept) for concept in range(len(choice.units))]
+    return _Found(kept.cutoffs, kept.tail_fractions, torch.stack(directions), kept.n_superactivators)
+
+
+def _find(
+    chunks: Iterable[RowChunk],
+    concepts: Sequence[str],
+    n_units: int,
+    choice: Choice,
+    tail_fractions: Sequence[float],
+    memory_budget: int,
+) -> "_Found":
+    """Directions of train and cal, and the cut-offs with the best row F1 on cal."""
+    thresholds, located = choice.thresholds, choice.located
     shares = 1 - torch.tensor(list(tail_fractions), dtype=torch.float64, device="cpu")
     tops, n_fitted, n_cells, values = _survey(chunks, concepts, n_units, choice)
     directions = _directions(chunks, n_units, choice, tops)
@@ -149,56 +124,20 @@ def localize(
     cutoffs = torch.full((len(METHODS), len(concepts)), torch.nan, dtype=torch.float64, device="cpu")
     fractions = torch.full_like(cutoffs, torch.nan)
     cutoffs[0] = thresholds
-    kept = [float((each >= thresholds[number]).double().mean()) for number, each in enumerate(values)]
-    fractions[0] = torch.tensor(kept, dtype=torch.float64, device="cpu")
+    shares_kept = [float((each >= thresholds[number]).double().mean()) for number, each in enumerate(values)]
+    fractions[0] = torch.tensor(shares_kept, dtype=torch.float64, device="cpu")
     for first, stop in plan_blocks(n_cells, max(1, memory_budget // SIMILARITY_BYTES)):
-        block = [number for number in range(first, stop) if bool(located[number]) and int(unit_ids[number]) >= 0]
+        block = [number for number in range(first, stop) if bool(located[number]) and int(choice.units[number]) >= 0]
         for concept, chosen in _choose(chunks, block, choice, directions, candidates, shares).items():
             for method, (cutoff, number) in enumerate(chosen, 1):
                 cutoffs[method, concept] = cutoff
                 quantile = number if method == 2 else number - 1
                 fractions[method, concept] = fractions[0, concept] if quantile < 0 else tail_fractions[quantile]
-    counts, whole, intervals = _count(chunks, choice, cutoffs, directions)
-    members = [direction.nonzero().flatten() for direction in directions]
-    return Localization(
-        concepts=tuple(concepts),
-        n_units=n_units,
-        located=located,
-        unit_ids=unit_ids,
-        cutoffs=cutoffs,
-        tail_fractions=fractions,
-        counts=counts,
-        whole=whole,
-        intervals=intervals,
-        n_superactivators=n_fitted,
-        direction_offsets=offsets_of(torch.tensor([len(each) for each in members], dtype=torch.int64, device="cpu")),
-        direction_units=torch.cat(members).int(),
-        direction_weights=torch.cat([each[units] for each, units in zip(directions, members, strict=True)]),
-    )
-
-
-@plain_arithmetic()
-def mark_rows(
-    rows: SparseRows, localization: Localization, pooling: Pooling = MAXIMUM
-) -> Bool[Tensor, "3 concepts rows"]:
-    """The rows of a chunk that each method marks for each concept, in the order of ``METHODS``.
-
-    Args:
-        pooling: as of :func:`localize`.
-
-    Raises:
-        ArtifactError: a chunk of another width.
-    """
-    if rows.n_units != localization.n_units:
-        raise ArtifactError(f"A chunk has {rows.n_units} units, the localization {localization.n_units}.")
-    seen = _Rows(rows, localization.unit_ids, pooling)
-    cutoffs = localization.cutoffs.T
-    marks = [seen.marks(n, cutoffs[n], localization.direction(n))[0] for n in range(len(localization.concepts))]
-    return torch.stack(marks, 1)
+    return _Found(cutoffs, fractions, directions, n_fitted)
 
 
 def _survey(
-    chunks: Iterable[RowChunk], concepts: Sequence[str], n_units: int, choice: _Choice
+    chunks: Iterable[RowChunk], concepts: Sequence[str], n_units: int, choice: Choice
 ) -> tuple[list[float], Int[Tensor, " concepts"], Int[Tensor, " concepts"], list[Float[Tensor, " _"]]]:
     """Per concept: largest value and number of superactivators of train and cal, number of rows of detected cal
     examples, and the unit's values on cal rows of the concept, ascending."""
@@ -208,12 +147,8 @@ def _survey(
     values: list[list[Tensor]] = [[] for _ in concepts]
     seen = False
     for chunk in chunks:
-        if chunk.activations.n_units != n_units:
-            raise ArtifactError(f"A chunk has {chunk.activations.n_units} units, expected {n_units}.")
-        if chunk.truth.concepts != tuple(concepts):
-            named = list(chunk.truth.concepts)
-            raise ArtifactError(f"Ground truth is of concepts {named}, expected {list(concepts)}.")
-        rows, truth, seen = _Rows(chunk.activations, choice.units, choice.pooling), _truth(chunk), True
+        expect_rows_of(chunk, concepts, n_units)
+        rows, truth, seen = SeenRows(chunk.activations, choice.units, choice.pooling), truth_of(chunk), True
         cal = chunk.rows_in("cal")
         fitted = chunk.rows_in("train") | cal
         for concept in range(n):
@@ -231,7 +166,7 @@ def _survey(
 
 
 def _directions(
-    chunks: Iterable[RowChunk], n_units: int, choice: _Choice, tops: list[float]
+    chunks: Iterable[RowChunk], n_units: int, choice: Choice, tops: list[float]
 ) -> Float[Tensor, "concepts units"]:
     """``Σ softmax(A[R, u]) · A[r]`` over the superactivators R of train and cal, at length 1; 0 without any.
 
@@ -241,7 +176,7 @@ def _directions(
     directions = torch.zeros(len(tops), n_units, dtype=torch.float64, device="cpu")
     for chunk in chunks:
         rows, fitted = (
-            _Rows(chunk.activations, choice.units, choice.pooling),
+            SeenRows(chunk.activations, choice.units, choice.pooling),
             chunk.rows_in("train") | chunk.rows_in("cal"),
         )
         for concept, top in enumerate(tops):
@@ -268,7 +203,7 @@ def _directions(
 def _choose(
     chunks: Iterable[RowChunk],
     concepts: list[int],
-    choice: _Choice,
+    choice: Choice,
     directions: Float[Tensor, "all_concepts units"],
     candidates: Float[Tensor, "all_concepts candidates"],
     shares: Float[Tensor, " fractions"],
@@ -282,7 +217,11 @@ def _choose(
     parts: list[list[Tensor]] = [[] for _ in concepts]
     truths: list[list[Tensor]] = [[] for _ in concepts]
     for chunk in chunks if concepts else ():
-        rows, truth, cal = _Rows(chunk.activations, choice.units, choice.pooling), _truth(chunk), chunk.rows_in("cal")
+        rows, truth, cal = (
+            SeenRows(chunk.activations, choice.units, choice.pooling),
+            truth_of(chunk),
+            chunk.rows_in("cal"),
+        )
         for number, concept in enumerate(concepts):
             n_positive[number] += int((cal & truth[concept]).sum())
             values = rows.values(concept)
@@ -315,41 +254,3 @@ def _best(
     ranked = zip(half_f1.tolist(), true.tolist(), cutoffs.tolist(), range(len(cutoffs)), strict=True)
     _, _, cutoff, place = max((rank for rank in ranked if rank[2] == rank[2]), key=lambda rank: (*rank[:3], -rank[3]))
     return cutoff, place
-
-
-def _count(
-    chunks: Iterable[RowChunk],
-    choice: _Choice,
-    cutoffs: Float[Tensor, "3 concepts"],
-    directions: Float[Tensor, "concepts units"],
-) -> tuple[Int[Tensor, "3 2 concepts 4"], Int[Tensor, "2 concepts 4"], Float[Tensor, "3 concepts 2"]]:
-    """Row counts of every method, of whole detected examples, and intervals of the F1 on test."""
-    judged = (choice.located & (choice.units >= 0)).nonzero().flatten().tolist()
-    n = len(choice.units)
-    counts = torch.zeros(len(METHODS) + 1, len(EVALUATED), n, 4, dtype=torch.int64, device="cpu")
-    per_example: list[Tensor] = []
-    for chunk in chunks:
-        rows, truth = _Rows(chunk.activations, choice.units, choice.pooling), _truth(chunk)
-        inside = [chunk.rows_in(split) for split in EVALUATED]
-        each = torch.zeros(len(METHODS), n, chunk.activations.n_examples, 3, dtype=torch.int64, device="cpu")
-        for concept in judged:
-            marks, detected = rows.marks(concept, cutoffs[:, concept], directions[concept])
-            for method, marked in enumerate([*marks, detected]):
-                if method < len(METHODS) and bool(cutoffs[method, concept].isnan()):
-                    continue
-                there = truth[concept]
-                cells = [marked & there, marked & ~there, ~marked & there, ~marked & ~there]
-                for place, chosen in enumerate(inside):
-                    counts[method, place, concept] += torch.stack([(cell & chosen).sum() for cell in cells])
-                if method < len(METHODS):
-                    for column, cell in enumerate(cells[:3]):
-                        where = rows.example[cell]
-                        each[method, concept, :, column] = torch.bincount(where, minlength=each.shape[2])
-        per_example.append(each[:, :, chunk.examples_in("test")])
-    of_examples = torch.cat(per_example, 2)
-    intervals = torch.full((len(METHODS), n, 2), torch.nan, dtype=torch.float64, device="cpu")
-    for method in range(len(METHODS)):
-        for concept in judged:
-            if not bool(cutoffs[method, concept].isnan()) and int(counts[-1, 1, concept, [0, 2]].sum()):
-                intervals[method, concept] = weighted_f1_interval(of_examples[method, [concept]])[1:]
-    return counts[:-1], counts[-1], intervals

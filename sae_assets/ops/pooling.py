@@ -3,7 +3,7 @@
 And what the number of rows says by itself: the longer an example, the larger its maximum over rows tends to be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,11 +32,19 @@ class Pooling:
     name: str = "max"
     k: int = 1
 
+    @property
+    def label(self) -> str:
+        """The name, with k where it plays a part."""
+        return f"{self.name}({self.k})" if self.name == "topk_mean" else self.name
+
     def __post_init__(self) -> None:
         if self.name not in POOLINGS:
             raise ArtifactError(f"Unknown pooling {self.name!r}, expected one of {', '.join(POOLINGS)}.")
         if self.k < 1:
             raise ArtifactError(f"k of pooling is {self.k}, expected at least 1.")
+
+
+MAXIMUM = Pooling("max")
 
 
 @plain_arithmetic()
@@ -114,6 +122,26 @@ def encode_pooled(
     for block, of_block in zip(x.split(encoder.rows_at_once), example.split(encoder.rows_at_once), strict=True):
         pooled = [merge_pooled([*pooled, pool_codes(encoder.encode(block), of_block, n_examples)])]
     return pooled[0]
+
+
+def encode_scores(
+    encoder: Encoder, x: Float[Tensor, "rows d"], lengths: Int[Tensor, " examples"], poolings: Collection[Pooling]
+) -> dict[Pooling, tuple[Int[Tensor, " scores"], Float[Tensor, " scores"], Int[Tensor, " scores"]]]:
+    """Unit, score and example, as :func:`pool_rows` gives them, by pooling, of rows that are encoded once.
+
+    Whole codes of all rows are held, but for the maximum alone.
+
+    Args:
+        lengths: int64, rows of each example, which stand one behind the other.
+    """
+    n_examples = len(lengths)
+    if set(poolings) == {MAXIMUM}:
+        example = torch.arange(n_examples, device="cpu").repeat_interleave(lengths)
+        code, offsets = encode_pooled(encoder, x, example, n_examples), torch.arange(n_examples + 1, device="cpu")
+    else:
+        code, offsets = joined([encoder.encode(block) for block in x.split(encoder.rows_at_once)]), offsets_of(lengths)
+    rows = SparseRows(0, offsets, code.row_offsets, code.unit_ids, code.values, encoder.n_units)
+    return {pooling: pool_rows(rows, pooling) for pooling in poolings}
 
 
 def merge_pooled(parts: Sequence[SparseCode]) -> SparseCode:

@@ -19,7 +19,7 @@ from sae_assets.ops.choice import best_units
 from sae_assets.ops.detection_stats import EVALUATED
 from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, TruthSets, Walk, spread
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.row_alignment import RowChunk, SplitRows, rank_rows
+from sae_assets.ops.row_chunks import RowChunk, SplitRows, rank_rows
 from sae_assets.ops.segments import plan_blocks
 
 MOVES = ("exchange", "shift")

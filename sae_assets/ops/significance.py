@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.adjusted_p import benjamini_hochberg, holm, max_t, sequential_p
 from sae_assets.ops.chance import quantile
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.rank_sums import auroc_of, midrank_excess, rank_sums
 from sae_assets.ops.segments import pack_descending
-from sae_assets.ops.shuffled_search import ENTRIES_AT_ONCE, Choices, ShuffledSearch
+from sae_assets.ops.shuffled_search import Choices, ShuffledSearch
 
 TRUTHS_AT_ONCE = 512  # shuffled truths searched between two looks at the clock
 AUROC_SHARE, DRAW_SHARE = 1e-9, 1e-12  # weights by which ties of F1 are broken
@@ -108,70 +110,6 @@ def search_null(
         ArtifactError: splits with other units or concepts, or no shuffle asked for.
     """
     return _Null(scores, n_shuffles, min_support, stop_after, null_seconds, seed).run(family)
-
-
-@plain_arithmetic()
-def holm(p: Float[Tensor, " tests"]) -> Float[Tensor, " tests"]:
-    """Holm's step-down family-wise p (Holm 1979); NaN are no tests."""
-    tested = ~p.isnan()
-    ordered, order = p[tested].double().sort()
-    steps = len(ordered) - torch.arange(len(ordered), device=p.device)
-    adjusted = (ordered * steps).cummax(0).values.clamp(max=1) if len(ordered) else ordered
-    return _scattered(adjusted, order, tested)
-
-
-@plain_arithmetic()
-def benjamini_hochberg(p: Float[Tensor, " tests"]) -> Float[Tensor, " tests"]:
-    """Adjusted p that bound the false discovery rate (Benjamini & Hochberg 1995); NaN are no tests."""
-    tested = ~p.isnan()
-    ordered, order = p[tested].double().sort()
-    ranks = torch.arange(1, len(ordered) + 1, device=p.device)
-    raised = (ordered * len(ordered) / ranks).flip(0)
-    adjusted = raised.cummin(0).values.flip(0).clamp(max=1) if len(ordered) else ordered
-    return _scattered(adjusted, order, tested)
-
-
-@plain_arithmetic()
-def max_t(observed: Float[Tensor, " tests"], null: Float[Tensor, "tests shuffles"]) -> Float[Tensor, " tests"]:
-    """Step-down family-wise p of statistics under joint shuffles (Westfall & Young 1993, algorithm 4.1).
-
-    Statistics are standardised by mean and standard deviation over the shuffles and the observation, all alike, so
-    that the observation stays exchangeable with them. ``p = (b + 1) / (m + 1)``. NaN are no tests.
-    """
-    tested = ~(observed.isnan() | null.isnan().any(1))
-    every = torch.cat([observed[tested, None], null[tested]], 1).double()
-    if not every.numel():
-        return torch.full_like(observed, torch.nan, dtype=torch.float64)
-    spread = every.std(1, correction=0, keepdim=True)
-    every = torch.where(spread > 0, (every - every.mean(1, keepdim=True)) / spread, 0.0)
-    ordered, order = every[:, 0].sort(descending=True, stable=True)
-    # Row i is compared with the largest of it and of all that are observed to be smaller.
-    largest = every[order, 1:].flip(0).cummax(0).values.flip(0)
-    p = ((largest >= ordered[:, None]).sum(1) + 1).double() / every.shape[1]
-    return _scattered(p.cummax(0).values, order, tested)
-
-
-def _scattered(values: Tensor, order: Tensor, tested: Tensor) -> Tensor:
-    """Values in the order of the tests, NaN where there was none."""
-    result = torch.full(tested.shape, torch.nan, dtype=torch.float64, device=tested.device)
-    inside = torch.empty_like(values, dtype=torch.float64)
-    inside[order] = values.double()
-    result[tested] = inside
-    return result
-
-
-def sequential_p(
-    observed: Float[Tensor, " tests"], null: Float[Tensor, "tests shuffles"], stop_after: int
-) -> tuple[Float[Tensor, " tests"], Int[Tensor, " tests"]]:
-    """p by Besag & Clifford 1991, and the shuffles that it counts: up to the ``stop_after``-th as good as observed.
-
-    ``stop_after / l`` if that was shuffle l, else ``(b + 1) / (m + 1)`` of all m.
-    """
-    reached = (null >= observed[:, None]).cumsum(1)
-    m = null.shape[1]
-    stop = (reached < stop_after).sum(1) + 1
-    p = torch.where(stop <= m, stop_after / stop.double(), ((reached[:, -1] if m else stop - 1) + 1).double() / (m + 1))
-    return p.masked_fill(observed.isnan(), torch.nan), stop.clamp(max=m)
 
 
 @dataclass(frozen=True)
@@ -373,53 +311,3 @@ class _Null:
             weighted_p=weighted_p,
             seconds=seconds,
         )
-
-
-def midrank_excess(scores: ExampleScores) -> Float[Tensor, " scores"]:
-    """How far the midrank of each score lies above that of the unit's zeros, float64, ranks over all examples."""
-    keys, n_examples = scores.keys, len(scores.labels)
-    group = torch.ones(len(keys), dtype=torch.int64, device=keys.device)
-    group[1:] = keys[1:] != keys[:-1]
-    group = group.cumsum(0) - 1
-    sizes = torch.bincount(group)
-    ends = sizes.cumsum(0)
-    lengths = scores.starts.diff()
-    unit = torch.repeat_interleave(torch.arange(len(lengths), device=keys.device), lengths)
-    # Descending places first..last (from 1) are ascending ranks n + 1 − position; zeros have (n − length + 1) / 2.
-    middle = (ends[group] - scores.starts[unit]).double() - (sizes[group] - 1) / 2
-    return n_examples + 1 - middle - (n_examples - lengths[unit] + 1) / 2
-
-
-def rank_sums(
-    scores: ExampleScores,
-    excess: Float[Tensor, " scores"],
-    units: Int[Tensor, " truths"],
-    detected: Int[Tensor, " truths"],
-    truths: Bool[Tensor, "examples truths"],
-) -> tuple[Int[Tensor, " truths"], Float[Tensor, " truths"]]:
-    """True examples among the first ``detected`` of a unit's list, and the midranks of all true ones, added up.
-
-    Args:
-        excess: of these scores, by :func:`midrank_excess`.
-    """
-    lengths = scores.starts.diff()[units]
-    hits = torch.zeros(len(units), dtype=torch.int64, device=units.device)
-    ranks = truths.sum(0).double() * (len(scores.labels) - lengths + 1) / 2
-    at_once = max(1, ENTRIES_AT_ONCE // max(1, int(lengths.max()) if len(lengths) else 1))
-    for some in torch.arange(len(units), device=units.device).split(at_once):
-        length = lengths[some]
-        draw = torch.repeat_interleave(some, length)
-        offset = torch.arange(len(draw), device=units.device) - (length.cumsum(0) - length)[draw - some[0]]
-        position = scores.starts[units[draw]] + offset
-        true = truths[scores.example[position], draw]
-        draw, offset, position = draw[true], offset[true], position[true]
-        hits += torch.bincount(draw[offset < detected[draw]], minlength=len(units))
-        ranks += torch.bincount(draw, weights=excess[position], minlength=len(units))
-    return hits, ranks
-
-
-def auroc_of(ranks: Float[Tensor, " n"], n_positive: Int[Tensor, " n"], n_examples: int) -> Float[Tensor, " n"]:
-    """AUROC from sums of the positives' midranks (Mann & Whitney 1947): ties count half. NaN without two classes."""
-    pairs = n_positive * (n_examples - n_positive)
-    area = (ranks - n_positive * (n_positive + 1) / 2) / pairs.clamp(min=1)
-    return torch.where(pairs > 0, area, torch.nan)

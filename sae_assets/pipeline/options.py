@@ -41,8 +41,30 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class EncodeOptions(Options):
-    """Options of ``sparse_activations``."""
+def _as_of(name: str) -> str:
+    """The words of the catalog's key of this name."""
+    return f"{Detection.model_fields[name].description}; default: the catalog's"
+
+
+def _choices(name: str) -> tuple[str, ...]:
+    """The words that the catalog's key of this name takes."""
+    return get_args(Detection.model_fields[name].annotation)
+
+
+class PoolingOptions(Options):
+    """How rows become the score of an example."""
+
+    pooling: str | None = Field(None, description=_as_of("pooling"))
+    pooling_k: int | None = Field(None, ge=1, description=_as_of("pooling_k"))
+
+    @field_validator("pooling")
+    @classmethod
+    def _pooling(cls, value: str | None) -> str | None:
+        return _one_of(value, _choices("pooling"))
+
+
+class EncodeOptions(PoolingOptions):
+    """Options of ``sparse_activations`` and, which alone depends on pooling, ``control_inputs``."""
 
     k_stored: int | None = Field(None, ge=0, description="entries kept per row; 0: all; default: the catalog's")
     batch_size: int = Field(32, ge=1, description="examples whose rows are encoded together; the result is the same")
@@ -87,16 +109,6 @@ class MappingOptions(AggregateOptions):
         return _one_of(value, PRUNING_MODES)
 
 
-def _as_of(name: str) -> str:
-    """The words of the catalog's key of this name."""
-    return f"{Detection.model_fields[name].description}; default: the catalog's"
-
-
-def _choices(name: str) -> tuple[str, ...]:
-    """The words that the catalog's key of this name takes."""
-    return get_args(Detection.model_fields[name].annotation)
-
-
 class ThresholdOptions(AggregateOptions):
     """Options of ``thresholds``."""
 
@@ -108,16 +120,8 @@ class ThresholdOptions(AggregateOptions):
         return None if values is None else _naming(ascending, values)
 
 
-class ScoringOptions(AggregateOptions):
-    """Options of every stage that scores examples."""
-
-    pooling: str | None = Field(None, description=_as_of("pooling"))
-    pooling_k: int | None = Field(None, ge=1, description=_as_of("pooling_k"))
-
-    @field_validator("pooling")
-    @classmethod
-    def _pooling(cls, value: str | None) -> str | None:
-        return _one_of(value, _choices("pooling"))
+class ScoringOptions(PoolingOptions, AggregateOptions):
+    """Options of every model-level stage that scores examples."""
 
 
 class LocalizationOptions(ThresholdOptions, ScoringOptions):
@@ -153,7 +157,6 @@ class DetectionOptions(ScoringOptions):
     """Options of ``best_pairs``."""
 
     n_permutations: int | None = Field(None, ge=0, description=_as_of("n_permutations"))
-    n_bootstrap: int | None = Field(None, ge=0, description=_as_of("n_bootstrap"))
     seed: int | None = Field(None, ge=0, description=_as_of("seed"))
 
 

@@ -15,13 +15,14 @@ from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
 
-State = Literal["current", "stale", "missing", "failed", "running"]
+State = Literal["current", "stale", "missing", "failed", "running", "inapplicable"]
 STATES: dict[State, str] = {
     "current": "the file is what its stage would write now",
     "stale": "its inputs, the catalog, options or code have changed",
     "missing": "never made, or removed",
     "failed": "the last attempt failed; a file of an earlier one may be there",
     "running": "a run is making it",
+    "inapplicable": "its activations were imported, so the rows that it would be made from are not there",
 }
 
 
@@ -174,6 +175,8 @@ class Outlook:
 
     def state(self, address: Address) -> State:
         """What ``status`` says of an artifact."""
+        if not self.staleness.applies(address):
+            return "inapplicable"
         if address in self.history.running:
             return "running"
         if address in self.history.failed or address in self.history.unchecked:
@@ -183,10 +186,13 @@ class Outlook:
         return "stale" if self.is_due(address) else "current"
 
     def is_due(self, address: Address) -> bool:
-        """Whether an artifact is to be made: by its recipe, or because its check failed or no history tells of it."""
+        """Whether an artifact is to be made: by its recipe, or because its check failed or no history tells of it.
+
+        Where it does not apply, nothing is to be made.
+        """
         if address not in self._current:
             recorded = self.history.recorded
-            self._current[address] = (
+            self._current[address] = not self.staleness.applies(address) or (
                 address not in self.history.unchecked
                 and (recorded is None or address in recorded)
                 and self.staleness.is_current(address)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.errors import MismatchError
-from sae_assets.pipeline.options import AggregateOptions, ScoringOptions
+from sae_assets.pipeline.options import Options, PoolingOptions
 from sae_assets.pipeline.stage import Pass, Target
 
 if TYPE_CHECKING:
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from sae_assets.ops.pooling import Pooling
 
 
-def catalog_or(target: Target, options: AggregateOptions, names: Sequence[str]) -> dict[str, Any]:
+def catalog_or(target: Target, options: Options, names: Sequence[str]) -> dict[str, Any]:
     """Keys of ``detection``: as set for one run, else as the data set's catalog entry says."""
     overrides = {name: getattr(options, name) for name in names}
     return {name: getattr(target.dataset.detection, name) if each is None else each for name, each in overrides.items()}
 
 
-def scoring_settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
+def scoring_settings(target: Target, options: PoolingOptions) -> dict[str, Any]:
     """How rows become the score of an example; ``pooling_k`` only where it changes it."""
     settings = catalog_or(target, options, ("pooling", "pooling_k"))
     return settings if settings["pooling"] == "topk_mean" else {"pooling": settings["pooling"]}
 
 
-def pooling_of(target: Target, options: ScoringOptions) -> "Pooling":
+def pooling_of(target: Target, options: PoolingOptions) -> "Pooling":
     """These settings as ops take them."""
     settings = scoring_settings(target, options)
     return ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))

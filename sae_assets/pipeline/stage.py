@@ -188,6 +188,7 @@ class Stage:
             such a file has to satisfy.
         after: a stage that stands before it in every list though it reads nothing of it.
         applies: whether a data set has it; where it has not, it is neither an asset nor planned.
+        of_encoded: it needs the rows behind activations, so there is none where these were imported.
         pool: name of the limited resource that its passes need.
         checks: asked of the file that was written.
         counts: figures of an artifact for the UI and for ``show``, numbers wherever possible.
@@ -215,6 +216,7 @@ class Stage:
     )
     after: str = ""
     applies: Callable[[Dataset], bool] = every_dataset
+    of_encoded: bool = False
     pool: str | None = None
     checks: tuple[Check, ...] = ()
     counts: Callable[[Any], dict[str, Any]] = field(default=lambda *_: {})

@@ -73,6 +73,14 @@ class Staleness:
         except SaeAssetsError:
             return False
 
+    def applies(self, address: Address) -> bool:
+        """Whether there can be such an artifact: not of the rows behind activations that were imported."""
+        stage = STAGES[address.stage]
+        if not stage.of_encoded:
+            return True
+        chunks = self._chunks[address.dataset] if stage.level == "model" else [address.chunk]
+        return not any(self.is_imported(STAGES["sparse_activations"].beside(address, chunk)) for chunk in chunks)
+
     def is_frozen(self, address: Address) -> bool:
         """Whether an artifact is kept as first fitted, whatever becomes of what it read."""
         return STAGES[address.stage].frozen and self.catalog.datasets[address.dataset].calibration == "freeze"

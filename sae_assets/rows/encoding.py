@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sae_assets.artifacts.control_inputs import ControlInputs
     from sae_assets.datasets import Reader
     from sae_assets.ops.control_inputs import Collector
+    from sae_assets.ops.pooling import Pooling
     from sae_assets.ops.reconstruction import Fit
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
     from sae_assets.rows.source import ExampleRows, RowSource
@@ -79,6 +80,7 @@ def encode_chunk(
     memory_budget: int,
     forward_batch: int = 1,
     control_kinds: Collection[str] = (),
+    control_pooling: "Pooling | None" = None,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> RowsPerKind:
     """Encode every example of a chunk.
@@ -91,6 +93,7 @@ def encode_chunk(
         forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
             on it, as those of any batched matrix product do.
         control_kinds: token kinds whose control inputs are made, as the data set's ``controls`` say.
+        control_pooling: of rows to the scores of random SAEs; of ``cls``, whose row is the example, and None: maximum.
         step: called after every batch with the number of examples done and their total.
 
     Raises:
@@ -114,6 +117,8 @@ def encode_chunk(
         ids = chunk.example_ids
         together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
         collectors: dict[str, Collector] = {}
+        largest = ops.pooling.MAXIMUM
+        pooling_of = {kind: largest if kind == "cls" else control_pooling or largest for kind in token_kinds}
         for kinds, source in sources:
             rows_of = {kind: "token" if kind in pooled else kind for kind in kinds}
             encoded = tuple(dict.fromkeys(rows_of.values()))
@@ -122,10 +127,10 @@ def encode_chunk(
             if controlled and dataset.controls is not None:
                 random = _random_encoders(dataset, model, sae.encoder, source, ids, encoded)
                 most = dataset.controls.rows_per_chunk
-                watching = {
-                    rows_of[kind]: ops.control_inputs.Collector(random, most, sae.d_model, sae.encoder.n_units)
-                    for kind in controlled
-                }
+                width = (sae.d_model, sae.encoder.n_units)
+                for rows in {rows_of[kind] for kind in controlled}:
+                    ways = {pooling_of[kind] for kind in controlled if rows_of[kind] == rows}
+                    watching[rows] = ops.control_inputs.Collector(random, most, *width, ways)
                 collectors |= {kind: watching[rows_of[kind]] for kind in controlled}
             queue: list[tuple[str, ExampleRows]] = []
             done = 0
@@ -151,7 +156,7 @@ def encode_chunk(
             {
                 kind: collectors[kind].result_of_pooled(chunk.first_index)
                 if kind in pooled
-                else collectors[kind].result(chunk.first_index, artifacts[kind].example_offsets)
+                else collectors[kind].result(chunk.first_index, artifacts[kind].example_offsets, pooling_of[kind])
                 for kind in control_kinds
             },
         )

@@ -5,6 +5,7 @@ tokens are the model's (``images``, ``texts``) or stand with the precomputed emb
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sae_assets import ops
@@ -25,10 +26,25 @@ if TYPE_CHECKING:
     from sae_assets.rows.images import Geometry
 
 
-def row_truth(
-    chunk: Labels, kind: str, dataset: Dataset, model: Model, reader: "Reader"
-) -> "tuple[list[Tensor], int | None]":
-    """bool [n_rows, n_concepts] per example, and how many rows every example has (None: it differs).
+@dataclass(frozen=True)
+class RowTruth:
+    """Truth of a chunk's rows.
+
+    Attributes:
+        rows: bool [n_rows, n_concepts] per example.
+        per_example: how many rows every example has; None where it differs.
+        pixels: int32 of the same shapes, pixels of each patch that show each concept; None where no mask was cut.
+        patch_pixels: that a patch has, where ``pixels`` are given.
+    """
+
+    rows: "list[Tensor]"
+    per_example: int | None
+    pixels: "list[Tensor] | None" = None
+    patch_pixels: int | None = None
+
+
+def row_truth(chunk: Labels, kind: str, dataset: Dataset, model: Model, reader: "Reader") -> RowTruth:
+    """Which rows of a chunk's examples are positive, and what masks cover of them.
 
     Args:
         reader: the opened data set.
@@ -38,11 +54,11 @@ def row_truth(
         CatalogError: neither a transformer nor precomputed embeddings say what the rows are.
     """
     if kind == "cls":
-        return [labels[None] for labels in chunk.labels], 1
+        return RowTruth([labels[None] for labels in chunk.labels], 1)
     if isinstance(reader, ImageReader):
         return _patch_truth(chunk, reader, dataset, model)
     assert isinstance(reader, TextReader)
-    return _token_truth(chunk, reader, dataset, model), None
+    return RowTruth(_token_truth(chunk, reader, dataset, model), None)
 
 
 def rows_per_example(kind: str, dataset: Dataset, model: Model, reader: "Reader") -> int | None:
@@ -56,30 +72,30 @@ def rows_per_example(kind: str, dataset: Dataset, model: Model, reader: "Reader"
     return _patches(reader, dataset, model) if isinstance(reader, ImageReader) else None
 
 
-def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: Model) -> "tuple[list[Tensor], int]":
+def _patch_truth(chunk: Labels, reader: "ImageReader", dataset: Dataset, model: Model) -> RowTruth:
     import torch
 
     if not reader.has_regions:
         count = _patches(reader, dataset, model)
-        return [labels.expand(count, -1) for labels in chunk.labels], count
+        return RowTruth([labels.expand(count, -1) for labels in chunk.labels], count)
     geometry = _geometry(model)
-    rows = []
+    patch_pixels = geometry.patch_size**2
+    rows, cover = [], []
     for example, labels in track(list(zip(chunk.example_ids, chunk.labels, strict=True)), "masks"):
-        truth = torch.zeros(geometry.n_patches, len(chunk.concepts), dtype=torch.bool, device="cpu")
+        pixels = torch.zeros(geometry.n_patches, len(chunk.concepts), dtype=torch.int32, device="cpu")
         if bool(labels.any()):
-            _cover(truth, reader, example, geometry, dataset.min_overlap)
-        rows.append(truth & labels)
-    return rows, geometry.n_patches
+            _cover(pixels, reader, example, geometry)
+        cover.append(pixels * labels)
+        rows.append(ops.ground_truth.covered_patches(cover[-1], patch_pixels, dataset.min_overlap))
+    return RowTruth(rows, geometry.n_patches, cover, patch_pixels)
 
 
-def _cover(
-    truth: "Tensor", reader: "ImageReader", example: str, geometry: "Geometry", min_overlap: int | float
-) -> None:
+def _cover(pixels: "Tensor", reader: "ImageReader", example: str, geometry: "Geometry") -> None:
     patches: dict[int, Tensor] = {}  # one mask may serve several concepts
     for concept, mask in reader.masks(example).items():
         if id(mask) not in patches:
-            patches[id(mask)] = ops.ground_truth.covered_patches(geometry.mask(mask), geometry.patch_size, min_overlap)
-        truth[:, reader.concepts.index(concept)] = patches[id(mask)]
+            patches[id(mask)] = ops.ground_truth.pixels_of_patches(geometry.mask(mask), geometry.patch_size)
+        pixels[:, reader.concepts.index(concept)] = patches[id(mask)]
 
 
 def _geometry(model: Model) -> "Geometry":

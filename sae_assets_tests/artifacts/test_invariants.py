@@ -107,6 +107,10 @@ def ground_truth() -> GroundTruth:
         example_offsets=ints(0, 2, 3),
         row_offsets=ints(0, 2, 2, 3),
         concept_ids=int32(0, 1, 1),
+        patch_pixels=16,
+        cover_offsets=ints(0, 2, 3, 4),
+        cover_ids=int32(0, 1, 0, 1),
+        cover_pixels=int32(9, 4, 1, 16),
     )
 
 
@@ -175,7 +179,6 @@ def best_pairs() -> BestPairs:
         weighted_interval=doubles(0.1, 0.9),
         weighted_null=doubles(0.2, 0.4, 0.5),
         n_permutations=10,
-        n_bootstrap=10,
         seed=0,
     )
 
@@ -229,6 +232,7 @@ def row_alignment() -> RowAlignment:
         average_precision=torch.tensor([[0.75, 0.5], [0.7, NAN]], dtype=torch.float64),
         auroc=doubles(0.9, NAN),
         purity=doubles(0.25, 0),
+        pixel_iou=doubles(0.5, NAN),
         intervals=doubles([0.1, 0.9], [NAN, NAN]),
     )
 
@@ -392,6 +396,14 @@ BROKEN = [
     (ground_truth, "row offsets that end early", {"row_offsets": ints(0, 2, 2, 2)}, "row_offsets ends at 2"),
     (ground_truth, "rows of other examples", {"example_offsets": ints(0, 2)}, "example_offsets ends at 2"),
     (ground_truth, "ids of another type", {"concept_ids": ints(0, 1, 1)}, "concept_ids has dtype torch.int64"),
+    (ground_truth, "pixels without a size", {"patch_pixels": None}, "given together or not at all"),
+    (ground_truth, "more pixels than a patch has", {"cover_pixels": int32(9, 4, 1, 17)}, r"must lie in 1\.\.16"),
+    (ground_truth, "a concept shown by no pixel", {"cover_pixels": int32(9, 0, 1, 16)}, r"must lie in 1\.\.16"),
+    (ground_truth, "fewer pixels than covers", {"cover_pixels": int32(9, 4, 1)}, r"cover_pixels has shape \(3,\)"),
+    (ground_truth, "covers of other rows", {"cover_offsets": ints(0, 2, 4)}, "cover_offsets are of 2 rows, expected 3"),
+    (ground_truth, "covers that end early", {"cover_offsets": ints(0, 2, 3, 3)}, "cover_offsets ends at 3"),
+    (ground_truth, "a cover beyond the list", {"cover_ids": int32(0, 2, 0, 1)}, r"concept ids must lie in 0\.\.1"),
+    (ground_truth, "positive without a pixel", {"cover_ids": int32(0, 1, 0, 0)}, "shows pixels of it"),
     (unit_stats, "more active rows than rows", {"n_active": ints(0, 2, 11)}, r"n_active must lie in 0\.\.10"),
     (unit_stats, "a negative count", {"n_active": ints(-1, 2, 10)}, r"n_active must lie in 0\.\.10"),
     (unit_stats, "0 for null", {"max": doubles(0, 2, 2)}, "max must be null exactly where n_active is 0"),
@@ -508,6 +520,7 @@ BROKEN = [
      "positive rows must lie"),
     (row_alignment, "a negative number of examples", {"n_unlocated": torch.tensor([[0, -1], [0, 0]])},
      "n_unlocated must not"),
+    (row_alignment, "more pixels than there are", {"pixel_iou": doubles(1.5, NAN)}, "pixel_iou must lie between"),
     (row_alignment, "an area above 1", {"auroc": doubles(1.5, NAN)}, "auroc must lie between 0 and 1"),
     (control_inputs, "a row that is not there", {"row_ids": ints(0, 3)}, r"row_ids must lie in 0\.\.2"),
     (control_inputs, "a row twice", {"row_ids": ints(2, 2)}, "row_ids must ascend"),
@@ -581,7 +594,8 @@ CHANGED = [
     (sparse_activations, {"n_units": 6}),
     (filtered_activations, {"n_original": 51}),
     (ground_truth, {"concepts": ("blue", "red")}),
-    (ground_truth, {"concept_ids": int32(0, 1, 0)}),
+    (ground_truth, {"concept_ids": int32(0, 1, 0), "cover_ids": int32(0, 1, 0, 0)}),
+    (ground_truth, {"cover_pixels": int32(8, 4, 1, 16)}),
     (unit_stats, {"n_rows": 11}),
     (unit_stats, {"total": doubles(0, 3, 21)}),
     (unit_mapping, {"reasons": ints(2, 0, 4, 0, 5, dtype=torch.uint8)}),
@@ -597,9 +611,11 @@ CHANGED = [
     (pruning_audit, {"min_support": 4}),
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
     (row_alignment, {"purity": doubles(0.5, 0)}),
+    (row_alignment, {"pixel_iou": doubles(0.5, 0)}),
     (row_alignment, {"n_rows": ints(21, 30)}),
     (control_inputs, {"row_embeddings": floats(1, 2, 3, 5).view(2, 2)}),
     (control_inputs, {"random_units": int32(1, 3, 0)}),
+    (control_inputs, {"pooling": "mean"}),
     (coalitions, {"halved": False}),
     (coalitions, {"thresholds": doubles(0.5, 1.5)}),
     (localization, {"n_superactivators": ints(3, 1)}),

@@ -46,7 +46,8 @@ def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
         "fit": {"fvu": 0.25, "mean_l0": 9.5, "dead_units_share": 0.125, "stated_l0": 22},
         "weighted_test_f1": None, "weighted_test_f1_interval": [None, None], "always_positive_f1": None,
-        "null_f1": {"mean": None, "p95": None}, "seconds": {}, "stale_stages": [], "concepts": {ODD: absent},
+        "null_f1": {"mean": None, "p95": None}, "seconds": {}, "stale_stages": [],
+        "inapplicable_stages": [], "rows": None, "concepts": {ODD: absent},
         "controls": None,
     }  # fmt: skip
     session = SimpleNamespace(settings=SimpleNamespace(store=ODD, home=ODD, catalog=None))

@@ -8,7 +8,8 @@ import torch
 from sae_assets.artifacts import Labels, offsets_of
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.ops.controls import ControlChunk
-from sae_assets_tests.reference import detection_stats as reference
+from sae_assets.ops.pooling import MAXIMUM, Pooling
+from sae_assets_tests.reference import pooling as reference
 from sae_assets_tests.strategies import World, random_world
 
 
@@ -25,9 +26,9 @@ class ControlWorld:
     def ids(self) -> tuple[str, ...]:
         return tuple(f"example {number}" for number in range(len(self.world.lengths)))
 
-    def pooled(self, activations: np.ndarray) -> np.ndarray:
-        """[examples, units], the maximum over rows."""
-        return reference.example_scores(activations, self.world.example_of_row, len(self.world.lengths))
+    def pooled(self, activations: np.ndarray, pooling: Pooling = MAXIMUM) -> np.ndarray:
+        """[examples, units]."""
+        return reference.pooled(activations, self.world.lengths, pooling.name, pooling.k).astype(np.float32)
 
     def mean_embeddings(self) -> np.ndarray:
         rows = [self.embeddings[self.world.example_of_row == each] for each in range(len(self.world.lengths))]
@@ -37,12 +38,15 @@ class ControlWorld:
         rows = [self.embeddings[self.world.example_of_row == each] for each in range(len(self.world.lengths))]
         return np.array([each.max(0) for each in rows])
 
-    def chunk(self, first: int = 0, stop: int | None = None, *, truth: bool = True) -> ControlChunk:
+    def chunk(
+        self, first: int = 0, stop: int | None = None, *, truth: bool = True, pooling: Pooling = MAXIMUM
+    ) -> ControlChunk:
         """Examples ``first`` to ``stop - 1`` as a chunk."""
         examples = np.arange(first, len(self.world.lengths) if stop is None else stop)
         part, rows = self.world.take(examples), np.isin(self.world.example_of_row, examples)
         row_ids = np.flatnonzero(self.sampled[rows])
-        pooled = np.concatenate([np.zeros((0, part.n_units)), *(self.pooled(each)[examples] for each in self.random)])
+        scores = (self.pooled(each, pooling)[examples] for each in self.random)
+        pooled = np.concatenate([np.zeros((0, part.n_units)), *scores])
         inputs = ControlInputs(
             first_example=first,
             example_offsets=offsets_of(torch.from_numpy(part.lengths.astype(np.int64))),
@@ -56,6 +60,7 @@ class ControlWorld:
             random_values=torch.from_numpy(pooled[pooled > 0].astype(np.float32)),
             n_units=part.n_units,
             d_model=self.embeddings.shape[1],
+            pooling=None if pooling == MAXIMUM else pooling.label,
         )
         ids = tuple(self.ids[example] for example in examples)
         labels = Labels(part.concepts, first, ids, part.splits, torch.from_numpy(part.labels), ("{}",) * len(examples))

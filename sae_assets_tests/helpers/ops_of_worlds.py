@@ -87,7 +87,7 @@ def nowhere(concepts: tuple[str, ...], n_units: int) -> RowAlignment:
     return RowAlignment(
         concepts, n_units, torch.ones(2, dtype=torch.int64), counts, counts, none.int(), none.int(), none.double(),
         torch.empty(2, 0, dtype=torch.int32), torch.empty(2, 0, dtype=torch.int32), torch.empty(2, 0).double(),
-        none.double(), none.double(), torch.full((len(concepts), 2), torch.nan, dtype=torch.float64),
+        none.double(), none.double(), none.double(), torch.full((len(concepts), 2), torch.nan, dtype=torch.float64),
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def choice(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", th
 def choose(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> BestPairs:
     """Best pairs of a data set from its rows on, by tail fractions; few draws unless asked for."""
     chosen, scores = choice(world, fractions, parts, device, thresholds)
-    return figure_pairs(chosen, scores, lengths_of(world), **{"n_permutations": 3, "n_bootstrap": 5} | kwargs)
+    return figure_pairs(chosen, scores, lengths_of(world), **{"n_permutations": 3} | kwargs)
 
 
 def world_of(scores: dict[str, list[float]], labels: dict[str, list[bool]]) -> World:

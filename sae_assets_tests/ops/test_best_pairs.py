@@ -23,9 +23,9 @@ from sklearn.metrics import (
 )
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.chance import bootstrap_interval
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.intervals import counts_of, weighted_f1_interval
 from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choice, choose, dense_scores, world_of
 from sae_assets_tests.reference import best_pairs as reference
 from sae_assets_tests.reference import detection_stats as reference_detection
@@ -257,13 +257,12 @@ def test_figures_beside_f1_are_scikit_learns():
 def test_chance_and_intervals_are_reproducible():
     """The same seed gives the same bits; another gives other draws but the same choice."""
     world = random_world(0)
-    one = choose(world, n_permutations=20, n_bootstrap=50)
-    assert choose(world, n_permutations=20, n_bootstrap=50) == one
-    other = choose(world, n_permutations=20, n_bootstrap=50, seed=1)
+    one = choose(world, n_permutations=20)
+    assert choose(world, n_permutations=20) == one
+    other = choose(world, n_permutations=20, seed=1)
     assert torch.equal(other.counts, one.counts) and torch.equal(other.unit_ids, one.unit_ids)
-    assert not torch.equal(other.null_f1, one.null_f1) and not torch.equal(
-        other.weighted_interval, one.weighted_interval
-    )
+    assert not torch.equal(other.null_f1, one.null_f1)
+    assert torch.equal(other.weighted_interval, one.weighted_interval)  # nothing is drawn for it
 
 
 def test_a_perfect_detector_is_far_above_chance():
@@ -271,11 +270,11 @@ def test_a_perfect_detector_is_far_above_chance():
     rng = np.random.default_rng(0)
     labels = {split: (rng.random(100) < 0.2).tolist() for split in EVALUATED}
     scores = {split: [2.0 if label else 1.0 for label in labels[split]] for split in EVALUATED}
-    got = choose(world_of(scores, labels), thresholds=at(2.0), n_permutations=100, n_bootstrap=200)
+    got = choose(world_of(scores, labels), thresholds=at(2.0), n_permutations=100)
     assert got.rate("f1").tolist() == [[1.0], [1.0]]
     assert float(got.null_f1[1].max()) < 0.5 and float(got.p[1]) == 1 / 101
-    low, high = got.test_interval[0].tolist()
-    assert 0.8 < low < high == 1.0  # that nothing was missed does not show that nothing would be
+    for low, high in (got.test_interval[0].tolist(), got.weighted_interval.tolist()):
+        assert 0.8 < low < high == 1.0  # that nothing was missed does not show that nothing would be
 
 
 def noise_world(seed: int, n_examples: int = 160) -> World:
@@ -290,7 +289,7 @@ def test_noise_exceeds_the_95_percent_point_in_5_percent_of_trials():
     """On labels at random, test F1 is above the null's 95 % point about one time in twenty: 99.9 % binomial bounds."""
     trials, above, means = 300 if THOROUGH else 120, 0, []
     for seed in range(trials):
-        got = choose(noise_world(seed), (0.2, 0.5, 0.8), n_permutations=60, n_bootstrap=0)
+        got = choose(noise_world(seed), (0.2, 0.5, 0.8), n_permutations=60)
         above += bool(got.rate("f1")[1, 0] > got.null_f1[1, 0, 1])
         means.append(float(got.rate("f1")[1, 0] - got.null_f1[1, 0, 0]))
     low, high = binom(trials, 0.05).ppf([0.0005, 0.9995])
@@ -304,10 +303,10 @@ def test_labels_are_shuffled_and_examples_resampled_for_all_concepts_at_once():
     twice = World(
         world.activations, world.lengths, world.splits, np.repeat(world.truth, 2, 1), np.repeat(world.labels, 2, 1)
     )
-    got = choose(twice, n_permutations=20, n_bootstrap=50)
+    got = choose(twice, n_permutations=20)
     assert torch.equal(got.null_f1[1, 0], got.null_f1[1, 1])
     assert torch.equal(got.test_interval[0], got.test_interval[1])
-    once = choose(world, n_permutations=20, n_bootstrap=50)
+    once = choose(world, n_permutations=20)
     np.testing.assert_allclose(got.weighted_interval, once.weighted_interval, rtol=1e-12)
 
 
@@ -323,7 +322,7 @@ def test_the_interval_of_the_mean_is_the_percentile_bootstrap_over_examples():
         split: [2.0 if label == right else 1.0 for label, right in zip(labels[split], hit[split], strict=True)]
         for split in EVALUATED
     }
-    got = choose(world_of(scores, labels), thresholds=at(2.0), n_bootstrap=2000)
+    got = choose(world_of(scores, labels), thresholds=at(2.0))
     low, high = got.weighted_interval.tolist()
     assert low < float(got.rate("f1")[1, 0]) < high
     np.testing.assert_allclose(got.test_interval[0], [low, high], atol=0.02)
@@ -340,16 +339,13 @@ def test_the_interval_covers_the_true_figure_about_as_often_as_it_says():
     share, recall, false_rate, trials = 0.3, 0.8, 0.1, 400
     precision = share * recall / (share * recall + (1 - share) * false_rate)
     true_f1 = 2 * precision * recall / (precision + recall)
-    rng, generator = np.random.default_rng(7), torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(7)
     truth = rng.random((trials, 120)) < share
     found = rng.random((trials, 120)) < np.where(truth, recall, false_rate)
     covered = 0
     for number in range(trials):
-        pair = (
-            torch.from_numpy(np.stack([found[number], found[number]])),
-            torch.from_numpy(np.stack([truth[number]] * 2)),
-        )
-        low, high = bootstrap_interval(*pair, torch.tensor([True, True]), 300, generator)
+        pair = (torch.from_numpy(np.stack([each[number]] * 2)) for each in (found, truth))
+        _, low, high = weighted_f1_interval(counts_of(*pair)).tolist()
         covered += bool(low <= true_f1 <= high)
     assert binom(trials, 0.95).ppf(0.0005) <= covered
     assert covered < trials  # an interval that always covers says nothing
@@ -370,7 +366,8 @@ def test_folds_are_counted_with_the_pair_chosen_without_them(device, world, frac
         np.arange(len(labels)) % n_folds
     )
     cutoffs = calibrate(world, fractions).values[:-1].numpy()
-    expected = reference.held_out_f1(dense_scores(world, "cal"), labels, cutoffs, fold)
+    expected = np.array(reference.held_out_f1(dense_scores(world, "cal"), labels, cutoffs, fold))
+    expected[labels.all(0)] = np.nan  # a concept without a negative has no figure of examples
     np.testing.assert_array_equal(got.fold_f1, expected)
     without, _ = choice(world, fractions, device=device, seed=seed)
     assert without.fold_f1 is None and dataclasses.replace(got, n_folds=0, fold_f1=None) == without
@@ -382,7 +379,7 @@ def test_folds_see_through_the_choice_on_noise():
     figures = []
     for seed in range(40):
         world = noise_world(seed, 240)
-        got = choose(world, (0.2, 0.5, 0.8), n_permutations=0, n_bootstrap=0)
+        got = choose(world, (0.2, 0.5, 0.8), n_permutations=0)
         folds = choice(world, (0.2, 0.5, 0.8), n_folds=5)[0].fold_f1
         figures.append([*got.rate("f1")[:, 0].tolist(), float(folds[0])])
     cal, test, folds = np.mean(figures, 0)
@@ -401,7 +398,7 @@ def test_one_fold_is_no_fold(n_folds):
 @given(worlds(max_examples=8))
 def test_intervals_and_chance_lie_within_0_and_1_or_are_null(world):
     """Ordered, bounded, and null exactly where the split lacks a class; on cal the grid has no null."""
-    got = choose(world, n_permutations=6, n_bootstrap=200)
+    got = choose(world, n_permutations=6)
     for pair in (got.test_interval, got.weighted_interval[None], got.null_f1[1]):
         known = ~pair.isnan().any(-1)
         assert torch.equal(pair.isnan().any(-1), pair.isnan().all(-1))
@@ -413,11 +410,14 @@ def test_intervals_and_chance_lie_within_0_and_1_or_are_null(world):
 
 
 def test_without_draws_there_are_no_figures():
-    """No permutations and no resamples give nulls, and leave the choice and its own interval alone."""
+    """No permutations give nulls, and leave the choice and all intervals alone."""
     world = random_world(0)
-    none, some = choose(world, n_permutations=0, n_bootstrap=0), choose(world)
+    none, some = choose(world, n_permutations=0), choose(world)
     assert bool(none.null_f1.isnan().all()) and torch.equal(none.test_interval, some.test_interval)
-    assert bool(none.weighted_interval.isnan().all()) and bool(none.weighted_null.isnan().all())
+    assert bool(none.weighted_null.isnan().all())
+    assert torch.equal(none.weighted_interval, some.weighted_interval) and not bool(
+        some.weighted_interval.isnan().any()
+    )
     assert torch.equal(none.counts, some.counts) and torch.equal(none.unit_ids, some.unit_ids)
 
 

@@ -9,7 +9,7 @@ import torch
 from sae_assets.artifacts import REASONS, SparseActivations, UnitMapping, UnitStats
 from sae_assets.ops.detectors import best_thresholds
 from sae_assets.ops.filtered_activations import filter_activations
-from sae_assets.ops.ground_truth import covered_patches, overlapping_tokens
+from sae_assets.ops.ground_truth import covered_patches, overlapping_tokens, pixels_of_patches
 from sae_assets.ops.shuffled_search import ShuffledSearch, example_scores
 from sae_assets.ops.unit_mapping import adaptive_rules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
@@ -26,8 +26,10 @@ def column(values: list[float]) -> World:
 def test_ground_truth():
     mask = torch.zeros(4, 4, dtype=torch.bool)
     mask[0, 0] = mask[0, 1] = mask[3, 3] = True
-    assert covered_patches(mask, 2).tolist() == [True, False, False, True]
-    assert covered_patches(mask, 2, 2).tolist() == [True, False, False, False]
+    pixels = pixels_of_patches(mask, 2)
+    assert pixels.tolist() == [2, 0, 0, 1]
+    assert covered_patches(pixels, 4).tolist() == [True, False, False, True]
+    assert covered_patches(pixels, 4, 2).tolist() == [True, False, False, False]
     assert overlapping_tokens(torch.tensor([[0, 2], [2, 7]]), torch.tensor([[3, 7]])).tolist() == [False, True]
 
 

@@ -13,7 +13,8 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.chosen_pairs import choose_exactly
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, LabelledChunk, score_examples
 from sae_assets.ops.exact_search import search_thresholds
-from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
+from sae_assets.ops.row_alignment import align_rows, rank_pairs
+from sae_assets.ops.row_chunks import RowChunk
 from sae_assets_tests.helpers.ops_of_worlds import nowhere, score
 from sae_assets_tests.reference import exact_search as reference
 from sae_assets_tests.reference.detection_stats import example_scores

@@ -153,6 +153,26 @@ def test_rule_and_size_are_chosen_on_the_second_part(world):
             assert got.counts[place, concept].tolist() == [int(cell.sum()) for cell in cells]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_chosen_before_is_kept_and_counted_anew(seed):
+    """On other examples the members, thresholds and rule of the first, whose own would be others."""
+    first, later = random_world(seed, n_examples=60), random_world(seed + 50, n_examples=90)
+    later = dataclasses.replace(later, activations=np.roll(later.activations, 1, axis=1))  # other units fire there
+    before, anew = choose(first, min_support=1), choose(later, min_support=1)
+    got = choose(later, min_support=1, kept=before)
+    for name in ("unit_ids", "thresholds", "member_offsets", "anded"):
+        assert torch.equal(getattr(got, name), getattr(before, name)), name
+    assert got.unit_ids.tolist() != anew.unit_ids.tolist()
+    for concept in range(len(later.concepts)):
+        for place, split in enumerate(("train", *EVALUATED)):
+            renamed = dataclasses.replace(later, splits=tuple("cal" if s == split else "" for s in later.splits))
+            found = joined(dense_scores(renamed, "cal"), before.pairs(concept), before.rule(concept) or "or")
+            truth = later.labels[later.examples_in(split), concept]
+            cells = (found & truth, found & ~truth, ~found & truth, ~found & ~truth)
+            assert got.counts[place, concept].tolist() == [int(cell.sum()) for cell in cells]
+    assert choose(first, min_support=1, kept=before) == before
+
+
 def joined(scores: np.ndarray, members: list[tuple[int, float]], rule: str) -> np.ndarray:
     found = [scores[:, unit] >= threshold for unit, threshold in members]
     return (np.any if rule == "or" else np.all)(found, 0)

@@ -4,13 +4,16 @@ import hashlib
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.ops.control_inputs import Collector
+from sae_assets.ops.pooling import MAXIMUM, Pooling
 from sae_assets.ops.random_saes import random_encoder
 from sae_assets.ops.sparse_activations import Encoder, TopKEncoder
+from sae_assets_tests.reference import pooling as reference
 
 D, N, SEEDS = 7, 30, 3
 LENGTHS = (4, 0, 1, 9, 3, 0, 6)
@@ -28,8 +31,10 @@ def random_saes(budget: int = 2**28) -> list[Encoder]:
     return [random_encoder(encoder, seed) for seed in range(SEEDS)]
 
 
-def collected(cuts: Sequence[int] = (), most: int = 10, budget: int = 2**28) -> Collector:
-    collector, x = Collector(random_saes(budget), most, D, N), rows()
+def collected(
+    cuts: Sequence[int] = (), most: int = 10, budget: int = 2**28, poolings: Sequence[Pooling] = (MAXIMUM,)
+) -> Collector:
+    collector, x = Collector(random_saes(budget), most, D, N, poolings), rows()
     for start, stop in pairwise([0, *cuts, len(IDS)]):
         parts = [x[OFFSETS[number] : OFFSETS[number + 1]] for number in range(start, stop)]
         collector.add(IDS[start:stop], parts, LENGTHS[start:stop])
@@ -46,11 +51,16 @@ def smallest_hashes(pairs: Sequence[tuple[str, int]], most: int) -> list[int]:
     return sorted(sorted(range(len(pairs)), key=digest)[:most])
 
 
-def dense_scores(sae: Encoder, x: torch.Tensor) -> torch.Tensor:
-    """Largest value of each unit over rows, by the published formula in float64."""
+def dense_code(sae: Encoder, x: torch.Tensor) -> torch.Tensor:
+    """The code of every row, by the published formula in float64."""
     values = (x.double() - sae.shift) @ sae.columns.double().T + sae.bias
     best = values.topk(4, dim=1)
-    return torch.zeros_like(values).scatter(1, best.indices, best.values.clamp(min=0)).amax(0)
+    return torch.zeros_like(values).scatter(1, best.indices, best.values.clamp(min=0))
+
+
+def dense_scores(sae: Encoder, x: torch.Tensor) -> torch.Tensor:
+    """Largest value of each unit over rows."""
+    return dense_code(sae, x).amax(0)
 
 
 def test_everything_is_what_a_loop_finds() -> None:
@@ -75,6 +85,25 @@ def test_everything_is_what_a_loop_finds() -> None:
             assert torch.equal(found.max_embeddings[number], part.amax(0) if len(part) else torch.zeros(D))
             run += 1
     assert run == len(found.random_offsets) - 1
+
+
+@pytest.mark.parametrize("pooling", [Pooling("mean"), Pooling("topk_mean", 3), Pooling("last")], ids=lambda p: p.label)
+def test_random_saes_are_pooled_as_units_are(pooling: Pooling) -> None:
+    """Densely, for every way but the maximum, which is there beside it; however the chunk is cut."""
+    both = collected(poolings=(MAXIMUM, pooling))
+    found = both.result(40, OFFSETS, pooling)
+    assert found.pooling == pooling.label and both.result(40, OFFSETS) == collected().result(40, OFFSETS)
+    lengths, run = np.array(LENGTHS), 0
+    for sae in random_saes():
+        expected = reference.pooled(dense_code(sae, rows()).numpy(), lengths, pooling.name, pooling.k)
+        for scores in expected:
+            part = slice(*found.random_offsets[run : run + 2].tolist())
+            units = scores.nonzero()[0]
+            assert found.random_units[part].tolist() == units.tolist()
+            np.testing.assert_allclose(found.random_values[part], scores[units], rtol=1e-5)
+            run += 1
+    for cuts, budget in (((1, 2, 3, 4, 5, 6), 2**28), ((3,), 1)):
+        assert collected(cuts, budget=budget, poolings=(pooling,)).result(40, OFFSETS, pooling) == found
 
 
 @pytest.mark.parametrize("most", [1, 5, 10, 100])

@@ -1,5 +1,6 @@
 """Controls together: what they are collected from, figures and differences on test, and what the intervals hold."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -218,13 +219,19 @@ def test_the_unit_is_the_one_of_the_best_pair() -> None:
     assert counts_on_test(items, got).tolist() == np.stack([cell.sum(1) for cell in cells], 1).tolist()
 
 
-def test_units_are_pooled_as_asked() -> None:
-    """The mean over rows in place of the maximum; random SAEs stay as they came."""
-    data, mean = collect([MADE.chunk()]), collect([MADE.chunk()], pooling=Pooling("mean"))
+@pytest.mark.parametrize("pooling", [Pooling("mean"), Pooling("topk_mean", 2), Pooling("last")])
+def test_units_and_random_saes_are_pooled_alike(pooling: Pooling) -> None:
+    """As asked, in place of the maximum; what was pooled otherwise is refused, and not compared."""
+    got = collect([MADE.chunk(pooling=pooling)], pooling=pooling)
     n, every = len(MADE.world.lengths), torch.arange(MADE.world.n_units)
-    rows = [MADE.world.activations[MADE.world.example_of_row == each] for each in range(n)]
-    np.testing.assert_allclose(mean.examples.units.dense(every, n).T, [each.mean(0) for each in rows], rtol=1e-6)
-    assert all(torch.equal(one.values, two.values) for one, two in zip(data.random, mean.random, strict=True))
+    expected = MADE.pooled(MADE.world.activations, pooling)
+    np.testing.assert_allclose(got.examples.units.dense(every, n).T, expected, rtol=1e-6)
+    for scores, activations in zip(got.random, MADE.random, strict=True):
+        np.testing.assert_allclose(scores.dense(every, n).T, MADE.pooled(activations, pooling), rtol=1e-6)
+    with pytest.raises(ArtifactError, match=r"are pooled by max, those of units by " + re.escape(pooling.label)):
+        collect([MADE.chunk()], pooling=pooling)
+    with pytest.raises(ArtifactError, match="Materialize control_inputs again"):
+        collect([MADE.chunk(pooling=pooling)])
 
 
 def test_chunks_that_do_not_belong_together_are_refused() -> None:

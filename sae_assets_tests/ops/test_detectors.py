@@ -9,7 +9,8 @@ from sklearn.metrics import f1_score
 
 from sae_assets.ops import detectors
 from sae_assets.ops.controls import collect
-from sae_assets.ops.detectors import Detector, Items, UnitScores
+from sae_assets.ops.detectors import Detector
+from sae_assets.ops.items import Items, UnitScores
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.reference import controls as reference
 from sae_assets_tests.reference import exact_search

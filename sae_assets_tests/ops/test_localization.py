@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.intervals import weighted_f1_interval
-from sae_assets.ops.localization import localize, mark_rows
+from sae_assets.ops.localization import localize
 from sae_assets.ops.pooling import Pooling
-from sae_assets.ops.row_alignment import RowChunk
+from sae_assets.ops.row_chunks import RowChunk
+from sae_assets.ops.row_marks import mark_rows
 from sae_assets_tests.reference import localization as reference
 from sae_assets_tests.strategies import ORDINARY, PROPERTY, World, chunkings, random_world, worlds
 
@@ -243,3 +244,25 @@ def test_what_does_not_fit_is_refused():
         )  # fmt: skip
     with pytest.raises(ArtifactError, match="A chunk has 12 units, the localization 13"):
         mark_rows(world.filtered(), dataclasses.replace(run(world, [0, 1], [1.0, 1.0]), n_units=13))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_chosen_before_is_kept_and_counted_anew(seed):
+    """On other examples the cut-offs of the first, whose own would be others; another pair is chosen for anew."""
+    first, later = random_world(seed, n_examples=40), random_world(seed + 50, n_examples=60)
+    units, thresholds = [0, 1], [0.5, 0.5]
+    before, anew = run(first, units, thresholds), run(later, units, thresholds)
+    got = run(later, units, thresholds, kept=before)
+    for name in ("cutoffs", "tail_fractions", "direction_units", "direction_weights", "n_superactivators"):
+        assert torch.equal(getattr(got, name), getattr(before, name)), name
+    assert not torch.equal(got.cutoffs, anew.cutoffs)
+    marks, cal_or_test = mark_rows(later.filtered(), got).numpy(), [later.rows_in(split) for split in ("cal", "test")]
+    for place, inside in enumerate(cal_or_test):
+        for method in range(len(METHODS)):
+            for concept in range(2):
+                marked, truth = marks[method, concept][inside], later.truth[inside, concept]
+                cells = (marked & truth, marked & ~truth, ~marked & truth, ~marked & ~truth)
+                assert got.counts[method, place, concept].tolist() == [int(cell.sum()) for cell in cells]
+    assert run(later, units, [0.5, 0.25], kept=before) == run(later, units, [0.5, 0.25])
+    with pytest.raises(ArtifactError, match="A chunk has 5 units, expected 12"):
+        run(random_world(seed, n_units=5), units, thresholds, kept=before)

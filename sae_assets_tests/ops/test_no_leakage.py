@@ -41,7 +41,7 @@ def everything(world: World, calibration: torch.Tensor | None = None) -> Chosen:
     every = score_examples([LabelledChunk(sparse, splits, labels)], n_units=world.n_units)
     rows = nowhere(world.concepts, world.n_units)
     chosen = choose_by_tails(count_detections(scores, thresholds), thresholds, every["cal"], rows)
-    best = figure_pairs(chosen, every, lengths_of(replace(world, splits=splits)), n_permutations=5, n_bootstrap=5)
+    best = figure_pairs(chosen, every, lengths_of(replace(world, splits=splits)), n_permutations=5)
     return stats, rules, mapping, thresholds, best
 
 

@@ -14,14 +14,21 @@ from sae_assets.ops.chosen_pairs import choose_by_tails, choose_exactly
 from sae_assets.ops.coalitions import choose_coalitions
 from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
-from sae_assets.ops.ground_truth import collect_truth, count_positive_rows, covered_patches, overlapping_tokens
+from sae_assets.ops.ground_truth import (
+    collect_truth,
+    count_positive_rows,
+    covered_patches,
+    overlapping_tokens,
+    pixels_of_patches,
+)
 from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
 from sae_assets.ops.localization import localize
 from sae_assets.ops.process_state import ieee_products, plain_torch
 from sae_assets.ops.protocols.interplm import score_regions
 from sae_assets.ops.protocols.netdissect import dissect
 from sae_assets.ops.protocols.saev import probe_rows
-from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
+from sae_assets.ops.row_alignment import align_rows, rank_pairs
+from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, map_units
@@ -68,7 +75,7 @@ def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
     tails = choose_by_tails(counts, thresholds, scores["cal"], aligned, n_folds=2)
     exact = choose_exactly(scores, aligned, choose_by="examples", n_folds=2)
     by_rows = choose_exactly(scores, aligned)
-    best = [figure_pairs(each, scores, lengths_of(WORLD), n_permutations=3, n_bootstrap=5) for each in (exact, by_rows)]
+    best = [figure_pairs(each, scores, lengths_of(WORLD), n_permutations=3) for each in (exact, by_rows)]
     places = localize(
         rows,
         concepts=WORLD.concepts,
@@ -101,10 +108,13 @@ def protocols(filtered: Any, truth: Any) -> list[Any]:
 
 def ground_truth() -> tuple[GroundTruth, list[Any]]:
     mask = torch.arange(64, device="cpu").view(8, 8) % 5 == 0
-    patches = covered_patches(mask, 4, 4)
+    pixels = pixels_of_patches(mask, 4)
+    patches = covered_patches(pixels, 16, 4)
     tokens = torch.arange(8, device="cpu").view(4, 2)
     met = overlapping_tokens(tokens, torch.tensor([[1, 3]], device="cpu"))
-    truth = collect_truth([torch.stack([patches, met], 1), torch.stack([met, patches], 1)], ("a", "b"), 0)
+    rows = [torch.stack([patches, met], 1), torch.stack([met, patches], 1)]
+    shown = [torch.stack([pixels, pixels + 1], 1)] * 2
+    truth = collect_truth(rows, ("a", "b"), 0, shown, 16)
     chosen = torch.tensor([True, False], device="cpu")
     return truth, [patches.tolist(), met.tolist(), count_positive_rows([(truth, chosen)])]
 

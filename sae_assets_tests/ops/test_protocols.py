@@ -20,7 +20,7 @@ from sae_assets.ops.protocols.rows import above, connected_regions
 from sae_assets.ops.protocols.sae_probes import probe_examples
 from sae_assets.ops.protocols.saev import probe_rows
 from sae_assets.ops.protocols.superactivators import choose_on_test
-from sae_assets.ops.row_alignment import RowChunk
+from sae_assets.ops.row_chunks import RowChunk
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, dense_scores, score
 from sae_assets_tests.reference import protocols as reference
 from sae_assets_tests.strategies import ORDINARY, PROPERTY, World, chunkings, random_world, worlds

@@ -7,14 +7,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
+from sae_assets.artifacts.row_alignment import MATCHES, RowAlignment
 from sae_assets.errors import ArtifactError
-from sae_assets.ops import row_alignment
+from sae_assets.ops import row_chunks
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.row_alignment import RowChunk, RowFigures, align_rows, count_per_example
+from sae_assets.ops.ground_truth import collect_truth, covered_patches, pixels_of_patches
+from sae_assets.ops.row_alignment import RowFigures, align_rows, pixel_iou, rank_pairs
+from sae_assets.ops.row_chunks import RowChunk, count_per_example
 from sae_assets_tests.reference import row_alignment as reference
-from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, random_world, worlds
+from sae_assets_tests.strategies import DEVICES, PROPERTY, World, activations, chunkings, random_world, worlds
 
 
 def chunk_of(world: World) -> RowChunk:
@@ -116,7 +120,7 @@ def test_units_that_do_not_fit_one_sort_are_cut_on(monkeypatch):
     """Unit, value and set of concepts share 63 bits: fewer units at once give the same figures."""
     world = random_world(5)
     whole = align(world)
-    monkeypatch.setattr(row_alignment, "units_at_once", lambda _: 5)
+    monkeypatch.setattr(row_chunks, "units_at_once", lambda _: 5)
     same(whole, align(world))
 
 
@@ -144,24 +148,109 @@ def test_purity_shares_a_tie_across_the_last_rank():
     assert float(got.purity[0, 0]) == 10.25 / 16
 
 
-def test_coverage_is_of_concepts_with_rows_on_both_splits():
-    """Their best unit by cal AP, judged by its test AP; no concept gives null."""
-    world = random_world(6, n_concepts=3)
+def ranked(world: World, n_unlocated=None) -> RowAlignment:
+    """The stored figures of a world's rows."""
+    nowhere = torch.zeros(2, len(world.concepts), dtype=torch.int64) if n_unlocated is None else n_unlocated
+    return rank_pairs(align(world), [chunk_of(world)], concepts=world.concepts, n_unlocated=nowhere)
+
+
+def test_figures_of_the_whole_sae():
+    """Coverage by the best unit of cal AP, means of the best units, and units that match some concept, by scikit-learn.
+
+    Over the concepts with rows on both splits that are located: the third has none on test, the fourth is not located.
+    """
+    world = random_world(6, n_concepts=4)
     truth = world.truth.copy()
     truth[world.rows_in("test"), 2] = False
     world = dataclasses.replace(world, truth=truth)
-    got = align(world)
+    got = ranked(world, torch.tensor([[0, 0, 0, 1], [0, 0, 0, 0]]))
     cal, test = (split_rows(world, split) for split in EVALUATED)
-    reached = []
+    figures, f1, iou = align(world), [], []
+    reached, matching = [], {"f1": set(), "iou": set()}
     for concept in range(2):
         precisions = [average_precision_score(cal[1][:, concept], column) for column in cal[0].T]
         best = int(np.argmax(precisions))
-        assert got.best_units_by_ap[concept] == best
+        assert got.unit_ids[got.best_by_ap[concept]] == best
         reached.append(average_precision_score(test[1][:, concept], test[0][:, best]))
+        scored = []
+        for values, located in (cal, test):
+            marked = values >= figures.thresholds[:, concept].numpy()
+            scored.append([(f1_score(located[:, concept], each), jaccard_score(located[:, concept], each))
+                           for each in marked.T])  # fmt: skip
+        first = int(figures.best_units[concept])
+        f1.append(scored[1][first][0])
+        iou.append(scored[1][first][1])
+        for place, (name, limit) in enumerate(MATCHES.items()):
+            matching[name] |= {u for u in range(world.n_units) if min(scored[0][u][place], scored[1][u][place]) > limit}
     for least in (0.0, *(r - 1e-6 for r in reached), *(r + 1e-6 for r in reached)):
-        assert got.coverage(least) == np.mean([r >= least for r in reached])
-    none = align(dataclasses.replace(world, truth=np.zeros_like(truth)))
-    assert np.isnan(none.coverage(0.3)) and none.best_units_by_ap.tolist() == [-1] * 3 == none.best_units.tolist()
+        assert got.covered(least)[got.judged].tolist() == [r >= least for r in reached]
+    summary = got.summary
+    assert summary["concepts"] == 2 and summary["coverage@0.3"] == np.mean([r >= 0.3 for r in reached])
+    assert summary["mean_best_f1"] == pytest.approx(np.mean(f1)) and summary["mean_best_iou"] == pytest.approx(
+        np.mean(iou)
+    )
+    assert summary["mean_best_ap"] == pytest.approx(np.mean(reached)) and np.isnan(summary["mean_best_pixel_iou"])
+    assert summary["concepts_f1>0.5"] == sum(value > 0.5 for value in f1)
+    assert {name: summary[f"units_{name}>{limit:g}"] for name, limit in MATCHES.items()} == {
+        name: len(units) for name, units in matching.items()
+    }
+
+
+def test_without_a_concept_there_are_no_figures_of_the_whole_sae():
+    """And a concept that no unit fires on counts as not found."""
+    world = random_world(6, n_concepts=3)
+    none = ranked(dataclasses.replace(world, truth=np.zeros_like(world.truth)))
+    assert none.summary["concepts"] == 0 and np.isnan(none.summary["coverage@0.3"])
+    assert none.best_by_ap.tolist() == none.best.tolist() == [-1] * 3
+    silent = ranked(dataclasses.replace(world, activations=np.zeros_like(world.activations)))
+    assert silent.summary["concepts"] == 3 and silent.summary["coverage@0.3"] == 0 == silent.summary["mean_best_f1"]
+
+
+@PROPERTY
+@given(st.data(), st.sampled_from([1, 3, 0.5]), st.integers(1, 9))
+def test_iou_of_pixels_is_that_of_every_single_one(data, min_overlap, entries):
+    """On images of 2 × 3 patches of 2 × 2 pixels: masks and firing patches are compared pixel by pixel."""
+    side, grid, n_examples, n_units, n_concepts = 2, (2, 3), 6, 3, 2
+    masks = data.draw(hnp.arrays(np.bool_, (n_examples, n_concepts, grid[0] * side, grid[1] * side)))
+    pixels = [torch.stack([pixels_of_patches(torch.from_numpy(mask), side) for mask in each], 1) for each in masks]
+    truth = [covered_patches(each, side**2, min_overlap) for each in pixels]
+    n_rows = grid[0] * grid[1]
+    values = data.draw(activations(n_examples * n_rows, n_units))
+    lengths, splits = np.full(n_examples, n_rows), EVALUATED * (n_examples // 2)
+    dense = torch.cat(truth).numpy()
+    world = World(values, lengths, splits, dense, np.ones((n_examples, n_concepts), bool))
+    located = collect_truth(truth, world.concepts, 0, pixels, side**2)
+    chunk = RowChunk(world.filtered(), located, splits)
+    figures = align_rows([chunk], concepts=world.concepts, n_units=n_units)
+    got = pixel_iou(figures, [chunk])
+    test = world.examples_in("test")
+    for unit, concept in np.ndindex(n_units, n_concepts):
+        threshold, shown = float(figures.thresholds[unit, concept]), masks[test, concept]
+        if np.isnan(threshold) or not shown.any():
+            assert np.isnan(float(got[unit, concept]))
+            continue
+        fires = (values[:, unit].reshape(n_examples, *grid) >= np.float32(threshold)).repeat(side, 1).repeat(side, 2)
+        expected = jaccard_score(shown.ravel(), fires[test].ravel(), zero_division=0.0)
+        np.testing.assert_allclose(float(got[unit, concept]), expected, rtol=1e-12)
+    cut = row_chunks.shared_pixels(chunk, "test", figures.thresholds, entries_at_once=entries)
+    assert all(map(torch.equal, cut, row_chunks.shared_pixels(chunk, "test", figures.thresholds)))
+
+
+def test_pixels_that_do_not_belong_together():
+    """Chunks that say nothing of pixels leave all IoU of pixels null; patches of other sizes are refused."""
+    world = random_world(1)
+    plain, figures = chunk_of(world), align(world)
+    shown = torch.from_numpy(world.truth.astype(np.int32))
+    truth = [torch.from_numpy(world.truth)]
+    sized = [dataclasses.replace(plain, truth=dataclasses.replace(
+        collect_truth(truth, world.concepts, 0, [shown], size), example_offsets=plain.truth.example_offsets,
+    )) for size in (4, 9)]  # fmt: skip
+    assert not bool(pixel_iou(figures, sized[:1]).isnan().all())
+    assert bool(pixel_iou(figures, [plain, sized[0]]).isnan().all())
+    with pytest.raises(ArtifactError, match="Patches of different chunks"):
+        pixel_iou(figures, sized)
+    with pytest.raises(ArtifactError, match="does not say which pixels"):
+        row_chunks.shared_pixels(plain, "test", figures.thresholds)
 
 
 @PROPERTY

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.row_alignment import align_rows, count_rows
+from sae_assets.ops.row_alignment import align_rows
 from sae_assets.ops.row_chance import MOVES, RowNull, moved_rows, row_null
+from sae_assets.ops.row_chunks import count_rows
 from sae_assets_tests.ops.test_row_alignment import chunk_of, of_rows, split_rows
 from sae_assets_tests.reference import row_alignment as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds

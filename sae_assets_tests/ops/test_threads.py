@@ -57,7 +57,7 @@ def everything(memory_budget: int = 2**28, device: str = "cpu") -> list[Artifact
     rows = nowhere(WORLD.concepts, WORLD.n_units)
     tails = choose_by_tails(counts, thresholds, every["cal"], rows, n_folds=3)
     exact = choose_exactly(every, rows, n_folds=3)
-    best = [figure_pairs(each, every, lengths_of(WORLD), n_permutations=10, n_bootstrap=50) for each in (tails, exact)]
+    best = [figure_pairs(each, every, lengths_of(WORLD), n_permutations=10) for each in (tails, exact)]
     return [stats, mapping, filtered, thresholds, counts, tails, exact, *best]
 
 

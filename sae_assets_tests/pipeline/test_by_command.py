@@ -69,7 +69,7 @@ def test_seconds_are_those_of_the_run_that_encoded(made):
 
 def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
     """A schedule sets nothing: what the catalog says is not stale for it, and an option goes before the catalog."""
-    detection = {"tail_fractions": [0.1, 0.5], "n_permutations": 3, "n_bootstrap": 4, "n_folds": 2, "seed": 6}
+    detection = {"tail_fractions": [0.1, 0.5], "n_permutations": 3, "n_folds": 2, "seed": 6}
     root = make_dataset(tmp_path / "data", 6)
     catalog = write_catalog(tmp_path / "catalog.yaml", root, token_kinds=["patch"], detection=detection)
     content = yaml.safe_load(catalog.read_text())
@@ -78,7 +78,7 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
     assert invoke(places, "materialize", "-d", "small").exit_code == 0
     fractions = {"tail_fractions": detection.pop("tail_fractions")}
     with open_session(places["home"], catalog) as session:
-        pairs = {name: detection[name] for name in ("n_permutations", "n_bootstrap", "seed")}
+        pairs = {name: detection[name] for name in ("n_permutations", "seed")}
         choice = {name: detection[name] for name in ("n_folds", "seed")}
         for stage, expected in (("thresholds", fractions), ("chosen_pairs", choice), ("best_pairs", pairs)):
             found = session.store.read(Address("small", stage, "patch", "clip-mini")).provenance.config
@@ -94,12 +94,12 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
 def test_options_of_detection_and_of_fixed_pruning(tmp_path, made_home):
     """They reach the stages, and the token kind that was made with others is marked."""
     made = made_home(tmp_path, n=6, token_kinds=["patch", "cls"])
-    counts = {"n-permutations": 7, "n-bootstrap": 9, "n-folds": 2, "seed": 5}
+    counts = {"n-permutations": 7, "n-folds": 2, "seed": 5}
     options = [part for name, value in counts.items() for part in (f"--{name}", str(value))]
     done = invoke(made, "materialize", "-d", "small", *options, "--json")
     assert done.exit_code == 0, done.stderr
     assert dict(best_pairs(made, "patch").provenance.config) == {
-        "pooling": "max", "n_permutations": 7, "n_bootstrap": 9, "seed": 5,
+        "pooling": "max", "n_permutations": 7, "seed": 5,
     }  # fmt: skip
     figures = json.loads(done.stdout)["figures"]
     assert figures["small/patch/clip-mini"]["stale_stages"] == []

@@ -84,7 +84,7 @@ def new_world(base: Path) -> World:
     world.dataset = {
         "root": str(world.folder.root), "layout": "clevr", "modality": "image", "concepts": list(CONCEPTS),
         "models": ["one", "two"], "token_kinds": ["patch"], "chunk_size": 4,
-        "detection": {"n_permutations": 5, "n_bootstrap": 5},
+        "detection": {"n_permutations": 5},
     }  # fmt: skip
     world.land(8)
     return world
@@ -231,9 +231,11 @@ NEW_CHUNK = set().union(
 )
 CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     "nothing": (lambda _: None, set()),
-    # Contents are pinned when their chunk was registered: a check says so. Freezing concerns chunks that come later.
+    # Contents are pinned when their chunk was registered: a check says so. Freezing concerns chunks that come later,
+    # but the recipes of two artifacts say whether what they chose is kept.
     "an image's and a mask's contents, calibration frozen": (
-        both(image_overwritten, mask_overwritten, setting(calibration="freeze")), set(),
+        both(image_overwritten, mask_overwritten, setting(calibration="freeze")),
+        model_level("coalitions", "localization"),
     ),
     "detection seed; code of a chunk stage; tail fractions; mask overlap": (
         both(

@@ -168,3 +168,29 @@ def test_names_that_are_not_there(older, tmp_path):
         arguments = [part for pair in given.items() for part in pair]
         result = invoke(places, "import", str(older["older"]), *arguments)
         assert result.exit_code == 2 and repr(value) in result.stderr, result.stderr
+
+
+def test_controls_do_not_apply_to_what_was_imported(older, tmp_path):
+    """With `controls` in the catalog everything else is made and is current, and who asks for them is told why not."""
+    catalog = write_catalog(tmp_path / "with.yaml", older["root"], token_kinds=["patch"], controls={"n_seeds": 1})
+    places = {**older, "catalog": catalog, "home": tmp_path / "home"}
+    assert invoke(places, "import", str(older["older"]), *PATCH).exit_code == 0
+    done = invoke(places, "materialize", "-d", "small")
+    assert done.exit_code == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "Activations were imported" in said and "there is no control_inputs, controls" in said
+    assert "0 runs made" in invoke(places, "materialize", "-d", "small").stdout
+    shown = json.loads(invoke(places, "status", "--json").stdout)["small"]["stages"]
+    states = {name: set(chunks.values()) for name, chunks in shown.items() if name.startswith("patch/")}
+    for name, found in states.items():
+        of_rows = name.split("/")[-1] in ("control_inputs", "controls")
+        assert found == ({"inapplicable"} if of_rows else {"current"}), name
+    with open_session(places["home"], places["catalog"]) as session:
+        job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            instance=session.instance, asset_selection=[dg.AssetKey(["small", "patch", "control_inputs"])],
+            partition_key=multi_key("clip-mini", "0000"), raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+        assert not result.success and "controls do not apply to it" in first_cause(result.all_events)
+        assert not launched(plan_of(session))

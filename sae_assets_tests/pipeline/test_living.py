@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import torch
 
 from sae_assets.commands.session import Session, open_session
 from sae_assets.orchestration import history
@@ -23,11 +24,11 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
-from sae_assets_tests.helpers.homes import Homes
+from sae_assets_tests.helpers.homes import USUAL, Homes
 from sae_assets_tests.pipeline.deciders import Named, Switch, named, stale_by_dagster
 from sae_assets_tests.pipeline.living import land, land_without_calibration
 from sae_assets_tests.pipeline.planned import all_states, failed_artifacts, keys, launched, only, plan_of, states_of
-from sae_assets_tests.pipeline.small import write_metadata
+from sae_assets_tests.pipeline.small import write_catalog, write_metadata
 
 pytestmark = pytest.mark.long
 MODEL = "clip-mini"
@@ -131,6 +132,11 @@ def address(stage: str, chunk: str | None = None) -> Address:
     return Address("small", stage, "patch", MODEL, chunk)
 
 
+def nulls(values: torch.Tensor) -> torch.Tensor:
+    """The same with every null as -1, so that nulls are equal."""
+    return values.nan_to_num(-1) if values.is_floating_point() else values
+
+
 def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path, made_home):
     places = made_home(tmp_path, calibration="freeze")
     with open_session(places["home"], places["catalog"]) as session:
@@ -139,6 +145,7 @@ def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path, made_home):
         fitted = {
             s: session.store.header(address(s)).content_hash for s in ("unit_stats", "unit_mapping", "thresholds")
         }
+        chosen = {s: session.store.read(address(s)).artifact for s in ("coalitions", "localization")}
         land(places["root"], 18)
         session.register("small")
         made = of_small(follower)
@@ -146,10 +153,20 @@ def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path, made_home):
         assert ("small/patch/filtered_activations", multi_key(MODEL, "0002")) in made
         assert ("small/patch/best_pairs", MODEL) in made
         assert {s: session.store.header(address(s)).content_hash for s in fitted} == fitted
+        # What these chose on cal is kept, and counted on the chunk more.
+        for stage, names in {"coalitions": ("unit_ids", "thresholds"), "localization": ("cutoffs",)}.items():
+            before, after = chosen[stage], session.store.read(address(stage)).artifact
+            assert all(torch.equal(nulls(getattr(before, each)), nulls(getattr(after, each))) for each in names)
+            assert stage == "localization" or int(after.counts.sum()) > int(before.counts.sum())
         assert all_states(session) == {"current"}
         # The command line agrees: nothing is left to do.
         made_runs, _ = session.materialize(["small"])
         assert made_runs == 0
+    # No longer frozen, all of it is chosen anew.
+    write_catalog(places["catalog"], places["root"], **USUAL, calibration="refit")
+    with open_session(places["home"], places["catalog"]) as session:
+        states = states_of(session)
+        assert {states[f"patch/{MODEL}/{stage}"]["all"] for stage in (*fitted, *chosen)} == {"stale"}
 
 
 def test_backfill_is_exactly_what_is_missing_or_stale_in_one_sequence(living):

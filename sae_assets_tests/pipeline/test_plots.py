@@ -9,7 +9,8 @@ import torch
 
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.localization import localize
-from sae_assets.ops.row_alignment import RowChunk, align_rows, rank_pairs
+from sae_assets.ops.row_alignment import align_rows, rank_pairs
+from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets.pipeline.plots import (

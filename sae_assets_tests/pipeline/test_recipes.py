@@ -9,10 +9,11 @@ import torch
 from upath import UPath
 
 from sae_assets.artifacts import Examples, Labels
-from sae_assets.catalog import Catalog, Model, Sae
+from sae_assets.catalog import Catalog, Model, Sae, load_catalog
+from sae_assets.catalog.datasets import Detection
 from sae_assets.chunks.registering import register
 from sae_assets.errors import MismatchError
-from sae_assets.pipeline.options import Options
+from sae_assets.pipeline.options import EncodeOptions, Options
 from sae_assets.pipeline.recipes import provenance_of
 from sae_assets.pipeline.stage import Sources, Target
 from sae_assets.pipeline.stages import STAGES
@@ -106,3 +107,24 @@ def test_truth_of_rows_from_files_is_of_these_files(tmp_path: Path):
     before = outside()
     as_safetensors(tmp_path, given(9))
     assert outside() != before
+
+
+@pytest.mark.parametrize("options", [EncodeOptions(pooling="topk_mean", pooling_k=2), EncodeOptions()])
+def test_control_inputs_depend_on_pooling(options: EncodeOptions) -> None:
+    """As the catalog or the options of one run say; under `cls` nothing is pooled, nor for activations themselves."""
+    catalog = load_catalog()
+    dataset = catalog.datasets["clevr_mini"]
+    mean = dataset.model_copy(update={"detection": Detection(pooling="mean")}).named("clevr_mini")
+    other = catalog.model_copy(update={"datasets": {**catalog.datasets, "clevr_mini": mean}})
+
+    def settings(of: Catalog, stage: str, kind: str) -> dict[str, Any]:
+        target = Target(of, Address("clevr_mini", stage, kind, "clip-mini", "0000"))
+        return STAGES[stage].settings(target, options)
+
+    given = {"pooling": "topk_mean", "pooling_k": 2} if options.pooling else {"pooling": "mean"}
+    assert given.items() <= settings(other, "control_inputs", "patch").items()
+    assert (settings(catalog, "control_inputs", "patch") == settings(other, "control_inputs", "patch")) is bool(
+        options.pooling
+    )
+    for stage, kind in (("control_inputs", "cls"), ("sparse_activations", "patch")):
+        assert settings(catalog, stage, kind) == settings(other, stage, kind)

@@ -78,7 +78,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     there = {"unit_id": 65_535, "cal_f1": 1.0, "test_f1": 0.5, "test_f1_interval": [0.25, 0.75]}
     there |= {"chance_f1": 0.375, "q": 0.002, "auroc": 0.75}
     there |= {
-        "row": {"precision": 0.25, "f1": 0.125, "beside": True},
+        "row": {"precision": 0.25, "recall": 0.75, "f1": 0.125, "iou": 0.5, "pixel_iou": 1.0, "beside": True},
         "audit": None,
         "selection": "exact",
         "controls": None,
@@ -88,7 +88,8 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
         "fit": {"fvu": math.nan, "mean_l0": math.nan, "dead_units_share": math.nan, "stated_l0": None},
         "weighted_test_f1": math.nan, "weighted_test_f1_interval": [math.nan] * 2, "always_positive_f1": np.nan,
-        "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {}, "stale_stages": [], "controls": None,
+        "null_f1": {"mean": math.nan, "p95": math.nan}, "seconds": {}, "stale_stages": [],
+        "inapplicable_stages": [], "rows": None, "controls": None,
         "concepts": {"material::plastic-opaque": there, "absent": absent},
     }  # fmt: skip
     figures = json.loads(json.dumps(plain({"a/patch/b": whole}), allow_nan=False))
@@ -98,7 +99,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
         print_summary(figures, session, 0, 0)
     assert "FVU –, mean L0 –, – of the units fire on no row" in capture.get()
     lines = {line.split()[0]: line.split() for line in capture.get().splitlines() if line.strip()}
-    assert lines["absent"][1:] == ["–"] * 9
-    expected = ["65535", "1.000", "0.500", "0.25–0.75", "0.375", "0.002", "0.750", "0.25!", "0.12"]
+    assert lines["absent"][1:] == ["–"] * 11
+    expected = ["65535", "1.000", "0.500", "0.25–0.75", "0.375", "0.002", "0.750", "0.25!", "0.75", "0.12", "1.00"]
     assert lines["material::plastic-opaque"][1:] == expected
     assert lines["weighted"][1:] == ["mean", *["–"] * 3]

@@ -19,6 +19,15 @@ def covered_patches(mask: np.ndarray, patch_size: int, min_overlap: float = 1) -
     return np.array(covered, bool)
 
 
+def pixels_of_patches(mask: np.ndarray, patch_size: int) -> list[int]:
+    """Mask pixels of each patch, row by row, one pixel at a time."""
+    height, width = mask.shape
+    counts = [0] * ((height // patch_size) * (width // patch_size))
+    for y, x in np.ndindex(height, width):
+        counts[(y // patch_size) * (width // patch_size) + x // patch_size] += bool(mask[y, x])
+    return counts
+
+
 def positive_rows(truth: np.ndarray, chosen_rows: np.ndarray) -> list[int]:
     """|G_c ∩ chosen| per concept: bool [rows, concepts], bool [rows] -> ints."""
     return [int((truth[:, concept] & chosen_rows).sum()) for concept in range(truth.shape[1])]

@@ -11,6 +11,7 @@ from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.catalog import Dataset, Model, Sae
 from sae_assets.catalog.datasets import Controls
 from sae_assets.datasets import open_dataset
+from sae_assets.ops.pooling import Pooling
 from sae_assets.ops.random_saes import match_density, random_encoder
 from sae_assets.rows.encoding import RowsPerKind, encode_chunk
 from sae_assets.rows.opening import open_sources
@@ -113,3 +114,15 @@ def test_rows_of_cls_that_are_encoded_are_their_own(dataset: Dataset, model: Mod
     assert torch.equal(found.mean_embeddings, found.max_embeddings)
     assert found.row_ids.tolist() == [0, 2, 3] and torch.equal(found.row_embeddings, found.mean_embeddings[[0, 2, 3]])
     assert not scores(found, 0, 1) and scores(found, 0, 0)
+
+
+def test_scores_are_pooled_as_asked_and_those_of_cls_by_the_maximum(dataset: Dataset, model: Model) -> None:
+    """Both kinds in one pass: its row is the score of an example under `cls`."""
+    plain, mean = encode(dataset, model), encode(dataset, model, control_pooling=Pooling("mean"))
+    assert mean.control_inputs["cls"] == plain.control_inputs["cls"] and mean.artifacts == plain.artifacts
+    token = mean.control_inputs["token"]
+    assert token.pooling == "mean" and plain.control_inputs["token"].pooling is None
+    for number, length in enumerate(token.example_offsets.diff().tolist()):
+        largest, means = scores(plain.control_inputs["token"], 0, number), scores(token, 0, number)
+        assert largest.keys() == means.keys()
+        assert all(largest[unit] / length * 0.999 <= value <= largest[unit] for unit, value in means.items())

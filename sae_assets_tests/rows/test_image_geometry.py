@@ -119,8 +119,12 @@ def test_patches_with_enough_of_the_mask_are_positive(
     folder.add("a", concept="color::red", box=box)
     folder.add("b", concept="neither", box=box)
     chunk, dataset = chunk_of(folder, min_overlap=min_overlap)
-    rows, n_patches = row_truth(chunk, "patch", dataset, model_of(tiny), open_dataset(dataset))
-    assert n_patches == 16
+    truth = row_truth(chunk, "patch", dataset, model_of(tiny), open_dataset(dataset))
+    rows = truth.rows
+    assert truth.per_example == 16 and truth.patch_pixels == 64
+    assert truth.pixels is not None
+    area = (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
+    assert [pixels.sum(0).tolist() for pixels in truth.pixels] == [[0, area], [0, 0]]
     assert [tuple(truth.shape) for truth in rows] == [(16, 2), (16, 2)]
     assert rows[0][:, 1].nonzero().flatten().tolist() == patches
     assert not bool(rows[0][:, 0].any())
@@ -133,7 +137,7 @@ def test_examples_without_concepts_need_no_mask(tiny: Path, tmp_path: Path) -> N
     folder.add("a", concept="neither")
     (folder.root / "masks/a.png").unlink()
     chunk, dataset = chunk_of(folder, masks="files")
-    assert not bool(row_truth(chunk, "patch", dataset, model_of(tiny), open_dataset(dataset))[0][0].any())
+    assert not bool(row_truth(chunk, "patch", dataset, model_of(tiny), open_dataset(dataset)).rows[0].any())
 
 
 def test_truth_of_whole_examples_is_their_labels(tmp_path: Path) -> None:
@@ -142,6 +146,6 @@ def test_truth_of_whole_examples_is_their_labels(tmp_path: Path) -> None:
     for name, concept in (("a", "color::red"), ("b", "neither"), ("c", "color::blue")):
         folder.add(name, concept=concept)
     chunk, dataset = chunk_of(folder)
-    rows, per_example = row_truth(chunk, "cls", dataset, model_of(tmp_path), open_dataset(dataset))
-    assert per_example == 1
-    assert [truth.tolist() for truth in rows] == [[[False, True]], [[False, False]], [[True, False]]]
+    whole = row_truth(chunk, "cls", dataset, model_of(tmp_path), open_dataset(dataset))
+    assert whole.per_example == 1 and whole.pixels is None
+    assert [truth.tolist() for truth in whole.rows] == [[[False, True]], [[False, False]], [[True, False]]]

@@ -62,9 +62,10 @@ def test_rows_and_truth_are_of_the_same_tokens(
     """As many truths as rows; tokens that meet a span are positive; values are the dense reference's."""
     model = entry(transformer(name), "text", save(tmp_path / "sae.pt", content := published(d=WIDTH, n=40, k=5)))
     result, chunk = encode(dataset, model), chunk_of(dataset)
-    truth, per_example = row_truth(labels_of(dataset), "token", dataset, model, open_dataset(dataset))
+    got = row_truth(labels_of(dataset), "token", dataset, model, open_dataset(dataset))
+    truth = got.rows
     artifact = result.artifacts["token"]
-    assert per_example is None and result.rows_per_example == {"token": None, "cls": 1}
+    assert got.per_example is None and got.pixels is None and result.rows_per_example == {"token": None, "cls": 1}
     assert artifact.example_offsets.diff().tolist() == [len(rows) for rows in truth]
     assert len(truth[1]) == 0 and not bool(truth[2].any())
     for text, spans, rows in zip(TEXTS, SPANS, truth, strict=True):
@@ -136,7 +137,7 @@ def test_cut_tokens_are_counted(transformer: Callable[[str], Path], tmp_path: Pa
     assert cut.example_offsets.diff().tolist() == full.clamp(max=4).tolist()
     assert cut.n_cut_tokens == int((full - 4).clamp(min=0).sum()) > 0
     assert cut.n_cut_examples == int((full > 4).sum())
-    truth, _ = row_truth(labels_of(dataset), "token", dataset, model, open_dataset(dataset))
+    truth = row_truth(labels_of(dataset), "token", dataset, model, open_dataset(dataset)).rows
     assert [len(rows) for rows in truth] == full.clamp(max=4).tolist()
 
 

@@ -90,6 +90,10 @@ SMALL: dict[str, Artifact] = {
             example_offsets=torch.tensor([0, 2, 2, 3]),
             row_offsets=torch.tensor([0, 2, 2, 3]),
             concept_ids=_ints([0, 1, 1]),
+            patch_pixels=16,
+            cover_offsets=torch.tensor([0, 2, 3, 4]),
+            cover_ids=_ints([0, 1, 0, 1]),
+            cover_pixels=_ints([9, 4, 1, 16]),
         ),
         UnitStats(
             n_rows=10,
@@ -143,7 +147,6 @@ SMALL: dict[str, Artifact] = {
             weighted_interval=_doubles([0.4, 0.9]),
             weighted_null=_doubles([0.3, NAN, 0.01]),
             n_permutations=100,
-            n_bootstrap=200,
             seed=0,
         ),
         ChosenPairs(
@@ -207,6 +210,7 @@ SMALL: dict[str, Artifact] = {
             average_precision=_doubles([[0.75, 0.5], [NAN, NAN]]),
             auroc=_doubles([NAN, NAN]),
             purity=_doubles([0.0, 0.0]),
+            pixel_iou=_doubles([0.125, NAN]),
             intervals=_doubles([[NAN, NAN], [NAN, NAN]]),
         ),
         # Two units agree on the first concept; none stands for the second.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -121,12 +122,26 @@ def ground_truth(draw: st.DrawFn) -> GroundTruth:
         sorted(draw(st.sets(st.integers(0, len(concepts) - 1), max_size=len(concepts))))
         for _ in range(sum(per_example))
     ]
+    cover: dict[str, Any] = {}
+    if draw(st.booleans()):
+        others = [draw(st.sets(st.integers(0, len(concepts) - 1), max_size=len(concepts))) for _ in chosen]
+        shown = [sorted({*ids, *more}) for ids, more in zip(chosen, others, strict=True)]
+        n_shown, most = sum(map(len, shown)), draw(st.integers(1, 10**6))
+        cover = {
+            "patch_pixels": most,
+            "cover_offsets": offsets_of(integers([len(ids) for ids in shown])),
+            "cover_ids": integers([place for ids in shown for place in ids], torch.int32),
+            "cover_pixels": integers(
+                draw(st.lists(st.integers(1, most), min_size=n_shown, max_size=n_shown)), torch.int32
+            ),
+        }
     return GroundTruth(
         concepts=concepts,
         first_example=draw(first_examples),
         example_offsets=offsets_of(integers(per_example)),
         row_offsets=offsets_of(integers([len(ids) for ids in chosen])),
         concept_ids=integers([place for ids in chosen for place in ids], torch.int32),
+        **cover,
     )
 
 
@@ -269,7 +284,6 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
         weighted_interval=doubles([draw(any_float) for _ in range(2)]),
         weighted_null=doubles([draw(any_float) for _ in range(3)]),
         n_permutations=draw(st.integers(0, 10**6)),
-        n_bootstrap=draw(st.integers(0, 10**6)),
         seed=draw(st.integers(0, 2**63)),
     )
 
@@ -359,6 +373,7 @@ def row_alignment(draw: st.DrawFn) -> RowAlignment:
         average_precision=doubles([draw(share) for _ in range(2 * len(pairs))]).view(2, -1),
         auroc=doubles([draw(share) for _ in pairs]),
         purity=doubles([draw(share) for _ in pairs]),
+        pixel_iou=doubles([draw(share) for _ in pairs]),
         intervals=doubles([draw(share) for _ in range(2 * n)]).view(n, 2),
     )
 
@@ -427,6 +442,7 @@ def control_inputs(draw: st.DrawFn) -> ControlInputs:
         random_values=torch.tensor([draw(positive) for units in chosen for _ in units], dtype=torch.float32),
         n_units=n_units,
         d_model=d,
+        pooling=draw(st.sampled_from([None, "mean", "topk_mean(3)"])),
     )
 
 

@@ -78,7 +78,7 @@ COLUMNS = {
     "labels": ["example_index", "example_id", "split", "region_hashes", *(f"label:{c}" for c in CONCEPTS)],
     "sparse_activations": ["example_index", "position", "unit_ids", "values", "l0"],
     "filtered_activations": ["example_index", "position", "kept_indices", "values"],
-    "ground_truth": ["example_index", "position", "concepts"],
+    "ground_truth": ["example_index", "position", "concepts", "shown", "pixels"],
     "control_inputs": [
         *("example_index", "n_rows", "mean_embedding", "max_embedding", "positions", "row_embeddings"),
         *("random_counts", "random_units", "random_values"),
@@ -127,7 +127,7 @@ COLUMNS = {
             for split in ("cal", "test")
             for name in ("tp", "fp", "fn", "precision", "recall", "f1", "iou", "ap")
         ),
-        *("test_auroc", "test_purity_16"),
+        *("test_auroc", "test_purity_16", "test_pixel_iou"),
     ],
     "coalitions": [
         *("concept", "rule", "unit_ids", "thresholds"),
@@ -201,6 +201,8 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
         (4, None, "over_target"),
     ]
     assert frames["ground_truth"]["concepts"].to_list() == [list(CONCEPTS), [], [CONCEPTS[1]]]
+    assert frames["ground_truth"]["shown"].to_list() == [list(CONCEPTS), [CONCEPTS[0]], [CONCEPTS[1]]]
+    assert frames["ground_truth"]["pixels"].to_list() == [[9, 4], [1], [16]]
     controls = frames["control_inputs"]
     assert controls["example_index"].to_list() == [7, 8, 9] and controls["positions"].to_list() == [[1], [], [0]]
     assert controls["row_embeddings"].to_list() == [[2.0, -3.0], [], [0.5, 4.0]]

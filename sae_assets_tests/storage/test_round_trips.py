@@ -163,6 +163,16 @@ def test_truth_without_concepts_or_positives() -> None:
         )
 
 
+def test_truth_without_pixels_has_no_such_columns() -> None:
+    """Of texts, of labels that are located nowhere, and of files of the version before, whose hash it keeps."""
+    plain = dataclasses.replace(
+        SMALL["ground_truth"], patch_pixels=None, cover_offsets=None, cover_ids=None, cover_pixels=None
+    )
+    assert plain.content_hash() == "82248d606bfa5653b8dad9e4d2adc94fb50b0b0f687e551c1bd7640bd1a3074c"
+    assert through_a_file(plain, "parquet") == plain
+    assert table_of("ground_truth").encode(plain)[0].column_names == ["example_index", "position", "concepts"]
+
+
 def test_statistics_of_no_rows() -> None:
     """Statistics over no rows at all are an artifact like any other; every figure is null."""
     empty = torch.full((2,), torch.nan, dtype=torch.float64)

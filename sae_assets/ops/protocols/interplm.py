@@ -18,7 +18,7 @@ from sae_assets.ops.exact_search import rank_scores, truth_of_labels
 from sae_assets.ops.incidences import Walk, spread, units_at_once
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import above, connected_regions
-from sae_assets.ops.row_alignment import RowChunk, count_rows, walk_rows
+from sae_assets.ops.row_chunks import RowChunk, count_rows, walk_rows
 
 SHARES = (0.0, 0.15, 0.5, 0.6, 0.8)
 LEAST_F1 = 0.5

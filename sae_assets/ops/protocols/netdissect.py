@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import above, in_place_of
-from sae_assets.ops.row_alignment import RowChunk, count_rows, walk_rows
+from sae_assets.ops.row_chunks import RowChunk, count_rows, walk_rows
 
 TOP_SHARE, LEAST_IOU = 0.005, 0.04
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts import GroundTruth
-from sae_assets.ops.row_alignment import RowChunk
+from sae_assets.ops.row_chunks import RowChunk
 
 
 @dataclass(frozen=True)

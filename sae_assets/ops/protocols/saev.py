@@ -18,7 +18,8 @@ from sae_assets.ops.incidences import Walk
 from sae_assets.ops.prevalence_free import average_precision
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import in_place_of
-from sae_assets.ops.row_alignment import PURITY_ROWS, RowChunk, count_rows, entries_of_pairs, walk_rows
+from sae_assets.ops.row_alignment import PURITY_ROWS
+from sae_assets.ops.row_chunks import RowChunk, count_rows, entries_of_pairs, walk_rows
 
 RIDGE = 1e-8
 LEAST_PRIOR = 1e-8

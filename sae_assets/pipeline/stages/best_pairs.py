@@ -10,7 +10,7 @@ from sae_assets.pipeline.scoring import catalog_or, score_examples, scoring_sett
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 SPLITS = ("cal", "test")
-NAMES = ("n_permutations", "n_bootstrap", "seed")
+NAMES = ("n_permutations", "seed")
 
 
 def _settings(target: Target, options: DetectionOptions) -> dict[str, Any]:
@@ -78,7 +78,7 @@ BEST_PAIRS = Stage(
     make=_make,
     chunk_inputs=("sparse_activations", "labels"),
     model_inputs=("chosen_pairs",),
-    code_version="4",
+    code_version="5",
     settings=_settings,
     options=DetectionOptions,
     splits=SPLITS,

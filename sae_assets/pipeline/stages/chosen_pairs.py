@@ -58,6 +58,7 @@ CHOSEN_PAIRS = Stage(
     level="model",
     description="Per concept the unit and threshold chosen on cal, by rows where it is located, else by examples.",
     make=_make,
+    code_version="2",
     chunk_inputs=("sparse_activations", "labels"),
     model_inputs=("thresholds", "detection_stats", "row_alignment"),
     settings=_settings,

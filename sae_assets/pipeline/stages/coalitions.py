@@ -7,9 +7,10 @@ from sae_assets import ops
 from sae_assets.artifacts.rows import stands_in_for_train
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
+from sae_assets.pipeline.freezing import frozen_settings, kept_choice
 from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.scoring import pooling_of, scoring_settings
-from sae_assets.pipeline.stage import Made, Pass, Result, Stage
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 
 def _make(run: Pass) -> Made:
@@ -42,8 +43,13 @@ def _make(run: Pass) -> Made:
         concepts=best.concepts,
         pairs=(best.unit_ids, best.thresholds),
         halved=halved,
+        kept=kept_choice(run, COALITIONS),
     )
     return COALITIONS.only(run, Result(artifact))
+
+
+def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
+    return {**scoring_settings(target, options), **frozen_settings(target)}
 
 
 def parts_of(labels: Any, halved: bool) -> tuple[str, ...]:
@@ -83,7 +89,7 @@ COALITIONS = Stage(
     make=_make,
     chunk_inputs=("sparse_activations", "labels"),
     model_inputs=("best_pairs",),
-    settings=scoring_settings,
+    settings=_settings,
     options=ScoringOptions,
     splits=("train", "cal", "test"),
     checks=(

@@ -8,6 +8,7 @@ from typing import Any
 
 from sae_assets.pipeline.checks import ROW_COUNTS
 from sae_assets.pipeline.options import EncodeOptions
+from sae_assets.pipeline.scoring import scoring_settings
 from sae_assets.pipeline.stage import Stage, Target
 from sae_assets.pipeline.stages.sparse_activations import (
     catalog_keys,
@@ -21,7 +22,9 @@ from sae_assets.pipeline.stages.sparse_activations import (
 
 def _settings(target: Target, options: Any) -> dict[str, Any]:
     assert target.dataset.controls is not None  # else the data set has no such stage
-    return {**settings_of(target, options), **target.dataset.controls.model_dump()}
+    # The one row of an example under cls is its score.
+    pooling = {} if target.token_kind == "cls" else scoring_settings(target, options)
+    return {**settings_of(target, options), **target.dataset.controls.model_dump(), **pooling}
 
 
 def _catalog_keys(target: Target) -> dict[str, Any]:
@@ -43,6 +46,7 @@ CONTROL_INPUTS = Stage(
     level="chunk",
     description="Of each example the pooled embeddings and the scores of random SAEs, and a sample of rows.",
     make=make_rows,
+    code_version="2",
     chunk_inputs=("examples",),
     settings=_settings,
     catalog_keys=_catalog_keys,
@@ -54,6 +58,7 @@ CONTROL_INPUTS = Stage(
     shared="sparse_activations",
     after="sparse_activations",
     applies=lambda dataset: dataset.controls is not None,
+    of_encoded=True,
     pool="gpu",
     checks=(ROW_COUNTS,),
     counts=_counts,

@@ -138,6 +138,7 @@ CONTROLS = Stage(
     options=ScoringOptions,
     splits=("train", "cal", "test"),
     applies=lambda dataset: dataset.controls is not None,
+    of_encoded=True,
     checks=(
         Check(
             "better_than_controls",

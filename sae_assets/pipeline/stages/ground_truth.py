@@ -18,9 +18,11 @@ def _make(run: Pass) -> Made:
     reader = run.sources.reader(target.dataset)
     if target.token_kind != "cls":  # whose truth is the labels
         expect_contents(examples, target.chunk, reader, labels)
-    rows, count = row_truth(labels, target.token_kind, target.dataset, target.model, reader)
-    artifact = ops.ground_truth.collect_truth(rows, labels.concepts, labels.first_index)
-    return GROUND_TRUTH.only(run, Result(artifact, Expected(count)))
+    truth = row_truth(labels, target.token_kind, target.dataset, target.model, reader)
+    artifact = ops.ground_truth.collect_truth(
+        truth.rows, labels.concepts, labels.first_index, truth.pixels, truth.patch_pixels
+    )
+    return GROUND_TRUTH.only(run, Result(artifact, Expected(truth.per_example)))
 
 
 def _settings(target: Target, _options: Options) -> dict[str, Any]:
@@ -49,6 +51,7 @@ GROUND_TRUTH = Stage(
     level="chunk",
     description="Which rows are positive for which concept, under the image's own transform.",
     make=_make,
+    code_version="2",
     chunk_inputs=("examples", "labels"),
     settings=_settings,
     outside=_outside,

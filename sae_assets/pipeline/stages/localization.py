@@ -8,6 +8,7 @@ from sae_assets.artifacts.localization import METHODS
 from sae_assets.datasets.reader import WEAK
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
+from sae_assets.pipeline.freezing import frozen_settings, kept_choice
 from sae_assets.pipeline.options import LocalizationOptions
 from sae_assets.pipeline.plots import plot_localization
 from sae_assets.pipeline.scoring import pooling_of, scoring_settings
@@ -20,12 +21,12 @@ def _make(run: Pass) -> Made:
     best = run.artifact("best_pairs")
     chunks, truth, labels = (run.inputs[name] for name in LOCALIZATION.chunk_inputs)
 
-    def read() -> Iterator[ops.row_alignment.RowChunk]:
+    def read() -> Iterator[ops.row_chunks.RowChunk]:
         for key in chunks:
             if truth[key].artifact.concepts != best.concepts:
                 what = f"Rows are of concepts {list(truth[key].artifact.concepts)}, pairs of {list(best.concepts)}"
                 raise MismatchError(f"{what}. Materialize the pairs again.")
-            yield ops.row_alignment.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
+            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
 
     unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), WEAK).sum(0) > 0
     # Under cls a row is the whole example: there is nothing to localise.
@@ -39,13 +40,14 @@ def _make(run: Pass) -> Made:
         n_units=int(chunks.header(next(iter(chunks))).scalars["n_units"]),
         pooling=pooling_of(run.target, run.options),
         memory_budget=run.memory_budget,
+        kept=kept_choice(run, LOCALIZATION),
         **fractions_settings(run.target, run.options),
     )
     return LOCALIZATION.only(run, Result(artifact, plot=lambda: plot_localization(artifact)))
 
 
 def _settings(target: Target, options: Any) -> dict[str, Any]:
-    return {**fractions_settings(target, options), **scoring_settings(target, options)}
+    return {**fractions_settings(target, options), **scoring_settings(target, options), **frozen_settings(target)}
 
 
 def _localized(artifact: Any, _expected: Expected) -> Outcome:

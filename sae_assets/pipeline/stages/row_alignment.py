@@ -16,9 +16,9 @@ SPLITS = ("cal", "test")
 def _make(run: Pass) -> Made:
     chunks, truth, labels = (run.inputs[name] for name in ROW_ALIGNMENT.chunk_inputs)
 
-    def read() -> Iterator[ops.row_alignment.RowChunk]:
+    def read() -> Iterator[ops.row_chunks.RowChunk]:
         for key in chunks:
-            yield ops.row_alignment.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
+            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
 
     rows = Rereadable(read)
     first = next(iter(chunks))
@@ -51,6 +51,7 @@ def _counts(artifact: Any) -> dict[str, Any]:
         "cal_rows": int(artifact.n_rows[0]),
         "test_rows": int(artifact.n_rows[1]),
     }
+    figures |= artifact.summary
     figures |= {f"test_row_f1[{name}]": float(f1[pair]) for name, pair in best}
     figures |= {f"test_row_ap[{name}]": float(ap[pair]) for name, pair in best}
     return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
@@ -61,6 +62,7 @@ ROW_ALIGNMENT = Stage(
     level="model",
     description="Row figures of every (concept, unit) over all thresholds: F1, IoU, average precision, AUROC, purity.",
     make=_make,
+    code_version="2",
     chunk_inputs=("sparse_activations", "ground_truth", "labels"),
     options=AggregateOptions,
     splits=SPLITS,

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.contents import expect_contents
-from sae_assets.errors import StoredFileError
+from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.pipeline.checks import MOST_NAMED, ROW_COUNTS, Check, Expected, Outcome
 from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
+from sae_assets.pipeline.recipes import is_imported
+from sae_assets.pipeline.scoring import pooling_of
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 from sae_assets.rows.blank import blank_examples
 from sae_assets.rows.encoding import encode_chunk, trained_elsewhere
@@ -43,6 +45,7 @@ def make_rows(run: Pass) -> Made:
     assert isinstance(run.options, EncodeOptions)
     target, examples, settings = run.target, run.artifact("examples"), _of_rows(run.target.model, run.options)
     reader = run.sources.reader(target.dataset)
+    _expect_rows(run)
     if not set(run.token_kinds) <= precomputed_kinds(target.dataset, target.model):
         expect_contents(examples, target.chunk, reader)
     encoded = encode_chunk(
@@ -56,6 +59,7 @@ def make_rows(run: Pass) -> Made:
         memory_budget=run.memory_budget,
         step=lambda done, total: run.log(f"{done} of {total} examples encoded"),
         control_kinds=[kind for kind in run.token_kinds if (CONTROL_INPUTS, kind) in run.due],
+        control_pooling=pooling_of(target, run.options),
         **settings,
     )
 
@@ -79,6 +83,22 @@ def make_rows(run: Pass) -> Made:
         for kind, artifact in encoded.control_inputs.items()
     }
     return {**made, **controls}
+
+
+def _expect_rows(run: Pass) -> None:
+    """Control inputs are of the rows behind the activations.
+
+    Raises:
+        MismatchError: those that they would stand beside were imported.
+    """
+    for stage, kind in sorted(run.due):
+        address = replace(run.target.address, stage=SPARSE_ACTIVATIONS.name, token_kind=kind)
+        kept = stage == CONTROL_INPUTS and (address.stage, kind) not in run.due and run.store.find(address) is not None
+        if kept and is_imported(run.store.header(address).provenance):
+            raise MismatchError(
+                f"{address} was imported: the rows behind it are not here, so controls do not apply to it. Everything "
+                "else is made without them; --force encodes the rows and makes both."
+            )
 
 
 def settings_of(target: Target, options: Any) -> dict[str, Any]:
@@ -146,7 +166,7 @@ def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "
     """What a file that was encoded earlier has to satisfy, without encoding anything; examples are opened once more."""
     limits = limits_of(target)
     others = summaries_around(store, target.address, kept.provenance.identity.get("encoder"))
-    if kept.provenance.config.get("imported"):  # neither the model's files nor the examples need be here
+    if is_imported(kept.provenance):  # neither the model's files nor the examples need be here
         return Expected(limits=limits, others=others)
     reader, ids = sources.reader(target.dataset), sources.manifest(target).example_ids
     opened = () if target.token_kind in precomputed_kinds(target.dataset, target.model) else ids

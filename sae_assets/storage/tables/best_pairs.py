@@ -72,7 +72,6 @@ def encode(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
         "weighted_interval": artifact.weighted_interval.tolist(),
         "weighted_null": artifact.weighted_null.tolist(),
         "n_permutations": artifact.n_permutations,
-        "n_bootstrap": artifact.n_bootstrap,
         "seed": artifact.seed,
     }
 
@@ -100,6 +99,5 @@ def decode(table: pa.Table, scalars: Scalars) -> BestPairs:
         weighted_interval=torch.tensor(scalars["weighted_interval"], dtype=torch.float64, device="cpu"),
         weighted_null=torch.tensor(scalars["weighted_null"], dtype=torch.float64, device="cpu"),
         n_permutations=scalars["n_permutations"],
-        n_bootstrap=scalars["n_bootstrap"],
         seed=scalars["seed"],
     )

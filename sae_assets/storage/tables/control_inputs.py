@@ -18,7 +18,7 @@ COLUMNS = {
     "row_embeddings": "embeddings of the sampled rows, one behind the other",
     "random_counts": "how many units of each random SAE fire on the example",
     "random_units": "these units, one SAE behind the other",
-    "random_values": "the largest value of each over the rows",
+    "random_values": "the score of each, pooled over the rows; header: `pooling` if it is not the maximum",
 }
 
 
@@ -41,7 +41,7 @@ def encode(artifact: ControlInputs) -> tuple[pa.Table, Scalars]:
         "random_values": lists(offsets_of(counts.sum(0)), artifact.random_values[order].numpy()),
     }
     scalars = {name: getattr(artifact, name) for name in ("first_example", "n_seeds", "n_units", "d_model")}
-    return pa.table(columns), scalars
+    return pa.table(columns), scalars if artifact.pooling is None else {**scalars, "pooling": artifact.pooling}
 
 
 def decode(table: pa.Table, scalars: Scalars) -> ControlInputs:

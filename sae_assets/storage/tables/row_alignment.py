@@ -23,6 +23,7 @@ COLUMNS = {
     **by_split(COUNTS | RATES | {"ap": "average precision over all thresholds"}),
     "test_auroc": "area under the ROC curve over all thresholds, on test",
     "test_purity_16": "share of the 16 test rows with the largest values that are the concept's",
+    "test_pixel_iou": "intersection over union of the pixels of these patches and of masks, on test; null: no masks",
 }
 
 
@@ -41,6 +42,7 @@ def encode(artifact: RowAlignment) -> tuple[pa.Table, Scalars]:
         columns[f"{split}_ap"] = nullable(artifact.average_precision[place])
     columns["test_auroc"] = nullable(artifact.auroc)
     columns["test_purity_16"] = nullable(artifact.purity)
+    columns["test_pixel_iou"] = nullable(artifact.pixel_iou)
     return pa.table(columns), {
         "concepts": list(artifact.concepts),
         "n_units": artifact.n_units,
@@ -72,5 +74,6 @@ def decode(table: pa.Table, scalars: Scalars) -> RowAlignment:
         average_precision=torch.stack([floats(table[f"{split}_ap"]) for split in SPLITS]),
         auroc=floats(table["test_auroc"]),
         purity=floats(table["test_purity_16"]),
+        pixel_iou=floats(table["test_pixel_iou"]),
         intervals=torch.tensor(ends, dtype=torch.float64, device="cpu").view(len(concepts), 2),
     )

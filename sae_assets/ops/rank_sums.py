@@ -1,0 +1,58 @@
+"""Sums of ranks of units' scores, from which the AUROC of many truths follows at once."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.shuffled_search import ENTRIES_AT_ONCE
+
+
+def midrank_excess(scores: ExampleScores) -> Float[Tensor, " scores"]:
+    """How far the midrank of each score lies above that of the unit's zeros, float64, ranks over all examples."""
+    keys, n_examples = scores.keys, len(scores.labels)
+    group = torch.ones(len(keys), dtype=torch.int64, device=keys.device)
+    group[1:] = keys[1:] != keys[:-1]
+    group = group.cumsum(0) - 1
+    sizes = torch.bincount(group)
+    ends = sizes.cumsum(0)
+    lengths = scores.starts.diff()
+    unit = torch.repeat_interleave(torch.arange(len(lengths), device=keys.device), lengths)
+    # Descending places first..last (from 1) are ascending ranks n + 1 − position; zeros have (n − length + 1) / 2.
+    middle = (ends[group] - scores.starts[unit]).double() - (sizes[group] - 1) / 2
+    return n_examples + 1 - middle - (n_examples - lengths[unit] + 1) / 2
+
+
+def rank_sums(
+    scores: ExampleScores,
+    excess: Float[Tensor, " scores"],
+    units: Int[Tensor, " truths"],
+    detected: Int[Tensor, " truths"],
+    truths: Bool[Tensor, "examples truths"],
+) -> tuple[Int[Tensor, " truths"], Float[Tensor, " truths"]]:
+    """True examples among the first ``detected`` of a unit's list, and the midranks of all true ones, added up.
+
+    Args:
+        excess: of these scores, by :func:`midrank_excess`.
+    """
+    lengths = scores.starts.diff()[units]
+    hits = torch.zeros(len(units), dtype=torch.int64, device=units.device)
+    ranks = truths.sum(0).double() * (len(scores.labels) - lengths + 1) / 2
+    at_once = max(1, ENTRIES_AT_ONCE // max(1, int(lengths.max()) if len(lengths) else 1))
+    for some in torch.arange(len(units), device=units.device).split(at_once):
+        length = lengths[some]
+        draw = torch.repeat_interleave(some, length)
+        offset = torch.arange(len(draw), device=units.device) - (length.cumsum(0) - length)[draw - some[0]]
+        position = scores.starts[units[draw]] + offset
+        true = truths[scores.example[position], draw]
+        draw, offset, position = draw[true], offset[true], position[true]
+        hits += torch.bincount(draw[offset < detected[draw]], minlength=len(units))
+        ranks += torch.bincount(draw, weights=excess[position], minlength=len(units))
+    return hits, ranks
+
+
+def auroc_of(ranks: Float[Tensor, " n"], n_positive: Int[Tensor, " n"], n_examples: int) -> Float[Tensor, " n"]:
+    """AUROC from sums of the positives' midranks (Mann & Whitney 1947): ties count half. NaN without two classes."""
+    pairs = n_positive * (n_examples - n_positive)
+    area = (ranks - n_positive * (n_positive + 1) / 2) / pairs.clamp(min=1)
+    return torch.where(pairs > 0, area, torch.nan)

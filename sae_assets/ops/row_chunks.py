@@ -1,0 +1,274 @@
+"""Rows of cal and test as they are read for row figures: truth by sets of concepts, values unit by unit in order.
+
+What is counted on them is decided elsewhere (``ops.row_alignment``, ``ops.row_chance``, protocols); the walk over true
+incidences is that of ``ops.incidences``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import GroundTruth, SparseRows, offsets_of
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.incidences import (
+    ENTRIES_AT_ONCE,
+    RankedValues,
+    TruthSets,
+    Walk,
+    contained,
+    pack_ranked,
+    spread,
+    tag_bits,
+    truth_sets,
+    units_at_once,
+)
+from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.segments import keys_within, plan_blocks, sort_keys
+from sae_assets.ops.thresholds import expect_same_rows
+
+
+@dataclass(frozen=True)
+class RowChunk:
+    """A chunk's activations, filtered or not, with its row-level truth and the splits of its examples."""
+
+    activations: SparseRows
+    truth: GroundTruth
+    splits: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        expect_same_rows(self.activations, self.truth)
+        if len(self.splits) != self.activations.n_examples:
+            raise ArtifactError(
+                f"The chunk holds {self.activations.n_examples} examples, but {len(self.splits)} splits were given."
+            )
+
+    def examples_in(self, split: str) -> Bool[Tensor, " examples"]:
+        return torch.tensor([name == split for name in self.splits], dtype=torch.bool, device="cpu")
+
+    def rows_in(self, split: str) -> Bool[Tensor, " rows"]:
+        """Rows of the split's examples."""
+        return self.examples_in(split)[self.activations.example_of_row()]
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """What is known of a split before any value is looked at.
+
+    Attributes:
+        truth: concepts of its rows, which are numbered as the chunks come.
+        lengths: int64 [n_examples], rows of each example.
+        n_stored: int64 [n_units], stored values of each unit.
+        work: int64 [n_units], these and their true incidences.
+    """
+
+    truth: TruthSets
+    lengths: Int[Tensor, " examples"]
+    n_stored: Int[Tensor, " units"]
+    work: Int[Tensor, " units"]
+
+
+@plain_arithmetic()
+def count_rows(
+    chunks: Iterable[RowChunk], *, concepts: Sequence[str], n_units: int, device: torch.device | str = "cpu"
+) -> dict[str, SplitRows]:
+    """Truth, lengths of examples and numbers of values on cal and on test, in one pass over the chunks.
+
+    Raises:
+        ArtifactError: no chunks, or chunks of another width or of other concepts.
+    """
+    lengths: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
+    per_row: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
+    members: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
+    totals = {split: torch.zeros(2, n_units, dtype=torch.int64, device="cpu") for split in EVALUATED}
+    seen = False
+    for chunk in chunks:
+        rows, truth, seen = chunk.activations, chunk.truth, True
+        if rows.n_units != n_units:
+            raise ArtifactError(f"A chunk has {rows.n_units} units, expected {n_units}.")
+        if truth.concepts != tuple(concepts):
+            raise ArtifactError(f"Ground truth is of concepts {list(truth.concepts)}, expected {list(concepts)}.")
+        concepts_per_row = truth.row_offsets.diff()
+        for split in EVALUATED:
+            inside = chunk.rows_in(split)
+            lengths[split].append(rows.example_offsets.diff()[chunk.examples_in(split)])
+            per_row[split].append(concepts_per_row[inside].int())
+            members[split].append(truth.concept_ids[torch.repeat_interleave(inside, concepts_per_row)])
+            each = torch.where(inside, concepts_per_row + 1, 0)
+            work = torch.repeat_interleave(each, rows.entries_per_row())
+            totals[split][0] += torch.bincount(rows.unit_ids[work > 0], minlength=n_units)
+            totals[split][1] += torch.bincount(rows.unit_ids, weights=work.double(), minlength=n_units).long()
+    if not seen:
+        raise ArtifactError("There are no chunks to align rows in.")
+    return {
+        split: SplitRows(
+            truth_sets(
+                offsets_of(torch.cat(per_row[split])).to(device), torch.cat(members[split]).to(device), len(concepts)
+            ),
+            torch.cat(lengths[split]),
+            *totals[split],
+        )
+        for split in EVALUATED
+    }
+
+
+@plain_arithmetic()
+def rank_rows(
+    chunks: Iterable[RowChunk],
+    splits: dict[str, SplitRows],
+    units: Int[Tensor, " chosen"],
+    *,
+    by_set: bool,
+    device: torch.device | str = "cpu",
+) -> dict[str, RankedValues]:
+    """The values of some units on both splits, renumbered as they stand in ``units`` (each once), in one pass.
+
+    Args:
+        splits: of the same chunks, from :func:`count_rows`.
+        by_set: tags are the sets of the rows; otherwise the rows themselves, for truth that is drawn anew.
+
+    Raises:
+        ArtifactError: more units than share a key with the tags.
+    """
+    n_units = len(splits["cal"].n_stored)
+    number = torch.full((n_units,), -1, dtype=torch.int64, device="cpu")
+    number[units] = torch.arange(len(units), device="cpu")
+    counts = {split: splits[split].n_stored[units] for split in EVALUATED}
+    keys = {split: torch.empty(int(counts[split].sum()), dtype=torch.int64, device="cpu") for split in EVALUATED}
+    tags, bits = {}, {}
+    for split in EVALUATED:
+        truth = splits[split].truth
+        n_tags = truth.n_sets if by_set else truth.n_rows
+        if len(units) > units_at_once(n_tags):
+            raise ArtifactError(f"{len(units)} units over {n_tags:,} rows or sets do not fit one sort: take fewer.")
+        tags[split] = truth.set_of_row.cpu() if by_set else torch.arange(n_tags, device="cpu")
+        bits[split] = tag_bits(n_tags)
+    filled, row = dict.fromkeys(EVALUATED, 0), dict.fromkeys(EVALUATED, 0)
+    for chunk in chunks:
+        rows = chunk.activations
+        renumbered = number[rows.unit_ids]
+        for split in EVALUATED:
+            inside = chunk.rows_in(split)
+            n_inside = int(inside.sum())
+            if n_inside == 0:
+                continue
+            tag_of_row = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
+            tag_of_row[inside] = tags[split][row[split] : row[split] + n_inside]
+            row[split] += n_inside
+            tag = torch.repeat_interleave(tag_of_row, rows.entries_per_row())
+            chosen = ((tag >= 0) & (renumbered >= 0)).nonzero().flatten()
+            part = pack_ranked(renumbered[chosen], rows.values[chosen], tag[chosen], bits[split])
+            keys[split][filled[split] : filled[split] + len(part)] = part
+            filled[split] += len(part)
+    return {
+        split: RankedValues(sort_keys(keys[split].to(device)), bits[split], offsets_of(counts[split]).to(device))
+        for split in EVALUATED
+    }
+
+
+def walk_rows(
+    chunks: Iterable[RowChunk],
+    splits: dict[str, SplitRows],
+    *,
+    device: torch.device | str = "cpu",
+    memory_budget: int = 256 * 2**20,
+    entries_at_once: int = ENTRIES_AT_ONCE,
+) -> Iterator[tuple[Walk, Walk]]:
+    """Walks over cal and over test of all units, a few units at a time, in their order; arguments as ``align_rows``.
+
+    Args:
+        splits: of the same chunks, from :func:`count_rows`.
+    """
+    cal, test = (splits[name] for name in EVALUATED)
+    most_units = min(units_at_once(split.truth.n_sets) for split in (cal, test))
+    for first, stop in plan_blocks(cal.n_stored + test.n_stored, keys_within(memory_budget, device)):
+        for begin in range(first, stop, most_units):
+            end = min(begin + most_units, stop)
+            ranked = rank_rows(chunks, splits, torch.arange(begin, end, device="cpu"), by_set=True, device=device)
+            for low, high in plan_blocks((cal.work + test.work)[begin:end], entries_at_once):
+                here = Walk(ranked["cal"].block(low, high), cal.truth)
+                yield here, Walk(ranked["test"].block(low, high), test.truth)
+            del ranked, here  # before the next block's
+
+
+@plain_arithmetic()
+def count_per_example(
+    chunk: RowChunk,
+    units: Int[Tensor, " pairs"],
+    concepts: Int[Tensor, " pairs"],
+    thresholds: Float[Tensor, " pairs"],
+) -> Int[Tensor, "pairs examples 3"]:
+    """TP, FP and FN rows of chosen pairs in every example of a chunk, int64.
+
+    Rows of an example depend on each other, so an interval of a row figure comes from a bootstrap over examples: these
+    counts are resampled and added up. A pair whose threshold is null (NaN) predicts nothing.
+    """
+    rows, truth = chunk.activations, chunk.truth
+    n_pairs, n_examples, n_concepts = len(units), rows.n_examples, len(truth.concepts)
+    example_of_row = rows.example_of_row()
+    counts = torch.zeros(n_pairs, n_examples, 3, dtype=torch.int64, device="cpu")
+    positive_row = truth.row_of_positive()
+    positives = positive_row * n_concepts + truth.concept_ids
+    cells = torch.bincount(
+        example_of_row[positive_row] * n_concepts + truth.concept_ids, minlength=n_examples * n_concepts
+    )
+    per_concept = cells.view(n_examples, n_concepts).T[concepts]
+    pair, entry = entries_of_pairs(rows, units)
+    row = rows.row_of_entry()[entry]
+    reached = rows.values[entry].double() >= thresholds[pair]
+    pair, row = pair[reached], row[reached]
+    true = contained(positives, row * n_concepts + concepts[pair])
+    cell = pair * n_examples + example_of_row[row]
+    for column, chosen in enumerate((true, ~true)):
+        counts[..., column] = torch.bincount(cell[chosen], minlength=n_pairs * n_examples).view(n_pairs, n_examples)
+    counts[..., 2] = per_concept - counts[..., 0]
+    return counts
+
+
+@plain_arithmetic()
+def shared_pixels(
+    chunk: RowChunk,
+    split: str,
+    thresholds: Float[Tensor, "units concepts"],
+    entries_at_once: int = ENTRIES_AT_ONCE,
+) -> tuple[Int[Tensor, "units concepts"], Int[Tensor, " concepts"]]:
+    """Pixels of a split's patches that show the concept and on which the unit reaches the threshold; and all that do.
+
+    Both int64. A threshold that is null (NaN) is reached nowhere.
+
+    Args:
+        chunk: whose truth has pixels.
+        entries_at_once: bound on pairs of a value and a concept in hand; one row at least.
+    """
+    rows, truth = chunk.activations, chunk.truth
+    offsets, concepts, pixels = truth.cover_offsets, truth.cover_ids, truth.cover_pixels
+    if offsets is None or concepts is None or pixels is None:
+        raise ArtifactError("The chunk does not say which pixels of its patches show a concept.")
+    inside, n_concepts = chunk.rows_in(split), thresholds.shape[1]
+    covers, entries = torch.where(inside, offsets.diff(), 0), rows.entries_per_row()
+    shown = inside[truth.row_of_cover()]
+    area = torch.bincount(concepts[shown], pixels[shown].double(), n_concepts)
+    shared = torch.zeros(thresholds.numel(), dtype=torch.float64, device="cpu")  # whole numbers below 2^53
+    row_of_entry, least = rows.row_of_entry(), thresholds.flatten()
+    for first, stop in plan_blocks(covers * entries, entries_at_once):
+        low, high = rows.row_offsets[[first, stop]].tolist()
+        row = row_of_entry[low:high]
+        cover, entry = spread(offsets[row], covers[row])
+        cell = rows.unit_ids[low + entry].long() * n_concepts + concepts[cover]
+        reached = rows.values[low + entry].double() >= least[cell]
+        shared += torch.bincount(cell[reached], pixels[cover[reached]].double(), len(shared))
+    return shared.long().view(thresholds.shape), area.long()
+
+
+def entries_of_pairs(rows: SparseRows, units: Int[Tensor, " pairs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """(pair, entry) of every stored value of the pairs' units; pairs may share a unit, or have none (-1)."""
+    pairs = (units >= 0).nonzero().flatten()
+    pairs = pairs[units[pairs].sort(stable=True).indices]
+    counts = torch.bincount(units[pairs], minlength=rows.n_units)
+    starts = offsets_of(counts)
+    unit = rows.unit_ids.long()
+    position, entry = spread(starts[unit], counts[unit])
+    return pairs[position], entry
