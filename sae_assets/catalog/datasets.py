@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator
 from pydantic import model_validator as check_model
 
 from sae_assets.catalog.models import Entry, Modality, Model, ModelName, NamedEntry, resolve_package
@@ -111,6 +111,22 @@ class Backfills(Entry):
     partitions_per_tick: int = Field(200, ge=1, description="most chunk partitions in one backfill")
 
 
+def _mask_labels(value: object) -> object:
+    """One label of a concept is a list of one. Raises: ValueError, for what is no number, range or colour."""
+    labels = value if isinstance(value, (list, tuple)) else [value]
+    for label in labels:
+        number = isinstance(label, int) and not isinstance(label, bool) and label >= 0
+        bounds = re.fullmatch(r"(\d{1,10})-(\d{1,10})", label) if isinstance(label, str) else None
+        ordered = bounds is not None and int(bounds[1]) <= int(bounds[2])
+        if not (number or ordered or (isinstance(label, str) and re.fullmatch("#[0-9a-fA-F]{6}", label))):
+            raise ValueError(
+                f"expected a class number (7), a range of them ('26000-26999'), a colour ('#804080') or a list of "
+                f"these; found {label!r}"
+            )
+    return tuple(labels)
+
+
+MaskLabels = Annotated[tuple[int | str, ...], Field(min_length=1), BeforeValidator(_mask_labels)]
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -194,8 +210,20 @@ class Dataset(NamedEntry):
         description="`files`; `colour-difference` (layout `clevr` alone): pixels whose channels differ by more than "
         "20; `auto`: files where there are any",
     )
+    labels: dict[ConceptName, MaskLabels] | Literal["any"] | None = Field(
+        None,
+        description="what the values of masks mean: of each concept a class number, a range of them (`26000-26999`), a "
+        "colour (`'#804080'`) or a list of these; or `any`: whatever is not black is inside; default: masks have one "
+        "value beside black",
+    )
     min_overlap: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] = Field(
         1, description="what of a patch must lie inside the mask: below 1 a share of its pixels, from 1 on pixels"
+    )
+    white: float | None = Field(
+        None,
+        gt=0,
+        description="images: the number that is white, of pixels of more than 8 bits; default: as the table of pixels "
+        "says",
     )
     annotations: Path | None = Field(
         None, description="file or folder of regions or word labels; default: where the layout looks"

@@ -65,7 +65,7 @@ class CocoReader(ImageReader):
         }
 
     def image(self, example_id: str) -> "Image":
-        return open_image(self.name, self.root, self.record(example_id).path)
+        return open_image(self.name, self.root, self.record(example_id).path, self.white)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         record, annotated = self.record(example_id), self._annotated(example_id)

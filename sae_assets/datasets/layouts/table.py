@@ -133,7 +133,7 @@ LAYOUT = Layout(
     modalities=("image", "text"),
     expected="a table: a .csv or .parquet file, or a folder that holds one",
     open=open_table,
-    takes=("columns",),
+    takes=("columns", "labels"),
     located=f"images: {IMAGES_LOCATED}; texts: {TEXTS_LOCATED}",
     split_place="in column {column!r} of the table",
 )
