@@ -285,7 +285,7 @@ def print_inspection(inspections: dict[str, Any]) -> None:
         if rest:
             shown = ", ".join(rest[:MOST_LABELS]) + (" …" if len(rest) > MOST_LABELS else "")
             console.print(f"{len(rest)} other label(s) that are no concept: {shown}", soft_wrap=True)
-        for problem in [*each["differences"], *each["problems"], *files["bad"]]:
+        for problem in [*each["remarks"], *each["differences"], *each["problems"], *files["bad"]]:
             console.print(problem, soft_wrap=True)
         if each["files"]:
             console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.")

@@ -85,8 +85,9 @@ def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterato
             "save it as PNG or JPEG."
         ) from None
     except Image.DecompressionBombError as error:
+        said = str(error).rstrip(".")
         raise DatasetError(
-            f"Data set {dataset!r}: {what} is not a readable image: {str(error).rstrip('.')}. Make it smaller, or cut it into several."
+            f"Data set {dataset!r}: {what} is not a readable image: {said}. Make it smaller, or cut it into several."
         ) from None
     except PixelError as error:
         raise DatasetError(f"Data set {dataset!r}: {what} {error}.") from None

@@ -27,7 +27,8 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
     ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, and
     ``bad`` what could not be read; ``sound`` says whether all three are empty. ``other_labels`` are labels that are not
     concepts, with their count and the concept with the nearest spelling. They do not make a data set unsound, since it
-    may well have more labels than were asked for. A data set that cannot be opened has only ``error`` and ``sound``.
+    may well have more labels than were asked for; nor do ``remarks``, on what the files hold beside the data set. A
+    data set that cannot be opened has only ``error`` and ``sound``.
     """
     try:
         reader = open_dataset(entry)
@@ -40,6 +41,7 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
             for label, count in sorted(reader.other_labels.items(), key=lambda item: (-item[1], item[0]))
         }
         report["files"] = _read_all(reader) if files else None
+        report["remarks"] = reader.remarks()
     except (DatasetError, OSError) as error:
         return {"error": str(error), "sound": False}
     report["published"] = entry.published.model_dump() if entry.published else None

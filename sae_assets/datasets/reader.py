@@ -57,6 +57,10 @@ class Reader(ABC):
         """
         return ()
 
+    def remarks(self) -> list[str]:
+        """What is odd in the files and yet keeps nothing from being made, for ``check``; may read annotations."""
+        return []
+
     @abstractmethod
     def content_hash(self, example_id: str) -> str:
         """sha256 over what a model is given of this example: its image or text."""
