@@ -46,6 +46,12 @@ class Columns(Entry):
     labels: str | None = Field(
         None, description="the concepts that are true, as a list; default: a 0/1 column per concept"
     )
+    label_separator: str | None = Field(
+        None,
+        min_length=1,
+        description="what stands between the labels of a cell that is a text; default: `;`, and what looks like "
+        "another one is refused",
+    )
     spans: str = Field("spans", description="where concepts are in a text")
     mask: str | None = Field(None, description="path of a mask for all concepts of the image, or its bytes")
 
@@ -209,6 +215,11 @@ class Dataset(NamedEntry):
         "auto",
         description="`files`; `colour-difference` (layout `clevr` alone): pixels whose channels differ by more than "
         "20; `auto`: files where there are any",
+    )
+    separator: Literal[",", ";", "\t", "|"] | None = Field(
+        None,
+        description='what stands between the cells of CSV tables: `,`, `;`, `|` or a tab (`"\\t"`); default: `,`, in '
+        ".tsv files a tab",
     )
     labels: dict[ConceptName, MaskLabels] | Literal["any"] | None = Field(
         None,

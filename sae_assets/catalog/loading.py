@@ -182,7 +182,7 @@ def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
             yield f"labels: concept {concept!r} has none; every concept needs a number or colour"
         for concept in [concept for concept in labels if concept not in concepts]:
             yield f"labels.{concept}: no such concept in `concepts`.{hint_of(str(concept), list(map(str, concepts)))}"
-    for key in ("annotations", "columns", "labels"):
+    for key in ("annotations", "columns", "labels", "separator"):
         if entry.get(key) and key not in layout.takes:
             takers = ", ".join(name for name, kind in layouts().items() if key in kind.takes)
             yield f"{key}: layout {layout.name!r} has none; it is for {takers}"

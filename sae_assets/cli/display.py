@@ -275,12 +275,6 @@ def print_inspection(inspections: dict[str, Any]) -> None:
         for concept, count in files["positives_without_region"].items():
             console.print(f"{concept}: {count:,} positive examples show it nowhere")
         others = each["other_labels"]
-        for label, other in others.items():
-            if other["nearest"]:
-                hint = f"did you mean {other['nearest']!r}?"
-                console.print(
-                    f"{label!r} ({other['count']:,}) is no concept of the catalog entry; {hint}", soft_wrap=True
-                )
         rest = [f"{label} ({other['count']:,})" for label, other in others.items() if not other["nearest"]]
         if rest:
             shown = ", ".join(rest[:MOST_LABELS]) + (" …" if len(rest) > MOST_LABELS else "")

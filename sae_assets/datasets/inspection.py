@@ -26,9 +26,9 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
 
     ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, and
     ``bad`` what could not be read; ``sound`` says whether all three are empty. ``other_labels`` are labels that are not
-    concepts, with their count and the concept with the nearest spelling. They do not make a data set unsound, since it
-    may well have more labels than were asked for; nor do ``remarks``, on what the files hold beside the data set. A
-    data set that cannot be opened has only ``error`` and ``sound``.
+    concepts, with their count and the concept with the nearest spelling. Where there is one, this is a problem; others
+    do not make a data set unsound, since it may well have more labels than were asked for; nor do ``remarks``, on what
+    the files hold beside the data set. A data set that cannot be opened has only ``error`` and ``sound``.
     """
     try:
         reader = open_dataset(entry)
@@ -40,6 +40,11 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
             label: {"count": count, "nearest": next(iter(get_close_matches(label, reader.concepts, 1, NEAR)), None)}
             for label, count in sorted(reader.other_labels.items(), key=lambda item: (-item[1], item[0]))
         }
+        report["problems"] += [
+            f"{label!r} ({other['count']:,}) is no concept; did you mean {other['nearest']!r}?"
+            for label, other in report["other_labels"].items()
+            if other["nearest"]
+        ]
         report["files"] = _read_all(reader) if files else None
         report["remarks"] = reader.remarks()
     except (DatasetError, OSError) as error:

@@ -170,14 +170,15 @@ def test_empty_cal_split_is_not_sound(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_no_concept_are_counted(tmp_path: Path) -> None:
-    """In a column of labels, in spans, and of words; what is spelt nearly as a concept says so; none of it fails."""
+    """In a column of labels, in spans, and of words; what is spelt nearly as a concept is a problem."""
     rows = [{"id": str(n), "text": "ab", "split": "cal", "labels": label} for n, label in enumerate(
         [["color::blue"], ["colour::blue", "neutral"], ["colour::blue"], ["color::red"]]
     )]  # fmt: skip
     rows[0]["spans"] = [[0, 1, "neutral"]]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = inspect_dataset(entry_of(tmp_path, "spans", ("color::blue",)))
-    assert found["sound"] and found["other_labels"] == {
+    assert found["problems"] == ["'colour::blue' (2) is no concept; did you mean 'color::blue'?"] and not found["sound"]
+    assert found["other_labels"] == {
         "colour::blue": {"count": 2, "nearest": "color::blue"},
         "neutral": {"count": 2, "nearest": None},
         "color::red": {"count": 1, "nearest": None},
@@ -187,7 +188,7 @@ def test_labels_that_are_no_concept_are_counted(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_no_concept_are_printed(tmp_path: Path) -> None:
-    """Those that look misspelt one by one, of the others the most frequent."""
+    """The most frequent of those that look like no concept."""
     file = catalog(texts(tmp_path / "data"), concepts=["joy", "love"], published=None)
     result = CliRunner().invoke(app, ["check", "mine", "--catalog", file])
     assert result.exit_code == 0 and "1 other label(s) that are no concept: fear (1)" in result.stdout

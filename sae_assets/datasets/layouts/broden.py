@@ -247,7 +247,7 @@ LAYOUT = Layout(
     modalities=("image",),
     expected="a folder with metadata.csv and images",
     open=BrodenReader,
-    takes=("annotations",),
+    takes=("annotations", "separator"),
     located="always",
     lenient=True,
 )

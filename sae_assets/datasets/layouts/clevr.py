@@ -81,7 +81,7 @@ LAYOUT = Layout(
     modalities=("image",),
     expected="a folder with metadata.csv, images and, where there are any, masks",
     open=ClevrReader,
-    takes=("colour-difference",),
+    takes=("colour-difference", "separator"),
     located="always",
     lenient=True,
 )

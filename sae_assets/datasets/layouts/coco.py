@@ -315,7 +315,7 @@ LAYOUT = Layout(
     modalities=("image",),
     expected="a folder with metadata.csv and images",
     open=CocoReader,
-    takes=("annotations",),
+    takes=("annotations", "separator"),
     located="always",
     lenient=True,
 )
