@@ -37,7 +37,7 @@ TOKEN_KINDS: dict[str, tuple[TokenKind, ...]] = {"image": ("patch", "cls"), "tex
 
 
 class Columns(Entry):
-    """Which columns of a table hold what (layouts ``table``, ``spans`` and ``huggingface``)."""
+    """Which columns of a table hold what, and how (layouts ``table``, ``spans`` and ``huggingface``)."""
 
     id: str | None = Field(None, description="the example's id; default: stem of its file, or its row number")
     image: str = Field("image", description="path of the image, or its bytes")
@@ -53,6 +53,11 @@ class Columns(Entry):
         "another one is refused",
     )
     spans: str = Field("spans", description="where concepts are in a text")
+    offsets: Literal["codepoints", "utf16", "bytes"] = Field(
+        "codepoints",
+        description="what the numbers of spans count: `codepoints` (Python), `utf16` (JavaScript and Java, so Label "
+        "Studio) or `bytes` of UTF-8",
+    )
     mask: str | None = Field(None, description="path of a mask for all concepts of the image, or its bytes")
 
 

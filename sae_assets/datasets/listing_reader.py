@@ -172,7 +172,7 @@ class ListedTexts(TextReader):
             check_columns(entry.name, listing.source, listing.columns, [column])
         self.has_regions = column in listing.columns
         labels = Labels(entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
-        self._cells, self._column = [line.cells for line in listing.lines], column
+        self._cells, self._column, self._unit = [line.cells for line in listing.lines], column, entry.columns.offsets
         self._content = content
 
         def read(position: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
@@ -187,7 +187,7 @@ class ListedTexts(TextReader):
                 # Labels must not depend on whether the text is there yet.
                 has_text = not self._paths or (listing.base / str(cell)).is_file()
                 text = read_text(entry.name, listing.base, str(cell)) if self._paths and has_text else str(cell)
-                spans, cell_problems = check_spans(column, line.cells[column], text if has_text else None)
+                spans, cell_problems = check_spans(column, line.cells[column], text if has_text else None, self._unit)
             values, problems = labels.read(line.cells, spans)
             return values, [*cell_problems, *problems]
 
@@ -220,7 +220,8 @@ class ListedTexts(TextReader):
         record, text = self.record(example_id), self.text(example_id)
         if not self.has_regions:
             return {}
-        spans, problems = check_spans(self._column, self._cells[self._indices[example_id]].get(self._column), text)
+        cell = self._cells[self._indices[example_id]].get(self._column)
+        spans, problems = check_spans(self._column, cell, text, self._unit)
         if problems:  # only where a text file changed after it was opened
             raise DatasetError(f"Data set {self.name!r}: {self.source}, example {example_id!r}:", problems)
         true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}

@@ -1,6 +1,7 @@
 """The spans layout: JSON lines with ``text`` and ``spans``, one file or all ``*.jsonl`` of a folder.
 
-A span is ``{"start": …, "end": …, "label": …}`` or ``[start, end, label]``, in characters. ``labels`` lists concepts
+A span is ``{"start": …, "end": …, "label": …}`` or ``[start, end, label]``, in characters unless the catalog says what
+offsets count; a span's own ``text`` must be what stands there. ``labels`` lists concepts
 that are true without a span; ``id`` and ``split`` are optional as the catalog says.
 """
 
