@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sae_assets.ops.sparse_activations import Encoder
 
 T = TypeVar("T")
+Versions = tuple[tuple[str, int, int, int], ...]  # name, size, time of change and number on its disk of each file
 
 
 class Kept:
@@ -149,7 +150,7 @@ def open_random_encoders(sae: Sae, encoder: "Encoder", n_seeds: int) -> "list[En
     return KEPT.get("random", key, encoder.columns.device, made)
 
 
-def _transformer_files(transformer: Transformer) -> Hashable | None:
+def _transformer_files(transformer: Transformer) -> Versions | None:
     """The files that a transformer is read from, as they are now; None where they are only on the hub."""
     if transformer.path is not None:
         return _versions(transformer.path) if transformer.path.is_dir() else None
@@ -157,7 +158,13 @@ def _transformer_files(transformer: Transformer) -> Hashable | None:
     return None if located is None else _versions(located)
 
 
-def _versions(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+def weight_bytes(transformer: Transformer) -> int:
+    """Bytes of the files that a transformer is read from; 0 where they are not known to be on this machine."""
+    files = _transformer_files(transformer)
+    return 0 if files is None else sum(size for _, size, _, _ in files)
+
+
+def _versions(path: Path) -> Versions:
     """A file, or the files of a folder, as they are now: a replaced one has another number on its disk."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(str(file), file.stat()) for file in files if file.is_file()]
