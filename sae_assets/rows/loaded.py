@@ -7,7 +7,7 @@ file is read again. What a model or an SAE is, and how it is opened, is said whe
 import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -115,6 +115,7 @@ class OpenedSae:
 
     name: str
     hook_point: str | None
+    training: Mapping[str, Any]
     d_model: int
     encoder: "Encoder"
     decoder: "Decoder | None"
@@ -130,9 +131,10 @@ def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
     def opened() -> OpenedSae:
         checkpoint = open_sae(sae)
         encoder = checkpoint.encoder(device, memory_budget)
-        name, hook_point, d_model = checkpoint.name, checkpoint.hook_point, checkpoint.d_model
+        name, hook_point, training = checkpoint.name, checkpoint.hook_point, checkpoint.training
+        d_model = checkpoint.d_model
         del checkpoint  # the decoder's weights are read from the file once more
-        return OpenedSae(name, hook_point, d_model, encoder, open_decoder(sae, device, memory_budget))
+        return OpenedSae(name, hook_point, training, d_model, encoder, open_decoder(sae, device, memory_budget))
 
     path = locate_sae(sae, download=False) if kept_loaded() else None
     key = None if path is None else (sae.model_dump_json(), memory_budget, _versions(path))
