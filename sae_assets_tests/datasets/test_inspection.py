@@ -226,3 +226,24 @@ def test_command_fails_for_bad_files_and_missing_data(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "does not exist" in result.stdout and "color::blue" in result.stdout
     assert CliRunner().invoke(app, ["check", "nobody", "--catalog", file]).exit_code == 2
+
+
+def test_published_counts_need_only_the_table(tmp_path: Path) -> None:
+    """Before images and annotations are there: counts are compared, what is missing is one line and not a wall."""
+    rows = [{"image_path": f"{n}.jpg", "car": n % 2, "split": "test" if n % 3 else "cal"} for n in range(30)]
+    write_csv(tmp_path / "metadata.csv", rows)
+    published = {"train": 0, "cal": 10, "test": 20}
+    for layout in ("coco", "clevr"):
+        found = inspect_dataset(entry_of(tmp_path, layout, ("car",), published=published), files=layout == "coco")
+        assert found["splits"] == published and found["differences"] == [] and not found["sound"]
+        (problem,) = found["problems"]
+        if layout == "coco":
+            assert "no annotations/instances*.json" in problem and found["files"] is None
+        else:
+            assert problem.startswith(
+                "30 of 30 examples lack a file (line 2: column 'image_path': file '0.jpg' does not"
+            )
+            assert problem.count("does not exist") == 3 and problem.endswith(" …)")
+    rows[3]["split"] = "dev"
+    write_csv(tmp_path / "metadata.csv", rows)
+    assert "found 'dev'" in inspect_dataset(entry_of(tmp_path, "clevr", ("car",)))["error"]

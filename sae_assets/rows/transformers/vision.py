@@ -50,6 +50,24 @@ class TransformersGeometry:
         self._masks_follow = False
 
     @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What the image processor does, as plain values, for people to look at."""
+        names = (
+            "size",
+            "crop_size",
+            "resample",
+            "do_rescale",
+            "rescale_factor",
+            "do_normalize",
+            "image_mean",
+            "image_std",
+        )
+        values = {name: getattr(self._processor, name, None) for name in names}
+        kept = {name: value for name, value in values.items() if value is not None}
+        plain = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in kept.items()}
+        return {"processor": type(self._processor).__name__, **plain}
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the model's input in pixels."""
         return self._size
