@@ -18,6 +18,7 @@ from sae_assets.catalog.datasets import TokenKind
 from sae_assets.catalog.models import ModelName, Sae
 from sae_assets.catalog.registry import formats, layouts, libraries
 from sae_assets.cli import app
+from sae_assets.datasets.pixels import MODES
 from sae_assets.orchestration.automation.switches import SWITCHES
 from sae_assets.pipeline.checks import READABLE, READABLE_DESCRIPTION, Check
 from sae_assets.pipeline.planning import STATES
@@ -50,6 +51,11 @@ def layout_table() -> Rows:
     for layout in layouts().values():
         kinds = " or ".join(f"{kind}s" for kind in layout.modalities)
         yield f"`{layout.name}`", kinds, layout.expected, _codes(layout.takes), layout.located
+
+
+def pixel_table() -> Rows:
+    yield "the file holds", "read"
+    yield from MODES.items()
 
 
 def format_table() -> Rows:
@@ -176,6 +182,7 @@ def columns_of(kind: str) -> Rows:
 TABLES: dict[str, Callable[[], Rows]] = {
     "stages": stages,
     "layouts": layout_table,
+    "pixels": pixel_table,
     "formats": format_table,
     "commands": commands,
     "common-options": common_options,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator
 from pydantic import model_validator as check_model
 
 from sae_assets.catalog.models import Entry, Modality, Model, ModelName, NamedEntry, resolve_package
@@ -37,7 +37,7 @@ TOKEN_KINDS: dict[str, tuple[TokenKind, ...]] = {"image": ("patch", "cls"), "tex
 
 
 class Columns(Entry):
-    """Which columns of a table hold what (layouts ``table``, ``spans`` and ``huggingface``)."""
+    """Which columns of a table hold what, and how (layouts ``table``, ``spans`` and ``huggingface``)."""
 
     id: str | None = Field(None, description="the example's id; default: stem of its file, or its row number")
     image: str = Field("image", description="path of the image, or its bytes")
@@ -46,7 +46,18 @@ class Columns(Entry):
     labels: str | None = Field(
         None, description="the concepts that are true, as a list; default: a 0/1 column per concept"
     )
+    label_separator: str | None = Field(
+        None,
+        min_length=1,
+        description="what stands between the labels of a cell that is a text; default: `;`, and what looks like "
+        "another one is refused",
+    )
     spans: str = Field("spans", description="where concepts are in a text")
+    offsets: Literal["codepoints", "utf16", "bytes"] = Field(
+        "codepoints",
+        description="what the numbers of spans count: `codepoints` (Python), `utf16` (JavaScript and Java, so Label "
+        "Studio) or `bytes` of UTF-8",
+    )
     mask: str | None = Field(None, description="path of a mask for all concepts of the image, or its bytes")
 
 
@@ -111,6 +122,22 @@ class Backfills(Entry):
     partitions_per_tick: int = Field(200, ge=1, description="most chunk partitions in one backfill")
 
 
+def _mask_labels(value: object) -> object:
+    """One label of a concept is a list of one. Raises: ValueError, for what is no number, range or colour."""
+    labels = value if isinstance(value, (list, tuple)) else [value]
+    for label in labels:
+        number = isinstance(label, int) and not isinstance(label, bool) and label >= 0
+        bounds = re.fullmatch(r"(\d{1,10})-(\d{1,10})", label) if isinstance(label, str) else None
+        ordered = bounds is not None and int(bounds[1]) <= int(bounds[2])
+        if not (number or ordered or (isinstance(label, str) and re.fullmatch("#[0-9a-fA-F]{6}", label))):
+            raise ValueError(
+                f"expected a class number (7), a range of them ('26000-26999'), a colour ('#804080') or a list of "
+                f"these; found {label!r}"
+            )
+    return tuple(labels)
+
+
+MaskLabels = Annotated[tuple[int | str, ...], Field(min_length=1), BeforeValidator(_mask_labels)]
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -193,8 +220,25 @@ class Dataset(NamedEntry):
         description="`files`; `colour-difference` (layout `clevr` alone): pixels whose channels differ by more than "
         "20; `auto`: files where there are any",
     )
+    separator: Literal[",", ";", "\t", "|"] | None = Field(
+        None,
+        description='what stands between the cells of CSV tables: `,`, `;`, `|` or a tab (`"\\t"`); default: `,`, in '
+        ".tsv files a tab",
+    )
+    labels: dict[ConceptName, MaskLabels] | Literal["any"] | None = Field(
+        None,
+        description="what the values of masks mean: of each concept a class number, a range of them (`26000-26999`), a "
+        "colour (`'#804080'`) or a list of these; or `any`: whatever is not black is inside; default: masks have one "
+        "value beside black",
+    )
     min_overlap: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] = Field(
         1, description="what of a patch must lie inside the mask: below 1 a share of its pixels, from 1 on pixels"
+    )
+    white: float | None = Field(
+        None,
+        gt=0,
+        description="images: the number that is white, of pixels of more than 8 bits; default: as the table of pixels "
+        "says",
     )
     annotations: Path | None = Field(
         None, description="file or folder of regions or word labels; default: where the layout looks"

@@ -176,10 +176,19 @@ def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
     if entry.get("masks") == "colour-difference" and "colour-difference" not in layout.takes:
         takers = " or ".join(repr(name) for name, kind in layouts().items() if "colour-difference" in kind.takes)
         yield f"masks: found 'colour-difference', which is for layout {takers}: one object on grey"
-    for key in ("annotations", "columns"):
+    labels, concepts = entry.get("labels"), entry.get("concepts")
+    if isinstance(labels, dict) and isinstance(concepts, (list, tuple)):
+        for concept in [concept for concept in concepts if concept not in labels]:
+            yield f"labels: concept {concept!r} has none; every concept needs a number or colour"
+        for concept in [concept for concept in labels if concept not in concepts]:
+            yield f"labels.{concept}: no such concept in `concepts`.{hint_of(str(concept), list(map(str, concepts)))}"
+    for key in ("annotations", "columns", "labels", "separator"):
         if entry.get(key) and key not in layout.takes:
             takers = ", ".join(name for name, kind in layouts().items() if key in kind.takes)
             yield f"{key}: layout {layout.name!r} has none; it is for {takers}"
+    for key in ("white", "labels"):
+        if entry.get(key) is not None and modality == "text":
+            yield f"{key}: is for images, but the modality is text"
     if modality in TOKEN_KINDS and modality not in layout.modalities:
         of = " or ".join(layout.modalities)
         yield f"layout: {layout.name!r} is a layout of {of}s, but the modality is {modality}"

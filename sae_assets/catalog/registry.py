@@ -29,8 +29,8 @@ class Layout:
         expected: what stands at ``root``, for messages ("a folder with …").
         open: gives the ``Reader`` of a catalog entry; where ``lenient`` is set, it takes ``lenient=True`` and then
             leaves out rows that are wrong.
-        takes: which of ``annotations``, ``columns`` and ``colour-difference`` (masks) the layout makes use of; other
-            layouts refuse them.
+        takes: which of ``annotations``, ``columns``, ``labels``, ``separator`` and ``colour-difference`` (masks) the
+            layout makes use of; other layouts refuse them.
         located: when the layout says where concepts are, for the documents.
         split_place: where an example says which split it is in, for messages; ``{column!r}`` is the split's column.
     """

@@ -301,20 +301,31 @@ def print_inspection(inspections: dict[str, Any]) -> None:
         for concept, count in files["positives_without_region"].items():
             console.print(f"{concept}: {count:,} positive examples show it nowhere")
         others = each["other_labels"]
-        for label, other in others.items():
-            if other["nearest"]:
-                hint = f"did you mean {other['nearest']!r}?"
-                console.print(
-                    f"{label!r} ({other['count']:,}) is no concept of the catalog entry; {hint}", soft_wrap=True
-                )
         rest = [f"{label} ({other['count']:,})" for label, other in others.items() if not other["nearest"]]
         if rest:
             shown = ", ".join(rest[:MOST_LABELS]) + (" …" if len(rest) > MOST_LABELS else "")
             console.print(f"{len(rest)} other label(s) that are no concept: {shown}", soft_wrap=True)
-        for problem in [*each["differences"], *each["problems"], *files["bad"]]:
+        for problem in [*each["remarks"], *each["differences"], *each["problems"], *files["bad"]]:
             console.print(problem, soft_wrap=True)
+        for model, found in each.get("models", {}).items():
+            _print_model(model, found)
         if each["files"]:
             console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.")
+
+
+def _print_model(name: str, found: dict[str, Any]) -> None:
+    """What a model is, where it is read, what its SAE says, and what came of one example."""
+    console.print(Text(f"model {name}: {found['hook_point']}"), soft_wrap=True)
+    for title, values in (("SAE", found.get("sae", {})), ("preprocessing", found.get("preprocessing", {}))):
+        if values:
+            said = ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+            console.print(Text(f"  {title}: {said}"), soft_wrap=True)
+    for kind, count in found.get("rows", {}).items():
+        console.print(Text(f"  first example: {count:,} {kind} rows, mean L0 {found['mean_l0'][kind]:.3g}"))
+    if found["differences"]:
+        console.print(Text(f"  warning: {found['differences']}"), soft_wrap=True)
+    for problem in found["problems"]:
+        console.print(Text(f"  {problem}"), soft_wrap=True)
 
 
 def print_table(content: dict[str, Any]) -> None:

@@ -17,7 +17,6 @@ from sae_assets.cli.common import (
     split_list,
 )
 from sae_assets.cli.display import print_inspection, print_protocol, print_status, print_table, progress_bar
-from sae_assets.datasets.inspection import inspect_dataset
 from sae_assets.settings import load_settings
 
 
@@ -109,6 +108,13 @@ def verify(home: Home = None, catalog: CatalogFile = None, as_json: AsJson = Fal
 def check(
     datasets: Annotated[list[str], typer.Argument(help="Data sets to look at.")],
     files: Annotated[bool, typer.Option("--files", help="Also read every image, mask, text and span.")] = False,
+    models: Annotated[
+        bool,
+        typer.Option(
+            "--models",
+            help="Also open its models and SAEs, and send one example through each.",
+        ),
+    ] = False,
     home: Home = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
@@ -119,7 +125,7 @@ def check(
         entries = load_catalog(load_settings(home, catalog).catalog)
         names = [match_name(name, entries.datasets, "data set") for name in split_list(datasets, "DATASETS") or []]
         with progress_bar(quiet=as_json):
-            inspections = {name: inspect_dataset(entries.datasets[name], files=files) for name in names}
+            inspections = commands.checking.check(entries, names, files=files, models=models)
         if as_json:
             print_json(inspections)
         else:

@@ -1,92 +1,98 @@
-"""Opening images and masks with errors that name the data set and the file. Shared by all image layouts."""
+"""Opening images and masks with errors that name the data set and the file. Shared by all image layouts.
+
+What the pixels of a file mean is decided in ``pixels``, what those of a mask mean in ``masks``.
+"""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets.datasets.pixels import IS_RAW, RAW_FILES, PixelError, as_rgb, known_formats, shown_size
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 
-def open_image(dataset: str, root: Path, path: str) -> "Image":
-    """Open the image at ``root / path`` as RGB.
+def open_image(dataset: str, root: Path, path: str, white: float | None = None) -> "Image":
+    """Open the image at ``root / path`` as it is shown, RGB (``pixels.MODES``).
+
+    Args:
+        white: the number that is white of pixels of more than 8 bits, if the catalog names one.
 
     Raises:
-        DatasetError: the file is missing or no image.
+        DatasetError: the file is missing, no image, or one whose pixels have no one meaning.
     """
-    from PIL import Image
-
     try:
-        with Image.open(root / path) as opened:
-            return opened.convert("RGB")
+        with opened_image(dataset, root / path, repr(path)) as image:
+            return as_rgb(image, white)
     except FileNotFoundError:
         raise DatasetError(
             f"Data set {dataset!r}: image {path!r} does not exist in {root}, though its chunk was registered with it. "
             "Restore the file, or register a new data set without it."
         ) from None
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises these for damaged files
-        raise DatasetError(f"Data set {dataset!r}: {path!r} is not a readable image: {error}") from None
 
 
 def image_size(dataset: str, root: Path, path: str) -> tuple[int, int]:
-    """Width and height from the file's header.
+    """Width and height of the image as it is shown, from the file's header.
 
     Raises:
         DatasetError: as :func:`open_image`.
     """
-    from PIL import Image
-
     try:
-        with Image.open(root / path) as opened:
-            return opened.size
-    except (OSError, ValueError, SyntaxError) as error:
+        with opened_image(dataset, root / path, repr(path)) as image:
+            return shown_size(image)
+    except FileNotFoundError as error:
         raise DatasetError(f"Data set {dataset!r}: {path!r} is not a readable image: {error}") from None
 
 
-def decode_image(dataset: str, content: bytes, what: str) -> "Image":
-    """Decode an image from the bytes of a table's cell, as RGB.
+def decode_image(dataset: str, content: bytes, what: str, white: float | None = None) -> "Image":
+    """Decode an image from the bytes of a table's cell, as :func:`open_image`.
 
     Raises:
         DatasetError: the bytes are no image; ``what`` names them.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            return opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DatasetError(f"Data set {dataset!r}: {what} is not a readable image: {error}") from None
+    with opened_image(dataset, io.BytesIO(content), what) as image:
+        return as_rgb(image, white)
 
 
-def open_mask(dataset: str, file: Path | bytes, size: tuple[int, int], what: str = "") -> "Image":
-    """A mask as mode L, 255 wherever it is not black.
-
-    Args:
-        file: the file, or its bytes.
-        size: width and height in pixels that the mask must have, which are those of its image.
-        what: how messages name the mask; by default they name the file.
+@contextmanager
+def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterator[ImageFile]":
+    """An image file, of which the header has been read.
 
     Raises:
-        DatasetError: the file is no image, or it has another size.
+        DatasetError: it is no image of a format that is read, is damaged or too large, or what is done with it inside
+            raises anything that Pillow raises of such files; ``what`` names it.
+        FileNotFoundError: there is no such file.
     """
     from PIL import Image
 
-    source = io.BytesIO(file) if isinstance(file, bytes) else file
-    named = what or str(source)
     try:
-        with Image.open(source) as opened:
-            mask = opened.convert("L").point(lambda level: 255 if level else 0)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DatasetError(f"Data set {dataset!r}: mask {named} is not a readable image: {error}") from None
-    if mask.size != size:
-        named = file.name if isinstance(file, Path) else what
+        if isinstance(source, Path) and source.suffix.lower() in RAW_FILES:
+            raise PixelError(IS_RAW)
+        # Of a path Pillow maps TIFFs into memory, and where they are turned it maps them with width and height swapped.
+        file: Any = source.open("rb") if isinstance(source, Path) else source
+        with file, Image.open(file, formats=known_formats()) as image:
+            yield image
+    except (FileNotFoundError, DatasetError, AssertionError):
+        raise
+    except Image.UnidentifiedImageError:
         raise DatasetError(
-            f"Data set {dataset!r}: mask {named} is {mask.size[0]}x{mask.size[1]}, its image "
-            f"{size[0]}x{size[1]} pixels; they must agree."
-        )
-    return mask
+            f"Data set {dataset!r}: {what} is not a readable image: expected one of {', '.join(known_formats())}; "
+            "save it as PNG or JPEG."
+        ) from None
+    except Image.DecompressionBombError as error:
+        said = str(error).rstrip(".")
+        raise DatasetError(
+            f"Data set {dataset!r}: {what} is not a readable image: {said}. Make it smaller, or cut it into several."
+        ) from None
+    except PixelError as error:
+        raise DatasetError(f"Data set {dataset!r}: {what} {error}.") from None
+    except Exception as error:  # of damaged files Pillow raises OSError, ValueError, SyntaxError, struct.error and more
+        raise DatasetError(f"Data set {dataset!r}: {what} is not a readable image: {error}") from None
 
 
 def as_mask(inside: Any) -> "Image":

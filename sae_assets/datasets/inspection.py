@@ -12,11 +12,12 @@ from typing import Any
 from sae_assets.artifacts import SPLITS
 from sae_assets.artifacts.detection import always_positive_f1
 from sae_assets.catalog import Dataset
-from sae_assets.datasets import ImageReader, Reader, TextReader, expect_files, open_dataset
-from sae_assets.datasets.records import split_advice
+from sae_assets.datasets import ImageReader, Reader, TextReader, open_dataset
+from sae_assets.datasets.records import read_metadata, split_advice
 from sae_assets.errors import DatasetError
 from sae_assets.progress import track
 
+SHOWN = 3  # missing files that are named
 DIGITS = 4  # of published figures
 NEAR = 0.85  # similarity of a misspelling: colour::blue passes for color::blue, color::red does not
 
@@ -26,25 +27,77 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
 
     ``differences`` lists where counts or F1 are not as published, ``problems`` what no pipeline can work with, and
     ``bad`` what could not be read; ``sound`` says whether all three are empty. ``other_labels`` are labels that are not
-    concepts, with their count and the concept with the nearest spelling. They do not make a data set unsound, since it
-    may well have more labels than were asked for. A data set that cannot be opened has only ``error`` and ``sound``.
+    concepts, with their count and the concept with the nearest spelling. Where there is one, this is a problem; others
+    do not make a data set unsound, since it may well have more labels than were asked for; nor do ``remarks``, on what
+    the files hold beside the data set. A data set that cannot be opened has only ``error`` and ``sound``.
     """
+    problems: list[str] = []
     try:
-        reader = open_dataset(entry)
-        expect_files(reader, reader.records)
+        try:
+            reader = open_dataset(entry)
+        except DatasetError as error:  # published counts need no more than the table, which is there first
+            if (alone := _table_alone(entry)) is None:
+                raise
+            reader, files = alone, False
+            problems.append(str(error))
+        else:
+            problems += _missing(reader)
         report: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
         report["differences"] = _differences(report, entry)
-        report["problems"] = [] if report["splits"]["cal"] else [f"no example is in split 'cal': {split_advice(entry)}"]
+        report["problems"] = problems
+        if not report["splits"]["cal"]:
+            report["problems"].append(f"no example is in split 'cal': {split_advice(entry)}")
         report["other_labels"] = {
             label: {"count": count, "nearest": next(iter(get_close_matches(label, reader.concepts, 1, NEAR)), None)}
             for label, count in sorted(reader.other_labels.items(), key=lambda item: (-item[1], item[0]))
         }
+        report["problems"] += [
+            f"{label!r} ({other['count']:,}) is no concept; did you mean {other['nearest']!r}?"
+            for label, other in report["other_labels"].items()
+            if other["nearest"]
+        ]
         report["files"] = _read_all(reader) if files else None
+        report["remarks"] = [] if problems else reader.remarks()
     except (DatasetError, OSError) as error:
         return {"error": str(error), "sound": False}
     report["published"] = entry.published.model_dump() if entry.published else None
-    report["sound"] = not report["differences"] and not report["problems"] and not (files and report["files"]["bad"])
+    bad = report["files"]["bad"] if report["files"] else []
+    report["sound"] = not (report["differences"] or report["problems"] or bad)
     return report
+
+
+class _Table(Reader):
+    """A data set of which only the table can be read: its counts, and nothing that needs another file."""
+
+    def content_hash(self, example_id: str) -> str:
+        raise NotImplementedError
+
+    def region_hashes(self, example_id: str) -> dict[str, str]:
+        raise NotImplementedError
+
+
+def _table_alone(entry: Dataset) -> Reader | None:
+    """What ``metadata.csv`` alone says; None where there is none, or it has problems of its own."""
+    if not (entry.root / "metadata.csv").is_file():
+        return None
+    try:
+        return _Table(entry, read_metadata(entry, f"{entry.modality}_path"))
+    except DatasetError:
+        return None
+
+
+def _missing(reader: Reader) -> list[str]:
+    """How many files are missing, and which come first."""
+    try:
+        missing = [(record, problem) for record in reader.records for problem in reader.missing(record)]
+    except DatasetError as error:  # annotations that cannot be read
+        return [str(error)]
+    if not missing:
+        return []
+    first = "; ".join(f"{record.origin or record.example_id}: {problem}" for record, problem in missing[:SHOWN])
+    examples = len({record.example_id for record, _ in missing})
+    more = " …" if len(missing) > SHOWN else ""
+    return [f"{examples:,} of {len(reader.records):,} examples lack a file ({first}{more})"]
 
 
 def _counts(reader: Reader) -> dict[str, Any]:

@@ -5,6 +5,7 @@ counted, so that ``check`` can report them.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from sae_assets.datasets.tables import check_columns, missing_column, nearest, z
 from sae_assets.errors import DatasetError
 
 LABELS = "labels"
+CERTAIN, POSSIBLE = (",", "|", ";", "\t", "\n"), ("/", "+", "&", " ")  # of the latter all parts must be concepts
 
 
 class Labels:
@@ -39,6 +41,7 @@ class Labels:
         self.concepts, self._classes = entry.concepts, classes
         self.column: str | None = entry.columns.labels
         self.per_concept = False
+        self._separator = entry.columns.label_separator
         self._seen: Counter[str] = Counter()
         if self.column is not None:
             check_columns(entry.name, source, columns, [self.column])
@@ -65,9 +68,10 @@ class Labels:
             located: labels that the example has spans of; they make a concept true, unless its own column denies it.
         """
         if self.per_concept:
+            problems = [f"span: {hint}" for label in located if (hint := self._meant(label))]
             self._seen.update(set(located))
             values = [zero_or_one(cells.get(concept)) for concept in self.concepts]
-            problems = [
+            problems += [
                 f"column {concept!r}: found {cells.get(concept)!r}, expected 0 or 1"
                 for concept, value in zip(self.concepts, values, strict=True)
                 if value is None
@@ -85,8 +89,13 @@ class Labels:
                 true |= set(self._listed(cells.get(self.column)))
             except ValueError as error:
                 problems.append(f"column {self.column!r}: {error}, expected a list of labels")
+        of = f"column {self.column!r}" if self.column else "span"
+        problems += [f"{of}: {hint}" for label in sorted(true) if (hint := self._meant(label))]
         self._seen.update(true)
         return [int(concept in true) for concept in self.concepts], problems
+
+    def _meant(self, label: str) -> str:
+        return "" if label in self._seen else meant_by(label, self.concepts, declared=self._separator is not None)
 
     def others(self) -> dict[str, int]:
         """Labels that are no concept of the data set, and how many examples have each."""
@@ -102,12 +111,20 @@ class Labels:
         ]
 
     def _listed(self, cell: Any) -> list[str]:
-        """A cell's labels: a list, or ``a;b``, or a JSON list, or one label; numbers by the column's classes."""
+        """A cell's labels: a list, or ``a;b``, or a JSON list, or one label; numbers by the column's classes.
+
+        Raises:
+            ValueError: what is none of these.
+        """
         if cell is None:
             return []
         if isinstance(cell, str):
             text = cell.strip()
-            cell = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(";")]
+            cell = (
+                json.loads(text)
+                if text.startswith("[")
+                else [part.strip() for part in text.split(self._separator or ";")]
+            )
         if isinstance(cell, Mapping) or not isinstance(cell, (list, tuple)):
             cell = [cell]
         names = self._classes.get(self.column or "")
@@ -120,3 +137,31 @@ class Labels:
             else:
                 raise ValueError(f"found {part!r}")
         return labels
+
+
+def meant_by(label: str, concepts: Collection[str], *, declared: bool = False) -> str:
+    """What is wrong with a label that is no concept and seems to name some: in another case, or several in one.
+
+    Args:
+        declared: the catalog says what separates labels, so that no other separator is looked for.
+    """
+    if label in concepts:
+        return ""
+    plain = {_plain(concept): concept for concept in concepts}
+    if (concept := plain.get(_plain(label))) is not None:
+        return f"found {label!r}, which is no concept; {concept!r} is, so write it in this way"
+    for separator in () if declared else (*CERTAIN, *POSSIBLE):
+        parts = [_plain(part) for part in label.split(separator) if part.strip()]
+        named = [plain[part] for part in parts if part in plain]
+        if len(parts) > 1 and (named if separator in CERTAIN else len(named) == len(parts)):
+            return (
+                f"found {label!r}, which is no concept, but {named[0]!r} is: several labels of a cell are written "
+                f"'a;b' or as a JSON list, or `columns: {{label_separator: {json.dumps(separator)}}}` says what is "
+                "between them"
+            )
+    return ""
+
+
+def _plain(text: str) -> str:
+    """A label without its case, and with white space and underscores alike."""
+    return " ".join(re.split(r"[\s_]+", text.strip().casefold()))

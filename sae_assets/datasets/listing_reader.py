@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
-from sae_assets.datasets.images import decode_image, open_image, open_mask
+from sae_assets.datasets.images import decode_image, open_image
 from sae_assets.datasets.labels import Labels
 from sae_assets.datasets.listing import Line, Listing, content_column, list_records
+from sae_assets.datasets.masks import Label, inside, read_mask
 from sae_assets.datasets.reader import NOWHERE, WEAK, ImageReader, Reader, Span, TextReader, hash_parts, hash_text
 from sae_assets.datasets.records import Record
 from sae_assets.datasets.tables import LastMade, check_columns, missing_file, path_problems, version_of
@@ -49,6 +50,7 @@ class ListedImages(ImageReader):
 
     def __init__(self, entry: Dataset, listing: Listing):
         self._listing, self._mask_column = listing, entry.columns.mask
+        self._labels = entry.labels
         self._content = content_column(listing, entry.columns.image, "image")
         check_columns(entry.name, listing.source, listing.columns, [self._mask_column] if self._mask_column else [])
         labels = Labels(entry, listing.source, listing.columns, listing.classes)
@@ -94,21 +96,28 @@ class ListedImages(ImageReader):
     def image(self, example_id: str) -> "Image":
         record = self.record(example_id)
         if self._content in self._listing.big:
-            return decode_image(self.name, self._image_bytes(example_id), f"the image of {example_id!r}")
-        return open_image(self.name, self.root, record.path)
+            return decode_image(self.name, self._image_bytes(example_id), f"the image of {example_id!r}", self.white)
+        return open_image(self.name, self.root, record.path, self.white)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         true = self.true_concepts(example_id) if self.has_regions else []
         if not true:
             return {}
         size, opened, masks = self.image(example_id).size, {}, {}
+        made: dict[tuple[Path | bytes, Any], Image] = {}
         for concept in true:
-            source = self._mask(example_id, concept)
-            if source not in opened:  # one mask may serve several concepts
+            source, labels = self._mask(example_id, concept), self._labels_of(concept)
+            if source not in opened:  # one file may serve several concepts
                 what = f"of {example_id!r}" if isinstance(source, bytes) else ""
-                opened[source] = open_mask(self.name, source, size, what)
-            masks[concept] = opened[source]
+                opened[source] = read_mask(self.name, source, size, what)
+            if (source, labels) not in made:
+                made[source, labels] = inside(self.name, opened[source], labels)
+            masks[concept] = made[source, labels]
         return masks
+
+    def _labels_of(self, concept: str) -> tuple[Label, ...] | str | None:
+        """What a mask's values mean for a concept, as the catalog says."""
+        return self._labels[concept] if isinstance(self._labels, dict) else self._labels
 
     def _image_bytes(self, example_id: str) -> bytes:
         record = self.record(example_id)
@@ -163,7 +172,7 @@ class ListedTexts(TextReader):
             check_columns(entry.name, listing.source, listing.columns, [column])
         self.has_regions = column in listing.columns
         labels = Labels(entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
-        self._cells, self._column = [line.cells for line in listing.lines], column
+        self._cells, self._column, self._unit = [line.cells for line in listing.lines], column, entry.columns.offsets
         self._content = content
 
         def read(position: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
@@ -178,7 +187,7 @@ class ListedTexts(TextReader):
                 # Labels must not depend on whether the text is there yet.
                 has_text = not self._paths or (listing.base / str(cell)).is_file()
                 text = read_text(entry.name, listing.base, str(cell)) if self._paths and has_text else str(cell)
-                spans, cell_problems = check_spans(column, line.cells[column], text if has_text else None)
+                spans, cell_problems = check_spans(column, line.cells[column], text if has_text else None, self._unit)
             values, problems = labels.read(line.cells, spans)
             return values, [*cell_problems, *problems]
 
@@ -211,7 +220,8 @@ class ListedTexts(TextReader):
         record, text = self.record(example_id), self.text(example_id)
         if not self.has_regions:
             return {}
-        spans, problems = check_spans(self._column, self._cells[self._indices[example_id]].get(self._column), text)
+        cell = self._cells[self._indices[example_id]].get(self._column)
+        spans, problems = check_spans(self._column, cell, text, self._unit)
         if problems:  # only where a text file changed after it was opened
             raise DatasetError(f"Data set {self.name!r}: {self.source}, example {example_id!r}:", problems)
         true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}

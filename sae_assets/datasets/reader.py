@@ -33,6 +33,7 @@ class Reader(ABC):
             that have each. Nobody asked for them, or a concept is misspelt; a 0/1 column of its own is no such label,
             for concepts are looked up by column there.
         places_split: whether splits are drawn by id (``split`` in the catalog) and must be kept with the chunk.
+        white: the number that is white of pixels of more than 8 bits, if the catalog names one.
         source: the table that messages name.
     """
 
@@ -46,6 +47,7 @@ class Reader(ABC):
         self.by_id = {record.example_id: record for record in records}
         self.other_labels: Mapping[str, int] = {}
         self.places_split = entry.split is not None
+        self.white = entry.white
         self.source = self.root / "metadata.csv"
 
     def missing(self, record: Record) -> Iterable[str]:
@@ -54,6 +56,10 @@ class Reader(ABC):
         So a file that has vanished holds up only its own chunk, and one still to arrive only the examples after it.
         """
         return ()
+
+    def remarks(self) -> list[str]:
+        """What is odd in the files and yet keeps nothing from being made, for ``check``; may read annotations."""
+        return []
 
     @abstractmethod
     def content_hash(self, example_id: str) -> str:

@@ -156,7 +156,9 @@ def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) ->
         )
     if not table.is_file():
         raise DatasetError(f"Data set {name!r}: {table} does not exist; one row per example is expected there.")
-    records, problems = _read_records(name, version_of(table), path_column, entry.concepts, entry.split)
+    records, problems = _read_records(
+        name, version_of(table), path_column, entry.concepts, entry.split, entry.separator
+    )
     if not lenient:
         raise_problems(name, table, problems)
     return list(records)
@@ -164,13 +166,18 @@ def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) ->
 
 @lru_cache(maxsize=1)  # a run opens its data set in every stage, a command of many runs in every run
 def _read_records(
-    name: str, version: Version, path_column: str, concepts: tuple[str, ...], split: SeededSplit | None
+    name: str,
+    version: Version,
+    path_column: str,
+    concepts: tuple[str, ...],
+    split: SeededSplit | None,
+    separator: str | None,
 ) -> tuple[Sequence[Record], Sequence[str]]:
     """Sound records, and what is wrong with the others."""
     table = Path(version[0])
     needed = [path_column, *(["split"] if split is None else []), *concepts]
-    _, rows = read_csv(name, table, needed)
     records = RecordList(name, table, split)
+    _, rows = read_csv(name, table, needed, separator, ragged=records.problems)
     for line, row in rows:
         labels = [zero_or_one(row[concept]) for concept in concepts]
         problems = [

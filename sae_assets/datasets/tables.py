@@ -6,8 +6,10 @@ Shared by every layout. What the columns mean is each layout's business; records
 import csv
 import difflib
 import hashlib
+import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,42 +19,77 @@ from sae_assets.errors import DatasetError
 Version = tuple[str, int, int, str]
 
 MOST_SHOWN = 20
+SEPARATORS = (";", "\t", "|", ",")
 YOUNG = 2_000_000_000  # ns
 FIELD_LIMIT = 2**27  # characters of one cell; the csv module's own limit of 131,072 is too small for long texts
 
 
-def read_csv(name: str, table: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def read_csv(
+    name: str, table: Path, needed: Sequence[str], separator: str | None = None, *, ragged: list[str] | None = None
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Columns of a CSV file (UTF-8, a byte order mark is no part of the first column), and its rows with their lines.
 
     Args:
         name: the data set's, for messages.
         needed: columns that must be there, once each.
+        separator: between cells; None: a comma, in .tsv files a tab.
+        ragged: takes what is wrong with rows of another number of cells than the header, which are then left out;
+            None: they are refused.
 
     Raises:
-        DatasetError: no such file, not CSV, columns missing (with the nearest name) or named twice, no rows.
+        DatasetError: no such file, not CSV, columns missing (with the nearest name) or named twice, no rows, or rows of
+            more or fewer cells than the header.
     """
     if not table.is_file():
         raise DatasetError(f"Data set {name!r}: {table} does not exist; one row per example is expected there.")
     limit = csv.field_size_limit(FIELD_LIMIT)
+    separator = separator or ("\t" if table.suffix.lower() == ".tsv" else ",")
+    rows: list[tuple[int, dict[str, str]]] = []
+    problems: list[str] = []
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = list(reader.fieldnames or [])
+            reader = csv.reader(file, strict=True, delimiter=separator)
+            columns = next(reader, [])
+            _expect_separator(name, table, columns, separator)
             check_columns(name, table, columns, needed)
-            rows = [(reader.line_num, row) for row in reader]
+            for cells in reader:
+                if len(cells) == len(columns):
+                    rows.append((reader.line_num, dict(zip(columns, cells, strict=True))))
+                elif cells:  # an empty line is no row
+                    problems.append(_ragged(reader.line_num, cells, columns, separator))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DatasetError(f"Data set {name!r}: {table} is not readable CSV (UTF-8): {error}") from None
     finally:
         csv.field_size_limit(limit)
-    if not rows:
+    if ragged is None:
+        raise_problems(name, table, problems)
+    else:
+        ragged += problems
+    if not rows and not problems:
         raise DatasetError(f"Data set {name!r}: {table} has a header but no examples.")
     return columns, rows
+
+
+def _expect_separator(name: str, table: Path, columns: Sequence[str], separator: str) -> None:
+    """Refuse a header of one column that another separator would cut into several."""
+    for other in SEPARATORS if len(columns) == 1 else ():
+        if other != separator and other in columns[0]:
+            raise DatasetError(
+                f"Data set {name!r}: {table} has one column, {columns[0]!r}; its separator seems to be {other!r}. Set "
+                f"`separator: {json.dumps(other)}` in the data set's entry of the catalog."
+            )
+
+
+def _ragged(line: int, cells: Sequence[str], columns: Sequence[str], separator: str) -> str:
+    count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+    cause = f"cells that hold {separator!r} must be quoted" if len(cells) > len(columns) else "the rest is missing"
+    return f"line {line}: {count}, the header has {len(columns)}; {cause} (it ends with {cells[-1][:40]!r})"
 
 
 def check_columns(
     name: str, table: Path, columns: Sequence[str], needed: Sequence[str], *, split_column: str = "split"
 ) -> None:
-    """Check that a table has each of these columns exactly once.
+    """Check that a table has each of these columns, and no two columns of one name, of which one would be taken.
 
     Raises:
         DatasetError: columns are missing, or named twice; all are listed.
@@ -63,7 +100,7 @@ def check_columns(
             f"Data set {name!r}: {table} lacks {len(missing)} column(s):",
             [missing_column(column, columns, split_column) for column in missing],
         )
-    twice = sorted({column for column in columns if columns.count(column) > 1} & set(needed))
+    twice = sorted(column for column, count in Counter(columns).items() if count > 1 and column.strip())
     if twice:
         raise DatasetError(f"Data set {name!r}: {table} names columns twice: {', '.join(twice)}.")
 
@@ -85,7 +122,7 @@ def nearest(word: str, words: Sequence[str]) -> str:
 def zero_or_one(value: object) -> int | None:
     """0 or 1 in the spellings that tables use; None for anything else."""
     if isinstance(value, str):
-        return {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}.get(value)
+        return {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}.get(value.lower())
     return int(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else None
 
 

@@ -1,7 +1,7 @@
 """Texts as Python strings, their words, and spans in them. Shared by all text layouts.
 
 A text is UTF-8, exactly: newline characters stay as they are, a byte order mark is not part of it. Positions are
-Python characters (code points), never bytes and never tokens.
+Python characters (code points), never tokens; files may count otherwise, and what they count is turned into these.
 """
 
 import json
@@ -14,6 +14,7 @@ from sae_assets.datasets.reader import Span
 from sae_assets.errors import DatasetError
 
 WORD = re.compile(r"\S+")
+UNITS = {"codepoints": "characters", "utf16": "UTF-16 code units", "bytes": "UTF-8 bytes"}  # what offsets may count
 
 
 def read_text(dataset: str, root: Path, path: str) -> str:
@@ -38,8 +39,9 @@ def words_of(text: str) -> list[Span]:
     return [match.span() for match in WORD.finditer(text)]
 
 
-def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Start, end and label of every span of a cell, unchecked: a list of mappings or triples, or JSON of one.
+def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Start, end, label and text (None: not given) of every span of a cell, unchecked: a list of mappings or triples,
+    or JSON of one.
 
     Raises:
         ValueError: the cell is neither; the message says what was found.
@@ -52,35 +54,88 @@ def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any]]:
         raise ValueError(f"found {value!r}")
     for part in value:
         if isinstance(part, Mapping):
-            yield part.get("start"), part.get("end"), part.get("label")
+            yield part.get("start"), part.get("end"), part.get("label"), part.get("text")
         elif isinstance(part, Sequence) and not isinstance(part, (str, bytes)) and len(part) == 3:
-            yield part[0], part[1], part[2]
+            yield part[0], part[1], part[2], None
         else:
             raise ValueError(f"found {part!r}")
 
 
-def check_spans(column: str, value: Any, text: str | None) -> tuple[dict[str, list[Span]], list[str]]:
-    """Spans of a cell by label, in order and without repetition, and what is wrong with the cell.
+def check_spans(
+    column: str, value: Any, text: str | None, unit: str = "codepoints"
+) -> tuple[dict[str, list[Span]], list[str]]:
+    """Spans of a cell by label, in characters, in order and without repetition, and what is wrong with the cell.
 
     Args:
-        text: None while its file is missing; spans are then not checked against the end of the text.
+        text: None while its file is missing; spans are then neither turned into characters nor checked against it.
+        unit: what the cell counts, a key of ``UNITS``.
     """
     spans: dict[str, list[Span]] = {}
     problems: list[str] = []
+    places = None if text is None else boundaries(text, unit)
     try:
-        for start, end, label in parse_spans(value):
+        for start, end, label, quote in parse_spans(value):
             numbers = all(isinstance(offset, int) and not isinstance(offset, bool) for offset in (start, end))
+            named = f"column {column!r}: span {start!r} to {end!r} of {label!r}"
             if not isinstance(label, str) or not numbers:
+                problems.append(f"{named}: expected two characters and a label")
+            elif text is None or places is None:
+                if 0 <= start < end:
+                    spans.setdefault(label, []).append((start, end))
+                else:
+                    problems.append(f"{named} is empty or leaves the text")
+            elif not 0 <= start < end < len(places):
                 problems.append(
-                    f"column {column!r}: span {start!r} to {end!r} of {label!r}: expected two characters and a label"
+                    f"{named} is empty or leaves the text, which has {len(places) - 1} {UNITS[unit]}"
+                    + _likely(text, start, end, quote, unit)
                 )
-            elif not 0 <= start < end <= (end if text is None else len(text)):
-                ends = "" if text is None else f", which has {len(text)} characters"
+            elif (first := places[start]) is None or (last := places[end]) is None:
+                problems.append(f"{named} begins or ends inside a character, counted in {UNITS[unit]}{_hint(unit)}")
+            elif quote is not None and quote != text[first:last]:
                 problems.append(
-                    f"column {column!r}: span {start} to {end} of {label!r} is empty or leaves the text{ends}"
+                    f"{named}: its text is {quote!r}, but {text[first:last]!r} stands there"
+                    + _likely(text, start, end, quote, unit)
                 )
             else:
-                spans.setdefault(label, []).append((start, end))
+                spans.setdefault(label, []).append((first, last))
     except (ValueError, RecursionError) as error:
         problems.append(f"column {column!r}: expected a list of {{start, end, label}} or [start, end, label]: {error}")
-    return {label: sorted(set(places)) for label, places in spans.items()}, problems
+    return {label: sorted(set(found)) for label, found in spans.items()}, problems
+
+
+def boundaries(text: str, unit: str) -> list[int | None]:
+    """For each offset in a unit, 0 to the text's length in it, the character that begins there (its index); None inside
+    of one. The last is the number of characters.
+    """
+    if unit == "codepoints":
+        return [*range(len(text) + 1)]
+    places: list[int | None] = []
+    for index, character in enumerate(text):
+        width = (1 if character < "\U00010000" else 2) if unit == "utf16" else len(character.encode())
+        places += [index, *[None] * (width - 1)]
+    return [*places, len(text)]
+
+
+def _likely(text: str, start: int, end: int, quote: Any, unit: str) -> str:
+    """Advice where another way of counting gives the span's own text."""
+
+    def shown(counted: str, first: int, last: int) -> str | None:
+        places = boundaries(text, counted)
+        if not 0 <= first < last < len(places) or None in (places[first], places[last]):
+            return None
+        return text[places[first] : places[last]]
+
+    if quote is None:
+        return ""
+    for other in UNITS:
+        if other != unit and shown(other, start, end) == quote:
+            return f"; offsets seem to count {UNITS[other]}: `columns: {{offsets: {other}}}` says so"
+    if shown(unit, start, end + 1) == quote:
+        return "; the end seems to be the last character and not the one after it: add 1"
+    if shown(unit, start - 1, end - 1) == quote:
+        return "; offsets seem to start at 1: subtract 1"
+    return ""
+
+
+def _hint(unit: str) -> str:
+    return "" if unit == "codepoints" else "; `columns.offsets` in the catalog says what they count"

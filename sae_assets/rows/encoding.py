@@ -17,7 +17,7 @@ from sae_assets.progress import track
 from sae_assets.rows.loaded import open_encoder, open_random_encoders
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import is_pooled
-from sae_assets.saes import hidden_state_of
+from sae_assets.saes.hook_points import difference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from sae_assets.ops.pooling import Pooling
     from sae_assets.ops.reconstruction import Fit
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
+    from sae_assets.rows.loaded import OpenedSae
     from sae_assets.rows.source import ExampleRows, RowSource
+    from sae_assets.saes import Checkpoint
 
 
 MATCHED_ROWS, MATCHED_EXAMPLES = 4096, 32  # on which the density of random units is matched, whichever is less
@@ -151,7 +153,7 @@ def encode_chunk(
         return RowsPerKind(
             artifacts,
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
-            trained_elsewhere(sae.hook_point, model),
+            trained_elsewhere(sae, model),
             tuple(example for example in ids if example in blank),
             {
                 kind: collectors[kind].result_of_pooled(chunk.first_index)
@@ -162,16 +164,24 @@ def encode_chunk(
         )
 
 
-def trained_elsewhere(hook_point: str | None, model: Model) -> str:
-    """Where the SAE was trained and where its rows are read, if the two differ; else an empty string.
+def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model) -> str:
+    """How what the checkpoint says of its training differs from what is read: the place, BOS, the length of texts.
 
-    Args:
-        hook_point: as the checkpoint names it.
+    Empty if nothing differs, or the checkpoint says nothing that is understood.
     """
-    trained, read = hidden_state_of(hook_point), model.hidden_state_read
-    if None in (trained, read) or trained == read or model.transformer is None:
+    if model.transformer is None:
         return ""
-    return f"trained at {hook_point} (hidden state {trained}), read at {model.hook_point} (hidden state {read})"
+    parts = []
+    if where := difference(sae.hook_point, model.hidden_state_read, model.module):
+        state = "" if model.hidden_state_read is None else f" (hidden state {model.hidden_state_read})"
+        parts.append(f"trained at {sae.hook_point} ({where}), read at {model.hook_point}{state}")
+    if model.modality == "text":
+        bos, length = sae.training.get("prepend_bos"), sae.training.get("context_size")
+        if isinstance(bos, bool) and model.prepend_bos is not None and bos != model.prepend_bos:
+            parts.append(f"trained with prepend_bos {bos}, read with {model.prepend_bos}")
+        if isinstance(length, int) and model.max_tokens is not None and model.max_tokens > length:
+            parts.append(f"trained on texts of {length} tokens, read of up to {model.max_tokens}")
+    return "; ".join(parts)
 
 
 def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:

@@ -11,6 +11,8 @@ from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import open_dataset
 from sae_assets.rows.precomputed.rows import hash_rows
 
+PIXELS = 2  # how files become pictures and masks (``datasets.pixels``, ``datasets.masks``): another reading, other rows
+
 
 def transformer_identity(transformer: Transformer | None) -> dict[str, Any] | None:
     """Library, name and revision of a hub model, or the hashes of a local one's files.
@@ -29,6 +31,8 @@ def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
         return {"precomputed": model.name, "rows": dataset.embeddings[model.name][kind].rows_per_example}
     hook_point = {key: getattr(model, key) for key in ("layer", "hidden_state", "module")}
     rows = {"transformer": transformer_identity(model.transformer), **hook_point, **_text_settings(model)}
+    if model.modality == "image":
+        rows |= {"pixels": PIXELS} | ({} if dataset.white is None else {"white": dataset.white})
     # The mean is what rows of earlier versions are, whose identity does not name it.
     named = model.modality == "text" and kind == "cls" and model.cls_of_texts != "mean_embedding"
     return {**rows, "cls": model.cls_of_texts} if named else rows
@@ -41,13 +45,15 @@ def truth_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
     settings = location_settings(dataset, model, kind)
     if dataset.modality == "image":
         settings |= {"masks": dataset.masks, "min_overlap": dataset.min_overlap}
+        settings |= {} if dataset.labels is None else {"labels": dataset.model_dump(mode="json")["labels"]}
     return settings
 
 
 def location_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
     """The catalog settings that say what rows are and where they stand; no file is read for them."""
+    pixels = {"pixels": PIXELS} if dataset.modality == "image" else {}
     precomputed = {"precomputed": model.name} if kind in dataset.embeddings.get(model.name, {}) else {}
-    return {"layout": dataset.layout, **_text_settings(model), **precomputed}
+    return {"layout": dataset.layout, **_text_settings(model), **pixels, **precomputed}
 
 
 def outside_hashes(dataset: Dataset, model: Model, kind: str, example_ids: Sequence[str]) -> dict[str, str]:

@@ -11,8 +11,9 @@ from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import ImageReader
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.blank import is_one_colour
-from sae_assets.rows.loaded import keep_transformer, model_settings
+from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
 from sae_assets.rows.source import ExampleRows
+from sae_assets.rows.steady import steady
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,12 +105,27 @@ def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device
     """The source of an image model.
 
     Raises:
-        CheckpointError: weights that cannot be had or do not fit, a hook point that does not exist, or no CLS.
+        CheckpointError: weights that cannot be had or do not fit, a hook point that does not exist, no CLS, or rows
+            that differ from call to call.
     """
     assert isinstance(reader, ImageReader) and model.transformer is not None
     load, settings = libraries()[model.transformer.library].vision, model_settings(model, precision)
     assert load is not None  # the catalog has seen to it
-    vision: Vision = keep_transformer(
-        "vision", model.transformer, settings, lambda: load(model, device, precision), device
-    )
+    transformer = model.transformer
+
+    def opened() -> Vision:
+        return steady(
+            lambda: load(model, device, precision), _rows_of_noise, lambda: weight_bytes(transformer), model.hook_point
+        )
+
+    vision: Vision = keep_transformer("vision", transformer, settings, opened, device)
     return ImageRows(reader, vision, kinds, model.hook_point)
+
+
+def _rows_of_noise(vision: Vision) -> "Tensor":
+    """Rows of one picture of noise, the same at each call."""
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
+    return vision.embed(vision.geometry.tensor(Image.fromarray(noise))[None])

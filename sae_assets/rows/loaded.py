@@ -7,7 +7,7 @@ file is read again. What a model or an SAE is, and how it is opened, is said whe
 import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sae_assets.ops.sparse_activations import Encoder
 
 T = TypeVar("T")
+Versions = tuple[tuple[str, int, int, int], ...]  # name, size, time of change and number on its disk of each file
 
 
 class Kept:
@@ -114,6 +115,7 @@ class OpenedSae:
 
     name: str
     hook_point: str | None
+    training: Mapping[str, Any]
     d_model: int
     encoder: "Encoder"
     decoder: "Decoder | None"
@@ -129,9 +131,10 @@ def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
     def opened() -> OpenedSae:
         checkpoint = open_sae(sae)
         encoder = checkpoint.encoder(device, memory_budget)
-        name, hook_point, d_model = checkpoint.name, checkpoint.hook_point, checkpoint.d_model
+        name, hook_point, training = checkpoint.name, checkpoint.hook_point, checkpoint.training
+        d_model = checkpoint.d_model
         del checkpoint  # the decoder's weights are read from the file once more
-        return OpenedSae(name, hook_point, d_model, encoder, open_decoder(sae, device, memory_budget))
+        return OpenedSae(name, hook_point, training, d_model, encoder, open_decoder(sae, device, memory_budget))
 
     path = locate_sae(sae, download=False) if kept_loaded() else None
     key = None if path is None else (sae.model_dump_json(), memory_budget, _versions(path))
@@ -149,7 +152,7 @@ def open_random_encoders(sae: Sae, encoder: "Encoder", n_seeds: int) -> "list[En
     return KEPT.get("random", key, encoder.columns.device, made)
 
 
-def _transformer_files(transformer: Transformer) -> Hashable | None:
+def _transformer_files(transformer: Transformer) -> Versions | None:
     """The files that a transformer is read from, as they are now; None where they are only on the hub."""
     if transformer.path is not None:
         return _versions(transformer.path) if transformer.path.is_dir() else None
@@ -157,7 +160,13 @@ def _transformer_files(transformer: Transformer) -> Hashable | None:
     return None if located is None else _versions(located)
 
 
-def _versions(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+def weight_bytes(transformer: Transformer) -> int:
+    """Bytes of the files that a transformer is read from; 0 where they are not known to be on this machine."""
+    files = _transformer_files(transformer)
+    return 0 if files is None else sum(size for _, size, _, _ in files)
+
+
+def _versions(path: Path) -> Versions:
     """A file, or the files of a folder, as they are now: a replaced one has another number on its disk."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(str(file), file.stat()) for file in files if file.is_file()]

@@ -11,13 +11,17 @@ from sae_assets.catalog import Model
 from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import TextReader
 from sae_assets.rows.blank import is_empty
-from sae_assets.rows.loaded import keep_transformer, model_settings
+from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
 from sae_assets.rows.source import ExampleRows, RowSource
+from sae_assets.rows.steady import steady
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_assets.datasets import Reader
+
+
+ANY_TEXT = "this is a text of 13 words and signs, such as it is: no more"  # what models are tried with
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class TextRows:
         precision: of weights and forward pass (float32, bfloat16, float16).
 
     Raises:
-        CheckpointError: files that cannot be had or do not fit, or a hook point that does not exist.
+        CheckpointError: files that cannot be had or do not fit, a hook point that does not exist, or rows that differ
+            from call to call.
     """
 
     def __init__(self, reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str):
@@ -83,10 +88,17 @@ class TextRows:
         self._kinds = tuple(dict.fromkeys("token" if self._cls == "pooled" else kind for kind in kinds))
         open_language = libraries()[model.transformer.library].language
         assert open_language is not None  # the catalog has seen to it
+        transformer = model.transformer
+
+        def opened() -> Language:
+            return steady(
+                lambda: open_language(model, device, precision), _rows_of_text, lambda: weight_bytes(transformer),
+                model.hook_point,
+            )  # fmt: skip
+
         self._language: Language = keep_transformer(
-            "text", model.transformer, model_settings(model, precision),
-            lambda: open_language(model, device, precision), device,
-        )  # fmt: skip
+            "text", transformer, model_settings(model, precision), opened, device
+        )
         self.d_model = self._language.d_model
 
     def rows_per_example(self, kind: str) -> int | None:
@@ -116,6 +128,12 @@ class TextRows:
             "cls": rows[-1:] if self._cls == "last" else rows.double().mean(0, keepdim=True).float(),
         }
         return ExampleRows({kind: by_kind[kind] for kind in self._kinds}, text.n_cut, blank=blank)
+
+
+def _rows_of_text(language: Language) -> "Tensor":
+    """Rows of one text, the same at each call."""
+    (rows,) = language.embed([language.tokens.encode(ANY_TEXT)])
+    return rows
 
 
 def open_text_rows(reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str) -> RowSource:

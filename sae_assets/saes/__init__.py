@@ -7,6 +7,6 @@ are read without pickle (``weights_only=True``, safetensors, npz without objects
 
 from sae_assets.saes.average_l0 import named_l0
 from sae_assets.saes.files import locate_sae, sae_hash
-from sae_assets.saes.opening import Checkpoint, hidden_state_of, open_decoder, open_sae
+from sae_assets.saes.opening import Checkpoint, open_decoder, open_sae
 
-__all__ = ["Checkpoint", "hidden_state_of", "locate_sae", "named_l0", "open_decoder", "open_sae", "sae_hash"]
+__all__ = ["Checkpoint", "locate_sae", "named_l0", "open_decoder", "open_sae", "sae_hash"]

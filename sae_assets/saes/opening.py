@@ -4,8 +4,8 @@ A format is a module of ``formats`` with a checkpoint of this protocol. Importin
 opening a checkpoint does.
 """
 
-import re
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Sae
 from sae_assets.catalog.registry import formats
@@ -30,6 +30,10 @@ class Checkpoint(Protocol):
         """Where in the transformer it was trained, in its own library's words; None where the format does not say."""
 
     @property
+    def training(self) -> "Mapping[str, Any]":
+        """What the checkpoint says of the texts that it was trained on: ``prepend_bos``, ``context_size``."""
+
+    @property
     def d_model(self) -> int:
         """Width of the rows that it encodes."""
 
@@ -39,26 +43,6 @@ class Checkpoint(Protocol):
 
     def encoder(self, device: "torch.device | str", memory_budget: int) -> "Encoder":
         """The encoder, with its weights on the device; ``memory_budget`` in bytes."""
-
-
-# Index into hidden_states that a name in a library's own words stands for; 0 is the first block's input.
-_RESIDUAL_STREAM = (
-    (re.compile(r"blocks\.(\d+)\.hook_resid_pre"), 0),  # TransformerLens, SAELens
-    (re.compile(r"blocks\.(\d+)\.hook_resid_post"), 1),
-    (re.compile(r"(?:.*\.)?(?:layers|layer|h|resblocks|blocks)\.(\d+)(?:\.output)?"), 1),  # a block's module
-)
-
-
-def hidden_state_of(hook_point: str | None) -> int | None:
-    """Index into ``hidden_states`` (0: the first block's input) that a checkpoint says it was trained on.
-
-    None where it says nothing, or names one that is not the residual stream between blocks.
-    """
-    for pattern, behind in _RESIDUAL_STREAM if hook_point else ():
-        match = pattern.fullmatch(hook_point or "")
-        if match:
-            return int(match.group(1)) + behind
-    return None
 
 
 def open_sae(sae: Sae) -> Checkpoint:

@@ -217,7 +217,7 @@ def test_short_row_is_refused(folder: ClevrFolder) -> None:
     """A row with fewer cells than columns is named by its line."""
     with (folder.root / "metadata.csv").open("a") as file:
         file.write("images/a.png,1\n")
-    assert "line 5: column" in refusal(folder)
+    assert "line 5: 2 cells, the header has 4" in refusal(folder)
 
 
 def test_lines_are_counted_as_an_editor_counts_them(folder: ClevrFolder) -> None:

@@ -10,9 +10,11 @@ from PIL import Image
 from pycocotools import mask as rasterise
 
 from sae_assets.datasets import expect_files, open_dataset
+from sae_assets.datasets.inspection import inspect_dataset
 from sae_assets.datasets.layouts.coco import decode_runs
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import (
+    COCO_CATEGORIES,
     entry_of,
     run_lengths,
     square,
@@ -201,11 +203,11 @@ def test_image_without_annotation_keeps_nobody_from_the_others(tmp_path: Path) -
     write_coco(root, {f"{name(1)}.jpg": []})
     reader = open_dataset(entry_of(root, "coco", CONCEPTS))
     assert reader.masks(name(1)) == {}
-    with pytest.raises(DatasetError, match=rf"'coco'.*'{name(0)}\.jpg' is not annotated in .*\.json"):
+    with pytest.raises(DatasetError, match=rf"'coco'.*\.json: image 'val2017/{name(0)}\.jpg' is not annotated"):
         reader.masks(name(0))
     with pytest.raises(DatasetError) as caught:
         expect_files(reader, reader.records)
-    assert caught.value.problems == (f"line 2: image '{name(0)}.jpg' is not annotated",)
+    assert caught.value.problems == (f"line 2: image 'val2017/{name(0)}.jpg' is not annotated",)
 
 
 def test_image_in_two_files(tmp_path: Path) -> None:
@@ -239,3 +241,86 @@ def test_annotations_are_read_only_when_asked(tmp_path: Path) -> None:
     root = images(tmp_path, (1, 0, 1))
     write_coco(root, {}).write_text("{")
     assert len(open_dataset(entry_of(root, "coco", CONCEPTS)).records) == 1
+
+
+def kites(root: Path, images: list[dict], annotations: list[dict], *paths: str) -> Any:
+    """A reader of these images, 8 × 6 pixels, all positive."""
+    for path in paths:
+        write_image(root / path)
+    write_csv(root / "metadata.csv", [{"image_path": path, "car": 1, "split": "cal"} for path in paths])
+    content = {
+        "categories": COCO_CATEGORIES,
+        "images": [{"width": 8, "height": 6, **image} for image in images],
+        "annotations": [{"id": number, "category_id": 3, **part} for number, part in enumerate(annotations)],
+    }
+    (root / "instances.json").write_text(json.dumps(content))
+    return open_dataset(entry_of(root, "coco", ("car",)))
+
+
+def bounds(reader: Any, example: str) -> tuple[int, int, int, int]:
+    found: tuple[int, int, int, int] = reader.masks(example)["car"].getbbox()
+    return found
+
+
+LEFT, RIGHT = square(0, 0, 4, 3), square(4, 3, 8, 6)
+
+
+@pytest.mark.parametrize(
+    "written", ["{}/1.jpg", "./{}/1.jpg", "{}\\1.jpg", "/data/images/{}/1.jpg", "D:\\x\\{}\\1.jpg"]
+)
+def test_images_of_one_name_in_two_folders(tmp_path: Path, written: str) -> None:
+    """Each has its own instances, however the path is written."""
+    images = [{"id": 1, "file_name": written.format("left")}, {"id": 2, "file_name": written.format("right")}]
+    parts = [{"image_id": 1, "segmentation": LEFT}, {"image_id": 2, "segmentation": RIGHT}]
+    reader = kites(tmp_path, images, parts, "left/1.jpg")
+    assert bounds(reader, "1") == (0, 0, 4, 3)
+    assert bounds(kites(tmp_path, images, parts, "right/1.jpg"), "1") == (4, 3, 8, 6)
+
+
+@pytest.mark.parametrize(
+    ("names", "path", "said"),
+    [
+        (["right/1.jpg"], "left/1.jpg", "image 'left/1.jpg' is not annotated; 'right/1.jpg' lies in another folder"),
+        (["left/1.jpg", "right/1.jpg"], "1.jpg", "'1.jpg' may be any of 'left/1.jpg', 'right/1.jpg'"),
+        (["a/left/1.jpg", "b/left/1.jpg"], "left/1.jpg", "'left/1.jpg' may be any of 'a/left/1.jpg'"),
+    ],
+)
+def test_image_that_may_be_another_is_refused(tmp_path: Path, names: list[str], path: str, said: str) -> None:
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    reader = kites(tmp_path, images, [{"image_id": 0, "segmentation": LEFT}], path)
+    with pytest.raises(DatasetError) as caught:
+        reader.masks("1")
+    assert said in str(caught.value)
+    with pytest.raises(DatasetError, match="line 2"):
+        expect_files(reader, reader.records)
+
+
+def test_image_under_two_ids_has_the_instances_of_both(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "1.jpg"}, {"id": 2, "file_name": "1.jpg"}]
+    parts = [{"image_id": 1, "segmentation": LEFT}, {"image_id": 2, "segmentation": RIGHT}]
+    assert bounds(kites(tmp_path, images, parts, "x/1.jpg"), "1") == (0, 0, 8, 6)
+    images[1]["width"] = 9
+    with pytest.raises(DatasetError, match=r"image '1\.jpg' stands there twice, with other sizes"):
+        kites(tmp_path, images, parts, "x/1.jpg").masks("1")
+
+
+@pytest.mark.parametrize("of_image", [1, "1", 1.0])
+@pytest.mark.parametrize("of_part", [1, "1", 1.0])
+def test_ids_as_numbers_or_texts(tmp_path: Path, of_image: Any, of_part: Any) -> None:
+    images = [{"id": of_image, "file_name": "1.jpg"}]
+    parts = [{"image_id": of_part, "segmentation": LEFT, "category_id": "3"}]
+    assert bounds(kites(tmp_path, images, parts, "1.jpg"), "1") == (0, 0, 4, 3)
+
+
+def test_annotations_that_name_no_image_are_counted(tmp_path: Path) -> None:
+    """Some: said by ``check``; all: refused. One id of two images, and of two categories, is refused."""
+    images = [{"id": 1, "file_name": "1.jpg"}]
+    parts = [{"image_id": 1, "segmentation": LEFT}, {"image_id": 7, "segmentation": LEFT}]
+    reader = kites(tmp_path, images, parts, "1.jpg")
+    assert reader.remarks() == ["instances.json: 1 of 2 annotations name no image of the file"]
+    report = inspect_dataset(entry_of(tmp_path, "coco", ("car",)))
+    assert report["sound"] and report["remarks"] == reader.remarks()
+    with pytest.raises(DatasetError, match="all 1 annotations name no image of the file: `image_id` is 7"):
+        kites(tmp_path, images, parts[1:], "1.jpg").masks("1")
+    with pytest.raises(DatasetError, match=r"image id 1 names '1\.jpg' and '2\.jpg'"):
+        kites(tmp_path, [*images, {"id": 1, "file_name": "2.jpg"}], parts, "1.jpg").masks("1")

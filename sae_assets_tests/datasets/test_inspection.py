@@ -170,14 +170,15 @@ def test_empty_cal_split_is_not_sound(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_no_concept_are_counted(tmp_path: Path) -> None:
-    """In a column of labels, in spans, and of words; what is spelt nearly as a concept says so; none of it fails."""
+    """In a column of labels, in spans, and of words; what is spelt nearly as a concept is a problem."""
     rows = [{"id": str(n), "text": "ab", "split": "cal", "labels": label} for n, label in enumerate(
         [["color::blue"], ["colour::blue", "neutral"], ["colour::blue"], ["color::red"]]
     )]  # fmt: skip
     rows[0]["spans"] = [[0, 1, "neutral"]]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = inspect_dataset(entry_of(tmp_path, "spans", ("color::blue",)))
-    assert found["sound"] and found["other_labels"] == {
+    assert found["problems"] == ["'colour::blue' (2) is no concept; did you mean 'color::blue'?"] and not found["sound"]
+    assert found["other_labels"] == {
         "colour::blue": {"count": 2, "nearest": "color::blue"},
         "neutral": {"count": 2, "nearest": None},
         "color::red": {"count": 1, "nearest": None},
@@ -187,7 +188,7 @@ def test_labels_that_are_no_concept_are_counted(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_no_concept_are_printed(tmp_path: Path) -> None:
-    """Those that look misspelt one by one, of the others the most frequent."""
+    """The most frequent of those that look like no concept."""
     file = catalog(texts(tmp_path / "data"), concepts=["joy", "love"], published=None)
     result = CliRunner().invoke(app, ["check", "mine", "--catalog", file])
     assert result.exit_code == 0 and "1 other label(s) that are no concept: fear (1)" in result.stdout
@@ -225,3 +226,24 @@ def test_command_fails_for_bad_files_and_missing_data(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "does not exist" in result.stdout and "color::blue" in result.stdout
     assert CliRunner().invoke(app, ["check", "nobody", "--catalog", file]).exit_code == 2
+
+
+def test_published_counts_need_only_the_table(tmp_path: Path) -> None:
+    """Before images and annotations are there: counts are compared, what is missing is one line and not a wall."""
+    rows = [{"image_path": f"{n}.jpg", "car": n % 2, "split": "test" if n % 3 else "cal"} for n in range(30)]
+    write_csv(tmp_path / "metadata.csv", rows)
+    published = {"train": 0, "cal": 10, "test": 20}
+    for layout in ("coco", "clevr"):
+        found = inspect_dataset(entry_of(tmp_path, layout, ("car",), published=published), files=layout == "coco")
+        assert found["splits"] == published and found["differences"] == [] and not found["sound"]
+        (problem,) = found["problems"]
+        if layout == "coco":
+            assert "no annotations/instances*.json" in problem and found["files"] is None
+        else:
+            assert problem.startswith(
+                "30 of 30 examples lack a file (line 2: column 'image_path': file '0.jpg' does not"
+            )
+            assert problem.count("does not exist") == 3 and problem.endswith(" …)")
+    rows[3]["split"] = "dev"
+    write_csv(tmp_path / "metadata.csv", rows)
+    assert "found 'dev'" in inspect_dataset(entry_of(tmp_path, "clevr", ("car",)))["error"]

@@ -70,9 +70,9 @@ def test_tables_that_are_none_or_too_many(tmp_path: Path) -> None:
     assert "holds 2 tables (birds.csv, other.csv)" in str(refusal(tmp_path))
     (tmp_path / "other.csv").rename(tmp_path / "metadata.csv")
     assert len(opened(tmp_path).records) == 1
-    assert "root` in the catalog must name a table: a .csv or .parquet file" in str(refusal(tmp_path / "nowhere"))
+    assert "root` in the catalog must name a table: a .csv, .tsv or .parquet file" in str(refusal(tmp_path / "nowhere"))
     (tmp_path / "birds.txt").touch()
-    assert "neither a folder nor a .csv or .parquet file" in str(refusal(tmp_path / "birds.txt"))
+    assert "neither a folder nor a .csv, .tsv or .parquet file" in str(refusal(tmp_path / "birds.txt"))
 
 
 def test_published_path_columns_are_known(tmp_path: Path) -> None:

@@ -188,7 +188,10 @@ def test_json_has_the_documented_keys(home):
         "show": json.loads(run("show", "small", "clip-mini", "best_pairs", "--json", *places(home))),
         "protocol": json.loads(run("protocol", "netdissect", "small", "clip-mini", "--json", *places(home))),
         "verify": json.loads(run("verify", "--json", *places(home))),
-        "check": {"error": "", **json.loads(run("check", "small", "--files", "--json", *places(home)))["small"]},
+        "check": {
+            "error": "",
+            **json.loads(run("check", "small", "--files", "--models", "--json", *places(home)))["small"],
+        },
         "register": json.loads(run("register", "-d", "small", "--json", *places(home)))["small"],
         "remove": json.loads(run("remove", "small", "--all", "--json", *places(home))),
         "import": {field.name for field in fields(Imported)},

@@ -26,7 +26,7 @@ def test_published_model_from_its_configuration_alone() -> None:
     geometry = ImageGeometry(CLIP)
     assert (geometry.patch_size, geometry.grid, geometry.n_patches) == (14, (16, 16), 256)
     assert tuple(geometry.preprocessing["mean"]) == tuple(geometry.preprocessing["std"]) == (0.5, 0.5, 0.5)
-    openai = ImageGeometry(CLIP.model_copy(update={"pretrained": "openai"}))
+    openai = ImageGeometry(CLIP.model_copy(update={"name": "ViT-L-14-quickgelu", "pretrained": "openai"}))
     assert tuple(openai.preprocessing["mean"]) != (0.5, 0.5, 0.5)
 
 

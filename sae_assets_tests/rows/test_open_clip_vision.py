@@ -1,5 +1,6 @@
 """Vision transformers: the right block's output, row by row, for each image by itself; clear errors otherwise."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -8,11 +9,18 @@ import huggingface_hub.constants
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
-from sae_assets.rows.open_clip.vision import ImageGeometry, VisionTransformer, identity, locate_weights
+from sae_assets.rows.open_clip.vision import (
+    ImageGeometry,
+    VisionTransformer,
+    _expect_activation,
+    identity,
+    locate_weights,
+)
 from sae_assets_tests.rows.tiny_model import LAYERS, SIZE, WIDTH, local, write_tiny_model
 
 
@@ -247,3 +255,52 @@ def test_identity_of_local_files_follows_their_content(tiny: Path, tmp_path: Pat
         path = tmp_path / name / file
         path.write_bytes(path.read_bytes() + b" ")
         assert identity(local(tmp_path / name)) != identity(local(tiny))
+
+
+@pytest.mark.parametrize("tag", ["openai", "laion400m_e32", "metaclip_fullcc"])
+def test_weights_of_another_activation_function_are_refused(tag: str) -> None:
+    """Local weights or the hub's: open_clip would compute GELU with them; the right entry is named and accepted."""
+    with pytest.raises(
+        CheckpointError, match=r"trained with QuickGELU.* GELU .*Set `transformer.name: ViT-B-32-quickgelu`"
+    ):
+        ImageGeometry(named("ViT-B-32", tag))
+    assert ImageGeometry(named("ViT-B-32-quickgelu", tag)).n_patches == 49
+
+
+def test_no_tag_is_computed_with_another_function_than_it_was_trained_with() -> None:
+    """Of all that open_clip knows: what is accepted agrees with its tag, and advice names an architecture there is."""
+    models, refused = set(open_clip.list_models()), 0
+    for name, tag in open_clip.list_pretrained():
+        computed = bool(open_clip.get_model_config(name).get("quick_gelu"))
+        trained = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
+        try:
+            _expect_activation(name, tag)
+            assert computed == trained or name == "roberta-ViT-B-32"
+        except CheckpointError as error:
+            refused += 1
+            assert computed != trained
+            assert any(f"`transformer.name: {twin}`" in str(error) for twin in models) or "config.json" in str(error)
+    assert refused > 10
+
+
+def test_weights_for_images_of_another_size_are_refused(tiny: Path, tmp_path: Path) -> None:
+    """open_clip would stretch their position embeddings; safetensors and pickled."""
+    other = write_tiny_model(tmp_path / "other", vision={"image_size": 48})
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    shutil.copy(other / "open_clip_model.safetensors", folder)
+    with pytest.raises(CheckpointError, match="has 37 positions, the architecture 17"):
+        VisionTransformer(local(folder), 0)
+    state = load_file(folder / "open_clip_model.safetensors")
+    (folder / "open_clip_model.safetensors").unlink()
+    torch.save(state, folder / "open_clip_pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="has 37 positions, the architecture 17"):
+        VisionTransformer(local(folder), 0)
+
+
+def test_folder_that_does_not_say_its_normalisation(tiny: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    for content in ({"model_cfg": config["model_cfg"]}, {**config, "preprocess_cfg": {"interpolation": "bicubic"}}):
+        (folder / "open_clip_config.json").write_text(json.dumps(content))
+        with pytest.raises(CheckpointError, match="says nothing of mean and std"):
+            ImageGeometry(local(folder))

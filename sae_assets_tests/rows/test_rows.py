@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -205,11 +207,22 @@ def test_images_of_the_models_own_size_are_not_resampled(tiny: Path) -> None:
 
 
 def test_an_sae_of_another_place_is_noticed() -> None:
-    """Where the checkpoint names its own place; a name that is no place of the residual stream says nothing."""
+    """Where the checkpoint names its own place; a name that nobody knows says nothing."""
     model = load_catalog().models["gemma-mini"]
     assert model.layer is not None
+
+    def sae(hook_point: str | None, **training: Any) -> Any:
+        return SimpleNamespace(hook_point=hook_point, training=training)
+
     for fine in (f"model.layers.{model.layer}.output", "x", None):
-        assert trained_elsewhere(fine, model) == ""
-    said = trained_elsewhere(f"blocks.{model.layer + 1}.hook_resid_post", model)
+        assert trained_elsewhere(sae(fine), model) == ""
+    said = trained_elsewhere(sae(f"blocks.{model.layer + 1}.hook_resid_post"), model)
     assert f"(hidden state {model.layer + 2}), read at block {model.layer} of" in said
-    assert trained_elsewhere("layers.7", model.model_copy(update={"transformer": None})) == ""
+    said = trained_elsewhere(sae(f"blocks.{model.layer}.hook_mlp_out"), model)
+    assert f"(the MLP of block {model.layer}, not the residual stream), read at block" in said
+    assert trained_elsewhere(sae(None, prepend_bos=True, context_size=1024), model) == ""
+    said = trained_elsewhere(
+        sae(None, prepend_bos=False, context_size=64), model.model_copy(update={"max_tokens": 100})
+    )
+    assert said == "trained with prepend_bos False, read with True; trained on texts of 64 tokens, read of up to 100"
+    assert trained_elsewhere(sae("layers.7"), model.model_copy(update={"transformer": None})) == ""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.identity import transformer_identity
-from sae_assets.rows.transformers.files import identity, read_config, read_pretrained, weight_files
+from sae_assets.rows.transformers.files import expect_folder, identity, read_config, read_pretrained, weight_files
 from sae_assets.rows.transformers.vision import TransformersGeometry, TransformersVision
 from sae_assets_tests.rows.tiny_transformers import entry, local
 
@@ -204,3 +204,11 @@ def test_local_folder_asks_no_hub(transformer: Models, monkeypatch: pytest.Monke
     monkeypatch.setattr("socket.getaddrinfo", refuse)
     TransformersVision(entry(transformer("vit"))).embed(torch.zeros(1, 3, 32, 32))
     assert Tokens(entry(transformer("gemma2"), "text")).encode("hello").ids
+
+
+def test_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    """It is there, so it is not called missing; of GGUF it is said why it is not read."""
+    for name, said in (("model.gguf", "GGUF files are not read"), ("model.safetensors", "Correct")):
+        (tmp_path / name).write_bytes(b"GGUF")
+        with pytest.raises(CheckpointError, match=rf"{name} is a file; expected a folder in.*{said}"):
+            expect_folder(tmp_path / name)

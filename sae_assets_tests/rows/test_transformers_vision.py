@@ -33,6 +33,9 @@ SHAPES = {
     "vit_remainder": ((4, 4), 1, True),
     "deit": ((4, 4), 2, True),
     "aimv2": ((4, 4), 0, False),
+    "beit": ((4, 4), 1, True),
+    "beit_shared": ((4, 4), 1, True),
+    "data2vec": ((4, 4), 1, True),
 }
 PLACES = [{"layer": layer} for layer in range(LAYERS)] + [{"hidden_state": state} for state in range(LAYERS + 1)]
 

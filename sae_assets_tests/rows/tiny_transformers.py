@@ -72,6 +72,22 @@ VISION_MODELS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: hf.Aimv2VisionModel(hf.Aimv2VisionConfig(**VISION)),
         lambda: hf.CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size=SQUARE),
     ),
+    "beit": (  # a table of relative positions that the library keeps for the whole process
+        lambda: hf.BeitModel(hf.BeitConfig(**VISION, use_relative_position_bias=True)),
+        lambda: hf.BeitImageProcessor(size=SQUARE, do_center_crop=False),
+    ),
+    "beit_shared": (
+        lambda: hf.BeitModel(hf.BeitConfig(**VISION, use_shared_relative_position_bias=True)),
+        lambda: hf.BeitImageProcessor(size=SQUARE, do_center_crop=False),
+    ),
+    "data2vec": (
+        lambda: hf.Data2VecVisionModel(hf.Data2VecVisionConfig(**VISION, use_relative_position_bias=True)),
+        lambda: hf.BeitImageProcessor(size=SQUARE, do_center_crop=False),
+    ),
+    "mae_unmasked": (  # shuffles its patches in every pass
+        lambda: hf.ViTMAEModel(hf.ViTMAEConfig(**VISION, mask_ratio=0.0)),
+        lambda: hf.ViTImageProcessor(size=SQUARE),
+    ),
     "mae": (lambda: hf.ViTMAEModel(hf.ViTMAEConfig(**VISION)), lambda: hf.ViTImageProcessor(size=SQUARE)),
     "swin": (
         lambda: hf.SwinModel(

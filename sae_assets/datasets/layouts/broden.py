@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
+from sae_assets.datasets.masks import read_mask
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_parts
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import (
@@ -74,7 +75,7 @@ class BrodenReader(ImageReader):
         return hash_parts([b"unreadable", hash_files([self._images / part for part in _files(cell)]).encode()])
 
     def image(self, example_id: str) -> "Image":
-        return open_image(self.name, self.root, self.record(example_id).path)
+        return open_image(self.name, self.root, self.record(example_id).path, self.white)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         from PIL import Image as Images
@@ -112,8 +113,7 @@ class BrodenReader(ImageReader):
         sizes = [int(line[part]) if (line[part] or "").isdecimal() else None for part in SIZES]
         layers: list[Any] = [np.array([[number]]) for number in _numbers(line[category])]
         for part in _files(line[category]):
-            pixels = np.asarray(open_image(self.name, self._images, part)).astype(np.int32)
-            layer = pixels[..., 0] + 256 * pixels[..., 1]
+            layer = self._label_numbers(part)
             if None not in sizes and layer.shape != tuple(sizes):
                 raise DatasetError(
                     f"Data set {self.name!r}: segmentation {part!r} is {layer.shape[1]}x{layer.shape[0]} pixels, "
@@ -123,6 +123,16 @@ class BrodenReader(ImageReader):
         if len({layer.shape for layer in layers if layer.size > 1}) > 1:
             raise DatasetError(f"Data set {self.name!r}: segmentations of {example_id!r} differ in size.")
         return layers
+
+    def _label_numbers(self, part: str) -> Any:
+        """Label number of every pixel of a segmentation: red + 256 × green."""
+        import numpy as np
+
+        image = read_mask(self.name, self._images / part, None, repr(part)).image
+        if image is None:
+            raise DatasetError(f"Data set {self.name!r}: segmentation {part!r} has deeper pixels than 8 bits of RGB.")
+        pixels = np.asarray(image.convert("RGB")).astype(np.int32)
+        return pixels[..., 0] + 256 * pixels[..., 1]
 
     def _match(self, index: "Mapping[str, tuple[int, dict[str, str]]]") -> dict[str, dict[str, str]]:
         """Find each example's line in the index by the tail of its path, or else by its file name."""
@@ -237,7 +247,7 @@ LAYOUT = Layout(
     modalities=("image",),
     expected="a folder with metadata.csv and images",
     open=BrodenReader,
-    takes=("annotations",),
+    takes=("annotations", "separator"),
     located="always",
     lenient=True,
 )

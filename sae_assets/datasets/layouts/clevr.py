@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
-from sae_assets.datasets.images import open_image, open_mask
+from sae_assets.datasets.images import open_image
+from sae_assets.datasets.masks import open_mask
 from sae_assets.datasets.reader import ImageReader, hash_files
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import missing_file
@@ -44,7 +45,7 @@ class ClevrReader(ImageReader):
         return self.root / "masks" / f"{Path(self.record(example_id).path).stem}.png"
 
     def image(self, example_id: str) -> "Image":
-        return open_image(self.name, self.root, self.record(example_id).path)
+        return open_image(self.name, self.root, self.record(example_id).path, self.white)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         labels = self.record(example_id).labels
@@ -80,7 +81,7 @@ LAYOUT = Layout(
     modalities=("image",),
     expected="a folder with metadata.csv, images and, where there are any, masks",
     open=ClevrReader,
-    takes=("colour-difference",),
+    takes=("colour-difference", "separator"),
     located="always",
     lenient=True,
 )

@@ -1,7 +1,9 @@
 """The COCO layout: ``metadata.csv`` as in CLEVR, and instance annotations in COCO's JSON.
 
 The mask of a concept is the union over all instances (crowds included) whose category, or whose category's
-super-category, has the concept's name. Polygons are rasterised by pycocotools, the format's own library. The JSON files
+super-category, has the concept's name. Images are found by the end of their path, as far as it is named, so that one
+file name in two folders is two images; what fits several is refused. An image under several ids has the instances of
+all. Polygons are rasterised by pycocotools, the format's own library. The JSON files
 are read when the first mask or hash is asked for; what concerns the data set's images is kept in memory.
 """
 
@@ -43,11 +45,12 @@ class CocoReader(ImageReader):
     def __init__(self, entry: Dataset, *, lenient: bool = False):
         super().__init__(entry, read_metadata(entry, "image_path", lenient=lenient))
         self._files = _annotation_files(self.name, self.root, entry.annotations)
+        self._strays: dict[Path, tuple[int, int]] = {}  # of each file annotations without image, and all
 
     def missing(self, record: Record) -> Iterable[str]:
         yield from missing_file("image_path", record.path, self.root)
-        if PurePosixPath(record.path).name not in self._regions:
-            yield f"image {PurePosixPath(record.path).name!r} is not annotated"
+        if isinstance(match := self._match(record.path), str):
+            yield match
 
     def content_hash(self, example_id: str) -> str:
         return hash_files([self.root / self.record(example_id).path])
@@ -65,7 +68,7 @@ class CocoReader(ImageReader):
         }
 
     def image(self, example_id: str) -> "Image":
-        return open_image(self.name, self.root, self.record(example_id).path)
+        return open_image(self.name, self.root, self.record(example_id).path, self.white)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         record, annotated = self.record(example_id), self._annotated(example_id)
@@ -82,34 +85,60 @@ class CocoReader(ImageReader):
                 masks[concept] = as_mask(_union(parts, annotated.height, annotated.width))
         return masks
 
+    def remarks(self) -> list[str]:
+        _ = self._regions  # reads the files
+        return [
+            f"{file.name}: {strays:,} of {total:,} annotations name no image of the file"
+            for file, (strays, total) in self._strays.items()
+            if strays
+        ]
+
     def _annotated(self, example_id: str) -> Annotated:
-        image = PurePosixPath(self.record(example_id).path).name
-        if image not in self._regions:
-            raise DatasetError(f"Data set {self.name!r}: image {image!r} is not annotated in {self._annotations}.")
-        return self._regions[image]
+        match = self._match(self.record(example_id).path)
+        if isinstance(match, str):
+            raise DatasetError(f"Data set {self.name!r}: {self._annotations}: {match}.")
+        return match
+
+    def _match(self, path: str) -> "Annotated | str":
+        """The instances of an image, or why there are none: it is not annotated, or more than one image may be meant.
+
+        Two paths may mean one image if the shorter is the end of the longer; the longest that is named counts.
+        """
+        parts = PurePosixPath(path).parts
+        same_name = self._regions.get(parts[-1], {})
+        fits = {name: common for name in same_name if (common := _common_end(parts, name))}
+        best = [name for name, common in fits.items() if common == max(fits.values())]
+        if len(best) != 1:
+            others = ", ".join(repr("/".join(name)) for name in (best or sorted(same_name))[:3])
+            if best:
+                return f"image {path!r} may be any of {others}; name its folder in `image_path`"
+            return f"image {path!r} is not annotated" + (f"; {others} lies in another folder" if others else "")
+        return same_name[best[0]]
 
     @property
     def _annotations(self) -> Path:
         return self._files[0] if len(self._files) == 1 else self._files[0].parent
 
     @cached_property
-    def _regions(self) -> dict[str, Annotated]:
-        """Instances of every annotated image of the data set, by file name.
+    def _regions(self) -> dict[str, dict[tuple[str, ...], Annotated]]:
+        """Instances of every annotated image that may be one of the data set's, by file name and path.
 
         Raises:
             DatasetError: a file has problems (all of them are listed), or no file knows a concept.
         """
         file_names = frozenset(PurePosixPath(record.path).name for record in self.records)
         categories: set[str] = set()
-        regions: dict[str, Annotated] = {}
+        regions: dict[str, dict[tuple[str, ...], Annotated]] = {}
         problems: list[str] = []
+        self._strays = {}
         for file in self._files:
-            names, instances = _read_annotations(self.name, version_of(file), file_names)
-            problems += [
-                f"image {image!r} is in {file.name} and in a file before it" for image in regions & instances.keys()
-            ]
+            names, instances, self._strays[file] = _read_annotations(self.name, version_of(file), file_names)
             categories |= names
-            regions |= instances
+            for path, annotated in instances.items():
+                paths = regions.setdefault(path[-1], {})
+                if path in paths:
+                    problems.append(f"image {'/'.join(path)!r} is in {file.name} and in a file before it")
+                paths[path] = annotated
         problems += [
             f"concept {concept!r} is neither a category nor a super-category{nearest(concept, sorted(categories))}"
             for concept in self.concepts
@@ -117,6 +146,12 @@ class CocoReader(ImageReader):
         ]
         raise_problems(self.name, self._annotations, problems)
         return regions
+
+
+def _common_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """Parts of the shorter path, if it is the end of the longer; else 0."""
+    length = min(len(one), len(other))
+    return length if one[-length:] == other[-length:] else 0
 
 
 def _annotation_files(name: str, root: Path, annotations: Path | None) -> list[Path]:
@@ -137,37 +172,76 @@ def _annotation_files(name: str, root: Path, annotations: Path | None) -> list[P
 
 
 @lru_cache(maxsize=4)
-def _read_annotations(name: str, version: Version, file_names: frozenset[str]) -> tuple[set[str], dict[str, Annotated]]:
-    """Names of categories and super-categories, and the instances of the wanted images by file name."""
+def _read_annotations(
+    name: str, version: Version, file_names: frozenset[str]
+) -> tuple[set[str], dict[tuple[str, ...], Annotated], tuple[int, int]]:
+    """Names of categories and super-categories, the instances of images with these file names by path, and how many of
+    how many annotations name no image of the file.
+    """
     file = Path(version[0])
+    problems: list[str] = []
     try:
         with file.open(encoding="utf-8-sig") as opened:
             content = json.load(opened)
-        categories = {part["id"]: (part["name"], part.get("supercategory", "")) for part in content["categories"]}
-        images = {
-            part["id"]: (PurePosixPath(part["file_name"]).name, int(part["width"]), int(part["height"]))
-            for part in content["images"]
-            if PurePosixPath(part["file_name"]).name in file_names
-        }
-        annotations = [part for part in content["annotations"] if part["image_id"] in images]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        categories: dict[str, tuple[str, str]] = {}
+        for part in content["categories"]:
+            category = (part["name"], part.get("supercategory", ""))
+            if categories.setdefault(_id(part["id"]), category) != category:
+                problems.append(
+                    f"category id {part['id']!r} names {categories[_id(part['id'])][0]!r} and {part['name']!r}"
+                )
+        images: dict[str, tuple[tuple[str, ...], int, int]] = {}
+        for part in content["images"]:
+            image = (_path(part["file_name"]), int(part["width"]), int(part["height"]))
+            if images.setdefault(_id(part["id"]), image) != image:
+                problems.append(
+                    f"image id {part['id']!r} names {'/'.join(images[_id(part['id'])][0])!r} and {'/'.join(image[0])!r}"
+                )
+        annotations = [(_id(part["image_id"]), part) for part in content["annotations"]]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise DatasetError(
             f"Data set {name!r}: {file} is no COCO instance file (images, annotations, categories): {error!r}"
         ) from None
-    problems = []
-    instances: dict[Any, list[tuple[str, str, Any]]] = {image: [] for image in images}
-    for part in annotations:
-        image, width, height = images[part["image_id"]]
+    strays = sum(image not in images for image, _ in annotations)
+    if strays and strays == len(annotations):
+        some = sorted({repr(part["image_id"]) for _, part in annotations})[:3]
+        problems.append(f"all {strays:,} annotations name no image of the file: `image_id` is {', '.join(some)}, …")
+    wanted = {image: described for image, described in images.items() if described[0][-1] in file_names}
+    instances: dict[tuple[str, ...], list[tuple[str, str, Any]]] = {path: [] for path, _, _ in wanted.values()}
+    sizes: dict[tuple[str, ...], tuple[int, int]] = {}
+    for path, *size in wanted.values():
+        if sizes.setdefault(path, (size[0], size[1])) != (size[0], size[1]):
+            problems.append(f"image {'/'.join(path)!r} stands there twice, with other sizes")
+    for image_id, part in annotations:
+        if image_id not in wanted:
+            continue
+        path, width, height = wanted[image_id]
         problem = _shape_problem(part.get("segmentation"), height, width)
-        if part.get("category_id") not in categories:
+        if _id(part.get("category_id")) not in categories:
             problem = f"category_id {part.get('category_id')!r} is not among the categories"
         if problem:
-            problems.append(f"annotation {part.get('id')!r} of {image!r}: {problem}")
+            problems.append(f"annotation {part.get('id')!r} of {'/'.join(path)!r}: {problem}")
         else:
-            instances[part["image_id"]].append((*categories[part["category_id"]], part["segmentation"]))
+            instances[path].append((*categories[_id(part["category_id"])], part["segmentation"]))
     raise_problems(name, file, problems)
     names = {name for pair in categories.values() for name in pair if name}
-    return names, {images[i][0]: Annotated(*images[i][1:], tuple(parts)) for i, parts in instances.items()}
+    return (
+        names,
+        {path: Annotated(*sizes[path], tuple(parts)) for path, parts in instances.items()},
+        (strays, len(annotations)),
+    )
+
+
+def _id(value: Any) -> str:
+    """An id whether it is written as a number or as a text of one."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _path(name: str) -> tuple[str, ...]:
+    """Parts of a file's path as any program writes it. Raises: IndexError, there are none."""
+    parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+    _ = parts[0]
+    return parts
 
 
 def _shape_problem(shape: Any, height: int, width: int) -> str | None:
@@ -241,7 +315,7 @@ LAYOUT = Layout(
     modalities=("image",),
     expected="a folder with metadata.csv and images",
     open=CocoReader,
-    takes=("annotations",),
+    takes=("annotations", "separator"),
     located="always",
     lenient=True,
 )

@@ -96,7 +96,7 @@ LAYOUT = Layout(
     modalities=("image", "text"),
     expected="a folder that `save_to_disk` of the library datasets wrote",
     open=open_huggingface,
-    takes=("columns",),
+    takes=("columns", "labels"),
     located=f"images: {IMAGES_LOCATED}; texts: {TEXTS_LOCATED}",
     split_place="in column {column!r}, or save a split called validation",
 )

@@ -1,11 +1,13 @@
 """The spans layout: JSON lines with ``text`` and ``spans``, one file or all ``*.jsonl`` of a folder.
 
-A span is ``{"start": …, "end": …, "label": …}`` or ``[start, end, label]``, in characters. ``labels`` lists concepts
+A span is ``{"start": …, "end": …, "label": …}`` or ``[start, end, label]``, in characters unless the catalog says what
+offsets count; a span's own ``text`` must be what stands there. ``labels`` lists concepts
 that are true without a span; ``id`` and ``split`` are optional as the catalog says.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
@@ -42,7 +44,7 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
                 continue
             origin = f"{before}line {number}"
             try:
-                cells = json.loads(content.decode("utf-8"))
+                cells = json.loads(content.decode("utf-8"), object_pairs_hook=_keys_once)
             except (ValueError, RecursionError) as error:
                 problems.append(f"{origin}: not JSON (UTF-8): {error}")
                 continue
@@ -56,6 +58,14 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
     if not lines:
         raise DatasetError(f"Data set {name!r}: {source} has no examples.")
     return Listing(source, base, list(columns), lines)
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises: ValueError, a key stands there twice, of which one would be taken."""
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"keys are named twice among {', '.join(keys)}")
+    return dict(pairs)
 
 
 LAYOUT = Layout(

@@ -1,6 +1,7 @@
 """The table layout: your own CSV or Parquet table of images or texts, a file or a folder that holds one.
 
-In a folder the table is ``metadata.csv`` or ``metadata.parquet``, else all of its Parquet files, else its one CSV file.
+In a folder the table is ``metadata.csv``, ``.tsv`` or ``.parquet``, else all of its Parquet files, else its one CSV
+file.
 Images are paths, or bytes in Parquet (also as structs with ``bytes``); they are read in batches when asked for.
 """
 
@@ -30,22 +31,23 @@ def open_table(entry: Dataset) -> Reader:
     files = _tables(name, root)
     base = root if root.is_dir() else root.parent
     parquet = files[0].suffix == ".parquet"
-    read = partial(_read_parquet, entry, files, base) if parquet else partial(_read_csv, name, files[0], base)
+    read = partial(_read_parquet, entry, files, base) if parquet else partial(_read_csv, entry, files[0], base)
     return open_listing(entry, [base, *files], read)
 
 
-def _read_csv(name: str, table: Path, base: Path) -> Listing:
-    columns, rows = read_csv(name, table, [])
+def _read_csv(entry: Dataset, table: Path, base: Path) -> Listing:
+    columns, rows = read_csv(entry.name, table, [], entry.separator)
     lines = [Line(f"line {line}", str(position), row) for position, (line, row) in enumerate(rows, start=1)]
     return Listing(table, base, columns, lines)
 
 
 def _tables(name: str, root: Path) -> list[Path]:
-    if root.is_file() and root.suffix in (".csv", ".parquet"):
+    if root.is_file() and root.suffix in (".csv", ".tsv", ".parquet"):
         return [root]
     if root.is_dir():
-        named = [root / file for file in ("metadata.csv", "metadata.parquet") if (root / file).is_file()]
-        files = named or sorted(root.glob("*.parquet")) or sorted(root.glob("*.csv"))
+        names = ("metadata.csv", "metadata.tsv", "metadata.parquet")
+        named = [root / file for file in names if (root / file).is_file()]
+        files = named or sorted(root.glob("*.parquet")) or sorted([*root.glob("*.csv"), *root.glob("*.tsv")])
         if len(files) == 1 or (len(files) > 1 and not named and files[0].suffix == ".parquet"):
             return files
         tables = f"{len(files)} tables ({', '.join(file.name for file in files)})" if files else "no table"
@@ -53,7 +55,7 @@ def _tables(name: str, root: Path) -> list[Path]:
             f"Data set {name!r}: {root} holds {tables}; one CSV table or Parquet files are expected. Set `root` to the "
             "table itself, or call it metadata.csv."
         )
-    raise DatasetError(f"Data set {name!r}: {root} is neither a folder nor a .csv or .parquet file. Set `root`.")
+    raise DatasetError(f"Data set {name!r}: {root} is neither a folder nor a .csv, .tsv or .parquet file. Set `root`.")
 
 
 def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
@@ -131,9 +133,9 @@ def _batches(file: Path, column: str) -> Iterator[tuple[int, list[Any]]]:
 LAYOUT = Layout(
     name="table",
     modalities=("image", "text"),
-    expected="a table: a .csv or .parquet file, or a folder that holds one",
+    expected="a table: a .csv, .tsv or .parquet file, or a folder that holds one",
     open=open_table,
-    takes=("columns",),
+    takes=("columns", "labels", "separator"),
     located=f"images: {IMAGES_LOCATED}; texts: {TEXTS_LOCATED}",
     split_place="in column {column!r} of the table",
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
+from sae_assets.datasets.labels import meant_by
 from sae_assets.datasets.reader import Span, TextReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import (
@@ -40,7 +41,7 @@ class WordsReader(TextReader):
         super().__init__(entry, read_metadata(entry, "text_path"))
         self._table = _find_table(self.name, self.root, entry.annotations)
         paragraphs, self.other_labels = _read_words(
-            self.name, version_of(self._table), self.concepts, entry.columns.labels
+            self.name, version_of(self._table), self.concepts, entry.columns.labels, entry.separator
         )
         outside = sorted(set(paragraphs) - set(range(1, len(self.records) + 1)))
         problems = [
@@ -102,7 +103,7 @@ def _find_table(name: str, root: Path, annotations: Path | None) -> Path:
 
 @lru_cache(maxsize=4)
 def _read_words(
-    name: str, version: Version, concepts: tuple[str, ...], label_column: str | None
+    name: str, version: Version, concepts: tuple[str, ...], label_column: str | None, separator: str | None
 ) -> tuple[dict[int, Paragraph], dict[str, int]]:
     """Words of each paragraph, in the order of the file, and the words of each label that is no concept.
 
@@ -110,7 +111,7 @@ def _read_words(
         DatasetError: missing columns, and every cell that is neither 0 nor 1, a paragraph nor a known label.
     """
     table = Path(version[0])
-    columns, rows = read_csv(name, table, [PARAGRAPH, *([label_column] if label_column else [])])
+    columns, rows = read_csv(name, table, [PARAGRAPH, *([label_column] if label_column else [])], separator)
     single = label_column or _single_label_column(name, table, columns, concepts)
     paragraphs: dict[int, Paragraph] = {}
     problems: list[str] = []
@@ -122,7 +123,9 @@ def _read_words(
             continue
         if single:
             cell = row[single] or ""
-            label = concepts[0] if cell in ("1", "1.0", "True") and len(concepts) == 1 else cell
+            label = concepts[0] if zero_or_one(cell) == 1 and len(concepts) == 1 else cell
+            if label not in seen and (hint := meant_by(label, concepts)):
+                problems.append(f"line {line}: column {single!r}: {hint}")
             seen[label] += 1
             true: tuple[str, ...] = (label,) if label in concepts else ()
         else:
@@ -134,7 +137,7 @@ def _read_words(
             ]
             true = tuple(concept for concept, value in labels.items() if value)
         paragraphs.setdefault(int(number), []).append((line, row.get(WORD) if WORD in columns else None, true))
-    others = {label: count for label, count in seen.items() if label not in {*concepts, "", "0", "0.0", "False"}}
+    others = {label: count for label, count in seen.items() if label not in {*concepts, ""} and zero_or_one(label) != 0}
     if single and not seen.keys() & set(concepts):
         names = sorted(others)
         problems += [f"column {single!r} never names {concept!r}{nearest(concept, names)}" for concept in concepts]
@@ -161,6 +164,6 @@ LAYOUT = Layout(
     modalities=("text",),
     expected="a folder with metadata.csv and texts",
     open=WordsReader,
-    takes=("annotations", "columns"),
+    takes=("annotations", "columns", "separator"),
     located="always",
 )

@@ -173,7 +173,7 @@ def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "
     return Expected(
         rows_per_example(target.token_kind, target.dataset, target.model, reader),
         limits=limits,
-        elsewhere=trained_elsewhere(open_sae(target.model.sae).hook_point, target.model),
+        elsewhere=trained_elsewhere(open_sae(target.model.sae), target.model),
         others=others,
         blank=tuple(blank_examples(reader, opened)),
         beside=figures_beside(target, kept.artifact, {}, store),

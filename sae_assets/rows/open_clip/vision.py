@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+QUICK = "-quickgelu"  # ends the names of open_clip's architectures that compute QuickGELU
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -67,7 +68,8 @@ class ImageGeometry:
         patch_size: pixels; grid: patches (down, across); n_patches: their product.
 
     Raises:
-        CheckpointError: unknown architecture or weights tag (known ones are listed), or an unreadable config.
+        CheckpointError: unknown architecture or weights tag (known ones are listed), weights that were trained with
+            another activation function, or a config that is unreadable or says no mean and standard deviation.
     """
 
     def __init__(self, transformer: Transformer):
@@ -79,8 +81,14 @@ class ImageGeometry:
             try:
                 config = json.loads((transformer.path / "open_clip_config.json").read_text(encoding="utf-8"))
                 vision, preprocess = config["model_cfg"]["vision_cfg"], dict(config.get("preprocess_cfg", {}))
+                unsaid = [key for key in ("mean", "std") if key not in preprocess]
             except (ValueError, KeyError, TypeError) as error:
                 raise CheckpointError(f"{transformer.path}/open_clip_config.json is not readable: {error!r}") from None
+            if unsaid:  # open_clip would take OpenAI's, which are right for some models
+                raise CheckpointError(
+                    f"{transformer.path}/open_clip_config.json says nothing of {' and '.join(unsaid)} in "
+                    "preprocess_cfg; add what the model was trained with."
+                )
         else:
             vision, preprocess = _published_config(transformer)
         size = vision.get("image_size", 224)
@@ -91,6 +99,8 @@ class ImageGeometry:
             raise CheckpointError(
                 f"{transformer.name or transformer.path} is no vision transformer (it has no patches)."
             )
+        if transformer.path is None:
+            _expect_activation(transformer.name or "", transformer.pretrained or "")
         self.patch_size = int(vision["patch_size"])
         self.grid = (height // self.patch_size, width // self.patch_size)
         self.n_patches = self.grid[0] * self.grid[1]
@@ -144,6 +154,67 @@ def _published_config(transformer: Transformer) -> tuple[dict[str, Any], dict[st
                                   if pretrained.get(key) is not None}  # fmt: skip
 
 
+def _expect_activation(name: str, tag: str) -> None:
+    """Refuse weights that were trained with another activation function than the architecture computes.
+
+    An architecture that computes QuickGELU and has no twin without it (roberta-ViT-B-32) is taken as it is, for there
+    the tag alone lacks the note.
+
+    Raises:
+        CheckpointError: they differ; the entry to name instead is said.
+    """
+    import open_clip
+
+    computed = bool((open_clip.get_model_config(name) or {}).get("quick_gelu"))
+    trained = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
+    twin = name.removesuffix(QUICK) if computed else name + QUICK
+    if computed == trained or (computed and (twin == name or twin not in open_clip.list_models())):
+        return
+    functions = {True: "QuickGELU", False: "GELU"}
+    advice = (
+        f"Set `transformer.name: {twin}`."
+        if twin in open_clip.list_models()
+        else "Save model and weights as a folder with `quick_gelu` in open_clip_config.json, and name it by `path`."
+    )
+    raise CheckpointError(
+        f"The weights {tag!r} were trained with {functions[trained]}, but open_clip computes {functions[computed]} "
+        f"under the name {name}: rows would be others than the model's. {advice}"
+    )
+
+
+def _expect_positions(weights: Path, expected: int) -> None:
+    """Refuse weights for images of another size, whose position embeddings open_clip would stretch without a word.
+
+    Args:
+        expected: positions of the architecture: CLS and patches.
+
+    Raises:
+        CheckpointError: the file has another number of positions.
+    """
+    shape = _shape_in(weights, "visual.positional_embedding")
+    if shape is not None and shape[0] != expected:
+        raise CheckpointError(
+            f"{weights} has {shape[0]} positions, the architecture {expected}: the weights are for images of another "
+            "size. Name the architecture that they were trained as."
+        )
+
+
+def _shape_in(weights: Path, name: str) -> tuple[int, ...] | None:
+    """Shape of a tensor in a file of weights; None where there is none, or the file is no such, which loading says."""
+    import safetensors
+    import torch
+
+    try:
+        if weights.suffix == ".safetensors":
+            with safetensors.safe_open(weights, "pt", device="cpu") as file:
+                return tuple(file.get_slice(name).get_shape()) if name in file.keys() else None  # noqa: SIM118
+        content = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+        content = content.get("state_dict", content)
+        return tuple((content.get(name) if name in content else content[f"module.{name}"]).shape)
+    except Exception:  # whatever is wrong with the file is said when it is loaded
+        return None
+
+
 class VisionTransformer:
     """A loaded vision transformer, cut after the hook's block.
 
@@ -159,7 +230,8 @@ class VisionTransformer:
         import torch
 
         self.geometry = ImageGeometry(transformer)
-        locate_weights(transformer)
+        if (weights := locate_weights(transformer)) is not None:
+            _expect_positions(weights, self.geometry.n_prefix + self.geometry.n_patches)
         source = transformer.path or transformer.name
         try:
             with ops.process_state.plain_torch("cpu"):

@@ -29,6 +29,7 @@ BESIDE_WEIGHTS = (  # tokenizers and preprocessors, whatever of them there is
 )
 
 
+QUANTISED = "GGUF files are not read: their weights are mostly rounded. Use the model that it was made from. "
 FIX = "Correct `transformer.path` in the catalog."
 
 
@@ -36,8 +37,13 @@ def expect_folder(folder: Path) -> None:
     """Check that a folder has a ``config.json``.
 
     Raises:
-        CheckpointError: there is no such folder, or it holds something else.
+        CheckpointError: there is no such folder, it is a file, or it holds something else.
     """
+    if folder.is_file():
+        raise CheckpointError(
+            f"{folder} is a file; expected a folder in the layout of transformers (config.json, model.safetensors). "
+            f"{QUANTISED if folder.suffix == '.gguf' else ''}{FIX}"
+        )
     if not folder.is_dir():
         raise CheckpointError(f"The folder {folder} does not exist. {FIX}")
     if not (folder / "config.json").is_file():

@@ -51,6 +51,13 @@ class Tokens:
         unknown = self._tokenizer.unk_token_id
         self._special = frozenset(self._tokenizer.all_special_ids) - {unknown}
 
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What becomes of a text, as plain values, for people to look at: special tokens are those around each text."""
+        with quiet():
+            around = self._tokenizer.convert_ids_to_tokens(list(self.encode("a").ids))
+        return {"tokenizer": type(self._tokenizer).__name__, "text 'a'": around, "max_positions": self.max_positions}
+
     def encode(self, text: str) -> Tokenized:
         """Ids and spans of a text.
 

@@ -1,8 +1,10 @@
 """Vision transformers of ``transformers``: the hidden state at the hook point, and masks under the same transform.
 
-Sizes and preprocessing come from the model's own configuration and image processor; positions are counted on the model
-without weights, so that no table of architectures is needed. Images are resized by Pillow (integers, the same on every
-machine) where the library has such a processor, else by torchvision on the CPU (DINOv3).
+Sizes and preprocessing come from the model's own configuration and image processor; positions are counted on one block
+with random weights, so that no table of architectures is needed. It is computed on the CPU and never on torch's meta
+device: what a model remembers of such a pass (BEiT's relative positions) would be unset memory in every later one.
+Images are resized by Pillow (integers, the same on every machine) where the library has such a processor, else by
+torchvision on the CPU (DINOv3).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,24 @@ class TransformersGeometry:
         self._masks_follow = False
 
     @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What the image processor does, as plain values, for people to look at."""
+        names = (
+            "size",
+            "crop_size",
+            "resample",
+            "do_rescale",
+            "rescale_factor",
+            "do_normalize",
+            "image_mean",
+            "image_std",
+        )
+        values = {name: getattr(self._processor, name, None) for name in names}
+        kept = {name: value for name, value in values.items() if value is not None}
+        plain = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in kept.items()}
+        return {"processor": type(self._processor).__name__, **plain}
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the model's input in pixels."""
         return self._size
@@ -91,15 +111,15 @@ class TransformersGeometry:
         return final["height"], final["width"]
 
     def _prefix(self) -> tuple[int, bool]:
-        """How many positions stand before the patches and whether CLS is among them, verified without weights."""
+        """How many positions stand before the patches and whether CLS is among them, verified with random weights."""
         import torch
         import transformers
 
         try:
-            with quiet(), ops.process_state.plain_torch("meta"), torch.inference_mode():
-                network = transformers.AutoModel.from_config(shortened(self.config, 1)).eval()
+            with quiet(), ops.process_state.plain_torch("cpu"), torch.inference_mode():
+                network = transformers.AutoModel.from_config(shortened(self.config, 1), dtype=torch.float32).eval()
                 shape = network(
-                    pixel_values=torch.empty(1, 3, *self._size, dtype=torch.float32, device="meta")
+                    pixel_values=torch.zeros(1, 3, *self._size, dtype=torch.float32, device="cpu")
                 ).last_hidden_state.shape
         except Exception as error:  # whatever a model raises for images that it does not take
             raise CheckpointError(

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
+from sae_assets.saes.hook_points import named_by_publisher
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +31,11 @@ class ClipScopeCheckpoint:
     pre_b: "Tensor"
     enc: "Tensor"
     dec: "Tensor"
+    hook_point: str | None = None  # not in the file; CLIP-Scope's repository has a folder per layer
 
     @property
-    def hook_point(self) -> str | None:
-        """Not in the file; CLIP-Scope's repository has a folder per layer."""
-        return None
+    def training(self) -> Mapping[str, Any]:
+        return {}
 
     @property
     def d_model(self) -> int:
@@ -95,7 +96,7 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
         problems.append(f"k is {k}, more than the {n} units")
     if problems:
         raise CheckpointError(f"{path} is not a sound CLIP-Scope checkpoint:", problems)
-    return ClipScopeCheckpoint(path.name, k, state["pre_b"], state["enc"], state["dec"])
+    return ClipScopeCheckpoint(path.name, k, state["pre_b"], state["enc"], state["dec"], named_by_publisher(path))
 
 
 def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":

@@ -2,12 +2,13 @@
 
 Gemma Scope (Lieberum et al. 2024, arXiv:2408.05147) publishes ``params.npz``; Gemma Scope 2 publishes a folder with
 ``params.safetensors`` (names in lower case) and ``config.json``, which also tells SAEs of the residual stream from
-SAEs of other places, transcoders and crosscoders. Only the former are read. ``b_dec`` belongs to the decoder and is
+SAEs of other places, transcoders and crosscoders. Only the former are read. Of ``params.npz`` the repository's and the
+folders' names alone say which it is; where they do, it is compared. ``b_dec`` belongs to the decoder and is
 not subtracted from the input. ``average_l0_*`` folders are chosen in ``average_l0``.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
+from sae_assets.saes.hook_points import named_by_publisher
 from sae_assets.saes.weights import (
     length_of,
     missing_files,
@@ -47,6 +49,10 @@ class GemmaScopeCheckpoint:
     threshold: "Tensor"
 
     @property
+    def training(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
     def d_model(self) -> int:
         return self.W_enc.shape[0]
 
@@ -69,9 +75,8 @@ def read_gemmascope(path: Path) -> GemmaScopeCheckpoint:
     """
     config, tensors = _sound(path)
     name = _name(path.parent if path.is_file() else path)
-    return GemmaScopeCheckpoint(
-        name, config.get("hf_hook_point_in"), tensors["W_enc"], tensors["b_enc"], tensors["threshold"]
-    )
+    hook_point = config.get("hf_hook_point_in") or named_by_publisher(path)
+    return GemmaScopeCheckpoint(name, hook_point, tensors["W_enc"], tensors["b_enc"], tensors["threshold"])
 
 
 def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":

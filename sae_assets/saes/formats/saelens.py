@@ -6,7 +6,8 @@ Everything that changes the input or the output otherwise is refused by name. We
 float32, which is exact; SAELens itself would also compute in half precision.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "rescale_acts_by_decoder_norm": (False,),
 }
 REQUIRED = ("architecture", "apply_b_dec_to_input", "normalize_activations", "reshape_activations")
+TRAINING = ("prepend_bos", "context_size")
 BEFORE_6 = ("activation_fn", "activation_fn_str", "activation_fn_kwargs", "finetuning_scaling_factor", "hook_point")
 
 
@@ -58,6 +60,7 @@ class SaeLensCheckpoint:
     b_dec: "Tensor | None"
     k: int | None
     threshold: "Tensor | None"
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def d_model(self) -> int:
@@ -87,8 +90,8 @@ def read_saelens(folder: Path) -> SaeLensCheckpoint:
     """
     config, tensors = _sound(folder)
     kind = config["architecture"]
-    metadata = config.get("metadata")
-    hook = metadata.get("hook_name") if isinstance(metadata, dict) else None
+    metadata = metadata if isinstance(metadata := config.get("metadata"), dict) else {}
+    hook = metadata.get("hook_name")
     return SaeLensCheckpoint(
         name=folder.name,
         hook_point=hook if isinstance(hook, str) else None,
@@ -97,6 +100,7 @@ def read_saelens(folder: Path) -> SaeLensCheckpoint:
         b_dec=tensors["b_dec"].float() if config["apply_b_dec_to_input"] else None,
         k=count_of(config, "k") if kind == "topk" else None,
         threshold=tensors["threshold"].float() if kind == "jumprelu" else None,
+        training={key: metadata[key] for key in TRAINING if metadata.get(key) is not None},
     )
 
 
@@ -133,6 +137,12 @@ def _config_problems(config: dict[str, Any]) -> list[str]:
     if old:
         return [f"{CONFIG} has {', '.join(old)}, as before SAELens 6; load it with SAELens 6 and save it again"]
     problems = unsupported({**dict.fromkeys(REQUIRED), **config}, SUPPORTED)
+    metadata = metadata if isinstance(metadata := config.get("metadata"), dict) else {}
+    hook, out = metadata.get("hook_name"), metadata.get("hook_name_out")
+    if out not in (None, hook):
+        problems.append(f"metadata.hook_name_out is {out!r} beside hook_name {hook!r}: transcoders are not read")
+    if metadata.get("hook_head_index") is not None:
+        problems.append(f"metadata.hook_head_index is {metadata['hook_head_index']!r}: SAEs of one head are not read")
     if config.get("architecture") in ("batchtopk", "matryoshka_batchtopk"):
         problems[0] += "; SAELens saves a trained one as jumprelu (save_inference_model)"
     problems += count_problems(config, ("d_in", "d_sae"))

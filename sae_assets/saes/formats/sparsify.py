@@ -5,6 +5,7 @@ signed latents are refused by name. Weights in half precision are widened to flo
 would also compute in half precision.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,10 @@ class SparsifyCheckpoint:
     def hook_point(self) -> str | None:
         """The folder's name: sparsify names it after the module, such as ``layers.10``, and says so nowhere else."""
         return self.name
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        return {}
 
     @property
     def d_model(self) -> int:

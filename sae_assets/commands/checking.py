@@ -1,0 +1,31 @@
+"""What ``check`` finds of data sets and, where asked, of their models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sae_assets.catalog import Catalog
+from sae_assets.datasets import open_dataset
+from sae_assets.datasets.inspection import inspect_dataset
+from sae_assets.errors import DatasetError
+from sae_assets.rows.inspection import inspect_model
+from sae_assets.settings import memory_budget_mb
+
+
+def check(catalog: Catalog, names: Sequence[str], *, files: bool, models: bool) -> dict[str, dict[str, Any]]:
+    """By data set what :func:`inspect_dataset` finds and, with ``models``, what :func:`inspect_model` does of each."""
+    reports = {}
+    for name in names:
+        entry = catalog.datasets[name]
+        report = inspect_dataset(entry, files=files)
+        if models and "error" not in report:
+            try:
+                reader, budget = open_dataset(entry), memory_budget_mb() * 2**20
+            except DatasetError:  # named among the problems
+                report["models"] = {}
+            else:
+                report["models"] = {
+                    model: inspect_model(catalog.models[model], entry, reader, budget) for model in entry.models
+                }
+            report["sound"] = report["sound"] and all(each["sound"] for each in report["models"].values())
+        reports[name] = report
+    return reports

@@ -1,0 +1,217 @@
+"""Tables of any dialect are read as they were written, or refused: nothing is cut or dropped."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_assets.datasets import open_dataset
+from sae_assets.datasets.labels import meant_by
+from sae_assets.errors import DatasetError
+from sae_assets_tests.datasets.layouts import entry_of, write_texts
+from sae_assets_tests.strategies import PROPERTY
+
+CONCEPTS = ("calm", "very angry")
+QUOTINGS = (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC)
+Reading = list[tuple[str, tuple[bool, ...]]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Texts with their labels, and how they are written: ``style`` is ``columns`` or how a list of labels is joined."""
+
+    reading: Reading
+    separator: str
+    quoting: Any
+    ends: str
+    encoding: str
+    spelt: tuple[str, str]
+    style: str
+
+    def write(self, path: Path, change: "Callable[[list[list[str]]], list[list[str]]]" = lambda rows: rows) -> Path:
+        path.write_text(self.content(change), encoding=self.encoding, newline="")
+        return path
+
+    def content(self, change: "Callable[[list[list[str]]], list[list[str]]]" = lambda rows: rows) -> str:
+        joined = self.style != "columns"
+        rows = [["text", "split", *(["labels"] if joined else CONCEPTS)]]
+        for text, labels in self.reading:
+            names = [concept for concept, true in zip(CONCEPTS, labels, strict=True) if true]
+            listed = json.dumps(names) if self.style == "json" else self.style.join(names)
+            rows.append([text, "cal", *([listed] if joined else [self.spelt[true] for true in labels])])
+        out = io.StringIO()
+        csv.writer(out, delimiter=self.separator, quoting=self.quoting, lineterminator=self.ends).writerows(
+            change(rows)
+        )
+        return out.getvalue()
+
+    def read(self, path: Path, **changes: Any) -> Reading:
+        entry = entry_of(path, "table", CONCEPTS, modality="text", **changes)
+        reader: Any = open_dataset(entry)
+        return [(reader.text(record.example_id), record.labels) for record in reader.records]
+
+
+characters = st.characters(exclude_categories=("Cs",), exclude_characters="\ufeff")
+texts = st.text(st.one_of(st.sampled_from(",;\t|\"'\n\r \\"), characters), max_size=12)
+
+
+@st.composite
+def tables(draw: st.DrawFn, texts: st.SearchStrategy[str] = texts) -> Written:
+    labels = st.tuples(st.booleans(), st.booleans())
+    reading = draw(st.lists(st.tuples(texts, labels), min_size=1, max_size=4))
+    if (quoting := draw(st.sampled_from(QUOTINGS))) != csv.QUOTE_ALL:  # the csv module leaves lone returns unquoted
+        reading = [(text.replace("\r", ""), true) for text, true in reading]
+    return Written(
+        reading=reading,
+        separator=draw(st.sampled_from(",;\t|")),
+        quoting=quoting,
+        ends=draw(st.sampled_from(["\n", "\r\n"])),
+        encoding=draw(st.sampled_from(["utf-8", "utf-8-sig"])),
+        spelt=draw(
+            st.sampled_from([("0", "1"), ("FALSE", "TRUE"), ("False", "True"), ("0.0", "1.0"), ("false", "true")])
+        ),
+        style=draw(st.sampled_from(["columns", ";", "json"])),
+    )
+
+
+@settings(PROPERTY, max_examples=3 * PROPERTY.max_examples)
+@given(table=tables())
+def test_what_is_declared_is_read_exactly(tmp_path_factory: pytest.TempPathFactory, table: Written) -> None:
+    path = table.write(tmp_path_factory.mktemp("tables") / "data.csv")
+    assert table.read(path, separator=table.separator) == table.reading
+    if table.separator == "\t":
+        assert table.read(path.rename(path.with_suffix(".tsv"))) == table.reading
+
+
+def unquoted(table: Written) -> str:
+    rows = csv.reader(io.StringIO(table.content(), newline=""), delimiter=table.separator)
+    return "".join(table.separator.join(row) + table.ends for row in rows)
+
+
+def doubled(rows: list[list[str]]) -> list[list[str]]:
+    return [[*row, row[-1]] for row in rows]
+
+
+def longer(rows: list[list[str]]) -> list[list[str]]:
+    return [*rows[:-1], [*rows[-1], "more"]]
+
+
+def shorter(rows: list[list[str]]) -> list[list[str]]:
+    return [*rows[:-1], rows[-1][:-1]]
+
+
+def in_capitals(rows: list[list[str]]) -> list[list[str]]:
+    return [rows[0], *([*row[:-1], row[-1].upper()] for row in rows[1:])]
+
+
+@settings(PROPERTY, max_examples=3 * PROPERTY.max_examples)
+@given(
+    table=tables(st.text(st.one_of(st.sampled_from(",;\t|\n "), characters), max_size=12).map(
+        lambda text: text.replace('"', "").replace("\r", "")
+    )),
+    change=st.sampled_from([doubled, longer, shorter, in_capitals]),
+    undeclared=st.booleans(),
+    other=st.sampled_from([",", "|", ", ", "/", " & "]),
+)  # fmt: skip
+def test_what_is_not_declared_is_refused_or_read_alike(
+    tmp_path_factory: pytest.TempPathFactory, table: Written, change: Any, undeclared: bool, other: str
+) -> None:
+    """Quotes left out, cells too many or too few, a column twice, other cases and separators, other encodings."""
+    path = tmp_path_factory.mktemp("tables") / "data.csv"
+    declared = {} if undeclared else {"separator": table.separator}
+    joined = Written(**{**vars(table), "style": other})
+    for content in (unquoted(table), table.content(), table.content(change), joined.content()):
+        path.write_text(content, encoding="utf-8", newline="")
+        assert read_or_refused(table, path, **declared) in (table.reading, None)
+    for encoding in ("utf-16", "latin-1", "utf-8"):
+        path.write_text(table.content(), encoding=encoding, errors="replace", newline="")
+        if encoding != "latin-1" or table.content().isascii():
+            assert read_or_refused(table, path, **declared) in (table.reading, None)
+
+
+def read_or_refused(table: Written, path: Path, **declared: Any) -> Reading | None:
+    try:
+        return table.read(path, **declared)
+    except DatasetError as error:
+        assert "Data set 'table'" in str(error)
+        return None
+
+
+def refusal(path: Path, content: str, **changes: Any) -> str:
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(entry_of(path, "table", CONCEPTS, modality="text", **changes))
+    return str(caught.value)
+
+
+def test_messages_name_line_cause_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    said = refusal(path, "split,calm,very angry,text\ncal,1,0,The lake was still, and so were we\n")
+    assert (
+        "line 2: 5 cells, the header has 4; cells that hold ',' must be quoted (it ends with ' and so were we')" in said
+    )
+    assert "names columns twice: calm" in refusal(path, "text,split,calm,very angry,calm\na,cal,1,0,0\n")
+    said = refusal(path, "text;split;calm;very angry\nfirst;cal;TRUE;FALSE\n")
+    assert "its separator seems to be ';'. Set `separator: \";\"`" in said
+    assert "seems to be '\\t'" in refusal(path, "text\tsplit\tlabels\nfirst\tcal\tcalm\n")
+    said = refusal(path, 'text,split,labels\na,cal,calm\nb,cal,"calm,angry"\nc,test,calm|angry\nd,test,Calm\n')
+    assert "line 3: column 'labels': found 'calm,angry', which is no concept, but 'calm' is" in said
+    assert 'label_separator: "|"' in said and "line 5: column 'labels': found 'Calm', which is no concept" in said
+
+
+def test_declared_separator_of_labels(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text('text,split,labels\na,cal,"calm, very angry"\nb,cal,"tench, Tinca"\n')
+    entry = entry_of(path, "table", CONCEPTS, modality="text", columns={"label_separator": ","})
+    reader = open_dataset(entry)
+    assert [record.labels for record in reader.records] == [(True, True), (False, False)]
+    assert reader.other_labels == {"tench": 1, "Tinca": 1}
+
+
+@pytest.mark.parametrize(
+    ("label", "names"),
+    [
+        ("Calm", True), (" calm", True), ("very_angry", True), ("VERY  angry", True), ("calm,x", True),
+        ("x|calm", True),
+        ("calm very angry", False), ("calm/very angry", True), ("calm/sea", False), ("calmness", False), ("", False),
+        ("calm & very angry", True), ("calm", False), ("rock", False), ("calm\nx", True),
+    ],
+)  # fmt: skip
+def test_labels_that_seem_to_name_concepts(label: str, names: bool) -> None:
+    """Certain separators: any part; others, which stand in names too: all parts."""
+    assert bool(meant_by(label, CONCEPTS)) == names
+    assert not meant_by("tench, Tinca", CONCEPTS)
+
+
+def test_labels_of_words_and_spans(tmp_path: Path) -> None:
+    """Nor are they dropped where they are of words, of spans, or of lists in JSON."""
+    write_texts(tmp_path, ["so calm"], {"calm": [1], "very angry": [0]})
+    (tmp_path / "words.csv").write_text("paragraph_id,word,label\n1,so,\n1,calm,Calm\n")
+    with pytest.raises(DatasetError, match="line 3: column 'label': found 'Calm', which is no concept"):
+        open_dataset(entry_of(tmp_path, "words", CONCEPTS))
+    for extra in ({"calm": 1, "very angry": 0}, {"labels": ["calm"]}):
+        line = {"text": "so calm", "split": "cal", "spans": [[0, 2, "CALM"]], **extra}
+        (tmp_path / "a.jsonl").write_text(json.dumps(line))
+        with pytest.raises(DatasetError, match=r"line 1: .*found 'CALM', which is no concept"):
+            open_dataset(entry_of(tmp_path / "a.jsonl", "spans", CONCEPTS))
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "text": "b", "split": "cal", "labels": []}')
+    with pytest.raises(DatasetError, match=r"line 1: .*keys are named twice among text, text, split, labels"):
+        open_dataset(entry_of(tmp_path / "a.jsonl", "spans", CONCEPTS))
+
+
+def test_separator_of_metadata(tmp_path: Path) -> None:
+    """The tables of every layout follow the key."""
+    (tmp_path / "t.txt").write_text("so calm")
+    (tmp_path / "metadata.csv").write_text("text_path;split;calm;very angry\nt.txt;cal;TRUE;FALSE\n")
+    (tmp_path / "words.csv").write_text("paragraph_id;word;calm;very angry\n1;so;0;0\n1;calm;true;0\n")
+    reader: Any = open_dataset(entry_of(tmp_path, "words", CONCEPTS, separator=";"))
+    assert reader.spans("t") == {"calm": [(3, 7)]}
+    with pytest.raises(DatasetError, match="its separator seems to be ';'"):
+        open_dataset(entry_of(tmp_path, "words", CONCEPTS))

@@ -1,0 +1,252 @@
+"""Pictures of every format, mode, depth and orientation are read as they are shown, or refused by name."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from PIL import Image, ImageCms, TiffImagePlugin
+
+from sae_assets.datasets import open_dataset
+from sae_assets.datasets.images import image_size, open_image
+from sae_assets.errors import DatasetError
+from sae_assets_tests.datasets.layouts import entry_of, write_csv
+from sae_assets_tests.datasets.pictures import SHOWN, Picture, pictures, save
+from sae_assets_tests.strategies import PROPERTY
+
+RAMP = np.arange(96, dtype=np.int64)[None].repeat(4, 0)
+HEIGHT, WIDTH = 3, 5
+COLOURS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+
+
+def read(path: Path, white: float | None = None) -> np.ndarray:
+    return np.asarray(open_image("pictures", path.parent, path.name, white))
+
+
+def refusal(path: Path, white: float | None = None) -> str:
+    with pytest.raises(DatasetError, match="'pictures'") as caught:
+        read(path, white)
+    assert path.name in str(caught.value)
+    return str(caught.value)
+
+
+def png(values: np.ndarray, colour_type: int, depth: int, chunks: bytes = b"") -> bytes:
+    """A PNG by its own specification: Pillow writes neither 16 bits per colour nor fewer than 8 of grey as wished."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width = values.shape[:2]
+    flat = values.reshape(height, -1)
+    if depth == 16:
+        rows = [row.astype(">u2").tobytes() for row in flat]
+    else:
+        bits = ((flat[..., None] >> np.arange(depth - 1, -1, -1)) & 1).reshape(height, -1).astype(np.uint8)
+        rows = [np.packbits(row).tobytes() for row in bits]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunks + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@settings(PROPERTY, max_examples=4 * PROPERTY.max_examples)
+@given(picture=pictures())
+def test_any_picture_is_read_as_it_is_shown(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> None:
+    """Through a data set's reader, and its size from the header; expectations are numpy's."""
+    root = tmp_path_factory.mktemp("pictures")
+    path = picture.save(root / "a")
+    write_csv(root / "birds.csv", [{"image": path.name, "wing": 1, "split": "cal"}])
+    image: Any = open_dataset(entry_of(root, "table", ("wing",), white=picture.white)).image("a")  # type: ignore[attr-defined]
+    assert image.mode == "RGB"
+    seen = np.asarray(image).astype(float)
+    assert seen.shape == picture.shown.shape
+    assert np.abs(seen - picture.shown).max() <= picture.tolerance
+    assert image_size("pictures", root, path.name) == image.size
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "F"])
+@pytest.mark.parametrize("orientation", sorted(SHOWN))
+def test_orientation_of_tiff_tag(tmp_path: Path, mode: str, orientation: int) -> None:
+    """TIFF says it in a tag of its own; compressed and not."""
+    values = COLOURS[..., 0].astype(np.uint16) * 257
+    values[0, 0] = 65535
+    pixels = {"L": COLOURS[..., 0], "RGB": COLOURS, "I;16": values, "F": (values / 65535).astype(np.float32)}[mode]
+    truth = COLOURS if mode == "RGB" else np.repeat((values / 257)[..., None], 3, 2)
+    truth = np.repeat(COLOURS[..., :1], 3, 2) if mode == "L" else truth
+    for name, compression in (("raw.tif", None), ("lzw.tif", "tiff_lzw")):
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[274] = orientation
+        Image.fromarray(pixels).save(tmp_path / name, compression=compression, tiffinfo=tags)
+        seen = read(tmp_path / name)
+        assert np.abs(seen - SHOWN[orientation](truth)).max() <= 1
+        assert image_size("pictures", tmp_path, name) == seen.shape[1::-1]
+
+
+def test_orientation_said_in_xmp(tmp_path: Path) -> None:
+    """Some programs say it there alone."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.fromarray(COLOURS).save(tmp_path / "a.png", pnginfo=None)
+    Image.fromarray(COLOURS).save(tmp_path / "a.webp", lossless=True, xmp=xmp)
+    assert (read(tmp_path / "a.webp") == SHOWN[6](COLOURS)).all()
+    assert image_size("pictures", tmp_path, "a.webp") == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 15])
+def test_fewer_bits_in_sixteen_are_asked_about(tmp_path: Path, bits: int) -> None:
+    """They would come out dark; with ``white`` they are the ramp."""
+    white = 2**bits - 1
+    Image.fromarray((RAMP * white // 95).astype(np.uint16)).save(tmp_path / "a.png")
+    said = refusal(tmp_path / "a.png")
+    assert f"from 0 to {white} (mode I;16" in said and f"`white` in the catalog (65535, or {white}?)" in said
+    assert np.abs(read(tmp_path / "a.png", white)[..., 0] - RAMP * 255 / 95).max() <= 1
+    dark = read(tmp_path / "a.png", 65535)
+    assert np.abs(dark[..., 0] - RAMP * white / 95 / 257).max() <= 1
+    (tmp_path / "b.png").write_bytes(png(np.repeat((RAMP * white // 95)[..., None], 3, 2), 2, 16))
+    assert "16 bits per colour, and none reaches half of them" in refusal(tmp_path / "b.png")
+    assert "read with 65535 as white only" in refusal(tmp_path / "b.png", white)
+    assert read(tmp_path / "b.png", 65535).max() == white >> 8
+
+
+def test_black_is_black_at_any_depth(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((3, 4), np.uint16)).save(tmp_path / "a.png")
+    assert not read(tmp_path / "a.png").any()
+
+
+@pytest.mark.parametrize(("colour_type", "bands"), [(2, 3), (6, 4), (4, 2)])
+def test_colours_of_sixteen_bits(tmp_path: Path, colour_type: int, bands: int) -> None:
+    """Within one level, transparency included."""
+    values = np.random.default_rng(1).integers(0, 65536, (4, 5, bands))
+    values[0, 0] = 65535
+    (tmp_path / "a.png").write_bytes(png(values, colour_type, 16))
+    colours = values[..., :3] if bands > 2 else np.repeat(values[..., :1], 3, 2)
+    alpha = values[..., -1:] / 65535 if bands in (2, 4) else 1
+    truth = (colours * alpha + 65535 * (1 - alpha)) / 257
+    assert np.abs(read(tmp_path / "a.png") - truth).max() <= 2
+
+
+def test_numbers_without_agreed_white(tmp_path: Path) -> None:
+    """32 bits are refused until somebody says which number is white; numbers outside are refused then."""
+    Image.fromarray((RAMP * 65535 // 95).astype(np.int32)).save(tmp_path / "a.tif")
+    assert "32 bits have no agreed white" in refusal(tmp_path / "a.tif")
+    assert np.abs(read(tmp_path / "a.tif", 65535)[..., 0] - RAMP * 255 / 95).max() <= 1
+    assert "expected 0 (black) to 4095" in refusal(tmp_path / "a.tif", 4095)
+    Image.fromarray((RAMP - 1).astype(np.int32)).save(tmp_path / "b.tif")
+    assert "numbers from -1 to 94" in refusal(tmp_path / "b.tif", 255)
+
+
+@pytest.mark.parametrize("wrong", [[-0.1, 1], [0, 255], [0, np.nan], [0, np.inf]])
+def test_floats_outside_their_range(tmp_path: Path, wrong: list[float]) -> None:
+    Image.fromarray(np.array([wrong], np.float32)).save(tmp_path / "a.tif")
+    assert "expected 0 (black) to 1 (white" in refusal(tmp_path / "a.tif")
+
+
+def test_white_is_zero(tmp_path: Path) -> None:
+    """A TIFF whose zero is white, of 16 bits too, which Pillow leaves as they are."""
+    values = (RAMP * 65535 // 95).astype(np.uint16)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo=tags)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    entry = content.index(struct.pack("<HHI", 262, 3, 1))
+    content[entry + 8 : entry + 10] = struct.pack("<H", 0)
+    (tmp_path / "a.tif").write_bytes(content)
+    assert np.abs(read(tmp_path / "a.tif")[..., 0] - (255 - RAMP * 255 / 95)).max() <= 1
+
+
+def test_palette_with_transparency(tmp_path: Path) -> None:
+    """The entry's own colour is hidden."""
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette(bytes([10, 20, 30, 200, 100, 50]))
+    image.save(tmp_path / "a.png", transparency=0)
+    image.save(tmp_path / "a.gif", transparency=0)
+    for name in ("a.png", "a.gif"):
+        assert read(tmp_path / name).tolist() == [[[255, 255, 255], [200, 100, 50]]]
+    Image.fromarray(COLOURS).save(tmp_path / "b.png", transparency=tuple(int(c) for c in COLOURS[0, 0]))
+    seen = read(tmp_path / "b.png")
+    assert (seen[0, 0] == 255).all() and (seen[1:] == COLOURS[1:]).all()
+
+
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+    for name in ("a.gif", "a.png", "a.webp"):
+        options = {"lossless": True} if name == "a.webp" else {}
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+        assert (read(tmp_path / name) == (255, 0, 0)).all()
+
+
+def tiff_with(path: Path, tag: int, value: Any, **options: Any) -> Path:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[tag] = value
+    Image.fromarray(COLOURS).save(path, "TIFF", tiffinfo=tags, **options)
+    return path
+
+
+def test_what_is_no_one_picture_is_refused(tmp_path: Path) -> None:
+    """Pages, camera files behind a thumbnail, signed numbers, Lab, formats that are not read."""
+    page = Image.fromarray(COLOURS)
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    assert "TIFF of 2 pages" in refusal(tmp_path / "a.tif")
+    assert "camera's raw file" in refusal(tiff_with(tmp_path / "b.dng", 50706, b"\1\4\0\0"))
+    assert "camera's raw file" in refusal(tiff_with(tmp_path / "thumbnail.tif", 254, 1))
+    page.save(tmp_path / "c.nef", "TIFF")
+    assert "camera's raw file" in refusal(tmp_path / "c.nef")
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[339] = 2
+    Image.new("L", (3, 3), 200).save(tmp_path / "d.tif", tiffinfo=tags)
+    assert "signed numbers" in refusal(tmp_path / "d.tif")
+    Image.new("LAB", (3, 3)).save(tmp_path / "e.tif")
+    assert "mode LAB" in refusal(tmp_path / "e.tif")
+    page.save(tmp_path / "f.eps")
+    (tmp_path / "g.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    for name in ("f.eps", "g.heic"):
+        assert "not a readable image: expected one of PNG, JPEG" in refusal(tmp_path / name)
+
+
+def test_cmyk_goes_by_its_profile(tmp_path: Path) -> None:
+    """A profile that is none of CMYK is refused, and not ignored."""
+    wrong = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("CMYK", (3, 3), (10, 20, 30, 40)).save(tmp_path / "a.jpg", icc_profile=wrong)
+    assert "is CMYK with an ICC profile that cannot be applied" in refusal(tmp_path / "a.jpg")
+
+
+def test_too_large_an_image_is_named(tmp_path: Path) -> None:
+    """Pillow's own limit stands; other images of the data set are read."""
+    Image.new("1", (15000, 12800)).save(tmp_path / "large.png")
+    Image.fromarray(COLOURS).save(tmp_path / "small.png")
+    rows = [{"image": name, "wing": 1, "split": "cal"} for name in ("large.png", "small.png")]
+    write_csv(tmp_path / "birds.csv", rows)
+    reader: Any = open_dataset(entry_of(tmp_path, "table", ("wing",)))
+    with pytest.raises(DatasetError, match=r"'large\.png' is not a readable image: Image size"):
+        reader.image("large")
+    assert reader.image("small").size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.gif", "a.webp", "a.jpg"])
+def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
+    """Cut anywhere, or with other bytes in its head: an image or a refusal, never another error."""
+    path = save(Image.fromarray(COLOURS), tmp_path / name, Image.registered_extensions()[path_suffix(name)], 1, {})
+    content, rng = path.read_bytes(), np.random.default_rng(3)
+    for position in rng.integers(0, len(content), 30):
+        for damaged in (content[:position], content[:position] + bytes([255]) + content[position + 1 :]):
+            path.write_bytes(damaged)
+            try:
+                assert open_image("pictures", tmp_path, name).mode == "RGB"
+            except DatasetError as error:
+                assert name in str(error)
+
+
+def path_suffix(name: str) -> str:
+    return "." + name.rpartition(".")[2]
+
+
+def test_bytes_in_a_table_are_read_alike(tmp_path: Path) -> None:
+    from sae_assets.datasets.images import decode_image
+
+    content = io.BytesIO()
+    exif = Image.Exif()
+    exif[274] = 8
+    Image.fromarray(COLOURS).save(content, "PNG", exif=exif)
+    assert (np.asarray(decode_image("pictures", content.getvalue(), "it")) == SHOWN[8](COLOURS)).all()

@@ -1,0 +1,69 @@
+"""What ``check --models`` finds: files, widths, places, preprocessing, and what comes of one example."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from typer.testing import CliRunner
+
+from sae_assets.cli import app
+from sae_assets.datasets import open_dataset
+from sae_assets.rows.inspection import inspect_model
+from sae_assets.rows.transformers.tokens import Tokens
+from sae_assets_tests.datasets.clevr_folder import ClevrFolder
+from sae_assets_tests.rows.tiny_model import WIDTH, catalog_model
+from sae_assets_tests.rows.tiny_transformers import entry
+from sae_assets_tests.saes.published import published, save
+
+BUDGET = 2**20
+
+
+def test_model_and_sae_that_belong_together(tmp_path: Path, tiny: Path, pictures: ClevrFolder) -> None:
+    """Layer 1 of three; a TopK SAE has k active units on every row."""
+    (tmp_path / "1_resid").mkdir()
+    model = catalog_model(tiny, save(tmp_path / "1_resid/sae.pt", published(d=WIDTH, n=40, k=5)))
+    found = inspect_model(model, pictures.entry(), open_dataset(pictures.entry()), BUDGET)
+    assert found["sound"] and found["differences"] == ""
+    assert found["sae"] == {"name": "sae.pt", "trained_at": "layers.1", "d_model": WIDTH, "units": 40}
+    assert found["rows"] == {"patch": 16, "cls": 1} and 0 < found["mean_l0"]["patch"] <= 5
+    assert list(found["preprocessing"]["mean"]) == [0.5] * 3
+    json.dumps(found)
+
+
+def test_what_does_not_belong_together_is_named(tmp_path: Path, tiny: Path, pictures: ClevrFolder) -> None:
+    """An SAE of another width, of another place, and files that are not there."""
+    reader, dataset = open_dataset(pictures.entry()), pictures.entry()
+    wide = catalog_model(tiny, save(tmp_path / "wide.pt", published(d=WIDTH + 1, n=40, k=5)))
+    (problem,) = inspect_model(wide, dataset, reader, BUDGET)["problems"]
+    assert f"takes rows of width {WIDTH + 1}, but block 1 of" in problem
+    (tmp_path / "1_mlp").mkdir()
+    elsewhere = catalog_model(tiny, save(tmp_path / "1_mlp/sae.pt", published(d=WIDTH, n=40, k=5)))
+    found = inspect_model(elsewhere, dataset, reader, BUDGET)
+    assert found["sound"] and "the MLP of block 1, not the residual stream" in found["differences"]
+    (problem,) = inspect_model(catalog_model(tiny, tmp_path / "none.pt"), dataset, reader, BUDGET)["problems"]
+    assert "none.pt does not exist" in problem
+
+
+def test_command_looks_at_models(tmp_path: Path, tiny: Path, pictures: ClevrFolder) -> None:
+    """Exit code 1 where one would end a run; printed and as JSON."""
+    sae = save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5))
+    model = json.loads(catalog_model(tiny, sae).model_dump_json(exclude_defaults=True))
+    dataset = json.loads(pictures.entry().model_dump_json(exclude_defaults=True))
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(yaml.safe_dump({"models": {"tiny": model}, "datasets": {"pictures": dataset}}))
+    result = CliRunner().invoke(app, ["check", "pictures", "--models", "--catalog", str(catalog)])
+    assert result.exit_code == 0, result.output
+    assert "model tiny: block 1 of" in result.stdout and "first example: 16 patch rows, mean L0" in result.stdout
+    assert "preprocessing: mean" in result.stdout
+    sae.write_bytes(b"no SAE")
+    result = CliRunner().invoke(app, ["check", "pictures", "--models", "--json", "--catalog", str(catalog)])
+    assert result.exit_code == 1
+    assert "is not a CLIP-Scope checkpoint" in json.loads(result.stdout)["pictures"]["models"]["tiny"]["problems"][0]
+    assert CliRunner().invoke(app, ["check", "pictures", "--catalog", str(catalog)]).exit_code == 0
+
+
+def test_texts(transformer: Callable[[str], Path], tmp_path: Path) -> None:
+    """The special tokens around a text are shown as the model gets them."""
+    shown = Tokens(entry(transformer("gemma2"), "text", tmp_path / "no-sae.pt")).preprocessing
+    assert shown["text 'a'"][0] == "<bos>" and shown["tokenizer"] == "GemmaTokenizer"
