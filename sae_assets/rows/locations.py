@@ -4,6 +4,7 @@ The transform of a picture is read off the one that its masks go through, so tha
 pictures that spell the number of each column and row, bit by bit, are sent through it.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from sae_assets.errors import CheckpointError
 from sae_assets.progress import track
 from sae_assets.rows.images import open_geometry
 from sae_assets.rows.opening import token_spans
-from sae_assets.rows.source import precomputed_kinds
 from sae_assets.rows.truth import rows_per_example
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 LONGEST = 64  # times input and picture together that an axis is resized to at most where its pixels do not say it
 
 
-def locate_rows(chunk: Examples, kind: str, dataset: Dataset, model: Model, reader: "Reader") -> RowLocations:
-    """Where the rows of a chunk's examples stand; a ``cls`` row stands for all that the model reads of its example.
+def locate_rows(chunk: Examples, dataset: Dataset, model: Model, reader: "Reader") -> RowLocations:
+    """Where the patches or tokens of a chunk's examples stand.
 
     Args:
         reader: the opened data set.
@@ -38,57 +38,46 @@ def locate_rows(chunk: Examples, kind: str, dataset: Dataset, model: Model, read
         DatasetError, CheckpointError, CatalogError: as ``rows.truth.row_truth``.
     """
     if isinstance(reader, ImageReader):
-        return _patches(chunk, kind, dataset, model, reader)
+        return _patches(chunk, dataset, model, reader)
     assert isinstance(reader, TextReader)
-    return _tokens(chunk, kind, dataset, model, reader)
-
-
-def _tokens(chunk: Examples, kind: str, dataset: Dataset, model: Model, reader: TextReader) -> RowLocations:
-    import torch
-
-    if kind == "cls" and kind in precomputed_kinds(dataset, model):
-        return _unknown(chunk, 1)
     spans_of = token_spans(reader, dataset, model)
-    spans: list[Tensor] = []
-    for example in track(chunk.example_ids, "tokens"):
-        of_tokens = spans_of(example)
-        if kind == "cls":
-            ends = [int(of_tokens[0, 0]), int(of_tokens[:, 1].max())] if len(of_tokens) else [0, 0]
-            of_tokens = torch.tensor([ends], dtype=torch.int64, device="cpu")
-        spans.append(of_tokens)
-    lengths = torch.tensor([len(each) for each in spans], dtype=torch.int64, device="cpu")
-    return RowLocations(chunk.first_index, offsets_of(lengths), torch.cat(spans).int(), None)
+    return _spans_located(chunk, [spans_of(example) for example in track(chunk.example_ids, "tokens")])
 
 
-def _patches(chunk: Examples, kind: str, dataset: Dataset, model: Model, reader: ImageReader) -> RowLocations:
+def unlocated(chunk: Examples, count: int) -> RowLocations:
+    """As many rows of each example, of which nothing says where they stand."""
+    return RowLocations(chunk.first_index, _equal_offsets(chunk, count), None, None)
+
+
+def _spans_located(chunk: Examples, spans: "Sequence[Tensor]") -> RowLocations:
+    """Rows of texts, from the characters of each text's tokens, int64 [n_tokens, 2]."""
     import torch
 
-    count = rows_per_example(kind, dataset, model, reader)
+    lengths = torch.tensor([len(each) for each in spans], dtype=torch.int64, device="cpu")
+    return RowLocations(chunk.first_index, offsets_of(lengths), torch.cat([*spans]).int(), None)
+
+
+def _patches(chunk: Examples, dataset: Dataset, model: Model, reader: ImageReader) -> RowLocations:
+    import torch
+
+    count = rows_per_example("patch", dataset, model, reader)
     assert count is not None  # the same for every picture
-    if model.transformer is None:
-        return _unknown(chunk, count)
-    geometry = open_geometry(model.transformer)
-    if kind != "cls" and count != geometry.n_patches:  # embeddings of another grid than the transformer's
-        return _unknown(chunk, count)
-    down, across = geometry.grid
-    side = geometry.patch_size
+    geometry = None if model.transformer is None else open_geometry(model.transformer)
+    if geometry is None or count != geometry.n_patches:  # embeddings of another grid than the transformer's
+        return unlocated(chunk, count)
     transform = cache(lambda size: transform_of(geometry, *size))
     try:
         transforms = [transform(reader.image(example).size) for example in track(chunk.example_ids, "pictures")]
     except CheckpointError:  # masks cannot follow either: whoever needs it is told there
-        return _unknown(chunk, count)
+        return unlocated(chunk, count)
     return RowLocations(
         chunk.first_index,
         _equal_offsets(chunk, count),
         None,
         torch.tensor(transforms, dtype=torch.int32, device="cpu").view(len(chunk), 6),
-        grid=(1, 1) if kind == "cls" else (down, across),
-        patch=(down * side, across * side) if kind == "cls" else (side, side),
+        grid=geometry.grid,
+        patch=(geometry.patch_size, geometry.patch_size),
     )
-
-
-def _unknown(chunk: Examples, count: int) -> RowLocations:
-    return RowLocations(chunk.first_index, _equal_offsets(chunk, count), None, None)
 
 
 def _equal_offsets(chunk: Examples, count: int) -> "Tensor":

@@ -227,7 +227,10 @@ def code_raised(name: str) -> Callable[[World], None]:
 
 NEW = ("0002",)
 NEW_CHUNK = set().union(
-    *(chunk_level(s, NEW) for s in ("examples", "labels", "ground_truth", "sparse_activations", "filtered_activations"))
+    *(
+        chunk_level(s, NEW)
+        for s in ("examples", "labels", "ground_truth", "row_locations", "sparse_activations", "filtered_activations")
+    )
 )
 CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     "nothing": (lambda _: None, set()),
@@ -260,7 +263,8 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     ),
     "another block of one model; a transformer's file of the other and an aggregate's of it deleted": (
         both(lambda world: world.model("one", layer=0), aggregate_deleted, another_transformer),
-        chunk_level("sparse_activations") | chunk_level("ground_truth", models=("two",))
+        chunk_level("sparse_activations")
+        | chunk_level("ground_truth", models=("two",)) | chunk_level("row_locations", models=("two",))
         | model_level("thresholds", "detection_stats", "chosen_pairs", models=("two",)),
     ),
     "a label of one chunk; a split of the other": (

@@ -26,6 +26,7 @@ from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
+from sae_assets.artifacts.row_locations import RowLocations
 from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import Stored, stored
@@ -94,6 +95,14 @@ SMALL: dict[str, Artifact] = {
             cover_offsets=torch.tensor([0, 2, 3, 4]),
             cover_ids=_ints([0, 1, 0, 1]),
             cover_pixels=_ints([9, 4, 1, 16]),
+        ),
+        RowLocations(
+            first_example=7,
+            example_offsets=torch.tensor([0, 2, 4]),
+            spans=None,
+            transforms=_ints([60, 40, 30, 20, 0, -5, 20, 20, 20, 20, 0, 0]).view(2, 6),
+            grid=(1, 2),
+            patch=(20, 15),
         ),
         UnitStats(
             n_rows=10,

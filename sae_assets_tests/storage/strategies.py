@@ -32,6 +32,7 @@ from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
+from sae_assets.artifacts.row_locations import RowLocations
 
 NAN = math.nan
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -517,6 +518,27 @@ def coalitions(draw: st.DrawFn) -> CoalitionChoice:
     )
 
 
+@st.composite
+def row_locations(draw: st.DrawFn) -> RowLocations:
+    first, form = draw(first_examples), draw(st.sampled_from(["text", "picture", "unknown"]))
+    if form != "picture":
+        counts = draw(lengths())
+        spans = [sorted(draw(st.tuples(st.integers(0, 99), st.integers(0, 99)))) for _ in range(sum(counts))]
+        known = integers([end for span in spans for end in span], torch.int32).view(-1, 2)
+        return RowLocations(first, offsets_of(integers(counts)), known if form == "text" else None, None)
+    n, grid = draw(st.integers(1, 3)), draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    side, place = st.integers(1, 500), st.integers(-50, 50)
+    transforms = [draw(st.tuples(side, side, side, side, place, place)) for _ in range(n)]
+    return RowLocations(
+        first,
+        offsets_of(integers([grid[0] * grid[1]] * n)),
+        None,
+        integers([number for each in transforms for number in each], torch.int32).view(n, 6),
+        grid=grid,
+        patch=draw(st.tuples(side, side)),
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -533,6 +555,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         chosen_pairs,
         pruning_audit,
         row_alignment,
+        row_locations,
         control_inputs,
         localization,
         coalitions,

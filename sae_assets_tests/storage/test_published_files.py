@@ -79,6 +79,7 @@ COLUMNS = {
     "sparse_activations": ["example_index", "position", "unit_ids", "values", "l0"],
     "filtered_activations": ["example_index", "position", "kept_indices", "values"],
     "ground_truth": ["example_index", "position", "concepts", "shown", "pixels"],
+    "row_locations": ["example_index", "position", "start", "end", "left", "top", "right", "bottom"],
     "control_inputs": [
         *("example_index", "n_rows", "mean_embedding", "max_embedding", "positions", "row_embeddings"),
         *("random_counts", "random_units", "random_values"),

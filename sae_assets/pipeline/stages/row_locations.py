@@ -8,30 +8,34 @@ from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 from sae_assets.pipeline.stages.sparse_activations import embedding_files
 from sae_assets.rows.identity import location_settings, transformer_identity
-from sae_assets.rows.locations import locate_rows
+from sae_assets.rows.locations import locate_rows, unlocated
 from sae_assets.storage.provenance import digest
 
 
 def _make(run: Pass) -> Made:
     target, examples = run.target, run.artifact("examples")
+    if target.token_kind == "cls":  # a row stands for its whole example, and nothing need be looked at
+        return ROW_LOCATIONS.only(run, Result(unlocated(examples, 1), Expected(rows=1)))
     reader = run.sources.reader(target.dataset)
     expect_contents(examples, target.chunk, reader)
-    artifact = locate_rows(examples, target.token_kind, target.dataset, target.model, reader)
-    return ROW_LOCATIONS.only(run, Result(artifact))
+    return ROW_LOCATIONS.only(run, Result(locate_rows(examples, target.dataset, target.model, reader)))
 
 
 def _settings(target: Target, _options: Options) -> dict[str, Any]:
-    return location_settings(target.dataset, target.model, target.token_kind)
+    return {} if target.token_kind == "cls" else location_settings(target.dataset, target.model, target.token_kind)
 
 
 def _outside(target: Target, sources: Sources, options: Options) -> dict[str, str]:
-    """Transformer and embedding files, which say how many rows there are and where."""
+    """Transformer and embedding files, which say how many rows there are and where; ``cls`` rows are the examples."""
+    if target.token_kind == "cls":
+        return {}
     transformer = {"transformer": digest(transformer_identity(target.model.transformer))}
     return transformer | embedding_files(target, sources, options)
 
 
-def _known(artifact: Any, _expected: Expected) -> Outcome:
-    return Outcome(artifact.is_known, {"known": artifact.is_known})
+def _known(artifact: Any, expected: Expected) -> Outcome:
+    """Where ``expected.rows`` is 1, a row stands for its example."""
+    return Outcome(artifact.is_known or expected.rows == 1, {"known": artifact.is_known})
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
