@@ -1,8 +1,23 @@
 """Orchestrated, sparse, exact statistics of sparse-autoencoder activations.
 
-This package's head imports nothing, so that ``sae_assets.ops`` works on a bare machine with torch alone and
-``sae_assets.definitions`` loads without torch. Start with ``sae_assets.definitions`` (Dagster), ``sae_assets.cli``
-(command line) or ``sae_assets.ops`` (numerics).
+``sae_assets.open`` reads a finished home (``sae_assets.reading``). Otherwise start with ``sae_assets.definitions``
+(Dagster), ``sae_assets.cli`` (command line) or ``sae_assets.ops`` (numerics, on a bare machine with torch alone). This
+head imports nothing before it is asked for.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sae_assets.reading.project import open_project as open  # noqa: A004  # as `tarfile.open`
+
 __version__ = "0.1.0"
+__all__ = ["open"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what reads a home when it is first named."""
+    if name == "open":
+        from sae_assets.reading.project import open_project  # noqa: PLC0415
+
+        return open_project
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

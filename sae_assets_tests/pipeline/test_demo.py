@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pyarrow.dataset as pads
 import pytest
 from typer.testing import CliRunner
 
+import sae_assets
 from sae_assets.artifacts.controls import CONTROLS
 from sae_assets.cli import app
 from sae_assets.pipeline.stages import STAGES
@@ -139,7 +141,7 @@ def test_verify_reads_everything_and_finds_damage(demo, tmp_path):
     runner = CliRunner()
     result = runner.invoke(app, ["verify", "--home", str(demo["home"]), "--json"])
     checked = json.loads(result.stdout)
-    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (4 * 4 + 11))
+    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (5 * 4 + 11))
     victim = next((demo["home"] / "store").rglob("unit_stats/all.parquet"))
     content = victim.read_bytes()
     try:
@@ -167,3 +169,26 @@ def test_status_and_show(demo):
     tables = runner.invoke(app, ["show", "clevr_mini", "clip-mini", "sparse_activations", "--home", str(demo["home"])])
     assert tables.exit_code == 0 and "unit_ids" in tables.output
     assert "fvu: 0.1" in tables.output and "dead_units: " in tables.output
+
+
+def test_reading_in_the_readme_runs(demo, tmp_path, monkeypatch):
+    """The example of a home read from Python, as it stands, on the demo's home."""
+    page = (Path(sae_assets.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "sae_assets.open" in block)
+    monkeypatch.setenv("SAE_ASSETS_HOME", str(demo["home"]))
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["matrix"].shape == (81920, 1024) and (tmp_path / "unit-17.png").exists()
+
+
+def test_tokens_are_the_pieces_of_their_text(demo):
+    """Of the packaged texts: a token's characters are its text, and what fires is what the activations say."""
+    run = sae_assets.open(demo["home"])["moods_mini"]["gemma-mini"]["token"]
+    unit = run.unit(int(run.best_pairs().to_arrow()["unit_id"][0].as_py()))
+    top = unit.top_examples(1)[0]
+    marked = unit.tokens(top.example_id)
+    assert all(token.text == marked.text[token.start : token.end] for token in marked)
+    assert [token.end for token in marked][:-1] == [token.start for token in marked][1:]
+    assert max(token.value for token in marked) == top.value
+    assert sum(token.value > 0 for token in marked) == top.n_rows

@@ -1,0 +1,22 @@
+"""Reading a finished home from Python: tables, sparse activations, and what a unit fires on and where.
+
+``sae_assets.open`` begins; nothing here writes. Neither Dagster nor torch is needed where files are Parquet.
+"""
+
+from sae_assets.reading.project import DatasetFigures, ModelFigures, Project, open_project
+from sae_assets.reading.run import Run
+from sae_assets.reading.tables import Table
+from sae_assets.reading.unit import HeatMap, MarkedText, TopExample, Unit
+
+__all__ = [
+    "DatasetFigures",
+    "HeatMap",
+    "MarkedText",
+    "ModelFigures",
+    "Project",
+    "Run",
+    "Table",
+    "TopExample",
+    "Unit",
+    "open_project",
+]

@@ -1,0 +1,102 @@
+"""Sparse activations of many chunks, read one at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.errors import MissingChunksError
+from sae_assets.reading.files import columns_of
+from sae_assets.storage.address import Address
+from sae_assets.storage.store import ArtifactStore
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class SparseChunk:
+    """Rows of one chunk as compressed sparse rows.
+
+    Attributes:
+        key: of the chunk; n_units: width.
+        example: int32 [n_rows], position of each row's example in the data set; position: int32, of the row in it.
+        offsets: int64 [n_rows + 1]; units: int32 [n_entries]; values: float32, descending within a row.
+    """
+
+    key: str
+    n_units: int
+    example: "np.ndarray"
+    position: "np.ndarray"
+    offsets: "np.ndarray"
+    units: "np.ndarray"
+    values: "np.ndarray"
+
+    @property
+    def row_of_entry(self) -> "np.ndarray":
+        """int64 [n_entries], row of each entry."""
+        import numpy as np
+
+        return np.repeat(np.arange(len(self.example)), np.diff(self.offsets))
+
+    def to_scipy(self) -> Any:
+        """``scipy.sparse.csr_array``, float32 [n_rows, n_units], units ascending within a row."""
+        from scipy.sparse import csr_array  # noqa: PLC0415  # not installed with this package
+
+        shape = (len(self.example), self.n_units)
+        matrix = csr_array((self.values, self.units, self.offsets), shape=shape, copy=True)
+        matrix.sort_indices()
+        return matrix
+
+
+class Activations:
+    """All chunks' activations, in original unit ids; nothing is read before it is asked for."""
+
+    def __init__(self, store: ArtifactStore, addresses: Sequence[Address]):
+        self._store, self._addresses = store, addresses
+
+    def __iter__(self) -> Iterator[SparseChunk]:
+        import numpy as np
+
+        for address in self._addresses:
+            header, table = columns_of(self._store, address)
+            lists = table["unit_ids"].combine_chunks()
+            lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+            yield SparseChunk(
+                key=address.chunk or "",
+                n_units=int(header.scalars["n_units"]),
+                example=table["example_index"].to_numpy(),
+                position=table["position"].to_numpy(),
+                offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+                units=lists.flatten().to_numpy(),
+                values=table["values"].combine_chunks().flatten().to_numpy(),
+            )
+
+    def __len__(self) -> int:
+        """Number of chunks."""
+        return len(self._addresses)
+
+    def __repr__(self) -> str:
+        return f"Activations of {len(self)} chunks"
+
+    def to_scipy(self) -> Any:
+        """Every chunk in one ``scipy.sparse.csr_array``, float32 [n_rows, n_units]; SciPy is needed.
+
+        Raises:
+            MissingChunksError: no chunk was made.
+        """
+        from scipy.sparse import vstack  # noqa: PLC0415  # not installed with this package
+
+        parts = [chunk.to_scipy() for chunk in self]
+        if not parts:
+            raise MissingChunksError("No chunk of these activations was made.")
+        return vstack(parts, format="csr")
+
+    def to_torch(self) -> Any:
+        """Every chunk in one ``torch.sparse_csr`` tensor, float32 [n_rows, n_units]."""
+        import torch
+
+        matrix = self.to_scipy()
+        offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+        return torch.sparse_csr_tensor(
+            offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
+        )

@@ -1,0 +1,133 @@
+"""What was made of one data set with one model, for one token kind."""
+
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import Dataset
+from sae_assets.chunks.manifests import read_manifests
+from sae_assets.datasets import open_registered
+from sae_assets.errors import CatalogError, MissingChunksError
+from sae_assets.reading.activations import Activations
+from sae_assets.reading.files import columns_of
+from sae_assets.reading.tables import Table
+from sae_assets.reading.unit import Unit
+from sae_assets.storage.address import Address
+from sae_assets.storage.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from sae_assets.datasets import Reader
+
+OF_DATASET = ("examples", "labels")  # no model made them
+
+
+class Run:
+    """Tables, activations and units of a data set under a model."""
+
+    def __init__(self, store: ArtifactStore, dataset: Dataset, model: str, token_kind: str):
+        self.store, self.entry, self.model, self.token_kind = store, dataset, model, token_kind
+
+    def __repr__(self) -> str:
+        return f"Run({self.entry.name}/{self.token_kind}/{self.model})"
+
+    def address(self, stage: str, chunk: str | None = None) -> Address:
+        if stage in OF_DATASET:
+            return Address(self.entry.name, stage, chunk=chunk)
+        return Address(self.entry.name, stage, self.token_kind, self.model, chunk)
+
+    @cached_property
+    def chunks(self) -> list[str]:
+        """Keys of the registered chunks."""
+        return [manifest.key for manifest in read_manifests(self.store.root, self.entry.name)]
+
+    def table(self, stage: str) -> Table:
+        """The table of a stage, chunks that were made behind one another.
+
+        Raises:
+            NotMaterializedError, MissingChunksError: it was not made; the command that makes it is named.
+        """
+        import pyarrow as pa
+
+        if self.store.find(self.address(stage)) is not None:
+            return Table(columns_of(self.store, self.address(stage))[1])
+        made = [each for each in (self.address(stage, key) for key in self.chunks) if self.store.find(each)]
+        if not made:
+            raise MissingChunksError(f"{self.address(stage)} has not been made. Run: {self.address(stage).making}")
+        return Table(pa.concat_tables(columns_of(self.store, each)[1].replace_schema_metadata(None) for each in made))
+
+    def best_pairs(self) -> Table:
+        """The unit of each concept with its figures on cal and test."""
+        return self.table("best_pairs")
+
+    def unit_stats(self) -> Table:
+        """Count, mean, max, quantiles, density and selectivity of every unit on cal rows."""
+        return self.table("unit_stats")
+
+    def alignment(self) -> Table:
+        """Row figures of every (concept, unit) over all thresholds."""
+        return self.table("row_alignment")
+
+    def examples(self) -> Table:
+        """Ids and paths of the examples, by position in the data set."""
+        return self.table("examples")
+
+    def activations(self) -> Activations:
+        """Sparse activations of the chunks that were made, read one chunk at a time."""
+        addresses = [self.address("sparse_activations", key) for key in self.chunks]
+        return Activations(self.store, [each for each in addresses if self.store.find(each) is not None])
+
+    @cached_property
+    def n_units(self) -> int:
+        """Units of the SAE. Raises: MissingChunksError: no activations were made."""
+        for key in self.chunks:
+            if self.store.find(self.address("sparse_activations", key)) is not None:
+                return int(self.store.header(self.address("sparse_activations", key)).scalars["n_units"])
+        address = self.address("sparse_activations")
+        raise MissingChunksError(f"{address} has not been made. Run: {address.making}")
+
+    def unit(self, unit_id: int) -> Unit:
+        """A unit by its original id.
+
+        Raises:
+            CatalogError: the SAE has no such unit.
+        """
+        if not 0 <= unit_id < self.n_units:
+            raise CatalogError(f"Unit {unit_id}: the SAE of {self.model} has units 0 to {self.n_units - 1}.")
+        return Unit(self, unit_id)
+
+    @cached_property
+    def reader(self) -> "Reader":
+        """The data set itself, for pictures and texts.
+
+        Raises:
+            DatasetError: it is not on this machine as the catalog says.
+        """
+        return open_registered(self.entry)
+
+    @cached_property
+    def example_ids(self) -> list[str]:
+        """Id of every example, by position in the data set."""
+        table = self.examples().to_arrow().select(["example_index", "example_id"]).sort_by("example_index")
+        ids: list[str] = table["example_id"].to_pylist()
+        return ids
+
+    def place_of(self, example_id: str) -> tuple[str, int]:
+        """Chunk of an example, and its number in it.
+
+        Raises:
+            CatalogError: no chunk holds it; the nearest ids are named.
+        """
+        places = self._places
+        if example_id not in places:
+            near = ", ".join(get_close_matches(example_id, places, n=3)) or "none"
+            raise CatalogError(f"{self.entry.name} has no example {example_id!r}. Nearest: {near}.")
+        return places[example_id]
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, int]]:
+        manifests: list[Any] = read_manifests(self.store.root, self.entry.name)
+        return {
+            example: (manifest.key, number)
+            for manifest in manifests
+            for number, example in enumerate(manifest.example_ids)
+        }

@@ -1,0 +1,251 @@
+"""A unit: what it fires on, and where in a picture or a text."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.datasets import ImageReader, TextReader
+from sae_assets.errors import CatalogError
+from sae_assets.reading.files import columns_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from sae_assets.reading.run import Run
+
+HUE = (0, 114, 178)  # of what a unit says, blue of Okabe and Ito; alpha by value ÷ threshold
+AT_THRESHOLD, MOST = 0.35, 0.75  # alpha there, and from three times the threshold on
+
+
+@dataclass(frozen=True)
+class TopExample:
+    """An example that a unit fires on: id, position in the data set, largest value and how many rows fire."""
+
+    example_id: str
+    example_index: int
+    value: float
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a text: characters [start, end), what stands there, and the unit's value (0: it does not fire)."""
+
+    text: str
+    start: int
+    end: int
+    value: float
+
+
+class Unit:
+    """One unit of a run."""
+
+    def __init__(self, run: "Run", unit_id: int):
+        self.run, self.unit_id = run, unit_id
+
+    def __repr__(self) -> str:
+        return f"Unit({self.unit_id} of {self.run})"
+
+    @cached_property
+    def _entries(self) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
+        """Example, position and value of every row that it fires on, in the order of the data set."""
+        import numpy as np
+
+        parts = []
+        for chunk in self.run.activations():
+            mine = np.flatnonzero(chunk.units == self.unit_id)
+            rows = chunk.row_of_entry[mine]
+            parts.append((chunk.example[rows], chunk.position[rows], chunk.values[mine]))
+        if not parts:
+            return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+        example, position, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return example, position, value
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that it fires on, in the chunks that were made."""
+        return len(self._entries[2])
+
+    def stats(self) -> dict[str, Any]:
+        """Its line of ``unit_stats``."""
+        return self._lines("unit_stats")[0]
+
+    def concepts(self) -> list[dict[str, Any]]:
+        """Its lines of ``row_alignment``, the best concept on cal first; none where nothing is located."""
+        return sorted(self._lines("row_alignment"), key=lambda line: -(line["cal_f1"] or 0))
+
+    def _lines(self, stage: str) -> list[dict[str, Any]]:
+        import pyarrow.compute as pc
+
+        table = self.run.table(stage).to_arrow()
+        lines: list[dict[str, Any]] = table.filter(pc.equal(table["unit_id"], self.unit_id)).to_pylist()
+        return lines
+
+    def top_examples(self, n: int = 5) -> list[TopExample]:
+        """The ``n`` examples with its largest values; equal values in the order of the data set."""
+        import numpy as np
+
+        example, _, value = self._entries
+        ids, place = np.unique(example, return_inverse=True)
+        largest, counts = np.zeros(len(ids), np.float32), np.bincount(place, minlength=len(ids))
+        np.maximum.at(largest, place, value)
+        best = np.lexsort((ids, -largest))[:n]
+        names = self.run.example_ids
+        return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
+
+    def values(self, example_id: str) -> "np.ndarray":
+        """float32 [n_rows]: its value on every row of an example, 0 where it does not fire.
+
+        Raises:
+            CatalogError: no such example.
+        """
+        import numpy as np
+
+        _, locations = self._located(example_id)
+        index = self._index(example_id)
+        result = np.zeros(locations.num_rows, np.float32)
+        example, position, value = self._entries
+        mine = example == index
+        result[position[mine]] = value[mine]
+        return result
+
+    def heat_map(self, example_id: str) -> "HeatMap":
+        """Where in a picture it fires, as the picture is shown.
+
+        Raises:
+            CatalogError: no such example, rows that are no patches, or nothing that says where they are.
+        """
+        reader, (_, locations) = self.run.reader, self._located(example_id)
+        if not isinstance(reader, ImageReader) or locations["left"].null_count:
+            raise CatalogError(f"{self.run}: its rows are no patches of pictures, or nothing says where they are.")
+        edges = {name: locations[name].to_numpy() for name in ("left", "top", "right", "bottom")}
+        return HeatMap(reader.image(example_id), edges, self.values(example_id), self.threshold)
+
+    def tokens(self, example_id: str) -> "MarkedText":
+        """The tokens of a text and its value on each.
+
+        Raises:
+            CatalogError: no such example, or rows that are no tokens.
+        """
+        reader, (_, locations) = self.run.reader, self._located(example_id)
+        if not isinstance(reader, TextReader) or locations["start"].null_count:
+            raise CatalogError(f"{self.run}: its rows are no tokens of texts.")
+        text, values = reader.text(example_id), self.values(example_id)
+        spans = zip(locations["start"].to_pylist(), locations["end"].to_pylist(), values.tolist(), strict=True)
+        return MarkedText(text, tuple(Token(text[a:b], a, b, value) for a, b, value in spans), self.threshold)
+
+    @cached_property
+    def threshold(self) -> float:
+        """From where on it says its concept: the lowest threshold of the best pairs it is in, else its median value."""
+        import numpy as np
+
+        chosen = [line["threshold"] for line in self._lines("best_pairs") if line["threshold"] is not None]
+        if chosen:
+            return float(min(chosen))
+        values = self._entries[2]
+        return float(np.median(values)) if len(values) else 1.0
+
+    def _index(self, example_id: str) -> int:
+        chunk, number = self.run.place_of(example_id)
+        header = self.run.store.header(self.run.address("row_locations", chunk))
+        return int(header.scalars["first_example"]) + number
+
+    def _located(self, example_id: str) -> "tuple[Mapping[str, Any], Any]":
+        """Header's scalars and the table of the example's rows."""
+        import pyarrow.compute as pc
+
+        chunk, _ = self.run.place_of(example_id)
+        header, table = columns_of(self.run.store, self.run.address("row_locations", chunk))
+        return header.scalars, table.filter(pc.equal(table["example_index"], self._index(example_id)))
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A unit's values on a picture.
+
+    Attributes:
+        image: the picture as shown; edges: ``left``, ``top``, ``right``, ``bottom`` of each patch in its pixels.
+        values: float32 [n_patches]; threshold: from where on the unit says its concept.
+    """
+
+    image: "Image"
+    edges: "Mapping[str, np.ndarray]"
+    values: "np.ndarray"
+    threshold: float
+
+    def to_numpy(self) -> "np.ndarray":
+        """float32 [height, width]: the value at every pixel; NaN where the model does not look."""
+        import numpy as np
+
+        pixels = np.full((self.image.height, self.image.width), np.nan, np.float32)
+        for number, value in enumerate(self.values):
+            left, top, right, bottom = (round(float(self.edges[name][number])) for name in self.edges)
+            pixels[top:bottom, left:right] = value
+        return pixels
+
+    def overlay(self) -> "Image":
+        """The picture with the values over it: one hue, the stronger the surer; nothing where the unit is silent."""
+        import numpy as np
+        from PIL import Image
+
+        values = np.nan_to_num(self.to_numpy())
+        layer = np.zeros((*values.shape, 4), np.uint8)
+        layer[..., :3] = HUE
+        layer[..., 3] = np.round(255 * opacity(values, self.threshold))
+        return Image.alpha_composite(self.image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.overlay().save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class MarkedText:
+    """A unit's values on the tokens of a text."""
+
+    text: str
+    tokens: tuple[Token, ...]
+    threshold: float
+
+    def __iter__(self) -> Iterator[Token]:
+        return iter(self.tokens)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __repr__(self) -> str:
+        """The text with tokens from the threshold on in ⟦…⟧."""
+        marked, end = [], 0
+        for token in self.tokens:
+            start = max(token.start, end)  # tokens of one character may share it
+            piece = self.text[start : max(token.end, start)]
+            marked += [self.text[end:start], f"⟦{piece}⟧" if piece and token.value >= self.threshold else piece]
+            end = max(end, token.end)
+        return "".join([*marked, self.text[end:]])
+
+    def _repr_html_(self) -> str:
+        import numpy as np
+
+        marked, end = [], 0
+        for token in self.tokens:
+            start = max(token.start, end)
+            piece = escape(self.text[start : max(token.end, start)])
+            alpha = float(opacity(np.array(token.value), self.threshold))
+            colour = f"background:rgba({HUE[0]},{HUE[1]},{HUE[2]},{alpha:.2f})"
+            style = f'<span style="{colour}" title="{token.value:.4g}">{piece}</span>' if alpha and piece else piece
+            marked += [escape(self.text[end:start]), style]
+            end = max(end, token.end)
+        marked.append(escape(self.text[end:]))
+        return f'<div style="line-height:1.8;white-space:pre-wrap">{"".join(marked)}</div>'
+
+
+def opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
+    """0 at 0, .35 at the threshold, .75 from three times the threshold on."""
+    import numpy as np
+
+    return np.interp(values / threshold, (0, 1, 3), (0, AT_THRESHOLD, MOST))

@@ -1,0 +1,180 @@
+"""A finished home read from Python: the figures of its files, and units on the right pixels and characters."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+import sae_assets
+from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
+from sae_assets.reading import HeatMap, MarkedText, Project, Run
+from sae_assets.reading.unit import Token, opacity
+from sae_assets.storage.address import Address
+from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.helpers.homes import Homes, Places
+from sae_assets_tests.test_import_cost import loaded_by
+
+pytestmark = pytest.mark.slow
+CHUNKS = ("0000", "0001")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, made_home: Homes) -> Places:
+    return made_home(tmp_path_factory.mktemp("reading"))
+
+
+@pytest.fixture
+def project(made: Places) -> Project:
+    return sae_assets.open(made["home"], made["catalog"])
+
+
+@pytest.fixture
+def run(project: Project) -> Run:
+    return project["small"]["clip-mini"]["patch"]
+
+
+def dense(made: Places) -> torch.Tensor:
+    """All activations from the artifacts themselves, float32 [n_rows, n_units]."""
+    store, parts = ArtifactStore(str(made["home"] / "store")), []
+    for chunk in CHUNKS:
+        sparse = store.read(Address("small", "sparse_activations", "patch", "clip-mini", chunk)).artifact
+        matrix = torch.zeros(sparse.n_rows, sparse.n_units)
+        matrix[sparse.row_of_entry(), sparse.unit_ids.long()] = sparse.values
+        parts.append(matrix)
+    return torch.cat(parts)
+
+
+def test_what_there_is(project: Project) -> None:
+    assert list(project) == ["small"] and list(project["small"]) == ["clip-mini"]
+    assert list(project["SMALL"]["clip-mini"]) == ["patch"]
+    assert repr(project["small"]["clip-mini"]["patch"]) == "Run(small/patch/clip-mini)"
+
+
+@pytest.mark.parametrize("stage", ["best_pairs", "unit_stats", "row_alignment", "examples", "sparse_activations"])
+def test_tables_are_the_files(made: Places, run: Run, stage: str) -> None:
+    """Chunks stand behind one another, and pandas' and Polars' tables say the same."""
+    folder = made["home"] / "store" / "small" / ("" if stage == "examples" else "patch/clip-mini") / stage
+    expected = pl.concat(pl.read_parquet(path) for path in sorted(folder.glob("*.parquet")))
+    table = run.table(stage)
+    assert table.to_polars().equals(expected) and len(table) == len(expected)
+    assert table.to_arrow().column_names == expected.columns
+    assert "<table>" in table._repr_html_() and expected.columns[0] in repr(table)
+
+
+def test_activations(made: Places, run: Run) -> None:
+    """As SciPy's and torch's matrices, and chunk by chunk."""
+    expected = dense(made)
+    assert torch.equal(torch.from_numpy(run.activations().to_scipy().toarray()), expected)
+    with pytest.warns(UserWarning, match="beta"):
+        assert torch.equal(run.activations().to_torch().to_dense(), expected)
+    assert [chunk.key for chunk in run.activations()] == list(CHUNKS)
+
+
+def test_files_of_the_other_format_read_the_same(made: Places, tmp_path: Path, run: Run) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(made["home"] / "store", home / "store")
+    store = ArtifactStore(str(home / "store"), "pt")
+    for chunk in CHUNKS:
+        address = Address("small", "sparse_activations", "patch", "clip-mini", chunk)
+        store.write(address, store.read(address))
+    other = sae_assets.open(home, made["catalog"])["small"]["clip-mini"]["patch"]
+    assert (other.activations().to_scipy() != run.activations().to_scipy()).nnz == 0
+
+
+def test_a_unit(made: Places, run: Run) -> None:
+    """Its rows, its best examples, and its line of the statistics."""
+    matrix = dense(made)
+    unit_id = int((matrix > 0).sum(0).argmax())
+    unit, values = run.unit(unit_id), matrix[:, unit_id].view(12, -1)
+    assert unit.n_rows == int((values > 0).sum())
+    best = sorted(range(12), key=lambda example: (-float(values[example].max()), example))[:4]
+    assert [each.example_index for each in unit.top_examples(4)] == best
+    top = unit.top_examples(1)[0]
+    assert top.value == float(values.max()) and top.n_rows == int((values[best[0]] > 0).sum())
+    assert np.array_equal(unit.values(top.example_id), values[best[0]].numpy())
+    assert unit.stats()["unit_id"] == unit_id
+    assert all(line["unit_id"] == unit_id for line in unit.concepts())
+
+
+def test_a_heat_map_lies_on_its_pixels(made: Places, run: Run) -> None:
+    """The packaged model squashes nothing and crops the sides: patches are squares in the middle of the picture."""
+    matrix = dense(made)
+    unit_id = int((matrix > 0).sum(0).argmax())
+    example = run.unit(unit_id).top_examples(1)[0]
+    heat_map = run.unit(unit_id).heat_map(example.example_id)
+    pixels, values = heat_map.to_numpy(), run.unit(unit_id).values(example.example_id)
+    height, width = pixels.shape
+    assert (width, height) == heat_map.image.size == (320, 240)
+    seen = ~np.isnan(pixels)
+    assert seen[:, 40:280].all() and not seen[:, :40].any() and not seen[:, 280:].any()
+    side = int(np.sqrt(len(values)))
+    middles = (np.arange(side) + 0.5) * 240 / side
+    for place, value in enumerate(values):
+        assert pixels[int(middles[place // side]), int(40 + middles[place % side])] == value
+    shown = np.asarray(heat_map.overlay(), int) - np.asarray(heat_map.image, int)
+    silent = np.nan_to_num(pixels) == 0
+    assert not shown[silent].any() and shown[~silent].any()
+    assert heat_map._repr_png_().startswith(b"\x89PNG")
+
+
+def test_opacity_grows_with_the_threshold() -> None:
+    assert opacity(np.array([0, 1, 2, 6, 60.0]), 2).tolist() == [0, 0.175, 0.35, 0.75, 0.75]
+
+
+def test_a_heat_map_of_padding_and_small_patches() -> None:
+    """What no patch covers is not a number; an empty box colours nothing."""
+    edges = {"left": [0, 0], "top": [0, 2], "right": [3, 3], "bottom": [0, 4]}
+    arrays = {name: np.array(values, float) for name, values in edges.items()}
+    heat_map = HeatMap(Image.new("RGB", (3, 4)), arrays, np.array([5, 1], np.float32), 1.0)
+    assert np.nan_to_num(heat_map.to_numpy(), nan=-1).tolist() == [[-1] * 3, [-1] * 3, [1] * 3, [1] * 3]
+
+
+def test_marked_text_is_the_text() -> None:
+    """Tokens that share a character, gaps, markup and right-to-left letters stay as they are."""
+    text = "a <b> שלום 🎈!"
+    balloon = text.index("🎈")
+    tokens = (
+        Token("a", 0, 1, 2.0),
+        Token("<b>", 2, 5, 0.5),
+        Token("🎈", balloon, balloon + 1, 3.0),
+        Token("🎈", balloon, balloon + 1, 3.0),
+        Token("!", balloon + 1, balloon + 2, 0.0),
+    )
+    marked = MarkedText(text, tokens, 1.0)
+    assert repr(marked) == "⟦a⟧ <b> שלום ⟦🎈⟧!"
+    html = marked._repr_html_()
+    assert "&lt;b&gt;" in html and "<b>" not in html and html.count("🎈") == 1
+    assert [token.text for token in marked] == ["a", "<b>", "🎈", "🎈", "!"]
+
+
+def test_errors_say_what_there_is(project: Project, run: Run, made: Places, tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="small"):
+        project["smal"]
+    with pytest.raises(CatalogError, match="units 0 to 1023"):
+        run.unit(1024)
+    with pytest.raises(CatalogError, match="Nearest: CLEVR"):
+        run.unit(0).heat_map("CLEVR_mini_00000x")
+    with pytest.raises(CatalogError, match="no tokens of texts"):
+        run.unit(0).tokens(run.example_ids[0])
+    with pytest.raises(NotMaterializedError, match="nothing has been made"):
+        sae_assets.open(tmp_path / "empty")
+    with pytest.raises(MissingChunksError, match="Run: sae-assets materialize -d small"):
+        run.table("no_such_stage")
+
+
+def test_neither_torch_nor_dagster_is_needed(made: Places) -> None:
+    """Tables, units and heat maps of Parquet files, in a process of its own."""
+    unit_id = int((dense(made) > 0).sum(0).argmax())
+    statement = (
+        f"import sae_assets; run = sae_assets.open({str(made['home'])!r}, {str(made['catalog'])!r})"
+        f"['small']['clip-mini']['patch']; run.best_pairs().to_arrow(); unit = run.unit({unit_id}); "
+        "unit.heat_map(unit.top_examples(1)[0].example_id).overlay()"
+    )
+    loaded = loaded_by(statement)
+    assert not loaded & {"torch", "dagster", "open_clip", "transformers"}
+    assert {"pyarrow", "numpy", "PIL"} <= loaded and os.path.exists(made["home"])
