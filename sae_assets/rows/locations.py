@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sae_assets.datasets import Reader
     from sae_assets.rows.images import Geometry
 
+ROUNDING = 1e-6  # of libraries that add up steps, in pixels
 LONGEST = 64  # times input and picture together that an axis is resized to at most where its pixels do not say it
 
 
@@ -93,8 +94,16 @@ def transform_of(geometry: "Geometry", width: int, height: int) -> tuple[int, in
         CheckpointError: masks cannot follow the model's transform, or it is no resize with a crop or padding.
     """
     columns, rows = _sources(geometry, width, height)
-    resized_width, left = _resize(columns, width)
-    resized_height, top = _resize(rows, height)
+    across, down = _resizes(columns, width), _resizes(rows, height)
+    # Those that say the same of every pixel differ by less than one of them. An axis that is the input as it is stays
+    # that, and pictures keep their ratio where it says nothing else.
+    whole = [one for one in down if one == (len(rows), 0)]
+    resized_height, top = (whole or down)[len(whole or down) // 2]
+    whole = [one for one in across if one == (len(columns), 0)]
+    ratio = resized_height * width / height
+    resized_width, left = whole[0] if whole else min(across, key=lambda one: abs(one[0] - ratio))
+    if whole and top:
+        resized_height, top = min(down, key=lambda one: abs(one[0] - resized_width * height / width))
     return width, height, resized_width, resized_height, left, top
 
 
@@ -120,10 +129,10 @@ def _sources(geometry: "Geometry", width: int, height: int) -> "tuple[np.ndarray
     return source(np.arange(width)[None], 1), source(np.arange(height)[:, None], 0)
 
 
-def _resize(sources: "np.ndarray", size: int) -> tuple[int, int]:
-    """The length that an axis is resized to, and where the input begins in it, from where its pixels come from.
+def _resizes(sources: "np.ndarray", size: int) -> list[tuple[int, int]]:
+    """Lengths that an axis may be resized to, and where the input begins in them, from where its pixels come from.
 
-    Of several that say the same of every pixel it is the one whose crop lies nearest to the middle.
+    Those that say it of every pixel with a crop or padding in the middle; else the one that says it best.
 
     Raises:
         CheckpointError: none says it of every pixel to one pixel.
@@ -133,23 +142,29 @@ def _resize(sources: "np.ndarray", size: int) -> tuple[int, int]:
     inside = np.flatnonzero(sources >= 0)
     if not len(inside):
         raise CheckpointError("Nothing of a picture is seen by the model.")
-    first, last = inside[0], inside[-1]
-    low, high = sources[first], sources[last]
+    first, last = int(inside[0]), int(inside[-1])
+    low, high = int(sources[first]), int(sources[last])
     steps, n = last - first, len(sources)
     least = steps * size / (high - low + 1) - 1 if steps else 1
-    most = steps * size / (high - low - 1) + 1 if high - low > 1 else LONGEST * (n + size)
-    best: tuple[float, float, int, int] | None = None
+    clear = high - low > 1  # else one or two pixels fill the axis, and any length from some on would do
+    most = steps * size / (high - low - 1) + 1 if clear else LONGEST * (n + size)
+    exact: list[tuple[int, int]] = []
+    near: tuple[float, int, int, int] | None = None
     for resized in range(max(1, int(least)), int(most) + 2):
         scale = size / resized
-        starts = range(int(low / scale - first) - 2, int((low + 1) / scale - first) + 2)
-        for start in starts:
+        for start in range(int(low / scale - first) - 2, int((low + 1) / scale - first) + 2):
             if first + start < 0 or last + start >= resized:
                 continue
-            error = np.abs(((inside + start + 0.5) * scale).astype(int) - sources[inside]).max()
-            found = (float(error), abs(2 * start - (resized - n)), resized, start)
-            best = min(best, found) if best else found
-        if best and best[0] == 0 and best[1] <= 1:  # every pixel, and in the middle
+            place = (inside + start + 0.5) * scale - sources[inside]  # within its pixel: 0 to 1
+            error = float(np.maximum(-place, place - 1).max())
+            off = abs(2 * start - (resized - n))
+            if error < ROUNDING and off <= 1:
+                exact.append((resized, start))
+            near = min(near or (np.inf, 0, 0, 0), (error, off, resized, start))
+        if exact and not clear:
             break
-    if best is None or best[0] > 1:
+    if exact:
+        return exact
+    if near is None or near[0] > 1:
         raise CheckpointError("The transform of pictures is no resize with a crop or padding.")
-    return best[2], best[3]
+    return [(near[2], near[3])]

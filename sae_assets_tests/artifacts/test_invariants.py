@@ -29,6 +29,7 @@ from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.row_alignment import RowAlignment
+from sae_assets.artifacts.row_locations import RowLocations
 from sae_assets.errors import ArtifactError
 
 NAN = math.nan
@@ -237,6 +238,11 @@ def row_alignment() -> RowAlignment:
     )
 
 
+def row_locations() -> RowLocations:
+    """Of a text of two tokens and one of none."""
+    return RowLocations(4, ints(0, 2, 2), int32([0, 3], [3, 7]), None)
+
+
 def controls() -> Controls:
     """Of one concept, with two random SAEs and no row figures; no k-sparse probe stands."""
     counts = [
@@ -328,8 +334,8 @@ def coalitions() -> CoalitionChoice:
 
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, control_inputs, localization, coalitions,
-    controls,
+    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, row_locations, control_inputs,
+    localization, coalitions, controls,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -505,6 +511,13 @@ BROKEN = [
         "unit_ids": torch.tensor([[2, -1], [3, 3]]), "thresholds": doubles([0.5, NAN], [1.25, 2]),
         "reasons": ints(2, -1)}, "nothing is detected where no unit"),
     (pruning_audit, "rules of another number", {"units_by_reason": ints(1, 2)}, "units_by_reason has shape"),
+    (row_locations, "a span that ends before it starts", {"spans": int32([0, 3], [3, 2])}, "not end before it starts"),
+    (row_locations, "spans of other rows", {"spans": int32([0, 3])}, "spans has shape"),
+    (row_locations, "rows of a text and of a picture", {"transforms": int32([1] * 6, [1] * 6)}, "not in both"),
+    (row_locations, "a picture of another grid", {
+        "spans": None, "transforms": int32([1] * 6, [1] * 6), "grid": (3, 1), "patch": (8, 8)}, "3x1 rows of its grid"),
+    (row_locations, "a picture without pixels", {
+        "spans": None, "transforms": int32([0] * 6, [0] * 6), "grid": (1, 1), "patch": (8, 8)}, "at least one pixel"),
     (row_alignment, "the worse pair first", {"predicted": int32([9, 2], [5, 0])}, "ordered by cal F1"),
     (row_alignment, "a unit twice", {"unit_ids": int32(8, 8)}, "names the same unit twice"),
     (row_alignment, "a unit beyond the SAE", {"unit_ids": int32(9, 3)}, r"unit ids span 3\.\.9, expected 0\.\.8"),
@@ -585,6 +598,7 @@ CHANGED = [
     (labels, {"splits": ("cal", "cal", "test")}),
     (labels, {"region_hashes": ("{}", "{}", "{}")}),
     (examples, {"file_hashes": ("1", "2", "4")}),
+    (row_locations, {"spans": int32([0, 3], [3, 8])}),
     (examples, {"example_ids": ("a", "c", "b")}),
     (examples, {"first_index": 5}),
     (sparse_activations, {"values": floats(3, 1, 1, 2, 0.25)}),

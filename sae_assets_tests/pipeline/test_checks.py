@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from sae_assets.artifacts import Artifact, BestPairs, SparseActivations, UnitStats, offsets_of
 from sae_assets.artifacts.fit import FitSums
+from sae_assets.artifacts.row_locations import RowLocations
 from sae_assets.catalog import load_catalog
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples
@@ -131,6 +132,9 @@ CASES = {
     ),
     ("sparse_activations", "nothing_blank"): case_of_expected(
         "sparse_activations", NOTHING_MORE, Expected(blank=("a",))
+    ),
+    ("row_locations", "rows_located"): Case(
+        SMALL["row_locations"], RowLocations(0, torch.tensor([0, 4]), None, None)
     ),
     ("unit_stats", "some_units_active"): Case(SMALL["unit_stats"], silent(SMALL["unit_stats"])),
     ("best_pairs", "concepts_have_both_classes"): Case(best_pair((3, 2, 0, 5)), best_pair((0, 2, 0, 8))),

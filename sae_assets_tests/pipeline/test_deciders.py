@@ -282,7 +282,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
         frozen(both(
             setting(concepts=CONCEPTS[::-1]), lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}),
         )),
-        chunk_level("labels") | model_level("thresholds", "chosen_pairs")
+        chunk_level("labels") | model_level("thresholds", "chosen_pairs", "coalitions", "localization")
         | model_level("unit_mapping", models=("one",)),
     ),
     "a chunk more, calibration frozen": (

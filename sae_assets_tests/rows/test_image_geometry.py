@@ -11,7 +11,6 @@ from sae_assets.catalog import Dataset, Model, Transformer
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_labels
 from sae_assets.datasets import open_dataset
-from sae_assets.errors import CheckpointError
 from sae_assets.rows.open_clip.vision import ImageGeometry
 from sae_assets.rows.truth import row_truth
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
@@ -48,7 +47,7 @@ def test_local_model_from_its_folder(tiny: Path) -> None:
 
 @pytest.mark.parametrize("size", [(320, 240), (240, 320), (224, 224), (100, 100), (301, 223), (64, 500)])
 @pytest.mark.parametrize("box", [(0.3, 0.2, 0.6, 0.7), (0.0, 0.0, 0.5, 0.5), (0.1, 0.55, 0.95, 0.9)])
-@pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
 def test_mask_follows_the_image(
     tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int], box: tuple[float, ...], resize_mode: str
 ) -> None:
@@ -76,13 +75,6 @@ def test_mask_off_by_more_than_a_pixel_would_be_seen(tiny: Path) -> None:
     ImageDraw.Draw(mask).rectangle((132, 60, 232, 160), 255)
     wrong = geometry.mask(mask) != (geometry.tensor(image)[0] > 0)
     assert bool((wrong & ~near_border(geometry.mask(mask), 1)).any())
-
-
-def test_transform_that_masks_cannot_follow_is_refused(tmp_path: Path) -> None:
-    """Letterboxing is another geometry: refused by the step's name, never guessed."""
-    folder = write_tiny_model(tmp_path / "model", preprocessing={"resize_mode": "longest"})
-    with pytest.raises(CheckpointError, match="Masks cannot follow the image transform step"):
-        ImageGeometry(local(folder)).mask(Image.new("L", (50, 40)))
 
 
 def chunk_of(folder: ClevrFolder, **changes: object) -> tuple[Labels, Dataset]:

@@ -8,7 +8,7 @@ from PIL import Image
 from sae_assets import ops
 from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.row_locations import RowLocations
-from sae_assets.errors import ArtifactError, CheckpointError
+from sae_assets.errors import CheckpointError
 from sae_assets.rows.images import Geometry
 from sae_assets.rows.locations import transform_of
 from sae_assets.rows.open_clip.vision import ImageGeometry
@@ -80,7 +80,7 @@ def test_a_mask_comes_back_from_its_patches(geometries: dict[str, Geometry], nam
     width, height = size
     mask = np.zeros((height, width), np.uint8)
     mask[height // 3 : max(height // 3 + 1, 2 * height // 3), width // 4 : max(width // 4 + 1, width // 2)] = 255
-    covered = ops.ground_truth.covered_patches(geometry.mask(Image.fromarray(mask)), geometry.patch_size, 1)
+    covered = ops.ground_truth.pixels_of_patches(geometry.mask(Image.fromarray(mask)), geometry.patch_size) > 0
     boxes = located(geometry, size).boxes(0)
     back = np.zeros((height, width), bool)
     seen = np.zeros((height, width), bool)
@@ -102,6 +102,15 @@ def test_a_mask_comes_back_from_its_patches(geometries: dict[str, Geometry], nam
     assert not inner[rows, columns].any()
 
 
+@pytest.mark.parametrize("size", [(320, 240), (640, 480), (480, 640), (500, 333), (1920, 1080), (225, 224), (100, 80)])
+def test_the_transform_is_the_librarys_own(geometries: dict[str, Geometry], size: tuple[int, int]) -> None:
+    """To the pixel: the shorter side becomes the input, the longer is cut to whole pixels and cropped in the middle."""
+    short = min(size)
+    width, height = (64 * side // short for side in size)
+    expected = (*size, width, height, round((width - 64) / 2), round((height - 64) / 2))
+    assert transform_of(geometries["shortest"], *size) == expected
+
+
 def test_padding_is_no_part_of_a_picture(geometries: dict[str, Geometry]) -> None:
     """A picture twice as wide as high is padded above and below: those patches have empty boxes."""
     boxes = located(geometries["longest"], (128, 64)).boxes(0).view(8, 8, 4)
@@ -121,22 +130,6 @@ def test_what_is_no_resize_is_refused() -> None:
 
     with pytest.raises(CheckpointError, match="no resize with a crop or padding"):
         transform_of(Turned(), 40, 40)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"spans": torch.tensor([[0, 1], [2, 1]], dtype=torch.int32)}, "a span must"),
-        ({"spans": torch.tensor([[0, 1]], dtype=torch.int32)}, "spans has shape"),
-        ({"transforms": torch.ones(1, 6, dtype=torch.int32), "grid": (3, 1), "patch": (8, 8)}, "3x1 rows of its grid"),
-        ({"transforms": torch.zeros(1, 6, dtype=torch.int32), "grid": (2, 1), "patch": (8, 8)}, "at least one pixel"),
-        ({"transforms": torch.ones(1, 6).int(), "spans": torch.zeros(2, 2).int()}, "not in both"),
-    ],
-)  # fmt: skip
-def test_invariants(changed: dict[str, object], message: str) -> None:
-    fields = {"spans": None, "transforms": None, "grid": (0, 0), "patch": (0, 0), **changed}
-    with pytest.raises(ArtifactError, match=message):
-        RowLocations(0, torch.tensor([0, 2]), **fields)  # type: ignore[arg-type]
 
 
 def test_boxes_are_of_pictures() -> None:

@@ -6,9 +6,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.row_locations import RowLocations
-from sae_assets.storage.columns import ROWS, Scalars, plain_numbers, row_columns
+from sae_assets.storage.columns import ROWS, Scalars, offsets_of_examples, plain_numbers, row_columns
 
 SPAN = {
     "start": "first character of the token in its text; null of pictures",
@@ -30,10 +29,10 @@ def encode(artifact: RowLocations) -> tuple[pa.Table, Scalars]:
         columns[name] = pa.nulls(n, pa.int32()) if spans is None else spans[:, place].contiguous().numpy()
     boxes = None if transforms is None else torch.cat([artifact.boxes(each) for each in range(artifact.n_examples)])
     for place, name in enumerate(BOX):
-        columns[name] = pa.nulls(n, pa.float32()) if boxes is None else boxes[:, place].float().numpy()
+        columns[name] = pa.nulls(n, pa.float64()) if boxes is None else boxes[:, place].contiguous().numpy()
     return pa.table(columns), {
         "first_example": artifact.first_example,
-        "n_rows_by_example": artifact.example_offsets.diff().tolist(),
+        "n_examples": artifact.n_examples,
         "has_spans": spans is not None,
         "transforms": None if transforms is None else transforms.tolist(),
         "grid": list(artifact.grid),
@@ -47,12 +46,9 @@ def decode(table: pa.Table, scalars: Scalars) -> RowLocations:
         spans = torch.from_numpy(np.stack([plain_numbers(table[name], np.int32) for name in SPAN], 1))
     if scalars["transforms"] is not None:
         transforms = torch.tensor(scalars["transforms"], dtype=torch.int32, device="cpu").view(-1, 6)
-    lengths = torch.tensor(scalars["n_rows_by_example"], dtype=torch.int64, device="cpu")
-    if int(lengths.sum()) != table.num_rows:
-        raise ValueError("the table has other rows than its header says")
     return RowLocations(
         first_example=scalars["first_example"],
-        example_offsets=offsets_of(lengths),
+        example_offsets=offsets_of_examples(table, scalars),
         spans=spans,
         transforms=transforms,
         grid=tuple(scalars["grid"]),
