@@ -1,8 +1,8 @@
 """A home folder, and the data sets, models and token kinds in it: ``project["clevr_mini"]["clip-mini"]["patch"]``."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from upath import UPath
 
@@ -11,6 +11,8 @@ from sae_assets.errors import NotMaterializedError
 from sae_assets.reading.run import Run
 from sae_assets.settings import load_settings
 from sae_assets.storage.store import ArtifactStore
+
+V = TypeVar("V")
 
 
 def open_project(home: Path | str | None = None, catalog: Path | str | None = None) -> "Project":
@@ -34,20 +36,20 @@ def open_project(home: Path | str | None = None, catalog: Path | str | None = No
     return Project(store, load_catalog(settings.catalog))
 
 
-class Project(Mapping[str, "DatasetFigures"]):
-    """Data sets of a home by name."""
+class _ByName(Mapping[str, V]):
+    """Parts by name, whatever the case; what is not there is an error with a suggestion."""
 
-    def __init__(self, store: ArtifactStore, catalog: Catalog):
-        self._store, self._catalog = store, catalog
+    what: ClassVar[str]
 
-    @cached_property
-    def _names(self) -> list[str]:
-        there = _folders(self._store.root)
-        return [name for name in self._catalog.datasets if name in there]
+    def __init__(self, store: ArtifactStore, catalog: Catalog, names: Sequence[str], label: str):
+        self._store, self._catalog, self._names, self._label = store, catalog, names, label
 
-    def __getitem__(self, name: str) -> "DatasetFigures":
-        """A data set, whatever the case of its name. Raises: CatalogError, with a suggestion."""
-        return DatasetFigures(self._store, self._catalog, match_name(name, self._names, "data set"))
+    def _part(self, name: str) -> V:
+        raise NotImplementedError
+
+    def __getitem__(self, name: str) -> V:
+        """A part. Raises: CatalogError: there is none of this name; the nearest is named."""
+        return self._part(match_name(name, self._names, self.what))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -56,56 +58,49 @@ class Project(Mapping[str, "DatasetFigures"]):
         return len(self._names)
 
     def __repr__(self) -> str:
-        return f"Project({str(self._store.root)!r}: {', '.join(self) or 'nothing'})"
+        return f"{self._label}: {', '.join(self) or 'nothing'}"
 
 
-class DatasetFigures(Mapping[str, "ModelFigures"]):
+class Project(_ByName["DatasetFigures"]):
+    """Data sets of a home by name."""
+
+    what = "data set"
+
+    def __init__(self, store: ArtifactStore, catalog: Catalog):
+        there = _folders(store.root)
+        super().__init__(store, catalog, [name for name in catalog.datasets if name in there], str(store.root))
+
+    def _part(self, name: str) -> "DatasetFigures":
+        return DatasetFigures(self._store, self._catalog, name)
+
+
+class DatasetFigures(_ByName["ModelFigures"]):
     """What was made of a data set, by model."""
 
+    what = "model"
+
     def __init__(self, store: ArtifactStore, catalog: Catalog, name: str):
-        self._store, self._catalog, self.name = store, catalog, name
         entry = catalog.datasets[name]
-        kinds = {kind: _folders(store.root / name / kind) for kind in entry.token_kinds}
-        self._kinds = {
-            model: [kind for kind, models in kinds.items() if model in models]
-            for model in entry.models
-            if any(model in models for models in kinds.values())
-        }
+        there = {kind: _folders(store.root / name / kind) for kind in entry.token_kinds}
+        self._kinds = {model: [kind for kind in there if model in there[kind]] for model in entry.models}
+        self.name = name
+        super().__init__(store, catalog, [model for model, kinds in self._kinds.items() if kinds], name)
 
-    def __getitem__(self, model: str) -> "ModelFigures":
-        """What was made with a model. Raises: CatalogError, with a suggestion."""
-        chosen = match_name(model, self._kinds, "model")
-        return ModelFigures(self._store, self._catalog, self.name, chosen, self._kinds[chosen])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._kinds)
-
-    def __len__(self) -> int:
-        return len(self._kinds)
-
-    def __repr__(self) -> str:
-        return f"{self.name}: {', '.join(self) or 'nothing'}"
+    def _part(self, name: str) -> "ModelFigures":
+        return ModelFigures(self._store, self._catalog, self.name, name, self._kinds[name])
 
 
-class ModelFigures(Mapping[str, Run]):
+class ModelFigures(_ByName[Run]):
     """What was made of a data set with a model, by token kind."""
 
+    what = "token kind"
+
     def __init__(self, store: ArtifactStore, catalog: Catalog, dataset: str, model: str, kinds: Sequence[str]):
-        self._store, self._catalog, self.dataset, self.name, self._kinds = store, catalog, dataset, model, kinds
+        self.dataset, self.name = dataset, model
+        super().__init__(store, catalog, kinds, f"{dataset}/{model}")
 
-    def __getitem__(self, kind: str) -> Run:
-        """What was made of a token kind. Raises: CatalogError, with a suggestion."""
-        chosen = match_name(kind, self._kinds, "token kind")
-        return Run(self._store, self._catalog.datasets[self.dataset], self.name, chosen)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._kinds)
-
-    def __len__(self) -> int:
-        return len(self._kinds)
-
-    def __repr__(self) -> str:
-        return f"{self.dataset}/{self.name}: {', '.join(self)}"
+    def _part(self, name: str) -> Run:
+        return Run(self._store, self._catalog.datasets[self.dataset], self.name, name)
 
 
 def _folders(folder: UPath) -> set[str]:

@@ -55,6 +55,10 @@ class Run:
             raise MissingChunksError(f"{self.address(stage)} has not been made. Run: {self.address(stage).making}")
         return Table(pa.concat_tables(columns_of(self.store, each)[1].replace_schema_metadata(None) for each in made))
 
+    def has(self, stage: str) -> bool:
+        """Whether anything of a stage was made."""
+        return any(self.store.find(self.address(stage, chunk)) is not None for chunk in (None, *self.chunks))
+
     def best_pairs(self) -> Table:
         """The unit of each concept with its figures on cal and test."""
         return self.table("best_pairs")

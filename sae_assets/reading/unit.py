@@ -32,6 +32,15 @@ class TopExample:
 
 
 @dataclass(frozen=True)
+class CoActive:
+    """A unit that fires on the same rows: its id, rows of both, and both over either (Jaccard)."""
+
+    unit_id: int
+    n_rows: int
+    jaccard: float
+
+
+@dataclass(frozen=True)
 class Token:
     """A token of a text: characters [start, end), what stands there, and the unit's value (0: it does not fire)."""
 
@@ -97,6 +106,35 @@ class Unit:
         names = self.run.example_ids
         return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
 
+    def co_active(self, n: int = 5) -> list[CoActive]:
+        """The ``n`` units that share most of their rows with it, by Jaccard; smaller ids first among equals."""
+        import numpy as np
+
+        both = np.zeros(self.run.n_units, np.int64)
+        either = np.zeros(self.run.n_units, np.int64)
+        for chunk in self.run.activations():
+            either += np.bincount(chunk.units, minlength=len(either))
+            rows = chunk.row_of_entry
+            fires = np.zeros(len(chunk.example), bool)
+            fires[rows[chunk.units == self.unit_id]] = True
+            both += np.bincount(chunk.units[fires[rows]], minlength=len(both))
+        either += self.n_rows - both
+        share = both / np.maximum(either, 1)
+        share[self.unit_id] = 0
+        best = np.lexsort((np.arange(len(share)), -share))[:n]
+        return [CoActive(int(unit), int(both[unit]), float(share[unit])) for unit in best if both[unit]]
+
+    def histogram(self, bins: int = 20) -> "tuple[np.ndarray, np.ndarray]":
+        """How many of its values, all > 0, lie in each of equal parts of 0 to the largest: counts, and edges."""
+        import numpy as np
+
+        values = self._entries[2]
+        return np.histogram(values, bins, (0, float(values.max()) if len(values) else 1))
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """Its lines of ``best_pairs``: the concepts that it was chosen for."""
+        return self._lines("best_pairs")
+
     def values(self, example_id: str) -> "np.ndarray":
         """float32 [n_rows]: its value on every row of an example, 0 where it does not fire.
 
@@ -143,7 +181,7 @@ class Unit:
         """From where on it says its concept: the lowest threshold of the best pairs it is in, else its median value."""
         import numpy as np
 
-        chosen = [line["threshold"] for line in self._lines("best_pairs") if line["threshold"] is not None]
+        chosen = [line["threshold"] for line in self.pairs() if line["threshold"] is not None]
         if chosen:
             return float(min(chosen))
         values = self._entries[2]

@@ -186,6 +186,7 @@ def test_json_has_the_documented_keys(home):
         "materialize": json.loads((home / "materialize.json").read_text()),
         "status": json.loads(run("status", "-d", "small", "--json", *places(home)))["small"],
         "show": json.loads(run("show", "small", "clip-mini", "best_pairs", "--json", *places(home))),
+        "unit": json.loads(run("unit", "small", "clip-mini", "0", "--json", *places(home))),
         "protocol": json.loads(run("protocol", "netdissect", "small", "clip-mini", "--json", *places(home))),
         "verify": json.loads(run("verify", "--json", *places(home))),
         "check": {

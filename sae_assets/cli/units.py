@@ -1,0 +1,80 @@
+"""The command that shows one unit: its figures in the terminal, or a page."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+@app.command()
+def unit(
+    dataset: str,
+    model: str,
+    unit: Annotated[int, typer.Argument(min=0, help="Original id of the unit.")],
+    token_kind: Annotated[
+        str | None, typer.Option("--sample-type", "--token-kind", help="patch, token, cls. (default: patch or token)")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Examples, concepts and co-active units to show.")] = 5,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures or marked texts to this file.")] = None,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a unit fires on: statistics, concepts, best examples and where in them, units that fire beside it."""
+    with errors_without_traceback(as_json, debug):
+        from sae_assets.reading.page import unit_page  # noqa: PLC0415  # numpy, pyarrow
+        from sae_assets.reading.project import open_project  # noqa: PLC0415
+        from sae_assets.reading.summary import unit_summary  # noqa: PLC0415
+
+        kinds = open_project(home, catalog)[dataset][model]
+        run = kinds[token_kind or next(iter(kinds))]
+        if html is not None:
+            html.write_text(unit_page(run, unit, top), encoding="utf-8")
+        summary = unit_summary(run, unit, top)
+        if as_json:
+            print_json(summary)
+        else:
+            _print(summary)
+            if html is not None:
+                typer.echo(f"Page: {html}")
+
+
+def _print(unit: dict[str, Any]) -> None:
+    from sae_assets.reading.page import figure, headline  # noqa: PLC0415
+
+    typer.echo(f"{unit['dataset']}/{unit['token_kind']}/{unit['model']}  unit {unit['unit']}")
+    typer.echo(headline(unit))
+    counts = unit["histogram"]["counts"]
+    if any(counts):
+        bars = "".join(BLOCKS[-(-8 * count // max(counts))] for count in counts)
+        typer.echo(
+            f"values    0 {bars} {figure(unit['histogram']['edges'][-1])}   threshold {figure(unit['threshold'])}"
+        )
+    typer.echo("cal rows  " + "  ".join(f"{name} {figure(value)}" for name, value in unit["stats"].items()))
+    if unit["concepts"]:
+        typer.echo(f"\n{'on rows':24} cal F1  test F1  precision  recall")
+        for line in unit["concepts"]:
+            figures = [figure(line[name]) for name in ("cal_f1", "test_f1", "test_precision", "test_recall")]
+            typer.echo("{:24} {:>6}  {:>7}  {:>9}  {:>6}".format(line["concept"][:24], *figures))
+    if unit["examples"]:
+        typer.echo("\nlargest values")
+        for one in unit["examples"]:
+            typer.echo(f"{figure(one['value']):>8}  {one['example_id']}  {one['n_rows']:,} rows{_where(one['peak'])}")
+    if unit["co_active"]:
+        beside = ", ".join(f"{one['unit_id']} ({one['jaccard']:.2f})" for one in unit["co_active"])
+        typer.echo(f"\nfires with (share of rows of either): {beside}")
+
+
+def _where(peak: dict[str, Any] | None) -> str:
+    if peak is None:
+        return ""
+    if "context" in peak:
+        return f"  {peak['text']!r} in …{' '.join(peak['context'].split())}…"
+    return "  around x {:.0f}–{:.0f}, y {:.0f}–{:.0f}".format(
+        *(peak[name] for name in ("left", "right", "top", "bottom"))
+    )

@@ -1,0 +1,73 @@
+"""All about one unit, as plain values: what the command prints, and what a page shows."""
+
+import math
+from typing import Any
+
+from sae_assets.datasets import ImageReader
+from sae_assets.errors import SaeAssetsError
+from sae_assets.reading.run import Run
+
+STATS = ("n_active", "density", "mean", "max", "p95", "p99", "selectivity")
+PAIR = ("concept", "threshold", "test_f1", "test_f1_low", "test_f1_high", "test_auroc", "test_p", "test_q")
+ALIGNED = ("concept", "threshold", "cal_f1", "test_f1", "test_precision", "test_recall", "test_iou", "test_ap")
+
+
+def unit_summary(run: Run, unit_id: int, top: int = 5) -> dict[str, Any]:
+    """Statistics, concepts on examples and on rows, best examples with the place of the largest value, co-active units.
+
+    Args:
+        top: how many examples, concepts on rows and co-active units.
+
+    Raises:
+        CatalogError: the SAE has no such unit. MissingChunksError, NotMaterializedError: what it reads was not made.
+    """
+    unit = run.unit(unit_id)
+    aligned = unit.concepts() if run.has("row_alignment") else []
+    counts, edges = unit.histogram()
+    summary = {
+        "dataset": run.entry.name,
+        "token_kind": run.token_kind,
+        "model": run.model,
+        "unit": unit_id,
+        "rows": unit.n_rows,
+        "threshold": unit.threshold,
+        "stats": {name: unit.stats()[name] for name in STATS},
+        "pairs": [{name: pair[name] for name in PAIR} for pair in unit.pairs()],
+        "concepts": [{name: line[name] for name in ALIGNED} for line in aligned[:top]],
+        "examples": [_example(run, unit_id, one) for one in unit.top_examples(top)],
+        "co_active": [vars(one) for one in unit.co_active(top)],
+        "histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
+    }
+    plain: dict[str, Any] = _plain(summary)
+    return plain
+
+
+def _example(run: Run, unit_id: int, one: Any) -> dict[str, Any]:
+    """An example, and where in it the largest value stands: pixels, or characters with their surroundings."""
+    unit, shown = run.unit(unit_id), {**vars(one), "peak": None}
+    try:
+        if run.token_kind == "cls":
+            return shown
+        values = unit.values(one.example_id)
+        place = int(values.argmax())
+        if isinstance(run.reader, ImageReader):
+            edges = unit.heat_map(one.example_id).edges
+            shown["peak"] = {name: float(edges[name][place]) for name in edges}
+        else:
+            marked = unit.tokens(one.example_id)
+            token = marked.tokens[place]
+            around = (max(0, token.start - 40), token.end + 40)
+            shown["peak"] = {"start": token.start, "end": token.end, "text": token.text}
+            shown["peak"]["context"] = marked.text[around[0] : around[1]]
+    except (SaeAssetsError, OSError):  # the data set is not on this machine, or nothing says where rows stand
+        return shown
+    return shown
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON knows: a figure that does not exist is null."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
