@@ -9,10 +9,13 @@ import dagster as dg
 import pytest
 import yaml
 
+import sae_assets
+from sae_assets.cli.serving import WORKSPACE
 from sae_assets.commands.figures import summarize
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.partitions import multi_key
+from sae_assets.orchestration.runs import CODE_LOCATION
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
@@ -65,6 +68,20 @@ def test_seconds_are_those_of_the_run_that_encoded(made):
         )  # fmt: skip
         assert result.success and taken > 0
         assert summarize(session, ["small"])["small/patch/clip-mini"]["seconds"]["sparse_activations"] == taken
+
+
+def test_runs_say_where_their_code_is(made):
+    """As ``workspace.yaml`` and ``sae-assets ui`` name it: only then can the UI make a run of the command again."""
+    (place,) = yaml.safe_load((Path(sae_assets.__file__).parents[1] / "workspace.yaml").read_text())["load_from"]
+    expected = (place["python_module"]["module_name"], place["python_module"]["location_name"])
+    assert CODE_LOCATION == expected == tuple(re.findall(r"_name: (\S+)", WORKSPACE))
+    with open_session(made["home"], made["catalog"]) as session:
+        runs = [record.dagster_run for record in session.instance.get_run_records()]
+        repository = build_definitions(session.catalog, session.resources).get_repository_def()
+    origins = {run.remote_job_origin for run in runs}
+    assert len(runs) > 1 and {origin.location_name for origin in origins} == {expected[1]}
+    assert {origin.repository_origin.repository_name for origin in origins} == {repository.name}
+    assert all(repository.has_job(run.job_name) for run in runs)
 
 
 def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
