@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator
 from pydantic import model_validator as check_model
@@ -189,6 +189,14 @@ class Detection(Entry):
         0, ge=0, description="folds of the cal examples that pairs are tried on; 0: none"
     )
     seed: int = Field(0, ge=0, description="seed of shuffles and folds")
+
+    @check_model(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, given: Any) -> Any:
+        """Catalogs may still say how often the bootstrap resamples, which is gone: nothing depends on it."""
+        return (
+            {key: value for key, value in given.items() if key != "n_bootstrap"} if isinstance(given, dict) else given
+        )
 
 
 class Controls(Entry):

@@ -470,3 +470,14 @@ def test_an_entry_outside_of_a_catalog_is_named_by_hand() -> None:
     assert model.named("mine").name == "mine"
     with pytest.raises(ValueError, match="`named`"):
         _ = model.name
+
+
+def test_a_key_of_earlier_versions_changes_nothing() -> None:
+    """``n_bootstrap`` of catalogs that were written before it went; any other unknown key is a mistake still."""
+    from pydantic import ValidationError
+
+    from sae_assets.catalog.datasets import Detection
+
+    assert Detection.model_validate({"n_bootstrap": 5, "seed": 3}) == Detection(seed=3)
+    with pytest.raises(ValidationError, match="n_bootstraps"):
+        Detection.model_validate({"n_bootstraps": 5})
