@@ -32,10 +32,10 @@ def unit(
         from sae_assets.reading.summary import unit_summary  # noqa: PLC0415
 
         kinds = open_project(home, catalog)[dataset][model]
-        run = kinds[token_kind or next(iter(kinds))]
+        chosen = kinds[token_kind or next(iter(kinds))].unit(unit)
         if html is not None:
-            html.write_text(unit_page(run, unit, top), encoding="utf-8")
-        summary = unit_summary(run, unit, top)
+            html.write_text(unit_page(chosen, top), encoding="utf-8")
+        summary = unit_summary(chosen, top)
         if as_json:
             print_json(summary)
         else:

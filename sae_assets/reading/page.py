@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from sae_assets.datasets import ImageReader
 from sae_assets.errors import SaeAssetsError
-from sae_assets.reading.run import Run
 from sae_assets.reading.summary import unit_summary
+from sae_assets.reading.unit import Unit
 
 WIDEST = 480  # pixels of a picture
 TEMPLATE = """\
@@ -102,9 +102,9 @@ svg text { fill: var(--faint); font-size: 12px; } svg rect { fill: var(--blue); 
 """
 
 
-def unit_page(run: Run, unit_id: int, top: int = 6) -> str:
+def unit_page(unit: Unit, top: int = 6) -> str:
     """The page of a unit. Raises: as :func:`unit_summary`."""
-    summary = unit_summary(run, unit_id, top)
+    summary = unit_summary(unit, top)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["figure"] = figure
     counts = summary["histogram"]["counts"]
@@ -124,8 +124,8 @@ def unit_page(run: Run, unit_id: int, top: int = 6) -> str:
         headline=headline(summary),
         bars=bars,
         aligned=("cal_f1", "test_f1", "test_precision", "test_recall", "test_iou", "test_ap"),
-        examples=[_shown(run, unit_id, one) for one in summary["examples"]],
-        texts=run.entry.modality == "text",
+        examples=[_shown(unit, one) for one in summary["examples"]],
+        texts=unit.run.entry.modality == "text",
     )
 
 
@@ -153,9 +153,9 @@ def figure(value: Any) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def _shown(run: Run, unit_id: int, one: dict[str, Any]) -> dict[str, Any]:
+def _shown(unit: Unit, one: dict[str, Any]) -> dict[str, Any]:
     caption = f"{one['example_id']}: {figure(one['value'])} at most, {one['n_rows']:,} rows fire"
-    unit = run.unit(unit_id)
+    run = unit.run
     try:
         if not isinstance(run.reader, ImageReader):
             text = run.reader.text(one["example_id"]) if run.token_kind == "cls" else None  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """A home folder, and the data sets, models and token kinds in it: ``project["clevr_mini"]["clip-mini"]["patch"]``."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -44,8 +45,9 @@ class _ByName(Mapping[str, V]):
     def __init__(self, store: ArtifactStore, catalog: Catalog, names: Sequence[str], label: str):
         self._store, self._catalog, self._names, self._label = store, catalog, names, label
 
+    @abstractmethod
     def _part(self, name: str) -> V:
-        raise NotImplementedError
+        """The part of a name that there is."""
 
     def __getitem__(self, name: str) -> V:
         """A part. Raises: CatalogError: there is none of this name; the nearest is named."""

@@ -5,36 +5,37 @@ from typing import Any
 
 from sae_assets.datasets import ImageReader
 from sae_assets.errors import SaeAssetsError
-from sae_assets.reading.run import Run
+from sae_assets.reading.unit import TopExample, Unit
 
 STATS = ("n_active", "density", "mean", "max", "p95", "p99", "selectivity")
 PAIR = ("concept", "threshold", "test_f1", "test_f1_low", "test_f1_high", "test_auroc", "test_p", "test_q")
 ALIGNED = ("concept", "threshold", "cal_f1", "test_f1", "test_precision", "test_recall", "test_iou", "test_ap")
 
 
-def unit_summary(run: Run, unit_id: int, top: int = 5) -> dict[str, Any]:
+def unit_summary(unit: Unit, top: int = 5) -> dict[str, Any]:
     """Statistics, concepts on examples and on rows, best examples with the place of the largest value, co-active units.
 
     Args:
         top: how many examples, concepts on rows and co-active units.
 
     Raises:
-        CatalogError: the SAE has no such unit. MissingChunksError, NotMaterializedError: what it reads was not made.
+        MissingChunksError, NotMaterializedError: what it reads was not made.
     """
-    unit = run.unit(unit_id)
+    run = unit.run
     aligned = unit.concepts() if run.has("row_alignment") else []
+    stats = unit.stats()
     counts, edges = unit.histogram()
     summary = {
         "dataset": run.entry.name,
         "token_kind": run.token_kind,
         "model": run.model,
-        "unit": unit_id,
+        "unit": unit.unit_id,
         "rows": unit.n_rows,
         "threshold": unit.threshold,
-        "stats": {name: unit.stats()[name] for name in STATS},
+        "stats": {name: stats[name] for name in STATS},
         "pairs": [{name: pair[name] for name in PAIR} for pair in unit.pairs()],
         "concepts": [{name: line[name] for name in ALIGNED} for line in aligned[:top]],
-        "examples": [_example(run, unit_id, one) for one in unit.top_examples(top)],
+        "examples": [_example(unit, one) for one in unit.top_examples(top)],
         "co_active": [vars(one) for one in unit.co_active(top)],
         "histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
     }
@@ -42,9 +43,9 @@ def unit_summary(run: Run, unit_id: int, top: int = 5) -> dict[str, Any]:
     return plain
 
 
-def _example(run: Run, unit_id: int, one: Any) -> dict[str, Any]:
+def _example(unit: Unit, one: TopExample) -> dict[str, Any]:
     """An example, and where in it the largest value stands: pixels, or characters with their surroundings."""
-    unit, shown = run.unit(unit_id), {**vars(one), "peak": None}
+    run, shown = unit.run, {**vars(one), "peak": None}
     try:
         if run.token_kind == "cls":
             return shown

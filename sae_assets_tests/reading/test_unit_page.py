@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import sae_assets
+from sae_assets.reading.activations import Activations, SparseChunk
 from sae_assets.reading.page import figure, headline, unit_page
 from sae_assets.reading.run import Run
 from sae_assets.reading.summary import unit_summary
@@ -54,7 +56,7 @@ def test_the_histogram_counts_every_value(made: Places, run: Run, busy: int) -> 
 
 
 def test_the_peak_is_where_the_largest_value_stands(run: Run, busy: int) -> None:
-    for one in unit_summary(run, busy, 3)["examples"]:
+    for one in unit_summary(run.unit(busy), 3)["examples"]:
         heat_map = run.unit(busy).heat_map(one["example_id"])
         x = int((one["peak"]["left"] + one["peak"]["right"]) / 2)
         y = int((one["peak"]["top"] + one["peak"]["bottom"]) / 2)
@@ -83,7 +85,7 @@ class Figures(HTMLParser):
 
 def test_the_page_says_what_the_tables_say(run: Run, busy: int) -> None:
     """Figures as in the summary, pictures with a text beside them, and nothing loaded from elsewhere."""
-    page, summary = unit_page(run, busy, 3), unit_summary(run, busy, 3)
+    page, summary = unit_page(run.unit(busy), 3), unit_summary(run.unit(busy), 3)
     read = Figures()
     read.feed(page)
     assert read.stats == {name: figure(value) for name, value in {**summary["stats"], "rows": summary["rows"]}.items()}
@@ -91,11 +93,25 @@ def test_the_page_says_what_the_tables_say(run: Run, busy: int) -> None:
     assert headline(summary).split("(")[0] in page
 
 
+def test_activations_are_gone_through_twice_for_a_page(run: Run, busy: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for the unit's rows and once for its neighbours, however many examples are shown."""
+    asked: list[str] = []
+    whole = Activations.__iter__
+
+    def counted(self: Activations) -> Iterator[SparseChunk]:
+        asked.append("again")
+        return whole(self)
+
+    monkeypatch.setattr(Activations, "__iter__", counted)
+    unit_page(run.unit(busy), 6)
+    assert len(asked) == 2
+
+
 def test_a_page_without_the_pictures(run: Run, busy: int, made: Places, tmp_path: Path) -> None:
     """Where the data set is not on this machine, figures are shown, and why pictures are not."""
     other = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
     other.entry = other.entry.model_copy(update={"root": tmp_path / "gone"})
-    page = unit_page(other, busy, 2)
+    page = unit_page(other.unit(busy), 2)
     assert page.count("It cannot be shown") == 2 and "<img" not in page
 
 
@@ -104,15 +120,15 @@ def test_names_are_text_and_no_markup(run: Run, busy: int, monkeypatch: pytest.M
     pair = {"concept": bad, "test_f1": 0.5, "test_f1_low": 0.25, "test_f1_high": 0.75, "test_auroc": None}
     rest = {"test_p": None, "test_q": None, "threshold": 1.0}
     monkeypatch.setattr("sae_assets.reading.unit.Unit.pairs", lambda self: [pair | rest])
-    page = unit_page(run, busy, 1)
+    page = unit_page(run.unit(busy), 1)
     assert bad not in page and "&lt;script&gt;" in page
 
 
 def test_a_unit_that_never_fires(made: Places, run: Run) -> None:
     silent = int((dense(made) > 0).sum(0).argmin())
-    summary = unit_summary(run, silent)
+    summary = unit_summary(run.unit(silent))
     assert summary["rows"] == 0 and summary["examples"] == summary["co_active"] == []
-    assert "It fires on no row." in unit_page(run, silent)
+    assert "It fires on no row." in unit_page(run.unit(silent))
 
 
 def test_the_command(made: Places, busy: int, tmp_path: Path) -> None:
