@@ -8,7 +8,7 @@ import dagster as dg
 from sae_assets.catalog import Dataset
 from sae_assets.errors import SaeAssetsError, without_class_path
 from sae_assets.orchestration.checks import blocking_checks
-from sae_assets.orchestration.internals import active_backfills, partitions_not_passed
+from sae_assets.orchestration.internals import active_backfills, partition_states, partitions_not_passed
 from sae_assets.orchestration.partitions import address_of, asset_key, keys_of, partition_key, partitions_of
 from sae_assets.pipeline.checks import READABLE
 from sae_assets.pipeline.planning import History
@@ -31,15 +31,12 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
     asked for before and after the rest: one that ends meanwhile is running, and not one of which nothing is recorded.
     """
     running = running_artifacts(instance, entry.name)
-    keys = dict(keys_of(entry))
-    planned_once = with_history(instance, keys)
+    definitions = {key: partitions_of(stage, entry) for key, stage in keys_of(entry)}
+    planned_once: list[dg.AssetKey] = []
     recorded: set[Address] = set()
     failed: set[Address] = set()
-    for key in planned_once:
-        definition = partitions_of(keys[key], entry)
-        partitions = definition.get_partition_keys(dynamic_partitions_store=instance)
-        states = instance.get_status_by_partition(key, partitions, definition) or {}
-        of = {state: {p for p, its in states.items() if its == state} for state in dg.AssetPartitionStatus}
+    for key, of in partition_states(instance, definitions):
+        planned_once.append(key)
         made = of[dg.AssetPartitionStatus.MATERIALIZED]
         if of[dg.AssetPartitionStatus.FAILED] or of[dg.AssetPartitionStatus.IN_PROGRESS]:  # may have been made before
             made = instance.get_materialized_partitions(key)

@@ -97,8 +97,8 @@ class Runner:
         busy: set[tuple[Any, ...]] = set()  # what was made, tried or held up
         failures: list[RunFailedError] = []
         for scope in scopes:
-            made += self._make(scope, tried, failures)
-            outlook = self._outlook(scope)
+            runs, outlook = self._make(scope, tried, failures)
+            made += runs
             busy |= {slot_of(address) for address in scope.addresses() if outlook.is_due(address)}
             tell(self._instance, self._graph, outlook)
         busy |= {slot_of(address) for batch in tried for address in batch.addresses}
@@ -111,12 +111,12 @@ class Runner:
             raise RunFailedError(what, [*(str(error) for error in failures[:MOST_SHOWN]), *more])
         return made, spared
 
-    def _make(self, scope: Scope, tried: list[Batch], failures: list[RunFailedError]) -> int:
-        """Plan and carry out until a plan holds nothing that can be made; how many runs succeeded."""
+    def _make(self, scope: Scope, tried: list[Batch], failures: list[RunFailedError]) -> tuple[int, Outlook]:
+        """Plan and carry out until nothing can be made any more; how many runs succeeded, and what is there then."""
         made, stopped, progress, times = 0, set[Address](), True, Counter[Address]()
+        outlook = self._outlook(scope)
         while progress:
-            progress = False
-            outlook = self._outlook(scope)
+            progress, before = False, len(tried)
             plan = outlook.plan(hold_failed=False, force=self._force)
             for address in sorted(plan.left_out - stopped, key=str):  # imported, and its examples have changed
                 failures.append(
@@ -156,7 +156,9 @@ class Runner:
                         stopped |= {each for each in scope.addresses() if left.model in (None, each.model)}
                 else:
                     made, progress = made + 1, not self._force
-        return made
+            if len(tried) > before:
+                outlook = self._outlook(scope)
+        return made, outlook
 
     def _holding(self, batch: Batch, stopped: set[Address]) -> set[Address]:
         """What keeps artifacts of a batch from being made; where gaps are allowed, no chunk keeps an aggregate."""
