@@ -8,6 +8,8 @@ REFERENCE := .venv-reference
 TESTS ?= not living and not long
 REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
+# Without compiled files every process of the tests compiles the package anew, and pytest every assertion.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo check units test test-long test-living test-reference reference lint ruff mypy layers docs ui bench browser clean
 
@@ -25,8 +27,8 @@ units: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(TESTS)"
 
-# The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, recipes of
-# CONTRIBUTING.md, a browser, and libraries that others wrote.
+# The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, figures from
+# files alone, models and SAEs of every library, protocols, recipes of CONTRIBUTING.md, and a browser.
 test-long: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m long
 
