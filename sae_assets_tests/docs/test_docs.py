@@ -235,7 +235,7 @@ def make_birds(base: Path) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("quick_homes")
 def test_from_a_folder_to_figures(tmp_path, monkeypatch):
     """The first section of the own-data page, as it stands, on a small folder and small checkpoints at its paths."""

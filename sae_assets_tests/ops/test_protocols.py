@@ -189,7 +189,14 @@ def test_saev_takes_units_block_by_block(monkeypatch):
         probe_rows(chunks_of(only_cal), **options(only_cal))
 
 
-@pytest.mark.parametrize(("n", "seed"), [(30, 0), (150, 1), (600, 2)], ids=["pairs out", "six folds", "last fifth"])
+@pytest.mark.parametrize(
+    ("n", "seed"),
+    [
+        pytest.param(30, 0, id="pairs out", marks=pytest.mark.long),
+        pytest.param(150, 1, id="six folds"),
+        pytest.param(600, 2, id="last fifth"),
+    ],
+)
 def test_sae_probes(n, seed):
     """Ranking and AUROC of every k against scikit-learn's, with the strength chosen as there."""
     world = random_world(seed, n_examples=n, rows=3, n_units=10, n_concepts=1)

@@ -36,7 +36,10 @@ def best_pairs(places: Places, kind: str):
 
 @pytest.mark.parametrize(
     ("place", "reader"),
-    [("patch/clip-mini/sparse_activations/0001", "unit_stats"), ("patch/clip-mini/thresholds/all", "chosen_pairs")],
+    [
+        pytest.param("patch/clip-mini/sparse_activations/0001", "unit_stats", marks=pytest.mark.long),
+        ("patch/clip-mini/thresholds/all", "chosen_pairs"),
+    ],
 )
 def test_damaged_payload_is_made_again_by_the_command_that_the_message_names(made, place, reader):
     """Its header is whole, so that it counts as current."""

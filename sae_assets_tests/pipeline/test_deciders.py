@@ -293,7 +293,7 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
 
 
 # What a commit is tried with; the others take minutes.
-QUICK = ("nothing", "detection seed; code of a chunk stage; tail fractions; mask overlap")
+QUICK = ("detection seed; code of a chunk stage; tail fractions; mask overlap",)
 # A backfill launches the same plan: what it names is looked at after every change, what it makes after these.
 ALSO_BY_BACKFILL = (
     "a chunk's file of one model deleted; fewer entries of the other",

@@ -54,7 +54,7 @@ def floats(values: list) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values])
 
 
-pytestmark = pytest.mark.xdist_group("from files")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("from files")]
 
 
 def test_unit_stats(both):

@@ -22,6 +22,8 @@ from sae_assets_tests.datasets.layouts import write_csv, write_lines
 from sae_assets_tests.rows.tiny_transformers import WIDTH, write_transformer
 from sae_assets_tests.saes import published_folders as saes
 
+pytestmark = pytest.mark.long
+
 N, N_UNITS = 18, 64
 SPLITS = ("train", "cal", "test")
 PRUNING = {"min_active": 1, "max_density": 1.0, "strength_percentile": 0, "target_units": 100}

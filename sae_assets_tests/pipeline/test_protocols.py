@@ -8,7 +8,7 @@ from sae_assets.commands.protocols import PROTOCOLS
 from sae_assets_tests.helpers.homes import invoke
 from sae_assets_tests.pipeline.small import CONCEPTS
 
-pytestmark = pytest.mark.xdist_group("protocols")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("protocols")]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,6 @@ def ask(home, *arguments):
     return invoke(home, "protocol", *arguments)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("protocol", list(PROTOCOLS))
 def test_figures_of_every_concept(home, protocol):
     """As JSON and in print; what is read are the stored rows of both splits, and nothing is written."""
