@@ -93,10 +93,14 @@ class Activations:
 
     def to_torch(self) -> Any:
         """Every chunk in one ``torch.sparse_csr`` tensor, float32 [n_rows, n_units]."""
-        import torch
+        return as_torch(self.to_scipy())
 
-        matrix = self.to_scipy()
-        offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-        return torch.sparse_csr_tensor(
-            offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
-        )
+
+def as_torch(matrix: Any) -> Any:
+    """A ``scipy.sparse.csr_array`` of float32 as a ``torch.sparse_csr`` tensor."""
+    import torch
+
+    offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(
+        offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
+    )
