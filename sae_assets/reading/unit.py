@@ -215,6 +215,10 @@ class HeatMap:
     values: "np.ndarray"
     threshold: float
 
+    def __repr__(self) -> str:
+        largest = float(self.values.max()) if len(self.values) else 0
+        return f"HeatMap({len(self.values)} patches, largest value {largest:.4g}, threshold {self.threshold:.4g})"
+
     def to_numpy(self) -> "np.ndarray":
         """float32 [height, width]: the value at every pixel; NaN where the model does not look."""
         import numpy as np
