@@ -9,7 +9,7 @@ from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.manifests import read_manifests
 from sae_assets.datasets import open_registered
 from sae_assets.datasets.inputs import named_inputs, read_input
-from sae_assets.errors import CatalogError, MissingChunksError
+from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
 from sae_assets.reading.activations import Activations
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.tables import Table
@@ -19,6 +19,7 @@ from sae_assets.storage.store import ArtifactStore
 
 if TYPE_CHECKING:
     from sae_assets.datasets import Reader
+    from sae_assets.reading.by_unit import ByUnit
     from sae_assets.reading.encoding import Encoded
 
 OF_DATASET = ("examples", "labels")  # no model made them
@@ -83,6 +84,29 @@ class Run:
         """Sparse activations of the chunks that were made, read one chunk at a time."""
         addresses = [self.address("sparse_activations", key) for key in self.chunks]
         return Activations(self.store, [each for each in addresses if self.store.find(each) is not None])
+
+    @cached_property
+    def by_unit(self) -> "ByUnit | None":
+        """Activations by unit, if they were made of the activations that there are now."""
+        address = self.address("unit_rows")
+        if self.store.find(address) is None:
+            return None
+        inputs = self.store.header(address).provenance.inputs
+        for key in self.chunks:
+            try:
+                made: str | None = self.store.header(self.address("sparse_activations", key)).content_hash
+            except NotMaterializedError:
+                made = None
+            if inputs.get(f"sparse_activations/{key}") != made:
+                return None
+        from sae_assets.reading.by_unit import ByUnit  # noqa: PLC0415  # pyarrow
+
+        return ByUnit(self.store, address)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows of the chunks that were made."""
+        return sum(len(chunk.example) for chunk in self.activations())
 
     @cached_property
     def n_units(self) -> int:
