@@ -1,6 +1,6 @@
 """Milliseconds of a query for units on a finished home of the demo: the first of a run just opened, and another.
 
-python benchmarks/bench_find.py HOME [--repeat 5]
+python benchmarks/bench_find.py [HOME] [--repeat 5]
 """
 
 import argparse
@@ -25,7 +25,7 @@ def milliseconds(run: Run, query: dict[str, Any]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("home", type=Path)
+    parser.add_argument("home", type=Path, nargs="?", help="default: ~/.sae_assets")
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
 

@@ -198,7 +198,8 @@ class Run:
 
         settings = stored_settings(self)
         contents = {
-            name: read_input(one, self.entry.modality, settings.white) for name, one in named_inputs(inputs).items()
+            name: read_input(one, self.entry.modality, settings.white)
+            for name, one in named_inputs(inputs, self.entry.modality).items()
         }
         rows, locations = encode_inputs(contents, self.model_entry, self.token_kind, settings, device=device)
         return Encoded(contents, rows, locations, lambda unit: self.unit(unit).threshold)
