@@ -36,12 +36,12 @@ def find(
 
         kinds = open_project(home, catalog)[dataset][model]
         run = kinds[token_kind or next(iter(kinds))]
-        given = (
-            Path(example) if example is not None and not run.is_example(example) and Path(example).is_file() else None
-        )
-        table = run.find(
-            concept=concept, words=words, example=given or example, label=label, labels=labels, n=top
-        ).to_arrow()
+        one: str | Path | None = example
+        if example is not None and not run.is_example(example):
+            one = Path(example).expanduser()
+            if not one.is_file():
+                run.place_of(example)  # names the nearest
+        table = run.find(concept=concept, words=words, example=one, label=label, labels=labels, n=top).to_arrow()
         lines = table.to_pylist()
         if as_json:
             print_json({"dataset": run.entry.name, "token_kind": run.token_kind, "model": run.model, "units": lines})

@@ -132,7 +132,11 @@ def test_the_command(texts: Places, text_run: Run, tmp_path: Path) -> None:
         assert set(found(*words)) == documented_keys()["find"] and len(found(*words)["units"]) == 10
     result = invoke(texts, "find", "moods", "gemma-mini", "--label", "red", "--labels", str(tmp_path / "labels.json"))
     assert result.exit_code == 0 and "3" in result.output and "red" in result.output
-    for words, message in (([], "found none"), ([*asked[0], *asked[1]], "found concept and words"),
-                           (["--label", "red"], "needs the file")):  # fmt: skip
+    for words, message in (
+        ([], "found none"),
+        ([*asked[0], *asked[1]], "found concept and words"),
+        (["--label", "red"], "needs the file"),
+        (["--example", "text_001"], "has no example 'text_001'"),
+    ):
         result = invoke(texts, "find", "moods", "gemma-mini", *words)
         assert result.exit_code == 2 and message in result.stderr
