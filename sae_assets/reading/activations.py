@@ -38,6 +38,13 @@ class SparseChunk:
 
         return np.repeat(np.arange(len(self.example)), np.diff(self.offsets))
 
+    def entries_of(self, rows: "np.ndarray") -> "np.ndarray":
+        """int64, places of the entries of some rows (bool [n_rows]), in order."""
+        import numpy as np
+
+        starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
+        return np.repeat(starts - (lengths.cumsum() - lengths), lengths) + np.arange(lengths.sum())
+
     def to_scipy(self) -> Any:
         """``scipy.sparse.csr_array``, float32 [n_rows, n_units], units ascending within a row."""
         from scipy.sparse import csr_array  # noqa: PLC0415  # not installed with this package
@@ -51,14 +58,20 @@ class SparseChunk:
 class Activations:
     """All chunks' activations, in original unit ids; nothing is read before it is asked for."""
 
-    def __init__(self, store: ArtifactStore, addresses: Sequence[Address]):
-        self._store, self._addresses = store, addresses
+    def __init__(self, store: ArtifactStore, addresses: Sequence[Address], examples: "np.ndarray | None" = None):
+        self._store, self._addresses, self._examples = store, addresses, examples
+
+    def of_examples(self, examples: "np.ndarray") -> "Activations":
+        """Those row groups alone that hold a row of these examples, int32, ascending, by position in the data set."""
+        return Activations(self._store, self._addresses, examples)
 
     def __iter__(self) -> Iterator[SparseChunk]:
         import numpy as np
 
         for address in self._addresses:
-            header, table = columns_of(self._store, address)
+            header, table = columns_of(self._store, address, self._examples)
+            if not len(table):
+                continue
             lists = table["unit_ids"].combine_chunks()
             lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
             yield SparseChunk(
@@ -93,10 +106,14 @@ class Activations:
 
     def to_torch(self) -> Any:
         """Every chunk in one ``torch.sparse_csr`` tensor, float32 [n_rows, n_units]."""
-        import torch
+        return as_torch(self.to_scipy())
 
-        matrix = self.to_scipy()
-        offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-        return torch.sparse_csr_tensor(
-            offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
-        )
+
+def as_torch(matrix: Any) -> Any:
+    """A ``scipy.sparse.csr_array`` of float32 as a ``torch.sparse_csr`` tensor."""
+    import torch
+
+    offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(
+        offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
+    )

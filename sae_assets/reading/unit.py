@@ -64,6 +64,8 @@ class Unit:
         """Example, position and value of every row that it fires on, in the order of the data set."""
         import numpy as np
 
+        if self.run.by_unit is not None:
+            return self.run.by_unit.rows(self.unit_id)
         parts = []
         for chunk in self.run.activations():
             mine = np.flatnonzero(chunk.units == self.unit_id)
@@ -106,14 +108,32 @@ class Unit:
         names = self.run.example_ids
         return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
 
+    def stratified_examples(self, strata: int = 5, n: int = 2) -> list[list[TopExample]]:
+        """Examples from equal parts of those that it fires on, by largest value, weakest part first.
+
+        Of each part up to ``n``, evenly from its weakest to its strongest; fewer parts where there are fewer examples.
+        """
+        import numpy as np
+
+        ascending = self.top_examples(len(self._entries[0]))[::-1]
+        parts = [part for part in np.array_split(np.arange(len(ascending)), strata) if len(part)]
+        even = [part[np.unique(np.linspace(0, len(part) - 1, n).round().astype(int))] for part in parts]
+        return [[ascending[place] for place in places] for places in even]
+
     def co_active(self, n: int = 5) -> list[CoActive]:
         """The ``n`` units that share most of their rows with it, by Jaccard; smaller ids first among equals."""
         import numpy as np
 
         both = np.zeros(self.run.n_units, np.int64)
         either = np.zeros(self.run.n_units, np.int64)
-        for chunk in self.run.activations():
-            either += np.bincount(chunk.units, minlength=len(either))
+        by_unit = self.run.by_unit
+        activations = self.run.activations()
+        if by_unit is not None:
+            either += by_unit.n_rows()
+            activations = activations.of_examples(np.unique(self._entries[0]))
+        for chunk in activations:
+            if by_unit is None:
+                either += np.bincount(chunk.units, minlength=len(either))
             rows = chunk.row_of_entry
             fires = np.zeros(len(chunk.example), bool)
             fires[rows[chunk.units == self.unit_id]] = True
@@ -214,6 +234,10 @@ class HeatMap:
     edges: "Mapping[str, np.ndarray]"
     values: "np.ndarray"
     threshold: float
+
+    def __repr__(self) -> str:
+        largest = float(self.values.max()) if len(self.values) else 0
+        return f"HeatMap({len(self.values)} patches, largest value {largest:.4g}, threshold {self.threshold:.4g})"
 
     def to_numpy(self) -> "np.ndarray":
         """float32 [height, width]: the value at every pixel; NaN where the model does not look."""
