@@ -187,8 +187,8 @@ class Detector:
     @cached_property
     def _opened(self) -> OpenedSae:
         """The SAE, or what the detector holds of it, on the device."""
-        units, budget = self.figures.units, memory_budget_mb() * 2**20
-        device = ops.device.resolve_device(self._device)
+        units, device = self.figures.units, ops.device.resolve_device(self._device)
+        budget = ops.device.memory_budget(memory_budget_mb(), device)
         if not units.included:
             opened = open_encoder(self.model.sae, device, budget)
             if (opened.encoder.n_units, opened.d_model) != (units.n_units, units.d_model):

@@ -55,7 +55,7 @@ def export_detector(
     chosen = [line for line in lines if line["unit_id"] is not None]
     if not chosen:
         raise DetectorError(f"{run}: no unit was chosen for any of these concepts.")
-    sae = open_encoder(run.model_entry.sae, "cpu", memory_budget_mb() * 2**20)
+    sae = open_encoder(run.model_entry.sae, "cpu", ops.device.memory_budget(memory_budget_mb(), "cpu"))
     ids = sorted({line["unit_id"] for line in chosen})
     reason = _why_all(sae.encoder, settings.k_stored, units_only)
     included = include_encoder or not reason

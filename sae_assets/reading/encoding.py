@@ -64,8 +64,8 @@ def encode_inputs(
     reader = (InputImages if model.modality == "image" else InputTexts)(entry, inputs)  # type: ignore[arg-type]
     names = tuple(inputs)
     chunk = Examples(first_index=0, example_ids=names, paths=names, file_hashes=names)
-    budget = memory_budget_mb() * 2**20
     resolved = ops.device.resolve_device(device)
+    budget = ops.device.memory_budget(memory_budget_mb(), resolved)
     encoded = encode_chunk(
         chunk,
         (token_kind,),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ def test_what_a_run_encodes_is_what_it_has_stored(run: Run, folder: Path) -> Non
     encoded = run.encode(copies[:7])
     expected = run.activations().to_scipy()[: 7 * 256]
     assert (encoded.to_scipy() != expected).nnz == 0
-    with pytest.warns(UserWarning, match="beta"):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*beta", category=UserWarning)  # torch says it once per process
         assert torch.equal(encoded.to_torch().to_dense(), torch.from_numpy(expected.toarray()))
     one, unit = encoded[6], encoded[6].top_units(1)[0][0]
     assert len(encoded) == 7 and encoded[-1].name == one.name and len(encoded[2:4]) == 2
