@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.artifacts.controls import LEVELS, RANDOM, UNIT
 from sae_assets.artifacts.localization import METHODS
-from sae_assets.artifacts.row_alignment import COVERAGES
+from sae_assets.artifacts.row_alignment import BESIDE, COVERAGES
 from sae_assets.orchestration.history import measured, seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore
 
 CHOICE = ("selection", "chosen_by", "n_support", "row_threshold", "example_unit_id", "cal_fold_f1")
-BESIDE = 0.5  # of the rows a unit fires on; with fewer in the concept it fires beside it
 
 
 def plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import detectors as detectors
     from sae_assets.ops import device as device
     from sae_assets.ops import exact_search as exact_search
+    from sae_assets.ops import example_figures as example_figures
     from sae_assets.ops import filtered_activations as filtered_activations
     from sae_assets.ops import ground_truth as ground_truth
     from sae_assets.ops import held_out_null as held_out_null

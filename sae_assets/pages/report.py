@@ -1,0 +1,329 @@
+"""The report of one data set, token kind and model: which unit detects which concept, how sure, and where.
+
+Everything shown stands in :class:`Content`: tables as they are stored, and examples that were chosen elsewhere. What is
+made of it here are sentences, drawings and an order.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from markupsafe import Markup
+
+from sae_assets.artifacts import REASONS
+from sae_assets.artifacts.controls import CONTROLS, LEVELS, RANDOM, UNIT
+from sae_assets.artifacts.detection import always_positive_f1
+from sae_assets.artifacts.localization import METHODS
+from sae_assets.artifacts.row_alignment import BESIDE
+from sae_assets.pages import charts
+from sae_assets.pages.figures import Tables, attributes, element, figure
+from sae_assets.pages.rendering import render
+
+DENSE = ("diffmean", "logistic", "embedding_dims")  # controls that need no SAE
+NAMES = {
+    UNIT: "unit of the SAE",
+    RANDOM: "random SAEs (mean)",
+    "diffmean": "difference of means",
+    "logistic": "logistic, embeddings",
+    "logistic_units": "logistic, all units",
+    "k_sparse": "k-sparse probe",
+    "embedding_dims": "single dimension",
+}
+RUNNERS_UP = 5
+MATRIX = 40  # units that the matrix has at most, one for each concept aside
+DOTS = 1500  # units drawn of each reason
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An example: its picture or text, what is said of it, and a second one beside it where there are two."""
+
+    element: Markup
+    caption: str
+    beside: Markup | None = None
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What a report shows of a concept beside its figures.
+
+    Attributes:
+        number: place in the catalog; unit: original id, None where none stands for it.
+        located: whether every positive example says where the concept is.
+        examples: of test, by kind: ``top``, ``hits``, ``false_positives``, ``misses``, and ``regular``, marked in both ways.
+        curves: F1 at every threshold by split, (threshold, F1) ascending.
+    """
+
+    name: str
+    number: int
+    unit: int | None
+    located: bool
+    examples: Mapping[str, Sequence[Shown]] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a report is made of.
+
+    Attributes:
+        about: what the data set, the model and the SAE are, by name of the fact.
+        tables: by stage, ``row_alignment`` of the concepts' best units and the chosen ones alone.
+        n_examples: by split; sizes: ``n_rows``, ``n_units``, ``n_chunks``, ``dense_bytes``, ``stored_bytes``.
+        fit: ``fvu``, ``mean_l0``, ``stated_l0``, and ``chunks``, lines with ``chunk``, ``fvu`` and ``mean_l0``.
+        units: one line per unit with ``unit_id``, ``density``, ``p99``, ``reason``; of silent ones p99 is None.
+        provenance: one line per stage with ``stage``, ``code_version``, ``fingerprint``, ``producer``.
+        settings: what was chosen, by name; commands: what makes all this again.
+    """
+
+    dataset: str
+    token_kind: str
+    model: str
+    modality: str
+    about: Mapping[str, str]
+    tables: Tables
+    concepts: Sequence[Concept]
+    n_examples: Mapping[str, int]
+    sizes: Mapping[str, int]
+    fit: Mapping[str, Any]
+    units: Sequence[Mapping[str, Any]]
+    provenance: Sequence[Mapping[str, str]]
+    settings: Mapping[str, Any]
+    commands: Sequence[str]
+
+
+def report_page(content: Content) -> str:
+    """The page."""
+    page = _Page(content)
+    return render("report.html", c=content, page=page, t=content.tables, figure=figure, element=element)
+
+
+class _Page:
+    """What the template asks for."""
+
+    def __init__(self, content: Content):
+        self.c, self.t = content, content.tables
+        self.reasons, self.methods, self.legend = REASONS, METHODS, charts.legend()
+
+    @cached_property
+    def sorted_concepts(self) -> list[Concept]:
+        """By test F1 of rows, of concepts that are not located by that of examples; those without come last."""
+        return sorted(self.c.concepts, key=lambda concept: -(self._order(concept)))
+
+    def _order(self, concept: Concept) -> float:
+        rows, examples = self.rows(concept).value, self.examples(concept).value
+        value = rows if rows is not None else examples
+        return -1.0 if value is None else value
+
+    def line(self, concept: Concept) -> dict[str, Any]:
+        """The concept's line of ``best_pairs``."""
+        line = self.t["best_pairs"].of(concept.name)
+        assert line is not None  # it has one of every concept
+        return line
+
+    def examples(self, concept: Concept) -> charts.Evidence:
+        """The evidence on examples."""
+        line, name = self.line(concept), concept.name
+        bars = [line["test_always_positive_f1"], line["test_null_f1_p95"]]
+        random = self._random(name)
+        other, label = self._best_dense(LEVELS[0], name)
+        return charts.Evidence(
+            line["test_f1"],
+            line["test_f1_low"],
+            line["test_f1_high"],
+            max((bar for bar in bars if bar is not None), default=None),
+            *random,
+            other,
+            label,
+            self.t.drawn("best_pairs", "test_f1", name),
+        )
+
+    def _random(self, name: str) -> tuple[float | None, tuple[float, float] | None]:
+        """Mean F1 of random SAEs, as it was compared with, and their lowest and highest."""
+        difference = self.t.value("controls", "difference", LEVELS[0], RANDOM, 0, name)
+        unit = self.t.value("controls", "test_f1", LEVELS[0], UNIT, None, name)
+        if difference is None:
+            return None, None
+        seeds = [line["test_f1"] for line in self.t["controls"].lines
+                 if (line["level"], line["detector"], line["concept"]) == (LEVELS[0], RANDOM, name)]  # fmt: skip
+        values = [value or 0.0 for value in seeds]
+        return max(0.0, (unit or 0.0) - difference), (min(values), max(values))
+
+    def _best_dense(self, level: str, name: str) -> tuple[float | None, str]:
+        """The largest test F1 of detectors that need no SAE."""
+        values = {each: self.t.value("controls", "test_f1", level, each, None, name) for each in DENSE}
+        best = max(DENSE, key=lambda each: values[each] or 0.0)
+        return values[best], NAMES[best]
+
+    def rows(self, concept: Concept) -> charts.Evidence:
+        """The evidence on rows, of located concepts."""
+        value = self.t.value("row_alignment", "test_f1", concept.name, concept.unit)
+        if not concept.located or value is None:
+            return charts.Evidence(None, None, None)
+        low, high = None, None
+        if self.t.value("chosen_pairs", "chosen_by", concept.name) == "rows":  # intervals are of the best units by rows
+            low, high = (self.t.scalar("row_alignment", f"intervals.{concept.number}.{end}") for end in (0, 1))
+        positive = self.t.scalar("row_alignment", f"n_positive.1.{concept.number}")
+        chance = always_positive_f1(positive, self.t.scalar("row_alignment", "n_rows.1"))
+        other, label = self._best_dense(LEVELS[1], concept.name)
+        drawn = self.t.drawn("row_alignment", "test_f1", concept.name, concept.unit)
+        return charts.Evidence(value, low, high, chance, other=other, other_name=label, drawn=drawn)
+
+    def glyph(self, evidence: charts.Evidence) -> Markup:
+        return charts.glyph(evidence) if evidence.value is not None else Markup("–")
+
+    @cached_property
+    def headline(self) -> Markup:
+        """One sentence made from the figures."""
+        clear = [concept for concept in self.c.concepts if self.examples(concept).clear]
+        located = [concept for concept in clear if concept.located]
+        on = [concept for concept in located if self.on_itself(concept)]
+        against = "chance and random SAEs" if "controls" in self.t else "chance"
+        parts = [
+            Markup("{} of {} concepts have a unit that clears {} on test").format(
+                element(len(clear), count="clear"), element(len(self.c.concepts), count="concepts"), against
+            )
+        ]
+        if located:
+            parts.append(
+                Markup("{} of these fire on the concept itself, {} beside it").format(
+                    element(len(on), count="on"), element(len(located) - len(on), count="beside")
+                )
+            )
+        if "controls" in self.t:
+            better = sum(bool(self.better_controls(concept)) for concept in self.c.concepts)
+            parts.append(
+                Markup("a detector that needs no SAE is better in {}").format(element(better, count="better_without"))
+            )
+        return Markup("; ").join(parts) + Markup(".")
+
+    def on_itself(self, concept: Concept) -> bool:
+        """Whether most rows that the unit fires on are the concept's."""
+        return (self.t.value("row_alignment", "test_precision", concept.name, concept.unit) or 0.0) >= BESIDE
+
+    def better_controls(self, concept: Concept) -> list[str]:
+        """Detectors that need no SAE and are better by an interval that excludes 0."""
+        highs = {name: self.t.value("controls", "difference_high", LEVELS[0], name, None, concept.name) for name in DENSE}
+        return [name for name, high in highs.items() if high is not None and high < 0]
+
+    def cost_of_pruning(self, concept: Concept) -> Markup:
+        """Cal F1 that is lost, or that nothing is."""
+        removed = self.t.value("pruning_audit", "removed_by", concept.name)
+        if removed is None:
+            return Markup("kept")
+        loss = self.t.shown("pruning_audit", "cal_loss", concept.name)
+        return Markup("{} ({})").format(loss, removed.replace("_", " "))
+
+    def curve(self, concept: Concept) -> Markup:
+        threshold = self.t.value("best_pairs", "threshold", concept.name)
+        if threshold is None or not any(concept.curves.values()):
+            return Markup("")
+        marked = (threshold, f"chosen, {figure(threshold)}")
+        return charts.lines(concept.curves, across="threshold of the example's score", up="F1", marked=marked)
+
+    def runners_up(self, concept: Concept) -> list[dict[str, Any]]:
+        """Best units by cal F1 of rows."""
+        lines = [line for line in self.t["row_alignment"].lines if line["concept"] == concept.name]
+        return lines[:RUNNERS_UP]
+
+    def coalition(self, concept: Concept) -> dict[str, Any] | None:
+        line = self.t["coalitions"].of(concept.name) if "coalitions" in self.t else None
+        return line if line and len(line["unit_ids"]) > 1 else None
+
+    def controls(self, concept: Concept) -> Markup:
+        """Bars of the unit and of every control on examples."""
+        if "controls" not in self.t:
+            return Markup("")
+        rows = []
+        for name in (UNIT, *CONTROLS):
+            key = (LEVELS[0], name, None, concept.name)
+            if name == RANDOM:
+                mean, ends = self._random(concept.name)
+                drawn = attributes(mean, count=f"random mean of {concept.name}")
+                rows.append((NAMES[name], mean, *(ends or (None, None)), drawn))
+                continue
+            value, low, high = (self.t.value("controls", each, *key) for each in ("test_f1", "test_f1_low", "test_f1_high"))
+            rows.append((NAMES[name], value, low, high, self.t.drawn("controls", "test_f1", *key)))
+        return charts.bars(rows)
+
+    @cached_property
+    def funnel(self) -> Markup:
+        counts = self.reason_counts
+        drawn = [(name, counts[name], attributes(counts[name], table="pruning_audit", scalar=f"units_by_reason.{name}"))
+                 for name in REASONS]  # fmt: skip
+        return charts.funnel([(name.replace("_", " "), count, each) for name, count, each in drawn])
+
+    @cached_property
+    def reason_counts(self) -> dict[str, int]:
+        return {name: self.t.scalar("pruning_audit", f"units_by_reason.{name}") or 0 for name in REASONS}
+
+    @cached_property
+    def removed(self) -> list[Concept]:
+        """Concepts whose best unit pruning removed."""
+        return [c for c in self.c.concepts if self.t.value("pruning_audit", "removed_by", c.name) is not None]
+
+    @cached_property
+    def chosen_units(self) -> dict[int, list[Concept]]:
+        """The concepts that each unit was chosen for, in the order of the table of concepts."""
+        chosen: dict[int, list[Concept]] = {}
+        for concept in self.sorted_concepts:
+            if concept.unit is not None:
+                chosen.setdefault(concept.unit, []).append(concept)
+        return chosen
+
+    @cached_property
+    def density(self) -> Markup:
+        """p99 of units against their density, by reason; the chosen ones by name."""
+        groups: dict[str, list[tuple[float, float]]] = {}
+        for name in REASONS:
+            points = [(unit["density"], unit["p99"]) for unit in self.c.units if unit["reason"] == name and unit["p99"]]
+            groups[name] = points[:: -(-len(points) // DOTS) or 1]
+        by_id = {unit["unit_id"]: unit for unit in self.c.units}
+        named = [
+            (by_id[unit]["density"], by_id[unit]["p99"], str(unit), f"#unit-{unit}")
+            for unit in self.chosen_units
+            if by_id[unit]["p99"]
+        ]
+        rows = self.t.scalar("unit_stats", "n_rows") or 1
+        cuts = [("x", (self.t.scalar("unit_mapping", name) or 0) / rows) for name in ("min_active", "max_active")]
+        cutoff = self.t.scalar("unit_mapping", "strength_cutoff")
+        if cutoff is not None and cutoff == cutoff:
+            cuts.append(("y", cutoff))
+        return charts.scatter(groups, named, cuts, across="density (share of cal rows)", up="p99 of values, cal rows")
+
+    @cached_property
+    def shown_units(self) -> list[int]:
+        """Chosen units and those of coalitions and runners-up, which the page has a line of."""
+        units = dict.fromkeys(self.chosen_units)
+        for concept in self.sorted_concepts:
+            units |= dict.fromkeys(line["unit_id"] for line in self.runners_up(concept))
+            units |= dict.fromkeys((self.coalition(concept) or {"unit_ids": []})["unit_ids"])
+        return sorted(units)
+
+    @cached_property
+    def matrix_units(self) -> list[int]:
+        """Columns of the matrix: as many of each concept's best units as there is room for."""
+        for count in range(RUNNERS_UP, 0, -1):
+            units = dict.fromkeys(self.chosen_units)
+            for concept in self.sorted_concepts:
+                units |= dict.fromkeys(line["unit_id"] for line in self.runners_up(concept)[:count])
+            if len(units) <= MATRIX:
+                break
+        return list(units)
+
+    def unit_link(self, unit: int | None) -> Markup:
+        return Markup("–") if unit is None else Markup('<a href="#unit-{0}">{0}</a>').format(unit)
+
+    @cached_property
+    def fits(self) -> dict[str, Any]:
+        """Lowest and highest of the chunks' fit."""
+        ranges = {}
+        for name in ("fvu", "mean_l0"):
+            values = [line[name] for line in self.c.fit["chunks"] if line[name] is not None]
+            ranges[name] = (min(values), max(values)) if values else None
+        return ranges
+
+    @cached_property
+    def silent(self) -> int:
+        return sum(unit["p99"] is None for unit in self.c.units)
