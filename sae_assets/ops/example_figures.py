@@ -1,4 +1,4 @@
-"""What a report shows of each concept's unit: which test examples it finds and misses, and its F1 at every threshold."""
+"""What a report shows of each concept's unit: test examples that it finds and misses, and its F1 at every threshold."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ def scores_of(scores: ExampleScores, unit: int) -> Float[Tensor, " examples"]:
 
 
 def sort_out(scores: ExampleScores, unit: int, threshold: float, concept: int, most: int) -> SortedOut:
-    """What a unit finds and misses of a concept at a threshold; of unit -1, which stands for none, everything is missed.
+    """What a unit finds and misses of a concept at a threshold; unit -1 stands for none, and misses everything.
 
     Args:
         concept: column of the labels; most: examples of each kind.

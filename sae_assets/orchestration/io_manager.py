@@ -32,7 +32,9 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
             item, written = obj.item, store.written(address)
         else:
             item, written = obj, store.write(address, obj)
-        context.add_output_metadata({**storage_metadata(item.artifact, written), **table_metadata(item.artifact)})
+        is_page = written.path.suffix == ".html"  # a table of it would be the page once more
+        tables = {} if is_page else table_metadata(item.artifact)
+        context.add_output_metadata({**storage_metadata(item.artifact, written), **tables})
 
     def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader", None]:
         store, path = self.artifact_store.store, context.asset_key.path

@@ -3,7 +3,7 @@
 Numbers along an axis are in the figures' own unit; what is drawn carries its figure as ``data-`` attributes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from typing import Any
@@ -33,7 +33,7 @@ class Evidence:
     random_range: tuple[float, float] | None = None
     other: float | None = None
     other_name: str = ""
-    drawn: Markup = Markup("")
+    drawn: str = ""
 
     @property
     def clear(self) -> bool:
@@ -75,7 +75,9 @@ def glyph(evidence: Evidence) -> Markup:
             f'<path class="other" d="M{at} {middle - 5}l5 5l-5 5l-5 -5z"/>',
         )
     if evidence.low is not None and evidence.high is not None:
-        parts.append(f'<line class="interval" x1="{x(evidence.low)}" x2="{x(evidence.high)}" y1="{middle}" y2="{middle}"/>')
+        parts.append(
+            f'<line class="interval" x1="{x(evidence.low)}" x2="{x(evidence.high)}" y1="{middle}" y2="{middle}"/>'
+        )
     if evidence.value is not None:
         kind = "dot clear" if evidence.clear else "dot"
         parts.append(f'<circle class="{kind}" cx="{x(evidence.value)}" cy="{middle}" r="4.5" {evidence.drawn}/>')
@@ -90,7 +92,7 @@ def legend() -> Markup:
 
 def bars(rows: Sequence[tuple[str, float | None, float | None, float | None, Markup]]) -> Markup:
     """Horizontal bars from 0 to 1: label, value, interval and attributes of each; the first is the unit's."""
-    height, left, room = 24, 180, 300
+    height, left, room = 24, 148, 180
     parts: list[str] = []
     for number, (label, value, low, high, drawn) in enumerate(rows):
         y = height * number
@@ -106,7 +108,7 @@ def bars(rows: Sequence[tuple[str, float | None, float | None, float | None, Mar
             parts.append(f'<line class="interval" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y + 12}" y2="{y + 12}"/>')
         parts.append(f'<text x="{left + room * end + 6:.1f}" y="{y + 16}">{figure(value)}</text>')
     words = ", ".join(f"{label} {figure(value)}" for label, value, *_ in rows)
-    return _svg(left + room + 60, height * len(rows), words, parts, "plot")
+    return _svg(left + room + 52, height * len(rows), words, parts, "plot")
 
 
 def lines(
@@ -152,7 +154,9 @@ def lines(
         parts.append(f'<line class="chosen" x1="{x}" x2="{x}" y1="{top}" y2="{height - bottom}"/>')
         shift = -4 if anchor == "end" else 4
         label = Markup.escape(marked[1])
-        parts.append(f'<text x="{float(x) + shift:.1f}" y="{height - bottom - 6}" text-anchor="{anchor}">{label}</text>')
+        parts.append(
+            f'<text x="{float(x) + shift:.1f}" y="{height - bottom - 6}" text-anchor="{anchor}">{label}</text>'
+        )
     return _svg(width, height, f"{up} against {across}: {', '.join(curves)}", parts, "plot")
 
 
@@ -165,7 +169,9 @@ def funnel(counts: Sequence[tuple[str, int, Markup]]) -> Markup:
             continue
         room = max(2.0, width * count / total)
         title = f"<title>{Markup.escape(name)}: {count:,}</title>"
-        parts.append(f'<rect class="part p{number}" x="{x:.1f}" y="0" width="{room:.1f}" height="26" {drawn}>{title}</rect>')
+        parts.append(
+            f'<rect class="part p{number}" x="{x:.1f}" y="0" width="{room:.1f}" height="26" {drawn}>{title}</rect>'
+        )
         x += room
     words = ", ".join(f"{name} {count:,}" for name, count, _ in counts)
     return _svg(max(width, x), 26, words, parts, "funnel")
@@ -179,8 +185,8 @@ def scatter(
     across: str,
     up: str,
 ) -> Markup:
-    """Points on two logarithmic axes by group, some of them named (x, y, name, link), and cuts (``x`` or ``y``, where)."""
-    width, height, left, top, bottom, right = 640, 320, 52, 16, 40, 628
+    """Points on two logarithmic axes by group, some named (x, y, name, link), and cuts (``x`` or ``y``, where)."""
+    width, height, left, top, bottom, right = 480, 300, 44, 20, 40, 468
     points = [point for group in groups.values() for point in group]
     if not points:
         return Markup("")
@@ -190,7 +196,9 @@ def scatter(
     def place(x: float, y: float) -> tuple[float, float]:
         across_share = (log10(x) - low[0]) / max(low[1] - low[0], 1e-9)
         up_share = (log10(y) - high[0]) / max(high[1] - high[0], 1e-9)
-        return round(left + (right - left) * across_share, 1), round(height - bottom - (height - bottom - top) * up_share, 1)
+        return round(left + (right - left) * across_share, 1), round(
+            height - bottom - (height - bottom - top) * up_share, 1
+        )
 
     parts = []
     for power in range(int(low[0]), int(low[1]) + 1):
@@ -211,15 +219,14 @@ def scatter(
         x, y = place(at if axis == "x" else 10 ** low[0], at if axis == "y" else 10 ** high[0])
         ends = (x, x, top, height - bottom) if axis == "x" else (left, right, y, y)
         parts.append('<line class="chosen" x1="{}" x2="{}" y1="{}" y2="{}"/>'.format(*ends))
-    taken: list[tuple[float, float]] = []
-    for x_value, y_value, name, link in named:
-        x, y = place(x_value, y_value)
-        at = y - 7
-        while any(abs(x - other) < 40 and abs(at - line) < 12 for other, line in taken):
-            at -= 12
-        taken.append((x, at))
-        parts.append(f'<circle class="named" cx="{x}" cy="{y}" r="4"/>')
-        label = f'<text x="{x}" y="{at}" text-anchor="middle">{Markup.escape(name)}</text>'
+    taken = [place(x, y) for x, y, _, _ in named]
+    parts += [f'<circle class="named" cx="{x}" cy="{y}" r="4"/>' for x, y in taken]
+    for (x, y), (_, _, name, link) in zip(list(taken), named, strict=True):
+        label_at = next((each for each in _around(x, y) if _is_free(each, taken)), (x + 14, y))
+        taken.append(label_at)
+        label = (
+            f'<text x="{label_at[0]:.1f}" y="{label_at[1] + 4:.1f}" text-anchor="middle">{Markup.escape(name)}</text>'
+        )
         parts.append(f'<a href="{Markup.escape(link)}">{label}</a>')
     parts.append(f'<text x="{(left + right) / 2}" y="{height - 6}" text-anchor="middle">{Markup.escape(across)}</text>')
     parts.append(f'<text x="0" y="{top - 4}">{Markup.escape(up)}</text>')
@@ -236,7 +243,9 @@ def histogram(counts: Sequence[int], edges: Sequence[float], marked: float | Non
         tall = (height - bottom - 10) * count / tallest
         title = f"<title>{count:,} from {figure(edges[number])} to {figure(edges[number + 1])}</title>"
         x, y = left + step * number, height - bottom - tall
-        parts.append(f'<rect class="bar own" x="{x:.1f}" y="{y:.1f}" width="{step - 1:.1f}" height="{tall:.1f}">{title}</rect>')
+        parts.append(
+            f'<rect class="bar own" x="{x:.1f}" y="{y:.1f}" width="{step - 1:.1f}" height="{tall:.1f}">{title}</rect>'
+        )
     if marked is not None and marked <= most:
         x = left + room * marked / most
         parts.append(f'<line class="chosen" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{height - bottom}"/>')
@@ -253,6 +262,18 @@ def ticks(most: float) -> list[float]:
         if most / size <= 5:
             break
     return [round(size * number, 10) for number in range(int(most / size + 1e-9) + 1)]
+
+
+def _around(x: float, y: float) -> Iterator[tuple[float, float]]:
+    """Places for a label beside a point, the nearest first."""
+    for far in (14, 22, 30, 40, 52):
+        for across, up in ((1, 0), (-1, 0), (0.8, -0.7), (-0.8, -0.7), (0.8, 0.7), (-0.8, 0.7)):
+            yield x + across * far, y + up * far
+
+
+def _is_free(at: tuple[float, float], taken: Sequence[tuple[float, float]]) -> bool:
+    """Whether a label of about 20 by 12 pixels has this place for itself."""
+    return at[1] > 14 and not any(abs(at[0] - x) < 18 and abs(at[1] - y) < 11 for x, y in taken)
 
 
 def _decades(low: float, high: float) -> list[float]:

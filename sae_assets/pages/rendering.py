@@ -23,3 +23,9 @@ def _environment() -> jinja2.Environment:
 def render(template: str, **values: Any) -> str:
     """A template of this package with these values."""
     return _environment().get_template(template).render(**values)
+
+
+def with_more(page: str, **sections: Any) -> str:
+    """A report with sections that its stage does not make: ``seconds`` by stage, and what ``more.html`` shows else."""
+    more = render("more.html", **sections)
+    return page.replace("<!-- more -->", more, 1)

@@ -51,7 +51,7 @@ class Concept:
     Attributes:
         number: place in the catalog; unit: original id, None where none stands for it.
         located: whether every positive example says where the concept is.
-        examples: of test, by kind: ``top``, ``hits``, ``false_positives``, ``misses``, and ``regular``, marked in both ways.
+        examples: of test, by kind: ``top``, ``hits``, ``false_positives``, ``misses``; ``regular``, marked both ways.
         curves: F1 at every threshold by split, (threshold, F1) ascending.
     """
 
@@ -99,6 +99,11 @@ def report_page(content: Content) -> str:
     return render("report.html", c=content, page=page, t=content.tables, figure=figure, element=element)
 
 
+def plain_headline(content: Content) -> str:
+    """The report's first sentence, without markup."""
+    return _Page(content).headline.striptags()
+
+
 class _Page:
     """What the template asks for."""
 
@@ -115,6 +120,11 @@ class _Page:
         rows, examples = self.rows(concept).value, self.examples(concept).value
         value = rows if rows is not None else examples
         return -1.0 if value is None else value
+
+    @staticmethod
+    def breakable(name: str) -> Markup:
+        """A name with places where a line may end."""
+        return Markup("::<wbr>").join(name.split("::"))
 
     def line(self, concept: Concept) -> dict[str, Any]:
         """The concept's line of ``best_pairs``."""
@@ -204,8 +214,10 @@ class _Page:
 
     def better_controls(self, concept: Concept) -> list[str]:
         """Detectors that need no SAE and are better by an interval that excludes 0."""
-        highs = {name: self.t.value("controls", "difference_high", LEVELS[0], name, None, concept.name) for name in DENSE}
-        return [name for name, high in highs.items() if high is not None and high < 0]
+        highs = {
+            name: self.t.value("controls", "difference_high", LEVELS[0], name, None, concept.name) for name in DENSE
+        }
+        return [NAMES[name] for name, high in highs.items() if high is not None and high < 0]
 
     def cost_of_pruning(self, concept: Concept) -> Markup:
         """Cal F1 that is lost, or that nothing is."""
@@ -213,7 +225,7 @@ class _Page:
         if removed is None:
             return Markup("kept")
         loss = self.t.shown("pruning_audit", "cal_loss", concept.name)
-        return Markup("{} ({})").format(loss, removed.replace("_", " "))
+        return Markup("<span>{} ({})</span>").format(loss, removed.replace("_", " "))
 
     def curve(self, concept: Concept) -> Markup:
         threshold = self.t.value("best_pairs", "threshold", concept.name)
@@ -243,7 +255,9 @@ class _Page:
                 drawn = attributes(mean, count=f"random mean of {concept.name}")
                 rows.append((NAMES[name], mean, *(ends or (None, None)), drawn))
                 continue
-            value, low, high = (self.t.value("controls", each, *key) for each in ("test_f1", "test_f1_low", "test_f1_high"))
+            value, low, high = (
+                self.t.value("controls", each, *key) for each in ("test_f1", "test_f1_low", "test_f1_high")
+            )
             rows.append((NAMES[name], value, low, high, self.t.drawn("controls", "test_f1", *key)))
         return charts.bars(rows)
 

@@ -22,7 +22,7 @@ from sae_assets.pipeline.stage import Pass
 from sae_assets.rows.source import is_pooled
 from sae_assets.saes import locate_sae, named_l0
 from sae_assets.storage.address import Address
-from sae_assets.storage.tables.sparse_activations import stored_fit
+from sae_assets.storage.store import ChunkReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,9 @@ def gather(run: Pass) -> Content:
     examples: dict[int, dict[str, list[Shown]]] = defaultdict(lambda: defaultdict(list))
     for (number, kind, _), shown in sorted(_shown(run, wanted).items(), key=lambda item: item[0][2]):
         examples[number][kind].append(shown)
-    concepts = [replace(concept, examples={kind: examples[concept.number][kind] for kind in KINDS}) for concept in concepts]
+    concepts = [
+        replace(concept, examples={kind: examples[concept.number][kind] for kind in KINDS}) for concept in concepts
+    ]
     stats = tables["unit_stats"].lines
     reasons = tables["unit_mapping"].table["reason"].to_pylist()
     units = [
@@ -104,11 +106,14 @@ def gather(run: Pass) -> Content:
 
 
 def about(target: Any) -> dict[str, str]:
-    """What the data set, the model and the SAE are, as the catalog says."""
+    """What the data set, the model and the SAE are, as the catalog says; of paths the last part, wherever they lie."""
     entry, model = target.dataset, target.model
+    hook_point, transformer = model.hook_point, model.transformer
+    if transformer is not None and transformer.path is not None:
+        hook_point = hook_point.removesuffix(transformer.label) + transformer.path.name
     facts = {
         "data set": entry.description.rstrip("."),
-        "hook point": model.hook_point,
+        "hook point": hook_point,
         "SAE": f"SAE of format {model.sae.format}",
     }
     return {name: text for name, text in facts.items() if text}
@@ -201,9 +206,7 @@ def _shown(run: Pass, wanted: "Mapping[int, list[_Wanted]]") -> "dict[tuple[int,
         names = examples[key].artifact.example_ids
         for example, of_example in mine.items():
             rows = slice(*sparse.example_offsets[example : example + 2].tolist())
-            seen = _Seen(
-                names[example], rows, _boxes(places, example), _spans(places, rows), sparse, truth
-            )
+            seen = _Seen(names[example], rows, _boxes(places, example), _spans(places, rows), sparse, truth)
             for each in of_example:
                 unit = units[each.concept]
                 assert unit is not None
@@ -320,7 +323,7 @@ class _Drawing:
             yield image_element(overlaid(image, size, seen.boxes, values, threshold, truth), words)
             return
         for way, marked in zip(("by the unit", "by resemblance"), pair, strict=True):
-            picture = overlaid(image, LARGE // 2 + 40, seen.boxes, marked.astype(np.float32), 1.0, truth)
+            picture = overlaid(image, LARGE * 2 // 3, seen.boxes, marked.astype(np.float32), 1.0, truth)
             yield image_element(picture, f"{seen.name}, {int(marked.sum())} patches marked {way}")
 
     def _texts(
@@ -366,6 +369,8 @@ def _sizes(run: Pass) -> dict[str, int]:
 
 def _fit(run: Pass) -> dict[str, Any]:
     """How well the SAE fits the rows, over all chunks and of each."""
+    from sae_assets.storage.tables.sparse_activations import stored_fit  # noqa: PLC0415 - loads torch
+
     chunks, lines, fits, active, rows = run.inputs["sparse_activations"], [], [], 0.0, 0
     places = run.inputs["row_locations"]
     for key in chunks:
@@ -393,8 +398,8 @@ def _provenance(run: Pass) -> list[dict[str, str]]:
     for name, section in SECTIONS.items():
         if name not in run.inputs:
             continue
-        item = run.inputs[name]
-        made = (item.header(next(iter(item))) if isinstance(item, Mapping) else item).provenance
+        item: Any = run.inputs[name]
+        made = (item.header(next(iter(item))) if isinstance(item, ChunkReader) else item).provenance
         lines.append(
             {
                 "stage": name,

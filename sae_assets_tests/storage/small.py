@@ -25,6 +25,7 @@ from sae_assets.artifacts.controls import Controls
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
+from sae_assets.artifacts.report import Report
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.artifacts.row_locations import RowLocations
 from sae_assets.storage.address import Address
@@ -291,6 +292,7 @@ SMALL: dict[str, Artifact] = {
             ),
             weighted=_doubles([[0.75, place / 8, -0.5, 0.75] if place != 3 else [NAN] * 4 for place in range(8)]),
         ),
+        Report("<!doctype html>\n<html>\r\n<!-- ü --><p>two -- hyphens</p>\n</html>"),
     )
 }
 

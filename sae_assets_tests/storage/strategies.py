@@ -31,6 +31,7 @@ from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
+from sae_assets.artifacts.report import DOCTYPE, Report
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.artifacts.row_locations import RowLocations
 
@@ -539,6 +540,10 @@ def row_locations(draw: st.DrawFn) -> RowLocations:
     )
 
 
+def report() -> st.SearchStrategy[Report]:
+    return st.text(st.characters(codec="utf-8"), max_size=40).map(lambda text: Report(DOCTYPE + text))
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -560,5 +565,6 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         localization,
         coalitions,
         controls,
+        report,
     )
 }

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sae_assets.artifacts.report import Report
-from sae_assets.pages.report import report_page
+from sae_assets.pages.report import plain_headline, report_page
 from sae_assets.pipeline.checks import Check, Expected, Outcome
 from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.reporting import about, gather
@@ -14,7 +14,9 @@ MOST_BYTES = 10_000_000
 
 
 def _make(run: Pass) -> Made:
-    return REPORT.only(run, Result(Report(report_page(gather(run)))))
+    content = gather(run)
+    artifact = Report(report_page(content))
+    return REPORT.only(run, Result(artifact, plot=lambda: plain_headline(content)))
 
 
 def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
