@@ -1,15 +1,16 @@
 """A unit: what it fires on, and where in a picture or a text."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.datasets import ImageReader, TextReader
-from sae_assets.errors import CatalogError
+from sae_assets.errors import CatalogError, CheckpointError
 from sae_assets.reading.files import columns_of
+from sae_assets.saes import locate_sae, open_decoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,14 @@ class CoActive:
     unit_id: int
     n_rows: int
     jaccard: float
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A unit whose decoder row points the same way: its id, and the cosine of both rows."""
+
+    unit_id: int
+    cosine: float
 
 
 @dataclass(frozen=True)
@@ -94,17 +103,60 @@ class Unit:
         lines: list[dict[str, Any]] = table.filter(pc.equal(table["unit_id"], self.unit_id)).to_pylist()
         return lines
 
+    @property
+    def n_examples(self) -> int:
+        """Examples that it fires on."""
+        return len(self._examples[0])
+
     def top_examples(self, n: int = 5) -> list[TopExample]:
         """The ``n`` examples with its largest values; equal values in the order of the data set."""
+        return self._ranked(range(min(n, self.n_examples)))
+
+    def stratified_examples(self, n: int = 5) -> list[TopExample]:
+        """``n`` of the examples it fires on, at equal steps from the largest value to the smallest, both among them."""
+        if self.n_examples <= n:
+            return self._ranked(range(self.n_examples))
+        return self._ranked(round(step * (self.n_examples - 1) / max(1, n - 1)) for step in range(n))
+
+    def _ranked(self, places: Iterable[int]) -> list[TopExample]:
+        """The examples at these places of all it fires on, the largest value first."""
+        ids, largest, counts = self._examples
+        names = self.run.example_ids
+        return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in places]
+
+    @cached_property
+    def _examples(self) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
+        """Position, largest value and number of rows of each example it fires on, the largest value first."""
         import numpy as np
 
         example, _, value = self._entries
         ids, place = np.unique(example, return_inverse=True)
         largest, counts = np.zeros(len(ids), np.float32), np.bincount(place, minlength=len(ids))
         np.maximum.at(largest, place, value)
-        best = np.lexsort((ids, -largest))[:n]
-        names = self.run.example_ids
-        return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
+        best = np.lexsort((ids, -largest))
+        return ids[best], largest[best], counts[best]
+
+    def decoder_neighbours(self, n: int = 5) -> list[Neighbour]:
+        """The ``n`` units whose decoder rows point most in its direction, smaller ids first among equals; needs torch.
+
+        Empty where the SAE's format has no decoder that is read.
+
+        Raises:
+            CheckpointError: the SAE is not on this machine.
+        """
+        import numpy as np
+
+        sae = self.run.model_entry.sae
+        if locate_sae(sae, download=False) is None:
+            raise CheckpointError(f"The SAE of {self.run.model} is not on this machine.")
+        decoder = open_decoder(sae, "cpu", 2**28)
+        if decoder is None:
+            return []
+        weight = decoder.weight.double().numpy()
+        lengths = np.linalg.norm(weight, axis=1)
+        cosine = weight @ weight[self.unit_id] / np.maximum(lengths * lengths[self.unit_id], 1e-300)
+        order = np.lexsort((np.arange(len(cosine)), -cosine))
+        return [Neighbour(int(unit), float(cosine[unit])) for unit in order[order != self.unit_id][:n]]
 
     def co_active(self, n: int = 5) -> list[CoActive]:
         """The ``n`` units that share most of their rows with it, by Jaccard; smaller ids first among equals."""

@@ -1,0 +1,139 @@
+"""A unit's page: one HTML file that needs nothing else, with its figures and what it fires on."""
+
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from sae_assets.datasets import ImageReader, TextReader
+from sae_assets.errors import SaeAssetsError
+from sae_assets.pages import charts, evidence
+from sae_assets.pages.figures import StageTable, Tables, figure
+from sae_assets.pages.pictures import image_element, marked_tokens, overlaid
+from sae_assets.pages.rendering import render
+from sae_assets.reading.files import columns_of
+from sae_assets.reading.summary import unit_summary
+from sae_assets.reading.unit import TopExample, Unit
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WIDEST = 320  # pixels of a picture
+AROUND = 60  # tokens on either side of the largest value
+STAGES = ("best_pairs", "controls", "row_alignment", "unit_mapping", "unit_stats")
+KINDS = {"patch": "patches", "token": "tokens", "cls": "rows"}
+
+
+def unit_page(unit: Unit, top: int = 6) -> str:
+    """The page of a unit. Raises: as :func:`unit_summary`."""
+    summary, tables = unit_summary(unit, top), _tables(unit)
+    counts, edges = summary["histogram"]["counts"], summary["histogram"]["edges"]
+    names = [pair["concept"] for pair in summary["pairs"]]
+    concept = names[0] if names else None
+    stratified = unit.stratified_examples(top)
+    return render(
+        "unit.html",
+        u=summary,
+        t=tables,
+        figure=figure,
+        headline=headline(summary),
+        histogram=charts.histogram(counts, edges, summary["threshold"]),
+        levels={name: _levels(unit, tables, name) for name in names},
+        bars={name: evidence.control_bars(tables, name) for name in names},
+        glyph=charts.glyph,
+        legend=charts.legend(),
+        texts=unit.run.entry.modality == "text",
+        top=[_shown(unit, one, concept) for one in unit.top_examples(top)],
+        stratified=[_shown(unit, one, concept) for one in stratified] if unit.n_examples > top else [],
+        n_examples=unit.n_examples,
+        neighbours=_neighbours(unit, top),
+    )
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """One sentence made of the figures."""
+    if not summary["rows"]:
+        return "It fires on no row."
+    pairs = [pair for pair in summary["pairs"] if pair["test_f1"] is not None]
+    said = f"It fires on {summary['rows']:,} rows"
+    if not pairs:
+        return f"{said} and is chosen for no concept."
+    parts = [
+        f"{pair['concept']} (test F1 {pair['test_f1']:.3f}, {pair['test_f1_low']:.2f}–{pair['test_f1_high']:.2f})"
+        for pair in pairs
+    ]
+    return f"{said} and is chosen for {', '.join(parts)}."
+
+
+def _tables(unit: Unit) -> Tables:
+    """The stages' tables where they were made; of the large ones the unit's lines alone."""
+    tables = {}
+    for stage in STAGES:
+        if unit.run.store.find(unit.run.address(stage)) is not None:
+            header, table = columns_of(unit.run.store, unit.run.address(stage))
+            whole = StageTable(stage, table, header.scalars)
+            large = stage in ("row_alignment", "unit_mapping", "unit_stats")
+            tables[stage] = whole.only(unit_id=[unit.unit_id]) if large else whole
+    return Tables(tables)
+
+
+def _levels(unit: Unit, tables: Tables, concept: str) -> list[tuple[str, charts.Evidence]]:
+    """The evidence on examples and, where it is known which rows are the concept's, on rows."""
+    levels = [("examples", evidence.of_examples(tables, concept))]
+    if unit.run.token_kind != "cls" and tables.value("best_pairs", "test_row_f1_low", concept) is not None:
+        number = unit.run.entry.concepts.index(concept)
+        of_rows = evidence.of_rows(tables, concept, number, unit.unit_id)
+        levels.append((KINDS[unit.run.token_kind], of_rows))
+    return levels
+
+
+def _neighbours(unit: Unit, top: int) -> list[dict[str, Any]]:
+    """Units with the most similar decoder rows; none where no decoder can be read."""
+    try:
+        return [vars(one) for one in unit.decoder_neighbours(top)]
+    except (SaeAssetsError, OSError):  # the SAE is not on this machine
+        return []
+
+
+def _shown(unit: Unit, one: TopExample, concept: str | None) -> dict[str, Any]:
+    """An example with the unit over it, and where its concept is."""
+    caption = f"{one.example_id}: {figure(one.value)} at most, {one.n_rows:,} rows fire"
+    try:
+        return {"element": _element(unit, one, concept, caption), "caption": caption}
+    except (SaeAssetsError, OSError) as error:
+        return {"element": Markup(""), "caption": f"{caption}. It cannot be shown: {error}"}
+
+
+def _element(unit: Unit, one: TopExample, concept: str | None, caption: str) -> Markup:
+    import numpy as np
+
+    reader, by_rows = unit.run.reader, unit.run.token_kind != "cls"
+    located = concept is not None and reader.has_regions and concept in reader.true_concepts(one.example_id)
+    if isinstance(reader, ImageReader):
+        image = reader.image(one.example_id)
+        if not by_rows:
+            return image_element(overlaid(image, WIDEST), caption)
+        heat_map, truth = unit.heat_map(one.example_id), None
+        if located:
+            mask = reader.masks(one.example_id).get(concept or "")
+            truth = None if mask is None else np.asarray(mask) > 0
+        shown = overlaid(image, WIDEST, heat_map.edges, heat_map.values, unit.threshold, truth)
+        return image_element(shown, caption)
+    assert isinstance(reader, TextReader)
+    text = reader.text(one.example_id)
+    if not by_rows:
+        return Markup('<bdi class="text">{}</bdi>').format(text)
+    tokens = unit.tokens(one.example_id)
+    spans, values = [(each.start, each.end) for each in tokens], np.array([each.value for each in tokens], np.float32)
+    true = _true_rows(unit, one, concept) if located and concept is not None else None
+    return marked_tokens(text, spans, values, unit.threshold, true, AROUND)
+
+
+def _true_rows(unit: Unit, one: TopExample, concept: str) -> "np.ndarray":
+    """bool [n_rows]: which rows of an example are the concept's."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    chunk, _ = unit.run.place_of(one.example_id)
+    _, table = columns_of(unit.run.store, unit.run.address("ground_truth", chunk))
+    rows = table.filter(pc.equal(table["example_index"], one.example_index))
+    return np.array([concept in names for names in rows["concepts"].to_pylist()], bool)
