@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from scipy import stats
 
-from sae_assets.ops.exact_search import search_thresholds
+from sae_assets.ops.detection_stats import example_scores
+from sae_assets.ops.found_pairs import find_pairs
 from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.incidences import truth_sets
 from sae_assets.ops.intervals import (
     auroc_interval,
+    jeffreys_interval,
     bootstrap_f1,
     counts_of,
     f1_interval,
-    jeffreys_interval,
     weighted_f1_difference,
     weighted_f1_interval,
     wilson_interval,
 )
 from sae_assets.ops.row_chance import PairRows, exchange_maps
-from sae_assets.ops.shuffled_search import example_scores
 from sae_assets.ops.significance import search_null
 
 COVERED, REJECTED = (0.93, 0.98), (0.04, 0.06)
@@ -277,11 +277,9 @@ def held_out(name: str, options: dict, sets: int, shuffles: int) -> None:
     p, any_of = [], []
     for seed in range(sets):
         scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
-        search = search_thresholds(scores, min_support=1)
-        units = search.best_units
-        thresholds = search.thresholds[units.clamp(min=0), torch.arange(len(units))].masked_fill(units < 0, torch.nan)
-        every = torch.ones(len(units), dtype=torch.bool)
-        got = shuffle_held_out(scores["test"], units, thresholds, every, n_shuffles=shuffles, seed=seed)
+        found = find_pairs(scores, min_support=1)
+        units, every = found.units, torch.ones(len(found.units), dtype=torch.bool)
+        got = shuffle_held_out(scores["test"], units, found.thresholds, every, n_shuffles=shuffles, seed=seed)
         p.append(got.p[units >= 0])
         any_of.append(bool((got.family_p <= 0.05).any()))
     tested = torch.cat(p)
