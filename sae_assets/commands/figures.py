@@ -184,6 +184,7 @@ def _row_figures(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
     """By concept that is located: row figures on test of the pair's unit, and the units that cal rows would choose.
 
+    ``null_f1``, ``p``, ``family_p`` and ``q`` are of the row F1 where truth maps change examples.
     ``beside`` is true of a pair that finds examples better than calling all positive, while most of the rows that it
     fires on are not the concept's: it may detect what stands beside the concept in the same example. ``covered`` says
     for each limit of Coverage whether the unit of the best cal average precision reaches it on test. Then the figures
@@ -208,6 +209,11 @@ def _row_figures(
             "auroc": float(rows.auroc[pair]) if pair is not None else math.nan,
             "purity_16": float(rows.purity[pair]) if pair is not None else math.nan,
             "pixel_iou": float(rows.pixel_iou[pair]) if pair is not None else math.nan,
+            "f1_interval": best.row_interval[number].tolist(),
+            "null_f1": {"mean": float(best.row_null_f1[number, 0]), "p95": float(best.row_null_f1[number, 1])},
+            "p": float(best.row_p[number]),
+            "family_p": float(best.row_family_p[number]),
+            "q": float(best.row_q[number]),
             "beside": example_f1[number] > always[number] and precision < BESIDE,
             "best_unit_id": int(rows.unit_ids[first]),
             "best_f1": float(rates["f1"][first]),

@@ -20,8 +20,9 @@ def _make(run: Pass) -> Made:
     labels = run.inputs["labels"]
     concepts = labels[next(iter(labels))].artifact.concepts
     scores, _ = score_examples(run, concepts)
-    search = ops.exact_search.search_thresholds(scores, min_support=run.target.dataset.detection.min_support)
-    artifact = ops.pruning_audit.audit_pruning(search, run.artifact("unit_mapping"), concepts)
+    artifact = ops.pruning_audit.audit_pruning(
+        scores, run.artifact("unit_mapping"), concepts, min_support=run.target.dataset.detection.min_support
+    )
     expected = Expected(limits={"selection": run.target.dataset.detection.selection})
     return PRUNING_AUDIT.only(run, Result(artifact, expected))
 
