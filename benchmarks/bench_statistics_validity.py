@@ -22,10 +22,10 @@ from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.incidences import truth_sets
 from sae_assets.ops.intervals import (
     auroc_interval,
-    jeffreys_interval,
     bootstrap_f1,
     counts_of,
     f1_interval,
+    jeffreys_interval,
     weighted_f1_difference,
     weighted_f1_interval,
     wilson_interval,

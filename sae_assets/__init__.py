@@ -1,6 +1,7 @@
 """Orchestrated, sparse, exact statistics of sparse-autoencoder activations.
 
-``sae_assets.open`` reads a finished home (``sae_assets.reading``). Otherwise start with ``sae_assets.definitions``
+``sae_assets.open`` reads a finished home (``sae_assets.reading``), ``sae_assets.Detector`` applies what it found to new
+pictures and texts. Otherwise start with ``sae_assets.definitions``
 (Dagster), ``sae_assets.cli`` (command line) or ``sae_assets.ops`` (numerics, on a bare machine with torch alone). This
 head imports nothing before it is asked for.
 """
@@ -8,10 +9,11 @@ head imports nothing before it is asked for.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sae_assets.reading.detector import Detector as Detector
     from sae_assets.reading.project import open_project as open  # noqa: A004  # as `tarfile.open`
 
 __version__ = "0.1.0"
-__all__ = ["open"]
+__all__ = ["Detector", "open"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from sae_assets.reading.project import open_project  # noqa: PLC0415
 
         return open_project
+    if name == "Detector":
+        from sae_assets.reading.detector import Detector  # noqa: PLC0415
+
+        return Detector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

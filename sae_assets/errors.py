@@ -71,6 +71,10 @@ class MissingChunksError(SaeAssetsError, LookupError):
     """An aggregate was asked for while chunks it needs have not been materialized."""
 
 
+class DetectorError(SaeAssetsError, ValueError):
+    """A detector's files are damaged or foreign, do not fit the models on this machine, or cannot be made."""
+
+
 class DeviceError(SaeAssetsError, RuntimeError):
     """The device asked for does not exist here."""
 

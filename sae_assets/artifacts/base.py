@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Metadata of a field that files of earlier versions lack: None there, and then no part of the content hash.
 HASHED_IF_GIVEN = {"hashed_if_given": True}
+HASHED_AT_ONCE = 2**22  # elements: a tensor may be mapped from a file and larger than memory
 
 
 class Artifact:
@@ -44,10 +45,11 @@ class Artifact:
             digest.update(f"\0{field.name}\0".encode())
             if isinstance(value, torch.Tensor):
                 digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-                # NaN payloads may differ between writers; every null is the same null.
-                if value.is_floating_point():
-                    value = torch.where(value.isnan(), torch.nan, value)
-                digest.update(value.contiguous().numpy())  # type: ignore[arg-type]
+                for part in value.contiguous().flatten().split(HASHED_AT_ONCE):
+                    # NaN payloads may differ between writers; every null is the same null.
+                    if part.is_floating_point():
+                        part = torch.where(part.isnan(), torch.nan, part)
+                    digest.update(part.numpy())
             else:
                 digest.update(repr(value).encode())
         return digest.hexdigest()

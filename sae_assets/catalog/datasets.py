@@ -265,6 +265,10 @@ class Dataset(NamedEntry):
     controls: Controls | None = Field(
         None, description="what controls are given; `{}` switches them on; default: null: there are none"
     )
+    unit_rows: bool = Field(
+        False,
+        description="true stores activations by unit too: a unit's rows are found at once, for as much disk again",
+    )
     arrivals: Arrivals = Field(Arrivals(), description="when new examples become chunks")
     backfills: Backfills = Field(
         Backfills(), description="what the schedules do, which ship switched off; times are cron expressions"

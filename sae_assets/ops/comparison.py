@@ -50,7 +50,7 @@ def count_on_test(
     located: Bool[Tensor, " concepts"],
     pooling: Pooling = MAXIMUM,
 ) -> TestCounts:
-    """Examples that each concept's unit detects from its threshold on, and rows that it fires on from its row threshold.
+    """Examples that each concept's unit detects, and rows that it fires on from its row threshold on.
 
     Args:
         units: original ids, -1 where none stands for the concept; thresholds, row_thresholds: float64, NaN there.
@@ -99,11 +99,11 @@ class Differences:
 
 @plain_arithmetic()
 def compare_runs(one: TestCounts, other: TestCounts, *, by_rows: bool = False) -> Differences:
-    """The F1 of two runs on the test examples that both have, as ``ops.intervals.weighted_f1_difference`` compares them.
+    """The F1 of two runs on the test examples that both have, by ``ops.intervals.weighted_f1_difference``.
 
     Args:
-        by_rows: of rows in place of examples, over concepts that both locate; each run counts its own rows, and those of an
-            example go together.
+        by_rows: of rows in place of examples, over concepts that both locate; each run counts its own rows, and those
+            of an example go together.
 
     Raises:
         ArtifactError: runs of other concepts, or without a test example in common.
@@ -126,4 +126,3 @@ def compare_runs(one: TestCounts, other: TestCounts, *, by_rows: bool = False) -
         differences[place] = weighted_f1_difference(mine[concepts], others[concepts])
         f1[place], other_f1[place] = weighted_f1(mine[concepts]), weighted_f1(others[concepts])
     return Differences(len(common), f1, other_f1, differences)
-

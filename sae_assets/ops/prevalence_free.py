@@ -76,12 +76,18 @@ def balanced_accuracy(
 def isotonic_probabilities(
     cal_scores: Float[Tensor, " cal"], cal_truth: Bool[Tensor, " cal"], scores: Float[Tensor, " examples"]
 ) -> Float[Tensor, " examples"]:
-    """Probabilities of scores by isotonic regression on cal: pooled adjacent violators (Ayer et al. 1955), float64.
+    """Probabilities of scores by isotonic regression on cal, float64. NaN if cal has no example."""
+    return interpolate(*isotonic_curve(cal_scores, cal_truth), scores)
 
-    Linear between the scores of cal and constant beyond them, as scikit-learn's. NaN if cal has no example.
+
+@plain_arithmetic()
+def isotonic_curve(
+    cal_scores: Float[Tensor, " cal"], cal_truth: Bool[Tensor, " cal"]
+) -> tuple[Float[Tensor, " knots"], Float[Tensor, " knots"]]:
+    """Scores, ascending, and the probability of each by pooled adjacent violators (Ayer et al. 1955), float64.
+
+    Of scores that share a probability the first and the last stand there; nothing if cal has no example.
     """
-    if not len(cal_scores):
-        return torch.full_like(scores, torch.nan, dtype=torch.float64)
     values, inverse, sizes = cal_scores.double().unique(return_inverse=True, return_counts=True)
     true = torch.bincount(inverse, weights=cal_truth.double(), minlength=len(values))
     blocks: list[tuple[float, int, int]] = []  # positives, examples, distinct scores
@@ -91,13 +97,25 @@ def isotonic_probabilities(
             last = blocks.pop()
             block = (last[0] + block[0], last[1] + block[1], last[2] + block[2])
         blocks.append(block)
-    levels = torch.tensor([hits / size for hits, size, _ in blocks], dtype=torch.float64, device=scores.device)
-    heights = levels.repeat_interleave(torch.tensor([n for _, _, n in blocks], device=scores.device, dtype=torch.int64))
-    x = scores.double().clamp(values[0], values[-1])
-    right = torch.searchsorted(values, x).clamp(1, max(1, len(values) - 1)).clamp(max=len(values) - 1)
+    levels = torch.tensor([hits / size for hits, size, _ in blocks], dtype=torch.float64, device=cal_scores.device)
+    lengths = torch.tensor([n for _, _, n in blocks], device=cal_scores.device, dtype=torch.int64)
+    stops = lengths.cumsum(0)
+    ends = torch.stack([stops - lengths, stops - 1], 1).flatten().unique()
+    return values[ends], levels.repeat_interleave(lengths)[ends]
+
+
+@plain_arithmetic()
+def interpolate(
+    knots: Float[Tensor, " knots"], heights: Float[Tensor, " knots"], scores: Float[Tensor, " examples"]
+) -> Float[Tensor, " examples"]:
+    """Heights at scores, float64: linear between the knots and constant beyond them, as scikit-learn's. NaN without."""
+    if not len(knots):
+        return torch.full_like(scores, torch.nan, dtype=torch.float64)
+    x = scores.double().clamp(knots[0], knots[-1])
+    right = torch.searchsorted(knots, x).clamp(1, max(1, len(knots) - 1)).clamp(max=len(knots) - 1)
     left = (right - 1).clamp(min=0)
-    width = values[right] - values[left]
-    share = torch.where(width > 0, (x - values[left]) / width.clamp(min=1e-300), 0.0)
+    width = knots[right] - knots[left]
+    share = torch.where(width > 0, (x - knots[left]) / width.clamp(min=1e-300), 0.0)
     return heights[left] + share * (heights[right] - heights[left])
 
 

@@ -47,11 +47,16 @@ def of_rows(tables: Tables, concept: str, number: int, unit: int | None) -> char
     low, high, null = None, None, None
     if line.get("unit_id") == unit:
         low, high, null = (line[f"test_row_{name}"] for name in ("f1_low", "f1_high", "null_f1_p95"))
-    positive = tables.scalar("row_alignment", f"n_positive.1.{number}")
-    always = always_positive_f1(positive, tables.scalar("row_alignment", "n_rows.1"))
+    always = always_positive_rows(tables, number)
     other, label = _best_dense(tables, LEVELS[1], concept)
     drawn = tables.drawn("row_alignment", "test_f1", concept, unit)
     return charts.Evidence(value, low, high, max(always, null or 0.0), other=other, other_name=label, drawn=drawn)
+
+
+def always_positive_rows(tables: Tables, number: int) -> float:
+    """Test F1 of calling every row the concept's."""
+    positive, rows = (tables.scalar("row_alignment", path) for path in (f"n_positive.1.{number}", "n_rows.1"))
+    return float(always_positive_f1(positive, rows))
 
 
 def random_saes(tables: Tables, concept: str) -> tuple[float | None, tuple[float, float] | None]:

@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from sae_assets.reading.unit import HUE, opacity
-
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-TRUE = (230, 159, 0)  # orange of Okabe and Ito, who made the blue of units too
+HUE, TRUE = (0, 114, 178), (230, 159, 0)  # of what a unit says, and of where a concept is: Okabe and Ito's
+AT_THRESHOLD, MOST = 0.35, 0.75  # alpha there, and from three times the threshold on
 AROUND = 20  # tokens on either side of the largest value
 QUALITY = 75
+
+
+def opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
+    """0 at 0, .35 at the threshold, .75 from three times the threshold on."""
+    import numpy as np
+
+    return np.interp(values / threshold, (0, 1, 3), (0, AT_THRESHOLD, MOST))
 
 
 def overlaid(

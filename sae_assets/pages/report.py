@@ -12,24 +12,11 @@ from typing import Any
 from markupsafe import Markup
 
 from sae_assets.artifacts import REASONS
-from sae_assets.artifacts.controls import CONTROLS, LEVELS, RANDOM, UNIT
-from sae_assets.artifacts.detection import always_positive_f1
 from sae_assets.artifacts.localization import METHODS
-from sae_assets.artifacts.row_alignment import BESIDE
-from sae_assets.pages import charts
+from sae_assets.pages import charts, evidence
 from sae_assets.pages.figures import Tables, attributes, element, figure
 from sae_assets.pages.rendering import render
 
-DENSE = ("diffmean", "logistic", "embedding_dims")  # controls that need no SAE
-NAMES = {
-    UNIT: "unit of the SAE",
-    RANDOM: "random SAEs (mean)",
-    "diffmean": "difference of means",
-    "logistic": "logistic, embeddings",
-    "logistic_units": "logistic, all units",
-    "k_sparse": "k-sparse probe",
-    "embedding_dims": "single dimension",
-}
 RUNNERS_UP = 5
 MATRIX = 40  # units that the matrix has at most, one for each concept aside
 DOTS = 1500  # units drawn of each reason
@@ -134,54 +121,19 @@ class _Page:
 
     def examples(self, concept: Concept) -> charts.Evidence:
         """The evidence on examples."""
-        line, name = self.line(concept), concept.name
-        bars = [line["test_always_positive_f1"], line["test_null_f1_p95"]]
-        random = self._random(name)
-        other, label = self._best_dense(LEVELS[0], name)
-        return charts.Evidence(
-            line["test_f1"],
-            line["test_f1_low"],
-            line["test_f1_high"],
-            max((bar for bar in bars if bar is not None), default=None),
-            *random,
-            other,
-            label,
-            self.t.drawn("best_pairs", "test_f1", name),
-        )
-
-    def _random(self, name: str) -> tuple[float | None, tuple[float, float] | None]:
-        """Mean F1 of random SAEs, as it was compared with, and their lowest and highest."""
-        difference = self.t.value("controls", "difference", LEVELS[0], RANDOM, 0, name)
-        unit = self.t.value("controls", "test_f1", LEVELS[0], UNIT, None, name)
-        if difference is None:
-            return None, None
-        seeds = [line["test_f1"] for line in self.t["controls"].lines
-                 if (line["level"], line["detector"], line["concept"]) == (LEVELS[0], RANDOM, name)]  # fmt: skip
-        values = [value or 0.0 for value in seeds]
-        return max(0.0, (unit or 0.0) - difference), (min(values), max(values))
-
-    def _best_dense(self, level: str, name: str) -> tuple[float | None, str]:
-        """The largest test F1 of detectors that need no SAE."""
-        values = {each: self.t.value("controls", "test_f1", level, each, None, name) for each in DENSE}
-        best = max(DENSE, key=lambda each: values[each] or 0.0)
-        return values[best], NAMES[best]
+        return evidence.of_examples(self.t, concept.name)
 
     def rows(self, concept: Concept) -> charts.Evidence:
         """The evidence on rows, of located concepts."""
-        value = self.t.value("row_alignment", "test_f1", concept.name, concept.unit)
-        if not concept.located or value is None:
+        if not concept.located:
             return charts.Evidence(None, None, None)
-        low, high = None, None
-        if self.t.value("chosen_pairs", "chosen_by", concept.name) == "rows":  # intervals are of the best units by rows
-            low, high = (self.t.scalar("row_alignment", f"intervals.{concept.number}.{end}") for end in (0, 1))
-        positive = self.t.scalar("row_alignment", f"n_positive.1.{concept.number}")
-        chance = always_positive_f1(positive, self.t.scalar("row_alignment", "n_rows.1"))
-        other, label = self._best_dense(LEVELS[1], concept.name)
-        drawn = self.t.drawn("row_alignment", "test_f1", concept.name, concept.unit)
-        return charts.Evidence(value, low, high, chance, other=other, other_name=label, drawn=drawn)
+        return evidence.of_rows(self.t, concept.name, concept.number, concept.unit)
 
-    def glyph(self, evidence: charts.Evidence) -> Markup:
-        return charts.glyph(evidence) if evidence.value is not None else Markup("–")
+    def always_positive_rows(self, concept: Concept) -> float:
+        return evidence.always_positive_rows(self.t, concept.number)
+
+    def glyph(self, shown: charts.Evidence) -> Markup:
+        return charts.glyph(shown) if shown.value is not None else Markup("–")
 
     @cached_property
     def headline(self) -> Markup:
@@ -209,15 +161,10 @@ class _Page:
         return Markup("; ").join(parts) + Markup(".")
 
     def on_itself(self, concept: Concept) -> bool:
-        """Whether most rows that the unit fires on are the concept's."""
-        return (self.t.value("row_alignment", "test_precision", concept.name, concept.unit) or 0.0) >= BESIDE
+        return evidence.on_itself(self.t, concept.name, concept.unit)
 
     def better_controls(self, concept: Concept) -> list[str]:
-        """Detectors that need no SAE and are better by an interval that excludes 0."""
-        highs = {
-            name: self.t.value("controls", "difference_high", LEVELS[0], name, None, concept.name) for name in DENSE
-        }
-        return [NAMES[name] for name, high in highs.items() if high is not None and high < 0]
+        return evidence.better_controls(self.t, concept.name)
 
     def cost_of_pruning(self, concept: Concept) -> Markup:
         """Cal F1 that is lost, or that nothing is."""
@@ -244,22 +191,7 @@ class _Page:
         return line if line and len(line["unit_ids"]) > 1 else None
 
     def controls(self, concept: Concept) -> Markup:
-        """Bars of the unit and of every control on examples."""
-        if "controls" not in self.t:
-            return Markup("")
-        rows = []
-        for name in (UNIT, *CONTROLS):
-            key = (LEVELS[0], name, None, concept.name)
-            if name == RANDOM:
-                mean, ends = self._random(concept.name)
-                drawn = attributes(mean, count=f"random mean of {concept.name}")
-                rows.append((NAMES[name], mean, *(ends or (None, None)), drawn))
-                continue
-            value, low, high = (
-                self.t.value("controls", each, *key) for each in ("test_f1", "test_f1_low", "test_f1_high")
-            )
-            rows.append((NAMES[name], value, low, high, self.t.drawn("controls", "test_f1", *key)))
-        return charts.bars(rows)
+        return evidence.control_bars(self.t, concept.name)
 
     @cached_property
     def funnel(self) -> Markup:

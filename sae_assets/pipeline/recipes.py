@@ -5,7 +5,7 @@ with headers read from the store. The fingerprints agree exactly when nothing th
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sae_assets.errors import DatasetError
 from sae_assets.pipeline.options import Options
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sae_assets.storage.header import Header
     from sae_assets.storage.store import ChunkReader, Stored
 
-    Input = Header | Stored | ChunkReader
+    Input: TypeAlias = Header | Stored | ChunkReader
 
 # Stages whose files stand, by their content, for what files used beside them must be of; and under which name: `rows`
 # is what earlier versions called the examples' contents, and activations are encoded again where a name changes.

@@ -51,14 +51,20 @@ class SparseChunk:
 class Activations:
     """All chunks' activations, in original unit ids; nothing is read before it is asked for."""
 
-    def __init__(self, store: ArtifactStore, addresses: Sequence[Address]):
-        self._store, self._addresses = store, addresses
+    def __init__(self, store: ArtifactStore, addresses: Sequence[Address], examples: "np.ndarray | None" = None):
+        self._store, self._addresses, self._examples = store, addresses, examples
+
+    def of_examples(self, examples: "np.ndarray") -> "Activations":
+        """Those row groups alone that hold a row of these examples, int32, ascending, by position in the data set."""
+        return Activations(self._store, self._addresses, examples)
 
     def __iter__(self) -> Iterator[SparseChunk]:
         import numpy as np
 
         for address in self._addresses:
-            header, table = columns_of(self._store, address)
+            header, table = columns_of(self._store, address, self._examples)
+            if not len(table):
+                continue
             lists = table["unit_ids"].combine_chunks()
             lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
             yield SparseChunk(
@@ -93,10 +99,14 @@ class Activations:
 
     def to_torch(self) -> Any:
         """Every chunk in one ``torch.sparse_csr`` tensor, float32 [n_rows, n_units]."""
-        import torch
+        return as_torch(self.to_scipy())
 
-        matrix = self.to_scipy()
-        offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-        return torch.sparse_csr_tensor(
-            offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
-        )
+
+def as_torch(matrix: Any) -> Any:
+    """A ``scipy.sparse.csr_array`` of float32 as a ``torch.sparse_csr`` tensor."""
+    import torch
+
+    offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(
+        offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
+    )

@@ -1,5 +1,6 @@
 """Header and columns of a stored file; those of ``.pt`` files by way of the artifact."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sae_assets.errors import NotMaterializedError
@@ -9,11 +10,18 @@ from sae_assets.storage.header import Header
 from sae_assets.storage.store import ArtifactStore
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
-def columns_of(store: ArtifactStore, address: Address) -> "tuple[Header, pa.Table]":
+def columns_of(
+    store: ArtifactStore, address: Address, examples: "np.ndarray | None" = None
+) -> "tuple[Header, pa.Table]":
     """A file's header and table.
+
+    Args:
+        examples: leave out row groups of Parquet without any of these (``example_index``, ascending).
 
     Raises:
         NotMaterializedError: there is no such file; the command that makes it is named.
@@ -27,6 +35,24 @@ def columns_of(store: ArtifactStore, address: Address) -> "tuple[Header, pa.Tabl
     header = store.header(address)
     if path.suffix == ".parquet":
         with path.open("rb") as file:
-            return header, pq.ParquetFile(file).read(use_threads=False)
+            parquet_file = pq.ParquetFile(file)
+            if examples is None:
+                return header, parquet_file.read(use_threads=False)
+            return header, parquet_file.read_row_groups(list(_groups_of(parquet_file, examples)), use_threads=False)
     table, _ = parquet.to_table(store.read(address).artifact)
     return header, table
+
+
+def _groups_of(file: "pq.ParquetFile", examples: "np.ndarray") -> "Iterator[int]":
+    """Row groups that may hold a row of these examples, by the least and the greatest that each says to hold."""
+    import numpy as np
+
+    column = file.schema_arrow.get_field_index("example_index")
+    for group in range(file.num_row_groups):
+        held = file.metadata.row_group(group).column(column).statistics
+        if held is None or not held.has_min_max:
+            yield group
+            continue
+        first = np.searchsorted(examples, held.min)
+        if first < len(examples) and examples[first] <= held.max:
+            yield group

@@ -102,7 +102,7 @@ class ModelFigures(_ByName[Run]):
         super().__init__(store, catalog, kinds, f"{dataset}/{model}")
 
     def _part(self, name: str) -> Run:
-        return Run(self._store, self._catalog.datasets[self.dataset], self.name, name)
+        return Run(self._store, self._catalog.datasets[self.dataset], self.name, name, self._catalog.models[self.name])
 
 
 def _folders(folder: UPath) -> set[str]:

@@ -1,13 +1,15 @@
 """What was made of one data set with one model, for one token kind."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sae_assets.catalog import Dataset
+from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.manifests import read_manifests
 from sae_assets.datasets import open_registered
-from sae_assets.errors import CatalogError, MissingChunksError
+from sae_assets.datasets.inputs import named_inputs, read_input
+from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
 from sae_assets.reading.activations import Activations
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.tables import Table
@@ -17,6 +19,8 @@ from sae_assets.storage.store import ArtifactStore
 
 if TYPE_CHECKING:
     from sae_assets.datasets import Reader
+    from sae_assets.reading.by_unit import ByUnit
+    from sae_assets.reading.encoding import Encoded
 
 OF_DATASET = ("examples", "labels")  # no model made them
 
@@ -24,8 +28,9 @@ OF_DATASET = ("examples", "labels")  # no model made them
 class Run:
     """Tables, activations and units of a data set under a model."""
 
-    def __init__(self, store: ArtifactStore, dataset: Dataset, model: str, token_kind: str):
+    def __init__(self, store: ArtifactStore, dataset: Dataset, model: str, token_kind: str, model_entry: Model):
         self.store, self.entry, self.model, self.token_kind = store, dataset, model, token_kind
+        self.model_entry = model_entry
 
     def __repr__(self) -> str:
         return f"Run({self.entry.name}/{self.token_kind}/{self.model})"
@@ -81,6 +86,29 @@ class Run:
         return Activations(self.store, [each for each in addresses if self.store.find(each) is not None])
 
     @cached_property
+    def by_unit(self) -> "ByUnit | None":
+        """Activations by unit, if they were made of the activations that there are now."""
+        address = self.address("unit_rows")
+        if self.store.find(address) is None:
+            return None
+        inputs = self.store.header(address).provenance.inputs
+        for key in self.chunks:
+            try:
+                made: str | None = self.store.header(self.address("sparse_activations", key)).content_hash
+            except NotMaterializedError:
+                made = None
+            if inputs.get(f"sparse_activations/{key}") != made:
+                return None
+        from sae_assets.reading.by_unit import ByUnit  # noqa: PLC0415  # pyarrow
+
+        return ByUnit(self.store, address)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows of the chunks that were made."""
+        return sum(len(chunk.example) for chunk in self.activations())
+
+    @cached_property
     def n_units(self) -> int:
         """Units of the SAE. Raises: MissingChunksError: no activations were made."""
         for key in self.chunks:
@@ -98,6 +126,27 @@ class Run:
         if not 0 <= unit_id < self.n_units:
             raise CatalogError(f"Unit {unit_id}: the SAE of {self.model} has units 0 to {self.n_units - 1}.")
         return Unit(self, unit_id)
+
+    def encode(self, inputs: Sequence[Any], device: str = "auto") -> "Encoded":
+        """New pictures or texts through its model and SAE, as its activations were made.
+
+        Args:
+            inputs: paths, pictures of Pillow or arrays; texts, or paths of texts (``datasets.inputs.read_input``).
+            device: auto, cpu, cuda or cuda:<number>.
+
+        Raises:
+            DatasetError: an input that cannot be read; CheckpointError: weights that cannot be had.
+            MismatchError: activations that were imported, or made with another model than the catalog names now.
+        """
+        from sae_assets.reading.encoding import Encoded, encode_inputs  # noqa: PLC0415  # numpy, torch
+        from sae_assets.reading.stored_settings import stored_settings  # noqa: PLC0415
+
+        settings = stored_settings(self)
+        contents = {
+            name: read_input(one, self.entry.modality, settings.white) for name, one in named_inputs(inputs).items()
+        }
+        rows, locations = encode_inputs(contents, self.model_entry, self.token_kind, settings, device=device)
+        return Encoded(contents, rows, locations, lambda unit: self.unit(unit).threshold)
 
     @cached_property
     def reader(self) -> "Reader":

@@ -1,7 +1,7 @@
 """A unit: what it fires on, and where in a picture or a text."""
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.datasets import ImageReader, TextReader
 from sae_assets.errors import CatalogError, CheckpointError
+from sae_assets.pages.pictures import HUE, opacity
 from sae_assets.reading.files import columns_of
 from sae_assets.saes import locate_sae, open_decoder
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sae_assets.reading.run import Run
-
-HUE = (0, 114, 178)  # of what a unit says, blue of Okabe and Ito; alpha by value ÷ threshold
-AT_THRESHOLD, MOST = 0.35, 0.75  # alpha there, and from three times the threshold on
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,8 @@ class Unit:
         """Example, position and value of every row that it fires on, in the order of the data set."""
         import numpy as np
 
+        if self.run.by_unit is not None:
+            return self.run.by_unit.rows(self.unit_id)
         parts = []
         for chunk in self.run.activations():
             mine = np.flatnonzero(chunk.units == self.unit_id)
@@ -103,38 +103,22 @@ class Unit:
         lines: list[dict[str, Any]] = table.filter(pc.equal(table["unit_id"], self.unit_id)).to_pylist()
         return lines
 
-    @property
+    @cached_property
     def n_examples(self) -> int:
-        """Examples that it fires on."""
-        return len(self._examples[0])
+        """Examples that it fires on, in the chunks that were made."""
+        return len(set(self._entries[0].tolist()))
 
     def top_examples(self, n: int = 5) -> list[TopExample]:
         """The ``n`` examples with its largest values; equal values in the order of the data set."""
-        return self._ranked(range(min(n, self.n_examples)))
-
-    def stratified_examples(self, n: int = 5) -> list[TopExample]:
-        """``n`` of the examples it fires on, at equal steps from the largest value to the smallest, both among them."""
-        if self.n_examples <= n:
-            return self._ranked(range(self.n_examples))
-        return self._ranked(round(step * (self.n_examples - 1) / max(1, n - 1)) for step in range(n))
-
-    def _ranked(self, places: Iterable[int]) -> list[TopExample]:
-        """The examples at these places of all it fires on, the largest value first."""
-        ids, largest, counts = self._examples
-        names = self.run.example_ids
-        return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in places]
-
-    @cached_property
-    def _examples(self) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
-        """Position, largest value and number of rows of each example it fires on, the largest value first."""
         import numpy as np
 
         example, _, value = self._entries
         ids, place = np.unique(example, return_inverse=True)
         largest, counts = np.zeros(len(ids), np.float32), np.bincount(place, minlength=len(ids))
         np.maximum.at(largest, place, value)
-        best = np.lexsort((ids, -largest))
-        return ids[best], largest[best], counts[best]
+        best = np.lexsort((ids, -largest))[:n]
+        names = self.run.example_ids
+        return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
 
     def decoder_neighbours(self, n: int = 5) -> list[Neighbour]:
         """The ``n`` units whose decoder rows point most in its direction, smaller ids first among equals; needs torch.
@@ -158,14 +142,32 @@ class Unit:
         order = np.lexsort((np.arange(len(cosine)), -cosine))
         return [Neighbour(int(unit), float(cosine[unit])) for unit in order[order != self.unit_id][:n]]
 
+    def stratified_examples(self, strata: int = 5, n: int = 2) -> list[list[TopExample]]:
+        """Examples from equal parts of those that it fires on, by largest value, weakest part first.
+
+        Of each part up to ``n``, evenly from its weakest to its strongest; fewer parts where there are fewer examples.
+        """
+        import numpy as np
+
+        ascending = self.top_examples(len(self._entries[0]))[::-1]
+        parts = [part for part in np.array_split(np.arange(len(ascending)), strata) if len(part)]
+        even = [part[np.unique(np.linspace(0, len(part) - 1, n).round().astype(int))] for part in parts]
+        return [[ascending[place] for place in places] for places in even]
+
     def co_active(self, n: int = 5) -> list[CoActive]:
         """The ``n`` units that share most of their rows with it, by Jaccard; smaller ids first among equals."""
         import numpy as np
 
         both = np.zeros(self.run.n_units, np.int64)
         either = np.zeros(self.run.n_units, np.int64)
-        for chunk in self.run.activations():
-            either += np.bincount(chunk.units, minlength=len(either))
+        by_unit = self.run.by_unit
+        activations = self.run.activations()
+        if by_unit is not None:
+            either += by_unit.n_rows()
+            activations = activations.of_examples(np.unique(self._entries[0]))
+        for chunk in activations:
+            if by_unit is None:
+                either += np.bincount(chunk.units, minlength=len(either))
             rows = chunk.row_of_entry
             fires = np.zeros(len(chunk.example), bool)
             fires[rows[chunk.units == self.unit_id]] = True
@@ -267,6 +269,10 @@ class HeatMap:
     values: "np.ndarray"
     threshold: float
 
+    def __repr__(self) -> str:
+        largest = float(self.values.max()) if len(self.values) else 0
+        return f"HeatMap({len(self.values)} patches, largest value {largest:.4g}, threshold {self.threshold:.4g})"
+
     def to_numpy(self) -> "np.ndarray":
         """float32 [height, width]: the value at every pixel; NaN where the model does not look."""
         import numpy as np
@@ -332,10 +338,3 @@ class MarkedText:
             end = max(end, token.end)
         marked.append(escape(self.text[end:]))
         return f'<div style="line-height:1.8;white-space:pre-wrap">{"".join(marked)}</div>'
-
-
-def opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
-    """0 at 0, .35 at the threshold, .75 from three times the threshold on."""
-    import numpy as np
-
-    return np.interp(values / threshold, (0, 1, 3), (0, AT_THRESHOLD, MOST))

@@ -83,6 +83,7 @@ def encode_chunk(
     forward_batch: int = 1,
     control_kinds: Collection[str] = (),
     control_pooling: "Pooling | None" = None,
+    sae: "OpenedSae | None" = None,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> RowsPerKind:
     """Encode every example of a chunk.
@@ -96,6 +97,7 @@ def encode_chunk(
             on it, as those of any batched matrix product do.
         control_kinds: token kinds whose control inputs are made, as the data set's ``controls`` say.
         control_pooling: of rows to the scores of random SAEs; of ``cls``, whose row is the example, and None: maximum.
+        sae: in place of the model's own, such as one of a few of its units.
         step: called after every batch with the number of examples done and their total.
 
     Raises:
@@ -103,7 +105,7 @@ def encode_chunk(
         DatasetError: an example that cannot be read, or whose embedding is not finite (it is named).
     """
     with ops.process_state.plain_arithmetic():
-        sae = open_encoder(model.sae, device, memory_budget)
+        sae = sae or open_encoder(model.sae, device, memory_budget)
         sources = open_sources(reader, dataset, model, token_kinds, device, precision)
         for _, source in sources:
             _expect_width(source, sae.d_model, sae.name)

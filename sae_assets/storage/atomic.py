@@ -5,8 +5,10 @@ the store makes visible as a whole. A killed run leaves at most a ``.tmp-`` file
 """
 
 import os
+import tempfile
 import uuid
 from collections.abc import Callable
+from typing import BinaryIO, cast
 
 from upath import UPath
 
@@ -17,16 +19,24 @@ def is_local(path: UPath) -> bool:
     return path.protocol in ("", "file", "local")
 
 
-def write_atomically(path: UPath, content: bytes) -> None:
+Content = bytes | Callable[[BinaryIO], None]  # or what writes it, a piece at a time
+
+
+def write_atomically(path: UPath, content: Content) -> None:
     """Write ``content`` to ``path``, replacing what was there in one step.
 
     Raises:
         OSError: as the file system gives it (no space, no permission); the old file, if any, is untouched.
     """
-    if not is_local(path):
+    if is_local(path):
+        _write(path, content, os.replace)
+    elif isinstance(content, bytes):
         path.fs.pipe_file(path.path, content)
-        return
-    _write(path, content, os.replace)
+    else:
+        with tempfile.NamedTemporaryFile(prefix="sae-assets-") as file:
+            content(cast(BinaryIO, file))
+            file.flush()
+            path.fs.put_file(file.name, path.path)
 
 
 def write_once(path: UPath, content: bytes) -> bool:
@@ -49,12 +59,15 @@ def write_once(path: UPath, content: bytes) -> bool:
     return True
 
 
-def _write(path: UPath, content: bytes, publish: Callable[[str, str], None]) -> None:
+def _write(path: UPath, content: Content, publish: Callable[[str, str], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
         with open(temporary.path, "wb") as file:
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
             file.flush()
             os.fsync(file.fileno())
         publish(temporary.path, path.path)

@@ -5,11 +5,13 @@ that a reader can take a slice. The header travels in the file's key-value metad
 """
 
 import io
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from sae_assets.artifacts import Artifact
 from sae_assets.errors import StoredFileError
@@ -26,24 +28,45 @@ def to_table(artifact: Artifact) -> tuple[pa.Table, dict[str, Any]]:
 
 def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> bytes:
     """The file's bytes; ``header`` makes the header from the scalars."""
+    buffer = io.BytesIO()
+    write(artifact, header, buffer)
+    return buffer.getvalue()
+
+
+def write(artifact: Artifact, header: Callable[[dict[str, Any]], Header], file: BinaryIO) -> None:
+    """The same into a file, a row group at a time."""
     table, scalars = to_table(artifact)
     table = table.replace_schema_metadata({KEY: header(scalars).to_json()})
     split = [f"{name}.list.element" for name in table.column_names if pa.types.is_list(table.schema.field(name).type)
              and not pa.types.is_string(table.schema.field(name).type.value_type)]  # fmt: skip
     lists = {f"{name}.list.element" for name in table.column_names if pa.types.is_list(table.schema.field(name).type)}
     flat = [name for name in table.column_names if f"{name}.list.element" not in lists]
-    buffer = io.BytesIO()
+    size = getattr(table_of(artifact.kind), "rows_per_group", None)
     pq.write_table(
         table,
-        buffer,
+        file,
         compression="zstd",
         compression_level=1,
-        row_group_size=ROW_GROUP if lists else 2**20,
+        row_group_size=size(table) if size else ROW_GROUP if lists else 2**20,
         use_dictionary=flat + sorted(lists - set(split)),
         use_byte_stream_split=split or False,
         store_schema=True,
     )
-    return buffer.getvalue()
+
+
+def is_streamed(kind: str) -> bool:
+    """Whether artifacts of a kind may be larger than memory, and are read and written a row group at a time."""
+    return kind in kinds() and hasattr(table_of(kind), "read_groups")
+
+
+def load_file(path: UPath) -> tuple[Artifact, Header]:
+    """The artifact and header of a file, which lies in the folder of its kind. Raises: as :func:`load`."""
+    if not is_streamed(path.parent.name):
+        return load(path.read_bytes(), str(path))
+    header = load_header(path)
+    module: Any = table_of(path.parent.name)
+    with path.open("rb") as file, damaged(str(path)):
+        return module.read_groups(pq.ParquetFile(file), dict(header.scalars)), header
 
 
 def load(content: bytes, where: str) -> tuple[Artifact, Header]:
@@ -65,9 +88,16 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
 def decode(header: Header, table: pa.Table, where: str) -> Artifact:
     if header.kind not in kinds():
         raise StoredFileError(f"{where} holds {header.kind!r}, expected one of {', '.join(kinds())}.")
-    try:
+    with damaged(where):
         return table_of(header.kind).decode(table, dict(header.scalars))
-    except Exception as error:  # damaged columns fail in as many ways as there are decoders; all mean: damaged
+
+
+@contextmanager
+def damaged(where: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into StoredFileError: columns can be damaged in as many ways as it reads them."""
+    try:
+        yield
+    except Exception as error:
         raise StoredFileError(
             f"{where} does not hold what its header says ({type(error).__name__}: {error}). Materialize it again."
         ) from None

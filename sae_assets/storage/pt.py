@@ -44,6 +44,11 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
     return buffer.getvalue()
 
 
+def load_file(path: Any) -> tuple[Artifact, Header]:
+    """The artifact and header of a file. Raises: as :func:`load`."""
+    return load(path.read_bytes(), str(path))
+
+
 def _mapping_dictionary(artifact: UnitMapping) -> dict[str, Any]:
     return {
         "kept_units": artifact.kept_units,

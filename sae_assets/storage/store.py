@@ -91,14 +91,16 @@ class ArtifactStore:
         def header(scalars: dict) -> Header:
             return Header(artifact.kind, item.content_hash, scalars, item.provenance)
 
-        content = _module(form).dump(artifact, header)
         path = path_of(self.root, address, form)
-        write_atomically(path, content)
+        if form == "parquet" and storage.parquet.is_streamed(artifact.kind):
+            write_atomically(path, lambda file: storage.parquet.write(artifact, header, file))
+        else:
+            write_atomically(path, _module(form).dump(artifact, header))
         for other in ENDINGS:
             twin = path_of(self.root, address, other)
             if other != form and twin.exists():
                 twin.unlink()
-        return WrittenFile(path, len(content))
+        return WrittenFile(path, int(path.stat().st_size))
 
     def read(self, address: Address) -> Stored:
         """Read and verify one artifact.
@@ -127,7 +129,7 @@ class ArtifactStore:
     @staticmethod
     def _verified(path: UPath) -> Stored:
         try:
-            artifact, header = _module(path.suffix[1:]).load(path.read_bytes(), str(path))
+            artifact, header = _module(path.suffix[1:]).load_file(path)
             sha256 = artifact.content_hash()
         except ArtifactError as error:
             raise StoredFileError(f"{path} is damaged.", [str(error)]) from None

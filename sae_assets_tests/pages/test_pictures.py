@@ -6,8 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from sae_assets.pages.pictures import TRUE, image_element, marked_tokens, overlaid
-from sae_assets.reading.unit import HUE
+from sae_assets.pages.pictures import HUE, TRUE, image_element, marked_tokens, overlaid
 
 EDGES = {name: np.array(values, float) for name, values in
          {"left": [0, 50], "top": [0, 50], "right": [50, 100], "bottom": [50, 100]}.items()}  # fmt: skip

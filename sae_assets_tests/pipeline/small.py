@@ -41,7 +41,8 @@ def write_catalog(path: Path, root: Path, **entry: Any) -> Path:
     """A catalog with one data set ``small`` (the packaged one stays in it), which has every stage that there is."""
     dataset = {
         "root": str(root), "layout": "clevr", "modality": "image", "concepts": CONCEPTS, "models": ["clip-mini"],
-        "token_kinds": ["patch", "cls"], "chunk_size": 6, "controls": {"n_seeds": 1}, **entry,
+        "token_kinds": ["patch", "cls"], "chunk_size": 6, "controls": {"n_seeds": 1}, "unit_rows": True,
+        **entry,
     }  # fmt: skip
     path.write_text(yaml.safe_dump({"datasets": {"small": dataset}}))
     return path

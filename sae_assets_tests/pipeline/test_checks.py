@@ -23,6 +23,7 @@ from sae_assets.chunks.contents import describe_examples
 from sae_assets.cli import app
 from sae_assets.commands.session import Session
 from sae_assets.datasets import open_dataset
+from sae_assets.ops.unit_rows import rows_digest
 from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.checks import NOTHING_MORE, READABLE, Check, Expected, Outcome
@@ -135,6 +136,11 @@ CASES = {
     ),
     ("row_locations", "rows_located"): Case(
         SMALL["row_locations"], RowLocations(0, torch.tensor([0, 4]), None, None)
+    ),
+    ("unit_rows", "same_entries"): case_of_expected(
+        "unit_rows",
+        Expected(limits={"entries": 5, "digest": rows_digest(SMALL["unit_rows"])}),
+        Expected(limits={"entries": 5, "digest": rows_digest(SMALL["unit_rows"]) + 1}),
     ),
     ("unit_stats", "some_units_active"): Case(SMALL["unit_stats"], silent(SMALL["unit_stats"])),
     ("best_pairs", "concepts_have_both_classes"): Case(best_pair((3, 2, 0, 5)), best_pair((0, 2, 0, 8))),

@@ -117,7 +117,8 @@ def copy_of(world: World, base: Path) -> World:
 # --- the kinds of change ----------------------------------------------------------------------------------------------
 
 ALL_CHUNKS = ("0000", "0001")
-AGGREGATES = [name for name, stage in stages.STAGES.items() if stage.level == "model" and name != "controls"]
+SWITCHED = ("controls", "unit_rows")  # which this data set's entry does not switch on
+AGGREGATES = [name for name, stage in stages.STAGES.items() if stage.level == "model" and name not in SWITCHED]
 
 
 def chunk_level(stage: str, chunks: tuple[str, ...] = ALL_CHUNKS, models: tuple[str, ...] = ("one", "two")) -> Named:

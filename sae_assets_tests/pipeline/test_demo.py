@@ -13,6 +13,7 @@ import sae_assets
 from sae_assets.artifacts.controls import CONTROLS
 from sae_assets.cli import app
 from sae_assets.pipeline.stages import STAGES
+from tools import notebook
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("demo")]
 KEY = "clevr_mini/patch/clip-mini"
@@ -180,6 +181,18 @@ def test_reading_in_the_readme_runs(demo, tmp_path, monkeypatch):
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["matrix"].shape == (81920, 1024) and (tmp_path / "unit-17.png").exists()
+
+
+def test_the_notebook_runs(demo, monkeypatch):
+    """Its cells, as they are stored, on the demo's home: each shows what it is there for."""
+    monkeypatch.setenv("SAE_ASSETS_HOME", str(demo["home"]))
+    names: dict = {}
+    shown = [notebook.carry_out(code, names) for code in notebook.code_cells()]
+    assert notebook.code_cells() == [cell for cell in notebook.CELLS if notebook.is_code(cell)]
+    assert [sorted({"image/png", "text/html"} & set(each)) for each in shown] == [
+        [], ["text/html"], ["image/png"], [], ["image/png"], ["text/html"], ["text/html"]
+    ]  # fmt: skip
+    assert shown[0]["text/plain"] == "['clevr_mini', 'moods_mini']" and "(81920, 1024)" in shown[3]["text/plain"]
 
 
 def test_tokens_are_the_pieces_of_their_text(demo):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedE
 from sae_assets.reading import HeatMap, MarkedText, Project, Run
 from sae_assets.reading.unit import Token, opacity
 from sae_assets.storage.address import Address
-from sae_assets.storage.store import ArtifactStore
+from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets_tests.helpers.homes import Homes, Places
 from sae_assets_tests.test_import_cost import loaded_by
 
@@ -99,6 +100,38 @@ def test_a_unit(made: Places, run: Run) -> None:
     assert np.array_equal(unit.values(top.example_id), values[best[0]].numpy())
     assert unit.stats()["unit_id"] == unit_id
     assert all(line["unit_id"] == unit_id for line in unit.concepts())
+
+
+def test_rows_of_a_unit_are_those_of_a_scan(made: Places, run: Run) -> None:
+    """From activations by unit and without them: rows, examples, parts of them, histogram and neighbours."""
+    scanned = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
+    scanned.__dict__["by_unit"] = None
+    assert run.by_unit is not None
+    assert np.array_equal(run.by_unit.n_rows(), (dense(made) > 0).sum(0).numpy())
+    for unit_id in [int(dense(made).sum(0).argmax()), *range(0, 1024, 97)]:
+        unit, other = run.unit(unit_id), scanned.unit(unit_id)
+        for ours, theirs in zip(unit._entries, other._entries, strict=True):
+            assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
+        assert unit.top_examples(7) == other.top_examples(7) and unit.co_active(9) == other.co_active(9)
+        assert all(np.array_equal(a, b) for a, b in zip(unit.histogram(), other.histogram(), strict=True))
+        strata, every = unit.stratified_examples(3, 2), unit.top_examples(99)
+        assert strata == other.stratified_examples(3, 2) and all(1 <= len(part) <= 2 for part in strata)
+        assert len(strata) == min(3, len(every)) and all(one in every for part in strata for one in part)
+        values = [one.value for part in strata for one in part]
+        assert values == sorted(values) and (not every or values[-1] == every[0].value)
+
+
+def test_activations_by_unit_of_others_are_not_read(made_home: Homes, tmp_path: Path) -> None:
+    """Once a chunk was made anew and is another, its file by unit is not what there is."""
+    places = made_home(tmp_path)
+    store = ArtifactStore(str(places["home"] / "store"))
+    address = Address("small", "sparse_activations", "patch", "clip-mini", "0001")
+    item = store.read(address)
+    run = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
+    assert run.by_unit is not None
+    store.write(address, stored(replace(item.artifact, total_mass=item.artifact.total_mass + 1), item.provenance))
+    run = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
+    assert run.by_unit is None and run.unit(17).n_rows >= 0
 
 
 def test_a_heat_map_lies_on_its_pixels(made: Places, run: Run) -> None:

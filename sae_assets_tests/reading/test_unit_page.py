@@ -93,8 +93,14 @@ def test_the_page_says_what_the_tables_say(run: Run, busy: int) -> None:
     assert headline(summary).split("(")[0] in page
 
 
-def test_activations_are_gone_through_twice_for_a_page(run: Run, busy: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once for the unit's rows and once for its neighbours, however many examples are shown."""
+@pytest.mark.parametrize("by_unit", [True, False])
+def test_activations_are_gone_through_twice_for_a_page(
+    made: Places, busy: int, monkeypatch: pytest.MonkeyPatch, by_unit: bool
+) -> None:
+    """Once for the unit's rows and once for its neighbours, however many examples are shown; by unit only for them."""
+    run = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
+    if not by_unit:
+        run.__dict__["by_unit"] = None
     asked: list[str] = []
     whole = Activations.__iter__
 
@@ -104,7 +110,7 @@ def test_activations_are_gone_through_twice_for_a_page(run: Run, busy: int, monk
 
     monkeypatch.setattr(Activations, "__iter__", counted)
     unit_page(run.unit(busy), 6)
-    assert len(asked) == 2
+    assert len(asked) == 2 - by_unit
 
 
 def test_a_page_without_the_pictures(run: Run, busy: int, made: Places, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.report import Report
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.artifacts.row_locations import RowLocations
+from sae_assets.artifacts.unit_rows import UnitRows
 from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import Stored, stored
@@ -104,6 +105,13 @@ SMALL: dict[str, Artifact] = {
             transforms=_ints([60, 40, 30, 20, 0, -5, 20, 20, 20, 20, 0, 0]).view(2, 6),
             grid=(1, 2),
             patch=(20, 15),
+        ),
+        UnitRows(
+            unit_offsets=torch.tensor([0, 2, 2, 5]),
+            examples=_ints([7, 7, 7, 8, 8]),
+            positions=_ints([0, 1, 1, 0, 1]),
+            values=torch.tensor([1.5, 2.5, 0.5, 1e-40, 3.0]),
+            n_rows=4,
         ),
         UnitStats(
             n_rows=10,

@@ -34,6 +34,7 @@ from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.report import DOCTYPE, Report
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.artifacts.row_locations import RowLocations
+from sae_assets.artifacts.unit_rows import UnitRows
 
 NAN = math.nan
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -550,6 +551,22 @@ def report() -> st.SearchStrategy[Report]:
     return st.text(st.characters(codec="utf-8"), max_size=40).map(lambda text: Report(DOCTYPE + text))
 
 
+@st.composite
+def unit_rows(draw: st.DrawFn) -> UnitRows:
+    """Also no unit that fires, and units that all fire on one row."""
+    place = st.tuples(st.integers(0, 2**30), st.integers(0, 3))
+    units = draw(st.lists(st.lists(place, unique=True, max_size=4).map(sorted), min_size=1, max_size=5))
+    places = [place for unit in units for place in unit]
+    values = draw(st.lists(positive, min_size=len(places), max_size=len(places)))
+    return UnitRows(
+        offsets_of(integers([len(unit) for unit in units])),
+        integers([example for example, _ in places], torch.int32),
+        integers([position for _, position in places], torch.int32),
+        torch.tensor(values, dtype=torch.float32),
+        n_rows=draw(st.integers(4, 99)),
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
     strategy.__name__: strategy
     for strategy in (
@@ -567,6 +584,7 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         pruning_audit,
         row_alignment,
         row_locations,
+        unit_rows,
         control_inputs,
         localization,
         coalitions,

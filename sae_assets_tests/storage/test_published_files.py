@@ -81,6 +81,7 @@ COLUMNS = {
     "filtered_activations": ["example_index", "position", "kept_indices", "values"],
     "ground_truth": ["example_index", "position", "concepts", "shown", "pixels"],
     "row_locations": ["example_index", "position", "start", "end", "left", "top", "right", "bottom"],
+    "unit_rows": ["unit_id", "n_rows", "example_indices", "positions", "values"],
     "control_inputs": [
         *("example_index", "n_rows", "mean_embedding", "max_embedding", "positions", "row_embeddings"),
         *("random_counts", "random_units", "random_values"),

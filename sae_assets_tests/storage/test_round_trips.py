@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -42,9 +44,10 @@ def through_a_file(artifact: Artifact, file_format: str) -> Artifact:
     # Pages are HTML whatever is chosen for tables.
     chosen = "parquet" if file_format == "html" else file_format
     store, item = memory_store(chosen), stored(artifact, provenance(stage=artifact.kind))
-    written = store.write(ADDRESS, item)
-    assert written.path.suffix == f".{file_format}"
-    back = store.read(ADDRESS)
+    address = dataclasses.replace(ADDRESS, stage=artifact.kind)
+    written = store.write(address, item)
+    assert written.path.suffix == f".{file_format}" and written.n_bytes == len(written.path.read_bytes())
+    back = store.read(address)
     assert back == item
     assert back.content_hash == artifact.content_hash()
     for field in dataclasses.fields(artifact):  # type: ignore[arg-type]
@@ -72,6 +75,36 @@ def test_every_column_is_described(kind: str) -> None:
     table = table_of(kind)
     columns, _ = table.encode(small(kind).artifact)
     assert {name.split(":")[0] for name in columns.column_names} == set(table.COLUMNS)
+
+
+@pytest.mark.parametrize("group", [1, 3, 2**16])
+def test_activations_by_unit_are_read_by_groups(tmp_path: Path, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many units a row group has, and however many Arrow arrays; a file that says something else is damaged."""
+    table, store = table_of("unit_rows"), ArtifactStore(str(tmp_path))
+    monkeypatch.setattr(table, "GROUP", group)
+    monkeypatch.setattr(table, "PART", group)
+    address, item = dataclasses.replace(ADDRESS, stage="unit_rows"), small("unit_rows")
+    path = store.write(address, item).path
+    assert store.read(address) == item
+    file = pq.ParquetFile(str(path))
+    sizes = {file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)}
+    assert (
+        sizes == ({1} if group < 3 else {3} if group > 3 else sizes)
+        and max(sizes) == file.metadata.row_group(0).num_rows
+    )
+    for column, values in (
+        ("n_rows", [2, 1, 2]),
+        ("n_rows", [2, 0, -3]),
+        ("values", [[1.5, 2.5], [], [0.5, 1.0, 3.0]]),
+    ):
+        whole = pq.read_table(str(path))
+        place = whole.column_names.index(column)
+        field = whole.schema.field(place)
+        changed = whole.set_column(place, field, pa.array(values, field.type))
+        pq.write_table(changed, str(path), row_group_size=2)
+        with pytest.raises(StoredFileError, match=r"does not hold what its header says|content hash"):
+            store.read(address)
+        store.write(address, item)
 
 
 @pytest.mark.parametrize(("kind", "file_format"), FORMS)

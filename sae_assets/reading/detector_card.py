@@ -1,0 +1,123 @@
+"""The model card of a detector: what it is, how it is applied, what its pairs are worth, and where it ends."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+COLUMNS = {
+    "unit": ("unit", 0),
+    "test F1": ("test_f1", 3),
+    "95 %": ("interval", 0),
+    "chance": ("chance", 3),
+    "q": ("test_q", 3),
+    "precision": ("test_precision", 2),
+    "recall": ("test_recall", 2),
+    "AUROC": ("test_auroc", 3),
+    "Brier": ("test_brier", 3),
+    "ECE": ("test_ece", 3),
+}
+POOLED = {
+    "max": "the largest value of its rows",
+    "mean": "the mean over its rows",
+    "topk_mean": "the mean of the {} largest values of its rows",
+    "last": "the value of its last row",
+}
+
+
+def detector_card(detector: Mapping[str, Any]) -> str:
+    """The card, Markdown. ``detector`` is what stands in ``detector.json``."""
+    origin, units = detector["origin"], detector["units"]
+    rows = {"patch": "patch of a picture", "token": "token of a text", "cls": "example"}[detector["token_kind"]]
+    lines = [
+        f"# Detector of {len(detector['concepts'])} concepts",
+        "",
+        f"For each concept one unit of a sparse autoencoder and its threshold, chosen on {origin['n_cal']:,} "
+        f"calibration examples of `{origin['dataset']}` and counted on {origin['n_test']:,} test examples. A row is "
+        f"one {rows}; the score of an example is {POOLED[detector['pooling']].format(detector['pooling_k'])}, and the "
+        "concept is detected from the threshold on.",
+        "",
+        "```bash",
+        "sae-assets detect . pictures-or-texts",
+        "```",
+        "",
+        "```python",
+        "import sae_assets",
+        "",
+        'for found in sae_assets.Detector(".").detect(inputs):',
+        "    print(found.name, found.detected)",
+        "```",
+        "",
+        "## Figures on test",
+        "",
+        "| concept | " + " | ".join(COLUMNS) + " |",
+        "|---|" + "---:|" * len(COLUMNS),
+        *(_line(each) for each in detector["concepts"]),
+        "",
+        "*chance* is the larger of calling every example positive and of the 95 % point of shuffled labels; *q* the "
+        "share of false discoveries among concepts that are this sure. *Brier* and *ECE* are of the probability, by "
+        "isotonic regression on the calibration examples.",
+        "",
+    ]
+    if detector["without_unit"]:
+        lines += [f"No unit was found for {', '.join(map(markdown, detector['without_unit']))}.", ""]
+    lines += ["## What it runs", "", *_models(detector), ""]
+    lines += [
+        "## Where it ends",
+        "",
+        "- Figures hold for examples like those of the data set. Probabilities hold where concepts are as frequent as "
+        "among the calibration examples.",
+        "- A unit was chosen because it goes with a concept in these labels; that does not say that it stands for it.",
+        "- Scores are the pipeline's bit for bit on the same kind of device with the same versions of torch and of the "
+        "model's library; elsewhere embeddings differ in their last bits.",
+    ]
+    if units["encoded"] == "needed":
+        lines.append(
+            "- Only the units above are encoded, with all their values, whatever else fires on a row (no `k_stored`)."
+        )
+    lines += [
+        "",
+        "## Provenance",
+        "",
+        f"Written by sae_assets {origin['producer']} from "
+        + ", ".join(f"`{name}` {value[:16]}" for name, value in origin["fingerprints"].items())
+        + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _models(detector: Mapping[str, Any]) -> list[str]:
+    model, units = detector["model"], detector["units"]
+    transformer, sae = model["transformer"], model["sae"]
+    place = transformer.get("name") or transformer["path"]
+    where = next((f"{key} {model[key]}" for key in ("layer", "hidden_state", "module") if key in model), "")
+    read = f"- Transformer `{markdown(place)}` ({transformer['library']}), read at {where}, {detector['precision']}."
+    source = sae.get("path") or f"{sae['repo']}/{sae['file']}"
+    shape = f"{units['n_units']:,} units of width {units['d_model']:,}"
+    lines = [read, f"- SAE `{markdown(source)}` ({sae['format']}, {shape}), sha256 {detector['sae_sha256'][:16]}."]
+    if units["encoded"] == "needed":
+        return [*lines, f"- The weights of its {len(units['ids'])} units are in `detector.safetensors`."]
+    held = "and are in `detector.safetensors`" if units["included"] else "and are read from its checkpoint"
+    return [*lines, f"- All units are encoded {held}. {units['reason']}."]
+
+
+def _line(each: Mapping[str, Any]) -> str:
+    figures = dict(each["figures"])
+    low, high = figures.get("test_f1_low"), figures.get("test_f1_high")
+    figures["unit"] = each["unit"]
+    figures["interval"] = None if low is None else f"{low:.2f}–{high:.2f}"
+    chance = [figures.get(name) for name in ("test_always_positive_f1", "test_null_f1_p95")]
+    figures["chance"] = max((value for value in chance if value is not None), default=None)
+    cells = [_cell(figures.get(name), digits) for name, digits in COLUMNS.values()]
+    return f"| {markdown(each['concept'])} | {' | '.join(cells)} |"
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def markdown(text: str) -> str:
+    """A name as text of a document: nothing in it is markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,38 @@
+"""How the stored activations of a run were made, so that new input can be encoded in the same way."""
+
+from typing import TYPE_CHECKING
+
+from sae_assets.errors import MismatchError, MissingChunksError
+from sae_assets.pipeline.recipes import is_imported
+from sae_assets.pipeline.stages.sparse_activations import encoder_hash
+from sae_assets.reading.encoding import EncodeSettings
+from sae_assets.rows.source import precomputed_kinds
+
+if TYPE_CHECKING:
+    from sae_assets.reading.run import Run
+
+
+def stored_settings(run: "Run") -> EncodeSettings:
+    """The settings of the chunks that were made, which were all made by the model that the catalog names now.
+
+    Raises:
+        MissingChunksError: none was made.
+        MismatchError: rows that are embeddings made elsewhere or were imported, or were made by another model.
+    """
+    if run.token_kind in precomputed_kinds(run.entry, run.model_entry):
+        raise MismatchError(f"{run}: its rows are embeddings that were made elsewhere; nothing here makes new ones.")
+    addresses = [run.address("sparse_activations", key) for key in run.chunks]
+    made = [run.store.header(each).provenance for each in addresses if run.store.find(each) is not None]
+    if not made:
+        address = run.address("sparse_activations")
+        raise MissingChunksError(f"{address} has not been made. Run: {address.making}")
+    if any(is_imported(each) for each in made):
+        raise MismatchError(f"{run}: its activations were imported; nothing says how new input would be encoded.")
+    config = dict(made[0].config)
+    identity = encoder_hash(run.entry, run.model_entry, run.token_kind, config)
+    if any(each.identity.get("encoder") != identity for each in made):
+        raise MismatchError(
+            f"{run}: its activations were made by another transformer, SAE or with other settings than the catalog and "
+            f"its files say now. Materialize them again, or name the catalog that they were made with."
+        )
+    return EncodeSettings(config["k_stored"], config["precision"], config["forward_batch"], run.entry.white)
