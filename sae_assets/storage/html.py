@@ -23,6 +23,11 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
     return f"{DOCTYPE}{START}{comment}{END}{artifact.html.removeprefix(DOCTYPE)}".encode()
 
 
+def load_file(path: Any) -> tuple[Artifact, Header]:
+    """The artifact and header of a file. Raises: as :func:`load`."""
+    return load(path.read_bytes(), str(path))
+
+
 def load(content: bytes, where: str) -> tuple[Artifact, Header]:
     """The artifact and header of a file's bytes.
 
