@@ -37,7 +37,7 @@ def compare(session: Session, names: Sequence[str]) -> dict[str, Any]:
     counts = {run: _counts(session, run) for run in runs}
     units = {run: session.store.read(run).artifact.unit_ids.tolist() for run in runs}
     concepts = session.store.read(runs[0]).artifact.concepts
-    figures: dict[str, Any] = {"dataset": runs[0].dataset, "runs": [_label(run) for run in runs], "levels": {}}
+    figures: dict[str, Any] = {"dataset": runs[0].dataset, "runs": [label_of(run) for run in runs], "levels": {}}
     for level in LEVELS:
         compared = {run: ops.comparison.compare_runs(counts[run], counts[runs[0]], by_rows=level == "rows")
                     for run in runs[1:]}  # fmt: skip
@@ -53,7 +53,7 @@ def compare(session: Session, names: Sequence[str]) -> dict[str, Any]:
                 chosen = units[run][number] if concept is not None else -1
                 figures_of_run["unit_id"] = chosen if chosen >= 0 else None
             lines.append({"concept": concept, "runs": of_runs})
-        verdicts = [_verdict(_label(run), _label(runs[0]), lines, place) for place, run in enumerate(runs[1:], 1)]
+        verdicts = [_verdict(label_of(run), label_of(runs[0]), lines, place) for place, run in enumerate(runs[1:], 1)]
         n_examples = min(each.n_examples for each in compared.values())
         figures["levels"][level] = {"n_examples": n_examples, "lines": lines, "verdicts": verdicts}
     comparison: dict[str, Any] = plain(figures)
@@ -62,11 +62,12 @@ def compare(session: Session, names: Sequence[str]) -> dict[str, Any]:
 
 def others_of(session: Session, address: Address) -> list[str]:
     """Names of the other runs of a data set that can be compared with this one."""
-    own = _label(address)
-    return [label for run in _runs(session, address.dataset) if (label := _label(run)) != own]
+    labels = [label_of(run) for run in _runs(session, address.dataset)]
+    return [label for label in labels if label != label_of(address)]
 
 
-def _label(run: Address) -> str:
+def label_of(run: Address) -> str:
+    """A run's name: data set, token kind and model of any of its artifacts."""
     return f"{run.dataset}/{run.token_kind}/{run.model}"
 
 

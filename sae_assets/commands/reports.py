@@ -1,18 +1,20 @@
 """A report as a person takes it away: the page as it lies in the store, and what is not of one artifact alone.
 
-That is what its stages took, which the history tells, and how the data set's other models compare.
+That is what its stages took, which the history tells, and how the data set's other runs compare.
 """
 
 from pathlib import Path
 from typing import Any
 
 from sae_assets.catalog import match_name
+from sae_assets.commands.comparing import NOTE, compare, label_of, others_of
 from sae_assets.commands.requests import token_kinds_among
 from sae_assets.commands.session import Session
 from sae_assets.errors import SaeAssetsError
 from sae_assets.orchestration.history import seconds_of
 from sae_assets.pages.rendering import with_more
 from sae_assets.pipeline.stages import STAGES, stages_of
+from sae_assets.storage.address import Address
 
 FOLDER = "reports"
 
@@ -42,8 +44,19 @@ def write_report(
         for name in stages_of(entry)
         if STAGES[name].has_token_kind
     }
-    page = with_more(session.store.read(address).artifact.html, seconds={k: v for k, v in seconds.items() if v})
+    page = with_more(
+        session.store.read(address).artifact.html,
+        seconds={name: value for name, value in seconds.items() if value},
+        compared=_compared(session, address),
+        note=NOTE,
+    )
     file = file or session.settings.home / FOLDER / dataset / kind / f"{model}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page, encoding="utf-8")
     return {"report": str(address), "page": str(file), "stale": session.outlook(dataset).reason(address) or None}
+
+
+def _compared(session: Session, address: Address) -> dict[str, Any] | None:
+    """The data set's other runs beside this one; None where there is none."""
+    others = others_of(session, address)
+    return compare(session, [label_of(address), *others]) if others else None

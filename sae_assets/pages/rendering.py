@@ -6,6 +6,8 @@ from typing import Any
 
 import jinja2
 
+from sae_assets.pages.figures import element, figure
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -26,6 +28,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def with_more(page: str, **sections: Any) -> str:
-    """A report with sections that its stage does not make: ``seconds`` by stage, and what ``more.html`` shows else."""
-    more = render("more.html", **sections)
-    return page.replace("<!-- more -->", more, 1)
+    """A report with sections that its stage does not make: ``seconds`` by stage, and other runs ``compared``."""
+    more = render("more.html", figure=figure, element=element, **sections)
+    links = '<a href="#compared">Other runs</a>' if sections.get("compared") else ""
+    return page.replace("<!-- more-links -->", links, 1).replace("<!-- more -->", more, 1)

@@ -14,6 +14,8 @@ import pytest
 import sae_assets
 from sae_assets.pages.charts import Evidence, glyph
 from sae_assets.pages.figures import KEYS, figure
+from sae_assets.reading.page import headline, unit_page
+from sae_assets.reading.summary import unit_summary
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.helpers.homes import USUAL, Homes, Places, invoke
@@ -174,6 +176,21 @@ def test_counts_of_examples_are_those_of_the_pairs(made: Places, page: str) -> N
         parts = re.split(r"<h3>(Found, and right|Found, and wrong|Missed|F1 on)", section)
         for heading, column in (("Found, and right", "tp"), ("Found, and wrong", "fp"), ("Missed", "fn")):
             assert parts[parts.index(heading) + 1].count("<img") == min(4, line[f"test_{column}"]), (name[1], heading)
+
+
+def test_a_chosen_unit_has_its_evidence_and_its_controls(made: Places) -> None:
+    """Figures of examples and of rows, their intervals, p and q, and a bar for each detector."""
+    chosen = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
+    line = next(line for line in chosen.best_pairs().to_polars().to_dicts() if line["unit_id"] is not None)
+    page = unit_page(chosen.unit(line["unit_id"]), 2)
+    read = Figures()
+    read.feed(page)
+    best = {given["data-column"]: float(given["value"]) for given, _ in read.figures
+            if given.get("data-table") == "best_pairs" and given["data-concept"] == line["concept"]}  # fmt: skip
+    assert {name: line[name] for name in best} == best and {"test_f1", "test_p", "test_f1_low"} <= set(best)
+    detectors = [given["data-detector"] for given, _ in read.figures if given.get("data-table") == "controls"]
+    assert detectors[0] == "unit" and "logistic" in detectors
+    assert headline(unit_summary(chosen.unit(line["unit_id"]), 2)).split("(")[0] in page
 
 
 def test_the_command(made: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
