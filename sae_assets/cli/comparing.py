@@ -33,7 +33,9 @@ def compare(
 
 def _print(compared: dict[str, Any]) -> None:
     for level, figures in compared["levels"].items():
-        console.print(f"\n{compared['dataset']}, {level} of {figures['n_examples']:,} test examples", style="bold")
+        console.print(
+            f"\n{compared['dataset']}: F1 on {level}, {figures['n_examples']:,} examples of test", style="bold"
+        )
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("concept", overflow="fold")
         for number, run in enumerate(compared["runs"]):

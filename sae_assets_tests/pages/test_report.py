@@ -82,12 +82,13 @@ def read(page: str) -> Figures:
     return parser
 
 
-def cell(made: Places, given: dict[str, str]) -> Any:
+def cell(home: Path, given: dict[str, str], run: str = "small/patch/clip-mini") -> Any:
     """What the store has at the place that a figure names, read without this package's readers of tables."""
-    folder = made["home"] / "store" / "small" / "patch" / "clip-mini" / given["data-table"]
+    folder = home / "store" / run / given["data-table"]
     if "data-scalar" in given:
-        address = Address("small", given["data-table"], "patch", "clip-mini")
-        value: Any = ArtifactStore(str(made["home"] / "store")).header(address).scalars
+        dataset, kind, model = run.split("/")
+        address = Address(dataset, given["data-table"], kind, model)
+        value: Any = ArtifactStore(str(home / "store")).header(address).scalars
         for part in given["data-scalar"].split("."):
             value = value[int(part) if isinstance(value, list) else part]
         return value
@@ -107,7 +108,7 @@ def test_every_figure_is_the_cell_it_names(made: Places, read: Figures) -> None:
     assert stages >= {"best_pairs", "row_alignment", "controls", "localization", "pruning_audit", "unit_stats"}
     assert len(of_tables) > 300
     for given, text in of_tables:
-        expected = cell(made, given)
+        expected = cell(made["home"], given)
         assert float(given["value"]) == expected, given
         if text is not None:
             shown = {figure(expected, digits) for digits in (2, 3, 4)}
@@ -121,7 +122,9 @@ def test_a_wrong_figure_would_be_seen(made: Places, page: str) -> None:
     wrong = Figures()
     wrong.feed(page[:head] + "9" + page[head:])
     differing = [
-        given for given, _ in wrong.figures if "data-table" in given and float(given["value"]) != cell(made, given)
+        given
+        for given, _ in wrong.figures
+        if "data-table" in given and float(given["value"]) != cell(made["home"], given)
     ]
     assert len(differing) == 1
 
@@ -205,6 +208,19 @@ def test_the_command(made: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 0 and opened == [(made["home"] / "reports/small/patch/clip-mini.html").as_uri()]
     wrong = invoke(made, "report", "small", "clip-mini", "--token-kind", "cls")
     assert wrong.exit_code == 2
+
+
+def test_runs_that_cannot_be_compared(made: Places) -> None:
+    """One run alone, runs of two data sets, and names that are none are refused, with what was expected."""
+    for names, said in (
+        (["small"], "at least two"),
+        (["small/patch/clip-mini", "small/patch/clip-mini"], "at least two"),
+        (["small/patch"], "dataset/token_kind/model"),
+        (["smal/patch/clip-mini", "small"], "small"),
+        (["small", "clevr_mini/patch/clip-mini"], "those of one are compared"),
+    ):
+        wrong = invoke(made, "compare", *names)
+        assert wrong.exit_code == 2 and said in wrong.stderr, (names, wrong.stderr)
 
 
 def test_it_is_stale_with_what_it_reads(made: Places, tmp_path: Path) -> None:
