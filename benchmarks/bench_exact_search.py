@@ -1,7 +1,7 @@
 """Seconds of the exact threshold search over all (unit, concept) pairs, against numpy pair by pair; and of coalitions.
 
 The plain way sorts a unit's scores once and takes cumulative sums for every concept. It is measured on a few units with
-all concepts and scaled up; both ways must choose the same thresholds. CPU seconds, one thread.
+all concepts and scaled up; both ways must choose the same pairs among these units. CPU seconds, one thread.
 
     python benchmarks/bench_exact_search.py [--units 5000] [--examples 1000] [--concepts 100] [--fires 0.2]
         [--share 0.03]
@@ -15,7 +15,7 @@ import torch
 
 from sae_assets.ops.coalitions import RULES, grow_coalitions
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, sort_scores
-from sae_assets.ops.exact_search import MIN_SUPPORT, ExactSearch, search_thresholds
+from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs
 from sae_assets.ops.segments import unpack_descending
 
 FEW = 40  # units of the plain way
@@ -29,11 +29,12 @@ def scores_of(args: argparse.Namespace, generator: torch.Generator) -> ExampleSc
     return sort_scores(at // args.examples, values, at % args.examples, labels, args.units)
 
 
-def plain_seconds(cal: ExampleScores, test: ExampleScores, got: ExactSearch) -> float:
-    """CPU seconds per unit, with the counts on both splits; thresholds are compared."""
+def plain_seconds(cal: ExampleScores, test: ExampleScores) -> float:
+    """CPU seconds per unit, with the counts on both splits; the best pairs among these units must be ours."""
     spent = 0.0
     labels = [split.labels.numpy() for split in (cal, test)]
     n_positive = labels[0].sum(0)
+    best: list[tuple] = [(-1.0,)] * labels[0].shape[1]
     for unit in range(FEW):
         columns = []
         for split in (cal, test):
@@ -45,18 +46,20 @@ def plain_seconds(cal: ExampleScores, test: ExampleScores, got: ExactSearch) -> 
         order = np.argsort(-columns[0], kind="stable")
         falling = columns[0][order]
         ends = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
-        chosen = []
         for concept in range(labels[0].shape[1]):
             true = np.cumsum(labels[0][order, concept])[ends]
             f1 = np.where((true >= MIN_SUPPORT) & (falling[ends] > 0), 2 * true / (ends + 1 + n_positive[concept]), -1)
-            best = ends[len(f1) - 1 - np.argmax(f1[::-1])]
-            threshold = falling[best] if f1.max() > 0 else np.nan
+            place = len(f1) - 1 - np.argmax(f1[::-1])
+            threshold = falling[ends[place]]
             detected = columns[1] >= threshold
-            chosen.append((threshold, int((detected & labels[1][:, concept]).sum())))
+            found = int((detected & labels[1][:, concept]).sum())
+            if f1[place] > 0:
+                best[concept] = max(best[concept], (f1[place], true[place], threshold, -unit, found))
         spent += time.process_time() - start
-        thresholds, true = (np.array(column) for column in zip(*chosen, strict=True))
-        np.testing.assert_array_equal(got.thresholds[unit], thresholds)
-        np.testing.assert_array_equal(got.true_positives[1, unit], true)
+    got = find_pairs({"cal": cal, "test": test}, allowed=torch.arange(len(cal.starts) - 1) < FEW)
+    for concept, (f1, true, threshold, unit, found) in enumerate(best):
+        ours = got.counts[0, concept, 0], got.thresholds[concept], -got.units[concept], got.counts[1, concept, 0]
+        assert f1 > 0 and (true, threshold, unit, found) == tuple(float(each) for each in ours)
     return spent / FEW
 
 
@@ -72,9 +75,9 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     scores = {split: scores_of(args, generator) for split in EVALUATED}
     start = time.process_time()
-    got = search_thresholds(scores)
+    got = find_pairs(scores)
     ours = time.process_time() - start
-    plain = plain_seconds(scores["cal"], scores["test"], got) * args.units
+    plain = plain_seconds(scores["cal"], scores["test"]) * args.units
     print(
         f"{args.units:,} units x {args.concepts} concepts, {args.examples:,} examples of cal and of test, units fire "
         f"in {args.fires:.0%}, a concept is in {args.share:.0%}"

@@ -15,13 +15,13 @@ import torch
 
 from sae_assets.artifacts import GroundTruth, SparseActivations, offsets_of
 from sae_assets.ops.row_alignment import RowFigures, align_rows
-from sae_assets.ops.row_chance import row_null
-from sae_assets.ops.row_chunks import RowChunk, count_rows
+from sae_assets.ops.row_chance import exchange_maps, rows_of_pairs
+from sae_assets.ops.row_chunks import RowChunk
 
 K, ROWS, EXAMPLES = 32, 256, 80  # entries of a row, rows of an example, examples of a chunk
 LABELS = 4  # concepts of an example, each on a run of half its rows on average: 2 per row
 FEW_UNITS, FEW_CONCEPTS = 6, 4
-DRAWS = 10
+DRAWS = 1000
 
 
 def chunk_of(number: int, n_units: int, n_concepts: int, generator: torch.Generator) -> RowChunk:
@@ -126,7 +126,6 @@ def main() -> None:
     parser.add_argument("--concepts", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory-budget", type=int, default=512, help="MiB for values while they are sorted")
-    parser.add_argument("--null-units", type=int, default=100, help="among which the null repeats the choice")
     parser.add_argument("--full", action="store_true", help="5,000 units and 1.4 million rows")
     args = parser.parse_args()
     if args.full:
@@ -160,17 +159,13 @@ def main() -> None:
         f"unit, {1e3 * per_pair:.2f} ms per pair"
     )
     print(f"ratio   {dense / cpu:10.1f} of CPU seconds")
-    if args.null_units:
-        counted = count_rows(chunks, concepts=names, n_units=args.units)
-        chosen = torch.arange(0, args.units, max(1, args.units // args.null_units))[: args.null_units]
-        cpu = time.process_time()
-        null = row_null(chunks, counted, chosen, move="exchange", n_draws=DRAWS)
-        cpu = time.process_time() - cpu
-        n_values = int(sum(split.n_stored[chosen].sum() for split in counted.values()))
-        print(
-            f"null    {null.seconds / DRAWS:10.2f} s wall per draw of the choice among {len(chosen)} units, {DRAWS} "
-            f"draws, {cpu:.1f} s CPU in all, {n_values:,} values, reading the chunks once included"
-        )
+    cpu = time.process_time()
+    pairs = got.best_units
+    cutoffs = got.thresholds[pairs.clamp(min=0), torch.arange(args.concepts)]
+    rows = rows_of_pairs(chunks, pairs, cutoffs, torch.ones(args.concepts, dtype=torch.bool))
+    exchange_maps(rows, n_draws=DRAWS)
+    cpu = time.process_time() - cpu
+    print(f"null    {cpu:10.1f} s CPU for {DRAWS:,} exchanges, {len(rows.rows):,} rows on which the pairs fire")
 
 
 if __name__ == "__main__":

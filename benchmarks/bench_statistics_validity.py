@@ -4,7 +4,7 @@ Intervals of F1, precision and recall are summed up exactly over all counts; the
 worlds, in which labels have nothing to do with scores. Coverage at 95 % is to lie within .93 and .98, rejections at 5 %
 within .04 and .06; regions of simulated figures are wider by 99.9 % binomial bounds. Holm's only has an upper edge.
 
-    python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--cost | --sweep]
+    python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--cost|--sweep|--rows]
 """
 
 import argparse
@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from scipy import stats
 
-from sae_assets.ops.exact_search import search_thresholds
+from sae_assets.ops.detection_stats import example_scores
+from sae_assets.ops.found_pairs import find_pairs
 from sae_assets.ops.held_out_null import shuffle_held_out
+from sae_assets.ops.incidences import truth_sets
 from sae_assets.ops.intervals import (
     auroc_interval,
     bootstrap_f1,
@@ -28,7 +30,7 @@ from sae_assets.ops.intervals import (
     weighted_f1_interval,
     wilson_interval,
 )
-from sae_assets.ops.shuffled_search import example_scores
+from sae_assets.ops.row_chance import PairRows, exchange_maps
 from sae_assets.ops.significance import search_null
 
 COVERED, REJECTED = (0.93, 0.98), (0.04, 0.06)
@@ -275,11 +277,9 @@ def held_out(name: str, options: dict, sets: int, shuffles: int) -> None:
     p, any_of = [], []
     for seed in range(sets):
         scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
-        search = search_thresholds(scores, min_support=1)
-        units = search.best_units
-        thresholds = search.thresholds[units.clamp(min=0), torch.arange(len(units))].masked_fill(units < 0, torch.nan)
-        every = torch.ones(len(units), dtype=torch.bool)
-        got = shuffle_held_out(scores["test"], units, thresholds, every, n_shuffles=shuffles, seed=seed)
+        found = find_pairs(scores, min_support=1)
+        units, every = found.units, torch.ones(len(found.units), dtype=torch.bool)
+        got = shuffle_held_out(scores["test"], units, found.thresholds, every, n_shuffles=shuffles, seed=seed)
         p.append(got.p[units >= 0])
         any_of.append(bool((got.family_p <= 0.05).any()))
     tested = torch.cat(p)
@@ -287,6 +287,62 @@ def held_out(name: str, options: dict, sets: int, shuffles: int) -> None:
     trials = sets if "correlation" in options else len(tested)
     row(f"held-out null of test: {name}", float((tested <= 0.05).double().mean()), REJECTED, trials)
     row(f"any of 40 concepts, held out: {name}", float(np.mean(any_of)), REJECTED, sets)
+
+
+# Rows of noise --------------------------------------------------------------------------------------------------------
+
+LENGTHS = {
+    "images": lambda rng, n: np.full(n, 16),
+    "texts": lambda rng, n: rng.lognormal(3, 0.6, n).astype(int).clip(3, 200),
+    "wild texts": lambda rng, n: rng.lognormal(2.5, 1.2, n).astype(int).clip(1, 400),
+}
+CLUMPS = ("whole", "spans", "by length", "first rows")
+
+
+def clumps(rng: np.random.Generator, lengths: np.ndarray, kind: str) -> np.ndarray:
+    """Rows of three in ten examples: all, spans anywhere, or the first; or spans of three at an even rate per row."""
+    parts = []
+    for length in lengths.tolist():
+        part, some = np.zeros(length, bool), rng.random() < 0.3
+        if kind == "by length":
+            for first in np.flatnonzero(rng.random(length) < 0.015):
+                part[first : first + 3] = True
+        elif some:
+            first = int(rng.integers(length)) if kind == "spans" else 0
+            part[first : length if kind == "whole" else first + int(rng.integers(1, 6))] = True
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def rows_of_noise(sets: int, draws: int = 59, n: int = 60) -> None:
+    """Clumps of rows on which a unit fires, which have nothing to do with those of the concept."""
+    rng, one, tables = np.random.default_rng(14), torch.ones(1, dtype=torch.bool), []
+    for name, draw in LENGTHS.items():
+        for kind in CLUMPS:
+            rejected = np.zeros(2)
+            for number in range(sets):
+                lengths = draw(rng, n)
+                truth, fires = clumps(rng, lengths, kind), clumps(rng, lengths, CLUMPS[number % 4])
+                if not truth.any() or not fires.any():
+                    continue
+                at, offsets = torch.from_numpy(fires.nonzero()[0]), torch.from_numpy(np.append(0, truth.cumsum()))
+                sets_of_rows = truth_sets(offsets, torch.zeros(int(truth.sum()), dtype=torch.int64), 1)
+                counts = torch.zeros(1, n, 3, dtype=torch.int64)
+                rows = PairRows(sets_of_rows, torch.from_numpy(lengths), torch.zeros_like(at), at, counts, one, one)
+                shifts = rng.integers(len(truth), size=draws)
+                shared = np.array([(truth & fires).sum(), *((np.roll(truth, by) & fires).sum() for by in shifts)])
+                shared = shared + rng.random(draws + 1) / 2
+                rejected += (
+                    float(exchange_maps(rows, n_draws=draws, seed=number).p) <= 0.05,
+                    ((shared[1:] >= shared[0]).sum() + 1) / (draws + 1) <= 0.05,
+                )
+            rejected /= sets
+            tables.append(rejected)
+            row(f"exchanged maps: {name}, {kind}", rejected[0], REJECTED, sets, f"shift {rejected[1]:.3f}")
+    low, mean, high = (each(np.array(tables), 0) for each in (np.min, np.mean, np.max))
+    print(
+        "least, mean, most: " + "; ".join(f"{a:.3f}, {b:.3f}, {c:.3f}" for a, b, c in zip(low, mean, high, strict=True))
+    )
 
 
 def cost() -> None:
@@ -334,16 +390,21 @@ def main() -> None:
     parser.add_argument("--shuffles", type=int, default=79)
     parser.add_argument("--cost", action="store_true", help="the seconds of a large null, and nothing else")
     parser.add_argument("--sweep", action="store_true", help="where intervals of F1 leave the region, and nothing else")
+    parser.add_argument("--rows", action="store_true", help="the null of rows with 1,000 sets, and nothing else")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.cost or args.sweep:
         cost() if args.cost else sweep()
+        return
+    if args.rows:
+        rows_of_noise(1000)
         return
     counts()
     areas(args.trials)
     means(args.trials // 4)
     rows(args.trials // 4)
     tests_of_noise(args.sets, args.shuffles)
+    rows_of_noise(10 * args.sets)
     print(f"{len(outside)} outside" + "".join(f"\n  {name}" for name in outside))
     sys.exit(bool(outside))
 

@@ -131,6 +131,11 @@ class BestPairs(Artifact):
         test_interval: float64 [n_concepts, 2], 95 % interval of the test F1.
         scores: float64 [n_concepts, 6], of test: ``SCORES``, from the unit's scores and the pair's detections.
         length_auroc: float64 [n_concepts], AUROC on test of the example's number of rows alone.
+        row_counts: int64 [n_concepts, 3], TP FP FN in rows of test, of the unit at its row threshold; 0 of a concept
+            whose rows are not known.
+        row_interval: float64 [n_concepts, 2], 95 % interval of the row F1.
+        row_null_f1: float64 [n_concepts, 2], mean and 95 % point of the row F1 where truth maps change examples.
+        row_p, row_family_p, row_q: float64 [n_concepts], as p, of the row F1; NaN where exchanges change nothing.
         weighted_interval: float64 [2], 95 % interval of the weighted test F1.
         weighted_null: float64 [3], mean and 95 % point of the weighted test F1 over shuffled labels, and its p.
     """
@@ -150,6 +155,12 @@ class BestPairs(Artifact):
     test_interval: Float[Tensor, "concepts 2"]
     scores: Float[Tensor, "concepts 6"]
     length_auroc: Float[Tensor, " concepts"]
+    row_counts: Int[Tensor, "concepts 3"]
+    row_interval: Float[Tensor, "concepts 2"]
+    row_null_f1: Float[Tensor, "concepts 2"]
+    row_p: Float[Tensor, " concepts"]
+    row_family_p: Float[Tensor, " concepts"]
+    row_q: Float[Tensor, " concepts"]
     weighted_interval: Float[Tensor, " 2"]
     weighted_null: Float[Tensor, " 3"]
     n_permutations: int
@@ -221,17 +232,23 @@ class BestPairs(Artifact):
             *expect_tensor(self.test_interval, "test_interval", "float64", (n, 2)),
             *expect_tensor(self.scores, "scores", "float64", (n, len(self.SCORES))),
             *expect_tensor(self.length_auroc, "length_auroc", "float64", (n,)),
+            *expect_tensor(self.row_counts, "row_counts", "int64", (n, 3)),
+            *expect_tensor(self.row_interval, "row_interval", "float64", (n, 2)),
+            *expect_tensor(self.row_null_f1, "row_null_f1", "float64", (n, 2)),
+            *expect_tensor(self.row_p, "row_p", "float64", (n,)),
+            *expect_tensor(self.row_family_p, "row_family_p", "float64", (n,)),
+            *expect_tensor(self.row_q, "row_q", "float64", (n,)),
             *expect_tensor(self.weighted_interval, "weighted_interval", "float64", (2,)),
             *expect_tensor(self.weighted_null, "weighted_null", "float64", (3,)),
         ]
         yield from structure
         if structure:
             return
-        if bool((self.counts < 0).any()):
+        if bool((self.counts < 0).any()) or bool((self.row_counts < 0).any()):
             yield "counts must not be negative"
         if bool(((self.unit_ids < 0) != self.thresholds.isnan()).any()):
             yield "a threshold must be null exactly where no pair was chosen"
-        for name in ("p", "family_p", "q"):
+        for name in ("p", "family_p", "q", "row_p", "row_family_p", "row_q"):
             values = getattr(self, name)
             if bool((values <= 0).any()) or bool((values > 1).any()):
                 yield f"{name} must lie above 0 and not above 1"

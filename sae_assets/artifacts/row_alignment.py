@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+BESIDE = 0.5  # of the rows a unit fires on; with fewer in the concept it fires beside it
 COVERAGES = (0.3, 0.5, 0.7)  # average precisions; the first is saev's
 MATCHES = {"f1": 0.5, "iou": 0.04}  # above which a unit is said to match: InterPLM's, Network Dissection's
 

@@ -97,6 +97,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             "row\nP",
             "row\nR",
             "row\nF1",
+            "row\nq",
             *(["px\nIoU"] if pixels else []),
         ):
             names = heading == "concept"
@@ -114,6 +115,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
                 figure(best["auroc"]),
                 figure(rows["precision"], 2) + ("!" if rows["beside"] else "") if rows else "–",
                 *(figure(rows[name], 2) if rows else "–" for name in ("recall", "f1")),
+                figure(rows["q"]) if rows else "–",
                 *([figure(rows["pixel_iou"], 2) if rows else "–"] if pixels else []),
             )
         table.add_section()
@@ -165,8 +167,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print('reported. "bar": what a test F1 has to exceed, the largest of calling every example positive, the')
     console.print('95 % point of shuffled labels and the best control, where there are any. "q": share of false')
     console.print('discoveries among concepts that are this sure, by shuffled labels. "row P", "R", "F1": precision,')
-    console.print('recall and F1 of the unit on the rows (patches, tokens) of test, "px IoU": on the pixels of masks;')
-    console.print("! marks a unit that fires beside the concept more than on it.")
+    console.print('recall and F1 of the unit on the rows (patches, tokens) of test, "row q": as q, of the row F1, by')
+    console.print('exchanging between examples where the concept is, "px IoU": on the pixels of masks; ! marks a unit')
+    console.print("that fires beside the concept more than on it.")
     console.print('"coverage@t": share of concepts whose best unit by AP on cal has an AP of t on test.')
     if any(result["controls"] for result in figures.values()):
         console.print("Controls: random_sae is the mean of random SAEs; ! marks one that is better than the unit, by a")

@@ -45,7 +45,8 @@ def unit(
 
 
 def _print(unit: dict[str, Any]) -> None:
-    from sae_assets.reading.page import figure, headline  # noqa: PLC0415
+    from sae_assets.pages.figures import figure  # noqa: PLC0415
+    from sae_assets.reading.page import headline  # noqa: PLC0415
 
     typer.echo(f"{unit['dataset']}/{unit['token_kind']}/{unit['model']}  unit {unit['unit']}")
     typer.echo(headline(unit))

@@ -7,10 +7,12 @@ from sae_assets.lazy import submodule
 
 if TYPE_CHECKING:
     from sae_assets.commands import checking as checking
+    from sae_assets.commands import comparing as comparing
     from sae_assets.commands import figures as figures
     from sae_assets.commands import importing as importing
     from sae_assets.commands import protocols as protocols
     from sae_assets.commands import removing as removing
+    from sae_assets.commands import reports as reports
     from sae_assets.commands import requests as requests
     from sae_assets.commands import session as session
     from sae_assets.commands import show as show

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.artifacts.controls import LEVELS, RANDOM, UNIT
 from sae_assets.artifacts.localization import METHODS
-from sae_assets.artifacts.row_alignment import COVERAGES
+from sae_assets.artifacts.row_alignment import BESIDE, COVERAGES
 from sae_assets.orchestration.history import measured, seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore
 
 CHOICE = ("selection", "chosen_by", "n_support", "row_threshold", "example_unit_id", "cal_fold_f1")
-BESIDE = 0.5  # of the rows a unit fires on; with fewer in the concept it fires beside it
 
 
 def plain(value: Any) -> Any:
@@ -185,6 +184,7 @@ def _row_figures(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
     """By concept that is located: row figures on test of the pair's unit, and the units that cal rows would choose.
 
+    ``null_f1``, ``p``, ``family_p`` and ``q`` are of the row F1 where truth maps change examples.
     ``beside`` is true of a pair that finds examples better than calling all positive, while most of the rows that it
     fires on are not the concept's: it may detect what stands beside the concept in the same example. ``covered`` says
     for each limit of Coverage whether the unit of the best cal average precision reaches it on test. Then the figures
@@ -209,6 +209,11 @@ def _row_figures(
             "auroc": float(rows.auroc[pair]) if pair is not None else math.nan,
             "purity_16": float(rows.purity[pair]) if pair is not None else math.nan,
             "pixel_iou": float(rows.pixel_iou[pair]) if pair is not None else math.nan,
+            "f1_interval": best.row_interval[number].tolist(),
+            "null_f1": {"mean": float(best.row_null_f1[number, 0]), "p95": float(best.row_null_f1[number, 1])},
+            "p": float(best.row_p[number]),
+            "family_p": float(best.row_family_p[number]),
+            "q": float(best.row_q[number]),
             "beside": example_f1[number] > always[number] and precision < BESIDE,
             "best_unit_id": int(rows.unit_ids[first]),
             "best_f1": float(rates["f1"][first]),

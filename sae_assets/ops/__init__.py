@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from sae_assets.ops import choice as choice
     from sae_assets.ops import chosen_pairs as chosen_pairs
     from sae_assets.ops import coalitions as coalitions
+    from sae_assets.ops import comparison as comparison
     from sae_assets.ops import control_inputs as control_inputs
     from sae_assets.ops import controls as controls
     from sae_assets.ops import detection_stats as detection_stats
     from sae_assets.ops import detectors as detectors
     from sae_assets.ops import device as device
     from sae_assets.ops import exact_search as exact_search
+    from sae_assets.ops import example_figures as example_figures
     from sae_assets.ops import filtered_activations as filtered_activations
+    from sae_assets.ops import found_pairs as found_pairs
     from sae_assets.ops import ground_truth as ground_truth
     from sae_assets.ops import held_out_null as held_out_null
     from sae_assets.ops import incidences as incidences
@@ -46,7 +49,6 @@ if TYPE_CHECKING:
     from sae_assets.ops import row_marks as row_marks
     from sae_assets.ops import scratch as scratch
     from sae_assets.ops import segments as segments
-    from sae_assets.ops import shuffled_search as shuffled_search
     from sae_assets.ops import significance as significance
     from sae_assets.ops import sparse_activations as sparse_activations
     from sae_assets.ops import thresholds as thresholds

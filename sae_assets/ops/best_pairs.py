@@ -1,7 +1,8 @@
 """Best pairs: what each concept's chosen pair is worth on both splits, beside chance, with intervals (numerics 6, 10).
 
 The choice itself is ``ops.chosen_pairs``'s and has seen cal alone. What shuffled labels reach lives in
-``ops.held_out_null`` (test) and ``ops.significance`` (cal), intervals in ``ops.intervals`` and ``ops.chance``.
+``ops.held_out_null`` (test) and ``ops.significance`` (cal), what rows reach by chance in ``ops.row_chance``, intervals
+in ``ops.intervals``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.intervals import counts_of, f1_interval, weighted_f1_interval
 from sae_assets.ops.pooling import length_auroc
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.row_chance import PairRows, exchange_maps, row_intervals
 from sae_assets.ops.significance import search_null
 
 
@@ -27,6 +29,7 @@ def figure_pairs(
     chosen: ChosenPairs,
     scores: dict[str, ExampleScores],
     lengths: Mapping[str, Sequence[Int[Tensor, " _"]]],
+    rows: PairRows,
     *,
     n_permutations: int = 1000,
     seed: int = 0,
@@ -36,8 +39,10 @@ def figure_pairs(
     Args:
         scores: of all units, by original id.
         lengths: number of rows of each example, by split, chunk by chunk.
+        rows: what the chosen units are worth on rows of test, at their row thresholds.
         n_permutations: shuffles of the labels over the examples of a split, jointly for all concepts. On cal the whole
-            exact choice is repeated on each; a choice by rows or on the grid of tail fractions has no null there.
+            exact choice is repeated on each; a choice by rows or on the grid of tail fractions has no null there. And
+            as many exchanges of truth maps between examples of test.
         seed: of all draws, made on the CPU so that devices agree.
 
     Raises:
@@ -60,6 +65,7 @@ def figure_pairs(
     true_positive, false_positive, false_negative, _ = counts[1].unbind(-1)
     interval = f1_interval(true_positive, false_positive, false_negative)
     null = shuffle_held_out(scores["test"], units, thresholds, counted, n_shuffles=n_permutations, seed=seed)
+    of_rows = exchange_maps(rows, n_draws=n_permutations, seed=seed)
     null_f1, p, family_p, q = _null_of_cal(chosen, scores, two_classes[0], n_permutations, seed)
     return BestPairs(
         concepts=chosen.concepts,
@@ -75,6 +81,12 @@ def figure_pairs(
         test_interval=torch.where(two_classes[1][:, None], interval, torch.nan),
         scores=_scores(of_units, truths, counts[1], two_classes[1], units),
         length_auroc=length_auroc(torch.cat([*lengths["test"]]), scores["test"].labels.cpu()),
+        row_counts=rows.counts.sum(1) * rows.located[:, None],
+        row_interval=row_intervals(rows),
+        row_null_f1=of_rows.null_f1,
+        row_p=of_rows.p,
+        row_family_p=of_rows.family_p,
+        row_q=of_rows.q,
         weighted_interval=weighted_f1_interval(each)[1:],
         weighted_null=null.weighted,
         n_permutations=n_permutations,

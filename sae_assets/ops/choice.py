@@ -60,15 +60,12 @@ def best_units(
     f1: Float[Tensor, "units concepts"],
     true: Int[Tensor, "units concepts"],
     thresholds: Float[Tensor, "units concepts"],
-    allowed: Bool[Tensor, " units"] | None = None,
 ) -> Int[Tensor, " concepts"]:
     """Per concept the unit with the best F1; ties: higher recall, higher threshold, lower unit. -1 where none is valid.
 
     A pair without a threshold (NaN) is not valid. F1 is float64, where equal fractions are equal numbers.
     """
     left = ~thresholds.isnan()
-    if allowed is not None:
-        left = left & allowed[:, None]
     if len(f1) == 0:
         return torch.full((f1.shape[1],), -1, dtype=torch.int64, device=f1.device)
     exists = left.any(0)

@@ -17,7 +17,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.chance import deal_folds, held_out_f1
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.detection_stats import ExampleScores
-from sae_assets.ops.exact_search import MIN_SUPPORT, search_thresholds
+from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, supported
 from sae_assets.ops.process_state import plain_arithmetic
 
 
@@ -57,19 +57,18 @@ def choose_exactly(
             f"Row figures are of {rows.n_units} units and {len(rows.concepts)} concepts, scores of {n_units} and "
             f"{n_concepts}. Materialize row_alignment again."
         )
-    search = search_thresholds(scores, min_support=min_support)
-    two_classes = _two_classes(scores["cal"])
-    by_examples = torch.where(two_classes, search.best_units, -1)
+    found = find_pairs(scores, min_support=min_support)
+    by_examples = torch.where(_two_classes(scores["cal"]), found.units, -1)
     units, by_rows = by_examples.clone(), torch.zeros(n_concepts, dtype=torch.bool, device="cpu")
     if choose_by == "rows":
         # Pairs stand concept by concept, the best row F1 first: of those with a threshold, the first of each concept.
         concept, unit = rows.concept_ids.long(), rows.unit_ids.long()
-        able = (~search.thresholds[unit, concept].isnan()).nonzero().flatten()
+        able = supported(scores["cal"], min_support)[unit, concept].nonzero().flatten()
         first = torch.full((n_concepts,), len(unit), dtype=torch.int64, device="cpu")
         first.scatter_reduce_(0, concept[able], able, "amin")
         by_rows = first < len(unit)
         units[by_rows] = unit[first[by_rows]]
-    at = (units.clamp(min=0), torch.arange(n_concepts, device="cpu"))
+        found = find_pairs(scores, min_support=min_support, units=units)
     chosen = units >= 0
     folds = _held_out(scores["cal"], by_rows, min_support, n_folds, seed) if n_folds else None
     return ChosenPairs(
@@ -78,9 +77,9 @@ def choose_exactly(
         choose_by=choose_by,
         min_support=min_support,
         unit_ids=units,
-        thresholds=torch.where(chosen, search.thresholds[at], torch.nan),
-        tail_fractions=torch.where(chosen, search.tail_fractions[at], torch.nan),
-        support=torch.where(chosen, search.true_positives[0][at].long(), 0),
+        thresholds=torch.where(chosen, found.thresholds, torch.nan),
+        tail_fractions=torch.where(chosen, found.tail_fractions, torch.nan),
+        support=torch.where(chosen, found.counts[0, :, 0], 0),
         by_rows=by_rows,
         row_thresholds=_row_thresholds(rows, units),
         example_unit_ids=by_examples,
@@ -173,14 +172,10 @@ def _held_out(
     folds_with_positives = torch.zeros(n_concepts, dtype=torch.int64, device="cpu")
     for number in range(n_folds):
         inside = (fold == number).to(cal.keys.device)
-        search = search_thresholds(
-            {"cal": cal.of_examples(~inside), "test": cal.of_examples(inside)}, min_support=min_support
-        )
-        units = search.best_units
-        at = (units.clamp(min=0), torch.arange(n_concepts, device="cpu"))
-        hits += torch.where(units >= 0, search.true_positives[1][at], 0)
-        detected += torch.where(units >= 0, search.predicted[1][at], 0)
-        folds_with_positives += (search.n_positive[1] > 0).long()
+        parts = {"cal": cal.of_examples(~inside), "test": cal.of_examples(inside)}
+        true, false, missed, _ = find_pairs(parts, min_support=min_support).counts[1].unbind(-1)
+        hits, detected = hits + true, detected + true + false
+        folds_with_positives += (true + missed > 0).long()
     positive = cal.labels.sum(0).cpu().double()
     exists = (folds_with_positives >= 2) & _two_classes(cal) & ~by_rows
     return torch.where(exists, 2 * hits / (detected + positive).clamp(min=1), torch.nan)

@@ -19,7 +19,7 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.coalitions import RULES, CoalitionChoice
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
-from sae_assets.ops.exact_search import MIN_SUPPORT, ExactSearch, search_thresholds
+from sae_assets.ops.found_pairs import MIN_SUPPORT, FoundPairs, find_pairs
 from sae_assets.ops.intervals import counts_of, f1_interval, weighted_f1_difference
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS, unpack_descending
@@ -59,7 +59,7 @@ class Coalitions:
 
 @plain_arithmetic()
 def grow_coalitions(
-    search: ExactSearch,
+    first: FoundPairs,
     scores: dict[str, ExampleScores],
     *,
     rule: str,
@@ -69,16 +69,16 @@ def grow_coalitions(
     """Grow a coalition of every concept until cal F1 does not rise or it has ``max_units`` members.
 
     Each step is exact over all other units and all of their distinct scores. Ties: higher recall, higher threshold,
-    lower unit. A member must find ``search.min_support`` cal positives: with ``or`` such that no other member finds,
+    lower unit. A member must find ``first.min_support`` cal positives: with ``or`` such that no other member finds,
     with ``and`` together with all others. The test split is counted and takes no part in any choice. A step costs one
     walk over all cal scores per concept, and holds about 60 bytes per score.
 
     Args:
-        search: of the same scores; gives the first members.
+        first: the best pairs of the same scores, of ``allowed`` units: the first members.
         allowed: units that may be members; all by default.
 
     Raises:
-        ArtifactError: an unknown rule, no members, or a search of other units or concepts.
+        ArtifactError: an unknown rule, no members, or pairs of other units or concepts.
     """
     cal = scores["cal"]
     if rule not in RULES:
@@ -86,22 +86,21 @@ def grow_coalitions(
     if max_units < 1:
         raise ArtifactError(f"max_units is {max_units}, expected at least 1.")
     n_concepts, n_units = cal.labels.shape[1], len(cal.starts) - 1
-    covered, expected = tuple(search.thresholds.shape), (n_units, n_concepts)
+    covered, expected = (first.n_units, len(first.units)), (n_units, n_concepts)
     if covered != expected:
-        raise ArtifactError(f"The search covers {covered} units and concepts, the scores {expected}.")
+        raise ArtifactError(f"The pairs are of {covered} units and concepts, the scores of {expected}.")
     open_to = torch.ones(n_units, dtype=torch.bool, device="cpu") if allowed is None else allowed
-    first = search.best_units_among(open_to)
     columns = _Columns(cal, open_to)
     units = torch.full((n_concepts, max_units), -1, dtype=torch.int64, device="cpu")
     thresholds = torch.full((n_concepts, max_units), torch.nan, dtype=torch.float64, device="cpu")
     counts = torch.zeros(2, n_concepts, max_units, 4, dtype=torch.int64, device="cpu")
     for concept in range(n_concepts):
         detected = {split: torch.zeros_like(scores[split].labels[:, concept]) for split in EVALUATED}
-        pair = (int(first[concept]), float(search.thresholds[first[concept], concept])) if first[concept] >= 0 else None
+        pair = (int(first.units[concept]), float(first.thresholds[concept])) if first.units[concept] >= 0 else None
         for member in range(max_units):
             if member and pair is not None:
                 taken = units[concept, :member]
-                pair = columns.next_member(cal.labels[:, concept], detected["cal"], taken, rule, search.min_support)
+                pair = columns.next_member(cal.labels[:, concept], detected["cal"], taken, rule, first.min_support)
             if pair is not None:
                 units[concept, member], thresholds[concept, member] = pair
                 for split in EVALUATED:
@@ -136,12 +135,12 @@ def choose_coalitions(
         kept: coalitions that were chosen before, of the same concepts and units: they are counted, and nothing chosen.
 
     Raises:
-        ArtifactError: as ``search_thresholds`` and ``grow_coalitions``.
+        ArtifactError: as ``find_pairs`` and ``grow_coalitions``.
     """
     if kept is None:
         scores = {"cal": fitted, "test": chosen}
-        search = search_thresholds(scores, min_support=min_support)
-        grown = [grow_coalitions(search, scores, rule=rule, max_units=max_units) for rule in RULES]
+        first = find_pairs(scores, min_support=min_support)
+        grown = [grow_coalitions(first, scores, rule=rule, max_units=max_units) for rule in RULES]
         picked = [_best_of(grown, concept) for concept in range(len(concepts))]
     else:
         picked = [(kept.rule(concept) or RULES[0], kept.pairs(concept)) for concept in range(len(concepts))]

@@ -26,7 +26,7 @@ from sae_assets.ops.detectors import (
     mean_difference,
     searched_units,
 )
-from sae_assets.ops.exact_search import MIN_SUPPORT
+from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.intervals import (
     counts_of,
     difference_to_draws,

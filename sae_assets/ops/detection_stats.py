@@ -176,6 +176,36 @@ def sort_scores(
     )
 
 
+def example_scores(
+    unit: Int[Tensor, " scores"],
+    example: Int[Tensor, " scores"],
+    value: Float[Tensor, " scores"],
+    labels: Bool[Tensor, "examples concepts"],
+    *,
+    n_units: int,
+) -> ExampleScores:
+    """Sorted scores of one split from (unit, example, score) triples in any order; an absent pair scores 0.
+
+    Args:
+        unit: 0 to ``n_units`` − 1. example: row of ``labels``. value: float32, > 0, in the unit's own scale.
+
+    Raises:
+        ArtifactError: a score that is not a positive finite number, an id out of range, or a pair that comes twice.
+    """
+    n_examples = len(labels)
+    problems = []
+    if not bool((value.isfinite() & (value > 0)).all()):
+        problems.append("scores must be positive and finite; leave out what is 0")
+    for name, ids, limit in (("units", unit, n_units), ("examples", example, n_examples)):
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < limit:
+            problems.append(f"{name} go from {int(ids.min())} to {int(ids.max())}, expected 0 to {limit - 1}")
+    if not problems and len((unit.long() * n_examples + example).unique()) != len(unit):
+        problems.append("a (unit, example) pair has several scores; pool them first")
+    if problems:
+        raise ArtifactError("These are no example scores:", problems)
+    return sort_scores(unit, value.float(), example.long(), labels, n_units)
+
+
 @plain_arithmetic()
 def count_detections(scores: dict[str, ExampleScores], thresholds: Thresholds) -> DetectionStats:
     """True and false positives of every triple on both splits (numerics 6).

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.ops.detection_stats import sort_scores
-from sae_assets.ops.exact_search import MIN_SUPPORT, search_thresholds
+from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs
 from sae_assets.ops.items import Items, UnitScores
 from sae_assets.ops.logistic import PENALTIES, choose_penalty, fit_logistic, stratified_folds
 from sae_assets.ops.process_state import plain_arithmetic
@@ -67,10 +67,8 @@ def searched_units(items: Items, scores: UnitScores | None = None, min_support: 
         result[name] = sort_scores(
             unit[chosen], scores.values[chosen], place[scores.items[chosen]], items.labels[inside], scores.n_units
         )
-    search = search_thresholds(result, min_support=min_support)
-    units, concepts = search.best_units, torch.arange(items.labels.shape[1], device="cpu")
-    thresholds = torch.where(units >= 0, search.thresholds[units.clamp(min=0), concepts], torch.nan)
-    return given_units(items, units, thresholds, scores)
+    found = find_pairs(result, min_support=min_support)
+    return given_units(items, found.units, found.thresholds, scores)
 
 
 @plain_arithmetic()

@@ -1,161 +1,234 @@
-"""Exact threshold search on example scores: the best F1 of every (unit, concept) over all thresholds (numerics 9).
+"""The exact threshold search: per concept the (unit, score) whose F1 on the examples of a split is the largest.
 
-Every distinct score of a unit on cal is a threshold. Scores are made by ``ops.detection_stats``; the walk over them is
-that of ``ops.incidences``, ties between units are decided in ``ops.choice``.
+Many truths are searched at once, observed or shuffled (numerics 9). What the pairs are worth on another split stands in
+``ops.found_pairs``, what a figure reached by such a search is worth in ``ops.significance``; the grid of tail fractions
+has its own rule in ``ops.choice``.
 """
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
-from sae_assets.errors import ArtifactError
-from sae_assets.ops.choice import best_units
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
-from sae_assets.ops.incidences import (
-    ENTRIES_AT_ONCE,
-    RankedValues,
-    TruthSets,
-    Walk,
-    pack_ranked,
-    tag_bits,
-    truth_sets,
-    units_at_once,
-)
-from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import plan_blocks, unpack_descending
+from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.segments import BITS
 
-MIN_SUPPORT = 3
+BLOCK = 8  # scores of a unit whose hits are added up together; at most 15, for two truths share a byte
+GROUP = 64  # units whose best hits are looked at together
+ROWS_AT_ONCE = 2048  # blocks whose hits stay in the processor's cache
+CELLS_AT_ONCE = 2**24  # (block, truth) cells in hand, a byte each up to 255 positives and two or four beyond
+ENTRIES_AT_ONCE = 2**22  # scores walked together, about 40 bytes each
 
 
 @dataclass(frozen=True)
-class ExactSearch:
-    """The best threshold of every (unit, concept) by cal F1, and what it finds on cal and on test.
+class Choices:
+    """What a search chose, per truth.
 
     Attributes:
-        n_examples: of cal and of test.
-        n_positive: int64 [2, n_concepts], positive examples.
-        thresholds: float64 [n_units, n_concepts], a score of cal; NaN (null) where no threshold finds ``min_support``
-            positives. Such a pair never detects.
-        true_positives, predicted: int32 [2, n_units, n_concepts], detected examples of the concept, and all detected.
-        firing_positives: int32 [n_units, n_concepts], positive examples of cal in which the unit fires at all.
-        min_support: cal positives at or above a threshold, at least.
+        units: int64 [n_truths], −1 where no pair has enough support.
+        lengths: int64 [n_truths], examples of the split that the pair detects; 0 without a pair.
+        hits: int64 [n_truths], true ones among them.
     """
 
-    n_examples: tuple[int, int]
-    n_positive: Int[Tensor, "2 concepts"]
-    thresholds: Float[Tensor, "units concepts"]
-    true_positives: Int[Tensor, "2 units concepts"]
-    predicted: Int[Tensor, "2 units concepts"]
-    firing_positives: Int[Tensor, "units concepts"]
-    min_support: int
+    units: Int[Tensor, " truths"]
+    lengths: Int[Tensor, " truths"]
+    hits: Int[Tensor, " truths"]
 
-    @property
-    def f1(self) -> Float[Tensor, "2 units concepts"]:
-        """``2 TP / (P + |H|)``, float64; NaN of a pair without threshold, and of a concept without positives."""
-        bottom = (self.predicted + self.n_positive[:, None]).double()
-        exists = ~self.thresholds.isnan() & (self.n_positive > 0)[:, None]
-        return torch.where(exists, 2 * self.true_positives.double() / bottom.clamp(min=1), torch.nan)
+    def f1(self, n_positive: Int[Tensor, " truths"]) -> Float[Tensor, " truths"]:
+        """F1 on the split that was searched, float64; 0 without a pair."""
+        return 2 * self.hits.double() / (self.lengths + n_positive).clamp(min=1)
 
-    @property
-    def counts(self) -> Int[Tensor, "2 units concepts 4"]:
-        """TP, FP, FN, TN, int64."""
-        true, false = self.true_positives.long(), (self.predicted - self.true_positives).long()
-        positive = self.n_positive[:, None]
-        negative = positive.new_tensor(self.n_examples)[:, None, None] - positive
-        return torch.stack([true, false, positive - true, negative - false], -1)
 
-    @property
-    def tail_fractions(self) -> Float[Tensor, "units concepts"]:
-        """Share of the unit's non-zero scores on cal positives that reach the threshold; NaN without a threshold.
+class ExactSearch:
+    """Finds, for many truths over one split, the unit and the score at which F1 is largest.
 
-        It is the p of which the threshold is a (1 − p)-quantile, of scores of examples and not of rows.
+    Only a distinct score of a unit can be a threshold: equal scores are detected together, zeros never. Ties of F1:
+    higher recall, then the higher threshold, then the lower unit. F1 of a list's first L examples with h hits is
+    ``2h / (L + K)``, K the truth's positives, so a unit's scores are sorted once for all truths.
+
+    The search is exhaustive and exact. Hits are added up in blocks of ``BLOCK`` scores; within a block, F1 is at most
+    ``2h / (max(h, L₀ + 1) + K)`` with h the hits up to its end and L₀ the scores before it. Only blocks whose bound
+    reaches the F1 of the truth's most promising block are walked score by score.
+    """
+
+    def __init__(self, scores: ExampleScores, *, min_support: int = 1):
+        """Sort out the blocks of a split: 9 bytes per score, rounded up to whole blocks.
+
+        Args:
+            min_support: true examples that a pair must detect to be chosen.
         """
-        share = self.true_positives[0].double() / self.firing_positives.clamp(min=1)
-        return torch.where(self.thresholds.isnan(), torch.nan, share)
+        self.scores, self.min_support = scores, max(1, min_support)
+        device, n_scores = scores.keys.device, len(scores.keys)
+        lengths = scores.starts.diff()
+        blocks = (lengths + BLOCK - 1) // BLOCK
+        by_blocks = blocks.argsort(descending=True, stable=True)
+        n_slabs = int(blocks.max()) if len(blocks) else 0
+        # Slab j holds block j of every unit that has one, units with most blocks first, filled up to whole groups.
+        longer = len(blocks) - torch.bincount(blocks, minlength=n_slabs + 1).cumsum(0)[:n_slabs]
+        widths = (longer + GROUP - 1) // GROUP * GROUP
+        self._bounds: list[int] = offsets_of(widths).tolist()
+        slab = torch.repeat_interleave(torch.arange(n_slabs, device=device), widths)
+        column = torch.arange(len(slab), device=device) - offsets_of(widths)[slab]
+        unit = by_blocks[column.clamp(max=max(0, len(blocks) - 1))]
+        start = scores.starts[unit] + slab * BLOCK
+        each = start[:, None] + torch.arange(BLOCK, device=device)
+        inside = (each < scores.starts[unit + 1][:, None]) & (column < longer[slab])[:, None]
+        # A threshold lies behind the last of equal scores; the keys hold the unit too, so a unit's last one counts.
+        last = torch.ones(n_scores, dtype=torch.bool, device=device)
+        last[:-1] = scores.keys[1:] != scores.keys[:-1]
+        each = each.clamp(max=max(0, n_scores - 1))
+        self._unit, self._first = unit, slab * BLOCK
+        self._ends = inside & last[each]
+        self._examples = torch.where(inside, scores.example[each], len(scores.labels)).int()
+        self._columns = self._examples.T.contiguous()
+        self.truths_at_once = max(32, CELLS_AT_ONCE // max(1, len(slab)) // 2 * 2)
 
-    @property
-    def best_units(self) -> Int[Tensor, " concepts"]:
-        """int64, the unit with the best cal F1; ties: higher recall, higher threshold, lower unit. -1 where none is."""
-        return best_units(self.f1[0], self.true_positives[0], self.thresholds)
+    def best(self, truths: Bool[Tensor, "examples truths"]) -> Choices:
+        """The best pair for each truth; a truth without positives gets none."""
+        # Truths with few positives need only the heads of the lists, so alike ones are searched together.
+        order = truths.sum(0).argsort(stable=True)
+        parts = [self._best(truths[:, some]) for some in order.split(self.truths_at_once)]
+        columns = zip(*((part.units, part.lengths, part.hits) for part in parts), strict=True)
+        return Choices(*(torch.cat(column)[order.argsort()] for column in columns))
 
-    def best_units_among(self, allowed: Bool[Tensor, " units"]) -> Int[Tensor, " concepts"]:
-        """The same choice among these units."""
-        return best_units(self.f1[0], self.true_positives[0], self.thresholds, allowed)
+    def _best(self, truths: Bool[Tensor, "examples truths"]) -> Choices:
+        n_truths, device = truths.shape[1], truths.device
+        nothing = torch.full((n_truths,), -1, device=device, dtype=torch.int64)
+        if not len(self._unit) or not n_truths:
+            return Choices(nothing, nothing + 1, nothing + 1)
+        truth = torch.nn.functional.pad(truths.to(torch.uint8), (0, n_truths % 2, 0, 1))
+        n_positive = truth.sum(0, dtype=torch.int64)
+        running, bound, least = self._running(truth, n_positive)
+        group, column = ((bound >= least) & (bound > 0)).nonzero(as_tuple=True)
+        rows = group[:, None] * GROUP + torch.arange(GROUP, device=device)
+        hits = _at(running, rows, column[:, None])
+        near = self._bound(hits, self._first[rows], n_positive[column][:, None]) >= least[column][:, None]
+        near &= hits >= self.min_support
+        which, _ = near.nonzero(as_tuple=True)
+        units, lengths, hits_of = self._choose(rows[near], column[which], truth, running, n_positive)
+        return Choices(units[:n_truths], lengths[:n_truths], hits_of[:n_truths])
+
+    def _running(
+        self, truth: Integer[Tensor, "examples_1 truths"], n_positive: Int[Tensor, " truths"]
+    ) -> tuple[Integer[Tensor, "2 rows half"], Float[Tensor, "groups truths"], Float[Tensor, " truths"]]:
+        """Hits of a unit up to the end of each of its blocks, bounds of groups, and F1 that a truth surely reaches."""
+        half, device = truth.shape[1] // 2, truth.device
+        pairs = truth[:, :half] | truth[:, half:] << 4
+        most = int(n_positive.max())
+        kind = torch.uint8 if most < 2**8 else torch.int16 if most < 2**15 else torch.int32
+        running = torch.empty(2, len(self._unit), half, dtype=kind, device=device)
+        sums, more = (torch.empty(ROWS_AT_ONCE, half, dtype=torch.uint8, device=device) for _ in range(2))
+        least = torch.zeros(2 * half, device=device, dtype=torch.float32)
+        bounds: list[Tensor] = []
+        looked = 0
+        for slab, (start, stop) in enumerate(zip(self._bounds[:-1], self._bounds[1:], strict=True)):
+            before = self._bounds[slab - 1] - start if slab else 0
+            for first in range(start, stop, ROWS_AT_ONCE):
+                rows = slice(first, min(stop, first + ROWS_AT_ONCE))
+                n = rows.stop - first
+                torch.index_select(pairs, 0, self._columns[0, rows], out=sums[:n])
+                for column in self._columns[1:]:
+                    sums[:n] += torch.index_select(pairs, 0, column[rows], out=more[:n])
+                running[0, rows] = sums[:n] & 15
+                running[1, rows] = sums[:n] >> 4
+                if slab:
+                    running[:, rows] += running[:, first + before : rows.stop + before]
+            last = slab == len(self._bounds) - 2
+            if last or slab + 1 >= max(2, 3 * looked):
+                # F1 of a list of L examples is at most 2K / (L + K): what was reached says where lists may be left.
+                groups = running[:, self._bounds[looked] : stop].view(2, -1, GROUP, half).amax(2)
+                firsts = self._first[self._bounds[looked] : stop : GROUP, None]
+                bounds.append(self._bound(torch.cat([groups[0], groups[1]], 1), firsts, n_positive))
+                least = torch.maximum(
+                    least, self._reached(bounds[-1], self._bounds[looked], truth, running, n_positive)
+                )
+                looked = slab + 1
+                if not bool((2 * n_positive / (looked * BLOCK + 1.0 + n_positive) >= least).any()):
+                    break
+        return running, torch.cat(bounds), least
+
+    def _reached(
+        self,
+        bound: Float[Tensor, "groups truths"],
+        start: int,
+        truth: Integer[Tensor, "examples_1 truths"],
+        running: Integer[Tensor, "2 rows half"],
+        n_positive: Int[Tensor, " truths"],
+    ) -> Float[Tensor, " truths"]:
+        """What each truth reaches in the most promising of these groups, a float32 below it."""
+        every = torch.arange(len(n_positive), device=bound.device)
+        rows = start + bound.argmax(0)[:, None] * GROUP + torch.arange(GROUP, device=bound.device)
+        # The eight with most hits are enough to try: any F1 that is reached will do.
+        rows = rows.gather(1, _at(running, rows, every[:, None]).int().topk(8, 1).indices)
+        reached = self._walk(rows.flatten(), every.repeat_interleave(8), truth, running, n_positive)[0]
+        return reached.view(-1, 8).amax(1).clamp(min=0).float() * (1 - 1e-6)
+
+    def _bound(self, hits: Shaped[Tensor, "*n"], first: Int[Tensor, "*#n"], n_positive: Int[Tensor, "*#n"]) -> Tensor:
+        """What F1 can be within a block, float32; 0 where support lacks."""
+        count = hits.float()
+        bound = 2 * count / (torch.maximum(count, first + 1.0) + n_positive)
+        return torch.where(hits >= self.min_support, bound, 0.0)
+
+    def _walk(
+        self,
+        rows: Int[Tensor, " n"],
+        column: Int[Tensor, " n"],
+        truth: Integer[Tensor, "examples_1 truths"],
+        running: Integer[Tensor, "2 rows half"],
+        n_positive: Int[Tensor, " truths"],
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n block"], Int[Tensor, "n block"]]:
+        """Best F1 of each (block, truth), F1 at each score of it, and the hits up to there; −1 is no threshold."""
+        hit = truth.view(-1)[self._examples[rows].long() * truth.shape[1] + column[:, None]].int()
+        hits = hit.cumsum(1) + (_at(running, rows, column) - hit.sum(1))[:, None]
+        lengths = self._first[rows][:, None] + torch.arange(1, BLOCK + 1, device=rows.device)
+        f1 = 2 * hits.double() / (lengths + n_positive[column][:, None])
+        f1 = torch.where(self._ends[rows] & (hits >= self.min_support), f1, -1.0)
+        return f1.amax(1), f1, hits
+
+    def _choose(
+        self,
+        rows: Int[Tensor, " n"],
+        column: Int[Tensor, " n"],
+        truth: Integer[Tensor, "examples_1 truths"],
+        running: Integer[Tensor, "2 rows half"],
+        n_positive: Int[Tensor, " truths"],
+    ) -> tuple[Int[Tensor, " truths"], Int[Tensor, " truths"], Int[Tensor, " truths"]]:
+        """Unit, length and hits of the best pair among these blocks, by the rule of ties."""
+        best = torch.zeros(len(n_positive), dtype=torch.float64, device=rows.device)
+        parts = []
+        at_once = ENTRIES_AT_ONCE // BLOCK
+        for some, truths in zip(rows.split(at_once), column.split(at_once), strict=True):
+            top, f1, hits = self._walk(some, truths, truth, running, n_positive)
+            best.scatter_reduce_(0, truths, top, "amax")
+            row, offset = ((f1 == best[truths][:, None]) & (f1 > 0)).nonzero(as_tuple=True)
+            parts.append((truths[row], some[row], offset, hits[row, offset].long(), f1[row, offset]))
+        units, lengths, hits_of = (torch.full_like(n_positive, fill) for fill in (-1, 0, 0))
+        if not parts:
+            return units, lengths, hits_of
+        truths, row, offset, hits, f1 = (torch.cat(each) for each in zip(*parts, strict=True))
+        unit, length = self._unit[row], self._first[row] + offset + 1
+        value = self.values(unit, length)
+        keep = f1 == best[truths]
+        for rank in (hits.double(), value.double(), -unit.double()):
+            # Each rule in turn leaves, of every truth, the pairs that are best by it.
+            top = torch.full_like(best, -torch.inf)
+            top.scatter_reduce_(0, truths[keep], rank[keep], "amax")
+            keep &= rank == top[truths]
+        units[truths[keep]], lengths[truths[keep]], hits_of[truths[keep]] = unit[keep], length[keep], hits[keep]
+        return units, lengths, hits_of
+
+    def values(self, units: Int[Tensor, " n"], lengths: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The thresholds of these pairs, float32: the score at the end of what they detect; NaN without a unit."""
+        position = (self.scores.starts[units.clamp(min=0)] + lengths - 1).clamp(min=0)
+        bits = 0x7FFFFFFF - (self.scores.keys[position] & (1 << BITS) - 1) if len(self.scores.keys) else position
+        return torch.where(units >= 0, bits.int().view(torch.float32), torch.nan)
 
 
-@plain_arithmetic()
-def search_thresholds(
-    scores: dict[str, ExampleScores], *, min_support: int = MIN_SUPPORT, entries_at_once: int = ENTRIES_AT_ONCE
-) -> ExactSearch:
-    """The best threshold of every pair, in blocks of units.
-
-    F1 over the thresholds of a pair is largest at the score of a positive: a negative one below it raises P alone. So a
-    unit's scores are sorted once, and only positives are walked: Σ scores × concepts of their examples. Zero scores are
-    not stored and never detect. Ties: higher F1, higher recall, higher threshold; F1 is compared as a fraction.
-
-    Args:
-        scores: of ``cal`` and ``test``, as ``score_examples`` or ``sort_scores`` make them.
-        min_support: cal positives that a threshold must find.
-        entries_at_once: bound on the values and incidences of the units in hand; one unit at least.
-
-    Raises:
-        ArtifactError: no positive ``min_support``, or splits of different units or concepts.
-    """
-    cal, test = (scores[split] for split in EVALUATED)
-    n_units, n_concepts = len(cal.starts) - 1, cal.labels.shape[1]
-    if min_support < 1:
-        raise ArtifactError(f"min_support is {min_support}, expected at least 1.")
-    if len(test.starts) != len(cal.starts) or test.labels.shape[1] != n_concepts:
-        raise ArtifactError(
-            f"cal has {n_units} units and {n_concepts} concepts, test {len(test.starts) - 1} and "
-            f"{test.labels.shape[1]}: they must agree."
-        )
-    truths = [truth_of_labels(split.labels) for split in (cal, test)]
-    work = _work(cal) + _work(test)
-    most_units = min(units_at_once(len(split.labels)) for split in (cal, test))
-    parts = []
-    for first, stop in plan_blocks(work, entries_at_once):
-        for begin in range(first, stop, most_units):
-            end = min(begin + most_units, stop)
-            here = Walk(rank_scores(cal, begin, end), truths[0], truths[0].set_of_row)
-            there = Walk(rank_scores(test, begin, end), truths[1], truths[1].set_of_row)
-            thresholds, true, predicted = here.best_thresholds(min_support)
-            true_test, predicted_test = there.counts_at(thresholds)
-            firing = here.table(here.counts)
-            parts.append([thresholds, *(t.int() for t in (true, true_test, predicted, predicted_test, firing))])
-    thresholds, true, true_test, predicted, predicted_test, firing = (
-        torch.cat(column).cpu() for column in zip(*parts, strict=True)
-    )
-    return ExactSearch(
-        n_examples=(len(cal.labels), len(test.labels)),
-        n_positive=torch.stack([truth.n_positive.cpu() for truth in truths]),
-        thresholds=thresholds,
-        true_positives=torch.stack([true, true_test]),
-        predicted=torch.stack([predicted, predicted_test]),
-        firing_positives=firing,
-        min_support=min_support,
-    )
-
-
-def truth_of_labels(labels: Tensor) -> TruthSets:
-    """The sets of concepts of examples with these labels, bool [n_examples, n_concepts]."""
-    return truth_sets(offsets_of(labels.sum(1)), labels.nonzero()[:, 1], labels.shape[1])
-
-
-def rank_scores(scores: ExampleScores, first: int, stop: int) -> RankedValues:
-    """The scores of units ``first`` to ``stop - 1``, renumbered from 0, tagged with their examples."""
-    low, high = (int(scores.starts[unit]) for unit in (first, stop))
-    unit, value = unpack_descending(scores.keys[low:high])
-    bits = tag_bits(len(scores.labels))
-    keys = pack_ranked(unit - first, value, scores.example[low:high], bits)
-    return RankedValues(keys, bits, scores.starts[first : stop + 1] - low)
-
-
-def _work(scores: ExampleScores) -> Int[Tensor, " units"]:
-    """Values and incidences of each unit."""
-    each = 1 + scores.labels.sum(1)[scores.example]
-    unit = scores.keys >> 32
-    return torch.bincount(unit, weights=each.double(), minlength=len(scores.starts) - 1).long()
+def _at(
+    running: Integer[Tensor, "2 rows half"], rows: Int[Tensor, "*n"], column: Int[Tensor, "*#n"]
+) -> Int[Tensor, "*n"]:
+    """Hits of these blocks under these truths, whose halves lie one behind the other; int64."""
+    _, n_rows, half = running.shape
+    return running.view(-1)[(column // half * n_rows + rows) * half + column % half].long()

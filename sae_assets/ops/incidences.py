@@ -1,8 +1,8 @@
 """The walk behind exact thresholds: each unit's stored values from the largest down, and what is true at them.
 
 An incidence is a stored value of a unit on a row that is true for a concept. Only these are walked, so the cost is
-values × concepts per row and not units × concepts × rows. Where examples are scored, an example is a row here. Which
-figures are reported is the business of ``ops.exact_search`` and ``ops.row_alignment``.
+values × concepts per row and not units × concepts × rows. Which figures are reported is the business of
+``ops.row_alignment`` and of protocols; of examples, thresholds are found in ``ops.exact_search``.
 """
 
 import itertools
@@ -115,7 +115,7 @@ def pack_ranked(
 ) -> Int[Tensor, " n"]:
     """int64 keys that order by unit, then by value descending; ``values`` float32 and > 0, ``tags`` of ``bits`` bits.
 
-    A tag says what is true of the value's row: the number of its set, or of the row itself.
+    A tag says what is true of the value's row: the number of its set.
     """
     return (units.long() << VALUE_BITS | _LARGEST - values.view(torch.int32).long()) << bits | tags
 
@@ -147,15 +147,14 @@ class Walk:
     differ by the values that tie with it.
     """
 
-    def __init__(self, ranked: RankedValues, truth: TruthSets, set_of_tag: Int[Tensor, " tags"] | None = None):
-        """Sort the incidences of these values; ``set_of_tag`` where tags are rows and not already sets."""
+    def __init__(self, ranked: RankedValues, truth: TruthSets):
+        """Sort the incidences of these values, whose tags are sets."""
         self.truth, self.starts = truth, ranked.starts
         self.n_units, n = len(ranked.starts) - 1, len(ranked.keys)
         device = ranked.keys.device
         self._value_keys = ranked.keys >> ranked.bits
         self._unit = self._value_keys >> VALUE_BITS
-        tag = ranked.keys & (1 << ranked.bits) - 1
-        self._set = tag if set_of_tag is None else set_of_tag[tag]
+        self._set = ranked.keys & (1 << ranked.bits) - 1
         first = ranked.starts[self._unit]
         position = torch.arange(n, device=device) - first
         tied = self._value_keys[1:] == self._value_keys[:-1]
@@ -204,7 +203,7 @@ class Walk:
         return truth
 
     def best_thresholds(
-        self, min_support: int = 1
+        self,
     ) -> tuple[
         Float[Tensor, "units concepts"],
         Int[Tensor, "units concepts"],
@@ -215,15 +214,10 @@ class Walk:
         ``F1 = 2 TP / (P + |G|)`` can only be largest at a value of a true row: a false one below it raises P alone.
         Ties: higher recall; with F1 and recall P is equal too, and so is the threshold. float64 quotients of whole
         numbers below 2^26 are equal only if the fractions are, so ties are exact up to 2^25 rows.
-
-        Args:
-            min_support: true rows that a threshold must find; pairs in which none does have no threshold.
         """
         n_pairs, device = len(self.counts), self.keys.device
         bottom = self.predicted + self.truth.n_positive.expand(self.n_units, -1).reshape(-1)[self.pair]
         half_f1 = self.true.double() / bottom
-        if min_support > 1:
-            half_f1[self.true < min_support] = -1.0
         best = torch.segment_reduce(half_f1, "max", lengths=self.counts, unsafe=True)
         at = (half_f1 == best[self.pair]).nonzero().flatten()
         chosen = torch.full((n_pairs,), -1, dtype=torch.int64, device=device)

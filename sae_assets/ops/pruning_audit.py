@@ -7,52 +7,44 @@ live in ``ops.unit_mapping``, the search in ``ops.exact_search``.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from sae_assets.artifacts import REASONS, UnitMapping
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.exact_search import ExactSearch
+from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs
 from sae_assets.ops.process_state import plain_arithmetic
 
 
 @plain_arithmetic()
-def audit_pruning(search: ExactSearch, mapping: UnitMapping, concepts: Sequence[str]) -> PruningAudit:
-    """Compare the search over all units, in original ids, with what the mapping keeps.
+def audit_pruning(
+    scores: dict[str, ExampleScores], mapping: UnitMapping, concepts: Sequence[str], *, min_support: int = MIN_SUPPORT
+) -> PruningAudit:
+    """Compare the search over all units with that over what the mapping keeps.
 
     Both units are chosen on cal; their test counts are reported alone.
 
+    Args:
+        scores: of all units, by original id.
+
     Raises:
-        ArtifactError: the search does not cover the units of the mapping.
+        ArtifactError: scores of other units than the mapping's.
     """
-    if len(search.thresholds) != mapping.n_original:
+    n_units = len(scores["cal"].starts) - 1
+    if n_units != mapping.n_original:
         raise ArtifactError(
-            f"The search covers {len(search.thresholds)} units, the mapping {mapping.n_original}. "
+            f"The scores are of {n_units} units, the mapping of {mapping.n_original}. "
             "Search all units of the SAE, by their original ids."
         )
-    units = torch.stack([search.best_units, search.best_units_among(mapping.reasons == 0)])
-    best = units[0]
+    every = find_pairs(scores, min_support=min_support)
+    kept = find_pairs(scores, min_support=min_support, allowed=mapping.reasons == 0)
+    best = every.units
     return PruningAudit(
         concepts=tuple(concepts),
-        min_support=search.min_support,
+        min_support=min_support,
         units_by_reason=torch.bincount(mapping.reasons.long(), minlength=len(REASONS)),
-        unit_ids=units,
-        thresholds=torch.stack([_of(search.thresholds, each) for each in units]),
-        counts=torch.stack([_counts(search, each) for each in units]),
+        unit_ids=torch.stack([best, kept.units]),
+        thresholds=torch.stack([every.thresholds, kept.thresholds]),
+        counts=torch.stack([every.counts, kept.counts]),
         reasons=torch.where(best >= 0, mapping.reasons.long()[best.clamp(min=0)], -1),
     )
-
-
-def _of(values: Float[Tensor, "units concepts"], units: Int[Tensor, " concepts"]) -> Float[Tensor, " concepts"]:
-    """The value of each concept's unit; NaN where it has none."""
-    chosen = values[units.clamp(min=0), torch.arange(len(units), device="cpu")]
-    return torch.where(units >= 0, chosen, torch.nan)
-
-
-def _counts(search: ExactSearch, units: Int[Tensor, " concepts"]) -> Int[Tensor, "2 concepts 4"]:
-    """Confusion counts of each concept's unit on both splits; without one nothing is detected."""
-    chosen = search.counts[:, units.clamp(min=0), torch.arange(len(units), device="cpu")]
-    true, false, missed, rest = chosen.unbind(-1)
-    nothing = torch.stack([true * 0, false * 0, true + missed, false + rest], -1)
-    return torch.where((units >= 0)[:, None], chosen, nothing)

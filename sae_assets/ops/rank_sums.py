@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.ops.detection_stats import ExampleScores
-from sae_assets.ops.shuffled_search import ENTRIES_AT_ONCE
+from sae_assets.ops.exact_search import ENTRIES_AT_ONCE
 
 
 def midrank_excess(scores: ExampleScores) -> Float[Tensor, " scores"]:

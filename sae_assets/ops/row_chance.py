@@ -1,141 +1,212 @@
-"""Chance level of row figures: the truth of rows is moved, and the whole choice on cal is repeated (numerics 11).
+"""Chance level of a pair's row figures on test: truth maps change examples, the pair stays as it is (numerics 11).
 
-Both ways of moving keep how truth clumps, which shuffling rows would destroy: whole truth maps are exchanged between
-examples with equally many rows (images), or the truth of a split is shifted along its rows, around the end (texts).
-Concepts move together, so the largest figure over concepts has a null of its own.
+The choice has seen nothing of test, so the figures are exchangeable under exchanges if the rows that a unit fires on
+have nothing to do with those of the concept. A map is moved whole: how truth clumps in an example is kept, which
+shuffling rows would destroy. The null of figures of examples is that of ``ops.held_out_null``.
 """
 
-import time
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.choice import best_units
-from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, TruthSets, Walk, spread
+from sae_assets.ops.adjusted_p import benjamini_hochberg, max_t, sequential_p
+from sae_assets.ops.chance import quantile
+from sae_assets.ops.incidences import TruthSets, spread, truth_sets
+from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.row_chunks import RowChunk, SplitRows, rank_rows
-from sae_assets.ops.segments import plan_blocks
+from sae_assets.ops.row_chunks import RowChunk, count_per_example, entries_of_pairs
+from sae_assets.ops.significance import DRAW_SHARE
 
-MOVES = ("exchange", "shift")
+NEIGHBOURS = 8  # examples of similar length among which maps are exchanged, at least
+ROWS_AT_ONCE = 2**20  # rows of all draws in hand, about 60 bytes each; those of one draw at least
+
+
+@dataclass(frozen=True)
+class PairRows:
+    """The rows of test examples: what is true of them, and on which of them each concept's pair fires.
+
+    Attributes:
+        truth: sets of concepts of the rows, which are numbered as the chunks come.
+        lengths: int64 [n_with_rows], rows of each example that has any.
+        concepts, rows: int64 [n_predicted], a row at or above the threshold of this concept's pair.
+        counts: int64 [n_concepts, n_examples, 3], TP, FP and FN of the pair in each example.
+        chosen: bool [n_concepts], whether there is a pair.
+        located: bool [n_concepts], concepts whose rows are known; others have no figures.
+    """
+
+    truth: TruthSets
+    lengths: Int[Tensor, " with_rows"]
+    concepts: Int[Tensor, " predicted"]
+    rows: Int[Tensor, " predicted"]
+    counts: Int[Tensor, "concepts examples 3"]
+    chosen: Bool[Tensor, " concepts"]
+    located: Bool[Tensor, " concepts"]
 
 
 @dataclass(frozen=True)
 class RowNull:
-    """Row F1 that the choice among the same units reaches where truth was moved.
+    """What row F1 reaches where truth maps were exchanged; NaN of a concept that is not located or without test rows.
 
     Attributes:
-        observed: float64 [2, n_concepts], F1 on cal and test of the choice on the truth as it is; NaN where no unit
-            fires on a positive cal row, and of a concept without rows in the split.
-        reached: float64 [2, n_concepts, n_draws], the same of each draw; 0 where no unit fires on a moved positive row.
-        seconds: that the draws took. They stop early where the budget is spent: ``reached`` says how many there are.
+        null_f1: float64 [n_concepts, 2], mean and 95 % point of F1 over the draws.
+        p: float64 [n_concepts], ``(b + 1) / (m + 1)`` for b of m draws at least as good (Phipson & Smyth 2010), ties
+            broken by a draw; 1 of a pair that fires on no row of test. NaN where no draw changes F1.
+        family_p: float64 [n_concepts], over all concepts, by step-down max T of joint draws (Westfall & Young 1993).
+        q: float64 [n_concepts], Benjamini & Hochberg 1995 over concepts.
     """
 
-    observed: Float[Tensor, "2 concepts"]
-    reached: Float[Tensor, "2 concepts draws"]
-    seconds: float
-
-    @property
-    def n_draws(self) -> int:
-        return self.reached.shape[-1]
+    null_f1: Float[Tensor, "concepts 2"]
+    p: Float[Tensor, " concepts"]
+    family_p: Float[Tensor, " concepts"]
+    q: Float[Tensor, " concepts"]
 
 
 @plain_arithmetic()
-def row_null(
+def rows_of_pairs(
     chunks: Iterable[RowChunk],
-    splits: dict[str, SplitRows],
-    units: Int[Tensor, " chosen"],
-    *,
-    move: str,
-    n_draws: int,
-    seconds: float = float("inf"),
-    seed: int = 0,
-    entries_at_once: int = ENTRIES_AT_ONCE,
-    device: torch.device | str = "cpu",
-) -> RowNull:
-    """Choose the unit and the threshold of every concept anew on truth that was moved, ``n_draws`` times.
-
-    Which examples or which shift is drawn uniformly from all that there are, the one that changes nothing included, so
-    that ``(b + 1) / (m + 1)`` is a valid p (Phipson & Smyth 2010). cal and test are moved independently.
+    units: Int[Tensor, " concepts"],
+    thresholds: Float[Tensor, " concepts"],
+    located: Bool[Tensor, " concepts"],
+) -> PairRows:
+    """The test rows that one pair per concept fires on, in one pass over the chunks.
 
     Args:
-        chunks: gone through once, for the values of ``units`` (8 bytes each, held for all draws).
-        splits: of the same chunks, from ``count_rows``.
-        units: to choose among, ascending, each once. The null is that of the choice among these.
-        move: ``exchange`` truth maps between examples of equally many rows, or ``shift`` the truth of the split.
-        seconds: no draw begins after these; one is always made. Draws are the same however many there are.
+        units: -1 without a pair; thresholds: of rows, chosen without test; NaN predicts nothing.
 
     Raises:
-        ArtifactError: an unknown ``move``, no draws, or no units.
+        ArtifactError: no chunks.
     """
-    if move not in MOVES:
-        raise ArtifactError(f"Unknown move {move!r}, expected one of {', '.join(MOVES)}.")
-    if n_draws < 1 or len(units) == 0:
-        raise ArtifactError(f"A null of {n_draws} draws over {len(units)} units was asked for, expected one at least.")
-    ranked = rank_rows(chunks, splits, units, by_set=False, device=device)
-    truths = {split: splits[split].truth for split in EVALUATED}
-    lengths = {split: splits[split].lengths for split in EVALUATED}
-    blocks = list(plan_blocks((splits["cal"].work + splits["test"].work)[units], entries_at_once))
-    observed = _figures(ranked, truths, {split: truths[split].set_of_row for split in EVALUATED}, blocks)
-    generator = torch.Generator().manual_seed(seed)
-    reached: list[Tensor] = []
-    start = time.monotonic()
-    while len(reached) < n_draws and (not reached or time.monotonic() - start < seconds):
-        moved = {
-            split: truths[split].set_of_row[moved_rows(lengths[split], move, generator).to(device)]
-            for split in EVALUATED
-        }
-        figures = _figures(ranked, truths, moved, blocks)
-        exists = torch.stack([truths[split].n_positive.cpu() > 0 for split in EVALUATED])
-        reached.append(torch.where(exists & exists[0], figures.nan_to_num(0), torch.nan))
-    return RowNull(observed, torch.stack(reached, -1), time.monotonic() - start)
+    n_concepts = len(units)
+    every = torch.arange(n_concepts, device="cpu")
+    lengths, per_row, members, concepts, rows, counts = ([] for _ in range(6))
+    n_before = 0
+    for chunk in chunks:
+        activations, truth = chunk.activations, chunk.truth
+        examples, inside = chunk.examples_in("test"), chunk.rows_in("test")
+        of_examples = activations.example_offsets.diff()
+        lengths.append(of_examples[examples & (of_examples > 0)])
+        in_row = truth.row_offsets.diff()
+        per_row.append(in_row[inside])
+        members.append(truth.concept_ids[torch.repeat_interleave(inside, in_row)])
+        counts.append(count_per_example(chunk, units, every, thresholds)[:, examples])
+        pair, entry = entries_of_pairs(activations, units)
+        row = activations.row_of_entry()[entry]
+        fires = inside[row] & (activations.values[entry].double() >= thresholds[pair])
+        number = inside.cumsum(0) - 1 + n_before
+        concepts.append(pair[fires])
+        rows.append(number[row[fires]])
+        n_before += int(inside.sum())
+    if not lengths:
+        raise ArtifactError("There are no chunks to find rows in.")
+    return PairRows(
+        truth=truth_sets(offsets_of(torch.cat(per_row)), torch.cat(members), n_concepts),
+        lengths=torch.cat(lengths),
+        concepts=torch.cat(concepts),
+        rows=torch.cat(rows),
+        counts=torch.cat(counts, 1),
+        chosen=(units >= 0) & ~thresholds.isnan(),
+        located=located,
+    )
 
 
-def moved_rows(lengths: Int[Tensor, " examples"], move: str, generator: torch.Generator) -> Int[Tensor, " rows"]:
-    """Row whose truth each row of a split is given, int64; a permutation of the rows, drawn on the CPU.
+@plain_arithmetic()
+def exchange_maps(rows: PairRows, *, n_draws: int, seed: int = 0) -> RowNull:
+    """The null of row F1: in each draw every example gets the truth map of another, of all concepts at once.
+
+    Maps are exchanged at random among examples of similar length (:func:`groups_of_lengths`) and stretched to the
+    length of the example that gets them: row r of n takes the truth of row ``⌊(2r + 1) m / 2n⌋`` of m. Where all
+    examples have as many rows, as images do, that is an exchange among all of them, row by row.
 
     Args:
-        lengths: int64, rows of each example.
+        n_draws: 0 leaves all out (NaN).
+        seed: of all draws.
     """
-    n_rows = int(lengths.sum())
-    if move == "shift":
-        by = int(torch.randint(max(n_rows, 1), (1,), generator=generator, device="cpu"))
-        return torch.arange(n_rows, device="cpu").roll(by)
-    source = torch.empty_like(lengths)
-    for length in lengths.unique():
-        alike = (lengths == length).nonzero().flatten()
-        source[alike] = alike[torch.randperm(len(alike), generator=generator, device="cpu")]
-    rows, _ = spread(offsets_of(lengths)[:-1][source], lengths)
-    return rows
+    n_concepts, truth = len(rows.chosen), rows.truth
+    group, generator = groups_of_lengths(rows.lengths), torch.Generator().manual_seed(seed)
+    in_a_draw = max(1, len(group), len(rows.rows), int(truth.n_positive.sum()))
+    at_once = max(1, ROWS_AT_ONCE // in_a_draw)
+    numbers = torch.arange(n_draws, device="cpu").split(at_once) if n_draws else ()
+    drawn = (draw_donors(group, len(some), generator) for some in numbers)
+    f1 = _f1_of(rows, itertools.chain([torch.arange(len(group), device="cpu")[None]], drawn))
+    predicted = torch.bincount(rows.concepts, minlength=n_concepts)
+    broken = DRAW_SHARE * torch.rand(f1.shape, dtype=torch.float64, generator=generator, device="cpu")
+    # What fires nowhere is below every other F1 of 0, and is not broken: p is then 1.
+    statistic = torch.where((predicted > 0)[:, None], f1 + broken, f1)
+    exists = rows.located & (truth.n_positive > 0) & (n_draws > 0)
+    moves = (f1 != f1[:, :1]).any(1) | (predicted == 0)
+    observed = statistic[:, 0].masked_fill(~(exists & moves), torch.nan)
+    p, _ = sequential_p(observed, statistic[:, 1:], n_draws + 1)
+    null = f1[:, 1:]
+    points = torch.stack([null.mean(1), quantile(null, 0.95)], -1).masked_fill(~exists[:, None], torch.nan)
+    return RowNull(points, p, max_t(observed, statistic[:, 1:]), benjamini_hochberg(p))
 
 
-def _figures(
-    ranked: dict[str, RankedValues], truths: dict[str, TruthSets], set_of_row: dict[str, Tensor], blocks: list
-) -> Float[Tensor, "2 concepts"]:
-    """F1 on cal and test of the best unit of each concept by cal F1, with the sets of the rows as given."""
-    cal, test = (truths[split] for split in EVALUATED)
+def row_intervals(rows: PairRows) -> Float[Tensor, "concepts 2"]:
+    """95 % interval of each pair's row F1, with examples as clusters; NaN where it is not located or has no rows."""
+    ends = torch.stack([weighted_f1_interval(each[None])[1:] for each in rows.counts])
+    exists = rows.located & (rows.truth.n_positive > 0)
+    return torch.where(exists[:, None], ends, torch.nan)
+
+
+def groups_of_lengths(lengths: Int[Tensor, " examples"]) -> Int[Tensor, " examples"]:
+    """Groups of examples of similar length: equal lengths together, and as many neighbours as make ``NEIGHBOURS``.
+
+    int64, in the order of lengths. Under a map of a much longer or shorter example spans would be stretched to lengths
+    that no span has; a group of one moves nothing.
+    """
+    group, number, size, last = [0] * len(lengths), 0, 0, -1
+    ordered = sorted(range(len(lengths)), key=lengths.tolist().__getitem__)
+    values = lengths.tolist()
+    for example in ordered:
+        if size >= NEIGHBOURS and values[example] != last:
+            number, size = number + 1, 0
+        group[example], size, last = number, size + 1, values[example]
+    groups = torch.tensor(group, dtype=torch.int64, device="cpu")
+    if number and size < NEIGHBOURS:
+        groups[groups == number] = number - 1
+    return groups
+
+
+def draw_donors(
+    group: Int[Tensor, " examples"], n_draws: int, generator: torch.Generator
+) -> Int[Tensor, "draws examples"]:
+    """The example whose map each one gets, random permutations within groups."""
+    drawn = torch.rand(n_draws, len(group), dtype=torch.float64, generator=generator, device="cpu")
+    shuffled = drawn.argsort(1)
+    donors = torch.empty_like(shuffled)
+    donors[:, group.argsort(stable=True)] = shuffled.gather(1, group[shuffled].argsort(dim=1, stable=True))
+    return donors
+
+
+def _f1_of(rows: PairRows, batches: Iterable[Int[Tensor, "draws examples"]]) -> Float[Tensor, "concepts draws"]:
+    """Row F1 of each pair, float64, where each example has the truth of its donor; batch after batch of draws."""
+    truth, lengths, n_concepts = rows.truth, rows.lengths, len(rows.chosen)
+    member = torch.zeros(truth.n_sets, n_concepts, dtype=torch.bool, device="cpu")
+    member[torch.repeat_interleave(truth.set_offsets.diff()), truth.concept_ids] = True
+    position, positive_row = spread(truth.set_offsets[truth.set_of_row], truth.set_offsets.diff()[truth.set_of_row])
+    positive = truth.concept_ids[position]
+    starts, example_of_row = offsets_of(lengths)[:-1], torch.repeat_interleave(lengths)
+    predicted = torch.bincount(rows.concepts, minlength=n_concepts)
     parts = []
-    for first, stop in blocks:
-        parts.append(Walk(ranked["cal"].block(first, stop), cal, set_of_row["cal"]).best_thresholds())
-    thresholds, true, predicted = (torch.cat(column) for column in zip(*parts, strict=True))
-    f1 = 2 * true.double() / (predicted + cal.n_positive).clamp(min=1)
-    units = best_units(f1, true, thresholds)
-    concept = (units >= 0).nonzero().flatten()
-    best = units[concept], concept
-    chosen = torch.full_like(thresholds, torch.nan)
-    chosen[best] = thresholds[best]
-    counts = torch.zeros(2, len(units), dtype=torch.int64, device=units.device)
-    for first, stop in blocks:
-        if bool(((units >= first) & (units < stop)).any()):
-            there = Walk(ranked["test"].block(first, stop), test, set_of_row["test"])
-            counts += torch.stack([each.sum(0) for each in there.counts_at(chosen[first:stop])])
-    on_test = 2 * counts[0].double() / (counts[1] + test.n_positive).clamp(min=1)
-    figures = torch.full((2, len(units)), torch.nan, dtype=torch.float64, device=units.device)
-    figures[0, concept] = f1[best]
-    figures[1] = torch.where((units >= 0) & (test.n_positive > 0), on_test, torch.nan)
-    return figures.cpu()
+    for some in batches:
+        cell = torch.arange(len(some), device="cpu")[:, None] * n_concepts
+        example = example_of_row[rows.rows]
+        donor = some[:, example]
+        place = (2 * (rows.rows - starts[example]) + 1) * lengths[donor] // (2 * lengths[example])
+        hit = member[truth.set_of_row[starts[donor] + place], rows.concepts]
+        true = torch.bincount((cell + rows.concepts)[hit], minlength=len(some) * n_concepts)
+        donor = example_of_row[positive_row]
+        ours, theirs, place = lengths[donor], lengths[some.argsort(1)[:, donor]], positive_row - starts[donor]
+        # Row ⌊(2r + 1) m / 2n⌋ is below s for ⌈(2ns − m) / 2m⌉ rows r.
+        below, upto = ((2 * theirs * s + ours - 1) // (2 * ours) for s in (place, place + 1))
+        taken = (upto - below).double().flatten()
+        size = torch.bincount((cell + positive).flatten(), weights=taken, minlength=len(some) * n_concepts)
+        true, size = (each.double().view(len(some), n_concepts) for each in (true, size))
+        parts.append((2 * true / (predicted + size).clamp(min=1)).T)
+    return torch.cat(parts, 1)

@@ -60,13 +60,11 @@ class SplitRows:
 
     Attributes:
         truth: concepts of its rows, which are numbered as the chunks come.
-        lengths: int64 [n_examples], rows of each example.
         n_stored: int64 [n_units], stored values of each unit.
         work: int64 [n_units], these and their true incidences.
     """
 
     truth: TruthSets
-    lengths: Int[Tensor, " examples"]
     n_stored: Int[Tensor, " units"]
     work: Int[Tensor, " units"]
 
@@ -75,12 +73,11 @@ class SplitRows:
 def count_rows(
     chunks: Iterable[RowChunk], *, concepts: Sequence[str], n_units: int, device: torch.device | str = "cpu"
 ) -> dict[str, SplitRows]:
-    """Truth, lengths of examples and numbers of values on cal and on test, in one pass over the chunks.
+    """Truth and numbers of values on cal and on test, in one pass over the chunks.
 
     Raises:
         ArtifactError: no chunks, or chunks of another width or of other concepts.
     """
-    lengths: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
     per_row: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
     members: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
     totals = {split: torch.zeros(2, n_units, dtype=torch.int64, device="cpu") for split in EVALUATED}
@@ -94,7 +91,6 @@ def count_rows(
         concepts_per_row = truth.row_offsets.diff()
         for split in EVALUATED:
             inside = chunk.rows_in(split)
-            lengths[split].append(rows.example_offsets.diff()[chunk.examples_in(split)])
             per_row[split].append(concepts_per_row[inside].int())
             members[split].append(truth.concept_ids[torch.repeat_interleave(inside, concepts_per_row)])
             each = torch.where(inside, concepts_per_row + 1, 0)
@@ -108,7 +104,6 @@ def count_rows(
             truth_sets(
                 offsets_of(torch.cat(per_row[split])).to(device), torch.cat(members[split]).to(device), len(concepts)
             ),
-            torch.cat(lengths[split]),
             *totals[split],
         )
         for split in EVALUATED
@@ -121,14 +116,12 @@ def rank_rows(
     splits: dict[str, SplitRows],
     units: Int[Tensor, " chosen"],
     *,
-    by_set: bool,
     device: torch.device | str = "cpu",
 ) -> dict[str, RankedValues]:
     """The values of some units on both splits, renumbered as they stand in ``units`` (each once), in one pass.
 
     Args:
         splits: of the same chunks, from :func:`count_rows`.
-        by_set: tags are the sets of the rows; otherwise the rows themselves, for truth that is drawn anew.
 
     Raises:
         ArtifactError: more units than share a key with the tags.
@@ -141,11 +134,10 @@ def rank_rows(
     tags, bits = {}, {}
     for split in EVALUATED:
         truth = splits[split].truth
-        n_tags = truth.n_sets if by_set else truth.n_rows
-        if len(units) > units_at_once(n_tags):
-            raise ArtifactError(f"{len(units)} units over {n_tags:,} rows or sets do not fit one sort: take fewer.")
-        tags[split] = truth.set_of_row.cpu() if by_set else torch.arange(n_tags, device="cpu")
-        bits[split] = tag_bits(n_tags)
+        if len(units) > units_at_once(truth.n_sets):
+            raise ArtifactError(f"{len(units)} units over {truth.n_sets:,} sets do not fit one sort: take fewer.")
+        tags[split] = truth.set_of_row.cpu()
+        bits[split] = tag_bits(truth.n_sets)
     filled, row = dict.fromkeys(EVALUATED, 0), dict.fromkeys(EVALUATED, 0)
     for chunk in chunks:
         rows = chunk.activations
@@ -187,7 +179,7 @@ def walk_rows(
     for first, stop in plan_blocks(cal.n_stored + test.n_stored, keys_within(memory_budget, device)):
         for begin in range(first, stop, most_units):
             end = min(begin + most_units, stop)
-            ranked = rank_rows(chunks, splits, torch.arange(begin, end, device="cpu"), by_set=True, device=device)
+            ranked = rank_rows(chunks, splits, torch.arange(begin, end, device="cpu"), device=device)
             for low, high in plan_blocks((cal.work + test.work)[begin:end], entries_at_once):
                 here = Walk(ranked["cal"].block(low, high), cal.truth)
                 yield here, Walk(ranked["test"].block(low, high), test.truth)

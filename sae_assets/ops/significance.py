@@ -1,6 +1,6 @@
 """What chance reaches: labels shuffled over examples, and the exact search repeated on every shuffle.
 
-The search itself lives in ``ops.shuffled_search``, intervals in ``ops.intervals``, the null of a split that took no
+The search itself lives in ``ops.exact_search``, intervals in ``ops.intervals``, the null of a split that took no
 part in the choice in ``ops.held_out_null``.
 """
 
@@ -16,10 +16,10 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.adjusted_p import benjamini_hochberg, holm, max_t, sequential_p
 from sae_assets.ops.chance import quantile
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
+from sae_assets.ops.exact_search import Choices, ExactSearch
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.rank_sums import auroc_of, midrank_excess, rank_sums
 from sae_assets.ops.segments import pack_descending
-from sae_assets.ops.shuffled_search import Choices, ShuffledSearch
 
 TRUTHS_AT_ONCE = 512  # shuffled truths searched between two looks at the clock
 AUROC_SHARE, DRAW_SHARE = 1e-9, 1e-12  # weights by which ties of F1 are broken
@@ -141,7 +141,7 @@ class _Null:
         if n_shuffles < 1 or stop_after < 1:
             raise ArtifactError(f"n_shuffles is {n_shuffles}, stop_after {stop_after}; expected at least 1 of each.")
         self.n_shuffles, self.stop_after, self.budget = n_shuffles, stop_after, null_seconds
-        self.search = ShuffledSearch(self.splits[0], min_support=min_support)
+        self.search = ExactSearch(self.splits[0], min_support=min_support)
         self.excess = [midrank_excess(each) for each in self.splits]
         self.seed = seed
         self.n_positive = torch.stack([each.labels.sum(0) for each in self.splits])

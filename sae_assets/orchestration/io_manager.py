@@ -1,7 +1,7 @@
 """The IO manager: asset and partition keys to the store's addresses, and the lazy reading of many chunks.
 
 It knows no file format; the store does. An input marked ``CHUNKS`` arrives as a ``ChunkReader`` that holds keys only,
-any other as one ``Stored`` artifact.
+any other as one ``Stored`` artifact; one that is ``OPTIONAL`` as None where there is no file.
 """
 
 from typing import TYPE_CHECKING, Union
@@ -16,7 +16,8 @@ from sae_assets.storage.store import ChunkReader, Kept
 if TYPE_CHECKING:
     from sae_assets.storage.store import ChunkReader, Kept, Stored
 
-CHUNKS = {"sae_assets/read": "chunks"}  # metadata of an AssetIn that fans chunks in
+# Metadata of an AssetIn that fans chunks in, and of one that need not be there.
+CHUNKS, OPTIONAL = {"sae_assets/read": "chunks"}, {"sae_assets/read": "optional"}
 
 
 class ArtifactIOManager(dg.ConfigurableIOManager):
@@ -31,12 +32,16 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
             item, written = obj.item, store.written(address)
         else:
             item, written = obj, store.write(address, obj)
-        context.add_output_metadata({**storage_metadata(item.artifact, written), **table_metadata(item.artifact)})
+        is_page = written.path.suffix == ".html"  # a table of it would be the page once more
+        tables = {} if is_page else table_metadata(item.artifact)
+        context.add_output_metadata({**storage_metadata(item.artifact, written), **tables})
 
-    def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader"]:
+    def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader", None]:
         store, path = self.artifact_store.store, context.asset_key.path
-        if (context.definition_metadata or {}).items() >= CHUNKS.items():
+        how = context.definition_metadata or {}
+        if how.items() >= CHUNKS.items():
             addresses = [address_of(path, key) for key in context.asset_partition_keys]
             return ChunkReader(store, {address.chunk or CHUNK: address for address in addresses})
         partition = context.asset_partition_key if context.has_asset_partitions else None
-        return store.read(address_of(path, partition))
+        address = address_of(path, partition)
+        return None if how.items() >= OPTIONAL.items() and store.find(address) is None else store.read(address)

@@ -28,6 +28,9 @@ KEPT = "nothing was computed: the file that was there is what would be made now"
 def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, Any]:
     """What is known once the file is written: where, bytes, and for activations the compression ratio."""
     figures: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": str(written.path)}
+    if written.path.suffix == ".html":
+        local = written.path.protocol in ("", "file")
+        figures = {"page": dg.MetadataValue.path(str(written.path)) if local else str(written.path), **figures}
     if isinstance(artifact, SparseRows):
         quotients = ratios(
             compression_ratio=(artifact.dense_bytes, written.n_bytes), bytes_per_row=(written.n_bytes, artifact.n_rows)

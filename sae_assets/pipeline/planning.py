@@ -216,7 +216,7 @@ class Outlook:
         stage = STAGES[address.stage]
         if self.staleness.is_frozen(address) and not self.is_due(address):
             return
-        for name in stage.model_inputs:
+        for name in self.staleness.model_inputs(address):
             yield STAGES[name].beside(address)
         if stage.level != "model":
             yield from (STAGES[name].beside(address) for name in stage.chunk_inputs)

@@ -11,10 +11,13 @@ from sae_assets.artifacts import REASONS
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
+    from sae_assets.artifacts.coalitions import CoalitionChoice
     from sae_assets.artifacts.controls import Controls
     from sae_assets.artifacts.localization import Localization
+    from sae_assets.artifacts.pruning_audit import PruningAudit
     from sae_assets.artifacts.row_alignment import RowAlignment
 
+INK = "#7a7a7a"  # contrast 4.3 on white, 3.9 on the UI's dark grey
 WIDTH, HEIGHT, DPI = 1000, 330, 100  # pixels: the UI's dialog shows 1,100 and does not scale
 
 COLOURS = {
@@ -36,7 +39,23 @@ def _axes(columns: int = 1, rows: int = 1, *, tall: bool = False) -> tuple[Any, 
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def _in_both_themes(figure: Any) -> None:
+    """No background, and text and lines in a grey that is read on white and on the UI's dark page."""
+    from matplotlib.text import Text
+
+    figure.patch.set_alpha(0)
+    for text in figure.findobj(Text):
+        if text.get_color() == "black":  # of those that were given another one it says something
+            text.set_color(INK)
+    for axis in figure.axes:
+        axis.set_facecolor("none")
+        axis.tick_params(which="both", color=INK, labelcolor=INK)
+        for spine in axis.spines.values():
+            spine.set_color(INK)
+
+
 def _markdown(figure: Any, title: str) -> str:
+    _in_both_themes(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
@@ -199,6 +218,50 @@ def plot_localization(localization: "Localization", most: int = 12) -> str:
     axis.set_xlabel("row F1 (test)")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return _markdown(figure, "localization")
+
+
+def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
+    """Cal F1 of each concept's best unit of all and of the best that is kept, and the rule that removed the former."""
+    import numpy as np
+
+    names = audit.concepts[:most]
+    figure, axes = _axes(tall=len(names) > 6)
+    axis, places = axes[0, 0], np.arange(len(names))
+    best, kept = (audit.f1[place, 0, : len(names)].numpy() for place in (0, 1))
+    axis.hlines(places, kept, best, color="#e6550d", lw=3)
+    axis.scatter(best, places, color="#777777", marker="o", s=30, label="best of all units", zorder=3)
+    axis.scatter(kept, places, color="#1b7f5c", marker="|", s=120, label="best of those that are kept", zorder=4)
+    rules = [audit.removed_by(number) for number in range(len(names))]
+    labels = [f"{name} — {rule or 'kept'}" for name, rule in zip(names, rules, strict=True)]
+    axis.set_yticks(places, labels, size=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.03)
+    axis.set_xlabel("F1 on cal")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return _markdown(figure, "pruning audit")
+
+
+def plot_coalitions(coalitions: "CoalitionChoice", most: int = 12) -> str:
+    """Test F1 of the units that stand for each concept together, with its interval, beside that of the single unit."""
+    import numpy as np
+
+    names = coalitions.concepts[:most]
+    figure, axes = _axes(tall=len(names) > 6)
+    axis, places = axes[0, 0], np.arange(len(names))
+    together, difference = coalitions.f1[2, : len(names)].numpy(), coalitions.differences[: len(names), 0].numpy()
+    low, high = coalitions.intervals[: len(names)].numpy().T
+    axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
+    axis.scatter(together - difference, places, color="#777777", marker="|", s=120, label="single unit", zorder=3)
+    axis.scatter(together, places, color="#1b7f5c", s=30, label="together, 95 % interval", zorder=4)
+    members = [f" {coalitions.rule(number) or ''} ".join(map(str, coalitions.members(number)))
+               for number in range(len(names))]  # fmt: skip
+    labels = [f"{name} — {units or 'no unit'}" for name, units in zip(names, members, strict=True)]
+    axis.set_yticks(places, labels, size=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.03)
+    axis.set_xlabel("F1 on test")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return _markdown(figure, "coalitions")
 
 
 CONTROL_COLOURS = {

@@ -1,12 +1,13 @@
-"""How stages score examples: the settings they share, and the scores of a model's chunks by split."""
+"""How stages score examples and rows: the settings they share, and what is read of a model's chunks."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
+from sae_assets.datasets.reader import WEAK
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.options import Options, PoolingOptions
-from sae_assets.pipeline.stage import Pass, Target
+from sae_assets.pipeline.stage import Pass, Rereadable, Target
 
 if TYPE_CHECKING:
     from sae_assets.ops.detection_stats import ExampleScores
@@ -29,6 +30,33 @@ def pooling_of(target: Target, options: PoolingOptions) -> "Pooling":
     """These settings as ops take them."""
     settings = scoring_settings(target, options)
     return ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))
+
+
+def read_rows(run: Pass, concepts: Sequence[str]) -> Rereadable:
+    """The activations of a pass with their truth and splits, as ops take them; each time, chunks are read anew.
+
+    Raises:
+        MismatchError: while reading, truth of other concepts, which would count for each other.
+    """
+    chunks, truths, labels = (run.inputs[name] for name in ("sparse_activations", "ground_truth", "labels"))
+
+    def read() -> "Iterator[ops.row_chunks.RowChunk]":
+        for key in chunks:
+            truth = truths[key].artifact
+            if truth.concepts != tuple(concepts):
+                what = f"Rows are of concepts {list(truth.concepts)}, earlier stages of {list(concepts)}"
+                raise MismatchError(f"{what}. Materialize those again.")
+            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth, labels[key].artifact.splits)
+
+    return Rereadable(read)
+
+
+def count_unlocated(run: Pass) -> Any:
+    """Positive examples on cal and on test that do not say where a concept is, int64 [2, n_concepts]."""
+    # The one row of an example under cls is the example, so its truth is always its own.
+    inherited = None if run.target.token_kind == "cls" else WEAK
+    labels = run.inputs["labels"]
+    return ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), inherited)
 
 
 def score_examples(

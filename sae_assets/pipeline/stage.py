@@ -173,6 +173,7 @@ class Stage:
         make: one pass over its inputs; gives the results of every stage that shares the pass.
         chunk_inputs: stages read for the same chunk if the stage is chunk-level, for every chunk if it is model-level.
         model_inputs: model-level stages read for the same model.
+        optional_inputs: the same, of which a data set may have none (``applies``, ``of_encoded``).
         code_version: raised when the same inputs and settings give another result.
         settings: what of the catalog and of the options changes the result, as plain values.
         outside: hashes of what is read from outside the store, by name.
@@ -200,6 +201,7 @@ class Stage:
     make: Callable[[Pass], Made]
     chunk_inputs: tuple[str, ...] = ()
     model_inputs: tuple[str, ...] = ()
+    optional_inputs: tuple[str, ...] = ()
     code_version: str = "1"
     settings: Callable[[Target, Any], dict[str, Any]] = no_settings
     outside: Callable[[Target, Sources, Any], dict[str, str]] = nothing_outside
@@ -228,7 +230,7 @@ class Stage:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return (*self.model_inputs, *self.chunk_inputs)
+        return (*self.model_inputs, *self.optional_inputs, *self.chunk_inputs)
 
     @property
     def has_token_kind(self) -> bool:

@@ -81,6 +81,16 @@ class Staleness:
         chunks = self._chunks[address.dataset] if stage.level == "model" else [address.chunk]
         return not any(self.is_imported(STAGES["sparse_activations"].beside(address, chunk)) for chunk in chunks)
 
+    def model_inputs(self, address: Address) -> tuple[str, ...]:
+        """The model-level stages that an artifact is made from: of the optional ones those that there can be."""
+        stage, entry = STAGES[address.stage], self.catalog.datasets[address.dataset]
+        optional = (
+            name
+            for name in stage.optional_inputs
+            if STAGES[name].applies(entry) and self.applies(STAGES[name].beside(address))
+        )
+        return (*stage.model_inputs, *optional)
+
     def is_frozen(self, address: Address) -> bool:
         """Whether an artifact is kept as first fitted, whatever becomes of what it read."""
         return STAGES[address.stage].frozen and self.catalog.datasets[address.dataset].calibration == "freeze"
@@ -108,7 +118,8 @@ class Staleness:
             StoredFileError, MissingChunksError, DatasetError: an input that is missing or cannot be read.
         """
         stage = STAGES[address.stage]
-        inputs: dict[str, Any] = {name: self.store.header(STAGES[name].beside(address)) for name in stage.model_inputs}
+        names = self.model_inputs(address)
+        inputs: dict[str, Any] = {name: self.store.header(STAGES[name].beside(address)) for name in names}
         if stage.level != "model":
             return inputs | {name: self.store.header(STAGES[name].beside(address)) for name in stage.chunk_inputs}
         readers = {name: self._chunks_of(address, STAGES[name]) for name in stage.chunk_inputs}

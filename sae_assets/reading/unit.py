@@ -8,17 +8,16 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.datasets import ImageReader, TextReader
-from sae_assets.errors import CatalogError
+from sae_assets.errors import CatalogError, CheckpointError
+from sae_assets.pages.pictures import HUE, opacity
 from sae_assets.reading.files import columns_of
+from sae_assets.saes import locate_sae, open_decoder
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
     from sae_assets.reading.run import Run
-
-HUE = (0, 114, 178)  # of what a unit says, blue of Okabe and Ito; alpha by value ÷ threshold
-AT_THRESHOLD, MOST = 0.35, 0.75  # alpha there, and from three times the threshold on
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,14 @@ class CoActive:
     unit_id: int
     n_rows: int
     jaccard: float
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A unit whose decoder row points the same way: its id, and the cosine of both rows."""
+
+    unit_id: int
+    cosine: float
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,11 @@ class Unit:
         lines: list[dict[str, Any]] = table.filter(pc.equal(table["unit_id"], self.unit_id)).to_pylist()
         return lines
 
+    @cached_property
+    def n_examples(self) -> int:
+        """Examples that it fires on, in the chunks that were made."""
+        return len(set(self._entries[0].tolist()))
+
     def top_examples(self, n: int = 5) -> list[TopExample]:
         """The ``n`` examples with its largest values; equal values in the order of the data set."""
         import numpy as np
@@ -107,6 +119,28 @@ class Unit:
         best = np.lexsort((ids, -largest))[:n]
         names = self.run.example_ids
         return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
+
+    def decoder_neighbours(self, n: int = 5) -> list[Neighbour]:
+        """The ``n`` units whose decoder rows point most in its direction, smaller ids first among equals; needs torch.
+
+        Empty where the SAE's format has no decoder that is read.
+
+        Raises:
+            CheckpointError: the SAE is not on this machine.
+        """
+        import numpy as np
+
+        sae = self.run.model_entry.sae
+        if locate_sae(sae, download=False) is None:
+            raise CheckpointError(f"The SAE of {self.run.model} is not on this machine.")
+        decoder = open_decoder(sae, "cpu", 2**28)
+        if decoder is None:
+            return []
+        weight = decoder.weight.double().numpy()
+        lengths = np.linalg.norm(weight, axis=1)
+        cosine = weight @ weight[self.unit_id] / np.maximum(lengths * lengths[self.unit_id], 1e-300)
+        order = np.lexsort((np.arange(len(cosine)), -cosine))
+        return [Neighbour(int(unit), float(cosine[unit])) for unit in order[order != self.unit_id][:n]]
 
     def stratified_examples(self, strata: int = 5, n: int = 2) -> list[list[TopExample]]:
         """Examples from equal parts of those that it fires on, by largest value, weakest part first.
@@ -304,10 +338,3 @@ class MarkedText:
             end = max(end, token.end)
         marked.append(escape(self.text[end:]))
         return f'<div style="line-height:1.8;white-space:pre-wrap">{"".join(marked)}</div>'
-
-
-def opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
-    """0 at 0, .35 at the threshold, .75 from three times the threshold on."""
-    import numpy as np
-
-    return np.interp(values / threshold, (0, 1, 3), (0, AT_THRESHOLD, MOST))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sae_assets.lazy import submodule
 
 if TYPE_CHECKING:
+    from sae_assets.storage import html as html
     from sae_assets.storage import parquet as parquet
     from sae_assets.storage import pt as pt
     from sae_assets.storage import tables as tables

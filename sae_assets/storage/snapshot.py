@@ -11,7 +11,7 @@ from upath import UPath
 from sae_assets.storage.address import Address
 from sae_assets.storage.atomic import TEMPORARY_PREFIX
 from sae_assets.storage.header import Header
-from sae_assets.storage.store import FORMATS, ArtifactStore
+from sae_assets.storage.store import ENDINGS, ArtifactStore
 
 
 class StoreSnapshot(ArtifactStore):
@@ -39,7 +39,7 @@ class StoreSnapshot(ArtifactStore):
 def _listed(folder: UPath) -> Mapping[str, UPath]:
     files: dict[str, UPath] = {}
     for path in folder.iterdir() if folder.exists() else ():
-        if path.suffix[1:] not in FORMATS or path.name.startswith(TEMPORARY_PREFIX):
+        if path.suffix[1:] not in ENDINGS or path.name.startswith(TEMPORARY_PREFIX):
             continue
         twin = files.get(path.stem)  # in both formats only if a run was killed in between: the later one counts
         if twin is None or path.stat().st_mtime > twin.stat().st_mtime:

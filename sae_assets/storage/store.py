@@ -21,6 +21,7 @@ from sae_assets.storage.provenance import Provenance
 
 A = TypeVar("A", bound=Artifact)
 FORMATS = ("parquet", "pt")  # names of modules of this package, and the endings of their files
+ENDINGS = (*FORMATS, "html")  # pages have a format of their own, whatever is chosen for tables
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def stored(artifact: A, provenance: Provenance) -> Stored[A]:
 
 def _module(extension: str) -> ModuleType:
     """The module of a format; both are loaded when the first file is read or written."""
-    return storage.pt if extension == "pt" else storage.parquet
+    return {"pt": storage.pt, "html": storage.html}.get(extension, storage.parquet)
 
 
 class ArtifactStore:
@@ -76,7 +77,7 @@ class ArtifactStore:
 
     def find(self, address: Address) -> UPath | None:
         """The file at an address, in whichever format it was written; None if there is none."""
-        paths = [path_of(self.root, address, extension) for extension in FORMATS]
+        paths = [path_of(self.root, address, extension) for extension in ENDINGS]
         files = [path for path in paths if path.exists()]
         # Both are there only if a run was killed between writing one and removing the other: the later one counts.
         return max(files, key=lambda path: path.stat().st_mtime) if len(files) > 1 else next(iter(files), None)
@@ -85,6 +86,7 @@ class ArtifactStore:
         """Write one artifact; a file of the same address in another format is removed after it."""
         artifact = item.artifact
         form = "pt" if self.file_format == "pt" and artifact.kind in storage.pt.KINDS else "parquet"
+        form = "html" if artifact.kind in storage.html.KINDS else form
 
         def header(scalars: dict) -> Header:
             return Header(artifact.kind, item.content_hash, scalars, item.provenance)
@@ -94,7 +96,7 @@ class ArtifactStore:
             write_atomically(path, lambda file: storage.parquet.write(artifact, header, file))
         else:
             write_atomically(path, _module(form).dump(artifact, header))
-        for other in FORMATS:
+        for other in ENDINGS:
             twin = path_of(self.root, address, other)
             if other != form and twin.exists():
                 twin.unlink()
@@ -169,7 +171,7 @@ class ArtifactStore:
         folder = self.root if folder is None else folder
         if folder.exists():
             for path in sorted(folder.rglob("*"), key=str):
-                if path.suffix[1:] in FORMATS and not path.name.startswith(TEMPORARY_PREFIX):
+                if path.suffix[1:] in ENDINGS and not path.name.startswith(TEMPORARY_PREFIX):
                     yield path
 
 

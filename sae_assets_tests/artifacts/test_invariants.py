@@ -28,6 +28,7 @@ from sae_assets.artifacts.controls import Controls
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
+from sae_assets.artifacts.report import Report
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.artifacts.row_locations import RowLocations
 from sae_assets.errors import ArtifactError
@@ -177,6 +178,12 @@ def best_pairs() -> BestPairs:
         test_interval=doubles([0.1, 0.9], [NAN, NAN]),
         scores=torch.full((2, 6), 0.5, dtype=torch.float64),
         length_auroc=doubles(0.5, 0.5),
+        row_counts=torch.tensor([[6, 2, 1], [0, 0, 0]]),
+        row_interval=doubles([0.5, 0.95], [NAN, NAN]),
+        row_null_f1=doubles([0.2, 0.4], [NAN, NAN]),
+        row_p=doubles(0.01, NAN),
+        row_family_p=doubles(0.01, NAN),
+        row_q=doubles(0.01, NAN),
         weighted_interval=doubles(0.1, 0.9),
         weighted_null=doubles(0.2, 0.4, 0.5),
         n_permutations=10,
@@ -332,10 +339,14 @@ def coalitions() -> CoalitionChoice:
     )
 
 
+def report() -> Report:
+    return Report("<!doctype html>\n<p>1</p>")
+
+
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
     detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, row_locations, control_inputs,
-    localization, coalitions, controls,
+    localization, coalitions, controls, report,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
@@ -484,6 +495,7 @@ BROKEN = [
     (coalitions, "members left over", {"member_offsets": ints(0, 1, 1)}, "member_offsets ends at 1"),
     (coalitions, "an F1 above 1", {"intervals": doubles([0, 2], [NAN, NAN])}, "intervals must lie between 0 and 1"),
     (coalitions, "a difference above 1", {"differences": doubles([2, 0, 0], [NAN] * 3)}, "between -1 and 1"),
+    (report, "no page", {"html": "<p>1</p>"}, "begins with"),
     (localization, "a unit without a threshold", {"unit_ids": ints(-1, 8)}, "null exactly where"),
     (localization, "a unit that does not exist", {"unit_ids": ints(3, 9)}, "unit ids must lie in 0..8"),
     (localization, "a choice without location", {"located": torch.tensor([False, False])}, "of located concepts alone"),
@@ -633,6 +645,7 @@ CHANGED = [
     (coalitions, {"halved": False}),
     (coalitions, {"thresholds": doubles(0.5, 1.5)}),
     (localization, {"n_superactivators": ints(3, 1)}),
+    (report, {"html": "<!doctype html>\n<p>2</p>"}),
     (localization, {"direction_weights": doubles(0.8, 0.6, 1)}),
     (controls, {"fitted_on_cal": True}),
     (controls, {"weighted": controls().weighted / 2}),

@@ -16,6 +16,8 @@ from sae_assets.ops.detection_stats import (
     score_examples,
     sort_scores,
 )
+from sae_assets.ops.row_chance import PairRows, rows_of_pairs
+from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.segments import unpack_descending
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
 from sae_assets_tests.reference import detection_stats as reference
@@ -96,6 +98,13 @@ def lengths_of(world: World) -> dict[str, list[torch.Tensor]]:
     return {split: [torch.from_numpy(world.lengths[world.examples_in(split)]).long()] for split in EVALUATED}
 
 
+def rows_of(world: World, chosen: ChosenPairs) -> PairRows:
+    """The test rows of chosen pairs, of a data set that locates no concept."""
+    chunk = RowChunk(world.sparse(), world.ground_truth(), world.splits)
+    nowhere = torch.zeros(len(chosen.concepts), dtype=torch.bool, device="cpu")
+    return rows_of_pairs([chunk], chosen.unit_ids, chosen.row_thresholds, nowhere)
+
+
 def choice(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> Choice:
     """Pairs of the grid of tail fractions, with the scores they were chosen by."""
     thresholds = calibrate(world, fractions) if thresholds is None else thresholds
@@ -109,7 +118,7 @@ def choice(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", th
 def choose(world: World, fractions=(0.1, 0.5, 0.9), parts=None, device="cpu", thresholds=None, **kwargs) -> BestPairs:
     """Best pairs of a data set from its rows on, by tail fractions; few draws unless asked for."""
     chosen, scores = choice(world, fractions, parts, device, thresholds)
-    return figure_pairs(chosen, scores, lengths_of(world), **{"n_permutations": 3} | kwargs)
+    return figure_pairs(chosen, scores, lengths_of(world), rows_of(world, chosen), **{"n_permutations": 3} | kwargs)
 
 
 def world_of(scores: dict[str, list[float]], labels: dict[str, list[bool]]) -> World:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from sae_assets.artifacts import REASONS, SparseActivations, UnitMapping, UnitStats
+from sae_assets.ops.detection_stats import example_scores
 from sae_assets.ops.detectors import best_thresholds
+from sae_assets.ops.exact_search import ExactSearch
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import covered_patches, overlapping_tokens, pixels_of_patches
-from sae_assets.ops.shuffled_search import ShuffledSearch, example_scores
 from sae_assets.ops.unit_mapping import adaptive_rules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choose, hand, world_of
@@ -85,7 +86,7 @@ def test_chance():
     assert got.null_f1[1, 0].tolist() == [pytest.approx(0.5, abs=0.05), 1.0]
 
 
-def test_shuffled_search():
+def test_exact_search():
     """Three thresholds; the lowest is the best one of the three, and the only one with three hits."""
     labels = torch.tensor([[True], [True], [False], [True]])
     unit, example = torch.zeros(4, dtype=torch.int64), torch.arange(4)
@@ -93,7 +94,7 @@ def test_shuffled_search():
     for few in ([5], [5, 4, 4], [5, 4, 4, 2]):
         n = len(few)
         scores = example_scores(unit[:n], example[:n], torch.tensor(few).float(), labels, n_units=1)
-        best = ShuffledSearch(scores).best(labels)
+        best = ExactSearch(scores).best(labels)
         f1.append(float(best.f1(torch.tensor([3]))))
     assert f1 == [1 / 2, 2 / 3, 6 / 7]
 

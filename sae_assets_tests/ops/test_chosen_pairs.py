@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.chosen_pairs import choose_exactly
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, LabelledChunk, score_examples
-from sae_assets.ops.exact_search import search_thresholds
+from sae_assets.ops.detection_stats import ExampleScores, LabelledChunk, score_examples
 from sae_assets.ops.row_alignment import align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk
-from sae_assets_tests.helpers.ops_of_worlds import nowhere, score
-from sae_assets_tests.reference import exact_search as reference
+from sae_assets_tests.helpers.ops_of_worlds import nowhere
+from sae_assets_tests.reference import found_pairs as reference
 from sae_assets_tests.reference.detection_stats import example_scores
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds
 
@@ -180,12 +179,3 @@ def test_the_choice_sees_nothing_of_test():
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(two, field.name)
         assert torch.equal(a.nan_to_num(-1), b.nan_to_num(-1)) if isinstance(a, torch.Tensor) else a == b
-
-
-def test_the_search_over_all_units_is_that_over_each():
-    """`of_units` and the search agree: thresholds of a unit do not depend on the others."""
-    scores = score(random_world(2))
-    whole = search_thresholds(scores)
-    for unit in range(3):
-        one = search_thresholds({split: scores[split].of_units(torch.tensor([unit])) for split in EVALUATED})
-        assert torch.equal(one.thresholds[0].nan_to_num(-1), whole.thresholds[unit].nan_to_num(-1))

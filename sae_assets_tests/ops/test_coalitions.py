@@ -12,17 +12,17 @@ from sae_assets.artifacts.coalitions import RULES, CoalitionChoice
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.coalitions import Coalitions, choose_coalitions, grow_coalitions
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
-from sae_assets.ops.exact_search import search_thresholds
+from sae_assets.ops.found_pairs import find_pairs
 from sae_assets_tests.helpers.ops_of_worlds import dense_scores, score
-from sae_assets_tests.ops.test_exact_search import stored
+from sae_assets_tests.ops.test_found_pairs import stored
 from sae_assets_tests.reference import coalitions as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds
 
 
-def grow(world: World, rule: str, max_units: int = 3, min_support: int = 1, device="cpu", **options) -> Coalitions:
+def grow(world: World, rule: str, max_units: int = 3, min_support: int = 1, device="cpu", allowed=None) -> Coalitions:
     scores = score(world, device=device)
-    search = search_thresholds(scores, min_support=min_support)
-    return grow_coalitions(search, scores, rule=rule, max_units=max_units, **options)
+    first = find_pairs(scores, min_support=min_support, allowed=allowed)
+    return grow_coalitions(first, scores, rule=rule, max_units=max_units, allowed=allowed)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -62,7 +62,7 @@ def by_hand(scores: list[list[float]], labels: list[int], rule: str) -> Coalitio
     """Scores [examples][units], test the same as cal."""
     split = stored(np.array(scores, np.float32), np.array(labels, bool)[:, None])
     both = {"cal": split, "test": split}
-    return grow_coalitions(search_thresholds(both, min_support=1), both, rule=rule, max_units=2)
+    return grow_coalitions(find_pairs(both, min_support=1), both, rule=rule, max_units=2)
 
 
 def test_two_units_find_the_two_halves_of_a_concept():
@@ -89,9 +89,7 @@ def test_cal_f1_rises_with_every_member_and_starts_with_the_best_unit(rule):
     allowed = torch.arange(20) % 3 > 0
     for options in ({}, {"allowed": allowed}):
         got = grow(world, rule, 4, 3, **options)
-        search = search_thresholds(score(world))
-        first = search.best_units_among(allowed) if options else search.best_units
-        assert torch.equal(got.units[:, 0], first)
+        assert torch.equal(got.units[:, 0], find_pairs(score(world), **options).units)
         joined = got.units[:, 1:] >= 0
         assert bool((got.f1[0].diff(dim=1)[joined] > 0).all()) and bool((got.f1[0].diff(dim=1)[~joined] == 0).all())
         assert not options or bool(allowed[got.units[got.units >= 0]].all())
@@ -99,14 +97,14 @@ def test_cal_f1_rises_with_every_member_and_starts_with_the_best_unit(rule):
 
 
 def test_what_cannot_grow_is_refused():
-    """Unknown rules, no members, searches of something else."""
+    """Unknown rules, no members, pairs of something else."""
     world = random_world(0)
     with pytest.raises(ArtifactError, match="Unknown rule 'xor'"):
         grow(world, "xor")
     with pytest.raises(ArtifactError, match="max_units is 0"):
         grow(world, "or", 0)
-    other = search_thresholds(score(random_world(0, n_units=5)))
-    with pytest.raises(ArtifactError, match=r"covers \(5, 2\) units and concepts, the scores \(12, 2\)"):
+    other = find_pairs(score(random_world(0, n_units=5)))
+    with pytest.raises(ArtifactError, match=r"are of \(5, 2\) units and concepts, the scores of \(12, 2\)"):
         grow_coalitions(other, score(world), rule="or")
 
 

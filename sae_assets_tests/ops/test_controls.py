@@ -34,7 +34,7 @@ from sae_assets.ops.pooling import Pooling
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.helpers.process_states import under
 from sae_assets_tests.reference import controls as reference
-from sae_assets_tests.reference import exact_search
+from sae_assets_tests.reference import found_pairs
 
 MADE = control_world(11, n_examples=80, n_concepts=3)
 EVERYWHERE = torch.ones(3, dtype=torch.bool)
@@ -139,7 +139,7 @@ def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
         [int(each.sum()) for each in (train, cal, test)],
     ]
     for concept, y in enumerate(truth.T):
-        unit = exact_search.best_unit(units[cal], y[cal], 3)
+        unit = found_pairs.best_unit(units[cal], y[cal], 3)
         scores = {"unit": (units[:, unit], unit), "diffmean": (reference.diffmean(x, y, train), 0)}
         scores["logistic"] = reference.logistic(reference.standardised(x, train), y, train, rows.folds.numpy()[train])
         each_example = {}

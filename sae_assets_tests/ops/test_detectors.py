@@ -13,7 +13,7 @@ from sae_assets.ops.detectors import Detector
 from sae_assets.ops.items import Items, UnitScores
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.reference import controls as reference
-from sae_assets_tests.reference import exact_search
+from sae_assets_tests.reference import found_pairs
 from sae_assets_tests.strategies import PROPERTY
 
 MADE = control_world(3, n_examples=75, n_units=9)
@@ -94,8 +94,8 @@ def test_units_and_dimensions_are_searched_exhaustively() -> None:
     dense.append((both - both.min() + 1).astype(np.float64))
     for got, scores in zip(found, dense, strict=True):
         for concept, y in enumerate(MADE.world.labels.T):
-            unit = exact_search.best_unit(scores[cal], y[cal], 3)
-            threshold = exact_search.best_threshold(scores[cal][:, unit], y[cal], 3)
+            unit = found_pairs.best_unit(scores[cal], y[cal], 3)
+            threshold = found_pairs.best_threshold(scores[cal][:, unit], y[cal], 3)
             assert int(got.choices[concept]) == unit
             np.testing.assert_array_equal(got.detected[concept], scores[tests][:, unit] >= threshold)
 

@@ -17,7 +17,7 @@ from sae_assets.ops.ground_truth import count_positive_rows
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, adaptive_rules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
-from sae_assets_tests.helpers.ops_of_worlds import lengths_of, nowhere
+from sae_assets_tests.helpers.ops_of_worlds import lengths_of, nowhere, rows_of
 from sae_assets_tests.strategies import PROPERTY, World, random_world
 
 Chosen = tuple[UnitStats, PruningRules, UnitMapping, Thresholds, BestPairs]
@@ -41,7 +41,8 @@ def everything(world: World, calibration: torch.Tensor | None = None) -> Chosen:
     every = score_examples([LabelledChunk(sparse, splits, labels)], n_units=world.n_units)
     rows = nowhere(world.concepts, world.n_units)
     chosen = choose_by_tails(count_detections(scores, thresholds), thresholds, every["cal"], rows)
-    best = figure_pairs(chosen, every, lengths_of(replace(world, splits=splits)), n_permutations=5)
+    there = replace(world, splits=splits)
+    best = figure_pairs(chosen, every, lengths_of(there), rows_of(there, chosen), n_permutations=5)
     return stats, rules, mapping, thresholds, best
 
 

@@ -24,7 +24,7 @@ from sae_assets.ops.prevalence_free import (
     matthews,
     unit_scores,
 )
-from sae_assets_tests.ops.test_shuffled_search import sparse
+from sae_assets_tests.ops.test_exact_search import sparse
 from sae_assets_tests.strategies import PROPERTY
 
 examples = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=14)

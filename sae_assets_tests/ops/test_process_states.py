@@ -28,6 +28,7 @@ from sae_assets.ops.protocols.interplm import score_regions
 from sae_assets.ops.protocols.netdissect import dissect
 from sae_assets.ops.protocols.saev import probe_rows
 from sae_assets.ops.row_alignment import align_rows, rank_pairs
+from sae_assets.ops.row_chance import rows_of_pairs
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
@@ -75,13 +76,23 @@ def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
     tails = choose_by_tails(counts, thresholds, scores["cal"], aligned, n_folds=2)
     exact = choose_exactly(scores, aligned, choose_by="examples", n_folds=2)
     by_rows = choose_exactly(scores, aligned)
-    best = [figure_pairs(each, scores, lengths_of(WORLD), n_permutations=3) for each in (exact, by_rows)]
+    located = torch.ones(len(WORLD.concepts), dtype=torch.bool, device="cpu")
+    best = [
+        figure_pairs(
+            each,
+            scores,
+            lengths_of(WORLD),
+            rows_of_pairs(rows, each.unit_ids, each.row_thresholds, located),
+            n_permutations=3,
+        )
+        for each in (exact, by_rows)
+    ]
     places = localize(
         rows,
         concepts=WORLD.concepts,
         unit_ids=exact.unit_ids,
         thresholds=exact.thresholds,
-        located=torch.ones(len(WORLD.concepts), dtype=torch.bool, device="cpu"),
+        located=located,
         n_units=WORLD.n_units,
     )
     together = choose_coalitions(

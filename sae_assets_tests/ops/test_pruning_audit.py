@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from sae_assets.artifacts import REASONS, UnitMapping
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.exact_search import search_thresholds
 from sae_assets.ops.pruning_audit import audit_pruning
 from sae_assets_tests.helpers.ops_of_worlds import dense_scores, score, world_of
-from sae_assets_tests.reference import exact_search as reference
+from sae_assets_tests.reference import found_pairs as reference
 from sae_assets_tests.strategies import PROPERTY, worlds
 
 
@@ -26,8 +25,7 @@ def test_the_audit_is_two_exhaustive_searches(world, data):
     """Best units of all and of the kept ones, their F1, the reason, and both totals."""
     drawn = st.lists(st.sampled_from(REASONS), min_size=world.n_units, max_size=world.n_units)
     reasons = data.draw(drawn.filter(lambda names: "kept" in names))
-    search = search_thresholds(score(world), min_support=1)
-    got = audit_pruning(search, mapping_of(reasons), world.concepts)
+    got = audit_pruning(score(world), mapping_of(reasons), world.concepts, min_support=1)
     scores, labels = dense_scores(world, "cal"), world.labels[world.examples_in("cal")]
     kept = np.array([reason == "kept" for reason in reasons])
     removed = []
@@ -49,10 +47,9 @@ def test_the_audit_is_two_exhaustive_searches(world, data):
 
 
 def test_a_kept_best_unit_costs_nothing():
-    """A kept best unit costs nothing; a search over other units than those of the mapping is refused."""
+    """A kept best unit costs nothing; scores of other units than those of the mapping are refused."""
     world = world_of({"cal": [3.0, 2.0, 1.0], "test": [1.0]}, {"cal": [True, True, False], "test": [True]})
-    search = search_thresholds(score(world), min_support=1)
-    with pytest.raises(ArtifactError, match="search covers 1 units, the mapping 2"):
-        audit_pruning(search, mapping_of(["dense", "kept"]), world.concepts)
-    got = audit_pruning(search, mapping_of(["kept"]), world.concepts)
+    with pytest.raises(ArtifactError, match="scores are of 1 units, the mapping of 2"):
+        audit_pruning(score(world), mapping_of(["dense", "kept"]), world.concepts)
+    got = audit_pruning(score(world), mapping_of(["kept"]), world.concepts, min_support=1)
     assert got.loss.tolist() == [0] and got.removed_by(0) is None and got.f1[0, 0].tolist() == [1]

@@ -1,139 +1,188 @@
-"""The null of row figures: what moving keeps, each draw against an exhaustive choice, and its size on noise."""
+"""The null of row figures: what exchanges keep, each draw against dense rows, and how often noise is rejected."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.row_alignment import align_rows
-from sae_assets.ops.row_chance import MOVES, RowNull, moved_rows, row_null
-from sae_assets.ops.row_chunks import count_rows
-from sae_assets_tests.ops.test_row_alignment import chunk_of, of_rows, split_rows
+from sae_assets.ops.detection_stats import LabelledChunk, score_examples
+from sae_assets.ops.held_out_null import shuffle_held_out
+from sae_assets.ops.incidences import truth_sets
+from sae_assets.ops.row_chance import (
+    NEIGHBOURS,
+    PairRows,
+    draw_donors,
+    exchange_maps,
+    groups_of_lengths,
+    row_intervals,
+    rows_of_pairs,
+)
+from sae_assets.ops.row_chunks import RowChunk
 from sae_assets_tests.reference import row_alignment as reference
-from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds
+from sae_assets_tests.strategies import PROPERTY, World, chunkings, worlds
 
 
-def null(world: World, move: str, units=None, **options) -> RowNull:
-    chunks = [chunk_of(world)]
-    splits = count_rows(chunks, concepts=world.concepts, n_units=world.n_units, device=options.get("device", "cpu"))
-    units = torch.arange(world.n_units) if units is None else torch.tensor(units, dtype=torch.int64)
-    return row_null(chunks, splits, units, move=move, **{"n_draws": 3, "seed": 1} | options)
+def chunk_of(world: World) -> RowChunk:
+    return RowChunk(world.sparse(), world.ground_truth(), world.splits)
 
 
-def chosen_f1(cal: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], concept: int) -> list[float]:
-    """Cal and test F1 of the exhaustive choice on values [rows, units] and truth [rows, concepts]; NaN is null."""
-    unit = reference.best_unit(cal[0], cal[1][:, concept])
-    if unit < 0:
-        return [np.nan, np.nan]
-    threshold = reference.best_threshold(cal[0][:, unit], cal[1][:, concept])
-    figures = []
-    for values, truth in (cal, test):
-        counts = reference.counts_at(values[:, unit], truth[:, concept], threshold)
-        figures.append(float(reference.f1(counts)) if truth[:, concept].any() else np.nan)
-    return figures
+def pair_rows(world: World, units: list[int], thresholds: list[float], parts=None, located=None) -> PairRows:
+    """The test rows of pairs, one per concept."""
+    parts = [list(range(len(world.lengths)))] if parts is None else parts
+    where = torch.ones(len(units), dtype=torch.bool) if located is None else torch.tensor(located)
+    cutoffs = torch.tensor(thresholds, dtype=torch.float64)
+    return rows_of_pairs([chunk_of(world.take(part)) for part in parts], torch.tensor(units), cutoffs, where)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@PROPERTY
-@given(world=worlds(max_rows=6), move=st.sampled_from(MOVES), entries=st.sampled_from([1, 2**18]))
-def test_every_draw_is_the_exhaustive_choice_on_moved_truth(device, world, move, entries):
-    """The figures on the truth as it is, and on that of each draw, made again from the same generator."""
-    got = null(world, move, entries_at_once=entries, device=device)
-    generator = torch.Generator().manual_seed(1)
-    data = {split: split_rows(world, split) for split in EVALUATED}
-    lengths = {split: torch.from_numpy(world.lengths[world.examples_in(split)]) for split in EVALUATED}
-    for draw in range(3):
-        moved = {}
-        for split, (values, truth) in data.items():
-            moved[split] = values, truth[moved_rows(lengths[split], move, generator).numpy()]
-        for concept in range(len(world.concepts)):
-            np.testing.assert_allclose(got.observed[:, concept], chosen_f1(data["cal"], data["test"], concept))
-            exists = [moved[split][1][:, concept].any() for split in EVALUATED]
-            expected = [
-                value if there and exists[0] else np.nan
-                for value, there in zip(
-                    np.nan_to_num(chosen_f1(moved["cal"], moved["test"], concept)), exists, strict=True
-                )
-            ]
-            np.testing.assert_allclose(got.reached[:, concept, draw], expected, rtol=1e-12)
+def stretched(maps: list[np.ndarray], lengths: np.ndarray, donors: np.ndarray) -> np.ndarray:
+    """Truth of all rows [rows, concepts] where each example has its donor's map, row after row."""
+    parts = [
+        maps[donor][(2 * row + 1) * lengths[donor] // (2 * length)][None]
+        for length, donor in zip(lengths.tolist(), donors.tolist(), strict=True)
+        for row in range(length)
+    ]
+    return np.concatenate([np.zeros((0, maps[0].shape[1]), bool), *parts])
 
 
 @PROPERTY
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.sampled_from(MOVES), st.integers(0, 99))
-def test_moves_are_permutations_that_keep_how_truth_clumps(lengths, move, seed):
-    """Shifts keep the order of all rows, around the end; exchanges keep every example's rows together and in order."""
-    rows = moved_rows(torch.tensor(lengths), move, torch.Generator().manual_seed(seed)).tolist()
-    assert sorted(rows) == list(range(sum(lengths)))
-    if move == "shift":
-        assert not rows or rows == [(rows[0] + step) % len(rows) for step in range(len(rows))]
-        return
-    starts = np.cumsum([0, *lengths[:-1]]).tolist()
-    for start, length in zip(starts, lengths, strict=True):
-        run = rows[start : start + length]
-        alike = [first for first, other in zip(starts, lengths, strict=True) if other == length]
-        assert not run or (run[0] in alike and run == list(range(run[0], run[0] + length)))
+@given(world=worlds(max_rows=6), data=st.data())
+def test_every_draw_is_that_of_dense_rows(world, data):
+    """Null and p from truth that is moved row by row, with the same donors; chunks change nothing."""
+    n_concepts, test = len(world.concepts), world.examples_in("test") & (world.lengths > 0)
+    units = data.draw(st.lists(st.integers(-1, world.n_units - 1), min_size=n_concepts, max_size=n_concepts))
+    thresholds = [data.draw(st.sampled_from([0.5, 1.0, 2.0])) if unit >= 0 else np.nan for unit in units]
+    rows = pair_rows(world, units, thresholds)
+    cut = pair_rows(world, units, thresholds, data.draw(chunkings(len(world.lengths))))
+    got, again = (exchange_maps(each, n_draws=9, seed=3) for each in (rows, cut))
+    for field in dataclasses.fields(got):
+        np.testing.assert_array_equal(getattr(got, field.name), getattr(again, field.name))
+    lengths, inside = world.lengths[test], world.rows_in("test")
+    values, truth = world.activations[inside], world.truth[inside]
+    maps = np.split(truth, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    groups, generator = groups_of_lengths(torch.from_numpy(lengths).long()), torch.Generator().manual_seed(3)
+    donors = [np.arange(len(lengths)), *draw_donors(groups, 9, generator).numpy()]
+    f1 = np.zeros((n_concepts, 10))
+    for draw, each in enumerate(donors):
+        moved = stretched(maps, lengths, each) if len(lengths) else truth
+        for concept, (unit, threshold) in enumerate(zip(units, thresholds, strict=True)):
+            column = values[:, unit] if unit >= 0 else np.zeros(len(values))
+            counts = reference.counts_at(column, moved[:, concept], None if unit < 0 else threshold)
+            f1[concept, draw] = float(reference.f1(counts))
+            if not draw:
+                assert tuple(rows.counts[concept].sum(0).tolist()) == counts
+    ties = torch.rand(n_concepts, 10, dtype=torch.float64, generator=generator).numpy()
+    for concept, unit in enumerate(units):
+        fires = unit >= 0 and bool((values[:, unit] >= thresholds[concept]).any())
+        there, moves = bool(truth[:, concept].any()), len(set(f1[concept])) > 1
+        better = (f1[concept, 1:] > f1[concept, 0]) | (
+            (f1[concept, 1:] == f1[concept, 0]) & ((ties[concept, 1:] >= ties[concept, 0]) | (not fires))
+        )
+        np.testing.assert_allclose(got.null_f1[concept, 0], f1[concept, 1:].mean() if there else np.nan)
+        expected = (1 + better.sum()) / 10 if there and (moves or not fires) else np.nan
+        np.testing.assert_allclose(got.p[concept], expected)
 
 
-def test_all_moves_are_drawn():
-    """Of three examples with two rows each, all six orders; of four rows, all four shifts."""
+@PROPERTY
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(0, 99))
+def test_maps_move_among_neighbours_in_length(lengths, seed):
+    """Equal lengths share a group, no group is small while others exist, and groups do not overlap in length."""
+    each = torch.tensor(lengths, dtype=torch.int64)
+    group = groups_of_lengths(each)
+    sizes = torch.bincount(group)
+    assert len(sizes) <= 1 or int(sizes.min()) >= NEIGHBOURS
+    spans = sorted((int(each[group == number].min()), int(each[group == number].max())) for number in group.unique())
+    assert all(one[1] < two[0] for one, two in itertools.pairwise(spans))
+    donors = draw_donors(group, 1, torch.Generator().manual_seed(seed))[0]
+    assert sorted(donors.tolist()) == list(range(len(lengths))) and torch.equal(group[donors], group)
+
+
+def test_all_exchanges_are_drawn():
+    """Of three examples of one group, all six orders, equally often."""
     generator = torch.Generator().manual_seed(0)
-    for lengths, move, n in (([2, 2, 2], "exchange", 6), ([3, 1], "shift", 4)):
-        assert len({tuple(moved_rows(torch.tensor(lengths), move, generator).tolist()) for _ in range(99)}) == n
+    orders = [tuple(order) for order in draw_donors(torch.zeros(3, dtype=torch.int64), 600, generator).tolist()]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 6 and stats.chisquare(counts).pvalue > 0.001
 
 
-def test_the_observed_figures_are_those_of_the_alignment():
-    """Over all units the choice is that of ``align_rows``; over one of them it is that unit's."""
-    world = random_world(2, n_concepts=3)
-    aligned = align_rows([chunk_of(world)], concepts=world.concepts, n_units=world.n_units)
-    got = null(world, "exchange").observed
-    column = torch.arange(3)
-    assert torch.equal(got, aligned.rate("f1")[:, aligned.best_units, column])
-    assert torch.equal(null(world, "shift", [4]).observed, aligned.rate("f1")[:, 4])
+def clumped(rng: np.random.Generator, lengths: np.ndarray, kind: str) -> np.ndarray:
+    """Rows in clumps: whole examples, spans somewhere, or the first rows."""
+    parts = []
+    for length in lengths.tolist():
+        part = np.zeros(length, bool)
+        if rng.random() < 0.4:
+            first = 0 if kind == "first rows" else int(rng.integers(length))
+            part[first : length if kind == "whole" else first + int(rng.integers(1, 6))] = True
+            part |= kind == "whole"
+        parts.append(part)
+    return np.concatenate(parts)
 
 
-def test_a_budget_ends_the_draws_and_changes_none():
-    """Without time one draw is made; it is the first of the longer run, and the same seed gives the same draws."""
-    world = random_world(0)
-    short, long = null(world, "exchange", seconds=0.0, n_draws=9), null(world, "exchange", n_draws=9)
-    assert (short.n_draws, long.n_draws) == (1, 9) and long.seconds > 0
-    assert torch.equal(short.reached[..., 0], long.reached[..., 0])
-    assert torch.equal(null(world, "exchange", n_draws=9).reached, long.reached)
+def of_rows(lengths: np.ndarray, truth: np.ndarray, fires: np.ndarray) -> PairRows:
+    """One concept and one pair on rows [rows] of bool; counts per example are left out."""
+    offsets, rows = torch.from_numpy(np.append(0, truth.cumsum())), torch.from_numpy(fires.nonzero()[0])
+    sets = truth_sets(offsets, torch.zeros(int(truth.sum()), dtype=torch.int64), 1)
+    one = torch.ones(1, dtype=torch.bool)
+    counts = torch.zeros(1, len(lengths), 3, dtype=torch.int64)
+    return PairRows(sets, torch.from_numpy(lengths), torch.zeros_like(rows), rows, counts, one, one)
 
 
-@pytest.mark.slow
-def test_on_noise_the_observed_figure_is_one_of_the_null():
-    """Truth in clumps that no unit knows of: p of cal is at most 0.1 about once in ten worlds, never in most."""
-    rng, small = np.random.default_rng(0), 0
-    for seed in range(30):
-        world = random_world(seed, n_examples=30, rows=1, n_units=5, n_concepts=1)
-        example = np.repeat(rng.random((len(world.lengths), 1)) < 0.4, world.lengths, 0)
-        noise = dataclasses.replace(world, truth=example, activations=rng.permutation(world.activations))
-        got = null(noise, "exchange", n_draws=19)
-        small += (1 + (got.reached[0, 0] >= got.observed[0, 0]).sum()) / 20 <= 0.1
-    assert small <= 9  # binomial, 30 at 0.1: 99.9 % point
+def test_size(lengths="texts", sets: int = 240, draws: int = 39, seed: int = 0) -> None:
+    """Clumps of a unit that have nothing to do with those of the concept are rejected at .05 about as often."""
+    rng, rejected = np.random.default_rng(seed), 0
+    kinds = ("whole", "spans", "first rows")
+    for number in range(sets):
+        each = rng.lognormal(3, 0.7, 50).astype(int).clip(2, 200) if lengths == "texts" else np.full(50, 16)
+        truth, fires = (clumped(rng, each, kinds[place]) for place in (number % 3, number // 3 % 3))
+        rejected += float(exchange_maps(of_rows(each, truth, fires), n_draws=draws, seed=number).p) <= 0.05
+    assert stats.binom(sets, 0.04).ppf(0.0005) <= rejected <= stats.binom(sets, 0.06).ppf(0.9995)
 
 
-def test_a_unit_that_follows_its_concept_is_far_above_its_null():
-    """Values lie on every second example: exchanging truth maps loses them."""
-    values = [9.0, 8.0, 0.0, 0.0] * 6
-    world = of_rows(values, [1, 1, 0, 0] * 6)
-    world = dataclasses.replace(
-        world, lengths=np.full(24, 2), splits=("cal",) * 12 + ("test",) * 12, labels=np.ones((24, 1), bool)
-    )
-    got = null(world, "exchange", n_draws=19)
-    assert got.observed.flatten().tolist() == [1, 1] and int((got.reached[0, 0] >= 1).sum()) == 0
+def test_size_of_images():
+    """The same where all examples have as many rows."""
+    test_size("images", seed=1)
 
 
-def test_what_cannot_be_drawn_is_refused():
-    """Unknown moves, no draws, no units."""
-    world = random_world(0)
-    with pytest.raises(ArtifactError, match="Unknown move 'rotate'"):
-        null(world, "rotate")
-    for options in ({"n_draws": 0}, {"units": []}):
-        with pytest.raises(ArtifactError, match="expected one at least"):
-            null(world, "shift", **options)
+def test_what_stands_beside_the_concept_is_chance_on_rows_alone():
+    """A unit fires in just the examples that show the concept, on the row below it: by examples it is certain."""
+    rng = np.random.default_rng(0)
+    truth, fires = np.zeros((2, 40, 8), bool)
+    for example in np.flatnonzero(rng.random(40) < 0.5):
+        place = rng.integers(0, 7)
+        truth[example, place], fires[example, place + 1] = True, True
+    world = World(
+        np.stack([fires.ravel(), truth.ravel()], 1).astype(np.float32), np.full(40, 8), ("test",) * 40,
+        truth.reshape(-1, 1), truth.any(1)[:, None],
+    )  # fmt: skip
+    chunk = LabelledChunk(world.sparse(), ("cal",) * 40, torch.from_numpy(world.labels))
+    scores = score_examples([dataclasses.replace(chunk, splits=world.splits)], n_units=2)["test"]
+    one, half = torch.zeros(1, dtype=torch.int64), torch.full((1,), 0.5, dtype=torch.float64)
+    by_examples = shuffle_held_out(scores, one, half, torch.ones(1, dtype=torch.bool), n_shuffles=199)
+    beside, on = (exchange_maps(pair_rows(world, [unit], [0.5]), n_draws=199) for unit in (0, 1))
+    assert float(by_examples.p) == float(on.p) == 1 / 200
+    assert float(beside.p) > 0.3
+
+
+def test_where_there_is_no_p():
+    """Maps that are all alike, concepts without rows or without places; a unit that fires nowhere has p = 1."""
+    truth = np.array([[1, 1, 0, 1], [0, 0, 0, 0]] * 9, bool)
+    values = np.array([[1.0], [0.0]] * 9, np.float32)
+    values[0] = 0
+    world = World(values, np.full(9, 2), ("test",) * 9, truth, truth[::2])
+    got = exchange_maps(pair_rows(world, [0, 0, 0, -1], [0.5, 0.5, 0.5, np.nan], located=[True, False, True, True]),
+                        n_draws=19)  # fmt: skip
+    assert got.p[:3].isnan().all() and float(got.p[3]) == 1 and float(got.null_f1[3, 1]) == 0
+    rows = pair_rows(world, [0, 0, 0, -1], [0.5, 0.5, 0.5, np.nan], located=[True, False, True, True])
+    assert row_intervals(rows).isnan().any(1).tolist() == [False, True, True, False]
+    assert exchange_maps(rows, n_draws=0).p.isnan().all()
+
+
+def test_no_chunks_are_refused():
+    """Without chunks nothing is known of rows."""
+    with pytest.raises(ArtifactError, match="no chunks"):
+        rows_of_pairs([], torch.tensor([0]), torch.ones(1).double(), torch.ones(1, dtype=torch.bool))

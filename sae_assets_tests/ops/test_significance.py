@@ -11,7 +11,7 @@ from scipy.stats import binom, false_discovery_control
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.adjusted_p import benjamini_hochberg, holm, max_t, sequential_p
 from sae_assets.ops.significance import search_null
-from sae_assets_tests.ops.test_shuffled_search import sparse
+from sae_assets_tests.ops.test_exact_search import sparse
 from sae_assets_tests.reference import significance as reference
 from sae_assets_tests.strategies import PROPERTY
 

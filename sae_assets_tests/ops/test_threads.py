@@ -16,7 +16,7 @@ from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
-from sae_assets_tests.helpers.ops_of_worlds import lengths_of, nowhere
+from sae_assets_tests.helpers.ops_of_worlds import lengths_of, nowhere, rows_of
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import random_world
 
@@ -57,7 +57,9 @@ def everything(memory_budget: int = 2**28, device: str = "cpu") -> list[Artifact
     rows = nowhere(WORLD.concepts, WORLD.n_units)
     tails = choose_by_tails(counts, thresholds, every["cal"], rows, n_folds=3)
     exact = choose_exactly(every, rows, n_folds=3)
-    best = [figure_pairs(each, every, lengths_of(WORLD), n_permutations=10) for each in (tails, exact)]
+    best = [
+        figure_pairs(each, every, lengths_of(WORLD), rows_of(WORLD, each), n_permutations=10) for each in (tails, exact)
+    ]
     return [stats, mapping, filtered, thresholds, counts, tails, exact, *best]
 
 

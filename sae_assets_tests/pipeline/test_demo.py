@@ -13,6 +13,7 @@ import sae_assets
 from sae_assets.artifacts.controls import CONTROLS
 from sae_assets.cli import app
 from sae_assets.pipeline.stages import STAGES
+from sae_assets_tests.pages.test_report import Figures, cell
 from tools import notebook
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("demo")]
@@ -43,6 +44,40 @@ def test_moods_are_detected_on_test(demo):
         prior = found["n_test"] / 180
         assert found["always_positive_f1"] == pytest.approx(2 * prior / (1 + prior))
         assert found["test_f1"] >= found["always_positive_f1"] + 0.15, name
+
+
+def test_reports_say_what_the_tables_say(demo, tmp_path):
+    """Of both data sets and all token kinds; patches and tokens are marked, and truth is where it is known."""
+    for key in demo["summary"]:
+        dataset, kind, model = key.split("/")
+        page = (demo["home"] / "store" / key / "report" / "all.html").read_text(encoding="utf-8")
+        read = Figures()
+        read.feed(page)
+        of_tables = [given for given, _ in read.figures if "data-table" in given]
+        assert len(of_tables) > 300 and read.elsewhere == []
+        for given in of_tables:
+            assert float(given["value"]) == cell(demo["home"], given, key), given
+        assert ('class="says true"' in page) == (kind == "token") and (read.pictures > 60) == (dataset == "clevr_mini")
+        out = tmp_path / f"{kind}-{model}.html"
+        arguments = ["report", dataset, model, "--token-kind", kind, "--home", str(demo["home"]), "--out", str(out)]
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+        assert "Beside the data set" in out.read_text(encoding="utf-8")
+
+
+def test_runs_are_compared_by_their_own_figures(demo):
+    """The F1 of each run is that of its best pairs; a run differs from the first by the difference of both."""
+    result = CliRunner().invoke(app, ["compare", "clevr_mini", "--home", str(demo["home"]), "--json"])
+    assert result.exit_code == 0, result.output
+    compared = json.loads(result.stdout)
+    assert compared["runs"] == [KEY, "clevr_mini/cls/clip-mini"] and set(compared["levels"]) == {"examples"}
+    for line in compared["levels"]["examples"]["lines"]:
+        for key, figures in zip(compared["runs"], line["runs"], strict=True):
+            found = demo["summary"][key]
+            f1 = found["weighted_test_f1"] if line["concept"] is None else found["concepts"][line["concept"]]["test_f1"]
+            assert figures["f1"] == pytest.approx(f1)
+        first, second = line["runs"]
+        estimate, low, high = second["difference"]
+        assert estimate == pytest.approx(second["f1"] - first["f1"]) and low <= estimate <= high
 
 
 def test_text_rows_are_counted_by_the_tokenizer(demo):

@@ -1,11 +1,13 @@
 """Pictures are drawn, also of what hardly exists: no unit that fires, and no concept that has a pair."""
 
 import base64
+import io
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.localization import localize
@@ -15,9 +17,11 @@ from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, PruningRules, map_uni
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets.pipeline.plots import (
     plot_best_pairs,
+    plot_coalitions,
     plot_controls,
     plot_detection,
     plot_localization,
+    plot_pruning_audit,
     plot_row_alignment,
     plot_unit_mapping,
     plot_unit_stats,
@@ -98,6 +102,24 @@ def test_localization(located):
     assert bool(found.rate("f1")[:, 1].isnan().all()) == (not located)
     with as_shipped():
         expect_picture(plot_localization(found))
+
+
+def test_pruning_audit_and_coalitions():
+    """With a concept that no unit stands for."""
+    with as_shipped():
+        expect_picture(plot_pruning_audit(SMALL["pruning_audit"]))
+        expect_picture(plot_coalitions(SMALL["coalitions"]))
+
+
+def test_pictures_have_no_background_and_are_read_on_white_and_on_dark():
+    """Pixels outside of what is drawn are clear, and no mark is black or white."""
+    with as_shipped():
+        markdown = plot_coalitions(SMALL["coalitions"])
+    picture = Image.open(io.BytesIO(base64.b64decode(markdown.split("base64,")[1][:-1]))).convert("RGBA")
+    pixels = np.asarray(picture).reshape(-1, 4)
+    assert pixels[0, 3] == 0 and (pixels[:, 3] == 0).mean() > 0.7
+    solid = pixels[pixels[:, 3] == 255][:, :3].astype(int)
+    assert len(solid) and solid.max(1).min() > 60 and solid.min(1).max() < 200
 
 
 def test_controls():

@@ -78,7 +78,15 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     there = {"unit_id": 65_535, "cal_f1": 1.0, "test_f1": 0.5, "test_f1_interval": [0.25, 0.75]}
     there |= {"chance_f1": 0.375, "q": 0.002, "auroc": 0.75}
     there |= {
-        "row": {"precision": 0.25, "recall": 0.75, "f1": 0.125, "iou": 0.5, "pixel_iou": 1.0, "beside": True},
+        "row": {
+            "precision": 0.25,
+            "recall": 0.75,
+            "f1": 0.125,
+            "iou": 0.5,
+            "pixel_iou": 1.0,
+            "q": 0.0625,
+            "beside": True,
+        },
         "audit": None,
         "selection": "exact",
         "controls": None,
@@ -99,7 +107,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
         print_summary(figures, session, 0, 0)
     assert "FVU –, mean L0 –, – of the units fire on no row" in capture.get()
     lines = {line.split()[0]: line.split() for line in capture.get().splitlines() if line.strip()}
-    assert lines["absent"][1:] == ["–"] * 11
-    expected = ["65535", "1.000", "0.500", "0.25–0.75", "0.375", "0.002", "0.750", "0.25!", "0.75", "0.12", "1.00"]
-    assert lines["material::plastic-opaque"][1:] == expected
+    assert lines["absent"][1:] == ["–"] * 12
+    expected = ["65535", "1.000", "0.500", "0.25–0.75", "0.375", "0.002", "0.750", "0.25!", "0.75", "0.12", "0.062"]
+    assert lines["material::plastic-opaque"][1:] == [*expected, "1.00"]
     assert lines["weighted"][1:] == ["mean", *["–"] * 3]

@@ -3,18 +3,21 @@
 import json
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
 
 import sae_assets
+from sae_assets.pages.figures import figure
 from sae_assets.reading.activations import Activations, SparseChunk
-from sae_assets.reading.page import figure, headline, unit_page
+from sae_assets.reading.page import unit_page
 from sae_assets.reading.run import Run
-from sae_assets.reading.summary import unit_summary
+from sae_assets.reading.summary import ALIGNED, STATS, unit_summary
+from sae_assets.reading.unit import TopExample
+from sae_assets.saes import open_decoder
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
+from sae_assets_tests.pages.test_report import Figures
 from sae_assets_tests.reading.test_reading import dense
 
 pytestmark = pytest.mark.slow
@@ -63,34 +66,24 @@ def test_the_peak_is_where_the_largest_value_stands(run: Run, busy: int) -> None
         assert heat_map.to_numpy()[y, x] == one["value"]
 
 
-class Figures(HTMLParser):
-    """Cells of statistics, what is loaded from where, and how many pictures there are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stats: dict[str, str] = {}
-        self.pictures, self.elsewhere, self.open = 0, [], ""
-
-    def handle_starttag(self, tag: str, attributes: list) -> None:
-        given = dict(attributes)
-        self.open = given.get("data-stat", "")
-        self.pictures += tag == "img" and bool(given["alt"])
-        source = given.get("src") or given.get("href") or ""
-        self.elsewhere += [source] if source and not source.startswith("data:image/webp") else []
-
-    def handle_data(self, data: str) -> None:
-        if self.open and data.strip():
-            self.stats[self.open] = data.strip()
-
-
 def test_the_page_says_what_the_tables_say(run: Run, busy: int) -> None:
-    """Figures as in the summary, pictures with a text beside them, and nothing loaded from elsewhere."""
-    page, summary = unit_page(run.unit(busy), 3), unit_summary(run.unit(busy), 3)
+    """Figures as in the tables, pictures with a text beside them, and nothing loaded from elsewhere."""
+    page, stats = unit_page(run.unit(busy), 3), run.unit(busy).stats()
     read = Figures()
     read.feed(page)
-    assert read.stats == {name: figure(value) for name, value in {**summary["stats"], "rows": summary["rows"]}.items()}
-    assert read.pictures == 3 and read.elsewhere == [] and "http" not in re.sub(r"base64,[\w+/=]+", "", page)
-    assert headline(summary).split("(")[0] in page
+    of_stats = {given["data-column"]: float(given["value"]) for given, _ in read.figures
+                if given.get("data-table") == "unit_stats"}  # fmt: skip
+    assert of_stats == {name: stats[name] for name in STATS}
+    rows = next(given["value"] for given, _ in read.figures if given.get("data-count") == "rows")
+    assert int(rows) == run.unit(busy).n_rows
+    aligned = {(line["concept"], name): line[name] for line in run.unit(busy).concepts() for name in ALIGNED[2:]}
+    for given, text in read.figures:
+        if given.get("data-table") == "row_alignment":
+            expected = aligned[given["data-concept"], given["data-column"]]
+            assert float(given["value"]) == expected and text == figure(expected)
+    parts = run.unit(busy).stratified_examples(4, 3) if run.unit(busy).n_examples > 3 else []
+    assert read.pictures == 3 + sum(map(len, parts)) and read.elsewhere == []
+    assert "http" not in re.sub(r"base64,[\w+/=]+", "", page) and "Units that write the same" in page
 
 
 @pytest.mark.parametrize("by_unit", [True, False])
@@ -118,16 +111,25 @@ def test_a_page_without_the_pictures(run: Run, busy: int, made: Places, tmp_path
     other = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
     other.entry = other.entry.model_copy(update={"root": tmp_path / "gone"})
     page = unit_page(other.unit(busy), 2)
-    assert page.count("It cannot be shown") == 2 and "<img" not in page
+    assert page.count("It cannot be shown") == page.count("<figcaption>") - 1 >= 2 and "<img" not in page
 
 
 def test_names_are_text_and_no_markup(run: Run, busy: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = "<script>alert(1)</script>"
-    pair = {"concept": bad, "test_f1": 0.5, "test_f1_low": 0.25, "test_f1_high": 0.75, "test_auroc": None}
-    rest = {"test_p": None, "test_q": None, "threshold": 1.0}
-    monkeypatch.setattr("sae_assets.reading.unit.Unit.pairs", lambda self: [pair | rest])
+    monkeypatch.setattr("sae_assets.reading.unit.Unit.top_examples", lambda *_: [TopExample(bad, 0, 1.0, 1)])
     page = unit_page(run.unit(busy), 1)
     assert bad not in page and "&lt;script&gt;" in page
+
+
+def test_neighbours_are_those_of_the_decoder(run: Run, busy: int) -> None:
+    decoder = open_decoder(run.model_entry.sae, "cpu", 2**28)
+    assert decoder is not None
+    cosine = torch.nn.functional.cosine_similarity(decoder.weight.double(), decoder.weight[busy].double()[None])
+    cosine[busy] = -2
+    expected = cosine.topk(4)
+    found = run.unit(busy).decoder_neighbours(4)
+    assert [one.unit_id for one in found] == expected.indices.tolist()
+    assert [one.cosine for one in found] == pytest.approx(expected.values.tolist())
 
 
 def test_a_unit_that_never_fires(made: Places, run: Run) -> None:

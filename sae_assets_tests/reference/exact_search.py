@@ -1,45 +1,28 @@
-"""Exact threshold search, exhaustively and in exact fractions (numerics 9)."""
+"""The exact threshold search, one unit and one threshold at a time in exact fractions (numerics 6)."""
 
 from fractions import Fraction
 
 import numpy as np
 
-Counts = tuple[int, int, int, int]
 
+def best_threshold(scores: np.ndarray, truth: np.ndarray, min_support: int = 1) -> tuple[int, float, int, int] | None:
+    """(unit, threshold, detected, hits) of the largest F1 over all units and all positive scores of theirs.
 
-def counts_at(scores: np.ndarray, labels: np.ndarray, threshold: float | None) -> Counts:
-    """TP, FP, FN, TN of scores [examples] against bool labels [examples]; no threshold never detects."""
-    detected = np.zeros(len(scores), bool) if threshold is None else (scores > 0) & (scores >= threshold)
-    cells = (detected & labels, detected & ~labels, ~detected & labels, ~detected & ~labels)
-    return tuple(int(cell.sum()) for cell in cells)  # type: ignore[return-value]
-
-
-def f1(counts: Counts) -> Fraction:
-    """0/0 is 0."""
-    tp, fp, fn, _ = counts
-    return Fraction(2 * tp, 2 * tp + fp + fn) if 2 * tp + fp + fn else Fraction(0)
-
-
-def best_threshold(scores: np.ndarray, labels: np.ndarray, min_support: int) -> float | None:
-    """Of all distinct scores above 0 the one with the best F1; ties: higher recall, then the higher threshold."""
-    ranked = []
-    for threshold in np.unique(scores[scores > 0]):
-        counts = counts_at(scores, labels, threshold)
-        if counts[0] >= min_support:
-            ranked.append((f1(counts), counts[0], float(threshold)))
-    return max(ranked)[2] if ranked else None
-
-
-def best_unit(scores: np.ndarray, labels: np.ndarray, min_support: int) -> int:
-    """The unit with the best F1 at its best threshold; ties as between thresholds, then the lower unit. -1 if none.
+    Ties: higher recall, then the higher threshold, then the lower unit. None if no pair detects ``min_support`` true
+    examples.
 
     Args:
-        scores: [examples, units]; labels: bool [examples].
+        scores: [examples, units], 0 where a unit is silent; truth: bool [examples].
     """
     ranked = []
-    for unit, column in enumerate(scores.T):
-        threshold = best_threshold(column, labels, min_support)
-        if threshold is not None:
-            counts = counts_at(column, labels, threshold)
-            ranked.append((f1(counts), counts[0], threshold, -unit))
-    return -max(ranked)[3] if ranked else -1
+    for unit in range(scores.shape[1]):
+        for threshold in np.unique(scores[:, unit][scores[:, unit] > 0]):
+            detected = scores[:, unit] >= threshold
+            hits = int((detected & truth).sum())
+            if hits >= max(1, min_support):
+                f1 = Fraction(2 * hits, int(detected.sum()) + int(truth.sum()))
+                ranked.append((-f1, -hits, -float(threshold), unit, int(detected.sum())))
+    if not ranked:
+        return None
+    _, hits, threshold, unit, detected = min(ranked)
+    return unit, -threshold, detected, -hits

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from sae_assets_tests.reference.shuffled_search import best_threshold
+from sae_assets_tests.reference.exact_search import best_threshold
 
 
 def figures(

@@ -25,6 +25,7 @@ from sae_assets.artifacts.controls import Controls
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
+from sae_assets.artifacts.report import Report
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.artifacts.row_locations import RowLocations
 from sae_assets.artifacts.unit_rows import UnitRows
@@ -161,6 +162,12 @@ SMALL: dict[str, Artifact] = {
             test_interval=_doubles([[0.4, 0.9], [NAN, NAN]]),
             scores=_doubles([[0.9, 0.8, 0.6, 0.75, 0.1, 0.05], [NAN] * 6]),
             length_auroc=_doubles([0.5, NAN]),
+            row_counts=torch.tensor([[6, 2, 1], [0, 0, 0]]),
+            row_interval=_doubles([[0.5, 0.95], [NAN, NAN]]),
+            row_null_f1=_doubles([[0.2, 0.4], [NAN, NAN]]),
+            row_p=_doubles([0.01, NAN]),
+            row_family_p=_doubles([0.01, NAN]),
+            row_q=_doubles([0.01, NAN]),
             weighted_interval=_doubles([0.4, 0.9]),
             weighted_null=_doubles([0.3, NAN, 0.01]),
             n_permutations=100,
@@ -299,6 +306,7 @@ SMALL: dict[str, Artifact] = {
             ),
             weighted=_doubles([[0.75, place / 8, -0.5, 0.75] if place != 3 else [NAN] * 4 for place in range(8)]),
         ),
+        Report("<!doctype html>\n<html>\r\n<!-- ü --><p>two -- hyphens</p>\n</html>"),
     )
 }
 

@@ -31,6 +31,7 @@ from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
+from sae_assets.artifacts.report import DOCTYPE, Report
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.artifacts.row_locations import RowLocations
 from sae_assets.artifacts.unit_rows import UnitRows
@@ -283,6 +284,12 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
         test_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
         scores=doubles([draw(any_float) for _ in range(6 * n)]).view(n, 6),
         length_auroc=doubles([draw(any_float) for _ in range(n)]),
+        row_counts=integers([draw(st.integers(0, 10**6)) for _ in range(3 * n)]).view(n, 3),
+        row_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
+        row_null_f1=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
+        row_p=shares(n),
+        row_family_p=shares(n),
+        row_q=shares(n),
         weighted_interval=doubles([draw(any_float) for _ in range(2)]),
         weighted_null=doubles([draw(any_float) for _ in range(3)]),
         n_permutations=draw(st.integers(0, 10**6)),
@@ -540,6 +547,10 @@ def row_locations(draw: st.DrawFn) -> RowLocations:
     )
 
 
+def report() -> st.SearchStrategy[Report]:
+    return st.text(st.characters(codec="utf-8"), max_size=40).map(lambda text: Report(DOCTYPE + text))
+
+
 @st.composite
 def unit_rows(draw: st.DrawFn) -> UnitRows:
     """Also no unit that fires, and units that all fire on one row."""
@@ -578,5 +589,6 @@ KINDS: dict[str, Callable[[], st.SearchStrategy[Artifact]]] = {
         localization,
         coalitions,
         controls,
+        report,
     )
 }

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sae_assets.errors import StoredFileError
-from sae_assets.storage import columns
+from sae_assets.storage import columns, html
 from sae_assets.storage.header import KEY, SCHEMA_VERSION, read_header
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import ArtifactStore, Stored
@@ -83,7 +83,7 @@ def test_truncated_files_are_refused(write: Callable, kind: str, file_format: st
     content = path.read_bytes()
     for length in [0, 1, 4, 8, *range(9, len(content), len(content) // 20), len(content) - 1]:
         path.write_bytes(content[:length])
-        with pytest.raises(StoredFileError, match="again") as caught:
+        with pytest.raises(StoredFileError, match=r"again|Run: sae-assets materialize") as caught:
             store.read(ADDRESS)
         assert str(path) in str(caught.value)
 
@@ -170,7 +170,7 @@ def test_other_forms_of_the_same_values_do_no_harm(write: Callable, column: str,
     assert outcome(store, original) in ("refused", "same")
 
 
-@pytest.mark.parametrize("kind", list(SMALL))
+@pytest.mark.parametrize("kind", [kind for kind in SMALL if kind not in html.KINDS])
 def test_each_missing_column_that_matters_is_refused(write: Callable, kind: str) -> None:
     """Without any one column the file is refused, or reads as before because the column is derived from others."""
     store, path = write(kind, "parquet")

@@ -4,7 +4,6 @@ Formula: github.com/ElanaPearl/InterPLM, ``interplm/analysis/concepts/compare_ac
 ``calculate_f1.py`` (precision per row, recall per domain) and ``report_metrics.py`` (which pairs are reported).
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,7 @@ from torch import Tensor
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, sort_scores
-from sae_assets.ops.exact_search import rank_scores, truth_of_labels
-from sae_assets.ops.incidences import Walk, spread, units_at_once
+from sae_assets.ops.incidences import Walk, spread
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import above, connected_regions
 from sae_assets.ops.row_chunks import RowChunk, count_rows, walk_rows
@@ -84,26 +82,18 @@ def score_regions(
     tops, scores = _survey(chunks, n_units, len(concepts), width)
     thresholds = above(tops[:, None] * torch.tensor(SHARES, dtype=torch.float64, device="cpu"))
     thresholds[tops == 0] = torch.nan
-    regions = [truth_of_labels(scores[split].labels) for split in EVALUATED]
+    regions = [scores[split].labels.sum(0) for split in EVALUATED]
+    found = [_regions_found(scores[split], thresholds) for split in EVALUATED]
     parts, first = [], 0
-    most = min(units_at_once(len(scores[split].labels)) for split in EVALUATED)
     for walks in walk_rows(chunks, rows, memory_budget=memory_budget):
         stop = first + walks[0].n_units
-        ends = [*range(first, stop, most), stop]
         of_rows = [_counts(walk, thresholds[first:stop]) for walk in walks]
-        of_regions = []
-        for split, truth in zip(EVALUATED, regions, strict=True):
-            found = [
-                _counts(Walk(rank_scores(scores[split], low, high), truth, truth.set_of_row), thresholds[low:high])[0]
-                for low, high in itertools.pairwise(ends)
-            ]
-            of_regions.append(torch.cat(found, 1))
-        parts.append(_figures(of_rows, of_regions, rows, regions))
+        parts.append(_figures(of_rows, [each[:, first:stop] for each in found], rows, regions))
         first = stop
     f1, shares, row_f1, carried = zip(*parts, strict=True)
     nothing = ~located
     figures = RegionFigures(
-        n_regions=torch.stack([truth.n_positive for truth in regions]),
+        n_regions=torch.stack(regions),
         f1=torch.cat(f1, 1),
         shares=torch.cat(shares),
         row_f1=torch.cat(row_f1),
@@ -123,12 +113,20 @@ def _counts(walk: Walk, thresholds: Float[Tensor, "units shares"]) -> tuple[Tens
     return torch.stack(true), torch.stack(predicted)
 
 
+def _regions_found(
+    scores: ExampleScores, thresholds: Float[Tensor, "units shares"]
+) -> Int[Tensor, "shares units concepts"]:
+    """Regions of each concept that each unit finds at each threshold, scores being of regions."""
+    places = scores.places(thresholds)
+    return torch.stack([scores.positives(places, truth) for truth in scores.labels.T], -1).transpose(0, 1)
+
+
 def _figures(of_rows: list, of_regions: list, rows: dict, regions: list) -> tuple[Tensor, ...]:
     """Best F1 of both splits, the share of cal's, the F1 of rows there, and test's F1 at that share."""
     best, at_share = [], []
-    for (true, predicted), found, split, truth in zip(of_rows, of_regions, EVALUATED, regions, strict=True):
+    for (true, predicted), found, split, n_regions in zip(of_rows, of_regions, EVALUATED, regions, strict=True):
         precision = true.double() / predicted.clamp(min=1)
-        recall = found.double() / truth.n_positive.clamp(min=1)
+        recall = found.double() / n_regions.clamp(min=1)
         f1 = torch.where(true > 0, 2 * precision * recall / (precision + recall).clamp(min=1e-300), torch.nan)
         plain = 2 * true.double() / (predicted + rows[split].truth.n_positive).clamp(min=1)
         best.append(f1.nan_to_num(-1).amax(0))

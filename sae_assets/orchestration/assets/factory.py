@@ -15,7 +15,7 @@ from sae_assets.catalog import Catalog, Dataset
 from sae_assets.orchestration.assets.passes import carry_out
 from sae_assets.orchestration.checks import specs
 from sae_assets.orchestration.config import config_of, options_from
-from sae_assets.orchestration.io_manager import CHUNKS
+from sae_assets.orchestration.io_manager import CHUNKS, OPTIONAL
 from sae_assets.orchestration.partitions import CHUNK, MODEL, along, asset_key_of, partitions_of
 from sae_assets.orchestration.resources import ComputeResource, StoreResource
 from sae_assets.orchestration.retries import retrying_transient
@@ -142,8 +142,10 @@ def _body(made: PassAssets) -> Callable[..., Any]:
 def _inputs(made: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
     """Inputs by stage name, with the built-in partition mappings; chunks of a model-level stage arrive lazily."""
     level = made.stage.level
-    for name in made.stage.inputs:
+    for name in stages_of(made.entry, made.stage.inputs):
         mapping, metadata, input_level = None, None, STAGES[name].level
+        if name in made.stage.optional_inputs:
+            metadata = OPTIONAL
         if level == "model" and input_level == "chunk":
             mapping, metadata = along(MODEL), CHUNKS
         elif level == "model" and input_level == "dataset-chunk":

@@ -53,6 +53,7 @@ def carry_out(
     sources = _sources(context.run.run_id, store.root)
     selected = {name: output for name, output in made.outputs.items() if made.key(name) in context.selected_asset_keys}
     targets = {name: Target(made.catalog, address_of(made.key(name).path, context.partition_key)) for name in selected}
+    inputs = {name: item for name, item in inputs.items() if item is not None}  # optional ones need not be there
     if stage.level == "model":
         inputs = _read_chunks(stage, made.entry.name, context, options, store, inputs)
 

@@ -6,7 +6,7 @@ from sae_assets import ops
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import DetectionOptions
 from sae_assets.pipeline.plots import plot_best_pairs
-from sae_assets.pipeline.scoring import catalog_or, score_examples, scoring_settings
+from sae_assets.pipeline.scoring import catalog_or, count_unlocated, read_rows, score_examples, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 SPLITS = ("cal", "test")
@@ -21,7 +21,11 @@ def _make(run: Pass) -> Made:
     assert isinstance(run.options, DetectionOptions)
     chosen = run.artifact("chosen_pairs")
     scores, lengths = score_examples(run, chosen.concepts)
-    artifact = ops.best_pairs.figure_pairs(chosen, scores, lengths, **catalog_or(run.target, run.options, NAMES))
+    rows = ops.row_chance.rows_of_pairs(
+        read_rows(run, chosen.concepts), chosen.unit_ids, chosen.row_thresholds, count_unlocated(run).sum(0) == 0
+    )
+    settings = catalog_or(run.target, run.options, NAMES)
+    artifact = ops.best_pairs.figure_pairs(chosen, scores, lengths, rows, **settings)
     return BEST_PAIRS.only(run, Result(artifact, plot=lambda: plot_best_pairs(artifact)))
 
 
@@ -68,6 +72,7 @@ def _counts(artifact: Any) -> dict[str, Any]:
     }
     figures |= {f"test_f1[{name}]": value for name, value in zip(artifact.concepts, f1.tolist(), strict=True)}
     figures |= {f"test_q[{name}]": value for name, value in zip(artifact.concepts, artifact.q[1].tolist(), strict=True)}
+    figures |= {f"row_q[{name}]": q for name, q in zip(artifact.concepts, artifact.row_q.tolist(), strict=True)}
     return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
 
 
@@ -76,9 +81,9 @@ BEST_PAIRS = Stage(
     level="model",
     description="What each concept's chosen pair is worth on test, beside chance and with intervals.",
     make=_make,
-    chunk_inputs=("sparse_activations", "labels"),
+    chunk_inputs=("sparse_activations", "ground_truth", "labels"),
     model_inputs=("chosen_pairs",),
-    code_version="5",
+    code_version="6",
     settings=_settings,
     options=DetectionOptions,
     splits=SPLITS,

@@ -9,6 +9,7 @@ from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.freezing import frozen_settings, kept_choice
 from sae_assets.pipeline.options import ScoringOptions
+from sae_assets.pipeline.plots import plot_coalitions
 from sae_assets.pipeline.scoring import pooling_of, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
@@ -45,7 +46,7 @@ def _make(run: Pass) -> Made:
         halved=halved,
         kept=kept_choice(run, COALITIONS),
     )
-    return COALITIONS.only(run, Result(artifact))
+    return COALITIONS.only(run, Result(artifact, plot=lambda: plot_coalitions(artifact)))
 
 
 def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:

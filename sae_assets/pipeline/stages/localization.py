@@ -1,38 +1,27 @@
 """``localization``: where in its examples each concept is, by the unit that detects it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from sae_assets import ops
 from sae_assets.artifacts.localization import METHODS
-from sae_assets.datasets.reader import WEAK
-from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.freezing import frozen_settings, kept_choice
 from sae_assets.pipeline.options import LocalizationOptions
 from sae_assets.pipeline.plots import plot_localization
-from sae_assets.pipeline.scoring import pooling_of, scoring_settings
-from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage, Target
+from sae_assets.pipeline.scoring import count_unlocated, pooling_of, read_rows, scoring_settings
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 from sae_assets.pipeline.stages.thresholds import fractions_settings
 
 
 def _make(run: Pass) -> Made:
     assert isinstance(run.options, LocalizationOptions)
     best = run.artifact("best_pairs")
-    chunks, truth, labels = (run.inputs[name] for name in LOCALIZATION.chunk_inputs)
-
-    def read() -> Iterator[ops.row_chunks.RowChunk]:
-        for key in chunks:
-            if truth[key].artifact.concepts != best.concepts:
-                what = f"Rows are of concepts {list(truth[key].artifact.concepts)}, pairs of {list(best.concepts)}"
-                raise MismatchError(f"{what}. Materialize the pairs again.")
-            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
-
-    unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), WEAK).sum(0) > 0
+    chunks = run.inputs["sparse_activations"]
+    unlocated = count_unlocated(run).sum(0) > 0
     # Under cls a row is the whole example: there is nothing to localise.
-    located = ~unlocated if run.target.token_kind != "cls" else unlocated & False
+    located = ~unlocated & (run.target.token_kind != "cls")
     artifact = ops.localization.localize(
-        Rereadable(read),
+        read_rows(run, best.concepts),
         concepts=best.concepts,
         unit_ids=best.unit_ids,
         thresholds=best.thresholds,

@@ -6,6 +6,7 @@ from sae_assets import ops
 from sae_assets.artifacts import REASONS
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import ScoringOptions
+from sae_assets.pipeline.plots import plot_pruning_audit
 from sae_assets.pipeline.scoring import score_examples, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
@@ -20,10 +21,11 @@ def _make(run: Pass) -> Made:
     labels = run.inputs["labels"]
     concepts = labels[next(iter(labels))].artifact.concepts
     scores, _ = score_examples(run, concepts)
-    search = ops.exact_search.search_thresholds(scores, min_support=run.target.dataset.detection.min_support)
-    artifact = ops.pruning_audit.audit_pruning(search, run.artifact("unit_mapping"), concepts)
+    artifact = ops.pruning_audit.audit_pruning(
+        scores, run.artifact("unit_mapping"), concepts, min_support=run.target.dataset.detection.min_support
+    )
     expected = Expected(limits={"selection": run.target.dataset.detection.selection})
-    return PRUNING_AUDIT.only(run, Result(artifact, expected))
+    return PRUNING_AUDIT.only(run, Result(artifact, expected, lambda: plot_pruning_audit(artifact)))
 
 
 def _best_kept(artifact: Any, expected: Expected) -> Outcome:

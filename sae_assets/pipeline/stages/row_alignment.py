@@ -1,28 +1,22 @@
 """``row_alignment``: how well every unit falls on the rows of every concept, where the data set locates them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from sae_assets import ops
-from sae_assets.datasets.reader import WEAK
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import AggregateOptions
 from sae_assets.pipeline.plots import plot_row_alignment
-from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
+from sae_assets.pipeline.scoring import count_unlocated, read_rows
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 
 SPLITS = ("cal", "test")
 
 
 def _make(run: Pass) -> Made:
-    chunks, truth, labels = (run.inputs[name] for name in ROW_ALIGNMENT.chunk_inputs)
-
-    def read() -> Iterator[ops.row_chunks.RowChunk]:
-        for key in chunks:
-            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth[key].artifact, labels[key].artifact.splits)
-
-    rows = Rereadable(read)
+    chunks, labels = run.inputs["sparse_activations"], run.inputs["labels"]
     first = next(iter(chunks))
     concepts = labels[first].artifact.concepts
+    rows = read_rows(run, concepts)
     figures = ops.row_alignment.align_rows(
         rows,
         concepts=concepts,
@@ -30,10 +24,7 @@ def _make(run: Pass) -> Made:
         device=run.device,
         memory_budget=run.memory_budget,
     )
-    # The one row of an example under cls is the example, so its truth is always its own.
-    inherited = None if run.target.token_kind == "cls" else WEAK
-    unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), inherited)
-    artifact = ops.row_alignment.rank_pairs(figures, rows, concepts=concepts, n_unlocated=unlocated)
+    artifact = ops.row_alignment.rank_pairs(figures, rows, concepts=concepts, n_unlocated=count_unlocated(run))
     return ROW_ALIGNMENT.only(run, Result(artifact, plot=lambda: plot_row_alignment(artifact)))
 
 

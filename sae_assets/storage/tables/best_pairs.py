@@ -19,6 +19,13 @@ CHANCE = {
     "family_p": "the same over all concepts, by max T",
     "q": "the same by false discovery rate (Benjamini & Hochberg)",
 }
+ROW_CHANCE = {
+    "null_f1_mean": "mean row F1 on test where truth maps change examples",
+    "null_f1_p95": "95 % point of row F1 on test where truth maps change examples",
+    "p": "share of these exchanges at least as good in row F1",
+    "family_p": "the same over all concepts, by max T",
+    "q": "the same by false discovery rate (Benjamini & Hochberg)",
+}
 SCORES = {
     "auroc": "area under the ROC curve of the unit's scores",
     "average_precision": "average precision of the unit's scores",
@@ -38,6 +45,10 @@ COLUMNS = {
     "test_f1_low": "lower end of the 95 % interval of the test F1",
     "test_f1_high": "upper end of the 95 % interval of the test F1",
     "test_length_auroc": "area under the ROC curve on test of the number of rows alone",
+    **{f"test_row_{name}": f"{text}, in rows of test" for name, text in list(CELLS.items())[:3]},
+    "test_row_f1_low": "lower end of the 95 % interval of the row F1 on test; null where rows are not known",
+    "test_row_f1_high": "upper end of the 95 % interval of the row F1 on test",
+    **{f"test_row_{name}": text for name, text in ROW_CHANCE.items()},
 }
 SPLITS = ("cal", "test")
 
@@ -66,6 +77,14 @@ def encode(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
     columns["test_f1_low"] = nullable(artifact.test_interval[:, 0])
     columns["test_f1_high"] = nullable(artifact.test_interval[:, 1])
     columns["test_length_auroc"] = nullable(artifact.length_auroc)
+    for cell, name in enumerate(list(CELLS)[:3]):
+        columns[f"test_row_{name}"] = artifact.row_counts[:, cell].contiguous().numpy()
+    columns["test_row_f1_low"] = nullable(artifact.row_interval[:, 0])
+    columns["test_row_f1_high"] = nullable(artifact.row_interval[:, 1])
+    columns["test_row_null_f1_mean"] = nullable(artifact.row_null_f1[:, 0])
+    columns["test_row_null_f1_p95"] = nullable(artifact.row_null_f1[:, 1])
+    for name in ("p", "family_p", "q"):
+        columns[f"test_row_{name}"] = nullable(getattr(artifact, f"row_{name}"))
     return pa.table(columns), {
         "weighted_test_f1": artifact.weighted(artifact.rate("f1")[1]),
         "weighted_always_positive_f1": artifact.weighted(artifact.always_positive_f1[1]),
@@ -96,6 +115,12 @@ def decode(table: pa.Table, scalars: Scalars) -> BestPairs:
         test_interval=torch.stack([floats(table["test_f1_low"]), floats(table["test_f1_high"])], -1),
         scores=torch.stack([floats(table[f"test_{name}"]) for name in SCORES], -1),
         length_auroc=floats(table["test_length_auroc"]),
+        row_counts=torch.stack([integers(table[f"test_row_{name}"]) for name in list(CELLS)[:3]], -1),
+        row_interval=torch.stack([floats(table["test_row_f1_low"]), floats(table["test_row_f1_high"])], -1),
+        row_null_f1=torch.stack([floats(table["test_row_null_f1_mean"]), floats(table["test_row_null_f1_p95"])], -1),
+        row_p=floats(table["test_row_p"]),
+        row_family_p=floats(table["test_row_family_p"]),
+        row_q=floats(table["test_row_q"]),
         weighted_interval=torch.tensor(scalars["weighted_interval"], dtype=torch.float64, device="cpu"),
         weighted_null=torch.tensor(scalars["weighted_null"], dtype=torch.float64, device="cpu"),
         n_permutations=scalars["n_permutations"],

@@ -1,0 +1,130 @@
+"""The best (unit, threshold) of each concept on cal, and what it finds on cal and on test (numerics 9).
+
+The search is that of ``ops.exact_search``, over all distinct scores of cal. Test takes no part in it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
+from sae_assets.ops.exact_search import Choices, ExactSearch
+from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.segments import BITS
+
+MIN_SUPPORT = 3
+
+
+@dataclass(frozen=True)
+class FoundPairs:
+    """One pair per concept.
+
+    Attributes:
+        units: int64 [n_concepts], -1 where no pair finds ``min_support`` cal positives; such a one detects nothing.
+        thresholds: float64 [n_concepts], a score of cal; NaN without a pair.
+        tail_fractions: float64 [n_concepts], share of the unit's non-zero scores on cal positives that reach the
+            threshold: the p of which it is a (1 - p)-quantile, of scores of examples and not of rows.
+        counts: int64 [2, n_concepts, 4], TP, FP, FN, TN on cal and on test.
+        n_units: that were searched or could have been.
+    """
+
+    units: Int[Tensor, " concepts"]
+    thresholds: Float[Tensor, " concepts"]
+    tail_fractions: Float[Tensor, " concepts"]
+    counts: Int[Tensor, "2 concepts 4"]
+    n_units: int
+    min_support: int
+
+    @property
+    def f1(self) -> Float[Tensor, "2 concepts"]:
+        """float64; NaN without a pair, and of a concept without positives."""
+        true, false, missed, _ = self.counts.double().unbind(-1)
+        exists = (self.units >= 0) & (true + missed > 0)
+        return torch.where(exists, 2 * true / (2 * true + false + missed).clamp(min=1), torch.nan)
+
+
+@plain_arithmetic()
+def find_pairs(
+    scores: dict[str, ExampleScores],
+    *,
+    min_support: int = MIN_SUPPORT,
+    allowed: Bool[Tensor, " units"] | None = None,
+    units: Int[Tensor, " concepts"] | None = None,
+) -> FoundPairs:
+    """The pair of the best cal F1 of each concept; ties: higher recall, higher threshold, lower unit.
+
+    Args:
+        scores: of ``cal`` and ``test``.
+        min_support: cal positives that a threshold must find.
+        allowed: units to choose among; all by default.
+        units: the unit of each concept (-1: none), of which only the threshold is searched.
+
+    Raises:
+        ArtifactError: no positive ``min_support``, or splits of different units or concepts.
+    """
+    cal, test = (scores[split] for split in EVALUATED)
+    n_units, n_concepts = len(cal.starts) - 1, cal.labels.shape[1]
+    if min_support < 1:
+        raise ArtifactError(f"min_support is {min_support}, expected at least 1.")
+    if len(test.starts) != len(cal.starts) or test.labels.shape[1] != n_concepts:
+        raise ArtifactError(
+            f"cal has {n_units} units and {n_concepts} concepts, test {len(test.starts) - 1} and "
+            f"{test.labels.shape[1]}: they must agree."
+        )
+    device = cal.keys.device
+    if units is None:
+        found, thresholds = _best_among(cal, cal.labels, min_support, allowed)
+    else:
+        found = torch.full((n_concepts,), -1, dtype=torch.int64, device=device)
+        thresholds = torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device)
+        for unit in units[units >= 0].unique().tolist():
+            mine = (units == unit).to(device)
+            one = torch.arange(n_units, device=device) == unit
+            found[mine], thresholds[mine] = _best_among(cal, cal.labels[:, mine], min_support, one)
+    counts = torch.stack([_counts(split, found, thresholds) for split in (cal, test)]).cpu()
+    firing = _firing_positives(cal, found).cpu()
+    found, thresholds = found.cpu(), thresholds.cpu()
+    share = counts[0, :, 0].double() / firing.clamp(min=1)
+    return FoundPairs(found, thresholds, torch.where(found >= 0, share, torch.nan), counts, n_units, min_support)
+
+
+def supported(cal: ExampleScores, min_support: int) -> Bool[Tensor, "units concepts"]:
+    """Whether a unit fires in ``min_support`` positives of a concept: whether the two have a threshold at all."""
+    unit, n_units = cal.keys >> BITS, len(cal.starts) - 1
+    columns = [torch.bincount(unit[truth[cal.example]], minlength=n_units) >= min_support for truth in cal.labels.T]
+    nothing = torch.zeros(n_units, 0, dtype=torch.bool, device=unit.device)
+    return torch.stack(columns, 1).cpu() if columns else nothing.cpu()
+
+
+def _best_among(
+    cal: ExampleScores, truths: Bool[Tensor, "examples n"], min_support: int, allowed: Tensor | None
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """Unit and threshold (float64) of the best pair of each truth, -1 and NaN without one."""
+    device, ids = cal.keys.device, None
+    if allowed is not None:
+        ids = allowed.to(device).nonzero().flatten()
+        cal = cal.of_units(ids)
+    search = ExactSearch(cal, min_support=min_support)
+    found: Choices = search.best(truths)
+    thresholds = search.values(found.units, found.lengths).double()
+    units = found.units if ids is None or not len(ids) else torch.where(found.units >= 0, ids[found.units], -1)
+    return units, thresholds
+
+
+def _counts(split: ExampleScores, units: Tensor, thresholds: Tensor) -> Int[Tensor, "concepts 4"]:
+    """TP, FP, FN, TN of each concept's pair; without one nothing is detected."""
+    chosen, unit = units >= 0, units.clamp(min=0)
+    stops = split.stops(unit, thresholds)
+    predicted = (stops - split.starts[unit]) * chosen
+    true = split.hits(unit, split.starts[unit] + predicted, split.labels)
+    positive, n = split.labels.sum(0), len(split.labels)
+    return torch.stack([true, predicted - true, positive - true, n - positive - predicted + true], -1)
+
+
+def _firing_positives(cal: ExampleScores, units: Tensor) -> Int[Tensor, " concepts"]:
+    """Positive examples in which each concept's unit fires."""
+    unit = units.clamp(min=0)
+    return cal.hits(unit, torch.where(units >= 0, cal.starts[unit + 1], cal.starts[unit]), cal.labels)

@@ -1,0 +1,137 @@
+"""Examples as pages show them: pictures with the rows of a unit over them and truth around, texts with marked tokens.
+
+Blue is what a unit says, the stronger the larger its value beside the threshold; orange is where the concept is.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+HUE, TRUE = (0, 114, 178), (230, 159, 0)  # of what a unit says, and of where a concept is: Okabe and Ito's
+AT_THRESHOLD, MOST = 0.35, 0.75  # alpha there, and from three times the threshold on
+AROUND = 20  # tokens on either side of the largest value
+QUALITY = 75
+
+
+def opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
+    """0 at 0, .35 at the threshold, .75 from three times the threshold on."""
+    import numpy as np
+
+    return np.interp(values / threshold, (0, 1, 3), (0, AT_THRESHOLD, MOST))
+
+
+def overlaid(
+    image: "Image",
+    widest: int,
+    edges: "Mapping[str, np.ndarray] | None" = None,
+    values: "np.ndarray | None" = None,
+    threshold: float = 1.0,
+    truth: "np.ndarray | None" = None,
+) -> "Image":
+    """A picture, at most ``widest`` pixels on either side, with patches over it and truth around.
+
+    Args:
+        edges: ``left``, ``top``, ``right``, ``bottom`` of each patch in pixels of ``image``; None draws none.
+        values: float [n_patches]; patches from ``threshold`` on have a line around them.
+        truth: bool [height, width] of ``image``.
+    """
+    import numpy as np
+    from PIL import Image as Images
+
+    small = image.convert("RGB")
+    small.thumbnail((widest, widest))
+    pixels = np.asarray(small).astype(np.float32)
+    height, width = pixels.shape[:2]
+    if edges is not None and values is not None:
+        across, down = width / image.width, height / image.height
+        field = np.zeros((height, width), np.float32)
+        for number in np.flatnonzero(values):
+            left, right = (round(float(edges[name][number]) * across) for name in ("left", "right"))
+            top, bottom = (round(float(edges[name][number]) * down) for name in ("top", "bottom"))
+            field[max(top, 0) : bottom, max(left, 0) : right] = values[number]
+        alpha = opacity(field, threshold)[..., None]
+        pixels = pixels * (1 - alpha) + np.array(HUE, np.float32) * alpha
+        strong = field >= threshold
+        line = strong & ~_shrunk(strong)
+        pixels[_grown(line) & ~strong] = 255
+        pixels[line] = HUE
+    if truth is not None and truth.any():
+        plane = Images.fromarray(truth.astype(np.uint8) * 255).resize((width, height), Images.Resampling.BILINEAR)
+        inside = np.asarray(plane) > 127
+        line = inside & ~_shrunk(_shrunk(inside))
+        casing = _grown(line) & ~line
+        pixels[casing] = pixels[casing] * 0.35
+        pixels[line] = TRUE
+    return Images.fromarray(np.round(pixels).astype(np.uint8))
+
+
+def _grown(area: "np.ndarray") -> "np.ndarray":
+    """An area, bool [height, width], with every pixel beside it."""
+    import numpy as np
+
+    padded = np.pad(area, 1)
+    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+
+
+def _shrunk(area: "np.ndarray") -> "np.ndarray":
+    """An area without the pixels that touch its outside; the edge of the picture is none."""
+    import numpy as np
+
+    padded = np.pad(area, 1, mode="edge")
+    return padded[1:-1, 1:-1] & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+def image_element(image: "Image", text: str, quality: int = QUALITY) -> Markup:
+    """The picture inside the page, WebP, with a text for those who do not see it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    html = Markup('<img loading="lazy" width="{}" height="{}" alt="{}" src="data:image/webp;base64,{}">')
+    return html.format(image.width, image.height, text, data)
+
+
+def marked_tokens(
+    text: str,
+    spans: Sequence[tuple[int, int]],
+    values: "np.ndarray",
+    threshold: float,
+    truth: "np.ndarray | None" = None,
+    around: int | None = AROUND,
+) -> Markup:
+    """A text with its tokens marked: blue behind them by value, a line under those that are the concept's.
+
+    Args:
+        spans: characters [start, end) of each token; values: float [n_tokens]; truth: bool [n_tokens].
+        around: tokens shown on either side of the largest value (without one of the first that is true); None is all.
+    """
+    import numpy as np
+
+    n = len(spans)
+    peak = int(values.argmax()) if values.any() else int(truth.argmax()) if truth is not None and truth.any() else 0
+    first, stop = (0, n) if around is None else (max(0, peak - around), min(n, peak + around + 1))
+    alphas = opacity(np.asarray(values), threshold)
+    end = spans[first][0] if first and n else 0
+    parts = [Markup("<span class=more>…</span>") if end else Markup("")]
+    for number in range(first, stop):
+        start = max(spans[number][0], end)  # tokens of one character may share it
+        piece = text[start : max(spans[number][1], start)]
+        parts.append(Markup.escape(text[end:start]))
+        end = max(end, spans[number][1])
+        true = truth is not None and bool(truth[number])
+        if not alphas[number] and not true:
+            parts.append(Markup.escape(piece))
+            continue
+        shown = piece if piece.strip() else piece.replace(" ", "␠").replace("\n", "⏎\n") or "⟨⟩"
+        kind = " ".join(name for name, on in (("says", alphas[number] > 0), ("true", true)) if on)
+        mark = Markup('<span class="{}" style="--a:{:.2f}" title="{:.4g}">{}</span>')
+        parts.append(mark.format(kind, float(alphas[number]), float(values[number]), shown))
+    rest = text[end:] if stop == n else ""
+    parts.append(Markup("<span class=more>…</span>") if stop < n else Markup.escape(rest))
+    return Markup('<bdi class="text">{}</bdi>').format(Markup("").join(parts))

@@ -1,0 +1,34 @@
+"""Templates to pages: names and texts from outside are escaped, and what a template asks for has to be there."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from sae_assets.pages.figures import element, figure
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package with these values."""
+    return _environment().get_template(template).render(**values)
+
+
+def with_more(page: str, **sections: Any) -> str:
+    """A report with sections that its stage does not make: ``seconds`` by stage, and other runs ``compared``."""
+    more = render("more.html", figure=figure, element=element, **sections)
+    links = '<a href="#compared">Other runs</a>' if sections.get("compared") else ""
+    return page.replace("<!-- more-links -->", links, 1).replace("<!-- more -->", more, 1)

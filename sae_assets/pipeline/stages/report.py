@@ -1,0 +1,57 @@
+"""``report``: a page about a data set, token kind and model: which unit detects which concept, how sure, and where."""
+
+from typing import Any
+
+from sae_assets.artifacts.report import Report
+from sae_assets.pages.report import plain_headline, report_page
+from sae_assets.pipeline.checks import Check, Expected, Outcome
+from sae_assets.pipeline.options import ScoringOptions
+from sae_assets.pipeline.reporting import about, gather
+from sae_assets.pipeline.scoring import scoring_settings
+from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
+
+MOST_BYTES = 10_000_000
+
+
+def _make(run: Pass) -> Made:
+    content = gather(run)
+    artifact = Report(report_page(content))
+    return REPORT.only(run, Result(artifact, plot=lambda: plain_headline(content)))
+
+
+def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
+    return {**scoring_settings(target, options), "about": about(target)}
+
+
+def _small_enough(artifact: Any, _expected: Expected) -> Outcome:
+    size = len(artifact.html.encode())
+    return Outcome(size <= MOST_BYTES, {"bytes": size, "most_bytes": MOST_BYTES})
+
+
+def _counts(artifact: Any) -> dict[str, Any]:
+    return {"bytes": len(artifact.html.encode()), "pictures": artifact.html.count("<img ")}
+
+
+REPORT = Stage(
+    name="report",
+    level="model",
+    description="A page for people: which unit detects which concept, how sure, and where, with examples.",
+    make=_make,
+    chunk_inputs=("sparse_activations", "ground_truth", "row_locations", "labels", "examples"),
+    model_inputs=(
+        "unit_stats",
+        "unit_mapping",
+        "pruning_audit",
+        "row_alignment",
+        "chosen_pairs",
+        "best_pairs",
+        "coalitions",
+        "localization",
+    ),
+    optional_inputs=("controls",),
+    settings=_settings,
+    options=ScoringOptions,
+    splits=("train", "cal", "test"),
+    checks=(Check("small_enough", "The page has at most 10 MB.", _small_enough, blocking=False),),
+    counts=_counts,
+)

@@ -1,0 +1,253 @@
+"""Reports: every figure of a page is the cell of a table that it says it is, and a page needs nothing else."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import sae_assets
+from sae_assets.pages.charts import Evidence, glyph
+from sae_assets.pages.figures import KEYS, figure
+from sae_assets.reading.page import headline, unit_page
+from sae_assets.reading.summary import unit_summary
+from sae_assets.storage.address import Address
+from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.helpers.homes import USUAL, Homes, Places, invoke
+from sae_assets_tests.helpers.swift import swift_homes
+from sae_assets_tests.pipeline.small import write_catalog
+
+pytestmark = pytest.mark.slow
+WHERE = ("small", "clip-mini", "patch")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, made_home: Homes) -> Places:
+    """The usual home, where one example is enough to choose a unit by."""
+    places = made_home(tmp_path_factory.mktemp("report"))
+    write_catalog(places["catalog"], places["root"], **USUAL, detection={"min_support": 1})
+    with swift_homes():
+        result = invoke(places, "materialize", "-d", "small")
+    assert result.exit_code == 0, result.output
+    return places
+
+
+@pytest.fixture(scope="module")
+def page(made: Places) -> str:
+    file = made["home"] / "store" / "small" / "patch" / "clip-mini" / "report" / "all.html"
+    return file.read_text(encoding="utf-8")
+
+
+class Figures(HTMLParser):
+    """Every element with a value and where it is from, its text, and what is loaded from where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures: list[tuple[dict[str, str], str | None]] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.elsewhere: list[str] = []
+        self.pictures, self._open = 0, False
+
+    def handle_starttag(self, tag: str, attributes: list[Any]) -> None:
+        given = dict(attributes)
+        self._open = tag == "data"
+        if any(name.startswith("data-") and name != "data-label" for name in given):
+            self.figures.append((given, None))
+        if "id" in given:
+            self.ids.append(given["id"])
+        if tag == "a":
+            self.links.append(given["href"])
+        if tag == "img":
+            self.pictures += 1
+            assert given["alt"] and given["src"].startswith("data:image/webp;base64,")
+        elif tag in ("script", "link", "iframe", "object"):
+            self.elsewhere.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.figures[-1] = (self.figures[-1][0], data)
+            self._open = False
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Figures:
+    parser = Figures()
+    parser.feed(page)
+    return parser
+
+
+def cell(home: Path, given: dict[str, str], run: str = "small/patch/clip-mini") -> Any:
+    """What the store has at the place that a figure names, read without this package's readers of tables."""
+    folder = home / "store" / run / given["data-table"]
+    if "data-scalar" in given:
+        dataset, kind, model = run.split("/")
+        address = Address(dataset, given["data-table"], kind, model)
+        value: Any = ArtifactStore(str(home / "store")).header(address).scalars
+        for part in given["data-scalar"].split("."):
+            value = value[int(part) if isinstance(value, list) else part]
+        return value
+    lines = pl.read_parquet(folder / "all.parquet")
+    for name in KEYS[given["data-table"]]:
+        value = given.get(f"data-{name}")
+        is_number = lines[name].dtype.is_integer()
+        column = pl.col(name)
+        lines = lines.filter(column.is_null() if value is None else column == (int(value) if is_number else value))
+    assert len(lines) == 1, given
+    return sum(lines[name][0] for name in given["data-column"].split("+"))
+
+
+def test_every_figure_is_the_cell_it_names(made: Places, read: Figures) -> None:
+    of_tables = [(given, text) for given, text in read.figures if "data-table" in given]
+    stages = {given["data-table"] for given, _ in of_tables}
+    assert stages >= {"best_pairs", "row_alignment", "controls", "localization", "pruning_audit", "unit_stats"}
+    assert len(of_tables) > 300
+    for given, text in of_tables:
+        expected = cell(made["home"], given)
+        assert float(given["value"]) == expected, given
+        if text is not None:
+            shown = {figure(expected, digits) for digits in (2, 3, 4)}
+            assert text in shown, given
+
+
+def test_a_wrong_figure_would_be_seen(made: Places, page: str) -> None:
+    """The comparison above can fail: one digit of one value is changed."""
+    start = page.index('data-table="best_pairs" data-column="test_f1"')
+    head = page.rindex('value="', 0, start) + len('value="')
+    wrong = Figures()
+    wrong.feed(page[:head] + "9" + page[head:])
+    differing = [
+        given
+        for given, _ in wrong.figures
+        if "data-table" in given and float(given["value"]) != cell(made["home"], given)
+    ]
+    assert len(differing) == 1
+
+
+def test_what_the_page_counts_itself(made: Places, read: Figures) -> None:
+    run = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
+    counted = {given["data-count"]: float(given["value"]) for given, _ in read.figures if "data-count" in given}
+    best = run.best_pairs().to_polars()
+    controls = run.table("controls").to_polars().filter(pl.col("level") == "examples")
+    random = (
+        controls.filter(pl.col("detector") == "random_sae")
+        .group_by("concept")
+        .agg(pl.col("test_f1").fill_null(0).mean())
+    )
+    means = dict(random.iter_rows())
+    clear = 0
+    for line in best.to_dicts():
+        bars = [line["test_always_positive_f1"], line["test_null_f1_p95"], means[line["concept"]]]
+        clear += line["test_f1_low"] is not None and line["test_f1_low"] > max(bars)
+    assert counted["clear"] == clear and counted["concepts"] == len(best)
+    dense = controls.filter(pl.col("detector").is_in(["diffmean", "logistic", "embedding_dims"]))
+    better = dense.filter(pl.col("difference_high") < 0)["concept"].n_unique()
+    assert counted["better_without"] == better
+    rows = sum(len(chunk.example) for chunk in run.activations())
+    assert counted["n_rows"] == rows == 12 * 256 and counted["n_units"] == 1024
+    files = (made["home"] / "store" / "small" / "patch" / "clip-mini" / "sparse_activations").glob("*.parquet")
+    assert counted["stored_mb"] == sum(file.stat().st_size for file in files) / 1e6
+    assert counted["dense_mb"] == rows * 1024 * 4 / 1e6
+    silent = run.unit_stats().to_polars()["p99"].null_count()
+    assert counted["silent"] == silent and counted["silent_share"] == silent / 1024
+
+
+def test_a_page_needs_nothing_else(page: str, read: Figures) -> None:
+    """No script, no file, no address; every link leads to a place in the page, and no place is there twice."""
+    assert read.elsewhere == [] and len(set(read.ids)) == len(read.ids)
+    assert {link.removeprefix("#") for link in read.links} <= set(read.ids)
+    assert not re.search(r"https?:|url\(|@import", re.sub(r"base64,[\w+/=]+", "", page))
+    assert read.pictures > 6 * 3 and len(page) < 10_000_000
+    assert page.startswith("<!doctype html>\n<!-- sae_assets: {") and str(Path.cwd()) not in page
+
+
+def test_counts_of_examples_are_those_of_the_pairs(made: Places, page: str) -> None:
+    """As many pictures of misses as there are, four at most."""
+    best = pl.read_parquet(made["home"] / "store" / "small" / "patch" / "clip-mini" / "best_pairs" / "all.parquet")
+    sections = re.split(r"<summary>", page)[1:]
+    for section in sections:
+        name = re.search(r"<b>(.*?)</b>", section)
+        assert name is not None
+        line = best.row(by_predicate=pl.col("concept") == name[1], named=True)
+        if line["unit_id"] is None:
+            continue
+        parts = re.split(r"<h3>(Found, and right|Found, and wrong|Missed|F1 on)", section)
+        for heading, column in (("Found, and right", "tp"), ("Found, and wrong", "fp"), ("Missed", "fn")):
+            assert parts[parts.index(heading) + 1].count("<img") == min(4, line[f"test_{column}"]), (name[1], heading)
+
+
+def test_a_chosen_unit_has_its_evidence_and_its_controls(made: Places) -> None:
+    """Figures of examples and of rows, their intervals, p and q, and a bar for each detector."""
+    chosen = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
+    line = next(line for line in chosen.best_pairs().to_polars().to_dicts() if line["unit_id"] is not None)
+    page = unit_page(chosen.unit(line["unit_id"]), 2)
+    read = Figures()
+    read.feed(page)
+    best = {given["data-column"]: float(given["value"]) for given, _ in read.figures
+            if given.get("data-table") == "best_pairs" and given["data-concept"] == line["concept"]}  # fmt: skip
+    assert {name: line[name] for name in best} == best and {"test_f1", "test_p", "test_f1_low"} <= set(best)
+    detectors = [given["data-detector"] for given, _ in read.figures if given.get("data-table") == "controls"]
+    assert detectors[0] == "unit" and "logistic" in detectors
+    assert headline(unit_summary(chosen.unit(line["unit_id"]), 2)).split("(")[0] in page
+
+
+def test_the_command(made: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes the page with what its stages took; without a file it opens one of the home's own."""
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    out = tmp_path / "deep" / "page.html"
+    result = invoke(made, "report", "small", "clip-mini", "--out", str(out), "--json")
+    assert json.loads(result.stdout) == {"report": "small/patch/clip-mini/report", "page": str(out), "stale": None}
+    assert 'data-seconds="sparse_activations"' in out.read_text(encoding="utf-8") and opened == []
+    result = invoke(made, "report", "small", "clip-mini")
+    assert result.exit_code == 0 and opened == [(made["home"] / "reports/small/patch/clip-mini.html").as_uri()]
+    wrong = invoke(made, "report", "small", "clip-mini", "--token-kind", "cls")
+    assert wrong.exit_code == 2
+
+
+def test_runs_that_cannot_be_compared(made: Places) -> None:
+    """One run alone, runs of two data sets, and names that are none are refused, with what was expected."""
+    for names, said in (
+        (["small"], "at least two"),
+        (["small/patch/clip-mini", "small/patch/clip-mini"], "at least two"),
+        (["small/patch"], "dataset/token_kind/model"),
+        (["smal/patch/clip-mini", "small"], "small"),
+        (["small", "clevr_mini/patch/clip-mini"], "those of one are compared"),
+    ):
+        wrong = invoke(made, "compare", *names)
+        assert wrong.exit_code == 2 and said in wrong.stderr, (names, wrong.stderr)
+
+
+def test_it_is_stale_with_what_it_reads(made: Places, tmp_path: Path) -> None:
+    """And only then: a report whose controls have gone is to be made again, one whose description changed too."""
+    places = {"home": tmp_path / "home", "catalog": made["catalog"]}
+    shutil.copytree(made["home"], places["home"])
+
+    def stale() -> Any:
+        result = invoke(places, "report", "small", "clip-mini", "--out", str(tmp_path / "page.html"), "--json")
+        return json.loads(result.stdout)["stale"]
+
+    assert stale() is None
+    folder = places["home"] / "store" / "small" / "patch" / "clip-mini"
+    (folder / "controls" / "all.parquet").unlink()
+    assert "controls" in stale()
+
+
+@pytest.fixture
+def evidence() -> Iterator[Evidence]:
+    yield Evidence(0.8, 0.7, 0.9, 0.4, 0.5, (0.45, 0.6), 0.85, "logistic")
+
+
+def test_a_glyph_shows_its_figures(evidence: Evidence) -> None:
+    """Along 148 pixels from the sixth on; filled only if the interval lies above chance and random SAEs."""
+    drawn = glyph(evidence)
+    assert f'cx="{6 + 148 * 0.8:.1f}"' in drawn and f'x1="{6 + 148 * 0.7:.1f}" x2="{6 + 148 * 0.9:.1f}"' in drawn
+    assert f'width="{148 * 0.4:.1f}"' in drawn and 'class="dot clear"' in drawn
+    assert "F1 0.800, 95 % 0.700 to 0.900, chance 0.400, random SAEs 0.500, logistic 0.850" in drawn
+    assert 'class="dot"' in glyph(Evidence(0.8, 0.7, 0.9, 0.4, 0.7)) and not Evidence(0.8, 0.7, 0.9, 0.75).clear
+    assert not Evidence(0.8, None, None, 0.1).clear and not Evidence(0.8, 0.7, 0.9).clear
