@@ -3,9 +3,11 @@
 All chunks are gone through once for the scores of examples, and once more for the rows of those that are shown.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -51,6 +53,7 @@ KINDS = ("top", "hits", "false_positives", "misses", "regular")
 N_TOP, N_SHOWN, N_LOCATED = 5, 4, 2  # examples in the table of concepts, of each kind, and with both ways of marking
 BEST_UNITS = 5  # of each concept that the table of rows keeps
 SMALL, LARGE = 104, 240  # pixels of a picture at most, in the table and in the sections: twice what is seen, and once
+MANY = 24  # concepts; of more, pictures are smaller, so that all of them take as much as these
 MOST_BYTES = 8_000_000  # of pictures in a page; what would exceed it is left out
 CURVE_POINTS = 160
 
@@ -81,7 +84,8 @@ def gather(run: Pass) -> Content:
     concepts = [
         replace(concept, examples={kind: examples[concept.number][kind] for kind in KINDS}) for concept in concepts
     ]
-    stats = tables["unit_stats"].lines
+    stats, places = tables["unit_stats"].lines, run.inputs["row_locations"]
+    rows = {key: places[key].artifact.n_rows for key in places}
     reasons = tables["unit_mapping"].table["reason"].to_pylist()
     units = [
         {"unit_id": line["unit_id"], "density": line["density"], "p99": line["p99"], "reason": reason}
@@ -96,8 +100,8 @@ def gather(run: Pass) -> Content:
         tables=tables,
         concepts=concepts,
         n_examples=_n_examples(run),
-        sizes=_sizes(run),
-        fit=_fit(run),
+        sizes=_sizes(run, rows),
+        fit=_fit(run, rows),
         units=units,
         provenance=_provenance(run),
         settings=_settings(run, tables),
@@ -270,12 +274,18 @@ class _Drawing:
 
     def __init__(self, run: Pass):
         self._by_rows, self._room = run.target.token_kind != "cls", MOST_BYTES
+        share = min(1.0, math.sqrt(MANY / len(run.target.dataset.concepts)))
+        self._small, self._large = max(64, round(SMALL * share)), max(128, round(LARGE * share))
         self._reader: Reader | None
         try:
             self._reader = run.sources.reader(run.target.dataset)
         except SaeAssetsError as error:  # it is not on this machine: figures are shown all the same
             self._reader = None
             run.log(f"examples are not shown: {error}")
+
+        # One example is shown for several concepts and kinds, one after another.
+        self._image = lru_cache(maxsize=1)(lambda reader, name: reader.image(name))
+        self._masks = lru_cache(maxsize=1)(lambda reader, name: reader.masks(name))
 
     def shown(
         self,
@@ -307,23 +317,23 @@ class _Drawing:
     ) -> Iterator[Markup]:
         import numpy as np
 
-        image, small = reader.image(seen.name), wanted.kind == "top"
+        image, small = self._image(reader, seen.name), wanted.kind == "top"
         words = f"{seen.name}, score {figure(wanted.score)} of unit {unit}"
         if not self._by_rows or seen.boxes is None:
-            yield image_element(overlaid(image, SMALL if small else LARGE), words)
+            yield image_element(overlaid(image, self._small if small else self._large), words)
             return
         truth = None
         if not small and reader.has_regions and concept in reader.true_concepts(seen.name):
-            mask = reader.masks(seen.name).get(concept)
+            mask = self._masks(reader, seen.name).get(concept)
             truth = None if mask is None else np.asarray(mask) > 0
         if pair is None:
             values = seen.values(unit)
             words = f"{words}, above {figure(threshold)} on {int((values >= threshold).sum())} patches"
-            size = SMALL if small else LARGE
+            size = self._small if small else self._large
             yield image_element(overlaid(image, size, seen.boxes, values, threshold, truth), words)
             return
         for way, marked in zip(("by the unit", "by resemblance"), pair, strict=True):
-            picture = overlaid(image, LARGE * 2 // 3, seen.boxes, marked.astype(np.float32), 1.0, truth)
+            picture = overlaid(image, self._large * 2 // 3, seen.boxes, marked.astype(np.float32), 1.0, truth)
             yield image_element(picture, f"{seen.name}, {int(marked.sum())} patches marked {way}")
 
     def _texts(
@@ -348,16 +358,14 @@ def _n_examples(run: Pass) -> dict[str, int]:
     return {split: sum(each[split] for each in counts) for split in ("train", "cal", "test")}
 
 
-def _sizes(run: Pass) -> dict[str, int]:
-    """Rows, units and bytes of the activations, without reading them."""
+def _sizes(run: Pass, rows: Mapping[str, int]) -> dict[str, int]:
+    """Rows (given by chunk), units and bytes of the activations, without reading them."""
     chunks, address = run.inputs["sparse_activations"], run.target.address
     stored = sum(
         run.store.size(Address(address.dataset, "sparse_activations", address.token_kind, address.model, key))
         for key in chunks
     )
-    places = run.inputs["row_locations"]
-    n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
-    n_rows = sum(places[key].artifact.n_rows for key in places)
+    n_units, n_rows = int(chunks.header(next(iter(chunks))).scalars["n_units"]), sum(rows.values())
     return {
         "n_rows": n_rows,
         "n_units": n_units,
@@ -367,18 +375,17 @@ def _sizes(run: Pass) -> dict[str, int]:
     }
 
 
-def _fit(run: Pass) -> dict[str, Any]:
-    """How well the SAE fits the rows, over all chunks and of each."""
+def _fit(run: Pass, rows: Mapping[str, int]) -> dict[str, Any]:
+    """How well the SAE fits the rows (given by chunk), over all chunks and of each."""
     from sae_assets.storage.tables.sparse_activations import stored_fit  # noqa: PLC0415 - loads torch
 
-    chunks, lines, fits, active, rows = run.inputs["sparse_activations"], [], [], 0.0, 0
-    places = run.inputs["row_locations"]
+    chunks, lines, fits, active = run.inputs["sparse_activations"], [], [], 0.0
     for key in chunks:
         scalars = chunks.header(key).scalars
-        fit, n_rows = stored_fit(scalars), places[key].artifact.n_rows
+        fit = stored_fit(scalars)
         mean_l0 = scalars["summary"].get("mean_l0")
         fits += [] if fit is None else [fit]
-        active, rows = active + (mean_l0 or 0.0) * n_rows, rows + n_rows
+        active += (mean_l0 or 0.0) * rows[key]
         lines.append({"chunk": key, "fvu": None if fit is None else fit.fvu, "mean_l0": mean_l0})
     target = run.target
     path = None
@@ -386,7 +393,7 @@ def _fit(run: Pass) -> dict[str, Any]:
         path = locate_sae(target.model.sae, download=False)
     return {
         "fvu": ops.reconstruction.merge_fits(fits).fvu if fits else None,
-        "mean_l0": active / rows if rows else None,
+        "mean_l0": active / sum(rows.values()) if any(rows.values()) else None,
         "stated_l0": None if path is None else named_l0(path),
         "chunks": lines,
     }
