@@ -52,7 +52,7 @@ def detector_card(detector: Mapping[str, Any]) -> str:
         "## Where it ends",
         "",
         "- Figures hold for examples like those of the data set. Probabilities hold where concepts are as frequent as "
-        "among the calibration examples.",
+        "among the calibration examples. One of 1 says that all of these with such a score showed the concept.",
         "- A unit was chosen because it goes with a concept in these labels; that does not say that it stands for it.",
         "- Scores are the pipeline's bit for bit on the same kind of device with the same versions of torch and of the "
         "model's library; elsewhere embeddings differ in their last bits.",
