@@ -31,6 +31,7 @@ from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.artifacts.report import Report
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.artifacts.row_locations import RowLocations
+from sae_assets.artifacts.unit_rows import UnitRows
 from sae_assets.errors import ArtifactError
 
 NAN = math.nan
@@ -250,6 +251,11 @@ def row_locations() -> RowLocations:
     return RowLocations(4, ints(0, 2, 2), int32([0, 3], [3, 7]), None)
 
 
+def unit_rows() -> UnitRows:
+    """Of three units: one that fires on rows of two examples, none, and one of one row; four rows there are."""
+    return UnitRows(ints(0, 3, 3, 4), int32(0, 0, 2, 1), int32(1, 2, 0, 0), floats(2, 1, 3, 0.5), 4)
+
+
 def controls() -> Controls:
     """Of one concept, with two random SAEs and no row figures; no k-sparse probe stands."""
     counts = [
@@ -345,7 +351,7 @@ def report() -> Report:
 
 MAKERS = (
     examples, labels, sparse_activations, filtered_activations, ground_truth, unit_stats, unit_mapping, thresholds,
-    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, row_locations, control_inputs,
+    detection_stats, best_pairs, chosen_pairs, pruning_audit, row_alignment, row_locations, unit_rows, control_inputs,
     localization, coalitions, controls, report,
 )  # fmt: skip
 EACH = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
@@ -523,6 +529,14 @@ BROKEN = [
         "unit_ids": torch.tensor([[2, -1], [3, 3]]), "thresholds": doubles([0.5, NAN], [1.25, 2]),
         "reasons": ints(2, -1)}, "nothing is detected where no unit"),
     (pruning_audit, "rules of another number", {"units_by_reason": ints(1, 2)}, "units_by_reason has shape"),
+    (unit_rows, "an inactive pair", {"values": floats(2, 0, 3, 0.5)}, "inactive pair is not stored"),
+    (unit_rows, "a value that is not finite", {"values": floats(2, 1, torch.inf, 0.5)}, "finite and > 0"),
+    (unit_rows, "an example before the first", {"examples": int32(-1, 0, 2, 1)}, "must not be negative"),
+    (unit_rows, "a row twice", {"positions": int32(2, 2, 0, 0)}, "each once"),
+    (unit_rows, "examples that do not ascend", {"examples": int32(2, 0, 2, 1)}, "ascend by example"),
+    (unit_rows, "more entries than rows", {"n_rows": 2}, "a unit has more entries than the 2 rows there are"),
+    (unit_rows, "offsets of other entries", {"unit_offsets": ints(0, 3, 3, 5)}, "unit_offsets"),
+    (unit_rows, "positions of other entries", {"positions": int32(1, 2, 0)}, "positions has shape"),
     (row_locations, "a span that ends before it starts", {"spans": int32([0, 3], [3, 2])}, "not end before it starts"),
     (row_locations, "spans of other rows", {"spans": int32([0, 3])}, "spans has shape"),
     (row_locations, "rows of a text and of a picture", {"transforms": int32([1] * 6, [1] * 6)}, "not in both"),
@@ -611,6 +625,7 @@ CHANGED = [
     (labels, {"region_hashes": ("{}", "{}", "{}")}),
     (examples, {"file_hashes": ("1", "2", "4")}),
     (row_locations, {"spans": int32([0, 3], [3, 8])}),
+    (unit_rows, {"values": floats(2, 1, 3, 0.25)}),
     (examples, {"example_ids": ("a", "c", "b")}),
     (examples, {"first_index": 5}),
     (sparse_activations, {"values": floats(3, 1, 1, 2, 0.25)}),
