@@ -40,6 +40,8 @@ from sae_assets_tests.strategies import (
     worlds,
 )
 
+pytestmark = pytest.mark.slow
+
 RATES = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
 
 

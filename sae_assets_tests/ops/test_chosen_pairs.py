@@ -19,6 +19,8 @@ from sae_assets_tests.reference import found_pairs as reference
 from sae_assets_tests.reference.detection_stats import example_scores
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds
 
+pytestmark = pytest.mark.slow
+
 
 def scores_of(world: World, device: str = "cpu") -> dict[str, ExampleScores]:
     """Scores of all units by original id."""

@@ -18,6 +18,8 @@ from sae_assets_tests.ops.test_found_pairs import stored
 from sae_assets_tests.reference import coalitions as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds
 
+pytestmark = pytest.mark.slow
+
 
 def grow(world: World, rule: str, max_units: int = 3, min_support: int = 1, device="cpu", allowed=None) -> Coalitions:
     scores = score(world, device=device)

@@ -12,6 +12,8 @@ from sae_assets.ops.intervals import weighted_f1_difference
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets_tests.strategies import World, random_world
 
+pytestmark = pytest.mark.slow
+
 UNITS, THRESHOLDS, OF_ROWS = [2, -1], [1.5, float("nan")], [0.5, float("nan")]
 
 

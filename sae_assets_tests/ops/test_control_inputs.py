@@ -15,6 +15,8 @@ from sae_assets.ops.random_saes import random_encoder
 from sae_assets.ops.sparse_activations import Encoder, TopKEncoder
 from sae_assets_tests.reference import pooling as reference
 
+pytestmark = pytest.mark.slow
+
 D, N, SEEDS = 7, 30, 3
 LENGTHS = (4, 0, 1, 9, 3, 0, 6)
 IDS = tuple(f"text {number}" for number in range(len(LENGTHS)))

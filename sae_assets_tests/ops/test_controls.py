@@ -36,6 +36,8 @@ from sae_assets_tests.helpers.process_states import under
 from sae_assets_tests.reference import controls as reference
 from sae_assets_tests.reference import found_pairs
 
+pytestmark = pytest.mark.slow
+
 MADE = control_world(11, n_examples=80, n_concepts=3)
 EVERYWHERE = torch.ones(3, dtype=torch.bool)
 

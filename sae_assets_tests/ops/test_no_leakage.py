@@ -20,6 +20,8 @@ from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import lengths_of, nowhere, rows_of
 from sae_assets_tests.strategies import PROPERTY, World, random_world
 
+pytestmark = pytest.mark.slow
+
 Chosen = tuple[UnitStats, PruningRules, UnitMapping, Thresholds, BestPairs]
 
 

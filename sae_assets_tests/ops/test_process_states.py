@@ -39,6 +39,8 @@ from sae_assets_tests.helpers.process_states import HAS_FP32, STATES, picture, u
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import DENORMAL, TINY, World, random_world
 
+pytestmark = pytest.mark.slow
+
 N_UNITS = 24
 
 

@@ -25,6 +25,8 @@ from sae_assets_tests.helpers.ops_of_worlds import calibrate, dense_scores, scor
 from sae_assets_tests.reference import protocols as reference
 from sae_assets_tests.strategies import ORDINARY, PROPERTY, World, chunkings, random_world, worlds
 
+pytestmark = pytest.mark.slow
+
 
 def chunks_of(world: World, parts=None) -> list[RowChunk]:
     taken = [world] if parts is None else [world.take(part) for part in parts]

@@ -18,6 +18,8 @@ from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import DEVICES, PROPERTY
 
+pytestmark = pytest.mark.slow
+
 
 def narrow_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """bfloat16 operands and float32 sums, which torch offers on a GPU alone."""

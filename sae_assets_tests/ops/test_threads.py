@@ -20,6 +20,8 @@ from sae_assets_tests.helpers.ops_of_worlds import lengths_of, nowhere, rows_of
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import random_world
 
+pytestmark = pytest.mark.slow
+
 WORLD = random_world(11, n_examples=400, rows=12, n_units=40, n_concepts=3)  # large enough for torch to use threads
 
 

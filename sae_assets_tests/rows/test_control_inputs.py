@@ -22,6 +22,8 @@ from sae_assets_tests.rows.tiny_transformers import WIDTH, entry
 from sae_assets_tests.saes.published import published, save
 from sae_assets_tests.saes.published_folders import weights, write_npz
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("token", "cls")
 texts = plain_dataset
 

@@ -20,6 +20,8 @@ from sae_assets.rows.truth import row_truth
 from sae_assets_tests.rows.tiny_transformers import WIDTH, entry
 from sae_assets_tests.saes.published import dense_reference, published, save
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["hello joyful world", "", "this is ok", "a café of joy 🤖 joy"]
 SPANS: list[list[tuple[int, int]]] = [[(6, 12)], [], [], [(10, 13), (16, 19)]]
 NAMES = ("gemma2", "gpt2", "bert", "roberta")

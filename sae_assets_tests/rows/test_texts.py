@@ -19,6 +19,8 @@ from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets_tests.rows.texts_folder import GivenTexts
 from sae_assets_tests.rows.tiny_transformers import GEMMA, LAYERS, WIDTH, entry, full_model
 
+pytestmark = pytest.mark.slow
+
 Models = Callable[[str], Path]
 TEXTS = ["hello world", "", "a café is ok 🤖", "this text is longer than its window of eight tokens", "hi"]
 IDS = [str(place) for place in range(len(TEXTS))]

@@ -19,6 +19,8 @@ from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.helpers.images import near_border
 from sae_assets_tests.rows.tiny_transformers import LAYERS, WIDTH, entry, full_model, local
 
+pytestmark = pytest.mark.slow
+
 Models = Callable[[str], Path]
 # name: grid, positions before the patches, whether CLS is the first of them
 SHAPES = {

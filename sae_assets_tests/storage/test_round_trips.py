@@ -24,6 +24,8 @@ from sae_assets.storage.tables import kinds, table_of
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 from sae_assets_tests.storage.strategies import KINDS
 
+pytestmark = pytest.mark.slow
+
 thorough = settings(
     max_examples=25,
     deadline=None,

@@ -18,6 +18,8 @@ from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import ArtifactStore, Stored
 from sae_assets_tests.storage.small import ADDRESS, SMALL, provenance, small
 
+pytestmark = pytest.mark.slow
+
 FORMS = [(kind, "parquet") for kind in SMALL] + [
     (kind, "pt") for kind in ("sparse_activations", "filtered_activations", "unit_mapping")
 ]
