@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from sae_assets import __version__
-from sae_assets.cli import comparing, data, detecting, looking, pipeline, reports, serving, units  # noqa: F401
+from sae_assets.cli import (  # noqa: F401
+    comparing,
+    data,
+    detecting,
+    exporting,
+    finding,
+    looking,
+    pipeline,
+    reports,
+    serving,
+    units,
+)
 from sae_assets.cli.common import app
 
 __all__ = ["app", "run"]

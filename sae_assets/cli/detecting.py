@@ -133,7 +133,7 @@ def _inputs(given: list[str], modality: str) -> dict[str, Any]:
             raise CatalogError(f"{path} does not exist.")
     if not paths and not lines:
         raise CatalogError("There is nothing to look at: stdin was empty.")
-    return {**named_inputs(paths), **lines}
+    return {**named_inputs(paths, modality), **lines}
 
 
 def _plain(one: "DetectedInput", files: list[str], detector: "Detector") -> dict[str, Any]:

@@ -43,11 +43,12 @@ def files_in(folder: Path, modality: str) -> Iterator[Path]:
             yield path
 
 
-def named_inputs(inputs: Sequence[Any]) -> dict[str, Any]:
+def named_inputs(inputs: Sequence[Any], modality: str) -> dict[str, Any]:
     """Inputs by name: their path, or ``input 0``, ``input 1``; a name that is there twice gets a number."""
     named: dict[str, Any] = {}
     for place, one in enumerate(inputs):
-        name = str(one) if isinstance(one, Path) else f"input {place}"
+        is_path = isinstance(one, Path) or (isinstance(one, str) and modality == "image")
+        name = str(one) if is_path else f"input {place}"
         while name in named:
             name += f" ({place})"
         named[name] = one

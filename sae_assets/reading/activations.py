@@ -38,6 +38,13 @@ class SparseChunk:
 
         return np.repeat(np.arange(len(self.example)), np.diff(self.offsets))
 
+    def entries_of(self, rows: "np.ndarray") -> "np.ndarray":
+        """int64, places of the entries of some rows (bool [n_rows]), in order."""
+        import numpy as np
+
+        starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
+        return np.repeat(starts - (lengths.cumsum() - lengths), lengths) + np.arange(lengths.sum())
+
     def to_scipy(self) -> Any:
         """``scipy.sparse.csr_array``, float32 [n_rows, n_units], units ascending within a row."""
         from scipy.sparse import csr_array  # noqa: PLC0415  # not installed with this package

@@ -138,7 +138,7 @@ class Detector:
 
     def stream(self, inputs: Mapping[str, Any] | Sequence[Any]) -> Iterator[DetectedInput]:
         """The same, one after the other, with 32 inputs in memory."""
-        named = list((inputs if isinstance(inputs, Mapping) else named_inputs(inputs)).items())
+        named = list((inputs if isinstance(inputs, Mapping) else named_inputs(inputs, self.modality)).items())
         for start in range(0, len(named), AT_ONCE):
             yield from self._look(dict(named[start : start + AT_ONCE]))
 

@@ -1,21 +1,10 @@
 """The model card of a detector: what it is, how it is applied, what its pairs are worth, and where it ends."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-COLUMNS = {
-    "unit": ("unit", 0),
-    "test F1": ("test_f1", 3),
-    "95 %": ("interval", 0),
-    "chance": ("chance", 3),
-    "q": ("test_q", 3),
-    "precision": ("test_precision", 2),
-    "recall": ("test_recall", 2),
-    "AUROC": ("test_auroc", 3),
-    "Brier": ("test_brier", 3),
-    "ECE": ("test_ece", 3),
-}
+from sae_assets.reading.pair_table import markdown, markdown_table
+
 POOLED = {
     "max": "the largest value of its rows",
     "mean": "the mean over its rows",
@@ -49,9 +38,7 @@ def detector_card(detector: Mapping[str, Any]) -> str:
         "",
         "## Figures on test",
         "",
-        "| concept | " + " | ".join(COLUMNS) + " |",
-        "|---|" + "---:|" * len(COLUMNS),
-        *(_line(each) for each in detector["concepts"]),
+        *markdown_table([each["figures"] for each in detector["concepts"]]),
         "",
         "*chance* is the larger of calling every example positive and of the 95 % point of shuffled labels; *q* the "
         "share of false discoveries among concepts that are this sure. *Brier* and *ECE* are of the probability, by "
@@ -65,7 +52,7 @@ def detector_card(detector: Mapping[str, Any]) -> str:
         "## Where it ends",
         "",
         "- Figures hold for examples like those of the data set. Probabilities hold where concepts are as frequent as "
-        "among the calibration examples.",
+        "among the calibration examples. One of 1 says that all of these with such a score showed the concept.",
         "- A unit was chosen because it goes with a concept in these labels; that does not say that it stands for it.",
         "- Scores are the pipeline's bit for bit on the same kind of device with the same versions of torch and of the "
         "model's library; elsewhere embeddings differ in their last bits.",
@@ -99,25 +86,3 @@ def _models(detector: Mapping[str, Any]) -> list[str]:
         return [*lines, f"- The weights of its {len(units['ids'])} units are in `detector.safetensors`."]
     held = "and are in `detector.safetensors`" if units["included"] else "and are read from its checkpoint"
     return [*lines, f"- All units are encoded {held}. {units['reason']}."]
-
-
-def _line(each: Mapping[str, Any]) -> str:
-    figures = dict(each["figures"])
-    low, high = figures.get("test_f1_low"), figures.get("test_f1_high")
-    figures["unit"] = each["unit"]
-    figures["interval"] = None if low is None else f"{low:.2f}–{high:.2f}"
-    chance = [figures.get(name) for name in ("test_always_positive_f1", "test_null_f1_p95")]
-    figures["chance"] = max((value for value in chance if value is not None), default=None)
-    cells = [_cell(figures.get(name), digits) for name, digits in COLUMNS.values()]
-    return f"| {markdown(each['concept'])} | {' | '.join(cells)} |"
-
-
-def _cell(value: Any, digits: int) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
-
-def markdown(text: str) -> str:
-    """A name as text of a document: nothing in it is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))

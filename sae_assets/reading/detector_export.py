@@ -8,6 +8,7 @@ from sae_assets import __version__, ops
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.catalog import match_name
 from sae_assets.errors import DetectorError, MismatchError
+from sae_assets.pipeline.stages import STAGES
 from sae_assets.reading.detector import scores_of
 from sae_assets.reading.detector_card import detector_card
 from sae_assets.reading.detector_file import encoder_tensors, portable, write_detector
@@ -120,6 +121,8 @@ def _lines(run: Run, concepts: Sequence[str] | None) -> list[dict[str, Any]]:
     header = run.store.header(run.address("best_pairs"))
     for name, content_hash in header.provenance.inputs.items():
         stage, _, chunk = name.partition("/")
+        if stage not in STAGES:  # what lies outside the store
+            continue
         address = run.address(stage, chunk or None)
         if run.store.find(address) is None or run.store.header(address).content_hash != content_hash:
             raise MismatchError(f"{run}: best_pairs was made from another {name} than there is. Materialize it again.")

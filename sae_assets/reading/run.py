@@ -1,13 +1,15 @@
 """What was made of one data set with one model, for one token kind."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.manifests import read_manifests
-from sae_assets.datasets import open_registered
+from sae_assets.datasets import TextReader, open_registered
 from sae_assets.datasets.inputs import named_inputs, read_input
 from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
 from sae_assets.reading.activations import Activations
@@ -18,11 +20,28 @@ from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sae_assets.datasets import Reader
     from sae_assets.reading.by_unit import ByUnit
     from sae_assets.reading.encoding import Encoded
 
 OF_DATASET = ("examples", "labels")  # no model made them
+
+
+@dataclass(frozen=True)
+class LocatedTokens:
+    """Tokens of all texts behind one another.
+
+    Attributes:
+        example: int32 [n_rows], position of each row's text in the data set; start, end: int32, its characters.
+        offsets: int64 [n_texts + 1], rows of each text.
+    """
+
+    example: "np.ndarray"
+    start: "np.ndarray"
+    end: "np.ndarray"
+    offsets: "np.ndarray"
 
 
 class Run:
@@ -127,6 +146,42 @@ class Run:
             raise CatalogError(f"Unit {unit_id}: the SAE of {self.model} has units 0 to {self.n_units - 1}.")
         return Unit(self, unit_id)
 
+    def find(
+        self,
+        *,
+        concept: str | None = None,
+        words: str | None = None,
+        example: Any = None,
+        label: str | None = None,
+        labels: Path | str | None = None,
+        n: int = 10,
+    ) -> Table:
+        """Units worth a look, best first, by one of four things.
+
+        Args:
+            concept: for which they are good on cal; words: on whose tokens they fire; example: in which they fire and
+                nowhere else (an id, or new input as of :meth:`encode`); label: what others call them in the file
+                ``labels`` (explanations of Neuronpedia or Delphi).
+
+        Raises:
+            CatalogError: not exactly one of them, or a name that is not there.
+        """
+        from sae_assets.reading import finding  # noqa: PLC0415  # numpy, pyarrow
+
+        given = [name for name, value in (("concept", concept), ("words", words), ("example", example),
+                                          ("label", label)) if value is not None]  # fmt: skip
+        if len(given) != 1:
+            raise CatalogError(f"Name one of concept, words, example and label; found {' and '.join(given) or 'none'}.")
+        if concept is not None:
+            return finding.units_of_concept(self, concept, n)
+        if words is not None:
+            return finding.units_of_words(self, words, n)
+        if label is not None:
+            if labels is None:
+                raise CatalogError("`label` needs the file of labels (`labels`).")
+            return finding.units_of_label(self, Path(labels), label, n)
+        return finding.units_of_example(self, example, n)
+
     def encode(self, inputs: Sequence[Any], device: str = "auto") -> "Encoded":
         """New pictures or texts through its model and SAE, as its activations were made.
 
@@ -143,7 +198,8 @@ class Run:
 
         settings = stored_settings(self)
         contents = {
-            name: read_input(one, self.entry.modality, settings.white) for name, one in named_inputs(inputs).items()
+            name: read_input(one, self.entry.modality, settings.white)
+            for name, one in named_inputs(inputs, self.entry.modality).items()
         }
         rows, locations = encode_inputs(contents, self.model_entry, self.token_kind, settings, device=device)
         return Encoded(contents, rows, locations, lambda unit: self.unit(unit).threshold)
@@ -163,6 +219,43 @@ class Run:
         table = self.examples().to_arrow().select(["example_index", "example_id"]).sort_by("example_index")
         ids: list[str] = table["example_id"].to_pylist()
         return ids
+
+    @cached_property
+    def unit_counts(self) -> "np.ndarray":
+        """int64 [n_units]: rows that each unit fires on, in the chunks that were made."""
+        import numpy as np
+
+        if self.by_unit is not None:
+            return self.by_unit.n_rows()
+        counts = np.zeros(self.n_units, np.int64)
+        for chunk in self.activations():
+            counts += np.bincount(chunk.units, minlength=len(counts))
+        return counts
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Every text, by position in the data set."""
+        assert isinstance(self.reader, TextReader)
+        return [self.reader.text(example) for example in self.example_ids]
+
+    @cached_property
+    def located_tokens(self) -> "LocatedTokens":
+        """Where every token row stands, in the data set's order."""
+        import numpy as np
+
+        table = self.table("row_locations").to_arrow()
+        example, start, end = (table[name].to_numpy() for name in ("example_index", "start", "end"))
+        counts = np.bincount(example, minlength=len(self.example_ids))
+        return LocatedTokens(example, start, end, np.concatenate([[0], counts.cumsum()]))
+
+    def is_example(self, name: str) -> bool:
+        """Whether a chunk holds an example of this id."""
+        return name in self._places
+
+    def index_of(self, example_id: str) -> int:
+        """Position of an example in the data set. Raises: CatalogError: no chunk holds it."""
+        self.place_of(example_id)
+        return self.example_ids.index(example_id)
 
     def place_of(self, example_id: str) -> tuple[str, int]:
         """Chunk of an example, and its number in it.

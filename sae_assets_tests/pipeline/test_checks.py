@@ -204,6 +204,7 @@ def test_what_blocks() -> None:
         ("examples", "contents_as_registered"),
         ("labels", "regions_as_registered"),
         ("unit_stats", "some_units_active"),
+        ("unit_rows", "same_entries"),
         *((stage, "row_counts") for stage in HAVE_ROWS),
     }
 

@@ -1,0 +1,60 @@
+"""The command that finds units."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
+
+
+@app.command()
+def find(
+    dataset: str,
+    model: str,
+    concept: Annotated[str | None, typer.Option(help="Units that are good for this concept on cal.")] = None,
+    words: Annotated[str | None, typer.Option(help="Units that fire on the tokens of these words.")] = None,
+    example: Annotated[
+        str | None, typer.Option(help="Units that fire in this example (id, or file) and nowhere else.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Units that --labels calls so.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Explanations: JSON (lines, .gz) of Neuronpedia, or Delphi's folder.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Units to show.")] = 10,
+    token_kind: Annotated[
+        str | None, typer.Option("--sample-type", "--token-kind", help="patch, token, cls. (default: patch or token)")
+    ] = None,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Find units: by concept, by words where they fire, by an example, or by labels of others."""
+    with errors_without_traceback(as_json, debug):
+        from sae_assets.reading.project import open_project  # noqa: PLC0415  # numpy, pyarrow
+
+        kinds = open_project(home, catalog)[dataset][model]
+        run = kinds[token_kind or next(iter(kinds))]
+        one: str | Path | None = example
+        if example is not None and not run.is_example(example):
+            one = Path(example).expanduser()
+            if not one.is_file():
+                run.place_of(example)  # names the nearest
+        table = run.find(concept=concept, words=words, example=one, label=label, labels=labels, n=top).to_arrow()
+        lines = table.to_pylist()
+        if as_json:
+            print_json({"dataset": run.entry.name, "token_kind": run.token_kind, "model": run.model, "units": lines})
+            return
+        names = table.column_names
+        typer.echo("  ".join(f"{name:>9}" for name in names if name != "label"))
+        for line in lines:
+            cells = [_shown(line[name]) for name in names if name != "label"]
+            typer.echo("  ".join(f"{cell:>{max(9, len(name))}}" for cell, name in zip(cells, names, strict=False))
+                       + (f"  {line['label']}" if "label" in line else ""))  # fmt: skip
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,238 @@
+"""A run for other tools: sparse matrices, a latent cache of Delphi, JSON of Neuronpedia, and tables of best pairs.
+
+Each is written in the form that the other tool reads itself; what it has no place for is left out.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.datasets import TextReader
+from sae_assets.errors import CatalogError, MismatchError, MissingChunksError
+from sae_assets.reading.pair_table import latex_table, markdown_table
+from sae_assets.reading.run import Run
+from sae_assets.reading.unit import TopExample, Unit
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WINDOW = 32  # tokens: what Delphi cuts its contexts into, so a context is a multiple of it
+BARS = 50  # of a histogram, as SAEDashboard draws
+EMPTY = (  # what needs the SAE's decoder or the model's unembedding
+    *("neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
+    *("correlated_neurons_indices", "correlated_neurons_l1", "correlated_neurons_pearson"),
+    *("correlated_features_indices", "correlated_features_l1", "correlated_features_pearson"),
+    *("neg_str", "neg_values", "pos_str", "pos_values"),
+    *("logits_hist_data_bar_heights", "logits_hist_data_bar_values", "decoder_weights_dist", "vector"),
+)
+TOP, PER_STRATUM, STRATA = 20, 5, 5  # examples of a unit in the JSON of Neuronpedia
+
+
+def export_csr(run: Run, path: Path) -> dict[str, Any]:
+    """All activations as ``scipy.sparse.load_npz`` reads them, float32 [n_rows, n_units].
+
+    Beside the matrix the file holds ``example_index`` and ``position`` of each row, int32, and ``example_ids``.
+
+    Raises:
+        MissingChunksError: no activations were made.
+    """
+    import numpy as np
+
+    matrix = run.activations().to_scipy()
+    rows = [(chunk.example, chunk.position) for chunk in run.activations()]
+    example, position = (np.concatenate(column) for column in zip(*rows, strict=True))
+    arrays = {name: getattr(matrix, name) for name in ("indptr", "indices", "data")}
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file, format=np.array(b"csr"), shape=np.array(matrix.shape), _is_array=np.array(True), **arrays,
+            example_index=example, position=position, example_ids=np.array(run.example_ids, dtype=np.str_),
+        )  # fmt: skip
+    return {"rows": matrix.shape[0], "units": matrix.shape[1], "entries": int(matrix.nnz)}
+
+
+def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
+    """The activations of texts as a latent cache of Delphi (``delphi.latents.LatentDataset(raw_dir=folder)``).
+
+    ``<hook point>/<first>_<last>.safetensors`` with ``locations`` [n, 3] (text, position, unit − first),
+    ``activations`` float32, and ``tokens`` int64 [n_texts, length] of all texts, padded to a multiple of 32.
+
+    Raises:
+        CatalogError: its rows are no tokens of texts; MissingChunksError: chunks that were not made.
+        MismatchError: texts or a tokenizer that give other tokens than the activations are of.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    tokens, starts = _tokens(run)
+    name = _hook_name(run)
+    target = folder / name
+    target.mkdir(parents=True, exist_ok=True)
+    bounds = np.linspace(0, run.n_units, n_splits + 1).astype(int)
+    entries = 0
+    for first, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        parts = list(_located(run, first, stop, starts))
+        locations, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((locations[:, 2], locations[:, 1], locations[:, 0]))
+        small = max(locations.max(initial=0), 0) < 2**16
+        tensors = {
+            "locations": locations[order].astype(np.uint16 if small else np.uint32),
+            "activations": values[order],
+            "tokens": tokens,
+        }
+        save_file(tensors, target / f"{first}_{stop - 1}.safetensors")
+        entries += len(values)
+    model = run.model_entry.transformer
+    config = {
+        "dataset_repo": run.entry.name, "dataset_split": "all", "dataset_name": "", "dataset_column": "text",
+        "batch_size": 1, "cache_ctx_len": tokens.shape[1], "n_tokens": int(tokens.size), "n_splits": n_splits,
+        "model_name": model.label if model is not None else "",
+    }  # fmt: skip
+    (target / "config.json").write_text(json.dumps(config, indent=4), encoding="utf-8")
+    return {"module": name, "texts": len(tokens), "context": tokens.shape[1], "entries": entries}
+
+
+def _located(run: Run, first: int, stop: int, starts: "np.ndarray") -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+    """Locations int64 [n, 3] and values of the units ``first`` to ``stop``, chunk by chunk."""
+    import numpy as np
+
+    for chunk in run.activations():
+        mine = np.flatnonzero((chunk.units >= first) & (chunk.units < stop))
+        row = chunk.row_of_entry[mine]
+        example = chunk.example[row].astype(np.int64)
+        place = chunk.position[row] + starts[example]
+        yield np.stack([example, place, chunk.units[mine] - first], 1), chunk.values[mine]
+
+
+def _tokens(run: Run) -> "tuple[np.ndarray, np.ndarray]":
+    """Ids of all texts, int64 [n_texts, length], and the place of each text's first own token, int64 [n_texts]."""
+    import numpy as np
+
+    from sae_assets.rows.texts import open_tokens  # noqa: PLC0415  # transformers
+
+    reader = run.reader
+    if run.token_kind != "token" or not isinstance(reader, TextReader) or run.model_entry.transformer is None:
+        raise CatalogError(f"{run}: Delphi reads tokens of texts that a transformer's tokenizer makes.")
+    if len(run.activations()) < len(run.chunks):
+        raise MissingChunksError(f"{run}: not all of its chunks were made. Run: {run.address('row_locations').making}")
+    tokenizer = open_tokens(run.model_entry)
+    texts = [tokenizer.encode(reader.text(example)) for example in run.example_ids]
+    counts = np.zeros(len(texts), np.int64)
+    for chunk in run.activations():
+        np.add.at(counts, chunk.example, 1)
+    if (wrong := np.flatnonzero(counts != [len(text.spans) for text in texts])).size:
+        raise MismatchError(
+            f"{run}: {run.example_ids[wrong[0]]!r} has {counts[wrong[0]]} rows, but its text gives other tokens now."
+        )
+    longest = max(len(text.ids) for text in texts)
+    tokens = np.full((len(texts), -(-longest // WINDOW) * WINDOW), getattr(tokenizer, "pad_id", 0), np.int64)
+    for place, text in enumerate(texts):
+        tokens[place, : len(text.ids)] = text.ids
+    return tokens, np.array([text.first for text in texts], np.int64)
+
+
+def _hook_name(run: Run) -> str:
+    """The hook point as a name of a folder: nothing of it leads elsewhere."""
+    model = run.model_entry
+    named = model.module or (f"layers.{model.layer}" if model.layer is not None else f"hidden.{model.hidden_state}")
+    return re.sub(r"[^\w.-]", "_", named).strip(".") or "module"
+
+
+def export_neuronpedia(run: Run, path: Path, units: Sequence[int] | None = None) -> dict[str, Any]:
+    """Units of texts as a batch of SAEDashboard (``NeuronpediaDashboardBatch``), which Neuronpedia takes.
+
+    Of each unit density, histogram, its top examples and some of each fifth of those it fires on. What needs the SAE's
+    decoder or the model's unembedding (logits, correlations with neurons) is empty.
+
+    Args:
+        units: default: those of the best pairs.
+
+    Raises:
+        CatalogError: its rows are no tokens of texts, or there is no such unit.
+    """
+    if run.token_kind != "token" or not isinstance(run.reader, TextReader):
+        raise CatalogError(f"{run}: Neuronpedia shows tokens of texts.")
+    if units is None:
+        chosen = {line["unit_id"] for line in run.best_pairs().to_arrow().to_pylist()}
+        units = sorted(unit for unit in chosen if unit is not None)
+    content = {
+        "model_id": run.model,
+        "layer": run.model_entry.layer or run.model_entry.hidden_state or 0,
+        "sae_set": run.model_entry.sae.format,
+        "sae_id_suffix": None,
+        "features": [_feature(run.unit(unit)) for unit in units],
+    }
+    path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    return {"units": len(units)}
+
+
+def _feature(unit: Unit) -> dict[str, Any]:
+    counts, edges = unit.histogram(BARS)
+    top = unit.top_examples(TOP)
+    strata = unit.stratified_examples(STRATA, PER_STRATUM) if top else []
+    largest = top[0].value if top else 0.0
+    activations = [_activation(unit, one, (-1.0, largest, -1.0)) for one in top]
+    for part in strata:
+        bounds = (part[0].value, part[-1].value, 1 / len(strata))
+        activations += [_activation(unit, one, bounds) for one in part]
+    return {
+        **{name: [] for name in EMPTY},
+        "feature_index": unit.unit_id,
+        "frac_nonzero": unit.n_rows / max(unit.run.n_rows, 1),
+        "freq_hist_data_bar_values": [round(float(a + b) / 2, 5) for a, b in pairwise(edges)],
+        "freq_hist_data_bar_heights": [float(count) for count in counts],
+        "n_prompts_total": len(unit.run.example_ids),
+        "n_tokens_in_prompt": max((len(one["tokens"]) for one in activations), default=0),
+        "dataset": unit.run.entry.name,
+        "activations": activations,
+    }
+
+
+def _activation(unit: Unit, one: TopExample, bounds: tuple[float, float, float]) -> dict[str, Any]:
+    tokens = list(unit.tokens(one.example_id))
+    values = [round(token.value, 5) for token in tokens]
+    return {
+        "bin_min": round(bounds[0], 5),
+        "bin_max": round(bounds[1], 5),
+        "bin_contains": bounds[2],
+        "tokens": [token.text for token in tokens],
+        "values": values,
+        "qualifying_token_index": values.index(max(values)),
+    }
+
+
+def export_csv(run: Run, path: Path) -> dict[str, Any]:
+    """All columns of ``best_pairs`` with all digits; what does not exist is empty."""
+    lines = run.best_pairs().to_arrow().to_pylist()
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    path.write_text(buffer.getvalue(), encoding="utf-8")
+    return {"concepts": len(lines)}
+
+
+def _as_document(
+    table: "Callable[[Sequence[Mapping[str, Any]]], list[str]]",
+) -> "Callable[[Run, Path], dict[str, Any]]":
+    def export(run: Run, path: Path) -> dict[str, Any]:
+        lines = run.best_pairs().to_arrow().to_pylist()
+        path.write_text("\n".join(table(lines)) + "\n", encoding="utf-8")
+        return {"concepts": len(lines)}
+
+    return export
+
+
+export_markdown, export_latex = _as_document(markdown_table), _as_document(latex_table)
+FORMATS: dict[str, tuple[Callable[..., dict[str, Any]], str]] = {
+    "csr": (export_csr, "all activations, one .npz that scipy.sparse.load_npz reads"),
+    "delphi": (export_delphi, "all activations of texts, a folder that Delphi's LatentDataset reads"),
+    "neuronpedia": (export_neuronpedia, "units of texts, JSON of SAEDashboard and Neuronpedia"),
+    "csv": (export_csv, "best pairs with all columns and digits"),
+    "markdown": (export_markdown, "best pairs as a table"),
+    "latex": (export_latex, "best pairs as a table with booktabs"),
+}

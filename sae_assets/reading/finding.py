@@ -1,0 +1,216 @@
+"""Which units to look at: by concept, by words of the texts where they fire, by an example, or by labels of others."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import match_name
+from sae_assets.datasets import TextReader
+from sae_assets.errors import CatalogError, DatasetError
+from sae_assets.reading.tables import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sae_assets.reading.run import Run
+
+ALIGNED = ("threshold", "cal_f1", "test_f1", "test_precision", "test_recall", "test_iou", "test_ap")
+DETECTED = ("threshold", "cal_f1", "test_f1")
+UNIT_KEYS, LABEL_KEYS = ("index", "feature", "unit", "unit_id", "latent"), ("description", "explanation", "label")
+LATENT = re.compile(r"(?:.*_latent)?(\d+)")  # Delphi's names end so
+MOST_BYTES = 2**30  # of a file of labels, unpacked
+
+
+def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
+    """The units with the best cal F1 for a concept: of rows where the data say where it is, else of examples.
+
+    Raises:
+        CatalogError: no such concept.
+    """
+    import pyarrow.compute as pc
+
+    name = match_name(concept, run.entry.concepts, "concept")
+    if run.has("row_alignment"):
+        table = run.alignment().to_arrow()
+        mine = table.filter(pc.and_(pc.equal(table["concept"], name), pc.is_valid(table["cal_f1"])))
+        if len(mine):
+            return _best(mine, "cal_f1", ALIGNED, n)
+    grid = run.table("detection_stats").to_arrow()
+    thresholds = run.table("thresholds").to_arrow()
+    keys = ["concept", "unit_id", "tail_fraction"]
+    mine = grid.join(thresholds.select([*keys, "threshold"]), keys)  # a unit's best of its tail fractions
+    mine = mine.filter(pc.and_(pc.equal(mine["concept"], name), pc.is_valid(mine["cal_f1"])))
+    mine = mine.sort_by([("cal_f1", "descending"), ("unit_id", "ascending"), ("tail_fraction", "ascending")])
+    first: dict[int, int] = {}
+    for place, unit in enumerate(mine["unit_id"].to_pylist()):
+        first.setdefault(unit, place)
+    return Table(mine.take(list(first.values())[:n]).select(["unit_id", *DETECTED]))
+
+
+def _best(table: Any, by: str, columns: Sequence[str], n: int) -> Table:
+    ordered = table.sort_by([(by, "descending"), ("unit_id", "ascending")])
+    return Table(ordered.slice(0, n).select(["unit_id", *columns]))
+
+
+def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
+    """The units that fire on the tokens of these words, whatever their case, and on few others: by F1 over all rows.
+
+    Raises:
+        CatalogError: its rows are no tokens of texts, or the words are nowhere in them.
+    """
+    import numpy as np
+
+    if run.token_kind != "token" or not isinstance(run.reader, TextReader):
+        raise CatalogError(f"{run}: its rows are no tokens of texts.")
+    if not words.split():
+        raise CatalogError("--words: found nothing, expected a word.")
+    pattern = re.compile(r"(?<!\w)" + r"\s+".join(map(re.escape, words.split())) + r"(?!\w)", re.IGNORECASE)
+    rows = run.located_tokens
+    inside = np.zeros(len(rows.example), bool)
+    for place, text in enumerate(run.texts):
+        for match in pattern.finditer(text):
+            of_text = slice(*rows.offsets[place : place + 2])
+            inside[of_text] |= (rows.start[of_text] < match.end()) & (rows.end[of_text] > match.start())
+    if not inside.any():
+        raise CatalogError(f"{run}: {words!r} is nowhere in its texts.")
+    both = np.zeros(run.n_units, np.int64)
+    for chunk in run.activations().of_examples(np.unique(rows.example[inside])):
+        mine = inside[rows.offsets[chunk.example] + chunk.position]
+        both += np.bincount(chunk.units[chunk.entries_of(mine)], minlength=len(both))
+    fires, there = run.unit_counts, int(inside.sum())
+    f1 = 2 * both / np.maximum(fires + there, 1)
+    best = np.lexsort((np.arange(len(f1)), -f1))[:n]
+    best = best[both[best] > 0]
+    columns = {"f1": f1, "precision": both / np.maximum(fires, 1), "recall": both / there, "n_rows": fires}
+    return _table(best, columns)
+
+
+def units_of_example(run: "Run", example: Any, n: int = 10, device: str = "auto") -> Table:
+    """The units that fire in an example and nowhere else: by the share of their rows that lie in it.
+
+    Args:
+        example: an id of the data set; or a path, a picture, an array, or (of texts) a text that is not in it.
+
+    Raises:
+        CatalogError: no such example and no such file; otherwise as ``run.encode``.
+    """
+    import numpy as np
+
+    if isinstance(example, str) and run.is_example(example):
+        index = run.index_of(example)
+        parts = list(run.activations().of_examples(np.array([index], np.int32)))
+        mine = [chunk.entries_of(chunk.example == index) for chunk in parts]
+        units = np.concatenate([chunk.units[one] for chunk, one in zip(parts, mine, strict=True)])
+        values = np.concatenate([chunk.values[one] for chunk, one in zip(parts, mine, strict=True)])
+        fires = run.unit_counts
+    else:
+        if isinstance(example, str) and run.entry.modality == "image" and not Path(example).expanduser().is_file():
+            run.place_of(example)  # names the nearest
+        code = run.encode([example], device)[0].code
+        units, values = code.units, code.values
+        fires = run.unit_counts + np.bincount(units, minlength=run.n_units)
+    here, largest = np.bincount(units, minlength=run.n_units), np.zeros(run.n_units, np.float32)
+    np.maximum.at(largest, units, values)
+    share = here / np.maximum(fires, 1)
+    best = np.lexsort((np.arange(len(share)), -largest, -here, -share))[:n]
+    best = best[here[best] > 0]
+    return _table(best, {"share": share, "rows_here": here, "n_rows": fires, "value": largest})
+
+
+def units_of_label(run: "Run", labels: Path, words: str, n: int = 10) -> Table:
+    """The units whose label in a file of explanations holds most of these words; shorter labels first among equals.
+
+    Raises:
+        DatasetError: a file that is no such file; CatalogError: no word, or none of them is in any label.
+    """
+    wanted = words.lower().split()
+    if not wanted:
+        raise CatalogError("--label: found nothing, expected words.")
+    named = {unit: label for unit, label in read_labels(labels).items() if 0 <= unit < run.n_units}
+    hits = {unit: sum(word in label.lower() for word in wanted) for unit, label in named.items()}
+    best = sorted((unit for unit in hits if hits[unit]), key=lambda unit: (-hits[unit], len(named[unit]), unit))[:n]
+    if not best:
+        raise CatalogError(f"No label in {labels} has a word of {words!r}; {len(named)} units of this SAE have one.")
+    import pyarrow as pa
+
+    return Table(
+        pa.table(
+            {
+                "unit_id": pa.array(best, pa.int32()),
+                "matched": pa.array([hits[unit] / len(wanted) for unit in best]),
+                "label": [named[unit] for unit in best],
+            }
+        )
+    )
+
+
+def read_labels(path: Path) -> dict[int, str]:
+    """Labels by unit from explanations: JSON or JSON lines (.gz) of Neuronpedia, or a folder of Delphi's .txt files.
+
+    Of JSON a list of objects with ``index`` (or ``feature``) and ``description`` (or ``explanation``), or an object of
+    labels by unit. Several labels of a unit are joined.
+
+    Raises:
+        DatasetError: it cannot be read, or holds none.
+    """
+    labels: dict[int, list[str]] = {}
+    try:
+        for unit, label in _folder_labels(path) if path.is_dir() else _file_labels(path):
+            labels.setdefault(unit, []).append(label)
+    except (OSError, EOFError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} cannot be read as labels of units: {str(error).splitlines()[0]}") from None
+    if not labels:
+        raise DatasetError(
+            f"{path} holds no labels of units: expected objects with {UNIT_KEYS[0]} and {LABEL_KEYS[0]}, or a folder "
+            "of Delphi's explanations."
+        )
+    return {unit: "; ".join(dict.fromkeys(parts)) for unit, parts in labels.items()}
+
+
+def _folder_labels(folder: Path) -> Iterator[tuple[int, str]]:
+    for file in sorted(folder.glob("*.txt")):
+        if (match := LATENT.fullmatch(file.stem)) is not None and file.is_file():
+            text = file.read_text(encoding="utf-8")
+            content = json.loads(text) if text.lstrip()[:1] in ('"', "{") else text
+            yield from _label(int(match[1]), content)
+
+
+def _file_labels(path: Path) -> Iterator[tuple[int, str]]:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError("it has more than a gigabyte")
+    text = content.decode()
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if isinstance(whole, dict) and isinstance(whole.get("explanations"), list):
+        whole = whole["explanations"]
+    if isinstance(whole, Mapping):
+        for name, label in whole.items():
+            if (match := LATENT.fullmatch(str(name))) is not None:
+                yield from _label(int(match[1]), label)
+    elif isinstance(whole, list):
+        for one in whole:
+            unit = next((one[key] for key in UNIT_KEYS if key in one), None) if isinstance(one, Mapping) else None
+            if unit is not None and (match := LATENT.fullmatch(str(unit))) is not None:
+                yield from _label(int(match[1]), one)
+
+
+def _label(unit: int, content: Any) -> Iterator[tuple[int, str]]:
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in LABEL_KEYS if content.get(key)), None)
+    if isinstance(content, str) and content.strip():
+        yield unit, " ".join(content.split())
+
+
+def _table(units: "np.ndarray", columns: "Mapping[str, np.ndarray]") -> Table:
+    import pyarrow as pa
+
+    return Table(
+        pa.table({"unit_id": units.astype("int32"), **{name: values[units] for name, values in columns.items()}})
+    )

@@ -1,0 +1,62 @@
+"""Best pairs as a table for documents: chosen columns with few digits, as Markdown or LaTeX."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+COLUMNS = {
+    "unit": ("unit_id", 0),
+    "test F1": ("test_f1", 3),
+    "95 %": ("interval", 0),
+    "chance": ("chance", 3),
+    "q": ("test_q", 3),
+    "precision": ("test_precision", 2),
+    "recall": ("test_recall", 2),
+    "AUROC": ("test_auroc", 3),
+    "Brier": ("test_brier", 3),
+    "ECE": ("test_ece", 3),
+}
+LATEX = {**{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {"\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}", "–": "--"}
+
+
+def cells(line: Mapping[str, Any]) -> list[str]:
+    """What stands in :data:`COLUMNS` of one line of ``best_pairs``; a figure that does not exist is a dash."""
+    low, high = line.get("test_f1_low"), line.get("test_f1_high")
+    chance = [line.get(name) for name in ("test_always_positive_f1", "test_null_f1_p95")]
+    figures = {
+        **line,
+        "interval": None if low is None or high is None else f"{low:.2f}–{high:.2f}",
+        "chance": max((value for value in chance if value is not None), default=None),
+    }
+    return [_cell(figures.get(name), digits) for name, digits in COLUMNS.values()]
+
+
+def markdown_table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines of a table of GitHub's Markdown."""
+    head = ["| concept | " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * len(COLUMNS)]
+    return head + [f"| {markdown(line['concept'])} | {' | '.join(cells(line))} |" for line in lines]
+
+
+def latex_table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    r"""The lines of a ``tabular`` with the rules of the package booktabs."""
+    names = " & ".join(map(latex, ("concept", *COLUMNS)))
+    rows = [" & ".join(map(latex, (line["concept"], *cells(line)))) + r" \\" for line in lines]
+    begin = rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}"
+    return [begin, r"\toprule", names + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+
+
+def markdown(text: str) -> str:
+    """A name as text of a document: nothing in it is markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+
+
+def latex(text: str) -> str:
+    """A name as text of a document: nothing in it is a command."""
+    return "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
