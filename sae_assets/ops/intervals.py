@@ -12,8 +12,10 @@ from torch import Tensor
 
 from sae_assets.ops.process_state import plain_arithmetic
 
-PSEUDO_ERRORS = 4.0  # weight of the cautious design effect, in examples with an error
-PSEUDO_EXAMPLES = 8.0  # weight of Hanley & McNeil's variance beside DeLong's, in examples of the smaller class
+# Chosen by simulation (`benchmarks/bench_interval_choices.py`), as what stays within .93 and .98 most often.
+PRIOR = 0.6  # a proportion's prior is Beta(PRIOR, PRIOR); Jeffreys' is 1/2
+PSEUDO_ERRORS = 8.0  # weight of the cautious design effect, in examples with an error
+PSEUDO_EXAMPLES = 2.0  # weight of Hanley & McNeil's variance beside DeLong's, in examples of the smaller class
 
 
 @plain_arithmetic()
@@ -26,15 +28,16 @@ def wilson_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: flo
 
 
 @plain_arithmetic()
-def jeffreys_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95) -> Float[Tensor, "*n 2"]:
-    """Equal-tailed interval of Jeffreys' prior, 0 from k = 0 and 1 from k = n (Brown, Cai & DasGupta 2001).
+def beta_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95) -> Float[Tensor, "*n 2"]:
+    """Equal-tailed interval of a Beta(0.6, 0.6) prior, 0 from k = 0 and 1 from k = n.
 
-    Quantiles of Beta(k + ½, n − k + ½). k and n need not be whole. NaN where n is 0.
+    Quantiles of Beta(k + 0.6, n − k + 0.6). With ½ it is Jeffreys' (Brown, Cai & DasGupta 2001), which covers too much
+    and too little more often where n is itself random. k and n need not be whole. NaN where n is 0.
     """
     k, n = k.double(), n.double()
     both, size = torch.stack([k.flatten(), n.flatten() - k.flatten()]), n.flatten()
     # The upper limit of k successes is 1 − the lower one of n − k; a limit that is certain is not computed.
-    a, b = (torch.where((size > 0) & (both > 0), each + 0.5, 1.0).flatten() for each in (both, both.flip(0)))
+    a, b = (torch.where((size > 0) & (both > 0), each + PRIOR, 1.0).flatten() for each in (both, both.flip(0)))
     tail = torch.full_like(a, (1 - level) / 2)
     parts = [beta_quantile(*each) for each in zip(a.split(4096), b.split(4096), tail.split(4096), strict=True)]
     low = torch.cat(parts).view(2, *n.shape) if parts else both.view(2, *n.shape)
@@ -49,11 +52,11 @@ def f1_interval(
 
     ``J = TP / (TP + FP + FN)`` is a proportion of ``n = TP + FP + FN`` examples, binomial given n, and
     ``F1 = 2J / (1 + J)`` (Lam, Gopal & Qian 2023, arXiv:2309.14621). They take Wilson's interval of J; ours is
-    Jeffreys', because n is itself random and small, where Wilson's coverage drops to .84 near J = 1.
+    :func:`beta_interval`, because n is itself random and small, where Wilson's coverage drops to .84 near J = 1.
 
     NaN where nothing is positive and nothing was detected.
     """
-    j = jeffreys_interval(tp, tp + fp + fn, level)
+    j = beta_interval(tp, tp + fp + fn, level)
     return 2 * j / (1 + j)
 
 
@@ -121,9 +124,11 @@ def weighted_f1_interval(counts: Int[Tensor, "concepts examples 3"], level: floa
     With one concept it is F1 itself; with counts of rows, the interval knows that rows of an example go together.
 
     The mean M is treated as F1 is: ``J = M / (2 − M)`` as a proportion of an effective number of examples,
-    ``J (1 − J) / Var J`` (Kish 1965; Korn & Graubard 1998), Jeffreys' limits mapped back. The variance is the
-    infinitesimal jackknife's over examples (Efron 1982), blended with that of counts that go wholly together within
-    an example, which counts as ``PSEUDO_ERRORS`` examples with an error. So there is a width without any error too.
+    ``J (1 − J) / Var J`` (Kish 1965; Korn & Graubard 1998), limits of :func:`beta_interval` mapped back. The variance
+    is the infinitesimal jackknife's over examples (Efron 1982), blended with that of errors that go wholly together
+    within an example, which counts as ``PSEUDO_ERRORS`` examples with an error. How many go together is the mean over
+    errors of the errors in their example, and for one example more all of its counts. So there is a width without any
+    error too.
 
     NaN without a positive.
     """
@@ -310,10 +315,12 @@ def _effective(counts: Tensor, level: float) -> tuple[Tensor, Tensor, Tensor, Te
     touched, wrong = (each.sum(-1) > 0).any(0).sum(), ((false + missed) > 0).any(0).sum()
     together = events / touched.clamp(min=1)
     plain = share * (1 - share) / events
+    errors = (false + missed).sum(0)
+    clump = (wrong * errors.square().sum() / errors.sum().clamp(min=1) + together) / (wrong + 1)
     effect = torch.where(plain > 0, variance / plain.clamp(min=1e-300), together)
-    effect = (wrong * effect + PSEUDO_ERRORS * together) / (wrong + PSEUDO_ERRORS)
+    effect = (wrong * effect + PSEUDO_ERRORS * clump) / (wrong + PSEUDO_ERRORS)
     size = torch.where(mean.isnan(), 0.0, events / effect.clamp(min=1e-300))
-    j = jeffreys_interval(share * size, size, level)
+    j = beta_interval(share * size, size, level)
     low, high = 2 * j / (1 + j)
     return mean, low, high, values
 
