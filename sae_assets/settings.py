@@ -37,7 +37,9 @@ VARIABLES = {
     CATALOG_VARIABLE: Variable("your catalog file, merged over the packaged one"),
     FORMAT_VARIABLE: Variable("`parquet` or `pt`: how new files are written", FORMATS[0]),
     DEVICE_VARIABLE: Variable("`auto`, `cpu`, `cuda` or `cuda:<number>`: where numerics run", "auto"),
-    BUDGET_VARIABLE: Variable("MiB for the largest block of intermediate values", "256"),
+    BUDGET_VARIABLE: Variable(
+        "MiB for the largest block of intermediate values; `auto`: 256, on a GPU a sixteenth of its memory", "auto"
+    ),
     KEPT_VARIABLE: Variable("transformers, and SAEs, that a process keeps open for its next chunk; 0: none", "2"),
     WEBHOOK_VARIABLE: Variable("address that failed runs are posted to, once the sensor is switched on"),
     DAGSTER_VARIABLE: Variable("an existing Dagster instance to use", "<home>/dagster"),
@@ -113,15 +115,17 @@ def format_name(option: str | None = None) -> str:
     return name
 
 
-def memory_budget_mb() -> int:
-    """MiB for the largest block of intermediate values.
+def memory_budget_mb() -> int | None:
+    """MiB for the largest block of intermediate values; None: what suits the device.
 
     Raises:
-        CatalogError: not a whole number from 1.
+        CatalogError: neither ``auto`` nor a whole number from 1.
     """
     text = _value(BUDGET_VARIABLE)
+    if text == "auto":
+        return None
     if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
-        raise CatalogError(f"{BUDGET_VARIABLE}: found {text!r}, expected a whole number of MiB, at least 1.")
+        raise CatalogError(f"{BUDGET_VARIABLE}: found {text!r}, expected auto or a whole number of MiB, at least 1.")
     return int(text)
 
 

@@ -7,6 +7,7 @@ from sae_assets.catalog import Catalog
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.inspection import inspect_dataset
 from sae_assets.errors import DatasetError
+from sae_assets.ops.device import memory_budget
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.settings import memory_budget_mb
 
@@ -19,7 +20,7 @@ def check(catalog: Catalog, names: Sequence[str], *, files: bool, models: bool) 
         report = inspect_dataset(entry, files=files)
         if models and "error" not in report:
             try:
-                reader, budget = open_dataset(entry), memory_budget_mb() * 2**20
+                reader, budget = open_dataset(entry), memory_budget(memory_budget_mb(), "cpu")
             except DatasetError:  # named among the problems
                 report["models"] = {}
             else:

@@ -27,6 +27,18 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
+def memory_budget(mebibytes: int | None, device: torch.device | str) -> int:
+    """Bytes for the largest block of intermediate values: as told, else 256 MiB, on a GPU a sixteenth of its memory.
+
+    A GPU is busy only where blocks are large: with 256 MiB, 640 rows of 65,536 units are encoded at once.
+    """
+    if mebibytes is not None:
+        return mebibytes * 2**20
+    if torch.device(device).type != "cuda":
+        return 256 * 2**20
+    return torch.cuda.get_device_properties(device).total_memory // 16
+
+
 def begin_peak(device: torch.device | str) -> int | None:
     """Bytes that torch has allocated on a GPU now, from where its peak is counted anew; None on the CPU."""
     if torch.device(device).type != "cuda":

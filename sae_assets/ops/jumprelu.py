@@ -29,20 +29,23 @@ class JumpReluEncoder(Encoder):
 
     @plain_arithmetic()
     def __init__(self, weight: Float[Tensor, "d units"], jump_threshold: Float[Tensor, " units"], **kwargs):
-        super().__init__(weight, **kwargs)
-        if jump_threshold.shape != (self.n_units,):
+        n_units = weight.shape[1]
+        if jump_threshold.shape != (n_units,):
             raise ArtifactError(
                 f"The encoder's jump_threshold has shape {tuple(jump_threshold.shape)}, "
-                f"expected ({self.n_units},), one per unit."
+                f"expected ({n_units},), one per unit."
             )
         if not bool(torch.isfinite(jump_threshold).all()):
             raise ArtifactError("The encoder's jump_threshold holds values that are not finite.")
-        self.jump_threshold = jump_threshold.float().to(self.columns.device)
-        self.lowest = self.jump_threshold.clamp(min=0) - self.offset
+        self.jump_threshold = jump_threshold.float().to(kwargs.get("device", "cpu"))
+        super().__init__(weight, **kwargs)
 
-    def floor(self, screened, norm):
-        # An active unit lies above its threshold and above 0, and its screened value at most one error below.
-        return (norm * -self.slope).add_(self.lowest)
+    def _level(self):
+        # Screened values are held against 0: an active unit lies above its threshold and above 0.
+        return self.bias - self.jump_threshold.double().clamp(min=0)
+
+    def floor(self, largest, stray, norm):
+        return -(stray * self.width + norm * self.slope + self.offset)
 
     def active(self, rows, rank, units, values):
         return values > self.jump_threshold[units]

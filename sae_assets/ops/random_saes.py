@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.sparse_activations import Encoder, TopKEncoder, exact_float32_product
+from sae_assets.ops.screens import exact_float32_product
+from sae_assets.ops.sparse_activations import Encoder, TopKEncoder
 
 UNITS_AT_ONCE = 512  # fixed, so that thresholds depend on the rows alone
 MARGIN = 1e-4  # of the values, beyond the largest and the smallest, for units that never or always fire

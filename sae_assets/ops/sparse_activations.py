@@ -1,9 +1,11 @@
 """Encode: embeddings through an SAE's encoder to sparse activations, exactly and without a dense result.
 
-A row's pre-activations are defined as float64 dot products, rounded once to float32. A float32 matrix product screens
-them block by block; a certified error bound says which units can possibly be among the chosen, and only those are
-computed again in float64 by a fixed binary tree of additions. So ids and values do not depend on the batch, on the
-block of rows, on threads or on the device. ReLU and JumpReLU live in ``jumprelu``, reading checkpoints in ``saes``.
+A row's pre-activations are defined as float64 dot products, rounded once to float32. A matrix product of lower
+precision (``screens``) screens them block by block; a certified error bound says which units can possibly be among the
+chosen, and only those are computed again in float64 by a fixed binary tree of additions (``dot_products``). So ids and
+values do not depend on the batch, on the block of rows, on threads or on the device. Units are screened in tiles: the
+largest value of each says where candidates can be, so that the whole matrix is passed over once. ReLU and JumpReLU live
+in ``jumprelu``, reading checkpoints in ``saes``.
 """
 
 from abc import ABC, abstractmethod
@@ -16,27 +18,18 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.process_state import ieee_products, plain_arithmetic
-from sae_assets.ops.segments import pack_descending, plan_blocks, tree_sums
+from sae_assets.ops.dot_products import dot_products
+from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, upper_float32
+from sae_assets.ops.segments import pack_descending, plan_blocks
 
-UNIT_ROUNDOFF = 2.0**-24  # of float32
-SMALLEST_NORMAL = 2.0**-126
 FLOAT32_LIMIT = 2.0**127
-# The most that is held at once, in bytes: per screened pair the product, what it is held against, and a flag; per
-# candidate its row, unit, value and sort key, with the sort's copies of them.
-SCREEN_BYTES = 12
+TILE = 32  # units of which the largest screened value is looked at first
+# The most that is held at once, in bytes: per screened pair the product, and what is found of its tile; per candidate
+# its row, unit, value and sort key, with the sort's copies of them.
+SCREEN_BYTES = 5
+TILE_BYTES = 32
 CANDIDATE_BYTES = 128
-
-
-def upper_float32(bound: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """float32 that is at least the float64 ``bound`` ≥ 0, and a normal number so that nothing flushes it to 0."""
-    return (bound * (1 + 2.0**-20)).clamp(min=SMALLEST_NORMAL).float()
-
-
-def exact_float32_product(x: Float[Tensor, "rows d"], weight: Float[Tensor, "d units"]) -> Float[Tensor, "rows units"]:
-    """``x @ weight`` in IEEE float32, also where the process allows tf32 or bf16: the error bound counts on it."""
-    with ieee_products():
-        return x @ weight
 
 
 @dataclass(frozen=True)
@@ -123,16 +116,40 @@ class Encoder(ABC):
         self.shift = shift.double().to(device)
         self.bias = bias.double().to(device)
         self.memory_budget = memory_budget
-        self.row_bytes = SCREEN_BYTES * self.n_units + 24 * self.d_model
+        self.tile = self._tile()
+        self.n_tiles = -(-self.n_units // self.tile)
+        self.screen = Screen(self.columns, self.n_tiles * self.tile)
         norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
         self.largest_norm = float(norms.max())
         self.largest_bias = float(self.bias.abs().max())
-        # |screened - exact| <= gamma_d |x| |w| for any order of summation (Higham 2002, eq. 3.5), and a few roundings:
-        # of the input, the bias, their sum, the stored float32 and the floor; underflow of any of them.
-        d, u = self.d_model, UNIT_ROUNDOFF
-        gamma = d * u / (1 - d * u)
-        self.slope = upper_float32((1 + gamma) * (gamma + 6 * u) * norms + d * SMALLEST_NORMAL)
-        self.offset = upper_float32(6 * u * self.bias.abs() + d * SMALLEST_NORMAL * (1 + norms))
+        level = self._level()
+        # No unit stands in the places that fill up the tiles: nothing that is screened there is ever a candidate.
+        lifted = self._by_tile(level, -torch.inf).flatten().float()
+        self.level = lifted if bool((lifted != 0).any()) else None
+        # |screened + level - exact| <= stray * width + norm * slope + offset, for each unit the largest of its tile:
+        # the product's error (``Screen``); a few roundings, of the level, the sum, the stored float32 and the floor;
+        # the underflow of any of them.
+        d, few = self.d_model, 8 * UNIT_ROUNDOFF
+        slope = self.screen.slope + few * norms + d * SMALLEST_NORMAL
+        offset = few * (self.bias.abs() + level.abs()) + d * SMALLEST_NORMAL * (1 + norms)
+        self.width, self.slope, self.offset = (
+            upper_float32(self._by_tile(bound, 0.0).amax(0)) for bound in (norms, slope, offset)
+        )
+        self.row_bytes = SCREEN_BYTES * self.n_units + TILE_BYTES * self.n_tiles + 24 * self.d_model
+
+    def _tile(self) -> int:
+        """Units per tile."""
+        return min(TILE, self.n_units)
+
+    def _level(self) -> Float[Tensor, " units"]:
+        """What is added to each unit's product before it is held against the floor."""
+        return self.bias
+
+    def _by_tile(self, values: Float[Tensor, " units"], filling: float) -> Float[Tensor, "tile tiles"]:
+        """Values of units as tiles, in columns: unit u is in tile ``u % n_tiles``."""
+        return torch.nn.functional.pad(values, (0, self.tile * self.n_tiles - self.n_units), value=filling).view(
+            self.tile, self.n_tiles
+        )
 
     @property
     def rows_at_once(self) -> int:
@@ -140,11 +157,14 @@ class Encoder(ABC):
         return max(1, self.memory_budget // self.row_bytes)
 
     @abstractmethod
-    def floor(self, screened: Float[Tensor, "rows units"], norm: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows _"]:
-        """Screened values below this cannot be stored, whatever the rounding error was.
+    def floor(
+        self, largest: Float[Tensor, "rows tiles"], stray: Float[Tensor, "rows 1"], norm: Float[Tensor, "rows 1"]
+    ) -> Float[Tensor, "rows _"]:
+        """Screened values below this cannot be stored, whatever the error of the screen was; per row, or row and tile.
 
-        ``norm`` is at least the norm of each shifted row; the error of unit u is at most
-        ``norm * slope[u] + offset[u]``. The answer is per row, or per row and unit and then one new tensor.
+        Args:
+            largest: screened value of each tile.
+            stray, norm: of each row, by which the error of the screen is bounded.
         """
 
     @abstractmethod
@@ -194,22 +214,29 @@ class Encoder(ABC):
         # Partial sums are at most |x| |w| + |bias|: beyond float32 the screen could overflow and miss units.
         largest = norm * max(self.largest_norm, 1.0) + self.largest_bias
         if not bool((largest < FLOAT32_LIMIT).all()):
-            row = first_row + int((largest >= FLOAT32_LIMIT).nonzero()[0, 0])
-            raise ArtifactError(f"Embedding row {row} is too large: its products with the encoder leave float32.")
-        screened = exact_float32_product(centred.float(), self.columns.T)
-        screened += self.bias.float()
-        candidates = screened >= self.floor(screened, upper_float32(norm))
-        del screened
+            too_large = first_row + int((largest >= FLOAT32_LIMIT).nonzero()[0, 0])
+            raise ArtifactError(f"Embedding row {too_large} is too large: its products with the encoder leave float32.")
+        screened, stray = self.screen.product(centred, norm)
+        if self.level is not None:
+            screened += self.level
+        tiles = screened.view(len(block), self.tile, self.n_tiles)
+        largest_of_tile = tiles.amax(1)
+        floor = self.floor(largest_of_tile, upper_float32(stray), upper_float32(norm))
+        holds = largest_of_tile >= floor
+        floor = floor.expand_as(holds)
         # A row can have any number of candidates: where all units are positive, all of them are computed again.
-        limit = max(1, self.memory_budget // (2 * CANDIDATE_BYTES))
-        for start, stop in plan_blocks(candidates.sum(1), limit):
-            yield self._choose(centred[start:stop], candidates[start:stop], k_stored)
+        limit = max(1, self.memory_budget // (2 * CANDIDATE_BYTES * self.tile))
+        for start, stop in plan_blocks(holds.sum(1), limit):
+            row, tile = holds[start:stop].nonzero(as_tuple=True)
+            reaches = tiles[start:stop][row, :, tile] >= floor[start:stop][row, tile, None]
+            place, inside = reaches.nonzero(as_tuple=True)
+            pairs = (row[place] * self.n_units + inside * self.n_tiles + tile[place]).sort().values
+            yield self._choose(centred[start:stop], pairs // self.n_units, pairs % self.n_units, k_stored)
 
-    def _choose(self, centred: Tensor, candidates: Tensor, k_stored: int | None) -> tuple[Tensor, ...]:
+    def _choose(self, centred: Tensor, rows: Tensor, units: Tensor, k_stored: int | None) -> tuple[Tensor, ...]:
         """Rows of a block from their candidates: the columns of :class:`SparseCode`, lengths in place of offsets."""
         n_rows = len(centred)
-        rows, units = candidates.nonzero(as_tuple=True)
-        values = self._exact(centred, rows, units)
+        values = (dot_products(self.columns, centred, units, rows, self.memory_budget // 4) + self.bias[units]).float()
         # Candidates come by row, then unit: a stable sort by value leaves ties in the order of their units.
         positive = values > 0
         rows, units, values = rows[positive], units[positive], values[positive]
@@ -234,31 +261,27 @@ class Encoder(ABC):
         starts = offsets_of(torch.bincount(rows, minlength=n_rows))
         return torch.arange(len(rows), device=rows.device) - starts[rows]
 
-    def _exact(self, centred: Tensor, rows: Tensor, units: Tensor) -> Tensor:
-        """float32 of the float64 dot products of the named pairs: products, then added up in one fixed order."""
-        pairs_at_once = max(1, self.memory_budget // (96 * self.d_model))  # of 24 bytes: a quarter of the budget
-        parts = [torch.zeros(0, dtype=torch.float32, device=centred.device)]
-        for r, u in zip(rows.split(pairs_at_once), units.split(pairs_at_once), strict=True):
-            products = self.columns[u].double()
-            products *= centred[r]
-            parts.append((tree_sums(products) + self.bias[u]).float())
-        return torch.cat(parts)
-
 
 class TopKEncoder(Encoder):
     """The k largest pre-activations, then ReLU (Gao et al. 2024, arXiv:2406.04093)."""
 
     def __init__(self, weight: Float[Tensor, "d units"], k: int, **kwargs):
-        super().__init__(weight, **kwargs)
-        if not 1 <= k <= self.n_units:
-            raise ArtifactError(f"k is {k}, expected 1..{self.n_units} (the SAE's number of units).")
+        if not 1 <= k <= weight.shape[1]:
+            raise ArtifactError(f"k is {k}, expected 1..{weight.shape[1]} (the SAE's number of units).")
         self.k = k
+        super().__init__(weight, **kwargs)
         self.row_bytes += 12 * k  # the k largest and their places
+        self.largest_error = self.width.max(), self.slope.max(), self.offset.max()
 
-    def floor(self, screened, norm):
-        # The k-th exact value is at least the k-th screened one minus the error; negatives are never stored.
-        error = norm * self.slope.max() + self.offset.max()
-        kth = screened.topk(self.k, dim=1).values[:, -1:]
+    def _tile(self):
+        return max(1, min(TILE, self.n_units // (4 * self.k)))  # few of the k largest then share a tile
+
+    def floor(self, largest, stray, norm):
+        # At least k units are screened at or above the k-th largest tile's value: the exact k-th is at most one error
+        # below it, and what is screened another error below that is not among them. Negatives are never stored.
+        width, slope, offset = self.largest_error
+        error = stray * width + norm * slope + offset
+        kth = largest.topk(self.k, dim=1).values[:, -1:]
         return torch.maximum(kth - 2 * error, -error)
 
     def active(self, rows, rank, units, values):

@@ -28,7 +28,11 @@ class ComputeResource(dg.ConfigurableResource):
     """Where numerics run, and how much memory their blocks may take."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
-    memory_budget_mb: int = Field(256, ge=1, description="MiB for the largest block of intermediate values")
+    memory_budget_mb: int | None = Field(
+        None,
+        ge=1,
+        description="MiB for the largest block of intermediate values; where nothing is said, what suits the device",
+    )
 
     @property
     def torch_device(self) -> Any:
@@ -41,4 +45,4 @@ class ComputeResource(dg.ConfigurableResource):
 
     @property
     def memory_budget(self) -> int:
-        return self.memory_budget_mb * 2**20
+        return ops.device.memory_budget(self.memory_budget_mb, self.torch_device)

@@ -59,7 +59,11 @@ def test_wrong_request(tmp_path: Path, catalog: str, arguments: list[str], said:
     [
         (settings.DEVICE_VARIABLE, "gpu", "SAE_ASSETS_DEVICE: found 'gpu', expected auto, cpu, cuda or cuda:<number>"),
         (settings.FORMAT_VARIABLE, "csv", "SAE_ASSETS_FORMAT: found 'csv', expected one of parquet, pt"),
-        (settings.BUDGET_VARIABLE, "abc", "SAE_ASSETS_MEMORY_BUDGET_MB: found 'abc', expected a whole number of MiB"),
+        (
+            settings.BUDGET_VARIABLE,
+            "abc",
+            "SAE_ASSETS_MEMORY_BUDGET_MB: found 'abc', expected auto or a whole number of MiB",
+        ),
         (settings.BUDGET_VARIABLE, "0", "SAE_ASSETS_MEMORY_BUDGET_MB: found '0'"),
         (settings.HOME_VARIABLE, __file__, f"SAE_ASSETS_HOME: {__file__} is a file, expected a folder"),
     ],

@@ -1,10 +1,12 @@
 """Names of devices."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from sae_assets.errors import DeviceError
-from sae_assets.ops.device import resolve_device
+from sae_assets.ops.device import memory_budget, resolve_device
 
 
 def test_cpu_is_the_cpu():
@@ -53,3 +55,10 @@ def test_devices_of_other_kinds_are_refused(name):
 def test_the_error_is_a_runtime_error():
     """It can be caught as the built-in that it is."""
     assert issubclass(DeviceError, RuntimeError)
+
+
+def test_blocks_take_what_was_told_or_what_suits_the_device(monkeypatch):
+    """A sixteenth of a GPU's memory, 256 MiB of the CPU's."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**36))
+    assert memory_budget(None, "cpu") == 2**28 and memory_budget(None, "cuda:1") == 2**32
+    assert memory_budget(3, "cpu") == memory_budget(3, "cuda") == 3 * 2**20

@@ -23,7 +23,7 @@ def figures(
         positive, n = int(truth.sum()), len(truth)
         f1.append(2 * int((detected & truth).sum()) / (int(detected.sum()) + positive) if positive else np.nan)
         if pair and 0 < positive < n:
-            ranks = rankdata(table[:, pair[0]])[truth].sum()
+            ranks = rankdata(table[:, pair[0]].astype(np.float64))[truth].sum()
             area.append((ranks - positive * (positive + 1) / 2) / (positive * (n - positive)))
         else:
             area.append(np.nan)

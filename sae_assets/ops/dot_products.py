@@ -1,0 +1,55 @@
+"""Dot products of named (unit, row) pairs in float64, added up by one fixed tree: the same bits everywhere."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sae_assets.ops.segments import tree_sums
+
+CACHE_BYTES = 2**22  # of products at once on a CPU: what its cache holds while halves are added to halves
+
+
+def dot_products(
+    columns: Float[Tensor, "units d"],
+    rows: Float[Tensor, "rows d"],
+    unit: Int[Tensor, " pairs"],
+    row: Int[Tensor, " pairs"],
+    memory_budget: int,
+) -> Float[Tensor, " pairs"]:
+    """``columns[unit] · rows[row]``, float64: products first, then halves of them added until one is left.
+
+    Args:
+        columns: float32; rows: float64.
+        memory_budget: bytes held at once beside the result; one pair always fits.
+    """
+    fold, terms = fold_of(columns)
+    limit = memory_budget if columns.device.type == "cuda" else min(memory_budget, CACHE_BYTES)
+    at_once = max(1, limit // (24 * terms))
+    parts = [torch.zeros(0, dtype=torch.float64, device=rows.device)]
+    for u, r in zip(unit.split(at_once), row.split(at_once), strict=True):
+        parts.append(tree_sums(fold(columns, rows, u, r)).clone())
+    return torch.cat(parts)
+
+
+def products(
+    columns: Float[Tensor, "units d"], rows: Float[Tensor, "rows d"], unit: Int[Tensor, " n"], row: Int[Tensor, " n"]
+) -> Float[Tensor, "n d"]:
+    """Of each pair the products that are to be added up."""
+    terms = columns.index_select(0, unit).double()
+    terms *= rows.index_select(0, row)
+    return terms
+
+
+def fold_of(columns: Float[Tensor, "units d"]) -> tuple[Callable[..., Tensor], int]:
+    """What gives a pair's terms, and how many: :func:`products`, or on a GPU a kernel that adds most of them up."""
+    d = columns.shape[1]
+    if columns.device.type != "cuda":
+        return products, d
+    try:
+        from sae_assets.ops.folded_products import folded, terms_left  # noqa: PLC0415 (Triton loads for seconds)
+    except ImportError:  # no Triton for this platform
+        return products, d
+    left = terms_left(d)
+    return (folded, left) if left is not None else (products, d)

@@ -1,0 +1,135 @@
+"""The screen's bound holds in either precision, and codes are the same; the GPU's kernel sums as torch does."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_assets.ops import screens
+from sae_assets.ops.dot_products import dot_products, products
+from sae_assets.ops.jumprelu import JumpReluEncoder
+from sae_assets.ops.screens import Screen
+from sae_assets.ops.segments import tree_sums
+from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets_tests.ops.codes import assert_bit_equal
+from sae_assets_tests.strategies import DEVICES, PROPERTY
+
+
+def narrow_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 operands and float32 sums, which torch offers on a GPU alone."""
+    real = torch.mm
+
+    def mm(a: torch.Tensor, b: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
+        assert a.dtype == b.dtype == torch.bfloat16 and out_dtype == torch.float32
+        return real(a.float(), b.float())
+
+    monkeypatch.setattr(screens, "takes_bfloat16", lambda device: True)
+    monkeypatch.setattr(torch, "mm", mm)
+
+
+@pytest.fixture(params=["as the device has it", "bfloat16"])
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "bfloat16":
+        narrow_on_the_cpu(monkeypatch)
+    return request.param
+
+
+def problem(seed: int, d: int, units: int, rows: int, spread: float) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(d, units, generator=generator) * torch.exp(spread * torch.randn(units, generator=generator))
+    return torch.randn(rows, d, generator=generator), weight
+
+
+@pytest.mark.parametrize("spread", [0.0, 4.0])
+@pytest.mark.parametrize("d", [1, 7, 64, 1500])
+def test_no_product_lies_further_from_the_exact_one_than_the_bound(precision, d, spread):
+    x, weight = problem(d, d, 90, 40, spread)
+    screen = Screen(weight.T.contiguous(), 96)
+    centred, norms = x.double(), weight.double().norm(dim=0)
+    norm = centred.norm(dim=1, keepdim=True)
+    screened, stray = screen.product(centred, norm)
+    assert screened.shape == (40, 96) and screened.dtype == torch.float32 and not screened[:, 90:].any()
+    error = (screened[:, :90].double() - centred @ weight.double()).abs()
+    bound = stray * norms + norm * screen.slope
+    assert (error <= bound).all()
+    assert error.max() > 0 or d == 1
+    if precision == "bfloat16":
+        assert screen.dtype == torch.bfloat16
+        assert (error / bound).max() > 0.01  # and it is no bound that would hold for anything
+
+
+@PROPERTY
+@given(
+    seed=st.integers(0, 2**31), d=st.integers(1, 40), units=st.integers(1, 150), k=st.integers(1, 150),
+    spread=st.sampled_from([0.0, 3.0]), close=st.booleans(),
+)  # fmt: skip
+def test_the_screens_precision_changes_no_code(seed, d, units, k, spread, close):
+    """Units that bfloat16 cannot tell apart, and any number of them per tile, give the code that float32 gives."""
+    x, weight = problem(seed, d, units, 5, spread)
+    if close:
+        weight = weight[:, :1] * (1 + 2.0**-20 * torch.arange(units))
+    bias, jump = 0.1 * torch.randn(units), torch.rand(units) * 3 - 1
+    made = {}
+    for name in ("float32", "bfloat16"):
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "bfloat16":
+                narrow_on_the_cpu(patch)
+            encoders = TopKEncoder(weight, min(k, units), bias=bias), JumpReluEncoder(weight, jump, bias=bias)
+            assert encoders[0].screen.dtype == getattr(torch, name)
+            made[name] = [encoder.encode(x) for encoder in encoders]
+    for one, other in zip(*made.values(), strict=True):
+        assert_bit_equal(one, other)
+
+
+def test_weights_that_bfloat16_would_make_infinite_are_screened_in_float32(monkeypatch):
+    narrow_on_the_cpu(monkeypatch)
+    largest = torch.finfo(torch.float32).max
+    assert Screen(torch.tensor([[largest]]), 1).dtype == torch.float32
+    assert Screen(torch.tensor([[largest / 2]]), 1).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("budget", [1, 2**12, 2**28])
+@pytest.mark.parametrize("d", [1, 3, 24, 77, 1024, 3584])
+def test_dot_products_add_halves_to_halves(device, d, budget):
+    """Equal bits at any budget and on any device; a GPU's kernel leaves the last, odd number of terms to torch."""
+    generator = torch.Generator().manual_seed(d)
+    columns, rows = torch.randn(9, d, generator=generator), torch.randn(6, d, dtype=torch.float64, generator=generator)
+    unit, row = torch.randint(9, (40,), generator=generator), torch.randint(6, (40,), generator=generator)
+    expected = tree_sums(products(columns, rows, unit, row))
+    got = dot_products(*(each.to(device) for each in (columns, rows, unit, row)), budget)
+    assert got.dtype == torch.float64 and torch.equal(got.cpu(), expected)
+    torch.testing.assert_close(got.cpu(), (columns[unit].double() * rows[row]).sum(1), rtol=1e-9, atol=1e-9)
+
+
+KERNEL = """
+import torch
+from sae_assets.ops.dot_products import products
+from sae_assets.ops.folded_products import folded, terms_left
+from sae_assets.ops.segments import tree_sums
+
+assert [terms_left(d) for d in (8, 24, 768, 1024, 2304, 3584, 4096)] == [1, 3, 3, 1, 9, 7, 4]
+assert terms_left(77) is None and terms_left(12) is None
+for d in (8, 24, 768, 1024, 3584, 4096):
+    generator = torch.Generator().manual_seed(d)
+    columns, rows = torch.randn(5, d, generator=generator), torch.randn(4, d, dtype=torch.float64, generator=generator)
+    unit, row = torch.randint(5, (3,), generator=generator), torch.randint(4, (3,), generator=generator)
+    left = folded(columns, rows, unit, row)
+    assert left.shape == (3, terms_left(d))
+    assert torch.equal(tree_sums(left), tree_sums(products(columns, rows, unit, row))), d
+print("equal")
+"""
+
+
+def test_the_kernel_interpreted_on_the_cpu_sums_as_torch_does():
+    """In a process of its own: Triton is told to interpret before it is loaded."""
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, "-c", KERNEL], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "equal", done.stderr
