@@ -15,7 +15,7 @@ from sae_assets.ops.process_state import plain_arithmetic
 # Chosen by simulation (`benchmarks/bench_interval_choices.py`), as what stays within .93 and .98 most often.
 PRIOR = 0.6  # a proportion's prior is Beta(PRIOR, PRIOR); Jeffreys' is 1/2
 PSEUDO_ERRORS = 8.0  # weight of the cautious design effect, in examples with an error
-PSEUDO_EXAMPLES = 2.0  # weight of Hanley & McNeil's variance beside DeLong's, in examples of the smaller class
+PSEUDO_EXAMPLES = 4.0  # weight of Hanley & McNeil's variance beside DeLong's, in examples of the smaller class
 
 
 @plain_arithmetic()
