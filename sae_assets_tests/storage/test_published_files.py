@@ -105,6 +105,8 @@ COLUMNS = {
         ),
         *("test_auroc", "test_average_precision", "test_mcc", "test_balanced_accuracy", "test_brier", "test_ece"),
         *("test_f1_low", "test_f1_high", "test_length_auroc"),
+        *("test_row_tp", "test_row_fp", "test_row_fn", "test_row_f1_low", "test_row_f1_high"),
+        *(f"test_row_{name}" for name in ("null_f1_mean", "null_f1_p95", "p", "family_p", "q")),
     ],
     "chosen_pairs": [
         *("concept", "unit_id", "threshold", "tail_fraction", "n_support", "chosen_by", "row_threshold"),
