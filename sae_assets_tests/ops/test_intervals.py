@@ -9,10 +9,10 @@ from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 
 from sae_assets.ops import intervals
+from sae_assets.ops.beta import beta_quantile
 from sae_assets.ops.intervals import (
     auroc_interval,
     beta_interval,
-    beta_quantile,
     bootstrap_f1,
     counts_of,
     f1_interval,
