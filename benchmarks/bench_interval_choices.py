@@ -4,7 +4,7 @@ Points are 40 to 2,000 examples, 3 to 97 % positive, and detectors from poor to 
 lie within .93 and .98: shown is the share of points inside, below and above, the least and the most. F1 is summed up
 exactly over all counts; AUROC and means of F1 are simulated, with an error of .01 of each point by 500 trials.
 
-    python benchmarks/bench_interval_choices.py [--points 60] [--trials 500] [--seed 0] [--small]
+    python benchmarks/bench_interval_choices.py [--points 60] [--trials 500] [--seed 0] [--small] [--only f1]
 """
 
 import argparse
@@ -189,12 +189,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="12 to 40 examples in place of 40 to 2,000")
+    parser.add_argument("--only", choices=("f1", "auroc", "means"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     sizes = (12, 40) if args.small else (40, 2000)
-    f1(args.points, args.seed, *sizes)
-    auroc(args.points, args.trials, args.seed, *sizes)
-    means(args.points, args.trials, args.seed, *sizes)
+    if args.only in (None, "f1"):
+        f1(args.points, args.seed, *sizes)
+    if args.only in (None, "auroc"):
+        auroc(args.points, args.trials, args.seed, *sizes)
+    if args.only in (None, "means"):
+        means(args.points, args.trials, args.seed, *sizes)
 
 
 if __name__ == "__main__":
