@@ -4,7 +4,7 @@ Intervals of F1, precision and recall are summed up exactly over all counts; the
 worlds, in which labels have nothing to do with scores. Coverage at 95 % is to lie within .93 and .98, rejections at 5 %
 within .04 and .06; regions of simulated figures are wider by 99.9 % binomial bounds. Holm's only has an upper edge.
 
-    python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--cost|--sweep|--rows]
+    python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--cost | --rows]
 """
 
 import argparse
@@ -22,10 +22,10 @@ from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.incidences import truth_sets
 from sae_assets.ops.intervals import (
     auroc_interval,
+    beta_interval,
     bootstrap_f1,
     counts_of,
     f1_interval,
-    jeffreys_interval,
     weighted_f1_difference,
     weighted_f1_interval,
     wilson_interval,
@@ -111,7 +111,7 @@ def counts() -> None:
             ("recall", prevalence, recall),
         ):
             weight = stats.binom.pmf(size, n, share)
-            both = [exact(size, weight, figure, each) for each in (jeffreys_interval, wilson_interval)]
+            both = [exact(size, weight, figure, each) for each in (beta_interval, wilson_interval)]
             row(f"{name} {figure:.3f}: n {n}, {share:.1%} of them", both[0], COVERED, beside=f"Wilson {both[1]:.3f}")
 
 
@@ -362,39 +362,17 @@ def cost() -> None:
         print(f"{family:8} {seconds:6.1f} s of CPU, {got.seconds:6.1f} s, {mean:,.0f} shuffles per concept", flush=True)
 
 
-def sweep() -> None:
-    """Shares of 100 random points per n at which intervals of F1 cover too seldom and too often, exact."""
-    rng = np.random.default_rng(1)
-    print("   n   below  above  least         Wilson's")
-    for n in (12, 20, 30, 50, 76, 120, 250):
-        covered = []
-        for _ in range(100):
-            prevalence, false_rate = (
-                rng.choice([0.03, 0.05, 0.1, 0.2, 0.3, 0.5]),
-                rng.choice([0, 0.005, 0.02, 0.1, 0.3]),
-            )
-            recall = 1 - rng.random() ** 2
-            size = np.arange(1, n + 1)
-            share = prevalence + (1 - prevalence) * false_rate
-            weight, j = stats.binom.pmf(size, n, share), prevalence * recall / share
-            covered.append([exact(size, weight, j, each) for each in (jeffreys_interval, wilson_interval)])
-        ours, wilson = np.array(covered).T
-        shown = [f"{np.mean(c < 0.93):6.0%} {np.mean(c > 0.98):6.0%} {c.min():8.3f}" for c in (ours, wilson)]
-        print(f"{n:4}  {shown[0]}     {shown[1]}", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000, help="of every simulated interval")
     parser.add_argument("--sets", type=int, default=20, help="of scores and 40 concepts, of every noise world")
     parser.add_argument("--shuffles", type=int, default=79)
     parser.add_argument("--cost", action="store_true", help="the seconds of a large null, and nothing else")
-    parser.add_argument("--sweep", action="store_true", help="where intervals of F1 leave the region, and nothing else")
     parser.add_argument("--rows", action="store_true", help="the null of rows with 1,000 sets, and nothing else")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.cost or args.sweep:
-        cost() if args.cost else sweep()
+    if args.cost:
+        cost()
         return
     if args.rows:
         rows_of_noise(1000)

@@ -202,7 +202,7 @@ class Detection(Entry):
 class Controls(Entry):
     """What detectors that are not the SAE's are given, to compare its units with: made while rows are encoded."""
 
-    n_seeds: int = Field(5, ge=0, description="random SAEs, of seeds 0, 1, …")
+    n_seeds: int = Field(10, ge=0, description="random SAEs, of seeds 0, 1, …")
     rows_per_chunk: int = Field(2048, ge=1, description="most rows of a chunk that are sampled, by hash")
 
 

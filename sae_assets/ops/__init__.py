@@ -12,6 +12,7 @@ from sae_assets.lazy import submodule
 if TYPE_CHECKING:
     from sae_assets.ops import adjusted_p as adjusted_p
     from sae_assets.ops import best_pairs as best_pairs
+    from sae_assets.ops import beta as beta
     from sae_assets.ops import chance as chance
     from sae_assets.ops import choice as choice
     from sae_assets.ops import chosen_pairs as chosen_pairs

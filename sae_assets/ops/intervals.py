@@ -10,10 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from sae_assets.ops.beta import beta_quantile
 from sae_assets.ops.process_state import plain_arithmetic
 
-PSEUDO_ERRORS = 4.0  # weight of the cautious design effect, in examples with an error
-PSEUDO_EXAMPLES = 8.0  # weight of Hanley & McNeil's variance beside DeLong's, in examples of the smaller class
+# Chosen by simulation (`benchmarks/bench_interval_choices.py`), as what stays within .93 and .98 most often.
+PRIOR = 0.6  # a proportion's prior is Beta(PRIOR, PRIOR); Jeffreys' is 1/2
+PSEUDO_ERRORS = 8.0  # weight of the cautious design effect, in examples with an error
+PSEUDO_EXAMPLES = 4.0  # weight of Hanley & McNeil's variance beside DeLong's, in examples of the smaller class
 
 
 @plain_arithmetic()
@@ -26,15 +29,16 @@ def wilson_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: flo
 
 
 @plain_arithmetic()
-def jeffreys_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95) -> Float[Tensor, "*n 2"]:
-    """Equal-tailed interval of Jeffreys' prior, 0 from k = 0 and 1 from k = n (Brown, Cai & DasGupta 2001).
+def beta_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95) -> Float[Tensor, "*n 2"]:
+    """Equal-tailed interval of a Beta(0.6, 0.6) prior, 0 from k = 0 and 1 from k = n.
 
-    Quantiles of Beta(k + ½, n − k + ½). k and n need not be whole. NaN where n is 0.
+    Quantiles of Beta(k + 0.6, n − k + 0.6). With ½ it is Jeffreys' (Brown, Cai & DasGupta 2001), which covers too much
+    and too little more often where n is itself random. k and n need not be whole. NaN where n is 0.
     """
     k, n = k.double(), n.double()
     both, size = torch.stack([k.flatten(), n.flatten() - k.flatten()]), n.flatten()
     # The upper limit of k successes is 1 − the lower one of n − k; a limit that is certain is not computed.
-    a, b = (torch.where((size > 0) & (both > 0), each + 0.5, 1.0).flatten() for each in (both, both.flip(0)))
+    a, b = (torch.where((size > 0) & (both > 0), each + PRIOR, 1.0).flatten() for each in (both, both.flip(0)))
     tail = torch.full_like(a, (1 - level) / 2)
     parts = [beta_quantile(*each) for each in zip(a.split(4096), b.split(4096), tail.split(4096), strict=True)]
     low = torch.cat(parts).view(2, *n.shape) if parts else both.view(2, *n.shape)
@@ -49,11 +53,11 @@ def f1_interval(
 
     ``J = TP / (TP + FP + FN)`` is a proportion of ``n = TP + FP + FN`` examples, binomial given n, and
     ``F1 = 2J / (1 + J)`` (Lam, Gopal & Qian 2023, arXiv:2309.14621). They take Wilson's interval of J; ours is
-    Jeffreys', because n is itself random and small, where Wilson's coverage drops to .84 near J = 1.
+    :func:`beta_interval`, because n is itself random and small, where Wilson's coverage drops to .84 near J = 1.
 
     NaN where nothing is positive and nothing was detected.
     """
-    j = jeffreys_interval(tp, tp + fp + fn, level)
+    j = beta_interval(tp, tp + fp + fn, level)
     return 2 * j / (1 + j)
 
 
@@ -121,9 +125,11 @@ def weighted_f1_interval(counts: Int[Tensor, "concepts examples 3"], level: floa
     With one concept it is F1 itself; with counts of rows, the interval knows that rows of an example go together.
 
     The mean M is treated as F1 is: ``J = M / (2 − M)`` as a proportion of an effective number of examples,
-    ``J (1 − J) / Var J`` (Kish 1965; Korn & Graubard 1998), Jeffreys' limits mapped back. The variance is the
-    infinitesimal jackknife's over examples (Efron 1982), blended with that of counts that go wholly together within
-    an example, which counts as ``PSEUDO_ERRORS`` examples with an error. So there is a width without any error too.
+    ``J (1 − J) / Var J`` (Kish 1965; Korn & Graubard 1998), limits of :func:`beta_interval` mapped back. The variance
+    is the infinitesimal jackknife's over examples (Efron 1982), blended with that of errors that go wholly together
+    within an example, which counts as ``PSEUDO_ERRORS`` examples with an error. How many go together is the mean over
+    errors of the errors in their example, and for one example more all of its counts. So there is a width without any
+    error too.
 
     NaN without a positive.
     """
@@ -213,43 +219,6 @@ def bootstrap_f1(
     return torch.cat([figure[None], reached.quantile(share)])
 
 
-def beta_quantile(a: Float[Tensor, " n"], b: Float[Tensor, " n"], share: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Quantile of Beta(a, b), to 1e-10: Newton's steps on the logarithm of the lower tail over the log-odds.
-
-    That function is concave, so the steps arrive from wherever they start. Upper tails are lower ones of Beta(b, a).
-    """
-    upper = share > 0.5
-    a, b, tail = torch.where(upper, b, a), torch.where(upper, a, b), torch.where(upper, 1 - share, share)
-    y = (a / b).log() + torch.special.ndtri(tail) * (1 / a + 1 / b).sqrt()
-    scale = torch.lgamma(a + b) - torch.lgamma(a) - torch.lgamma(b)
-    for _ in range(100):
-        x, rest = torch.sigmoid(y), torch.sigmoid(-y)
-        below = incomplete_beta(a, b, x).clamp(min=1e-300)
-        density = (scale + a * torch.nn.functional.logsigmoid(y) + b * torch.nn.functional.logsigmoid(-y)).exp()
-        step = ((below / tail).log() * below / density.clamp(min=1e-300)).clamp(-8, 8)
-        y = y - step
-        if bool((step.abs() * x * rest < 1e-12).all()):
-            break
-    return torch.where(upper, torch.sigmoid(-y), torch.sigmoid(y))
-
-
-def incomplete_beta(a: Float[Tensor, " n"], b: Float[Tensor, " n"], x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Regularised incomplete beta function by its continued fraction (DLMF 8.17.22), float64, from the end forwards."""
-    flipped = x > (a + 1) / (a + b + 2)
-    p, q, y = torch.where(flipped, b, a), torch.where(flipped, a, b), torch.where(flipped, 1 - x, x)
-    y = y.clamp(min=1e-300)
-    front = (torch.lgamma(p + q) - torch.lgamma(p) - torch.lgamma(q) + p * y.log() + q * torch.log1p(-y)).exp() / p
-    # It converges in a number of terms of the order of √max(p, q).
-    depth = 24 + int(4 * math.sqrt(float(torch.maximum(p, q).max()))) if len(p) else 0
-    m = torch.arange(depth, dtype=torch.float64, device=x.device)[:, None]
-    odd = -(p + m) * (p + q + m) * y / ((p + 2 * m) * (p + 2 * m + 1))
-    even = (m + 1) * (q - m - 1) * y / ((p + 2 * m + 1) * (p + 2 * m + 2))
-    value = torch.ones_like(y)
-    for term in range(depth - 1, -1, -1):
-        value = 1 + odd[term] / (1 + even[term] / value)
-    return torch.where(flipped, 1 - front / value, front / value)
-
-
 def _within(limits: Tensor, k: Tensor, n: Tensor) -> Tensor:
     """0 where nothing succeeded and 1 where everything did, in place of rounding; NaN where n is 0."""
     low = torch.where(k <= 0, 0.0, limits[..., 0].clamp(min=0))
@@ -310,10 +279,12 @@ def _effective(counts: Tensor, level: float) -> tuple[Tensor, Tensor, Tensor, Te
     touched, wrong = (each.sum(-1) > 0).any(0).sum(), ((false + missed) > 0).any(0).sum()
     together = events / touched.clamp(min=1)
     plain = share * (1 - share) / events
+    errors = (false + missed).sum(0)
+    clump = (wrong * errors.square().sum() / errors.sum().clamp(min=1) + together) / (wrong + 1)
     effect = torch.where(plain > 0, variance / plain.clamp(min=1e-300), together)
-    effect = (wrong * effect + PSEUDO_ERRORS * together) / (wrong + PSEUDO_ERRORS)
+    effect = (wrong * effect + PSEUDO_ERRORS * clump) / (wrong + PSEUDO_ERRORS)
     size = torch.where(mean.isnan(), 0.0, events / effect.clamp(min=1e-300))
-    j = jeffreys_interval(share * size, size, level)
+    j = beta_interval(share * size, size, level)
     low, high = 2 * j / (1 + j)
     return mean, low, high, values
 

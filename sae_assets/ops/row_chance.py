@@ -5,8 +5,7 @@ have nothing to do with those of the concept. A map is moved whole: how truth cl
 shuffling rows would destroy. The null of figures of examples is that of ``ops.held_out_null``.
 """
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +16,13 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.adjusted_p import benjamini_hochberg, max_t, sequential_p
 from sae_assets.ops.chance import quantile
-from sae_assets.ops.incidences import TruthSets, spread, truth_sets
+from sae_assets.ops.incidences import TruthSets, truth_sets
 from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk, count_per_example, entries_of_pairs
 from sae_assets.ops.significance import DRAW_SHARE
 
 NEIGHBOURS = 8  # examples of similar length among which maps are exchanged, at least
-ROWS_AT_ONCE = 2**20  # rows of all draws in hand, about 60 bytes each; those of one draw at least
 
 
 @dataclass(frozen=True)
@@ -129,11 +127,9 @@ def exchange_maps(rows: PairRows, *, n_draws: int, seed: int = 0) -> RowNull:
     """
     n_concepts, truth = len(rows.chosen), rows.truth
     group, generator = groups_of_lengths(rows.lengths), torch.Generator().manual_seed(seed)
-    in_a_draw = max(1, len(group), len(rows.rows), int(truth.n_positive.sum()))
-    at_once = max(1, ROWS_AT_ONCE // in_a_draw)
-    numbers = torch.arange(n_draws, device="cpu").split(at_once) if n_draws else ()
-    drawn = (draw_donors(group, len(some), generator) for some in numbers)
-    f1 = _f1_of(rows, itertools.chain([torch.arange(len(group), device="cpu")[None]], drawn))
+    drawn = draw_donors(group, n_draws, generator)
+    itself = torch.arange(len(group), dtype=torch.int32, device="cpu")
+    f1 = _f1_of(rows, group, torch.cat([itself[None], drawn]))
     predicted = torch.bincount(rows.concepts, minlength=n_concepts)
     broken = DRAW_SHARE * torch.rand(f1.shape, dtype=torch.float64, generator=generator, device="cpu")
     # What fires nowhere is below every other F1 of 0, and is not broken: p is then 1.
@@ -176,37 +172,58 @@ def groups_of_lengths(lengths: Int[Tensor, " examples"]) -> Int[Tensor, " exampl
 def draw_donors(
     group: Int[Tensor, " examples"], n_draws: int, generator: torch.Generator
 ) -> Int[Tensor, "draws examples"]:
-    """The example whose map each one gets, random permutations within groups."""
-    drawn = torch.rand(n_draws, len(group), dtype=torch.float64, generator=generator, device="cpu")
-    shuffled = drawn.argsort(1)
-    donors = torch.empty_like(shuffled)
-    donors[:, group.argsort(stable=True)] = shuffled.gather(1, group[shuffled].argsort(dim=1, stable=True))
+    """The example whose map each one gets, random permutations within groups; int32."""
+    donors = torch.empty(n_draws, len(group), dtype=torch.int32, device="cpu")
+    for number in range(int(group.max()) + 1 if len(group) else 0):
+        members = (group == number).nonzero().flatten()
+        drawn = torch.rand(n_draws, len(members), dtype=torch.float64, generator=generator, device="cpu")
+        donors[:, members] = members[drawn.argsort(1)].int()
     return donors
 
 
-def _f1_of(rows: PairRows, batches: Iterable[Int[Tensor, "draws examples"]]) -> Float[Tensor, "concepts draws"]:
-    """Row F1 of each pair, float64, where each example has the truth of its donor; batch after batch of draws."""
-    truth, lengths, n_concepts = rows.truth, rows.lengths, len(rows.chosen)
+def _f1_of(
+    rows: PairRows, group: Int[Tensor, " examples"], donors: Int[Tensor, "draws examples"]
+) -> Float[Tensor, "concepts draws"]:
+    """Row F1 of each pair, float64, where each example has the truth of its donor.
+
+    What an example and a donor have in common is counted once for all draws, as a product of their maps; one concept at
+    a time, which takes 4 bytes for each pair of examples of a group that have equal lengths.
+    """
+    truth, n_concepts = rows.truth, len(rows.chosen)
+    pieces = list(_pieces(rows.lengths, group))
+    place = torch.empty_like(group)  # of each example among its group's
+    place[group.argsort(stable=True)] = torch.cat(
+        [torch.arange(n, device="cpu") for n in torch.bincount(group).tolist()] or [group]
+    )
     member = torch.zeros(truth.n_sets, n_concepts, dtype=torch.bool, device="cpu")
     member[torch.repeat_interleave(truth.set_offsets.diff()), truth.concept_ids] = True
-    position, positive_row = spread(truth.set_offsets[truth.set_of_row], truth.set_offsets.diff()[truth.set_of_row])
-    positive = truth.concept_ids[position]
-    starts, example_of_row = offsets_of(lengths)[:-1], torch.repeat_interleave(lengths)
-    predicted = torch.bincount(rows.concepts, minlength=n_concepts)
-    parts = []
-    for some in batches:
-        cell = torch.arange(len(some), device="cpu")[:, None] * n_concepts
-        example = example_of_row[rows.rows]
-        donor = some[:, example]
-        place = (2 * (rows.rows - starts[example]) + 1) * lengths[donor] // (2 * lengths[example])
-        hit = member[truth.set_of_row[starts[donor] + place], rows.concepts]
-        true = torch.bincount((cell + rows.concepts)[hit], minlength=len(some) * n_concepts)
-        donor = example_of_row[positive_row]
-        ours, theirs, place = lengths[donor], lengths[some.argsort(1)[:, donor]], positive_row - starts[donor]
-        # Row ⌊(2r + 1) m / 2n⌋ is below s for ⌈(2ns − m) / 2m⌉ rows r.
-        below, upto = ((2 * theirs * s + ours - 1) // (2 * ours) for s in (place, place + 1))
-        taken = (upto - below).double().flatten()
-        size = torch.bincount((cell + positive).flatten(), weights=taken, minlength=len(some) * n_concepts)
-        true, size = (each.double().view(len(some), n_concepts) for each in (true, size))
-        parts.append((2 * true / (predicted + size).clamp(min=1)).T)
-    return torch.cat(parts, 1)
+    f1 = torch.zeros(n_concepts, len(donors), dtype=torch.float64, device="cpu")
+    for concept in range(n_concepts):
+        at = rows.rows[rows.concepts == concept]
+        fires = torch.zeros(truth.n_rows, dtype=torch.float32, device="cpu")
+        fires[at] = 1.0
+        true_rows = member[truth.set_of_row, concept].float()
+        true, size = (torch.zeros(len(donors), dtype=torch.float64, device="cpu") for _ in range(2))
+        for examples, own_rows, source_rows in pieces:
+            maps = true_rows[source_rows]
+            shared = fires[own_rows] @ maps.T  # whole numbers below 2^24
+            chosen = place[donors[:, examples].long()]
+            true += shared[torch.arange(len(own_rows), device="cpu"), chosen].sum(1, dtype=torch.float64)
+            size += maps.sum(1)[chosen].sum(1, dtype=torch.float64)
+        f1[concept] = 2 * true / (len(at) + size).clamp(min=1)
+    return f1
+
+
+def _pieces(lengths: Int[Tensor, " examples"], group: Int[Tensor, " examples"]) -> Iterator[tuple[Tensor, ...]]:
+    """Examples of one length with all maps that they can get.
+
+    These examples; their rows [examples, rows]; and of each of their group's examples the rows whose truth they would
+    get of it, stretched to their length [group, rows].
+    """
+    starts = offsets_of(lengths)[:-1]
+    for length in lengths.unique():
+        examples = (lengths == length).nonzero().flatten()
+        members = (group == group[examples[0]]).nonzero().flatten()
+        row = torch.arange(int(length), device="cpu")
+        source = (2 * row + 1) * lengths[members][:, None] // (2 * length)
+        yield examples, starts[examples][:, None] + row, starts[members][:, None] + source

@@ -132,7 +132,7 @@ def of_rows(lengths: np.ndarray, truth: np.ndarray, fires: np.ndarray) -> PairRo
     return PairRows(sets, torch.from_numpy(lengths), torch.zeros_like(rows), rows, counts, one, one)
 
 
-def test_size(lengths="texts", sets: int = 240, draws: int = 39, seed: int = 0) -> None:
+def test_size(lengths="texts", sets: int = 180, draws: int = 39, seed: int = 0) -> None:
     """Clumps of a unit that have nothing to do with those of the concept are rejected at .05 about as often."""
     rng, rejected = np.random.default_rng(seed), 0
     kinds = ("whole", "spans", "first rows")

@@ -66,7 +66,8 @@ def best_pair(test: tuple[int, int, int, int], null: float = 0.5, unit: int = 3)
         whole, concepts=("red",), unit_ids=torch.tensor([unit]), tail_fractions=whole.tail_fractions[:1],
         thresholds=whole.thresholds[:1] if unit >= 0 else nan[0, :1], by_rows=whole.by_rows[:1],
         p=whole.p[:, :1], family_p=whole.p[:, :1], q=whole.p[:, :1], scores=whole.scores[:1],
-        length_auroc=whole.length_auroc[:1],
+        length_auroc=whole.length_auroc[:1], row_counts=whole.row_counts[:1], row_interval=whole.row_interval[:1],
+        row_null_f1=whole.row_null_f1[:1], row_p=whole.row_p[:1], row_family_p=whole.row_p[:1], row_q=whole.row_q[:1],
         counts=torch.tensor([[[4, 1, 0, 5]], [list(test)]]),
         null_f1=torch.tensor([[[0.1, 0.9]], [[0.1, null]]]).double(), test_interval=nan,
     )  # fmt: skip

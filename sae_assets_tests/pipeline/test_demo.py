@@ -121,7 +121,7 @@ def test_every_figure_stands_beside_its_controls(demo):
     for key, found in demo["summary"].items():
         all_of = found["controls"]
         assert set(all_of["weighted"]) == set(CONTROLS)
-        assert all_of["n_seeds"] == 5 and not all_of["fitted_on_half_of_cal"]
+        assert all_of["n_seeds"] == 10 and not all_of["fitted_on_half_of_cal"]
         assert all_of["verdict"].startswith("On examples, by weighted test F1, the SAE's units ")
         for kind in ("seconds", "peak_bytes", "bytes"):
             assert {"unit", *CONTROLS} <= set(all_of[kind]) and min(all_of[kind].values()) >= 0

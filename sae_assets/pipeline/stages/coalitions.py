@@ -88,6 +88,7 @@ COALITIONS = Stage(
     level="model",
     description="Per concept the units that detect it together: grown on train, chosen on cal, beside the single one.",
     make=_make,
+    code_version="2",
     chunk_inputs=("sparse_activations", "labels"),
     model_inputs=("best_pairs",),
     settings=_settings,

@@ -132,6 +132,7 @@ CONTROLS = Stage(
     level="model",
     description="The unit of each concept beside random SAEs, DiffMean, logistic regressions and k-sparse probes.",
     make=_make,
+    code_version="2",
     chunk_inputs=("control_inputs", "sparse_activations", "ground_truth", "labels"),
     model_inputs=("best_pairs",),
     settings=_settings,

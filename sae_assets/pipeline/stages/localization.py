@@ -65,6 +65,7 @@ LOCALIZATION = Stage(
     level="model",
     description="Which rows of detected examples show the concept, by the unit's values and by what these rows share.",
     make=_make,
+    code_version="2",
     chunk_inputs=("sparse_activations", "ground_truth", "labels"),
     model_inputs=("best_pairs",),
     settings=_settings,

@@ -6,8 +6,7 @@ What is up to date is not encoded again, and what was imported is never replaced
 """
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ from sae_assets import ops
 from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.contents import expect_contents
 from sae_assets.errors import MismatchError, StoredFileError
-from sae_assets.pipeline.checks import MOST_NAMED, ROW_COUNTS, Check, Expected, Outcome
+from sae_assets.pipeline.activation_checks import CHECKS, figures_of_rows
+from sae_assets.pipeline.checks import Expected
 from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.recipes import is_imported
@@ -33,11 +33,6 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore, Stored
 
 CONTROL_INPUTS = "control_inputs"
-MOST_ACTIVE = 0.25  # share of units: random signs give a half, published SAEs stay below a twentieth
-FEWEST_OTHERS = 3  # chunks without which nothing is compared
-MOST_TIMES = 4.0  # as large as of other rows, or as small: what L0 and norm of rows that an SAE knows may be
-FEWEST_UNITS = (0.05, math.inf)  # share of the units that as many other rows have
-MOST_SPREADS, MOST_APART = 6, 0.25  # unlike others is what is both this many spreads and this share of the median off
 
 
 def make_rows(run: Pass) -> Made:
@@ -187,89 +182,6 @@ def limits_of(target: Target) -> dict[str, Any]:
     return {**limits, "l0": (0.0, math.inf)} if pooled else limits
 
 
-def _little_mass_dropped(artifact: Any, expected: Expected) -> Outcome:
-    share = artifact.dropped_mass / artifact.total_mass if artifact.total_mass else 0.0
-    limit = expected.limits["max_dropped_mass"]
-    return Outcome(share <= limit, {"dropped_mass_share": share, "max_dropped_mass": limit})
-
-
-def _read_where_trained(_artifact: Any, expected: Expected) -> Outcome:
-    return Outcome(not expected.elsewhere, {"sae": expected.elsewhere or "no other place is named"})
-
-
-def _activity_within_bounds(artifact: Any, expected: Expected) -> Outcome:
-    """Without bounds from the catalog: what no code that is sparse and says something of its rows breaks.
-
-    That all rows are alike is what goes wrong of a TopK SAE, of which every row has k active units whatever it is fed.
-    """
-    rows, units = artifact.n_rows, artifact.unit_ids.unique().numel()
-    l0, coverage = int(artifact.l0.sum()) / max(rows, 1), units / artifact.n_units
-    bounds, least = expected.limits.get("l0"), expected.limits.get("min_coverage")
-    low, high = bounds or (0, MOST_ACTIVE * artifact.n_units)
-    sparse = low <= l0 <= high and (bounds is not None or l0 > 0)
-    alike = rows > 1 and units * rows <= artifact.n_entries  # the same units on each row
-    diverse = not alike if least is None else coverage >= least
-    shown = {"mean_l0": l0, "l0_bounds": f"{low:g} to {high:g}", "coverage": coverage, "rows_all_alike": alike}
-    return Outcome(sparse and diverse, shown if least is None else {**shown, "min_coverage": least})
-
-
-def _like_other_chunks(artifact: Any, expected: Expected) -> Outcome:
-    shown: dict[str, Any] = {"other_chunks": max(map(len, expected.others.values()), default=0)}
-    unlike = []
-    for name, value in artifact.summary.items():
-        others = expected.others.get(name, ())
-        if len(others) < FEWEST_OTHERS:
-            continue
-        middle, spread = _middle_and_spread(others)
-        shown |= {name: value, f"{name}_of_others": middle}
-        if abs(value - middle) > max(MOST_SPREADS * spread, MOST_APART * abs(middle)):
-            unlike.append(name)
-    return Outcome(not unlike, {**shown, "unlike": ", ".join(unlike) or "none"})
-
-
-def _middle_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Median, and the median distance from it in units of a normal distribution's standard deviation."""
-    middle = statistics.median(values)
-    return middle, 1.4826 * statistics.median(abs(value - middle) for value in values)
-
-
-def _fits(artifact: Any, expected: Expected) -> Outcome:
-    """Nothing is said of rows that do not vary, nor where no decoder was read."""
-    fvu = None if artifact.fit is None else artifact.fit.fvu
-    if fvu is None:
-        return Outcome(True, {"fvu": "no decoder was read" if artifact.fit is None else "rows do not vary"})
-    limit = expected.limits["max_fvu"]
-    return Outcome(fvu <= limit, {"fvu": fvu, "max_fvu": limit})
-
-
-def _like_rows(artifact: Any, expected: Expected) -> Outcome:
-    """An SAE knows rows such as those it was trained on: others are encoded, but what their units say is not known.
-
-    ``expected.beside`` has the figures of the chunk's patch or token rows; where there are none, nothing is compared.
-    """
-    beside, own = expected.beside, _figures_of_rows(artifact)
-    if not beside:
-        return Outcome(True, {"compared_with": "no rows"})
-    shown: dict[str, Any] = {}
-    unlike = []
-    for name, value in own.items():
-        if not (other := beside.get(name)):
-            continue
-        shown |= {name: value, f"{name}_of_rows": other}
-        fewest, most = FEWEST_UNITS if name == "units" else (1 / MOST_TIMES, MOST_TIMES)
-        if not fewest <= value / other <= most:
-            unlike.append(name)
-    return Outcome(not unlike, {**shown, "unlike": ", ".join(unlike) or "none"})
-
-
-def _figures_of_rows(artifact: Any) -> dict[str, float]:
-    """By which rows are told to be unlike others: L0, norm of the embeddings where it is known, and units that fire."""
-    norm = None if artifact.fit is None else artifact.fit.norm
-    figures = {"l0": int(artifact.l0.sum()) / artifact.n_rows} if artifact.n_rows else {}
-    figures |= {} if norm is None else {"norm": norm}
-    return {**figures, "units": float(artifact.unit_ids.unique().numel())}
-
-
 def figures_beside(target: Target, cls: Any, made: Mapping[str, Any], store: "ArtifactStore") -> dict[str, float]:
     """Figures of the patch or token rows of a chunk, units being those that as many rows as ``cls`` has would have.
 
@@ -290,12 +202,7 @@ def figures_beside(target: Target, cls: Any, made: Mapping[str, Any], store: "Ar
             return {}
     if rows is None:
         return {}
-    return {**_figures_of_rows(rows), "units": ops.rarefaction.expected_units(rows, min(cls.n_rows, rows.n_rows))}
-
-
-def _nothing_blank(_artifact: Any, expected: Expected) -> Outcome:
-    named = ", ".join(expected.blank[:MOST_NAMED])
-    return Outcome(not expected.blank, {"blank": len(expected.blank), **({"examples": named} if named else {})})
+    return {**figures_of_rows(rows), "units": ops.rarefaction.expected_units(rows, min(cls.n_rows, rows.n_rows))}
 
 
 def ratios(**parts: tuple[float, float]) -> dict[str, float]:
@@ -357,50 +264,6 @@ SPARSE_ACTIVATIONS = Stage(
     kept_if_current=True,
     expected_of_kept=_expected_of_kept,
     pool="gpu",
-    checks=(
-        ROW_COUNTS,
-        Check(
-            "little_mass_dropped",
-            "`k_stored` drops at most the model's `max_dropped_mass` of the activation mass.",
-            _little_mass_dropped,
-            blocking=False,
-        ),
-        Check(
-            "read_where_trained",
-            "Rows are read at the hook point that the SAE's checkpoint names, where it names one.",
-            _read_where_trained,
-            blocking=False,
-        ),
-        Check(
-            "activity_within_bounds",
-            "Active units per row and the share of units that fire lie within the model's `bounds`.",
-            _activity_within_bounds,
-            blocking=False,
-        ),
-        Check(
-            "like_other_chunks",
-            "Rows per example, active units per row and the mean value are like those of the chunks around.",
-            _like_other_chunks,
-            blocking=False,
-        ),
-        Check(
-            "sae_fits",
-            "The SAE leaves at most the model's `bounds.max_fvu` of the rows' variance unexplained.",
-            _fits,
-            blocking=False,
-        ),
-        Check(
-            "cls_like_rows",
-            "Rows of `cls` that are encoded are like their chunk's patches or tokens in L0, norm and units that fire.",
-            _like_rows,
-            blocking=False,
-        ),
-        Check(
-            "nothing_blank",
-            "No example is an image of one colour or a text without a character.",
-            _nothing_blank,
-            blocking=False,
-        ),
-    ),
+    checks=CHECKS,
     counts=_counts,
 )
