@@ -54,8 +54,10 @@ def stored(artifact: A, provenance: Provenance) -> Stored[A]:
 
 
 def _module(extension: str) -> ModuleType:
-    """The module of a format; both are loaded when the first file is read or written."""
-    return {"pt": storage.pt, "html": storage.html}.get(extension, storage.parquet)
+    """The module of a format, which is loaded when its first file is read or written."""
+    if extension == "pt":
+        return storage.pt
+    return storage.html if extension == "html" else storage.parquet
 
 
 class ArtifactStore:

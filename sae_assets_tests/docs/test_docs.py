@@ -103,6 +103,7 @@ def test_every_switch_has_its_line():
     assert {switch.name(dataset) for switch in SWITCHES for dataset in load_catalog().datasets} == given
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_storage_format_is_what_is_written(written):
     """Columns and types of every kind, as the normative page lists them."""

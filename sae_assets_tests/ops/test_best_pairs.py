@@ -286,6 +286,7 @@ def noise_world(seed: int, n_examples: int = 160) -> World:
     return World(world.activations, world.lengths, world.splits, labels[world.example_of_row], labels)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_noise_exceeds_the_95_percent_point_in_5_percent_of_trials():
     """On labels at random, test F1 is above the null's 95 % point about one time in twenty: 99.9 % binomial bounds."""

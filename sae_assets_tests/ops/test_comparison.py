@@ -118,6 +118,7 @@ def test_what_cannot_be_compared() -> None:
         compare_runs(counts, of(counts.examples[:2]))
 
 
+@pytest.mark.long
 def test_a_difference_of_none_is_told_rarely() -> None:
     """Of 100 pairs of runs that detect alike, at most ten have an interval without 0, also where they mostly agree."""
     rng = np.random.default_rng(3)

@@ -281,6 +281,7 @@ def test_a_better_detector_is_told_from_random_ones() -> None:
     assert bool(difference_to_draws(good, torch.stack(draws[:1]))[1:].isnan().all())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_random_sae_given_as_the_sae_differs_from_random_saes_by_nothing() -> None:
     """The whole choice of unit and threshold on cal, for six random SAEs a trial: one of them plays the SAE.

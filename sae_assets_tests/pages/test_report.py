@@ -22,7 +22,7 @@ from sae_assets_tests.helpers.homes import USUAL, Homes, Places, invoke
 from sae_assets_tests.helpers.swift import swift_homes
 from sae_assets_tests.pipeline.small import write_catalog
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]
 WHERE = ("small", "clip-mini", "patch")
 
 

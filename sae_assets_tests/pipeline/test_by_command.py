@@ -111,6 +111,7 @@ def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
     assert dict(best_pairs(places, "patch").provenance.config) == {**pairs, "pooling": "max", "seed": 7}
 
 
+@pytest.mark.long
 def test_options_of_detection_and_of_fixed_pruning(tmp_path, made_home):
     """They reach the stages, and the token kind that was made with others is marked."""
     made = made_home(tmp_path, n=6, token_kinds=["patch", "cls"])

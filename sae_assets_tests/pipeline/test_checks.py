@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from sae_assets.artifacts import Artifact, BestPairs, SparseActivations, UnitStats, offsets_of
 from sae_assets.artifacts.fit import FitSums
+from sae_assets.artifacts.report import DOCTYPE, Report
 from sae_assets.artifacts.row_locations import RowLocations
 from sae_assets.catalog import load_catalog
 from sae_assets.chunks.chunking import Manifest
@@ -101,6 +102,7 @@ AROUND = {"median_rows_per_example": (1.0,) * 4, "mean_l0": (1.9, 2.0, 2.1, 2.0)
 HAVE_ROWS = ("ground_truth", "sparse_activations", "filtered_activations", "control_inputs")
 CHANGED = Expected(changes={"a": "changed"})
 CASES = {
+    ("report", "small_enough"): Case(SMALL["report"], Report(f"{DOCTYPE}{'x' * 10_000_001}")),
     ("examples", "contents_as_registered"): case_of_expected("examples", NOTHING_MORE, CHANGED),
     ("labels", "regions_as_registered"): case_of_expected("labels", NOTHING_MORE, CHANGED),
     **{
@@ -472,6 +474,7 @@ class TestInARun:
         evaluations = [record.event.dagster_event.asset_check_evaluation_data for record in history if record.event]
         return next(each for each in evaluations if each.partition == partition_key(address))
 
+    @pytest.mark.long
     def test_a_warning_is_printed_and_blocks_nothing(self, world: World) -> None:
         with world.open():  # writes the catalog
             pass

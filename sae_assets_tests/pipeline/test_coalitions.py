@@ -6,6 +6,7 @@ from sae_assets.pipeline.stages.coalitions import parts_of
 from sae_assets_tests.helpers.homes import invoke
 
 
+@pytest.mark.long
 def test_half_of_cal_takes_the_place_of_train(tmp_path, made_home):
     """Each example is in one half, whatever its chunk; what was counted is of these halves and of test."""
     home = made_home(tmp_path, "register")

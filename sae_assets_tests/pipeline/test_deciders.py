@@ -293,8 +293,6 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
 }  # fmt: skip
 
 
-# What a commit is tried with; the others take minutes.
-QUICK = ("detection seed; code of a chunk stage; tail fractions; mask overlap",)
 # A backfill launches the same plan: what it names is looked at after every change, what it makes after these.
 ALSO_BY_BACKFILL = (
     "a chunk's file of one model deleted; fewer entries of the other",
@@ -312,9 +310,8 @@ def raised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     yield raise_code_version
 
 
-@pytest.mark.parametrize(
-    "change", [change if change in QUICK else pytest.param(change, marks=pytest.mark.long) for change in CHANGES]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("change", list(CHANGES))
 def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str], None], change: str) -> None:
     """They name what is to be made now, make the same until they are content, and are content together."""
     apply, expected = CHANGES[change]

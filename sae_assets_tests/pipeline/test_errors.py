@@ -48,6 +48,7 @@ def test_missing_image(small):
     refused(small, "line 6", "image_path", gone, "does not exist")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vanished", [False, True])
 def test_image_that_changes_or_vanishes_after_registration(tmp_path, made_home, vanished):
     """Nothing of its chunk is written; other chunks are, new ones too, and aggregates wait."""
@@ -130,6 +131,7 @@ def test_every_bad_chunk_is_named_and_the_others_are_made(tmp_path, made_home):
     assert list((small["home"] / "store").rglob("patch/*/unit_stats/*"))
 
 
+@pytest.mark.long
 def test_changed_image_is_refused_however_often_it_is_asked(tmp_path, made_home):
     """A check that failed is not forgotten by the next command, and no stage reads other contents than registered."""
     small = made_home(tmp_path, "labels", n=18)
@@ -206,6 +208,7 @@ def test_chunks_without_cal_are_refused_by_the_aggregate(small):
     refused(small, "hold no calibration examples", arguments=("--chunks", "0,1", "--allow-missing-chunks"))
 
 
+@pytest.mark.long
 def test_concept_without_positives_keeps_its_row_and_its_figures_are_null(tmp_path, made_home):
     """Not an error: the table says so with nulls, a warning check names it, other concepts have figures."""
     small = made_home(tmp_path)

@@ -89,6 +89,7 @@ def imported_home(older: Places, tmp_path: Path) -> Places:
     return places
 
 
+@pytest.mark.long
 def test_imported_rows_are_never_replaced_unless_asked(older, tmp_path):
     """Whoever asks: nothing here can make them again."""
     places = imported_home(older, tmp_path)
@@ -170,6 +171,7 @@ def test_names_that_are_not_there(older, tmp_path):
         assert result.exit_code == 2 and repr(value) in result.stderr, result.stderr
 
 
+@pytest.mark.long
 def test_controls_do_not_apply_to_what_was_imported(older, tmp_path):
     """With `controls` in the catalog everything else is made and is current, and who asks for them is told why not."""
     catalog = write_catalog(tmp_path / "with.yaml", older["root"], token_kinds=["patch"], controls={"n_seeds": 1})
