@@ -383,7 +383,8 @@ def _fit(run: Pass, rows: Mapping[str, int]) -> dict[str, Any]:
     for key in chunks:
         scalars = chunks.header(key).scalars
         fit = stored_fit(scalars)
-        mean_l0 = scalars["summary"].get("mean_l0")
+        summary = scalars.get("summary") or chunks[key].artifact.summary  # headers of ``.pt`` files have none
+        mean_l0 = summary.get("mean_l0")
         fits += [] if fit is None else [fit]
         active += (mean_l0 or 0.0) * rows[key]
         lines.append({"chunk": key, "fvu": None if fit is None else fit.fvu, "mean_l0": mean_l0})

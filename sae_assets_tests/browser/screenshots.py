@@ -21,7 +21,7 @@ from sae_assets_tests.browser.server import webserver
 
 DATASET, MODEL, CHUNK = "clevr_mini", "clip-mini", "0001"
 WIDTH, HEIGHT = 1440, 900
-LINEAGE_SIZE = {"width": 2000, "height": 1300}
+LINEAGE_SIZE = {"width": 3200, "height": 1700}
 TIMEOUT_MS = 240_000  # of one element; only a hang takes so long, whatever else the machine does
 SETTLE_MS = 1_500  # animations and the layout of the graph, which say nothing when they are done
 DIALOG_SHARE = 0.8  # of the window's width that the UI gives a dialog, less its padding

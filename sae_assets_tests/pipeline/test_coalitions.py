@@ -1,5 +1,7 @@
 """Coalitions of a data set without train examples: cal is halved by the hash of its ids."""
 
+import pytest
+
 from sae_assets.commands.session import open_session
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.stages.coalitions import parts_of

@@ -59,7 +59,7 @@ def test_every_materialization_says_what_it_is(instance, stage):
     metadata = latest(instance, stage).metadata
     for name in ("dagster/row_count", "stored_bytes", "seconds", "rows_per_second"):
         assert isinstance(metadata[name].value, (int, float)), name
-    assert metadata["dagster/uri"].value.endswith((".parquet", ".pt"))
+    assert metadata["dagster/uri"].value.endswith((".parquet", ".pt", ".html"))
     assert metadata["device"].value in ("cpu", "cuda") and len(metadata["fingerprint"].value) == 64
     columns = {column.name for column in metadata["dagster/column_schema"].schema.columns}
     assert columns and set(metadata["head"].records[0].data) == columns

@@ -266,7 +266,8 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
         both(lambda world: world.model("one", layer=0), aggregate_deleted, another_transformer),
         chunk_level("sparse_activations")
         | chunk_level("ground_truth", models=("two",)) | chunk_level("row_locations", models=("two",))
-        | model_level("thresholds", "detection_stats", "chosen_pairs", models=("two",)),
+        | model_level("thresholds", "detection_stats", "chosen_pairs", models=("two",))
+        | model_level("report", models=("one",)),  # it names the block
     ),
     "a label of one chunk; a split of the other": (
         both(corrected_label, lambda world: world.row(7, split="cal")), chunk_level("labels"),

@@ -177,7 +177,7 @@ def test_verify_reads_everything_and_finds_damage(demo, tmp_path):
     runner = CliRunner()
     result = runner.invoke(app, ["verify", "--home", str(demo["home"]), "--json"])
     checked = json.loads(result.stdout)
-    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (5 * 4 + 11))
+    assert result.exit_code == 0 and checked["damaged"] == {} and checked["files"] == 2 * (2 * 4 + 2 * (5 * 4 + 13))
     victim = next((demo["home"] / "store").rglob("unit_stats/all.parquet"))
     content = victim.read_bytes()
     try:

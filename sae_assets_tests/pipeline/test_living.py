@@ -178,7 +178,16 @@ def test_backfill_is_exactly_what_is_missing_or_stale_in_one_sequence(living):
     land(root, 18)
     session.register("small")
     made = launched(plan_of(session))
-    of_activations = ("unit_stats", "unit_mapping", "pruning_audit", "row_alignment", "localization", "coalitions")
+    of_activations = (
+        "unit_stats",
+        "unit_mapping",
+        "pruning_audit",
+        "row_alignment",
+        "localization",
+        "coalitions",
+        "unit_rows",
+        "report",
+    )
     assert {partition for key, partition in made if not key.endswith(of_activations)} == {
         "0002", multi_key(MODEL, "0002"),
     }  # fmt: skip
@@ -334,6 +343,7 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made
             "localization",
             "coalitions",
             "controls",
+            "report",
         }
         made = launched(plan_of(session, failed=failed, unchecked=failed))
         on_rows = {f"small/{kind}/row_alignment" for kind in ("patch", "cls")}  # read nothing of the mapping
