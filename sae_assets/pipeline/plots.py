@@ -5,6 +5,7 @@ Each function takes artifacts and gives a Markdown image with the PNG inside, wh
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.artifacts import REASONS
@@ -156,11 +157,23 @@ def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
         axis.scatter(values.numpy()[numbers], places, s=60 if marker == "|" else 30, color=colour, marker=marker,
                      label=label, zorder=3)  # fmt: skip
     units = [f"unit {unit}" if unit >= 0 else "no unit" for unit in best.unit_ids[numbers].tolist()]
-    axis.set_yticks(places, [f"{best.concepts[n]} — {unit}" for n, unit in zip(shown, units, strict=True)], size=8)
+    _name_rows(axis, places, [f"{best.concepts[n]} — {unit}" for n, unit in zip(shown, units, strict=True)])
+    _legend_below(figure, 3)
+    return _markdown(figure, "test F1")
+
+
+def _name_rows(axis: Any, places: Any, labels: Sequence[str], measure: str | None = None) -> None:
+    """One row per concept, the first on top, of a figure from 0 to 1; ``measure`` where the axis has no title yet."""
+    axis.set_yticks(places, labels, size=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.03)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return _markdown(figure, "test F1")
+    if measure:
+        axis.set_xlabel(measure)
+
+
+def _legend_below(figure: Any, columns: int) -> None:
+    """Below the axes, where no mark is hidden."""
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
@@ -186,10 +199,8 @@ def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
     low, high = alignment.intervals.numpy()[numbers].T
     axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
     labels = [f"{name} — unit {int(alignment.unit_ids[pair])}" for name, pair in shown]
-    axis.set_yticks(places, labels, size=8)
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1.03)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)  # a poor unit's marks lie at the left
+    _name_rows(axis, places, labels)
+    _legend_below(figure, 3)  # a poor unit's marks lie at the left
     return _markdown(figure, "row alignment")
 
 
@@ -212,11 +223,8 @@ def plot_localization(localization: "Localization", most: int = 12) -> str:
         height = places + (number - 1) * 0.2
         axis.scatter(f1[number, shown], height, color=colour, marker=marker, label=name, zorder=3)
         axis.hlines(height, *localization.intervals[number].numpy()[shown].T, color=colour, lw=2, alpha=0.5)
-    axis.set_yticks(places, [localization.concepts[number] for number in shown], size=8)
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1.03)
-    axis.set_xlabel("row F1 (test)")
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    _name_rows(axis, places, [localization.concepts[number] for number in shown], "row F1 (test)")
+    _legend_below(figure, 4)
     return _markdown(figure, "localization")
 
 
@@ -233,11 +241,8 @@ def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
     axis.scatter(kept, places, color="#1b7f5c", marker="|", s=120, label="best of those that are kept", zorder=4)
     rules = [audit.removed_by(number) for number in range(len(names))]
     labels = [f"{name} — {rule or 'kept'}" for name, rule in zip(names, rules, strict=True)]
-    axis.set_yticks(places, labels, size=8)
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1.03)
-    axis.set_xlabel("F1 on cal")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    _name_rows(axis, places, labels, "F1 on cal")
+    _legend_below(figure, 2)
     return _markdown(figure, "pruning audit")
 
 
@@ -256,11 +261,8 @@ def plot_coalitions(coalitions: "CoalitionChoice", most: int = 12) -> str:
     members = [f" {coalitions.rule(number) or ''} ".join(map(str, coalitions.members(number)))
                for number in range(len(names))]  # fmt: skip
     labels = [f"{name} — {units or 'no unit'}" for name, units in zip(names, members, strict=True)]
-    axis.set_yticks(places, labels, size=8)
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1.03)
-    axis.set_xlabel("F1 on test")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    _name_rows(axis, places, labels, "F1 on test")
+    _legend_below(figure, 2)
     return _markdown(figure, "coalitions")
 
 
@@ -294,9 +296,6 @@ def plot_controls(controls: "Controls", most: int = 12) -> str:
                 values, places, color=CONTROL_COLOURS[name], marker="|" if name == "random_sae" else "D", s=30,
                 label=name if not seed else None, zorder=3,
             )  # fmt: skip
-    axis.set_yticks(places, controls.concepts[:shown], size=8)
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1.03)
-    axis.set_xlabel("F1 on test")
-    figure.legend(loc="outside lower center", ncols=7, fontsize=8, frameon=False)
+    _name_rows(axis, places, controls.concepts[:shown], "F1 on test")
+    _legend_below(figure, 7)
     return _markdown(figure, "controls")
