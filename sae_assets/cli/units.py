@@ -27,14 +27,17 @@ def unit(
 ) -> None:
     """Show what a unit fires on: statistics, concepts, best examples and where in them, units that fire beside it."""
     with errors_without_traceback(as_json, debug):
+        from upath import UPath  # noqa: PLC0415
+
         from sae_assets.reading.page import unit_page  # noqa: PLC0415  # numpy, pyarrow
         from sae_assets.reading.project import open_project  # noqa: PLC0415
         from sae_assets.reading.summary import unit_summary  # noqa: PLC0415
+        from sae_assets.storage.atomic import write_atomically  # noqa: PLC0415  # fsspec
 
         kinds = open_project(home, catalog)[dataset][model]
         chosen = kinds[token_kind or next(iter(kinds))].unit(unit)
         if html is not None:
-            html.write_text(unit_page(chosen, top), encoding="utf-8")
+            write_atomically(UPath(html), unit_page(chosen, top).encode())
         summary = unit_summary(chosen, top)
         if as_json:
             print_json(summary)

@@ -6,6 +6,8 @@ That is what its stages took, which the history tells, and how the data set's ot
 from pathlib import Path
 from typing import Any
 
+from upath import UPath
+
 from sae_assets.catalog import match_name
 from sae_assets.commands.comparing import NOTE, compare, label_of, others_of
 from sae_assets.commands.requests import token_kinds_among
@@ -15,6 +17,7 @@ from sae_assets.orchestration.history import seconds_of
 from sae_assets.pages.rendering import with_more
 from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.storage.address import Address
+from sae_assets.storage.atomic import write_atomically
 
 FOLDER = "reports"
 
@@ -51,8 +54,7 @@ def write_report(
         note=NOTE,
     )
     file = file or session.settings.home / FOLDER / dataset / kind / f"{model}.html"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page, encoding="utf-8")
+    write_atomically(UPath(file), page.encode())
     return {"report": str(address), "page": str(file), "stale": session.outlook(dataset).reason(address) or None}
 
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic import model_validator as check_model
+from upath import UPath
 
 from sae_assets import ops
 from sae_assets.catalog.models import PACKAGE_PREFIX, Model, resolve_package
 from sae_assets.errors import CheckpointError, DetectorError
 from sae_assets.saes.weights import read_safetensors, tensor_problems
+from sae_assets.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,10 +200,10 @@ def write_detector(folder: Path, figures: Mapping[str, Any], tensors: "Mapping[s
         raise DetectorError(f"{folder} is there and is no detector: nothing was written. Name another folder.")
     content = save(dict(tensors))
     whole = DetectorFigures.model_validate({**figures, "tensors_sha256": hashlib.sha256(content).hexdigest()})
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / TENSORS).write_bytes(content)
-    (folder / FIGURES).write_text(json.dumps(whole.model_dump(mode="json"), indent=1, allow_nan=False) + "\n", "utf-8")
-    (folder / CARD).write_text(card, encoding="utf-8")
+    figures_of = json.dumps(whole.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+    # Cut off between the files, the hash that the figures name is not that of the tensors: it is refused, not misread.
+    for name, written in ((TENSORS, content), (FIGURES, figures_of.encode()), (CARD, card.encode())):
+        write_atomically(UPath(folder / name), written)
 
 
 def read_detector(folder: Path) -> "tuple[DetectorFigures, dict[str, Tensor]]":

@@ -12,11 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from upath import UPath
+
 from sae_assets.datasets import TextReader
 from sae_assets.errors import CatalogError, MismatchError, MissingChunksError
 from sae_assets.reading.pair_table import latex_table, markdown_table
 from sae_assets.reading.run import Run
 from sae_assets.reading.unit import TopExample, Unit
+from sae_assets.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +50,9 @@ def export_csr(run: Run, path: Path) -> dict[str, Any]:
     rows = [(chunk.example, chunk.position) for chunk in run.activations()]
     example, position = (np.concatenate(column) for column in zip(*rows, strict=True))
     arrays = {name: getattr(matrix, name) for name in ("indptr", "indices", "data")}
-    with path.open("wb") as file:
-        np.savez_compressed(
-            file, format=np.array(b"csr"), shape=np.array(matrix.shape), _is_array=np.array(True), **arrays,
-            example_index=example, position=position, example_ids=np.array(run.example_ids, dtype=np.str_),
-        )  # fmt: skip
+    arrays |= {"format": np.array(b"csr"), "shape": np.array(matrix.shape), "_is_array": np.array(True)}
+    arrays |= {"example_index": example, "position": position, "example_ids": np.array(run.example_ids, dtype=np.str_)}
+    write_atomically(UPath(path), lambda file: np.savez_compressed(file, **arrays))
     return {"rows": matrix.shape[0], "units": matrix.shape[1], "entries": int(matrix.nnz)}
 
 
@@ -66,12 +67,11 @@ def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
         MismatchError: texts or a tokenizer that give other tokens than the activations are of.
     """
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     tokens, starts = _tokens(run)
     name = _hook_name(run)
     target = folder / name
-    target.mkdir(parents=True, exist_ok=True)
     bounds = np.linspace(0, run.n_units, n_splits + 1).astype(int)
     entries = 0
     for first, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -84,7 +84,7 @@ def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
             "activations": values[order],
             "tokens": tokens,
         }
-        save_file(tensors, target / f"{first}_{stop - 1}.safetensors")
+        write_atomically(UPath(target / f"{first}_{stop - 1}.safetensors"), save(tensors))
         entries += len(values)
     model = run.model_entry.transformer
     config = {
@@ -92,7 +92,7 @@ def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
         "batch_size": 1, "cache_ctx_len": tokens.shape[1], "n_tokens": int(tokens.size), "n_splits": n_splits,
         "model_name": model.label if model is not None else "",
     }  # fmt: skip
-    (target / "config.json").write_text(json.dumps(config, indent=4), encoding="utf-8")
+    write_atomically(UPath(target / "config.json"), json.dumps(config, indent=4).encode())
     return {"module": name, "texts": len(tokens), "context": tokens.shape[1], "entries": entries}
 
 
@@ -166,7 +166,7 @@ def export_neuronpedia(run: Run, path: Path, units: Sequence[int] | None = None)
         "sae_id_suffix": None,
         "features": [_feature(run.unit(unit)) for unit in units],
     }
-    path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    write_atomically(UPath(path), json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
     return {"units": len(units)}
 
 
@@ -212,7 +212,7 @@ def export_csv(run: Run, path: Path) -> dict[str, Any]:
     writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    path.write_text(buffer.getvalue(), encoding="utf-8")
+    write_atomically(UPath(path), buffer.getvalue().encode())
     return {"concepts": len(lines)}
 
 
@@ -221,7 +221,7 @@ def _as_document(
 ) -> "Callable[[Run, Path], dict[str, Any]]":
     def export(run: Run, path: Path) -> dict[str, Any]:
         lines = run.best_pairs().to_arrow().to_pylist()
-        path.write_text("\n".join(table(lines)) + "\n", encoding="utf-8")
+        write_atomically(UPath(path), ("\n".join(table(lines)) + "\n").encode())
         return {"concepts": len(lines)}
 
     return export

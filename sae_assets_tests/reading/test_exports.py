@@ -1,6 +1,8 @@
 """Exports hold what the home holds, in the other tools' layouts; their own readers are in ``reference_libraries``."""
 
+import errno
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,6 +33,23 @@ def test_csr_is_read_by_scipy(text_run: Run, tmp_path: Path) -> None:
         table = text_run.table("sparse_activations").to_arrow()
         assert arrays["example_index"].tolist() == table["example_index"].to_pylist()
         assert arrays["position"].tolist() == table["position"].to_pylist()
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "delphi"])
+def test_what_cannot_be_written_leaves_what_was_there(
+    text_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As where a disk is full at the end: the earlier file is whole, and nothing half-written lies beside it."""
+    path = tmp_path / "file"
+    path.write_text("earlier")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        FORMATS[name][0](text_run, path)
+    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("n_splits", [1, 3])
