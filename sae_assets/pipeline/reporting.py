@@ -3,34 +3,21 @@
 All chunks are gone through once for the scores of examples, and once more for the rows of those that are shown.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from sae_assets import ops, storage
-from sae_assets.artifacts.localization import METHODS
-from sae_assets.datasets import ImageReader, TextReader
-from sae_assets.errors import SaeAssetsError
-from sae_assets.pages.figures import StageTable, Tables, figure
-from sae_assets.pages.pictures import image_element, marked_tokens, overlaid
+from sae_assets.pages.figures import StageTable, Tables
 from sae_assets.pages.report import Concept, Content, Shown
+from sae_assets.pipeline.report_examples import Wanted, show_examples
 from sae_assets.pipeline.scoring import pooling_of, score_examples
 from sae_assets.pipeline.stage import Pass
 from sae_assets.rows.source import is_pooled
 from sae_assets.saes import locate_sae, named_l0
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ChunkReader
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from sae_assets.artifacts import SparseRows
-    from sae_assets.datasets import Reader
 
 TABLES = (
     "unit_stats", "unit_mapping", "pruning_audit", "row_alignment", "chosen_pairs", "best_pairs", "coalitions",
@@ -52,20 +39,7 @@ SECTIONS = {
 KINDS = ("top", "hits", "false_positives", "misses", "regular")
 N_TOP, N_SHOWN, N_LOCATED = 5, 4, 2  # examples in the table of concepts, of each kind, and with both ways of marking
 BEST_UNITS = 5  # of each concept that the table of rows keeps
-SMALL, LARGE = 104, 240  # pixels of a picture at most, in the table and in the sections: twice what is seen, and once
-MANY = 24  # concepts; of more, pictures are smaller, so that all of them take as much as these
-MOST_BYTES = 8_000_000  # of pictures in a page; what would exceed it is left out
 CURVE_POINTS = 160
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """An example that a concept shows: kind, place among those, and its score."""
-
-    concept: int
-    kind: str
-    place: int
-    score: float
 
 
 def gather(run: Pass) -> Content:
@@ -77,9 +51,11 @@ def gather(run: Pass) -> Content:
     best = run.artifact("best_pairs")
     tables = _tables(run)
     scores, _ = score_examples(run, best.concepts)
-    wanted, concepts = _choose(run, scores, _units_of(best))
+    units_of_concepts = _units_of(best)
+    wanted, concepts = _choose(run, scores, units_of_concepts)
+    shown_examples = show_examples(run, wanted, units_of_concepts)
     examples: dict[int, dict[str, list[Shown]]] = defaultdict(lambda: defaultdict(list))
-    for (number, kind, _), shown in sorted(_shown(run, wanted).items(), key=lambda item: item[0][2]):
+    for (number, kind, _), shown in sorted(shown_examples.items(), key=lambda item: item[0][2]):
         examples[number][kind].append(shown)
     concepts = [
         replace(concept, examples={kind: examples[concept.number][kind] for kind in KINDS}) for concept in concepts
@@ -148,12 +124,12 @@ def _tables(run: Pass) -> Tables:
 
 def _choose(
     run: Pass, scores: Mapping[str, Any], units: Sequence[int | None]
-) -> "tuple[dict[int, list[_Wanted]], list[Concept]]":
+) -> "tuple[dict[int, list[Wanted]], list[Concept]]":
     """By number of a test example what it is shown for; and the concepts with their curves."""
     best, alignment = run.artifact("best_pairs"), run.artifact("row_alignment")
     by_rows = run.target.token_kind != "cls"
     judged = alignment.judged.tolist()
-    wanted: dict[int, list[_Wanted]] = defaultdict(list)
+    wanted: dict[int, list[Wanted]] = defaultdict(list)
     concepts = []
     for number, name in enumerate(best.concepts):
         unit, curves = units[number], {}
@@ -170,7 +146,7 @@ def _choose(
                 kinds["regular"] = found.hits[:N_LOCATED]
             for kind, examples in kinds.items():
                 for place, example in enumerate(examples):
-                    wanted[example].append(_Wanted(number, kind, place, float(found.scores[example])))
+                    wanted[example].append(Wanted(number, kind, place, float(found.scores[example])))
             for split in ("cal", "test"):
                 curve = ops.example_figures.f1_curve(scores[split], unit, number)
                 points = [(x, y) for x, y in curve.tolist() if y == y]
@@ -183,173 +159,6 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """So many points that a drawing still shows every bend; the last one stays."""
     step = -(-len(points) // CURVE_POINTS) or 1
     return [*points[:-1:step], *points[-1:]]
-
-
-def _shown(run: Pass, wanted: "Mapping[int, list[_Wanted]]") -> "dict[tuple[int, str, int], Shown]":
-    """The examples that are wanted, by concept, kind and place; chunks without any are not read."""
-    best, units = run.artifact("best_pairs"), _units_of(run.artifact("best_pairs"))
-    localization = run.artifact("localization")
-    examples, labels = run.inputs["examples"], run.inputs["labels"]
-    drawing = _Drawing(run)
-    found: dict[tuple[int, str, int], Shown] = {}
-    number = 0
-    for key in labels:
-        of_test = labels[key].artifact.in_split("test").nonzero().flatten().tolist()
-        mine = {of_test[n - number]: wanted[n] for n in range(number, number + len(of_test)) if n in wanted}
-        number += len(of_test)
-        if not mine:
-            continue
-        sparse = run.inputs["sparse_activations"][key].artifact
-        truth, places = run.inputs["ground_truth"][key].artifact, run.inputs["row_locations"][key].artifact
-        shows_marks = any(each.kind == "regular" for of_example in mine.values() for each in of_example)
-        marks = (
-            ops.row_marks.mark_rows(sparse, localization, pooling_of(run.target, run.options))  # type: ignore[arg-type]
-            if shows_marks
-            else None
-        )
-        names = examples[key].artifact.example_ids
-        for example, of_example in mine.items():
-            rows = slice(*sparse.example_offsets[example : example + 2].tolist())
-            seen = _Seen(names[example], rows, _boxes(places, example), _spans(places, rows), sparse, truth)
-            for each in of_example:
-                unit = units[each.concept]
-                assert unit is not None
-                pair = None
-                if each.kind == "regular" and marks is not None:
-                    pair = [marks[METHODS.index(way), each.concept, rows].numpy() for way in ("regular", "two_stage")]
-                threshold = float(best.thresholds[each.concept])
-                shown = drawing.shown(seen, best.concepts[each.concept], each, unit, threshold, pair)
-                found[each.concept, each.kind, each.place] = shown
-    return found
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """An example with its rows: edges of patches or characters of tokens, where something says where they are."""
-
-    name: str
-    rows: slice
-    boxes: "dict[str, np.ndarray] | None"
-    spans: "list[tuple[int, int]] | None"
-    sparse: "SparseRows"
-    truth: Any
-
-    def values(self, unit: int) -> "np.ndarray":
-        """float32 [n_rows]: the unit's value on every row of the example."""
-        import numpy as np
-
-        first, last = self.sparse.row_offsets[[self.rows.start, self.rows.stop]].tolist()
-        mine = np.flatnonzero(self.sparse.unit_ids[first:last].numpy() == unit)
-        offsets = self.sparse.row_offsets[self.rows.start : self.rows.stop + 1].numpy() - first
-        values = np.zeros(self.rows.stop - self.rows.start, np.float32)
-        values[np.searchsorted(offsets, mine, side="right") - 1] = self.sparse.values[first:last].numpy()[mine]
-        return values
-
-    def true_rows(self, concept: str) -> "np.ndarray":
-        """bool [n_rows]: which rows are the concept's."""
-        import numpy as np
-
-        number = self.truth.concepts.index(concept)
-        first, last = self.truth.row_offsets[[self.rows.start, self.rows.stop]].tolist()
-        mine = np.flatnonzero(self.truth.concept_ids[first:last].numpy() == number)
-        offsets = self.truth.row_offsets[self.rows.start : self.rows.stop + 1].numpy() - first
-        rows = np.zeros(self.rows.stop - self.rows.start, bool)
-        rows[np.searchsorted(offsets, mine, side="right") - 1] = True
-        return rows
-
-
-def _boxes(places: Any, example: int) -> "dict[str, np.ndarray] | None":
-    if places.transforms is None:
-        return None
-    boxes = places.boxes(example).numpy()
-    return {name: boxes[:, column] for column, name in enumerate(("left", "top", "right", "bottom"))}
-
-
-def _spans(places: Any, rows: slice) -> list[tuple[int, int]] | None:
-    return None if places.spans is None else [(start, end) for start, end in places.spans[rows].tolist()]
-
-
-class _Drawing:
-    """Examples as pictures or texts, as long as there is room for them."""
-
-    def __init__(self, run: Pass):
-        self._by_rows, self._room = run.target.token_kind != "cls", MOST_BYTES
-        share = min(1.0, math.sqrt(MANY / len(run.target.dataset.concepts)))
-        self._small, self._large = max(64, round(SMALL * share)), max(128, round(LARGE * share))
-        self._reader: Reader | None
-        try:
-            self._reader = run.sources.reader(run.target.dataset)
-        except SaeAssetsError as error:  # it is not on this machine: figures are shown all the same
-            self._reader = None
-            run.log(f"examples are not shown: {error}")
-
-        # One example is shown for several concepts and kinds, one after another.
-        self._image = lru_cache(maxsize=1)(lambda reader, name: reader.image(name))
-        self._masks = lru_cache(maxsize=1)(lambda reader, name: reader.masks(name))
-
-    def shown(
-        self,
-        seen: _Seen,
-        concept: str,
-        wanted: _Wanted,
-        unit: int,
-        threshold: float,
-        pair: "Sequence[np.ndarray] | None",
-    ) -> Shown:
-        """An example as it is shown for a concept."""
-        caption = f"{seen.name}, {figure(wanted.score)}"
-        try:
-            if isinstance(self._reader, ImageReader):
-                elements = list(self._pictures(self._reader, seen, concept, wanted, unit, threshold, pair))
-            elif isinstance(self._reader, TextReader):
-                elements = list(self._texts(self._reader, seen, concept, wanted, unit, threshold, pair))
-            else:
-                return Shown(Markup(""), f"{caption} (the data set is not on this machine)")
-        except (SaeAssetsError, OSError) as error:
-            return Shown(Markup(""), f"{caption}. It cannot be shown: {str(error).splitlines()[0]}")
-        if sum(map(len, elements)) > self._room:
-            return Shown(Markup(""), f"{caption} (left out: the page would be too large)")
-        self._room -= sum(map(len, elements))
-        return Shown(elements[0], caption, elements[1] if len(elements) > 1 else None)
-
-    def _pictures(
-        self, reader: ImageReader, seen: _Seen, concept: str, wanted: _Wanted, unit: int, threshold: float, pair: Any
-    ) -> Iterator[Markup]:
-        import numpy as np
-
-        image, small = self._image(reader, seen.name), wanted.kind == "top"
-        words = f"{seen.name}, score {figure(wanted.score)} of unit {unit}"
-        if not self._by_rows or seen.boxes is None:
-            yield image_element(overlaid(image, self._small if small else self._large), words)
-            return
-        truth = None
-        if not small and reader.has_regions and concept in reader.true_concepts(seen.name):
-            mask = self._masks(reader, seen.name).get(concept)
-            truth = None if mask is None else np.asarray(mask) > 0
-        if pair is None:
-            values = seen.values(unit)
-            words = f"{words}, above {figure(threshold)} on {int((values >= threshold).sum())} patches"
-            size = self._small if small else self._large
-            yield image_element(overlaid(image, size, seen.boxes, values, threshold, truth), words)
-            return
-        for way, marked in zip(("by the unit", "by resemblance"), pair, strict=True):
-            picture = overlaid(image, self._large * 2 // 3, seen.boxes, marked.astype(np.float32), 1.0, truth)
-            yield image_element(picture, f"{seen.name}, {int(marked.sum())} patches marked {way}")
-
-    def _texts(
-        self, reader: TextReader, seen: _Seen, concept: str, wanted: _Wanted, unit: int, threshold: float, pair: Any
-    ) -> Iterator[Markup]:
-        text = reader.text(seen.name)
-        if not self._by_rows or seen.spans is None:
-            yield Markup('<bdi class="text">{}</bdi>').format(text[:400] + ("…" if len(text) > 400 else ""))
-            return
-        truth = seen.true_rows(concept) if concept in reader.true_concepts(seen.name) else None
-        if pair is None:
-            around = 8 if wanted.kind == "top" else 20
-            yield marked_tokens(text, seen.spans, seen.values(unit), threshold, truth, around)
-            return
-        for marked in pair:
-            yield marked_tokens(text, seen.spans, marked.astype(float), 1.0, truth)
 
 
 def _n_examples(run: Pass) -> dict[str, int]:
