@@ -209,8 +209,11 @@ class Model(NamedEntry):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="what the transformer computes in"
     )
-    forward_batch: int = Field(
-        1, ge=1, description="examples in one forward pass; above 1 is faster and changes the last bits of embeddings"
+    forward_batch: int | None = Field(
+        None,
+        ge=1,
+        description="examples in one forward pass; the last bits of embeddings depend on it; default: null: as many as "
+        "the device takes",
     )
     max_tokens: int | None = Field(
         None,

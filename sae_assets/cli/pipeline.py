@@ -104,7 +104,7 @@ def materialize(
     last: Annotated[str | None, typer.Option("--to", help="Last stage. (default: the last there is)")] = None,
     k_stored: Annotated[int | None, typer.Option(min=0, help=_help(EncodeOptions, "k_stored"))] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help=_help(EncodeOptions, "batch_size"))] = None,
-    forward_batch: Annotated[int | None, typer.Option(min=1, help=_help(EncodeOptions, "forward_batch"))] = None,
+    forward_batch: Annotated[int | None, typer.Option(min=0, help=_help(EncodeOptions, "forward_batch"))] = None,
     precision: Annotated[str | None, typer.Option(help=_help(EncodeOptions, "precision"))] = None,
     clip_target: Annotated[
         int | None, typer.Option("--clip-target", "--target-units", min=1, help=_help(MappingOptions, "target_units"))

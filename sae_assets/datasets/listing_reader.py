@@ -1,6 +1,7 @@
 """Readers of the images and texts that a listing (see ``listing``) names, with their masks and spans."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +97,14 @@ class ListedImages(ImageReader):
     def image(self, example_id: str) -> "Image":
         record = self.record(example_id)
         if self._content in self._listing.big:
-            return decode_image(self.name, self._image_bytes(example_id), f"the image of {example_id!r}", self.white)
+            return self.deferred_image(example_id)()
         return open_image(self.name, self.root, record.path, self.white)
+
+    def deferred_image(self, example_id: str) -> "Callable[[], Image]":
+        if self._content not in self._listing.big:
+            return super().deferred_image(example_id)
+        content = self._image_bytes(example_id)
+        return partial(decode_image, self.name, content, f"the image of {example_id!r}", self.white)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         true = self.true_concepts(example_id) if self.has_regions else []

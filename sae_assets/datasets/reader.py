@@ -6,7 +6,8 @@ Layouts live in modules of their own; what a model makes of an example (patches,
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,13 @@ class ImageReader(Reader):
         Raises:
             DatasetError: the file is missing or no image.
         """
+
+    def deferred_image(self, example_id: str) -> "Callable[[], Image]":
+        """What gives :meth:`image` in another thread, while others are asked for here; in any order.
+
+        A layout that can only read in order reads here and decodes there.
+        """
+        return partial(self.image, example_id)
 
     @abstractmethod
     def masks(self, example_id: str) -> "Mapping[str, Image]":

@@ -71,7 +71,11 @@ class EncodeOptions(PoolingOptions):
     precision: str | None = Field(
         None, description="what the transformer computes in: float32, bfloat16, float16; default: the catalog's"
     )
-    forward_batch: int | None = Field(None, ge=1, description="examples in one forward pass; default: the catalog's")
+    forward_batch: int | None = Field(
+        None,
+        ge=0,
+        description="examples in one forward pass; 0: as many as the device takes; default: the catalog's",
+    )
     force: bool = Field(False, description="encode also what is up to date, and replace what was imported")
 
     @field_validator("precision")

@@ -114,7 +114,7 @@ class DetectorFigures(Part):
     white: float | None = None
     k_stored: int | None = Field(ge=1)
     precision: Literal["float32", "bfloat16", "float16"]
-    forward_batch: int = Field(ge=1)
+    forward_batch: int | None = Field(ge=1)
     pooling: Literal["max", "mean", "topk_mean", "last"]
     pooling_k: int = Field(ge=1)
     units: Units

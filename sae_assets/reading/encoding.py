@@ -33,12 +33,13 @@ class EncodeSettings:
     """What of the settings that activations were made with changes them (``docs/commands.md``, materialize).
 
     Attributes:
-        k_stored: entries kept of a row, None: all; white: the number that is white of pixels of more than 8 bits.
+        k_stored: entries kept of a row, None: all; forward_batch: None: as many as the device takes.
+        white: the number that is white of pixels of more than 8 bits.
     """
 
     k_stored: int | None = None
     precision: str = "float32"
-    forward_batch: int = 1
+    forward_batch: int | None = None
     white: float | None = None
 
 

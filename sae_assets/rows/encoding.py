@@ -43,13 +43,15 @@ class RowsPerKind:
     ``control_inputs`` are those of the kinds that they were asked for.
     ``elsewhere`` says where the SAE was trained if its checkpoint names a hook point that is not the catalog's,
     ``blank`` names the examples whose image is one colour or whose text is empty (of embeddings made elsewhere, none is
-    opened).
+    opened). ``one_by_one`` says that examples were to go through the transformer together and cannot, because its rows
+    depend on what goes with them.
     """
 
     artifacts: dict[str, SparseActivations]
     rows_per_example: "dict[str, int | None]"
     elsewhere: str = ""
     blank: tuple[str, ...] = ()
+    one_by_one: bool = False
     control_inputs: "dict[str, ControlInputs]" = field(default_factory=dict)
 
 
@@ -80,7 +82,7 @@ def encode_chunk(
     batch_size: int,
     device: Any,
     memory_budget: int,
-    forward_batch: int = 1,
+    forward_batch: int | None = 1,
     control_kinds: Collection[str] = (),
     control_pooling: "Pooling | None" = None,
     sae: "OpenedSae | None" = None,
@@ -93,8 +95,8 @@ def encode_chunk(
         token_kinds: ``patch`` or ``token``, and/or ``cls``.
         k_stored: entries kept of a row, None: all; a row that is pooled is kept whole.
         batch_size: examples whose rows are encoded together; the result does not depend on it.
-        forward_batch: examples that go through the transformer together; above 1 the last bits of embeddings depend
-            on it, as those of any batched matrix product do.
+        forward_batch: examples that go through the transformer together, None: as many as the device takes. The last
+            bits of embeddings depend on it, as those of any matrix product do on its shape; not on the other examples.
         control_kinds: token kinds whose control inputs are made, as the data set's ``controls`` say.
         control_pooling: of rows to the scores of random SAEs; of ``cls``, whose row is the example, and None: maximum.
         sae: in place of the model's own, such as one of a few of its units.
@@ -106,7 +108,7 @@ def encode_chunk(
     """
     with ops.process_state.plain_arithmetic():
         sae = sae or open_encoder(model.sae, device, memory_budget)
-        sources = open_sources(reader, dataset, model, token_kinds, device, precision)
+        sources = open_sources(reader, dataset, model, token_kinds, device, precision, forward_batch)
         for _, source in sources:
             _expect_width(source, sae.d_model, sae.name)
         pooled = {kind for kind in token_kinds if is_pooled(dataset, model, kind)}
@@ -119,7 +121,6 @@ def encode_chunk(
         }
         blank: set[str] = set()
         ids = chunk.example_ids
-        together = [ids[start : start + forward_batch] for start in range(0, len(ids), forward_batch)]
         collectors: dict[str, Collector] = {}
         largest = ops.pooling.MAXIMUM
         pooling_of = {kind: largest if kind == "cls" else control_pooling or largest for kind in token_kinds}
@@ -137,10 +138,9 @@ def encode_chunk(
                     watching[rows] = ops.control_inputs.Collector(random, most, *width, ways)
                 collectors |= {kind: watching[rows_of[kind]] for kind in controlled}
             queue: list[tuple[str, ExampleRows]] = []
-            done = 0
-            for batch in track(together, "encode"):
-                queue += zip(batch, source.embed(batch), strict=True)
-                done += len(batch)
+            embedded = source.embed(ids)
+            for done, example in enumerate(track(ids, "encode"), start=1):
+                queue.append((example, next(embedded)))
                 if len(queue) >= batch_size or done == len(ids):
                     for kind in encoded:
                         into = results[kind] if kind in kinds else None
@@ -157,6 +157,7 @@ def encode_chunk(
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
             trained_elsewhere(sae, model),
             tuple(example for example in ids if example in blank),
+            any(source.one_by_one for _, source in sources),
             {
                 kind: collectors[kind].result_of_pooled(chunk.first_index)
                 if kind in pooled

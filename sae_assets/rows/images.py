@@ -3,7 +3,8 @@
 What a library's vision model must offer is the two protocols here; ``open_clip`` and ``transformers`` do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Model, Transformer
@@ -12,6 +13,7 @@ from sae_assets.datasets import ImageReader
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.blank import is_one_colour
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
+from sae_assets.rows.passes import LOOKAHEAD, FixedShapes, in_groups, prepared, together
 from sae_assets.rows.source import ExampleRows
 from sae_assets.rows.steady import steady
 
@@ -60,33 +62,51 @@ class Vision(Protocol):
 
 
 class ImageRows:
-    """Rows of images: ``cls`` is position 0, ``patch`` the patches row by row."""
+    """Rows of images: ``cls`` is position 0, ``patch`` the patches row by row.
 
-    def __init__(self, reader: "ImageReader", vision: Vision, kinds: Sequence[str], hook_point: str):
-        self._reader, self._vision, self.origin, self.d_model = reader, vision, hook_point, vision.d_model
-        geometry = vision.geometry
+    Args:
+        reader: images by example id; opened: the model; kinds: ``patch`` and/or ``cls``; hook_point: for messages.
+        size: images of one pass.
+    """
+
+    def __init__(self, reader: "ImageReader", opened: "_Opened", kinds: Sequence[str], hook_point: str, size: int):
+        geometry = self._geometry = opened.vision.geometry
+        self._reader, self._shapes, self._size = reader, opened.shapes, size
+        self.origin, self.d_model = hook_point, opened.vision.d_model
         if "cls" in kinds and not geometry.has_cls:
             raise CheckpointError(f"The rows at {hook_point} have no CLS position; use token kind `patch` alone.")
         spans = {"cls": slice(0, 1), "patch": slice(geometry.n_prefix, None)}
         self._spans = {kind: spans[kind] for kind in kinds}
         self._count = {"cls": 1, "patch": geometry.n_patches}
+        self._length = geometry.n_prefix + geometry.n_patches
+
+    @property
+    def one_by_one(self) -> bool:
+        return self._shapes.one_by_one
 
     def rows_per_example(self, kind: str) -> int | None:
         return self._count[kind]
 
-    def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
-        import torch
+    def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
+        """Rows of these images; the next ones are decoded while a pass is computed."""
+        images = (self._reader.deferred_image(example) for example in example_ids)
+        for group in in_groups(prepared(self._input, images, LOOKAHEAD * self._size), self._size):
+            found = self._shapes.rows([tensor for tensor, _ in group], self._size, self._length)
+            for one, (_, blank) in zip(found, group, strict=True):
+                yield ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=blank)
 
-        tensors, blank = [], []
-        for example in example_ids:
-            image = self._reader.image(example)
-            tensors.append(self._vision.geometry.tensor(image))
-            blank.append(is_one_colour(image))
-        embedded = self._vision.embed(torch.stack(tensors))
-        return [
-            ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=empty)
-            for one, empty in zip(embedded, blank, strict=True)
-        ]
+    def _input(self, deferred: "Callable[[], Image]") -> "tuple[Tensor, bool]":
+        """The model's input, and whether the image shows nothing."""
+        image = deferred()
+        return self._geometry.tensor(image), is_one_colour(image)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A loaded vision model, and what was found of its passes."""
+
+    vision: Vision
+    shapes: "FixedShapes[Tensor]"
 
 
 def open_geometry(transformer: Transformer) -> Geometry:
@@ -101,8 +121,13 @@ def open_geometry(transformer: Transformer) -> Geometry:
     return geometry
 
 
-def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str) -> ImageRows:
+def open_image_rows(
+    reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str, forward_batch: int | None = 1
+) -> ImageRows:
     """The source of an image model.
+
+    Args:
+        forward_batch: images of one pass; None: as many as the device takes.
 
     Raises:
         CheckpointError: weights that cannot be had or do not fit, a hook point that does not exist, no CLS, or rows
@@ -113,13 +138,18 @@ def open_image_rows(reader: "Reader", model: Model, kinds: Sequence[str], device
     assert load is not None  # the catalog has seen to it
     transformer = model.transformer
 
-    def opened() -> Vision:
-        return steady(
+    def opened() -> _Opened:
+        import torch
+
+        vision: Vision = steady(
             lambda: load(model, device, precision), _rows_of_noise, lambda: weight_bytes(transformer), model.hook_point
         )
+        return _Opened(vision, FixedShapes(lambda images, _: [*vision.embed(torch.stack([*images]))], torch.zeros_like))
 
-    vision: Vision = keep_transformer("vision", transformer, settings, opened, device)
-    return ImageRows(reader, vision, kinds, model.hook_point)
+    found: _Opened = keep_transformer("vision", transformer, settings, opened, device)
+    geometry = found.vision.geometry
+    size = together(forward_batch, geometry.n_prefix + geometry.n_patches, device)
+    return ImageRows(reader, found, kinds, model.hook_point, size)
 
 
 def _rows_of_noise(vision: Vision) -> "Tensor":

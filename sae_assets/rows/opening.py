@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 
 def open_sources(
-    reader: "Reader", dataset: Dataset, model: Model, kinds: Sequence[str], device: Any, precision: str
-) -> list[tuple[tuple[str, ...], RowSource]]:
+    reader: "Reader", dataset: Dataset, model: Model, kinds: Sequence[str], device: Any, precision: str,
+    forward_batch: int | None = 1,
+) -> list[tuple[tuple[str, ...], RowSource]]:  # fmt: skip
     """The sources of these token kinds, each with the kinds it gives; files come first where the catalog names them.
+
+    Args:
+        forward_batch: examples of one pass through a transformer; None: as many as the device takes.
 
     Raises:
         CatalogError: a kind without files for a model that has no transformer.
@@ -39,9 +43,9 @@ def open_sources(
                 f"{', '.join(computed)} (`embeddings.{model.name}`)."
             )
         if model.modality == "image":
-            sources.append((computed, open_image_rows(reader, model, computed, device, precision)))
+            sources.append((computed, open_image_rows(reader, model, computed, device, precision, forward_batch)))
         else:
-            sources.append((computed, open_text_rows(reader, model, computed, device, precision)))
+            sources.append((computed, open_text_rows(reader, model, computed, device, precision, forward_batch)))
     return sources
 
 

@@ -5,7 +5,7 @@ model reads and how its rows are counted is decided by the source's own module (
 which one serves a data set in ``opening``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,8 +42,13 @@ class RowSource(Protocol):
     d_model: int
     origin: str
 
-    def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
-        """Rows of these examples, in order; they may go through a transformer together."""
+    @property
+    def one_by_one(self) -> bool:
+        """Whether examples that were to go through a transformer together cannot, since they change each other."""
+        ...
+
+    def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
+        """Rows of these examples, in order, each made when its turn has come or a little before."""
         ...
 
     def rows_per_example(self, kind: str) -> int | None:

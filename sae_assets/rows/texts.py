@@ -3,7 +3,7 @@
 What a library's language model must offer is the protocols here; ``transformers`` does.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,7 @@ from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import TextReader
 from sae_assets.rows.blank import is_empty
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
+from sae_assets.rows.passes import FixedShapes, in_groups, padded, positions_at_once, together
 from sae_assets.rows.source import ExampleRows, RowSource
 from sae_assets.rows.steady import steady
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sae_assets.datasets import Reader
 
 
+PASSES_OF_A_WINDOW = 16  # whose rows are held; their texts are sorted by length
 ANY_TEXT = "this is a text of 13 words and signs, such as it is: no more"  # what models are tried with
 
 
@@ -48,6 +50,11 @@ class Tokenized:
 class Tokenizer(Protocol):
     """Tells the tokens of a text, without the model's weights."""
 
+    @property
+    def max_positions(self) -> int | None:
+        """Ids that the model takes; None: any number."""
+        ...
+
     def encode(self, text: str) -> Tokenized:
         """The tokens of a text, as the model reads them."""
         ...
@@ -62,8 +69,12 @@ class Language(Protocol):
     @property
     def d_model(self) -> int: ...
 
-    def embed(self, texts: Sequence[Tokenized]) -> "Iterable[Tensor]":
-        """Rows of each text's own tokens, float32 [n_tokens, d_model] on the device; every text has at least one."""
+    def embed(self, texts: Sequence[Tokenized], length: int | None = None) -> "Iterable[Tensor]":
+        """Rows of each text's own tokens, float32 [n_tokens, d_model] on the device; every text has at least one.
+
+        Args:
+            length: ids that texts are filled up to; None: as many as the longest has.
+        """
         ...
 
 
@@ -75,45 +86,73 @@ class TextRows:
     Args:
         reader: texts by example id; model: catalog entry; kinds: ``token`` and/or ``cls``; device: torch device.
         precision: of weights and forward pass (float32, bfloat16, float16).
+        forward_batch: texts of one pass; None: as many as the device takes.
 
     Raises:
         CheckpointError: files that cannot be had or do not fit, a hook point that does not exist, or rows that differ
             from call to call.
     """
 
-    def __init__(self, reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str):
+    def __init__(
+        self, reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str,
+        forward_batch: int | None = 1,
+    ):  # fmt: skip
         assert isinstance(reader, TextReader) and model.transformer is not None
         self._reader, self._device, self.origin = reader, device, model.hook_point
-        self._cls = model.cls_of_texts
+        self._cls, self._forward_batch = model.cls_of_texts, forward_batch
         self._kinds = tuple(dict.fromkeys("token" if self._cls == "pooled" else kind for kind in kinds))
         open_language = libraries()[model.transformer.library].language
         assert open_language is not None  # the catalog has seen to it
         transformer = model.transformer
 
-        def opened() -> Language:
-            return steady(
+        def opened() -> _Opened:
+            language: Language = steady(
                 lambda: open_language(model, device, precision), _rows_of_text, lambda: weight_bytes(transformer),
                 model.hook_point,
             )  # fmt: skip
+            return _Opened(language, FixedShapes(lambda texts, length: [*language.embed(texts, length)], _one_token))
 
-        self._language: Language = keep_transformer(
-            "text", transformer, model_settings(model, precision), opened, device
-        )
+        found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
+        self._language, self._shapes = found.language, found.shapes
         self.d_model = self._language.d_model
+
+    @property
+    def one_by_one(self) -> bool:
+        return self._shapes.one_by_one
 
     def rows_per_example(self, kind: str) -> int | None:
         return 1 if kind == "cls" else None
 
-    def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
-        """Rows of these texts; they go through the model together."""
-        contents = [self._reader.text(example) for example in example_ids]
-        texts = [self._language.tokens.encode(content) for content in contents]
-        spoken = [text for text in texts if len(text.spans)]
-        rows = iter(self._language.embed(spoken)) if spoken else iter(())
-        return [
-            self._kept(text, next(rows) if len(text.spans) else None, is_empty(content))
-            for text, content in zip(texts, contents, strict=True)
-        ]
+    def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
+        """Rows of these texts; those of one length go through the model together, a window of texts at a time."""
+        for window in self._windows(example_ids):
+            rows: dict[int, Tensor] = {}
+            by_length: dict[int, list[int]] = {}
+            for place, (text, _) in enumerate(window):
+                if len(text.spans):
+                    length = padded(len(text.ids), self._language.tokens.max_positions)
+                    by_length.setdefault(length, []).append(place)
+            for length, places in by_length.items():
+                size = together(self._forward_batch, length, self._device)
+                for group in in_groups(places, size):
+                    found = self._shapes.rows([window[place][0] for place in group], size, length)
+                    rows |= zip(group, found, strict=True)
+            for place, (text, blank) in enumerate(window):
+                yield self._kept(text, rows.pop(place, None), blank)
+
+    def _windows(self, example_ids: Sequence[str]) -> Iterator[list[tuple[Tokenized, bool]]]:
+        """Texts and whether they are empty, as many at a time as fill passes of several lengths."""
+        window: list[tuple[Tokenized, bool]] = []
+        n_ids, full = 0, PASSES_OF_A_WINDOW * positions_at_once(self._device)
+        for example in example_ids:
+            content = self._reader.text(example)
+            window.append((self._language.tokens.encode(content), is_empty(content)))
+            n_ids += len(window[-1][0].ids)
+            if n_ids >= full:
+                yield window
+                window, n_ids = [], 0
+        if window:
+            yield window
 
     def _kept(self, text: Tokenized, rows: "Tensor | None", blank: bool) -> ExampleRows:
         import torch
@@ -130,19 +169,34 @@ class TextRows:
         return ExampleRows({kind: by_kind[kind] for kind in self._kinds}, text.n_cut, blank=blank)
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A loaded language model, and what was found of its passes."""
+
+    language: Language
+    shapes: "FixedShapes[Tokenized]"
+
+
+def _one_token(text: Tokenized) -> Tokenized:
+    """The first token of a text, which fills a pass up."""
+    return Tokenized(text.ids[:1], 0, text.spans[:1], 0)
+
+
 def _rows_of_text(language: Language) -> "Tensor":
     """Rows of one text, the same at each call."""
     (rows,) = language.embed([language.tokens.encode(ANY_TEXT)])
     return rows
 
 
-def open_text_rows(reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str) -> RowSource:
+def open_text_rows(
+    reader: "Reader", model: Model, kinds: Sequence[str], device: Any, precision: str, forward_batch: int | None = 1
+) -> RowSource:
     """The source of a text model.
 
     Raises:
         CheckpointError: as :class:`TextRows`.
     """
-    return TextRows(reader, model, kinds, device, precision)
+    return TextRows(reader, model, kinds, device, precision, forward_batch)
 
 
 def open_tokens(model: Model) -> Tokenizer:

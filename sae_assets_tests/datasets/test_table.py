@@ -263,6 +263,8 @@ def test_images_as_bytes(tmp_path: Path, as_struct: bool) -> None:
     assert [record.example_id for record in reader.records][38:42] == ["one-39", "one-40", "two-1", "two-2"]
     for example in ("one-1", "one-40", "two-3", "one-2", "one-33"):  # forwards, to another file, and back again
         assert reader.image(example).getpixel((0, 0))[0] == int(example.split("-")[1]) - 1
+    deferred = [reader.deferred_image(record.example_id) for record in reader.records]
+    assert [image().getpixel((0, 0))[0] for image in deferred[::-1]] == [2, 1, 0, *range(39, -1, -1)]
     assert len({reader.content_hash(record.example_id) for record in reader.records}) == 40
     assert opened(tmp_path / "two.parquet").records[0] == Record("1", "two.parquet", "cal", (True, False))
 

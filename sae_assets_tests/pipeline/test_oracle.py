@@ -249,7 +249,7 @@ def test_text_activations_are_the_dense_jumprelu_ones(demo):
     chunk = store.read(Address("moods_mini", "sparse_activations", "token", "gemma-mini", "0001")).artifact
     examples = store.read(Address("moods_mini", "examples", chunk="0001")).artifact
     source = open_text_rows(reader, model, ("token",), "cpu", model.precision)
-    rows = [source.embed([example])[0].rows["token"] for example in examples.example_ids]
+    rows = [next(source.embed([example])).rows["token"] for example in examples.example_ids]
     assert chunk.example_offsets.diff().tolist() == [len(part) for part in rows]
     assert model.sae.path is not None
     with np.load(model.sae.path / "average_l0_22" / "params.npz", allow_pickle=False) as params:

@@ -164,7 +164,7 @@ def test_precomputed_embeddings_give_what_the_transformer_gives(tmp_path):
     catalog = load_catalog(tmp_path / "catalog.yaml")
     reader = open_dataset(catalog.datasets["mine"])
     ((_, source),) = open_sources(reader, catalog.datasets["mine"], catalog.models["own"], ("cls",), "cpu", "float32")
-    rows = torch.cat([source.embed([record.example_id])[0].rows["cls"] for record in reader.records])
+    rows = torch.cat([next(source.embed([record.example_id])).rows["cls"] for record in reader.records])
     save_file({"embeddings": rows}, tmp_path / "cls.safetensors")
 
     there = tmp_path / "from_files"

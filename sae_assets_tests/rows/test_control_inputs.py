@@ -55,7 +55,7 @@ def encode(dataset: Dataset, model: Model, **changes: Any) -> RowsPerKind:
 
 def embeddings(dataset: Dataset, model: Model) -> list[torch.Tensor]:
     ((_, source),) = open_sources(open_dataset(dataset), dataset, model, ("token",), "cpu", "float32")
-    return [source.embed([example])[0].rows["token"] for example in chunk_of(dataset).example_ids]
+    return [next(source.embed([example])).rows["token"] for example in chunk_of(dataset).example_ids]
 
 
 def scores(found: ControlInputs, seed: int, number: int) -> dict[int, float]:

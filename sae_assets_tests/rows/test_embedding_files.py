@@ -94,13 +94,13 @@ def test_no_more_than_one_file_is_held(tmp_path: Path, reader: Any, write: Write
     source = rows_of(reader, write(tmp_path, given()))
     parts = source._kinds["patch"].parts
     for example in ("a", "b", "c"):
-        source.embed([example])
+        list(source.embed([example]))
         held = [part for part in parts if "_tensor" in vars(part)]
         assert len(held) <= 1
         for part in parts:
             if hasattr(part, "_held") and part._held[1] is not None:
                 assert len(part._held[1]) <= 5
-    source.embed(["a"])
+    list(source.embed(["a"]))
     assert [place for place, part in enumerate(parts) if "_tensor" in vars(part)] in ([], [0])
 
 
@@ -117,10 +117,10 @@ def test_values_that_are_not_finite_name_row_and_file(tmp_path: Path, reader: An
     rows = given()
     rows[9, 2] = torch.nan
     source = rows_of(reader, write(tmp_path, rows))
-    source.embed(["a", "b"])
+    list(source.embed(["a", "b"]))
     row, file = (4, r"rows_chunk_2\.pt") if write is as_chunks else (9, "rows")
     with pytest.raises(DatasetError, match=rf"{file}.*: row {row} holds values that are not finite"):
-        source.embed(["c"])
+        list(source.embed(["c"]))
 
 
 def test_widths_that_differ(tmp_path: Path, reader: Any) -> None:
@@ -208,4 +208,4 @@ def test_other_columns_of_a_parquet_file(tmp_path: Path, reader: Any, column: An
     """Lists of floats, all of one length, without nulls."""
     pq.write_table(pa.table({"embeddings": column}), tmp_path / "rows.parquet", row_group_size=5)
     with pytest.raises(DatasetError, match=said):
-        rows_of(reader, tmp_path / "rows.parquet").embed(["a", "b", "c"])
+        list(rows_of(reader, tmp_path / "rows.parquet").embed(["a", "b", "c"]))

@@ -196,7 +196,7 @@ def test_hash_without_known_rows_covers_all_files(tmp_path: Path) -> None:
 def test_unknown_example_is_refused(tmp_path: Path, reader: Any) -> None:
     """By its id."""
     with pytest.raises(DatasetError, match="'pictures' has no example 'z'"):
-        rows_of(reader, as_pt(tmp_path, given())).embed(["z"])
+        list(rows_of(reader, as_pt(tmp_path, given())).embed(["z"]))
 
 
 def test_files_come_first_and_the_transformer_gives_the_rest(tmp_path: Path, tiny: Path, pictures: ClevrFolder) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sae_assets.errors import CatalogError, CheckpointError
 from sae_assets.rows.opening import open_sources, token_spans
-from sae_assets.rows.source import ExampleRows
 from sae_assets.rows.texts import TextRows, open_text_rows
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
@@ -218,8 +217,8 @@ def test_spans_are_the_rows(transformer: Models) -> None:
     ((kinds, rows),) = open_sources(reader, dataset(), model, ("token",), "cpu", "float32")
     assert kinds == ("token",)
     for example in IDS:
-        found: list[ExampleRows] = rows.embed([example])
-        assert tuple(spans(example).shape) == (len(found[0].rows["token"]), 2)
+        (found,) = rows.embed([example])
+        assert tuple(spans(example).shape) == (len(found.rows["token"]), 2)
         assert spans(example).dtype == torch.int64
 
 

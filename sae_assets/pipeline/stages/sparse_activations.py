@@ -58,6 +58,9 @@ def make_rows(run: Pass) -> Made:
         **settings,
     )
 
+    if encoded.one_by_one:
+        run.log("Examples went through the transformer one by one: its rows depend on what goes with them.")
+
     def expected(kind: str) -> Expected:
         of_kind = Target(target.catalog, replace(target.address, stage=SPARSE_ACTIVATIONS.name, token_kind=kind))
         encoder = encoder_hash(target.dataset, target.model, kind, _of_kind(target, kind, settings))
@@ -97,7 +100,7 @@ def _expect_rows(run: Pass) -> None:
 
 
 def settings_of(target: Target, options: Any) -> dict[str, Any]:
-    """k_stored (None: all), precision and forward_batch, with the catalog's values filled in."""
+    """k_stored (None: all), precision and forward_batch (None: by device), with the catalog's values filled in."""
     return _of_kind(target, target.token_kind, _of_rows(target.model, options))
 
 
@@ -107,7 +110,7 @@ def _of_rows(model: Model, options: Any) -> dict[str, Any]:
     return {
         "k_stored": model.k_stored if options.k_stored is None else options.k_stored or None,
         "precision": options.precision or model.precision,
-        "forward_batch": options.forward_batch or model.forward_batch,
+        "forward_batch": model.forward_batch if options.forward_batch is None else options.forward_batch or None,
     }
 
 

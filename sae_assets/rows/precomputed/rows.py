@@ -4,7 +4,7 @@ Rows stand in the data set's order. How files are read is decided in ``files``.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +119,10 @@ class PrecomputedRows:
             record.example_id: tokens.encode(self._reader.text(record.example_id)) for record in self._reader.records
         }
 
+    @property
+    def one_by_one(self) -> bool:
+        return False
+
     def rows_per_example(self, kind: str) -> int | None:
         return self._kinds[kind].fixed
 
@@ -128,18 +132,16 @@ class PrecomputedRows:
         start, stop = self._kinds[kind].offsets[position : position + 2].tolist()
         return start, stop
 
-    def embed(self, example_ids: Sequence[str]) -> list[ExampleRows]:
+    def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
         """Rows of these examples; each is read by itself.
 
         Raises:
             DatasetError: an example that is not in the data set, or values that are not finite.
         """
-        result = []
         for example in example_ids:
             rows = {kind: opened.read(*self._run(kind, example)) for kind, opened in self._kinds.items()}
             cut = max((opened.tokens[example].n_cut for opened in self._kinds.values() if opened.tokens), default=0)
-            result.append(ExampleRows({kind: tensor.to(self._device) for kind, tensor in rows.items()}, cut))
-        return result
+            yield ExampleRows({kind: tensor.to(self._device) for kind, tensor in rows.items()}, cut)
 
     def spans(self, example_id: str) -> "Tensor":
         """Characters [start, end) of the example's ``token`` rows, int64 [n_tokens, 2].

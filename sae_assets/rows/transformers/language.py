@@ -35,11 +35,11 @@ class TransformersLanguage:
         ids = torch.tensor([[self.tokens.pad_id]], dtype=torch.int64, device="cpu")
         self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
 
-    def embed(self, texts: "Sequence[Tokenized]") -> "Iterator[Tensor]":
+    def embed(self, texts: "Sequence[Tokenized]", length: int | None = None) -> "Iterator[Tensor]":
         """Rows of each text's own tokens, in order; texts go through the model together, padded on the right."""
         import torch
 
-        length = max(len(text.ids) for text in texts)
+        length = length or max(len(text.ids) for text in texts)
         ids = torch.full((len(texts), length), self.tokens.pad_id, dtype=torch.int64, device="cpu")
         mask = torch.zeros_like(ids)
         for index, text in enumerate(texts):

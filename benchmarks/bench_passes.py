@@ -1,0 +1,163 @@
+"""What it gains that examples go through a transformer together, in passes of a fixed shape, against one by one.
+
+CPU milliseconds per example of one thread: packaged data through their own models, the passes' tries of each shape
+included and not, and one layer of the width of larger models, for several numbers of examples. On a GPU with
+``--device cuda``: images per second of a ViT-L/14 with random weights, from JPEG files, decoding included, and the
+share of the time that the GPU computes.
+
+python benchmarks/bench_passes.py
+"""
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from sae_assets.catalog import Dataset, load_catalog
+from sae_assets.datasets import open_dataset
+from sae_assets.rows import loaded
+from sae_assets.rows.opening import open_sources
+
+PACKAGED = (("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini"))
+N_EXAMPLES = 160
+LAYERS = ((1024, 257, (1, 4, 8)), (1024, 32, (1, 8)), (128, 65, (1, 3, 16)), (128, 24, (1, 10, 32)))
+VIT_L = {"width": 1024, "layers": 24, "patch_size": 14, "image_size": 224, "head_width": 64}
+
+
+def per_example(work: Callable[[], int]) -> float:
+    """CPU milliseconds of the least of three repetitions."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        n = work()
+        times.append(1000 * (time.process_time() - start) / n)
+    return min(times)
+
+
+def packaged() -> None:
+    print(f"{'packaged data':24}{'one by one':>12}{'together':>12}{'first':>12}{'ratio':>8}   ms per example")
+    catalog = load_catalog()
+    for dataset, model in PACKAGED:
+        entry, read = catalog.datasets[dataset], catalog.models[model]
+        reader = open_dataset(entry)
+        ids = [record.example_id for record in reader.records][::3][:N_EXAMPLES]
+        times = []
+        for forward_batch in (1, None):
+            loaded.KEPT.clear()
+            kind = next(kind for kind in entry.token_kinds if kind != "cls")
+            ((_, source),) = open_sources(reader, entry, read, (kind,), "cpu", "float32", forward_batch)
+            start = time.process_time()
+            n = len([*source.embed(ids)])
+            first = 1000 * (time.process_time() - start) / n
+            times.append(per_example(lambda: len([*source.embed(ids)])))  # noqa: B023
+        print(f"{dataset:24}{times[0]:12.2f}{times[1]:12.2f}{first:12.2f}{times[1] / times[0]:8.2f}")
+
+
+def layers() -> None:
+    print(f"\n{'one layer':24}{'examples':>12}{'ms each':>12}{'ratio':>8}")
+    for width, positions, sizes in LAYERS:
+        layer = torch.nn.TransformerEncoderLayer(width, width // 64, 4 * width, batch_first=True).eval()
+        alone = 0.0
+        for size in sizes:
+            x = torch.randn(size, positions, width)
+            repeats = max(1, 64 // size)
+
+            def work() -> int:
+                with torch.inference_mode():
+                    for _ in range(repeats):  # noqa: B023
+                        layer(x)  # noqa: B023
+                return repeats * size  # noqa: B023
+
+            work()
+            took = per_example(work)
+            alone = alone or took
+            print(f"width {width}, {positions} positions".ljust(24) + f"{size:12}{took:12.3f}{took / alone:8.2f}")
+
+
+def gpu(n_images: int) -> None:
+    """Images of 500×375 pixels, as COCO's, through ViT-L/14 up to block 22; busy is what CUDA events time of passes."""
+    import numpy as np
+    import open_clip
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    from sae_assets.catalog import Model, Pruning, Sae, Transformer
+
+    with TemporaryDirectory() as folder:
+        root, noise = Path(folder), np.random.default_rng(0)
+        model_folder = root / "model"
+        model_folder.mkdir()
+        text = {"context_length": 8, "vocab_size": 64, "width": 64, "heads": 2, "layers": 1}
+        config = {"embed_dim": 768, "vision_cfg": VIT_L, "text_cfg": text}
+        weights = open_clip.CLIP(**config).state_dict()
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()},
+                  model_folder / "open_clip_model.safetensors")  # fmt: skip
+        preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+        (model_folder / "open_clip_config.json").write_text(
+            json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
+        )
+        lines = ["image_path,split,thing"]
+        for number in range(n_images):
+            small = noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(small).resize((500, 375)).save(buffer, "JPEG", quality=90)
+            (root / f"{number}.jpg").write_bytes(buffer.getvalue())
+            lines.append(f"{number}.jpg,train,{number % 2}")
+        (root / "table.csv").write_text("\n".join(lines) + "\n")
+        entry = Dataset(root=root / "table.csv", layout="table", modality="image", concepts=("thing",),
+                        models=("vit",)).named("made")  # fmt: skip
+        reader = open_dataset(entry)
+        model = Model(
+            modality="image", transformer=Transformer(library="open_clip", path=model_folder), layer=22,
+            sae=Sae(format="clipscope", path=root / "none.pt"),
+            pruning=Pruning(min_active=1, max_density=1, strength_percentile=0, target_units=100),
+        ).named("vit")  # fmt: skip
+        ids = [record.example_id for record in reader.records]
+        print(f"{torch.cuda.get_device_name()}\n{'precision':12}{'forward_batch':>14}{'images/s':>10}{'busy':>7}")
+        for precision in ("float32", "bfloat16"):
+            for forward_batch, n in ((1, 200), (16, 800), (None, n_images)):
+                ((_, source),) = open_sources(reader, entry, model, ("patch",), "cuda", precision, forward_batch)
+                list(source.embed(ids[:200]))  # shapes are tried, kernels chosen
+                busy: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+                forward = source._shapes._forward  # type: ignore[attr-defined]
+
+                def timed(inputs: object, length: object, forward: Callable[..., object] = forward) -> object:
+                    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                    begin.record()
+                    found = forward(inputs, length)
+                    end.record()
+                    busy.append((begin, end))  # noqa: B023
+                    return found
+
+                source._shapes._forward = timed  # type: ignore[attr-defined]
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                for _ in source.embed(ids[:n]):
+                    pass
+                torch.cuda.synchronize()
+                seconds = time.perf_counter() - start
+                source._shapes._forward = forward  # type: ignore[attr-defined]
+                share = sum(begin.elapsed_time(end) for begin, end in busy) / 1000 / seconds
+                print(f"{precision:12}{forward_batch or 'null':>14}{n / seconds:10.1f}{share:7.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--images", type=int, default=2000, help="images of the GPU's part")
+    arguments = parser.parse_args()
+    if arguments.device == "cuda":
+        gpu(arguments.images)
+        return
+    torch.set_num_threads(1)
+    packaged()
+    layers()
+
+
+if __name__ == "__main__":
+    main()

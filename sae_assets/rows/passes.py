@@ -1,0 +1,122 @@
+"""Examples through a transformer together, in passes of a fixed shape: no row depends on which examples went with it.
+
+A matrix product's last bits depend on its shape, not on what stands in its other rows. So a pass always has the same
+number of examples for inputs of one length; the last one is filled up. Whether a model keeps to that is tried once for
+each shape; one that does not gets its examples one by one.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+POSITIONS = 256  # of one pass on the CPU, where more gain nothing
+BYTES_PER_POSITION = 2**21  # of a GPU's memory
+SHORTEST = 8  # lengths are multiples of it
+LOOKAHEAD = 2  # passes whose inputs are prepared while one is computed
+
+
+def positions_at_once(device: Any) -> int:
+    """Positions (patches or tokens) of one pass: on a GPU a power of two by its memory, 2^15 for 80 GB."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return POSITIONS
+    fit: int = torch.cuda.get_device_properties(device).total_memory // BYTES_PER_POSITION
+    return max(POSITIONS, 1 << (fit.bit_length() - 1))
+
+
+def together(forward_batch: int | None, length: int, device: Any) -> int:
+    """How many examples make one pass.
+
+    Args:
+        forward_batch: as the catalog says; None: as many as have ``positions_at_once``.
+        length: positions of each.
+    """
+    return max(1, positions_at_once(device) // length) if forward_batch is None else forward_batch
+
+
+def padded(length: int, longest: int | None) -> int:
+    """The length that inputs are filled up to: steps of 8, above 64 of at most a quarter more.
+
+    Args:
+        length: positions of the input; longest: those that a model takes; None: any number.
+    """
+    step = max(SHORTEST, 1 << max((length - 1).bit_length() - 3, 0))
+    full = -(-length // step) * step
+    return full if longest is None else max(length, min(full, longest))
+
+
+class FixedShapes(Generic[T]):
+    """A model's passes, and what was found of each of their shapes.
+
+    Args:
+        forward: rows of inputs that go together, filled up to a length (None: as long as they are).
+        filler: what fills a pass up beside an input.
+    """
+
+    def __init__(self, forward: "Callable[[Sequence[T], int | None], Sequence[Tensor]]", filler: Callable[[T], T]):
+        self._forward, self._filler = forward, filler
+        self._independent: dict[tuple[int, int], bool] = {}
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether a shape was found in which rows depend on what goes with them."""
+        return not all(self._independent.values())
+
+    def rows(self, inputs: Sequence[T], size: int, length: int) -> "Sequence[Tensor]":
+        """Rows of inputs, at most ``size`` of them, which are not longer than ``length``."""
+        if size == 1:
+            return [self._forward([each], None)[0] for each in inputs]
+        full = [*inputs, *[self._filler(inputs[0])] * (size - len(inputs))]
+        found = self._forward(full, length)
+        if (size, length) not in self._independent:
+            self._independent[size, length] = self._is_independent(full, found, length)
+        return found[: len(inputs)] if self._independent[size, length] else self.rows(inputs, 1, length)
+
+    def _is_independent(self, inputs: Sequence[T], found: "Sequence[Tensor]", length: int) -> bool:
+        """Whether inputs have the same rows at other places, and the first of them also beside others."""
+        import torch
+
+        turned = self._forward(inputs[::-1], length)[::-1]
+        (*_, alone) = self._forward([*[self._filler(inputs[0])] * (len(inputs) - 1), inputs[0]], length)
+        pairs = [*zip(found, turned, strict=True), (found[0], alone)]
+        return all(torch.equal(one.view(torch.int32), other.view(torch.int32)) for one, other in pairs)
+
+
+def prepared(prepare: Callable[[T], R], items: Iterable[T], n_ahead: int) -> Iterator[R]:
+    """What threads make of each item, in order, while earlier ones are used.
+
+    Args:
+        n_ahead: items that may be prepared before they are asked for.
+    """
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(min(n_ahead, os.cpu_count() or 1), thread_name_prefix="prepare") as threads:
+        try:
+            for item in items:
+                waiting.append(threads.submit(prepare, item))
+                if len(waiting) > n_ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` items each, the last of the rest."""
+    group: list[T] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

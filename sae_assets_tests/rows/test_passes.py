@@ -1,0 +1,161 @@
+"""Passes of a fixed shape: no row depends on which examples went with it, at any place, for any chunking."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from sae_assets.datasets.inputs import InputImages, inputs_entry
+from sae_assets.rows.images import open_image_rows
+from sae_assets.rows.passes import POSITIONS, FixedShapes, in_groups, padded, prepared, together
+from sae_assets.rows.texts import TextRows, open_text_rows
+from sae_assets_tests.rows.texts_folder import GivenTexts
+from sae_assets_tests.rows.tiny_model import catalog_model
+from sae_assets_tests.rows.tiny_transformers import TEXT_MODELS, VISION_MODELS, entry
+
+REFUSED = ("mae_unmasked", "mae", "swin", "naflex")  # by name, when they are opened
+VISION = sorted({"open_clip", *VISION_MODELS} - {*REFUSED})
+WORDS = ["hello", "world", "this", "is", "a", "café", "ok", "<b>", "🤖", "of a new line", "text"]
+BATCHES = [None, 3]
+
+
+def chunkings(n: int, seed: int) -> Iterator[list[list[int]]]:
+    """All at once, in a random order and cut anywhere, and each for itself."""
+    yield [list(range(n))]
+    drawn = random.Random(seed)
+    for _ in range(3):
+        order = drawn.sample(range(n), n)
+        cuts = sorted(drawn.sample(range(1, n), 3))
+        yield [order[start:stop] for start, stop in zip([0, *cuts], [*cuts, n], strict=True)]
+    yield [[place] for place in range(n)]
+
+
+def expect_equal_rows(embed: Callable[[Sequence[int]], Iterator[Tensor]], n: int) -> None:
+    first: dict[int, Tensor] = {}
+    for chunking in chunkings(n, seed=n):
+        for chunk in chunking:
+            for place, rows in zip(chunk, embed(chunk), strict=True):
+                assert torch.equal(first.setdefault(place, rows.clone()), rows)
+    assert len(first) == n and len({rows.double().sum().item() for rows in first.values()}) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forward_batch", BATCHES)
+@pytest.mark.parametrize("name", VISION)
+def test_images_keep_their_rows(
+    transformer: Callable[[str], Path], tiny: Path, name: str, forward_batch: int | None
+) -> None:
+    model = catalog_model(tiny, Path("no-sae.pt")) if name == "open_clip" else entry(transformer(name))
+    noise = torch.randint(0, 256, (9, 40, 52, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pictures = {str(place): Image.fromarray(pixels.numpy()) for place, pixels in enumerate(noise)}
+    source = open_image_rows(
+        InputImages(inputs_entry(model, None), pictures), model, ("patch",), "cpu", "float32", forward_batch
+    )
+    expect_equal_rows(lambda chunk: (found.rows["patch"] for found in source.embed([*map(str, chunk)])), 9)
+    assert not source.one_by_one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forward_batch", BATCHES)
+@pytest.mark.parametrize("name", sorted(TEXT_MODELS))
+def test_texts_keep_their_rows(transformer: Callable[[str], Path], name: str, forward_batch: int | None) -> None:
+    """Of all lengths, the longest cut at what the model takes; a text without tokens among them."""
+    drawn = random.Random(1)
+    texts = [" ".join(drawn.choices(WORDS, k=n)) for n in (1, 2, 3, 5, 5, 8, 9, 13, 30, 60)] + [""]
+    model = entry(transformer(name), "text", cls="last")
+    source = open_text_rows(GivenTexts(texts), model, ("token", "cls"), "cpu", "float32", forward_batch)
+    assert isinstance(source, TextRows)
+    expect_equal_rows(
+        lambda chunk: (torch.cat([*found.rows.values()]) for found in source.embed([*map(str, chunk)])), len(texts)
+    )
+    assert not source.one_by_one
+    alone = open_text_rows(GivenTexts(texts), model, ("token", "cls"), "cpu", "float32")
+    for found, expected in zip(source.embed([*source_ids(texts)]), alone.embed([*source_ids(texts)]), strict=True):
+        torch.testing.assert_close(found.rows["token"], expected.rows["token"], rtol=1e-4, atol=1e-4)
+
+
+def source_ids(texts: Sequence[str]) -> Iterator[str]:
+    return map(str, range(len(texts)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_model_whose_rows_depend_on_others_goes_one_by_one(size: int) -> None:
+    """Here the mean of the batch, as of a norm over it; then each example alone decides its rows."""
+
+    def forward(inputs: Sequence[Tensor], _length: int | None) -> list[Tensor]:
+        batch = torch.stack([*inputs])
+        return [*(batch - batch.mean(0))]
+
+    shapes = FixedShapes(forward, torch.zeros_like)
+    inputs = [*torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))]
+    for group in in_groups(inputs, size):
+        for one in shapes.rows(group, size, 4):
+            assert torch.equal(one, torch.zeros(4, 2))
+    assert shapes.one_by_one == (size > 1)
+
+
+def test_a_model_whose_rows_depend_on_their_place_goes_one_by_one() -> None:
+    def forward(inputs: Sequence[Tensor], _length: int | None) -> list[Tensor]:
+        return [x + torch.finfo(torch.float32).eps * place for place, x in enumerate(inputs)]
+
+    shapes = FixedShapes(forward, torch.zeros_like)
+    for _ in range(2):
+        (rows,) = shapes.rows([torch.ones(1, 2)], 4, 1)
+        assert torch.equal(rows, torch.ones(1, 2)) and shapes.one_by_one
+
+
+def test_each_shape_is_tried_once() -> None:
+    """With two more passes; a pass alone needs none."""
+    seen: list[tuple[int, int | None]] = []
+
+    def forward(inputs: Sequence[Tensor], length: int | None) -> list[Tensor]:
+        seen.append((len(inputs), length))
+        return [*inputs]
+
+    shapes, x = FixedShapes(forward, torch.zeros_like), torch.ones(2, 2)
+    for size, length in ((4, 8), (4, 8), (4, 16), (1, 8), (1, 8)):
+        shapes.rows([x, x][:size], size, length)
+    assert seen == [(4, 8)] * 4 + [(4, 16)] * 3 + [(1, None)] * 2
+
+
+@given(st.integers(1, 10**6), st.none() | st.integers(1, 10**6))
+def test_lengths_are_filled_up_by_little(length: int, longest: int | None) -> None:
+    """By less than 8 or a quarter, never beyond what the model takes, and what is full stays as it is."""
+    full = padded(length, longest)
+    assert length <= full and (full - length < 8 or full <= 1.25 * length)
+    assert padded(full, longest) == full
+    assert longest is None or longest < length or full <= longest
+
+
+def test_a_pass_has_as_many_examples_as_the_device_takes() -> None:
+    assert [together(None, length, "cpu") for length in (1, 65, 257, 4096)] == [POSITIONS, 3, 1, 1]
+    assert together(5, 4096, "cpu") == 5
+
+
+def test_what_is_prepared_comes_in_order_and_little_ahead() -> None:
+    lock, begun = threading.Lock(), 0
+
+    def prepare(item: int) -> int:
+        nonlocal begun
+        with lock:
+            begun += 1
+        return item * item
+
+    for done, result in enumerate(prepared(prepare, range(20), 4)):
+        assert result == done * done
+        assert begun <= done + 1 + 4
+
+
+def test_what_cannot_be_prepared_is_raised_in_its_turn() -> None:
+    found = prepared(lambda item: 1 // item, [2, 1, 0, 3], 8)
+    assert [next(found), next(found)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prepare") and thread.is_alive()]
