@@ -61,13 +61,13 @@ def _ieee(path: str) -> Undo | None:
     if before in IEEE:
         return None
     backend.fp32_precision = "ieee"
+    return functools.partial(_as_before, backend, before)
 
-    def back() -> None:
-        backend.fp32_precision = "none"  # what all backends are set to counts again
-        if backend.fp32_precision != before:
-            backend.fp32_precision = before
 
-    return back
+def _as_before(backend: Any, before: str) -> None:
+    backend.fp32_precision = "none"  # what all backends are set to counts again
+    if backend.fp32_precision != before:
+        backend.fp32_precision = before
 
 
 def _highest() -> Undo | None:
