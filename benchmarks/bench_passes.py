@@ -22,6 +22,7 @@ from sae_assets.catalog import Dataset, load_catalog
 from sae_assets.datasets import open_dataset
 from sae_assets.rows import loaded
 from sae_assets.rows.opening import open_sources
+from sae_assets.rows.passes import prepared
 
 PACKAGED = (("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini"))
 N_EXAMPLES = 160
@@ -118,7 +119,12 @@ def gpu(n_images: int) -> None:
             pruning=Pruning(min_active=1, max_density=1, strength_percentile=0, target_units=100),
         ).named("vit")  # fmt: skip
         ids = [record.example_id for record in reader.records]
-        print(f"{torch.cuda.get_device_name()}\n{'precision':12}{'forward_batch':>14}{'images/s':>10}{'busy':>7}")
+        ((_, source),) = open_sources(reader, entry, model, ("patch",), "cuda", "float32", None)
+        start = time.perf_counter()
+        images = (reader.deferred_image(example) for example in ids)  # type: ignore[union-attr]
+        n = sum(1 for _ in prepared(source._input, images, 64))  # type: ignore[attr-defined]
+        print(f"{torch.cuda.get_device_name()}: {n / (time.perf_counter() - start):.0f} images/s are decoded")
+        print(f"{'precision':12}{'forward_batch':>14}{'images/s':>10}{'busy':>7}")
         for precision in ("float32", "bfloat16"):
             for forward_batch, n in ((1, 200), (16, 800), (None, n_images)):
                 ((_, source),) = open_sources(reader, entry, model, ("patch",), "cuda", precision, forward_batch)

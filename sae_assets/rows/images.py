@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sae_assets import ops
 from sae_assets.catalog import Model, Transformer
 from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import ImageReader
@@ -66,12 +67,14 @@ class ImageRows:
 
     Args:
         reader: images by example id; opened: the model; kinds: ``patch`` and/or ``cls``; hook_point: for messages.
-        size: images of one pass.
+        size: images of one pass; device: where they are sent when they are decoded.
     """
 
-    def __init__(self, reader: "ImageReader", opened: "_Opened", kinds: Sequence[str], hook_point: str, size: int):
+    def __init__(
+        self, reader: "ImageReader", opened: "_Opened", kinds: Sequence[str], hook_point: str, size: int, device: Any
+    ):
         geometry = self._geometry = opened.vision.geometry
-        self._reader, self._shapes, self._size = reader, opened.shapes, size
+        self._reader, self._shapes, self._size, self._device = reader, opened.shapes, size, device
         self.origin, self.d_model = hook_point, opened.vision.d_model
         if "cls" in kinds and not geometry.has_cls:
             raise CheckpointError(f"The rows at {hook_point} have no CLS position; use token kind `patch` alone.")
@@ -98,7 +101,7 @@ class ImageRows:
     def _input(self, deferred: "Callable[[], Image]") -> "tuple[Tensor, bool]":
         """The model's input, and whether the image shows nothing."""
         image = deferred()
-        return self._geometry.tensor(image), is_one_colour(image)
+        return ops.device.sent(self._geometry.tensor(image), self._device), is_one_colour(image)
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def open_image_rows(
     found: _Opened = keep_transformer("vision", transformer, settings, opened, device)
     geometry = found.vision.geometry
     size = together(forward_batch, geometry.n_prefix + geometry.n_patches, device)
-    return ImageRows(reader, found, kinds, model.hook_point, size)
+    return ImageRows(reader, found, kinds, model.hook_point, size, device)
 
 
 def _rows_of_noise(vision: Vision) -> "Tensor":

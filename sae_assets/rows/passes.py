@@ -6,6 +6,7 @@ each shape; one that does not gets its examples one by one.
 """
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -98,7 +99,9 @@ def prepared(prepare: Callable[[T], R], items: Iterable[T], n_ahead: int) -> Ite
         n_ahead: items that may be prepared before they are asked for.
     """
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(min(n_ahead, os.cpu_count() or 1), thread_name_prefix="prepare") as threads:
+    n_threads = min(n_ahead, os.cpu_count() or 1)
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="prepare") as threads:
+        _start_alone(threads, n_threads)
         try:
             for item in items:
                 waiting.append(threads.submit(prepare, item))
@@ -108,6 +111,22 @@ def prepared(prepare: Callable[[T], R], items: Iterable[T], n_ahead: int) -> Ite
                 yield waiting.popleft().result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_alone(threads: ThreadPoolExecutor, n_threads: int) -> None:
+    """Start the threads, whom no others help with torch's work: each would ask for as many as there are cores."""
+    import torch
+
+    barrier, here = threading.Barrier(n_threads + 1), torch.get_num_threads()
+
+    def alone() -> None:
+        torch.set_num_threads(1)  # of this thread, and of those that start from now on
+        barrier.wait()
+
+    for _ in range(n_threads):
+        threads.submit(alone)
+    barrier.wait()
+    torch.set_num_threads(here)
 
 
 def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
