@@ -121,8 +121,8 @@ def gpu(n_images: int) -> None:
         ids = [record.example_id for record in reader.records]
         ((_, source),) = open_sources(reader, entry, model, ("patch",), "cuda", "float32", None)
         start = time.perf_counter()
-        images = (reader.deferred_image(example) for example in ids)  # type: ignore[union-attr]
-        n = sum(1 for _ in prepared(source._input, images, 64))  # type: ignore[attr-defined]
+        images = (reader.deferred_image(example) for example in ids)
+        n = sum(1 for _ in prepared(source._input, images, 64))
         print(f"{torch.cuda.get_device_name()}: {n / (time.perf_counter() - start):.0f} images/s are decoded")
         print(f"{'precision':12}{'forward_batch':>14}{'images/s':>10}{'busy':>7}")
         for precision in ("float32", "bfloat16"):
@@ -130,7 +130,7 @@ def gpu(n_images: int) -> None:
                 ((_, source),) = open_sources(reader, entry, model, ("patch",), "cuda", precision, forward_batch)
                 list(source.embed(ids[:200]))  # shapes are tried, kernels chosen
                 busy: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-                forward = source._shapes._forward  # type: ignore[attr-defined]
+                forward = source._shapes._forward
 
                 def timed(inputs: object, length: object, forward: Callable[..., object] = forward) -> object:
                     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -140,14 +140,14 @@ def gpu(n_images: int) -> None:
                     busy.append((begin, end))  # noqa: B023
                     return found
 
-                source._shapes._forward = timed  # type: ignore[attr-defined]
+                source._shapes._forward = timed
                 torch.cuda.synchronize()
                 start = time.perf_counter()
                 for _ in source.embed(ids[:n]):
                     pass
                 torch.cuda.synchronize()
                 seconds = time.perf_counter() - start
-                source._shapes._forward = forward  # type: ignore[attr-defined]
+                source._shapes._forward = forward
                 share = sum(begin.elapsed_time(end) for begin, end in busy) / 1000 / seconds
                 print(f"{precision:12}{forward_batch or 'null':>14}{n / seconds:10.1f}{share:7.2f}")
 

@@ -27,18 +27,6 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
-def sent(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """The tensor on a device, from any thread, without waiting for what is computed there meanwhile."""
-    if torch.device(device).type != "cuda":
-        return tensor.to(device)
-    stream = torch.cuda.Stream(device)
-    with torch.cuda.stream(stream):
-        there = tensor.to(device)
-    stream.synchronize()
-    there.record_stream(torch.cuda.default_stream(device))
-    return there
-
-
 def memory_budget(mebibytes: int | None, device: torch.device | str) -> int:
     """Bytes for the largest block of intermediate values: as told, else 256 MiB, on a GPU a sixteenth of its memory.
 

@@ -24,7 +24,7 @@ IEEE = ("none", "ieee")
 Undo = Callable[[], Any]
 
 
-class _Shared:
+class Shared:
     """Switches of the whole process: the first thread that enters sets them aside, the last that leaves puts them back.
 
     Args:
@@ -112,9 +112,9 @@ def _on(read: Callable[[], bool], write: Callable[[bool], None]) -> Undo | None:
 
 _THREAD = threading.local()
 _BY_BACKEND = hasattr(torch.backends, "fp32_precision")
-_IEEE_PRODUCTS = _Shared([functools.partial(_ieee, path) for path in PRODUCTS] if _BY_BACKEND else [_highest])
-_NOT_DETERMINISTIC = _Shared([_deterministic_off])
-_LIBRARIES = _Shared(
+_IEEE_PRODUCTS = Shared([functools.partial(_ieee, path) for path in PRODUCTS] if _BY_BACKEND else [_highest])
+_NOT_DETERMINISTIC = Shared([_deterministic_off])
+_LIBRARIES = Shared(
     [
         _default_float32,
         *([functools.partial(_ieee, path) for path in CONVOLUTIONS] if _BY_BACKEND else [_no_tf32_convolutions]),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sae_assets import ops
 from sae_assets.catalog import Model, Transformer
 from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import ImageReader
@@ -19,6 +18,7 @@ from sae_assets.rows.source import ExampleRows
 from sae_assets.rows.steady import steady
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
@@ -40,7 +40,15 @@ class Geometry(Protocol):
     has_cls: bool
 
     def tensor(self, image: "Image") -> "Tensor":
-        """The model's input, float32 [3, height, width]."""
+        """The model's input, float32 [3, height, width]: ``inputs`` of its ``pixels``."""
+        ...
+
+    def pixels(self, image: "Image") -> "np.ndarray":
+        """The part of it that is done to each picture for itself, in threads."""
+        ...
+
+    def inputs(self, pixels: "Sequence[np.ndarray]", device: Any) -> "Tensor":
+        """float32 [n, 3, height, width] on the device, for pictures whose part is done."""
         ...
 
     def mask(self, mask: "Image") -> "Tensor":
@@ -67,14 +75,12 @@ class ImageRows:
 
     Args:
         reader: images by example id; opened: the model; kinds: ``patch`` and/or ``cls``; hook_point: for messages.
-        size: images of one pass; device: where they are sent when they are decoded.
+        size: images of one pass.
     """
 
-    def __init__(
-        self, reader: "ImageReader", opened: "_Opened", kinds: Sequence[str], hook_point: str, size: int, device: Any
-    ):
+    def __init__(self, reader: "ImageReader", opened: "_Opened", kinds: Sequence[str], hook_point: str, size: int):
         geometry = self._geometry = opened.vision.geometry
-        self._reader, self._shapes, self._size, self._device = reader, opened.shapes, size, device
+        self._reader, self._shapes, self._size = reader, opened.shapes, size
         self.origin, self.d_model = hook_point, opened.vision.d_model
         if "cls" in kinds and not geometry.has_cls:
             raise CheckpointError(f"The rows at {hook_point} have no CLS position; use token kind `patch` alone.")
@@ -94,14 +100,14 @@ class ImageRows:
         """Rows of these images; the next ones are decoded while a pass is computed."""
         images = (self._reader.deferred_image(example) for example in example_ids)
         for group in in_groups(prepared(self._input, images, LOOKAHEAD * self._size), self._size):
-            found = self._shapes.rows([tensor for tensor, _ in group], self._size, self._length)
+            found = self._shapes.rows([pixels for pixels, _ in group], self._size, self._length)
             for one, (_, blank) in zip(found, group, strict=True):
                 yield ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=blank)
 
-    def _input(self, deferred: "Callable[[], Image]") -> "tuple[Tensor, bool]":
-        """The model's input, and whether the image shows nothing."""
+    def _input(self, deferred: "Callable[[], Image]") -> "tuple[np.ndarray, bool]":
+        """The picture as the model's input is made of it, and whether it shows nothing."""
         image = deferred()
-        return ops.device.sent(self._geometry.tensor(image), self._device), is_one_colour(image)
+        return self._geometry.pixels(image), is_one_colour(image)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class _Opened:
     """A loaded vision model, and what was found of its passes."""
 
     vision: Vision
-    shapes: "FixedShapes[Tensor]"
+    shapes: "FixedShapes[np.ndarray]"
 
 
 def open_geometry(transformer: Transformer) -> Geometry:
@@ -142,17 +148,21 @@ def open_image_rows(
     transformer = model.transformer
 
     def opened() -> _Opened:
-        import torch
+        import numpy as np
 
         vision: Vision = steady(
             lambda: load(model, device, precision), _rows_of_noise, lambda: weight_bytes(transformer), model.hook_point
         )
-        return _Opened(vision, FixedShapes(lambda images, _: [*vision.embed(torch.stack([*images]))], torch.zeros_like))
+
+        def forward(pixels: "Sequence[np.ndarray]", _length: int | None) -> "list[Tensor]":
+            return [*vision.embed(vision.geometry.inputs(pixels, device))]
+
+        return _Opened(vision, FixedShapes(forward, np.zeros_like))
 
     found: _Opened = keep_transformer("vision", transformer, settings, opened, device)
     geometry = found.vision.geometry
     size = together(forward_batch, geometry.n_prefix + geometry.n_patches, device)
-    return ImageRows(reader, found, kinds, model.hook_point, size, device)
+    return ImageRows(reader, found, kinds, model.hook_point, size)
 
 
 def _rows_of_noise(vision: Vision) -> "Tensor":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -141,3 +142,13 @@ def test_truth_of_whole_examples_is_their_labels(tmp_path: Path) -> None:
     whole = row_truth(chunk, "cls", dataset, model_of(tmp_path), open_dataset(dataset))
     assert whole.per_example == 1 and whole.pixels is None
     assert [truth.tolist() for truth in whole.rows] == [[[False, True]], [[False, False]], [[True, False]]]
+
+
+def test_many_inputs_are_each_its_own(tiny: Path) -> None:
+    """Pictures by threads, numbers of all of them at once: the bits of open_clip's transform of each."""
+    geometry, noise = ImageGeometry(local(tiny)), np.random.default_rng(0)
+    sizes = [(32, 32), (33, 47), (90, 40), (320, 240)]
+    images = [Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in sizes]
+    together = geometry.inputs([geometry.pixels(image) for image in images], "cpu")
+    for image, found in zip(images, together, strict=True):
+        assert torch.equal(found, geometry._transform(image)) and torch.equal(found, geometry.tensor(image))

@@ -1,6 +1,7 @@
 """Folders of transformers: what names them, what is refused, and that a local one never asks the hub."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,14 @@ from safetensors.torch import load_file, save_file
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.identity import transformer_identity
-from sae_assets.rows.transformers.files import expect_folder, identity, read_config, read_pretrained, weight_files
+from sae_assets.rows.transformers.files import (
+    expect_folder,
+    identity,
+    quiet,
+    read_config,
+    read_pretrained,
+    weight_files,
+)
 from sae_assets.rows.transformers.vision import TransformersGeometry, TransformersVision
 from sae_assets_tests.rows.tiny_transformers import entry, local
 
@@ -212,3 +220,18 @@ def test_file_in_place_of_a_folder(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"GGUF")
         with pytest.raises(CheckpointError, match=rf"{name} is a file; expected a folder in.*{said}"):
             expect_folder(tmp_path / name)
+
+
+def test_threads_that_are_quiet_leave_the_library_as_it_was() -> None:
+    """Whoever comes in between, or leaves last."""
+    from transformers.utils import logging as library
+
+    before = library.get_verbosity(), library.is_progress_bar_enabled()
+    first, second = quiet(), quiet()
+    first.__enter__()
+    second.__enter__()
+    assert library.get_verbosity() == logging.CRITICAL and not library.is_progress_bar_enabled()
+    first.__exit__(None, None, None)
+    assert library.get_verbosity() == logging.CRITICAL
+    second.__exit__(None, None, None)
+    assert (library.get_verbosity(), library.is_progress_bar_enabled()) == before

@@ -15,10 +15,14 @@ from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.saes.files import cached_hub_file, file_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
 QUICK = "-quickgelu"  # ends the names of open_clip's architectures that compute QuickGELU
+TO_TENSOR = ("MaybeToTensor", "ToTensor")  # from 0–255 to 0–1, channels first
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -111,8 +115,27 @@ class ImageGeometry:
 
     def tensor(self, image: "Image") -> "Tensor":
         """The model's input, float32 [3, height, width]."""
+        return self.inputs([self.pixels(image)], "cpu")[0]
+
+    def pixels(self, image: "Image") -> "np.ndarray":
+        """What the transform does to a picture, uint8 [height, width, 3]: Pillow's work, no torch."""
+        import numpy as np
+
+        for step in self._transform.transforms[:-2]:
+            image = step(image)
+        return np.asarray(image)
+
+    def inputs(self, pixels: "Sequence[np.ndarray]", device: Any) -> "Tensor":
+        """What it then does to numbers, on the device, float32 [n, 3, height, width]."""
+        import numpy as np
+        import torch
+
+        to_tensor, normalize = self._transform.transforms[-2:]
+        assert type(to_tensor).__name__ in TO_TENSOR, to_tensor
         with ops.process_state.plain_torch():
-            return self._transform(image)
+            numbers = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2).contiguous()
+            normalized: Tensor = normalize(numbers.float().div(255))
+            return normalized
 
     def mask(self, mask: "Image") -> "Tensor":
         """bool [height, width]: the mask under the geometric steps of the image's transform, nearest neighbour."""

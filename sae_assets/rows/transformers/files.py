@@ -3,9 +3,10 @@
 Nothing here knows images, texts or hook points. Code of a checkpoint is never run: no remote code, no pickles.
 """
 
+import functools
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -148,14 +149,27 @@ def read_config(transformer: Transformer, part: str) -> Any:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence progress bars and load reports; what matters in them is checked and raised here."""
+    with _silence():
+        yield
+
+
+@functools.cache
+def _silence() -> Any:
+    return ops.process_state.Shared([_no_reports, _no_bars])
+
+
+def _no_reports() -> Callable[[], Any]:
     from transformers.utils import logging as library
 
-    verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    verbosity = library.get_verbosity()
     library.set_verbosity(logging.CRITICAL)
+    return functools.partial(library.set_verbosity, verbosity)
+
+
+def _no_bars() -> Callable[[], Any] | None:
+    from transformers.utils import logging as library
+
+    if not library.is_progress_bar_enabled():
+        return None
     library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        library.set_verbosity(verbosity)
-        if bars:
-            library.enable_progress_bar()
+    return library.enable_progress_bar

@@ -16,6 +16,9 @@ from sae_assets.rows.transformers.files import quiet, read_config, read_pretrain
 from sae_assets.rows.transformers.hook_point import CutModel, shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     from PIL.Image import Image
     from torch import Tensor, nn
 
@@ -148,6 +151,17 @@ class TransformersGeometry:
         if tuple(pixels.shape) != (1, 3, *self._size):
             raise CheckpointError(f"The image processor gave {tuple(pixels.shape)}, expected {(1, 3, *self._size)}.")
         return pixels[0].float()
+
+    def pixels(self, image: "Image") -> "np.ndarray":
+        """As :meth:`tensor`: the image processor does all of it at once."""
+        return self.tensor(image).numpy()
+
+    def inputs(self, pixels: "Sequence[np.ndarray]", device: Any) -> "Tensor":
+        """float32 [n, 3, height, width] on the device."""
+        import numpy as np
+        import torch
+
+        return torch.from_numpy(np.stack(pixels)).to(device)
 
     def mask(self, mask: "Image") -> "Tensor":
         """bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest neighbour.
