@@ -184,8 +184,8 @@ def _without_autocast() -> Iterator[None]:
 def _subnormals_kept() -> Iterator[None]:
     """Numbers below the smallest normal one are not taken for 0, by this thread or by the threads that help it.
 
-    A helping thread keeps for good what its first caller had set, and cannot be asked to change: then none helps. What
-    is called within need not look again, which wakes all of them.
+    A helping thread keeps for good what its first caller had set, and cannot be asked to change: then none helps. Whoever
+    asks wakes all of them, so what is called within need not look again, nor a later call with as many of them.
     """
     if getattr(_THREAD, "keeps", False):
         yield
@@ -194,7 +194,9 @@ def _subnormals_kept() -> Iterator[None]:
     if flushed:
         torch.set_flush_denormal(False)
     threads = torch.get_num_threads()
-    alone = threads > 1 and _helpers_flush(threads)
+    known = not flushed and getattr(_THREAD, "keeping", 1) == threads
+    alone = threads > 1 and not known and _helpers_flush(threads)
+    _THREAD.keeping = 1 if alone else threads
     if alone:
         torch.set_num_threads(1)
     _THREAD.keeps = True
