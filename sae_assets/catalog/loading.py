@@ -80,7 +80,7 @@ def _absolute_paths(content: Any, base: Path) -> Any:
 
 
 def load_catalog(path: Path | None = None) -> Catalog:
-    """The packaged catalog with the user's file merged over it.
+    """The packaged catalog with the user's file merged over it; entries that are null there are taken out.
 
     Raises:
         CatalogError: naming the file and, for every mistake at once, its key path, what was found and what is allowed.
@@ -88,6 +88,9 @@ def load_catalog(path: Path | None = None) -> Catalog:
     content = _read_yaml(PACKAGED)
     if path is not None:
         content = _merge(content, _absolute_paths(_read_yaml(path), path.parent.absolute()))
+        for section in ("datasets", "models"):
+            if isinstance(entries := content.get(section), dict):
+                content[section] = {name: entry for name, entry in entries.items() if entry is not None}
     problems = _apply_presets(content)
     try:
         catalog = Catalog.model_validate(content)

@@ -64,6 +64,17 @@ def test_empty_user_catalog_changes_nothing(tmp_path: Path, content: str) -> Non
     assert load_catalog(user_catalog(tmp_path, content)) == load_catalog()
 
 
+def test_null_takes_an_entry_out(tmp_path: Path) -> None:
+    """Others stay as they are; a model that a data set names cannot go alone."""
+    before = load_catalog()
+    after = load_catalog(user_catalog(tmp_path, "datasets: {clevr_mini: null}\nmodels: {clip-mini: null}\n"))
+    assert set(after.datasets) == set(before.datasets) - {"clevr_mini"}
+    assert set(after.models) == set(before.models) - {"clip-mini"}
+    assert after.datasets["moods_mini"] == before.datasets["moods_mini"]
+    with pytest.raises(CatalogError, match="clip-mini"):
+        load_catalog(user_catalog(tmp_path, "models: {clip-mini: null}\n"))
+
+
 def test_user_fields_are_merged_one_by_one(tmp_path: Path) -> None:
     """Only the fields that the user names change; neighbours of every depth stay."""
     before = load_catalog()
