@@ -184,8 +184,8 @@ def _without_autocast() -> Iterator[None]:
 def _subnormals_kept() -> Iterator[None]:
     """Numbers below the smallest normal one are not taken for 0, by this thread or by the threads that help it.
 
-    A helping thread keeps for good what its first caller had set, and cannot be asked to change: then none helps. Whoever
-    asks wakes all of them, so what is called within need not look again, nor a later call with as many of them.
+    A helping thread keeps for good what its first caller had set, and cannot be asked to change: then none helps.
+    Asking wakes all of them: what is called within need not ask again, nor a later call with as many of them.
     """
     if getattr(_THREAD, "keeps", False):
         yield

@@ -20,6 +20,7 @@ from sae_assets.storage.address import Address
 from sae_assets_tests.datasets.clevr_folder import COLOURS, CONCEPTS, ClevrFolder
 from sae_assets_tests.helpers.swift import settle_in
 from sae_assets_tests.pipeline.deciders import Named, Switch, made_by_command, named, stale_by_dagster, stale_by_status
+from sae_assets_tests.pipeline.small import NO_OTHERS
 from sae_assets_tests.rows.tiny_model import WIDTH, write_tiny_model
 from sae_assets_tests.saes.published import published, save
 
@@ -62,7 +63,7 @@ class World:
 
     def open(self) -> Any:
         path = self.base / "catalog.yaml"
-        path.write_text(yaml.safe_dump({"models": self.models, "datasets": {NAME: self.dataset}}))
+        path.write_text(yaml.safe_dump({"models": self.models, "datasets": {**NO_OTHERS, NAME: self.dataset}}))
         return open_session(self.home, path)
 
     def file(self, session: Session, stage: str, model: str, chunk: str | None = None) -> Path:

@@ -261,11 +261,11 @@ def test_sae_of_another_width_names_both(small):
 def test_unknown_names_suggest_the_nearest(small):
     arguments = ["materialize", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
     for extra, parts in (
-        (["-d", "smal"], ["Unknown data set 'smal'", "Did you mean 'small'?", "clevr_mini"]),
+        (["-d", "smal"], ["Unknown data set 'smal'", "Did you mean 'small'?", "Known: small"]),
         (["-d", "small", "-m", "clip_mini"], ["Unknown model 'clip_mini'", "clip-mini"]),
         (["-d", "small", "--from", "treshold"], ["Unknown stage 'treshold'", "thresholds"]),
         (["-d", "small", "--from", "thresholds", "--to", "examples"], ["comes after"]),
-        (["-d", "small", "--sample-type", "token"], ["Unknown token kind of small 'token'", "patch"]),
+        (["-d", "small", "--sample-type", "token"], ["Unknown token kind 'token'", "patch"]),
         (["-d", "small", "--pruning", "best"], ["adaptive, fixed"]),
         (["-d", "small", "--precision", "fp8"], ["float32, bfloat16, float16"]),
         (["-d", "small", "--tail-fractions", "a,b"], ["must be numbers"]),
