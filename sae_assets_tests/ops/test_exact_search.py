@@ -45,6 +45,7 @@ def test_the_search_is_exhaustive(device, data, n_examples, n_units, n_truths, m
     assert searched(dense, truths, min_support, device) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 1.0])
 @pytest.mark.parametrize("levels", [4, 10**6])
 def test_long_lists_and_many_units(share, levels):

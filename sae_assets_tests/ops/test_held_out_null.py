@@ -40,6 +40,7 @@ def test_it_is_the_hypergeometric_law():
     assert above - error < float(got.p[0]) < with_ties + error
 
 
+@pytest.mark.slow
 def test_p_is_the_share_of_shuffles_at_least_as_good():
     """By scikit-learn's F1, ties broken by its AUROC, over the same shuffles."""
     rng, m = np.random.default_rng(0), 200

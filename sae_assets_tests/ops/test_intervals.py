@@ -185,6 +185,7 @@ def test_the_mean_is_scikit_learns():
     assert float(bootstrap_f1(counts, n_resamples=50)[0]) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "prevalence", "recall", "false_rate", "together"),
     [

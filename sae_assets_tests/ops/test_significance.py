@@ -190,6 +190,7 @@ NOISE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOISE)
 def test_noise_is_rejected_at_its_level(name):
     """p ≤ .1 for a tenth of concepts on either split, 99.9 % binomial bounds; with ties against, not more often."""
