@@ -19,7 +19,6 @@ from scipy import stats
 from sae_assets.ops.detection_stats import example_scores
 from sae_assets.ops.found_pairs import find_pairs
 from sae_assets.ops.held_out_null import shuffle_held_out
-from sae_assets.ops.incidences import truth_sets
 from sae_assets.ops.intervals import (
     auroc_interval,
     beta_interval,
@@ -32,6 +31,7 @@ from sae_assets.ops.intervals import (
 )
 from sae_assets.ops.row_chance import PairRows, exchange_maps
 from sae_assets.ops.significance import search_null
+from sae_assets.ops.truth_sets import truth_sets
 
 COVERED, REJECTED = (0.93, 0.98), (0.04, 0.06)
 outside: list[str] = []
