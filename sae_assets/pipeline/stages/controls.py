@@ -73,6 +73,9 @@ def _make(run: Pass) -> Made:
         artifact = ops.controls.compare(best.concepts, data, unit, random, fitted, rows)
     read_bytes = {UNIT: unit.n_bytes, "random_sae": sum(each.n_bytes for each in random)}
     read_bytes |= {name: detector.n_bytes for name, detector in fitted.items()}
+    if rows is not None:
+        read_bytes |= {f"rows: {UNIT}": rows.unit.n_bytes, "rows: random_sae": sum(each.n_bytes for each in row_random)}
+        read_bytes |= {f"rows: {name}": detector.n_bytes for name, detector in rows.fitted.items()}
     measured = {**meter.figures, **{f"bytes[{name}]": float(value) for name, value in read_bytes.items()}}
     return CONTROLS.only(run, Result(artifact, plot=lambda: plot_controls(artifact), measured=measured))
 
