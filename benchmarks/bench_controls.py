@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from scipy import stats
 
-from sae_assets.ops.detectors import searched_units
 from sae_assets.ops.intervals import counts_of, difference_to_draws, weighted_f1
 from sae_assets.ops.items import Items, UnitScores
+from sae_assets.ops.unit_detectors import searched_units
 
 N_ROWS, D, K = 12, 64, 8
 SETTINGS = [  # examples of cal and of test each, units, share of positives, strength of a concept's direction

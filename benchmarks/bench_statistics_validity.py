@@ -4,7 +4,8 @@ Intervals of F1, precision and recall are summed up exactly over all counts; the
 worlds, in which labels have nothing to do with scores. Coverage at 95 % is to lie within .93 and .98, rejections at 5 %
 within .04 and .06; regions of simulated figures are wider by 99.9 % binomial bounds. Holm's only has an upper edge.
 
-    python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--cost | --rows]
+    python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--seed 0]
+        [--cost | --rows | --noise]
 """
 
 import argparse
@@ -19,7 +20,6 @@ from scipy import stats
 from sae_assets.ops.detection_stats import example_scores
 from sae_assets.ops.found_pairs import find_pairs
 from sae_assets.ops.held_out_null import shuffle_held_out
-from sae_assets.ops.incidences import truth_sets
 from sae_assets.ops.intervals import (
     auroc_interval,
     beta_interval,
@@ -32,6 +32,7 @@ from sae_assets.ops.intervals import (
 )
 from sae_assets.ops.row_chance import PairRows, exchange_maps
 from sae_assets.ops.significance import search_null
+from sae_assets.ops.truth_sets import truth_sets
 
 COVERED, REJECTED = (0.93, 0.98), (0.04, 0.06)
 outside: list[str] = []
@@ -135,8 +136,8 @@ AREAS = [
 ]
 
 
-def areas(trials: int) -> None:
-    rng = np.random.default_rng(11)
+def areas(trials: int, seed: int) -> None:
+    rng = np.random.default_rng(seed + 11)
     for n_positive, n_negative, kind, shift in AREAS:
         truth = np.arange(n_positive + n_negative) < n_positive
         if kind == "sparse":  # what does not fire is tied at 0
@@ -167,8 +168,8 @@ MEANS = [
 ]
 
 
-def means(trials: int) -> None:
-    rng = np.random.default_rng(12)
+def means(trials: int, seed: int) -> None:
+    rng = np.random.default_rng(seed + 12)
     for n, shares, recall, false_rate, common in MEANS:
         share = np.array(shares)
         f1 = 2 * share * recall / (share * recall + share + (1 - share) * false_rate)
@@ -194,9 +195,9 @@ def means(trials: int) -> None:
         row(f"difference, {name}", covered[1], COVERED, trials, f"BCa {covered[3]:.3f}")
 
 
-def rows(trials: int) -> None:
+def rows(trials: int, seed: int) -> None:
     """Rows of an example are right or wrong together, to a degree: Dirichlet shares of TP, FP, FN per example."""
-    rng = np.random.default_rng(13)
+    rng = np.random.default_rng(seed + 13)
     for n, per_example, spread, shares in (
         (40, 20, 1.0, (0.6, 0.2, 0.2)),
         (80, 50, 0.5, (0.4, 0.4, 0.2)),
@@ -248,12 +249,12 @@ def noise(
         yield example_scores(*parts, n_units=n_units)
 
 
-def tests_of_noise(sets: int, shuffles: int) -> None:
+def tests_of_noise(sets: int, shuffles: int, first: int) -> None:
     """Concepts of a set share scores; their labels are independent, save in the correlated world."""
     for name, options in WORLDS.items():
         for family in ("max-t", "holm"):
             p, against, any_of = [], [], []
-            for seed in range(sets):
+            for seed in range(first, first + sets):
                 scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
                 got = search_null(scores, n_shuffles=shuffles, family=family, stop_after=1 + shuffles // 20, seed=seed)
                 p.append(got.p)
@@ -269,13 +270,13 @@ def tests_of_noise(sets: int, shuffles: int) -> None:
                 row(title, level, REJECTED, trials, f"ties against {safe:.3f}")
             region = (0.0, 0.06) if family == "holm" else REJECTED
             row(f"any of 40 concepts by {family}: {name}", float(np.mean(any_of)), region, sets)
-        held_out(name, options, sets, shuffles)
+        held_out(name, options, sets, shuffles, first)
 
 
-def held_out(name: str, options: dict, sets: int, shuffles: int) -> None:
+def held_out(name: str, options: dict, sets: int, shuffles: int, first: int) -> None:
     """The same with the pairs chosen once: what stands beside test figures in the pipeline."""
     p, any_of = [], []
-    for seed in range(sets):
+    for seed in range(first, first + sets):
         scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
         found = find_pairs(scores, min_support=1)
         units, every = found.units, torch.ones(len(found.units), dtype=torch.bool)
@@ -314,9 +315,9 @@ def clumps(rng: np.random.Generator, lengths: np.ndarray, kind: str) -> np.ndarr
     return np.concatenate(parts)
 
 
-def rows_of_noise(sets: int, draws: int = 59, n: int = 60) -> None:
+def rows_of_noise(sets: int, seed: int, draws: int = 59, n: int = 60) -> None:
     """Clumps of rows on which a unit fires, which have nothing to do with those of the concept."""
-    rng, one, tables = np.random.default_rng(14), torch.ones(1, dtype=torch.bool), []
+    rng, one, tables = np.random.default_rng(seed + 14), torch.ones(1, dtype=torch.bool), []
     for name, draw in LENGTHS.items():
         for kind in CLUMPS:
             rejected = np.zeros(2)
@@ -368,21 +369,25 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=20, help="of scores and 40 concepts, of every noise world")
     parser.add_argument("--shuffles", type=int, default=79)
     parser.add_argument("--cost", action="store_true", help="the seconds of a large null, and nothing else")
+    parser.add_argument("--seed", type=int, default=0, help="first of the seeds; sets take as many, so step by 100")
     parser.add_argument("--rows", action="store_true", help="the null of rows with 1,000 sets, and nothing else")
+    parser.add_argument("--noise", action="store_true", help="the nulls of examples, and nothing else")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.cost:
         cost()
         return
     if args.rows:
-        rows_of_noise(1000)
+        rows_of_noise(1000, args.seed)
         return
-    counts()
-    areas(args.trials)
-    means(args.trials // 4)
-    rows(args.trials // 4)
-    tests_of_noise(args.sets, args.shuffles)
-    rows_of_noise(10 * args.sets)
+    if not args.noise:
+        counts()
+        areas(args.trials, args.seed)
+        means(args.trials // 4, args.seed)
+        rows(args.trials // 4, args.seed)
+    tests_of_noise(args.sets, args.shuffles, args.seed)
+    if not args.noise:
+        rows_of_noise(10 * args.sets, args.seed)
     print(f"{len(outside)} outside" + "".join(f"\n  {name}" for name in outside))
     sys.exit(bool(outside))
 

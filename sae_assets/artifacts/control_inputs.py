@@ -25,6 +25,9 @@ class ControlInputs(Artifact):
         random_units: int32, ascending within each; random_values: float32, > 0, pooled over rows.
         n_units, d_model: width of the SAE and of the embeddings.
         pooling: of ``random_values``; None: the maximum.
+        row_random_offsets: int64 [n_seeds * n_sample + 1], values of each (seed, sampled row); row_random_units: int32,
+            ascending within each; row_random_values: float32, > 0. None of rows that are pooled, and in files of
+            earlier versions.
     """
 
     kind: ClassVar[str] = "control_inputs"
@@ -41,6 +44,9 @@ class ControlInputs(Artifact):
     n_units: int
     d_model: int
     pooling: str | None = field(default=None, metadata=HASHED_IF_GIVEN)
+    row_random_offsets: Int[Tensor, " row_runs_plus_1"] | None = field(default=None, metadata=HASHED_IF_GIVEN)
+    row_random_units: Int[Tensor, " row_values"] | None = field(default=None, metadata=HASHED_IF_GIVEN)
+    row_random_values: Float[Tensor, " row_values"] | None = field(default=None, metadata=HASHED_IF_GIVEN)
 
     @property
     def n_examples(self) -> int:
@@ -50,6 +56,15 @@ class ControlInputs(Artifact):
     def n_rows(self) -> int:
         return int(self.example_offsets[-1])
 
+    @property
+    def random_codes(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """Offsets, units and values of random SAEs that are there, by the start of their names."""
+        codes = {"random": (self.random_offsets, self.random_units, self.random_values)}
+        offsets, units, values = self.row_random_offsets, self.row_random_units, self.row_random_values
+        if offsets is not None and units is not None and values is not None:
+            codes["row_random"] = (offsets, units, values)
+        return codes
+
     def problems(self) -> Iterator[str]:
         n, sample = self.n_examples, len(self.row_ids)
         structure = [
@@ -58,13 +73,19 @@ class ControlInputs(Artifact):
             *expect_tensor(self.max_embeddings, "max_embeddings", "float32", (n, self.d_model)),
             *expect_tensor(self.row_ids, "row_ids", "int64", (sample,)),
             *expect_tensor(self.row_embeddings, "row_embeddings", "float32", (sample, self.d_model)),
-            *expect_tensor(self.random_offsets, "random_offsets", "int64", (self.n_seeds * n + 1,)),
-            *expect_tensor(self.random_units, "random_units", "int32", (None,)),
-            *expect_tensor(self.random_values, "random_values", "float32", (len(self.random_units),)),
         ]
+        given = [part is not None for part in (self.row_random_offsets, self.row_random_units, self.row_random_values)]
+        if any(given) and not all(given):
+            structure.append("row_random_offsets, row_random_units and row_random_values are given together or not")
+        runs = {"random": self.n_seeds * n, "row_random": self.n_seeds * sample}
+        for name, (offsets, units, values) in self.random_codes.items():
+            structure += expect_tensor(offsets, f"{name}_offsets", "int64", (runs[name] + 1,))
+            structure += expect_tensor(units, f"{name}_units", "int32", (None,))
+            structure += expect_tensor(values, f"{name}_values", "float32", (len(units),))
         if not structure:
             structure += bad_offsets(self.example_offsets, "example_offsets", self.n_rows)
-            structure += bad_offsets(self.random_offsets, "random_offsets", len(self.random_units))
+            for name, (offsets, units, _) in self.random_codes.items():
+                structure += bad_offsets(offsets, f"{name}_offsets", len(units))
         yield from structure
         if not structure:
             yield from self._bad_values()
@@ -79,17 +100,12 @@ class ControlInputs(Artifact):
         for name in ("mean_embeddings", "max_embeddings", "row_embeddings"):
             if not bool(getattr(self, name).isfinite().all()):
                 yield f"{name} holds values that are not finite"
-        # As bits: also where the process takes subnormal numbers for 0.
-        bits = self.random_values.view(torch.int32)
-        if not bool((bits > 0).all() & self.random_values.isfinite().all()):
-            yield "random_values must be finite and > 0"
-        if (
-            len(self.random_units)
-            and not 0 <= int(self.random_units.min()) <= int(self.random_units.max()) < self.n_units
-        ):
-            yield f"random_units must lie in 0..{self.n_units - 1}"
-        run = torch.repeat_interleave(
-            torch.arange(len(self.random_offsets) - 1, device="cpu"), self.random_offsets.diff()
-        )
-        if bool(((run[1:] == run[:-1]) & (self.random_units.diff() <= 0)).any()):
-            yield "random_units of an example must ascend without repeats"
+        for name, (offsets, units, values) in self.random_codes.items():
+            # As bits: also where the process takes subnormal numbers for 0.
+            if not bool((values.view(torch.int32) > 0).all() & values.isfinite().all()):
+                yield f"{name}_values must be finite and > 0"
+            if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.n_units:
+                yield f"{name}_units must lie in 0..{self.n_units - 1}"
+            run = torch.repeat_interleave(torch.arange(len(offsets) - 1, device="cpu"), offsets.diff())
+            if bool(((run[1:] == run[:-1]) & (units.diff() <= 0)).any()):
+                yield f"{name}_units of an example or row must ascend without repeats"

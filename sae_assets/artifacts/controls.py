@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from sae_assets.artifacts.base import Artifact, expect_tensor
+from sae_assets.artifacts.base import HASHED_IF_GIVEN, Artifact, expect_tensor
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 UNIT, RANDOM = "unit", "random_sae"
 CONTROLS = (RANDOM, "diffmean", "logistic", "logistic_units", "k_sparse", "embedding_dims")
-ROW_CONTROLS = ("diffmean", "logistic")
+ROW_CONTROLS = (RANDOM, "diffmean", "logistic")
 LEVELS = ("examples", "rows")
 
 
@@ -23,9 +23,9 @@ class Controls(Artifact):
     """Figures on test of every detector, and the difference of the unit to each control.
 
     Detectors of examples are the unit of the best pair, every random SAE and the other controls; where rows were
-    classified, the best unit of the sampled rows and its controls follow (:attr:`detectors`). Comparisons are with each
-    control, random SAEs as one (:attr:`comparisons`). Where a concept has no detector, and where test has not both
-    classes, a choice is −1 and figures are null.
+    classified, the best unit of the sampled rows, every random SAE and the other controls of rows follow
+    (:attr:`detectors`). Comparisons are with each control, random SAEs as one (:attr:`comparisons`). Where a concept
+    has no detector, and where test has not both classes, a choice is −1 and figures are null.
 
     Attributes:
         concepts: names, in catalog order.
@@ -43,6 +43,7 @@ class Controls(Artifact):
             random SAEs), low and high.
         weighted: float64 [n_comparisons, 4], mean of F1, weighted by positives, over the concepts that have both
             detectors: of the unit, of the control, and low and high of the difference.
+        n_row_seeds: random SAEs that classified rows; None where none did, as in files of earlier versions.
     """
 
     kind: ClassVar[str] = "controls"
@@ -60,24 +61,29 @@ class Controls(Artifact):
     average_precision: Float[Tensor, "detectors concepts"]
     differences: Float[Tensor, "comparisons concepts 3"]
     weighted: Float[Tensor, "comparisons 4"]
+    n_row_seeds: int | None = field(default=None, metadata=HASHED_IF_GIVEN)
 
     @property
     def detectors(self) -> tuple[tuple[str, str, int | None], ...]:
         """Level, name, and number of a random SAE, in the order of the arrays."""
         random = [(LEVELS[0], RANDOM, seed) for seed in range(self.n_seeds)]
         others = [(LEVELS[0], name, None) for name in CONTROLS[1:]]
-        of_rows = [(LEVELS[1], name, None) for name in (UNIT, *ROW_CONTROLS)] if self.row_figures else []
-        return ((LEVELS[0], UNIT, None), *random, *others, *of_rows)
+        examples = ((LEVELS[0], UNIT, None), *random, *others)
+        if not self.row_figures:
+            return examples
+        of_rows = [(LEVELS[1], RANDOM, seed) for seed in range(self.n_row_seeds or 0)]
+        return (*examples, (LEVELS[1], UNIT, None), *of_rows, *((LEVELS[1], name, None) for name in ROW_CONTROLS[1:]))
 
     @property
     def comparisons(self) -> tuple[tuple[str, str], ...]:
         """Level and name of the control, in the order of the arrays."""
-        return self.comparisons_of(self.row_figures)
+        return self.comparisons_of(self.row_figures, self.n_row_seeds)
 
     @staticmethod
-    def comparisons_of(row_figures: bool) -> tuple[tuple[str, str], ...]:
-        """The comparisons with or without those of rows."""
-        of_rows = [(LEVELS[1], name) for name in ROW_CONTROLS] if row_figures else []
+    def comparisons_of(row_figures: bool, n_row_seeds: int | None) -> tuple[tuple[str, str], ...]:
+        """The comparisons with or without those of rows, and among these with random SAEs."""
+        names = ROW_CONTROLS if n_row_seeds else ROW_CONTROLS[1:]
+        of_rows = [(LEVELS[1], name) for name in names] if row_figures else []
         return (*((LEVELS[0], name) for name in CONTROLS), *of_rows)
 
     @property
@@ -119,6 +125,8 @@ class Controls(Artifact):
             if not bool(values[nothing].isnan().all()):
                 yield f"{name} must be null where there is no detector"
         rows = self.n_items[1].tolist()
+        if self.n_row_seeds is not None and not (self.row_figures and self.n_row_seeds > 0):
+            yield f"{self.n_row_seeds} random SAEs classified rows, expected some, and only where rows were classified"
         if not self.row_figures and any(rows):
             yield f"{rows} rows were classified, but there are no row figures"
         middle, low, high = self.differences.unbind(-1)

@@ -18,7 +18,8 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
-from sae_assets.cli.display import print_summary, print_warnings, progress_bar
+from sae_assets.cli.display import print_warnings, progress_bar
+from sae_assets.cli.summary import print_summary
 from sae_assets.pipeline.options import (
     ChoiceOptions,
     DetectionOptions,

@@ -8,6 +8,7 @@ from sae_assets.lazy import submodule
 if TYPE_CHECKING:
     from sae_assets.commands import checking as checking
     from sae_assets.commands import comparing as comparing
+    from sae_assets.commands import concept_figures as concept_figures
     from sae_assets.commands import figures as figures
     from sae_assets.commands import importing as importing
     from sae_assets.commands import protocols as protocols

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import chosen_pairs as chosen_pairs
     from sae_assets.ops import coalitions as coalitions
     from sae_assets.ops import comparison as comparison
+    from sae_assets.ops import control_data as control_data
     from sae_assets.ops import control_inputs as control_inputs
     from sae_assets.ops import controls as controls
     from sae_assets.ops import detection_stats as detection_stats
@@ -50,9 +51,12 @@ if TYPE_CHECKING:
     from sae_assets.ops import row_marks as row_marks
     from sae_assets.ops import scratch as scratch
     from sae_assets.ops import segments as segments
+    from sae_assets.ops import shuffled_search as shuffled_search
     from sae_assets.ops import significance as significance
     from sae_assets.ops import sparse_activations as sparse_activations
     from sae_assets.ops import thresholds as thresholds
+    from sae_assets.ops import truth_sets as truth_sets
+    from sae_assets.ops import unit_detectors as unit_detectors
     from sae_assets.ops import unit_mapping as unit_mapping
     from sae_assets.ops import unit_rows as unit_rows
     from sae_assets.ops import unit_stats as unit_stats

@@ -1,7 +1,7 @@
 """What controls need of rows, collected while these are encoded: no dense latents are held, and no file of rows made.
 
-Per example the mean and the maximum of its embeddings, a sample of rows by hash, and the scores of random SAEs, pooled
-as those of the SAE's units are. What is fitted on them is not decided here.
+Per example the mean and the maximum of its embeddings, a sample of rows by hash with what random SAEs make of them, and
+the scores of random SAEs, pooled as those of the SAE's units are. What is fitted on them is not decided here.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ class Collector:
         self, first_example: int, example_offsets: Int[Tensor, " examples_plus_1"], pooling: Pooling = MAXIMUM
     ) -> ControlInputs:
         """The control inputs of the rows that were added, with scores pooled in one of the ways there are."""
-        return self._result(first_example, example_offsets, self._sample, pooling)
+        return self._result(first_example, example_offsets, self._sample, pooling, self._codes_of_rows())
 
     @plain_arithmetic()
     def result_of_pooled(self, first_example: int) -> ControlInputs:
@@ -86,10 +86,33 @@ class Collector:
         sample = _Sample(self._most, self._d_model)
         for number, (example, mean) in enumerate(zip(self._ids, self._means, strict=True)):
             sample.add(example, mean[None][: 0 if self._empty[number] else 1], number)
-        return self._result(first_example, torch.arange(len(self._ids) + 1, device="cpu"), sample, MAXIMUM)
+        return self._result(first_example, torch.arange(len(self._ids) + 1, device="cpu"), sample, MAXIMUM, {})
+
+    def _codes_of_rows(self) -> dict[str, Tensor]:
+        """Each random SAE's codes of the sampled rows, which were not known before; a code depends on its row alone."""
+        _, x = self._sample.result()
+        lengths, units, values = [], [], []
+        for encoder in self._random:
+            code = encoder.encode(x)
+            row = torch.repeat_interleave(torch.arange(len(x), device="cpu"), code.row_offsets.diff())
+            order = (row * self._n_units + code.unit_ids).argsort()
+            lengths.append(code.row_offsets.diff())
+            units.append(code.unit_ids[order])
+            values.append(code.values[order])
+        nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
+        return {
+            "row_random_offsets": offsets_of(torch.cat([nothing, *lengths])),
+            "row_random_units": torch.cat([nothing.int(), *units]),
+            "row_random_values": torch.cat([nothing.float(), *values]),
+        }
 
     def _result(
-        self, first_example: int, example_offsets: Tensor, sample: "_Sample", pooling: Pooling
+        self,
+        first_example: int,
+        example_offsets: Tensor,
+        sample: "_Sample",
+        pooling: Pooling,
+        codes_of_rows: dict[str, Tensor],
     ) -> ControlInputs:
         lengths, units, values = [], [], []
         for parts in self._scores[pooling]:
@@ -114,6 +137,7 @@ class Collector:
             n_units=self._n_units,
             d_model=self._d_model,
             pooling=None if pooling == MAXIMUM else pooling.label,
+            **codes_of_rows,
         )
 
 

@@ -1,31 +1,19 @@
 """Controls: what a random SAE, or embeddings without any SAE, reach on the same test as the SAE's units (numerics 12).
 
-How each is fitted is in ``ops.detectors``; here stands what they are fitted on, which there are, and how they compare.
+How each is fitted is in ``ops.detectors`` and ``ops.unit_detectors``, what they are fitted on in ``ops.control_data``;
+here stands which there are, and how they compare.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.artifacts import SPLITS, GroundTruth, Labels, SparseRows
-from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.controls import CONTROLS, RANDOM, ROW_CONTROLS, UNIT, Controls
-from sae_assets.artifacts.rows import stands_in_for_train
-from sae_assets.errors import ArtifactError
-from sae_assets.ops.detectors import (
-    Detector,
-    dimensions,
-    k_sparse,
-    logistic_on_embeddings,
-    logistic_on_units,
-    mean_difference,
-    searched_units,
-)
+from sae_assets.ops.control_data import ControlData
+from sae_assets.ops.detectors import k_sparse, logistic_on_embeddings, logistic_on_units, mean_difference
 from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.intervals import (
     counts_of,
@@ -35,161 +23,10 @@ from sae_assets.ops.intervals import (
     weighted_f1_difference,
     weighted_f1_interval,
 )
-from sae_assets.ops.items import Items, UnitScores
-from sae_assets.ops.logistic import N_FOLDS
-from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
+from sae_assets.ops.items import Detector, Items
 from sae_assets.ops.prevalence_free import auroc, average_precision
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.thresholds import expect_same_rows
-
-
-@dataclass(frozen=True)
-class ControlChunk:
-    """A chunk with all that controls read; ``truth`` where rows are classified too."""
-
-    inputs: ControlInputs
-    activations: SparseRows
-    labels: Labels
-    truth: GroundTruth | None = None
-
-    def __post_init__(self) -> None:
-        inputs, rows = self.inputs, self.activations
-        if not torch.equal(inputs.example_offsets, rows.example_offsets) or inputs.n_units != rows.n_units:
-            raise ArtifactError(
-                f"Control inputs are of {inputs.n_examples} examples with {int(inputs.example_offsets[-1])} rows and "
-                f"{inputs.n_units} units, activations of {rows.n_examples} with {rows.n_rows} and {rows.n_units}."
-            )
-        if len(self.labels) != rows.n_examples:
-            raise ArtifactError(f"Labels are of {len(self.labels)} examples, activations of {rows.n_examples}.")
-        if self.truth is not None:
-            expect_same_rows(rows, self.truth)
-
-
-@dataclass(frozen=True)
-class ControlData:
-    """All chunks, as what is classified.
-
-    Attributes:
-        examples: with mean embeddings and the SAE's scores, pooled.
-        max_embeddings: float32 [n_examples, d_model]; random: scores of each random SAE, pooled as the SAE's.
-        rows: the sampled rows, with their own embeddings and activations; None where truth was not given.
-        example_of_row: int64 [n_rows], number of each row's example.
-    """
-
-    examples: Items
-    max_embeddings: Float[Tensor, "examples d"]
-    random: tuple[UnitScores, ...]
-    rows: Items | None
-    example_of_row: Int[Tensor, " rows"]
-
-
-@plain_arithmetic()
-def collect(
-    chunks: Iterable[ControlChunk], device: torch.device | str = "cpu", pooling: Pooling = MAXIMUM
-) -> ControlData:
-    """Everything that controls need of all chunks, which are gone through once.
-
-    Args:
-        pooling: of the SAE's scores, as those of random SAEs come.
-
-    Memory: two embeddings per example, the sampled rows, and 20 bytes for each (example, unit) with a score.
-
-    Raises:
-        ArtifactError: no chunks, chunks of different widths, or scores of random SAEs that are pooled otherwise.
-    """
-    parts: dict[str, list[Any]] = {}
-    ids: list[str] = []
-    n_rows = 0
-    width: tuple[int, ...] = ()
-    for chunk in chunks:
-        inputs, n = chunk.inputs, len(ids)
-        now = (inputs.n_units, inputs.d_model, inputs.n_seeds, chunk.labels.labels.shape[1])
-        if width not in ((), now):
-            raise ArtifactError(f"Chunks have other units, dimensions, seeds or concepts: {now} and {width}.")
-        width = now
-        several = bool((inputs.example_offsets.diff() > 1).any())  # of a single row, every pooling says the same
-        if several and (inputs.pooling or MAXIMUM.label) != pooling.label:
-            raise ArtifactError(
-                f"Scores of random SAEs are pooled by {inputs.pooling or MAXIMUM.label}, those of units by "
-                f"{pooling.label}. Materialize control_inputs again."
-            )
-        ids += chunk.labels.example_ids
-        unit, value, example = pool_rows(chunk.activations, pooling)
-        add = {
-            "labels": chunk.labels.labels,
-            "split": torch.tensor(
-                [SPLITS.index(name) for name in chunk.labels.splits], dtype=torch.int64, device="cpu"
-            ),
-            "mean": inputs.mean_embeddings,
-            "max": inputs.max_embeddings,
-            "units": (unit, example + n, value),
-        }
-        seed_example = torch.repeat_interleave(
-            torch.arange(len(inputs.random_offsets) - 1, device="cpu"), inputs.random_offsets.diff()
-        )
-        for seed in range(inputs.n_seeds):
-            mine = seed_example // max(1, inputs.n_examples) == seed
-            add[f"random {seed}"] = (
-                inputs.random_units[mine].long(),
-                seed_example[mine] % inputs.n_examples + n,
-                inputs.random_values[mine],
-            )
-        if chunk.truth is not None:
-            add |= _rows(chunk, chunk.truth, n, n_rows)
-            n_rows += len(inputs.row_ids)
-        for name, part in add.items():
-            parts.setdefault(name, []).append(part)
-    if not ids:
-        raise ArtifactError("There are no chunks to compare controls in.")
-    n_units, _, n_seeds, _ = width
-    hashes = [hashlib.sha256(name.encode()).digest() for name in ids]
-    order = torch.tensor(sorted(range(len(ids)), key=hashes.__getitem__), dtype=torch.int64, device="cpu").argsort()
-    coin = torch.tensor([stands_in_for_train(name) for name in ids], dtype=torch.bool, device="cpu")
-
-    def whole(name: str) -> Tensor:
-        return torch.cat(parts[name]).to(device)
-
-    def scores_of(name: str) -> UnitScores:
-        unit, item, value = (torch.cat(column).to(device) for column in zip(*parts[name], strict=True))
-        return UnitScores.of(unit, item, value, n_units)
-
-    examples = Items(
-        whole("labels"), whole("split"), order.to(device), coin.to(device), whole("mean"), scores_of("units")
-    )
-    rows, of_row = None, torch.zeros(0, dtype=torch.int64, device="cpu")
-    if "row labels" in parts:
-        of_row = torch.cat(parts["row example"])
-        drawn = torch.randperm(len(of_row), generator=torch.Generator().manual_seed(0), device="cpu")
-        rows = Items(
-            whole("row labels"),
-            examples.split[of_row.to(device)],
-            drawn.to(device),
-            examples.coin[of_row.to(device)],
-            whole("row embeddings"),
-            scores_of("row units"),
-            (order[of_row] % N_FOLDS).to(device),
-        )
-    random = tuple(scores_of(f"random {seed}") for seed in range(n_seeds))
-    return ControlData(examples, whole("max"), random, rows, of_row.to(device))
-
-
-def _rows(chunk: ControlChunk, truth: GroundTruth, first_example: int, first_row: int) -> dict[str, Any]:
-    """The sampled rows of a chunk, numbered from ``first_row``."""
-    ids, rows = chunk.inputs.row_ids, chunk.activations
-    place = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
-    place[ids] = torch.arange(len(ids), device="cpu")
-    labels = torch.zeros(len(ids), len(truth.concepts), dtype=torch.bool, device="cpu")
-    true = place[truth.row_of_positive()]
-    labels[true[true >= 0], truth.concept_ids.long()[true >= 0]] = True
-    entry = place[rows.row_of_entry()]
-    some = entry >= 0
-    return {
-        "row labels": labels,
-        "row example": rows.example_of_row()[ids] + first_example,
-        "row embeddings": chunk.inputs.row_embeddings,
-        "row units": (rows.unit_ids[some].long(), entry[some] + first_row, rows.values[some]),
-    }
-
+from sae_assets.ops.unit_detectors import dimensions, searched_units, units_by_rows
 
 FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal positives that a threshold must find
     "diffmean": lambda data, min_support=MIN_SUPPORT: mean_difference(data.examples, min_support),
@@ -211,9 +48,34 @@ def counts_on_test(items: Items, detector: Detector) -> Int[Tensor, "concepts 4"
     return torch.cat([counts, truth.shape[1] - counts.sum(-1, keepdim=True)], -1).cpu()
 
 
-def random_units(data: ControlData, min_support: int = MIN_SUPPORT) -> list[Detector]:
-    """The unit and threshold of each random SAE, chosen as if it were the SAE."""
-    return [searched_units(data.examples, scores, min_support) for scores in data.random]
+@plain_arithmetic()
+def random_units(
+    data: ControlData, min_support: int = MIN_SUPPORT, by_rows: Bool[Tensor, " concepts"] | None = None
+) -> list[Detector]:
+    """The unit and threshold of each random SAE, chosen as if it were the SAE.
+
+    Args:
+        by_rows: concepts of which rows chose the SAE's unit: there, of the units with a threshold on examples, that of
+            the best F1 on the sampled rows of cal stands for a random SAE too (the SAE's own saw all rows of cal). None
+            of them where random SAEs' values on rows were not collected.
+    """
+    if by_rows is None or not data.random_rows or data.rows is None:
+        return [searched_units(data.examples, scores, min_support) for scores in data.random]
+    return [
+        searched_units(
+            data.examples,
+            scores,
+            min_support,
+            units_by_rows(data.examples, scores, data.rows, on_rows, by_rows, min_support),
+        )
+        for scores, on_rows in zip(data.random, data.random_rows, strict=True)
+    ]
+
+
+def random_row_units(data: ControlData, min_support: int = MIN_SUPPORT) -> list[Detector]:
+    """The unit and threshold of each random SAE that the sampled rows of cal choose, as they choose the SAE's."""
+    assert data.rows is not None
+    return [searched_units(data.rows, scores, min_support) for scores in data.random_rows]
 
 
 @plain_arithmetic()
@@ -239,7 +101,8 @@ def compare(
     if rows is not None and data.rows is not None:
         places = items.tests.long().cumsum(0) - 1
         of_row = places[data.example_of_row[data.rows.tests]]
-        beside = {UNIT: [rows.unit], **{name: [rows.fitted[name]] for name in ROW_CONTROLS}}
+        random_rows = {RANDOM: list(rows.random)} if rows.random else {}
+        beside = {UNIT: [rows.unit], **random_rows, **{name: [rows.fitted[name]] for name in ROW_CONTROLS[1:]}}
         parts.append(_figures(data.rows, beside, of_row, rows.located.to(items.labels.device)))
     figures = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     n_items = torch.zeros(2, 3, dtype=torch.int64, device="cpu")
@@ -255,6 +118,7 @@ def compare(
         row_figures=len(parts) > 1,
         n_items=n_items,
         **figures,
+        n_row_seeds=len(rows.random) or None if len(parts) > 1 and rows is not None else None,
     )
 
 
@@ -262,12 +126,14 @@ def compare(
 class RowDetectors:
     """Detectors of the sampled rows: the unit that cal rows choose, those by the names of ``ROW_FITTED``.
 
-    ``located`` is bool [n_concepts]: whether every positive example says where the concept is.
+    ``located`` is bool [n_concepts]: whether every positive example says where the concept is. ``random`` are the units
+    that cal rows choose of each random SAE.
     """
 
     unit: Detector
     fitted: Mapping[str, Detector]
     located: Bool[Tensor, " concepts"]
+    random: Sequence[Detector] = ()
 
 
 def _figures(

@@ -1,19 +1,18 @@
-"""Detectors of concepts and how each is fitted: units, differences of means, logistic regressions, k-sparse probes.
+"""Detectors of concepts that are fitted: differences of means, logistic regressions, k-sparse probes.
 
 What is classified are examples, or rows; a detector is fitted on train, gets its threshold (and whatever else has to be
-chosen) on cal, and is then let loose on test. Which of them are controls, and how they compare, is in ``ops.controls``.
+chosen) on cal, and is then let loose on test. Units, which are not fitted, are in ``ops.unit_detectors``; which
+detectors are controls, and how they compare, is in ``ops.controls``.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.ops.detection_stats import sort_scores
-from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs
-from sae_assets.ops.items import Items, UnitScores
+from sae_assets.ops.found_pairs import MIN_SUPPORT
+from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets.ops.logistic import PENALTIES, choose_penalty, fit_logistic, stratified_folds
 from sae_assets.ops.process_state import plain_arithmetic
 
@@ -23,67 +22,6 @@ VALUES_FITTED = 2**23  # items × dimensions that a regression on embeddings is 
 MOST_FOLDED = 2048  # items that a penalty is chosen on
 FEWEST = 2  # of each class among what a logistic regression is fitted on
 EIGEN = 1e-12  # of the largest eigenvalue: directions with less do not exist
-
-
-@dataclass(frozen=True)
-class Detector:
-    """What a detector says of test, per concept.
-
-    Attributes:
-        scores: float32 [n_concepts, n_test], NaN where the concept has no detector; detected: bool, of the same shape.
-        choices: int64 [n_concepts], what was chosen beside the threshold (a unit, a dimension, a k, a penalty's
-            number); −1 where the concept has no detector.
-        n_bytes: of what it reads.
-    """
-
-    scores: Float[Tensor, "concepts items"]
-    detected: Bool[Tensor, "concepts items"]
-    choices: Int[Tensor, " concepts"]
-    n_bytes: int
-
-
-@plain_arithmetic()
-def given_units(
-    items: Items,
-    units: Int[Tensor, " concepts"],
-    thresholds: Float[Tensor, " concepts"],
-    scores: UnitScores | None = None,
-) -> Detector:
-    """One unit per concept (−1: none) at its threshold; ``scores`` where they are not the items' own."""
-    scores = items.units if scores is None else scores
-    units, thresholds = units.to(scores.starts.device), thresholds.to(scores.starts.device)
-    of_test = scores.dense(units, len(items.labels))[:, items.tests]
-    return Detector(of_test, of_test.double() >= thresholds[:, None], units, scores.n_bytes)
-
-
-@plain_arithmetic()
-def searched_units(items: Items, scores: UnitScores | None = None, min_support: int = MIN_SUPPORT) -> Detector:
-    """Unit and threshold of the best F1 on cal, over all units and thresholds (``ops.exact_search``)."""
-    scores = items.units if scores is None else scores
-    unit, result = scores.units(), {}
-    for number, name in ((1, "cal"), (2, "test")):
-        inside = items.split == number
-        chosen, place = inside[scores.items], inside.long().cumsum(0) - 1
-        result[name] = sort_scores(
-            unit[chosen], scores.values[chosen], place[scores.items[chosen]], items.labels[inside], scores.n_units
-        )
-    found = find_pairs(result, min_support=min_support)
-    return given_units(items, found.units, found.thresholds, scores)
-
-
-@plain_arithmetic()
-def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: int = MIN_SUPPORT) -> Detector:
-    """Dimensions of embeddings as units, d of them upwards and then d downwards (choice d + i: −x_i).
-
-    The search needs positive scores: a value is replaced by its rank among all items, which moves no comparison.
-    """
-    both = torch.cat([embeddings, -embeddings], 1)
-    ranks = torch.stack([column.unique(return_inverse=True)[1] + 1 for column in both.T])
-    n_units, n = ranks.shape
-    item = torch.arange(n, device=ranks.device).expand(n_units, -1).flatten()
-    starts = torch.arange(n_units + 1, device=ranks.device) * n
-    found = searched_units(items, UnitScores(starts, item, ranks.float().flatten()), min_support)
-    return Detector(found.scores, found.detected, found.choices, 4 * embeddings.numel())
 
 
 @plain_arithmetic()

@@ -5,7 +5,6 @@ values × concepts per row and not units × concepts × rows. Which figures are 
 ``ops.row_alignment`` and of protocols; of examples, thresholds are found in ``ops.exact_search``.
 """
 
-import itertools
 from dataclasses import dataclass
 
 import torch
@@ -15,83 +14,11 @@ from torch import Tensor
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.segments import sort_keys
+from sae_assets.ops.truth_sets import TruthSets, spread
 
 VALUE_BITS = 31  # a float32 above 0 has no sign
 _LARGEST = 0x7FFFFFFF
 ENTRIES_AT_ONCE = 2**18  # values and incidences of a block of units, about 150 bytes each while it is walked
-
-
-@dataclass(frozen=True)
-class TruthSets:
-    """Which concepts each row of a split has. Rows with the same concepts share a set.
-
-    Attributes:
-        set_of_row: int64 [n_rows], number of the row's set.
-        set_offsets: int64 [n_sets + 1] and concept_ids: int64, the concepts of each set, ascending.
-        n_positive: int64 [n_concepts], rows of each concept.
-    """
-
-    set_of_row: Int[Tensor, " rows"]
-    set_offsets: Int[Tensor, " sets_plus_1"]
-    concept_ids: Int[Tensor, " members"]
-    n_positive: Int[Tensor, " concepts"]
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.set_of_row)
-
-    @property
-    def n_sets(self) -> int:
-        return len(self.set_offsets) - 1
-
-    @property
-    def n_concepts(self) -> int:
-        return len(self.n_positive)
-
-
-def truth_sets(
-    row_offsets: Int[Tensor, " rows_plus_1"], concept_ids: Int[Tensor, " positives"], n_concepts: int
-) -> TruthSets:
-    """Truth of a split from compressed sparse rows, int64 offsets and ascending concept ids per row, on any device.
-
-    Sets are told apart by sums of random 64-bit numbers, one per concept, and then compared member by member; numbers
-    that take two sets for one are drawn anew. So the answer is exact.
-    """
-    device, lengths, concept_ids = row_offsets.device, row_offsets.diff(), concept_ids.long()
-    n_rows = len(lengths)
-    row = torch.repeat_interleave(torch.arange(n_rows, device=device), lengths)
-    position = torch.arange(len(row), device=device) - row_offsets[row]
-    for seed in itertools.count():
-        drawn = torch.randint(
-            -(2**63), 2**63 - 1, (n_concepts,), generator=torch.Generator().manual_seed(seed), device="cpu"
-        )
-        codes = torch.zeros(n_rows, dtype=torch.int64, device=device)
-        codes.index_add_(0, row, drawn.to(device)[concept_ids])
-        unique, set_of_row = codes.unique(return_inverse=True)
-        first = torch.full((len(unique),), n_rows, dtype=torch.int64, device=device)
-        first.scatter_reduce_(0, set_of_row, torch.arange(n_rows, device=device), "amin")
-        if not torch.equal(lengths[first][set_of_row], lengths):
-            continue
-        if torch.equal(concept_ids[row_offsets[first][set_of_row[row]] + position], concept_ids):
-            break
-    members, _ = spread(row_offsets[first], lengths[first])
-    return TruthSets(
-        set_of_row, offsets_of(lengths[first]), concept_ids[members], torch.bincount(concept_ids, minlength=n_concepts)
-    )
-
-
-def spread(starts: Int[Tensor, " runs"], lengths: Int[Tensor, " runs"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """Every position of runs that begin at ``starts``, run after run, and the number of the run that each is of."""
-    run = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
-    shift = starts - (lengths.cumsum(0) - lengths)
-    return torch.arange(len(run), device=starts.device) + shift[run], run
-
-
-def contained(keys: Int[Tensor, " n"], wanted: Int[Tensor, " m"]) -> Bool[Tensor, " m"]:
-    """Which of these are among sorted keys."""
-    if len(keys) == 0:
-        return torch.zeros_like(wanted, dtype=torch.bool)
-    return keys[torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)] == wanted
 
 
 def tag_bits(n_tags: int) -> int:

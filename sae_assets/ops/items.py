@@ -1,4 +1,4 @@
-"""What detectors classify: examples, or rows, with their labels, splits, embeddings and scores of units."""
+"""What detectors classify, examples or rows with labels, splits, embeddings and scores of units; what they say."""
 
 from dataclasses import dataclass
 
@@ -122,3 +122,20 @@ class Items:
         """Numbers of what detectors are fitted on; of more than ``most`` the first in ``order``."""
         fits = self.fits.nonzero().flatten()
         return fits[self.order[fits].argsort()[:most]].sort().values
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What a detector says of test, per concept.
+
+    Attributes:
+        scores: float32 [n_concepts, n_test], NaN where the concept has no detector; detected: bool, of the same shape.
+        choices: int64 [n_concepts], what was chosen beside the threshold (a unit, a dimension, a k, a penalty's
+            number); −1 where the concept has no detector.
+        n_bytes: of what it reads.
+    """
+
+    scores: Float[Tensor, "concepts items"]
+    detected: Bool[Tensor, "concepts items"]
+    choices: Int[Tensor, " concepts"]
+    n_bytes: int

@@ -16,13 +16,13 @@ from torch import Tensor
 from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.incidences import spread
 from sae_assets.ops.pooling import MAXIMUM, Pooling
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.row_marks import Choice, SeenRows, count_marks, expect_rows_of, truth_of
 from sae_assets.ops.segments import linear_quantiles, plan_blocks
 from sae_assets.ops.thresholds import TAIL_FRACTIONS
+from sae_assets.ops.truth_sets import spread
 
 FITTED = ("train", "cal")  # splits whose superactivators make a direction
 SIMILARITY_BYTES = 32  # of one similarity while a cut-off is chosen, with its sorted copy and its truth

@@ -16,11 +16,11 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.adjusted_p import benjamini_hochberg, max_t, sequential_p
 from sae_assets.ops.chance import quantile
-from sae_assets.ops.incidences import TruthSets, truth_sets
 from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk, count_per_example, entries_of_pairs
-from sae_assets.ops.significance import DRAW_SHARE
+from sae_assets.ops.shuffled_search import DRAW_SHARE
+from sae_assets.ops.truth_sets import TruthSets, truth_sets
 
 NEIGHBOURS = 8  # examples of similar length among which maps are exchanged, at least
 

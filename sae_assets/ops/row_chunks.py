@@ -14,21 +14,11 @@ from torch import Tensor
 from sae_assets.artifacts import GroundTruth, SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.incidences import (
-    ENTRIES_AT_ONCE,
-    RankedValues,
-    TruthSets,
-    Walk,
-    contained,
-    pack_ranked,
-    spread,
-    tag_bits,
-    truth_sets,
-    units_at_once,
-)
+from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, Walk, pack_ranked, tag_bits, units_at_once
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import keys_within, plan_blocks, sort_keys
 from sae_assets.ops.thresholds import expect_same_rows
+from sae_assets.ops.truth_sets import TruthSets, contained, spread, truth_sets
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.incidences import spread
 from sae_assets.ops.intervals import weighted_f1_interval
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk, entries_of_pairs
+from sae_assets.ops.truth_sets import spread
 
 
 @dataclass(frozen=True)

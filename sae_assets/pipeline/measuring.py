@@ -18,6 +18,9 @@ EVERY = 0.002  # seconds between two looks at the memory of the process
 class Meter:
     """Seconds and peak bytes of named steps.
 
+    Seconds are of CPU, of all threads of the process, so that nothing else on the machine plays a part; on a GPU, for
+    which the CPU only waits, they are those that pass.
+
     Peak bytes are how much more memory is in use at most than when the step began: on a GPU by torch's count, else by
     that of the C library, looked at every 2 ms, of all threads of the process. Where it does not count (it is glibc's),
     the resident memory of the process stands for it, which does not show what is taken from memory freed earlier.
@@ -25,6 +28,7 @@ class Meter:
 
     def __init__(self, device: Any):
         self._device = device
+        self._clock = time.perf_counter if str(device).startswith("cuda") else time.process_time
         self.seconds: dict[str, float] = {}
         self.peak_bytes: dict[str, int] = {}
 
@@ -41,14 +45,14 @@ class Meter:
         watcher = Thread(target=watch, daemon=True)
         before = ops.device.begin_peak(self._device)
         watcher.start()
-        start = time.perf_counter()
+        start = self._clock()
         try:
             yield
             on_device = ops.device.end_peak(self._device)
         finally:
             stop.set()
             watcher.join()
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - start
         if before is not None and on_device is not None:
             peak[0] = on_device - before
         if first is not None or before is not None:

@@ -3,10 +3,11 @@
 ``sae_assets.open`` begins; nothing here writes. Neither Dagster nor torch is needed where files are Parquet.
 """
 
+from sae_assets.reading.marked import HeatMap, MarkedText
 from sae_assets.reading.project import DatasetFigures, ModelFigures, Project, open_project
 from sae_assets.reading.run import Run
 from sae_assets.reading.tables import Table
-from sae_assets.reading.unit import HeatMap, MarkedText, TopExample, Unit
+from sae_assets.reading.unit import TopExample, Unit
 
 __all__ = [
     "DatasetFigures",

@@ -13,7 +13,7 @@ from sae_assets.datasets.inputs import named_inputs, read_input
 from sae_assets.errors import DatasetError, DetectorError, SaeAssetsError
 from sae_assets.reading.detector_file import encoder_of, knots_of, read_detector
 from sae_assets.reading.encoding import Encoded, EncodedInput, EncodeSettings, encode_inputs
-from sae_assets.reading.unit import HeatMap, MarkedText
+from sae_assets.reading.marked import HeatMap, MarkedText
 from sae_assets.rows.identity import transformer_identity
 from sae_assets.rows.loaded import OpenedSae, open_encoder
 from sae_assets.saes import locate_sae, sae_hash

@@ -13,7 +13,7 @@ from sae_assets.catalog import Model
 from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.errors import CatalogError
 from sae_assets.reading.activations import SparseChunk, as_torch
-from sae_assets.reading.unit import HeatMap, MarkedText, Token
+from sae_assets.reading.marked import HeatMap, MarkedText, Token
 from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.locations import locate_rows, unlocated

@@ -1,21 +1,18 @@
-"""A unit: what it fires on, and where in a picture or a text."""
+"""A unit: what it fires on, and where in a picture or a text, which ``reading.marked`` shows."""
 
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.datasets import ImageReader, TextReader
 from sae_assets.errors import CatalogError, CheckpointError
-from sae_assets.pages.pictures import HUE, opacity
 from sae_assets.reading.files import columns_of
+from sae_assets.reading.marked import HeatMap, MarkedText, Token
 from sae_assets.saes import locate_sae, open_decoder
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
     from sae_assets.reading.run import Run
 
@@ -45,16 +42,6 @@ class Neighbour:
 
     unit_id: int
     cosine: float
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token of a text: characters [start, end), what stands there, and the unit's value (0: it does not fire)."""
-
-    text: str
-    start: int
-    end: int
-    value: float
 
 
 class Unit:
@@ -253,88 +240,3 @@ class Unit:
         chunk, _ = self.run.place_of(example_id)
         header, table = columns_of(self.run.store, self.run.address("row_locations", chunk))
         return header.scalars, table.filter(pc.equal(table["example_index"], self._index(example_id)))
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """A unit's values on a picture.
-
-    Attributes:
-        image: the picture as shown; edges: ``left``, ``top``, ``right``, ``bottom`` of each patch in its pixels.
-        values: float32 [n_patches]; threshold: from where on the unit says its concept.
-    """
-
-    image: "Image"
-    edges: "Mapping[str, np.ndarray]"
-    values: "np.ndarray"
-    threshold: float
-
-    def __repr__(self) -> str:
-        largest = float(self.values.max()) if len(self.values) else 0
-        return f"HeatMap({len(self.values)} patches, largest value {largest:.4g}, threshold {self.threshold:.4g})"
-
-    def to_numpy(self) -> "np.ndarray":
-        """float32 [height, width]: the value at every pixel; NaN where the model does not look."""
-        import numpy as np
-
-        pixels = np.full((self.image.height, self.image.width), np.nan, np.float32)
-        for number, value in enumerate(self.values):
-            left, top, right, bottom = (round(float(self.edges[name][number])) for name in self.edges)
-            pixels[top:bottom, left:right] = value
-        return pixels
-
-    def overlay(self) -> "Image":
-        """The picture with the values over it: one hue, the stronger the surer; nothing where the unit is silent."""
-        import numpy as np
-        from PIL import Image
-
-        values = np.nan_to_num(self.to_numpy())
-        layer = np.zeros((*values.shape, 4), np.uint8)
-        layer[..., :3] = HUE
-        layer[..., 3] = np.round(255 * opacity(values, self.threshold))
-        return Image.alpha_composite(self.image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.overlay().save(buffer, "PNG")
-        return buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class MarkedText:
-    """A unit's values on the tokens of a text."""
-
-    text: str
-    tokens: tuple[Token, ...]
-    threshold: float
-
-    def __iter__(self) -> Iterator[Token]:
-        return iter(self.tokens)
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __repr__(self) -> str:
-        """The text with tokens from the threshold on in ⟦…⟧."""
-        marked, end = [], 0
-        for token in self.tokens:
-            start = max(token.start, end)  # tokens of one character may share it
-            piece = self.text[start : max(token.end, start)]
-            marked += [self.text[end:start], f"⟦{piece}⟧" if piece and token.value >= self.threshold else piece]
-            end = max(end, token.end)
-        return "".join([*marked, self.text[end:]])
-
-    def _repr_html_(self) -> str:
-        import numpy as np
-
-        marked, end = [], 0
-        for token in self.tokens:
-            start = max(token.start, end)
-            piece = escape(self.text[start : max(token.end, start)])
-            alpha = float(opacity(np.array(token.value), self.threshold))
-            colour = f"background:rgba({HUE[0]},{HUE[1]},{HUE[2]},{alpha:.2f})"
-            style = f'<span style="{colour}" title="{token.value:.4g}">{piece}</span>' if alpha and piece else piece
-            marked += [escape(self.text[end:start]), style]
-            end = max(end, token.end)
-        marked.append(escape(self.text[end:]))
-        return f'<div style="line-height:1.8;white-space:pre-wrap">{"".join(marked)}</div>'

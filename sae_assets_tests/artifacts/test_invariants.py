@@ -301,6 +301,9 @@ def control_inputs() -> ControlInputs:
         random_values=floats(2, 1, 3),
         n_units=5,
         d_model=2,
+        row_random_offsets=ints(0, 1, 2),
+        row_random_units=int32(4, 0),
+        row_random_values=floats(1, 3),
     )
 
 
@@ -572,7 +575,10 @@ BROKEN = [
     (control_inputs, "a score of 0", {"random_values": floats(2, 0, 3)}, "random_values must be finite and > 0"),
     (control_inputs, "an infinite score", {"random_values": floats(2, math.inf, 3)}, "random_values must be finite"),
     (control_inputs, "a unit that there is not", {"n_units": 4}, r"random_units must lie in 0\.\.3"),
-    (control_inputs, "units out of order", {"random_units": int32(4, 1, 0)}, "random_units of an example must ascend"),
+    (control_inputs, "values of rows without units", {"row_random_units": None}, "are given together or not"),
+    (control_inputs, "rows whose values end early", {"row_random_offsets": ints(0, 1, 1)}, "row_random_offsets ends"),
+    (control_inputs, "a value of 0 on a row", {"row_random_values": floats(1, 0)}, "row_random_values must be finite"),
+    (control_inputs, "units out of order", {"random_units": int32(4, 1, 0)}, "random_units of an example or row"),
     (row_alignment, "intervals of other concepts", {"intervals": doubles([0.1, 0.9])}, "intervals has shape"),
     (controls, "figures of fewer random SAEs", {"n_seeds": 1}, "choices has shape"),
     (controls, "figures of rows that are not there", {"row_figures": True}, "choices has shape"),
@@ -581,6 +587,7 @@ BROKEN = [
     (controls, "an area above 1", {"auroc": controls().auroc + 1}, "auroc must lie between 0 and 1"),
     (controls, "a figure without a detector", {"auroc": controls().auroc.nan_to_num(0.5)}, "auroc must be null"),
     (controls, "rows without figures", {"n_items": torch.ones(2, 3, dtype=torch.int64)}, "there are no row figures"),
+    (controls, "random SAEs on rows that are not there", {"n_row_seeds": 2}, "2 random SAEs classified rows"),
     (controls, "an interval elsewhere", {"differences": controls().differences.flip(-1)}, "within its interval"),
 ]  # fmt: skip
 
@@ -656,6 +663,7 @@ CHANGED = [
     (row_alignment, {"n_rows": ints(21, 30)}),
     (control_inputs, {"row_embeddings": floats(1, 2, 3, 5).view(2, 2)}),
     (control_inputs, {"random_units": int32(1, 3, 0)}),
+    (control_inputs, {"row_random_values": floats(1, 4)}),
     (control_inputs, {"pooling": "mean"}),
     (coalitions, {"halved": False}),
     (coalitions, {"thresholds": doubles(0.5, 1.5)}),

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sae_assets.cli.display import console, print_inspection, print_status, print_summary, print_table, print_warnings
+from sae_assets.cli.display import console, print_inspection, print_status, print_table, print_warnings
+from sae_assets.cli.summary import print_summary
 
 ODD = "[/red] [bold]a[/bold] :heart: [0, 1]"  # what rich would raise on, swallow, or replace
 

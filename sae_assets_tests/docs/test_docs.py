@@ -18,6 +18,7 @@ import yaml
 from safetensors.torch import save_file
 
 import sae_assets
+import sae_assets.ops
 from sae_assets.catalog import load_catalog
 from sae_assets.catalog.models import Sae
 from sae_assets.catalog.registry import formats
@@ -451,3 +452,32 @@ def test_average_l0_as_documented(tmp_path):
         open_sae(Sae(format="gemmascope", path=tmp_path / "width_16k", average_l0=100))
     with pytest.raises(CheckpointError, match="already"):
         open_sae(Sae(format="gemmascope", path=tmp_path / "width_16k" / "average_l0_50", average_l0=95))
+
+
+FOREIGN = {  # of the repositories whose numbers are given
+    "src/quantprobe.py", "labelprobe.py", "makeresult.py", "utils/superdetector_inversion_utils.py",
+}  # fmt: skip
+TESTS = ROOT / "sae_assets_tests"
+
+
+def test_numerics_names_places_that_exist() -> None:
+    """Modules, tests and benchmarks that the document names are there, and so are names inside modules."""
+    text = (ROOT / "docs" / "numerics.md").read_text(encoding="utf-8")
+    files = set(re.findall(r"`(?:python )?([\w/.]+\.py)\b[^`]*`", text)) - FOREIGN
+    folders = (ROOT, ROOT / "sae_assets", TESTS, TESTS / "ops", TESTS / "reference", ROOT / "benchmarks")
+    assert len(files) > 40
+    assert [name for name in sorted(files) if not any((folder / name).is_file() for folder in folders)] == []
+    for name in set(re.findall(r"`(ops(?:\.\w+)+)`", text)):
+        _, module, *rest = name.split(".")
+        assert all(hasattr(getattr(sae_assets.ops, module), each) for each in rest), name
+
+
+def test_every_statistic_has_its_place_its_oracle_and_where_it_fails() -> None:
+    """Each section of the document down to the last statistic names code, what it was held against, and its limits."""
+    text = (ROOT / "docs" / "numerics.md").read_text(encoding="utf-8")
+    statistics = text[text.index("## Encode") : text.index("## Memory and passes")]
+    for body in re.split(r"^## ", statistics, flags=re.M)[1:]:
+        name = body.splitlines()[0]
+        assert re.search(r"`ops[./]\w+", body), name
+        assert re.search(r"[Oo]racle", body), name
+        assert re.search(r"\b[Ff]ails?\b", body), name

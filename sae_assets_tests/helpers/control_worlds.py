@@ -7,7 +7,7 @@ import torch
 
 from sae_assets.artifacts import Labels, offsets_of
 from sae_assets.artifacts.control_inputs import ControlInputs
-from sae_assets.ops.controls import ControlChunk
+from sae_assets.ops.control_data import ControlChunk
 from sae_assets.ops.pooling import MAXIMUM, Pooling
 from sae_assets_tests.reference import pooling as reference
 from sae_assets_tests.strategies import World, random_world
@@ -47,6 +47,7 @@ class ControlWorld:
         row_ids = np.flatnonzero(self.sampled[rows])
         scores = (self.pooled(each, pooling)[examples] for each in self.random)
         pooled = np.concatenate([np.zeros((0, part.n_units)), *scores])
+        on_rows = np.concatenate([np.zeros((0, part.n_units)), *(each[rows][row_ids] for each in self.random)])
         inputs = ControlInputs(
             first_example=first,
             example_offsets=offsets_of(torch.from_numpy(part.lengths.astype(np.int64))),
@@ -61,6 +62,9 @@ class ControlWorld:
             n_units=part.n_units,
             d_model=self.embeddings.shape[1],
             pooling=None if pooling == MAXIMUM else pooling.label,
+            row_random_offsets=offsets_of(torch.from_numpy((on_rows > 0).sum(1))),
+            row_random_units=torch.from_numpy(np.nonzero(on_rows)[1].astype(np.int32)),
+            row_random_values=torch.from_numpy(on_rows[on_rows > 0].astype(np.float32)),
         )
         ids = tuple(self.ids[example] for example in examples)
         labels = Labels(part.concepts, first, ids, part.splits, torch.from_numpy(part.labels), ("{}",) * len(examples))

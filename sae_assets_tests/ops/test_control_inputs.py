@@ -87,6 +87,15 @@ def test_everything_is_what_a_loop_finds() -> None:
             assert torch.equal(found.max_embeddings[number], part.amax(0) if len(part) else torch.zeros(D))
             run += 1
     assert run == len(found.random_offsets) - 1
+    run = 0
+    for sae in random_saes():
+        for values in dense_code(sae, x[sample]):
+            part = slice(*found.row_random_offsets[run : run + 2].tolist())
+            units = values.nonzero().flatten()
+            assert found.row_random_units[part].tolist() == units.tolist()
+            torch.testing.assert_close(found.row_random_values[part].double(), values[units], rtol=1e-6, atol=0)
+            run += 1
+    assert run == len(found.row_random_offsets) - 1
 
 
 @pytest.mark.parametrize("pooling", [Pooling("mean"), Pooling("topk_mean", 3), Pooling("last")], ids=lambda p: p.label)
@@ -127,6 +136,7 @@ def test_a_pooled_row_is_the_mean_of_its_rows() -> None:
     assert pooled.row_ids.tolist() == there and torch.equal(pooled.row_embeddings, pooled.mean_embeddings[there])
     for name in ("mean_embeddings", "max_embeddings", "random_offsets", "random_units", "random_values"):
         assert torch.equal(getattr(pooled, name), getattr(of_rows, name)), name
+    assert pooled.row_random_offsets is None and len(of_rows.row_random_units)
 
 
 def test_rows_that_stand_for_nothing_are_counted_and_in_no_sample() -> None:

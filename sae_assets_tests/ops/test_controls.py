@@ -11,26 +11,29 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.chosen_pairs import choose_exactly
+from sae_assets.ops.control_data import ControlChunk, ControlData, collect
 from sae_assets.ops.controls import (
     FITTED,
     ROW_FITTED,
-    ControlChunk,
-    ControlData,
     RowDetectors,
-    collect,
     compare,
     counts_on_test,
+    random_row_units,
     random_units,
 )
-from sae_assets.ops.detectors import Detector, given_units, searched_units
+from sae_assets.ops.detection_stats import LabelledChunk, score_examples
 from sae_assets.ops.intervals import (
     counts_of,
     difference_to_draws,
-    weighted_f1,
     weighted_f1_difference,
     weighted_f1_interval,
 )
+from sae_assets.ops.items import Detector
 from sae_assets.ops.pooling import Pooling
+from sae_assets.ops.row_alignment import align_rows, rank_pairs
+from sae_assets.ops.row_chunks import RowChunk
+from sae_assets.ops.unit_detectors import given_units, searched_units
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.helpers.process_states import under
 from sae_assets_tests.reference import controls as reference
@@ -49,7 +52,7 @@ def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -
     rows = None
     if data.rows is not None and located is not None:
         by_rows = {name: make(data.rows, 3) for name, make in ROW_FITTED.items()}
-        rows = RowDetectors(searched_units(data.rows), by_rows, located)
+        rows = RowDetectors(searched_units(data.rows), by_rows, located, random_row_units(data))
     concepts = tuple(f"concept {number}" for number in range(data.examples.labels.shape[1]))
     return compare(concepts, data, unit, random, fitted, rows), {"unit": unit, **fitted}
 
@@ -161,9 +164,22 @@ def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
             ]
             ends = got.of(got.intervals, "rows", name)[0, concept]
             np.testing.assert_allclose(ends, weighted_f1_interval(each_example[name])[1:])
+        draws = []
+        for seed, activations in enumerate(MADE.random):
+            values = activations[sampled]
+            best = found_pairs.best_unit(values[cal], y[cal], 3)
+            detected = values[test, best] >= found_pairs.best_threshold(values[cal, best], y[cal], 3)
+            assert int(got.of(got.choices, "rows", "random_sae")[seed, concept]) == best
+            f1 = float(got.of(got.f1, "rows", "random_sae")[seed, concept])
+            assert f1 == pytest.approx(f1_score(y[test], detected), abs=1e-9)
+            each_row = counts_of(torch.from_numpy(detected)[None], torch.from_numpy(y[test])[None])[0]
+            draws.append(torch.stack([each_row[example == number].sum(0) for number in np.unique(example)])[None])
         for place, (level, name) in enumerate(got.comparisons):
-            if level == "rows":
+            if level == "rows" and name == "random_sae":
+                expected = difference_to_draws(each_example["unit"], torch.stack(draws))
+            elif level == "rows":
                 expected = weighted_f1_difference(each_example["unit"], each_example[name])
+            if level == "rows":
                 np.testing.assert_allclose(got.differences[place, concept], expected)
 
 
@@ -284,25 +300,33 @@ def test_a_better_detector_is_told_from_random_ones() -> None:
 @pytest.mark.long
 @pytest.mark.slow
 def test_a_random_sae_given_as_the_sae_differs_from_random_saes_by_nothing() -> None:
-    """The whole choice of unit and threshold on cal, for six random SAEs a trial: one of them plays the SAE.
+    """The whole choice of unit and threshold on cal, for eleven random SAEs a trial: one of them plays the SAE.
 
-    Embeddings hold the concepts, so random SAEs detect well; differences of concepts and of the mean hold 0.
+    Embeddings hold the concepts, so random SAEs detect well; differences of concepts and of the mean hold 0. Rows
+    choose the units of all; of the one that plays the SAE all rows of cal, of the others the sampled ones.
     """
-    trials, held, of_mean, f1 = 40, 0, 0, []
+    trials, held, f1 = 40, np.zeros(4), []
     for trial in range(trials):
-        made = control_world(100 + trial, n_examples=120, n_units=16, n_concepts=3, d=8, n_seeds=6, signal=1.2)
-        data = collect([made.chunk(truth=False)])
-        truth = data.examples.labels[data.examples.tests].T
-        counts = [counts_of(each.detected, truth) for each in random_units(data)]
-        first, others = counts[0], torch.stack(counts[1:])
-        for concept in range(3):
-            _, low, high = difference_to_draws(first[[concept]], others[:, [concept]]).tolist()
-            held += low <= 0 <= high
-        _, low, high = difference_to_draws(first, others).tolist()
-        of_mean += low <= 0 <= high
-        f1.append(float(weighted_f1(first)))
-    assert np.mean(f1) > 0.6
-    assert held >= stats.binom(3 * trials, 0.93).ppf(0.0005) and of_mean >= stats.binom(trials, 0.93).ppf(0.0005)
+        made = control_world(100 + trial, n_examples=120, n_units=16, n_concepts=3, d=8, n_seeds=11, signal=1.2)
+        world = replace(made.world, activations=made.random[0])
+        made = ControlWorld(world, made.embeddings, made.random[1:], made.sampled)
+        chunk, concepts = RowChunk(world.sparse(), world.ground_truth(), world.splits), world.concepts
+        figures = align_rows([chunk], concepts=concepts, n_units=world.n_units)
+        everywhere = torch.zeros(2, 3, dtype=torch.int64)
+        aligned = rank_pairs(figures, [chunk], concepts=concepts, n_unlocated=everywhere)
+        labelled = LabelledChunk(chunk.activations, world.splits, torch.from_numpy(world.labels))
+        chosen = choose_exactly(score_examples([labelled], n_units=world.n_units), aligned)
+        data = collect([made.chunk()])
+        unit = given_units(data.examples, chosen.unit_ids, chosen.thresholds)
+        random = random_units(data, by_rows=chosen.by_rows)
+        got = compare(concepts, data, unit, random, dict.fromkeys(CONTROLS[1:], unit))
+        low, high = got.differences[0, :, 1], got.differences[0, :, 2]
+        held[:3] += ((low <= 0) & (high >= 0)).numpy()
+        held[3] += float(got.weighted[0, 2]) <= 0 <= float(got.weighted[0, 3])
+        f1.append(float(got.weighted[0, 0]))
+    assert np.mean(f1) > 0.5
+    each, of_mean = held[:3].sum(), held[3]
+    assert each >= stats.binom(3 * trials, 0.93).ppf(0.0005) and of_mean >= stats.binom(trials, 0.93).ppf(0.0005)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from sae_assets.ops import detectors
-from sae_assets.ops.controls import collect
-from sae_assets.ops.detectors import Detector
-from sae_assets.ops.items import Items, UnitScores
+from sae_assets.ops import detectors, unit_detectors
+from sae_assets.ops.control_data import collect
+from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.reference import controls as reference
 from sae_assets_tests.reference import found_pairs
@@ -86,10 +85,10 @@ def test_units_and_dimensions_are_searched_exhaustively() -> None:
     """Random SAEs and both signs of every dimension, against an exhaustive search on cal."""
     data = collect([MADE.chunk()])
     items, cal, tests = data.examples, data.examples.split.numpy() == 1, data.examples.tests.numpy()
-    found = [detectors.searched_units(items, scores) for scores in data.random]
+    found = [unit_detectors.searched_units(items, scores) for scores in data.random]
     dense = [MADE.pooled(activations) for activations in MADE.random]
     most = MADE.max_embeddings()
-    found.append(detectors.dimensions(items, data.max_embeddings))
+    found.append(unit_detectors.dimensions(items, data.max_embeddings))
     both = np.concatenate([most, -most], 1)
     dense.append((both - both.min() + 1).astype(np.float64))
     for got, scores in zip(found, dense, strict=True):
@@ -134,8 +133,8 @@ def test_nothing_to_fit_on_gives_no_detector() -> None:
         detectors.logistic_on_embeddings,
         detectors.logistic_on_units,
         detectors.k_sparse,
-        lambda items: detectors.dimensions(items, data.max_embeddings),
-        lambda items: detectors.searched_units(items, data.random[0]),
+        lambda items: unit_detectors.dimensions(items, data.max_embeddings),
+        lambda items: unit_detectors.searched_units(items, data.random[0]),
     ):
         assert make(data.examples).choices.tolist() == [-1, -1]
 
@@ -150,3 +149,31 @@ def test_scores_are_sorted_whatever_their_order() -> None:
         [4, 2, 3, 1],
     )
     assert got.dense(torch.tensor([2, -1]), 4)[0].tolist() == [3, 1, 0, 0]
+
+
+@pytest.mark.slow
+def test_rows_choose_the_unit_of_a_random_sae_as_they_choose_the_saes() -> None:
+    """By every threshold on every sampled cal row, of units with a threshold on examples; the others by examples."""
+    made = control_world(6, n_examples=60, n_units=7, n_concepts=3)
+    data = collect([made.chunk()])
+    by_rows, every = torch.tensor([True, False, True]), []
+    cal = np.flatnonzero(made.sampled & np.isin(made.world.example_of_row, made.world.examples_in("cal").nonzero()[0]))
+    of_cal = made.world.examples_in("cal")
+    for seed, (scores, on_rows) in enumerate(zip(data.random, data.random_rows, strict=True)):
+        units = unit_detectors.units_by_rows(data.examples, scores, data.rows, on_rows, by_rows)
+        values, pooled = made.random[seed][cal].copy(), made.pooled(made.random[seed])
+        for concept in (0, 2):
+            able = ((pooled[of_cal] > 0) & made.world.labels[of_cal, concept, None]).sum(0) >= 3
+            expected = found_pairs.best_unit(np.where(able, values, 0), made.world.truth[cal, concept], 1)
+            assert int(units[concept]) == expected
+        assert int(units[1]) == -1
+        got = unit_detectors.searched_units(data.examples, scores, units=units)
+        plain = unit_detectors.searched_units(data.examples, scores)
+        assert got.choices.tolist() == [int(units[0]), int(plain.choices[1]), int(units[2])]
+        for concept, unit in enumerate(got.choices.tolist()):
+            score, y = pooled[:, unit], made.world.labels[:, concept]
+            threshold = found_pairs.best_threshold(score[of_cal], y[of_cal], 3)
+            tests = made.world.examples_in("test")
+            np.testing.assert_array_equal(got.detected[concept], score[tests] >= threshold)
+        every.append(got.choices.tolist() != plain.choices.tolist())
+    assert any(every)  # rows and examples choose different units of some SAE

@@ -13,7 +13,6 @@ from scipy import stats
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import LabelledChunk, score_examples
 from sae_assets.ops.held_out_null import shuffle_held_out
-from sae_assets.ops.incidences import truth_sets
 from sae_assets.ops.row_chance import (
     NEIGHBOURS,
     PairRows,
@@ -24,6 +23,7 @@ from sae_assets.ops.row_chance import (
     rows_of_pairs,
 )
 from sae_assets.ops.row_chunks import RowChunk
+from sae_assets.ops.truth_sets import truth_sets
 from sae_assets_tests.reference import row_alignment as reference
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, worlds
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sae_assets.cli.display import console, print_summary
+from sae_assets.cli.display import console
+from sae_assets.cli.summary import print_summary
 from sae_assets.commands.figures import plain
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.pipeline.stages import STAGES

@@ -14,8 +14,9 @@ from PIL import Image
 
 import sae_assets
 from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
+from sae_assets.pages.pictures import opacity
 from sae_assets.reading import HeatMap, MarkedText, Project, Run
-from sae_assets.reading.unit import Token, opacity
+from sae_assets.reading.marked import Token
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets_tests.helpers.homes import Homes, Places

@@ -203,6 +203,9 @@ SMALL: dict[str, Artifact] = {
             random_values=torch.tensor([1.5, 0.25, 8.0, 3.0]),
             n_units=6,
             d_model=2,
+            row_random_offsets=torch.tensor([0, 1, 2, 4, 4]),
+            row_random_units=_ints([0, 2, 3, 5]),
+            row_random_values=torch.tensor([1.5, 8.0, 3.0, 0.5]),
         ),
         # The best unit of the first concept was removed; no unit stands for the second.
         PruningAudit(

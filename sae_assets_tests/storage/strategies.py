@@ -391,8 +391,9 @@ def row_alignment(draw: st.DrawFn) -> RowAlignment:
 def controls(draw: st.DrawFn) -> Controls:
     concepts, n_seeds, row_figures = draw(concept_lists), draw(st.integers(0, 2)), draw(st.booleans())
     n = len(concepts)
-    n_detectors = 1 + n_seeds + len(CONTROLS) - 1 + row_figures * (1 + len(ROW_CONTROLS))
-    n_comparisons = len(CONTROLS) + row_figures * len(ROW_CONTROLS)
+    n_row_seeds = n_seeds if row_figures and n_seeds and draw(st.booleans()) else None
+    n_detectors = 1 + n_seeds + len(CONTROLS) - 1 + row_figures * (len(ROW_CONTROLS) + (n_row_seeds or 0))
+    n_comparisons = len(CONTROLS) + row_figures * (len(ROW_CONTROLS) - (n_row_seeds is None))
     choices = integers([draw(st.integers(-1, 9)) for _ in range(n_detectors * n)]).view(n_detectors, n)
     exists = (choices >= 0)[..., None]
     counts = integers([draw(st.integers(0, 9)) for _ in range(4 * n_detectors * n)]).view(n_detectors, n, 4)
@@ -423,6 +424,7 @@ def controls(draw: st.DrawFn) -> Controls:
             NAN,
         ),
         weighted=doubles([draw(share) for _ in range(4 * n_comparisons)]).view(n_comparisons, 4),
+        n_row_seeds=n_row_seeds,
     )
 
 
@@ -438,6 +440,16 @@ def control_inputs(draw: st.DrawFn) -> ControlInputs:
         values = [draw(embedding) for _ in range(count * d)]
         return torch.tensor(values, dtype=torch.float32).view(count, d)
 
+    on_rows = [sorted(draw(st.sets(st.integers(0, n_units - 1)))) for _ in range(n_seeds * len(rows_there))]
+    of_rows: dict[str, Tensor] = {}
+    if draw(st.booleans()):
+        of_rows = {
+            "row_random_offsets": offsets_of(integers([len(units) for units in on_rows])),
+            "row_random_units": integers([unit for units in on_rows for unit in units], torch.int32),
+            "row_random_values": torch.tensor(
+                [draw(positive) for units in on_rows for _ in units], dtype=torch.float32
+            ),
+        }
     return ControlInputs(
         first_example=draw(first_examples),
         example_offsets=offsets_of(integers(per_example)),
@@ -452,6 +464,7 @@ def control_inputs(draw: st.DrawFn) -> ControlInputs:
         n_units=n_units,
         d_model=d,
         pooling=draw(st.sampled_from([None, "mean", "topk_mean(3)"])),
+        **of_rows,
     )
 
 

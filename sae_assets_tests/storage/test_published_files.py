@@ -85,6 +85,7 @@ COLUMNS = {
     "control_inputs": [
         *("example_index", "n_rows", "mean_embedding", "max_embedding", "positions", "row_embeddings"),
         *("random_counts", "random_units", "random_values"),
+        *("row_random_counts", "row_random_units", "row_random_values"),
     ],
     "unit_stats": [
         *("unit_id", "n_active", "density", "sum", "sum_sq", "mean", "max", "p95", "p99", "selectivity"),
@@ -213,6 +214,9 @@ def test_tables_say_what_the_artifacts_say(tmp_path: Path) -> None:
     assert controls["row_embeddings"].to_list() == [[2.0, -3.0], [], [0.5, 4.0]]
     assert controls["random_counts"].to_list() == [[2, 1], [0, 0], [1, 0]]
     assert controls["random_units"].to_list() == [[0, 5, 3], [], [2]]
+    assert controls["row_random_counts"].to_list() == [[1, 2], [], [1, 0]]
+    assert controls["row_random_units"].to_list() == [[0, 3, 5], [], [2]]
+    assert controls["row_random_values"].to_list() == [[1.5, 3.0, 0.5], [], [8.0]]
     stats = frames["unit_stats"]
     assert stats["mean"].to_list() == [2.0, None, 2.0]
     assert stats["density"].to_list() == [0.3, 0.0, 1.0]

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, sort_scores
-from sae_assets.ops.incidences import Walk, spread
+from sae_assets.ops.incidences import Walk
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import above, connected_regions
 from sae_assets.ops.row_chunks import RowChunk, count_rows, walk_rows
+from sae_assets.ops.truth_sets import spread
 
 SHARES = (0.0, 0.15, 0.5, 0.6, 0.8)
 LEAST_F1 = 0.5

@@ -44,9 +44,9 @@ def _counts(artifact: Any) -> dict[str, Any]:
 CONTROL_INPUTS = Stage(
     name="control_inputs",
     level="chunk",
-    description="Of each example the pooled embeddings and the scores of random SAEs, and a sample of rows.",
+    description="Of each example, and of a sample of its rows, embeddings and the scores of random SAEs.",
     make=make_rows,
-    code_version="2",
+    code_version="3",
     chunk_inputs=("examples",),
     settings=_settings,
     catalog_keys=_catalog_keys,

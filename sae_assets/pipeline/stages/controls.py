@@ -39,20 +39,20 @@ def _make(run: Pass) -> Made:
         raise MismatchError(f"{what}. Materialize the best pairs again.")
     by_rows = run.target.token_kind != "cls"  # whose one row is the example
 
-    def read() -> Iterator[ops.controls.ControlChunk]:
+    def read() -> Iterator[ops.control_data.ControlChunk]:
         for key in sparse:
             parts = (inputs[key].artifact, sparse[key].artifact, labels[key].artifact)
-            yield ops.controls.ControlChunk(*parts, truth[key].artifact if by_rows else None)
+            yield ops.control_data.ControlChunk(*parts, truth[key].artifact if by_rows else None)
 
     with meter.step("reading"):
-        data = ops.controls.collect(read(), run.device, pooling_of(run.target, run.options))
-    unit = ops.detectors.given_units(data.examples, best.unit_ids, best.thresholds)
+        data = ops.control_data.collect(read(), run.device, pooling_of(run.target, run.options))
+    unit = ops.unit_detectors.given_units(data.examples, best.unit_ids, best.thresholds)
     if ops.controls.counts_on_test(data.examples, unit).tolist() != best.counts[1].tolist():
         raise MismatchError("The best pairs find other test examples than they did. Materialize the best pairs again.")
     with meter.step(UNIT):  # what it takes to find a unit among all; the best pair itself was chosen earlier
-        ops.detectors.searched_units(data.examples, min_support=least)
+        ops.unit_detectors.searched_units(data.examples, min_support=least)
     with meter.step("random_sae"):
-        random = ops.controls.random_units(data, least)
+        random = ops.controls.random_units(data, least, best.by_rows)
     fitted = {}
     for name, fit in ops.controls.FITTED.items():
         with meter.step(name):
@@ -61,16 +61,21 @@ def _make(run: Pass) -> Made:
     if data.rows is not None:
         of_rows = {}
         with meter.step(f"rows: {UNIT}"):
-            row_unit = ops.detectors.searched_units(data.rows, min_support=least)
+            row_unit = ops.unit_detectors.searched_units(data.rows, min_support=least)
+        with meter.step("rows: random_sae"):
+            row_random = ops.controls.random_row_units(data, least)
         for name, fit_rows in ops.controls.ROW_FITTED.items():
             with meter.step(f"rows: {name}"):
                 of_rows[name] = fit_rows(data.rows, least)
         unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), WEAK)
-        rows = ops.controls.RowDetectors(row_unit, of_rows, unlocated.sum(0) == 0)
+        rows = ops.controls.RowDetectors(row_unit, of_rows, unlocated.sum(0) == 0, row_random)
     with meter.step("comparing"):
         artifact = ops.controls.compare(best.concepts, data, unit, random, fitted, rows)
     read_bytes = {UNIT: unit.n_bytes, "random_sae": sum(each.n_bytes for each in random)}
     read_bytes |= {name: detector.n_bytes for name, detector in fitted.items()}
+    if rows is not None:
+        read_bytes |= {f"rows: {UNIT}": rows.unit.n_bytes, "rows: random_sae": sum(each.n_bytes for each in row_random)}
+        read_bytes |= {f"rows: {name}": detector.n_bytes for name, detector in rows.fitted.items()}
     measured = {**meter.figures, **{f"bytes[{name}]": float(value) for name, value in read_bytes.items()}}
     return CONTROLS.only(run, Result(artifact, plot=lambda: plot_controls(artifact), measured=measured))
 
@@ -132,7 +137,7 @@ CONTROLS = Stage(
     level="model",
     description="The unit of each concept beside random SAEs, DiffMean, logistic regressions and k-sparse probes.",
     make=_make,
-    code_version="2",
+    code_version="3",
     chunk_inputs=("control_inputs", "sparse_activations", "ground_truth", "labels"),
     model_inputs=("best_pairs",),
     settings=_settings,

@@ -1,5 +1,7 @@
 """What controls need of each example: pooled embeddings, sampled rows, and what random SAEs say of it."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -19,6 +21,10 @@ COLUMNS = {
     "random_counts": "how many units of each random SAE fire on the example",
     "random_units": "these units, one SAE behind the other",
     "random_values": "the score of each, pooled over the rows; header: `pooling` if it is not the maximum",
+    "row_random_counts": "how many units of each random SAE fire on each sampled row, row after row; this and the next "
+    "two are null of rows that are pooled",
+    "row_random_units": "these units, row after row, one SAE behind the other",
+    "row_random_values": "the value of each",
 }
 
 
@@ -39,6 +45,7 @@ def encode(artifact: ControlInputs) -> tuple[pa.Table, Scalars]:
         "random_counts": lists(torch.arange(n + 1, device="cpu") * seeds, counts.T.flatten().int().numpy()),
         "random_units": lists(offsets_of(counts.sum(0)), artifact.random_units[order].numpy()),
         "random_values": lists(offsets_of(counts.sum(0)), artifact.random_values[order].numpy()),
+        **_row_columns(artifact, sampled),
     }
     scalars = {name: getattr(artifact, name) for name in ("first_example", "n_seeds", "n_units", "d_model")}
     return pa.table(columns), scalars if artifact.pooling is None else {**scalars, "pooling": artifact.pooling}
@@ -52,6 +59,20 @@ def decode(table: pa.Table, scalars: Scalars) -> ControlInputs:
     counts = torch.from_numpy(plain_numbers(flat(table["random_counts"])[1], np.int64)).view(n, seeds).T
     order = _order(counts)
     units, values = _numbers(table, "random_units", np.int32), _numbers(table, "random_values", np.float32)
+    of_rows: dict[str, Any] = {}
+    if "row_random_counts" in table.column_names and not table["row_random_counts"].null_count:
+        row_counts = torch.from_numpy(plain_numbers(flat(table["row_random_counts"])[1], np.int64))
+        row_counts = row_counts.view(len(example), seeds).T
+        row_order = _order(row_counts)
+        row_units, row_values = (
+            _numbers(table, f"row_random_{name}", dtype)
+            for name, dtype in (("units", np.int32), ("values", np.float32))
+        )
+        of_rows = {
+            "row_random_offsets": offsets_of(row_counts.flatten()),
+            "row_random_units": torch.empty_like(row_units).index_copy_(0, row_order, row_units),
+            "row_random_values": torch.empty_like(row_values).index_copy_(0, row_order, row_values),
+        }
     return ControlInputs(
         example_offsets=offsets,
         mean_embeddings=_numbers(table, "mean_embedding", np.float32).view(n, d),
@@ -61,8 +82,25 @@ def decode(table: pa.Table, scalars: Scalars) -> ControlInputs:
         random_offsets=offsets_of(counts.flatten()),
         random_units=torch.empty_like(units).index_copy_(0, order, units),
         random_values=torch.empty_like(values).index_copy_(0, order, values),
+        **of_rows,
         **scalars,
     )
+
+
+def _row_columns(artifact: ControlInputs, sampled: Tensor) -> dict[str, pa.Array]:
+    """What random SAEs say of the sampled rows of each example; ``sampled`` int64 [n + 1], where its rows stand."""
+    n, types = len(sampled) - 1, {"counts": pa.int32(), "units": pa.int32(), "values": pa.float32()}
+    if "row_random" not in artifact.random_codes:
+        return {f"row_random_{name}": pa.nulls(n, pa.list_(kind)) for name, kind in types.items()}
+    offsets, units, values = artifact.random_codes["row_random"]
+    seeds = artifact.n_seeds
+    counts = offsets.diff().view(seeds, len(artifact.row_ids))
+    order, per_example = _order(counts), offsets_of(counts.sum(0))[sampled]
+    return {
+        "row_random_counts": lists(sampled * seeds, counts.T.flatten().int().numpy()),
+        "row_random_units": lists(per_example, units[order].numpy()),
+        "row_random_values": lists(per_example, values[order].numpy()),
+    }
 
 
 def _numbers(table: pa.Table, name: str, dtype: type) -> Tensor:

@@ -57,6 +57,7 @@ def encode(artifact: Controls) -> tuple[pa.Table, Scalars]:
         "concepts": list(artifact.concepts),
         **{name: getattr(artifact, name) for name in ("n_seeds", "n_units", "d_model")},
         **{name: getattr(artifact, name) for name in ("fitted_on_cal", "row_figures")},
+        **({} if artifact.n_row_seeds is None else {"n_row_seeds": artifact.n_row_seeds}),
         "n_items": artifact.n_items.tolist(),
         "weighted": [[None if part != part else part for part in figures] for figures in artifact.weighted.tolist()],
     }
@@ -81,9 +82,10 @@ def decode(table: pa.Table, scalars: Scalars) -> Controls:
         "auroc": shaped(floats(table["test_auroc"])),
         "average_precision": shaped(floats(table["test_ap"])),
         "weighted": torch.tensor(weighted, dtype=torch.float64, device="cpu"),
+        "n_row_seeds": scalars.get("n_row_seeds"),
     }
     of_lines = torch.stack([shaped(floats(table[name])) for name in DIFFERENCE], -1)
     nothing = torch.full((n, len(DIFFERENCE)), torch.nan, dtype=torch.float64, device="cpu")
-    compared = Controls.comparisons_of(scalars["row_figures"])
+    compared = Controls.comparisons_of(scalars["row_figures"], fields["n_row_seeds"])
     lines = [of_lines[first[pair]] if pair in first else nothing for pair in compared]
     return Controls(**fields, differences=torch.stack(lines))

@@ -1,0 +1,96 @@
+"""Units as detectors: given ones, those that a search on cal finds, and dimensions of embeddings as units.
+
+Nothing is fitted here; that is ``ops.detectors``'s.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.ops.detection_stats import ExampleScores, sort_scores
+from sae_assets.ops.exact_search import ExactSearch
+from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, supported
+from sae_assets.ops.items import Detector, Items, UnitScores
+from sae_assets.ops.process_state import plain_arithmetic
+
+CAL, TEST = 1, 2  # of ``Items.split``
+
+
+@plain_arithmetic()
+def given_units(
+    items: Items,
+    units: Int[Tensor, " concepts"],
+    thresholds: Float[Tensor, " concepts"],
+    scores: UnitScores | None = None,
+) -> Detector:
+    """One unit per concept (−1: none) at its threshold; ``scores`` where they are not the items' own."""
+    scores = items.units if scores is None else scores
+    units, thresholds = units.to(scores.starts.device), thresholds.to(scores.starts.device)
+    of_test = scores.dense(units, len(items.labels))[:, items.tests]
+    return Detector(of_test, of_test.double() >= thresholds[:, None], units, scores.n_bytes)
+
+
+@plain_arithmetic()
+def searched_units(
+    items: Items,
+    scores: UnitScores | None = None,
+    min_support: int = MIN_SUPPORT,
+    units: Int[Tensor, " concepts"] | None = None,
+) -> Detector:
+    """Unit and threshold of the best F1 on cal, over all units and thresholds (``ops.exact_search``).
+
+    Args:
+        units: of concepts whose unit was chosen otherwise, so that only its threshold is searched; -1 of others.
+    """
+    scores = items.units if scores is None else scores
+    both = {"cal": _of_split(items, scores, CAL), "test": _of_split(items, scores, TEST)}
+    found = find_pairs(both, min_support=min_support)
+    if units is not None:
+        found = find_pairs(both, min_support=min_support, units=torch.where(units >= 0, units, found.units))
+    return given_units(items, found.units, found.thresholds, scores)
+
+
+@plain_arithmetic()
+def units_by_rows(
+    examples: Items,
+    scores: UnitScores,
+    rows: Items,
+    on_rows: UnitScores,
+    concepts: Bool[Tensor, " concepts"],
+    min_support: int = MIN_SUPPORT,
+) -> Int[Tensor, " concepts"]:
+    """The unit of the best F1 on rows of cal of these concepts, among those with a threshold on examples; -1 of others.
+
+    int64, on the CPU. Rows choose as in ``ops.chosen_pairs``, of the rows that are here.
+    """
+    able = supported(_of_split(examples, scores, CAL), min_support)
+    cal, units = _of_split(rows, on_rows, CAL), torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
+    for concept in concepts.nonzero().flatten().tolist():
+        some = able[:, concept].nonzero().flatten().to(cal.keys.device)
+        if len(some):
+            best = ExactSearch(cal.of_units(some), min_support=1).best(cal.labels[:, [concept]]).units
+            units[concept] = some[best[0]] if int(best[0]) >= 0 else -1
+    return units
+
+
+def _of_split(items: Items, scores: UnitScores, split: int) -> ExampleScores:
+    """Sorted scores of the items of one split, which are numbered anew."""
+    inside = items.split == split
+    chosen, place = inside[scores.items], inside.long().cumsum(0) - 1
+    kept = (scores.units()[chosen], scores.values[chosen], place[scores.items[chosen]])
+    return sort_scores(*kept, items.labels[inside], scores.n_units)
+
+
+@plain_arithmetic()
+def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: int = MIN_SUPPORT) -> Detector:
+    """Dimensions of embeddings as units, d of them upwards and then d downwards (choice d + i: −x_i).
+
+    The search needs positive scores: a value is replaced by its rank among all items, which moves no comparison.
+    """
+    both = torch.cat([embeddings, -embeddings], 1)
+    ranks = torch.stack([column.unique(return_inverse=True)[1] + 1 for column in both.T])
+    n_units, n = ranks.shape
+    item = torch.arange(n, device=ranks.device).expand(n_units, -1).flatten()
+    starts = torch.arange(n_units + 1, device=ranks.device) * n
+    found = searched_units(items, UnitScores(starts, item, ranks.float().flatten()), min_support)
+    return Detector(found.scores, found.detected, found.choices, 4 * embeddings.numel())
