@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a run failed or a file is damaged, 2 the request cannot be
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,3 +62,8 @@ def split_list(values: list[str] | None, what: str) -> list[str] | None:
 
 def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2))
+
+
+def say(text: str) -> None:
+    """What a person should know while a command works: on stderr, above the progress bar if there is one."""
+    typer.echo(text, file=sys.stderr)

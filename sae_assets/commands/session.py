@@ -86,6 +86,7 @@ class Session:
         force: bool = False,
         on_batch: OnBatch = lambda *_: None,
         on_warning: Callable[[str, str], None] = lambda *_: None,
+        on_wait: Callable[[str], None] = lambda _: None,
         debug: bool = False,
     ) -> tuple[int, int]:
         """Register and materialize; (runs made, runs not needed). Everything asked for is checked before the first run.
@@ -117,8 +118,8 @@ class Session:
             )
             for name in names
         ]  # fmt: skip
-        more: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "force": force, "debug": debug}
-        return self.runner(registered, options=options, **more).run(scopes)
+        told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait}
+        return self.runner(registered, options=options, force=force, debug=debug, **told).run(scopes)
 
     def runner(self, chunks: Mapping[str, Sequence[str]], **more: Any) -> Runner:
         """What carries plans out over these registered chunks (keys by data set); ``more`` is :class:`Runner`'s."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from sae_assets.orchestration.instance.abandoned import settle
 from sae_assets.orchestration.instance.launcher import keep_engines
 from sae_assets.settings import Settings
 
@@ -71,10 +72,11 @@ def prepare(settings: Settings) -> Path:
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The instance, its tables made before anything else can race for them."""
+    """The instance, its tables made before anything else can race for them, and what killed processes left settled."""
     keep_engines()
     with dg.DagsterInstance.from_config(str(prepare(settings))) as instance:
         set_pool_limits(instance)
+        settle(instance)
         yield instance
 
 
