@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
@@ -16,6 +17,7 @@ from sae_assets.progress import listening
 
 if TYPE_CHECKING:
     from sae_assets.commands.session import Session
+    from sae_assets.commands.verifying import Verified
     from sae_assets.orchestration.runs import OnBatch
     from sae_assets.pipeline.planning import Batch
 
@@ -69,6 +71,29 @@ def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
         with listening(listener):
             yield on_batch
         progress.update(outer, description="done", completed=progress.tasks[0].total)
+
+
+def print_verified(found: "Verified") -> None:
+    """What was read, what is wrong and what can be done about it."""
+    for problem in found.damaged.values():
+        typer.echo(problem, err=True)
+    typer.echo(f"{found.files} files and {found.manifests} chunk manifests read, {len(found.damaged)} damaged.")
+    if found.not_compared:
+        typer.echo(f"Not compared with Dagster's record: {found.not_compared}")
+    for dataset, chunks in found.orphans.items():
+        typer.echo(
+            f"{dataset}: {', '.join(chunks)} in Dagster's list of chunks were never registered; nothing reads them. "
+            f"To take them off: sae-assets remove {dataset} --chunks {','.join(chunks)} --yes"
+        )
+    rest = [
+        (found.unsealed, "of an earlier version, without a seal"),
+        (found.leftovers, "left over by killed commands"),
+    ]
+    for paths, what in rest:
+        if paths:
+            typer.echo(f"{len(paths)} files are {what}.")
+    if found.remade or found.unsealed or found.leftovers:
+        typer.echo("To mend what can be mended: sae-assets verify --repair")
 
 
 def print_summary(figures: dict[str, Any], session: "Session", made: int, skipped: int) -> None:

@@ -152,6 +152,20 @@ def partition_states(
         yield key, by_status
 
 
+def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tuple[str, str]]:
+    """Every partition of an asset that was made, with the data version of the last time. Its tag is not public."""
+    seen: set[str] = set()
+    cursor, more = None, True
+    while more:
+        page = instance.fetch_materializations(key, limit=1000, cursor=cursor)
+        for record in page.records:
+            made, partition = record.asset_materialization, record.partition_key
+            if made is not None and partition is not None and partition not in seen:
+                seen.add(partition)
+                yield partition, (made.tags or {}).get(DATA_VERSION_TAG, "")
+        cursor, more = page.cursor, page.has_more
+
+
 class StaleMarker:
     """What Dagster's own marker says of partitions, as the UI computes it, and recording what makes it say otherwise.
 

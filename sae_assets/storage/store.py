@@ -5,7 +5,7 @@ one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Generic, TypeVar
 
@@ -26,11 +26,12 @@ ENDINGS = (*FORMATS, "html")  # pages have a format of their own, whatever is ch
 
 @dataclass(frozen=True)
 class Stored(Generic[A]):
-    """An artifact and what made it."""
+    """An artifact and what made it; ``sealed``: its file is not of an earlier version, which had no seal."""
 
     artifact: A
     provenance: Provenance
     content_hash: str
+    sealed: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,18 @@ def _module(extension: str) -> ModuleType:
     if extension == "pt":
         return storage.pt
     return storage.html if extension == "html" else storage.parquet
+
+
+def expect_place(provenance: Provenance, address: Address, path: UPath) -> None:
+    """See that a file lies where it was written.
+
+    Raises:
+        StoredFileError: it is the file of another address.
+    """
+    parts = [part.name for part in fields(address)]
+    made = Address(**{name: getattr(provenance, name) for name in parts})
+    if made != address:
+        raise StoredFileError(f"{path} holds {made}, not {address}: it was put in another's place.")
 
 
 class ArtifactStore:
@@ -108,14 +121,17 @@ class ArtifactStore:
         """Read and verify one artifact.
 
         Raises:
-            StoredFileError: missing, damaged (the content hash or an invariant is broken), or of another schema; the
-                command that makes it again is named.
+            StoredFileError: missing, damaged (the seal, the content hash or an invariant is broken), the file of
+                another address, or of another schema; the command that makes it again is named.
         """
         return self._read(self._existing(address), address)
 
     def _read(self, path: UPath, address: Address | None) -> Stored:
         try:
-            return self._verified(path)
+            item = self._verified(path)
+            if address is not None:
+                expect_place(item.provenance, address, path)
+            return item
         except StoredFileError as error:
             raise StoredFileError(str(error), [self._remedy(path, address)] if address else []) from None
 
@@ -139,12 +155,14 @@ class ArtifactStore:
             raise StoredFileError(
                 f"{path} is damaged: its content hash is {sha256[:12]}, its header says {header.content_hash[:12]}."
             )
-        return Stored(artifact, header.provenance, header.content_hash)
+        return Stored(artifact, header.provenance, header.content_hash, header.sealed)
 
     def header(self, address: Address) -> Header:
-        """The header alone, cheaply where the format allows."""
+        """The header alone, cheaply where the format allows. Raises: as :meth:`read`, of the header."""
         path = self._existing(address)
-        return _module(path.suffix[1:]).load_header(path)
+        header: Header = _module(path.suffix[1:]).load_header(path)
+        expect_place(header.provenance, address, path)
+        return header
 
     def size(self, address: Address) -> int:
         """Bytes of the file at an address."""

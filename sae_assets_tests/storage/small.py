@@ -329,5 +329,5 @@ def provenance(**changes: Any) -> Provenance:
 
 
 def small(kind: str) -> Stored:
-    """The hand-written artifact of a kind, with a provenance."""
-    return stored(SMALL[kind], provenance(stage=kind))
+    """The hand-written artifact of a kind, with the provenance of ``ADDRESS``."""
+    return stored(SMALL[kind], provenance())
