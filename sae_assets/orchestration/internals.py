@@ -43,6 +43,7 @@ from dagster._core.remote_origin import (
 from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.base import AssetRecord, EventLogStorage
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
@@ -375,8 +376,45 @@ def hand_on_slots(storage: EventLogStorage, pools: Collection[str]) -> None:
     Dagster does so when a slot is freed, in two transactions: a process that is killed in between leaves a free slot
     that no waiting step is told of. No public call tells them.
     """
-    assign = getattr(storage, "assign_pending_steps", None)
-    for pool in pools if assign is not None else ():
+    if not isinstance(storage, SqlEventLogStorage):
+        return
+    for pool in pools:
         info = storage.get_concurrency_info(pool)
         for _ in range(min(info.slot_count - info.assigned_step_count, info.pending_step_count)):
-            assign([pool])
+            storage.assign_pending_steps([pool])
+
+
+def serve(arguments: Sequence[str], webserver: str) -> None:
+    """``dagster dev`` with these arguments, in which a module of ours is the webserver; ends with the process.
+
+    It starts ``python -m dagster_webserver`` and lets nobody put anything in front of it.
+
+    Raises:
+        RuntimeError: Dagster starts its webserver in another way than this: nothing is served then.
+    """
+    from dagster._cli import dev  # noqa: PLC0415 - nobody else needs it
+
+    start, replaced = dev.open_ipc_subprocess, False
+
+    def start_ours(parts: list[str], **more: Any) -> Any:
+        nonlocal replaced
+        if not replaced and parts[1:3] != ["-m", "dagster_webserver"]:
+            raise RuntimeError(f"expected Dagster to start its webserver first, found {parts[:3]}")
+        replaced, parts = True, [webserver if part == "dagster_webserver" else part for part in parts]
+        return start(parts, **more)
+
+    setattr(dev, "open_ipc_subprocess", start_ours)  # noqa: B010
+    dev.dev_command.main(list(arguments), prog_name="sae-assets ui")
+
+
+def webserver_behind(guard: Callable[[Any], Any]) -> None:
+    """Dagster's webserver with the arguments of this process, its application behind a guard; ends with the process."""
+    from dagster_webserver import cli  # noqa: PLC0415
+
+    application = cli.create_app_from_workspace_process_context
+
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        return guard(application(*arguments, **named))
+
+    setattr(cli, "create_app_from_workspace_process_context", guarded)  # noqa: B010
+    cli.main()

@@ -31,9 +31,9 @@ def columns_of(
     if path is None:
         raise NotMaterializedError(f"{address} has not been made. Run: {address.making}")
     header = store.header(address)
-    if path.suffix == ".parquet" and examples is None:
-        return parquet.load_table(path.read_bytes(), str(path))
     if path.suffix == ".parquet":
+        if examples is None:
+            return parquet.load_table(path.read_bytes(), str(path))
         with path.open("rb") as file, parquet.damaged(str(path)):
             part = parquet.open_part(file, parquet.load_footer(path))
             return header, part.read_row_groups(list(_groups_of(part, examples)), use_threads=False)
