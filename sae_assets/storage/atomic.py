@@ -32,7 +32,8 @@ def write_atomically(path: UPath, content: Content) -> None:
     """Write ``content`` to ``path``, replacing what was there in one step.
 
     Raises:
-        OSError: as the file system gives it (no space, no permission); the old file, if any, is untouched.
+        OSError: as the file system gives it (no space, no permission), naming the file; the old one, if any, is
+            untouched.
     """
     if is_local(path):
         _write(path, content, os.replace)
@@ -77,6 +78,12 @@ def _write(path: UPath, content: Content, publish: Callable[[str, str], None]) -
             file.flush()
             os.fsync(file.fileno())
         publish(temporary.path, path.path)
+    except FileExistsError:
+        raise
+    except OSError as error:  # a full disk names no file, and a temporary name tells nobody anything
+        if error.errno is None or not (error.filename is None or TEMPORARY_PREFIX in str(error.filename)):
+            raise
+        raise OSError(error.errno, error.strerror, path.path) from None
     finally:
         if os.path.exists(temporary.path):
             os.unlink(temporary.path)

@@ -79,7 +79,8 @@ def upgraded(url: str, origin: str) -> bool:
     with socket.create_connection((name, int(port)), timeout=60) as connection:
         connection.sendall(
             f"GET /graphql HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n"
-            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             "Sec-WebSocket-Protocol: graphql-ws\r\n\r\n".encode()
         )
         return b" 101 " in connection.recv(200)

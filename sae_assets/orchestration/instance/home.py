@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -119,8 +119,9 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
         return
     folder = Path(settings.environment()["DAGSTER_HOME"])
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        with suppress(PermissionError):  # of a home that may only be read, there is nothing to make
+            fcntl.flock(stack.enter_context((folder / LOCK).open("w")), fcntl.LOCK_EX)
         yield
 
 
