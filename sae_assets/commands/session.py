@@ -25,6 +25,7 @@ from sae_assets.pipeline.stages import stage_range, stages_of
 from sae_assets.pipeline.stages.unit_mapping import pruning_rules
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.settings import Settings, load_settings
+from sae_assets.storage.atomic import leftovers
 from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 
@@ -91,6 +92,8 @@ class Session:
     ) -> tuple[int, int]:
         """Register and materialize; (runs made, runs not needed). Everything asked for is checked before the first run.
 
+        What killed commands left of half-written files goes first.
+
         Raises:
             CatalogError: unknown names or chunks; DeviceError: a device that is not there; DatasetError: unreadable
                 data; RunFailedError: a run failed.
@@ -110,6 +113,9 @@ class Session:
             calibration_missing(self.catalog.datasets[name], stages)
             for model in chosen[name]:
                 pruning_rules(self.catalog.models[model], options.of(MappingOptions))
+        for name in names:
+            for leftover in leftovers(self.store.root / name):
+                leftover.unlink(missing_ok=True)
         registered = {name: self.register(name).keys for name in names}
         scopes = [
             Scope(

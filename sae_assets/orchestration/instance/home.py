@@ -12,11 +12,13 @@ from pathlib import Path
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
+from upath import UPath
 
 from sae_assets.errors import HistoryError
 from sae_assets.orchestration.instance.abandoned import settle
 from sae_assets.orchestration.instance.launcher import keep_engines
 from sae_assets.settings import Settings
+from sae_assets.storage.atomic import write_atomically
 
 DAGSTER_YAML = """\
 # Written by sae_assets when the home folder was made; edit freely, it is not written again.
@@ -70,7 +72,7 @@ def prepare(settings: Settings) -> Path:
     text = DAGSTER_YAML if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER)
     text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
     if text != before:
-        config.write_text(text, encoding="utf-8")
+        write_atomically(UPath(config), text.encode())
     return home
 
 
