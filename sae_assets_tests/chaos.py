@@ -31,7 +31,7 @@ MOST_SECONDS, MOST_OPERATIONS = 12.0, 1500
 HANG_SECONDS = 300.0
 
 
-class Stuck(AssertionError):
+class StuckError(AssertionError):
     """What chaos must not leave."""
 
 
@@ -88,7 +88,7 @@ def one_try(places: Places, log: Path, chance: random.Random) -> int:
     """One command, killed at a random moment if it is not done before; its exit code.
 
     Raises:
-        Stuck: it does not end.
+        StuckError: it does not end.
     """
     if chance.random() < 0.5:
         seconds = MOST_SECONDS * chance.random() ** 2
@@ -108,7 +108,7 @@ def one_try(places: Places, log: Path, chance: random.Random) -> int:
         code = waited_for(pid, HANG_SECONDS)
     if code is None:
         os.kill(pid, signal.SIGKILL)
-        raise Stuck(f"a command did not end within {HANG_SECONDS:.0f} s after earlier kills: {log.read_text()}")
+        raise StuckError(f"a command did not end within {HANG_SECONDS:.0f} s after earlier kills: {log.read_text()}")
     return code
 
 
@@ -155,7 +155,7 @@ def until_done(places: Places, log: Path, chance: random.Random, most: int) -> i
     """Give the same command until it is done, killed before so often at most; how often it was.
 
     Raises:
-        Stuck: it failed, or did not end.
+        StuckError: it failed, or did not end.
     """
     kills, code = 0, -1
     while code != 0:
@@ -165,7 +165,7 @@ def until_done(places: Places, log: Path, chance: random.Random, most: int) -> i
             ended = waited_for(forked(lambda: command(places, log)), HANG_SECONDS)
             code = 1 if ended is None else ended
         if code not in (0, -signal.SIGKILL):
-            raise Stuck(f"after {kills} kills a command ended with {code}: {log.read_text()}")
+            raise StuckError(f"after {kills} kills a command ended with {code}: {log.read_text()}")
         kills += code == -signal.SIGKILL
     return kills
 
@@ -174,17 +174,19 @@ def two_at_once(places: Places, log: Path, expected: dict[str, bytes]) -> None:
     """Two commands on a new home at the same time: both are done, and nothing is made twice in two ways.
 
     Raises:
-        Stuck: one of them failed, or what they made is not what one makes.
+        StuckError: one of them failed, or what they made is not what one makes.
     """
     logs = [log.with_suffix(f".{number}") for number in (1, 2)]
     children = [forked(lambda own=own: command(places, own)) for own in logs]
     for pid, own in zip(children, logs, strict=True):
         code = waited_for(pid, HANG_SECONDS)
         if code != 0:
-            raise Stuck(f"one of two commands at once ended with {code}: {own.read_text() if own.exists() else ''}")
+            raise StuckError(
+                f"one of two commands at once ended with {code}: {own.read_text() if own.exists() else ''}"
+            )
     wrong = problems(places) + differences(places, expected)
     if wrong:
-        raise Stuck("after two commands at once: " + "; ".join(wrong))
+        raise StuckError("after two commands at once: " + "; ".join(wrong))
 
 
 def differences(places: Places, expected: dict[str, bytes]) -> list[str]:
@@ -197,7 +199,7 @@ def chaos(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill so many commands; what was done.
 
     Raises:
-        Stuck: something was left; what, and after how many kills.
+        StuckError: something was left; what, and after how many kills.
     """
     chance, started = random.Random(seed), time.process_time()
     source = places_in(folder / "source")
@@ -206,7 +208,7 @@ def chaos(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     undisturbed = {**source, "home": folder / "undisturbed"}
     log = folder / "log"
     if waited_for(forked(lambda: command(undisturbed, log)), HANG_SECONDS) != 0:
-        raise Stuck(f"undisturbed: {log.read_text()}")
+        raise StuckError(f"undisturbed: {log.read_text()}")
     expected = contents(undisturbed)
     two_at_once({**source, "home": folder / "together"}, log, expected)
     done, homes = 0, 0
@@ -216,7 +218,7 @@ def chaos(folder: Path, kills: int, seed: int) -> dict[str, Any]:
         homes += 1
         wrong = problems(places) + differences(places, expected)
         if wrong:
-            raise Stuck(f"home {homes} after {done} kills in all: " + "; ".join(wrong))
+            raise StuckError(f"home {homes} after {done} kills in all: " + "; ".join(wrong))
         shutil.rmtree(places["home"])
     times = os.times()
     cpu = times.user + times.system + times.children_user + times.children_system

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae_assets import ops
 from sae_assets.artifacts import Artifact, FilteredActivations, SparseActivations, SparseRows, UnitMapping, offsets_of
 from sae_assets.errors import StoredFileError
 from sae_assets.storage import seal
@@ -89,6 +90,7 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
             stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        ops.plain.expect_plain(stored)
         if not isinstance(stored, dict) or not isinstance(stored.get(KEY), dict):
             raise KeyError(KEY)
         own = stored[KEY]
