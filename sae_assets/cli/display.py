@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from sae_assets.cli.common import echo
 from sae_assets.progress import listening
+from sae_assets.visible import visible
 
 if TYPE_CHECKING:
     from sae_assets.commands.session import Session
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 
 # Names and cells come from outside: none of them is markup, emoji code or number to be coloured.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-console = Console(width=None if sys.stdout.isatty() else 100, **PLAIN)
+
+
+class PlainConsole(Console):
+    """Prints texts as they are, but for characters that steer the terminal."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(visible(text), **how)
+
+
+console = PlainConsole(width=None if sys.stdout.isatty() else 100, **PLAIN)
 
 UNLIMITED = 10**6  # characters, to ask how wide a table would be
 MOST_LABELS = 10
@@ -47,7 +57,7 @@ def interval(ends: Sequence[float | None]) -> str:
 @contextmanager
 def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
     """Two bars on stderr: runs, and the loop inside the current one. Quiet or not on a terminal: a line per run."""
-    screen = Console(stderr=True, **PLAIN)
+    screen = PlainConsole(stderr=True, **PLAIN)
     if quiet or not screen.is_terminal:
 
         def line(batch: "Batch", number: int, total: int) -> None:
@@ -76,12 +86,12 @@ def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
 def print_verified(found: "Verified") -> None:
     """What was read, what is wrong and what can be done about it."""
     for problem in found.damaged.values():
-        typer.echo(problem, err=True)
-    typer.echo(f"{found.files} files and {found.manifests} chunk manifests read, {len(found.damaged)} damaged.")
+        echo(problem, err=True)
+    echo(f"{found.files} files and {found.manifests} chunk manifests read, {len(found.damaged)} damaged.")
     if found.not_compared:
-        typer.echo(f"Not compared with Dagster's record: {found.not_compared}")
+        echo(f"Not compared with Dagster's record: {found.not_compared}")
     for dataset, chunks in found.orphans.items():
-        typer.echo(
+        echo(
             f"{dataset}: {', '.join(chunks)} in Dagster's list of chunks were never registered; nothing reads them. "
             f"To take them off: sae-assets remove {dataset} --chunks {','.join(chunks)} --yes"
         )
@@ -91,9 +101,9 @@ def print_verified(found: "Verified") -> None:
     ]
     for paths, what in rest:
         if paths:
-            typer.echo(f"{len(paths)} files are {what}.")
+            echo(f"{len(paths)} files are {what}.")
     if found.remade or found.unsealed or found.leftovers:
-        typer.echo("To mend what can be mended: sae-assets verify --repair")
+        echo("To mend what can be mended: sae-assets verify --repair")
 
 
 def print_summary(figures: dict[str, Any], session: "Session", made: int, skipped: int) -> None:
@@ -275,7 +285,7 @@ def _print_controls(result: dict[str, Any]) -> None:
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:
     """On stderr: what checks found that block nothing, each with the first partitions it was found in."""
-    screen = Console(stderr=True, **PLAIN)
+    screen = PlainConsole(stderr=True, **PLAIN)
     for text, partitions in list(warnings.items())[:MOST_WARNINGS]:
         more = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PARTITIONS else ""
         screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PARTITIONS])}{more})", soft_wrap=True)
@@ -353,7 +363,7 @@ def _print_model(name: str, found: dict[str, Any]) -> None:
     if found["differences"]:
         console.print(Text(f"  warning: {found['differences']}"), soft_wrap=True)
     for problem in found["problems"]:
-        console.print(Text(f"  {problem}"), soft_wrap=True)
+        console.print(f"  {problem}", soft_wrap=True)
 
 
 def print_table(content: dict[str, Any]) -> None:

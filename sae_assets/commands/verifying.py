@@ -18,6 +18,7 @@ from sae_assets.pipeline.planning import Scope
 from sae_assets.pipeline.recipes import is_imported
 from sae_assets.pipeline.stages import ORDER, STAGES
 from sae_assets.settings import load_settings
+from sae_assets.storage import html
 from sae_assets.storage.address import Address, address_at, path_of
 from sae_assets.storage.atomic import leftovers
 from sae_assets.storage.store import ArtifactStore
@@ -79,8 +80,11 @@ def verify(store: ArtifactStore, catalog: Catalog, instance: "DagsterInstance | 
     """
     found = Verified(leftovers=list(leftovers(store.root)))
     hashes = dict(_read_files(store, instance, found))
+    made: dict[str, set[str]] = {}
+    for address in hashes:
+        made.setdefault(address.dataset, set()).update([address.chunk] if address.chunk else [])
     datasets = [folder.name for folder in store.root.iterdir()] if store.root.exists() else []
-    chunks = {dataset: _read_manifests(store, dataset, found) for dataset in sorted(datasets)}
+    chunks = {name: _read_manifests(store, name, made.get(name, set()), found) for name in sorted(datasets)}
     if not found.files and not found.manifests:
         raise NotMaterializedError(
             f"There is nothing to verify in {store.root}: no file and no chunk. Was another --home meant?"
@@ -88,7 +92,7 @@ def verify(store: ArtifactStore, catalog: Catalog, instance: "DagsterInstance | 
     for dataset in catalog.datasets if instance is not None else ():
         assert instance is not None
         known = chunks.get(dataset, set())
-        orphans = sorted(set(known_chunks(instance, dataset)) - known)
+        orphans = sorted(set(known_chunks(instance, dataset)) - known - made.get(dataset, set()))
         if orphans:
             found.orphans[dataset] = orphans
         _compare(store, catalog, instance, dataset, known, hashes, found)
@@ -126,8 +130,12 @@ def _can_be_made(store: ArtifactStore, instance: "DagsterInstance | None", addre
         return instance is not None and not was_imported(instance, address)
 
 
-def _read_manifests(store: ArtifactStore, dataset: str, found: Verified) -> set[str]:
-    """Keys of the registered chunks. Numbers go from 0 without a gap, those of removed chunks among them."""
+def _read_manifests(store: ArtifactStore, dataset: str, made: set[str], found: Verified) -> set[str]:
+    """Keys of the registered chunks. Numbers go from 0 without a gap, those of removed chunks among them.
+
+    Args:
+        made: chunks of which there are files.
+    """
     keys = {path.stem: path for path in manifest_files(store.root, dataset)}
     for path in keys.values():
         found.manifests += 1
@@ -136,9 +144,10 @@ def _read_manifests(store: ArtifactStore, dataset: str, found: Verified) -> set[
         except SaeAssetsError as error:
             found.damaged[str(path)] = f"{error} It cannot be made again: restore it from a backup."
     numbers = {int(key) for key in keys if key.isdecimal()}
-    for number in sorted(set(range(max(numbers, default=-1) + 1)) - numbers):
-        path = manifest_path(store.root, dataset, chunk_key(number))
-        found.damaged[str(path)] = f"{path} is not there, though chunks after it are: restore it from a backup."
+    gaps = {chunk_key(number) for number in set(range(max(numbers, default=-1) + 1)) - numbers}
+    for key in sorted(gaps | (made - {*keys})):
+        path = manifest_path(store.root, dataset, key)
+        found.damaged[str(path)] = f"{path} is not there, though the chunk was made: restore it from a backup."
     return {key for key, path in keys.items() if path.suffix != REMOVED}
 
 
@@ -160,7 +169,7 @@ def _compare(
             continue
         path = store.find(address)
         if path is None:
-            path = path_of(store.root, address, "parquet")
+            path = path_of(store.root, address, "html" if address.stage in html.KINDS else "parquet")
             found.damaged[str(path)] = f"{path} is not there, and was made once. Run: {address.remaking}"
         elif address in hashes and not hashes[address].startswith(version):
             found.damaged[str(path)] = (
