@@ -261,6 +261,9 @@ class Dataset(NamedEntry):
         None, description="file or folder of regions or word labels; default: where the layout looks"
     )
     columns: Columns = Field(Columns(), description="which columns of the table hold what")
+    follow_symlinks: bool = Field(
+        False, description="whether links in the folder may lead out of it; a data set of others could name any file"
+    )
     split: SeededSplit | None = Field(None, description="draw the splits by example id; default: they are a column")
     embeddings: dict[ModelName, dict[TokenKind, EmbeddingFiles]] = Field(
         default_factory=dict, description="precomputed embeddings by model and token kind, in place of the transformer"
