@@ -18,4 +18,4 @@ def test_whatever_is_killed_the_same_command_finishes_and_nothing_is_lost() -> N
     )
     assert done.returncode == 0, done.stderr[-4000:]
     counts = json.loads(done.stdout.splitlines()[-1])
-    assert counts["kills"] >= 50 and counts["homes"] >= 2, counts
+    assert counts["kills"] >= 50 and counts["homes"] >= 1, counts
