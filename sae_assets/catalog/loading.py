@@ -55,11 +55,11 @@ def _loaded(text: str) -> Any:
             return None
         if _size(node, {}) > MOST_NODES:
             raise ValueError(f"with its aliases it stands for more than {MOST_NODES:,} values")
-        return loader.construct_document(node)  # type: ignore[no-untyped-call]
+        return loader.construct_document(node)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
