@@ -1,5 +1,6 @@
 """Nothing that a file holds can change unnoticed, whoever reads it and however little of it."""
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -77,6 +78,16 @@ def test_others_read_sealed_files_as_before(tmp_path: Path) -> None:
     assert torch.load(path, weights_only=True, mmap=True)["topk"] == 2
     _, path = written(tmp_path / "other", "sparse_activations", "parquet")
     assert pq.read_table(path).column_names[0] == "example_index"
+
+
+@pytest.mark.parametrize(("kind", "form"), FORMS)
+def test_a_file_is_checked_in_a_few_lines_by_anybody(tmp_path: Path, kind: str, form: str) -> None:
+    """As ``docs/storage-format.md`` says."""
+    _, path = written(tmp_path, kind, form)
+    content = path.read_bytes()
+    place = content.rindex(b"sae_assets_seal:") + len(b"sae_assets_seal:")
+    zeroed = content[:place] + b"0" * 64 + content[place + 64 :]
+    assert hashlib.sha256(zeroed).hexdigest().encode() == content[place : place + 64]
 
 
 def test_data_that_look_like_a_seal_do_no_harm() -> None:
