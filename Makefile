@@ -11,7 +11,8 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 # Without compiled files every process of the tests compiles the package anew, and pytest every assertion.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check units test test-long test-living test-reference reference lint ruff mypy layers docs ui bench browser clean
+.PHONY: demo check units test test-long test-living test-reference reference lint ruff mypy layers docs ui bench browser \
+	chaos fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
@@ -67,6 +68,15 @@ bench: $(INSTALLED)
 
 browser: $(INSTALLED)
 	$(BIN)/python -m sae_assets_tests.browser.screenshots --home $(HOME_DIR) --out out/screenshots
+
+# Commands killed at 200 random moments, in homes as they are shipped; other moments with SEED=….
+SEED ?= 0
+chaos: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sae_assets_tests.chaos --kills 200 --seed $(SEED)
+
+# 2,000 random damages of a home, each of which reading must notice.
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sae_assets_tests.fuzz --damages 2000 --seed $(SEED)
 
 # Python compiles what it imports; to compile all that is installed takes a third of the time.
 $(INSTALLED): pyproject.toml constraints.txt

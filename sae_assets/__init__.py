@@ -3,14 +3,19 @@
 ``sae_assets.open`` reads a finished home (``sae_assets.reading``), ``sae_assets.Detector`` applies what it found to new
 pictures and texts. Otherwise start with ``sae_assets.definitions``
 (Dagster), ``sae_assets.cli`` (command line) or ``sae_assets.ops`` (numerics, on a bare machine with torch alone). This
-head imports nothing before it is asked for.
+head imports nothing before it is asked for. No program that loads it sends usage statistics to anybody, unless the
+environment says so.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sae_assets.reading.detector import Detector as Detector
     from sae_assets.reading.project import open_project as open  # noqa: A004  # as `tarfile.open`
+
+for _variable in ("DAGSTER_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_variable, "1")
 
 __version__ = "0.1.0"
 __all__ = ["Detector", "open"]

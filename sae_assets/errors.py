@@ -57,6 +57,10 @@ class StoredFileError(SaeAssetsError, OSError):
     of_data = True
 
 
+class HistoryError(SaeAssetsError, OSError):
+    """Dagster's history of a home cannot be opened, read or written: damaged, locked, or on a disk that is full."""
+
+
 class NotMaterializedError(StoredFileError):
     """A stored file is asked for that nothing has made yet."""
 

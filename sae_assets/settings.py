@@ -18,6 +18,7 @@ DEVICE_VARIABLE = "SAE_ASSETS_DEVICE"
 BUDGET_VARIABLE = "SAE_ASSETS_MEMORY_BUDGET_MB"
 KEPT_VARIABLE = "SAE_ASSETS_KEEP_LOADED"
 WEBHOOK_VARIABLE = "SAE_ASSETS_WEBHOOK_URL"
+HOSTS_VARIABLE = "SAE_ASSETS_UI_HOSTS"
 DAGSTER_VARIABLE = "DAGSTER_HOME"
 
 FORMATS = ("parquet", "pt")
@@ -42,6 +43,9 @@ VARIABLES = {
     ),
     KEPT_VARIABLE: Variable("transformers, and SAEs, that a process keeps open for its next chunk; 0: none", "2"),
     WEBHOOK_VARIABLE: Variable("address that failed runs are posted to, once the sensor is switched on"),
+    HOSTS_VARIABLE: Variable(
+        "names, separated by commas, by which browsers reach the UI through a proxy of yours", "this machine alone"
+    ),
     DAGSTER_VARIABLE: Variable("an existing Dagster instance to use", "<home>/dagster"),
 }
 
@@ -139,6 +143,11 @@ def kept_loaded() -> int:
     if not re.fullmatch(r"[0-9]+", text):
         raise CatalogError(f"{KEPT_VARIABLE}: found {text!r}, expected a whole number (0 keeps nothing).")
     return int(text)
+
+
+def ui_hosts() -> list[str]:
+    """Names by which browsers may ask for the UI, beside those of this machine's loopback."""
+    return [name.strip() for name in (os.environ.get(HOSTS_VARIABLE) or "").split(",") if name.strip()]
 
 
 def _value(variable: str) -> str:

@@ -10,10 +10,19 @@ from pydantic import model_validator as check_model
 
 from sae_assets.catalog.models import Entry, Modality, Model, ModelName, NamedEntry, resolve_package
 from sae_assets.catalog.registry import layouts, one_of
+from sae_assets.visible import is_plain
 
 # Keys become folder names, asset key parts, group names and partition keys: nothing that a path or Dagster reads.
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-ConceptName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+
+
+def _plain_name(value: str) -> str:
+    if not is_plain(value):
+        raise ValueError("expected one line without control characters and without marks of text direction")
+    return value
+
+
+ConceptName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain_name)]
 TokenKind = Literal["patch", "token", "cls"]
 LayoutName = Annotated[str, AfterValidator(one_of(layouts))]
 
@@ -252,6 +261,9 @@ class Dataset(NamedEntry):
         None, description="file or folder of regions or word labels; default: where the layout looks"
     )
     columns: Columns = Field(Columns(), description="which columns of the table hold what")
+    follow_symlinks: bool = Field(
+        False, description="whether links in the folder may lead out of it; a data set of others could name any file"
+    )
     split: SeededSplit | None = Field(None, description="draw the splits by example id; default: they are a column")
     embeddings: dict[ModelName, dict[TokenKind, EmbeddingFiles]] = Field(
         default_factory=dict, description="precomputed embeddings by model and token kind, in place of the transformer"

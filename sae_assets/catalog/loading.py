@@ -20,23 +20,59 @@ from sae_assets.catalog.registry import Layout, layouts
 from sae_assets.errors import CatalogError
 
 PACKAGED = Path(__file__).with_name("catalog.yaml")
+MOST_NODES = 10**6  # keys and values of a catalog, aliases written out
 PRESETS = Path(__file__).with_name("presets.yaml")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _loaded(path.read_text(encoding="utf-8"))
     except (IsADirectoryError, PermissionError) as error:
         raise CatalogError(f"The catalog {path} cannot be read: {error.strerror}.") from None
     except FileNotFoundError:
         raise CatalogError(f"The catalog {path} does not exist. Set SAE_ASSETS_CATALOG to an existing file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise CatalogError(f"The catalog {path} is not valid YAML.", [_yaml_problem(error)]) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise CatalogError(f"The catalog {path} must be a mapping with `models` and `datasets`.")
     return content
+
+
+def _loaded(text: str) -> Any:
+    """The content of a YAML text.
+
+    Raises:
+        yaml.YAMLError: not YAML.
+        ValueError: nested too deeply, or so full of aliases (`*name`) that a short text stands for more than a catalog
+            can hold, or one that contains itself.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > MOST_NODES:
+            raise ValueError(f"with its aliases it stands for more than {MOST_NODES:,} values")
+        return loader.construct_document(node)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, with every alias counted as often as it is used."""
+    if id(node) not in known:
+        known[id(node)] = MOST_NODES + 1  # of one that contains itself
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = list(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _yaml_problem(error: Exception) -> str:

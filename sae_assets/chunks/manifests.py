@@ -1,8 +1,12 @@
-"""Chunk manifests on disk: ``<root>/<dataset>/chunks/<key>.json``, written once when a chunk is registered."""
+"""Chunk manifests on disk: ``<root>/<dataset>/chunks/<key>.json``, written once when a chunk is registered.
+
+Each names its data set and carries the sha256 of what it says; those of earlier versions do neither.
+"""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from upath import UPath
 
@@ -12,8 +16,10 @@ from sae_assets.datasets.records import Record
 from sae_assets.errors import StoredFileError
 from sae_assets.storage.address import Address
 from sae_assets.storage.atomic import write_atomically, write_once
+from sae_assets.storage.provenance import digest
 
 FOLDER = "chunks"
+SCHEMA_VERSION, HASH = 1, "sha256"
 REMOVED = ".removed"  # stands where a removed chunk's manifest was, so that its number is not given again
 
 
@@ -33,7 +39,7 @@ def read_manifests(root: UPath, dataset: str) -> list[Manifest]:
     Raises:
         StoredFileError: a manifest that is not what this package writes.
     """
-    return [_read(path) for path in sorted(_manifest_files(root, dataset), key=str)]
+    return [read_manifest_file(path) for path in _manifest_files(root, dataset)]
 
 
 def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
@@ -48,12 +54,19 @@ def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
             f"Chunk {key!r} of {dataset} is not registered (no {path}). Register chunks with the sensor "
             f"`register_{dataset}_chunks` or `sae-assets register`, not by adding a partition by hand."
         )
-    return _read(path)
+    return read_manifest_file(path)
 
 
-def _read(path: UPath) -> Manifest:
+def read_manifest_file(path: UPath) -> Manifest:
+    """The manifest in a file. Raises: StoredFileError: it is not what this package wrote there."""
     try:
         content = json.loads(path.read_bytes())
+        if content.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+            raise ValueError(f"schema version {content['schema_version']}, this version reads {SCHEMA_VERSION}")
+        if content.get("dataset", path.parent.parent.name) != path.parent.parent.name:
+            raise ValueError(f"it is of data set {content['dataset']!r}, and was put in another's place")
+        if {"dataset", HASH} & {*content} and content.get(HASH) != _hash(content):
+            raise ValueError("its content is not what its hash says")
         ids = content["example_ids"]
         if not isinstance(ids, list) or not ids or len({*ids}) < len(ids) or not all(isinstance(i, str) for i in ids):
             raise ValueError("example_ids must be a list of different names")
@@ -77,8 +90,20 @@ def _read(path: UPath) -> Manifest:
             content_hashes=tuple(hashes) if hashes else None,
             region_hashes=tuple(regions) if hashes else None,
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoredFileError(f"The chunk manifest {path} is damaged ({error!r}).") from None
+
+
+def _content(manifest: Manifest, dataset: str) -> bytes:
+    """What stands in a manifest's file."""
+    named = {name: value for name, value in asdict(manifest).items() if value is not None}
+    content = {"schema_version": SCHEMA_VERSION, "dataset": dataset, **named}
+    return json.dumps({**content, HASH: _hash(content)}, indent=1).encode()
+
+
+def _hash(content: dict[str, Any]) -> str:
+    """sha256 of all that a manifest says but its hash."""
+    return digest({name: value for name, value in content.items() if name != HASH})
 
 
 def register_chunks(
@@ -107,18 +132,23 @@ def register_chunks(
         for position, manifest in enumerate(fresh):
             contents, regions = zip(*map(hashes, manifest.example_ids), strict=True)
             hashed = replace(manifest, content_hashes=contents, region_hashes=regions)
-            content = {name: value for name, value in asdict(hashed).items() if value is not None}
             path = _folder(root, dataset) / f"{manifest.key}.json"
-            if not write_once(path, json.dumps(content, indent=1).encode()):
+            if not write_once(path, _content(hashed, dataset)):
                 break
             fresh[position] = hashed
         else:
             return [*manifests, *fresh]
 
 
-def _manifest_files(root: UPath, dataset: str) -> list[UPath]:
+def manifest_files(root: UPath, dataset: str) -> list[UPath]:
+    """The manifests of registered chunks, and those of removed ones (ending in ``REMOVED``), by key."""
     folder = _folder(root, dataset)
-    return [path for path in folder.iterdir() if path.suffix == ".json"] if folder.exists() else []
+    found = folder.iterdir() if folder.exists() else ()
+    return sorted((path for path in found if path.suffix in (".json", REMOVED)), key=str)
+
+
+def _manifest_files(root: UPath, dataset: str) -> list[UPath]:
+    return [path for path in manifest_files(root, dataset) if path.suffix != REMOVED]
 
 
 def registered_keys(root: UPath, dataset: str) -> set[str]:
@@ -137,8 +167,7 @@ def removed_manifests(root: UPath, dataset: str) -> list[Manifest]:
     Raises:
         StoredFileError: as :func:`read_manifests`.
     """
-    folder = _folder(root, dataset)
-    return [_read(path) for path in folder.iterdir() if path.suffix == REMOVED] if folder.exists() else []
+    return [read_manifest_file(path) for path in manifest_files(root, dataset) if path.suffix == REMOVED]
 
 
 def forget_numbers(root: UPath, dataset: str) -> None:

@@ -13,6 +13,7 @@ from sae_assets.catalog import Dataset
 from sae_assets.chunks.arrivals import Arrived, arrived
 from sae_assets.chunks.manifests import read_manifests, register_chunks
 from sae_assets.datasets import expect_files, open_dataset
+from sae_assets.datasets.links import expect_inside
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ def register(entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int
         limit: how many new chunks to register at most.
 
     Raises:
-        DatasetError: the data set is not laid out as its catalog entry says, or files of examples that are to be
-            registered are not there (by the rules of ``arrivals`` these wait).
+        DatasetError: the data set is not laid out as its catalog entry says, links lead out of its folder, or files of
+            examples that are to be registered are not there (by the rules of ``arrivals`` these wait).
     """
     reader = open_dataset(entry)
     example_ids = [example for manifest in read_manifests(root, entry.name) for example in manifest.example_ids]
     arrivals: Arrived = arrived(reader, entry, example_ids, time.time(), close_tail=close_tail)
+    if arrivals.ready:
+        expect_inside(entry)
     if close_tail:
         expect_files(reader, arrivals.ready)
     manifests = register_chunks(

@@ -3,7 +3,6 @@
 Commands live in one module per purpose; importing them puts them into the application.
 """
 
-import os
 from typing import Annotated
 
 import typer
@@ -35,5 +34,4 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def run() -> None:
     """Entry point of the console script."""
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
     app()

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a run failed or a file is damaged, 2 the request cannot be
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
+from sae_assets.visible import visible
 
 app = typer.Typer(
     help="Sparse SAE activations as Dagster assets: materialize, inspect, verify.",
@@ -40,7 +42,7 @@ def errors_without_traceback(as_json: bool, debug: bool) -> Iterator[None]:
 def report(error: SaeAssetsError | OSError, as_json: bool) -> int:
     """Print an error on stderr; the exit code that it means."""
     text = str(error)
-    typer.echo(json.dumps({"error": text, "kind": type(error).__name__}) if as_json else f"Error: {text}", err=True)
+    echo(json.dumps({"error": text, "kind": type(error).__name__}) if as_json else f"Error: {text}", err=True)
     # A device that this machine lacks is found out before any run; inside one it is the run that failed.
     return 2 if isinstance(error, (CatalogError, DeviceError)) else 1
 
@@ -61,3 +63,13 @@ def split_list(values: list[str] | None, what: str) -> list[str] | None:
 
 def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2))
+
+
+def say(text: str) -> None:
+    """What a person should know while a command works: on stderr, above the progress bar if there is one."""
+    echo(text, err=True)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text that names of others may stand in."""
+    typer.echo(visible(text), file=sys.stderr if err else sys.stdout)

@@ -13,6 +13,7 @@ from sae_assets.cli.common import (
     Debug,
     Home,
     app,
+    echo,
     errors_without_traceback,
     print_json,
     split_list,
@@ -56,7 +57,7 @@ def _register(
         for name, each in registered.items():
             ends = f" ({each.keys[0]} … {each.keys[-1]})" if each.keys else ""
             waiting = f"; waiting: {each.waiting} (sae-assets close-chunk {name})" if each.waiting else ""
-            typer.echo(f"{name}: {len(each.keys)} chunks registered{ends}{waiting}")
+            echo(f"{name}: {len(each.keys)} chunks registered{ends}{waiting}")
 
 
 @app.command()
@@ -87,12 +88,12 @@ def remove(
             print_json(shown)
             return
         for path in [*removal.files, *removal.manifests]:
-            typer.echo(str(path))
+            echo(str(path))
         verb = "Removed" if yes else "Would remove (add --yes)"
         counts = f"{len(removal.chunks)} chunks, {len(removal.files)} files, {len(removal.manifests)} manifests"
-        typer.echo(f"{verb} {counts}, {removal.n_bytes:,} bytes.")
+        echo(f"{verb} {counts}, {removal.n_bytes:,} bytes.")
         if removal.aggregates:
-            typer.echo(f"{len(removal.aggregates)} aggregates become stale: run sae-assets materialize -d {name}.")
+            echo(f"{len(removal.aggregates)} aggregates become stale: run sae-assets materialize -d {name}.")
 
 
 @app.command("import")
@@ -113,6 +114,4 @@ def import_(
         if as_json:
             print_json(asdict(imported))
         else:
-            typer.echo(
-                f"{imported.rows:,} rows ({imported.entries:,} entries) imported into {len(imported.chunks)} chunks."
-            )
+            echo(f"{imported.rows:,} rows ({imported.entries:,} entries) imported into {len(imported.chunks)} chunks.")

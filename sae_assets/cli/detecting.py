@@ -13,6 +13,7 @@ from sae_assets.cli.common import (
     Debug,
     Home,
     app,
+    echo,
     errors_without_traceback,
     print_json,
     split_list,
@@ -62,14 +63,14 @@ def export_detector(
         if as_json:
             print_json({"folder": str(out), "bytes": size, **{key: figures[key] for key in ("concepts", "units")}})
             return
-        typer.echo(f"{out}: {len(figures['concepts'])} concepts, {size / 1e6:.2f} MB")
+        echo(f"{out}: {len(figures['concepts'])} concepts, {size / 1e6:.2f} MB")
         if units["encoded"] == "needed":
-            typer.echo(f"Encodes {len(units['ids'])} of {units['n_units']:,} units, whose weights are in it.")
+            echo(f"Encodes {len(units['ids'])} of {units['n_units']:,} units, whose weights are in it.")
         else:
             place = "their weights are in it" if units["included"] else "from the SAE's checkpoint, by its hash"
-            typer.echo(f"Encodes all {units['n_units']:,} units, {place}. {units['reason']}.")
+            echo(f"Encodes all {units['n_units']:,} units, {place}. {units['reason']}.")
         if figures["without_unit"]:
-            typer.echo(f"Left out, for no unit was chosen: {', '.join(figures['without_unit'])}")
+            echo(f"Left out, for no unit was chosen: {', '.join(figures['without_unit'])}")
 
 
 @app.command()
@@ -160,15 +161,15 @@ def _where(one: "DetectedInput", concept: str, detector: "Detector") -> dict[str
 
 def _print(one: "DetectedInput", detector: "Detector", *, every: bool) -> None:
     if one.error:
-        typer.echo(f"{one.name}: {one.error}", err=True)
+        echo(f"{one.name}: {one.error}", err=True)
         return
-    typer.echo(one.name if one.detected else f"{one.name}: nothing detected")
+    echo(one.name if one.detected else f"{one.name}: nothing detected")
     for each in sorted(one.detections, key=lambda each: -each.probability):
         if not (each.detected or every):
             continue
         sign = "●" if each.detected else "○"
         figures = f"{each.score:9.3f} of {each.threshold:8.3f}  {each.probability:5.0%}"
-        typer.echo(f"  {sign} {each.concept:24} unit {each.unit:6}  {figures}{_shown(one, each.concept, detector)}")
+        echo(f"  {sign} {each.concept:24} unit {each.unit:6}  {figures}{_shown(one, each.concept, detector)}")
 
 
 def _shown(one: "DetectedInput", concept: str, detector: "Detector") -> str:

@@ -12,15 +12,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from sae_assets.cli.common import echo
 from sae_assets.progress import listening
+from sae_assets.visible import visible
 
 if TYPE_CHECKING:
+    from sae_assets.commands.verifying import Verified
     from sae_assets.orchestration.runs import OnBatch
     from sae_assets.pipeline.planning import Batch
 
 # Names and cells come from outside: none of them is markup, emoji code or number to be coloured.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-console = Console(width=None if sys.stdout.isatty() else 100, **PLAIN)
+
+
+class PlainConsole(Console):
+    """Prints texts as they are, but for characters that steer the terminal."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(visible(text), **how)
+
+
+console = PlainConsole(width=None if sys.stdout.isatty() else 100, **PLAIN)
 
 UNLIMITED = 10**6  # characters, to ask how wide a table would be
 MOST_LABELS = 10
@@ -44,7 +56,7 @@ def interval(ends: Sequence[float | None]) -> str:
 @contextmanager
 def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
     """Two bars on stderr: runs, and the loop inside the current one. Quiet or not on a terminal: a line per run."""
-    screen = Console(stderr=True, **PLAIN)
+    screen = PlainConsole(stderr=True, **PLAIN)
     if quiet or not screen.is_terminal:
 
         def line(batch: "Batch", number: int, total: int) -> None:
@@ -70,9 +82,32 @@ def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
         progress.update(outer, description="done", completed=progress.tasks[0].total)
 
 
+def print_verified(found: "Verified") -> None:
+    """What was read, what is wrong and what can be done about it."""
+    for problem in found.damaged.values():
+        echo(problem, err=True)
+    echo(f"{found.files} files and {found.manifests} chunk manifests read, {len(found.damaged)} damaged.")
+    if found.not_compared:
+        echo(f"Not compared with Dagster's record: {found.not_compared}")
+    for dataset, chunks in found.orphans.items():
+        echo(
+            f"{dataset}: {', '.join(chunks)} in Dagster's list of chunks were never registered; nothing reads them. "
+            f"To take them off: sae-assets remove {dataset} --chunks {','.join(chunks)} --yes"
+        )
+    rest = [
+        (found.unsealed, "of an earlier version, without a seal"),
+        (found.leftovers, "left over by killed commands"),
+    ]
+    for paths, what in rest:
+        if paths:
+            echo(f"{len(paths)} files are {what}.")
+    if found.remade or found.unsealed or found.leftovers:
+        echo("To mend what can be mended: sae-assets verify --repair")
+
+
 def print_warnings(warnings: dict[str, list[str]]) -> None:
     """On stderr: what checks found that block nothing, each with the first partitions it was found in."""
-    screen = Console(stderr=True, **PLAIN)
+    screen = PlainConsole(stderr=True, **PLAIN)
     for text, partitions in list(warnings.items())[:MOST_WARNINGS]:
         more = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PARTITIONS else ""
         screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PARTITIONS])}{more})", soft_wrap=True)
@@ -150,7 +185,7 @@ def _print_model(name: str, found: dict[str, Any]) -> None:
     if found["differences"]:
         console.print(Text(f"  warning: {found['differences']}"), soft_wrap=True)
     for problem in found["problems"]:
-        console.print(Text(f"  {problem}"), soft_wrap=True)
+        console.print(f"  {problem}", soft_wrap=True)
 
 
 def print_table(content: dict[str, Any]) -> None:

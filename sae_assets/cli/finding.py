@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
+from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, echo, errors_without_traceback, print_json
 
 
 @app.command()
@@ -47,10 +47,10 @@ def find(
             print_json({"dataset": run.entry.name, "token_kind": run.token_kind, "model": run.model, "units": lines})
             return
         names = table.column_names
-        typer.echo("  ".join(f"{name:>9}" for name in names if name != "label"))
+        echo("  ".join(f"{name:>9}" for name in names if name != "label"))
         for line in lines:
             cells = [_shown(line[name]) for name in names if name != "label"]
-            typer.echo("  ".join(f"{cell:>{max(9, len(name))}}" for cell, name in zip(cells, names, strict=False))
+            echo("  ".join(f"{cell:>{max(9, len(name))}}" for cell, name in zip(cells, names, strict=False))
                        + (f"  {line['label']}" if "label" in line else ""))  # fmt: skip
 
 

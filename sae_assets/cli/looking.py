@@ -1,4 +1,4 @@
-"""Commands that look: ``status``, ``show``, ``protocol``, ``verify`` and ``check``. Nothing is made or changed."""
+"""Commands that look: ``status``, ``show``, ``protocol``, ``verify`` and ``check``; only a repair changes anything."""
 
 from typing import Annotated
 
@@ -16,8 +16,16 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
-from sae_assets.cli.display import print_inspection, print_protocol, print_status, print_table, progress_bar
+from sae_assets.cli.display import (
+    print_inspection,
+    print_protocol,
+    print_status,
+    print_table,
+    print_verified,
+    progress_bar,
+)
 from sae_assets.settings import load_settings
+from sae_assets.storage.store import ArtifactStore
 
 
 @app.command()
@@ -53,8 +61,10 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Show metadata and the first rows of one stage's table."""
-    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
-        content = commands.show.show(session, dataset, model, stage, token_kind, chunk, rows)
+    with errors_without_traceback(as_json, debug):
+        settings = load_settings(home, catalog)
+        entries, store = load_catalog(settings.catalog), ArtifactStore(settings.store)
+        content = commands.show.show(entries, store, dataset, model, stage, token_kind, chunk, rows)
         if as_json:
             print_json(content)
         else:
@@ -90,17 +100,28 @@ def protocol(
 
 
 @app.command()
-def verify(home: Home = None, catalog: CatalogFile = None, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Read every stored file back: header, schema, invariants, content hash. Exit code 1 if one is damaged."""
-    with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
-        checked, damaged = commands.status.verify(session)
+def verify(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make damaged files again, seal those of earlier versions, clean up.")
+    ] = False,
+    home: Home = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Read every file back and compare with what Dagster recorded. Exit code 1 if one is damaged or missing."""
+    with errors_without_traceback(as_json, debug):
+        found = commands.verifying.verify_home(home, catalog)
+        runs = 0
+        if repair and (found.remade or found.unsealed or found.leftovers):
+            with commands.session.open_session(home, catalog) as session:
+                runs = commands.verifying.repair(session, found)
+            found = commands.verifying.verify_home(home, catalog)
         if as_json:
-            print_json({"files": checked, "damaged": damaged})
+            print_json({**found.to_json(), "runs": runs})
         else:
-            for problem in damaged.values():
-                typer.echo(problem, err=True)
-            typer.echo(f"{checked} files read, {len(damaged)} damaged.")
-        if damaged:
+            print_verified(found)
+        if found.damaged:
             raise typer.Exit(1)
 
 

@@ -16,6 +16,7 @@ from sae_assets.cli.common import (
     app,
     errors_without_traceback,
     print_json,
+    say,
     split_list,
 )
 from sae_assets.cli.display import print_warnings, progress_bar
@@ -59,7 +60,7 @@ def demo(
     ):
         names = list(session.catalog.datasets)
         with progress_bar(quiet=as_json) as on_batch:
-            made, skipped = session.materialize(names, on_batch=on_batch, debug=debug)
+            made, skipped = session.materialize(names, on_batch=on_batch, on_wait=say, debug=debug)
         figures = commands.figures.summarize(session, names)
         if summary is not None:
             from upath import UPath  # noqa: PLC0415 - loads fsspec, which no other command's head needs
@@ -158,7 +159,7 @@ def materialize(
                 made, skipped = session.materialize(
                     names, models=model_names, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
                     options=options, force=force, on_batch=on_batch, debug=debug,
-                    on_warning=lambda partition, text: warnings.setdefault(text, []).append(partition),
+                    on_warning=lambda partition, text: warnings.setdefault(text, []).append(partition), on_wait=say,
                 )  # fmt: skip
             figures = commands.figures.summarize(session, session.dataset_names(names), options)
             if as_json:

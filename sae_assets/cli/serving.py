@@ -12,6 +12,7 @@ from sae_assets.errors import SaeAssetsError
 from sae_assets.settings import load_settings
 
 LOCK = "ui.lock"
+SERVING = "sae_assets.orchestration.instance.serving"
 WORKSPACE = """\
 load_from:
   - python_module:
@@ -55,7 +56,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 3000,
     debug: Debug = False,
 ) -> None:
-    """Open Dagster's UI and daemon on this home's history (`dagster dev`), on 127.0.0.1."""
+    """Open Dagster's UI and daemon on this home's history, on 127.0.0.1; pages of other sites cannot reach it."""
     from sae_assets.orchestration.instance.home import open_instance  # noqa: PLC0415 - loads Dagster
 
     with errors_without_traceback(False, debug):
@@ -68,6 +69,6 @@ def ui(
         workspace = settings.home / "workspace.yaml"
         workspace.write_text(WORKSPACE, encoding="utf-8")
         typer.echo(f"Dagster's UI: {url} (Ctrl-C stops it)")
-        arguments = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1"]
+        arguments = [sys.executable, "-m", SERVING, "-w", str(workspace), "-h", "127.0.0.1"]
         sys.stdout.flush()
         os.execve(sys.executable, [*arguments, "-p", str(port)], {**os.environ, **settings.environment()})

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
+from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, echo, errors_without_traceback, print_json
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -44,34 +44,32 @@ def unit(
         else:
             _print(summary)
             if html is not None:
-                typer.echo(f"Page: {html}")
+                echo(f"Page: {html}")
 
 
 def _print(unit: dict[str, Any]) -> None:
     from sae_assets.pages.figures import figure  # noqa: PLC0415
     from sae_assets.reading.page import headline  # noqa: PLC0415
 
-    typer.echo(f"{unit['dataset']}/{unit['token_kind']}/{unit['model']}  unit {unit['unit']}")
-    typer.echo(headline(unit))
+    echo(f"{unit['dataset']}/{unit['token_kind']}/{unit['model']}  unit {unit['unit']}")
+    echo(headline(unit))
     counts = unit["histogram"]["counts"]
     if any(counts):
         bars = "".join(BLOCKS[-(-8 * count // max(counts))] for count in counts)
-        typer.echo(
-            f"values    0 {bars} {figure(unit['histogram']['edges'][-1])}   threshold {figure(unit['threshold'])}"
-        )
-    typer.echo("cal rows  " + "  ".join(f"{name} {figure(value)}" for name, value in unit["stats"].items()))
+        echo(f"values    0 {bars} {figure(unit['histogram']['edges'][-1])}   threshold {figure(unit['threshold'])}")
+    echo("cal rows  " + "  ".join(f"{name} {figure(value)}" for name, value in unit["stats"].items()))
     if unit["concepts"]:
-        typer.echo(f"\n{'on rows':24} cal F1  test F1  precision  recall")
+        echo(f"\n{'on rows':24} cal F1  test F1  precision  recall")
         for line in unit["concepts"]:
             figures = [figure(line[name]) for name in ("cal_f1", "test_f1", "test_precision", "test_recall")]
-            typer.echo("{:24} {:>6}  {:>7}  {:>9}  {:>6}".format(line["concept"][:24], *figures))
+            echo("{:24} {:>6}  {:>7}  {:>9}  {:>6}".format(line["concept"][:24], *figures))
     if unit["examples"]:
-        typer.echo("\nlargest values")
+        echo("\nlargest values")
         for one in unit["examples"]:
-            typer.echo(f"{figure(one['value']):>8}  {one['example_id']}  {one['n_rows']:,} rows{_where(one['peak'])}")
+            echo(f"{figure(one['value']):>8}  {one['example_id']}  {one['n_rows']:,} rows{_where(one['peak'])}")
     if unit["co_active"]:
         beside = ", ".join(f"{one['unit_id']} ({one['jaccard']:.2f})" for one in unit["co_active"])
-        typer.echo(f"\nfires with (share of rows of either): {beside}")
+        echo(f"\nfires with (share of rows of either): {beside}")
 
 
 def _where(peak: dict[str, Any] | None) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sae_assets.commands import session as session
     from sae_assets.commands import show as show
     from sae_assets.commands import status as status
+    from sae_assets.commands import verifying as verifying
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sae_assets.chunks.manifests import forget_numbers, manifest_path, remove_manifest
 from sae_assets.commands.requests import chunk_keys, chunks_among
-from sae_assets.orchestration.history import with_history
+from sae_assets.orchestration.history import known_chunks, with_history
 from sae_assets.orchestration.partitions import chunks_name, keys_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Removal:
-    """What removing chunks means: their files and manifests, and the model-level files that were made with them."""
+    """What removing chunks means: their files and manifests, and the model-level files that were made with them.
+
+    ``orphans`` are chunks that Dagster alone knows, because somebody added them in the UI.
+    """
 
     dataset: str
     chunks: Sequence[str]
@@ -30,6 +33,7 @@ class Removal:
     n_bytes: int = 0
     aggregates: Sequence[str] = ()
     whole: bool = False
+    orphans: Sequence[str] = ()
 
 
 def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None) -> Removal:
@@ -40,7 +44,10 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
     """
     registered = session.chunks_of(dataset)
     wanted = None if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
-    chosen = chunks_among(dataset, registered, wanted)
+    orphans = set(known_chunks(session.instance, dataset)) - set(registered)  # added by hand, without a manifest
+    orphans &= orphans if wanted is None else set(wanted)
+    among = None if wanted is None else [key for key in wanted if key not in orphans]
+    chosen = chunks_among(dataset, registered, among)
     folder = session.store.root / dataset
     files, aggregates = [], []
     for path in session.store.files(folder):
@@ -50,7 +57,8 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
             aggregates.append(str(path.relative_to(session.store.root)))
     manifests = [manifest_path(session.store.root, dataset, chunk) for chunk in chosen]
     n_bytes = sum(int(path.stat().st_size) for path in [*files, *manifests])
-    return Removal(dataset, chosen, files, manifests, n_bytes, aggregates, chunks is None)
+    aggregates = aggregates if chosen else []
+    return Removal(dataset, chosen, files, manifests, n_bytes, aggregates, chunks is None, sorted(orphans))
 
 
 def remove(session: "Session", removal: Removal) -> None:
@@ -58,6 +66,8 @@ def remove(session: "Session", removal: Removal) -> None:
 
     Of a whole data set Dagster's history of its assets goes too, so that it can be registered as if it were new.
     """
+    for chunk in removal.orphans:
+        session.instance.delete_dynamic_partition(chunks_name(removal.dataset), chunk)
     for chunk in removal.chunks:
         session.instance.delete_dynamic_partition(chunks_name(removal.dataset), chunk)
         remove_manifest(session.store.root, removal.dataset, chunk)

@@ -25,6 +25,7 @@ from sae_assets.pipeline.stages import stage_range, stages_of
 from sae_assets.pipeline.stages.unit_mapping import pruning_rules
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.settings import Settings, load_settings
+from sae_assets.storage.atomic import leftovers
 from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 
@@ -86,9 +87,12 @@ class Session:
         force: bool = False,
         on_batch: OnBatch = lambda *_: None,
         on_warning: Callable[[str, str], None] = lambda *_: None,
+        on_wait: Callable[[str], None] = lambda _: None,
         debug: bool = False,
     ) -> tuple[int, int]:
         """Register and materialize; (runs made, runs not needed). Everything asked for is checked before the first run.
+
+        What killed commands left of half-written files goes first.
 
         Raises:
             CatalogError: unknown names or chunks; DeviceError: a device that is not there; DatasetError: unreadable
@@ -109,6 +113,9 @@ class Session:
             calibration_missing(self.catalog.datasets[name], stages)
             for model in chosen[name]:
                 pruning_rules(self.catalog.models[model], options.of(MappingOptions))
+        for name in names:
+            for leftover in leftovers(self.store.root / name):
+                leftover.unlink(missing_ok=True)
         registered = {name: self.register(name).keys for name in names}
         scopes = [
             Scope(
@@ -117,8 +124,8 @@ class Session:
             )
             for name in names
         ]  # fmt: skip
-        more: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "force": force, "debug": debug}
-        return self.runner(registered, options=options, **more).run(scopes)
+        told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait}
+        return self.runner(registered, options=options, force=force, debug=debug, **told).run(scopes)
 
     def runner(self, chunks: Mapping[str, Sequence[str]], **more: Any) -> Runner:
         """What carries plans out over these registered chunks (keys by data set); ``more`` is :class:`Runner`'s."""

@@ -2,24 +2,32 @@
 
 from typing import Any
 
-from sae_assets.catalog import match_name
+from sae_assets.catalog import Catalog, match_name
+from sae_assets.chunks.manifests import read_manifests
 from sae_assets.commands.figures import plain
 from sae_assets.commands.requests import chunk_keys, chunks_among, token_kinds_among
-from sae_assets.commands.session import Session
 from sae_assets.errors import CatalogError, SaeAssetsError
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.parquet import to_table
+from sae_assets.storage.store import ArtifactStore
 
 
 def show(
-    session: Session, dataset: str, model: str, stage: str, token_kind: str | None, chunk: str | None, rows: int
+    catalog: Catalog,
+    store: ArtifactStore,
+    dataset: str,
+    model: str,
+    stage: str,
+    token_kind: str | None,
+    chunk: str | None,
+    rows: int,
 ) -> dict[str, Any]:
-    """Address, provenance, counts and first rows of one stored artifact."""
-    dataset = match_name(dataset, session.catalog.datasets, "data set")
-    model = match_name(model, session.catalog.models, "model")
+    """Address, provenance, counts and first rows of one stored artifact; Dagster's history is not needed."""
+    dataset = match_name(dataset, catalog.datasets, "data set")
+    model = match_name(model, catalog.models, "model")
     stage = match_name(stage, STAGES, "stage")
-    token_kind = token_kinds_among(session.catalog, dataset, [token_kind] if token_kind else ())[0]
-    level, chunks = STAGES[stage].level, session.chunks_of(dataset)
+    token_kind = token_kinds_among(catalog, dataset, [token_kind] if token_kind else ())[0]
+    level, chunks = STAGES[stage].level, [manifest.key for manifest in read_manifests(store.root, dataset)]
     if level == "model" and chunk is not None:
         raise CatalogError(f"--chunk: {stage} is one table over all chunks; leave it out.")
     if level != "model":
@@ -28,16 +36,16 @@ def show(
     else:
         options = [None]
     places = [STAGES[stage].address(dataset, token_kind, model, key) for key in options]
-    there = [address for address in places if session.store.find(address) is not None]
+    there = [address for address in places if store.find(address) is not None]
     if not there:
         wanted = places[0] if places else STAGES[stage].address(dataset, token_kind, model)
         raise SaeAssetsError(f"{wanted} has not been materialized. Run: {wanted.making}")
-    item = session.store.read(there[0])
+    item = store.read(there[0])
     table, _ = to_table(item.artifact)
     return {
         "address": str(there[0]),
-        "file": str(session.store.find(there[0])),
-        "bytes": session.store.size(there[0]),
+        "file": str(store.find(there[0])),
+        "bytes": store.size(there[0]),
         "rows": len(table),
         "counts": plain(STAGES[stage].counts(item.artifact)),
         "fingerprint": item.provenance.fingerprint,

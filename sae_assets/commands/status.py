@@ -1,10 +1,9 @@
-"""What is materialized, stale or missing, and whether the stored files are whole."""
+"""What is materialized, stale or missing."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from sae_assets.commands.session import Session
-from sae_assets.errors import SaeAssetsError
 
 
 def states(session: Session, datasets: Sequence[str]) -> dict[str, Any]:
@@ -22,16 +21,3 @@ def states(session: Session, datasets: Sequence[str]) -> dict[str, Any]:
             stages.setdefault(label, {})[address.chunk or "all"] = outlook.state(address)
         summary[name] = {"chunks": list(outlook.scope.chunks), "stages": stages}
     return summary
-
-
-def verify(session: Session) -> tuple[int, dict[str, str]]:
-    """Files read, and the problem of each damaged one by path."""
-    damaged: dict[str, str] = {}
-    checked = 0
-    for path in session.store.files():
-        checked += 1
-        try:
-            session.store.read_file(path)
-        except SaeAssetsError as error:
-            damaged[str(path)] = str(error)
-    return checked, damaged

@@ -13,6 +13,7 @@ from sae_assets.artifacts import SPLITS
 from sae_assets.artifacts.detection import always_positive_f1
 from sae_assets.catalog import Dataset
 from sae_assets.datasets import ImageReader, Reader, TextReader, open_dataset
+from sae_assets.datasets.links import expect_inside
 from sae_assets.datasets.records import read_metadata, split_advice
 from sae_assets.errors import DatasetError
 from sae_assets.progress import track
@@ -44,7 +45,7 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
             problems += _missing(reader)
         report: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
         report["differences"] = _differences(report, entry)
-        report["problems"] = problems
+        report["problems"] = [*problems, *_links(entry)]
         if not report["splits"]["cal"]:
             report["problems"].append(f"no example is in split 'cal': {split_advice(entry)}")
         report["other_labels"] = {
@@ -84,6 +85,14 @@ def _table_alone(entry: Dataset) -> Reader | None:
         return _Table(entry, read_metadata(entry, f"{entry.modality}_path"))
     except DatasetError:
         return None
+
+
+def _links(entry: Dataset) -> list[str]:
+    try:
+        expect_inside(entry)
+    except DatasetError as error:
+        return [str(error)]
+    return []
 
 
 def _missing(reader: Reader) -> list[str]:

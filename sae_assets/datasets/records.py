@@ -22,6 +22,7 @@ from sae_assets.datasets.tables import (
     zero_or_one,
 )
 from sae_assets.errors import DatasetError
+from sae_assets.visible import is_plain
 
 __all__ = ["MOST_SHOWN", "Record", "RecordList", "draw_split", "read_metadata", "split_advice"]
 
@@ -90,6 +91,9 @@ class RecordList:
             cell_problems: those of its other cells.
         """
         problems = list(cell_problems)
+        if not is_plain(example_id) or not is_plain(path):
+            odd = example_id if not is_plain(example_id) else path
+            problems.append(f"{odd!r} has control characters or marks of text direction; rename it")
         if self._split is not None:
             split = draw_split(self._split, example_id)
         elif split not in SPLITS:

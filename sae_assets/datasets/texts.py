@@ -4,12 +4,12 @@ A text is UTF-8, exactly: newline characters stay as they are, a byte order mark
 Python characters (code points), never tokens; files may count otherwise, and what they count is turned into these.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sae_assets import plain_json
 from sae_assets.datasets.reader import Span
 from sae_assets.errors import DatasetError
 
@@ -47,7 +47,7 @@ def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         ValueError: the cell is neither; the message says what was found.
     """
     if isinstance(value, str):
-        value = json.loads(value) if value.strip() else []
+        value = plain_json.parse(value) if value.strip() else []
     if value is None:
         return
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import jumprelu as jumprelu
     from sae_assets.ops import localization as localization
     from sae_assets.ops import logistic as logistic
+    from sae_assets.ops import plain as plain
     from sae_assets.ops import pooling as pooling
     from sae_assets.ops import prevalence_free as prevalence_free
     from sae_assets.ops import process_state as process_state

@@ -8,8 +8,15 @@ import dagster as dg
 from sae_assets.catalog import Dataset
 from sae_assets.errors import SaeAssetsError, without_class_path
 from sae_assets.orchestration.checks import blocking_checks
-from sae_assets.orchestration.internals import active_backfills, partition_states, partitions_not_passed
-from sae_assets.orchestration.partitions import address_of, asset_key, keys_of, partition_key, partitions_of
+from sae_assets.orchestration.internals import active_backfills, data_versions, partition_states, partitions_not_passed
+from sae_assets.orchestration.partitions import (
+    address_of,
+    asset_key,
+    chunks_name,
+    keys_of,
+    partition_key,
+    partitions_of,
+)
 from sae_assets.pipeline.checks import READABLE
 from sae_assets.pipeline.planning import History
 from sae_assets.pipeline.stages import STAGES
@@ -57,6 +64,28 @@ def running_artifacts(instance: dg.DagsterInstance, dataset: str) -> set[Address
             if key.path[0] == dataset and partition:
                 running.add(address_of(key.path, partition))
     return running
+
+
+def recorded_versions(instance: dg.DagsterInstance, entry: Dataset) -> Iterator[tuple[Address, str]]:
+    """Every artifact of a data set that Dagster recorded as made, with the beginning of its content hash."""
+    keys = [key for key, _ in keys_of(entry)]
+    for key in with_history(instance, keys):
+        for partition, version in data_versions(instance, key):
+            yield address_of(key.path, partition), version
+
+
+def known_chunks(instance: dg.DagsterInstance, dataset: str) -> Sequence[str]:
+    """Chunks that Dagster knows, whether they have a manifest or were added by hand."""
+    return instance.get_dynamic_partitions(chunks_name(dataset))
+
+
+def was_imported(instance: dg.DagsterInstance, address: Address) -> bool:
+    """Whether the history says so: of a file whose own header cannot be read."""
+    latest = dg.AssetRecordsFilter(asset_key=asset_key(address), asset_partitions=[partition_key(address)])
+    for record in instance.fetch_materializations(latest, limit=1).records:
+        made = record.asset_materialization
+        return made is not None and "imported" in made.metadata
+    return False
 
 
 def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[dg.AssetKey]:

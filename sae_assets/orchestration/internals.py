@@ -7,8 +7,8 @@ outside Dagster must. When Dagster is upgraded, this is what to look at.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import dagster as dg
@@ -42,15 +42,18 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log.base import AssetRecord
+from dagster._core.storage.event_log.base import AssetRecord, EventLogStorage
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.impl import core_execute_run
 from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin
-from dagster._utils.interrupts import capture_interrupts
+from dagster._utils.interrupts import capture_interrupts, pop_captured_interrupt
 
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
+NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
 
 
 def partitions_not_passed(
@@ -148,6 +151,20 @@ def partition_states(
             by_status[status] = {partition for partition in partitions if subset and partition in subset}
             partitions -= by_status[status]
         yield key, by_status
+
+
+def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tuple[str, str]]:
+    """Every partition of an asset that was made, with the data version of the last time. Its tag is not public."""
+    seen: set[str] = set()
+    cursor, more = None, True
+    while more:
+        page = instance.fetch_materializations(key, limit=1000, cursor=cursor)
+        for record in page.records:
+            made, partition = record.asset_materialization, record.partition_key
+            if made is not None and partition is not None and partition not in seen:
+                seen.add(partition)
+                yield partition, (made.tags or {}).get(DATA_VERSION_TAG, "")
+        cursor, more = page.cursor, page.has_more
 
 
 class StaleMarker:
@@ -315,17 +332,89 @@ def copy_output_by(copy: Callable[..., Any]) -> None:
     compute_logs.tail_to_stream = copy
 
 
-def look_for_slots(most_seconds: float) -> None:
+@contextmanager
+def looking_for_slots(most_seconds: float, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Let steps of this process that wait for a slot of a pool sleep, and look again after so long at most.
 
     Dagster takes the minimum of the waiting times with 0: a run in process then does not sleep at all, and burns a core
-    for as long as another run has the slot; and its waiting times grow to 15 s, in which nobody may have it.
+    for as long as another run has the slot; and its waiting times grow to 15 s, in which nobody may have it. Nor does
+    it heed an interrupt meanwhile.
+
+    Args:
+        on_wait: told the id of the waiting run before each sleep.
     """
-    setattr(pools.InstanceConcurrencyContext, "interval_to_next_pending_claim_check", wait_for_a_slot)  # noqa: B010
-    setattr(pools, "MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL", most_seconds)  # noqa: B010
+
+    def wait(context: pools.InstanceConcurrencyContext) -> float:
+        if pop_captured_interrupt():
+            raise dg.DagsterExecutionInterruptedError
+        on_wait(context._run_id)
+        return wait_for_a_slot(context)
+
+    ours = [
+        (pools.InstanceConcurrencyContext, "interval_to_next_pending_claim_check", wait),
+        (pools, "MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL", most_seconds),
+    ]
+    theirs = [(place, name, getattr(place, name)) for place, name, _ in ours]
+    try:
+        for place, name, value in ours:
+            setattr(place, name, value)
+        yield
+    finally:
+        for place, name, value in theirs:
+            setattr(place, name, value)
 
 
 def wait_for_a_slot(context: pools.InstanceConcurrencyContext) -> float:
     """Seconds until a step that waits for a slot of a pool is to ask again."""
     waits = [at - time.time() for at in context._pending_timeouts.values()]
     return max(0.0, min(waits, default=0.0))
+
+
+def hand_on_slots(storage: EventLogStorage, pools: Collection[str]) -> None:
+    """Give free slots to the steps that wait for them.
+
+    Dagster does so when a slot is freed, in two transactions: a process that is killed in between leaves a free slot
+    that no waiting step is told of. No public call tells them.
+    """
+    if not isinstance(storage, SqlEventLogStorage):
+        return
+    for pool in pools:
+        info = storage.get_concurrency_info(pool)
+        for _ in range(min(info.slot_count - info.assigned_step_count, info.pending_step_count)):
+            storage.assign_pending_steps([pool])
+
+
+def serve(arguments: Sequence[str], webserver: str) -> None:
+    """``dagster dev`` with these arguments, in which a module of ours is the webserver; ends with the process.
+
+    It starts ``python -m dagster_webserver`` and lets nobody put anything in front of it.
+
+    Raises:
+        RuntimeError: Dagster starts its webserver in another way than this: nothing is served then.
+    """
+    from dagster._cli import dev  # noqa: PLC0415 - nobody else needs it
+
+    start, replaced = dev.open_ipc_subprocess, False
+
+    def start_ours(parts: list[str], **more: Any) -> Any:
+        nonlocal replaced
+        if not replaced and parts[1:3] != ["-m", "dagster_webserver"]:
+            raise RuntimeError(f"expected Dagster to start its webserver first, found {parts[:3]}")
+        replaced, parts = True, [webserver if part == "dagster_webserver" else part for part in parts]
+        return start(parts, **more)
+
+    setattr(dev, "open_ipc_subprocess", start_ours)  # noqa: B010
+    dev.dev_command.main(list(arguments), prog_name="sae-assets ui")
+
+
+def webserver_behind(guard: Callable[[Any], Any]) -> None:
+    """Dagster's webserver with the arguments of this process, its application behind a guard; ends with the process."""
+    from dagster_webserver import cli  # noqa: PLC0415
+
+    application = cli.create_app_from_workspace_process_context
+
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        return guard(application(*arguments, **named))
+
+    setattr(cli, "create_app_from_workspace_process_context", guarded)  # noqa: B010
+    cli.main()

@@ -4,7 +4,9 @@ The command line and the demo call this; the UI and the daemon need none of it. 
 the instance, with its events, checks and metadata. What is to be made, and in which order, is ``pipeline.planning``'s.
 """
 
+import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +18,9 @@ from sae_assets.catalog import Catalog
 from sae_assets.errors import SaeAssetsError
 from sae_assets.orchestration.assets.factory import passes_of
 from sae_assets.orchestration.history import failed_checks, first_cause, history_of, is_of_data
-from sae_assets.orchestration.instance.launcher import HOST_TAG
-from sae_assets.orchestration.internals import RunsHere
+from sae_assets.orchestration.instance.abandoned import settle, waited_for
+from sae_assets.orchestration.instance.launcher import HOST_TAG, PROCESS_TAG
+from sae_assets.orchestration.internals import RunsHere, looking_for_slots
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.options import RunOptions
@@ -30,6 +33,8 @@ from sae_assets.storage.store import ArtifactStore
 
 MOST_SHOWN = 20  # failures that a message names
 MOST_TIMES = 3  # that a command makes one artifact, which is due again only if what it reads changes meanwhile
+SLOT_SECONDS = 1.0  # between two looks for a free slot of a pool
+SETTLE_SECONDS, TELL_SECONDS = 5.0, 60.0  # of waiting for one, after which who has it is looked at, and said again
 CODE_LOCATION = ("sae_assets.definitions", "sae_assets")  # module and name, as in workspace.yaml
 OnBatch = Callable[[Batch, int, int], None]
 
@@ -54,6 +59,7 @@ class Runner:
         force: make also what is up to date, and what was imported.
         on_batch: told before each run (batch, number, how many are planned so far).
         on_warning: told of every check that failed and blocks nothing (partition, what it found).
+        on_wait: told who has the pool's slot that a run waits for, and what was done about those who died with one.
         debug: show every Dagster event.
     """
 
@@ -69,11 +75,13 @@ class Runner:
         force: bool = False,
         on_batch: OnBatch = lambda *_: None,
         on_warning: Callable[[str, str], None] = lambda *_: None,
+        on_wait: Callable[[str], None] = lambda _: None,
         debug: bool = False,
     ):
         self._catalog, self._instance, self._store, self._chunks = catalog, instance, store, chunks
         self._options, self._force, self._debug = options or RunOptions(), force, debug
-        self._on_batch, self._on_warning = on_batch, on_warning
+        self._on_batch, self._on_warning, self._on_wait = on_batch, on_warning, on_wait
+        self._told, self._settled = ("", 0.0), 0.0
         self._runs = RunsHere(definitions.resolve_implicit_global_asset_job_def(), *CODE_LOCATION)
         self._graph = definitions.resolve_asset_graph()
         self._configs = {
@@ -201,13 +209,13 @@ class Runner:
             if kind.model_fields:
                 ops[name] = {"config": self._options.of(kind).model_dump(exclude_none=True)}
         console = "DEBUG" if self._debug else "CRITICAL"
-        run_id, succeeded, events = self._runs.execute(
-            self._instance,
-            keys,
-            partition,
-            run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": console}}}},
-            tags={"dataset": batch.dataset, "stages": "+".join(batch.stages), HOST_TAG: socket.gethostname()},
-        )
+        run_config = {"ops": ops, "loggers": {"console": {"config": {"log_level": console}}}}
+        tags = {"dataset": batch.dataset, "stages": "+".join(batch.stages)}
+        tags |= {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(os.getpid())}
+        with looking_for_slots(SLOT_SECONDS, self._wait):
+            run_id, succeeded, events = self._runs.execute(
+                self._instance, keys, partition, run_config=run_config, tags=tags
+            )
         for warning in failed_checks(events, dg.AssetCheckSeverity.WARN):
             self._on_warning(partition, warning)
         if not succeeded:
@@ -216,3 +224,16 @@ class Runner:
                 f"{batch.label} failed (run {run_id}): {cause}",
                 one_chunk=batch.chunk is not None and is_of_data(events),
             )
+
+    def _wait(self, run_id: str) -> None:
+        """A run of this command waits for a slot: settle what killed processes hold, and say who has it."""
+        now = time.monotonic()
+        if now - self._settled > SETTLE_SECONDS:
+            self._settled = now
+            for done in settle(self._instance):
+                self._on_wait(done)
+        last_run, last = self._told
+        if run_id != last_run or now - last > TELL_SECONDS:
+            self._told = run_id, now
+            for pool, holders in waited_for(self._instance, run_id):
+                self._on_wait(f"Waiting for a slot of pool {pool!r}, which {holders} has. Ctrl-C ends this.")

@@ -55,6 +55,11 @@ def _in_both_themes(figure: Any) -> None:
             spine.set_color(INK)
 
 
+def _literal(name: str) -> str:
+    """A name as matplotlib shows it literally: two dollar signs would make a formula of what is between them."""
+    return name.replace("$", r"\$")
+
+
 def _markdown(figure: Any, title: str) -> str:
     _in_both_themes(figure)
     buffer = io.BytesIO()
@@ -125,7 +130,7 @@ def plot_detection(stats: "DetectionStats", most: int = 12) -> str:
         axis.plot(stats.tail_fractions, stats.f1[0, concept, row], marker=".", color="#777777", label="cal")
         axis.plot(stats.tail_fractions, stats.f1[1, concept, row], marker="o", color="#1b7f5c", label="test")
         axis.set_ylim(0, 1.03)
-        axis.set_title(f"{stats.concepts[concept]} — unit {int(stats.kept_units[row])}", size=9)
+        axis.set_title(f"{_literal(stats.concepts[concept])} — unit {int(stats.kept_units[row])}", size=9)
         axis.set_xlabel("tail fraction")
         axis.set_ylabel("F1")
     if shown:
@@ -164,7 +169,7 @@ def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
 
 def _name_rows(axis: Any, places: Any, labels: Sequence[str], measure: str | None = None) -> None:
     """One row per concept, the first on top, of a figure from 0 to 1; ``measure`` where the axis has no title yet."""
-    axis.set_yticks(places, labels, size=8)
+    axis.set_yticks(places, [_literal(label) for label in labels], size=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.03)
     if measure:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 
@@ -14,13 +15,10 @@ class ByUnit:
     """The file of ``unit_rows``. Its footer is read once, and then the row group of the unit that is asked for."""
 
     def __init__(self, store: ArtifactStore, address: Address):
-        import pyarrow.parquet as pq
-
         path = store.find(address)
         assert path is not None
         self._path = path
-        with path.open("rb") as file:
-            self._metadata = pq.ParquetFile(file).metadata
+        self._metadata = parquet.load_footer(path)
         self._per_group = self._metadata.row_group(0).num_rows
 
     def rows(self, unit_id: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
@@ -37,10 +35,8 @@ class ByUnit:
         return self._read(["n_rows"])["n_rows"].to_numpy().astype(np.int64)
 
     def _read(self, columns: list[str], group: int | None = None) -> "pa.Table":
-        import pyarrow.parquet as pq
-
-        with self._path.open("rb") as opened:
-            file = pq.ParquetFile(opened, metadata=self._metadata)
+        with self._path.open("rb") as opened, parquet.damaged(str(self._path)):
+            file = parquet.open_part(opened, self._metadata)
             if group is None:
                 return file.read(columns=columns, use_threads=False)
             return file.read_row_group(group, columns=columns, use_threads=False)

@@ -27,18 +27,16 @@ def columns_of(
         NotMaterializedError: there is no such file; the command that makes it is named.
         StoredFileError: a file that is damaged.
     """
-    import pyarrow.parquet as pq
-
     path = store.find(address)
     if path is None:
         raise NotMaterializedError(f"{address} has not been made. Run: {address.making}")
     header = store.header(address)
     if path.suffix == ".parquet":
-        with path.open("rb") as file:
-            parquet_file = pq.ParquetFile(file)
-            if examples is None:
-                return header, parquet_file.read(use_threads=False)
-            return header, parquet_file.read_row_groups(list(_groups_of(parquet_file, examples)), use_threads=False)
+        if examples is None:
+            return parquet.load_table(path.read_bytes(), str(path))
+        with path.open("rb") as file, parquet.damaged(str(path)):
+            part = parquet.open_part(file, parquet.load_footer(path))
+            return header, part.read_row_groups(list(_groups_of(part, examples)), use_threads=False)
     table, _ = parquet.to_table(store.read(address).artifact)
     return header, table
 

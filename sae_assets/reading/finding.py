@@ -1,12 +1,12 @@
 """Which units to look at: by concept, by words of the texts where they fire, by an example, or by labels of others."""
 
 import gzip
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import plain_json
 from sae_assets.catalog import match_name
 from sae_assets.datasets import TextReader
 from sae_assets.errors import CatalogError, DatasetError
@@ -174,7 +174,7 @@ def _folder_labels(folder: Path) -> Iterator[tuple[int, str]]:
     for file in sorted(folder.glob("*.txt")):
         if (match := LATENT.fullmatch(file.stem)) is not None and file.is_file():
             text = file.read_text(encoding="utf-8")
-            content = json.loads(text) if text.lstrip()[:1] in ('"', "{") else text
+            content = plain_json.parse(text) if text.lstrip()[:1] in ('"', "{") else text
             yield from _label(int(match[1]), content)
 
 
@@ -185,9 +185,9 @@ def _file_labels(path: Path) -> Iterator[tuple[int, str]]:
         raise ValueError("it has more than a gigabyte")
     text = content.decode()
     try:
-        whole = json.loads(text)
+        whole = plain_json.parse(text)
     except ValueError:
-        whole = [json.loads(line) for line in text.splitlines() if line.strip()]
+        whole = [plain_json.parse(line) for line in text.splitlines() if line.strip()]
     if isinstance(whole, dict) and isinstance(whole.get("explanations"), list):
         whole = whole["explanations"]
     if isinstance(whole, Mapping):

@@ -4,11 +4,13 @@ A reader collects the problems of all its files and raises them together. What a
 format's own module.
 """
 
-import json
+import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import plain_json
 from sae_assets.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 # Half precision is read by widening, which is exact: encoding then takes the stored weights as they are.
 WIDENED = ("float32", "float16", "bfloat16")
+MOST_GROWTH, SMALL_BYTES = 1000, 2**24  # of a compressed entry; zeros shrink a thousandfold
 
 
 def read_safetensors(path: Path) -> "dict[str, Tensor]":
@@ -43,11 +46,33 @@ def read_npz(path: Path) -> "dict[str, Tensor | np.ndarray]":
     import torch
 
     try:
+        _expect_as_large_as_said(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves broken ones open
             content = {name: arrays[name] for name in arrays.files}
     except Exception as error:  # OSError, BadZipFile, ValueError; AttributeError where the file is one array
         raise CheckpointError(f"{path} cannot be read as npz without pickle ({_first_line(error)}).") from None
     return {name: torch.from_numpy(array) if array.dtype == np.float32 else array for name, array in content.items()}
+
+
+def _expect_as_large_as_said(path: Path) -> None:
+    """Before memory is taken for arrays of an npz file, see that they are there.
+
+    Raises:
+        ValueError: an array whose header says more than its entry holds, or an entry far larger than what is stored.
+    """
+    import numpy as np
+
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.file_size > max(MOST_GROWTH * entry.compress_size, SMALL_BYTES):
+                raise ValueError(f"{entry.filename} grows from {entry.compress_size:,} to {entry.file_size:,} bytes")
+            with archive.open(entry) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            said = math.prod(shape) * dtype.itemsize
+            if said > entry.file_size:
+                raise ValueError(f"{entry.filename} says {said:,} bytes of numbers and has {entry.file_size:,}")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -57,7 +82,7 @@ def read_config(path: Path) -> dict[str, Any]:
         CheckpointError: missing, not JSON, or something else than an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = plain_json.read(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({_first_line(error)}).") from None
     if not isinstance(content, dict):

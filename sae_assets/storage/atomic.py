@@ -1,18 +1,24 @@
 """Writes that happen whole or not at all.
 
 Locally: a temporary file in the same folder, fsync, rename. On an object store: one upload of finished bytes, which
-the store makes visible as a whole. A killed run leaves at most a ``.tmp-`` file, which nothing reads.
+the store makes visible as a whole. A killed run leaves at most a ``.tmp-`` file, which nothing reads; its name says
+whose it is.
 """
 
 import os
+import re
+import socket
 import tempfile
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
 from upath import UPath
 
 TEMPORARY_PREFIX = ".tmp-"
+_WRITER = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{32}")
+OLD_SECONDS = 24 * 3600.0  # of a temporary file whose writer cannot be asked for
 
 
 def is_local(path: UPath) -> bool:
@@ -26,7 +32,8 @@ def write_atomically(path: UPath, content: Content) -> None:
     """Write ``content`` to ``path``, replacing what was there in one step.
 
     Raises:
-        OSError: as the file system gives it (no space, no permission); the old file, if any, is untouched.
+        OSError: as the file system gives it (no space, no permission), naming the file; the old one, if any, is
+            untouched.
     """
     if is_local(path):
         _write(path, content, os.replace)
@@ -61,9 +68,9 @@ def write_once(path: UPath, content: bytes) -> bool:
 
 def _write(path: UPath, content: Content, publish: Callable[[str, str], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
     try:
-        with open(temporary.path, "wb") as file:
+        with open(temporary.path, "w+b") as file:
             if isinstance(content, bytes):
                 file.write(content)
             else:
@@ -71,6 +78,12 @@ def _write(path: UPath, content: Content, publish: Callable[[str, str], None]) -
             file.flush()
             os.fsync(file.fileno())
         publish(temporary.path, path.path)
+    except FileExistsError:
+        raise
+    except OSError as error:  # a full disk names no file, and a temporary name tells nobody anything
+        if error.errno is None or not (error.filename is None or TEMPORARY_PREFIX in str(error.filename)):
+            raise
+        raise OSError(error.errno, error.strerror, path.path) from None
     finally:
         if os.path.exists(temporary.path):
             os.unlink(temporary.path)
@@ -79,3 +92,27 @@ def _write(path: UPath, content: Content, publish: Callable[[str, str], None]) -
         os.fsync(folder)  # the rename itself survives a power cut
     finally:
         os.close(folder)
+
+
+def leftovers(root: UPath) -> Iterator[UPath]:
+    """Temporary files under a folder that nobody writes any more: their process is gone, or they are a day old."""
+    if not is_local(root) or not root.exists():  # object stores get finished bytes only
+        return
+    for path in root.rglob(f"{TEMPORARY_PREFIX}*"):
+        writer = _WRITER.fullmatch(path.name)
+        if writer is not None and writer["host"] == socket.gethostname():
+            gone = not _is_there(int(writer["pid"]))
+        else:
+            gone = time.time() - path.stat().st_mtime > OLD_SECONDS
+        if gone:
+            yield path
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

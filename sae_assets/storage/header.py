@@ -11,21 +11,24 @@ from sae_assets.storage.provenance import Provenance
 
 SCHEMA_VERSION = 1
 KEY = "sae_assets"
+SEAL = "sha256"  # how files are sealed (``seal``); files of earlier versions are not
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands in a file besides its columns or tensors."""
+    """What stands in a file besides its columns or tensors; ``sealed``: whether a seal must stand there too."""
 
     kind: str
     content_hash: str
     scalars: Mapping[str, Any]
     provenance: Provenance
+    sealed: bool = True
 
     def to_json(self) -> str:
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
+                "seal": SEAL,
                 "kind": self.kind,
                 "content_hash": self.content_hash,
                 "scalars": _plain(self.scalars),
@@ -49,15 +52,26 @@ def read_header(text: bytes | str | None, where: str) -> Header:
         if version != SCHEMA_VERSION:
             raise StoredFileError(
                 f"{where} has schema version {version}, this version of sae_assets reads {SCHEMA_VERSION}. "
-                "Materialize it again."
+                "Materialize it again." + _newer(version, content)
             )
         provenance = Provenance.from_json(content["provenance"])
-        header = Header(content["kind"], content["content_hash"], _restored(content["scalars"]), provenance)
+        header = Header(
+            content["kind"], content["content_hash"], _restored(content["scalars"]), provenance, "seal" in content
+        )
         if content["provenance"]["fingerprint"] != provenance.fingerprint:
             raise StoredFileError(f"{where} has a damaged header (fingerprint). Materialize it again.")
         return header
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoredFileError(f"{where} has a damaged header ({error!r}). Materialize it again.") from None
+
+
+def _newer(version: Any, content: Any) -> str:
+    """What else can be done with a file of a later version than this one."""
+    if not isinstance(version, int) or version < SCHEMA_VERSION:
+        return ""
+    provenance = content.get("provenance")
+    producer = provenance.get("producer") if isinstance(provenance, dict) else None
+    return f" Or read it with the version that wrote it, sae_assets {producer or 'of a later release'}."
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae_assets import ops
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import StoredFileError
 
@@ -175,6 +176,7 @@ def _load(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol that a foreign file names
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        ops.plain.expect_plain(content)
     except Exception as error:  # torch's unpickler fails in many ways on files of something else
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoredFileError(f"{path} is not a file that torch.load(weights_only=True) reads ({first}).") from None

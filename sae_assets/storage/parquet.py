@@ -1,7 +1,7 @@
 """Artifacts as Parquet: the default format, for every kind.
 
 zstd(1); BYTE_STREAM_SPLIT for values and ids of activations, which no dictionary helps; row groups of 8,192 rows so
-that a reader can take a slice. The header travels in the file's key-value metadata.
+that a reader can take a slice. The header travels in the file's key-value metadata, and so do the seals.
 """
 
 import io
@@ -15,6 +15,8 @@ from upath import UPath
 
 from sae_assets.artifacts import Artifact
 from sae_assets.errors import StoredFileError
+from sae_assets.storage import seal
+from sae_assets.storage.atomic import is_local
 from sae_assets.storage.header import KEY, Header, read_header
 from sae_assets.storage.tables import kinds, table_of
 
@@ -29,14 +31,22 @@ def to_table(artifact: Artifact) -> tuple[pa.Table, dict[str, Any]]:
 def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> bytes:
     """The file's bytes; ``header`` makes the header from the scalars."""
     buffer = io.BytesIO()
-    write(artifact, header, buffer)
+    _write(artifact, header, buffer)
+    with buffer.getbuffer() as content:
+        seal.seal(content)
     return buffer.getvalue()
 
 
 def write(artifact: Artifact, header: Callable[[dict[str, Any]], Header], file: BinaryIO) -> None:
-    """The same into a file, a row group at a time."""
+    """The same into a file that is open for reading too, a row group at a time."""
+    _write(artifact, header, file)
+    seal.seal_file(file)
+
+
+def _write(artifact: Artifact, header: Callable[[dict[str, Any]], Header], file: BinaryIO) -> None:
     table, scalars = to_table(artifact)
-    table = table.replace_schema_metadata({KEY: header(scalars).to_json()})
+    marks = {mark.decode().rstrip(":"): seal.blank(mark) for mark in (seal.FOOTER, seal.FILE)}
+    table = table.replace_schema_metadata({KEY: header(scalars).to_json(), **marks})
     split = [f"{name}.list.element" for name in table.column_names if pa.types.is_list(table.schema.field(name).type)
              and not pa.types.is_string(table.schema.field(name).type.value_type)]  # fmt: skip
     lists = {f"{name}.list.element" for name in table.column_names if pa.types.is_list(table.schema.field(name).type)}
@@ -51,6 +61,7 @@ def write(artifact: Artifact, header: Callable[[dict[str, Any]], Header], file: 
         use_dictionary=flat + sorted(lists - set(split)),
         use_byte_stream_split=split or False,
         store_schema=True,
+        write_page_checksum=True,
     )
 
 
@@ -64,25 +75,36 @@ def load_file(path: UPath) -> tuple[Artifact, Header]:
     if not is_streamed(path.parent.name):
         return load(path.read_bytes(), str(path))
     header = load_header(path)
+    if is_local(path):
+        seal.check(seal.mapped(path.path), str(path), sealed=header.sealed)
     module: Any = table_of(path.parent.name)
     with path.open("rb") as file, damaged(str(path)):
-        return module.read_groups(pq.ParquetFile(file), dict(header.scalars)), header
+        return module.read_groups(pq.ParquetFile(file, page_checksum_verification=True), dict(header.scalars)), header
 
 
 def load(content: bytes, where: str) -> tuple[Artifact, Header]:
     """The artifact and header of a file's bytes.
 
     Raises:
-        StoredFileError: not Parquet, not ours, or columns other than the kind's.
+        StoredFileError: not Parquet, not ours, damaged, or columns other than the kind's.
     """
+    header, table = load_table(content, where)
+    return decode(header, table, where), header
+
+
+def load_table(content: bytes, where: str) -> tuple[Header, pa.Table]:
+    """The header and all columns of a file's bytes, which are as they were written. Raises: as :func:`load`."""
     try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        header = read_header((file.schema_arrow.metadata or {}).get(KEY.encode()), where)
+        seal.check(content, where, sealed=header.sealed)
         # Not `read_table`, which starts Arrow's threads whatever it is told: one that is at work when the interpreter
         # ends aborts the process. With the bytes in memory they gain nothing.
-        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        return header, file.read(use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is no text
+        if isinstance(error, StoredFileError):
+            raise
         raise StoredFileError(f"{where} is not a readable Parquet file ({error}). Materialize it again.") from None
-    header = read_header((table.schema.metadata or {}).get(KEY.encode()), where)
-    return decode(header, table, where), header
 
 
 def decode(header: Header, table: pa.Table, where: str) -> Artifact:
@@ -103,11 +125,35 @@ def damaged(where: str) -> Iterator[None]:
         ) from None
 
 
-def load_header(path: Any) -> Header:
-    """The header alone, from the file's footer."""
+def load_header(path: UPath) -> Header:
+    """The header alone, from the file's footer. Raises: as :func:`load`."""
+    return _footer(path)[0]
+
+
+def open_part(file: BinaryIO, footer: pq.FileMetaData) -> pq.ParquetFile:
+    """An opened file of which a few row groups or columns are to be read, with the checksums of its pages."""
+    return pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
+
+
+def load_footer(path: UPath) -> pq.FileMetaData:
+    """What the footer says of row groups and columns. Raises: as :func:`load`."""
+    return _footer(path)[1]
+
+
+def _footer(path: UPath) -> tuple[Header, pq.FileMetaData]:
+    where = str(path)
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - seal.FOOTER_END))
+        length = int.from_bytes(file.read(4), "little") + seal.FOOTER_END
+        file.seek(max(0, size - length))
+        tail = file.read()
     try:
-        with path.open("rb") as file:
-            metadata = pq.read_schema(file).metadata or {}
-    except (pa.ArrowException, ValueError) as error:
-        raise StoredFileError(f"{path} is not a readable Parquet file ({error}). Materialize it again.") from None
-    return read_header(metadata.get(KEY.encode()), str(path))
+        metadata = pq.read_metadata(pa.BufferReader(tail))
+        header = read_header((metadata.metadata or {}).get(KEY.encode()), where)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, StoredFileError):
+            raise
+        raise StoredFileError(f"{where} is not a readable Parquet file ({error}). Materialize it again.") from None
+    seal.check_footer(tail, where, sealed=header.sealed)
+    return header, metadata

@@ -2,7 +2,7 @@
 
 ``{'indices' int32 [n, k], 'values' float32 [n, k], 'format', 'topk'}`` with zeros where a row holds fewer entries, and
 ``{'kept_units', 'unit_id_to_new_idx', 'n_original', 'n_filtered'}``. One more key, ``sae_assets``, holds the header
-and what the published dictionary has no place for.
+and what the published dictionary has no place for. The seal is the comment at the end of the zip archive.
 """
 
 import io
@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae_assets import ops
 from sae_assets.artifacts import Artifact, FilteredActivations, SparseActivations, SparseRows, UnitMapping, offsets_of
 from sae_assets.errors import StoredFileError
+from sae_assets.storage import seal
 from sae_assets.storage.header import KEY, Header, read_header
 from sae_assets.storage.tables.sparse_activations import SCALARS, fit_scalars, stored_fit
 from sae_assets.storage.tables.unit_mapping import mapping_scalars
@@ -41,6 +43,11 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
         raise TypeError(f"{artifact.kind} has no .pt form")
     buffer = io.BytesIO()
     torch.save({**content, KEY: {"header": header(scalars).to_json(), **extra}}, buffer)
+    comment = seal.blank(seal.FILE).encode()
+    buffer.seek(-2, io.SEEK_END)  # a zip archive ends with the length of its comment, and the comment
+    buffer.write(len(comment).to_bytes(2, "little") + comment)
+    with buffer.getbuffer() as whole:
+        seal.seal(whole)
     return buffer.getvalue()
 
 
@@ -76,12 +83,14 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
     """The artifact and header of a file's bytes.
 
     Raises:
-        StoredFileError: not a file that ``weights_only=True`` reads, not ours, or other tensors than the kind's.
+        StoredFileError: not a file that ``weights_only=True`` reads, not ours, damaged, or other tensors than the
+            kind's.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
             stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        ops.plain.expect_plain(stored)
         if not isinstance(stored, dict) or not isinstance(stored.get(KEY), dict):
             raise KeyError(KEY)
         own = stored[KEY]
@@ -89,6 +98,7 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoredFileError(f"{where} is not a .pt file of sae_assets ({first}). Materialize it again.") from None
     header = read_header(own.get("header"), where)
+    seal.check(content, where, sealed=header.sealed)
     try:
         return _decode(header, stored, own), header
     except Exception as error:

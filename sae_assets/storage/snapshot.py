@@ -30,6 +30,9 @@ class StoreSnapshot(ArtifactStore):
             self._folders[path] = _listed(self.root.joinpath(*path))
         return self._folders[path].get(stem)
 
+    def look_again(self, address: Address) -> None:
+        self._folders.pop(address.parts()[:-1], None)
+
     def header(self, address: Address) -> Header:
         if address not in self._headers:
             self._headers[address] = super().header(address)

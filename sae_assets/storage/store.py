@@ -4,8 +4,8 @@
 one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a thin shell around this.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Generic, TypeVar
 
@@ -15,22 +15,25 @@ from sae_assets import storage
 from sae_assets.artifacts import Artifact
 from sae_assets.errors import ArtifactError, MissingChunksError, NotMaterializedError, StoredFileError
 from sae_assets.storage.address import Address, address_at, path_of
-from sae_assets.storage.atomic import TEMPORARY_PREFIX, write_atomically
+from sae_assets.storage.atomic import TEMPORARY_PREFIX, is_local, write_atomically
 from sae_assets.storage.header import Header
 from sae_assets.storage.provenance import Provenance
 
 A = TypeVar("A", bound=Artifact)
+B = TypeVar("B")
+MOST_LOOKS = 3  # for a file that is not where it was a moment ago
 FORMATS = ("parquet", "pt")  # names of modules of this package, and the endings of their files
 ENDINGS = (*FORMATS, "html")  # pages have a format of their own, whatever is chosen for tables
 
 
 @dataclass(frozen=True)
 class Stored(Generic[A]):
-    """An artifact and what made it."""
+    """An artifact and what made it; ``sealed``: its file is not of an earlier version, which had no seal."""
 
     artifact: A
     provenance: Provenance
     content_hash: str
+    sealed: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,18 @@ def _module(extension: str) -> ModuleType:
     return storage.html if extension == "html" else storage.parquet
 
 
+def expect_place(provenance: Provenance, address: Address, path: UPath) -> None:
+    """See that a file lies where it was written.
+
+    Raises:
+        StoredFileError: it is the file of another address.
+    """
+    parts = [part.name for part in fields(address)]
+    made = Address(**{name: getattr(provenance, name) for name in parts})
+    if made != address:
+        raise StoredFileError(f"{path} holds {made}, not {address}: it was put in another's place.")
+
+
 class ArtifactStore:
     """Artifacts under one root.
 
@@ -81,6 +96,8 @@ class ArtifactStore:
         """The file at an address, in whichever format it was written; None if there is none."""
         paths = [path_of(self.root, address, extension) for extension in ENDINGS]
         files = [path for path in paths if path.exists()]
+        if not files and is_local(self.root):  # or one was written, and the other removed, between two of the looks
+            files = [path for path in paths if path.exists()]
         # Both are there only if a run was killed between writing one and removing the other: the later one counts.
         return max(files, key=lambda path: path.stat().st_mtime) if len(files) > 1 else next(iter(files), None)
 
@@ -108,14 +125,29 @@ class ArtifactStore:
         """Read and verify one artifact.
 
         Raises:
-            StoredFileError: missing, damaged (the content hash or an invariant is broken), or of another schema; the
-                command that makes it again is named.
+            StoredFileError: missing, damaged (the seal, the content hash or an invariant is broken), the file of
+                another address, or of another schema; the command that makes it again is named.
         """
-        return self._read(self._existing(address), address)
+        return self._of_file(address, lambda path: self._read(path, address))
+
+    def _of_file(self, address: Address, load: Callable[[UPath], B]) -> B:
+        """What is read from an address, though its file may be written anew in another format meanwhile."""
+        for _ in range(MOST_LOOKS - 1):
+            try:
+                return load(self._existing(address))
+            except FileNotFoundError:
+                self.look_again(address)
+        return load(self._existing(address))
+
+    def look_again(self, address: Address) -> None:
+        """Forget where the file of an address was, if that is remembered at all."""
 
     def _read(self, path: UPath, address: Address | None) -> Stored:
         try:
-            return self._verified(path)
+            item = self._verified(path)
+            if address is not None:
+                expect_place(item.provenance, address, path)
+            return item
         except StoredFileError as error:
             raise StoredFileError(str(error), [self._remedy(path, address)] if address else []) from None
 
@@ -139,12 +171,17 @@ class ArtifactStore:
             raise StoredFileError(
                 f"{path} is damaged: its content hash is {sha256[:12]}, its header says {header.content_hash[:12]}."
             )
-        return Stored(artifact, header.provenance, header.content_hash)
+        return Stored(artifact, header.provenance, header.content_hash, header.sealed)
 
     def header(self, address: Address) -> Header:
-        """The header alone, cheaply where the format allows."""
-        path = self._existing(address)
-        return _module(path.suffix[1:]).load_header(path)
+        """The header alone, cheaply where the format allows. Raises: as :meth:`read`, of the header."""
+
+        def load(path: UPath) -> Header:
+            header: Header = _module(path.suffix[1:]).load_header(path)
+            expect_place(header.provenance, address, path)
+            return header
+
+        return self._of_file(address, load)
 
     def size(self, address: Address) -> int:
         """Bytes of the file at an address."""

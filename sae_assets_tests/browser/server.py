@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from sae_assets.orchestration.instance.serving import WEBSERVER
 from sae_assets_tests.processes import PATIENCE, SHOWN, Group, environment
 
 HOST = "127.0.0.1"
@@ -53,7 +54,7 @@ def webserver(home: Path, catalog: Path | None = None) -> Iterator[Server]:
     Raises:
         RuntimeError: it ended, did not answer in time, or could not load the definitions; with its output.
     """
-    command = [sys.executable, "-m", "dagster_webserver", "-m", "sae_assets.definitions", "-h", HOST]
+    command = [sys.executable, "-m", WEBSERVER, "-m", "sae_assets.definitions", "-h", HOST]
     with tempfile.TemporaryDirectory(prefix="sae_assets_ui_", ignore_cleanup_errors=True) as folder:
 
         def start(port: int) -> Group:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from sae_assets.reading.encoding import EncodeSettings, encode_inputs
 from sae_assets.rows.identity import transformer_identity
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.saes import locate_sae, sae_hash
+from sae_assets.storage.address import Address
+from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.docs.test_docs import documented_keys
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.helpers.swift import swift_homes
@@ -182,8 +185,10 @@ def test_activations_of_another_model_are_not_encoded_by_this_one(made: Places, 
 
 def test_stale_pairs_are_not_taken_along(made_home: Homes, tmp_path: Path) -> None:
     places = made_home(tmp_path)
-    store = places["home"] / "store" / "small"
-    shutil.copy(store / "labels" / "0001.parquet", store / "labels" / "0000.parquet")
+    store = ArtifactStore(str(places["home"] / "store"))
+    other = store.read(Address("small", "labels", chunk="0001"))
+    here = replace(other, provenance=replace(other.provenance, chunk="0000"))
+    store.write(Address("small", "labels", chunk="0000"), here)
     run = sae_assets.open(places["home"], places["catalog"])["small"]["clip-mini"]["patch"]
     with pytest.raises(MismatchError, match="another labels/0000"):
         export_detector(run, tmp_path / "no")

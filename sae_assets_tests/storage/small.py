@@ -331,6 +331,6 @@ def provenance(**changes: Any) -> Provenance:
     return Provenance(**{**fields, **changes})
 
 
-def small(kind: str) -> Stored:
-    """The hand-written artifact of a kind, with a provenance."""
-    return stored(SMALL[kind], provenance(stage=kind))
+def small(kind: str, address: Address = ADDRESS) -> Stored:
+    """The hand-written artifact of a kind, with the provenance of what lies at an address."""
+    return stored(SMALL[kind], provenance(**vars(address)))

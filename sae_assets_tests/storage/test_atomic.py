@@ -197,3 +197,59 @@ def test_nothing_is_written_when_encoding_fails(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(MemoryError):
         ArtifactStore(str(tmp_path / "store")).write(ADDRESS, small("examples"))
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_errors_name_the_file_that_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The system's own say "No space left on device" and no more, or a temporary name."""
+    path = tmp_path / "file.parquet"
+    for error in (OSError(errno.ENOSPC, "No space left"), OSError(errno.EROFS, "Read-only", f"{TEMPORARY_PREFIX}1")):
+        with monkeypatch.context() as patched:
+            fail_at(step, error, patched)
+            with pytest.raises(OSError) as caught:
+                write_atomically(UPath(path), b"new")
+        assert str(caught.value) == f"[Errno {error.errno}] {error.strerror}: '{path}'"
+
+
+@pytest.mark.parametrize("reader", [ArtifactStore.read, ArtifactStore.header])
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_reader_finds_a_file_that_is_written_in_another_format_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Callable, snapshot: bool
+) -> None:
+    """The old file is found, and gone when it is opened."""
+    from sae_assets.storage import parquet
+    from sae_assets.storage.snapshot import StoreSnapshot
+
+    item = small("sparse_activations")
+    store = ArtifactStore(str(tmp_path))
+    store.write(ADDRESS, item)
+    reading = StoreSnapshot(store) if snapshot else store
+    for name in ("load_file", "load_header"):
+        whole = getattr(parquet, name)
+
+        def late(path: UPath, whole: Callable = whole) -> Any:
+            ArtifactStore(str(tmp_path), "pt").write(ADDRESS, item)
+            return whole(path)
+
+        monkeypatch.setattr(parquet, name, late)
+    assert reader(reading, ADDRESS).content_hash == item.content_hash
+    assert [path.suffix for path in store.files()] == [".pt"]
+
+
+def test_find_does_not_miss_a_file_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked for as Parquet before it is written, and as .pt after that was removed."""
+    item = small("sparse_activations")
+    ArtifactStore(str(tmp_path), "pt").write(ADDRESS, item)
+    exists, first = UPath.exists, [True]
+
+    def late(path: Any, **named: Any) -> bool:
+        if first and path.suffix == ".pt":
+            first.clear()
+            ArtifactStore(str(tmp_path)).write(ADDRESS, item)
+        return exists(path, **named)
+
+    monkeypatch.setattr(type(UPath(tmp_path)), "exists", late)
+    found = ArtifactStore(str(tmp_path)).find(ADDRESS)
+    assert found is not None and found.suffix == ".parquet"

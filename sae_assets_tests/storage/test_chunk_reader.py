@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> ArtifactStore:
     """A store with chunks 0000, 0001 and 0003."""
     store = ArtifactStore(str(tmp_path))
     for chunk in ("0000", "0001", "0003"):
-        store.write(address(chunk), small("sparse_activations"))
+        store.write(address(chunk), small("sparse_activations", address(chunk)))
     return store
 
 
@@ -51,7 +51,7 @@ def test_reads_happen_when_asked_for(store: ArtifactStore, reads: list[str]) -> 
     assert chunks.complete() is chunks
     assert list(chunks.only(["0003"])) == ["0003"]
     assert reads == []
-    assert chunks["0001"] == small("sparse_activations")
+    assert chunks["0001"] == small("sparse_activations", address("0001"))
     assert reads == ["0001.parquet"]
     walk = iter(chunks.items())
     next(walk)
@@ -125,7 +125,7 @@ def test_only_these_chunks(store: ArtifactStore) -> None:
     """A choice is a reader of its own; the others' gaps do not matter to it."""
     chunks = reader(store, "0000", "0001", "0002").only(["0001"])
     assert list(chunks) == ["0001"]
-    assert chunks["0001"] == small("sparse_activations")
+    assert chunks["0001"] == small("sparse_activations", address("0001"))
 
 
 def test_only_names_chunks_that_are_not_there(store: ArtifactStore) -> None:

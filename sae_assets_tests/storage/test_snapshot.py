@@ -17,7 +17,7 @@ def address(chunk: str, stage: str = "sparse_activations") -> Address:
 
 def test_it_finds_and_reads_what_the_store_does(tmp_path: Path) -> None:
     for file_format, chunk in (("parquet", "0000"), ("pt", "0001")):
-        ArtifactStore(str(tmp_path), file_format).write(address(chunk), small("sparse_activations"))
+        ArtifactStore(str(tmp_path), file_format).write(address(chunk), small("sparse_activations", address(chunk)))
     (tmp_path / "pictures/patch/tiny/sparse_activations/.tmp-0002.parquet").write_bytes(b"half")
     store = ArtifactStore(str(tmp_path))
     seen = StoreSnapshot(store)

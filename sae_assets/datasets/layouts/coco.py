@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
@@ -182,7 +183,7 @@ def _read_annotations(
     problems: list[str] = []
     try:
         with file.open(encoding="utf-8-sig") as opened:
-            content = json.load(opened)
+            content = plain_json.parse(opened.read())
         categories: dict[str, tuple[str, str]] = {}
         for part in content["categories"]:
             category = (part["name"], part.get("supercategory", ""))

@@ -5,10 +5,10 @@ offsets count; a span's own ``text`` must be what stands there. ``labels`` lists
 that are true without a span; ``id`` and ``split`` are optional as the catalog says.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.listing import Line, Listing
@@ -44,8 +44,8 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
                 continue
             origin = f"{before}line {number}"
             try:
-                cells = json.loads(content.decode("utf-8"), object_pairs_hook=_keys_once)
-            except (ValueError, RecursionError) as error:
+                cells = plain_json.parse(content.decode("utf-8"), object_pairs_hook=_keys_once)
+            except ValueError as error:
                 problems.append(f"{origin}: not JSON (UTF-8): {error}")
                 continue
             if not isinstance(cells, dict):

@@ -13,6 +13,7 @@ import dagster as dg
 from sae_assets.chunks.manifests import registered_keys, registered_since
 from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.orchestration.checks import evaluate
+from sae_assets.orchestration.history import was_imported
 from sae_assets.orchestration.internals import launched_at
 from sae_assets.orchestration.metadata import artifact_metadata
 from sae_assets.orchestration.partitions import address_of
@@ -152,7 +153,7 @@ def _current_file(
     try:
         stored = None if store.find(address) is None else store.header(address).provenance
     except StoredFileError as error:
-        if _was_imported(context, key):
+        if was_imported(context.instance, address):
             raise StoredFileError(str(error), [ENCODE_IMPORTED]) from None
         return None
     if stored is None:
@@ -168,15 +169,6 @@ def _current_file(
         return store.read(address)
     except StoredFileError:
         return None
-
-
-def _was_imported(context: dg.AssetExecutionContext, key: dg.AssetKey) -> bool:
-    """Whether Dagster's history says so: of a file whose own header cannot be read."""
-    latest = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[context.partition_key])
-    for record in context.instance.fetch_materializations(latest, limit=1).records:
-        made = record.asset_materialization
-        return made is not None and "imported" in made.metadata
-    return False
 
 
 def _read_chunks(

@@ -5,14 +5,20 @@ A ``DAGSTER_HOME`` that is set already is used as it is.
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+from upath import UPath
 
+from sae_assets.errors import HistoryError
+from sae_assets.orchestration.instance.abandoned import settle
 from sae_assets.orchestration.instance.launcher import keep_engines
 from sae_assets.settings import Settings
+from sae_assets.storage.atomic import write_atomically
 
 DAGSTER_YAML = """\
 # Written by sae_assets when the home folder was made; edit freely, it is not written again.
@@ -49,6 +55,7 @@ run_retries:  # a killed run is made again; one that failed by itself would fail
   retry_on_asset_or_op_failure: false
 """
 FORMER_LAUNCHER, LAUNCHER = "module: sae_assets.launcher\n", "module: sae_assets.orchestration.instance.launcher\n"
+LOCK = "opening.lock"
 EVENTS = re.compile(r"(?<=^    base_dir: ).*(?=  # in this home, wherever it is moved$)", re.MULTILINE)
 POOLS = {"gpu": 1}  # encoding runs at a time; change it in the UI (Deployment, Concurrency)
 
@@ -65,17 +72,82 @@ def prepare(settings: Settings) -> Path:
     text = DAGSTER_YAML if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER)
     text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
     if text != before:
-        config.write_text(text, encoding="utf-8")
+        write_atomically(UPath(config), text.encode())
     return home
 
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The instance, its tables made before anything else can race for them."""
+    """The instance, its tables made before anything else can race for them, and what killed processes left settled.
+
+    Raises:
+        HistoryError: its databases are damaged, locked or cannot be written; what to do is said.
+    """
     keep_engines()
-    with dg.DagsterInstance.from_config(str(prepare(settings))) as instance:
-        set_pool_limits(instance)
-        yield instance
+    try:
+        with _one_at_a_time(settings):
+            context = dg.DagsterInstance.from_config(str(prepare(settings)))
+            set_pool_limits(context)
+        with context as instance:
+            settle(instance)
+            yield instance
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise HistoryError(_explained(error, settings)) from None
+
+
+@contextmanager
+def history_if_there(settings: Settings) -> Iterator[tuple[dg.DagsterInstance | None, str]]:
+    """The instance of a home that has one and can be opened, else None and why; nothing is made where nothing is."""
+    folder = Path(settings.environment()["DAGSTER_HOME"])
+    if not (folder / "dagster.yaml").is_file():
+        yield None, f"there is no {folder / 'dagster.yaml'}"
+        return
+    with ExitStack() as stack:
+        try:
+            instance: dg.DagsterInstance | None = stack.enter_context(open_instance(settings))
+            reason = ""
+        except (OSError, dg.DagsterError) as error:
+            instance, reason = None, str(error)
+        yield instance, reason
+
+
+@contextmanager
+def _one_at_a_time(settings: Settings) -> Iterator[None]:
+    """Two commands on a new home must not make the same tables: the second one waits until the first has."""
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:  # not on Windows
+        yield
+        return
+    folder = Path(settings.environment()["DAGSTER_HOME"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with suppress(PermissionError):  # of a home that may only be read, there is nothing to make
+            fcntl.flock(stack.enter_context((folder / LOCK).open("w")), fcntl.LOCK_EX)
+        yield
+
+
+def _explained(error: Exception, settings: Settings) -> str:
+    """What a database says, and what can be done about it."""
+    folder = Path(settings.environment()["DAGSTER_HOME"])
+    said = str(getattr(error, "orig", None) or error).splitlines()[0]
+    if "locked" in said:
+        what = "is locked by another process: try again when that has ended, or stop it"
+    elif "readonly" in said or "read-only" in said or "unable to open" in said:
+        what = "cannot be written: give it back its permissions, or copy the home to where you may write"
+    elif "full" in said:
+        what = "cannot be written: the disk is full"
+    elif "malformed" in said or "not a database" in said:
+        what = (
+            f"is damaged: restore {folder} from a backup, or move it away, and what is in the store is recorded "
+            "anew by the next `sae-assets materialize`"
+        )
+    else:
+        what = "does not answer"
+    return (
+        f"Dagster's history in {folder} {what} ({said}). The files do not need it: `sae-assets verify` and "
+        "`sae-assets show` read them."
+    )
 
 
 def set_pool_limits(instance: dg.DagsterInstance) -> None:

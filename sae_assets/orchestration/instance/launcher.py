@@ -38,6 +38,7 @@ from sae_assets.settings import CATALOG_VARIABLE
 
 HOST_TAG = "sae_assets/host"  # of runs that a command executes in its own process, and of those of a worker
 WORKER_TAG = "sae_assets/worker"  # process id of the worker that a run was given to
+PROCESS_TAG = ".dagster/sae_assets_process"  # process id of the command that executes a run in its own process
 HERE = ("localhost", "127.0.0.1", "::1")
 START_SLACK_SECONDS = 5.0  # a process is older than the first event it writes
 RUNS_PER_WORKER, IDLE_SECONDS = 200, 120
@@ -146,7 +147,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        process = _process_of(self._instance, run.run_id) if _is_here(run) else None
+        process = process_of(self._instance, run.run_id) if is_here(run) else None
         if process is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "not a process of this machine")
         pid, since = process
@@ -222,14 +223,15 @@ def _files(source: Path | None) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if name.endswith(CODE_SUFFIXES))
 
 
-def _is_here(run: dg.DagsterRun) -> bool:
+def is_here(run: dg.DagsterRun) -> bool:
+    """Whether a run's process is one of this machine."""
     launched = run.tags.get(GRPC_INFO_TAG)
     if launched:
         return json.loads(launched).get("host") in HERE
     return run.tags.get(HOST_TAG) == socket.gethostname()
 
 
-def _process_of(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
+def process_of(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
     """Process id of a run's last process and when it reported itself; None if it never did."""
     for entry in reversed(instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
         data = entry.dagster_event.event_specific_data if entry.dagster_event else None

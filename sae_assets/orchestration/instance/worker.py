@@ -21,7 +21,13 @@ from typing import IO, Any
 import dagster as dg
 
 from sae_assets.orchestration.instance.launcher import keep_engines
-from sae_assets.orchestration.internals import copy_output_by, execute_run, instance_of, interruptible, look_for_slots
+from sae_assets.orchestration.internals import (
+    copy_output_by,
+    execute_run,
+    instance_of,
+    interruptible,
+    looking_for_slots,
+)
 
 LOOK_SECONDS = 5.0  # between two looks at whether the run is to be canceled, or the parent is gone
 END_SECONDS = 15.0  # for a run to end after the pool has gone
@@ -136,9 +142,9 @@ def echo_afterwards(path: str, stream: IO[str]) -> Iterator[tuple[None, None]]:
 def main() -> None:
     """Serve the pool whose socket and process id are the arguments."""
     copy_output_by(echo_afterwards)
-    look_for_slots(SLOT_SECONDS)
     keep_engines()
-    WorkerProcess(Connection(int(sys.argv[1])), int(sys.argv[2])).work()
+    with looking_for_slots(SLOT_SECONDS):
+        WorkerProcess(Connection(int(sys.argv[1])), int(sys.argv[2])).work()
 
 
 if __name__ == "__main__":

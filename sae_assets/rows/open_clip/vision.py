@@ -5,11 +5,10 @@ kind is decided in ``images``.
 """
 
 import difflib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_assets import ops
+from sae_assets import ops, plain_json
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.saes.files import cached_hub_file, file_hash
@@ -83,7 +82,7 @@ class ImageGeometry:
         if transformer.path is not None:
             locate_weights(transformer)
             try:
-                config = json.loads((transformer.path / "open_clip_config.json").read_text(encoding="utf-8"))
+                config = plain_json.read(transformer.path / "open_clip_config.json")
                 vision, preprocess = config["model_cfg"]["vision_cfg"], dict(config.get("preprocess_cfg", {}))
                 unsaid = [key for key in ("mean", "std") if key not in preprocess]
             except (ValueError, KeyError, TypeError) as error:

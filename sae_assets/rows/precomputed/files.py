@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets import ops
 from sae_assets.catalog import EmbeddingFiles
 from sae_assets.errors import DatasetError
 
@@ -66,6 +67,7 @@ class TensorPart(Part):
 
         try:
             content = torch.load(self.path, weights_only=True, mmap=True, map_location="cpu")
+            ops.plain.expect_plain(content)
         except Exception as error:  # torch raises many kinds for damaged files and old formats
             raise DatasetError(
                 f"{self.path} could not be read as a tensor ({type(error).__name__}: {str(error)[:300]})."

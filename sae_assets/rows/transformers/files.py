@@ -4,14 +4,13 @@ Nothing here knows images, texts or hook points. Code of a checkpoint is never r
 """
 
 import functools
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sae_assets import ops
+from sae_assets import ops, plain_json
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
 from sae_assets.saes.files import cached_hub_file, file_hash
@@ -67,7 +66,7 @@ def weight_files(folder: Path) -> list[Path]:
         hint = f" {', '.join(pickled)} may run code when read and is refused: save the model again as safetensors."
         raise CheckpointError(f"{folder} holds no {WHOLE} and no {INDEX}.{hint if pickled else ''} {FIX}")
     try:
-        shards = {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        shards = {folder / name for name in plain_json.read(index)["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is not readable: {error!r}") from None
     missing = sorted(path.name for path in shards if not path.is_file())

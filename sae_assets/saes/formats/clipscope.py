@@ -64,6 +64,7 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
             content = torch.load(path, map_location="cpu", weights_only=True)
+        ops.plain.expect_plain(content)
     except Exception as error:  # torch's unpickler fails in many ways on files of something else
         raise CheckpointError(
             f"{path} is not a CLIP-Scope checkpoint: torch.load(weights_only=True) refuses it "

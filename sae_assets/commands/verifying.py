@@ -1,0 +1,213 @@
+"""Whether what lies in a home is what was made: every file and manifest read back, and compared with Dagster's record.
+
+No history is needed for the first part: a home whose databases are damaged, locked or gone can be looked at.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_assets.catalog import Catalog, load_catalog
+from sae_assets.chunks.chunking import chunk_key
+from sae_assets.chunks.manifests import REMOVED, manifest_files, manifest_path, read_manifest_file
+from sae_assets.errors import HistoryError, NotMaterializedError, SaeAssetsError
+from sae_assets.orchestration.history import known_chunks, recorded_versions, running_artifacts, was_imported
+from sae_assets.orchestration.instance.home import history_if_there
+from sae_assets.pipeline.planning import Scope
+from sae_assets.pipeline.recipes import is_imported
+from sae_assets.pipeline.stages import ORDER, STAGES
+from sae_assets.settings import load_settings
+from sae_assets.storage import html
+from sae_assets.storage.address import Address, address_at, path_of
+from sae_assets.storage.atomic import leftovers
+from sae_assets.storage.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+    from upath import UPath
+
+    from sae_assets.commands.session import Session
+
+
+@dataclass
+class Verified:
+    """What was read and what was found.
+
+    Attributes:
+        files: stored files that were read; manifests: of chunks, removed ones among them.
+        damaged: the problem of each file or manifest by path, also of one that is not there.
+        remade: addresses of the damaged files that can be made again.
+        unsealed: files of an earlier version, which carry no hash of all their bytes.
+        leftovers: temporary files of killed processes.
+        orphans: by data set, partitions that Dagster has and no manifest: added by hand.
+        not_compared: why Dagster's record was not compared with; empty if it was.
+    """
+
+    files: int = 0
+    manifests: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+    remade: "list[Address]" = field(default_factory=list)
+    unsealed: "list[UPath]" = field(default_factory=list)
+    leftovers: "list[UPath]" = field(default_factory=list)
+    orphans: dict[str, Sequence[str]] = field(default_factory=dict)
+    not_compared: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, paths as texts."""
+        plain = {name: getattr(self, name) for name in ("files", "manifests", "damaged", "orphans", "not_compared")}
+        return {**plain, **{name: [str(path) for path in getattr(self, name)] for name in ("unsealed", "leftovers")}}
+
+
+def verify_home(home: Path | None = None, catalog: Path | None = None) -> Verified:
+    """:func:`verify` of a home folder, with its history if that can be opened. Raises: CatalogError, and the same."""
+    settings = load_settings(home, catalog)
+    entries, store = load_catalog(settings.catalog), ArtifactStore(settings.store)
+    try:
+        with history_if_there(settings) as (instance, reason):
+            found = verify(store, entries, instance)
+    except HistoryError as error:  # while it was read
+        found, reason = verify(store, entries, None), str(error)
+    found.not_compared = reason
+    return found
+
+
+def verify(store: ArtifactStore, catalog: Catalog, instance: "DagsterInstance | None") -> Verified:
+    """Read everything back; with an instance, compare with what it says was made.
+
+    Raises:
+        NotMaterializedError: there is nothing to read: an empty home, or another than was meant.
+    """
+    found = Verified(leftovers=list(leftovers(store.root)))
+    hashes = dict(_read_files(store, instance, found))
+    made: dict[str, set[str]] = {}
+    for address in hashes:
+        made.setdefault(address.dataset, set()).update([address.chunk] if address.chunk else [])
+    datasets = [folder.name for folder in store.root.iterdir()] if store.root.exists() else []
+    chunks = {name: _read_manifests(store, name, made.get(name, set()), found) for name in sorted(datasets)}
+    if not found.files and not found.manifests:
+        raise NotMaterializedError(
+            f"There is nothing to verify in {store.root}: no file and no chunk. Was another --home meant?"
+        )
+    for dataset in catalog.datasets if instance is not None else ():
+        assert instance is not None
+        known = chunks.get(dataset, set())
+        orphans = sorted(set(known_chunks(instance, dataset)) - known - made.get(dataset, set()))
+        if orphans:
+            found.orphans[dataset] = orphans
+        _compare(store, catalog, instance, dataset, known, hashes, found)
+    return found
+
+
+def _read_files(
+    store: ArtifactStore, instance: "DagsterInstance | None", found: Verified
+) -> "Iterator[tuple[Address, str]]":
+    """Address and content hash of every sound file."""
+    for path in store.files():
+        found.files += 1
+        address = address_at(store.root, path)
+        try:
+            item = store.read_file(path)
+            if address is not None:
+                yield address, item.content_hash
+            if not item.sealed:
+                found.unsealed.append(path)
+        except SaeAssetsError as error:
+            found.damaged[str(path)] = str(error)
+            if address is not None and _can_be_made(store, instance, address):
+                found.remade.append(address)
+
+
+def _can_be_made(store: ArtifactStore, instance: "DagsterInstance | None", address: Address) -> bool:
+    """Whether a stage makes it: not of what was imported, or may have been while nobody can tell."""
+    if address.stage not in STAGES:
+        return False
+    if address.stage != "sparse_activations":
+        return True
+    try:
+        return not is_imported(store.header(address).provenance)
+    except SaeAssetsError:
+        return instance is not None and not was_imported(instance, address)
+
+
+def _read_manifests(store: ArtifactStore, dataset: str, made: set[str], found: Verified) -> set[str]:
+    """Keys of the registered chunks. Numbers go from 0 without a gap, those of removed chunks among them.
+
+    Args:
+        made: chunks of which there are files.
+    """
+    keys = {path.stem: path for path in manifest_files(store.root, dataset)}
+    for path in keys.values():
+        found.manifests += 1
+        try:
+            read_manifest_file(path)
+        except SaeAssetsError as error:
+            found.damaged[str(path)] = f"{error} It cannot be made again: restore it from a backup."
+    numbers = {int(key) for key in keys if key.isdecimal()}
+    gaps = {chunk_key(number) for number in set(range(max(numbers, default=-1) + 1)) - numbers}
+    for key in sorted(gaps | (made - {*keys})):
+        path = manifest_path(store.root, dataset, key)
+        found.damaged[str(path)] = f"{path} is not there, though the chunk was made: restore it from a backup."
+    return {key for key, path in keys.items() if path.suffix != REMOVED}
+
+
+def _compare(
+    store: ArtifactStore,
+    catalog: Catalog,
+    instance: "DagsterInstance",
+    dataset: str,
+    chunks: set[str],
+    hashes: dict[Address, str],
+    found: Verified,
+) -> None:
+    """What Dagster recorded as made must be there, with the content that it recorded."""
+    entry = catalog.datasets[dataset]
+    running = running_artifacts(instance, dataset)
+    for address, version in recorded_versions(instance, entry):
+        known = address.chunk is None or address.chunk in chunks
+        if not known or address in running or (address.model is not None and address.model not in entry.models):
+            continue
+        path = store.find(address)
+        if path is None:
+            path = path_of(store.root, address, "html" if address.stage in html.KINDS else "parquet")
+            found.damaged[str(path)] = f"{path} is not there, and was made once. Run: {address.remaking}"
+        elif address in hashes and not hashes[address].startswith(version):
+            found.damaged[str(path)] = (
+                f"{path} is whole, but not what Dagster recorded: its content hash begins with "
+                f"{hashes[address][: len(version)]}, the record says {version}. Run: {address.remaking}"
+            )
+        else:
+            continue
+        if _can_be_made(store, instance, address):
+            found.remade.append(address)
+
+
+def repair(session: "Session", found: Verified) -> int:
+    """Remove what is damaged and make it again, seal files of earlier versions, remove leftovers; runs made.
+
+    What was imported, and manifests, are left: nothing here can make them again.
+
+    Raises:
+        RunFailedError: a run failed. What was done stays.
+    """
+    store = session.store
+    for path in found.leftovers:
+        path.unlink(missing_ok=True)
+    for path in found.unsealed:
+        address = address_at(store.root, path)
+        if address is not None and address not in found.remade:
+            as_it_is = "pt" if path.suffix == ".pt" else "parquet"
+            ArtifactStore(str(store.root), as_it_is).write(address, store.read(address))
+    scopes = []
+    for stage in ORDER:
+        for address in (each for each in found.remade if each.stage == stage):
+            damaged = store.find(address)
+            if damaged is not None:
+                damaged.unlink()
+            kinds, models = [address.token_kind or ""], [address.model or ""]
+            scopes.append(Scope(address.dataset, models, kinds, [address.chunk] if address.chunk else [], [stage]))
+    if not scopes:
+        return 0
+    registered = {scope.dataset: session.chunks_of(scope.dataset) for scope in scopes}
+    made, _ = session.runner(registered, force=True).run(scopes)
+    return made

@@ -1,0 +1,110 @@
+"""The seal of a stored file: a sha256 over all of its bytes, so that nothing that is read can change unnoticed.
+
+It stands in the file itself, near its end, behind a mark; what is hashed is the file with zeros in place of the digest.
+Parquet has a second one over its footer alone, for readers of a header or of a few row groups: pages carry checksums of
+their own there. Files of earlier versions have none, and are read as they are; a header says that there is one.
+"""
+
+import hashlib
+import mmap
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from sae_assets.errors import StoredFileError
+
+FILE, FOOTER = b"sae_assets_seal:", b"sae_assets_footer_seal:"
+BLANK = b"0" * 64
+FOOTER_END = 8  # bytes behind the footer of Parquet: its length, and four letters
+LAST = 512  # bytes at the end of other files that hold the seal
+
+
+def blank(mark: bytes) -> str:
+    """A seal that is not filled in yet."""
+    return (mark + BLANK).decode()
+
+
+def seal(content: memoryview) -> None:
+    """Fill in the seals of a finished file, in its own memory."""
+    start = _tail(content)
+    tail = bytes(content[start:])
+    places = {mark: start + place for mark in (FOOTER, FILE) if (place := _place(tail, mark)) is not None}
+    if FOOTER in places:
+        _fill(content, places[FOOTER], _digest(content, start, places.values()))
+    _fill(content, places[FILE], _digest(content, 0, [places[FILE]]))
+
+
+def seal_file(file: BinaryIO) -> None:
+    """The same for a file that may be larger than memory, opened for reading and writing."""
+    file.flush()
+    with mmap.mmap(file.fileno(), 0) as mapped, memoryview(mapped) as content:
+        seal(content)
+        mapped.flush()
+
+
+def check(content: bytes | memoryview, where: str, *, sealed: bool) -> None:
+    """See that a whole file is as it was written.
+
+    Args:
+        sealed: what its header says; a file of an earlier version has no seal, and nothing is looked at then.
+
+    Raises:
+        StoredFileError: it is not.
+    """
+    _check(memoryview(content), FILE, where, sealed)
+
+
+def check_footer(tail: bytes, where: str, *, sealed: bool) -> None:
+    """See that the footer of Parquet, given up to the end of the file, is as it was written. Raises: the same."""
+    _check(memoryview(tail), FOOTER, where, sealed)
+
+
+def mapped(path: str) -> memoryview:
+    """The bytes of a local file, not read before they are looked at; the file is closed when nobody does any more."""
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _check(content: memoryview, mark: bytes, where: str, sealed: bool) -> None:
+    first = _tail(content) if mark == FILE else 0  # of a footer it is all
+    tail = bytes(content[first:])
+    place = _place(tail, mark)
+    if place is None:
+        if sealed:
+            raise StoredFileError(f"{where} is damaged: its seal is not there.")
+        return
+    others = [] if mark == FILE else [other for other in (_place(tail, FILE),) if other is not None]
+    found = tail[place : place + len(BLANK)].decode("ascii", "replace")
+    expected = _digest(content, 0, [first + each for each in (place, *others)])
+    if found != expected:
+        raise StoredFileError(f"{where} is damaged: its bytes hash to {expected[:12]}, its seal says {found[:12]}.")
+
+
+def _tail(content: memoryview) -> int:
+    """Where the part begins that holds the seals: the footer of Parquet, the last bytes of other files."""
+    if bytes(content[-4:]) == b"PAR1":
+        length = int.from_bytes(content[-FOOTER_END:-4], "little")
+        if length <= len(content) - FOOTER_END:
+            return len(content) - FOOTER_END - length
+    return max(0, len(content) - LAST)
+
+
+def _place(tail: bytes, mark: bytes) -> int | None:
+    """Where the digest behind the last mark begins; None without one. (Data may hold marks too, but further up.)"""
+    found = tail.rfind(mark)
+    place = found + len(mark)
+    return None if found < 0 or len(tail) < place + len(BLANK) else place
+
+
+def _digest(content: memoryview, start: int, blanks: Iterable[int]) -> str:
+    """sha256 from ``start`` on, zeros in place of the digests at these places."""
+    digest = hashlib.sha256()
+    for place in sorted(blanks):
+        digest.update(content[start:place])
+        digest.update(BLANK)
+        start = place + len(BLANK)
+    digest.update(content[start:])
+    return digest.hexdigest()
+
+
+def _fill(content: memoryview, place: int, digest: str) -> None:
+    content[place : place + len(BLANK)] = digest.encode()

@@ -1,0 +1,54 @@
+"""What a database says becomes a sentence that names the home, says what to do, and what goes on without it."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy.exc
+
+from sae_assets.errors import HistoryError
+from sae_assets.orchestration.instance.home import history_if_there, open_instance
+from sae_assets.settings import load_settings
+
+SAID = {
+    "database is locked": "is locked by another process",
+    "attempt to write a readonly database": "give it back its permissions",
+    "unable to open database file": "give it back its permissions",
+    "database or disk is full": "the disk is full",
+    "database disk image is malformed": "restore",
+    "file is not a database": "restore",
+    "no such table: runs": "does not answer",
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_what_a_database_says_becomes_what_to_do(tmp_path: Path, said: str, wrapped: bool) -> None:
+    """Whether it says so when it is opened, or later."""
+    error: Exception = sqlite3.OperationalError(said)
+    if wrapped:
+        error = sqlalchemy.exc.OperationalError("SELECT a very long statement", {}, error)  # type: ignore[arg-type]
+    with pytest.raises(HistoryError) as caught, open_instance(load_settings(tmp_path)):
+        raise error
+    text = str(caught.value)
+    assert SAID[said] in text and str(tmp_path / "dagster") in text and "sae-assets verify" in text
+    assert len(text.splitlines()) == 1 and "SELECT" not in text
+
+
+def test_own_errors_go_through_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), open_instance(load_settings(tmp_path)):
+        raise KeyError("mine")
+
+
+def test_looking_makes_no_history(tmp_path: Path) -> None:
+    with history_if_there(load_settings(tmp_path)) as (instance, reason):
+        assert instance is None and "dagster.yaml" in reason
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_who_looks_are_not_those_of_the_history(tmp_path: Path) -> None:
+    with open_instance(load_settings(tmp_path)):
+        pass
+    with pytest.raises(ValueError, match="mine"), history_if_there(load_settings(tmp_path)) as (instance, reason):
+        assert instance is not None and not reason
+        raise ValueError("mine")

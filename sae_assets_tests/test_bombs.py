@@ -1,0 +1,146 @@
+"""Small files that would fill all memory, or exhaust a parser: refused by name before anything is allocated."""
+
+import io
+import resource
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sae_assets import ops, plain_json
+from sae_assets.catalog import load_catalog
+from sae_assets.errors import CatalogError, CheckpointError, DatasetError, StoredFileError
+from sae_assets.rows.precomputed.files import TensorPart
+from sae_assets.saes.formats.clipscope import read_clipscope
+from sae_assets.saes.weights import read_config, read_npz
+from sae_assets.storage.older_files import OlderFiles
+from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.storage.small import ADDRESS
+
+DEEP = "[" * 200_000
+MOST_GROWTH = 2**30  # bytes that refusing may take
+
+
+@pytest.fixture(autouse=True)
+def _little_memory() -> Iterator[None]:
+    """Whatever is refused is refused without taking memory for what it claims to be."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_GROWTH
+
+
+TENSORS = {
+    "repeated": torch.zeros(1).expand(2**20, 2**20),
+    "sparse": torch.sparse_coo_tensor(
+        torch.zeros(2, 1, dtype=torch.int64), torch.ones(1), (2**20, 2**20), check_invariants=True
+    ),
+    "of no device": torch.empty(2**20, 2**20, device="meta"),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_tensors_that_hold_less_than_they_say(tmp_path: Path, name: str) -> None:
+    """As embeddings of one's own, as an SAE, as an older file, and in the place of a stored file."""
+    tensor, path = TENSORS[name], tmp_path / "chunk_chunk_0.pt"
+
+    def saved(content: object, to: Path = path) -> Path:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, to)
+        return to
+
+    with pytest.raises(ValueError, match=r"a\[1\]\.b is a"):
+        ops.plain.expect_plain({"a": [torch.ones(2), {"b": tensor}]})
+    with pytest.raises(DatasetError, match=r"sparse|view|without numbers|meta"):
+        TensorPart(saved(tensor))
+    with pytest.raises(CheckpointError):
+        read_clipscope(saved({"k": 1, "n_features": 1, "d_in": 1, "model_state_dict": {"enc": tensor}}))
+    with pytest.raises(StoredFileError):
+        OlderFiles(saved({"indices": tensor, "values": tensor, "format": "sparse_topk", "topk": 2}))
+    place = tmp_path.joinpath(*ADDRESS.parts()).with_suffix(".pt")
+    saved({"indices": tensor, "values": tensor, "sae_assets": {"header": "{}"}}, place)
+    with pytest.raises(StoredFileError):
+        ArtifactStore(str(tmp_path)).read(ADDRESS)
+
+
+def test_views_of_whole_storages_and_empty_tensors_are_plain() -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    shared = [whole, whole]
+    shared.append(shared)  # a list in itself
+    ops.plain.expect_plain({"a": whole.T, "b": whole[1:], "c": torch.empty(0, 5), "d": shared, "e": "text"})
+
+
+def test_lists_that_stand_in_lists_are_looked_at_once() -> None:
+    part: list = [torch.ones(1)]
+    for _ in range(100):
+        part = [part] * 10
+    ops.plain.expect_plain(part)
+
+
+def test_npz_whose_header_says_more_than_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "params.npz"
+    array = io.BytesIO()
+    np.lib.format.write_array_header_1_0(array, {"descr": "<f4", "fortran_order": False, "shape": (2**20, 2**20)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("W_enc.npy", array.getvalue())
+    with pytest.raises(CheckpointError, match=r"says 4,398,046,511,104 bytes of numbers"):
+        read_npz(path)
+
+
+def test_npz_that_grows_out_of_all_proportion(tmp_path: Path) -> None:
+    path = tmp_path / "params.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("W_enc.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**24,)})
+        for _ in range(64):
+            file.write(bytes(2**20))
+    with pytest.raises(CheckpointError, match="grows from"):
+        read_npz(path)
+    np.savez_compressed(path, W_enc=np.zeros((100, 100), np.float32))  # of small ones nobody is afraid
+    assert read_npz(path)["W_enc"].shape == (100, 100)
+
+
+@pytest.mark.parametrize("text", [DEEP, '{"a":' * 200_000])
+def test_json_that_is_nested_too_deeply(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        plain_json.parse(text)
+    path = tmp_path / "cfg.json"
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        read_config(path)
+
+
+def test_configuration_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "cfg.json"
+    with path.open("wb") as file:
+        file.truncate(2**30)  # takes no room on the disk
+    with pytest.raises(CheckpointError, match=r"1,073,741,824 bytes, expected"):
+        read_config(path)
+
+
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LAUGHS, "stands for more than 1,000,000 values"),
+        ("a: &a [*a]\n", "stands for more than"),
+        ("a: " + DEEP, "nested too deeply"),
+    ],
+    ids=["laughs", "itself", "deep"],
+)
+def test_catalog_that_is_a_bomb(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(text)
+    with pytest.raises(CatalogError, match=said):
+        load_catalog(path)
+
+
+def test_aliases_of_people_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.yaml"
+    path.write_text("models: {}\ndatasets: {}\n")
+    assert load_catalog(path).datasets.keys() == load_catalog().datasets.keys()

@@ -1,0 +1,80 @@
+"""Names and texts of others are shown as they are written: no terminal is steered, no line turned, no formula made."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sae_assets.catalog import load_catalog
+from sae_assets.cli import common, display
+from sae_assets.datasets import open_dataset
+from sae_assets.errors import CatalogError, DatasetError
+from sae_assets.pipeline import plots
+from sae_assets.visible import is_plain, visible
+from sae_assets_tests.helpers.swift import as_shipped
+from sae_assets_tests.storage.small import SMALL
+
+STEERING = ["\x1b[2J", "\x1b]0;title\x07", "\r", "\x7f", "\x9b1m", "\u202egnp.exe", "\u2066x", "\u2028", "\ud800"]
+PLAIN = ["a $x^$ b", "[bold]x", "<b>y</b>", "ü 猫 שלום مرحبا", "`code` **bold**", "👩‍🔬", "a\tb\nc"]
+
+
+@pytest.mark.parametrize("text", STEERING)
+def test_steering_characters_become_escapes(text: str) -> None:
+    shown = visible(f"before {text} after")
+    assert shown.isprintable() and shown.startswith("before ") and shown.endswith(" after") and "\\" in shown
+    assert not is_plain(text)
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_everything_else_is_shown_as_it_is(text: str) -> None:
+    assert visible(text) == text
+    assert is_plain(text) is ("\n" not in text)
+
+
+@pytest.mark.parametrize("text", STEERING)
+def test_errors_and_tables_do_not_steer_a_terminal(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    common.report(DatasetError(f"Data set 'x': {text}", [f"line 3: {text}"]), as_json=False)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 2 and error.replace("\n", "").isprintable()
+    written = io.StringIO()
+    console = display.PlainConsole(file=written, width=80, **display.PLAIN)
+    table = display.Table(title=text)
+    table.add_column(text)
+    table.add_row(text)
+    console.print(table)
+    console.print(text, soft_wrap=True)
+    assert all(line.isprintable() for line in written.getvalue().split("\n"))
+
+
+@pytest.mark.parametrize("name", [*STEERING[:-1], "two\nlines"])
+def test_concepts_and_examples_have_plain_names(tmp_path: Path, name: str) -> None:
+    entry = {"root": "data.csv", "layout": "table", "modality": "text", "models": ["gemma-mini"], "concepts": ["calm"]}
+    path = tmp_path / "catalog.yaml"
+    path.write_text(yaml.safe_dump({"datasets": {"x": {**entry, "concepts": [name]}}}))
+    with pytest.raises(CatalogError, match="expected one line without control characters") as caught:
+        load_catalog(path)
+    assert visible(str(caught.value)).replace("\n", "").isprintable()
+    path.write_text(yaml.safe_dump({"datasets": {"x": {**entry, "columns": {"id": "id"}}}}))
+    (tmp_path / "data.csv").write_bytes(f'id,text,split,calm\n"{name}",a text,cal,1\n'.encode())
+    with pytest.raises(DatasetError):
+        open_dataset(load_catalog(path).datasets["x"])
+
+
+@pytest.mark.parametrize("name", ["a $x^$ b", "$", "$$", r"a\$b $c^$", "_hidden", "<b>y</b>", r"\frac{"])
+def test_no_name_is_a_formula_in_a_picture(name: str) -> None:
+    """`$x^$` is no formula, which ended detection after everything had been computed."""
+    with as_shipped():
+        for kind in ("best_pairs", "controls", "coalitions", "pruning_audit", "localization", "row_alignment"):
+            artifact, plot = SMALL[kind], getattr(plots, f"plot_{kind}")
+            concepts = (name, *artifact.concepts[1:])  # type: ignore[attr-defined]
+            assert plot(dataclasses.replace(artifact, concepts=concepts)).startswith("![")
+
+
+@pytest.mark.parametrize("name", ["a $x^$ b", "$", "$$", r"a\$b", r"\$\$", "$a$b$c$"])
+def test_names_come_out_of_matplotlib_as_they_went_in(name: str) -> None:
+    from matplotlib.text import Text
+
+    shown, is_math = Text()._preprocess_math(plots._literal(name))
+    assert shown == name and not is_math
