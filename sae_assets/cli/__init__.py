@@ -22,6 +22,7 @@ from sae_assets.cli import (  # noqa: F401
     units,
 )
 from sae_assets.cli.common import app
+from sae_assets.cli.interrupts import heed_signals
 
 __all__ = ["app", "run"]
 
@@ -36,4 +37,5 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def run() -> None:
     """Entry point of the console script."""
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    heed_signals()
     app()

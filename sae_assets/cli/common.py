@@ -1,6 +1,6 @@
 """What all commands share: the application, common options, and errors as messages with exit codes.
 
-Exit codes: 0 done, 1 a run failed or a file is damaged, 2 the request cannot be understood.
+Exit codes: 0 done, 1 a run failed or a file is damaged, 2 the request cannot be understood, 130 and 143 interrupted.
 """
 
 import json
@@ -11,7 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sae_assets.cli.interrupts import exit_code
 from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
+
+INTERRUPTED = "Interrupted."
+GOES_ON = "Interrupted, what was made stays; the same command goes on from there."
 
 app = typer.Typer(
     help="Sparse SAE activations as Dagster assets: materialize, inspect, verify.",
@@ -27,10 +31,13 @@ Debug = Annotated[bool, typer.Option(help="Show tracebacks and every Dagster eve
 
 
 @contextmanager
-def errors_without_traceback(as_json: bool, debug: bool) -> Iterator[None]:
-    """Turn this package's errors into a message on stderr and an exit code."""
+def errors_without_traceback(as_json: bool, debug: bool, interrupted: str = INTERRUPTED) -> Iterator[None]:
+    """Turn this package's errors, and an interrupt, into a message on stderr and an exit code."""
     try:
         yield
+    except KeyboardInterrupt:
+        typer.echo(json.dumps({"error": interrupted, "kind": "Interrupted"}) if as_json else interrupted, err=True)
+        raise typer.Exit(exit_code()) from None
     except (SaeAssetsError, OSError) as error:  # OSError: no space, no permission; its text names the file
         if debug:
             raise

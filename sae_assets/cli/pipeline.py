@@ -9,6 +9,7 @@ import typer
 from sae_assets import commands
 from sae_assets.catalog import load_catalog
 from sae_assets.cli.common import (
+    GOES_ON,
     AsJson,
     CatalogFile,
     Debug,
@@ -53,7 +54,7 @@ def demo(
             _arrive(home, every)
         return
     with (
-        errors_without_traceback(as_json, debug),
+        errors_without_traceback(as_json, debug, GOES_ON),
         commands.session.open_session(home, None, use_user_catalog=False) as session,
     ):
         names = list(session.catalog.datasets)
@@ -140,7 +141,7 @@ def materialize(
     debug: Debug = False,
 ) -> None:
     """Materialize stages of data sets; what is up to date is skipped."""
-    with errors_without_traceback(as_json, debug):
+    with errors_without_traceback(as_json, debug, GOES_ON):
         options = commands.requests.parse_options(
             k_stored=k_stored, batch_size=batch_size, forward_batch=forward_batch, precision=precision,
             target_units=clip_target, pruning=pruning, min_active=min_active, max_density=max_density,

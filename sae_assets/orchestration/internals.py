@@ -48,7 +48,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.impl import core_execute_run
 from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin
-from dagster._utils.interrupts import capture_interrupts
+from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 
@@ -240,7 +240,26 @@ class RunsHere:
         run_config: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> tuple[str, bool, Sequence[dg.DagsterEvent]]:
-        """Make a partition of these assets; the run's id, whether it succeeded, and all its events."""
+        """Make a partition of these assets; the run's id, whether it succeeded, and all its events.
+
+        Raises:
+            KeyboardInterrupt: this process was told to end. The run has its end in the history: canceled, unless the
+                signal came when nothing was left to do.
+        """
+        with capture_interrupts():  # once there is a run, it is to have an end
+            run_id, events, interrupted = self._execute(instance, keys, partition, run_config, tags)
+        if interrupted:
+            raise KeyboardInterrupt
+        return run_id, not any(event.is_job_failure for event in events), events
+
+    def _execute(
+        self,
+        instance: dg.DagsterInstance,
+        keys: Sequence[dg.AssetKey],
+        partition: str,
+        run_config: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> tuple[str, Sequence[dg.DagsterEvent], bool]:
         chosen = frozenset(keys)
         if chosen not in self._parts:
             self._parts[chosen] = self._job.get_subset(asset_selection=chosen)
@@ -278,8 +297,26 @@ class RunsHere:
             output_capture=None,
             raise_on_error=False,
         )
-        events = list(ExecuteRunWithPlanIterable(plan, job_execution_iterator, context))
-        return run.run_id, not any(event.is_job_failure for event in events), events
+        events, interrupted = [], False
+        for event in ExecuteRunWithPlanIterable(plan, _canceled_when_interrupted, context):
+            events.append(event)
+            interrupted |= check_captured_interrupt() or event.event_type is dg.DagsterEventType.RUN_CANCELED
+        return run.run_id, events, interrupted
+
+
+def _canceled_when_interrupted(job_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+    """A job's execution whose run counts as canceled where a signal ends it; Dagster would call it failed."""
+    execute = job_context.executor.execute
+
+    def executed(*arguments: Any) -> Iterator[dg.DagsterEvent]:
+        try:
+            yield from execute(*arguments)
+        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+            job_context.instance.report_run_canceling(job_context.dagster_run)
+            raise
+
+    job_context.executor.execute = executed  # of this run alone
+    yield from job_execution_iterator(job_context, execution_plan)
 
 
 def instance_of(reference: str) -> dg.DagsterInstance:

@@ -20,7 +20,7 @@ STATES: dict[State, str] = {
     "current": "the file is what its stage would write now",
     "stale": "its inputs, the catalog, options or code have changed",
     "missing": "never made, or removed",
-    "failed": "the last attempt failed; a file of an earlier one may be there",
+    "failed": "the last attempt failed or was stopped; a file of an earlier one may be there",
     "running": "a run is making it",
     "inapplicable": "its activations were imported, so the rows that it would be made from are not there",
 }
