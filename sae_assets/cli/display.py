@@ -258,24 +258,6 @@ def print_warnings(warnings: dict[str, list[str]]) -> None:
         screen.print(f"Warning: … and {len(warnings) - MOST_WARNINGS} more; see the checks in the UI.", soft_wrap=True)
 
 
-def print_status(states: dict[str, Any]) -> None:
-    """One table per data set: how many chunks of each stage are in which state, and which are not current."""
-    from sae_assets.pipeline.planning import STATES  # noqa: PLC0415 - loads fsspec, which no other command's head needs
-
-    for name, dataset in states.items():
-        table = Table(title=f"{name}: {len(dataset['chunks'])} chunks registered", title_justify="left")
-        found = {state for chunks in dataset["stages"].values() for state in chunks.values()}
-        shown_states = [state for state in STATES if state != "inapplicable" or state in found]
-        for heading in ("stage", *shown_states, "not current"):
-            table.add_column(heading, justify="left" if heading in ("stage", "not current") else "right")
-        for stage, chunks in dataset["stages"].items():
-            values = list(chunks.values())
-            others = [key for key, state in chunks.items() if state != "current"]
-            shown = ", ".join(others[:8]) + (" …" if len(others) > 8 else "")
-            table.add_row(stage, *(str(values.count(state)) for state in shown_states), shown)
-        console.print(table)
-
-
 def print_inspection(inspections: dict[str, Any]) -> None:
     """Per data set: examples per split and positives per concept, beside what was published, then what is wrong."""
     for name, each in inspections.items():

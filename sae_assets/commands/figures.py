@@ -11,6 +11,7 @@ from sae_assets import ops
 from sae_assets.artifacts.controls import LEVELS, RANDOM, UNIT
 from sae_assets.artifacts.localization import METHODS
 from sae_assets.artifacts.row_alignment import BESIDE, COVERAGES
+from sae_assets.commands.plain import plain
 from sae_assets.orchestration.history import measured, seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore
 
 CHOICE = ("selection", "chosen_by", "n_support", "row_threshold", "example_unit_id", "cal_fold_f1")
-
-
-def plain(value: Any) -> Any:
-    """Values that JSON knows: a figure that does not exist is null."""
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def summarize(session: "Session", datasets: Sequence[str], options: RunOptions | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -42,15 +43,30 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.event_log.base import AssetRecord
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.impl import core_execute_run
 from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
+from sqlalchemy import make_url
 
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
+
+
+def files_of_history(instance: dg.DagsterInstance) -> list[Path]:
+    """The SQLite files that an instance keeps runs and events in; empty where it keeps them otherwise.
+
+    What is kept there is not told by any public call. A file per run, as homes of earlier versions have it, is not
+    among it: such homes are asked each time.
+    """
+    runs, events = instance.run_storage, instance.event_log_storage
+    if type(runs) is not SqliteRunStorage or type(events) is not ConsolidatedSqliteEventLogStorage:
+        return []
+    return [Path(make_url(runs._conn_string).database or ""), Path(events.get_db_path())]
 
 
 def partitions_not_passed(
