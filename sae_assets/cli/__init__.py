@@ -21,6 +21,7 @@ from sae_assets.cli import (  # noqa: F401
     serving,
     units,
 )
+from sae_assets.cli.advice import forget_places
 from sae_assets.cli.common import app
 from sae_assets.cli.interrupts import heed_signals
 
@@ -29,6 +30,7 @@ __all__ = ["app", "run"]
 
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    forget_places()
     if version:
         typer.echo(f"sae-assets {__version__}")
         raise typer.Exit

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sae_assets.cli.advice import CATALOG, HOME, advice, told
 from sae_assets.cli.interrupts import exit_code
 from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
 
@@ -24,8 +25,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Home = Annotated[Path | None, typer.Option(help="Folder of everything that is written. (default: ~/.sae_assets)")]
-CatalogFile = Annotated[Path | None, typer.Option("--catalog", help="Your catalog file, merged over the packaged one.")]
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Folder of everything that is written. (default: ~/.sae_assets)", callback=told(HOME)),
+]
+CatalogFile = Annotated[
+    Path | None,
+    typer.Option("--catalog", help="Your catalog file, merged over the packaged one.", callback=told(CATALOG)),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option(help="Show tracebacks and every Dagster event.")]
 
@@ -46,7 +53,7 @@ def errors_without_traceback(as_json: bool, debug: bool, interrupted: str = INTE
 
 def report(error: SaeAssetsError | OSError, as_json: bool) -> int:
     """Print an error on stderr; the exit code that it means."""
-    text = str(error)
+    text = advice(str(error))
     typer.echo(json.dumps({"error": text, "kind": type(error).__name__}) if as_json else f"Error: {text}", err=True)
     # A device that this machine lacks is found out before any run; inside one it is the run that failed.
     return 2 if isinstance(error, (CatalogError, DeviceError)) else 1

@@ -1,23 +1,18 @@
-"""How the command line looks: progress bars and tables. Figures come from ``summary`` and ``session``."""
+"""How the command line looks: tables. Figures come from ``summary`` and ``session``."""
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from sae_assets.progress import listening
-
 if TYPE_CHECKING:
     from sae_assets.commands.session import Session
-    from sae_assets.orchestration.runs import OnBatch
-    from sae_assets.pipeline.planning import Batch
 
 # Names and cells come from outside: none of them is markup, emoji code or number to be coloured.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
@@ -40,35 +35,6 @@ def interval(ends: Sequence[float | None]) -> str:
         return "–"
     between = " to " if any(end is not None and end < 0 for end in ends) else "–"
     return between.join(figure(end, 2) for end in ends)
-
-
-@contextmanager
-def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
-    """Two bars on stderr: runs, and the loop inside the current one. Quiet or not on a terminal: a line per run."""
-    screen = Console(stderr=True, **PLAIN)
-    if quiet or not screen.is_terminal:
-
-        def line(batch: "Batch", number: int, total: int) -> None:
-            if not quiet:
-                screen.print(f"[{number}/{total}] {batch.label}")
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen) as progress:
-        outer = progress.add_task("starting", total=None)
-        inner = progress.add_task("", total=1, visible=False)
-
-        def on_batch(batch: "Batch", number: int, total: int) -> None:
-            progress.update(outer, description=batch.label, completed=number - 1, total=total)
-            progress.update(inner, visible=False)
-
-        def listener(label: str, done: int, total: int) -> None:
-            progress.update(inner, description=f"  {label}", completed=done, total=total, visible=True)
-
-        with listening(listener):
-            yield on_batch
-        progress.update(outer, description="done", completed=progress.tasks[0].total)
 
 
 def print_summary(figures: dict[str, Any], session: "Session", made: int, skipped: int) -> None:
@@ -159,8 +125,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print(f"\n{made} runs made, {skipped} were up to date.")
     console.print(f"Files:   {session.settings.store}", soft_wrap=True)
     settings = session.settings
-    own = f" --catalog {settings.catalog}" if settings.catalog else ""
-    console.print(f"UI:      sae-assets ui --home {settings.home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
+    own = f" --catalog {quote(str(settings.catalog))}" if settings.catalog else ""
+    home = quote(str(settings.home))
+    console.print(f"UI:      sae-assets ui --home {home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
     if not figures:
         return
     console.print("\nPairs are chosen on cal, by rows where the data say where a concept is; test figures are only")

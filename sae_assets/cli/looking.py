@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from sae_assets import commands
+from sae_assets.cli.advice import advice
 from sae_assets.cli.common import (
     AsJson,
     CatalogFile,
@@ -15,7 +16,8 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
-from sae_assets.cli.display import print_inspection, print_protocol, print_table, progress_bar
+from sae_assets.cli.display import print_inspection, print_protocol, print_table
+from sae_assets.cli.progress import progress_bar
 from sae_assets.cli.states import print_status
 
 
@@ -92,7 +94,8 @@ def protocol(
 def verify(home: Home = None, catalog: CatalogFile = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Read every stored file back: header, schema, invariants, content hash. Exit code 1 if one is damaged."""
     with errors_without_traceback(as_json, debug), commands.session.open_session(home, catalog) as session:
-        checked, damaged = commands.status.verify(session)
+        checked, found = commands.status.verify(session)
+        damaged = {path: advice(problem) for path, problem in found.items()}
         if as_json:
             print_json({"files": checked, "damaged": damaged})
         else:

@@ -1,10 +1,11 @@
 """``materialize``: its options, which are those of the stages, and what it does with them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sae_assets import commands
+from sae_assets.cli.advice import advice
 from sae_assets.cli.common import (
     GOES_ON,
     AsJson,
@@ -15,7 +16,9 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
-from sae_assets.cli.display import print_summary, print_warnings, progress_bar
+from sae_assets.cli.display import print_summary, print_warnings
+from sae_assets.cli.progress import progress_bar
+from sae_assets.cli.states import print_kinds, print_plan
 from sae_assets.pipeline.options import (
     ChoiceOptions,
     DetectionOptions,
@@ -72,6 +75,9 @@ def materialize(
         bool, typer.Option("--allow-missing-chunks", help="Aggregate over the chunks there are.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be made and why, and make nothing.")
+    ] = False,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:<number>. (default: SAE_ASSETS_DEVICE, else auto)")
     ] = None,
@@ -93,19 +99,35 @@ def materialize(
             selection=selection, choose_by=choose_by, min_support=min_support, pooling=pooling, pooling_k=pooling_k,
             allow_missing_chunks=allow_missing_chunks or None,
         )  # fmt: skip
-        names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type")
-        warnings: dict[str, list[str]] = {}
-        model_names, numbers = split_list(models, "--models"), split_list(chunks, "--chunks")
+        names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type") or ()
+        asked: dict[str, Any] = {
+            "models": split_list(models, "--models"), "token_kinds": kinds, "chunks": split_list(chunks, "--chunks"),
+            "first": first, "last": last, "options": options, "force": force,
+        }  # fmt: skip
         with commands.session.open_session(home, catalog, device=device, file_format=file_format) as session:
+            token_kinds = commands.plans.kinds(session, names, kinds)
+            if not as_json:
+                print_kinds(token_kinds)
+            if dry_run:
+                told = commands.plans.told(session.plans(names, **asked))
+                if as_json:
+                    print_json({"datasets": told, "token_kinds": token_kinds})
+                else:
+                    print_plan(told)
+                return
+            warnings: dict[str, list[str]] = {}
+
+            def on_warning(partition: str, text: str) -> None:
+                warnings.setdefault(advice(text), []).append(partition)
+
             with progress_bar(quiet=as_json) as on_batch:
                 made, skipped = session.materialize(
-                    names, models=model_names, token_kinds=kinds or (), chunks=numbers, first=first, last=last,
-                    options=options, force=force, on_batch=on_batch, debug=debug,
-                    on_warning=lambda partition, text: warnings.setdefault(text, []).append(partition),
-                )  # fmt: skip
+                    names, **asked, on_batch=on_batch, on_warning=on_warning, debug=debug
+                )
             figures = commands.figures.summarize(session, session.dataset_names(names), options)
             if as_json:
-                print_json({"runs": made, "skipped": skipped, "figures": figures, "warnings": warnings})
+                counts = {"runs": made, "skipped": skipped, "token_kinds": token_kinds}
+                print_json({**counts, "figures": figures, "warnings": warnings})
             else:
                 print_summary(figures, session, made, skipped)
                 print_warnings(warnings)

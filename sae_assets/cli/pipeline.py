@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -17,8 +18,10 @@ from sae_assets.cli.common import (
     errors_without_traceback,
     print_json,
 )
-from sae_assets.cli.display import print_summary, progress_bar
+from sae_assets.cli.display import print_summary
 from sae_assets.cli.later import Later
+from sae_assets.cli.progress import progress_bar
+from sae_assets.cli.states import print_kinds
 from sae_assets.settings import load_settings
 
 
@@ -41,6 +44,8 @@ def demo(
         commands.session.open_session(home, None, use_user_catalog=False) as session,
     ):
         names = list(session.catalog.datasets)
+        if not as_json:
+            print_kinds(commands.plans.kinds(session, names, None))
         with progress_bar(quiet=as_json) as on_batch:
             made, skipped = session.materialize(names, on_batch=on_batch, debug=debug)
         figures = commands.figures.summarize(session, names)
@@ -64,7 +69,7 @@ def _arrive(home: Path | None, every: float) -> None:
     growing = prepare(settings.home, load_catalog().datasets["clevr_mini"])
     typer.echo(f"{growing.landed()} images have landed in {growing.root}; {CHUNK} more land every {every:.0f} s.")
     typer.echo("In another terminal:")
-    typer.echo(f"  sae-assets ui --home {settings.home} --catalog {growing.catalog}")
+    typer.echo(f"  sae-assets ui --home {quote(str(settings.home))} --catalog {quote(str(growing.catalog))}")
     typer.echo("In the UI, under Automation, switch on:")
     typer.echo(f"  register_{NAME}_chunks   new images become chunks (partitions)")
     typer.echo(f"  backfill_{NAME}          a backfill of what is missing, every minute")

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from sae_assets.cli.display import console
+from sae_assets.cli.display import PLAIN, console
 
 MOST_RANGES = 6
 OF_ALL_CHUNKS = "all"
@@ -30,6 +31,57 @@ def print_status(states: Mapping[str, Any]) -> None:
             if current:
                 others = "" if len(current) == len(stages) else "other "
                 print_indented(f"{_counted(len(current), others + 'stage')} current", 4)
+
+
+def print_kinds(kinds: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """On stderr, a line per data set: which token kinds are made, and which are left."""
+    screen = Console(stderr=True, **PLAIN)
+    for name, each in kinds.items():
+        every = ",".join([*each["made"], *each["left"]])
+        left = f", leaves {' and '.join(each['left'])} (--token-kind {every} makes all)" if each["left"] else ""
+        screen.print(f"{name}: makes {' and '.join(each['made'])}{left}", soft_wrap=True)
+
+
+def print_plan(told: Mapping[str, Any]) -> None:
+    """Per data set what would be made and why, stages of the same reason with their partitions together."""
+    for name, each in told.items():
+        runs, later = each["runs"], each["later"]
+        counted = _counted(sum(len(run["artifacts"]) for run in runs), "artifact")
+        what = f"would make {counted} in {_counted(len(runs), 'run')}" if runs else "nothing to make"
+        console.print(Text.assemble((name, "bold"), f": {what}"))
+        if each["new_chunks"]:
+            fresh = each["new_chunks"]
+            print_indented(f"would register {_counted(len(fresh), 'chunk')} first ({ranges(fresh)})", 2)
+        _print_reasons([artifact for run in runs for artifact in run["artifacts"]], 2)
+        if later:
+            print_indented("to be made, once what it reads is known to be what it was or was made:", 2)
+            _print_reasons(later, 4)
+        if each["may_follow"]:
+            stages = dict.fromkeys(_without_chunk(address) for address in each["may_follow"])
+            print_indented(f"current, and made if what is read comes out otherwise: {', '.join(stages)}", 2)
+        if each["left_out"]:
+            print_indented("imported, and not replaced without --force:", 2)
+            _print_reasons(each["left_out"], 4)
+    console.print("Nothing was made.")
+
+
+def _print_reasons(artifacts: Sequence[Mapping[str, Any]], columns: int) -> None:
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for one in artifacts:
+        place = "/".join(part for part in (one["token_kind"], one["model"]) if part)
+        grouped.setdefault((place, one["stage"], one["why"]), []).append(one["chunk"] or "")
+    last = ""
+    for (place, stage, why), chunks in sorted(grouped.items(), key=lambda each: each[0][0]):
+        if place != last:
+            print_indented(place, columns)
+            last = place
+        where = f" ({ranges(chunks)})" if any(chunks) else ""
+        print_indented(f"{stage}{where}: {why}", columns + (2 if place else 0))
+
+
+def _without_chunk(address: str) -> str:
+    """An address without the data set, and without the chunk: chunks are numbers, and no stage is one."""
+    return "/".join(part for part in address.split("/")[1:] if not part.isdecimal())
 
 
 def print_indented(text: str, columns: int) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Catalog, load_catalog, match_name
 from sae_assets.chunks.manifests import read_manifests
-from sae_assets.chunks.registering import Registered, register
+from sae_assets.chunks.registering import Registered, register, to_be_registered
 from sae_assets.commands.requests import calibration_missing, chunk_keys, chunks_among, models_among, token_kinds_among
 from sae_assets.errors import CatalogError
 from sae_assets.orchestration.remembered import remembered
 from sae_assets.pipeline.options import EncodeOptions, MappingOptions, RunOptions
-from sae_assets.pipeline.planning import Outlook, Scope
+from sae_assets.pipeline.planning import Outlook, Plan, Scope
 from sae_assets.pipeline.stages import stage_range, stages_of
 from sae_assets.pipeline.stages.unit_mapping import pruning_rules
 from sae_assets.pipeline.staleness import Staleness
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from sae_assets.orchestration.runs import OnBatch, Runner
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What of one data set would be made.
+
+    Attributes:
+        fresh: chunks that would be registered first.
+    """
+
+    fresh: Sequence[str]
+    outlook: Outlook
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -110,12 +123,54 @@ class Session:
             CatalogError: unknown names or chunks; DeviceError: a device that is not there; DatasetError: unreadable
                 data; RunFailedError: a run failed.
         """
-        options = options or RunOptions()
-        if force:
-            encode = options.of(EncodeOptions).model_copy(update={"force": True})
-            options = RunOptions({**options.values, EncodeOptions: encode})
-        keys = None if not chunks or [part.lower() for part in chunks] == ["all"] else chunk_keys(chunks)
+        options = _forced(options or RunOptions(), force)
         self._expect_device()
+        registered, scopes = self._asked_for(
+            datasets, models, token_kinds, chunks, first, last, options, lambda name: self.register(name).keys
+        )
+        more: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "force": force, "debug": debug}
+        return self.runner(registered, options=options, **more).run(scopes)
+
+    def plans(
+        self,
+        datasets: Sequence[str] | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        token_kinds: Sequence[str] | None = None,
+        chunks: Sequence[str] | None = None,
+        first: str | None = None,
+        last: str | None = None,
+        options: RunOptions | None = None,
+        force: bool = False,
+    ) -> list[Planned]:
+        """What :meth:`materialize` would begin with, by the same plan; nothing is registered, made or recorded.
+
+        Raises:
+            CatalogError, DatasetError: as :meth:`materialize`.
+        """
+        options, fresh = _forced(options or RunOptions(), force), dict[str, list[str]]()
+
+        def keys(name: str) -> list[str]:
+            there, fresh[name] = to_be_registered(self.catalog.datasets[name], self.store.root)
+            return [*there, *fresh[name]]
+
+        registered, scopes = self._asked_for(datasets, models, token_kinds, chunks, first, last, options, keys)
+        runner = self.runner(registered, options=options, force=force)
+        return [Planned(tuple(fresh[scope.dataset]), *runner.plan(scope)) for scope in scopes]
+
+    def _asked_for(
+        self,
+        datasets: Sequence[str] | None,
+        models: Sequence[str] | None,
+        token_kinds: Sequence[str] | None,
+        chunks: Sequence[str] | None,
+        first: str | None,
+        last: str | None,
+        options: RunOptions,
+        keys_of: Callable[[str], list[str]],
+    ) -> tuple[dict[str, list[str]], list[Scope]]:
+        """Chunk keys by data set, and a scope for each; all is checked before ``keys_of`` is called."""
+        keys = None if not chunks or [part.lower() for part in chunks] == ["all"] else chunk_keys(chunks)
         names, stages = self.dataset_names(datasets), stage_range(first, last)
         kinds = {name: token_kinds_among(self.catalog, name, token_kinds) for name in names}
         chosen = {name: models_among(self.catalog, name, models) for name in names}
@@ -125,16 +180,14 @@ class Session:
             calibration_missing(self.catalog.datasets[name], stages)
             for model in chosen[name]:
                 pruning_rules(self.catalog.models[model], options.of(MappingOptions))
-        registered = {name: self.register(name).keys for name in names}
-        scopes = [
+        registered = {name: keys_of(name) for name in names}
+        return registered, [
             Scope(
                 name, chosen[name], kinds[name], chunks_among(name, registered[name], keys),
                 stages_of(self.catalog.datasets[name], stages),
             )
             for name in names
         ]  # fmt: skip
-        more: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "force": force, "debug": debug}
-        return self.runner(registered, options=options, **more).run(scopes)
 
     def runner(self, chunks: Mapping[str, Sequence[str]], **more: Any) -> "Runner":
         """What carries plans out over these registered chunks (keys by data set); ``more`` is :class:`Runner`'s."""
@@ -153,6 +206,14 @@ class Session:
         compute = self.resources["compute"]
         if compute.device not in ("auto", "cpu"):  # these are everywhere: no need to import torch
             _ = compute.torch_device
+
+
+def _forced(options: RunOptions, force: bool) -> RunOptions:
+    """The same options; where all is forced, the pass that keeps what is current has to be told so, too."""
+    if not force:
+        return options
+    encode = options.of(EncodeOptions).model_copy(update={"force": True})
+    return RunOptions({**options.values, EncodeOptions: encode})
 
 
 @contextmanager

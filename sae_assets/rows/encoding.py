@@ -138,7 +138,7 @@ def encode_chunk(
                 collectors |= {kind: watching[rows_of[kind]] for kind in controlled}
             queue: list[tuple[str, ExampleRows]] = []
             done = 0
-            for batch in track(together, "encode"):
+            for batch in track(together, "encode", len):
                 queue += zip(batch, source.embed(batch), strict=True)
                 done += len(batch)
                 if len(queue) >= batch_size or done == len(ids):
