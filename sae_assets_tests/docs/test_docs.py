@@ -192,6 +192,7 @@ def test_json_has_the_documented_keys(home):
     documented = documented_keys()
     found = {
         "materialize": json.loads((home / "materialize.json").read_text()),
+        "materialize --dry-run": json.loads(run("materialize", "-d", "small", "--dry-run", "--json", *places(home))),
         "status": json.loads(run("status", "-d", "small", "--json", *places(home)))["small"],
         "show": json.loads(run("show", "small", "clip-mini", "best_pairs", "--json", *places(home))),
         "unit": json.loads(run("unit", "small", "clip-mini", "0", "--json", *places(home))),
