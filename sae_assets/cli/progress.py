@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sae_assets.cli.display import PLAIN
 from sae_assets.progress import listening
@@ -79,11 +78,12 @@ class Runs:
         """Remaining time of this run and those that are planned behind it; empty if nothing like them was seen."""
         if self._current is None:
             return ""
-        means = {stages: sum(took) / len(took) for stages, took in self._took.items()}
+        # Their median, for the first one loads libraries, too.
+        usual = {stages: sorted(took)[(len(took) - 1) // 2] for stages, took in self._took.items()}
         stages, start = self._current
-        now = max(0.0, means.get(stages, 0.0) - (self._clock() - start))
-        seconds = now + sum(means.get(each, 0.0) for each in self._coming)
-        unseen = {stages, *self._coming} - set(means)
+        now = max(0.0, usual.get(stages, 0.0) - (self._clock() - start))
+        seconds = now + sum(usual.get(each, 0.0) for each in self._coming)
+        unseen = {stages, *self._coming} - set(usual)
         if seconds == 0.0:
             return ""
         return f"{'at least' if unseen else 'about'} {duration(seconds)} left"
@@ -134,6 +134,14 @@ def _lines(screen: Console, clock: Clock = time.monotonic) -> "Iterator[OnBatch]
 @contextmanager
 def _bars(screen: Console, clock: Clock = time.monotonic) -> "Iterator[OnBatch]":
     """Two bars: runs, and the loop inside the current one."""
+    from rich.progress import (  # noqa: PLC0415 - most commands show no bars
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("{task.fields[pace]}", markup=False),
@@ -162,3 +170,4 @@ def _bars(screen: Console, clock: Clock = time.monotonic) -> "Iterator[OnBatch]"
         with listening(listener):
             yield on_batch
         progress.update(outer, description="done", completed=progress.tasks[0].total, pace="")
+        progress.update(inner, visible=False)
