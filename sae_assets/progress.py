@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
-Listener = Callable[[str, int, int], None]  # label, done, total
+Listener = Callable[[str, int, int], None]  # label, examples done, their total
 
 _LISTENER: ContextVar[Listener | None] = ContextVar("sae_assets_progress", default=None)
 
@@ -24,10 +24,16 @@ def listening(listener: Listener) -> Iterator[None]:
         _LISTENER.reset(token)
 
 
-def track(items: Sequence[T], label: str) -> Iterator[T]:
-    """Go through ``items``, telling the listener after each."""
+def track(items: Sequence[T], label: str, size: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
+    """Go through ``items``, telling the listener after each how many examples are done.
+
+    Args:
+        size: how many examples an item holds.
+    """
     listener = _LISTENER.get()
-    for done, item in enumerate(items, start=1):
+    total, done = sum(map(size, items)), 0
+    for item in items:
         yield item
+        done += size(item)
         if listener is not None:
-            listener(label, done, len(items))
+            listener(label, done, total)

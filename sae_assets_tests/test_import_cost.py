@@ -40,7 +40,31 @@ def every_module_of(package: object) -> str:
     ("statement", "needed", "not_needed"),
     [
         ("import sae_assets", {"sae_assets"}, {"torch", "dagster", "numpy", "pydantic"}),
-        ("import sae_assets.cli", {"sae_assets", "typer"}, {"torch", "dagster", "numpy", "matplotlib"}),
+        (
+            "import sae_assets.cli",
+            {"sae_assets", "typer"},
+            {"torch", "dagster", "numpy", "matplotlib", "pydantic", "yaml", "upath", "jinja2"},
+        ),
+        (
+            "from typer.testing import CliRunner; from sae_assets.cli import app; CliRunner().invoke(app, ['--help'])",
+            {"sae_assets", "typer"},
+            {"torch", "dagster", "numpy", "pydantic", "yaml", "upath", "jinja2", "pandas", "sqlalchemy"},
+        ),
+        (
+            "import sae_assets.commands.session, sae_assets.commands.status, sae_assets.commands.show",
+            {"sae_assets", "pydantic", "upath"},
+            {
+                "torch",
+                "dagster",
+                "sqlalchemy",
+                "transformers",
+                "open_clip",
+                "pandas",
+                "jinja2",
+                "matplotlib",
+                "sklearn",
+            },
+        ),
         (
             "import sae_assets.definitions",
             {"sae_assets", "dagster"},
@@ -55,7 +79,7 @@ def every_module_of(package: object) -> str:
         (every_module_of(sae_assets.ops), {"sae_assets", "torch"}, {"dagster", "pydantic", "pyarrow", "open_clip"}),
         (every_module_of(sae_assets.artifacts), {"sae_assets"}, {"torch", "numpy", "dagster", "pydantic"}),
     ],
-    ids=["package", "cli", "definitions", "catalog", "ops", "every-op", "every-artifact"],
+    ids=["package", "cli", "help", "status", "definitions", "catalog", "ops", "every-op", "every-artifact"],
 )
 def test_only_what_is_needed_is_loaded(statement: str, needed: set[str], not_needed: set[str]) -> None:
     """What the statement is for is loaded, and nothing of what it can do without."""

@@ -74,6 +74,7 @@ def commands() -> Rows:
 def common_options() -> Rows:
     yield "option", "means", "default", "not of"
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = {name: getattr(command, "declared", command) for name, command in commands.items()}
     taken = {name: {spelt: one for one in command.params for spelt in one.opts} for name, command in commands.items()}
     for option in COMMON:
         parameter = next(parameters[option] for parameters in taken.values() if option in parameters)
@@ -82,7 +83,7 @@ def common_options() -> Rows:
 
 def options() -> Rows:
     yield "option", "means", "default"
-    for parameter in typer.main.get_command(app).commands["materialize"].params:  # type: ignore[attr-defined]
+    for parameter in typer.main.get_command(app).commands["materialize"].declared.params:  # type: ignore[attr-defined]
         if not set(parameter.opts) & set(COMMON):
             names = sorted(parameter.opts, key=lambda name: (not name.startswith("--"), -len(name)))
             yield _codes(names), *_help(parameter)

@@ -126,9 +126,8 @@ def register_chunks(
         limit: how many new chunks to register at most.
     """
     while True:
-        manifests = read_manifests(root, dataset)
-        removed = removed_manifests(root, dataset)
-        fresh = plan_chunks(records, manifests, chunk_size, removed=removed, keep_splits=keep_splits)[:limit]
+        manifests, fresh = chunks_to_be(root, dataset, records, chunk_size, keep_splits=keep_splits)
+        fresh = fresh[:limit]
         for position, manifest in enumerate(fresh):
             contents, regions = zip(*map(hashes, manifest.example_ids), strict=True)
             hashed = replace(manifest, content_hashes=contents, region_hashes=regions)
@@ -138,6 +137,15 @@ def register_chunks(
             fresh[position] = hashed
         else:
             return [*manifests, *fresh]
+
+
+def chunks_to_be(
+    root: UPath, dataset: str, records: Sequence[Record], chunk_size: int, *, keep_splits: bool = False
+) -> tuple[list[Manifest], list[Manifest]]:
+    """The registered chunks, and those that registering these records would add."""
+    manifests = read_manifests(root, dataset)
+    removed = removed_manifests(root, dataset)
+    return manifests, plan_chunks(records, manifests, chunk_size, removed=removed, keep_splits=keep_splits)
 
 
 def manifest_files(root: UPath, dataset: str) -> list[UPath]:

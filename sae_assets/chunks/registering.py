@@ -11,9 +11,10 @@ from upath import UPath
 
 from sae_assets.catalog import Dataset
 from sae_assets.chunks.arrivals import Arrived, arrived
-from sae_assets.chunks.manifests import read_manifests, register_chunks
+from sae_assets.chunks.manifests import chunks_to_be, read_manifests, register_chunks
 from sae_assets.datasets import expect_files, open_dataset
 from sae_assets.datasets.links import expect_inside
+from sae_assets.datasets.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,32 @@ def register(entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int
         DatasetError: the data set is not laid out as its catalog entry says, links lead out of its folder, or files of
             examples that are to be registered are not there (by the rules of ``arrivals`` these wait).
     """
-    reader = open_dataset(entry)
-    example_ids = [example for manifest in read_manifests(root, entry.name) for example in manifest.example_ids]
-    arrivals: Arrived = arrived(reader, entry, example_ids, time.time(), close_tail=close_tail)
-    if arrivals.ready:
-        expect_inside(entry)
-    if close_tail:
-        expect_files(reader, arrivals.ready)
+    reader, arrivals = _arrived(entry, root, close_tail)
     manifests = register_chunks(
         root, entry.name, arrivals.ready, entry.chunk_size,
         hashes=reader.hashes, keep_splits=reader.places_split, limit=limit,
     )  # fmt: skip
     return Registered([manifest.key for manifest in manifests], arrivals.unsettled, arrivals.tail, arrivals.missing)
+
+
+def to_be_registered(entry: Dataset, root: UPath) -> tuple[list[str], list[str]]:
+    """Keys of the registered chunks, and of those that :func:`register` would add if a person asked now.
+
+    Raises:
+        DatasetError: as :func:`register`.
+    """
+    reader, arrivals = _arrived(entry, root, True)
+    there, fresh = chunks_to_be(root, entry.name, arrivals.ready, entry.chunk_size, keep_splits=reader.places_split)
+    return [manifest.key for manifest in there], [manifest.key for manifest in fresh]
+
+
+def _arrived(entry: Dataset, root: UPath, close_tail: bool) -> tuple[Reader, Arrived]:
+    """The data set, and what of it may be registered."""
+    reader = open_dataset(entry)
+    example_ids = [example for manifest in read_manifests(root, entry.name) for example in manifest.example_ids]
+    arrivals = arrived(reader, entry, example_ids, time.time(), close_tail=close_tail)
+    if arrivals.ready:
+        expect_inside(entry)
+    if close_tail:
+        expect_files(reader, arrivals.ready)
+    return reader, arrivals

@@ -20,13 +20,16 @@ from sae_assets.cli import (  # noqa: F401
     serving,
     units,
 )
+from sae_assets.cli.advice import forget_places
 from sae_assets.cli.common import app
+from sae_assets.cli.interrupts import heed_signals
 
 __all__ = ["app", "run"]
 
 
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    forget_places()
     if version:
         typer.echo(f"sae-assets {__version__}")
         raise typer.Exit
@@ -34,4 +37,5 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def run() -> None:
     """Entry point of the console script."""
+    heed_signals()
     app()

@@ -1,6 +1,6 @@
 """What all commands share: the application, common options, and errors as messages with exit codes.
 
-Exit codes: 0 done, 1 a run failed or a file is damaged, 2 the request cannot be understood.
+Exit codes: 0 done, 1 a run failed or a file is damaged, 2 the request cannot be understood, 130 and 143 interrupted.
 """
 
 import json
@@ -12,8 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
+from sae_assets.cli.advice import CATALOG, HOME, advice, told
+from sae_assets.cli.interrupts import exit_code
 from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
 from sae_assets.visible import visible
+
+INTERRUPTED = "Interrupted."
+GOES_ON = "Interrupted, what was made stays; the same command goes on from there."
 
 app = typer.Typer(
     help="Sparse SAE activations as Dagster assets: materialize, inspect, verify.",
@@ -22,17 +27,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Home = Annotated[Path | None, typer.Option(help="Folder of everything that is written. (default: ~/.sae_assets)")]
-CatalogFile = Annotated[Path | None, typer.Option("--catalog", help="Your catalog file, merged over the packaged one.")]
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Folder of everything that is written. (default: ~/.sae_assets)", callback=told(HOME)),
+]
+CatalogFile = Annotated[
+    Path | None,
+    typer.Option("--catalog", help="Your catalog file, merged over the packaged one.", callback=told(CATALOG)),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Debug = Annotated[bool, typer.Option(help="Show tracebacks and every Dagster event.")]
 
 
 @contextmanager
-def errors_without_traceback(as_json: bool, debug: bool) -> Iterator[None]:
-    """Turn this package's errors into a message on stderr and an exit code."""
+def errors_without_traceback(as_json: bool, debug: bool, interrupted: str = INTERRUPTED) -> Iterator[None]:
+    """Turn this package's errors, and an interrupt, into a message on stderr and an exit code."""
     try:
         yield
+    except KeyboardInterrupt:
+        typer.echo(json.dumps({"error": interrupted, "kind": "Interrupted"}) if as_json else interrupted, err=True)
+        raise typer.Exit(exit_code()) from None
     except (SaeAssetsError, OSError) as error:  # OSError: no space, no permission; its text names the file
         if debug:
             raise
@@ -41,7 +55,7 @@ def errors_without_traceback(as_json: bool, debug: bool) -> Iterator[None]:
 
 def report(error: SaeAssetsError | OSError, as_json: bool) -> int:
     """Print an error on stderr; the exit code that it means."""
-    text = str(error)
+    text = advice(str(error))
     echo(json.dumps({"error": text, "kind": type(error).__name__}) if as_json else f"Error: {text}", err=True)
     # A device that this machine lacks is found out before any run; inside one it is the run that failed.
     return 2 if isinstance(error, (CatalogError, DeviceError)) else 1

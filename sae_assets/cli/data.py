@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sae_assets import commands
+from sae_assets.cli.advice import advice
 from sae_assets.cli.common import (
     AsJson,
     CatalogFile,
@@ -57,7 +58,7 @@ def _register(
         for name, each in registered.items():
             ends = f" ({each.keys[0]} … {each.keys[-1]})" if each.keys else ""
             waiting = f"; waiting: {each.waiting} (sae-assets close-chunk {name})" if each.waiting else ""
-            echo(f"{name}: {len(each.keys)} chunks registered{ends}{waiting}")
+            echo(advice(f"{name}: {len(each.keys)} chunks registered{ends}{waiting}"))
 
 
 @app.command()
@@ -93,7 +94,9 @@ def remove(
         counts = f"{len(removal.chunks)} chunks, {len(removal.files)} files, {len(removal.manifests)} manifests"
         echo(f"{verb} {counts}, {removal.n_bytes:,} bytes.")
         if removal.aggregates:
-            echo(f"{len(removal.aggregates)} aggregates become stale: run sae-assets materialize -d {name}.")
+            kinds = f" --token-kind {','.join(removal.token_kinds)}"
+            run = advice(f"sae-assets materialize -d {name}{kinds}")
+            echo(f"{len(removal.aggregates)} aggregates become stale. Run: {run}")
 
 
 @app.command("import")

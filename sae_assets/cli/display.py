@@ -1,25 +1,21 @@
-"""How the command line looks: progress bars and tables. What a finished run found is printed by ``summary``."""
+"""How the command line looks: tables. What a finished run found is printed by ``summary``."""
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from sae_assets.cli.advice import advice
 from sae_assets.cli.common import echo
-from sae_assets.progress import listening
 from sae_assets.visible import visible
 
 if TYPE_CHECKING:
     from sae_assets.commands.verifying import Verified
-    from sae_assets.orchestration.runs import OnBatch
-    from sae_assets.pipeline.planning import Batch
 
 # Names and cells come from outside: none of them is markup, emoji code or number to be coloured.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
@@ -53,39 +49,10 @@ def interval(ends: Sequence[float | None]) -> str:
     return between.join(figure(end, 2) for end in ends)
 
 
-@contextmanager
-def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
-    """Two bars on stderr: runs, and the loop inside the current one. Quiet or not on a terminal: a line per run."""
-    screen = PlainConsole(stderr=True, **PLAIN)
-    if quiet or not screen.is_terminal:
-
-        def line(batch: "Batch", number: int, total: int) -> None:
-            if not quiet:
-                screen.print(f"[{number}/{total}] {batch.label}")
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen) as progress:
-        outer = progress.add_task("starting", total=None)
-        inner = progress.add_task("", total=1, visible=False)
-
-        def on_batch(batch: "Batch", number: int, total: int) -> None:
-            progress.update(outer, description=batch.label, completed=number - 1, total=total)
-            progress.update(inner, visible=False)
-
-        def listener(label: str, done: int, total: int) -> None:
-            progress.update(inner, description=f"  {label}", completed=done, total=total, visible=True)
-
-        with listening(listener):
-            yield on_batch
-        progress.update(outer, description="done", completed=progress.tasks[0].total)
-
-
 def print_verified(found: "Verified") -> None:
     """What was read, what is wrong and what can be done about it."""
     for problem in found.damaged.values():
-        echo(problem, err=True)
+        echo(advice(problem), err=True)
     echo(f"{found.files} files and {found.manifests} chunk manifests read, {len(found.damaged)} damaged.")
     if found.not_compared:
         echo(f"Not compared with Dagster's record: {found.not_compared}")
@@ -113,24 +80,6 @@ def print_warnings(warnings: dict[str, list[str]]) -> None:
         screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PARTITIONS])}{more})", soft_wrap=True)
     if len(warnings) > MOST_WARNINGS:
         screen.print(f"Warning: … and {len(warnings) - MOST_WARNINGS} more; see the checks in the UI.", soft_wrap=True)
-
-
-def print_status(states: dict[str, Any]) -> None:
-    """One table per data set: how many chunks of each stage are in which state, and which are not current."""
-    from sae_assets.pipeline.planning import STATES  # noqa: PLC0415 - loads fsspec, which no other command's head needs
-
-    for name, dataset in states.items():
-        table = Table(title=f"{name}: {len(dataset['chunks'])} chunks registered", title_justify="left")
-        found = {state for chunks in dataset["stages"].values() for state in chunks.values()}
-        shown_states = [state for state in STATES if state != "inapplicable" or state in found]
-        for heading in ("stage", *shown_states, "not current"):
-            table.add_column(heading, justify="left" if heading in ("stage", "not current") else "right")
-        for stage, chunks in dataset["stages"].items():
-            values = list(chunks.values())
-            others = [key for key, state in chunks.items() if state != "current"]
-            shown = ", ".join(others[:8]) + (" …" if len(others) > 8 else "")
-            table.add_row(stage, *(str(values.count(state)) for state in shown_states), shown)
-        console.print(table)
 
 
 def print_inspection(inspections: dict[str, Any]) -> None:

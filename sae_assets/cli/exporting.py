@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sae_assets.catalog import match_name
 from sae_assets.cli.common import (
     AsJson,
     CatalogFile,
@@ -39,6 +38,7 @@ def export(
 ) -> None:
     """Write a run for other tools: sparse matrices, Delphi's cache, Neuronpedia's JSON, tables of best pairs."""
     with errors_without_traceback(as_json, debug):
+        from sae_assets.catalog import match_name  # noqa: PLC0415  # pydantic
         from sae_assets.reading.exports import FORMATS  # noqa: PLC0415  # numpy, pyarrow
         from sae_assets.reading.project import open_project  # noqa: PLC0415
 

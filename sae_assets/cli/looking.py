@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sae_assets import commands
-from sae_assets.catalog import load_catalog, match_name
+from sae_assets.cli.advice import advice
 from sae_assets.cli.common import (
     AsJson,
     CatalogFile,
@@ -16,14 +16,9 @@ from sae_assets.cli.common import (
     print_json,
     split_list,
 )
-from sae_assets.cli.display import (
-    print_inspection,
-    print_protocol,
-    print_status,
-    print_table,
-    print_verified,
-    progress_bar,
-)
+from sae_assets.cli.display import print_inspection, print_protocol, print_table, print_verified
+from sae_assets.cli.progress import progress_bar
+from sae_assets.cli.states import print_status
 from sae_assets.settings import load_settings
 from sae_assets.storage.store import ArtifactStore
 
@@ -118,7 +113,8 @@ def verify(
                 runs = commands.verifying.repair(session, found)
             found = commands.verifying.verify_home(home, catalog)
         if as_json:
-            print_json({**found.to_json(), "runs": runs})
+            damaged = {path: advice(problem) for path, problem in found.damaged.items()}
+            print_json({**found.to_json(), "damaged": damaged, "runs": runs})
         else:
             print_verified(found)
         if found.damaged:
@@ -143,10 +139,9 @@ def check(
 ) -> None:
     """Count a data set's examples per split and concept, beside what was published. Exit code 1 if it is not sound."""
     with errors_without_traceback(as_json, debug):
-        entries = load_catalog(load_settings(home, catalog).catalog)
-        names = [match_name(name, entries.datasets, "data set") for name in split_list(datasets, "DATASETS") or []]
+        names = split_list(datasets, "DATASETS") or []
         with progress_bar(quiet=as_json):
-            inspections = commands.checking.check(entries, names, files=files, models=models)
+            inspections = commands.checking.check(home, catalog, names, files=files, models=models)
         if as_json:
             print_json(inspections)
         else:

@@ -1,5 +1,6 @@
 """What a finished run found, as tables: pairs of each concept, rows, controls and who wins."""
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -100,8 +101,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print(f"\n{made} runs made, {skipped} were up to date.")
     console.print(f"Files:   {session.settings.store}", soft_wrap=True)
     settings = session.settings
-    own = f" --catalog {settings.catalog}" if settings.catalog else ""
-    console.print(f"UI:      sae-assets ui --home {settings.home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
+    own = f" --catalog {quote(str(settings.catalog))}" if settings.catalog else ""
+    home = quote(str(settings.home))
+    console.print(f"UI:      sae-assets ui --home {home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
     if not figures:
         return
     console.print("\nPairs are chosen on cal, by rows where the data say where a concept is; test figures are only")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sae_assets.commands import concept_figures as concept_figures
     from sae_assets.commands import figures as figures
     from sae_assets.commands import importing as importing
+    from sae_assets.commands import plans as plans
     from sae_assets.commands import protocols as protocols
     from sae_assets.commands import removing as removing
     from sae_assets.commands import reports as reports

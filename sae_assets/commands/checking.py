@@ -1,21 +1,29 @@
 """What ``check`` finds of data sets and, where asked, of their models."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from sae_assets.catalog import Catalog
+from sae_assets.catalog import load_catalog, match_name
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.inspection import inspect_dataset
 from sae_assets.errors import DatasetError
 from sae_assets.ops.device import memory_budget
 from sae_assets.rows.inspection import inspect_model
-from sae_assets.settings import memory_budget_mb
+from sae_assets.settings import load_settings, memory_budget_mb
 
 
-def check(catalog: Catalog, names: Sequence[str], *, files: bool, models: bool) -> dict[str, dict[str, Any]]:
-    """By data set what :func:`inspect_dataset` finds and, with ``models``, what :func:`inspect_model` does of each."""
+def check(
+    home: Path | None, catalog_file: Path | None, names: Sequence[str], *, files: bool, models: bool
+) -> dict[str, dict[str, Any]]:
+    """By data set what :func:`inspect_dataset` finds and, with ``models``, what :func:`inspect_model` does of each.
+
+    Raises:
+        CatalogError: a catalog with mistakes, or a name that is not in it.
+    """
+    catalog = load_catalog(load_settings(home, catalog_file).catalog)
     reports = {}
-    for name in names:
+    for name in [match_name(name, catalog.datasets, "data set") for name in names]:
         entry = catalog.datasets[name]
         report = inspect_dataset(entry, files=files)
         if models and "error" not in report:

@@ -6,7 +6,7 @@ from typing import Any
 from sae_assets import ops
 from sae_assets.artifacts import Labels
 from sae_assets.catalog import match_name
-from sae_assets.commands.figures import plain
+from sae_assets.commands.plain import plain
 from sae_assets.commands.session import Session
 from sae_assets.errors import CatalogError
 from sae_assets.pipeline.stages import STAGES

@@ -18,6 +18,7 @@ from sae_assets.commands.concept_figures import (
     row_figures,
     weighted_localization,
 )
+from sae_assets.commands.plain import plain
 from sae_assets.orchestration.history import seconds_of
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
@@ -32,15 +33,6 @@ if TYPE_CHECKING:
     from sae_assets.catalog import Catalog, Dataset
     from sae_assets.commands.session import Session
     from sae_assets.storage.store import ArtifactStore
-
-
-def plain(value: Any) -> Any:
-    """Values that JSON knows: a figure that does not exist is null."""
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def summarize(session: "Session", datasets: Sequence[str], options: RunOptions | None = None) -> dict[str, Any]:

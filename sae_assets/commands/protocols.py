@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.catalog import match_name
-from sae_assets.commands.figures import plain
+from sae_assets.commands.plain import plain
 from sae_assets.commands.requests import token_kinds_among
 from sae_assets.commands.session import Session
 from sae_assets.datasets.reader import WEAK

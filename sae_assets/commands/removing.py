@@ -6,6 +6,7 @@ Dagster's history of past runs stays, of a whole data set without what they made
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from sae_assets.chunks.manifests import forget_numbers, manifest_path, remove_manifest
@@ -34,6 +35,11 @@ class Removal:
     aggregates: Sequence[str] = ()
     whole: bool = False
     orphans: Sequence[str] = ()
+
+    @property
+    def token_kinds(self) -> list[str]:
+        """Of the aggregates that become stale: their files lie below data set and token kind."""
+        return list(dict.fromkeys(PurePosixPath(path).parts[1] for path in self.aggregates))
 
 
 def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None) -> Removal:

@@ -4,27 +4,24 @@ Nothing is printed here. What the other commands do stands in modules of their o
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Catalog, load_catalog, match_name
 from sae_assets.chunks.manifests import read_manifests
-from sae_assets.chunks.registering import Registered, register
+from sae_assets.chunks.registering import Registered, register, to_be_registered
 from sae_assets.commands.requests import calibration_missing, chunk_keys, chunks_among, models_among, token_kinds_among
 from sae_assets.errors import CatalogError
-from sae_assets.orchestration.automation.sensors import announce
-from sae_assets.orchestration.build import build_definitions, default_resources
-from sae_assets.orchestration.history import history_of
-from sae_assets.orchestration.instance.home import open_instance
-from sae_assets.orchestration.runs import OnBatch, Runner
+from sae_assets.orchestration.remembered import remembered
 from sae_assets.pipeline.options import EncodeOptions, MappingOptions, RunOptions
-from sae_assets.pipeline.planning import Outlook, Scope
+from sae_assets.pipeline.planning import Outlook, Plan, Scope
 from sae_assets.pipeline.stages import stage_range, stages_of
 from sae_assets.pipeline.stages.unit_mapping import pruning_rules
 from sae_assets.pipeline.staleness import Staleness
-from sae_assets.settings import Settings, load_settings
+from sae_assets.settings import Settings, device_name, format_name, load_settings, memory_budget_mb
 from sae_assets.storage.atomic import leftovers
 from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
@@ -32,20 +29,49 @@ from sae_assets.storage.store import ArtifactStore
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+    from sae_assets.orchestration.runs import OnBatch, Runner
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What of one data set would be made.
+
+    Attributes:
+        fresh: chunks that would be registered first.
+    """
+
+    fresh: Sequence[str]
+    outlook: Outlook
+    plan: Plan
+
 
 @dataclass(frozen=True)
 class Session:
-    """An open home folder with its catalog."""
+    """An open home folder with its catalog. Dagster is loaded by what asks for its instance or resources."""
 
     settings: Settings
     catalog: Catalog
-    resources: dict[str, Any]
-    instance: "DagsterInstance"
+    device: str | None = None
+    file_format: str | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
 
-    @property
+    @cached_property
     def store(self) -> ArtifactStore:
-        store: ArtifactStore = self.resources["artifact_store"].store
-        return store
+        return ArtifactStore(self.settings.store, format_name(self.file_format))
+
+    @cached_property
+    def resources(self) -> dict[str, Any]:
+        """What Dagster's assets are given."""
+        from sae_assets.orchestration.build import default_resources  # noqa: PLC0415 - loads Dagster
+
+        return default_resources(self.settings, device=self.device, file_format=self.file_format)
+
+    @cached_property
+    def instance(self) -> "DagsterInstance":
+        """Dagster's history of this home; it is opened when it is first asked for."""
+        from sae_assets.orchestration.instance.home import open_instance  # noqa: PLC0415 - loads Dagster
+
+        return self._open.enter_context(open_instance(self.settings))
 
     def dataset_names(self, names: Sequence[str] | None) -> list[str]:
         """Catalog names of these data sets (any case), all of them if None.
@@ -59,6 +85,8 @@ class Session:
 
     def register(self, dataset: str, *, close_tail: bool = True) -> Registered:
         """Register new examples as chunks; without ``close_tail`` by the rules of the data set's ``arrivals``."""
+        from sae_assets.orchestration.automation.sensors import announce  # noqa: PLC0415 - loads Dagster
+
         registered = register(self.catalog.datasets[dataset], self.store.root, close_tail=close_tail)
         announce(dataset, registered.keys, self.instance)
         return registered
@@ -71,7 +99,8 @@ class Session:
         """What the data set's artifacts are now; what these options would not make again as it is counts as stale."""
         chunks = self.chunks_of(dataset)
         staleness = Staleness(self.catalog, StoreSnapshot(self.store), {dataset: chunks}, options)
-        history = history_of(self.instance, self.catalog.datasets[dataset])
+        entry = self.catalog.datasets[dataset]
+        history = remembered(self.settings, entry, lambda: self.instance)
         return Outlook(Scope.whole(self.catalog, dataset, chunks), staleness, history)
 
     def materialize(
@@ -85,7 +114,7 @@ class Session:
         last: str | None = None,
         options: RunOptions | None = None,
         force: bool = False,
-        on_batch: OnBatch = lambda *_: None,
+        on_batch: "OnBatch" = lambda *_: None,
         on_warning: Callable[[str, str], None] = lambda *_: None,
         on_wait: Callable[[str], None] = lambda _: None,
         debug: bool = False,
@@ -98,12 +127,60 @@ class Session:
             CatalogError: unknown names or chunks; DeviceError: a device that is not there; DatasetError: unreadable
                 data; RunFailedError: a run failed.
         """
-        options = options or RunOptions()
-        if force:
-            encode = options.of(EncodeOptions).model_copy(update={"force": True})
-            options = RunOptions({**options.values, EncodeOptions: encode})
-        keys = None if not chunks or [part.lower() for part in chunks] == ["all"] else chunk_keys(chunks)
+        options = _forced(options or RunOptions(), force)
         self._expect_device()
+        registered, scopes = self._asked_for(
+            datasets, models, token_kinds, chunks, first, last, options, self._registered
+        )
+        told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait}
+        return self.runner(registered, options=options, force=force, debug=debug, **told).run(scopes)
+
+    def _registered(self, name: str) -> list[str]:
+        """Keys of a data set's chunks, new ones among them; what killed commands left of half-written files goes."""
+        for leftover in leftovers(self.store.root / name):
+            leftover.unlink(missing_ok=True)
+        return self.register(name).keys
+
+    def plans(
+        self,
+        datasets: Sequence[str] | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        token_kinds: Sequence[str] | None = None,
+        chunks: Sequence[str] | None = None,
+        first: str | None = None,
+        last: str | None = None,
+        options: RunOptions | None = None,
+        force: bool = False,
+    ) -> list[Planned]:
+        """What :meth:`materialize` would begin with, by the same plan; nothing is registered, made or recorded.
+
+        Raises:
+            CatalogError, DatasetError: as :meth:`materialize`.
+        """
+        options, fresh = _forced(options or RunOptions(), force), dict[str, list[str]]()
+
+        def keys(name: str) -> list[str]:
+            there, fresh[name] = to_be_registered(self.catalog.datasets[name], self.store.root)
+            return [*there, *fresh[name]]
+
+        registered, scopes = self._asked_for(datasets, models, token_kinds, chunks, first, last, options, keys)
+        runner = self.runner(registered, options=options, force=force)
+        return [Planned(tuple(fresh[scope.dataset]), *runner.plan(scope)) for scope in scopes]
+
+    def _asked_for(
+        self,
+        datasets: Sequence[str] | None,
+        models: Sequence[str] | None,
+        token_kinds: Sequence[str] | None,
+        chunks: Sequence[str] | None,
+        first: str | None,
+        last: str | None,
+        options: RunOptions,
+        keys_of: Callable[[str], list[str]],
+    ) -> tuple[dict[str, list[str]], list[Scope]]:
+        """Chunk keys by data set, and a scope for each; all is checked before ``keys_of`` is called."""
+        keys = None if not chunks or [part.lower() for part in chunks] == ["all"] else chunk_keys(chunks)
         names, stages = self.dataset_names(datasets), stage_range(first, last)
         kinds = {name: token_kinds_among(self.catalog, name, token_kinds) for name in names}
         chosen = {name: models_among(self.catalog, name, models) for name in names}
@@ -113,22 +190,20 @@ class Session:
             calibration_missing(self.catalog.datasets[name], stages)
             for model in chosen[name]:
                 pruning_rules(self.catalog.models[model], options.of(MappingOptions))
-        for name in names:
-            for leftover in leftovers(self.store.root / name):
-                leftover.unlink(missing_ok=True)
-        registered = {name: self.register(name).keys for name in names}
-        scopes = [
+        registered = {name: keys_of(name) for name in names}
+        return registered, [
             Scope(
                 name, chosen[name], kinds[name], chunks_among(name, registered[name], keys),
                 stages_of(self.catalog.datasets[name], stages),
             )
             for name in names
         ]  # fmt: skip
-        told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait}
-        return self.runner(registered, options=options, force=force, debug=debug, **told).run(scopes)
 
-    def runner(self, chunks: Mapping[str, Sequence[str]], **more: Any) -> Runner:
+    def runner(self, chunks: Mapping[str, Sequence[str]], **more: Any) -> "Runner":
         """What carries plans out over these registered chunks (keys by data set); ``more`` is :class:`Runner`'s."""
+        from sae_assets.orchestration.build import build_definitions  # noqa: PLC0415 - loads Dagster
+        from sae_assets.orchestration.runs import Runner  # noqa: PLC0415
+
         definitions = build_definitions(self.catalog, self.resources)
         return Runner(self.catalog, definitions, self.instance, self.store, chunks, **more)
 
@@ -141,6 +216,14 @@ class Session:
         compute = self.resources["compute"]
         if compute.device not in ("auto", "cpu"):  # these are everywhere: no need to import torch
             _ = compute.torch_device
+
+
+def _forced(options: RunOptions, force: bool) -> RunOptions:
+    """The same options; where all is forced, the pass that keeps what is current has to be told so, too."""
+    if not force:
+        return options
+    encode = options.of(EncodeOptions).model_copy(update={"force": True})
+    return RunOptions({**options.values, EncodeOptions: encode})
 
 
 @contextmanager
@@ -163,6 +246,7 @@ def open_session(
     settings = load_settings(home, catalog)
     settings = settings if use_user_catalog else replace(settings, catalog=None)
     entries = load_catalog(settings.catalog)
-    resources = default_resources(settings, device=device, file_format=file_format)
-    with open_instance(settings) as instance:
-        yield Session(settings, entries, resources, instance)
+    _ = device_name(device), format_name(file_format), memory_budget_mb()  # what is wrong is said before anything else
+    session = Session(settings, entries, device, file_format)
+    with session._open:
+        yield session

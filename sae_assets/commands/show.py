@@ -4,7 +4,7 @@ from typing import Any
 
 from sae_assets.catalog import Catalog, match_name
 from sae_assets.chunks.manifests import read_manifests
-from sae_assets.commands.figures import plain
+from sae_assets.commands.plain import plain
 from sae_assets.commands.requests import chunk_keys, chunks_among, token_kinds_among
 from sae_assets.errors import CatalogError, SaeAssetsError
 from sae_assets.pipeline.stages import STAGES

@@ -21,6 +21,7 @@ Version = tuple[str, int, int, str]
 MOST_SHOWN = 20
 SEPARATORS = (";", "\t", "|", ",")
 YOUNG = 2_000_000_000  # ns
+ZEROS_AND_ONES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 FIELD_LIMIT = 2**27  # characters of one cell; the csv module's own limit of 131,072 is too small for long texts
 
 
@@ -122,7 +123,7 @@ def nearest(word: str, words: Sequence[str]) -> str:
 def zero_or_one(value: object) -> int | None:
     """0 or 1 in the spellings that tables use; None for anything else."""
     if isinstance(value, str):
-        return {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}.get(value.lower())
+        return ZEROS_AND_ONES.get(value.lower())
     return int(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else None
 
 

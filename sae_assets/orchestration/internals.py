@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -42,18 +43,33 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.event_log.base import AssetRecord, EventLogStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.impl import core_execute_run
 from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin
-from dagster._utils.interrupts import capture_interrupts, pop_captured_interrupt
+from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt, pop_captured_interrupt
+from sqlalchemy import make_url
 
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
+
+
+def files_of_history(instance: dg.DagsterInstance) -> list[Path]:
+    """The SQLite files that an instance keeps runs and events in; empty where it keeps them otherwise.
+
+    What is kept there is not told by any public call. A file per run, as homes of earlier versions have it, is not
+    among it: such homes are asked each time.
+    """
+    runs, events = instance.run_storage, instance.event_log_storage
+    if type(runs) is not SqliteRunStorage or type(events) is not ConsolidatedSqliteEventLogStorage:
+        return []
+    return [Path(make_url(runs._conn_string).database or ""), Path(events.get_db_path())]
 
 
 def partitions_not_passed(
@@ -257,7 +273,26 @@ class RunsHere:
         run_config: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> tuple[str, bool, Sequence[dg.DagsterEvent]]:
-        """Make a partition of these assets; the run's id, whether it succeeded, and all its events."""
+        """Make a partition of these assets; the run's id, whether it succeeded, and all its events.
+
+        Raises:
+            KeyboardInterrupt: this process was told to end. The run has its end in the history: canceled, unless the
+                signal came when nothing was left to do.
+        """
+        with capture_interrupts():  # once there is a run, it is to have an end
+            run_id, events, interrupted = self._execute(instance, keys, partition, run_config, tags)
+        if interrupted:
+            raise KeyboardInterrupt
+        return run_id, not any(event.is_job_failure for event in events), events
+
+    def _execute(
+        self,
+        instance: dg.DagsterInstance,
+        keys: Sequence[dg.AssetKey],
+        partition: str,
+        run_config: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> tuple[str, Sequence[dg.DagsterEvent], bool]:
         chosen = frozenset(keys)
         if chosen not in self._parts:
             self._parts[chosen] = self._job.get_subset(asset_selection=chosen)
@@ -295,8 +330,26 @@ class RunsHere:
             output_capture=None,
             raise_on_error=False,
         )
-        events = list(ExecuteRunWithPlanIterable(plan, job_execution_iterator, context))
-        return run.run_id, not any(event.is_job_failure for event in events), events
+        events, interrupted = [], False
+        for event in ExecuteRunWithPlanIterable(plan, _canceled_when_interrupted, context):
+            events.append(event)
+            interrupted |= check_captured_interrupt() or event.event_type is dg.DagsterEventType.RUN_CANCELED
+        return run.run_id, events, interrupted
+
+
+def _canceled_when_interrupted(job_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+    """A job's execution whose run counts as canceled where a signal ends it; Dagster would call it failed."""
+    execute = job_context.executor.execute
+
+    def executed(*arguments: Any) -> Iterator[dg.DagsterEvent]:
+        try:
+            yield from execute(*arguments)
+        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+            job_context.instance.report_run_canceling(job_context.dagster_run)
+            raise
+
+    job_context.executor.execute = executed  # of this run alone
+    yield from job_execution_iterator(job_context, execution_plan)
 
 
 def instance_of(reference: str) -> dg.DagsterInstance:

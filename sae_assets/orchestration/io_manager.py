@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Union
 
 import dagster as dg
 
-from sae_assets.orchestration.metadata import storage_metadata, table_metadata
+from sae_assets.orchestration.metadata import links, storage_metadata, table_metadata
 from sae_assets.orchestration.partitions import CHUNK, address_of
 from sae_assets.orchestration.resources import StoreResource
 from sae_assets.storage.store import ChunkReader, Kept
@@ -34,7 +34,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
             item, written = obj, store.write(address, obj)
         is_page = written.path.suffix == ".html"  # a table of it would be the page once more
         tables = {} if is_page else table_metadata(item.artifact)
-        context.add_output_metadata({**storage_metadata(item.artifact, written), **tables})
+        context.add_output_metadata({**storage_metadata(item.artifact, written), **links(address, store), **tables})
 
     def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader", None]:
         store, path = self.artifact_store.store, context.asset_key.path

@@ -1,6 +1,7 @@
 """What every materialization tells the UI: sizes, ratios, seconds, identity, schema, first rows and a picture.
 
-Numbers stay numbers, so that the UI plots them over partitions. Pictures are made in ``reports.plots``.
+Numbers stay numbers, so that the UI plots them over partitions, but for those that settings fix. Pictures are made in
+``pipeline.plots``.
 """
 
 from collections.abc import Mapping
@@ -13,14 +14,18 @@ from sae_assets.artifacts import SparseRows
 from sae_assets.pipeline.recipes import is_imported
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.stages.sparse_activations import ratios
+from sae_assets.storage.address import path_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from upath import UPath
 
     from sae_assets.artifacts import Artifact
-    from sae_assets.storage.store import Stored, WrittenFile
+    from sae_assets.storage.address import Address
+    from sae_assets.storage.store import ArtifactStore, Stored, WrittenFile
 
 HEAD = 5
+FIXED = ("units", "concepts", "k_stored", "random_saes")  # over partitions each would be a flat line
 IMPORTED = "imported from older files; L0 counts stored entries only"
 KEPT = "nothing was computed: the file that was there is what would be made now"
 
@@ -29,14 +34,38 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, 
     """What is known once the file is written: where, bytes, and for activations the compression ratio."""
     figures: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": str(written.path)}
     if written.path.suffix == ".html":
-        local = written.path.protocol in ("", "file")
-        figures = {"page": dg.MetadataValue.path(str(written.path)) if local else str(written.path), **figures}
+        figures = {"page": _place(written.path), **figures}
     if isinstance(artifact, SparseRows):
         quotients = ratios(
             compression_ratio=(artifact.dense_bytes, written.n_bytes), bytes_per_row=(written.n_bytes, artifact.n_rows)
         )
         figures = {**quotients, "dense_bytes": artifact.dense_bytes, **figures}
-    return {name: short(value) for name, value in figures.items()}
+    return {name: shown(name, value) for name, value in figures.items()}
+
+
+def links(address: "Address", store: "ArtifactStore") -> dict[str, Any]:
+    """Where what is made over all chunks can be looked at: the report that it is part of, and the pages of units."""
+    if address.chunk is not None or address.token_kind is None or address.model is None:
+        return {}
+    report = path_of(store.root, STAGES["report"].beside(address), "html")
+    if address.stage != "report":
+        return {"report": _place(report)}
+    run = f"{address.dataset} {address.model}"
+    kind = f"--token-kind {address.token_kind}"
+    return {
+        "in_a_browser": f"sae-assets report {run} {kind}",
+        "page_of_a_unit": f"sae-assets unit {run} UNIT {kind} --html unit.html",
+    }
+
+
+def _place(path: "UPath") -> Any:
+    """A path that the UI lets a person copy; of what lies elsewhere its address."""
+    return dg.MetadataValue.path(str(path)) if path.protocol in ("", "file") else str(path)
+
+
+def shown(name: str, value: Any) -> Any:
+    """A figure for the UI: what settings fix is a text, for numbers are plotted."""
+    return f"{value:,}" if name in FIXED and isinstance(value, int) else short(value)
 
 
 def short(value: Any) -> Any:
@@ -58,7 +87,7 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
     else:
         making = {**figures, "rows_per_second": rows / max(figures["seconds"], 1e-9)}
     return {
-        **{name: short(value) for name, value in {**counts(item), **making}.items()},
+        **{name: shown(name, value) for name, value in {**counts(item), **making}.items()},
         "dagster/row_count": rows,
         "fingerprint": item.provenance.fingerprint,
     }

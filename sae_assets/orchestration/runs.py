@@ -24,7 +24,7 @@ from sae_assets.orchestration.internals import RunsHere, looking_for_slots
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.options import RunOptions
-from sae_assets.pipeline.planning import Batch, History, Outlook, Scope, slot_of
+from sae_assets.pipeline.planning import Batch, History, Outlook, Plan, Scope, slot_of
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
@@ -36,7 +36,7 @@ MOST_TIMES = 3  # that a command makes one artifact, which is due again only if 
 SLOT_SECONDS = 1.0  # between two looks for a free slot of a pool
 SETTLE_SECONDS, TELL_SECONDS = 5.0, 60.0  # of waiting for one, after which who has it is looked at, and said again
 CODE_LOCATION = ("sae_assets.definitions", "sae_assets")  # module and name, as in workspace.yaml
-OnBatch = Callable[[Batch, int, int], None]
+OnBatch = Callable[[Batch, int, int, Sequence[Batch]], None]
 
 
 class RunFailedError(SaeAssetsError, RuntimeError):
@@ -57,7 +57,7 @@ class Runner:
     Args:
         chunks: registered chunk keys by data set.
         force: make also what is up to date, and what was imported.
-        on_batch: told before each run (batch, number, how many are planned so far).
+        on_batch: told before each run (batch, number, how many are planned so far, those that are planned behind it).
         on_warning: told of every check that failed and blocks nothing (partition, what it found).
         on_wait: told who has the pool's slot that a run waits for, and what was done about those who died with one.
         debug: show every Dagster event.
@@ -119,24 +119,33 @@ class Runner:
             raise RunFailedError(what, [*(str(error) for error in failures[:MOST_SHOWN]), *more])
         return made, spared
 
+    def plan(self, scope: Scope) -> tuple[Outlook, Plan]:
+        """What :meth:`run` finds when it begins, and what it would make then; nothing is made."""
+        outlook = self._outlook(scope)
+        return outlook, self._plan(outlook)
+
+    def _plan(self, outlook: Outlook) -> Plan:
+        """What a person has asked for: also what failed before."""
+        return outlook.plan(hold_failed=False, force=self._force)
+
     def _make(self, scope: Scope, tried: list[Batch], failures: list[RunFailedError]) -> tuple[int, Outlook]:
         """Plan and carry out until nothing can be made any more; how many runs succeeded, and what is there then."""
         made, stopped, progress, times = 0, set[Address](), True, Counter[Address]()
         outlook = self._outlook(scope)
         while progress:
             progress, before = False, len(tried)
-            plan = outlook.plan(hold_failed=False, force=self._force)
+            plan = self._plan(outlook)
             for address in sorted(plan.left_out - stopped, key=str):  # imported, and its examples have changed
                 failures.append(
                     RunFailedError(
-                        f"{address} was imported and its examples have changed since. Import it again (sae-assets "
-                        "import), or add --force to encode it anew."
+                        f"{address} was imported and its examples have changed since. Import it again "
+                        f"({address.importing}), or add --force to encode it anew."
                     )
                 )
                 stopped.add(address)
             sequence = plan.in_sequence
             total = len(tried) + len(sequence)
-            for batch in sequence:
+            for place, batch in enumerate(sequence, 1):
                 left = batch.without(self._holding(batch, stopped))
                 stopped |= set(batch.addresses) - set(left.addresses if left else ())
                 if left is not None and batch.waits_for and not self._force:
@@ -154,7 +163,7 @@ class Runner:
                     continue
                 times.update(left.addresses)
                 tried.append(left)
-                self._on_batch(left, len(tried), total)
+                self._on_batch(left, len(tried), total, sequence[place:])
                 try:
                     self.execute(left)
                 except RunFailedError as error:

@@ -20,7 +20,7 @@ STATES: dict[State, str] = {
     "current": "the file is what its stage would write now",
     "stale": "its inputs, the catalog, options or code have changed",
     "missing": "never made, or removed",
-    "failed": "the last attempt failed; a file of an earlier one may be there",
+    "failed": "the last attempt failed or was stopped; a file of an earlier one may be there",
     "running": "a run is making it",
     "inapplicable": "its activations were imported, so the rows that it would be made from are not there",
 }
@@ -130,11 +130,14 @@ class Plan:
         left_out: artifacts that should be made and are not planned: a run is at it, or they failed before, or they were
             imported and would be replaced.
         over_limit: how many chunk-level artifacts were left for the next time.
+        may_follow: artifacts that are current and read something that is to be made: if that comes out otherwise, they
+            are to be made too.
     """
 
     batches: tuple[Batch, ...] = ()
     left_out: frozenset[Address] = frozenset()
     over_limit: int = 0
+    may_follow: tuple[Address, ...] = ()
 
     @property
     def ready(self) -> tuple[Batch, ...]:
@@ -258,7 +261,8 @@ class Outlook:
                 room -= 1
             else:
                 over += 1
-        return Plan(tuple(_batches(planned, pending)), frozenset(left_out), over)
+        may_follow = tuple(each for each, waits in pending.items() if waits and not self.is_due(each))
+        return Plan(tuple(_batches(planned, pending)), frozenset(left_out), over, () if force else may_follow)
 
     def _would_replace_imported(self, address: Address, *, force: bool) -> bool:
         """Whether making it would replace what was imported, which nothing here could make again."""

@@ -59,6 +59,11 @@ class Address:
         return f"{self._command} --from {self.stage} --to {self.stage}{chunk} --force"
 
     @property
+    def importing(self) -> str:
+        """The command that imports this artifact's rows again; a person puts a file in the place of FILE."""
+        return f"sae-assets import FILE --dataset {self.dataset} --model {self.model} --token-kind {self.token_kind}"
+
+    @property
     def _command(self) -> str:
         options = (("-d", self.dataset), ("-m", self.model), ("--token-kind", self.token_kind))
         return " ".join(["sae-assets materialize", *(f"{option} {value}" for option, value in options if value)])

@@ -158,7 +158,7 @@ class ArtifactStore:
             imported = _module(path.suffix[1:]).load_header(path).provenance.config.get("imported")
         except OSError:
             imported = False
-        return "Import it again: sae-assets import" if imported else f"Run: {address.remaking}"
+        return f"Import it again: {address.importing}" if imported else f"Run: {address.remaking}"
 
     @staticmethod
     def _verified(path: UPath) -> Stored:

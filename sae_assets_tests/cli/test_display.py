@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from sae_assets.cli.display import console, print_inspection, print_status, print_table, print_warnings
+from sae_assets.cli.display import console, print_inspection, print_table, print_warnings
+from sae_assets.cli.states import print_status
 from sae_assets.cli.summary import print_summary
 
 ODD = "[/red] [bold]a[/bold] :heart: [0, 1]"  # what rich would raise on, swallow, or replace
@@ -63,8 +64,8 @@ def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
     }
     shown = printed(print_summary, {ODD: figures}, session, 0, 0)
     assert shown.count(ODD) == 6 and "1.50" in shown and "2.00" in shown and "half of cal" in shown
-    shown = printed(print_status, {ODD: {"chunks": [], "stages": {"[/b]": {"[i]": "stale"}}}})
-    assert ODD in shown and "[/b]" in shown and "[i]" in shown
+    shown = printed(print_status, {ODD: {"chunks": [], "stages": {"[b]": {"[i]": "stale"}}}})
+    assert ODD in shown and "[b]" in shown and "[i]" in shown
     assert ODD in printed(print_inspection, {ODD: {"error": "e"}})
 
 
@@ -97,3 +98,26 @@ def test_warnings_are_few_lines_however_many_partitions_have_them(capsys: pytest
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Warning: check 0 (0000, 0001, 0002, 0003, 0004 … (7 in all))" and len(lines) == 11
     assert "and 2 more" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [60, 100, 200])
+@pytest.mark.parametrize("n_chunks", [4, 500])
+def test_status_is_a_few_lines_for_any_screen_and_any_number_of_chunks(printed, monkeypatch, width, n_chunks):
+    """What is not current stands there with its partitions, of many the first ranges, and the rest is counted."""
+    monkeypatch.setattr(console, "width", width)
+    chunks = [f"{number:04d}" for number in range(n_chunks)]
+    states = {"labels": dict.fromkeys(chunks, "current")}
+    for stage in ("ground_truth", "sparse_activations", "filtered_activations"):
+        states[f"patch/clip-mini/{stage}"] = dict.fromkeys(chunks, "current")
+    states["patch/clip-mini/unit_stats"] = {"all": "stale"}
+    states["patch/clip-mini/sparse_activations"] |= {"0001": "missing", "0002": "missing", "0003": "failed"}
+    states["patch/clip-mini/filtered_activations"] = {key: ("stale", "missing")[int(key) % 2] for key in chunks}
+    shown = printed(print_status, {"birds": {"chunks": chunks, "stages": states}})
+    lines = shown.splitlines()
+    assert len(lines) <= 16 and max(map(len, lines)) <= width
+    said = " ".join(shown.split())
+    assert f"birds: {n_chunks} chunks registered" in said and "unit_stats: stale" in said
+    assert f"{n_chunks - 3} of {n_chunks} current; 2 missing (0001–0002); 1 failed (0003)" in said
+    assert "1 stage current" in said and "1 other stage current" in said
+    assert f"0 of {n_chunks} current; {n_chunks // 2} stale (0000, 0002" in said
+    assert ("… 244 more" in said) == (n_chunks == 500)

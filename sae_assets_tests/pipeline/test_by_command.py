@@ -143,7 +143,7 @@ def test_missing_inputs_name_the_command_that_makes_them(tmp_path, made_home):
     places = made_home(tmp_path, "register")
     for first, inputs in (("unit_mapping", "unit_stats"), ("ground_truth", "examples")):
         failed = invoke(places, "materialize", "-d", "small", "--from", first)
-        said = re.search(r"Run: sae-assets (materialize -d small.* --to (\w+))$", failed.stderr, re.M)
+        said = re.search(r"Run: sae-assets (materialize .*-d small.* --to (\w+))$", failed.stderr, re.M)
         assert failed.exit_code == 1 and said and said[2] == inputs, failed.stderr
     assert invoke(places, *shlex.split(said[1])).exit_code == 0
 

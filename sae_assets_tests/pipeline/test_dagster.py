@@ -76,7 +76,7 @@ def test_activations_say_how_sparse_they_are(instance, stage):
     assert metadata["compression_ratio"] > 1 and metadata["bytes_per_row"] > 0
     assert 0 < metadata["coverage"] <= 1 and metadata["rows"] == 80 * 256
     if stage == "sparse_activations":
-        assert metadata["k_stored"] == 16 and 0 < metadata["l0"] <= 16 and metadata["truncated_rows_share"] == 0
+        assert metadata["k_stored"] == "16" and 0 < metadata["l0"] <= 16 and metadata["truncated_rows_share"] == 0
 
 
 @demo_group

@@ -308,4 +308,4 @@ def test_fixed_rules_that_keep_nothing_show_the_counts(tmp_path, made_home):
 def test_home_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     result = CliRunner().invoke(app, ["demo", "--home", str(tmp_path / "file" / "home")])
-    assert result.exit_code == 1 and result.stderr.startswith("Error: ") and "Traceback" not in result.output
+    assert result.exit_code == 1 and "\nError: " in result.stderr and "Traceback" not in result.output

@@ -116,6 +116,7 @@ def _read_words(
     paragraphs: dict[int, Paragraph] = {}
     problems: list[str] = []
     seen: Counter[str] = Counter()
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # of many words there are few combinations of labels
     for line, row in rows:
         number = row[PARAGRAPH] or ""
         if not number.isdecimal():
@@ -128,14 +129,19 @@ def _read_words(
                 problems.append(f"line {line}: column {single!r}: {hint}")
             seen[label] += 1
             true: tuple[str, ...] = (label,) if label in concepts else ()
+        elif (cells := tuple(map(row.__getitem__, concepts))) in known:
+            true = known[cells]
         else:
             labels = {concept: zero_or_one(row[concept]) for concept in concepts}
-            problems += [
+            wrong = [
                 f"line {line}: column {concept!r}: found {row[concept]!r}, expected 0 or 1"
                 for concept, value in labels.items()
                 if value is None
             ]
             true = tuple(concept for concept, value in labels.items() if value)
+            problems += wrong
+            if not wrong:
+                known[cells] = true
         paragraphs.setdefault(int(number), []).append((line, row.get(WORD) if WORD in columns else None, true))
     others = {label: count for label, count in seen.items() if label not in {*concepts, ""} and zero_or_one(label) != 0}
     if single and not seen.keys() & set(concepts):

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from sae_assets.storage.provenance import Provenance
     from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
 
-ENCODE_IMPORTED = (
-    "Import it again (sae-assets import), or encode it anew (materialize --force; in the launchpad `force: true`)."
-)
+ENCODE_IMPORTED = "Import it again ({}), or encode it anew ({} --force; in the launchpad `force: true`)."
 
 
 def carry_out(
@@ -154,13 +152,14 @@ def _current_file(
         stored = None if store.find(address) is None else store.header(address).provenance
     except StoredFileError as error:
         if was_imported(context.instance, address):
-            raise StoredFileError(str(error), [ENCODE_IMPORTED]) from None
+            raise StoredFileError(str(error), [ENCODE_IMPORTED.format(address.importing, address.making)]) from None
         return None
     if stored is None:
         return None
     if is_imported(stored):
         if not imported_still_fits(stored, inputs["examples"]):
-            raise MismatchError(f"{address} was imported and its examples have changed since. {ENCODE_IMPORTED}")
+            again = ENCODE_IMPORTED.format(address.importing, address.making)
+            raise MismatchError(f"{address} was imported and its examples have changed since. {again}")
         return store.read(address)
     expected = provenance()
     if expected is None or stored.fingerprint != expected.fingerprint:

@@ -36,8 +36,9 @@ import sae_assets
 from sae_assets.orchestration.instance.workers import Key, Pool
 from sae_assets.settings import CATALOG_VARIABLE
 
-HOST_TAG = "sae_assets/host"  # of runs that a command executes in its own process, and of those of a worker
-WORKER_TAG = "sae_assets/worker"  # process id of the worker that a run was given to
+# Tags of this prefix are not shown in the UI: on every run of a machine they say the same.
+HOST_TAG = ".dagster/sae_assets_host"  # of runs that a command executes in its own process, and of those of a worker
+WORKER_TAG = ".dagster/sae_assets_worker"  # process id of the worker that a run was given to
 PROCESS_TAG = ".dagster/sae_assets_process"  # process id of the command that executes a run in its own process
 HERE = ("localhost", "127.0.0.1", "::1")
 START_SLACK_SECONDS = 5.0  # a process is older than the first event it writes

@@ -1,0 +1,30 @@
+"""Commands whose options are declared when they are called, so that ``--help`` and all others need not load them."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+
+class Later(TyperCommand):
+    """A command that is declared by a function without arguments: its docstring is the help, and it gives the command.
+
+    What it gives is the function whose arguments are the options, as any other command's.
+    """
+
+    def __init__(self, *, callback: Callable[[], Callable[..., None]], **more: Any):
+        super().__init__(callback=callback, **more)
+        self._declared = callback
+
+    @cached_property
+    def declared(self) -> Any:
+        """The command with its options."""
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        single.command(self.name, help=self.help, context_settings={**self.context_settings})(self._declared())
+        return typer.main.get_command(single)
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """The context of the command with its options: that is what is parsed, helped with and called."""
+        return self.declared.make_context(*arguments, **more)

@@ -1,0 +1,114 @@
+"""What an earlier look at Dagster's history found, for as long as not a byte of that history has changed since.
+
+Looking costs seconds before it begins (Dagster has to be loaded), and mostly nothing has happened since the last look.
+So what :func:`history.history_of` found is kept beside the history, with the state of every file it was read from:
+number, size and times as the file system has them. Nothing here decides anything; where one of them differs, where a
+run is under way, or where the history is kept otherwise than in files of its own folder, Dagster is asked.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+from sae_assets.catalog import Dataset
+from sae_assets.pipeline.planning import History
+from sae_assets.pipeline.stages import stages_of
+from sae_assets.settings import DAGSTER_VARIABLE, Settings
+from sae_assets.storage.address import Address
+from sae_assets.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+FOLDER = "looks"
+VERSION = 1  # of what is kept, and of what history_of finds
+TICK_SECONDS = 0.05  # more than the steps that times of files are counted in
+LOOKS = 2  # Dagster itself notes what a look found, in the same files, the first time
+CONFIG = "dagster.yaml"
+ENDINGS = ("", "-wal", "-journal")  # of a database and the logs of what is not in it yet
+PARTS = ("recorded", "failed", "unchecked")
+
+State = dict[str, list[int]]
+
+
+def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], DagsterInstance]") -> History:
+    """What :func:`history.history_of` finds of a data set.
+
+    Args:
+        instance: opens Dagster's instance, where that is needed.
+    """
+    home = Path(settings.environment()[DAGSTER_VARIABLE])
+    kept = home / FOLDER / f"{entry.name}.json"
+    found = _read(kept, home, _key(entry))
+    if found is not None:
+        return found
+    from sae_assets.orchestration.history import history_of  # noqa: PLC0415 - loads Dagster
+    from sae_assets.orchestration.internals import files_of_history  # noqa: PLC0415
+
+    opened = instance()
+    files = files_of_history(opened)
+    for _ in range(LOOKS):
+        before, start = _state(home, files), time.monotonic()
+        history = history_of(opened, entry)
+        # A later write has another time than the last one seen, if a tick has passed between the two states.
+        time.sleep(max(0.0, start + TICK_SECONDS - time.monotonic()))
+        if not before or history.running:
+            break
+        if before == _state(home, files):
+            _write(kept, history, [file.relative_to(home).as_posix() for file in files], before, _key(entry))
+            break
+    return history
+
+
+def _key(entry: Dataset) -> str:
+    """What of the catalog the answer depends on: which assets and partitions there are."""
+    names = [VERSION, entry.name, list(entry.models), list(entry.token_kinds), list(stages_of(entry))]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def _state(home: Path, files: Iterable[Path]) -> State:
+    """Number, size and times (ns) of every file there is: of the settings, and of each database with its logs.
+
+    Empty where there are none, or one lies outside this folder, which may be another home's.
+    """
+    files = list(files)
+    if not files or not all(file.is_relative_to(home) for file in files):
+        return {}
+    state: State = {}
+    for place in [home / CONFIG, *(Path(f"{file}{ending}") for file in files for ending in ENDINGS)]:
+        stat = place.stat() if place.exists() else None
+        if stat is not None and stat.st_size:  # an empty log comes and goes with every look
+            state[place.relative_to(home).as_posix()] = [
+                stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+            ]  # fmt: skip
+    return state
+
+
+def _read(kept: Path, home: Path, key: str) -> History | None:
+    """What was kept, if it still holds."""
+    try:
+        content = json.loads(kept.read_bytes())
+        if content["key"] != key:
+            return None
+        if not content["files"] or _state(home, [home / name for name in content["databases"]]) != content["files"]:
+            return None
+        parts = {name: frozenset(Address(*parts) for parts in content[name]) for name in PARTS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return History(parts["recorded"], frozenset(), parts["failed"], parts["unchecked"])
+
+
+def _write(kept: Path, history: History, databases: Sequence[str], state: State, key: str) -> None:
+    content: Mapping[str, Any] = {"key": key, "databases": databases, "files": state} | {
+        name: sorted(map(astuple, getattr(history, name) or ()), key=str) for name in PARTS
+    }
+    try:
+        write_atomically(UPath(kept), json.dumps(content).encode())
+    except OSError:  # a home that may only be read
+        return

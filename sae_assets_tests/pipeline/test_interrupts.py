@@ -1,0 +1,70 @@
+"""Ctrl-C and SIGTERM end a command that makes things: one sentence, and no trace of it but what was made."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sae_assets.cli.common import GOES_ON
+from sae_assets.orchestration.instance.home import open_instance
+from sae_assets.settings import load_settings
+from sae_assets.storage.atomic import TEMPORARY_PREFIX
+from sae_assets_tests.helpers.homes import Homes, Places, invoke
+from sae_assets_tests.processes import Group, environment, wait_until
+
+pytestmark = pytest.mark.slow
+COMMAND = [sys.executable, "-c", "from sae_assets.cli import run; run()", "materialize", "-d", "small", "--json"]
+ENCODING = "sparse_activations"
+N = 48  # in one chunk: seconds of encoding, so that a signal meets it
+
+
+@pytest.fixture
+def places(tmp_path: Path, made_home: Homes) -> Places:
+    return made_home(tmp_path, "labels", n=N, token_kinds=["patch"], chunk_size=N)
+
+
+def runs_of(home: Path) -> dict[dg.DagsterRunStatus, list[dg.DagsterRun]]:
+    with open_instance(load_settings(home)) as instance:
+        found: dict[dg.DagsterRunStatus, list[dg.DagsterRun]] = {}
+        for run in instance.get_runs():
+            found.setdefault(run.status, []).append(run)
+        return found
+
+
+def encodes(home: Path) -> bool:
+    started = runs_of(home).get(dg.DagsterRunStatus.STARTED, [])
+    return any(ENCODING in run.tags["stages"] for run in started)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_says_so_and_leaves_nothing_behind(
+    places: Places, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """The run that was under way is canceled, no slot of a pool is held, and the same command goes on."""
+    home = places["home"]
+    variables = environment(home, places["catalog"])
+    group = Group(COMMAND, variables, tmp_path, tmp_path / "log")
+    try:
+        wait_until(lambda: encodes(home), "a run that encodes", group=group)
+        group.process.send_signal(number)
+        wait_until(lambda: group.ended, "the end of the command", tell=group.output)
+    finally:
+        group.kill()
+    assert group.process.returncode == code, group.output()
+    assert json.loads(group.output()) == {"error": GOES_ON, "kind": "Interrupted"}
+    runs = runs_of(home)
+    assert [ENCODING in run.tags["stages"] for run in runs[dg.DagsterRunStatus.CANCELED]] == [True]
+    assert set(runs) == {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED}
+    assert [path for path in home.rglob("*") if path.name.startswith(TEMPORARY_PREFIX)] == []
+    with open_instance(load_settings(home)) as instance:
+        pool = instance.event_log_storage.get_concurrency_info("gpu")
+        assert (pool.active_slot_count, pool.pending_step_count) == (0, 0)
+    states = json.loads(invoke(places, "status", "--json").stdout)["small"]["stages"]
+    assert states["patch/clip-mini/sparse_activations"] == {"0000": "failed"}  # so that no switch begins it again
+    assert states["labels"] == {"0000": "current"}
+    again = invoke(places, "materialize", "-d", "small", "--to", ENCODING, "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["runs"] >= 1
