@@ -19,8 +19,6 @@ from sae_assets.cli.common import (
 from sae_assets.cli.display import print_inspection, print_protocol, print_table, print_verified
 from sae_assets.cli.progress import progress_bar
 from sae_assets.cli.states import print_status
-from sae_assets.settings import load_settings
-from sae_assets.storage.store import ArtifactStore
 
 
 @app.command()
@@ -57,9 +55,7 @@ def show(
 ) -> None:
     """Show metadata and the first rows of one stage's table."""
     with errors_without_traceback(as_json, debug):
-        settings = load_settings(home, catalog)
-        entries, store = load_catalog(settings.catalog), ArtifactStore(settings.store)
-        content = commands.show.show(entries, store, dataset, model, stage, token_kind, chunk, rows)
+        content = commands.show.show(home, catalog, dataset, model, stage, token_kind, chunk, rows)
         if as_json:
             print_json(content)
         else:

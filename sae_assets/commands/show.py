@@ -1,20 +1,22 @@
 """One stored artifact as a person looks at it: where it lies, what made it, its figures and first rows."""
 
+from pathlib import Path
 from typing import Any
 
-from sae_assets.catalog import Catalog, match_name
+from sae_assets.catalog import load_catalog, match_name
 from sae_assets.chunks.manifests import read_manifests
 from sae_assets.commands.plain import plain
 from sae_assets.commands.requests import chunk_keys, chunks_among, token_kinds_among
 from sae_assets.errors import CatalogError, SaeAssetsError
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.settings import load_settings
 from sae_assets.storage.parquet import to_table
 from sae_assets.storage.store import ArtifactStore
 
 
 def show(
-    catalog: Catalog,
-    store: ArtifactStore,
+    home: Path | None,
+    catalog_file: Path | None,
     dataset: str,
     model: str,
     stage: str,
@@ -22,7 +24,13 @@ def show(
     chunk: str | None,
     rows: int,
 ) -> dict[str, Any]:
-    """Address, provenance, counts and first rows of one stored artifact; Dagster's history is not needed."""
+    """Address, provenance, counts and first rows of one stored artifact; Dagster's history is not needed.
+
+    Raises:
+        CatalogError: a catalog with mistakes, or a name that is not in it; SaeAssetsError: nothing is there.
+    """
+    settings = load_settings(home, catalog_file)
+    catalog, store = load_catalog(settings.catalog), ArtifactStore(settings.store)
     dataset = match_name(dataset, catalog.datasets, "data set")
     model = match_name(model, catalog.models, "model")
     stage = match_name(stage, STAGES, "stage")

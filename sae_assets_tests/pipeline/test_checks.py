@@ -4,7 +4,7 @@ What a constructor refuses is no case here: no check ever sees it.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +292,7 @@ class TestLikeOtherChunks:
         store = ArtifactStore(str(tmp_path))
 
         def write(chunk: int, value: float, encoder: str = "one", to: ArtifactStore = store) -> Any:
-            made = provenance(identity={"encoder": encoder})
+            made = provenance(chunk=f"{chunk:04d}", identity={"encoder": encoder})
             return to.write(at(chunk), stored(activations((1, 2), (3, 4), value=value), made)).path
 
         def at(chunk: int) -> Address:
@@ -412,7 +412,8 @@ class TestClsLikeRows:
             store = ArtifactStore(str(tmp_path / cls))
             beside = figures_beside(target, encoded["cls"], encoded, store)
             assert figures_beside(target, encoded["cls"], {}, store) == {}
-            store.write(replace(target.address, token_kind="token"), stored(encoded["token"], provenance()))
+            token = replace(target.address, token_kind="token")
+            store.write(token, stored(encoded["token"], provenance(**asdict(token))))
             assert figures_beside(target, encoded["cls"], {}, store) == beside
             outcome = asked("sparse_activations", "cls_like_rows", encoded["cls"], beside=beside)
             assert outcome.metadata.get("unlike") == unlike, outcome.metadata
