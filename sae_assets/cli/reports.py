@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sae_assets import commands
+from sae_assets.cli.advice import advice
 from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
 
 
@@ -31,7 +32,7 @@ def report(
             print_json(written)
             return
         if written["stale"]:
-            typer.echo(f"Stale ({written['stale']}): materialize it for the figures of now.", err=True)
+            typer.echo(advice(f"Stale ({written['stale']}). For the figures of now: {written['making']}"), err=True)
         typer.echo(f"Page: {written['page']}")
         if out is None:
             typer.launch(Path(written["page"]).resolve().as_uri())

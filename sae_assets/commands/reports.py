@@ -55,7 +55,8 @@ def write_report(
     )
     file = file or session.settings.home / FOLDER / dataset / kind / f"{model}.html"
     write_atomically(UPath(file), page.encode())
-    return {"report": str(address), "page": str(file), "stale": session.outlook(dataset).reason(address) or None}
+    stale = session.outlook(dataset).reason(address) or None
+    return {"report": str(address), "page": str(file), "stale": stale, "making": address.making if stale else None}
 
 
 def _compared(session: Session, address: Address) -> dict[str, Any] | None:

@@ -202,7 +202,8 @@ def test_the_command(made: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("typer.launch", opened.append)
     out = tmp_path / "deep" / "page.html"
     result = invoke(made, "report", "small", "clip-mini", "--out", str(out), "--json")
-    assert json.loads(result.stdout) == {"report": "small/patch/clip-mini/report", "page": str(out), "stale": None}
+    written = {"report": "small/patch/clip-mini/report", "page": str(out), "stale": None, "making": None}
+    assert json.loads(result.stdout) == written
     assert 'data-seconds="sparse_activations"' in out.read_text(encoding="utf-8") and opened == []
     result = invoke(made, "report", "small", "clip-mini")
     assert result.exit_code == 0 and opened == [(made["home"] / "reports/small/patch/clip-mini.html").as_uri()]

@@ -25,9 +25,9 @@ def places(tmp_path: Path, made_home: Homes) -> Places:
     return made_home(tmp_path / "my work")
 
 
-def advised(text: str, *, options: bool = False) -> list[str]:
+def advised(text: str) -> list[str]:
     """The one command that a message names, as words."""
-    found = re.findall(r"sae-assets ((?:'[^']*'|[^`()'\n;])+)", " ".join(text.split("\n")) if options else text)
+    found = re.findall(r"sae-assets ((?:'[^']*'|[^`()'\n;])+)", text)
     assert len(found) == 1, text
     return shlex.split(found[0].rstrip(". "))
 
@@ -69,6 +69,17 @@ def test_a_removed_chunk(places: Places) -> None:
     assert "aggregates become stale" in removed.stdout
     follow(removed.stdout.splitlines()[-1])
     assert {state for found in states(places).values() for state in found} == {"current"}
+
+
+def test_a_stale_report(places: Places, tmp_path: Path) -> None:
+    """It is handed out as it is, with the command that makes it of now."""
+    command = ["report", "small", "clip-mini", "--out", str(tmp_path / "page.html")]
+    assert invoke(places, *command).stderr == ""
+    (places["home"] / "store" / "small" / "patch" / "clip-mini" / "coalitions" / "all.parquet").unlink()
+    said = invoke(places, *command)
+    assert said.exit_code == 0 and said.stderr.startswith("Stale (")
+    follow(said.stderr.partition("For the figures of now: ")[2])
+    assert invoke(places, *command).stderr == ""
 
 
 def test_examples_that_have_changed(places: Places) -> None:
