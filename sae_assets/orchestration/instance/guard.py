@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from sae_assets.settings import HOSTS_VARIABLE
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -54,7 +56,10 @@ def refusal(scope: Mapping[str, Any], hosts: Collection[str]) -> str:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     host = headers.get("host", [])
     if len(host) != 1 or _name(f"//{host[0]}") not in hosts:
-        return f"Host is {', '.join(host) or 'missing'}, expected one of {', '.join(sorted(hosts))}"
+        known = ", ".join(sorted(hosts))
+        return (
+            f"Host is {', '.join(host) or 'missing'}, expected one of {known} (of a proxy of yours: {HOSTS_VARIABLE})"
+        )
     for origin in headers.get("origin", []):
         parts = urlsplit(origin) if origin.count("://") == 1 else None
         if parts is None or parts.scheme not in ("http", "https") or parts.netloc.lower() != host[0].lower():
