@@ -3,12 +3,10 @@
 Each function takes artifacts and gives a Markdown image with the PNG inside, which Dagster's UI shows.
 """
 
-import base64
-import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sae_assets.artifacts import REASONS
+from sae_assets.pipeline.drawing import legend_below, literal, markdown, name_rows, new_axes
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
@@ -17,9 +15,6 @@ if TYPE_CHECKING:
     from sae_assets.artifacts.localization import Localization
     from sae_assets.artifacts.pruning_audit import PruningAudit
     from sae_assets.artifacts.row_alignment import RowAlignment
-
-INK = "#7a7a7a"  # contrast 4.3 on white, 3.9 on the UI's dark grey
-WIDTH, HEIGHT, DPI = 1000, 330, 100  # pixels: the UI's dialog shows 1,100 and does not scale
 
 COLOURS = {
     "kept": "#1b7f5c",
@@ -31,47 +26,11 @@ COLOURS = {
 }
 
 
-def _axes(columns: int = 1, rows: int = 1, *, tall: bool = False) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH / DPI, HEIGHT * rows * (1.4 if tall else 1) / DPI), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _in_both_themes(figure: Any) -> None:
-    """No background, and text and lines in a grey that is read on white and on the UI's dark page."""
-    from matplotlib.text import Text
-
-    figure.patch.set_alpha(0)
-    for text in figure.findobj(Text):
-        if text.get_color() == "black":  # of those that were given another one it says something
-            text.set_color(INK)
-    for axis in figure.axes:
-        axis.set_facecolor("none")
-        axis.tick_params(which="both", color=INK, labelcolor=INK)
-        for spine in axis.spines.values():
-            spine.set_color(INK)
-
-
-def _literal(name: str) -> str:
-    """A name as matplotlib shows it literally: two dollar signs would make a formula of what is between them."""
-    return name.replace("$", r"\$")
-
-
-def _markdown(figure: Any, title: str) -> str:
-    _in_both_themes(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
-
-
 def plot_unit_stats(stats: "UnitStats") -> str:
     """Histogram of the density of units that fire, on a logarithmic axis."""
     import numpy as np
 
-    figure, axes = _axes(tall=True)
+    figure, axes = new_axes(tall=True)
     density = stats.density[stats.n_active > 0].numpy()
     axis = axes[0, 0]
     if len(density):
@@ -85,12 +44,12 @@ def plot_unit_stats(stats: "UnitStats") -> str:
     )
     axis.set_xlabel("density (share of calibration rows)")
     axis.set_ylabel("units")
-    return _markdown(figure, "density histogram")
+    return markdown(figure, "density histogram")
 
 
 def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
     """p99 against density, each unit by its reason, with the pruning limits as lines."""
-    figure, axes = _axes(tall=True)
+    figure, axes = new_axes(tall=True)
     axis = axes[0, 0]
     for index, reason in enumerate(REASONS):
         chosen = (mapping.reasons == index) & (stats.n_active > 0)
@@ -111,7 +70,7 @@ def plot_unit_mapping(stats: "UnitStats", mapping: "UnitMapping") -> str:
     axis.set_ylabel("p99 of the positive values")
     axis.set_title(f"{mapping.n_filtered:,} of {mapping.n_original:,} units kept ({mapping.mode})", size=9)
     axis.legend(fontsize=7, frameon=False)
-    return _markdown(figure, "pruning")
+    return markdown(figure, "pruning")
 
 
 def plot_detection(stats: "DetectionStats", most: int = 12) -> str:
@@ -121,7 +80,7 @@ def plot_detection(stats: "DetectionStats", most: int = 12) -> str:
     names = range(len(stats.concepts)) if best.numel() else ()
     shown = [concept for concept in names if float(best[concept].max()) >= 0][:most]
     columns = min(3, max(len(shown), 1))
-    figure, axes = _axes(columns, -(-max(len(shown), 1) // columns))
+    figure, axes = new_axes(columns, -(-max(len(shown), 1) // columns))
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, concept in zip(axes.flat, shown, strict=False):
@@ -130,13 +89,13 @@ def plot_detection(stats: "DetectionStats", most: int = 12) -> str:
         axis.plot(stats.tail_fractions, stats.f1[0, concept, row], marker=".", color="#777777", label="cal")
         axis.plot(stats.tail_fractions, stats.f1[1, concept, row], marker="o", color="#1b7f5c", label="test")
         axis.set_ylim(0, 1.03)
-        axis.set_title(f"{_literal(stats.concepts[concept])} — unit {int(stats.kept_units[row])}", size=9)
+        axis.set_title(f"{literal(stats.concepts[concept])} — unit {int(stats.kept_units[row])}", size=9)
         axis.set_xlabel("tail fraction")
         axis.set_ylabel("F1")
     if shown:
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return _markdown(figure, "F1 against tail fraction")
+    return markdown(figure, "F1 against tail fraction")
 
 
 def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
@@ -144,12 +103,12 @@ def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
     import numpy as np
 
     shown = [index for index, exists in enumerate(best.two_classes[1].tolist()) if exists][:most]
-    figure, axes = _axes(tall=len(shown) > 6)
+    figure, axes = new_axes(tall=len(shown) > 6)
     axis = axes[0, 0]
     if not shown:
         axis.set_axis_off()
         axis.set_title("No concept has positive and negative test examples: there are no figures", size=9)
-        return _markdown(figure, "test F1")
+        return markdown(figure, "test F1")
     places, numbers = np.arange(len(shown)), np.array(shown)
     low, high = best.test_interval.numpy()[numbers].T
     axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
@@ -162,23 +121,9 @@ def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
         axis.scatter(values.numpy()[numbers], places, s=60 if marker == "|" else 30, color=colour, marker=marker,
                      label=label, zorder=3)  # fmt: skip
     units = [f"unit {unit}" if unit >= 0 else "no unit" for unit in best.unit_ids[numbers].tolist()]
-    _name_rows(axis, places, [f"{best.concepts[n]} — {unit}" for n, unit in zip(shown, units, strict=True)])
-    _legend_below(figure, 3)
-    return _markdown(figure, "test F1")
-
-
-def _name_rows(axis: Any, places: Any, labels: Sequence[str], measure: str | None = None) -> None:
-    """One row per concept, the first on top, of a figure from 0 to 1; ``measure`` where the axis has no title yet."""
-    axis.set_yticks(places, [_literal(label) for label in labels], size=8)
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1.03)
-    if measure:
-        axis.set_xlabel(measure)
-
-
-def _legend_below(figure: Any, columns: int) -> None:
-    """Below the axes, where no mark is hidden."""
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    name_rows(axis, places, [f"{best.concepts[n]} — {unit}" for n, unit in zip(shown, units, strict=True)])
+    legend_below(figure, 3)
+    return markdown(figure, "test F1")
 
 
 def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
@@ -186,12 +131,12 @@ def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
     import numpy as np
 
     best = [(name, pair) for name, pair in zip(alignment.concepts, alignment.best.tolist(), strict=True) if pair >= 0]
-    figure, axes = _axes(tall=len(best) > 6)
+    figure, axes = new_axes(tall=len(best) > 6)
     axis = axes[0, 0]
     if not best:
         axis.set_axis_off()
         axis.set_title("No concept is located: there are no row figures", size=9)
-        return _markdown(figure, "row alignment")
+        return markdown(figure, "row alignment")
     shown = best[:most]
     pairs, places = np.array([pair for _, pair in shown]), np.arange(len(shown))
     rates = (("precision", "#9ecae1", "s"), ("recall", "#fdd0a2", "D"), ("f1", "#1b7f5c", "o"))
@@ -204,9 +149,9 @@ def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
     low, high = alignment.intervals.numpy()[numbers].T
     axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
     labels = [f"{name} — unit {int(alignment.unit_ids[pair])}" for name, pair in shown]
-    _name_rows(axis, places, labels)
-    _legend_below(figure, 3)  # a poor unit's marks lie at the left
-    return _markdown(figure, "row alignment")
+    name_rows(axis, places, labels)
+    legend_below(figure, 3)  # a poor unit's marks lie at the left
+    return markdown(figure, "row alignment")
 
 
 def plot_localization(localization: "Localization", most: int = 12) -> str:
@@ -215,12 +160,12 @@ def plot_localization(localization: "Localization", most: int = 12) -> str:
 
     whole = localization.whole_rate("f1")[1].numpy()
     shown = np.flatnonzero(~np.isnan(whole))[:most]
-    figure, axes = _axes(tall=len(shown) > 6)
+    figure, axes = new_axes(tall=len(shown) > 6)
     axis = axes[0, 0]
     if not len(shown):
         axis.set_axis_off()
         axis.set_title("No concept is located: there are no row figures", size=9)
-        return _markdown(figure, "localization")
+        return markdown(figure, "localization")
     places, f1 = np.arange(len(shown)), localization.rate("f1")[:, 1].numpy()
     axis.scatter(whole[shown], places, color="#e6550d", marker="|", s=90, label="all rows of detected examples")
     methods = (("superactivators", "#bbbbbb", "s"), ("regular", "#9ecae1", "D"), ("two-stage", "#1b7f5c", "o"))
@@ -228,9 +173,9 @@ def plot_localization(localization: "Localization", most: int = 12) -> str:
         height = places + (number - 1) * 0.2
         axis.scatter(f1[number, shown], height, color=colour, marker=marker, label=name, zorder=3)
         axis.hlines(height, *localization.intervals[number].numpy()[shown].T, color=colour, lw=2, alpha=0.5)
-    _name_rows(axis, places, [localization.concepts[number] for number in shown], "row F1 (test)")
-    _legend_below(figure, 4)
-    return _markdown(figure, "localization")
+    name_rows(axis, places, [localization.concepts[number] for number in shown], "row F1 (test)")
+    legend_below(figure, 4)
+    return markdown(figure, "localization")
 
 
 def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
@@ -238,7 +183,7 @@ def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
     import numpy as np
 
     names = audit.concepts[:most]
-    figure, axes = _axes(tall=len(names) > 6)
+    figure, axes = new_axes(tall=len(names) > 6)
     axis, places = axes[0, 0], np.arange(len(names))
     best, kept = (audit.f1[place, 0, : len(names)].numpy() for place in (0, 1))
     axis.hlines(places, kept, best, color="#e6550d", lw=3)
@@ -246,9 +191,9 @@ def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
     axis.scatter(kept, places, color="#1b7f5c", marker="|", s=120, label="best of those that are kept", zorder=4)
     rules = [audit.removed_by(number) for number in range(len(names))]
     labels = [f"{name} — {rule or 'kept'}" for name, rule in zip(names, rules, strict=True)]
-    _name_rows(axis, places, labels, "F1 on cal")
-    _legend_below(figure, 2)
-    return _markdown(figure, "pruning audit")
+    name_rows(axis, places, labels, "F1 on cal")
+    legend_below(figure, 2)
+    return markdown(figure, "pruning audit")
 
 
 def plot_coalitions(coalitions: "CoalitionChoice", most: int = 12) -> str:
@@ -256,7 +201,7 @@ def plot_coalitions(coalitions: "CoalitionChoice", most: int = 12) -> str:
     import numpy as np
 
     names = coalitions.concepts[:most]
-    figure, axes = _axes(tall=len(names) > 6)
+    figure, axes = new_axes(tall=len(names) > 6)
     axis, places = axes[0, 0], np.arange(len(names))
     together, difference = coalitions.f1[2, : len(names)].numpy(), coalitions.differences[: len(names), 0].numpy()
     low, high = coalitions.intervals[: len(names)].numpy().T
@@ -266,9 +211,9 @@ def plot_coalitions(coalitions: "CoalitionChoice", most: int = 12) -> str:
     members = [f" {coalitions.rule(number) or ''} ".join(map(str, coalitions.members(number)))
                for number in range(len(names))]  # fmt: skip
     labels = [f"{name} — {units or 'no unit'}" for name, units in zip(names, members, strict=True)]
-    _name_rows(axis, places, labels, "F1 on test")
-    _legend_below(figure, 2)
-    return _markdown(figure, "coalitions")
+    name_rows(axis, places, labels, "F1 on test")
+    legend_below(figure, 2)
+    return markdown(figure, "coalitions")
 
 
 CONTROL_COLOURS = {
@@ -286,7 +231,7 @@ def plot_controls(controls: "Controls", most: int = 12) -> str:
     import numpy as np
 
     shown = min(len(controls.concepts), most)
-    figure, axes = _axes(tall=shown > 6)
+    figure, axes = new_axes(tall=shown > 6)
     axis, places = axes[0, 0], np.arange(shown)
     for number, (level, name, seed) in enumerate(controls.detectors):
         values = controls.f1[number, :shown].numpy()
@@ -301,6 +246,6 @@ def plot_controls(controls: "Controls", most: int = 12) -> str:
                 values, places, color=CONTROL_COLOURS[name], marker="|" if name == "random_sae" else "D", s=30,
                 label=name if not seed else None, zorder=3,
             )  # fmt: skip
-    _name_rows(axis, places, controls.concepts[:shown], "F1 on test")
-    _legend_below(figure, 7)
-    return _markdown(figure, "controls")
+    name_rows(axis, places, controls.concepts[:shown], "F1 on test")
+    legend_below(figure, 7)
+    return markdown(figure, "controls")

@@ -3,7 +3,6 @@
 Only one batch of dense rows is in memory at any time; which token kinds are wanted decides which rows are encoded.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from sae_assets.artifacts import Examples, SparseActivations, offsets_of
 from sae_assets.catalog import Dataset, Model
 from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
 from sae_assets.progress import track
-from sae_assets.rows.loaded import open_encoder, open_random_encoders
+from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
+from sae_assets.rows.random_encoders import random_encoders
 from sae_assets.rows.source import is_pooled
 from sae_assets.saes.hook_points import difference
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from sae_assets.rows.loaded import OpenedSae
     from sae_assets.rows.source import ExampleRows, RowSource
     from sae_assets.saes import Checkpoint
-
-
-MATCHED_ROWS, MATCHED_EXAMPLES = 4096, 32  # on which the density of random units is matched, whichever is less
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def encode_chunk(
             controlled = [kind for kind in kinds if kind in control_kinds]
             watching: dict[str, Collector] = {}  # by the kind of the rows
             if controlled and dataset.controls is not None:
-                random = _random_encoders(dataset, model, sae.encoder, source, ids, encoded)
+                random = random_encoders(dataset, model, sae.encoder, source, ids, encoded)
                 most = dataset.controls.rows_per_chunk
                 width = (sae.d_model, sae.encoder.n_units)
                 for rows in {rows_of[kind] for kind in controlled}:
@@ -238,36 +235,6 @@ def _collect(batch: "Sequence[tuple[str, ExampleRows]]", kind: str, collector: "
     lengths = [len(rows.rows[kind]) for _, rows in batch]
     spoken = [rows.rows[kind][: 0 if kind in rows.silent else None] for _, rows in batch]
     collector.add([example for example, _ in batch], spoken, lengths)
-
-
-def _random_encoders(
-    dataset: Dataset, model: Model, encoder: "Encoder", source: "RowSource", ids: Sequence[str], kinds: Sequence[str]
-) -> "list[Encoder]":
-    """Random SAEs as sparse as the trained one.
-
-    A TopK SAE is by its k. Of others each unit's density is matched, on rows of a few examples of the chunk, those of
-    the smallest hashes, which are embedded once more for it: so that the chunk's rows need not be held until the last
-    of them is there. ``cls`` has the thresholds of patches or tokens, where these come from the same source.
-    """
-    import torch
-
-    assert dataset.controls is not None
-    random = open_random_encoders(model.sae, encoder, dataset.controls.n_seeds)
-    if isinstance(encoder, ops.sparse_activations.TopKEncoder):
-        return random
-    kind = next((kind for kind in kinds if kind != "cls"), "cls")
-    rows: list[Tensor] = []
-    for example in sorted(ids, key=lambda example: hashlib.sha256(example.encode()).digest())[:MATCHED_EXAMPLES]:
-        (found,) = source.embed([example])
-        if kind not in found.silent:
-            rows.append(found.rows[kind])
-        if sum(map(len, rows)) >= MATCHED_ROWS:
-            break
-    x = torch.cat(rows) if rows else torch.zeros(0, encoder.d_model, dtype=torch.float32, device="cpu")
-    if not len(x) or not bool(x.isfinite().all()):  # the example that it is of is named where rows are encoded
-        return random
-    counts = torch.bincount(encoder.encode(x).unit_ids, minlength=encoder.n_units)
-    return [ops.random_saes.match_density(each, counts, x) for each in random]
 
 
 def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":

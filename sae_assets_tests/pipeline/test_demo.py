@@ -133,7 +133,7 @@ def test_every_figure_stands_beside_its_controls(demo):
                 assert low < high and 0 <= control["f1"] <= 1 and 0.3 < control["auroc"] <= 1
             assert (best["row_controls"] is None) == ("/cls/" in key)
             if best["row_controls"]:
-                assert set(best["row_controls"]) == {"unit", "diffmean", "logistic"}
+                assert set(best["row_controls"]) == {"unit", "random_sae", "diffmean", "logistic"}
     patch = demo["summary"][KEY]["controls"]["weighted"]
     assert patch["diffmean"]["f1"] < patch["random_sae"]["unit_f1"] and patch["logistic"]["f1"] > 0.85
     assert "random SAEs" in demo["output"] and "peak MB" in demo["output"]
