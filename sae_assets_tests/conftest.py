@@ -78,17 +78,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Home folder, summary and output of ``sae-assets demo``; tests that use it run in one process (group ``demo``)."""
-    from typer.testing import CliRunner
+    """Home, summary and output of ``sae-assets demo`` as a wheel installs it, that wheel and its command.
 
-    from sae_assets.cli import app
-    from sae_assets_tests.helpers.swift import as_shipped
+    Tests that use it run in one process (group ``demo``).
+    """
+    from sae_assets_tests.helpers.wheel import build, install, run
 
-    home = tmp_path_factory.mktemp("demo")
-    with as_shipped():
-        result = CliRunner().invoke(app, ["demo", "--home", str(home), "--summary", str(home / "summary.json")])
-    assert result.exit_code == 0, result.output
-    return {"home": home, "output": result.output, "summary": json.loads((home / "summary.json").read_text())}
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "sources").mkdir()
+    wheel = build(folder / "sources")
+    command, home = str(install(wheel, folder)), folder / "home"
+    output = run([command, "demo", "--home", str(home), "--summary", str(folder / "summary.json")], folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    return {"home": home, "output": output, "summary": summary, "wheel": wheel, "command": command}
 
 
 @pytest.fixture
