@@ -56,6 +56,22 @@ class Geometry(Protocol):
         ...
 
 
+class WholeTensors:
+    """``pixels`` and ``inputs`` of a geometry whose ``tensor`` does all of its work at once."""
+
+    def tensor(self, image: "Image") -> "Tensor":
+        raise NotImplementedError
+
+    def pixels(self, image: "Image") -> "np.ndarray":
+        return self.tensor(image).numpy()
+
+    def inputs(self, pixels: "Sequence[np.ndarray]", device: Any) -> "Tensor":
+        import numpy as np
+        import torch
+
+        return torch.from_numpy(np.stack(pixels)).to(device)
+
+
 class Vision(Protocol):
     """A loaded vision model, cut after the hook point."""
 

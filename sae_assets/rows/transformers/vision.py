@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.catalog import Model, Transformer
 from sae_assets.errors import CheckpointError, DatasetError
+from sae_assets.rows.images import WholeTensors
 from sae_assets.rows.transformers.files import quiet, read_config, read_pretrained
 from sae_assets.rows.transformers.hook_point import CutModel, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
     from PIL.Image import Image
     from torch import Tensor, nn
 
@@ -26,7 +24,7 @@ CLS_NAMES = ("cls_token", "class_embedding", "class_token", "cls_embedding")
 EDGE = 2  # pixels along a border where a resampled image and its mask may differ
 
 
-class TransformersGeometry:
+class TransformersGeometry(WholeTensors):
     """Size, patches and preprocessing of a vision model, from its configuration alone (protocol ``Geometry``).
 
     Attributes:
@@ -151,17 +149,6 @@ class TransformersGeometry:
         if tuple(pixels.shape) != (1, 3, *self._size):
             raise CheckpointError(f"The image processor gave {tuple(pixels.shape)}, expected {(1, 3, *self._size)}.")
         return pixels[0].float()
-
-    def pixels(self, image: "Image") -> "np.ndarray":
-        """As :meth:`tensor`: the image processor does all of it at once."""
-        return self.tensor(image).numpy()
-
-    def inputs(self, pixels: "Sequence[np.ndarray]", device: Any) -> "Tensor":
-        """float32 [n, 3, height, width] on the device."""
-        import numpy as np
-        import torch
-
-        return torch.from_numpy(np.stack(pixels)).to(device)
 
     def mask(self, mask: "Image") -> "Tensor":
         """bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest neighbour.
