@@ -2,8 +2,8 @@
 
 CPU milliseconds per example of one thread: packaged data through their own models, the passes' tries of each shape
 included and not, and one layer of the width of larger models, for several numbers of examples. On a GPU with
-``--device cuda``: images per second of a ViT-L/14 with random weights, from JPEG files, decoding included, and the
-share of the time that the GPU computes.
+``--device cuda``: images per second of a ViT-L/14 with random weights, from JPEG files, decoding included, beside what
+the GPU computes of images that lie there already, and the share of time between the first and the last step of a pass.
 
 python benchmarks/bench_passes.py
 """
@@ -18,9 +18,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from sae_assets.catalog import Dataset, load_catalog
+from sae_assets.catalog import Dataset, Model, Pruning, Sae, Transformer, load_catalog
 from sae_assets.datasets import open_dataset
 from sae_assets.rows import loaded
+from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.passes import prepared
 
@@ -80,14 +81,25 @@ def layers() -> None:
             print(f"width {width}, {positions} positions".ljust(24) + f"{size:12}{took:12.3f}{took / alone:8.2f}")
 
 
+def _alone(folder: Path, precision: str) -> float:
+    """Images per second of passes of a hundred that lie on the GPU, one after the other."""
+    vision = VisionTransformer(Transformer(library="open_clip", path=folder), 22, "cuda", precision)
+    images = torch.randn(100, 3, 224, 224, device="cuda")
+    vision.embed(images)
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(4):
+        vision.embed(images)
+    torch.cuda.synchronize()
+    return 400 / (time.perf_counter() - start)
+
+
 def gpu(n_images: int) -> None:
-    """Images of 500×375 pixels, as COCO's, through ViT-L/14 up to block 22; busy is what CUDA events time of passes."""
+    """Images of 500×375 pixels, as COCO's, through ViT-L/14 up to block 22; what CUDA events time of passes."""
     import numpy as np
     import open_clip
     from PIL import Image
     from safetensors.torch import save_file
-
-    from sae_assets.catalog import Model, Pruning, Sae, Transformer
 
     with TemporaryDirectory() as folder:
         root, noise = Path(folder), np.random.default_rng(0)
@@ -124,8 +136,9 @@ def gpu(n_images: int) -> None:
         images = (reader.deferred_image(example) for example in ids)
         n = sum(1 for _ in prepared(source._input, images, 64))
         print(f"{torch.cuda.get_device_name()}: {n / (time.perf_counter() - start):.0f} images/s are decoded")
-        print(f"{'precision':12}{'forward_batch':>14}{'images/s':>10}{'busy':>7}")
+        print(f"{'precision':12}{'forward_batch':>14}{'images/s':>10}{'of the GPU':>12}{'in passes':>11}")
         for precision in ("float32", "bfloat16"):
+            most = _alone(model_folder, precision)
             for forward_batch, n in ((1, 200), (16, 800), (None, n_images)):
                 ((_, source),) = open_sources(reader, entry, model, ("patch",), "cuda", precision, forward_batch)
                 list(source.embed(ids[:200]))  # shapes are tried, kernels chosen
@@ -149,7 +162,8 @@ def gpu(n_images: int) -> None:
                 seconds = time.perf_counter() - start
                 source._shapes._forward = forward
                 share = sum(begin.elapsed_time(end) for begin, end in busy) / 1000 / seconds
-                print(f"{precision:12}{forward_batch or 'null':>14}{n / seconds:10.1f}{share:7.2f}")
+                rates = f"{n / seconds:10.1f}{n / seconds / most:12.2f}{share:11.2f}"
+                print(f"{precision:12}{forward_batch or 'null':>14}{rates}")
 
 
 def main() -> None:
