@@ -12,6 +12,7 @@ from sae_assets.cli import common, display
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.pipeline import plots
+from sae_assets.pipeline.drawing import literal
 from sae_assets.visible import is_plain, visible
 from sae_assets_tests.helpers.swift import as_shipped
 from sae_assets_tests.storage.small import SMALL
@@ -76,5 +77,5 @@ def test_no_name_is_a_formula_in_a_picture(name: str) -> None:
 def test_names_come_out_of_matplotlib_as_they_went_in(name: str) -> None:
     from matplotlib.text import Text
 
-    shown, is_math = Text()._preprocess_math(plots._literal(name))
+    shown, is_math = Text()._preprocess_math(literal(name))
     assert shown == name and not is_math

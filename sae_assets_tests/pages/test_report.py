@@ -20,7 +20,7 @@ from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.helpers.homes import USUAL, Homes, Places, invoke
 from sae_assets_tests.helpers.swift import swift_homes
-from sae_assets_tests.pipeline.small import write_catalog
+from sae_assets_tests.pipeline.small import with_packaged, write_catalog
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]
 WHERE = ("small", "clip-mini", "patch")
@@ -211,8 +211,9 @@ def test_the_command(made: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert wrong.exit_code == 2
 
 
-def test_runs_that_cannot_be_compared(made: Places) -> None:
+def test_runs_that_cannot_be_compared(made: Places, tmp_path: Path) -> None:
     """One run alone, runs of two data sets, and names that are none are refused, with what was expected."""
+    places = {**made, "catalog": with_packaged(made["catalog"], tmp_path / "catalog.yaml")}
     for names, said in (
         (["small"], "at least two"),
         (["small/patch/clip-mini", "small/patch/clip-mini"], "at least two"),
@@ -220,7 +221,7 @@ def test_runs_that_cannot_be_compared(made: Places) -> None:
         (["smal/patch/clip-mini", "small"], "small"),
         (["small", "clevr_mini/patch/clip-mini"], "those of one are compared"),
     ):
-        wrong = invoke(made, "compare", *names)
+        wrong = invoke(places, "compare", *names)
         assert wrong.exit_code == 2 and said in wrong.stderr, (names, wrong.stderr)
 
 

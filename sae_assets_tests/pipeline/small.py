@@ -49,6 +49,14 @@ def write_catalog(path: Path, root: Path, **entry: Any) -> Path:
     return path
 
 
+def with_packaged(catalog: Path, to: Path) -> Path:
+    """The same catalog, in which the packaged data sets are as well."""
+    content = yaml.safe_load(catalog.read_text())
+    content["datasets"] = {name: entry for name, entry in content["datasets"].items() if entry is not None}
+    to.write_text(yaml.safe_dump(content))
+    return to
+
+
 def damaged_payload(content: bytes) -> bytes:
     """A Parquet file whose header is whole and whose content is not."""
     middle = len(content) // 2

@@ -62,7 +62,7 @@ def test_image_that_changes_or_vanishes_after_registration(tmp_path, made_home, 
     what = "vanished" if vanished else "changed"
     refused(
         small, f"({everything[7]['image_path']}) {what}", "small clip-mini 0001",
-        "1 of 6 examples of chunk 0001 are not what was registered", "remove small",
+        "1 of 6 examples of chunk 0001 are not what was registered", "sae-assets remove ", " small --chunks ",
     )  # fmt: skip
     made = sorted(path.name for path in (small["home"] / "store").rglob("sparse_activations/*"))
     assert made == ["0000.parquet", "0002.parquet"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+import sae_assets_tests
 from sae_assets.cli.common import GOES_ON
 from sae_assets.orchestration.instance.home import open_instance
 from sae_assets.settings import load_settings
@@ -45,7 +46,8 @@ def test_an_interrupted_command_says_so_and_leaves_nothing_behind(
 ) -> None:
     """The run that was under way is canceled, no slot of a pool is held, and the same command goes on."""
     home = places["home"]
-    variables = environment(home, places["catalog"])
+    # The home is quick, by classes that stand beside these tests.
+    variables = {**environment(home, places["catalog"]), "PYTHONPATH": str(Path(sae_assets_tests.__file__).parents[1])}
     group = Group(COMMAND, variables, tmp_path, tmp_path / "log")
     try:
         wait_until(lambda: encodes(home), "a run that encodes", group=group)

@@ -6,7 +6,7 @@ import pytest
 
 from sae_assets.commands.protocols import PROTOCOLS
 from sae_assets_tests.helpers.homes import invoke
-from sae_assets_tests.pipeline.small import CONCEPTS
+from sae_assets_tests.pipeline.small import CONCEPTS, with_packaged
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("protocols")]
 
@@ -37,6 +37,7 @@ def test_figures_of_every_concept(home, protocol):
 
 def test_what_a_protocol_needs_is_said(home, tmp_path, made_home):
     """Location, train examples, files, and names: each lack is an error that says what to do."""
+    home = {**home, "catalog": with_packaged(home["catalog"], tmp_path / "packaged.yaml")}
     for arguments, said, code in (
         (("saev", "small", "clip-mini", "--token-kind", "cls"), "locates none of its concepts", 1),
         (("netdisect", "small", "clip-mini"), "Did you mean 'netdissect'", 2),
