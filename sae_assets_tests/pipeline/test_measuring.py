@@ -19,8 +19,8 @@ def test_steps_are_measured_apart_and_add_up() -> None:
             while time.process_time() < stop:
                 pass
     with meter.step("short"):
-        time.sleep(0.5)
-    assert meter.seconds["long"] >= 0.1 and 0.25 > meter.seconds["short"] >= 0
+        time.sleep(0.2)  # watching memory meanwhile takes a share of it
+    assert meter.seconds["long"] >= 0.1 > meter.seconds["short"] >= 0
     assert {"seconds[long]", "peak_bytes[long]", "seconds[short]"} <= set(meter.figures)
 
 
