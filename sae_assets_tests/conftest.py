@@ -1,4 +1,4 @@
-"""What all tests share: checked shapes in ops, a clean environment, no network, no telemetry, and one demo run."""
+"""What all tests share: shapes that can be checked, a clean environment, no network, no telemetry, and one demo run."""
 
 import gc
 import json
@@ -15,9 +15,11 @@ for name in [name for name in os.environ if name.startswith("SAE_ASSETS_") and "
 os.environ.pop("DAGSTER_HOME", None)
 
 import pytest  # noqa: E402
+from jaxtyping import config as shapes  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("sae_assets.ops", "beartype.beartype")  # before anything imports ops
+shapes.update("jaxtyping_disable", True)  # an eighth of a pipeline's CPU; the tests in ops/ check them
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

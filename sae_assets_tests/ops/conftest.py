@@ -1,9 +1,17 @@
-"""What the tests of ops share: one thread, because the tensors are so small that threads would only wait."""
+"""What the tests of ops share: checked shapes, and one thread, since the tensors are too small to share."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
+from jaxtyping import config as shapes
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _checked_shapes() -> Iterator[None]:
+    shapes.update("jaxtyping_disable", False)
+    yield
+    shapes.update("jaxtyping_disable", True)
 
 
 @pytest.fixture(autouse=True, scope="package")
