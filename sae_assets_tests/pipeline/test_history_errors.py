@@ -1,14 +1,18 @@
 """What a database says becomes a sentence that names the home, says what to do, and what goes on without it."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 
+import dagster as dg
 import pytest
+import sqlalchemy.event
 import sqlalchemy.exc
 
 from sae_assets.errors import HistoryError
 from sae_assets.orchestration.instance.home import history_if_there, open_instance
 from sae_assets.settings import load_settings
+from sae_assets_tests.helpers.swift import as_shipped
 
 SAID = {
     "database is locked": "is locked by another process",
@@ -52,3 +56,29 @@ def test_errors_of_who_looks_are_not_those_of_the_history(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="mine"), history_if_there(load_settings(tmp_path)) as (instance, reason):
         assert instance is not None and not reason
         raise ValueError("mine")
+
+
+def test_connections_are_kept_while_a_history_is_open_and_none_after(tmp_path: Path) -> None:
+    """What is then copied or put in its place is whole, and is what is read."""
+    home, copy, connections = tmp_path / "home", tmp_path / "copy", []
+
+    def count(*_: object) -> None:
+        connections.append(1)
+
+    sqlalchemy.event.listen(sqlalchemy.Pool, "connect", count)
+    try:
+        with as_shipped(), open_instance(load_settings(home)) as instance:
+            shutil.copytree(home, copy)
+            before = len(connections)
+            for number in range(20):
+                instance.report_runless_asset_event(dg.AssetMaterialization("a", metadata={"number": number}))
+            assert len(connections) - before <= 2
+            assert [*home.rglob("*.db-wal")]
+        assert not [*home.rglob("*.db-wal")]
+        with open_instance(load_settings(home)) as instance:
+            assert len(instance.fetch_materializations(dg.AssetKey("a"), limit=100).records) == 20
+            shutil.rmtree(home)
+            shutil.copytree(copy, home)
+            assert not instance.fetch_materializations(dg.AssetKey("a"), limit=100).records
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Pool, "connect", count)

@@ -16,7 +16,7 @@ from upath import UPath
 
 from sae_assets.errors import HistoryError
 from sae_assets.orchestration.instance.abandoned import settle
-from sae_assets.orchestration.instance.launcher import keep_engines
+from sae_assets.orchestration.instance.launcher import close_engines, keep_engines
 from sae_assets.settings import Settings
 from sae_assets.storage.atomic import write_atomically
 
@@ -93,6 +93,8 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
             yield instance
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise HistoryError(_explained(error, settings)) from None
+    finally:
+        close_engines()
 
 
 @contextmanager

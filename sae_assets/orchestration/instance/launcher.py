@@ -45,6 +45,7 @@ START_SLACK_SECONDS = 5.0  # a process is older than the first event it writes
 RUNS_PER_WORKER, IDLE_SECONDS = 200, 120
 DEFAULT_WORKERS = 4  # where the queue has no limit
 MOST_ENGINES = 64
+_engines: dict[tuple[str, int, int], sqlalchemy.Engine] = {}
 CODE_SUFFIXES = (".py", ".yaml")
 
 
@@ -161,22 +162,34 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
 
 def keep_engines() -> None:
-    """Let Dagster's SQLite storages of this process use one SQLAlchemy engine per file.
+    """Let Dagster's SQLite storages of this process use one SQLAlchemy engine per file, which keeps its connections.
 
-    They make a new one for every event, and with it compile every statement anew: a third of the CPU of an event.
+    They make a new one for every event, and with it compile every statement anew: a third of the CPU of an event. And
+    the last connection to be closed writes the log of changes back to the disk, here after every event.
     """
-    engines: dict[str, Any] = {}
 
     def create_engine(url: str, **options: Any) -> Any:
-        if url not in engines:
-            if len(engines) >= MOST_ENGINES:  # a file per run, in homes of earlier versions
-                engines.clear()
-            engines[url] = sqlalchemy.create_engine(url, **options)
-        return engines[url]
+        file = Path(sqlalchemy.make_url(url).database or "")
+        if not file.is_file():  # about to be made
+            return sqlalchemy.create_engine(url, **options)
+        stat = file.stat()
+        key = (url, stat.st_dev, stat.st_ino)  # a file that was put in its place is another one
+        if key not in _engines:
+            if len(_engines) >= MOST_ENGINES:  # a file per run, in homes of earlier versions
+                close_engines()
+            options["poolclass"] = sqlalchemy.QueuePool
+            _engines[key] = sqlalchemy.create_engine(url, **options, max_overflow=-1)
+        return _engines[key]
 
     for module in (consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage):
         if getattr(module, "create_engine") is sqlalchemy.create_engine:  # noqa: B009
             setattr(module, "create_engine", create_engine)  # noqa: B010
+
+
+def close_engines() -> None:
+    """Close the connections that are kept: what they wrote is in the files alone, which may be copied then."""
+    while _engines:
+        _engines.popitem()[1].dispose()
 
 
 def local_origin(run: dg.DagsterRun) -> RepositoryPythonOrigin | None:
