@@ -18,9 +18,8 @@ from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.summary import unit_summary
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
-from sae_assets_tests.helpers.homes import USUAL, Homes, Places, invoke
-from sae_assets_tests.helpers.swift import swift_homes
-from sae_assets_tests.pipeline.small import with_packaged, write_catalog
+from sae_assets_tests.helpers.homes import Homes, Places, invoke
+from sae_assets_tests.pipeline.small import WITH_CONTROLS, with_packaged
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]
 WHERE = ("small", "clip-mini", "patch")
@@ -28,13 +27,8 @@ WHERE = ("small", "clip-mini", "patch")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, made_home: Homes) -> Places:
-    """The usual home, where one example is enough to choose a unit by."""
-    places = made_home(tmp_path_factory.mktemp("report"))
-    write_catalog(places["catalog"], places["root"], **USUAL, detection={"min_support": 1})
-    with swift_homes():
-        result = invoke(places, "materialize", "-d", "small")
-    assert result.exit_code == 0, result.output
-    return places
+    """Controls too, and one example is enough to choose a unit by."""
+    return made_home(tmp_path_factory.mktemp("report"), **WITH_CONTROLS, detection={"min_support": 1})
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,12 @@ from typing import Any
 import yaml
 
 import sae_assets
+from sae_assets.pipeline.stages import STAGES
 
 PACKAGED = Path(sae_assets.__file__).parent / "demo" / "data" / "clevr_mini"
 NO_OTHERS = {"clevr_mini": None, "moods_mini": None}
+SMALL_STAGES = {name: stage for name, stage in STAGES.items() if "control" not in name}  # that ``small`` has
+WITH_CONTROLS: dict[str, Any] = {"controls": {"n_seeds": 1}}
 CONCEPTS = ["color::blue", "color::green", "color::red", "shape::cube", "shape::cylinder", "shape::sphere"]
 
 
@@ -39,10 +42,13 @@ def make_dataset(folder: Path, n: int, *, first: int = 0) -> Path:
 
 
 def write_catalog(path: Path, root: Path, **entry: Any) -> Path:
-    """A catalog with one data set ``small``, which has every stage that there is; the packaged ones would cost time."""
+    """A catalog with one data set ``small``: the packaged ones, and controls, would cost time.
+
+    With ``**WITH_CONTROLS`` it has every stage that there is.
+    """
     dataset = {
         "root": str(root), "layout": "clevr", "modality": "image", "concepts": CONCEPTS, "models": ["clip-mini"],
-        "token_kinds": ["patch", "cls"], "chunk_size": 6, "controls": {"n_seeds": 1}, "unit_rows": True,
+        "token_kinds": ["patch", "cls"], "chunk_size": 6, "unit_rows": True,
         **entry,
     }  # fmt: skip
     path.write_text(yaml.safe_dump({"datasets": {**NO_OTHERS, "small": dataset}}))

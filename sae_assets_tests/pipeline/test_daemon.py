@@ -16,7 +16,6 @@ import pytest
 from sae_assets.commands.session import Session, open_session
 from sae_assets.orchestration.history import ACTIVE
 from sae_assets.orchestration.partitions import keys_of, multi_key
-from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.pipeline.daemon import (
     Daemon,
     daemon,
@@ -29,13 +28,13 @@ from sae_assets_tests.pipeline.daemon import (
 from sae_assets_tests.pipeline.fresh_runs import run
 from sae_assets_tests.pipeline.living import land
 from sae_assets_tests.pipeline.planned import all_states, states_of
-from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+from sae_assets_tests.pipeline.small import SMALL_STAGES, make_dataset, write_catalog
 from sae_assets_tests.processes import PAUSE_SECONDS
 
 pytestmark = pytest.mark.living
 MODEL = "clip-mini"
-CHUNK_STAGES = [name for name, stage in STAGES.items() if stage.level == "chunk"]
-MODEL_STAGES = [name for name, stage in STAGES.items() if stage.level == "model"]
+CHUNK_STAGES = [name for name, stage in SMALL_STAGES.items() if stage.level == "chunk"]
+MODEL_STAGES = [name for name, stage in SMALL_STAGES.items() if stage.level == "model"]
 ONCE = ("examples", "labels", "ground_truth", "sparse_activations")  # what no other chunk can change
 
 
@@ -153,7 +152,7 @@ def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path
 
 
 @pytest.mark.xdist_group("scheduler")
-def test_schedules_backfill_what_can_be_made_and_repair_what_failed(tmp_path):
+def test_schedules_backfill_what_can_be_made_repair_what_failed_and_take_what_arrives_meanwhile(tmp_path):
     minutely = {"cron": "* * * * *", "repair_cron": "* * * * *"}
     with world(tmp_path, 12, backfills=minutely) as living:
         instance = living.session.instance
@@ -189,21 +188,19 @@ def test_schedules_backfill_what_can_be_made_and_repair_what_failed(tmp_path):
         assert {"backfill", "repair"} == by
         assert len({backfill.backfill_id for backfill in instance.get_backfills()}) == len(instance.get_backfills())
 
-
-@pytest.mark.xdist_group("arrival")
-def test_chunk_that_arrives_in_the_middle_of_a_backfill_fails_nothing_and_is_followed(tmp_path):
-    """No repair is switched on: aggregates that run go on without it, and are made again when it is there."""
-    with world(tmp_path, 12, backfills={"cron": "* * * * *"}) as living:
-        living.session.materialize(["small"], last="unit_mapping")
-        switch_on(living.session.instance, living.daemon, "register_small_chunks", "backfill_small")
+        # A chunk lands and is made; another one in the middle of that. Aggregates that run go on without it, and are
+        # made again when it is there.
+        failed_before = living.runs(dg.DagsterRunStatus.FAILURE)
 
         def filtering() -> bool:
             started = living.runs(dg.DagsterRunStatus.STARTED)
             return any(key.path[-1] == "filtered_activations" for run in started for key in run.asset_selection or ())
 
-        living.wait(filtering, "the second wave has begun", seconds_between=0.02)
+        switch_on(instance, living.daemon, "register_small_chunks")
         land(living.root, 18)
-        living.wait(living.done(3), "three chunks, and everything over them, are current")
-        assert living.runs(dg.DagsterRunStatus.FAILURE) == []
-        assert set(living.made) == expected(["0000", "0001", "0002"])
+        living.wait(filtering, "the second wave has begun", seconds_between=0.02)
+        land(living.root, 24)
+        living.wait(living.done(4), "four chunks, and everything over them, are current")
+        assert living.runs(dg.DagsterRunStatus.FAILURE) == failed_before
+        assert set(living.made) == expected(["0000", "0001", "0002", "0003"])
         assert {key: times for key, times in living.made.items() if key[0].endswith(ONCE) and times != 1} == {}

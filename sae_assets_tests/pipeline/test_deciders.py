@@ -45,12 +45,12 @@ class World:
     def home(self) -> Path:
         return self.base / "home"
 
-    def land(self, count: int, splits: tuple[str, ...] = SPLITS) -> None:
+    def land(self, count: int) -> None:
         """``count`` more examples, concepts and places by turns."""
         for number in range(len(self.folder.rows), len(self.folder.rows) + count):
             left = 3 * (number % 5)
             concept = tuple(COLOURS)[number % 2]
-            self.folder.add(f"e{number}", splits[number % len(splits)], concept, (left, 4, left + 11, 15))
+            self.folder.add(f"e{number}", SPLITS[number % len(SPLITS)], concept, (left, 4, left + 11, 15))
         self.folder.write()
 
     def row(self, number: int, **cells: Any) -> None:
@@ -180,11 +180,6 @@ def chunk_added(world: World) -> None:
     register(world)
 
 
-def chunk_without_calibration_added(world: World) -> None:
-    world.land(4, ("test", "train"))
-    register(world)
-
-
 def register(world: World) -> None:
     with world.open() as session:
         session.register(NAME)
@@ -235,7 +230,6 @@ NEW_CHUNK = set().union(
     )
 )
 CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
-    "nothing": (lambda _: None, set()),
     # Contents are pinned when their chunk was registered: a check says so. Freezing concerns chunks that come later,
     # but the recipes of two artifacts say whether what they chose is kept.
     "an image's and a mask's contents, calibration frozen": (
@@ -275,10 +269,6 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
     ),
     "a concept more": (concept_added, chunk_level("labels") | model_level("thresholds", "chosen_pairs")),
     "a chunk more": (chunk_added, NEW_CHUNK | model_level(*AGGREGATES)),
-    "a chunk without calibration rows more": (
-        chunk_without_calibration_added,
-        NEW_CHUNK | model_level(*AGGREGATES),
-    ),
     "a chunk less": (chunk_removed, model_level(*AGGREGATES)),
     "a manifest deleted": (manifest_deleted, model_level(*AGGREGATES)),
     "concepts in another order; fewer units of one model; calibration frozen": (

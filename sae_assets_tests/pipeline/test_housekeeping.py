@@ -8,9 +8,9 @@ import pytest
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.history import with_history
 from sae_assets.orchestration.partitions import keys_of
-from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.planned import all_states, states_of
+from sae_assets_tests.pipeline.small import SMALL_STAGES
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def files(places: Places) -> list[str]:
 def test_chunk_is_shown_then_removed_and_aggregates_become_stale(made):
     before = files(made)
     shown = json.loads(invoke(made, "remove", "small", "--chunks", "1", "--json").stdout)
-    assert files(made) == before and shown["removed"] is False and len(shown["files"]) == 7
-    assert len(shown["stale_aggregates"]) == sum(stage.level == "model" for stage in STAGES.values())
+    assert files(made) == before and shown["removed"] is False and len(shown["files"]) == 6
+    assert len(shown["stale_aggregates"]) == sum(stage.level == "model" for stage in SMALL_STAGES.values())
     assert shown["manifests"] == [str(made["home"] / "store" / "small" / "chunks" / "0001.json")]
     assert shown["manifests"][0] in invoke(made, "remove", "small", "--chunks", "1").output
     done = invoke(made, "remove", "small", "--chunks", "1,01", "--yes")  # said twice, removed once
-    assert done.exit_code == 0 and "Removed 1 chunks, 7 files" in done.output and "become stale" in done.output
+    assert done.exit_code == 0 and "Removed 1 chunks, 6 files" in done.output and "become stale" in done.output
     assert [name for name in files(made) if "0001" in name] == ["store/small/chunks/0001.removed"]
     with open_session(made["home"], made["catalog"]) as session:
         assert session.chunks_of("small") == ["0000"]

@@ -17,7 +17,7 @@ from sae_assets.storage.address import Address
 from sae_assets.storage.store import stored
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.planned import failed_artifacts, launched, plan_of
-from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
+from sae_assets_tests.pipeline.small import WITH_CONTROLS, damaged_payload, make_dataset, write_catalog
 
 K = 16
 SPARSE = Address("small", "sparse_activations", "patch", "clip-mini", "0000")
@@ -35,7 +35,7 @@ def sparse(places: Places, chunk: str):
 def older(tmp_path_factory: pytest.TempPathFactory, made_home: Homes) -> Places:
     """What the pipeline computes for twelve images, written as an older script would: int64, padded, in 3 files."""
     base = tmp_path_factory.mktemp("older")
-    places = made_home(base, controls=None)  # what was imported has no encoder that controls could share
+    places = made_home(base)
     parts = [sparse(places, key).artifact for key in CHUNKS]
     indices = torch.full((12 * N_PATCHES, K), 123_456)
     values = torch.full((12 * N_PATCHES, K), -1.0)
@@ -174,7 +174,7 @@ def test_names_that_are_not_there(older, tmp_path):
 @pytest.mark.long
 def test_controls_do_not_apply_to_what_was_imported(older, tmp_path):
     """With `controls` in the catalog everything else is made and is current, and who asks for them is told why not."""
-    catalog = write_catalog(tmp_path / "with.yaml", older["root"], token_kinds=["patch"], controls={"n_seeds": 1})
+    catalog = write_catalog(tmp_path / "with.yaml", older["root"], token_kinds=["patch"], **WITH_CONTROLS)
     places = {**older, "catalog": catalog, "home": tmp_path / "home"}
     assert invoke(places, "import", str(older["older"]), *PATCH).exit_code == 0
     done = invoke(places, "materialize", "-d", "small")

@@ -10,7 +10,7 @@ from sae_assets.cli import app
 from sae_assets.commands.session import open_session
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
-from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+from sae_assets_tests.pipeline.small import WITH_CONTROLS, make_dataset, write_catalog
 
 MODEL_STAGES = [name for name, stage in STAGES.items() if stage.level == "model"]
 N = 6
@@ -19,7 +19,9 @@ N = 6
 def results(folder: Path, root: Path, chunk_size: int, *arguments: str) -> dict[str, object]:
     """Rows of all chunks put together, and the content of every model-level artifact, of one way to cut the work."""
     folder.mkdir()
-    catalog = write_catalog(folder / "catalog.yaml", root, chunk_size=chunk_size, token_kinds=["patch"])
+    catalog = write_catalog(
+        folder / "catalog.yaml", root, chunk_size=chunk_size, token_kinds=["patch"], **WITH_CONTROLS
+    )
     command = ["materialize", "-d", "small", "--home", str(folder), "--catalog", str(catalog), *arguments]
     run = CliRunner().invoke(app, command)
     assert run.exit_code == 0, run.stderr

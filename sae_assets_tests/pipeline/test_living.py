@@ -20,7 +20,6 @@ from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.history import active_backfill, first_cause, history_of
 from sae_assets.orchestration.partitions import multi_key
 from sae_assets.orchestration.runs import RunFailedError
-from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
@@ -28,12 +27,12 @@ from sae_assets_tests.helpers.homes import USUAL, Homes
 from sae_assets_tests.pipeline.deciders import Named, Switch, named, stale_by_dagster
 from sae_assets_tests.pipeline.living import land, land_without_calibration
 from sae_assets_tests.pipeline.planned import all_states, failed_artifacts, keys, launched, only, plan_of, states_of
-from sae_assets_tests.pipeline.small import write_catalog, write_metadata
+from sae_assets_tests.pipeline.small import SMALL_STAGES, write_catalog, write_metadata
 
 pytestmark = pytest.mark.long
 MODEL = "clip-mini"
-CHUNK_STAGES = [name for name, stage in STAGES.items() if stage.level == "chunk"]
-MODEL_STAGES = [name for name, stage in STAGES.items() if stage.level == "model"]
+CHUNK_STAGES = [name for name, stage in SMALL_STAGES.items() if stage.level == "chunk"]
+MODEL_STAGES = [name for name, stage in SMALL_STAGES.items() if stage.level == "model"]
 
 
 @pytest.fixture
@@ -342,7 +341,6 @@ def test_failed_aggregate_holds_up_what_reads_it_and_nothing_else(tmp_path, made
             "best_pairs",
             "localization",
             "coalitions",
-            "controls",
             "report",
         }
         made = launched(plan_of(session, failed=failed, unchecked=failed))

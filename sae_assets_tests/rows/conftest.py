@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 
 from sae_assets.datasets import open_dataset
+from sae_assets.settings import KEPT_VARIABLE
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder, three_examples
 from sae_assets_tests.rows.tiny_model import write_tiny_model
 from sae_assets_tests.rows.tiny_transformers import write_transformer
+
+
+@pytest.fixture(autouse=True)
+def _kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests ask for the same few tiny models again and again; what each of them finds opened is as it was left."""
+    monkeypatch.setenv(KEPT_VARIABLE, "64")
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,8 @@ BUILT = ("vision", "vision")  # a model is built twice when it is opened, to see
 
 
 @pytest.fixture(autouse=True)
-def _nothing_kept() -> None:
+def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEPT_VARIABLE)
     loaded.KEPT.clear()
 
 
