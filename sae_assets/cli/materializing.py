@@ -1,6 +1,6 @@
 """``materialize``: its options, which are those of the stages, and what it does with them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -102,7 +102,7 @@ def materialize(
             allow_missing_chunks=allow_missing_chunks or None,
         )  # fmt: skip
         names, kinds = split_list(datasets, "--datasets"), split_list(sample_type, "--sample-type") or ()
-        asked: dict[str, Any] = {
+        asked: commands.requests.Asked = {
             "models": split_list(models, "--models"), "token_kinds": kinds, "chunks": split_list(chunks, "--chunks"),
             "first": first, "last": last, "options": options, "force": force,
         }  # fmt: skip

@@ -1,6 +1,7 @@
 """What a person asked for, matched against catalog and registered chunks before anything is done."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 from sae_assets.catalog import Catalog, Dataset, match_name
 from sae_assets.chunks.chunking import chunk_key
@@ -10,6 +11,22 @@ from sae_assets.errors import CatalogError, MissingChunksError
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.options import parse_options as parse
 from sae_assets.pipeline.stages import STAGES, options_kinds
+
+
+class Asked(TypedDict, total=False):
+    """What is asked for of data sets; what is left out or None is all that there is.
+
+    ``token_kinds``: an empty sequence is the data set's first; ``first``, ``last``: stages; ``options``: of stages, in
+    place of the catalog's; ``force``: also what is up to date.
+    """
+
+    models: Sequence[str] | None
+    token_kinds: Sequence[str] | None
+    chunks: Sequence[str] | None
+    first: str | None
+    last: str | None
+    options: RunOptions | None
+    force: bool
 
 
 def parse_options(**options: object) -> RunOptions:

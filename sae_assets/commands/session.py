@@ -8,12 +8,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from sae_assets.catalog import Catalog, load_catalog, match_name
 from sae_assets.chunks.manifests import read_manifests
 from sae_assets.chunks.registering import Registered, register, to_be_registered
-from sae_assets.commands.requests import calibration_missing, chunk_keys, chunks_among, models_among, token_kinds_among
+from sae_assets.commands.requests import (
+    Asked,
+    calibration_missing,
+    chunk_keys,
+    chunks_among,
+    models_among,
+    token_kinds_among,
+)
 from sae_assets.errors import CatalogError
 from sae_assets.orchestration.remembered import remembered
 from sae_assets.pipeline.options import EncodeOptions, MappingOptions, RunOptions
@@ -107,17 +114,11 @@ class Session:
         self,
         datasets: Sequence[str] | None = None,
         *,
-        models: Sequence[str] | None = None,
-        token_kinds: Sequence[str] | None = None,
-        chunks: Sequence[str] | None = None,
-        first: str | None = None,
-        last: str | None = None,
-        options: RunOptions | None = None,
-        force: bool = False,
         on_batch: "OnBatch" = lambda *_: None,
         on_warning: Callable[[str, str], None] = lambda *_: None,
         on_wait: Callable[[str], None] = lambda _: None,
         debug: bool = False,
+        **asked: Unpack[Asked],
     ) -> tuple[int, int]:
         """Register and materialize; (runs made, runs not needed). Everything asked for is checked before the first run.
 
@@ -127,13 +128,10 @@ class Session:
             CatalogError: unknown names or chunks; DeviceError: a device that is not there; DatasetError: unreadable
                 data; RunFailedError: a run failed.
         """
-        options = _forced(options or RunOptions(), force)
         self._expect_device()
-        registered, scopes = self._asked_for(
-            datasets, models, token_kinds, chunks, first, last, options, self._registered
-        )
+        registered, scopes = self._scopes(datasets, asked, self._registered)
         told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait}
-        return self.runner(registered, options=options, force=force, debug=debug, **told).run(scopes)
+        return self._runner(registered, asked, debug=debug, **told).run(scopes)
 
     def _registered(self, name: str) -> list[str]:
         """Keys of a data set's chunks, new ones among them; what killed commands left of half-written files goes."""
@@ -141,48 +139,30 @@ class Session:
             leftover.unlink(missing_ok=True)
         return self.register(name).keys
 
-    def plans(
-        self,
-        datasets: Sequence[str] | None = None,
-        *,
-        models: Sequence[str] | None = None,
-        token_kinds: Sequence[str] | None = None,
-        chunks: Sequence[str] | None = None,
-        first: str | None = None,
-        last: str | None = None,
-        options: RunOptions | None = None,
-        force: bool = False,
-    ) -> list[Planned]:
+    def plans(self, datasets: Sequence[str] | None = None, **asked: Unpack[Asked]) -> list[Planned]:
         """What :meth:`materialize` would begin with, by the same plan; nothing is registered, made or recorded.
 
         Raises:
             CatalogError, DatasetError: as :meth:`materialize`.
         """
-        options, fresh = _forced(options or RunOptions(), force), dict[str, list[str]]()
+        fresh = dict[str, list[str]]()
 
         def keys(name: str) -> list[str]:
             there, fresh[name] = to_be_registered(self.catalog.datasets[name], self.store.root)
             return [*there, *fresh[name]]
 
-        registered, scopes = self._asked_for(datasets, models, token_kinds, chunks, first, last, options, keys)
-        runner = self.runner(registered, options=options, force=force)
+        registered, scopes = self._scopes(datasets, asked, keys)
+        runner = self._runner(registered, asked)
         return [Planned(tuple(fresh[scope.dataset]), *runner.plan(scope)) for scope in scopes]
 
-    def _asked_for(
-        self,
-        datasets: Sequence[str] | None,
-        models: Sequence[str] | None,
-        token_kinds: Sequence[str] | None,
-        chunks: Sequence[str] | None,
-        first: str | None,
-        last: str | None,
-        options: RunOptions,
-        keys_of: Callable[[str], list[str]],
+    def _scopes(
+        self, datasets: Sequence[str] | None, asked: Asked, keys_of: Callable[[str], list[str]]
     ) -> tuple[dict[str, list[str]], list[Scope]]:
         """Chunk keys by data set, and a scope for each; all is checked before ``keys_of`` is called."""
+        chunks, models, options = asked.get("chunks"), asked.get("models"), asked.get("options") or RunOptions()
         keys = None if not chunks or [part.lower() for part in chunks] == ["all"] else chunk_keys(chunks)
-        names, stages = self.dataset_names(datasets), stage_range(first, last)
-        kinds = {name: token_kinds_among(self.catalog, name, token_kinds) for name in names}
+        names, stages = self.dataset_names(datasets), stage_range(asked.get("first"), asked.get("last"))
+        kinds = {name: token_kinds_among(self.catalog, name, asked.get("token_kinds")) for name in names}
         chosen = {name: models_among(self.catalog, name, models) for name in names}
         if models and not any(chosen.values()):
             raise CatalogError(f"None of {', '.join(names)} uses {', '.join(models)} (`models` in the catalog).")
@@ -198,6 +178,14 @@ class Session:
             )
             for name in names
         ]  # fmt: skip
+
+    def _runner(self, chunks: Mapping[str, Sequence[str]], asked: Asked, **more: Any) -> "Runner":
+        """The runner of what is asked for; where all is forced, the pass that keeps what is current is told so, too."""
+        options, force = asked.get("options") or RunOptions(), asked.get("force", False)
+        if force:
+            encode = options.of(EncodeOptions).model_copy(update={"force": True})
+            options = RunOptions({**options.values, EncodeOptions: encode})
+        return self.runner(chunks, options=options, force=force, **more)
 
     def runner(self, chunks: Mapping[str, Sequence[str]], **more: Any) -> "Runner":
         """What carries plans out over these registered chunks (keys by data set); ``more`` is :class:`Runner`'s."""
@@ -216,14 +204,6 @@ class Session:
         compute = self.resources["compute"]
         if compute.device not in ("auto", "cpu"):  # these are everywhere: no need to import torch
             _ = compute.torch_device
-
-
-def _forced(options: RunOptions, force: bool) -> RunOptions:
-    """The same options; where all is forced, the pass that keeps what is current has to be told so, too."""
-    if not force:
-        return options
-    encode = options.of(EncodeOptions).model_copy(update={"force": True})
-    return RunOptions({**options.values, EncodeOptions: encode})
 
 
 @contextmanager

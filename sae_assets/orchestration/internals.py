@@ -279,62 +279,51 @@ class RunsHere:
             KeyboardInterrupt: this process was told to end. The run has its end in the history: canceled, unless the
                 signal came when nothing was left to do.
         """
-        with capture_interrupts():  # once there is a run, it is to have an end
-            run_id, events, interrupted = self._execute(instance, keys, partition, run_config, tags)
-        if interrupted:
-            raise KeyboardInterrupt
-        return run_id, not any(event.is_job_failure for event in events), events
-
-    def _execute(
-        self,
-        instance: dg.DagsterInstance,
-        keys: Sequence[dg.AssetKey],
-        partition: str,
-        run_config: Mapping[str, Any],
-        tags: Mapping[str, str],
-    ) -> tuple[str, Sequence[dg.DagsterEvent], bool]:
         chosen = frozenset(keys)
         if chosen not in self._parts:
             self._parts[chosen] = self._job.get_subset(asset_selection=chosen)
         part = self._parts[chosen]
         job = InMemoryJob(part)
         plan = create_execution_plan(job, run_config=run_config, instance_ref=instance.get_ref())
-        run = instance.create_run(
-            job_name=part.name,
-            run_id=None,
-            run_config=run_config,
-            status=None,
-            tags=merge_run_tags(part, partition, tags, list(keys), instance, run_config),
-            root_run_id=None,
-            parent_run_id=None,
-            step_keys_to_execute=plan.step_keys_to_execute,
-            execution_plan_snapshot=snapshot_from_execution_plan(plan, part.get_job_snapshot_id()),
-            job_snapshot=part.get_job_snapshot(),
-            parent_job_snapshot=part.get_parent_job_snapshot(),
-            asset_selection=chosen,
-            asset_check_selection=None,
-            resolved_op_selection=None,
-            op_selection=None,
-            remote_job_origin=self._origin,
-            job_code_origin=None,
-            asset_graph=part.asset_layer.asset_graph,
-        )
-        context = PlanOrchestrationContextManager(
-            context_event_generator=orchestration_context_event_generator,
-            job=job,
-            execution_plan=plan,
-            dagster_run=run,
-            instance=instance,
-            run_config=run_config,
-            executor_defs=None,
-            output_capture=None,
-            raise_on_error=False,
-        )
         events, interrupted = [], False
-        for event in ExecuteRunWithPlanIterable(plan, _canceled_when_interrupted, context):
-            events.append(event)
-            interrupted |= check_captured_interrupt() or event.event_type is dg.DagsterEventType.RUN_CANCELED
-        return run.run_id, events, interrupted
+        with capture_interrupts():  # once there is a run, it is to have an end
+            run = instance.create_run(
+                job_name=part.name,
+                run_id=None,
+                run_config=run_config,
+                status=None,
+                tags=merge_run_tags(part, partition, tags, list(keys), instance, run_config),
+                root_run_id=None,
+                parent_run_id=None,
+                step_keys_to_execute=plan.step_keys_to_execute,
+                execution_plan_snapshot=snapshot_from_execution_plan(plan, part.get_job_snapshot_id()),
+                job_snapshot=part.get_job_snapshot(),
+                parent_job_snapshot=part.get_parent_job_snapshot(),
+                asset_selection=chosen,
+                asset_check_selection=None,
+                resolved_op_selection=None,
+                op_selection=None,
+                remote_job_origin=self._origin,
+                job_code_origin=None,
+                asset_graph=part.asset_layer.asset_graph,
+            )
+            context = PlanOrchestrationContextManager(
+                context_event_generator=orchestration_context_event_generator,
+                job=job,
+                execution_plan=plan,
+                dagster_run=run,
+                instance=instance,
+                run_config=run_config,
+                executor_defs=None,
+                output_capture=None,
+                raise_on_error=False,
+            )
+            for event in ExecuteRunWithPlanIterable(plan, _canceled_when_interrupted, context):
+                events.append(event)
+                interrupted |= check_captured_interrupt() or event.event_type is dg.DagsterEventType.RUN_CANCELED
+        if interrupted:
+            raise KeyboardInterrupt
+        return run.run_id, not any(event.is_job_failure for event in events), events
 
 
 def _canceled_when_interrupted(job_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:

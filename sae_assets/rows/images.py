@@ -3,6 +3,7 @@
 What a library's vision model must offer is the two protocols here; ``open_clip`` and ``transformers`` do.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,11 +57,11 @@ class Geometry(Protocol):
         ...
 
 
-class WholeTensors:
+class WholeTensors(ABC):
     """``pixels`` and ``inputs`` of a geometry whose ``tensor`` does all of its work at once."""
 
-    def tensor(self, image: "Image") -> "Tensor":
-        raise NotImplementedError
+    @abstractmethod
+    def tensor(self, image: "Image") -> "Tensor": ...
 
     def pixels(self, image: "Image") -> "np.ndarray":
         return self.tensor(image).numpy()
