@@ -1,6 +1,6 @@
-"""JSON from files of others: what is nested to exhaust the parser, or far too large, is an error like any other.
+"""JSON from files of others: what is nested to exhaust the parser, far too large, or says one thing twice, is an error.
 
-Python's parser raises RecursionError for the one and takes all memory for the other.
+Python's parser raises RecursionError for the first, takes all memory for the second, and of the third takes the last.
 """
 
 import json
@@ -8,18 +8,28 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 2**28  # of a configuration or an index; those of the largest published models have a few MB
+MOST_KEYS = 8  # that a message names
 
 
-def parse(text: str | bytes, **options: Any) -> Any:
+def parse(text: str | bytes) -> Any:
     """``json.loads``.
 
     Raises:
-        ValueError: not JSON, or nested too deeply to be anybody's data.
+        ValueError: not JSON, nested too deeply to be anybody's data, or an object names a key twice.
     """
     try:
-        return json.loads(text, **options)
+        return json.loads(text, object_pairs_hook=_keys_once)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        shown = ", ".join(keys[:MOST_KEYS]) + (", …" if len(keys) > MOST_KEYS else "")
+        raise ValueError(f"keys are named twice among {shown}")
+    return content
 
 
 def read(path: Path) -> Any:

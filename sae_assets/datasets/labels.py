@@ -6,17 +6,20 @@ counted, so that ``check`` can report them.
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.tables import check_columns, missing_column, nearest, zero_or_one
 from sae_assets.errors import DatasetError
 
 LABELS = "labels"
-CERTAIN, POSSIBLE = (",", "|", ";", "\t", "\n"), ("/", "+", "&", " ")  # of the latter all parts must be concepts
+CERTAIN = ",|;\t\n，｜；、"  # lists have these, and hardly any name
+WRAPPING = "\"'`“”‘’«»()[]{}<>.,;:!?*"  # what may stand around a label and be none of it
 
 
 class Labels:
@@ -121,7 +124,7 @@ class Labels:
         if isinstance(cell, str):
             text = cell.strip()
             cell = (
-                json.loads(text)
+                plain_json.parse(text)
                 if text.startswith("[")
                 else [part.strip() for part in text.split(self._separator or ";")]
             )
@@ -140,28 +143,47 @@ class Labels:
 
 
 def meant_by(label: str, concepts: Collection[str], *, declared: bool = False) -> str:
-    """What is wrong with a label that is no concept and seems to name some: in another case, or several in one.
+    """What is wrong with a label that is no concept and seems to name some: in another spelling, or several in one.
+
+    Several are named where a certain separator stands beside a concept, or where every part between two characters of
+    another kind, or two of the words "and" and "or", is a concept.
 
     Args:
-        declared: the catalog says what separates labels, so that no other separator is looked for.
+        declared: the catalog says what separates labels; of others only those count that leave nothing but concepts.
     """
     if label in concepts:
         return ""
     plain = {_plain(concept): concept for concept in concepts}
+    for separator in CERTAIN:
+        parts = [plain.get(_plain(part)) for part in _parts(label, separator)]
+        if len(parts) > 1 and (all(parts) if declared else any(parts)):
+            return _several(label, next(filter(None, parts)), separator)
     if (concept := plain.get(_plain(label))) is not None:
         return f"found {label!r}, which is no concept; {concept!r} is, so write it in this way"
-    for separator in () if declared else (*CERTAIN, *POSSIBLE):
-        parts = [_plain(part) for part in label.split(separator) if part.strip()]
-        named = [plain[part] for part in parts if part in plain]
-        if len(parts) > 1 and (named if separator in CERTAIN else len(named) == len(parts)):
-            return (
-                f"found {label!r}, which is no concept, but {named[0]!r} is: several labels of a cell are written "
-                f"'a;b' or as a JSON list, or `columns: {{label_separator: {json.dumps(separator)}}}` says what is "
-                "between them"
-            )
+    if declared:
+        return ""
+    for separator in [*sorted({sign for sign in label if not sign.isalnum()} - {*CERTAIN, "_"}), "and", "or"]:
+        parts = [plain.get(_plain(part)) for part in _parts(label, separator)]
+        if len(parts) > 1 and parts[0] is not None and all(parts):
+            return _several(label, parts[0], separator)
     return ""
 
 
+def _parts(text: str, separator: str) -> list[str]:
+    """What stands between separators; a word is one between white space."""
+    parts = re.split(rf"\s{separator}\s", text) if separator.isalpha() else text.split(separator)
+    return [part for part in parts if part.strip()]
+
+
+def _several(label: str, concept: str | None, separator: str) -> str:
+    return (
+        f"found {label!r}, which is no concept, but {concept!r} is: several labels of a cell are written 'a;b' or as a "
+        f"JSON list, or `columns: {{label_separator: {json.dumps(separator)}}}` says what is between them"
+    )
+
+
 def _plain(text: str) -> str:
-    """A label without its case, and with white space and underscores alike."""
-    return " ".join(re.split(r"[\s_]+", text.strip().casefold()))
+    """A label in one spelling: no case, no invisible characters, nothing around it, and all that parts words alike."""
+    composed = unicodedata.normalize("NFKC", text).casefold()
+    seen = "".join(sign for sign in composed if unicodedata.category(sign) != "Cf")
+    return re.sub(r"[\s_:-]+", " ", seen).strip(f" {WRAPPING}")

@@ -84,6 +84,9 @@ def _expect_separator(name: str, table: Path, columns: Sequence[str], separator:
 def _ragged(line: int, cells: Sequence[str], columns: Sequence[str], separator: str) -> str:
     count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
     cause = f"cells that hold {separator!r} must be quoted" if len(cells) > len(columns) else "the rest is missing"
+    for other in SEPARATORS:
+        if other != separator and separator.join(columns).count(other) == separator.join(cells).count(other) > 0:
+            cause = f"the separator seems to be {other!r}: `separator: {json.dumps(other)}` in the catalog says so"
     return f"line {line}: {count}, the header has {len(columns)}; {cause} (it ends with {cells[-1][:40]!r})"
 
 
@@ -101,7 +104,7 @@ def check_columns(
             f"Data set {name!r}: {table} lacks {len(missing)} column(s):",
             [missing_column(column, columns, split_column) for column in missing],
         )
-    twice = sorted(column for column, count in Counter(columns).items() if count > 1 and column.strip())
+    twice = sorted(column for column, count in Counter(map(str.strip, columns)).items() if count > 1 and column)
     if twice:
         raise DatasetError(f"Data set {name!r}: {table} names columns twice: {', '.join(twice)}.")
 

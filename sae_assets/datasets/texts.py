@@ -14,6 +14,7 @@ from sae_assets.datasets.reader import Span
 from sae_assets.errors import DatasetError
 
 WORD = re.compile(r"\S+")
+SPAN, TEXT = ("start", "end", "label"), "text"  # keys of a span
 UNITS = {"codepoints": "characters", "utf16": "UTF-16 code units", "bytes": "UTF-8 bytes"}  # what offsets may count
 
 
@@ -39,9 +40,9 @@ def words_of(text: str) -> list[Span]:
     return [match.span() for match in WORD.finditer(text)]
 
 
-def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Start, end, label and text (None: not given) of every span of a cell, unchecked: a list of mappings or triples,
-    or JSON of one.
+def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Mapping[str, Any]]]:
+    """Start, end, label and what else is said of every span of a cell, unchecked: a list of mappings or triples, or
+    JSON of one.
 
     Raises:
         ValueError: the cell is neither; the message says what was found.
@@ -54,9 +55,10 @@ def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         raise ValueError(f"found {value!r}")
     for part in value:
         if isinstance(part, Mapping):
-            yield part.get("start"), part.get("end"), part.get("label"), part.get("text")
+            start, end, label = (part.get(key) for key in SPAN)
+            yield start, end, label, {key: said for key, said in part.items() if key not in SPAN}
         elif isinstance(part, Sequence) and not isinstance(part, (str, bytes)) and len(part) == 3:
-            yield part[0], part[1], part[2], None
+            yield part[0], part[1], part[2], {}
         else:
             raise ValueError(f"found {part!r}")
 
@@ -74,7 +76,7 @@ def check_spans(
     problems: list[str] = []
     places = None if text is None else boundaries(text, unit)
     try:
-        for start, end, label, quote in parse_spans(value):
+        for start, end, label, said in parse_spans(value):
             numbers = all(isinstance(offset, int) and not isinstance(offset, bool) for offset in (start, end))
             named = f"column {column!r}: span {start!r} to {end!r} of {label!r}"
             if not isinstance(label, str) or not numbers:
@@ -87,15 +89,12 @@ def check_spans(
             elif not 0 <= start < end < len(places):
                 problems.append(
                     f"{named} is empty or leaves the text, which has {len(places) - 1} {UNITS[unit]}"
-                    + _likely(text, start, end, quote, unit)
+                    + next(filter(None, (_likely(text, start, end, quote, unit) for quote in said.values())), "")
                 )
             elif (first := places[start]) is None or (last := places[end]) is None:
                 problems.append(f"{named} begins or ends inside a character, counted in {UNITS[unit]}{_hint(unit)}")
-            elif quote is not None and quote != text[first:last]:
-                problems.append(
-                    f"{named}: its text is {quote!r}, but {text[first:last]!r} stands there"
-                    + _likely(text, start, end, quote, unit)
-                )
+            elif denied := _denied(text, start, end, (first, last), said, unit):
+                problems.append(f"{named}: {denied}")
             else:
                 spans.setdefault(label, []).append((first, last))
     except (ValueError, RecursionError) as error:
@@ -116,6 +115,18 @@ def boundaries(text: str, unit: str) -> list[int | None]:
     return [*places, len(text)]
 
 
+def _denied(text: str, start: int, end: int, place: Span, said: Mapping[str, Any], unit: str) -> str:
+    """What a span says of itself and its place does not show: its text, or whatever stands where offsets of another
+    kind would put it.
+    """
+    shown = text[slice(*place)]
+    for key, quote in said.items():
+        likely = _likely(text, start, end, quote, unit) if quote != shown else ""
+        if likely or (key == TEXT and quote not in (None, shown)):
+            return f"its {key} is {quote!r}, but {shown!r} stands there{likely}"
+    return ""
+
+
 def _likely(text: str, start: int, end: int, quote: Any, unit: str) -> str:
     """Advice where another way of counting gives the span's own text."""
 
@@ -125,7 +136,7 @@ def _likely(text: str, start: int, end: int, quote: Any, unit: str) -> str:
             return None
         return text[places[first] : places[last]]
 
-    if quote is None:
+    if not isinstance(quote, str):
         return ""
     for other in UNITS:
         if other != unit and shown(other, start, end) == quote:

@@ -181,13 +181,64 @@ def test_declared_separator_of_labels(tmp_path: Path) -> None:
         ("Calm", True), (" calm", True), ("very_angry", True), ("VERY  angry", True), ("calm,x", True),
         ("x|calm", True),
         ("calm very angry", False), ("calm/very angry", True), ("calm/sea", False), ("calmness", False), ("", False),
-        ("calm & very angry", True), ("calm", False), ("rock", False), ("calm\nx", True),
+        ("calm & very angry", True), ("calm", False), ("rock", False), ("calm\nx", True), ("calm and very angry", True),
+        ("calm:very angry", True), ("calm - very angry", True), ("calm#sea", False), ("sea and rock", False),
+        ('"calm"', True), ("{calm}", True), ("calm.", True), ("ca\u00adlm", True), ("ｃａｌｍ", True),
+        ("not calm", False), ("calm，x", True), ("calm、very angry", True), ("calm++", False),
     ],
 )  # fmt: skip
 def test_labels_that_seem_to_name_concepts(label: str, names: bool) -> None:
     """Certain separators: any part; others, which stand in names too: all parts."""
     assert bool(meant_by(label, CONCEPTS)) == names
     assert not meant_by("tench, Tinca", CONCEPTS)
+
+
+@pytest.mark.parametrize(
+    ("concept", "label", "names"),
+    [
+        ("café", "cafe\u0301", True), ("self-pity", "self pity", True), ("color::red", "color:red", True),
+        ("c", "c++", False), ("c", "c#", False), ("cafe", "café", False),
+    ],
+)  # fmt: skip
+def test_one_concept_in_several_spellings(concept: str, label: str, names: bool) -> None:
+    """What looks the same or parts its words otherwise is meant; what other signs make another name is not."""
+    assert bool(meant_by(label, [concept])) == names
+
+
+def test_declared_separator_leaves_its_lists_alone() -> None:
+    """Other separators may stand in labels then, unless nothing but concepts stands between them."""
+    assert not meant_by("calm, very", CONCEPTS, declared=True)
+    assert not meant_by("calm/very angry", CONCEPTS, declared=True)
+    assert meant_by("calm;very angry", CONCEPTS, declared=True)
+
+
+def test_columns_that_differ_in_white_space_alone(tmp_path: Path) -> None:
+    """Nobody sees which of them is taken."""
+    (tmp_path / "metadata.csv").write_text("text,split,calm, calm,very angry\na,cal,1,0,0\n")
+    with pytest.raises(DatasetError, match="names columns twice: calm"):
+        open_dataset(entry_of(tmp_path, "table", CONCEPTS, modality="text"))
+
+
+def test_another_separator_is_the_likely_cause(tmp_path: Path) -> None:
+    """Also where cells hold the declared one."""
+    (tmp_path / "metadata.csv").write_text("text;split;calm, so;very angry\na;cal;1;0\n")
+    with pytest.raises(DatasetError, match=r"line 2: 1 cell, the header has 2; the separator seems to be ';'"):
+        open_dataset(entry_of(tmp_path, "table", CONCEPTS, modality="text"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ('"[""calm"",",', "expected a list of labels"),
+        ("[" * 100_000 + ",", "nested too deeply"),
+        (',"[{""start"":0,""start"":1,""end"":2,""label"":""calm""}]"', "keys are named twice among start, start"),
+    ],
+)
+def test_json_in_cells(tmp_path: Path, cells: str, said: str) -> None:
+    """What is no JSON, or JSON that says one thing twice or is a bomb, is a problem of its line."""
+    (tmp_path / "metadata.csv").write_text(f"text,split,labels,spans\nso calm,cal,{cells}\n")
+    with pytest.raises(DatasetError, match=f"line 2: .*{said}"):
+        open_dataset(entry_of(tmp_path, "table", CONCEPTS, modality="text"))
 
 
 def test_labels_of_words_and_spans(tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_likely_cause_is_said(start: int, end: int, advice: str) -> None:
     assert check_spans("spans", [{"start": 10, "end": 15, "label": "calm", "text": "quiet"}], TEXT)[1] == []
 
 
+@pytest.mark.parametrize("key", ["value", "quote", "Text"])
+def test_text_of_a_span_under_another_name(key: str) -> None:
+    """Whatever a span says beside its place counts where offsets of another kind would show just that."""
+    spans, (problem,) = check_spans("spans", [{"start": 12, "end": 17, "label": "calm", key: "quiet"}], TEXT)
+    assert spans == {} and f"its {key} is 'quiet', but 'iet p' stands there; offsets seem to count UTF-16" in problem
+    span = {"start": 10, "end": 15, "label": "calm", key: "quiet", "note": "seen by two", "confidence": 0.5}
+    assert check_spans("spans", [span], TEXT) == ({"calm": [(10, 15)]}, [])
+    assert check_spans("spans", [{**span, "note": None}], TEXT)[1] == []
+
+
 @pytest.mark.parametrize(("unit", "offset"), [("utf16", 6), ("bytes", 6), ("bytes", 8)])
 def test_offset_inside_a_character_is_refused(unit: str, offset: int) -> None:
     _, (problem,) = check_spans("spans", [[offset, offset + 4, "calm"]], TEXT, unit)

@@ -209,3 +209,13 @@ def test_paths_stay_inside(tmp_path: Path, hostile: str) -> None:
     root = write(tmp_path / "set", ["a"], [[1, "a", 1, 0]])
     write_csv(root / "metadata.csv", [{"text_path": hostile, "joy": 1, "love": 0, "split": "cal"}])
     assert "expected a path inside the data set's folder" in str(refusal(root))
+
+
+def test_words_out_of_order(tmp_path: Path) -> None:
+    """Without the words their numbers tell that rows were sorted otherwise; with the words numbers are free."""
+    rows = [(1, 2, 1, 0), (1, 0, 0, 0), (1, 1, 0, 0)]
+    said = str(refusal(write(tmp_path, ["so calm now"], rows, "paragraph_id word_id joy love")))
+    assert "line 3: column 'word_id': found '0' behind the same or a later word" in said
+    rows = [(1, 1, "so", 1, 0), (1, 1, "calm", 0, 0), (1, 0, "now", 0, 0)]
+    reader = opened(write(tmp_path, ["so calm now"], rows, "paragraph_id word_id word joy love"))
+    assert marked(reader, "text_0") == {"joy": ["so"]}

@@ -6,7 +6,6 @@ that are true without a span; ``id`` and ``split`` are optional as the catalog s
 """
 
 from pathlib import Path
-from typing import Any
 
 from sae_assets import plain_json
 from sae_assets.catalog import Dataset
@@ -44,7 +43,7 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
                 continue
             origin = f"{before}line {number}"
             try:
-                cells = plain_json.parse(content.decode("utf-8"), object_pairs_hook=_keys_once)
+                cells = plain_json.parse(content.decode("utf-8"))
             except ValueError as error:
                 problems.append(f"{origin}: not JSON (UTF-8): {error}")
                 continue
@@ -58,14 +57,6 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
     if not lines:
         raise DatasetError(f"Data set {name!r}: {source} has no examples.")
     return Listing(source, base, list(columns), lines)
-
-
-def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Raises: ValueError, a key stands there twice, of which one would be taken."""
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        raise ValueError(f"keys are named twice among {', '.join(keys)}")
-    return dict(pairs)
 
 
 LAYOUT = Layout(

@@ -1,8 +1,9 @@
 """The word-level layout: ``metadata.csv`` with ``text_path``, and a CSV with one row per word.
 
 ``paragraph_id`` is the example's position in ``metadata.csv``, counted from 1, and the k-th row of a paragraph is the
-k-th word of its text. Concepts are 0/1 columns, or one column that names each word's concept. Neighbouring words of a
-concept stay spans of their own.
+k-th word of its text; a column ``word`` must hold the text's words, without one numbers in ``word_id`` must ascend.
+Concepts are 0/1 columns, or one column that names each word's concept. Neighbouring words of a concept stay spans of
+their own.
 """
 
 from collections import Counter
@@ -29,7 +30,7 @@ from sae_assets.datasets.texts import read_text, words_of
 from sae_assets.errors import DatasetError
 
 PATTERNS = ("word_level*.csv", "words*.csv")
-PARAGRAPH, WORD = "paragraph_id", "word"
+PARAGRAPH, WORD, WORD_ID = "paragraph_id", "word", "word_id"
 
 Paragraph = list[tuple[int, str | None, tuple[str, ...]]]  # line, word (None: not given), its concepts
 
@@ -116,6 +117,7 @@ def _read_words(
     paragraphs: dict[int, Paragraph] = {}
     problems: list[str] = []
     seen: Counter[str] = Counter()
+    last: dict[int, int] = {}
     known: dict[tuple[str, ...], tuple[str, ...]] = {}  # of many words there are few combinations of labels
     for line, row in rows:
         number = row[PARAGRAPH] or ""
@@ -142,6 +144,8 @@ def _read_words(
             problems += wrong
             if not wrong:
                 known[cells] = true
+        if WORD not in columns and not _ascends(last, int(number), row.get(WORD_ID)):
+            problems.append(f"line {line}: column {WORD_ID!r}: found {row[WORD_ID]!r} behind the same or a later word")
         paragraphs.setdefault(int(number), []).append((line, row.get(WORD) if WORD in columns else None, true))
     others = {label: count for label, count in seen.items() if label not in {*concepts, ""} and zero_or_one(label) != 0}
     if single and not seen.keys() & set(concepts):
@@ -151,12 +155,20 @@ def _read_words(
     return paragraphs, others
 
 
+def _ascends(last: dict[int, int], paragraph: int, word_id: str | None) -> bool:
+    """Whether a word's number comes after those of its paragraph so far; where words have no numbers there is none."""
+    if not (word_id or "").isdecimal():
+        return True
+    before, last[paragraph] = last.get(paragraph, -1), int(word_id or 0)
+    return last[paragraph] > before
+
+
 def _single_label_column(name: str, table: Path, columns: Sequence[str], concepts: Sequence[str]) -> str | None:
     """The column that names each word's concept; None where every concept has a column of its own."""
     missing = [concept for concept in concepts if concept not in columns]
     if not missing:
         return None
-    free = [column for column in columns if column not in (PARAGRAPH, WORD, "word_id", "split", "text_path")]
+    free = [column for column in columns if column not in (PARAGRAPH, WORD, WORD_ID, "split", "text_path")]
     if len(missing) == len(concepts) and len(free) == 1:
         return free[0]
     raise DatasetError(
