@@ -162,6 +162,7 @@ def test_hash_follows_image_and_regions_of_its_example_only(tmp_path: Path) -> N
     [
         ({"category_id": 99, "segmentation": []}, "category_id 99 is not among the categories"),
         ({"category_id": 3}, "must be polygons or run lengths, found NoneType"),
+        ({"category_id": 3, "segmentation": [], "bbox": [0, 0, 4, 3]}, "has a box and no outline"),
         ({"category_id": 3, "segmentation": [[0, 0, 1, 1]]}, "x and y of three points"),
         ({"category_id": 3, "segmentation": [[0, 0, 1, 1, 2, 2, 3]]}, "x and y of three points"),
         ({"category_id": 3, "segmentation": [[0, 0, 1, 1, 2, "2"]]}, "something else than coordinates"),
@@ -324,3 +325,120 @@ def test_annotations_that_name_no_image_are_counted(tmp_path: Path) -> None:
         kites(tmp_path, images, parts[1:], "1.jpg").masks("1")
     with pytest.raises(DatasetError, match=r"image id 1 names '1\.jpg' and '2\.jpg'"):
         kites(tmp_path, [*images, {"id": 1, "file_name": "2.jpg"}], parts, "1.jpg").masks("1")
+
+
+def test_coordinates_that_are_shares_of_the_image(tmp_path: Path) -> None:
+    """They would mark a single pixel of each image; small polygons among others are nobody's business."""
+    images, parts = [{"id": 1, "file_name": "1.jpg"}], [{"image_id": 1, "segmentation": square(0, 0, 0.5, 1)}]
+    with pytest.raises(DatasetError, match="they seem to be shares of the image"):
+        kites(tmp_path, images, parts, "1.jpg").masks("1")
+    reader = kites(tmp_path, images, [*parts, {"image_id": 1, "segmentation": LEFT}], "1.jpg")
+    assert bounds(reader, "1") == (0, 0, 4, 3)
+
+
+def test_a_key_that_stands_there_twice(tmp_path: Path) -> None:
+    """Of two lists of annotations the last would count."""
+    reader = kites(tmp_path, [{"id": 1, "file_name": "1.jpg"}], [{"image_id": 1, "segmentation": LEFT}], "1.jpg")
+    file = tmp_path / "instances.json"
+    file.write_text(file.read_text()[:-1] + ', "annotations": []}')
+    with pytest.raises(DatasetError, match="keys are named twice among categories, images, annotations, annotations"):
+        reader.masks("1")
+
+
+NOTATIONS = (int, str, float)  # of ids
+PREFIXES = ("", "./", "/data/photos/", "C:\\photos\\")
+
+
+class Album:
+    """A random data set in COCO's layout, and its masks by a loop that knows which image each annotation is of.
+
+    Images of one name lie in several folders, of which some have several ids, some are in the file alone, some in the
+    data set alone; instances are rectangles, run lengths (plain or compressed) and crowds; some annotations are strays.
+    """
+
+    def __init__(self, root: Path, seed: int):
+        self.random = np.random.default_rng(seed)
+        folders = ["left", "right", "deep/middle"][: 1 + self.pick(3)]
+        every = [f"{folder}/{number}.png" for folder in folders for number in range(1 + self.pick(3))]
+        by_stem = {Path(path).stem: path for path in self.random.permutation(every)}  # ids of examples are stems
+        self.paths = sorted(by_stem.values())
+        self.missing = {path for path in self.paths if self.pick(5) == 0}
+        self.truth = {path: {} for path in every}
+        self.size = (3 + self.pick(9), 3 + self.pick(9))
+        self.images: list[dict[str, Any]] = []
+        self.parts: list[dict[str, Any]] = []
+        for path in self.random.permutation([path for path in every if path not in self.missing]):
+            self.add(str(path))
+        self.strays = self.pick(3)
+        self.parts += [{"image_id": f"no-{n}", "category_id": 1, "segmentation": []} for n in range(self.strays)]
+        content = {"images": self.images, "annotations": self.parts, "categories": COCO_CATEGORIES}
+        self.random.shuffle(self.parts)
+        for path in self.paths:
+            write_image(root / path, self.size)
+        rows = [{"image_path": path, **dict.fromkeys(CONCEPTS, 1), "split": "cal"} for path in self.paths]
+        write_csv(root / "metadata.csv", rows)
+        (root / "instances.json").write_text(json.dumps(content))
+
+    def pick(self, n: int) -> int:
+        return int(self.random.integers(n))
+
+    def add(self, path: str) -> None:
+        """One image under one or two ids, with up to three instances."""
+        prefix = PREFIXES[self.pick(len(PREFIXES))]
+        ids = [len(self.images) + offset for offset in range(1 + (self.pick(3) == 0))]
+        for number in ids:
+            shown = {"file_name": prefix + path, "width": self.size[0], "height": self.size[1]}
+            self.images.append({"id": NOTATIONS[self.pick(2)](number), **shown})
+        for _ in range(self.pick(4)):
+            category = COCO_CATEGORIES[self.pick(len(COCO_CATEGORIES))]
+            shape, mask = self.shape()
+            notation, number = NOTATIONS[self.pick(3)], ids[self.pick(len(ids))]
+            written = str(number) if notation is str else notation(number)
+            crowd = int(isinstance(shape, dict))
+            part = {"image_id": written, "category_id": category["id"], "segmentation": shape, "iscrowd": crowd}
+            self.parts.append(part)
+            for name in {category["name"], category["supercategory"]}:
+                before = self.truth[path].get(name, np.zeros_like(mask))
+                self.truth[path][name] = before | mask
+
+    def shape(self) -> tuple[Any, np.ndarray]:
+        """A segmentation, and its pixels."""
+        width, height = self.size
+        mask = np.zeros((height, width), bool)
+        kind = self.pick(3)
+        if kind == 0:
+            boxes = []
+            for _ in range(1 + self.pick(2)):
+                left, top = self.pick(width - 1), self.pick(height - 1)
+                right, bottom = left + 2 + self.pick(width - left - 1), top + 2 + self.pick(height - top - 1)
+                boxes += square(left, top, min(right, width), min(bottom, height))
+                mask[top:bottom, left:right] = True
+            return boxes, mask
+        mask = self.random.random(mask.shape) < 0.4
+        if kind == 1:
+            return {"size": [height, width], "counts": run_lengths(mask)}, mask
+        return {"size": [height, width], "counts": rasterise.encode(np.asfortranarray(mask))["counts"].decode()}, mask
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_any_album_is_read_as_a_loop_over_its_instances_says(tmp_path: Path, seed: int) -> None:
+    album = Album(tmp_path, seed)
+    reader: Any = open_dataset(entry_of(tmp_path, "coco", CONCEPTS))
+    if album.strays and album.strays == len(album.parts):
+        with pytest.raises(DatasetError, match="name no image of the file"):
+            reader.remarks()
+        return
+    assert reader.remarks() == (
+        [f"instances.json: {album.strays} of {len(album.parts)} annotations name no image of the file"]
+        if album.strays
+        else []
+    )
+    for record in reader.records:
+        if record.path in album.missing:
+            with pytest.raises(DatasetError, match="is not annotated"):
+                reader.masks(record.example_id)
+            continue
+        masks = {concept: np.asarray(mask) > 0 for concept, mask in reader.masks(record.example_id).items()}
+        expected = {name: mask for name, mask in album.truth[record.path].items() if name in CONCEPTS}
+        assert masks.keys() == expected.keys()
+        assert all((masks[name] == mask).all() for name, mask in expected.items())

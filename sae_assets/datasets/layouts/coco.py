@@ -213,17 +213,24 @@ def _read_annotations(
     for path, *size in wanted.values():
         if sizes.setdefault(path, (size[0], size[1])) != (size[0], size[1]):
             problems.append(f"image {'/'.join(path)!r} stands there twice, with other sizes")
+    farthest = 0.0  # of all polygons
     for image_id, part in annotations:
         if image_id not in wanted:
             continue
         path, width, height = wanted[image_id]
         problem = _shape_problem(part.get("segmentation"), height, width)
+        if part.get("segmentation") == [] and any(part.get("bbox") or ()):
+            problem = "has a box and no outline, so that nothing says which pixels it is"
         if _id(part.get("category_id")) not in categories:
             problem = f"category_id {part.get('category_id')!r} is not among the categories"
         if problem:
             problems.append(f"annotation {part.get('id')!r} of {'/'.join(path)!r}: {problem}")
         else:
             instances[path].append((*categories[_id(part["category_id"])], part["segmentation"]))
+            polygons = part["segmentation"] if isinstance(part["segmentation"], list) else []
+            farthest = max(farthest, *map(max, polygons), 0.0)
+    if 0 < farthest <= 1 and any(max(size) > 1 for size in sizes.values()):
+        problems.append("no coordinate of any polygon is above 1: they seem to be shares of the image, not its pixels")
     raise_problems(name, file, problems)
     names = {name for pair in categories.values() for name in pair if name}
     return (
