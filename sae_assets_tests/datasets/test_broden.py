@@ -165,10 +165,33 @@ def test_missing_segmentations_are_named_when_they_are_expected(tmp_path: Path) 
 
 
 def test_images_that_the_index_lacks(tmp_path: Path) -> None:
-    """An image without line, and a name that stands there twice."""
+    """An image without line, a name that stands there twice, and one of another folder."""
     root = images(tmp_path, {"object::car": 1}, "a.jpg")
+    said = "image 'images/a.jpg' has no line of its own in the index"
     write_broden(root, [line(image="x/a.jpg"), line(image="y/a.jpg")])
-    assert refusal(root).problems == ("image 'images/a.jpg' is not in the index, or its name is there more than once",)
+    assert refusal(root).problems == (f"{said}; it may be any of 'x/a.jpg', 'y/a.jpg'",)
+    write_broden(root, [line(image="x/b.jpg")])
+    assert refusal(root).problems == (said,)
+    root = images(tmp_path, {"object::car": 1}, "left/a.jpg")
+    write_broden(root, [line(image="right/a.jpg")])
+    said = "image 'images/left/a.jpg' has no line of its own in the index; 'right/a.jpg' lies in another folder"
+    assert refusal(root).problems == (said,)
+
+
+def test_lines_and_labels_that_stand_there_twice(tmp_path: Path) -> None:
+    """Of two that differ one would be taken; the same again is nobody's business."""
+    root = images(tmp_path, {"object::car": 1})
+    for name in ("a_object.png", "other.png"):
+        write_segmentation(root / "images/pascal" / name, numbers(car=(0, 0, 2, 2)))
+    both = [line(object="pascal/a_object.png"), line(object="pascal/other.png")]
+    index = write_broden(root, both)
+    assert refusal(root).problems == ("lines 2, 3: image 'pascal/a.jpg' has two lines that differ",)
+    write_broden(root, both[:1] * 2)
+    assert set(found(root)) == {"object::car"}
+    with (index.parent / "label.csv").open("a") as file:
+        file.write("99,car,object(1),1,1,\n")
+    (problem,) = refusal(root).problems
+    assert problem.endswith("label 'car' has two numbers")
 
 
 def test_hash_follows_segmentations(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ not show its label in an image, the other categories of the data set's concepts 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.masks import read_mask
+from sae_assets.datasets.paths import Parts, best_fits
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_parts
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import (
@@ -32,6 +33,7 @@ from sae_assets.errors import DatasetError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+IMAGES = "images"  # the folder
 SIZES = ("sh", "sw")  # height and width of the segmentations
 
 
@@ -41,7 +43,7 @@ class BrodenReader(ImageReader):
     def __init__(self, entry: Dataset, *, lenient: bool = False):
         super().__init__(entry, read_metadata(entry, "image_path", lenient=lenient))
         self._index = _find_index(self.name, self.root, entry.annotations)
-        self._images = self._index.parent / "images"
+        self._images = self._index.parent / IMAGES
         self._numbers = _label_numbers(self.name, self._index.parent, self.concepts)
         self._categories = tuple(dict.fromkeys(concept.split("::")[0] for concept in self.concepts))
         self._lines = self._match(_read_index(self.name, version_of(self._index), self._categories))
@@ -135,18 +137,24 @@ class BrodenReader(ImageReader):
         return pixels[..., 0] + 256 * pixels[..., 1]
 
     def _match(self, index: "Mapping[str, tuple[int, dict[str, str]]]") -> dict[str, dict[str, str]]:
-        """Find each example's line in the index by the tail of its path, or else by its file name."""
-        by_name: dict[str, list[str]] = {}
+        """Find each example's line in the index by the end of its path."""
+        by_name: dict[str, list[Parts]] = {}
         for image in index:
-            by_name.setdefault(PurePosixPath(image).name, []).append(image)
+            parts = PurePosixPath(image).parts
+            by_name.setdefault(parts[-1], []).append(parts)
         matched: dict[str, dict[str, str]] = {}
         problems: list[str] = []
         for record in self.records:
-            path = _nearest_path(record, index, by_name)
-            if path is None:
-                problems.append(f"image {record.path!r} is not in the index, or its name is there more than once")
+            same_name = by_name.get(PurePosixPath(record.path).name, [])
+            fits = _fits(record.path, same_name)
+            if len(fits) != 1:
+                others = ", ".join(repr("/".join(parts)) for parts in (fits or same_name)[:3])
+                rest = f"it may be any of {others}" if fits else f"{others} lies in another folder"
+                problems.append(
+                    f"image {record.path!r} has no line of its own in the index" + (f"; {rest}" if others else "")
+                )
                 continue
-            number, line = index[path]
+            number, line = index["/".join(fits[0])]
             problems += [f"line {number}: {problem}" for problem in self._line_problems(line)]
             matched[record.example_id] = line
         raise_problems(self.name, self._index, problems)
@@ -161,13 +169,11 @@ class BrodenReader(ImageReader):
         ]
 
 
-def _nearest_path(record: Record, index: "Mapping[str, Any]", by_name: Mapping[str, list[str]]) -> str | None:
-    parts = PurePosixPath(record.path).parts
-    for start in range(len(parts)):
-        if "/".join(parts[start:]) in index:
-            return "/".join(parts[start:])
-    same = by_name.get(parts[-1], [])
-    return same[0] if len(same) == 1 else None
+def _fits(path: str, others: Sequence[Parts]) -> list[Parts]:
+    """Lines of the index that may be an image's. The folder ``images`` says nothing, for every data set has it."""
+    parts = PurePosixPath(path).parts
+    below = parts[1:] if parts[0] == IMAGES and len(parts) > 1 else parts
+    return best_fits(parts, others) or best_fits(below, others)
 
 
 def _entries(cell: str | None) -> list[str]:
@@ -198,10 +204,25 @@ def _find_index(name: str, root: Path, annotations: Path | None) -> Path:
 
 @lru_cache(maxsize=4)
 def _read_index(name: str, version: Version, categories: tuple[str, ...]) -> dict[str, tuple[int, dict[str, str]]]:
-    """Lines of the index with their numbers, by the image's path below ``images``."""
+    """Lines of the index with their numbers, by the image's path below ``images``.
+
+    Raises:
+        DatasetError: columns are missing, or an image has several lines, of which one would be taken.
+    """
     needed = ["image", *SIZES, *categories]
-    _, rows = read_csv(name, Path(version[0]), needed)
-    return {row["image"] or "": (line, {column: row[column] for column in needed}) for line, row in rows}
+    table = Path(version[0])
+    _, rows = read_csv(name, table, needed)
+    lines: dict[str, tuple[int, dict[str, str]]] = {}
+    problems: list[str] = []
+    for number, row in rows:
+        image = "/".join(PurePosixPath(row["image"]).parts)
+        content = {column: row[column] for column in needed}
+        if not image:
+            problems.append(f"line {number}: column 'image': found {row['image']!r}, expected a path")
+        elif lines.setdefault(image, (number, content))[1] != content:
+            problems.append(f"lines {lines[image][0]}, {number}: image {image!r} has two lines that differ")
+    raise_problems(name, table, problems)
+    return lines
 
 
 def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[str, int]:
@@ -238,8 +259,14 @@ def _label_numbers(name: str, folder: Path, concepts: tuple[str, ...]) -> dict[s
 
 
 def _labels(name: str, table: Path) -> dict[str, tuple[int, str]]:
-    """Line and number of each label's name."""
-    return {row["name"]: (line, row["number"]) for line, row in read_csv(name, table, ["number", "name"])[1]}
+    """Line and number of each label's name. Raises: DatasetError, a name has several numbers."""
+    labels: dict[str, tuple[int, str]] = {}
+    problems: list[str] = []
+    for line, row in read_csv(name, table, ["number", "name"])[1]:
+        if labels.setdefault(row["name"], (line, row["number"]))[1] != row["number"]:
+            problems.append(f"lines {labels[row['name']][0]}, {line}: label {row['name']!r} has two numbers")
+    raise_problems(name, table, problems)
+    return labels
 
 
 LAYOUT = Layout(

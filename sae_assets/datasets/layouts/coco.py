@@ -19,6 +19,7 @@ from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
+from sae_assets.datasets.paths import best_fits
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import Version, missing_file, nearest, raise_problems, version_of
@@ -101,14 +102,10 @@ class CocoReader(ImageReader):
         return match
 
     def _match(self, path: str) -> "Annotated | str":
-        """The instances of an image, or why there are none: it is not annotated, or more than one image may be meant.
-
-        Two paths may mean one image if the shorter is the end of the longer; the longest that is named counts.
-        """
+        """The instances of an image, or why there are none: it is not annotated, or several images may be meant."""
         parts = PurePosixPath(path).parts
         same_name = self._regions.get(parts[-1], {})
-        fits = {name: common for name in same_name if (common := _common_end(parts, name))}
-        best = [name for name, common in fits.items() if common == max(fits.values())]
+        best = best_fits(parts, same_name)
         if len(best) != 1:
             others = ", ".join(repr("/".join(name)) for name in (best or sorted(same_name))[:3])
             if best:
@@ -147,12 +144,6 @@ class CocoReader(ImageReader):
         ]
         raise_problems(self.name, self._annotations, problems)
         return regions
-
-
-def _common_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    """Parts of the shorter path, if it is the end of the longer; else 0."""
-    length = min(len(one), len(other))
-    return length if one[-length:] == other[-length:] else 0
 
 
 def _annotation_files(name: str, root: Path, annotations: Path | None) -> list[Path]:
