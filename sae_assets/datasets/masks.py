@@ -17,9 +17,11 @@ from sae_assets.datasets.pixels import (
     DEEP,
     NUMBERED,
     PHOTOMETRIC,
+    STEPS,
     WHITE_IS_ZERO,
     PixelError,
     expect_picture,
+    load,
     raw_mode,
     upright,
 )
@@ -33,7 +35,7 @@ ANY = "any"
 Label = int | str  # a class number, a range "26000-26999" of them, or a colour "#804080"
 SHOWN = 5  # values that a message names
 # How a file may store a number, and what Pillow multiplies it with.
-FACTORS = {"L": 1, "P": 1, "P;1": 1, "P;2": 1, "P;4": 1, "1": 255, "L;2": 85, "L;4": 17}
+FACTORS = {"L": 1, "P": 1, "P;1": 1, "P;2": 1, "P;4": 1, "1": 255, **STEPS}
 DEPTHS = ("I;16", "I;16B", "I;16R", "I;16N", "I;32", "I;32N", "I;32S", "I;32B", "I;32BS")
 
 
@@ -208,7 +210,7 @@ def _pixels(image: "ImageFile", name: str) -> MaskPixels:
         if numbered and not inverted and (mode == "F" or stored in DEPTHS):
             return MaskPixels(name, numbers.shape[::-1], None, None, numbers)
         raise PixelError(f"holds pixels of mode {mode} ({stored or image.format}); save it as PNG")
-    image.load()
+    load(image, stored)
     if ";16" in stored:
         raise PixelError("has 16 bits per colour; save it with 8 bits")
     shown = upright(image)

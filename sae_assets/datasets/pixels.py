@@ -22,6 +22,7 @@ IS_RAW = "is a camera's raw file (or a thumbnail); develop it and save it as PNG
 PLAIN = ("1", "L", "P", "RGB", "RGBX", "YCbCr", "CMYK")
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 WHITE_16, WHITE_8 = 65535, 255
+STEPS = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies grey of fewer bits, but not its transparent number
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose height is the stored width
 ORIENTATION, PHOTOMETRIC, BITS, SAMPLE_FORMAT, SUBFILE, DNG = 274, 262, 258, 339, 254, 50706  # tags of TIFF and EXIF
 WHITE_IS_ZERO, SIGNED, CAMERA = 0, 2, (32803, 34892)
@@ -73,6 +74,17 @@ def shown_size(image: "ImageFile") -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def load(image: "ImageFile", stored: str) -> None:
+    """Read the pixels of 8 bits or fewer, and the transparent number as one of them.
+
+    Args:
+        stored: :func:`raw_mode` of before.
+    """
+    image.load()
+    if isinstance(number := image.info.get("transparency"), int):
+        image.info["transparency"] = number * STEPS.get(stored, 1)
+
+
 def upright(image: "Image") -> "Image":
     """The image as EXIF says it is to be shown."""
     from PIL import ImageOps
@@ -113,7 +125,7 @@ def as_rgb(image: "ImageFile", white: float | None) -> "Image":
         if "transparency" in image.info:
             raise PixelError(f"has a transparent number among pixels of mode {image.mode}; save it with 8 bits")
         return upright(_levels(image, white)).convert("RGB")
-    image.load()
+    load(image, stored)
     if ";16" in stored:
         _expect_16_bits(image, white)
         if "transparency" in image.info:

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.images import image_size, open_image
+from sae_assets.datasets.masks import open_mask
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import entry_of, write_csv
 from sae_assets_tests.datasets.pictures import SHOWN, Picture, pictures, save
@@ -167,6 +168,29 @@ def test_palette_with_transparency(tmp_path: Path) -> None:
     Image.fromarray(COLOURS).save(tmp_path / "b.png", transparency=tuple(int(c) for c in COLOURS[0, 0]))
     seen = read(tmp_path / "b.png")
     assert (seen[0, 0] == 255).all() and (seen[1:] == COLOURS[1:]).all()
+
+
+@pytest.mark.parametrize(("bits", "row"), [(1, 0b01_000000), (2, 0b00_01_10_11), (4, 0x02)])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_transparent_grey_of_few_bits(tmp_path: Path, bits: int, row: int, number: int) -> None:
+    """The transparent number is one of the file's own, not of the levels that they become; in masks too."""
+    width = 8 // bits if bits > 1 else 2
+    numbers = [row >> (8 - bits * (place + 1)) & (2**bits - 1) for place in range(width)]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", number)),
+        (b"IDAT", zlib.compress(bytes([0, row]))),
+        (b"IEND", b""),
+    ]
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    (tmp_path / "a.png").write_bytes(content)
+    levels = [255 if value == number else value * 255 // (2**bits - 1) for value in numbers]
+    assert read(tmp_path / "a.png")[0, :, 0].tolist() == levels
+    if number in numbers:
+        with pytest.raises(DatasetError, match="transparent in parts"):
+            open_mask("masks", tmp_path / "a.png", (width, 1), labels="any")
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
