@@ -77,7 +77,8 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
     """What is known before writing: counts of this kind of artifact, its making, and its identity.
 
     Args:
-        figures: ``kept`` if nothing was computed; else ``seconds``, ``device`` and what else was measured.
+        figures: ``kept`` if nothing was computed; else ``seconds``, ``device``, ``seconds_of_pass`` if others were
+            made with it, and what else was measured.
     """
     rows = len(storage.parquet.to_table(item.artifact)[0])
     if is_imported(item.provenance):
@@ -85,7 +86,7 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
     elif "kept" in figures:
         making = {"kept": KEPT}
     else:
-        making = {**figures, "rows_per_second": rows / max(figures["seconds"], 1e-9)}
+        making = {**figures, "rows_per_second": rows / max(figures.get("seconds_of_pass", figures["seconds"]), 1e-9)}
     return {
         **{name: shown(name, value) for name, value in {**counts(item), **making}.items()},
         "dagster/row_count": rows,

@@ -168,10 +168,14 @@ def test_what_is_up_to_date_is_encoded_again_only_where_it_is_damaged_or_asked_f
         made = run()
         assert encoded == [["cls"]] and "kept" in made["patch"].metadata and "kept" not in made["cls"].metadata
         assert made["patch"].metadata["compression_ratio"].value > 1 and "seconds" not in made["patch"].metadata
+        assert "seconds_of_pass" not in made["cls"].metadata
         run()
         assert encoded == []
-        run(force=True)
+        made = run(force=True)
         assert encoded == [["patch", "cls"]]
+        shares = [event.metadata["seconds"].value for event in made.values()]
+        (taken,) = {event.metadata["seconds_of_pass"].value for event in made.values()}
+        assert sum(shares) == pytest.approx(taken, rel=1e-4)  # nothing is counted twice
         run(k_stored=3)
         assert encoded == [["patch", "cls"]]
         run()
