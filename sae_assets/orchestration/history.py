@@ -199,7 +199,7 @@ def failed_checks(events: Iterable[dg.DagsterEvent], severity: dg.AssetCheckSeve
 
 
 def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[str]) -> float:
-    """Seconds that the last materialization of a stage took, over these chunks; of a pass that made several, its share."""
+    """Seconds that the last materialization of a stage took, over these chunks: its share of each pass."""
     stage = STAGES[address.stage]
     keys: Sequence[str | None] = [None] if stage.level == "model" else chunks
     partitions = {partition_key(stage.beside(address, chunk)) for chunk in keys}

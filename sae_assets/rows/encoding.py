@@ -5,6 +5,7 @@ Only one batch of dense rows is in memory at any time; which token kinds are wan
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.random_encoders import random_encoders
 from sae_assets.rows.source import is_pooled
+from sae_assets.rows.texts import open_tokens
 from sae_assets.saes.hook_points import difference
 
 if TYPE_CHECKING:
@@ -165,7 +167,8 @@ def encode_chunk(
 
 
 def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model) -> str:
-    """How what the checkpoint says of its training differs from what is read: the place, BOS, the length of texts.
+    """How what the checkpoint says of its training differs from what is read: the place, BOS, the length of texts; and
+    whether the tokenizer seems to be another model's.
 
     Empty if nothing differs, or the checkpoint says nothing that is understood.
     """
@@ -181,6 +184,8 @@ def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model) -> str:
             parts.append(f"trained with prepend_bos {bos}, read with {model.prepend_bos}")
         if isinstance(length, int) and model.max_tokens is not None and model.max_tokens > length:
             parts.append(f"trained on texts of {length} tokens, read of up to {model.max_tokens}")
+        with suppress(CheckpointError):  # of a kept file the tokenizer need not be here; whoever encodes is told
+            parts += open_tokens(model).doubts
     return "; ".join(parts)
 
 

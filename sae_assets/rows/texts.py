@@ -55,6 +55,11 @@ class Tokenizer(Protocol):
         """Ids that the model takes; None: any number."""
         ...
 
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Why it may be another model's; empty where nothing says so."""
+        ...
+
     def encode(self, text: str) -> Tokenized:
         """The tokens of a text, as the model reads them."""
         ...

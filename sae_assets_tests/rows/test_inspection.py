@@ -1,16 +1,20 @@
 """What ``check --models`` finds: files, widths, places, preprocessing, and what comes of one example."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 from typer.testing import CliRunner
 
+from sae_assets.catalog.models import Sae
 from sae_assets.cli import app
 from sae_assets.datasets import open_dataset
+from sae_assets.rows.encoding import trained_elsewhere
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.rows.transformers.tokens import Tokens
+from sae_assets.saes import open_sae
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.rows.tiny_model import WIDTH, catalog_model
 from sae_assets_tests.rows.tiny_transformers import entry
@@ -67,3 +71,13 @@ def test_texts(transformer: Callable[[str], Path], tmp_path: Path) -> None:
     """The special tokens around a text are shown as the model gets them."""
     shown = Tokens(entry(transformer("gemma2"), "text", tmp_path / "no-sae.pt")).preprocessing
     assert shown["text 'a'"][0] == "<bos>" and shown["tokenizer"] == "GemmaTokenizer"
+
+
+def test_tokenizer_of_another_model_is_a_difference(transformer: Callable[[str], Path], tmp_path: Path) -> None:
+    """Said where places and lengths are: by ``check --models``, and by the check of each chunk."""
+    sae = open_sae(Sae(format="clipscope", path=save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5))))
+    folder = shutil.copytree(transformer("gemma2"), tmp_path / "model")
+    assert trained_elsewhere(sae, entry(folder, "text")) == ""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "bos_token_id": 9}))
+    assert "the tokenizer's bos_token_id is 2, the model's 9" in trained_elsewhere(sae, entry(folder, "text"))

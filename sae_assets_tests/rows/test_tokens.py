@@ -16,6 +16,7 @@ from sae_assets.rows.transformers.alignment import align
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets_tests.rows.tiny_transformers import (
+    GEMMA,
     TEXT,
     WORDS,
     byte_tokenizer,
@@ -166,12 +167,44 @@ def test_missing_tokenizer_files_are_no_empty_tokenizer(transformer: Models, tmp
 
 
 def test_a_tokenizer_of_another_model(transformer: Models, tmp_path: Path) -> None:
-    """Ids behind the model's own: named before any forward pass."""
+    """More tokens than embeddings are refused when it is opened; of added tokens only ids that a text has."""
     folder = shutil.copytree(transformer("llama"), tmp_path / "model")
     with quiet():
         hf.LlamaConfig(**{**TEXT, "vocab_size": 100}).save_pretrained(folder)
-    with pytest.raises(CheckpointError, match=r"gives id \d+, but the model knows 0\.\.99"):
+    with pytest.raises(CheckpointError, match=r"has \d+ tokens, the model \(llama\) 100 embeddings"):
+        tokens(folder)
+    made = gemma_tokenizer()
+    made.add_tokens(["hello"])
+    with quiet():
+        made.save_pretrained(folder)
+        hf.LlamaConfig(**{**TEXT, "vocab_size": made.vocab_size}).save_pretrained(folder)
+    assert tokens(folder).encode("world").ids
+    with pytest.raises(CheckpointError, match=rf"gives id {made.vocab_size}, but the model knows 0\.\."):
         tokens(folder).encode("hello")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"vocab_size": 256_000}, "tokens, the model 256,000"),
+        ({"vocab_size": 1000}, ""),
+        ({"eos_token_id": 7}, "eos_token_id is 1, the model's 7"),
+        ({"eos_token_id": [7, 1]}, ""),
+        ({"bos_token_id": None}, ""),
+        ({"bos_token_id": 50_256}, ""),  # a default of the library's that no tokenizer of this size has
+        ({"pad_token_id": 3}, "pad_token_id is 0, the model's 3"),
+    ],
+)
+def test_a_tokenizer_that_may_be_another_models(
+    transformer: Models, tmp_path: Path, config: dict[str, Any], said: str
+) -> None:
+    """A model that has far more embeddings, or other special ids: told, for its rows would look like any others."""
+    folder = shutil.copytree(transformer("gemma2"), tmp_path / "model")
+    with quiet():
+        hf.Gemma2Config(**{**GEMMA, **config}).save_pretrained(folder)
+    doubts = tokens(folder).doubts
+    assert len(doubts) == bool(said) and said in "".join(doubts)
+    assert tokens(transformer("gemma2")).doubts == []
 
 
 def as_python(folder: Path, made: Any) -> Tokens:

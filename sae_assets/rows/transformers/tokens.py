@@ -6,7 +6,7 @@ text says is text, also where it spells a special token.
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sae_assets import ops
 from sae_assets.catalog import Model
@@ -16,9 +16,8 @@ from sae_assets.rows.transformers.alignment import align
 from sae_assets.rows.transformers.files import quiet, read_config, read_pretrained
 from sae_assets.rows.transformers.hook_point import shortened
 
-if TYPE_CHECKING:
-    pass
-
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+ROUNDED_UP, MOST_OF = 4096, 0.9  # embeddings beyond the tokens, in number and in share, that a model may have
 UNLIMITED = 10**9  # tokenizers that know no limit say 10**30
 
 
@@ -29,7 +28,8 @@ class Tokens:
         pad_id: an id to fill up with (it is masked); max_positions: ids that the model takes; None: any number.
 
     Raises:
-        CheckpointError: files that cannot be read, or ``prepend_bos`` for a tokenizer without such a token.
+        CheckpointError: files that cannot be read, ``prepend_bos`` for a tokenizer without such a token, or more tokens
+            than the model has embeddings.
     """
 
     def __init__(self, model: Model):
@@ -44,6 +44,7 @@ class Tokens:
             _spell_special_pieces_out(self._tokenizer)
         self._max_tokens, self._prepend_bos = model.max_tokens, model.prepend_bos
         self.config = read_config(model.transformer, "text_config")
+        self._expect_embeddings()
         self.max_positions = _max_positions(self.config, self._tokenizer)
         self.pad_id = int(self._tokenizer.pad_token_id or 0)
         if self._prepend_bos and self._tokenizer.bos_token_id is None:
@@ -57,6 +58,32 @@ class Tokens:
         with quiet():
             around = self._tokenizer.convert_ids_to_tokens(list(self.encode("a").ids))
         return {"tokenizer": type(self._tokenizer).__name__, "text 'a'": around, "max_positions": self.max_positions}
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the tokenizer may be another model's, which nothing in the rows would show; empty where nothing says so.
+
+        Embeddings may be a few more than there are tokens, for their number is rounded up (BLOOM, phi, GPT-NeoX).
+        """
+        known, size = len(self._tokenizer), getattr(self.config, "vocab_size", None)
+        doubts = []
+        if isinstance(size, int) and size - known > ROUNDED_UP and known < MOST_OF * size:
+            doubts.append(f"the tokenizer knows {known:,} tokens, the model {size:,}: it may be another model's")
+        for name in SPECIAL_IDS:
+            said, own = getattr(self.config, name, None), getattr(self._tokenizer, name)
+            ids = said if isinstance(said, list) else [said]
+            if own is not None and None not in ids and own not in ids and max(ids) < known:
+                doubts.append(f"the tokenizer's {name} is {own}, the model's {said}: it may be another model's")
+        return doubts
+
+    def _expect_embeddings(self) -> None:
+        """Of tokens that were added later (Gemma 3's for images) the model may know nothing; no text is given these."""
+        known, size = self._tokenizer.vocab_size, getattr(self.config, "vocab_size", None)
+        if isinstance(size, int) and known > size:
+            raise CheckpointError(
+                f"The tokenizer of {self._label} ({type(self._tokenizer).__name__}) has {known:,} tokens, the model "
+                f"({self.config.model_type}) {size:,} embeddings: they do not belong together."
+            )
 
     def encode(self, text: str) -> Tokenized:
         """Ids and spans of a text.
