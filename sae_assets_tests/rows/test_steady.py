@@ -1,5 +1,6 @@
 """A model whose rows differ from call to call is refused by name, and one whose rows do not is left alone."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sae_assets.rows import steady as module
 from sae_assets.rows.images import open_image_rows
 from sae_assets.rows.steady import steady
 from sae_assets.rows.texts import open_text_rows
+from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets.rows.transformers.vision import TransformersVision
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.rows.texts_folder import GivenTexts
@@ -50,6 +52,14 @@ def test_texts_are_asked_twice_too(
     monkeypatch.setattr("sae_assets.rows.transformers.hook_point.CutModel.rows", noisy)
     with pytest.raises(CheckpointError, match="gives other rows for the same input"):
         open_text_rows(GivenTexts(("hi",)), model, ("token",), "cpu", "float16")
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "gemma2", "roberta", "llama"])
+def test_counting_positions_of_texts_leaves_no_unset_memory(transformer: Models, tmp_path: Path, name: str) -> None:
+    """The model that is made for it on torch's meta device is gone with all it had: no cache holds a part of it."""
+    assert Tokens(entry(transformer(name), "text", tmp_path / "no-sae.pt")).max_positions
+    gc.collect()
+    assert not [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor) and found.is_meta]
 
 
 @pytest.mark.parametrize("n_bytes", [0, module.BUILT_TWICE + 1])

@@ -171,6 +171,8 @@ def _max_positions(config: Any, tokenizer: Any) -> int | None:
     limit = getattr(config, "max_position_embeddings", None)
     if isinstance(limit, int) and limit > 0:
         try:
+            # Made and not run, as the library itself does before it reads weights: what a forward pass on the meta
+            # device leaves in caches would be read by later models.
             with quiet(), ops.process_state.plain_torch("meta"):
                 network = transformers.AutoModel.from_config(shortened(config, 1))
         except Exception as error:  # a configuration that the library reads, but has no model for
