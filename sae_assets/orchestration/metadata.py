@@ -14,7 +14,6 @@ from sae_assets.artifacts import SparseRows
 from sae_assets.pipeline.recipes import is_imported
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.stages.sparse_activations import ratios
-from sae_assets.storage.address import path_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from sae_assets.artifacts import Artifact
     from sae_assets.storage.address import Address
-    from sae_assets.storage.store import ArtifactStore, Stored, WrittenFile
+    from sae_assets.storage.store import Stored, WrittenFile
 
 HEAD = 5
 FIXED = ("units", "concepts", "k_stored", "random_saes")  # over partitions each would be a flat line
@@ -30,11 +29,16 @@ IMPORTED = "imported from older files; L0 counts stored entries only"
 KEPT = "nothing was computed: the file that was there is what would be made now"
 
 
-def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, Any]:
-    """What is known once the file is written: where, bytes, and for activations the compression ratio."""
-    figures: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": str(written.path)}
-    if written.path.suffix == ".html":
-        figures = {"page": _place(written.path), **figures}
+def storage_metadata(artifact: "Artifact", written: "WrittenFile", root: "UPath") -> dict[str, Any]:
+    """What is known once the file is written: where, bytes, and for activations the compression ratio.
+
+    Args:
+        root: of the store. In a folder, places are told from there: histories travel, and whose folder it was is
+            nobody's business.
+    """
+    local = root.protocol in ("", "file")
+    place = written.path.relative_to(root).as_posix() if local else str(written.path)
+    figures: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": place}
     if isinstance(artifact, SparseRows):
         quotients = ratios(
             compression_ratio=(artifact.dense_bytes, written.n_bytes), bytes_per_row=(written.n_bytes, artifact.n_rows)
@@ -43,24 +47,15 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile") -> dict[str, 
     return {name: shown(name, value) for name, value in figures.items()}
 
 
-def links(address: "Address", store: "ArtifactStore") -> dict[str, Any]:
-    """Where what is made over all chunks can be looked at: the report that it is part of, and the pages of units."""
+def links(address: "Address") -> dict[str, Any]:
+    """How what is made over all chunks is looked at: commands that open the report that it is part of, or more."""
     if address.chunk is not None or address.token_kind is None or address.model is None:
         return {}
-    report = path_of(store.root, STAGES["report"].beside(address), "html")
-    if address.stage != "report":
-        return {"report": _place(report)}
-    run = f"{address.dataset} {address.model}"
-    kind = f"--token-kind {address.token_kind}"
-    return {
-        "in_a_browser": f"sae-assets report {run} {kind}",
-        "page_of_a_unit": f"sae-assets unit {run} UNIT {kind} --html unit.html",
-    }
-
-
-def _place(path: "UPath") -> Any:
-    """A path that the UI lets a person copy; of what lies elsewhere its address."""
-    return dg.MetadataValue.path(str(path)) if path.protocol in ("", "file") else str(path)
+    run, kind = f"{address.dataset} {address.model}", f"--token-kind {address.token_kind}"
+    found = {"in_a_browser": f"sae-assets report {run} {kind}"}
+    if address.stage == "report":
+        found["page_of_a_unit"] = f"sae-assets unit {run} UNIT {kind} --html unit.html"
+    return found
 
 
 def shown(name: str, value: Any) -> Any:

@@ -3,14 +3,14 @@
 import shlex
 from pathlib import Path
 
-import dagster as dg
+import pytest
 import typer
 
 from sae_assets.cli import app
 from sae_assets.orchestration.instance.launcher import HOST_TAG, WORKER_TAG
-from sae_assets.orchestration.metadata import artifact_metadata, links
+from sae_assets.orchestration.metadata import artifact_metadata, links, storage_metadata
 from sae_assets.pipeline.stages import STAGES
-from sae_assets.storage.address import Address, path_of
+from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets_tests.storage.small import SMALL
@@ -18,31 +18,35 @@ from sae_assets_tests.storage.small import SMALL
 BESIDE = Address("birds", "best_pairs", "patch", "dino")
 
 
-def test_what_is_made_over_all_chunks_leads_to_its_report(tmp_path: Path) -> None:
-    store = ArtifactStore(str(tmp_path))
-    page = path_of(store.root, Address("birds", "report", "patch", "dino"), "html")
-    for stage in STAGES.values():
-        found = links(stage.beside(BESIDE, "0001"), store)
-        if stage.level != "model":
-            assert found == {}
-        elif stage.name != "report":
-            assert found == {"report": dg.MetadataValue.path(str(page))}
-
-
-def test_a_report_says_how_it_and_its_units_are_opened(tmp_path: Path) -> None:
-    """By commands that parse."""
-    found = links(Address("birds", "report", "patch", "dino"), ArtifactStore(str(tmp_path)))
+def opened(command: str) -> dict[str, object]:
+    """The parameters of a command that is told, which parses."""
+    name, *words = shlex.split(command.replace("UNIT", "6"))[1:]
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for text in found.values():
-        name, *words = shlex.split(text.replace("UNIT", "6"))[1:]
-        with commands[name].make_context(name, words) as context:
-            assert (context.params["dataset"], context.params["model"]) == ("birds", "dino")
-            assert context.params["token_kind"] == "patch"
+    with commands[name].make_context(name, words) as context:
+        return dict(context.params)
 
 
-def test_on_an_object_store_the_report_is_an_address() -> None:
-    found = links(BESIDE, ArtifactStore("memory://store"))
-    assert str(found["report"]).startswith("memory:/") and isinstance(found["report"], str)
+def test_what_is_made_over_all_chunks_leads_to_its_report() -> None:
+    """By commands that parse, and not by paths of somebody's folders."""
+    for stage in STAGES.values():
+        found = links(stage.beside(BESIDE, "0001"))
+        assert set(found) == (
+            set() if stage.level != "model" else {"in_a_browser", *(["page_of_a_unit"] * (stage.name == "report"))}
+        )
+        for command in found.values():
+            told = opened(command)
+            assert (told["dataset"], told["model"], told["token_kind"]) == ("birds", "dino", "patch")
+
+
+@pytest.mark.parametrize("root", ["folder", "memory://a-store"])
+def test_places_are_told_from_the_store_on(tmp_path: Path, root: str) -> None:
+    """A history that travels says nothing of whose folder it was; an object store's address is one for everybody."""
+    store = ArtifactStore(str(tmp_path / root) if root == "folder" else root)
+    item = stored(SMALL["sparse_activations"], Provenance("sparse_activations", "birds", "patch", "dino", "0001", "1"))
+    written = store.write(Address("birds", "sparse_activations", "patch", "dino", "0001"), item)
+    place = storage_metadata(item.artifact, written, store.root)["dagster/uri"]
+    assert place.endswith("birds/patch/dino/sparse_activations/0001.parquet")
+    assert place.startswith("birds/" if root == "folder" else "memory:/")
 
 
 def test_what_settings_fix_is_no_number() -> None:
