@@ -162,7 +162,7 @@ def _write_chunk(
     source = {"imported": True, "k_stored": files.topk, "source": files.content_hash}
     identity = {"encoder": digest({"imported": source})}
     provenance = provenance_of(STAGES[STAGE], address, {"examples": examples}, source, identity=identity, outside={})
-    item = stored(artifact, provenance)
+    item = stored(artifact, provenance, STAGES[STAGE].counts(artifact))
     written = session.store.write(address, item)
     # The asset finds the file current, keeps it, and tells Dagster's history of it, with its checks.
     runner.execute(Batch({address: frozenset()}))

@@ -10,8 +10,10 @@ from sae_assets.commands.requests import chunk_keys, chunks_among, token_kinds_a
 from sae_assets.errors import CatalogError, SaeAssetsError
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.settings import load_settings
+from sae_assets.storage.address import Address
+from sae_assets.storage.header import Header
 from sae_assets.storage.parquet import to_table
-from sae_assets.storage.store import ArtifactStore
+from sae_assets.storage.store import ArtifactStore, Glance
 
 
 def show(
@@ -48,15 +50,23 @@ def show(
     if not there:
         wanted = places[0] if places else STAGES[stage].address(dataset, token_kind, model)
         raise SaeAssetsError(f"{wanted} has not been materialized. Run: {wanted.making}")
-    item = store.read(there[0])
-    table, _ = to_table(item.artifact)
+    seen = store.glance(there[0], rows) or _artifact_in(store, there[0], rows)
     return {
         "address": str(there[0]),
-        "file": str(store.find(there[0])),
-        "bytes": store.size(there[0]),
-        "rows": len(table),
-        "counts": plain(STAGES[stage].counts(item.artifact)),
-        "fingerprint": item.provenance.fingerprint,
-        "config": plain(dict(item.provenance.config)),
-        "head": plain(table[:rows].to_pylist()),
+        "file": str(seen.path),
+        "bytes": int(seen.path.stat().st_size),
+        "rows": seen.n_rows,
+        "counts": plain(dict(seen.header.counts or {})),
+        "fingerprint": seen.header.provenance.fingerprint,
+        "config": plain(dict(seen.header.provenance.config)),
+        "head": plain(seen.head.to_pylist()),
     }
+
+
+def _artifact_in(store: ArtifactStore, address: Address, rows: int) -> Glance:
+    """The same of a file whose artifact has to be built for that: a ``.pt``, a page, one of an earlier version."""
+    item, written = store.read(address), store.written(address)
+    table, _ = to_table(item.artifact)
+    counts = STAGES[address.stage].counts(item.artifact) if item.counts is None else item.counts
+    header = Header(item.artifact.kind, item.content_hash, {}, item.provenance, item.sealed, counts)
+    return Glance(header, written.path, len(table), table[:rows])

@@ -122,5 +122,5 @@ def _cell(value: Any) -> str | int | float | bool | None:
 
 
 def counts(item: "Stored") -> dict[str, Any]:
-    """Figures of one artifact, by its stage; numbers wherever possible."""
-    return STAGES[item.provenance.stage].counts(item.artifact)
+    """Figures of one artifact, by its stage; numbers wherever possible. Files of earlier versions do not hold them."""
+    return dict(STAGES[item.provenance.stage].counts(item.artifact) if item.counts is None else item.counts)

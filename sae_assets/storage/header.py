@@ -16,21 +16,29 @@ SEAL = "sha256"  # how files are sealed (``seal``); files of earlier versions ar
 
 @dataclass(frozen=True)
 class Header:
-    """What stands in a file besides its columns or tensors; ``sealed``: whether a seal must stand there too."""
+    """What stands in a file besides its columns or tensors.
+
+    Attributes:
+        sealed: whether a seal must stand there too; counts: the stage's figures of the artifact, for who only looks
+            (``show``). Files of earlier versions have neither.
+    """
 
     kind: str
     content_hash: str
     scalars: Mapping[str, Any]
     provenance: Provenance
     sealed: bool = True
+    counts: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
+        counts = {} if self.counts is None else {"counts": _plain(self.counts)}
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
                 "seal": SEAL,
                 "kind": self.kind,
                 "content_hash": self.content_hash,
+                **counts,
                 "scalars": _plain(self.scalars),
                 "provenance": self.provenance.to_json(),
             },
@@ -56,7 +64,12 @@ def read_header(text: bytes | str | None, where: str) -> Header:
             )
         provenance = Provenance.from_json(content["provenance"])
         header = Header(
-            content["kind"], content["content_hash"], _restored(content["scalars"]), provenance, "seal" in content
+            content["kind"],
+            content["content_hash"],
+            _restored(content["scalars"]),
+            provenance,
+            "seal" in content,
+            _restored(content["counts"]) if "counts" in content else None,
         )
         if content["provenance"]["fingerprint"] != provenance.fingerprint:
             raise StoredFileError(f"{where} has a damaged header (fingerprint). Materialize it again.")

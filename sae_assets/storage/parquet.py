@@ -94,13 +94,42 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
 
 def load_table(content: bytes, where: str) -> tuple[Header, pa.Table]:
     """The header and all columns of a file's bytes, which are as they were written. Raises: as :func:`load`."""
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        header = read_header((file.schema_arrow.metadata or {}).get(KEY.encode()), where)
-        seal.check(content, where, sealed=header.sealed)
+    with _readable(where):
+        header, file = _opened(content, where)
         # Not `read_table`, which starts Arrow's threads whatever it is told: one that is at work when the interpreter
         # ends aborts the process. With the bytes in memory they gain nothing.
         return header, file.read(use_threads=False)
+
+
+def load_head(path: UPath, n: int) -> tuple[Header, int, pa.Table]:
+    """The header, the number of rows, and the first ``n`` of them, of a file that is as it was written, all of it.
+
+    Raises:
+        StoredFileError: as :func:`load`.
+    """
+    content = seal.mapped(path.path) if is_local(path) else path.read_bytes()
+    with _readable(str(path)):
+        header, file = _opened(content, str(path))
+        head, n_rows = file.schema_arrow.empty_table(), file.metadata.num_rows
+        for group in range(file.num_row_groups):
+            if len(head) >= n:
+                break
+            head = pa.concat_tables([head, file.read_row_group(group, use_threads=False)])
+        return header, n_rows, head[:n]
+
+
+def _opened(content: bytes | memoryview, where: str) -> tuple[Header, pq.ParquetFile]:
+    file = pq.ParquetFile(pa.BufferReader(content))
+    header = read_header((file.schema_arrow.metadata or {}).get(KEY.encode()), where)
+    seal.check(content, where, sealed=header.sealed)
+    return header, file
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Turn what Arrow raises of a file into StoredFileError."""
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is no text
         if isinstance(error, StoredFileError):
             raise
@@ -148,12 +177,8 @@ def _footer(path: UPath) -> tuple[Header, pq.FileMetaData]:
         length = int.from_bytes(file.read(4), "little") + seal.FOOTER_END
         file.seek(max(0, size - length))
         tail = file.read()
-    try:
+    with _readable(where):
         metadata = pq.read_metadata(pa.BufferReader(tail))
         header = read_header((metadata.metadata or {}).get(KEY.encode()), where)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, StoredFileError):
-            raise
-        raise StoredFileError(f"{where} is not a readable Parquet file ({error}). Materialize it again.") from None
     seal.check_footer(tail, where, sealed=header.sealed)
     return header, metadata

@@ -7,6 +7,7 @@ their own there. Files of earlier versions have none, and are read as they are; 
 
 import hashlib
 import mmap
+import os
 from collections.abc import Iterable
 from typing import BinaryIO
 
@@ -61,6 +62,8 @@ def check_footer(tail: bytes, where: str, *, sealed: bool) -> None:
 def mapped(path: str) -> memoryview:
     """The bytes of a local file, not read before they are looked at; the file is closed when nobody does any more."""
     with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # nothing cannot be mapped
+            return memoryview(b"")
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 

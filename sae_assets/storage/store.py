@@ -5,9 +5,10 @@ one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from types import ModuleType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from upath import UPath
 
@@ -19,6 +20,9 @@ from sae_assets.storage.atomic import TEMPORARY_PREFIX, is_local, write_atomical
 from sae_assets.storage.header import Header
 from sae_assets.storage.provenance import Provenance
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 A = TypeVar("A", bound=Artifact)
 B = TypeVar("B")
 MOST_LOOKS = 3  # for a file that is not where it was a moment ago
@@ -28,12 +32,13 @@ ENDINGS = (*FORMATS, "html")  # pages have a format of their own, whatever is ch
 
 @dataclass(frozen=True)
 class Stored(Generic[A]):
-    """An artifact and what made it; ``sealed``: its file is not of an earlier version, which had no seal."""
+    """An artifact and what made it; ``sealed`` and ``counts`` as in the header of its file."""
 
     artifact: A
     provenance: Provenance
     content_hash: str
     sealed: bool = field(default=True, compare=False)
+    counts: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,16 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Glance:
+    """The header of a file, where it lies, how many rows its table has, and the first of them."""
+
+    header: Header
+    path: UPath
+    n_rows: int
+    head: "pa.Table"
+
+
+@dataclass(frozen=True)
 class WrittenFile:
     """Where an artifact went and how many bytes it takes."""
 
@@ -51,9 +66,9 @@ class WrittenFile:
     n_bytes: int
 
 
-def stored(artifact: A, provenance: Provenance) -> Stored[A]:
-    """Pair an artifact with its provenance and hash its content."""
-    return Stored(artifact, provenance, artifact.content_hash())
+def stored(artifact: A, provenance: Provenance, counts: Mapping[str, Any] | None = None) -> Stored[A]:
+    """Pair an artifact with its provenance and its stage's figures, and hash its content."""
+    return Stored(artifact, provenance, artifact.content_hash(), counts=counts)
 
 
 def _module(extension: str) -> ModuleType:
@@ -108,7 +123,7 @@ class ArtifactStore:
         form = "html" if artifact.kind in storage.html.KINDS else form
 
         def header(scalars: dict) -> Header:
-            return Header(artifact.kind, item.content_hash, scalars, item.provenance)
+            return Header(artifact.kind, item.content_hash, scalars, item.provenance, counts=item.counts)
 
         path = path_of(self.root, address, form)
         if form == "parquet" and storage.parquet.is_streamed(artifact.kind):
@@ -142,12 +157,38 @@ class ArtifactStore:
     def look_again(self, address: Address) -> None:
         """Forget where the file of an address was, if that is remembered at all."""
 
+    def glance(self, address: Address, n: int) -> "Glance | None":
+        """What a sealed Parquet file says of itself, and its first ``n`` rows; None where only :meth:`read` can tell.
+
+        All its bytes are as they were written, by its seal; the artifact, whose invariants and content hash held then,
+        is not built, so that torch is not needed.
+
+        Raises:
+            StoredFileError: as :meth:`read`, but for what is not a matter of bytes.
+        """
+
+        def load(path: UPath) -> Glance | None:
+            if path.suffix[1:] != "parquet":
+                return None
+            with self._remedied(path, address):
+                header, n_rows, head = storage.parquet.load_head(path, n)
+                expect_place(header.provenance, address, path)
+            return Glance(header, path, n_rows, head) if header.sealed and header.counts is not None else None
+
+        return self._of_file(address, load)
+
     def _read(self, path: UPath, address: Address | None) -> Stored:
-        try:
+        with self._remedied(path, address):
             item = self._verified(path)
             if address is not None:
                 expect_place(item.provenance, address, path)
             return item
+
+    @contextmanager
+    def _remedied(self, path: UPath, address: Address | None) -> Iterator[None]:
+        """Add to what is wrong with a file how it is made again."""
+        try:
+            yield
         except StoredFileError as error:
             raise StoredFileError(str(error), [self._remedy(path, address)] if address else []) from None
 
@@ -171,7 +212,7 @@ class ArtifactStore:
             raise StoredFileError(
                 f"{path} is damaged: its content hash is {sha256[:12]}, its header says {header.content_hash[:12]}."
             )
-        return Stored(artifact, header.provenance, header.content_hash, header.sealed)
+        return Stored(artifact, header.provenance, header.content_hash, header.sealed, header.counts)
 
     def header(self, address: Address) -> Header:
         """The header alone, cheaply where the format allows. Raises: as :meth:`read`, of the header."""

@@ -101,7 +101,8 @@ def carry_out(
         figures = {"seconds": taken / len(due), "device": str(compute.torch_device), **result.measured}
         if len(due) > 1:
             figures["seconds_of_pass"] = taken
-        yield from _handed_on(made, name, context, store, stored(result.artifact, made_by), result, figures)
+        item = stored(result.artifact, made_by, selected[name][0].counts(result.artifact))
+        yield from _handed_on(made, name, context, store, item, result, figures)
 
 
 def _handed_on(
