@@ -22,7 +22,7 @@ from sae_assets.commands.requests import (
     token_kinds_among,
 )
 from sae_assets.errors import CatalogError
-from sae_assets.orchestration.remembered import remembered
+from sae_assets.orchestration.remembered import remembered, renew
 from sae_assets.pipeline.options import EncodeOptions, MappingOptions, RunOptions
 from sae_assets.pipeline.planning import Outlook, Plan, Scope
 from sae_assets.pipeline.stages import stage_range, stages_of
@@ -131,7 +131,9 @@ class Session:
         self._expect_device()
         registered, scopes = self._scopes(datasets, asked, self._registered)
         told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait}
-        return self._runner(registered, asked, debug=debug, **told).run(scopes)
+        made, skipped = self._runner(registered, asked, debug=debug, **told).run(scopes)
+        renew(self.settings, self.catalog.datasets.values(), lambda: self.instance)
+        return made, skipped
 
     def _registered(self, name: str) -> list[str]:
         """Keys of a data set's chunks, new ones among them; what killed commands left of half-written files goes."""

@@ -1,15 +1,19 @@
-"""What an earlier look at Dagster's history found, for as long as not a byte of that history has changed since.
+"""What an earlier look at Dagster's history found, for as long as nothing of that history has changed since.
 
 Looking costs seconds before it begins (Dagster has to be loaded), and mostly nothing has happened since the last look.
-So what :func:`history.history_of` found is kept beside the history, with the state of every file it was read from:
-number, size and times as the file system has them. Nothing here decides anything; where one of them differs, where a
-run is under way, or where the history is kept otherwise than in files of its own folder, Dagster is asked.
+So what :func:`history.history_of` found is kept beside the history, with the state of what it was read from. Of the
+events that is number, size and times of every file as the file system has them; of the runs, which stand in one file
+with the heartbeats of the daemon, how many there are of each status and when the last of these changed. Nothing here
+decides anything; where one of them differs, where a run is under way, or where the history is kept otherwise than in
+files of its own folder, Dagster is asked.
 """
 
 import hashlib
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +31,19 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 FOLDER = "looks"
-VERSION = 1  # of what is kept, and of what history_of finds
+VERSION = 2  # of what is kept, and of what history_of finds
 TICK_SECONDS = 0.05  # more than the steps that times of files are counted in
 LOOKS = 2  # Dagster itself notes what a look found, in the same files, the first time
 CONFIG = "dagster.yaml"
 ENDINGS = ("", "-wal", "-journal")  # of a database and the logs of what is not in it yet
 PARTS = ("recorded", "failed", "unchecked")
+RUNS = (  # each change of a run sets its time; a tag that is added later, too
+    "SELECT status, count(*), max(id), max(update_timestamp) FROM runs GROUP BY status ORDER BY status",
+    "SELECT count(*), max(id) FROM run_tags",
+)
+LOCKED_SECONDS = 1.0  # until Dagster is asked, which waits longer
 
-State = dict[str, list[int]]
+State = dict[str, list[Any]]
 
 
 def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], DagsterInstance]") -> History:
@@ -52,7 +61,7 @@ def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], Dagst
     from sae_assets.orchestration.internals import files_of_history  # noqa: PLC0415
 
     opened = instance()
-    files = files_of_history(opened)
+    files = files_of_history(opened)  # of runs, then of events
     for _ in range(LOOKS):
         before, start = _state(home, files), time.monotonic()
         history = history_of(opened, entry)
@@ -66,6 +75,15 @@ def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], Dagst
     return history
 
 
+def renew(settings: Settings, entries: Iterable[Dataset], instance: "Callable[[], DagsterInstance]") -> None:
+    """Look again at the data sets that were looked at before: for who has loaded Dagster and changed the history."""
+    folder = Path(settings.environment()[DAGSTER_VARIABLE]) / FOLDER
+    known = [entry for entry in entries if (folder / f"{entry.name}.json").is_file()]
+    for _ in range(LOOKS):
+        for entry in known:
+            remembered(settings, entry, instance)
+
+
 def _key(entry: Dataset) -> str:
     """What of the catalog the answer depends on: which assets and partitions there are."""
     names = [VERSION, entry.name, list(entry.models), list(entry.token_kinds), list(stages_of(entry))]
@@ -73,21 +91,33 @@ def _key(entry: Dataset) -> str:
 
 
 def _state(home: Path, files: Iterable[Path]) -> State:
-    """Number, size and times (ns) of every file there is: of the settings, and of each database with its logs.
+    """Of runs their counts; number, size and times (ns) of every other file: settings, and events with their logs.
 
-    Empty where there are none, or one lies outside this folder, which may be another home's.
+    Empty where there are none, one lies outside this folder, which may be another home's, or runs cannot be counted.
     """
     files = list(files)
     if not files or not all(file.is_relative_to(home) for file in files):
         return {}
-    state: State = {}
-    for place in [home / CONFIG, *(Path(f"{file}{ending}") for file in files for ending in ENDINGS)]:
+    runs, *others = files
+    state: State = {runs.relative_to(home).as_posix(): _runs(runs)}
+    if not all(state.values()):
+        return {}
+    for place in [home / CONFIG, *(Path(f"{file}{ending}") for file in others for ending in ENDINGS)]:
         stat = place.stat() if place.exists() else None
         if stat is not None and stat.st_size:  # an empty log comes and goes with every look
             state[place.relative_to(home).as_posix()] = [
                 stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
             ]  # fmt: skip
     return state
+
+
+def _runs(file: Path) -> list[list[Any]]:
+    """Counts of runs by status with the last number and change, and of their tags; empty if the file does not tell."""
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=LOCKED_SECONDS)) as database:
+            return [list(row) for question in RUNS for row in database.execute(question)]
+    except (sqlite3.Error, ValueError):  # ValueError: a path that is no place
+        return []
 
 
 def _read(kept: Path, home: Path, key: str) -> History | None:

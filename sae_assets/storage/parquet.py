@@ -110,12 +110,11 @@ def load_head(path: UPath, n: int) -> tuple[Header, int, pa.Table]:
     content = seal.mapped(path.path) if is_local(path) else path.read_bytes()
     with _readable(str(path)):
         header, file = _opened(content, str(path))
-        head, n_rows = file.schema_arrow.empty_table(), file.metadata.num_rows
-        for group in range(file.num_row_groups):
-            if len(head) >= n:
-                break
-            head = pa.concat_tables([head, file.read_row_group(group, use_threads=False)])
-        return header, n_rows, head[:n]
+        groups, rows = list[int](), 0
+        while rows < max(n, 1) and len(groups) < file.num_row_groups:
+            rows += file.metadata.row_group(len(groups)).num_rows
+            groups.append(len(groups))
+        return header, file.metadata.num_rows, file.read_row_groups(groups, use_threads=False)[:n]
 
 
 def _opened(content: bytes | memoryview, where: str) -> tuple[Header, pq.ParquetFile]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._daemon.types import DaemonHeartbeat
 
 from sae_assets.commands.session import Session, open_session
 from sae_assets.orchestration import remembered as module
@@ -64,9 +65,23 @@ def materialize_more(session: Session) -> None:
     session.materialize(["small"], last="examples", force=True)
 
 
+def materialize_elsewhere(session: Session) -> None:
+    """By something that renews no look, as the UI."""
+    folder = session.settings.dagster_home / module.FOLDER
+    kept = {file: file.read_bytes() for file in folder.iterdir()}
+    materialize_more(session)
+    for file, content in kept.items():
+        file.write_bytes(content)
+
+
 def fail(session: Session) -> None:
     run = session.instance.create_run_for_job(dg.GraphDefinition("nothing").to_job())
     session.instance.report_run_failed(run)
+
+
+def create(session: Session) -> None:
+    """No event tells of it."""
+    session.instance.create_run_for_job(dg.GraphDefinition("nothing").to_job())
 
 
 def begin(session: Session) -> None:
@@ -90,7 +105,7 @@ def note(session: Session) -> None:
     session.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="0001"))
 
 
-@pytest.mark.parametrize("change", [materialize_more, fail, begin, wipe, remove_partition, note])
+@pytest.mark.parametrize("change", [materialize_elsewhere, fail, create, begin, wipe, remove_partition, note])
 def test_every_change_of_the_history_is_seen(places: Places, change: Callable[[Session], None]) -> None:
     with open_session(places["home"], places["catalog"]) as session:
         before = look(session)
@@ -103,6 +118,22 @@ def test_every_change_of_the_history_is_seen(places: Places, change: Callable[[S
             remembered(session.settings, session.catalog.datasets["small"], never)
         for _ in range(2):
             assert look(session) == asked(session)
+
+
+def test_heartbeats_of_a_daemon_are_no_change(places: Places) -> None:
+    """They stand in the file of runs, and come every half minute while the UI is open."""
+    with open_session(places["home"], places["catalog"]) as session:
+        before = look(session)
+        for second in range(2):
+            session.instance.add_daemon_heartbeat(DaemonHeartbeat(1.0 + second, "SENSOR", "id", []))
+        assert remembered(session.settings, session.catalog.datasets["small"], never) == before
+
+
+def test_a_command_renews_what_was_looked_at(places: Places) -> None:
+    with open_session(places["home"], places["catalog"]) as session:
+        look(session)
+        materialize_more(session)
+        assert remembered(session.settings, session.catalog.datasets["small"], never) == asked(session)
 
 
 def test_another_catalog_entry_or_a_copied_home_is_another_question(places: Places, tmp_path: Path) -> None:
@@ -128,11 +159,12 @@ def test_what_is_no_look_is_not_taken(places: Places, content: str) -> None:
             assert look(session) == asked(session)
 
 
-def test_status_of_a_home_in_which_nothing_happens_does_without_dagster_and_torch(places: Places) -> None:
+def test_status_and_show_of_a_home_in_which_nothing_happens_do_without_dagster_and_torch(places: Places) -> None:
     statement = (
         "import sys; from typer.testing import CliRunner; from sae_assets.cli import app; "
         "print(CliRunner().invoke(app, ['status', '-d', 'small', '--json']).stdout); "
-        "print([name for name in ('dagster', 'torch', 'transformers', 'sqlalchemy') if name in sys.modules])"
+        "assert CliRunner().invoke(app, ['show', 'small', 'clip-mini', 'labels', '--json']).exit_code == 0; "
+        "print([name for name in ('dagster', 'torch', 'pandas', 'transformers', 'sqlalchemy') if name in sys.modules])"
     )
     told = []
     for _ in range(2):
