@@ -4,6 +4,7 @@ A text is UTF-8, exactly: newline characters stay as they are, a byte order mark
 Python characters (code points), never tokens; files may count otherwise, and what they count is turned into these.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ def read_text(dataset: str, root: Path, path: str) -> str:
         DatasetError: the file is missing or not UTF-8.
     """
     try:
-        return (root / path).read_bytes().decode("utf-8-sig")
+        with open(os.path.join(root, path), "rb") as file:  # half the time of `Path`, of thousands of files
+            return file.read().decode("utf-8-sig")
     except FileNotFoundError:
         raise DatasetError(
             f"Data set {dataset!r}: text {path!r} does not exist in {root}, though its chunk was registered with it. "

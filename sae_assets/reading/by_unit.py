@@ -18,7 +18,7 @@ class ByUnit:
         path = store.find(address)
         assert path is not None
         self._path = path
-        self._metadata = parquet.load_footer(path)
+        _, self._metadata = parquet.load_footer(path)
         self._per_group = self._metadata.row_group(0).num_rows
 
     def rows(self, unit_id: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":

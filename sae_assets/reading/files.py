@@ -7,7 +7,7 @@ from sae_assets.errors import NotMaterializedError
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
-from sae_assets.storage.store import ArtifactStore
+from sae_assets.storage.store import ArtifactStore, expect_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,15 +30,18 @@ def columns_of(
     path = store.find(address)
     if path is None:
         raise NotMaterializedError(f"{address} has not been made. Run: {address.making}")
-    header = store.header(address)
-    if path.suffix == ".parquet":
-        if examples is None:
-            return parquet.load_table(path.read_bytes(), str(path))
-        with path.open("rb") as file, parquet.damaged(str(path)):
-            part = parquet.open_part(file, parquet.load_footer(path))
-            return header, part.read_row_groups(list(_groups_of(part, examples)), use_threads=False)
-    table, _ = parquet.to_table(store.read(address).artifact)
-    return header, table
+    if path.suffix != ".parquet":
+        table, _ = parquet.to_table(store.read(address).artifact)
+        return store.header(address), table
+    if examples is None:
+        header, table = parquet.load_table(path.read_bytes(), str(path))
+        expect_place(header.provenance, address, path)
+        return header, table
+    header, footer = parquet.load_footer(path)
+    expect_place(header.provenance, address, path)
+    with path.open("rb") as file, parquet.damaged(str(path)):
+        part = parquet.open_part(file, footer)
+        return header, part.read_row_groups(list(_groups_of(part, examples)), use_threads=False)
 
 
 def _groups_of(file: "pq.ParquetFile", examples: "np.ndarray") -> "Iterator[int]":

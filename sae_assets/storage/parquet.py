@@ -155,7 +155,7 @@ def damaged(where: str) -> Iterator[None]:
 
 def load_header(path: UPath) -> Header:
     """The header alone, from the file's footer. Raises: as :func:`load`."""
-    return _footer(path)[0]
+    return load_footer(path)[0]
 
 
 def open_part(file: BinaryIO, footer: pq.FileMetaData) -> pq.ParquetFile:
@@ -163,12 +163,8 @@ def open_part(file: BinaryIO, footer: pq.FileMetaData) -> pq.ParquetFile:
     return pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
 
 
-def load_footer(path: UPath) -> pq.FileMetaData:
-    """What the footer says of row groups and columns. Raises: as :func:`load`."""
-    return _footer(path)[1]
-
-
-def _footer(path: UPath) -> tuple[Header, pq.FileMetaData]:
+def load_footer(path: UPath) -> tuple[Header, pq.FileMetaData]:
+    """The header, and what the footer says of row groups and columns. Raises: as :func:`load`."""
     where = str(path)
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
