@@ -31,7 +31,7 @@ def of_examples(tables: Tables, concept: str) -> charts.Evidence:
         line["test_f1_low"],
         line["test_f1_high"],
         max((bar for bar in bars if bar is not None), default=None),
-        *random_saes(tables, concept),
+        *random_saes(tables, LEVELS[0], concept),
         other,
         label,
         tables.drawn("best_pairs", "test_f1", concept),
@@ -44,13 +44,15 @@ def of_rows(tables: Tables, concept: str, number: int, unit: int | None) -> char
     if value is None:
         return charts.Evidence(None, None, None)
     line = tables["best_pairs"].of(concept) or {}
+    chosen = line.get("unit_id") == unit
     low, high, null = None, None, None
-    if line.get("unit_id") == unit:
+    if chosen:
         low, high, null = (line[f"test_row_{name}"] for name in ("f1_low", "f1_high", "null_f1_p95"))
     always = always_positive_rows(tables, number)
+    random, ends = random_saes(tables, LEVELS[1], concept) if chosen else (None, None)
     other, label = _best_dense(tables, LEVELS[1], concept)
     drawn = tables.drawn("row_alignment", "test_f1", concept, unit)
-    return charts.Evidence(value, low, high, max(always, null or 0.0), other=other, other_name=label, drawn=drawn)
+    return charts.Evidence(value, low, high, max(always, null or 0.0), random, ends, other, label, drawn)
 
 
 def always_positive_rows(tables: Tables, number: int) -> float:
@@ -59,16 +61,16 @@ def always_positive_rows(tables: Tables, number: int) -> float:
     return float(always_positive_f1(positive, rows))
 
 
-def random_saes(tables: Tables, concept: str) -> tuple[float | None, tuple[float, float] | None]:
-    """Mean F1 of random SAEs on examples, as it was compared with, and their lowest and highest."""
-    difference = tables.value("controls", "difference", LEVELS[0], RANDOM, 0, concept)
-    unit = tables.value("controls", "test_f1", LEVELS[0], UNIT, None, concept)
+def random_saes(tables: Tables, level: str, concept: str) -> tuple[float | None, tuple[float, float] | None]:
+    """Mean F1 of random SAEs on examples or on rows, as it was compared with, and their lowest and highest."""
+    difference = tables.value("controls", "difference", level, RANDOM, 0, concept)
+    unit = tables.value("controls", "test_f1", level, UNIT, None, concept)
     if difference is None:
         return None, None
     values = [
         line["test_f1"] or 0.0
         for line in tables["controls"].lines
-        if (line["level"], line["detector"], line["concept"]) == (LEVELS[0], RANDOM, concept)
+        if (line["level"], line["detector"], line["concept"]) == (level, RANDOM, concept)
     ]
     return max(0.0, (unit or 0.0) - difference), (min(values), max(values))
 
@@ -100,7 +102,7 @@ def control_bars(tables: Tables, concept: str) -> Markup:
     for name in (UNIT, *CONTROLS):
         key = (LEVELS[0], name, None, concept)
         if name == RANDOM:
-            mean, ends = random_saes(tables, concept)
+            mean, ends = random_saes(tables, LEVELS[0], concept)
             low, high = ends or (None, None)
             rows.append((NAMES[name], mean, low, high, attributes(mean, count=f"random mean of {concept}")))
             continue

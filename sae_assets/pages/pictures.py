@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HUE, TRUE = (0, 114, 178), (230, 159, 0)  # of what a unit says, and of where a concept is: Okabe and Ito's
 AT_THRESHOLD, MOST = 0.35, 0.75  # alpha there, and from three times the threshold on
+ON_PICTURES = 0.4  # share of that over pictures, whose colours may be what the concept is
 AROUND = 20  # tokens on either side of the largest value
 QUALITY = 75
 
@@ -25,6 +26,11 @@ def opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
     import numpy as np
 
     return np.interp(values / threshold, (0, 1, 3), (0, AT_THRESHOLD, MOST))
+
+
+def picture_opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
+    """The same over a picture, through which its colours are seen."""
+    return ON_PICTURES * opacity(values, threshold)
 
 
 def overlaid(
@@ -56,7 +62,7 @@ def overlaid(
             left, right = (round(float(edges[name][number]) * across) for name in ("left", "right"))
             top, bottom = (round(float(edges[name][number]) * down) for name in ("top", "bottom"))
             field[max(top, 0) : bottom, max(left, 0) : right] = values[number]
-        alpha = opacity(field, threshold)[..., None]
+        alpha = picture_opacity(field, threshold)[..., None]
         pixels = pixels * (1 - alpha) + np.array(HUE, np.float32) * alpha
         strong = field >= threshold
         line = strong & ~_shrunk(strong)

@@ -167,12 +167,12 @@ class _Page:
         return evidence.better_controls(self.t, concept.name)
 
     def cost_of_pruning(self, concept: Concept) -> Markup:
-        """Cal F1 that is lost, or that nothing is."""
+        """Why the best unit was removed and the cal F1 that is lost, or that it is kept."""
         removed = self.t.value("pruning_audit", "removed_by", concept.name)
         if removed is None:
             return Markup("kept")
         loss = self.t.shown("pruning_audit", "cal_loss", concept.name)
-        return Markup("<span>{} ({})</span>").format(loss, removed.replace("_", " "))
+        return Markup("<small>removed ({})<br>cal F1 −{}</small>").format(removed.replace("_", " "), loss)
 
     def curve(self, concept: Concept) -> Markup:
         threshold = self.t.value("best_pairs", "threshold", concept.name)

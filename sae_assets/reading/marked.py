@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from sae_assets.pages.pictures import HUE, opacity
+from sae_assets.pages.pictures import HUE, opacity, picture_opacity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ class HeatMap:
         values = np.nan_to_num(self.to_numpy())
         layer = np.zeros((*values.shape, 4), np.uint8)
         layer[..., :3] = HUE
-        layer[..., 3] = np.round(255 * opacity(values, self.threshold))
+        layer[..., 3] = np.round(255 * picture_opacity(values, self.threshold))
         return Image.alpha_composite(self.image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
 
     def _repr_png_(self) -> bytes:

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from sae_assets.pages.pictures import HUE, TRUE, image_element, marked_tokens, overlaid
+from sae_assets.pages.pictures import HUE, MOST, ON_PICTURES, TRUE, image_element, marked_tokens, overlaid
 
 EDGES = {name: np.array(values, float) for name, values in
          {"left": [0, 50], "top": [0, 50], "right": [50, 100], "bottom": [50, 100]}.items()}  # fmt: skip
@@ -17,7 +17,8 @@ def test_patches_lie_on_their_pixels() -> None:
     image = Image.new("RGB", (100, 120), (200, 200, 200))
     shown = np.asarray(overlaid(image, 60, EDGES, np.array([9.0, 0.0], np.float32), 1.0))
     assert shown.shape == (60, 50, 3)
-    inside = 0.75 * np.array(HUE) + 0.25 * 200
+    most = ON_PICTURES * MOST
+    inside = most * np.array(HUE) + (1 - most) * 200
     assert np.abs(shown[5:20, 5:20] - inside).max() < 1
     assert (shown[24, 3:20] == HUE).all() and (shown[25, 3:20] == 255).all()
     assert (shown[30:, 30:] == 200).all()

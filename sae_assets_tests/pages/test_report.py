@@ -13,7 +13,9 @@ import pytest
 
 import sae_assets
 from sae_assets.pages.charts import Evidence, glyph
-from sae_assets.pages.figures import KEYS, figure
+from sae_assets.pages.evidence import of_rows
+from sae_assets.pages.figures import KEYS, StageTable, Tables, figure
+from sae_assets.reading.files import columns_of
 from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.summary import unit_summary
 from sae_assets.storage.address import Address
@@ -232,6 +234,29 @@ def test_it_is_stale_with_what_it_reads(made: Places, tmp_path: Path) -> None:
     folder = places["home"] / "store" / "small" / "patch" / "clip-mini"
     (folder / "controls" / "all.parquet").unlink()
     assert "controls" in stale()
+
+
+def test_random_saes_stand_beside_the_unit_on_rows_too(made: Places) -> None:
+    """Mean and ends of their F1 on rows, from the table of controls, of the unit that was chosen and of no other."""
+    store = ArtifactStore(str(made["home"] / "store"))
+    of_stages = {}
+    for stage in ("best_pairs", "row_alignment", "controls"):
+        header, table = columns_of(store, Address("small", stage, "patch", "clip-mini"))
+        of_stages[stage] = StageTable(stage, table, header.scalars)
+    tables = Tables(of_stages)
+    frame = pl.read_parquet(made["home"] / "store/small/patch/clip-mini/controls/all.parquet")
+    frame = frame.filter((pl.col("level") == "rows") & (pl.col("detector") == "random_sae"))
+    seen = 0
+    for number, concept in enumerate(tables["best_pairs"].lines):
+        name, unit = concept["concept"], concept["unit_id"]
+        values = frame.filter(pl.col("concept") == name)["test_f1"]
+        shown = of_rows(tables, name, number, unit)
+        if shown.value is None or not len(values):
+            continue
+        seen += 1
+        assert shown.random == pytest.approx(values.mean()) and shown.random_range == (values.min(), values.max())
+        assert of_rows(tables, name, number, -1).random is None
+    assert seen
 
 
 @pytest.fixture
