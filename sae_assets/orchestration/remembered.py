@@ -58,13 +58,16 @@ def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], Dagst
     if found is not None:
         return found
     from sae_assets.orchestration.history import history_of  # noqa: PLC0415 - loads Dagster
+    from sae_assets.orchestration.instance.launcher import close_engines  # noqa: PLC0415
     from sae_assets.orchestration.internals import files_of_history  # noqa: PLC0415
 
     opened = instance()
     files = files_of_history(opened)  # of runs, then of events
     for _ in range(LOOKS):
+        close_engines()  # what this process wrote is in the files then, and not in logs that go when it ends
         before, start = _state(home, files), time.monotonic()
         history = history_of(opened, entry)
+        close_engines()
         # A later write has another time than the last one seen, if a tick has passed between the two states.
         time.sleep(max(0.0, start + TICK_SECONDS - time.monotonic()))
         if not before or history.running:

@@ -130,10 +130,13 @@ def test_heartbeats_of_a_daemon_are_no_change(places: Places) -> None:
 
 
 def test_a_command_renews_what_was_looked_at(places: Places) -> None:
+    """Also for who looks when it has ended, and its connections have written their log back."""
     with open_session(places["home"], places["catalog"]) as session:
         look(session)
         materialize_more(session)
-        assert remembered(session.settings, session.catalog.datasets["small"], never) == asked(session)
+        expected = asked(session)
+    with open_session(places["home"], places["catalog"]) as session:
+        assert remembered(session.settings, session.catalog.datasets["small"], never) == expected
 
 
 def test_another_catalog_entry_or_a_copied_home_is_another_question(places: Places, tmp_path: Path) -> None:
