@@ -186,6 +186,24 @@ def describe_labels(manifest: Manifest, reader: "Reader") -> Labels:
     )
 
 
+def registered_as(key: str, examples: Examples, labels: Labels, *, keep_splits: bool) -> Manifest:
+    """The manifest that a chunk's ``examples`` and ``labels`` were made from, should it be lost.
+
+    Where labels were corrected since, masks and spans are known of the concepts that are true now.
+
+    Args:
+        keep_splits: they were drawn, so the manifest has them.
+    """
+    return Manifest(
+        key=key,
+        first_index=examples.first_index,
+        example_ids=examples.example_ids,
+        splits=labels.splits if keep_splits else None,
+        content_hashes=examples.file_hashes,
+        region_hashes=tuple(json.loads(hashes) for hashes in labels.region_hashes),
+    )
+
+
 def examples_hash(manifest: Manifest, reader: "Reader") -> str:
     """Hash of what an ``examples`` chunk is made from: the manifest, its paths and the hashes of its contents.
 

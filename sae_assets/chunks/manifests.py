@@ -20,6 +20,7 @@ from sae_assets.storage.provenance import digest
 
 FOLDER = "chunks"
 SCHEMA_VERSION, HASH = 1, "sha256"
+MENDED = "sae-assets verify --repair writes it anew where the chunk's files tell what it said"
 REMOVED = ".removed"  # stands where a removed chunk's manifest was, so that its number is not given again
 
 
@@ -91,7 +92,12 @@ def read_manifest_file(path: UPath) -> Manifest:
             region_hashes=tuple(regions) if hashes else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StoredFileError(f"The chunk manifest {path} is damaged ({error!r}).") from None
+        raise StoredFileError(f"The chunk manifest {path} is damaged ({error!r}).", [MENDED]) from None
+
+
+def write_anew(root: UPath, dataset: str, manifest: Manifest) -> None:
+    """Put a manifest in the place of one that is damaged or gone; :func:`register_chunks` never writes over one."""
+    write_atomically(manifest_path(root, dataset, manifest.key), _content(manifest, dataset))
 
 
 def _content(manifest: Manifest, dataset: str) -> bytes:

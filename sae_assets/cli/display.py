@@ -68,7 +68,7 @@ def print_verified(found: "Verified") -> None:
     for paths, what in rest:
         if paths:
             echo(f"{len(paths)} files are {what}.")
-    if found.remade or found.unsealed or found.leftovers:
+    if found.mendable:
         echo("To mend what can be mended: sae-assets verify --repair")
 
 

@@ -93,7 +93,10 @@ def protocol(
 @app.command()
 def verify(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make damaged files again, seal those of earlier versions, clean up.")
+        bool,
+        typer.Option(
+            "--repair", help="Make damaged files and manifests again, seal those of earlier versions, clean up."
+        ),
     ] = False,
     home: Home = None,
     catalog: CatalogFile = None,
@@ -104,7 +107,7 @@ def verify(
     with errors_without_traceback(as_json, debug):
         found = commands.verifying.verify_home(home, catalog)
         runs = 0
-        if repair and (found.remade or found.unsealed or found.leftovers):
+        if repair and found.mendable:
             with commands.session.open_session(home, catalog) as session:
                 runs = commands.verifying.repair(session, found)
             found = commands.verifying.verify_home(home, catalog)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from sae_assets.chunks.manifests import forget_numbers, manifest_path, remove_manifest
+from sae_assets.chunks.manifests import forget_numbers, manifest_path, read_manifest, remove_manifest
 from sae_assets.commands.requests import chunk_keys, chunks_among
 from sae_assets.orchestration.history import known_chunks, with_history
 from sae_assets.orchestration.partitions import chunks_name, keys_of
@@ -47,6 +47,8 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
 
     Raises:
         CatalogError: chunks that are not registered, or no numbers.
+        StoredFileError: the manifest of one that is to be removed alone is damaged, so that nobody could tell which
+            positions it held.
     """
     registered = session.chunks_of(dataset)
     wanted = None if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
@@ -54,6 +56,8 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
     orphans &= orphans if wanted is None else set(wanted)
     among = None if wanted is None else [key for key in wanted if key not in orphans]
     chosen = chunks_among(dataset, registered, among)
+    for chunk in chosen if chunks is not None else ():
+        read_manifest(session.store.root, dataset, chunk)
     folder = session.store.root / dataset
     files, aggregates = [], []
     for path in session.store.files(folder):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Catalog, load_catalog
 from sae_assets.chunks.chunking import chunk_key
-from sae_assets.chunks.manifests import REMOVED, manifest_files, manifest_path, read_manifest_file
+from sae_assets.chunks.contents import registered_as
+from sae_assets.chunks.manifests import REMOVED, manifest_files, manifest_path, read_manifest_file, write_anew
 from sae_assets.errors import HistoryError, NotMaterializedError, SaeAssetsError
 from sae_assets.orchestration.history import known_chunks, recorded_versions, running_artifacts, was_imported
 from sae_assets.orchestration.instance.home import history_if_there
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
     from upath import UPath
 
+    from sae_assets.catalog import Dataset
+    from sae_assets.chunks.chunking import Manifest
     from sae_assets.commands.session import Session
+
+
+ANEW = "It can be written anew from the chunk's examples and labels. Run: sae-assets verify --repair"
+BACKUP = "Nothing here can make it again: restore it from a backup, or begin anew after sae-assets remove {} --all"
 
 
 @dataclass
@@ -38,6 +45,7 @@ class Verified:
         files: stored files that were read; manifests: of chunks, removed ones among them.
         damaged: the problem of each file or manifest by path, also of one that is not there.
         remade: addresses of the damaged files that can be made again.
+        rewritten: manifests that are damaged or gone and can be written anew, by data set.
         unsealed: files of an earlier version, which carry no hash of all their bytes.
         leftovers: temporary files of killed processes.
         orphans: by data set, partitions that Dagster has and no manifest: added by hand.
@@ -48,10 +56,16 @@ class Verified:
     manifests: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
     remade: "list[Address]" = field(default_factory=list)
+    rewritten: "dict[str, list[Manifest]]" = field(default_factory=dict)
     unsealed: "list[UPath]" = field(default_factory=list)
     leftovers: "list[UPath]" = field(default_factory=list)
     orphans: dict[str, Sequence[str]] = field(default_factory=dict)
     not_compared: str = ""
+
+    @property
+    def mendable(self) -> bool:
+        """Whether :func:`repair` has anything to do."""
+        return bool(self.remade or self.rewritten or self.unsealed or self.leftovers)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, paths as texts."""
@@ -84,7 +98,10 @@ def verify(store: ArtifactStore, catalog: Catalog, instance: "DagsterInstance | 
     for address in hashes:
         made.setdefault(address.dataset, set()).update([address.chunk] if address.chunk else [])
     datasets = [folder.name for folder in store.root.iterdir()] if store.root.exists() else []
-    chunks = {name: _read_manifests(store, name, made.get(name, set()), found) for name in sorted(datasets)}
+    chunks = {
+        name: _read_manifests(store, catalog.datasets.get(name), name, made.get(name, set()), found)
+        for name in sorted(datasets)
+    }
     if not found.files and not found.manifests:
         raise NotMaterializedError(
             f"There is nothing to verify in {store.root}: no file and no chunk. Was another --home meant?"
@@ -130,25 +147,51 @@ def _can_be_made(store: ArtifactStore, instance: "DagsterInstance | None", addre
         return instance is not None and not was_imported(instance, address)
 
 
-def _read_manifests(store: ArtifactStore, dataset: str, made: set[str], found: Verified) -> set[str]:
+def _read_manifests(
+    store: ArtifactStore, entry: "Dataset | None", dataset: str, made: set[str], found: Verified
+) -> set[str]:
     """Keys of the registered chunks. Numbers go from 0 without a gap, those of removed chunks among them.
 
     Args:
         made: chunks of which there are files.
     """
     keys = {path.stem: path for path in manifest_files(store.root, dataset)}
-    for path in keys.values():
+    lost: dict[str, tuple[UPath, str]] = {}
+    for key, path in keys.items():
         found.manifests += 1
         try:
             read_manifest_file(path)
         except SaeAssetsError as error:
-            found.damaged[str(path)] = f"{error} It cannot be made again: restore it from a backup."
+            lost[key] = (path, str(error).splitlines()[0])
     numbers = {int(key) for key in keys if key.isdecimal()}
     gaps = {chunk_key(number) for number in set(range(max(numbers, default=-1) + 1)) - numbers}
     for key in sorted(gaps | (made - {*keys})):
         path = manifest_path(store.root, dataset, key)
-        found.damaged[str(path)] = f"{path} is not there, though the chunk was made: restore it from a backup."
-    return {key for key, path in keys.items() if path.suffix != REMOVED}
+        lost[key] = (path, f"{path} is not there, though the chunk was made.")
+    for key, (path, problem) in lost.items():
+        manifest = _manifest_from_files(store, entry, dataset, key) if path.suffix != REMOVED else None
+        if manifest is not None:
+            found.rewritten.setdefault(dataset, []).append(manifest)
+        else:  # what stands on it cannot be made, and beside one that is there and damaged nothing can
+            of = [key] if not path.exists() else [key, None, *keys]
+            found.remade = [each for each in found.remade if each.dataset != dataset or each.chunk not in of]
+        found.damaged[str(path)] = f"{problem} {BACKUP.format(dataset) if manifest is None else ANEW}"
+    return {key for key, path in keys.items() if path.suffix != REMOVED} | {
+        manifest.key for manifest in found.rewritten.get(dataset, ())
+    }
+
+
+def _manifest_from_files(store: ArtifactStore, entry: "Dataset | None", dataset: str, key: str) -> "Manifest | None":
+    """The manifest that a chunk's files were made from; None where they do not tell."""
+    if entry is None:  # whether its splits were drawn stands in the catalog
+        return None
+    try:
+        examples, labels = (store.read(Address(dataset, stage, chunk=key)).artifact for stage in ("examples", "labels"))
+    except SaeAssetsError:
+        return None
+    if examples.example_ids != labels.example_ids or examples.first_index != labels.first_index:
+        return None
+    return registered_as(key, examples, labels, keep_splits=entry.split is not None)
 
 
 def _compare(
@@ -185,12 +228,15 @@ def _compare(
 def repair(session: "Session", found: Verified) -> int:
     """Remove what is damaged and make it again, seal files of earlier versions, remove leftovers; runs made.
 
-    What was imported, and manifests, are left: nothing here can make them again.
+    What was imported is left, and so are manifests of which no files tell: nothing here can make them again.
 
     Raises:
         RunFailedError: a run failed. What was done stays.
     """
     store = session.store
+    for dataset, manifests in found.rewritten.items():
+        for manifest in manifests:
+            write_anew(store.root, dataset, manifest)
     for path in found.leftovers:
         path.unlink(missing_ok=True)
     for path in found.unsealed:

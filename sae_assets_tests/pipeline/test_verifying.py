@@ -100,15 +100,37 @@ def test_repair_makes_damaged_and_missing_files_again_and_nothing_else(made: Pla
         assert all_states(session) == {"current"}
 
 
-def test_manifest_that_changed_or_vanished_is_named(made: Places) -> None:
+@pytest.mark.parametrize("what", ["changed", "gone"])
+def test_manifest_that_changed_or_vanished_is_written_anew(made: Places, what: str) -> None:
+    """From the chunk's examples and labels, byte by byte as it was, so that nothing is stale; others say what to do."""
     path = store_of(made) / "small/chunks/0000.json"
     content = path.read_text()
-    path.write_text(content.replace('"first_index": 0', '"first_index": 6'))
+    if what == "changed":
+        path.write_text(content.replace('"first_index": 0', '"first_index": 6'))
+        result = invoke(made, "status", "-d", "small")
+        assert result.exit_code == 1 and "--repair writes it anew" in result.stderr and str(path) in result.stderr
+        result = invoke(made, "remove", "small", "--chunks", "0", "--yes")
+        assert result.exit_code == 1 and "is damaged" in result.stderr and path.exists()
+    else:
+        path.unlink()
     code, found = found_by(made)
-    assert code == 1 and "its content is not what its hash says" in found["damaged"][str(path)]
+    said = "its content is not what its hash says" if what == "changed" else "is not there, though the chunk was made"
+    assert code == 1 and list(found["damaged"]) == [str(path)] and said in found["damaged"][str(path)]
+    assert "--repair" in invoke(made, "verify").stdout
+    code, found = found_by(made, "--repair")
+    assert (code, found["damaged"], found["runs"]) == (0, {}, 0) and path.read_text() == content
+    with open_session(made["home"], made["catalog"]) as session:
+        assert all_states(session) == {"current"}
+
+
+def test_manifest_of_which_no_file_tells_is_left(made: Places) -> None:
+    """Its labels are damaged too, or it is in another's place: it comes from a backup or not at all."""
+    path = store_of(made) / "small/chunks/0000.json"
+    content = path.read_text()
     path.unlink()
-    code, found = found_by(made)
-    assert code == 1 and "restore it from a backup" in found["damaged"][str(path)]
+    (store_of(made) / "small/labels/0000.parquet").write_bytes(b"")
+    code, found = found_by(made, "--repair")
+    assert code == 1 and "restore it from a backup" in found["damaged"][str(path)] and not path.exists()
     other = store_of(made) / "other/chunks/0000.json"
     other.parent.mkdir(parents=True)
     other.write_text(content)
