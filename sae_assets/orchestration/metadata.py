@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from sae_assets.storage.store import Stored, WrittenFile
 
 HEAD = 5
-FIXED = ("units", "concepts", "k_stored", "random_saes")  # over partitions each would be a flat line
+# Over partitions each would be a flat line, but for a last chunk that is not full.
+FIXED = ("units", "concepts", "k_stored", "random_saes", "rows", "examples", "dense_bytes")
 IMPORTED = "imported from older files; L0 counts stored entries only"
 KEPT = "nothing was computed: the file that was there is what would be made now"
 
@@ -90,7 +91,10 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
 
 
 def table_metadata(artifact: "Artifact") -> dict[str, Any]:
-    """First rows and schema: last, because the UI shows metadata in order and a table takes the room of ten figures."""
+    """First rows with their schema: last, for the UI shows metadata in order and a table takes the room of ten figures.
+
+    No ``dagster/column_schema``: the UI would put a line per column above all figures and the picture.
+    """
     table, _ = storage.parquet.to_table(artifact)
     texts = storage.tables.table_of(artifact.kind).COLUMNS
     schema = dg.TableSchema(
@@ -100,7 +104,7 @@ def table_metadata(artifact: "Artifact") -> dict[str, Any]:
         ]
     )
     records = [dg.TableRecord({key: _cell(value) for key, value in row.items()}) for row in _head(table).to_pylist()]
-    return {"head": dg.MetadataValue.table(records, schema=schema), "dagster/column_schema": schema}
+    return {"head": dg.MetadataValue.table(records, schema=schema)}
 
 
 def _head(table: "pa.Table") -> "pa.Table":

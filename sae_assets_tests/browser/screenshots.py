@@ -203,7 +203,7 @@ def open_plots(shown: Window, stage: str) -> Locator:
     """The plots of a stage's numbers over its partitions, the sections above them folded; that of compression."""
     shown.open(_asset(stage))
     shown.page.get_by_role("button", name="Plots").click()
-    for section in ("Status", "Description", "Columns"):
+    for section in ("Status", "Description"):
         shown.page.get_by_text(section, exact=True).first.click()
     title = shown.page.get_by_text("compression_ratio", exact=True).first
     title.wait_for()

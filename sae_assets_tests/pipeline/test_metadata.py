@@ -52,7 +52,8 @@ def test_places_are_told_from_the_store_on(tmp_path: Path, root: str) -> None:
 def test_what_settings_fix_is_no_number() -> None:
     item = stored(SMALL["sparse_activations"], Provenance("sparse_activations", "birds", "patch", "dino", "0001", "1"))
     metadata = artifact_metadata(item, {"seconds": 1.0, "device": "cpu"})
-    assert isinstance(metadata["units"], str) and isinstance(metadata["k_stored"], str)
+    for name in ("units", "k_stored", "rows", "examples"):
+        assert isinstance(metadata[name], str), name
     assert isinstance(metadata["entries"], int) and isinstance(metadata["coverage"], float)
 
 

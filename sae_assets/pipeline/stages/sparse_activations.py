@@ -235,6 +235,7 @@ def fit_counts(artifact: Any) -> dict[str, Any]:
 
 def _counts(artifact: Any) -> dict[str, Any]:
     active, figures = int(artifact.l0.sum()), sparse_counts(artifact)
+    cut = {"examples_cut_to_max_tokens": artifact.n_cut_examples, "tokens_cut": artifact.n_cut_tokens}
     return {
         **figures,
         "dead_units": figures["units"] - figures["active_units"],
@@ -246,8 +247,7 @@ def _counts(artifact: Any) -> dict[str, Any]:
             dropped_mass_share=(artifact.dropped_mass, artifact.total_mass),
         ),
         **fit_counts(artifact),
-        "examples_cut_to_max_tokens": artifact.n_cut_examples,
-        "tokens_cut": artifact.n_cut_tokens,
+        **(cut if artifact.n_cut_examples else {}),
     }
 
 
