@@ -1,4 +1,4 @@
-"""Pictures of the UI on a finished home, as small PNGs: ``python -m sae_assets_tests.browser.screenshots``.
+"""Pictures of the UI and of pages on a finished home: ``python -m sae_assets_tests.browser.screenshots``.
 
 The pages are opened by functions that the test uses as well; each returns when what it shows is loaded.
 """
@@ -17,11 +17,14 @@ from urllib.parse import quote
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Playwright, Route, sync_playwright
 
+import sae_assets
+from sae_assets.reading.page import unit_page
 from sae_assets_tests.browser.server import webserver
 
-DATASET, MODEL, CHUNK = "clevr_mini", "clip-mini", "0001"
+DATASET, MODEL, CHUNK, UNIT = "clevr_mini", "clip-mini", "0001", 6
 WIDTH, HEIGHT = 1440, 900
 LINEAGE_SIZE = {"width": 3200, "height": 1700}
+PAGE_SIZE = {"width": 1130, "height": 1400}
 TIMEOUT_MS = 240_000  # of one element; only a hang takes so long, whatever else the machine does
 SETTLE_MS = 1_500  # animations and the layout of the graph, which say nothing when they are done
 DIALOG_SHARE = 0.8  # of the window's width that the UI gives a dialog, less its padding
@@ -246,6 +249,20 @@ def take_all(browser: Browser, url: str, out: Path) -> Iterator[Path]:
             yield shown.shoot(out / f"{name}.png")
 
 
+def take_pages(browser: Browser, home: Path, out: Path) -> Iterator[Path]:
+    """The beginning of the report, and of a unit's page, as a browser shows these files."""
+    run = sae_assets.open(home)[DATASET][MODEL]["patch"]
+    with tempfile.TemporaryDirectory() as folder:
+        unit = Path(folder) / "unit.html"
+        unit.write_text(unit_page(run.unit(UNIT), 5), encoding="utf-8")
+        report = home / "store" / DATASET / "patch" / MODEL / "report" / "all.html"
+        for page, name in ((report, "report"), (unit, "unit")):
+            with window(browser, page.absolute().as_uri()) as shown:
+                shown.page.set_viewport_size(PAGE_SIZE)
+                shown.open("")
+                yield shown.shoot(out / f"{name}.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--home", type=Path, required=True, help="a home that `sae-assets demo` has filled")
@@ -258,7 +275,7 @@ def main() -> None:
         if browser is None:
             parser.error(f"no Chromium found; looked for {', '.join(NAMES)} and for Playwright's own")
         with webserver(given.home) as server:
-            for path in take_all(browser, server.url, given.out):
+            for path in [*take_all(browser, server.url, given.out), *take_pages(browser, given.home, given.out)]:
                 print(f"{path} ({path.stat().st_size / 1000:.0f} kB)")
 
 
