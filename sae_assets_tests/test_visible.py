@@ -63,6 +63,7 @@ def test_concepts_and_examples_have_plain_names(tmp_path: Path, name: str) -> No
         open_dataset(load_catalog(path).datasets["x"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a $x^$ b", "$", "$$", r"a\$b $c^$", "_hidden", "<b>y</b>", r"\frac{"])
 def test_no_name_is_a_formula_in_a_picture(name: str) -> None:
     """`$x^$` is no formula, which ended detection after everything had been computed."""

@@ -28,6 +28,7 @@ def test_a_look_tells_what_the_artifact_does(tmp_path: Path, kind: str) -> None:
     assert store.read(ADDRESS).counts == COUNTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [0, 3])
 def test_every_flipped_bit_is_refused_by_a_look(tmp_path: Path, rows: int) -> None:
     """Also of rows that are not shown; what to do is said."""

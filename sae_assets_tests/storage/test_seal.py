@@ -32,6 +32,7 @@ def written(folder: Path, kind: str, form: str) -> tuple[ArtifactStore, Path]:
     return store, Path(str(store.write(ADDRESS, small(kind)).path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "form"), FORMS)
 def test_every_flipped_bit_is_refused(tmp_path: Path, kind: str, form: str) -> None:
     """One bit of every seventh byte, front to end: derived columns, padding, statistics and zip entries among them."""
@@ -43,6 +44,7 @@ def test_every_flipped_bit_is_refused(tmp_path: Path, kind: str, form: str) -> N
             store.read(ADDRESS)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_footer_is_refused_by_who_reads_a_header_alone(tmp_path: Path) -> None:
     store, path = written(tmp_path, "labels", "parquet")
     content = path.read_bytes()
