@@ -2,9 +2,10 @@
 
 Points are 40 to 2,000 examples, 3 to 97 % positive, and detectors from poor to nearly perfect. Coverage at 95 % is to
 lie within .93 and .98: shown is the share of points inside, below and above, the least and the most. F1 is summed up
-exactly over all counts; AUROC and means of F1 are simulated, with an error of .01 of each point by 500 trials.
+exactly over all counts; the others are simulated, with an error of .007 of each point by 1,000 trials. Of AUROC, of
+means and of differences, points at which enough tells are shown by themselves.
 
-    python benchmarks/bench_interval_choices.py [--points 60] [--trials 500] [--seed 0] [--small] [--only f1]
+    python benchmarks/bench_interval_choices.py [--points 60] [--trials 1000] [--seed 0] [--small] [--only f1]
 """
 
 import argparse
@@ -17,6 +18,9 @@ from scipy import stats
 
 from sae_assets.ops import intervals
 
+# Where enough tells: examples of the smaller class times what AUROC lacks of 1, examples with an error, and examples
+# that tell two detectors apart.
+LACKING, ERRING, APART = 1, 5, 10
 Draw = Callable[[np.random.Generator], tuple[float, float]]
 DETECTORS: dict[str, Draw] = {  # recall, false positive rate
     "any": lambda rng: (rng.uniform(0.3, 1), rng.uniform(0, 0.3)),
@@ -38,15 +42,18 @@ def constants(**values: float) -> Iterator[None]:
             setattr(intervals, name, value)
 
 
-def show(title: str, covered: dict[str, list[float]]) -> None:
+def show(title: str, covered: dict[str, list[float]], tells: list[bool] | None = None) -> None:
     for name, each in covered.items():
         values = np.array(each)
-        below, above = np.mean(values < 0.93), np.mean(values > 0.98)
-        print(
-            f"{title:26} {name:22} inside {1 - below - above:5.0%}  below {below:4.0%}  above {above:4.0%}  "
-            f"{values.min():.3f} to {values.max():.3f}",
-            flush=True,
-        )
+        for part, kept in (("", values), ("tells", values[tells] if tells else values[:0])):
+            if not len(kept):
+                continue
+            below, above = np.mean(kept < 0.93), np.mean(kept > 0.98)
+            print(
+                f"{title:20} {name:18} {part:5} {len(kept):4} points  inside {1 - below - above:5.0%}  "
+                f"below {below:4.0%}  above {above:4.0%}  {kept.min():.3f} to {kept.max():.3f}",
+                flush=True,
+            )
 
 
 def size_of(rng: np.random.Generator, least: int, most: int) -> int:
@@ -86,44 +93,48 @@ def f1(points: int, seed: int, least: int, most: int) -> None:
 
 
 def auroc(points: int, trials: int, seed: int, least: int, most: int) -> None:
-    """Normal scores of equal and unequal spread, heavy tails, and scores of which many are tied at 0."""
+    """Normal scores of equal and unequal spread, heavy tails, positives of which some look like the others, scores of
+    few levels, and scores of which many are tied at 0."""
     rng = np.random.default_rng(seed)
-    covered: dict[str, list[float]] = {f"pseudo examples {k}": [] for k in (0.5, 2, 4, 8, 1000)} | {"DeLong, logit": []}
+    ways = {
+        "as chosen": {},
+        **{f"misplaced {k}": {"MISPLACED": k} for k in (0.2, 0.8)},
+        **{f"seed {k}": {"SEED": k} for k in (0.02, 0.5)},
+    }
+    covered: dict[str, list[float]] = {name: [] for name in (*ways, "DeLong, logit")}
+    tells = []
     for _ in range(points):
         n, shift = size_of(rng, least, min(most, 1000)), rng.choice([rng.uniform(0, 4), rng.uniform(2, 5)])
         n_positive = min(max(2, round(n * rng.uniform(0.03, 0.97))), n - 2)
         truth = np.arange(n) < n_positive
-        kind = rng.choice(["normal", "wide", "narrow", "heavy", "sparse"])
+        kind = rng.choice(["normal", "wide", "narrow", "heavy", "sparse", "mixture", "levels"])
         fires = rng.uniform(0.3, 1), rng.uniform(0, 0.5)
 
         def draw(shape: tuple[int, ...], truth: np.ndarray | bool, kind=kind, shift=shift, fires=fires) -> np.ndarray:
-            spread = {"wide": 2.5, "narrow": 0.4}.get(kind, 1.0)
             if kind == "heavy":
                 return np.where(truth, shift, 0) + rng.standard_t(2, shape)
             if kind == "sparse":
                 return (rng.random(shape) < np.where(truth, *fires)) * rng.lognormal(
                     np.where(truth, shift / 2, 0), 1, shape
                 )
-            return rng.normal(np.where(truth, shift, 0), np.where(truth, spread, 1), shape)
+            seen = truth & (rng.random(shape) < (fires[0] if kind == "mixture" else 1))
+            spread = {"wide": 2.5, "narrow": 0.4}.get(kind, 1.0)
+            scores = rng.normal(np.where(seen, shift, 0), np.where(truth, spread, 1), shape)
+            return scores.round().clip(-1, 4) if kind == "levels" else scores
 
-        one, two = draw((2_000_000,), True), draw((2_000_000,), False)
-        area = float(((one > two) + (one == two) / 2).mean())
+        one, two = draw((1_000_000,), True), np.sort(draw((1_000_000,), False))
+        area = float(sum(np.searchsorted(two, one, side).mean() for side in ("left", "right")) / 2 / len(two))
+        tells.append(min(n_positive, n - n_positive) * min(area, 1 - area) >= LACKING)
         scores = torch.from_numpy(draw((trials, n), np.broadcast_to(truth, (trials, n))))
         every = torch.from_numpy(truth).expand(trials, -1)
         for name in covered:
-            if name.startswith("pseudo"):
-                with constants(PSEUDO_EXAMPLES=float(name.split()[-1])):
-                    limits = torch.cat(
-                        [
-                            intervals.auroc_interval(*each)
-                            for each in zip(scores.split(200), every.split(200), strict=True)
-                        ]
-                    )
-                _, low, high = limits.T.numpy()
+            if name in ways:
+                with constants(**ways[name]):
+                    _, low, high = intervals.auroc_interval(scores, every).T.numpy()
             else:
                 low, high = delong_on_logits(scores.numpy(), truth)
             covered[name].append(float(((low <= area) & (area <= high)).mean()))
-    show("AUROC", covered)
+    show("AUROC", covered, tells)
 
 
 def delong_on_logits(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,48 +156,107 @@ def delong_on_logits(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray,
     return np.where(certain, area, low), np.where(certain, area, high)
 
 
+WAYS: dict[str, dict[str, float]] = {
+    "as chosen": {},
+    "clumped 8": {"CLUMPED": 8.0},
+    "prior 0.6": {"MEAN_PRIOR": 0.6},
+    "freedom 8": {"FREEDOM": 8.0},
+    **{f"discordant {w:g}": {"DISCORDANT": w} for w in (0.0, 1.0)},
+}
+Pairs = Callable[[int], tuple[np.ndarray, np.ndarray]]  # TP, FP, FN of so many draws of two detectors
+Point = tuple[int, int, float, float, Pairs]  # examples, concepts, the figure of each detector
+
+
+def of_examples(rng: np.random.Generator, least: int, most: int) -> Point:
+    """One to ten concepts, exclusive or not, that are hard in the same examples to a degree, and so are detectors."""
+    n, n_concepts = size_of(rng, least, min(most, 800)), int(rng.integers(1, 11))
+    exclusive, common = n_concepts > 1 and rng.random() < 0.3, rng.choice([0, 0.3, 0.6, 0.9])
+    share = rng.dirichlet(np.full(n_concepts, 2.0)) if exclusive else rng.uniform(0.03, 0.97, n_concepts)
+    share = share if exclusive else share * rng.choice([1, 0.3])
+    missed, false = rng.random(n_concepts) ** 2 * rng.choice([0.05, 0.3, 0.7]), rng.choice([0.002, 0.01, 0.05, 0.2])
+    false, alike = false * rng.random(n_concepts), rng.choice([0, 0.5, 0.9])
+    kinds = [(1 - missed, false), (1 - missed * rng.choice([0.5, 1, 1.4]), false * rng.choice([0.5, 1, 2]))]
+    f1 = [2 * share * r / (share * r + share + (1 - share) * f) for r, f in kinds]
+
+    def together(draws: int, share: float, own: np.ndarray | None = None) -> np.ndarray:
+        own = rng.normal(size=(draws, n_concepts, n)) if own is None else own
+        return share**0.5 * rng.normal(size=(draws, 1, n)) + (1 - share) ** 0.5 * own
+
+    def pairs(draws: int) -> tuple[np.ndarray, np.ndarray]:
+        if exclusive:
+            truth = rng.choice(n_concepts, p=share, size=(draws, 1, n)) == np.arange(n_concepts)[:, None]
+        else:
+            truth = together(draws, common) < stats.norm.ppf(share)[:, None]
+        hard, same, made = rng.normal(size=(draws, 1, n)), rng.normal(size=truth.shape), []
+        for recall, false_rate in kinds:
+            own = alike**0.5 * same + (1 - alike) ** 0.5 * rng.normal(size=truth.shape)
+            ease = common**0.5 * hard + (1 - common) ** 0.5 * own
+            limits = stats.norm.ppf(recall)[:, None], stats.norm.ppf(1 - false_rate)[:, None]
+            detected = np.where(truth, ease < limits[0], ease > limits[1])
+            made.append(np.stack([detected & truth, detected & ~truth, ~detected & truth], -1))
+        return made[0], made[1]
+
+    return n, n_concepts, *(float((share * each).sum() / share.sum()) for each in f1), pairs
+
+
+def of_rows(rng: np.random.Generator, least: int, most: int) -> Point:
+    """4 to 60 rows an example; recall and false positive rate vary by example, in part for both detectors alike."""
+    n, per_example, spread = size_of(rng, least, min(most, 400)), size_of(rng, 4, 60), np.exp(rng.uniform(-1.2, 3))
+    share, recall = rng.uniform(0.03, 0.5), 1 - 0.7 * rng.random() ** 2
+    false, clump, alike = rng.choice([0.002, 0.02, 0.1]) * rng.random(), rng.choice([0.5, 3, 100]), rng.random()
+    f1 = 2 * share * recall / (share * (1 + recall) + (1 - share) * false)
+
+    def varied(mean: float, spread: float, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.beta(max(mean * spread, 1e-3), max((1 - mean) * spread, 1e-3), shape)
+
+    def pairs(draws: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = (draws, n)
+        rows = rng.poisson(per_example, shape)
+        positive, both = rng.binomial(rows, varied(share, clump, shape)), rng.random(shape) < alike
+        same, made = (varied(recall, spread, shape), varied(false, spread, shape)), []
+        for _ in range(2):
+            found = rng.binomial(positive, np.where(both, same[0], varied(recall, spread, shape)))
+            beside = rng.binomial(rows - positive, np.where(both, same[1], varied(false, spread, shape)))
+            made.append(np.stack([found, beside, positive - found], -1)[:, None])
+        return made[0], made[1]
+
+    return n, 1, f1, f1, pairs
+
+
 def means(points: int, trials: int, seed: int, least: int, most: int) -> None:
-    """Two to ten concepts, exclusive or not, that are hard in the same examples to a degree."""
-    rng = np.random.default_rng(seed)
-    ways = {
-        "as chosen": {},
-        **{f"pseudo errors {w}": {"PSEUDO_ERRORS": float(w)} for w in (2, 32)},
-        "prior 0.5": {"PRIOR": 0.5},
-    }
-    covered: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(points):
-        n, n_concepts = size_of(rng, least, min(most, 800)), int(rng.integers(2, 11))
-        exclusive, common = rng.random() < 0.3, rng.choice([0, 0.3, 0.6, 0.9])
-        share = rng.dirichlet(np.full(n_concepts, 2.0)) if exclusive else rng.uniform(0.03, 0.97, n_concepts)
-        recall = 1 - rng.random(n_concepts) ** 2 * rng.choice([0.05, 0.3, 0.7])
-        false_rate = rng.choice([0.002, 0.01, 0.05, 0.2]) * rng.random(n_concepts)
-        each = 2 * share * recall / (share * recall + share + (1 - share) * false_rate)
-        expected, hits = float((share * each).sum() / share.sum()), dict.fromkeys(ways, 0)
-
-        def together(shape=(n_concepts, n), common=common) -> np.ndarray:
-            return common**0.5 * rng.normal(size=(1, shape[1])) + (1 - common) ** 0.5 * rng.normal(size=shape)
-
-        for _ in range(trials):
-            if exclusive:
-                truth = rng.choice(n_concepts, p=share, size=n) == np.arange(n_concepts)[:, None]
-            else:
-                truth = stats.norm.cdf(together()) < share[:, None]
-            ease = stats.norm.cdf(together())
-            detected = np.where(truth, ease < recall[:, None], ease > 1 - false_rate[:, None])
-            counts = intervals.counts_of(torch.from_numpy(detected), torch.from_numpy(truth))
-            for name, values in ways.items():
-                with constants(**values):
-                    _, low, high = intervals.weighted_f1_interval(counts).tolist()
-                hits[name] += low <= expected + 1e-12 and expected - 1e-12 <= high
-        for name, number in hits.items():
-            covered[name].append(number / trials)
-    show("weighted mean of F1", covered)
+    """Weighted means of F1, of examples and of rows, and paired differences of two detectors."""
+    for kind, draw in (("mean", of_examples), ("row F1", of_rows)):
+        rng = np.random.default_rng(seed)
+        covered, differs = ({name: [] for name in WAYS} for _ in range(2))
+        tells, apart = [], []
+        for _ in range(points):
+            n, n_concepts, one, two, pairs = draw(rng, least, most)
+            block = max(1, 1_000_000 // (n * n_concepts))
+            hits, rests = {name: np.zeros(2) for name in WAYS}, np.zeros(2)
+            for done in range(0, trials, block):
+                counts = [torch.from_numpy(each.astype(np.int64)) for each in pairs(min(block, trials - done))]
+                rests[0] += float((counts[0][..., 1:].sum((1, 3)) > 0).sum())
+                rests[1] += float((counts[0] != counts[1]).any(-1).any(1).sum())
+                for name, values in WAYS.items():
+                    with constants(**values):
+                        results = intervals.weighted_f1_interval(counts[0]), intervals.weighted_f1_difference(*counts)
+                    for place, (result, true) in enumerate(zip(results, (one, one - two), strict=True)):
+                        _, low, high = result.T.numpy()
+                        hits[name][place] += ((low <= true + 1e-12) & (true - 1e-12 <= high)).sum()
+            for name, number in hits.items():
+                covered[name].append(number[0] / trials)
+                differs[name].append(number[1] / trials)
+            tells.append(rests[0] / trials >= ERRING)
+            apart.append(rests[1] / trials >= APART)
+        show(kind, {name: each for name, each in covered.items() if "discordant" not in name}, tells)
+        names = ("as chosen", "discordant 0", "discordant 1", "freedom 8")
+        show(f"difference of {kind}s", {name: differs[name] for name in names}, apart)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=60)
-    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="12 to 40 examples in place of 40 to 2,000")
     parser.add_argument("--only", choices=("f1", "auroc", "means"))

@@ -50,7 +50,7 @@ class World:
         self.labels = describe_labels(Manifest("0000", 0, tuple(reader.by_id)), reader)
         self.sae = open_encoder(read.sae, "cpu", 2**28).encoder
         ((_, source),) = open_sources(reader, entry, read, (kind,), "cpu", "float32")
-        parts = [source.embed([example])[0].rows[kind] for example in self.labels.example_ids]
+        parts = [found.rows[kind] for found in source.embed(self.labels.example_ids)]
         lengths = [len(part) for part in parts]
         self.offsets, self.rows = offsets_of(torch.tensor(lengths)), torch.cat(parts)
         truth = row_truth(self.labels, kind, entry, read, reader)

@@ -18,7 +18,6 @@ from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.intervals import (
     counts_of,
     difference_to_draws,
-    f1_interval,
     weighted_f1,
     weighted_f1_difference,
     weighted_f1_interval,
@@ -196,12 +195,8 @@ def _per_example(counts: Int[Tensor, "concepts items 3"], example: Int[Tensor, "
 
 def _intervals(by_example: list[Int[Tensor, "concepts n 3"]]) -> Float[Tensor, "detectors concepts 2"]:
     """Of the F1 of each detector and concept; items of one example go together."""
-    counts = torch.stack(by_example)
-    if bool((counts.sum(-1) <= 1).all()):  # each example is one item
-        true, false, missed = counts.sum(2).unbind(-1)
-        return f1_interval(true, false, missed)
-    ends = [weighted_f1_interval(each[[concept]])[1:] for each in counts for concept in range(counts.shape[1])]
-    return torch.stack(ends).view(*counts.shape[:2], 2)
+    ends = [weighted_f1_interval(each[[concept]])[1:] for each in by_example for concept in range(len(each))]
+    return torch.stack(ends).view(len(by_example), -1, 2)
 
 
 def _difference(mine: Int[Tensor, "c n 3"], draws: list[Int[Tensor, "c n 3"]]) -> Float[Tensor, " 3"]:

@@ -15,8 +15,13 @@ from sae_assets.ops.process_state import plain_arithmetic
 
 # Chosen by simulation (`benchmarks/bench_interval_choices.py`), as what stays within .93 and .98 most often.
 PRIOR = 0.6  # a proportion's prior is Beta(PRIOR, PRIOR); Jeffreys' is 1/2
-PSEUDO_ERRORS = 8.0  # weight of the cautious design effect, in examples with an error
-PSEUDO_EXAMPLES = 4.0  # weight of Hanley & McNeil's variance beside DeLong's, in examples of the smaller class
+MEAN_PRIOR = 1.0  # the same of a mean, whose number of examples is estimated
+CLUMPED = 3.0  # weight of the cautious design effect, in examples that the variance rests on
+CAUTION = 1.5  # how much it exceeds that of errors which go wholly together
+FREEDOM = 2.0  # degrees of freedom beside those of the variance
+DISCORDANT = 0.1  # errors that a difference has beside those seen
+MISPLACED = 0.4  # variance of a placement over A(1 − A), of the examples that nobody saw: one, and SEED of one
+SEED = 0.1
 
 
 @plain_arithmetic()
@@ -29,16 +34,22 @@ def wilson_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: flo
 
 
 @plain_arithmetic()
-def beta_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95) -> Float[Tensor, "*n 2"]:
+def beta_interval(
+    k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95, prior: float | None = None
+) -> Float[Tensor, "*n 2"]:
     """Equal-tailed interval of a Beta(0.6, 0.6) prior, 0 from k = 0 and 1 from k = n.
 
     Quantiles of Beta(k + 0.6, n − k + 0.6). With ½ it is Jeffreys' (Brown, Cai & DasGupta 2001), which covers too much
     and too little more often where n is itself random. k and n need not be whole. NaN where n is 0.
+
+    Args:
+        prior: in place of 0.6.
     """
+    prior = PRIOR if prior is None else prior
     k, n = k.double(), n.double()
     both, size = torch.stack([k.flatten(), n.flatten() - k.flatten()]), n.flatten()
     # The upper limit of k successes is 1 − the lower one of n − k; a limit that is certain is not computed.
-    a, b = (torch.where((size > 0) & (both > 0), each + PRIOR, 1.0).flatten() for each in (both, both.flip(0)))
+    a, b = (torch.where((size > 0) & (both > 0), each + prior, 1.0).flatten() for each in (both, both.flip(0)))
     tail = torch.full_like(a, (1 - level) / 2)
     parts = [beta_quantile(*each) for each in zip(a.split(4096), b.split(4096), tail.split(4096), strict=True)]
     low = torch.cat(parts).view(2, *n.shape) if parts else both.view(2, *n.shape)
@@ -67,43 +78,36 @@ def auroc_interval(
 ) -> Float[Tensor, "*n 3"]:
     """AUROC, ties counted half, with its interval: estimate, low, high.
 
-    DeLong, DeLong & Clarke-Pearson's variance (1988) is blended with that of Hanley & McNeil (1982, in the symmetric
-    form of Newcombe 2006, method 5), which counts as ``PSEUDO_EXAMPLES`` examples of the smaller class. Their ratio r
-    scales Hanley & McNeil's variance V, and the limits are where ``|estimate − A| = t √(r V(A))``: a score interval, so
-    it has a width at AUROC 1, where DeLong's variance is 0. t has Welch & Satterthwaite's degrees of freedom of
-    DeLong's two parts and ``PSEUDO_EXAMPLES`` more.
+    Wilson's interval of a proportion A of ``N = A (1 − A) / V`` examples, V the variance of DeLong, DeLong &
+    Clarke-Pearson (1988): that of the placements of each class (shares of the others that lie on the right side) over
+    the class's size. The variance of each class, over A (1 − A), is blended with ``MISPLACED``, which counts as one
+    example; what is seen counts as ``(Σ e)² / Σ e²`` examples, e what each placement lacks of 1 (Kish 1965), for few
+    examples far out decide. So there is a width at AUROC 1, where DeLong's variance is 0.
 
     NaN without two classes.
     """
     x = scores.double()
-    part = []
+    parts = []
     for mine, others in ((truth, ~truth), (~truth, truth)):
         rest = torch.where(others, x, torch.inf).sort(-1).values
         below = torch.searchsorted(rest, x) + torch.searchsorted(rest, x, right=True)
         n, m = mine.sum(-1, keepdim=True), others.sum(-1, keepdim=True)
         placed = torch.where(mine, below.double() / (2 * m.clamp(min=1)), 0.0)  # share of the others that lie below
         mean = placed.sum(-1, keepdim=True) / n.clamp(min=1)
-        spread = torch.where(mine, (placed - mean).square(), 0.0).sum(-1) / (n[..., 0] - 1).clamp(min=1)
-        part.append((n[..., 0].double(), mean[..., 0], spread / n[..., 0].clamp(min=1)))
-    (n_positive, area, of_positive), (n_negative, _, of_negative) = part
-    fewer = torch.minimum(n_positive, n_negative)
-    variance = of_positive + of_negative
-    inner = (area * fewer + 0.5) / (fewer + 1)
-    prior = PSEUDO_EXAMPLES * _hanley_mcneil(inner, n_positive, n_negative)
-    ratio = (fewer * variance + prior) / (fewer * _hanley_mcneil(area, n_positive, n_negative) + prior)
-    spread = of_positive**2 / (n_positive - 1).clamp(min=1) + of_negative**2 / (n_negative - 1).clamp(min=1)
-    freedom = torch.where(spread > 0, variance**2 / spread.clamp(min=1e-300), (fewer - 1).clamp(min=1))
-    t = _t(level, freedom + PSEUDO_EXAMPLES)
-    limits = []
-    for far in (0.0, 1.0):
-        outside, inside = torch.full_like(area, far), area.clone()
-        for _ in range(60):
-            middle = (outside + inside) / 2
-            near = (area - middle).abs() <= t * (ratio * _hanley_mcneil(middle, n_positive, n_negative)).sqrt()
-            inside, outside = torch.where(near, middle, inside), torch.where(near, outside, middle)
-        limits.append(inside)
-    result = torch.stack([area, *limits], -1)
-    return torch.where((fewer > 0)[..., None], result, torch.nan)
+        squares = torch.where(mine, (placed - mean).square(), 0.0).sum(-1)
+        parts.append((n[..., 0].double(), mean[..., 0], squares))
+    (n_positive, area, _), (n_negative, _, _) = parts
+    lacking = torch.minimum(area, 1 - area)
+    ratio = torch.zeros_like(area)
+    for n, _, squares in parts:
+        seen = n * lacking.square() / (squares / n.clamp(min=1) + lacking.square()).clamp(min=1e-300)
+        pulled = (n * lacking + SEED) / (n + 2 * SEED)
+        of_class = squares / (n - 1).clamp(min=1) + MISPLACED * SEED / n.clamp(min=1)
+        of_class = (seen * of_class / (pulled * (1 - pulled)) + MISPLACED) / (seen + 1)
+        ratio = ratio + of_class / n.clamp(min=1)
+    limits = wilson_interval(area / ratio, 1 / ratio, level)
+    result = torch.cat([area[..., None], limits], -1)
+    return torch.where((torch.minimum(n_positive, n_negative) > 0)[..., None], result, torch.nan)
 
 
 def counts_of(
@@ -113,46 +117,75 @@ def counts_of(
     return torch.stack([detected & truth, detected & ~truth, ~detected & truth], -1).long()
 
 
-def weighted_f1(counts: Int[Tensor, "concepts examples 3"]) -> Float[Tensor, ""]:
+def weighted_f1(counts: Int[Tensor, "*draws concepts examples 3"]) -> Float[Tensor, "*draws"]:
     """Mean over concepts of F1, weighted by their positives; NaN without a positive."""
-    return _weighted(counts.double().sum(1)[..., None])[0]
+    return _weighted(counts.double().sum(-2)[..., None])[..., 0]
 
 
 @plain_arithmetic()
-def weighted_f1_interval(counts: Int[Tensor, "concepts examples 3"], level: float = 0.95) -> Float[Tensor, " 3"]:
+def weighted_f1_interval(
+    counts: Int[Tensor, "*draws concepts examples 3"], level: float = 0.95
+) -> Float[Tensor, "*draws 3"]:
     """Mean over concepts of F1, weighted by positives, with its interval: estimate, low, high.
 
-    With one concept it is F1 itself; with counts of rows, the interval knows that rows of an example go together.
+    With one concept it is F1 itself, with :func:`f1_interval` if each example has one count at most; with counts of
+    rows, the interval knows that rows of an example go together.
 
     The mean M is treated as F1 is: ``J = M / (2 − M)`` as a proportion of an effective number of examples,
-    ``J (1 − J) / Var J`` (Kish 1965; Korn & Graubard 1998), limits of :func:`beta_interval` mapped back. The variance
-    is the infinitesimal jackknife's over examples (Efron 1982), blended with that of errors that go wholly together
-    within an example, which counts as ``PSEUDO_ERRORS`` examples with an error. How many go together is the mean over
-    errors of the errors in their example, and for one example more all of its counts. So there is a width without any
-    error too.
+    ``J (1 − J) / Var J`` (Kish 1965; Korn & Graubard 1998), limits of :func:`beta_interval` with a uniform prior mapped
+    back. The variance is the infinitesimal jackknife's over examples (Efron 1982). It rests on
+    ``K = (Σ v²)² / Σ v⁴`` of its n values v, which gives it ``2 / (1/K − 1/n)`` degrees of freedom (by the variance of
+    a variance) and ``FREEDOM`` more; it is raised by (t / z)². And it is blended with ``CAUTION`` times that of errors
+    that go wholly together within an example, by the weight ``(CLUMPED / (K + CLUMPED))²``. How many go together is the
+    mean over errors of the errors in their example, and for one example more the same of all counts. So there is a
+    width without any error too.
 
     NaN without a positive.
     """
-    estimate, low, high, _ = _effective(counts, level)
-    return torch.stack([estimate, low, high])
+    each = counts.double()
+    mean, values = _jackknifed(each)
+    n, counted, errors = each.shape[-2], each.sum((-3, -1)), each[..., 1:].sum((-3, -1))
+    share, events, wrong = mean / (2 - mean), counted.sum(-1), (errors > 0).sum(-1)
+    variance = values.square().sum(-1) * n / max(1, n - 1) * (2 / (2 - mean) ** 2) ** 2
+    together = counted.square().sum(-1) / events.clamp(min=1)
+    clump = (wrong * errors.square().sum(-1) / errors.sum(-1).clamp(min=1) + together) / (wrong + 1)
+    plain = share * (1 - share) / events
+    effect = torch.where(plain > 0, variance / plain.clamp(min=1e-300), together)
+    known = _known(values)
+    cautious = (CLUMPED / (known + CLUMPED)) ** 2
+    effect = (1 - cautious) * effect * (_t(level, _freedom(known, n)) / _z(level)) ** 2 + cautious * CAUTION * clump
+    size = torch.where(mean.isnan(), 0.0, events / effect.clamp(min=1e-300))
+    j = beta_interval(share * size, size, level, MEAN_PRIOR)
+    limits = 2 * j / (1 + j)
+    if counts.shape[-3] == 1:
+        alone = (counted <= 1).all(-1)
+        true, false, missed = each.sum((-3, -2)).unbind(-1)
+        limits = torch.where(alone[..., None], f1_interval(true, false, missed, level), limits)
+    return torch.cat([mean[..., None], limits], -1)
 
 
 @plain_arithmetic()
 def weighted_f1_difference(
-    counts: Int[Tensor, "concepts examples 3"], others: Int[Tensor, "others examples 3"], level: float = 0.95
-) -> Float[Tensor, " 3"]:
+    counts: Int[Tensor, "*draws concepts examples 3"],
+    others: Int[Tensor, "*draws others examples 3"],
+    level: float = 0.95,
+) -> Float[Tensor, "*draws 3"]:
     """Difference of two weighted means of F1 on the same examples, with its interval: estimate, low, high.
 
-    The limits of both are combined as squares, with the correlation of their jackknife values (Newcombe 1998, method
-    10; Zou & Donner 2008). Detectors that agree on every example keep a width: others of the kind might not.
+    ``± t √V``, V the infinitesimal jackknife's variance of the difference over examples, t with the degrees of freedom
+    of :func:`weighted_f1_interval`. A tenth of an error more, of all counts of an example, is taken for seen
+    (``DISCORDANT``; Agresti & Min 2005 add half a pair of each kind), so detectors that agree on every example keep a
+    width: others of the kind might not.
     """
-    one, low, high, values = _effective(counts, level)
-    two, low_2, high_2, values_2 = _effective(others, level)
-    scale = (values.square().sum() * values_2.square().sum()).sqrt()
-    r = torch.where(scale > 0, (values * values_2).sum() / scale.clamp(min=1e-300), 0.0)
-    below = _root((one - low) ** 2, (high_2 - two) ** 2, r)
-    above = _root((high - one) ** 2, (two - low_2) ** 2, r)
-    return torch.stack([one - two, one - two - below, one - two + above])
+    one, values = _jackknifed(counts.double())
+    two, values_2 = _jackknifed(others.double())
+    apart, n = values - values_2, counts.shape[-2]
+    counted = counts.double().sum((-3, -1))
+    touched = (counted > 0).sum(-1)
+    error = (2 - (one + two) / 2) ** 2 / 2 / touched.clamp(min=1)  # what an example's counts move the mean by
+    variance = apart.square().sum(-1) * n / max(1, n - 1) + DISCORDANT * error.square()
+    far = _t(level, _freedom(_known(apart), n)) * variance.sqrt()
+    return torch.stack([one - two, (one - two - far).clamp(min=-1), (one - two + far).clamp(max=1)], -1)
 
 
 @plain_arithmetic()
@@ -168,7 +201,7 @@ def difference_to_draws(
     draws vary.
     """
     n_draws = len(draws)
-    every = torch.stack([weighted_f1(each) for each in draws])
+    every = weighted_f1(draws)
     estimate, low, high = weighted_f1_difference(counts, draws.flatten(0, 1), level)
     freedom = torch.tensor(max(1.0, n_draws - 1.0), dtype=torch.float64, device=counts.device)
     far = _t(level, freedom) * every.std() * math.sqrt(1 + 1 / n_draws) if n_draws > 1 else every[0] * torch.nan
@@ -238,19 +271,23 @@ def _t(level: float, freedom: Tensor) -> Tensor:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def _hanley_mcneil(area: Tensor, n_positive: Tensor, n_negative: Tensor) -> Tensor:
-    """Variance of the AUROC of exponential scores, sizes averaged (Newcombe 2006)."""
-    half = (n_positive + n_negative) / 2 - 1
-    shape = 1 + half * ((1 - area) / (2 - area) + area / (1 + area))
-    return area * (1 - area) * shape / (n_positive * n_negative).clamp(min=1)
+def _freedom(known: Tensor, n: int) -> Tensor:
+    """Degrees of freedom of a variance over n values that rests on ``known`` of them, and ``FREEDOM`` more."""
+    return 2 / (1 / known - 1 / max(1, n)).clamp(min=1e-9) + FREEDOM
 
 
-def _weighted(sums: Float[Tensor, "concepts 3 draws"]) -> Float[Tensor, " draws"]:
+def _known(values: Float[Tensor, "*draws examples"]) -> Float[Tensor, "*draws"]:
+    """How many of the values their sum of squares rests on: ``(Σ v²)² / Σ v⁴``, 0 where all are 0."""
+    share = values.square() / values.square().sum(-1, keepdim=True).clamp(min=1e-300)
+    return share.sum(-1) / share.square().sum(-1).clamp(min=1e-300)
+
+
+def _weighted(sums: Float[Tensor, "*draws concepts 3 resamples"]) -> Float[Tensor, "*draws resamples"]:
     """Weighted mean of F1 of TP, FP, FN summed over examples."""
-    true, false, missed = sums.unbind(1)
+    true, false, missed = sums.unbind(-2)
     positive = true + missed
     f1 = 2 * true / (2 * true + false + missed).clamp(min=1e-300)
-    return (f1 * positive).sum(0) / positive.sum(0)
+    return (f1 * positive).sum(-2) / positive.sum(-2)
 
 
 def _resampled(counts: Tensor, weights: Float[Tensor, "examples draws"]) -> Float[Tensor, " draws"]:
@@ -262,32 +299,15 @@ def _left_out(counts: Tensor) -> Float[Tensor, " examples"]:
     return _weighted(each.sum(-1, keepdim=True) - each)
 
 
-def _effective(counts: Tensor, level: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weighted mean of F1, its limits, and its infinitesimal jackknife values per example."""
-    each = counts.double()
-    sums = each.sum(1)
-    mean = _weighted(sums[..., None])[0]
+def _jackknifed(
+    each: Float[Tensor, "*draws concepts examples 3"],
+) -> tuple[Float[Tensor, "*draws"], Float[Tensor, "*draws examples"]]:
+    """Weighted mean of F1, and its infinitesimal jackknife values: what each example adds to it."""
+    sums = each.sum(-2)
+    mean = _weighted(sums[..., None])[..., 0]
     true, false, missed = each.unbind(-1)
-    positive, bottom = sums[:, 0] + sums[:, 2], (2 * sums[:, 0] + sums[:, 1] + sums[:, 2]).clamp(min=1e-300)
-    f1 = 2 * sums[:, 0] / bottom
-    slope = (positive / bottom)[:, None] * (2 * true - f1[:, None] * (2 * true + false + missed))
-    values = ((f1[:, None] - mean) * (true + missed) + slope).sum(0) / positive.sum()
-    n = each.shape[1]
-    share = mean / (2 - mean)
-    variance = values.square().sum() * n / max(1, n - 1) * (2 / (2 - mean) ** 2) ** 2
-    events = sums.sum()
-    touched, wrong = (each.sum(-1) > 0).any(0).sum(), ((false + missed) > 0).any(0).sum()
-    together = events / touched.clamp(min=1)
-    plain = share * (1 - share) / events
-    errors = (false + missed).sum(0)
-    clump = (wrong * errors.square().sum() / errors.sum().clamp(min=1) + together) / (wrong + 1)
-    effect = torch.where(plain > 0, variance / plain.clamp(min=1e-300), together)
-    effect = (wrong * effect + PSEUDO_ERRORS * clump) / (wrong + PSEUDO_ERRORS)
-    size = torch.where(mean.isnan(), 0.0, events / effect.clamp(min=1e-300))
-    j = beta_interval(share * size, size, level)
-    low, high = 2 * j / (1 + j)
-    return mean, low, high, values
-
-
-def _root(first: Tensor, second: Tensor, r: Tensor) -> Tensor:
-    return (first - 2 * r * (first * second).sqrt() + second).clamp(min=0).sqrt()
+    positive, bottom = sums[..., 0] + sums[..., 2], (2 * sums[..., 0] + sums[..., 1:].sum(-1)).clamp(min=1e-300)
+    f1 = 2 * sums[..., 0] / bottom
+    slope = (positive / bottom)[..., None] * (2 * true - f1[..., None] * (2 * true + false + missed))
+    moved = ((f1 - mean[..., None])[..., None] * (true + missed) + slope).sum(-2)
+    return mean, moved / positive.sum(-1, keepdim=True)

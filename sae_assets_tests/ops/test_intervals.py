@@ -236,11 +236,12 @@ def test_the_bootstrap_is_scipys():
 
 
 def test_rows_of_an_example_are_not_taken_for_independent():
-    """Ten rows that go wholly together are one example, and rows that do not are more."""
+    """Ten rows that go wholly together say what three do, about what one example does; rows that do not say more."""
     rng = np.random.default_rng(5)
     each = torch.from_numpy(rng.multinomial(1, [0.6, 0.2, 0.2], size=(1, 80)))
     whole = weighted_f1_interval(10 * each)
-    np.testing.assert_allclose(whole, weighted_f1_interval(each), atol=1e-9)
+    np.testing.assert_allclose(whole, weighted_f1_interval(3 * each), atol=1e-9)
+    np.testing.assert_allclose(whole, weighted_f1_interval(each), atol=2e-3)
     apart = weighted_f1_interval(torch.from_numpy(rng.multinomial(10, [0.6, 0.2, 0.2], size=(1, 80))))
     assert 2 * float(apart[2] - apart[1]) < float(whole[2] - whole[1])
 
@@ -256,4 +257,6 @@ def test_figures_without_an_error_keep_a_width():
     assert bool(bootstrap_f1(counts)[1:].isnan().all())
     nothing = torch.zeros(2, 5, 3, dtype=torch.int64)
     assert bool(weighted_f1_interval(nothing).isnan().all()) and bool(bootstrap_f1(nothing).isnan().all())
+    assert bool(weighted_f1_interval(nothing[:1, :0]).isnan().all())
+    assert bool(weighted_f1_difference(nothing, nothing[:, :0].new_zeros(1, 5, 3)).isnan().all())
     assert bool(intervals.wilson_interval(ALL * 0, ALL * 0).isnan().all())
