@@ -63,8 +63,9 @@ docs: $(INSTALLED)
 ui: $(INSTALLED)
 	$(BIN)/sae-assets ui --home $(HOME_DIR)
 
+# Every figure at a small size, on the home of `make demo`, into benchmarks/RESULTS.md.
 bench: $(INSTALLED)
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/run.py --home $(HOME_DIR)
 
 browser: $(INSTALLED)
 	$(BIN)/python -m sae_assets_tests.browser.screenshots --home $(HOME_DIR) --out out/screenshots

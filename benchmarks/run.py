@@ -1,0 +1,107 @@
+"""All benchmarks, one after another, and their figures in ``RESULTS.md`` with machine and commit.
+
+python benchmarks/run.py            small sizes, minutes
+python benchmarks/run.py --full     sizes of the claims, hours
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS.md"
+HOME = "HOME"  # stands for the home of `make demo`
+# Small sizes, and those of the claims; none are the script's own.
+SIZES: dict[str, tuple[str, str]] = {
+    "bench_storage": ("--rows 5120", ""),
+    "bench_statistics": ("--examples 40 --units 8192 --kept 500", ""),
+    "bench_memory": ("--chunks 10 100", ""),
+    "bench_exact_search": ("--units 500 --examples 500 --concepts 20", ""),
+    "bench_row_alignment": ("--units 200 --rows 20480 --concepts 20", "--full"),
+    "bench_unit_rows": ("--chunks 4 --units 4096", ""),
+    "bench_find": (HOME, HOME),
+    "bench_startup": (f"{HOME} --repeat 1", HOME),
+    "bench_passes": ("", ""),
+    "bench_precision": ("--rows 128 --images 4", ""),
+    "bench_fit": ("", ""),
+    "bench_differences": ("", ""),
+    "bench_interval_choices": ("--points 4 --trials 200", ""),
+    "bench_statistics_validity": ("--noise --sets 1", ""),
+    "bench_controls": ("--trials 10", ""),
+    "bench_random_saes": ("--seeds 12 --only clevr_mini", ""),
+    "bench_scale": ("--chunks 300 --new 10 --datasets 5 --backfill 5", ""),
+    "bench_backfill": ("--chunks 4", "--chunks 500"),
+    "bench_ui": ("--chunks 300 --made 100 --datasets 5", ""),
+}
+
+
+def main() -> int:
+    """Run them; 1 if one fails. What it printed stands in the results then, too."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="some scripts; RESULTS.md is written for all of them only")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--home", type=Path, default=Path.home() / ".sae_assets", help="of `make demo`")
+    given = parser.parse_args()
+    forgotten = {path.stem for path in HERE.glob("bench_*.py")} - {*SIZES}
+    assert not forgotten, f"no size of {forgotten}"
+    unknown = {*given.names} - {*SIZES}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(SIZES)}")
+    if not (given.home / "store").is_dir():
+        parser.error(f"{given.home} is no home with figures to look at; run `make demo`, or name one by --home")
+    changed = _git("status", "--porcelain", "--", ":!benchmarks/RESULTS.md")
+    if changed and not given.names:
+        parser.error(f"the working tree differs from its commit, so that figures would be nobody's:\n{changed}")
+    parts, failed = [], []
+    for name in given.names or SIZES:
+        sizes = SIZES[name][given.full]
+        start = time.perf_counter()
+        command = [sys.executable, str(HERE / f"{name}.py"), *sizes.replace(HOME, str(given.home)).split()]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - start
+        said = run.stdout.strip() if run.returncode == 0 else f"{run.stdout}{run.stderr[-2000:]}".strip()
+        failed += [name] * (run.returncode != 0)
+        end = "" if run.returncode == 0 else f", failed with {run.returncode}"
+        shown = f"python benchmarks/{name}.py {sizes}".strip()
+        print(f"{shown}  ({seconds:.0f} s{end})\n{said}\n", flush=True)
+        parts.append(f"`{shown}` ({seconds:.0f} s{end})\n\n```\n{said.replace(str(given.home), HOME)}\n```\n")
+    if not given.names:
+        RESULTS.write_text(_head(given.full) + "\n" + "\n".join(parts), encoding="utf-8")
+    if failed:
+        print(f"Failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _head(full: bool) -> str:
+    """Where and of what the figures are."""
+    option, commit = " --full" if full else "", _git("rev-parse", "--short=10", "HEAD")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "dagster", "pyarrow"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        "# Figures of the benchmarks\n\n"
+        f"Written by `python benchmarks/run.py{option}` on {time.strftime('%Y-%m-%d')} at commit {commit}: "
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, {versions}.\n"
+        "Ratios are the point; seconds are of this machine. What each script claims stands in [README.md](README.md).\n"
+    )
+
+
+def _processor() -> str:
+    """Its name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=HERE.parent, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
