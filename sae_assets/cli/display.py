@@ -55,7 +55,7 @@ def print_verified(found: "Verified") -> None:
         echo(advice(problem), err=True)
     echo(f"{found.files} files and {found.manifests} chunk manifests read, {len(found.damaged)} damaged.")
     if found.not_compared:
-        echo(f"Not compared with Dagster's record: {found.not_compared}")
+        echo(advice(f"Not compared with Dagster's record: {found.not_compared}"))
     for dataset, chunks in found.orphans.items():
         echo(
             f"{dataset}: {', '.join(chunks)} in Dagster's list of chunks were never registered; nothing reads them. "

@@ -64,15 +64,21 @@ def prepare(settings: Settings) -> Path:
     """Make the instance's folder with its ``dagster.yaml``; an existing one is told where folder and launcher are now.
 
     Dagster takes the place of events as a whole path only.
+
+    Raises:
+        HistoryError: the folder cannot be made, read or written; what to do is said.
     """
     home = Path(settings.environment()["DAGSTER_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
-    before = config.read_text(encoding="utf-8") if config.exists() else None
-    text = DAGSTER_YAML if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER)
-    text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
-    if text != before:
-        write_atomically(UPath(config), text.encode())
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        before = config.read_text(encoding="utf-8") if config.exists() else None
+        text = DAGSTER_YAML if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER)
+        text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
+        if text != before:
+            write_atomically(UPath(config), text.encode())
+    except OSError as error:
+        raise HistoryError(_explained(error, settings)) from None
     return home
 
 
@@ -122,9 +128,9 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
         yield
         return
     folder = Path(settings.environment()["DAGSTER_HOME"])
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        with suppress(PermissionError):  # of a home that may only be read, there is nothing to make
+        with suppress(OSError):  # of a home that may only be read, there is nothing to make
+            folder.mkdir(parents=True, exist_ok=True)
             fcntl.flock(stack.enter_context((folder / LOCK).open("w")), fcntl.LOCK_EX)
         yield
 
@@ -133,11 +139,14 @@ def _explained(error: Exception, settings: Settings) -> str:
     """What a database says, and what can be done about it."""
     folder = Path(settings.environment()["DAGSTER_HOME"])
     said = str(getattr(error, "orig", None) or error).splitlines()[0]
+    denied = isinstance(error, PermissionError) or any(
+        word in said.lower() for word in ("readonly", "read-only", "unable to open")
+    )
     if "locked" in said:
         what = "is locked by another process: try again when that has ended, or stop it"
-    elif "readonly" in said or "read-only" in said or "unable to open" in said:
+    elif denied:
         what = "cannot be written: give it back its permissions, or copy the home to where you may write"
-    elif "full" in said:
+    elif "full" in said or "No space" in said:
         what = "cannot be written: the disk is full"
     elif "malformed" in said or "not a database" in said:
         what = (
