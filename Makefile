@@ -6,6 +6,7 @@ HOME_DIR ?= $(HOME)/.sae_assets
 INSTALLED := $(VENV)/.installed
 REFERENCE := .venv-reference
 TESTS ?= not living and not long
+WORKERS ?= 2
 REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
 # Without compiled files every process of the tests compiles the package anew, and pytest every assertion.
@@ -26,17 +27,17 @@ units: $(INSTALLED)
 		--ignore sae_assets_tests/pipeline --ignore sae_assets_tests/browser
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(TESTS)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "$(TESTS)"
 
 # The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, figures from
 # files alone, models and SAEs of every library, protocols, recipes of CONTRIBUTING.md, and a browser.
 test-long: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m long
+	$(MAKE) test TESTS=long
 
-# A real daemon, killed and restarted, and the UI driven by clicks: four groups of tests that mostly wait, side by side.
+# A real daemon, killed and restarted, and the UI driven by clicks: four groups of tests that often wait, side by side.
 # Pictures of the UI are kept in out/screenshots.
 test-living: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup -m living --durations=0
+	$(MAKE) test TESTS=living WORKERS=3
 
 test-reference: reference
 	SAE_ASSETS_REQUIRE_REFERENCE=1 OMP_NUM_THREADS=1 \

@@ -26,12 +26,14 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The demo's tests come first, so that the other process has work while its home is made; and groups hold.
+    """Tests of a daemon come first, then the demo's, so that others have work while these wait; and groups hold.
 
     Groups hold also where pytest keeps a test's id elsewhere than pytest-xdist writes the group to.
     With pytest 9.2 and pytest-xdist 3.8 (its issue 1386) groups are silently ignored: each process makes the demo anew.
     """
-    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))
+    items.sort(
+        key=lambda item: (not item.get_closest_marker("living"), "demo" not in getattr(item, "fixturenames", ()))
+    )
     if not getattr(config.option, "loadgroup", False):
         return
     for item in items:
