@@ -243,6 +243,8 @@ class Outlook:
         left_out: set[Address] = set()
         room, over = limit, 0
         for address in self.scope.addresses():
+            if address.chunk is None and not self.scope.chunks:  # an aggregate of nothing
+                continue
             waits = frozenset(each for each in self.reads(address) if each in pending)
             if self.staleness.allows_gaps(address):
                 waits -= left_out

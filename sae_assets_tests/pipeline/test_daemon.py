@@ -107,6 +107,7 @@ def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path
         instance = living.session.instance
         switch_on(instance, living.daemon, "register_small_chunks", "follow_small")
         living.wait(living.done(1), "the first chunk, and everything over it, is current")
+        assert living.runs(dg.DagsterRunStatus.FAILURE) == []
         first = living.made
         assert first == dict.fromkeys(expected(["0000"]), 1)
 

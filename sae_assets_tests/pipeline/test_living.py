@@ -27,7 +27,7 @@ from sae_assets_tests.helpers.homes import USUAL, Homes
 from sae_assets_tests.pipeline.deciders import Named, Switch, named, stale_by_dagster
 from sae_assets_tests.pipeline.living import land, land_without_calibration
 from sae_assets_tests.pipeline.planned import all_states, failed_artifacts, keys, launched, only, plan_of, states_of
-from sae_assets_tests.pipeline.small import SMALL_STAGES, write_catalog, write_metadata
+from sae_assets_tests.pipeline.small import SMALL_STAGES, make_dataset, write_catalog, write_metadata
 
 pytestmark = pytest.mark.long
 MODEL = "clip-mini"
@@ -75,6 +75,15 @@ def test_automation_makes_everything_once_and_follows_what_arrives(living):
     assert encoded == {"0002", multi_key(MODEL, "0002")}
     assert {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES} <= made
     assert all_states(session) == {"current"}
+
+
+def test_without_a_chunk_nothing_is_asked_for(tmp_path):
+    """Aggregates over nothing would only fail: a data set may be followed before its first chunk is registered."""
+    catalog = write_catalog(tmp_path / "catalog.yaml", make_dataset(tmp_path / "data", 6), token_kinds=["patch"])
+    with open_session(tmp_path / "home", catalog) as session:
+        follower = Switch(session, "small")
+        assert follower.follow() == follower.backfill() == set()
+        assert all_states(session) == {"missing"}
 
 
 @everything_made
