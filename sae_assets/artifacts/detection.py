@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
+FEWEST = 5  # examples of a class; with fewer an interval need not cover as often as it says (numerics, Intervals)
+
 
 @dataclass(frozen=True, eq=False)
 class Thresholds(Artifact):
@@ -175,6 +177,11 @@ class BestPairs(Artifact):
         return self.counts.sum(-1)
 
     @property
+    def too_few(self) -> Bool[Tensor, "2 concepts"]:
+        """Where so few examples of a class are there that no interval of a figure can be relied on."""
+        return too_few(self.n_positive, self.n_examples) & self.two_classes
+
+    @property
     def two_classes(self) -> Bool[Tensor, "2 concepts"]:
         """Where a concept has positive and negative examples; figures exist there alone."""
         return (self.n_positive > 0) & (self.n_positive < self.n_examples)
@@ -252,6 +259,11 @@ class BestPairs(Artifact):
             values = getattr(self, name)
             if bool((values <= 0).any()) or bool((values > 1).any()):
                 yield f"{name} must lie above 0 and not above 1"
+
+
+def too_few(n_positive: Any, n_examples: Any) -> Any:
+    """Whether one of the classes has fewer than ``FEWEST`` examples, of numbers or tensors."""
+    return (n_positive < FEWEST) | (n_examples - n_positive < FEWEST)
 
 
 def always_positive_f1(n_positive: Any, n_examples: Any) -> Any:

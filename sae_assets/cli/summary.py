@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from sae_assets.artifacts.detection import FEWEST
 from sae_assets.cli.display import console, figure, interval
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
                 "–" if best["unit_id"] is None else str(best["unit_id"]),
                 figure(best["cal_f1"]),
                 figure(best["test_f1"]),
-                interval(best["test_f1_interval"]),
+                interval(best["test_f1_interval"]) + ("?" if best["too_few"] else ""),
                 figure(_bar(best)),
                 figure(best["q"]),
                 figure(best["auroc"]),
@@ -113,6 +114,10 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print('recall and F1 of the unit on the rows (patches, tokens) of test, "row q": as q, of the row F1, by')
     console.print('exchanging between examples where the concept is, "px IoU": on the pixels of masks; ! marks a unit')
     console.print("that fires beside the concept more than on it.")
+    if any(best["too_few"] for result in figures.values() for best in result["concepts"].values()):
+        console.print(
+            f"? marks an interval of fewer than {FEWEST} positive or negative test examples: it may not hold."
+        )
     console.print('"coverage@t": share of concepts whose best unit by AP on cal has an AP of t on test.')
     if any(result["controls"] for result in figures.values()):
         console.print("Controls: random_sae is the mean of random SAEs; ! marks one that is better than the unit, by a")

@@ -102,6 +102,7 @@ def _figures(
             "cal_f1": float(f1[0, place]),
             "test_f1": float(f1[1, place]),
             "test_f1_interval": best.test_interval[place].tolist(),
+            "too_few": bool(best.too_few[1, place]),
             "always_positive_f1": float(always[place]),
             "null_f1": {"mean": float(best.null_f1[1, place, 0]), "p95": float(best.null_f1[1, place, 1])},
             "chance_f1": float(best.chance_f1[place]),

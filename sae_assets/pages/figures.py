@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from sae_assets.artifacts.detection import FEWEST, too_few
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -119,9 +121,11 @@ class Tables:
         return value
 
     def shown_sum(self, concept: str) -> Markup:
-        """Test positives of a concept: those that are found and those that are missed."""
-        found, missed = (self.value("best_pairs", f"test_{name}", concept) for name in ("tp", "fn"))
-        return element(found + missed, table="best_pairs", column="test_tp+test_fn", concept=concept)
+        """Test positives of a concept: those that are found and those that are missed; marked if too few."""
+        found, missed, *rest = (self.value("best_pairs", f"test_{name}", concept) for name in ("tp", "fn", "fp", "tn"))
+        shown = element(found + missed, table="best_pairs", column="test_tp+test_fn", concept=concept)
+        few = Markup('<span title="fewer than {} positive or negative test examples: intervals may not hold">?</span>')
+        return shown + few.format(FEWEST) if too_few(found + missed, found + missed + sum(rest)) else shown
 
     def shown_scalar(self, stage: str, path: str, digits: int = 3) -> Markup:
         return element(self.scalar(stage, path), digits, table=stage, scalar=path)

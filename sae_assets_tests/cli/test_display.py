@@ -41,7 +41,7 @@ def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
     monkeypatch.setattr(console, "width", 120)  # in 100 columns a name as long as this one takes two lines
     absent = dict.fromkeys(("unit_id", "cal_f1", "test_f1", "chance_f1", "q", "auroc"))
     absent |= dict.fromkeys(("row", "audit", "selection", "coalition"))
-    absent |= {"test_f1_interval": [None, None]}
+    absent |= {"test_f1_interval": [None, None], "too_few": False}
     nothing = {"f1": None, "difference_interval": [None, None]}
     absent["controls"] = {"logistic": nothing}
     figures = {

@@ -72,11 +72,11 @@ def test_metadata_of_a_chunk_without_rows(world):
 
 
 def test_one_dash_in_print_within_100_columns(monkeypatch):
-    """Also where an interval has no ends; a unit that fires beside its concept is marked."""
+    """Also where an interval has no ends; a unit that fires beside its concept is marked, and too few examples are."""
     absent = dict.fromkeys(("unit_id", "cal_f1", "test_f1", "chance_f1", "q", "auroc"))
     absent |= dict.fromkeys(("row", "audit", "selection", "coalition", "controls"))
-    absent |= {"test_f1_interval": [None, None]}
-    there = {"unit_id": 65_535, "cal_f1": 1.0, "test_f1": 0.5, "test_f1_interval": [0.25, 0.75]}
+    absent |= {"test_f1_interval": [None, None], "too_few": False}
+    there = {"unit_id": 65_535, "cal_f1": 1.0, "test_f1": 0.5, "test_f1_interval": [0.25, 0.75], "too_few": True}
     there |= {"chance_f1": 0.375, "q": 0.002, "auroc": 0.75}
     there |= {
         "row": {
@@ -106,9 +106,10 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     monkeypatch.setattr(console, "width", 100)
     with console.capture() as capture:
         print_summary(figures, session, 0, 0)
+    assert "? marks an interval of fewer than 5 positive or negative test examples" in capture.get()
     assert "FVU –, mean L0 –, – of the units fire on no row" in capture.get()
     lines = {line.split()[0]: line.split() for line in capture.get().splitlines() if line.strip()}
     assert lines["absent"][1:] == ["–"] * 12
-    expected = ["65535", "1.000", "0.500", "0.25–0.75", "0.375", "0.002", "0.750", "0.25!", "0.75", "0.12", "0.062"]
+    expected = ["65535", "1.000", "0.500", "0.25–0.75?", "0.375", "0.002", "0.750", "0.25!", "0.75", "0.12", "0.062"]
     assert lines["material::plastic-opaque"][1:] == [*expected, "1.00"]
     assert lines["weighted"][1:] == ["mean", *["–"] * 3]
