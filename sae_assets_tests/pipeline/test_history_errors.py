@@ -10,9 +10,10 @@ import sqlalchemy.event
 import sqlalchemy.exc
 
 from sae_assets.errors import HistoryError
+from sae_assets.orchestration.instance import home as module
 from sae_assets.orchestration.instance.home import history_if_there, open_instance
 from sae_assets.settings import load_settings
-from sae_assets_tests.helpers.swift import as_shipped
+from sae_assets_tests.helpers.swift import SHIPPED, as_shipped
 
 SAID = {
     "database is locked": "is locked by another process",
@@ -82,3 +83,25 @@ def test_connections_are_kept_while_a_history_is_open_and_none_after(tmp_path: P
             assert not instance.fetch_materializations(dg.AssetKey("a"), limit=100).records
     finally:
         sqlalchemy.event.remove(sqlalchemy.Pool, "connect", count)
+
+
+@pytest.mark.slow
+def test_databases_that_another_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they ship: what is in them can be read meanwhile, and what would write is told so when it has waited."""
+    monkeypatch.setattr(module, "prepare", SHIPPED)
+    settings = load_settings(tmp_path)
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions("chunks", ["0000"])
+    holders = [sqlite3.connect(path) for path in (tmp_path / "dagster").rglob("*.db")]
+    for holder in holders:
+        holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with history_if_there(settings) as (instance_there, reason):
+            assert instance_there is not None and not reason
+            assert instance_there.get_dynamic_partitions("chunks") == ["0000"]
+        with pytest.raises(HistoryError, match="is locked by another process: try again"):  # noqa: SIM117
+            with open_instance(settings) as instance:
+                instance.add_dynamic_partitions("chunks", ["0001"])
+    finally:
+        for holder in holders:
+            holder.close()
