@@ -29,7 +29,6 @@ from sae_assets_tests.pipeline.fresh_runs import run
 from sae_assets_tests.pipeline.living import land
 from sae_assets_tests.pipeline.planned import all_states, states_of
 from sae_assets_tests.pipeline.small import SMALL_STAGES, make_dataset, write_catalog
-from sae_assets_tests.processes import PAUSE_SECONDS
 
 pytestmark = pytest.mark.living
 MODEL = "clip-mini"
@@ -54,7 +53,9 @@ class World:
     def states(self) -> set[str]:
         return all_states(self.session)
 
-    def wait(self, done: Callable[[], bool], what: str, *, seconds_between: float = PAUSE_SECONDS) -> None:
+    def wait(self, done: Callable[[], bool], what: str, *, seconds_between: float = 2.0) -> None:
+        """Poll for it; a look at everything takes most of a second of CPU, which whoever works there lacks."""
+
         def tell() -> str:
             stages = states_of(self.session)
             return "\n".join([*(f"{stage}: {part}" for stage, part in stages.items()), history(self.session.instance)])
