@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 from sae_assets.artifacts.base import HASHED_IF_GIVEN, Artifact, bad_offsets, expect_tensor
 
 if TYPE_CHECKING:
+    import numpy as np
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from sae_assets.artifacts.fit import FitSums
 
 SPLITS = ("train", "cal", "test")
+ENTRIES_AT_ONCE = 2**15  # that a processor's cache holds with what is made of them
 INFINITY_BITS = 0x7F800000  # of float32; NaN lies above, negative numbers are negative
 
 
@@ -167,27 +169,45 @@ class SparseRows(Artifact):
             yield from self._bad_entries()
 
     def _bad_entries(self) -> Iterator[str]:
+        import numpy as np
         import torch
 
         if self.n_entries == 0:
             return
-        low, high = int(self.unit_ids.min()), int(self.unit_ids.max())
+        # Floats above 0 order as their bit patterns do, also where the process takes subnormal numbers for 0.
+        ids, bits = self.unit_ids.numpy(), self.values.view(torch.int32).numpy()
+        low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.n_units:
             yield f"unit ids span {low}..{high}, expected 0..{self.n_units - 1}"
-        # Floats above 0 order as their bit patterns do, also where the process takes subnormal numbers for 0.
-        bits = self.values.view(torch.int32)
-        if not bool(((bits > 0) & (bits < INFINITY_BITS)).all()):
+        if int(bits.min()) <= 0 or int(bits.max()) >= INFINITY_BITS:
             yield "values must be finite and > 0: an inactive pair is not stored"
-        row = self.row_of_entry()
-        same = row[1:] == row[:-1]
-        falls = bits[1:] < bits[:-1]
-        tie_in_order = (bits[1:] == bits[:-1]) & (self.unit_ids[1:] > self.unit_ids[:-1])
-        wrong = same & ~(falls | tie_in_order)
-        if bool(wrong.any()):
-            yield f"row {int(row[1:][wrong][0])} is not sorted by value descending, then unit ascending"
-        keys = (row * self.n_units + self.unit_ids).sort().values
-        if bool((keys[1:] == keys[:-1]).any()):
+        unsorted, twice = [], False
+        for rows, entries in self._rows_by_length():
+            units, order = ids[entries].reshape(len(rows), -1), bits[entries].reshape(len(rows), -1)
+            falls = order[:, 1:] < order[:, :-1]
+            if not falls.all():
+                falls |= (order[:, 1:] == order[:, :-1]) & (units[:, 1:] > units[:, :-1])
+                unsorted += rows[~falls.all(1)][:1].tolist()
+            units = np.sort(units, axis=1)
+            twice |= bool((units[:, 1:] == units[:, :-1]).any())
+        if unsorted:
+            yield f"row {min(unsorted)} is not sorted by value descending, then unit ascending"
+        if twice:
             yield "a row names the same unit twice"
+
+    def _rows_by_length(self) -> Iterator[tuple[np.ndarray, slice | np.ndarray]]:
+        """Rows of two entries and more, some of one length at a time: their numbers, and where their entries are."""
+        import numpy as np
+
+        starts, lengths = self.row_offsets[:-1].numpy(), self.entries_per_row().numpy()
+        for length in np.unique(lengths[lengths > 1]).tolist():
+            rows, step = np.flatnonzero(lengths == length), max(1, ENTRIES_AT_ONCE // length)
+            for begin in range(0, len(rows), step):
+                some = rows[begin : begin + step]
+                if some[-1] - some[0] == len(some) - 1:  # side by side
+                    yield some, slice(starts[some[0]], starts[some[-1]] + length)
+                else:
+                    yield some, starts[some, None] + np.arange(length)
 
 
 @dataclass(frozen=True, eq=False)
