@@ -111,8 +111,8 @@ def auroc_interval(
 
 
 def counts_of(
-    detected: Bool[Tensor, "concepts examples"], truth: Bool[Tensor, "concepts examples"]
-) -> Int[Tensor, "concepts examples 3"]:
+    detected: Bool[Tensor, "*draws concepts examples"], truth: Bool[Tensor, "*draws concepts examples"]
+) -> Int[Tensor, "*draws concepts examples 3"]:
     """TP, FP and FN of each example by itself, as the functions below take them."""
     return torch.stack([detected & truth, detected & ~truth, ~detected & truth], -1).long()
 

@@ -213,6 +213,43 @@ def test_means_and_differences_are_covered_as_often_as_said(n, prevalence, recal
     assert low <= mean <= high and low <= differ <= high, (mean, differ)
 
 
+def exclusive(rng, draws: int):
+    """Eight exclusive concepts, hard in the same few of 190 examples, under two detectors; and their figure."""
+    truth = rng.integers(8, size=(draws, 1, 190)) == np.arange(8)[:, None]
+    hard, made = rng.normal(size=(draws, 1, 190)), []
+    for _ in range(2):
+        ease = 0.9**0.5 * hard + 0.1**0.5 * rng.normal(size=truth.shape)
+        made.append(np.where(truth, ease < stats.norm.ppf(0.97), ease > stats.norm.ppf(0.997)))
+    made = [counts_of(torch.from_numpy(each), torch.from_numpy(truth)) for each in made]
+    return made, true_mean([1 / 8], 0.97, 0.003)
+
+
+def clustered(rng, draws: int):
+    """Some 13 rows in each of 60 examples, of which few are wrong, most of their rows at a time; two detectors."""
+    shares = np.array([0.9, 0.07, 0.03])
+    made = [
+        torch.from_numpy(rng.multinomial(rng.poisson(13, (draws, 60)), rng.dirichlet(shares, (draws, 60))))[:, None]
+        for _ in range(2)
+    ]
+    return made, 1.8 / 1.9
+
+
+@pytest.mark.parametrize(("draw", "enough"), [(exclusive, 354), (clustered, 380)])
+def test_intervals_cover_where_few_examples_carry_the_errors(draw, enough, monkeypatch):
+    """Of means and of differences, but for 99.9 % binomial bounds; if the variance is taken for known, less often."""
+    (one, two), expected = draw(np.random.default_rng(6), 400)
+    bounds = stats.binom(400, 0.93).ppf(0.0005), stats.binom(400, 0.98).ppf(0.9995)
+
+    def covered(result, value):
+        return int(((result[:, 1] <= value) & (value <= result[:, 2])).sum())
+
+    for result, value in ((weighted_f1_interval(one), expected), (weighted_f1_difference(one, two), 0.0)):
+        assert bounds[0] <= covered(result, value) <= bounds[1]
+    for name, value in {"CLUMPED": 1e-9, "FREEDOM": 1e9}.items():
+        monkeypatch.setattr(intervals, name, value)
+    assert covered(weighted_f1_interval(one), expected) < enough
+
+
 def test_the_bootstrap_is_scipys():
     """BCa of the mean and of the difference, from other draws: limits agree to a seventh of their distance."""
     rng = np.random.default_rng(4)
