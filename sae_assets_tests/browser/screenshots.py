@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, Playwright, Route, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, Route, ViewportSize, sync_playwright
 
 import sae_assets
 from sae_assets.reading.page import unit_page
@@ -23,8 +23,9 @@ from sae_assets_tests.browser.server import webserver
 
 DATASET, MODEL, CHUNK, UNIT = "clevr_mini", "clip-mini", "0001", 6
 WIDTH, HEIGHT = 1440, 900
-LINEAGE_SIZE = {"width": 3200, "height": 1700}
-PAGE_SIZE = {"width": 1130, "height": 1400}
+LINEAGE_SIZE: ViewportSize = {"width": 3200, "height": 1700}
+NAMES_SIZE: ViewportSize = {"width": 2200, "height": 1180}  # so small that the UI shows names alone, and larger
+PAGE_SIZE: ViewportSize = {"width": 1130, "height": 1400}
 TIMEOUT_MS = 240_000  # of one element; only a hang takes so long, whatever else the machine does
 SETTLE_MS = 1_500  # animations and the layout of the graph, which say nothing when they are done
 DIALOG_SHARE = 0.8  # of the window's width that the UI gives a dialog, less its padding
@@ -48,7 +49,6 @@ STORED = """(given) => {
     for (const [key, value] of Object.entries(given)) localStorage.setItem(key, JSON.stringify(value));
 }"""
 IN_FULL = {"asset-graph-direction": "vertical", "asset-node-facets": ["status", "checks", "kind-tag"]}
-NAMES_ONLY = {"asset-graph-direction": "horizontal", "asset-node-facets": ["status"]}
 
 
 @dataclass
@@ -82,11 +82,13 @@ class Window:
         assert self.strangers == []
         assert [phrase for phrase in BROKEN if phrase in text] == []
 
-    def shoot(self, path: Path) -> Path:
-        """Save what the window shows, with a palette: interfaces have few colours."""
+    def shoot(self, path: Path, *, photographs: bool = False) -> Path:
+        """Save what the window shows, with a palette: interfaces have few colours, where they show no photographs."""
         self.settle()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path, animations="disabled")
+        if photographs:
+            return path
         with Image.open(path) as picture:
             small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         small.save(path, optimize=True)
@@ -158,9 +160,9 @@ def _asset(stage: str, token_kind: str = "patch") -> str:
     return f"/assets/{DATASET}/{token_kind}/{stage}"
 
 
-def open_lineage(shown: Window, selection: str) -> None:
+def open_lineage(shown: Window, selection: str, size: ViewportSize = LINEAGE_SIZE) -> None:
     """The global lineage, groups expanded, of a selection of assets; in a window that leaves their names room."""
-    shown.page.set_viewport_size(LINEAGE_SIZE)
+    shown.page.set_viewport_size(size)
     shown.open(f"/asset-groups~{quote(selection, safe='')}/?expanded={DATASET}")
     shown.page.get_by_text("best_pairs").first.wait_for()
     shown.page.locator("svg foreignObject").first.wait_for()
@@ -228,8 +230,8 @@ def take_all(browser: Browser, url: str, out: Path) -> Iterator[Path]:
     with window(browser, url, 2, IN_FULL) as shown:
         open_lineage(shown, GROUP_GRAPH)
         yield shown.shoot(out / "lineage.png")
-    with window(browser, url, 2, NAMES_ONLY) as shown:
-        open_lineage(shown, GROUP_GRAPH)
+    with window(browser, url, 2, IN_FULL) as shown:
+        open_lineage(shown, GROUP_GRAPH, NAMES_SIZE)
         close_list(shown)
         yield shown.shoot(out / "lineage_group.png")
     with window(browser, url, 2) as shown:
@@ -260,7 +262,7 @@ def take_pages(browser: Browser, home: Path, out: Path) -> Iterator[Path]:
             with window(browser, page.absolute().as_uri()) as shown:
                 shown.page.set_viewport_size(PAGE_SIZE)
                 shown.open("")
-                yield shown.shoot(out / f"{name}.png")
+                yield shown.shoot(out / f"{name}.png", photographs=True)
 
 
 def main() -> None:
