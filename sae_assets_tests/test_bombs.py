@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from sae_assets import ops, plain_json
 from sae_assets.catalog import load_catalog
+from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, CheckpointError, DatasetError, StoredFileError
 from sae_assets.rows.precomputed.files import TensorPart
 from sae_assets.saes.formats.clipscope import read_clipscope
 from sae_assets.saes.weights import read_config, read_npz
 from sae_assets.storage.older_files import OlderFiles
 from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.datasets.layouts import entry_of
 from sae_assets_tests.storage.small import ADDRESS
 
 DEEP = "[" * 200_000
@@ -145,3 +149,20 @@ def test_aliases_of_people_are_read(tmp_path: Path) -> None:
     path = tmp_path / "catalog.yaml"
     path.write_text("models: {}\ndatasets: {}\n")
     assert load_catalog(path).datasets.keys() == load_catalog().datasets.keys()
+
+
+def test_parquet_of_more_rows_than_it_has_room_for(tmp_path: Path) -> None:
+    """So often the same, which would become Python's texts one by one; few equal rows are let through."""
+    for count, said in ((200_000, "says 200,000 rows in"), (50, "")):
+        one = pa.array(np.zeros(count, np.int32))
+        columns = {
+            name: pa.DictionaryArray.from_arrays(one, [value]).cast(pa.string())
+            for name, value in (("text", "a"), ("split", "cal"), ("labels", "calm"))
+        }
+        pq.write_table(pa.table(columns), tmp_path / "metadata.parquet")
+        entry = entry_of(tmp_path, "table", ("calm",), modality="text")
+        if said:
+            with pytest.raises(DatasetError, match=said):
+                open_dataset(entry)
+        else:
+            assert len(open_dataset(entry).records) == count

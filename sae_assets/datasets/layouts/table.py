@@ -19,6 +19,7 @@ from sae_assets.datasets.tables import read_csv
 from sae_assets.errors import DatasetError
 
 BATCH = 32  # images held in memory
+ROWS_PER_BYTE = 8  # of a Parquet file; rows that differ take a bit each, and those of a bomb next to nothing
 
 
 def open_table(entry: Dataset) -> Reader:
@@ -70,6 +71,12 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
     for file in files:
         try:
             with pq.ParquetFile(file) as opened:
+                rows_said, n_bytes = opened.metadata.num_rows, file.stat().st_size
+                if rows_said > ROWS_PER_BYTE * n_bytes:
+                    raise DatasetError(
+                        f"Data set {entry.name!r}: {file} says {rows_said:,} rows in {n_bytes:,} bytes, so nearly all "
+                        "of them say the same; expected examples that differ."
+                    )
                 schema = opened.schema_arrow
                 large = frozenset(field.name for field in schema if field.name in column_names and _is_big(field.type))
                 if columns and (schema.names, large) != (columns, big):
