@@ -11,6 +11,7 @@ import dagster as dg
 
 from sae_assets import storage
 from sae_assets.artifacts import SparseRows
+from sae_assets.orchestration.instance.reports import address_in_ui
 from sae_assets.pipeline.recipes import is_imported
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.stages.sparse_activations import ratios
@@ -49,11 +50,14 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile", root: "UPath"
 
 
 def links(address: "Address") -> dict[str, Any]:
-    """How what is made over all chunks is looked at: commands that open the report that it is part of, or more."""
+    """How what is made over all chunks is looked at: the report that it is part of, and commands that show more."""
     if address.chunk is not None or address.token_kind is None or address.model is None:
         return {}
     run, kind = f"{address.dataset} {address.model}", f"--token-kind {address.token_kind}"
-    found = {"in_a_browser": f"sae-assets report {run} {kind}"}
+    found: dict[str, Any] = {
+        "report": dg.MetadataValue.url(address_in_ui(address)),
+        "in_a_browser": f"sae-assets report {run} {kind}",
+    }
     if address.stage == "report":
         found["page_of_a_unit"] = f"sae-assets unit {run} UNIT {kind} --html unit.html"
     return found

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import typer
 
@@ -27,9 +28,11 @@ def opened(command: str) -> dict[str, object]:
 
 
 def test_what_is_made_over_all_chunks_leads_to_its_report() -> None:
-    """By commands that parse, and not by paths of somebody's folders."""
+    """By an address of the UI and by commands that parse, and not by paths of somebody's folders."""
     for stage in STAGES.values():
         found = links(stage.beside(BESIDE, "0001"))
+        if stage.level == "model":
+            assert found.pop("report") == dg.MetadataValue.url("/sae_assets/reports/birds/patch/dino")
         assert set(found) == (
             set() if stage.level != "model" else {"in_a_browser", *(["page_of_a_unit"] * (stage.name == "report"))}
         )

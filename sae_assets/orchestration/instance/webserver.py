@@ -1,8 +1,9 @@
-"""``python -m`` of this module is Dagster's webserver, with the same arguments, behind the guard."""
+"""``python -m`` of this module is Dagster's webserver, with the same arguments and reports, behind the guard."""
 
 from sae_assets.orchestration.instance.guard import Guard
+from sae_assets.orchestration.instance.reports import Reports
 from sae_assets.orchestration.internals import webserver_behind
-from sae_assets.settings import ui_hosts
+from sae_assets.settings import load_settings, ui_hosts
 
 if __name__ == "__main__":
-    webserver_behind(lambda app: Guard(app, ui_hosts()))
+    webserver_behind(lambda app: Guard(Reports(app, load_settings()), ui_hosts()))
