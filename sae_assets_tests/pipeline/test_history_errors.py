@@ -89,6 +89,8 @@ def test_connections_are_kept_while_a_history_is_open_and_none_after(tmp_path: P
 def test_databases_that_another_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they ship: what is in them can be read meanwhile, and what would write is told so when it has waited."""
     monkeypatch.setattr(module, "prepare", SHIPPED)
+    connect = sqlite3.dbapi2.connect  # which waits for five seconds, each time somebody tries
+    monkeypatch.setattr(sqlite3.dbapi2, "connect", lambda *args, **more: connect(*args, **{**more, "timeout": 0.05}))
     settings = load_settings(tmp_path)
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("chunks", ["0000"])
