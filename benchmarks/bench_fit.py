@@ -2,9 +2,10 @@
 
 FVU at the models' own block and around it; `cls` rows, in each way that they are encoded, against tokens or patches.
 
-python benchmarks/bench_fit.py
+    python benchmarks/bench_fit.py [--cost]
 """
 
+import argparse
 import time
 from dataclasses import replace
 from typing import Any
@@ -56,8 +57,7 @@ def cpu_seconds(dataset: str, model: str, controls: bool = False) -> float:
     return time.process_time() - start
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def fits() -> None:
     for dataset, model in PACKAGED:
         right = load_catalog().models[model].layer
         assert right is not None
@@ -76,6 +76,10 @@ def main() -> None:
             outcome = CHECK.test(artifacts["cls"], Expected(beside=beside))
             shares = [f"{name} {outcome.metadata[name] / other:.2f}" for name, other in beside.items()]
             print(f"{model} cls ({way}) against rows: {', '.join(shares)}; unlike: {outcome.metadata['unlike']}")
+
+
+def costs() -> None:
+    for dataset, model in PACKAGED:
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(REPEATS):
             for counted in seconds:
@@ -89,6 +93,15 @@ def main() -> None:
         cpu_seconds(dataset, model, controls=True)
         controlled = min(cpu_seconds(dataset, model, controls=True) for _ in range(REPEATS))
         print(f"{model}: {controlled:.2f} s with control inputs: {controlled / with_fit - 1:+.0%}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cost", action="store_true", help="seconds alone")
+    torch.set_num_threads(1)
+    if not parser.parse_args().cost:
+        fits()
+    costs()
 
 
 if __name__ == "__main__":
