@@ -245,15 +245,16 @@ def repair(session: "Session", found: Verified) -> int:
             as_it_is = "pt" if path.suffix == ".pt" else "parquet"
             ArtifactStore(str(store.root), as_it_is).write(address, store.read(address))
     scopes = []
+    registered = {dataset: session.chunks_of(dataset) for dataset in {address.dataset for address in found.remade}}
     for stage in ORDER:
         for address in (each for each in found.remade if each.stage == stage):
             damaged = store.find(address)
             if damaged is not None:
                 damaged.unlink()
             kinds, models = [address.token_kind or ""], [address.model or ""]
-            scopes.append(Scope(address.dataset, models, kinds, [address.chunk] if address.chunk else [], [stage]))
+            chunks = [address.chunk] if address.chunk else registered[address.dataset]
+            scopes.append(Scope(address.dataset, models, kinds, chunks, [stage]))
     if not scopes:
         return 0
-    registered = {scope.dataset: session.chunks_of(scope.dataset) for scope in scopes}
     made, _ = session.runner(registered, force=True).run(scopes)
     return made

@@ -301,16 +301,22 @@ def test_noise_exceeds_the_95_percent_point_in_5_percent_of_trials():
 
 
 def test_labels_are_shuffled_and_examples_resampled_for_all_concepts_at_once():
-    """Two concepts with the same labels and thresholds have the same chance level and the same interval."""
+    """Concepts with the same labels and thresholds have the same chance level and the same interval.
+
+    Their mean is known no better for being of more of them: one alone has F1's own interval, which is narrower.
+    """
     world = random_world(0, n_concepts=1)
-    twice = World(
-        world.activations, world.lengths, world.splits, np.repeat(world.truth, 2, 1), np.repeat(world.labels, 2, 1)
-    )
-    got = choose(twice, n_permutations=20)
+
+    def repeated(n: int) -> World:
+        truth, labels = np.repeat(world.truth, n, 1), np.repeat(world.labels, n, 1)
+        return World(world.activations, world.lengths, world.splits, truth, labels)
+
+    got = choose(repeated(2), n_permutations=20)
     assert torch.equal(got.null_f1[1, 0], got.null_f1[1, 1])
     assert torch.equal(got.test_interval[0], got.test_interval[1])
-    once = choose(world, n_permutations=20)
-    np.testing.assert_allclose(got.weighted_interval, once.weighted_interval, rtol=1e-12)
+    more, once = (choose(repeated(n), n_permutations=20).weighted_interval for n in (5, 1))
+    np.testing.assert_allclose(got.weighted_interval, more, rtol=1e-12)
+    assert got.weighted_interval[0] < once[0] and got.weighted_interval[1] <= once[1]
 
 
 # Intervals ------------------------------------------------------------------------------------------------------
