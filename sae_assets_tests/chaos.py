@@ -23,7 +23,7 @@ from typing import Any
 
 from sae_assets_tests.helpers.homes import Places, places_in
 from sae_assets_tests.helpers.swift import swift_homes
-from sae_assets_tests.pipeline.small import make_dataset, write_catalog
+from sae_assets_tests.pipeline.small import WITH_CONTROLS, make_dataset, write_catalog
 
 N_IMAGES, CHUNK = 6, 3
 OPERATIONS = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "sqlite3.connect", "socket.connect")
@@ -195,16 +195,20 @@ def differences(places: Places, expected: dict[str, bytes]) -> list[str]:
     return [f"{name} differs" for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
 
 
-def chaos(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def chaos(folder: Path, kills: int, seed: int, **entry: Any) -> dict[str, Any]:
     """Kill so many commands; what was done.
+
+    Args:
+        entry: of the data set in the catalog.
 
     Raises:
         StuckError: something was left; what, and after how many kills.
     """
     chance, started = random.Random(seed), time.process_time()
     source = places_in(folder / "source")
-    catalog = {"token_kinds": ["patch"], "chunk_size": CHUNK, "controls": {"n_seeds": 1}}
-    write_catalog(source["catalog"], make_dataset(source["root"], N_IMAGES), **catalog)
+    write_catalog(
+        source["catalog"], make_dataset(source["root"], N_IMAGES), token_kinds=["patch"], chunk_size=CHUNK, **entry
+    )
     undisturbed = {**source, "home": folder / "undisturbed"}
     log = folder / "log"
     if waited_for(forked(lambda: command(undisturbed, log)), HANG_SECONDS) != 0:
@@ -240,12 +244,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--swift", action="store_true", help="homes of tests, which cost less")
+    parser.add_argument("--swift", action="store_true", help="homes of tests, which cost less, and no controls")
     given = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory(prefix="sae_chaos_") as folder, swift_homes() if given.swift else nullcontext():
         warm_up()
-        print(json.dumps(chaos(Path(folder), given.kills, given.seed)))
+        print(json.dumps(chaos(Path(folder), given.kills, given.seed, **({} if given.swift else WITH_CONTROLS))))
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def test_ui_listens_on_loopback_with_this_homes_history(tmp_path, monkeypatch):
     assert config["telemetry"] == {"enabled": False}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_dagsters_own_tools_load_the_workspace(tmp_path):
     """``dagster definitions validate`` in the clone, as ``dagster dev`` would load it."""

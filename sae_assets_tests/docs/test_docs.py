@@ -183,6 +183,7 @@ def documented_keys() -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_json_has_the_documented_keys(home):
     """At the top, or of the one data set; `demo` prints the figures that `materialize` has, `import` is its class."""

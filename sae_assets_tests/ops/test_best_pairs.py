@@ -342,6 +342,7 @@ def test_the_interval_of_the_mean_is_the_percentile_bootstrap_over_examples():
     np.testing.assert_allclose([low, high], expected, atol=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_interval_covers_the_true_figure_about_as_often_as_it_says():
     """Of a detector with known error rates, over 400 test splits of 120 examples: nominal 95 %, 99.9 % bounds below."""
@@ -382,6 +383,7 @@ def test_folds_are_counted_with_the_pair_chosen_without_them(device, world, frac
     assert without.fold_f1 is None and dataclasses.replace(got, n_folds=0, fold_f1=None) == without
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_folds_see_through_the_choice_on_noise():
     """On labels at random cal F1 is raised by the choice, and the folds' figure is not: it agrees with test."""

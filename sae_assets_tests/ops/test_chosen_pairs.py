@@ -118,6 +118,7 @@ def test_rows_choose_where_every_example_is_positive():
     assert choose_exactly(scores_of(world), rows_of(world, located=False)).unit_ids.tolist() == [-1]
 
 
+@pytest.mark.long
 @PROPERTY
 @given(worlds(max_examples=10), st.integers(2, 4), st.integers(0, 99))
 def test_folds_are_counted_with_the_pair_chosen_without_them(world, n_folds, seed):

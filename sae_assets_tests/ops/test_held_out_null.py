@@ -67,6 +67,7 @@ def test_p_is_the_share_of_shuffles_at_least_as_good():
         assert float(got.p[concept]) == (sum(value > observed - 1e-12 for value in null) + 1) / (m + 1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_noise_is_rejected_at_its_level():
     """Labels at random, rare and frequent, ties everywhere: p ≤ .05 in one of twenty, within 99.9 % binomial bounds."""

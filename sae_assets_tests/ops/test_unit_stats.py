@@ -108,6 +108,7 @@ def test_many_chunks_are_one_global_sort(n_chunks):
     assert_matches(got, reference.unit_stats(world.activations[world.rows_in("cal")]))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_quantiles_over_17_million_values_of_one_unit():
     """More than torch.quantile long took (2^24): exact, from 17 chunks read one at a time."""

@@ -40,7 +40,9 @@ def encodes(home: Path) -> bool:
     return any(ENCODING in run.tags["stages"] for run in started)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
+)
 def test_an_interrupted_command_says_so_and_leaves_nothing_behind(
     places: Places, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -99,6 +99,7 @@ def wait_for_end(pid: int) -> None:
     wait_until(ended, f"worker {pid} ends", seconds=60)
 
 
+@pytest.mark.long
 def test_runs_share_a_worker_until_it_had_its_number_or_its_code_or_catalog_changed(tmp_path, source, monkeypatch):
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text("datasets: {}\n")
@@ -124,6 +125,7 @@ def test_runs_share_a_worker_until_it_had_its_number_or_its_code_or_catalog_chan
     wait_for_end(worker_of(sixth))
 
 
+@pytest.mark.long
 def test_killed_worker_fails_its_run_at_once_and_dagster_will_make_it_again(tmp_path, source):
     with instance_with(tmp_path / "home") as instance:
         run = busy(instance, source)
