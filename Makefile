@@ -29,8 +29,8 @@ units: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "$(TESTS)"
 
-# The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, simulations, figures from
-# files alone, models and SAEs of every library, protocols, recipes of CONTRIBUTING.md, and a browser.
+# The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, simulations,
+# figures from files alone, models and SAEs of every library, protocols, recipes of CONTRIBUTING.md, and a browser.
 test-long: $(INSTALLED)
 	$(MAKE) test TESTS=long
 
