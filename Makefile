@@ -27,7 +27,8 @@ units: $(INSTALLED)
 		--ignore sae_assets_tests/pipeline --ignore sae_assets_tests/browser
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "$(TESTS)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+		-m "$(TESTS)"
 
 # The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, simulations,
 # figures from files alone, models and SAEs of every library, protocols, recipes of CONTRIBUTING.md, and a browser.

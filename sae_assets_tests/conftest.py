@@ -21,12 +21,22 @@ from jaxtyping import install_import_hook  # noqa: E402
 install_import_hook("sae_assets.ops", "beartype.beartype")  # before anything imports ops
 shapes.update("jaxtyping_disable", True)  # an eighth of a pipeline's CPU; the tests in ops/ check them
 
+LONGEST = ("daemon", "scheduler", "living")  # groups of minutes each, one for each process of `.ci/run`
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _group(item: pytest.Item) -> str:
+    """Of pytest-xdist; empty for a test by itself."""
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker and marker.args else ""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of a daemon come first, then the demo's, so that others have work while these wait; and groups hold.
+    """What takes longest comes first, so that it is not what all wait for at the end; and groups hold.
+
+    A process is always given the next group too: a short test follows each of the longest, so that none stands behind
+    another. The order holds with ``--no-loadscope-reorder`` alone.
 
     Groups hold also where pytest keeps a test's id elsewhere than pytest-xdist writes the group to.
     With pytest 9.2 and pytest-xdist 3.8 (its issue 1386) groups are silently ignored: each process makes the demo anew.
@@ -34,6 +44,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(
         key=lambda item: (not item.get_closest_marker("living"), "demo" not in getattr(item, "fixturenames", ()))
     )
+    longest = [item for item in items if _group(item) in LONGEST]
+    if longest:
+        short = [item for item in items if not _group(item)][: len(LONGEST)]
+        first = {*longest, *short}
+        items[:] = [*longest, *short, *(item for item in items if item not in first)]
     if not getattr(config.option, "loadgroup", False):
         return
     for item in items:
