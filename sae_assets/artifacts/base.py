@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,7 +20,7 @@ HASHED_IF_GIVEN = {"hashed_if_given": True}
 HASHED_AT_ONCE = 2**22  # elements: a tensor may be mapped from a file and larger than memory
 
 
-class Artifact:
+class Artifact(ABC):
     """Base: the problems of an instance, its content hash and its equality (by content)."""
 
     kind: ClassVar[str]
@@ -29,9 +30,9 @@ class Artifact:
         if problems:
             raise ArtifactError(f"{type(self).__name__} breaks its invariants:", problems)
 
+    @abstractmethod
     def problems(self) -> Iterator[str]:
         """Every broken invariant, one sentence each."""
-        raise NotImplementedError(type(self).__name__)
 
     def content_hash(self) -> str:
         """sha256 over every field's name, dtype, shape and bytes: the same for the same content, in any file format."""

@@ -71,10 +71,10 @@ class _Table(Reader):
     """A data set of which only the table can be read: its counts, and nothing that needs another file."""
 
     def content_hash(self, example_id: str) -> str:
-        raise NotImplementedError
+        raise DatasetError(f"The contents of {example_id!r} were asked for where only the table could be read.")
 
     def region_hashes(self, example_id: str) -> dict[str, str]:
-        raise NotImplementedError
+        raise DatasetError(f"The contents of {example_id!r} were asked for where only the table could be read.")
 
 
 def _table_alone(entry: Dataset) -> Reader | None:

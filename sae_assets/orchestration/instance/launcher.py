@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +22,9 @@ from typing import Any
 import dagster as dg
 import sqlalchemy
 
-# The launcher's interface and the default launcher are private modules of Dagster, and so is what a launcher is told of
+# The launcher's interface is a private module of Dagster, and so is what a launcher is told of
 # a run: where its code is (origins) and how to open its instance (a reference, serialized).
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.origin import RepositoryPythonOrigin
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log, sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
@@ -46,10 +46,11 @@ RUNS_PER_WORKER, IDLE_SECONDS = 200, 120
 DEFAULT_WORKERS = 4  # where the queue has no limit
 MOST_ENGINES = 64
 _engines: dict[tuple[str, int, int], sqlalchemy.Engine] = {}
+_engines_lock = threading.RLock()
 CODE_SUFFIXES = (".py", ".yaml")
 
 
-class WatchedRunLauncher(DefaultRunLauncher):
+class WatchedRunLauncher(dg.DefaultRunLauncher):
     """Gives runs to warm workers, and tells the health of a run's process. Runs of other machines are not judged.
 
     Args:
@@ -174,12 +175,13 @@ def keep_engines() -> None:
             return sqlalchemy.create_engine(url, **options)
         stat = file.stat()
         key = (url, stat.st_dev, stat.st_ino)  # a file that was put in its place is another one
-        if key not in _engines:
-            if len(_engines) >= MOST_ENGINES:  # a file per run, in homes of earlier versions
-                close_engines()
-            options["poolclass"] = sqlalchemy.QueuePool
-            _engines[key] = sqlalchemy.create_engine(url, **options, max_overflow=-1)
-        return _engines[key]
+        with _engines_lock:
+            if key not in _engines:
+                if len(_engines) >= MOST_ENGINES:  # a file per run, in homes of earlier versions
+                    close_engines()
+                options["poolclass"] = sqlalchemy.QueuePool
+                _engines[key] = sqlalchemy.create_engine(url, **options, max_overflow=-1)
+            return _engines[key]
 
     for module in (consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage):
         if getattr(module, "create_engine") is sqlalchemy.create_engine:  # noqa: B009
@@ -188,8 +190,9 @@ def keep_engines() -> None:
 
 def close_engines() -> None:
     """Close the connections that are kept: what they wrote is in the files alone, which may be copied then."""
-    while _engines:
-        _engines.popitem()[1].dispose()
+    with _engines_lock:
+        while _engines:
+            _engines.popitem()[1].dispose()
 
 
 def local_origin(run: dg.DagsterRun) -> RepositoryPythonOrigin | None:

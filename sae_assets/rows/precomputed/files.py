@@ -4,6 +4,7 @@ Which rows belong to which example is decided in ``rows``. Pickles are read with
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ CHUNKS_INFO = "_chunks_info.json"
 FORMATS = ".pt, .safetensors, .parquet, or the …_chunks_info.json of chunked .pt files"
 
 
-class Part:
+class Part(ABC):
     """One file of rows. ``n_rows`` and ``width`` are known without reading the rows.
 
     Raises:
@@ -35,11 +36,11 @@ class Part:
         if not path.is_file():
             raise DatasetError(f"Embedding file {path} does not exist (`path` under `embeddings` in the catalog).")
 
+    @abstractmethod
     def read(self, start: int, stop: int) -> "Tensor":
         """float [stop - start, width]: these rows."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - not every format holds memory
         """Release the memory that the file takes up."""
 
     def integers(self, column: str) -> "Tensor | None":
