@@ -1,11 +1,14 @@
 """What all tests share: shapes that can be checked, a clean environment, no network, no telemetry, and one demo run."""
 
+import atexit
 import gc
 import json
 import os
 import socket
 from collections.abc import Iterator
 from typing import Any
+
+gc.disable()  # until all is imported, of which nothing is garbage
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -61,14 +64,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: the garbage collector need not look through it at every model that is dropped."""
-    gc.collect()
+    """What was imported stays: the garbage collector need not look through it at every model that is dropped.
+
+    At the very end all of it goes: nanobind, which Triton uses, prints a page of leaks about what is still frozen.
+    """
     gc.freeze()
-
-
-def pytest_sessionfinish() -> None:
-    """At the end all of it goes: nanobind, which Triton uses, prints a page of leaks about what is still frozen."""
-    gc.unfreeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(autouse=True)

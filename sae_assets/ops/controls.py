@@ -16,11 +16,11 @@ from sae_assets.ops.control_data import ControlData
 from sae_assets.ops.detectors import k_sparse, logistic_on_embeddings, logistic_on_units, mean_difference
 from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.intervals import (
+    clustered_f1_intervals,
     counts_of,
     difference_to_draws,
     weighted_f1,
     weighted_f1_difference,
-    weighted_f1_interval,
 )
 from sae_assets.ops.items import Detector, Items
 from sae_assets.ops.prevalence_free import auroc, average_precision
@@ -195,8 +195,7 @@ def _per_example(counts: Int[Tensor, "concepts items 3"], example: Int[Tensor, "
 
 def _intervals(by_example: list[Int[Tensor, "concepts n 3"]]) -> Float[Tensor, "detectors concepts 2"]:
     """Of the F1 of each detector and concept; items of one example go together."""
-    ends = [weighted_f1_interval(each[[concept]])[1:] for each in by_example for concept in range(len(each))]
-    return torch.stack(ends).view(len(by_example), -1, 2)
+    return torch.stack([clustered_f1_intervals(each) for each in by_example])
 
 
 def _difference(mine: Int[Tensor, "c n 3"], draws: list[Int[Tensor, "c n 3"]]) -> Float[Tensor, " 3"]:

@@ -19,7 +19,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_units
 from sae_assets.ops.detection_stats import EVALUATED
 from sae_assets.ops.incidences import ENTRIES_AT_ONCE, Walk
-from sae_assets.ops.intervals import weighted_f1_interval
+from sae_assets.ops.intervals import clustered_f1_intervals
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk, count_per_example, count_rows, shared_pixels, walk_rows
 
@@ -230,6 +230,5 @@ def _intervals(
     counts = torch.cat(
         [count_per_example(chunk, units, concepts, thresholds)[:, chunk.examples_in("test")] for chunk in chunks], 1
     )
-    ends = torch.stack([weighted_f1_interval(counts[[concept]])[1:] for concept in concepts.tolist()])
     exists = (units >= 0) & (figures.n_positive[1] > 0)
-    return torch.where(exists[:, None], ends, torch.nan)
+    return torch.where(exists[:, None], clustered_f1_intervals(counts), torch.nan)

@@ -16,7 +16,7 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.adjusted_p import benjamini_hochberg, max_t, sequential_p
 from sae_assets.ops.chance import quantile
-from sae_assets.ops.intervals import weighted_f1_interval
+from sae_assets.ops.intervals import clustered_f1_intervals
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk, count_per_example, entries_of_pairs
 from sae_assets.ops.shuffled_search import DRAW_SHARE
@@ -145,9 +145,8 @@ def exchange_maps(rows: PairRows, *, n_draws: int, seed: int = 0) -> RowNull:
 
 def row_intervals(rows: PairRows) -> Float[Tensor, "concepts 2"]:
     """95 % interval of each pair's row F1, with examples as clusters; NaN where it is not located or has no rows."""
-    ends = torch.stack([weighted_f1_interval(each[None])[1:] for each in rows.counts])
     exists = rows.located & (rows.truth.n_positive > 0)
-    return torch.where(exists[:, None], ends, torch.nan)
+    return torch.where(exists[:, None], clustered_f1_intervals(rows.counts), torch.nan)
 
 
 def groups_of_lengths(lengths: Int[Tensor, " examples"]) -> Int[Tensor, " examples"]:

@@ -14,7 +14,7 @@ from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.intervals import weighted_f1_interval
+from sae_assets.ops.intervals import clustered_f1_intervals
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk, entries_of_pairs
@@ -162,9 +162,8 @@ def count_marks(
                         each[method, concept, :, column] = torch.bincount(where, minlength=each.shape[2])
         per_example.append(each[:, :, chunk.examples_in("test")])
     of_examples = torch.cat(per_example, 2)
-    intervals = torch.full((len(METHODS), n, 2), torch.nan, dtype=torch.float64, device="cpu")
-    for method in range(len(METHODS)):
-        for concept in judged:
-            if not bool(cutoffs[method, concept].isnan()) and int(counts[-1, 1, concept, [0, 2]].sum()):
-                intervals[method, concept] = weighted_f1_interval(of_examples[method, [concept]])[1:]
+    exists = torch.zeros(n, dtype=torch.bool, device="cpu")
+    exists[judged] = counts[-1, 1, judged][:, [0, 2]].sum(1) > 0
+    ends = torch.stack([clustered_f1_intervals(each) for each in of_examples])
+    intervals = torch.where((exists & ~cutoffs.isnan())[..., None], ends, torch.nan)
     return counts[:-1], counts[-1], intervals

@@ -14,6 +14,7 @@ from sae_assets.ops.intervals import (
     auroc_interval,
     beta_interval,
     bootstrap_f1,
+    clustered_f1_intervals,
     counts_of,
     f1_interval,
     weighted_f1,
@@ -195,7 +196,7 @@ def test_the_mean_is_scikit_learns():
 )
 def test_means_and_differences_are_covered_as_often_as_said(n, prevalence, recall, false_rate, together):
     """Two detectors of the same quality on the same examples: the difference is 0."""
-    rng, trials, mean, differ = np.random.default_rng(2), 50, 0, 0
+    rng, trials, pairs = np.random.default_rng(2), 50, []
     expected = true_mean(prevalence, recall, false_rate)
     for _ in range(trials):
         hard = rng.normal(size=n) if together else None
@@ -204,11 +205,12 @@ def test_means_and_differences_are_covered_as_often_as_said(n, prevalence, recal
             rng.normal(size=truth.shape) if hard is None else (hard + rng.normal(size=truth.shape)) / 2**0.5
         )
         other = np.where(truth, ease < recall, ease > 1 - false_rate)
-        one, two = (counts_of(torch.from_numpy(each), torch.from_numpy(truth)) for each in (detected, other))
-        _, low, high = weighted_f1_interval(one).tolist()
-        mean += low <= expected <= high
-        _, low, high = weighted_f1_difference(one, two).tolist()
-        differ += low <= 0 <= high
+        pairs.append([counts_of(torch.from_numpy(each), torch.from_numpy(truth)) for each in (detected, other)])
+    one, two = (torch.stack(each) for each in zip(*pairs, strict=True))
+    mean, differ = (
+        int(((result[:, 1] <= value) & (value <= result[:, 2])).sum())
+        for result, value in ((weighted_f1_interval(one), expected), (weighted_f1_difference(one, two), 0.0))
+    )
     low, high = stats.binom(trials, 0.93).ppf(0.0005), stats.binom(trials, 0.98).ppf(0.9995)
     assert low <= mean <= high and low <= differ <= high, (mean, differ)
 
@@ -270,6 +272,18 @@ def test_the_bootstrap_is_scipys():
         got = bootstrap_f1(one, others, n_resamples=4000)
         limits = expected.confidence_interval
         np.testing.assert_allclose(got[1:], [limits.low, limits.high], atol=0.15 * (limits.high - limits.low))
+
+
+def test_concepts_are_taken_one_by_one_however_many_at_a_time(monkeypatch):
+    """The interval of each concept is that of a mean over it alone."""
+    rng = np.random.default_rng(7)
+    counts = torch.from_numpy(rng.multinomial(rng.integers(0, 3, (5, 30)), [0.6, 0.2, 0.2]))
+    counts[3] = 0
+    expected = torch.stack([weighted_f1_interval(each[None])[1:] for each in counts])
+    for at_once in (1, 200, 10**6):
+        monkeypatch.setattr(intervals, "COUNTS_AT_ONCE", at_once)
+        np.testing.assert_allclose(clustered_f1_intervals(counts), expected, atol=1e-10)
+    assert clustered_f1_intervals(counts[:0]).shape == (0, 2)
 
 
 def test_rows_of_an_example_are_not_taken_for_independent():
