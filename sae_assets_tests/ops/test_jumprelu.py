@@ -202,7 +202,7 @@ class Held(TorchDispatchMode):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("budget", [2**18, 2**20])
+@pytest.mark.parametrize("budget", [pytest.param(2**18, marks=pytest.mark.long), 2**20])
 @pytest.mark.parametrize("d", [8, 64])
 @pytest.mark.parametrize("kind", ["relu", "jumprelu", "topk"])
 def test_memory_stays_within_the_budget(kind, d, budget):

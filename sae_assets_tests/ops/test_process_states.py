@@ -44,6 +44,11 @@ pytestmark = pytest.mark.slow
 N_UNITS = 24
 
 
+# Five of the others at once, and what touches tensors most, in `make test`; every one by itself with the long tests.
+AT_ONCE = ("many at once", "inference mode", "meta device as a context", "three threads")
+EACH = [pytest.param(state, marks=() if state in AT_ONCE else pytest.mark.long) for state in STATES]
+
+
 def world_with_subnormals() -> World:
     """Every fourth unit's values are subnormal numbers."""
     made = random_world(7, n_examples=40, rows=8, n_units=N_UNITS, n_concepts=2)
@@ -183,14 +188,14 @@ def test_encoders(alone: dict[str, Any], state: str) -> None:
         assert not code.values.is_inference() and not code.values.requires_grad
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", EACH)
 def test_ops_and_artifacts(alone: dict[str, Any], state: str) -> None:
     """Every artifact after encoding, to the last bit."""
     made = under(state, lambda: [artifact.content_hash() for artifact in artifacts(*alone["chunks"])])
     assert made == alone["artifacts"]
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", EACH)
 def test_protocols(alone: dict[str, Any], state: str) -> None:
     """IoU, F1 over regions, and probes of rows with subnormal values."""
     made = under(state, lambda: protocols(*alone["chunks"][:0:-1]))

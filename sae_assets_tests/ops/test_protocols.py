@@ -195,7 +195,7 @@ def test_saev_takes_units_block_by_block(monkeypatch):
     ("n", "seed"),
     [
         pytest.param(30, 0, id="pairs out", marks=pytest.mark.long),
-        pytest.param(150, 1, id="six folds"),
+        pytest.param(150, 1, id="six folds", marks=pytest.mark.long),
         pytest.param(600, 2, id="last fifth"),
     ],
 )

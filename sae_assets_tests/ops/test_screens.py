@@ -127,6 +127,7 @@ print("equal")
 """
 
 
+@pytest.mark.long
 def test_the_kernel_interpreted_on_the_cpu_sums_as_torch_does():
     """In a process of its own: Triton is told to interpret before it is loaded."""
     pytest.importorskip("triton")

@@ -79,7 +79,7 @@ def test_threads_and_block_sizes_change_no_artifact(alone, threads, budget):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("threads", "budget"), [(1, 1), (2, 2**28), (4, 2**20)])
+@pytest.mark.parametrize(("threads", "budget"), [pytest.param(1, 1, marks=pytest.mark.long), (2, 2**28), (4, 2**20)])
 def test_threads_and_block_sizes_change_no_code(alone, threads, budget):
     """Ids, values, L0 and masses of encoded rows."""
     torch.set_num_threads(threads)

@@ -23,7 +23,7 @@ from sae_assets_tests.rows.tiny_transformers import TEXT_MODELS, VISION_MODELS, 
 REFUSED = ("mae_unmasked", "mae", "swin", "naflex")  # by name, when they are opened
 VISION = sorted({"open_clip", *VISION_MODELS} - {*REFUSED})
 WORDS = ["hello", "world", "this", "is", "a", "café", "ok", "<b>", "🤖", "of a new line", "text"]
-BATCHES = [None, 3]
+BATCHES = [None, pytest.param(3, marks=pytest.mark.long)]
 
 
 def chunkings(n: int, seed: int) -> Iterator[list[list[int]]]:
