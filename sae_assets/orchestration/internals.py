@@ -18,10 +18,12 @@ from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
     CachingStaleStatusResolver,
+    DataProvenance,
     StaleStatus,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
+from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.events import EngineEventData
@@ -183,6 +185,30 @@ def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tu
         cursor, more = page.cursor, page.has_more
 
 
+class _StaleStatus(CachingStaleStatusResolver):
+    """Dagster's own, but for a question for every partition that an artifact reads: whether it was made anew since.
+
+    Here one question per asset tells which were; of those alone Dagster's code compares the data versions.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, asset_graph: Any, look: LoadingContext):
+        super().__init__(instance, asset_graph, look)
+        self._latest_ids: dict[dg.AssetKey, Mapping[str, int]] = {}
+
+    def latest_ids(self, key: dg.AssetKey) -> Mapping[str, int]:
+        """Storage id of the latest materialization of every partition, as it was at the first question."""
+        if key not in self._latest_ids:
+            log = self._instance.event_log_storage
+            self._latest_ids[key] = log.get_latest_storage_id_by_partition(key, MATERIALIZATION)
+        return self._latest_ids[key]
+
+    def _is_dep_updated(self, provenance: DataProvenance, dep_key: AssetKeyPartitionKey) -> bool:
+        seen, partition = provenance.input_storage_ids[dep_key.asset_key], dep_key.partition_key
+        if partition is not None and seen is not None and self.latest_ids(dep_key.asset_key).get(partition, 0) <= seen:
+            return False
+        return super()._is_dep_updated(provenance, dep_key)
+
+
 class StaleMarker:
     """What Dagster's own marker says of partitions, as the UI computes it, and recording what makes it say otherwise.
 
@@ -191,7 +217,7 @@ class StaleMarker:
 
     def __init__(self, instance: dg.DagsterInstance, asset_graph: Any):
         self._instance, self._graph = instance, asset_graph
-        self._resolver = CachingStaleStatusResolver(instance, asset_graph, _Loading(instance))
+        self._resolver = _StaleStatus(instance, asset_graph, _Loading(instance))
 
     def is_stale(self, key: dg.AssetKey, partition: str) -> bool:
         """Whether the marker says that the partition is out of date."""
