@@ -183,6 +183,16 @@ def test_bad_annotation_is_named(tmp_path: Path, part: dict, said: str) -> None:
     assert f"annotation 77 of '{name(0)}.jpg': " in message and said in message
 
 
+def test_a_box_alone_does_for_what_is_no_concept(tmp_path: Path) -> None:
+    root = images(tmp_path, (1, 0, 1))
+    parts = [
+        {"category_id": 3, "segmentation": square(0, 0, 4, 4)},
+        {"category_id": 62, "segmentation": [], "bbox": [0, 0, 4, 3]},
+    ]
+    write_coco(root, {f"{name(0)}.jpg": parts})
+    assert (found(root)["car"] == box(0, 0, 4, 4)).all()
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     """Concepts that no file knows, with the nearest name."""
     root = images(tmp_path, (1, 0, 1), (1, 0, 1))

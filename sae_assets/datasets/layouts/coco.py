@@ -130,7 +130,9 @@ class CocoReader(ImageReader):
         problems: list[str] = []
         self._strays = {}
         for file in self._files:
-            names, instances, self._strays[file] = _read_annotations(self.name, version_of(file), file_names)
+            names, instances, self._strays[file] = _read_annotations(
+                self.name, version_of(file), file_names, frozenset(self.concepts)
+            )
             categories |= names
             for path, annotated in instances.items():
                 paths = regions.setdefault(path[-1], {})
@@ -165,10 +167,10 @@ def _annotation_files(name: str, root: Path, annotations: Path | None) -> list[P
 
 @lru_cache(maxsize=4)
 def _read_annotations(
-    name: str, version: Version, file_names: frozenset[str]
+    name: str, version: Version, file_names: frozenset[str], concepts: frozenset[str]
 ) -> tuple[set[str], dict[tuple[str, ...], Annotated], tuple[int, int]]:
     """Names of categories and super-categories, the instances of images with these file names by path, and how many of
-    how many annotations name no image of the file.
+    how many annotations name no image of the file. Boxes alone do for what is no concept.
     """
     file = Path(version[0])
     problems: list[str] = []
@@ -210,10 +212,11 @@ def _read_annotations(
             continue
         path, width, height = wanted[image_id]
         problem = _shape_problem(part.get("segmentation"), height, width)
-        if part.get("segmentation") == [] and any(part.get("bbox") or ()):
-            problem = "has a box and no outline, so that nothing says which pixels it is"
-        if _id(part.get("category_id")) not in categories:
+        known = categories.get(_id(part.get("category_id")))
+        if known is None:
             problem = f"category_id {part.get('category_id')!r} is not among the categories"
+        elif part.get("segmentation") == [] and any(part.get("bbox") or ()) and concepts & {*known}:
+            problem = "has a box and no outline, so that nothing says which pixels it is"
         if problem:
             problems.append(f"annotation {part.get('id')!r} of {'/'.join(path)!r}: {problem}")
         else:
