@@ -24,7 +24,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 install_import_hook("sae_assets.ops", "beartype.beartype")  # before anything imports ops
 shapes.update("jaxtyping_disable", True)  # an eighth of a pipeline's CPU; the tests in ops/ check them
 
-LONGEST = ("daemon", "scheduler", "living")  # groups of minutes each, one for each process of `.ci/run`
+LONGEST = ("daemon", "scheduler", "living", "deciders")  # groups of minutes each, more than `.ci/run` has processes
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 

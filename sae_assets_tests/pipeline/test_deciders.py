@@ -27,6 +27,7 @@ from sae_assets_tests.saes.published import published, save
 NAME = "pictures"
 PRUNING = {"mode": "fixed", "min_active": 1, "max_density": 1, "strength_percentile": 0, "target_units": 20}
 SPLITS = ("cal", "test", "cal", "train")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("deciders")]
 
 
 @dataclass
@@ -302,7 +303,6 @@ def raised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     yield raise_code_version
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("change", list(CHANGES))
 def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str], None], change: str) -> None:
     """They name what is to be made now, make the same until they are content, and are content together."""
@@ -336,7 +336,6 @@ def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str],
             assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME, switch.definitions) == set()
 
 
-@pytest.mark.long
 def test_the_marker_follows_a_change_that_is_taken_back(made: World, tmp_path: Path) -> None:
     """What was told as stale and is current again, without having been made, is told as that."""
     world = copy_of(made, tmp_path)

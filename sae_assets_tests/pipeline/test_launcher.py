@@ -27,7 +27,7 @@ from sae_assets_tests.helpers.swift import as_shipped
 
 @pytest.fixture
 def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
-    with as_shipped(), open_instance(load_settings(tmp_path)) as found:
+    with open_instance(load_settings(tmp_path)) as found:
         yield found
 
 
