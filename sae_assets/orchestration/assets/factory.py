@@ -21,6 +21,7 @@ from sae_assets.orchestration.resources import ComputeResource, StoreResource
 from sae_assets.orchestration.retries import retrying_transient
 from sae_assets.pipeline.stage import Stage, Target
 from sae_assets.pipeline.stages import STAGES, stages_of
+from sae_assets.storage.html import KINDS as PAGES
 from sae_assets.storage.provenance import digest
 
 # Beta in Dagster 1.13; without it a rerun with the same content would make everything after it stale.
@@ -166,7 +167,14 @@ def _shown(made: PassAssets, stage: Stage, token_kind: str | None) -> dict[str, 
         "description": stage.description + about,
         "group_name": "__".join(part for part in (made.entry.name, token_kind) if part),
         "code_version": configured_version(made.catalog, made.entry, stage, token_kind),
-        "kinds": {"pytorch", "parquet"} if stage.has_token_kind else {"parquet"},
+        "kinds": _kinds(stage),
         "tags": {"dataset": made.entry.name, "stage": stage.name, **kind},
         "owners": list(made.entry.owners),
     }
+
+
+def _kinds(stage: Stage) -> set[str]:
+    """What it is made with and what its files are."""
+    if stage.name in PAGES:
+        return {"html"}
+    return {"pytorch", "parquet"} if stage.has_token_kind else {"parquet"}
