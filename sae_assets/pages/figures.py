@@ -30,20 +30,21 @@ KEYS: Mapping[str, tuple[str, ...]] = {  # what names a row
 NOTHING = "–"
 
 
-def figure(value: Any, digits: int = 3) -> str:
-    """A number as it is shown; one that does not exist is a dash."""
+def figure(value: Any, digits: int = 3, signed: bool = False) -> str:
+    """A number as it is shown, a difference with its sign; one that does not exist is a dash."""
     if value is None:
         return NOTHING
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:,.1f}"
+    text = f"{value:{'+' if signed else ''},.{digits if abs(value) < 10 else 1}f}"
+    return text.replace("-", "−")
 
 
-def element(value: Any, digits: int = 3, **where: Any) -> Markup:
+def element(value: Any, digits: int = 3, signed: bool = False, **where: Any) -> Markup:
     """A figure with where it comes from; of one that does not exist the title says so."""
     if value is None:
         return Markup('<span title="this figure does not exist here">{}</span>').format(NOTHING)
-    return Markup("<data {}>{}</data>").format(attributes(value, **where), figure(value, digits))
+    return Markup("<data {}>{}</data>").format(attributes(value, **where), figure(value, digits, signed))
 
 
 def attributes(value: Any, **where: Any) -> Markup:
@@ -103,9 +104,9 @@ class Tables:
         """What names a cell in a page."""
         return {"table": stage, "column": column, **dict(zip(KEYS[stage], key, strict=True))}
 
-    def shown(self, stage: str, column: str, *key: Any, digits: int = 3) -> Markup:
+    def shown(self, stage: str, column: str, *key: Any, digits: int = 3, signed: bool = False) -> Markup:
         """A cell as a page shows it."""
-        return element(self.value(stage, column, *key), digits, **self.where(stage, column, *key))
+        return element(self.value(stage, column, *key), digits, signed, **self.where(stage, column, *key))
 
     def drawn(self, stage: str, column: str, *key: Any) -> Markup:
         """A cell's attributes, for elements that draw it."""

@@ -107,7 +107,7 @@ def test_every_figure_is_the_cell_it_names(made: Places, read: Figures) -> None:
         expected = cell(made["home"], given)
         assert float(given["value"]) == expected, given
         if text is not None:
-            shown = {figure(expected, digits) for digits in (2, 3, 4)}
+            shown = {figure(expected, digits, signed) for digits in (2, 3, 4) for signed in (False, True)}
             assert text in shown, given
 
 
