@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import intervals as intervals
     from sae_assets.ops import items as items
     from sae_assets.ops import jumprelu as jumprelu
+    from sae_assets.ops import key_runs as key_runs
     from sae_assets.ops import localization as localization
     from sae_assets.ops import logistic as logistic
     from sae_assets.ops import plain as plain

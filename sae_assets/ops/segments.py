@@ -4,7 +4,7 @@ Positive float32 values order as their bit patterns do, so ``group << 32 | bits`
 keys are equal entries: the result depends on neither the order nor the chunking of the input, on any device.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -39,20 +39,8 @@ def unpack_descending(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float
 
 
 def keys_within(memory_budget: int, device: torch.device | str = "cpu") -> int:
-    """How many keys :func:`sorted_keys` sorts within a budget: 8 bytes each on the CPU, 40 on a GPU; one at least."""
+    """How many keys :func:`sort_keys` sorts within a budget: 8 bytes each on the CPU, 40 on a GPU; one at least."""
     return max(1, memory_budget // (8 if torch.device(device).type == "cpu" else 40))
-
-
-def sorted_keys(
-    parts: Iterable[Int[Tensor, " _"]], n_keys: int, device: torch.device | str = "cpu"
-) -> Int[Tensor, " n"]:
-    """All parts' keys, ``n_keys`` together, ascending; held once, beside one part at a time."""
-    keys = torch.empty(n_keys, dtype=torch.int64, device="cpu")
-    filled = 0
-    for part in parts:
-        keys[filled : filled + len(part)] = part
-        filled += len(part)
-    return sort_keys(keys.to(device))
 
 
 def sort_keys(keys: Int[Tensor, " n"]) -> Int[Tensor, " n"]:

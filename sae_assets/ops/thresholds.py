@@ -1,7 +1,7 @@
 """Thresholds: exact quantiles of the positive calibration values, per concept and unit and per unit (numerics 5).
 
-Two passes, as in ``ops.unit_stats``: count, then sort as many units' values as fit the budget. Nothing of the test
-split is looked at.
+One pass collects values, as in ``ops.unit_stats``; then those of as many pairs as fit the budget are sorted. Nothing of
+the test split is looked at.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sae_assets.artifacts import FilteredActivations, GroundTruth, SparseRows, Thresholds
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import keys_within, linear_quantiles, pack, plan_blocks, sorted_keys
+from sae_assets.ops.segments import keys_within, linear_quantiles, pack, sort_keys
 from sae_assets.ops.unit_stats import rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -74,7 +75,7 @@ def calibrate_thresholds(
     """Quantile (1 - p) of each (concept, unit)'s positive values on positive calibration rows, linear, exact.
 
     Args:
-        chunks: iterable, more than once.
+        chunks: gone through once.
         tail_fractions: shares p of the values to keep, each within (0, 1).
         memory_budget: as of ``compute_unit_stats``; at least one (concept, unit) pair's values are held.
 
@@ -84,17 +85,17 @@ def calibrate_thresholds(
     if not all(0 < p < 1 for p in tail_fractions) or list(tail_fractions) != sorted(set(tail_fractions)):
         raise ArtifactError(f"Tail fractions must ascend within (0, 1), found {list(tail_fractions)}.")
     n_kept, n_concepts = len(kept_units), len(concepts)
-    rows, n_positive = _count(chunks, concepts, n_kept)
+    runs = KeyRuns(keys_within(memory_budget, device))
+    rows, n_positive = _collect(chunks, concepts, n_kept, runs)
     if rows == 0:
         raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
 
     q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
     values = torch.full((len(n_positive), len(tail_fractions)), torch.nan, dtype=torch.float64, device="cpu")
-    for start, stop in plan_blocks(n_positive, keys_within(memory_budget, device)):
-        counts = n_positive[start:stop]
-        keys = sorted_keys(_keys(chunks, n_concepts, start, stop), int(counts.sum()), device)
-        values[start:stop] = linear_quantiles(keys, counts.to(device), q).cpu()
-        del keys  # before the next block's
+    for block in runs.blocks(n_positive):
+        counts, keys = n_positive[block.start : block.stop], sort_keys(block.keys.to(device))
+        values[block.start : block.stop] = linear_quantiles(keys, counts.to(device), q).cpu()
+        del block, keys  # before the next ones
     by_unit = (n_kept, n_concepts + 1)
     return Thresholds(
         concepts=tuple(concepts),
@@ -105,34 +106,25 @@ def calibrate_thresholds(
     )
 
 
-def _group(chunk: CalibrationChunk, concept: Tensor, entry: Tensor, n_concepts: int) -> Tensor:
-    """Number of the (unit, concept) pair of each entry; a unit's pairs lie together, "any" last."""
-    return chunk.activations.unit_ids[entry].long() * (n_concepts + 1) + concept
-
-
-def _keys(chunks: Iterable[CalibrationChunk], n_concepts: int, start: int, stop: int) -> Iterator[Tensor]:
-    """Packed (pair - start, value) of each chunk's calibration entries of pairs start..stop - 1."""
-    for chunk in chunks:
-        for concept, entry in chunk.entries(n_concepts):
-            group = _group(chunk, concept, entry, n_concepts)
-            inside = (group >= start) & (group < stop)
-            yield pack(group[inside] - start, chunk.activations.values[entry[inside]])
-
-
-def _count(
-    chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int
+def _collect(
+    chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int, runs: KeyRuns
 ) -> tuple[int, Int[Tensor, " pairs"]]:
-    """Calibration rows, and each pair's positive values; its own function, so that no chunk outlives the pass."""
+    """Calibration rows, and each pair's positive values; its own function, so that no chunk outlives the pass.
+
+    A unit's pairs lie together, "any" last.
+    """
     n_concepts = len(concepts)
     n_positive = torch.zeros((n_concepts + 1) * n_kept, dtype=torch.int64, device="cpu")
     rows = 0
     for chunk in chunks:
-        if chunk.activations.n_units != n_kept:
-            raise ArtifactError(f"A chunk has {chunk.activations.n_units} kept units, the mapping {n_kept}.")
+        activations = chunk.activations
+        if activations.n_units != n_kept:
+            raise ArtifactError(f"A chunk has {activations.n_units} kept units, the mapping {n_kept}.")
         if chunk.truth.concepts != tuple(concepts):
             raise ArtifactError(f"Ground truth is of concepts {list(chunk.truth.concepts)}, expected {list(concepts)}.")
-        rows += int(rows_of(chunk.activations, chunk.cal).sum())
+        rows += int(rows_of(activations, chunk.cal).sum())
         for concept, entry in chunk.entries(n_concepts):
-            group = _group(chunk, concept, entry, n_concepts)
-            n_positive += torch.bincount(group, minlength=len(n_positive))
+            pair = activations.unit_ids[entry].long() * (n_concepts + 1) + concept
+            n_positive += torch.bincount(pair, minlength=len(n_positive))
+            runs.add(pack(pair, activations.values[entry]))
     return rows, n_positive

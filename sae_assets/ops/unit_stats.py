@@ -1,11 +1,11 @@
 """Unit statistics over the calibration rows of many chunks: exact, in bounded memory, for any chunking.
 
-Two passes over the chunks: the first counts each unit's positive values; the second collects the values of as many
-units as fit the budget, sorts them once, and takes sums, maximum and quantiles from the sorted run. A unit's run is
-the same however rows are cut or ordered, so every figure is too, bit for bit.
+One pass over the chunks collects each unit's positive values (``ops.key_runs``). Those of as many units as fit the
+budget are then sorted, and sums, maximum and quantiles taken from the sorted run. A unit's run is the same however rows
+are cut or ordered, so every figure is too, bit for bit.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Bool, Int
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, UnitStats
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import keys_within, linear_quantiles, ordered_sums, pack, plan_blocks, sorted_keys
+from sae_assets.ops.segments import keys_within, linear_quantiles, ordered_sums, pack, sort_keys
 
 QUANTILES = (0.95, 0.99)
 
 
-# Activations with the mask of their calibration examples; must be able to be gone through more than once.
+# Activations with the mask of their calibration examples.
 ChunkPairs = Iterable[tuple[SparseRows, Tensor]]
 
 
@@ -45,15 +46,16 @@ def compute_unit_stats(
     """Statistics of every unit over calibration rows (numerics 2).
 
     Args:
-        chunks: iterable, more than once, of (activations, bool mask [n_examples] of calibration examples).
+        chunks: (activations, bool mask [n_examples] of calibration examples), gone through once.
         n_units: width of the SAE.
         memory_budget: bytes for the values while they are sorted (``keys_within``), beside one chunk; what does not fit
-            takes more passes over the chunks. At least one unit's values are held.
+            goes through a temporary file. At least one unit's values are held.
 
     Raises:
         ArtifactError: no calibration rows, or a chunk of another width.
     """
-    n_rows, n_active = _count(chunks, n_units)
+    runs = KeyRuns(keys_within(memory_budget, device))
+    n_rows, n_active = _collect(chunks, n_units, runs)
     if n_rows == 0:
         raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
 
@@ -61,13 +63,13 @@ def compute_unit_stats(
     largest = torch.full((n_units,), torch.nan, dtype=torch.float64, device="cpu")
     quantiles = torch.full((n_units, len(QUANTILES)), torch.nan, dtype=torch.float64, device="cpu")
     q = torch.tensor(QUANTILES, dtype=torch.float64, device=device)
-    for start, stop in plan_blocks(n_active, keys_within(memory_budget, device)):
-        counts = n_active[start:stop]
-        keys = sorted_keys(_keys(chunks, start, stop), int(counts.sum()), device)
+    for block in runs.blocks(n_active):
+        start, stop = block.start, block.stop
+        counts, keys = n_active[start:stop], sort_keys(block.keys.to(device))
         sums[:, start:stop] = ordered_sums(keys, counts)
         quantiles[start:stop] = linear_quantiles(keys, counts.to(device), q).cpu()
         largest[start:stop] = linear_quantiles(keys, counts.to(device), torch.ones_like(q[:1]))[:, 0].cpu()
-        del keys  # before the next block's
+        del block, keys  # before the next ones
     return UnitStats(
         n_rows=n_rows,
         n_active=n_active,
@@ -79,15 +81,7 @@ def compute_unit_stats(
     )
 
 
-def _keys(chunks: ChunkPairs, start: int, stop: int) -> Iterator[Tensor]:
-    """Packed (unit - start, value) of each chunk's calibration entries of units start..stop - 1."""
-    for chunk, cal in chunks:
-        chosen = rows_of(chunk, cal)[chunk.row_of_entry()]
-        chosen &= (chunk.unit_ids >= start) & (chunk.unit_ids < stop)
-        yield pack(chunk.unit_ids[chosen] - start, chunk.values[chosen])
-
-
-def _count(chunks: ChunkPairs, n_units: int) -> tuple[int, Int[Tensor, " units"]]:
+def _collect(chunks: ChunkPairs, n_units: int, runs: KeyRuns) -> tuple[int, Int[Tensor, " units"]]:
     """Calibration rows, and each unit's positive values; its own function, so that no chunk outlives the pass."""
     n_rows, n_active = 0, torch.zeros(n_units, dtype=torch.int64, device="cpu")
     for chunk, cal in chunks:
@@ -95,5 +89,8 @@ def _count(chunks: ChunkPairs, n_units: int) -> tuple[int, Int[Tensor, " units"]
             raise ArtifactError(f"A chunk has {chunk.n_units} units, expected {n_units}.")
         rows = rows_of(chunk, cal)
         n_rows += int(rows.sum())
-        n_active += torch.bincount(chunk.unit_ids[rows[chunk.row_of_entry()]], minlength=n_units)
+        chosen = rows[chunk.row_of_entry()]
+        units = chunk.unit_ids[chosen]
+        n_active += torch.bincount(units, minlength=n_units)
+        runs.add(pack(units, chunk.values[chosen]))
     return n_rows, n_active

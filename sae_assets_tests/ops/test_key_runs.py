@@ -1,0 +1,70 @@
+"""Keys through a file: all of them, group by group, whatever is held and however they come."""
+
+import gc
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_assets.ops.key_runs import KeyRuns
+from sae_assets.ops.segments import BITS
+from sae_assets_tests.strategies import PROPERTY
+
+PARTS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 2**31 - 1), st.integers(0, 99)), max_size=12))
+
+
+def put_in(runs: KeyRuns, parts: list, *, tagged: bool) -> torch.Tensor:
+    """The number of keys of each of seven groups, of which the last has none."""
+    counts = torch.zeros(7, dtype=torch.int64)
+    for part in parts:
+        keys = torch.tensor([group << BITS | bits for group, bits, _ in part], dtype=torch.int64)
+        tags = torch.tensor([tag for _, _, tag in part], dtype=torch.int32)
+        counts += torch.bincount(keys >> BITS, minlength=7)
+        runs.add(keys, tags if tagged else None)
+    return counts
+
+
+@PROPERTY
+@given(PARTS, st.integers(0, 40), st.booleans())
+def test_blocks_are_all_keys_in_the_order_of_their_groups(parts, most, tagged):
+    """Each with its tag; no block is larger than allowed, unless it is of one group."""
+    runs = KeyRuns(most)
+    counts = put_in(runs, parts, tagged=tagged)
+    found: Counter = Counter()
+    stop = 0
+    for block in runs.blocks(counts):
+        assert block.start == stop
+        stop = block.stop
+        assert len(block.keys) == counts[block.start : stop].sum()
+        assert len(block.keys) <= max(1, most) or int((counts[block.start : stop] > 0).sum()) == 1
+        tags = block.tags.tolist() if tagged else [0] * len(block.keys)
+        groups = (block.keys >> BITS) + block.start
+        assert len(block.tags) == (len(block.keys) if tagged else 0)
+        found.update(zip(groups.tolist(), (block.keys & 2**BITS - 1).tolist(), tags, strict=True))
+    assert stop == 7
+    assert found == Counter((group, bits, tag if tagged else 0) for part in parts for group, bits, tag in part)
+
+
+def open_files() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are not counted here")
+@pytest.mark.parametrize(("most", "n_files"), [(1000, 0), (10, 1)])
+def test_what_fits_needs_no_file_and_what_does_not_leaves_none(most, n_files, monkeypatch, tmp_path):
+    """A file is open while the object lives, without a name; of many runs there is still one."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    keys = torch.from_numpy(np.random.default_rng(0).integers(0, 4 << BITS, 1000))
+    before, runs = open_files(), KeyRuns(most)
+    for part in keys.split(10):
+        runs.add(part)
+    assert sum(len(block.keys) for block in runs.blocks(torch.bincount(keys >> BITS))) == 1000
+    assert open_files() - before == n_files
+    assert not [*tmp_path.iterdir()]
+    del runs
+    gc.collect()
+    assert open_files() == before
