@@ -37,14 +37,17 @@ def units_at_once(n_tags: int) -> int:
     return 1 << 63 - VALUE_BITS - tag_bits(n_tags)
 
 
-def pack_ranked(
-    units: Int[Tensor, " n"], values: Float[Tensor, " n"], tags: Int[Tensor, " n"], bits: int
-) -> Int[Tensor, " n"]:
-    """int64 keys that order by unit, then by value descending; ``values`` float32 and > 0, ``tags`` of ``bits`` bits.
+def pack_values(units: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """int64 keys that order by unit, then by value descending; ``values`` float32 and > 0."""
+    return units.long() << VALUE_BITS | _LARGEST - values.view(torch.int32).long()
+
+
+def tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"], bits: int) -> Int[Tensor, " n"]:
+    """Keys of :func:`pack_values`, and behind each a tag of ``bits`` bits.
 
     A tag says what is true of the value's row: the number of its set.
     """
-    return (units.long() << VALUE_BITS | _LARGEST - values.view(torch.int32).long()) << bits | tags
+    return keys << bits | tags
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class RankedValues:
     """The stored values of units 0, 1, … on one split, the largest of each unit first.
 
     Attributes:
-        keys: int64 [n], sorted, as ``pack_ranked`` makes them; bits: of their tags.
+        keys: int64 [n], sorted, as ``tagged`` makes them; bits: of their tags.
         starts: int64 [n_units + 1], run of each unit.
     """
 

@@ -21,7 +21,7 @@ from sae_assets.ops.detection_stats import EVALUATED
 from sae_assets.ops.incidences import ENTRIES_AT_ONCE, Walk
 from sae_assets.ops.intervals import clustered_f1_intervals
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.row_chunks import RowChunk, count_per_example, count_rows, shared_pixels, walk_rows
+from sae_assets.ops.row_chunks import RowChunk, count_per_example, gather_rows, shared_pixels
 
 PURITY_ROWS = 16
 
@@ -79,22 +79,20 @@ def align_rows(
 ) -> RowFigures:
     """Row figures of every (unit, concept), over all thresholds.
 
-    One pass over the chunks counts and collects truth; one more for each block of units whose values fit the budget
-    sorts these. Blocks are then walked a few units at a time: Σ values × concepts of their rows.
+    One pass over the chunks collects truth and values; those of as many units as fit the budget are then sorted and
+    walked a few units at a time: Σ values × concepts of their rows.
 
     Args:
-        chunks: iterable, more than once.
-        memory_budget: bytes for the values while they are sorted, 8 each on the CPU, as of ``compute_unit_stats``; the
-            truth of all rows (about 12 bytes and 4 for each concept of a row) and the result come on top.
-        entries_at_once: bound on the values and incidences in hand, about 150 bytes each; one unit at least.
+        chunks: gone through once.
+        memory_budget: as of :func:`gather_rows`; the result comes on top.
+        entries_at_once: as of :meth:`GatheredRows.walks`.
 
     Raises:
         ArtifactError: no chunks, or chunks of another width or of other concepts.
     """
-    splits = count_rows(chunks, concepts=concepts, n_units=n_units, device=device)
-    cal, test = (splits[name] for name in EVALUATED)
-    walks = walk_rows(chunks, splits, device=device, memory_budget=memory_budget, entries_at_once=entries_at_once)
-    parts = [_align(here, there) for here, there in walks]
+    rows = gather_rows(chunks, concepts=concepts, n_units=n_units, device=device, memory_budget=memory_budget)
+    cal, test = (rows.splits[name] for name in EVALUATED)
+    parts = [_align(here, there) for here, there in rows.walks(entries_at_once)]
     thresholds, true, predicted, precision, auroc, purity = zip(*parts, strict=True)
     return RowFigures(
         n_rows=(cal.truth.n_rows, test.truth.n_rows),
@@ -157,7 +155,7 @@ def rank_pairs(
     Concepts whose truth is not located in some example get no pairs.
 
     Args:
-        chunks: gone through twice more, for the pixels of patches and for the rows of each example that the first pairs
+        chunks: gone through once more, for the pixels of patches and for the rows of each example that the first pairs
             predict.
         n_unlocated: positive examples of cal and of test whose rows inherit the example's label.
     """
@@ -175,6 +173,7 @@ def rank_pairs(
     concept_ids, unit_ids = torch.cat(order, 1) if order else torch.zeros(2, 0, dtype=torch.int64, device="cpu")
     first = torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
     first[concept_ids.flip(0)] = unit_ids.flip(0)
+    pixels, intervals = _second_look(figures, chunks, first)
     return RowAlignment(
         concepts=tuple(concepts),
         n_units=len(figures.thresholds),
@@ -189,46 +188,64 @@ def rank_pairs(
         average_precision=figures.average_precision[:, unit_ids, concept_ids],
         auroc=figures.auroc[unit_ids, concept_ids],
         purity=figures.purity[unit_ids, concept_ids],
-        pixel_iou=pixel_iou(figures, chunks)[unit_ids, concept_ids],
-        intervals=_intervals(figures, chunks, first),
+        pixel_iou=pixels[unit_ids, concept_ids],
+        intervals=intervals,
     )
+
+
+class PixelCounts:
+    """Pixels of test that show a concept, and those of patches at or above the threshold of each (unit, concept).
+
+    Patches tile the model's input, so every pixel of it lies in one.
+    """
+
+    def __init__(self, thresholds: Float[Tensor, "units concepts"]):
+        self._thresholds, self._sizes = thresholds, set[int | None]()
+        self._shared = torch.zeros_like(thresholds, dtype=torch.int64)
+        self._area = torch.zeros(thresholds.shape[1], dtype=torch.int64, device="cpu")
+
+    def add(self, chunk: RowChunk) -> None:
+        """Count a chunk; nothing more is counted once a chunk of test examples says nothing of pixels."""
+        if chunk.examples_in("test").any():
+            self._sizes.add(chunk.truth.patch_pixels)
+            if None not in self._sizes:
+                shared, area = shared_pixels(chunk, "test", self._thresholds)
+                self._shared, self._area = self._shared + shared, self._area + area
+
+    def iou(self, predicted: Int[Tensor, "units concepts"]) -> Float[Tensor, "units concepts"]:
+        """Intersection over union, float64.
+
+        NaN without a threshold, of a concept without pixels, and everywhere if a chunk of test examples does not say
+        which pixels show a concept.
+
+        Args:
+            predicted: rows of test at or above the threshold.
+
+        Raises:
+            ArtifactError: patches of different sizes.
+        """
+        if None in self._sizes or not self._sizes:
+            return torch.full_like(self._thresholds, torch.nan)
+        if len(self._sizes) > 1:
+            raise ArtifactError(f"Patches of different chunks have {sorted(map(str, self._sizes))} pixels.")
+        (size,) = self._sizes
+        union = predicted.long() * int(size or 0) + self._area - self._shared
+        nothing = self._thresholds.isnan() | (self._area == 0)
+        return torch.where(nothing, torch.nan, self._shared.double() / union)
 
 
 @plain_arithmetic()
-def pixel_iou(figures: RowFigures, chunks: Iterable[RowChunk]) -> Float[Tensor, "units concepts"]:
-    """Intersection over union on test of the pixels of patches at or above the threshold and those of the concept.
-
-    Patches tile the model's input, so every pixel of it lies in one. Float64; NaN without a threshold, of a concept
-    without pixels, and everywhere if a chunk of test examples does not say which pixels show a concept.
-
-    Raises:
-        ArtifactError: patches of different sizes.
-    """
-    shared = torch.zeros_like(figures.thresholds, dtype=torch.int64)
-    area = torch.zeros(shared.shape[1], dtype=torch.int64, device="cpu")
-    sizes = set()
-    for chunk in chunks:
-        if chunk.examples_in("test").any():
-            sizes.add(chunk.truth.patch_pixels)
-            if None not in sizes:
-                in_chunk, area_in_chunk = shared_pixels(chunk, "test", figures.thresholds)
-                shared, area = shared + in_chunk, area + area_in_chunk
-    if None in sizes or not sizes:
-        return torch.full_like(figures.thresholds, torch.nan)
-    if len(sizes) > 1:
-        raise ArtifactError(f"Patches of different chunks have {sorted(map(str, sizes))} pixels.")
-    union = figures.predicted[1].long() * int(sizes.pop() or 0) + area - shared
-    return torch.where(figures.thresholds.isnan() | (area == 0), torch.nan, shared.double() / union)
-
-
-def _intervals(
+def _second_look(
     figures: RowFigures, chunks: Iterable[RowChunk], units: Int[Tensor, " concepts"]
-) -> Float[Tensor, "concepts 2"]:
-    """Of the test F1 of one unit per concept (-1: none), from its counts in each test example."""
+) -> tuple[Float[Tensor, "units concepts"], Float[Tensor, "concepts 2"]]:
+    """IoU of pixels of every pair; and the interval of the test F1 of one unit per concept (-1: none), from its counts
+    in each test example."""
     concepts = torch.arange(len(units), device="cpu")
     thresholds = torch.where(units >= 0, figures.thresholds[units.clamp(min=0), concepts], torch.nan)
-    counts = torch.cat(
-        [count_per_example(chunk, units, concepts, thresholds)[:, chunk.examples_in("test")] for chunk in chunks], 1
-    )
+    pixels, counts = PixelCounts(figures.thresholds), []
+    for chunk in chunks:
+        pixels.add(chunk)
+        counts.append(count_per_example(chunk, units, concepts, thresholds)[:, chunk.examples_in("test")])
     exists = (units >= 0) & (figures.n_positive[1] > 0)
-    return torch.where(exists[:, None], clustered_f1_intervals(counts), torch.nan)
+    intervals = torch.where(exists[:, None], clustered_f1_intervals(torch.cat(counts, 1)), torch.nan)
+    return pixels.iou(figures.predicted[1]), intervals

@@ -14,11 +14,24 @@ from torch import Tensor
 from sae_assets.artifacts import GroundTruth, SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.incidences import ENTRIES_AT_ONCE, RankedValues, Walk, pack_ranked, tag_bits, units_at_once
+from sae_assets.ops.incidences import (
+    ENTRIES_AT_ONCE,
+    VALUE_BITS,
+    RankedValues,
+    Walk,
+    pack_values,
+    tag_bits,
+    tagged,
+    units_at_once,
+)
+from sae_assets.ops.key_runs import Block, KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import keys_within, plan_blocks, sort_keys
+from sae_assets.ops.segments import SLICE, plan_blocks, sort_keys
 from sae_assets.ops.thresholds import expect_same_rows
 from sae_assets.ops.truth_sets import TruthSets, contained, spread, truth_sets
+
+VALUE_BYTES = 40  # of a value while it is put in order, with the number of its row
+MOST_ROWS = 2**30  # of a split, whose number shares 31 bits with which split it is
 
 
 @dataclass(frozen=True)
@@ -59,18 +72,79 @@ class SplitRows:
     work: Int[Tensor, " units"]
 
 
+class GatheredRows:
+    """Truth and stored values of the rows of cal and of test, of chunks that were gone through once.
+
+    Attributes:
+        splits: what is known of cal and of test.
+    """
+
+    def __init__(self, splits: dict[str, SplitRows], runs: KeyRuns, device: torch.device | str):
+        """
+        Args:
+            runs: values by unit, largest first, tagged with the number of the row within its split, and which that is.
+        """
+        self.splits, self._runs, self._device = splits, runs, device
+
+    def walks(self, entries_at_once: int = ENTRIES_AT_ONCE) -> Iterator[tuple[Walk, Walk]]:
+        """Walks over cal and over test of all units, a few units at a time, in their order; once only.
+
+        Args:
+            entries_at_once: bound on the values and incidences in hand, about 150 bytes each; one unit at least.
+        """
+        cal, test = (self.splits[name] for name in EVALUATED)
+        most_units = min(units_at_once(split.truth.n_sets) for split in (cal, test))
+        for block in self._runs.blocks(cal.n_stored + test.n_stored):
+            for begin in range(block.start, block.stop, most_units):
+                end = min(begin + most_units, block.stop)
+                ranked = [self._ranked(block, begin, end, place) for place in range(len(EVALUATED))]
+                if end == block.stop:
+                    del block  # before what is made of it
+                for low, high in plan_blocks((cal.work + test.work)[begin:end], entries_at_once):
+                    here = Walk(ranked[0].block(low, high), cal.truth)
+                    yield here, Walk(ranked[1].block(low, high), test.truth)
+                del ranked, here  # before the next ones
+
+    @plain_arithmetic()
+    def _ranked(self, block: Block, begin: int, end: int, place: int) -> RankedValues:
+        """The values of units ``begin`` to ``end - 1`` on one split, renumbered from 0."""
+        split = self.splits[EVALUATED[place]]
+        counts, bits = split.n_stored[begin:end], tag_bits(split.truth.n_sets)
+        sets, shift = split.truth.set_of_row.cpu(), begin - block.start
+        ranked = torch.empty(int(counts.sum()), dtype=torch.int64, device="cpu")
+        filled = 0
+        for keys, tags in zip(block.keys.split(SLICE), block.tags.split(SLICE), strict=True):
+            unit = (keys >> VALUE_BITS) - shift
+            mine = (tags & 1 == place) & (unit >= 0) & (unit < end - begin)
+            part = tagged(keys[mine] - (shift << VALUE_BITS), sets[tags[mine].long() >> 1], bits)
+            ranked[filled : filled + len(part)] = part
+            filled += len(part)
+        return RankedValues(sort_keys(ranked.to(self._device)), bits, offsets_of(counts).to(self._device))
+
+
 @plain_arithmetic()
-def count_rows(
-    chunks: Iterable[RowChunk], *, concepts: Sequence[str], n_units: int, device: torch.device | str = "cpu"
-) -> dict[str, SplitRows]:
-    """Truth and numbers of values on cal and on test, in one pass over the chunks.
+def gather_rows(
+    chunks: Iterable[RowChunk],
+    *,
+    concepts: Sequence[str],
+    n_units: int,
+    device: torch.device | str = "cpu",
+    memory_budget: int = 256 * 2**20,
+) -> GatheredRows:
+    """Truth and stored values on cal and on test, in one pass over the chunks.
+
+    Args:
+        memory_budget: bytes for the values while they are put in order, ``VALUE_BYTES`` each, beside one chunk; what
+            does not fit goes through a temporary file. At least one unit's values are held. The truth of all rows
+            (about 12 bytes and 4 for each concept of a row) comes on top.
 
     Raises:
-        ArtifactError: no chunks, or chunks of another width or of other concepts.
+        ArtifactError: no chunks, chunks of another width or of other concepts, or more than 2^30 rows in a split.
     """
     per_row: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
     members: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
     totals = {split: torch.zeros(2, n_units, dtype=torch.int64, device="cpu") for split in EVALUATED}
+    runs, n_rows = KeyRuns(memory_budget // VALUE_BYTES, VALUE_BITS), dict.fromkeys(EVALUATED, 0)
     seen = False
     for chunk in chunks:
         rows, truth, seen = chunk.activations, chunk.truth, True
@@ -79,7 +153,8 @@ def count_rows(
         if truth.concepts != tuple(concepts):
             raise ArtifactError(f"Ground truth is of concepts {list(truth.concepts)}, expected {list(concepts)}.")
         concepts_per_row = truth.row_offsets.diff()
-        for split in EVALUATED:
+        tag_of_row = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
+        for place, split in enumerate(EVALUATED):
             inside = chunk.rows_in(split)
             per_row[split].append(concepts_per_row[inside].int())
             members[split].append(truth.concept_ids[torch.repeat_interleave(inside, concepts_per_row)])
@@ -87,9 +162,17 @@ def count_rows(
             work = torch.repeat_interleave(each, rows.entries_per_row())
             totals[split][0] += torch.bincount(rows.unit_ids[work > 0], minlength=n_units)
             totals[split][1] += torch.bincount(rows.unit_ids, weights=work.double(), minlength=n_units).long()
+            numbers = torch.arange(n_rows[split], n_rows[split] + int(inside.sum()), device="cpu")
+            tag_of_row[inside] = numbers << 1 | place
+            n_rows[split] += len(numbers)
+        if max(n_rows.values()) > MOST_ROWS:
+            raise ArtifactError(f"There are more than {MOST_ROWS:,} rows in one split. Use fewer examples.")
+        tag = torch.repeat_interleave(tag_of_row, rows.entries_per_row())
+        mine = tag >= 0
+        runs.add(pack_values(rows.unit_ids[mine], rows.values[mine]), tag[mine].int())
     if not seen:
         raise ArtifactError("There are no chunks to align rows in.")
-    return {
+    splits = {
         split: SplitRows(
             truth_sets(
                 offsets_of(torch.cat(per_row[split])).to(device), torch.cat(members[split]).to(device), len(concepts)
@@ -98,82 +181,7 @@ def count_rows(
         )
         for split in EVALUATED
     }
-
-
-@plain_arithmetic()
-def rank_rows(
-    chunks: Iterable[RowChunk],
-    splits: dict[str, SplitRows],
-    units: Int[Tensor, " chosen"],
-    *,
-    device: torch.device | str = "cpu",
-) -> dict[str, RankedValues]:
-    """The values of some units on both splits, renumbered as they stand in ``units`` (each once), in one pass.
-
-    Args:
-        splits: of the same chunks, from :func:`count_rows`.
-
-    Raises:
-        ArtifactError: more units than share a key with the tags.
-    """
-    n_units = len(splits["cal"].n_stored)
-    number = torch.full((n_units,), -1, dtype=torch.int64, device="cpu")
-    number[units] = torch.arange(len(units), device="cpu")
-    counts = {split: splits[split].n_stored[units] for split in EVALUATED}
-    keys = {split: torch.empty(int(counts[split].sum()), dtype=torch.int64, device="cpu") for split in EVALUATED}
-    tags, bits = {}, {}
-    for split in EVALUATED:
-        truth = splits[split].truth
-        if len(units) > units_at_once(truth.n_sets):
-            raise ArtifactError(f"{len(units)} units over {truth.n_sets:,} sets do not fit one sort: take fewer.")
-        tags[split] = truth.set_of_row.cpu()
-        bits[split] = tag_bits(truth.n_sets)
-    filled, row = dict.fromkeys(EVALUATED, 0), dict.fromkeys(EVALUATED, 0)
-    for chunk in chunks:
-        rows = chunk.activations
-        renumbered = number[rows.unit_ids]
-        for split in EVALUATED:
-            inside = chunk.rows_in(split)
-            n_inside = int(inside.sum())
-            if n_inside == 0:
-                continue
-            tag_of_row = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
-            tag_of_row[inside] = tags[split][row[split] : row[split] + n_inside]
-            row[split] += n_inside
-            tag = torch.repeat_interleave(tag_of_row, rows.entries_per_row())
-            chosen = ((tag >= 0) & (renumbered >= 0)).nonzero().flatten()
-            part = pack_ranked(renumbered[chosen], rows.values[chosen], tag[chosen], bits[split])
-            keys[split][filled[split] : filled[split] + len(part)] = part
-            filled[split] += len(part)
-    return {
-        split: RankedValues(sort_keys(keys[split].to(device)), bits[split], offsets_of(counts[split]).to(device))
-        for split in EVALUATED
-    }
-
-
-def walk_rows(
-    chunks: Iterable[RowChunk],
-    splits: dict[str, SplitRows],
-    *,
-    device: torch.device | str = "cpu",
-    memory_budget: int = 256 * 2**20,
-    entries_at_once: int = ENTRIES_AT_ONCE,
-) -> Iterator[tuple[Walk, Walk]]:
-    """Walks over cal and over test of all units, a few units at a time, in their order; arguments as ``align_rows``.
-
-    Args:
-        splits: of the same chunks, from :func:`count_rows`.
-    """
-    cal, test = (splits[name] for name in EVALUATED)
-    most_units = min(units_at_once(split.truth.n_sets) for split in (cal, test))
-    for first, stop in plan_blocks(cal.n_stored + test.n_stored, keys_within(memory_budget, device)):
-        for begin in range(first, stop, most_units):
-            end = min(begin + most_units, stop)
-            ranked = rank_rows(chunks, splits, torch.arange(begin, end, device="cpu"), device=device)
-            for low, high in plan_blocks((cal.work + test.work)[begin:end], entries_at_once):
-                here = Walk(ranked["cal"].block(low, high), cal.truth)
-                yield here, Walk(ranked["test"].block(low, high), test.truth)
-            del ranked, here  # before the next block's
+    return GatheredRows(splits, runs, device)
 
 
 @plain_arithmetic()

@@ -15,7 +15,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops import row_chunks
 from sae_assets.ops.detection_stats import EVALUATED
 from sae_assets.ops.ground_truth import collect_truth, covered_patches, pixels_of_patches
-from sae_assets.ops.row_alignment import RowFigures, align_rows, pixel_iou, rank_pairs
+from sae_assets.ops.row_alignment import PixelCounts, RowFigures, align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk, count_per_example
 from sae_assets_tests.reference import row_alignment as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, activations, chunkings, random_world, worlds
@@ -28,6 +28,13 @@ def chunk_of(world: World) -> RowChunk:
 def align(world: World, parts=None, **options) -> RowFigures:
     chunks = [chunk_of(world)] if parts is None else [chunk_of(world.take(part)) for part in parts]
     return align_rows(chunks, concepts=world.concepts, n_units=world.n_units, **options)
+
+
+def pixel_iou(figures: RowFigures, chunks: list[RowChunk]) -> torch.Tensor:
+    pixels = PixelCounts(figures.thresholds)
+    for chunk in chunks:
+        pixels.add(chunk)
+    return pixels.iou(figures.predicted[1])
 
 
 def split_rows(world: World, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, sort_scores
 from sae_assets.ops.incidences import Walk
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import above, connected_regions
-from sae_assets.ops.row_chunks import RowChunk, count_rows, walk_rows
+from sae_assets.ops.row_chunks import RowChunk, gather_rows
 from sae_assets.ops.truth_sets import spread
 
 SHARES = (0.0, 0.15, 0.5, 0.6, 0.8)
@@ -77,19 +77,19 @@ def score_regions(
         width: of the grid of patches, whose neighbours make regions; None where rows stand in a line.
 
     Raises:
-        ArtifactError: no train rows, or as ``count_rows``.
+        ArtifactError: no train rows, or as ``gather_rows``.
     """
-    rows = count_rows(chunks, concepts=concepts, n_units=n_units)
+    rows = gather_rows(chunks, concepts=concepts, n_units=n_units, memory_budget=memory_budget)
     tops, scores = _survey(chunks, n_units, len(concepts), width)
     thresholds = above(tops[:, None] * torch.tensor(SHARES, dtype=torch.float64, device="cpu"))
     thresholds[tops == 0] = torch.nan
     regions = [scores[split].labels.sum(0) for split in EVALUATED]
     found = [_regions_found(scores[split], thresholds) for split in EVALUATED]
     parts, first = [], 0
-    for walks in walk_rows(chunks, rows, memory_budget=memory_budget):
+    for walks in rows.walks():
         stop = first + walks[0].n_units
         of_rows = [_counts(walk, thresholds[first:stop]) for walk in walks]
-        parts.append(_figures(of_rows, [each[:, first:stop] for each in found], rows, regions))
+        parts.append(_figures(of_rows, [each[:, first:stop] for each in found], rows.splits, regions))
         first = stop
     f1, shares, row_f1, carried = zip(*parts, strict=True)
     nothing = ~located

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import above, in_place_of
-from sae_assets.ops.row_chunks import RowChunk, count_rows, walk_rows
+from sae_assets.ops.row_chunks import RowChunk, gather_rows
 
 TOP_SHARE, LEAST_IOU = 0.005, 0.04
 
@@ -54,13 +54,13 @@ def dissect(
     """Threshold and IoU of every unit; ``P(a > T) = TOP_SHARE``, by linear interpolation and exactly.
 
     Raises:
-        ArtifactError: as ``count_rows``.
+        ArtifactError: as ``gather_rows``.
     """
     everything = in_place_of(chunks, {"train": "cal", "cal": "cal", "test": "cal"})
-    rows = count_rows(everything, concepts=concepts, n_units=n_units)
-    truth = rows["cal"].truth
+    rows = gather_rows(everything, concepts=concepts, n_units=n_units, memory_budget=memory_budget)
+    truth = rows.splits["cal"].truth
     thresholds, iou = [], []
-    for walk, _ in walk_rows(everything, rows, memory_budget=memory_budget):
+    for walk, _ in rows.walks():
         threshold = walk.quantile(1 - TOP_SHARE)
         true, predicted = walk.counts_at(above(threshold)[:, None].expand(-1, len(concepts)))
         union = predicted + truth.n_positive - true

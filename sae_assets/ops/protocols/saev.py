@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.detection_stats import EVALUATED
 from sae_assets.ops.incidences import Walk
 from sae_assets.ops.prevalence_free import average_precision
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import in_place_of
 from sae_assets.ops.row_alignment import PURITY_ROWS
-from sae_assets.ops.row_chunks import RowChunk, count_rows, entries_of_pairs, walk_rows
+from sae_assets.ops.row_chunks import RowChunk, entries_of_pairs, gather_rows
 
 RIDGE = 1e-8
 LEAST_PRIOR = 1e-8
@@ -80,11 +81,11 @@ def probe_rows(
     A step of Newton's costs one exponential per stored value and concept: values × concepts × about 15 steps.
 
     Raises:
-        ArtifactError: no train rows or no test rows, or as ``count_rows``.
+        ArtifactError: no train rows or no test rows, or as ``gather_rows``.
     """
     renamed = in_place_of(chunks, {"train": "cal", "test": "test"})
-    rows = count_rows(renamed, concepts=concepts, n_units=n_units)
-    train, test = rows["cal"].truth, rows["test"].truth
+    rows = gather_rows(renamed, concepts=concepts, n_units=n_units, memory_budget=memory_budget)
+    train, test = (rows.splits[name].truth for name in EVALUATED)
     for name, truth in (("train", train), ("test", test)):
         if truth.n_rows == 0:
             raise ArtifactError(f"There are no {name} rows: probes are fitted on train and reported on test.")
@@ -94,7 +95,7 @@ def probe_rows(
     weights, biases, purity = (torch.full((n,), torch.nan, dtype=torch.float64, device="cpu") for _ in range(3))
     first = 0
     at_once = max(1, CELLS_AT_ONCE // max(n, 1))
-    for walk, on_test in walk_rows(renamed, rows, memory_budget=memory_budget, entries_at_once=at_once):
+    for walk, on_test in rows.walks(at_once):
         loss, weight, bias = fit_probes(walk)
         least, unit = loss.min(0)
         better = least < best
