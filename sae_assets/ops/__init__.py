@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import chance as chance
     from sae_assets.ops import choice as choice
     from sae_assets.ops import chosen_pairs as chosen_pairs
+    from sae_assets.ops import chunk_spool as chunk_spool
     from sae_assets.ops import coalitions as coalitions
     from sae_assets.ops import comparison as comparison
     from sae_assets.ops import control_data as control_data

@@ -10,6 +10,7 @@ from sae_assets.pipeline.options import Options, PoolingOptions
 from sae_assets.pipeline.stage import Pass, Rereadable, Target
 
 if TYPE_CHECKING:
+    from sae_assets.artifacts import Labels
     from sae_assets.ops.detection_stats import ExampleScores
     from sae_assets.ops.pooling import Pooling
 
@@ -32,35 +33,59 @@ def pooling_of(target: Target, options: PoolingOptions) -> "Pooling":
     return ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))
 
 
-def read_rows(run: Pass, concepts: Sequence[str]) -> Rereadable:
+class Unlocated:
+    """Positive examples on cal and on test that do not say where a concept is, counted as labels are read anyway.
+
+    Attributes:
+        total: int64 [2, n_concepts], of the chunks so far.
+    """
+
+    def __init__(self, run: Pass):
+        # The one row of an example under cls is the example, so its truth is always its own.
+        self._inherited = None if run.target.token_kind == "cls" else WEAK
+        self.total: Any = 0
+
+    def add(self, labels: "Labels") -> None:
+        self.total = self.total + ops.row_alignment.count_unlocated([labels], self._inherited)
+
+    @property
+    def none(self) -> Any:
+        """Concepts that every positive example locates, bool [n_concepts]."""
+        return self.total.sum(0) == 0
+
+
+def read_rows(run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = None) -> Rereadable:
     """The activations of a pass with their truth and splits, as ops take them; each time, chunks are read anew.
+
+    Args:
+        unlocated: counts the labels the first time.
 
     Raises:
         MismatchError: while reading, truth of other concepts, which would count for each other.
     """
     chunks, truths, labels = (run.inputs[name] for name in ("sparse_activations", "ground_truth", "labels"))
+    counting = [unlocated.add] if unlocated else []
 
     def read() -> "Iterator[ops.row_chunks.RowChunk]":
+        count = counting.pop() if counting else None
         for key in chunks:
-            truth = truths[key].artifact
+            truth, said = truths[key].artifact, labels[key].artifact
             if truth.concepts != tuple(concepts):
                 what = f"Rows are of concepts {list(truth.concepts)}, earlier stages of {list(concepts)}"
                 raise MismatchError(f"{what}. Materialize those again.")
-            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth, labels[key].artifact.splits)
+            if count:
+                count(said)
+            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth, said.splits)
 
     return Rereadable(read)
 
 
-def count_unlocated(run: Pass) -> Any:
-    """Positive examples on cal and on test that do not say where a concept is, int64 [2, n_concepts]."""
-    # The one row of an example under cls is the example, so its truth is always its own.
-    inherited = None if run.target.token_kind == "cls" else WEAK
-    labels = run.inputs["labels"]
-    return ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), inherited)
-
-
 def score_examples(
-    run: Pass, concepts: Sequence[str], stage: str = "sparse_activations", n_units: int | None = None
+    run: Pass,
+    concepts: Sequence[str],
+    stage: str = "sparse_activations",
+    n_units: int | None = None,
+    unlocated: Unlocated | None = None,
 ) -> "tuple[dict[str, ExampleScores], dict[str, list[Any]]]":
     """By split the scores of the examples of cal and test, and their numbers of rows chunk by chunk.
 
@@ -69,6 +94,7 @@ def score_examples(
     Args:
         concepts: what the labels must be of, in this order.
         stage: whose rows are scored; n_units: of them, if not the SAE's.
+        unlocated: counts the labels.
 
     Raises:
         MismatchError: labels of other concepts, which would count for each other.
@@ -82,6 +108,8 @@ def score_examples(
             if labels.concepts != tuple(concepts):
                 what = f"Labels are of concepts {list(labels.concepts)}, earlier stages of {list(concepts)}"
                 raise MismatchError(f"{what}. Materialize those again.")
+            if unlocated:
+                unlocated.add(labels)
             for split, parts in lengths.items():
                 parts.append(activations.example_offsets.diff()[labels.in_split(split)])
             yield ops.detection_stats.LabelledChunk(activations, labels.splits, labels.labels)

@@ -6,7 +6,7 @@ from sae_assets import ops
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import DetectionOptions
 from sae_assets.pipeline.plots import plot_best_pairs
-from sae_assets.pipeline.scoring import catalog_or, count_unlocated, read_rows, score_examples, scoring_settings
+from sae_assets.pipeline.scoring import Unlocated, catalog_or, read_rows, score_examples, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 SPLITS = ("cal", "test")
@@ -19,10 +19,10 @@ def _settings(target: Target, options: DetectionOptions) -> dict[str, Any]:
 
 def _make(run: Pass) -> Made:
     assert isinstance(run.options, DetectionOptions)
-    chosen = run.artifact("chosen_pairs")
-    scores, lengths = score_examples(run, chosen.concepts)
+    chosen, unlocated = run.artifact("chosen_pairs"), Unlocated(run)
+    scores, lengths = score_examples(run, chosen.concepts, unlocated=unlocated)
     rows = ops.row_chance.rows_of_pairs(
-        read_rows(run, chosen.concepts), chosen.unit_ids, chosen.row_thresholds, count_unlocated(run).sum(0) == 0
+        read_rows(run, chosen.concepts), chosen.unit_ids, chosen.row_thresholds, unlocated.none
     )
     settings = catalog_or(run.target, run.options, NAMES)
     artifact = ops.best_pairs.figure_pairs(chosen, scores, lengths, rows, **settings)

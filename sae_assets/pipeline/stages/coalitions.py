@@ -18,7 +18,7 @@ def _make(run: Pass) -> Made:
     assert isinstance(run.options, ScoringOptions)
     pooling = pooling_of(run.target, run.options)
     best, labels = run.artifact("best_pairs"), run.inputs["labels"]
-    halved = not any(bool(labels[key].artifact.in_split("train").any()) for key in labels)
+    halved = not any(labels.header(key).scalars["n_by_split"]["train"] for key in labels)
     chunks = run.inputs["sparse_activations"]
     n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
 

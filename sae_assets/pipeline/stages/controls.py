@@ -33,9 +33,9 @@ def _make(run: Pass) -> Made:
     least = run.target.dataset.detection.min_support
     inputs, sparse, truth, labels = (run.inputs[name] for name in CONTROLS.chunk_inputs)
     best, meter = run.artifact("best_pairs"), Meter(run.device)
-    first = labels[next(iter(labels))].artifact
-    if best.concepts != first.concepts:
-        what = f"Labels are of concepts {list(first.concepts)}, best pairs of {list(best.concepts)}"
+    concepts = labels.header(next(iter(labels))).scalars["concepts"]
+    if best.concepts != tuple(concepts):
+        what = f"Labels are of concepts {concepts}, best pairs of {list(best.concepts)}"
         raise MismatchError(f"{what}. Materialize the best pairs again.")
     by_rows = run.target.token_kind != "cls"  # whose one row is the example
 

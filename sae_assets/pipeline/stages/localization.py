@@ -8,20 +8,20 @@ from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.freezing import frozen_settings, kept_choice
 from sae_assets.pipeline.options import LocalizationOptions
 from sae_assets.pipeline.plots import plot_localization
-from sae_assets.pipeline.scoring import count_unlocated, pooling_of, read_rows, scoring_settings
+from sae_assets.pipeline.scoring import Unlocated, pooling_of, read_rows, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 from sae_assets.pipeline.stages.thresholds import fractions_settings
 
 
 def _make(run: Pass) -> Made:
     assert isinstance(run.options, LocalizationOptions)
-    best = run.artifact("best_pairs")
+    best, unlocated = run.artifact("best_pairs"), Unlocated(run)
     chunks = run.inputs["sparse_activations"]
-    unlocated = count_unlocated(run).sum(0) > 0
+    rows = ops.chunk_spool.ChunkSpool(read_rows(run, best.concepts, unlocated))
     # Under cls a row is the whole example: there is nothing to localise.
-    located = ~unlocated & (run.target.token_kind != "cls")
+    located = unlocated.none & (run.target.token_kind != "cls")
     artifact = ops.localization.localize(
-        read_rows(run, best.concepts),
+        rows,
         concepts=best.concepts,
         unit_ids=best.unit_ids,
         thresholds=best.thresholds,

@@ -19,7 +19,7 @@ def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
 
 def _make(run: Pass) -> Made:
     labels = run.inputs["labels"]
-    concepts = labels[next(iter(labels))].artifact.concepts
+    concepts = tuple(labels.header(next(iter(labels))).scalars["concepts"])
     scores, _ = score_examples(run, concepts)
     artifact = ops.pruning_audit.audit_pruning(
         scores, run.artifact("unit_mapping"), concepts, min_support=run.target.dataset.detection.min_support

@@ -6,17 +6,17 @@ from sae_assets import ops
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import AggregateOptions
 from sae_assets.pipeline.plots import plot_row_alignment
-from sae_assets.pipeline.scoring import count_unlocated, read_rows
+from sae_assets.pipeline.scoring import Unlocated, read_rows
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 
 SPLITS = ("cal", "test")
 
 
 def _make(run: Pass) -> Made:
-    chunks, labels = run.inputs["sparse_activations"], run.inputs["labels"]
+    chunks, labels, unlocated = run.inputs["sparse_activations"], run.inputs["labels"], Unlocated(run)
     first = next(iter(chunks))
-    concepts = labels[first].artifact.concepts
-    rows = read_rows(run, concepts)
+    concepts = tuple(labels.header(first).scalars["concepts"])
+    rows = read_rows(run, concepts, unlocated)
     figures = ops.row_alignment.align_rows(
         rows,
         concepts=concepts,
@@ -24,7 +24,7 @@ def _make(run: Pass) -> Made:
         device=run.device,
         memory_budget=run.memory_budget,
     )
-    artifact = ops.row_alignment.rank_pairs(figures, rows, concepts=concepts, n_unlocated=count_unlocated(run))
+    artifact = ops.row_alignment.rank_pairs(figures, rows, concepts=concepts, n_unlocated=unlocated.total)
     return ROW_ALIGNMENT.only(run, Result(artifact, plot=lambda: plot_row_alignment(artifact)))
 
 

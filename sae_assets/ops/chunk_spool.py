@@ -1,0 +1,72 @@
+"""Chunks that were read and checked once, to be gone through again without either: tensors in a temporary file."""
+
+import dataclasses
+import io
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+C = TypeVar("C")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a tensor stands in the file."""
+
+    start: int
+    dtype: torch.dtype
+    shape: torch.Size
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fields:
+    """A dataclass by its fields."""
+
+    of: type
+    values: dict[str, Any]
+
+
+class ChunkSpool(Generic[C]):
+    """Dataclasses of tensors on the CPU, one after another, as they came; of other fields, what they hold is kept.
+
+    One of them is in memory at a time. The file lies in the folder of temporary files and goes with this object.
+    """
+
+    def __init__(self, chunks: Iterable[C]):
+        """Go through the chunks, once."""
+        self._file: BinaryIO = tempfile.TemporaryFile(prefix="sae-assets-")  # noqa: SIM115 (it goes with this object)
+        weakref.finalize(self, self._file.close)
+        self._chunks = [self._put(chunk) for chunk in chunks]
+
+    def __iter__(self) -> Iterator[C]:
+        return map(self._get, self._chunks)
+
+    def _put(self, item: Any) -> Any:
+        if isinstance(item, Tensor):
+            start = self._file.seek(0, io.SEEK_END)
+            if item.numel():
+                self._file.write(item.contiguous().numpy().data)
+            return _Place(start, item.dtype, item.shape)
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            return _Fields(
+                type(item), {each.name: self._put(getattr(item, each.name)) for each in dataclasses.fields(item)}
+            )
+        return item
+
+    def _get(self, item: Any) -> Any:
+        if isinstance(item, _Place):
+            tensor = torch.empty(item.shape, dtype=item.dtype, device="cpu")
+            if tensor.numel():
+                self._file.seek(item.start)
+                self._file.readinto(tensor.view(-1).numpy().data.cast("B"))  # type: ignore[attr-defined]
+            return tensor
+        if isinstance(item, _Fields):
+            again: Any = object.__new__(item.of)  # it was checked when it was made
+            for name, value in item.values.items():
+                object.__setattr__(again, name, self._get(value))
+            return again
+        return item

@@ -1,0 +1,70 @@
+"""How often a stage reads each chunk's file: at most twice, however little memory it may take."""
+
+from collections import Counter
+
+import pytest
+
+from sae_assets.commands.session import Session, open_session
+from sae_assets.pipeline.recipes import chunks_read
+from sae_assets.pipeline.stage import Pass, Sources, Stage, Target
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.storage.address import Address
+from sae_assets.storage.store import ArtifactStore, ChunkReader
+from sae_assets_tests.helpers.homes import Homes, Places
+from sae_assets_tests.pipeline.small import WITH_CONTROLS
+
+OF_ALL_CHUNKS = [name for name, stage in STAGES.items() if stage.level == "model"]
+LEAST = 1  # bytes: values of each unit, rows of each concept are looked at alone
+
+
+def made_anew(session: Session, stage: Stage, memory_budget: int) -> object:
+    """What a stage makes of what is stored, without Dagster."""
+    store = session.store
+    target = Target(session.catalog, stage.address("small", "patch", "clip-mini"))
+    keys = sorted(path.stem for path in (store.root / "small" / "labels").iterdir())
+    readers = {
+        name: ChunkReader(store, {key: STAGES[name].address("small", "patch", "clip-mini", key) for key in keys})
+        for name in stage.chunk_inputs
+    }
+    of_model = (*stage.model_inputs, *stage.optional_inputs)
+    inputs = {name: store.read(STAGES[name].address("small", "patch", "clip-mini")) for name in of_model}
+    inputs |= chunks_read(stage, "small", readers, allow_missing=False)
+    due = frozenset({(stage.name, "patch")})
+    made = stage.make(
+        Pass(
+            target, inputs, stage.options(), Sources(store.root), ("patch",), due, "cpu", memory_budget,
+            lambda _: None, store,
+        )
+    )  # fmt: skip
+    return made[stage.name, "patch"].artifact
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Address]:
+    """Addresses of chunks that are read from now on."""
+    counts: Counter[Address] = Counter()
+    read = ArtifactStore.read
+
+    def counted(self: ArtifactStore, address: Address) -> object:
+        if address.chunk is not None:
+            counts[address] += 1
+        return read(self, address)
+
+    monkeypatch.setattr(ArtifactStore, "read", counted)
+    return counts
+
+
+@pytest.fixture(scope="module")
+def made(made_home: Homes, tmp_path_factory: pytest.TempPathFactory) -> Places:
+    """A home with every stage, in chunks of six examples."""
+    return made_home(tmp_path_factory.mktemp("reads"), **WITH_CONTROLS, detection={"min_support": 1})
+
+
+@pytest.mark.parametrize("name", OF_ALL_CHUNKS)
+def test_a_stage_reads_each_file_at_most_twice(name: str, made: Places, reads: Counter[Address]) -> None:
+    """With room for nothing at all, and what it makes is what was made with room for everything."""
+    with open_session(made["home"], made["catalog"]) as session:
+        stored = session.store.read(STAGES[name].address("small", "patch", "clip-mini")).artifact
+        artifact = made_anew(session, STAGES[name], LEAST)
+    assert artifact == stored
+    assert max(reads.values()) <= 2, reads
