@@ -10,6 +10,7 @@ from sae_assets.pages import charts, evidence
 from sae_assets.pages.figures import StageTable, Tables, figure
 from sae_assets.pages.pictures import image_element, marked_tokens, overlaid
 from sae_assets.pages.rendering import render
+from sae_assets.reading.display import WIDEST
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.summary import unit_summary
 from sae_assets.reading.unit import TopExample, Unit
@@ -17,7 +18,6 @@ from sae_assets.reading.unit import TopExample, Unit
 if TYPE_CHECKING:
     import numpy as np
 
-WIDEST = 320  # pixels of a picture
 PARTS, OF_EACH = 4, 3  # quarters of the examples, and how many of each
 AROUND = 60  # tokens on either side of the largest value
 STAGES = ("best_pairs", "controls", "row_alignment", "unit_mapping", "unit_stats")

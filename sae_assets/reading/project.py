@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -61,6 +62,12 @@ class _ByName(Mapping[str, V]):
 
     def __repr__(self) -> str:
         return f"{self._label}: {', '.join(self) or 'nothing'}"
+
+    def _repr_html_(self) -> str:
+        """Its parts, and the parts of each."""
+        labels = [str(part) if isinstance(part, _ByName) else name for name, part in self.items()]
+        names = "".join(f"<li>{escape(label)}</li>" for label in labels)
+        return f"<p><b>{escape(self._label)}</b></p><ul>{names}</ul>"
 
 
 class Project(_ByName["DatasetFigures"]):

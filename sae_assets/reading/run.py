@@ -13,6 +13,7 @@ from sae_assets.datasets import TextReader, open_registered
 from sae_assets.datasets.inputs import named_inputs, read_input
 from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
 from sae_assets.reading.activations import Activations
+from sae_assets.reading.display import run_html
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.tables import Table
 from sae_assets.reading.unit import Unit
@@ -53,6 +54,9 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.entry.name}/{self.token_kind}/{self.model})"
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
     def address(self, stage: str, chunk: str | None = None) -> Address:
         if stage in OF_DATASET:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.datasets import ImageReader, TextReader
 from sae_assets.errors import CatalogError, CheckpointError
+from sae_assets.reading.display import unit_html
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.marked import HeatMap, MarkedText, Token
 from sae_assets.saes import locate_sae, open_decoder
@@ -52,6 +53,9 @@ class Unit:
 
     def __repr__(self) -> str:
         return f"Unit({self.unit_id} of {self.run})"
+
+    def _repr_html_(self) -> str:
+        return unit_html(self)
 
     @cached_property
     def _entries(self) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":

@@ -56,6 +56,23 @@ def test_what_there_is(project: Project) -> None:
     assert list(project) == ["small"] and list(project["small"]) == ["clip-mini"]
     assert list(project["SMALL"]["clip-mini"]) == ["patch"]
     assert repr(project["small"]["clip-mini"]["patch"]) == "Run(small/patch/clip-mini)"
+    assert "<li>small: clip-mini</li>" in project._repr_html_()
+    assert "<li>patch</li>" in project["small"]["clip-mini"]._repr_html_()
+
+
+def test_notebooks_show_runs_and_units(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as in the tables, the best examples with where they are; less where less was made."""
+    pair = run.best_pairs().to_arrow().to_pylist()[0]
+    chosen = "–" if pair["unit_id"] is None else pair["unit_id"]
+    assert f"<td>{pair['concept']}</td><td>{chosen}</td>" in run._repr_html_()
+    unit = run.unit(int(np.argmax([line["n_active"] for line in run.unit_stats().to_arrow().to_pylist()])))
+    monkeypatch.setattr(unit, "pairs", lambda: [{**pair, "unit_id": unit.unit_id}])
+    html = unit._repr_html_()
+    assert f"<td>{pair['concept']}</td><td>{unit.unit_id}</td>" in html and f"fires on {unit.n_rows:,} rows" in html
+    assert html.count("<img ") == 3 and "&lt;" not in html and f"<td>{unit.stats()['mean']:.4g}</td>" in html
+    assert all(f"{one.example_id}: {one.value:.4g} at most" in html for one in unit.top_examples(3))
+    bare = Run(ArtifactStore(str(tmp_path)), run.entry, run.model, run.token_kind, run.model_entry)
+    assert "sae-assets materialize" in bare._repr_html_()
 
 
 @pytest.mark.parametrize("stage", ["best_pairs", "unit_stats", "row_alignment", "examples", "sparse_activations"])
