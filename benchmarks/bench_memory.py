@@ -2,8 +2,7 @@
 
 Chunks are written once to a temporary store and read through the store's ``ChunkReader``, as the assets read them. Each
 measurement is a process of its own (``resource.ru_maxrss``), beside one that only imports; the process that starts them
-imports nothing, because a child's peak begins at its parent's. Passes over the chunks are counted: one to count values,
-one for each block of values that fits the budget.
+imports nothing, because a child's peak begins at its parent's. Seconds are of CPU. Passes over the chunks are counted.
 
     python benchmarks/bench_memory.py [--chunks 10 1000] [--examples 2] [--units 65536] [--budget-mb 64]
 """
@@ -63,7 +62,7 @@ def write(root: str, n_chunks: int, examples: int, units: int) -> None:
 
 
 def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
-    """One measurement: prints bytes of peak memory, seconds, and passes over the chunks."""
+    """One measurement: prints bytes of peak memory, CPU seconds, and passes over the chunks."""
     import torch
 
     from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
@@ -71,7 +70,7 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     from sae_assets.pipeline.stage import Rereadable
     from sae_assets.storage.store import ArtifactStore, ChunkReader
 
-    passes, start = [0], time.perf_counter()
+    passes, start = [0], time.process_time()
     store = ArtifactStore(root)
     reader = {stage: ChunkReader(store, {f"{n:04d}": address(stage, n) for n in range(n_chunks)}) for stage in STAGES}
 
@@ -93,7 +92,7 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
         calibrate_thresholds(
             Rereadable(calibration), concepts=names, kept_units=torch.arange(KEPT), memory_budget=budget
         )  # fmt: skip
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds, passes[0])
 
 

@@ -14,6 +14,8 @@ def synthetic_chunk(n_examples: int, rows_per_example: int, n_units: int, k: int
     ends = weights.cumsum(0)
     units = torch.cat([_distinct(ends, min(4096, n_rows - start), k, generator) for start in range(0, n_rows, 4096)])
     values = torch.empty(n_rows, k).log_normal_(0.5, 0.7, generator=generator).sort(1, descending=True).values
+    for row in (values[:, 1:] == values[:, :-1]).any(1).nonzero().flatten().tolist():  # equal ones by unit
+        units[row] = units[row][sorted(range(k), key=lambda place, row=row: (-values[row, place], units[row, place]))]
     return SparseActivations(
         first_example=0,
         example_offsets=offsets_of(torch.full((n_examples,), rows_per_example)),

@@ -47,16 +47,26 @@ class KeyRuns:
             most: keys that are held in memory, beside those of one chunk; one group's are always held together.
         """
         self._most, self._shift, self._held = max(1, most), shift, 0
-        self._parts: list[tuple[Tensor, Tensor]] = []
+        # The system gives memory as it is written to. Parts that are freed one by one would leave it in pieces.
+        self._keys = torch.empty(self._most, dtype=torch.int64, device="cpu")
+        self._tags = torch.empty(0, dtype=torch.int32, device="cpu")
         self._runs: list[_Run] = []
         self._file: BinaryIO | None = None
 
     def add(self, keys: Int[Tensor, " n"], tags: Int[Tensor, " _"] | None = None) -> None:
-        """Take in a chunk's keys, int64 on the CPU, and of each a tag, int32, if any has one."""
-        if self._held and self._held + len(keys) > self._most:
-            self._write()
-        self._parts.append((keys, keys.new_empty(0, dtype=torch.int32) if tags is None else tags))
-        self._held += len(keys)
+        """Take in a chunk's keys, int64 on the CPU, and a tag of each, int32: of all that come or of none."""
+        if tags is not None and not len(self._tags):
+            self._tags = torch.empty(self._most, dtype=torch.int32, device="cpu")
+        first = 0
+        while first < len(keys):
+            if self._held == self._most:
+                self._write()
+            stop = min(len(keys), first + self._most - self._held)
+            place = slice(self._held, self._held + stop - first)
+            self._keys[place] = keys[first:stop]
+            if tags is not None:
+                self._tags[place] = tags[first:stop]
+            self._held, first = place.stop, stop
 
     def blocks(self, counts: Int[Tensor, " groups"]) -> Iterator[Block]:
         """All keys, as many groups at a time as are held in memory, in their order; once only.
@@ -64,34 +74,24 @@ class KeyRuns:
         Args:
             counts: keys of each group.
         """
-        if not self._runs and self._held <= self._most:
+        if self._runs:
+            self._write()
+        whole = [Block(0, len(counts), self._keys[: self._held], self._tags[: self._held])]
+        self._keys, self._tags = self._keys.new_empty(0), self._tags.new_empty(0)
+        if not self._runs:
             if len(counts):
-                yield Block(0, len(counts), *self._gathered())
+                yield whole.pop()  # that it is given up here, too, before it is looked at
             return
-        self._write()
+        whole.clear()
         for start, stop in plan_blocks(counts, self._most):
             yield Block(start, stop, *self._read(start, stop))
 
-    def _gathered(self) -> tuple[Tensor, Tensor]:
-        """What is held, put together; a part is given up as soon as it is copied."""
-        keys = torch.empty(self._held, dtype=torch.int64, device="cpu")
-        tags = torch.empty(sum(len(tags) for _, tags in self._parts), dtype=torch.int32, device="cpu")
-        ends = [self._held, len(tags)]
-        self._held = 0
-        while self._parts:
-            for whole, part, place in zip((keys, tags), self._parts.pop(), range(2), strict=True):
-                whole[ends[place] - len(part) : ends[place]] = part
-                ends[place] -= len(part)
-        return keys, tags
-
     def _write(self) -> None:
         """Append what is held to the file, as one more run."""
-        if not self._held:
-            return
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="sae-assets-")  # noqa: SIM115 (it goes with this object)
             weakref.finalize(self, self._file.close)
-        keys, tags = self._gathered()
+        keys, tags = self._keys[: self._held], self._tags[: self._held]
         if len(tags):
             order = torch.from_numpy(keys.numpy().argsort())
             keys, tags = keys[order], tags[order]
@@ -99,8 +99,10 @@ class KeyRuns:
             sort_keys(keys)
         first = self._file.seek(0, io.SEEK_END)
         for column in (keys, tags):
-            self._file.write(column.numpy().data)
+            if len(column):
+                self._file.write(column.numpy().data)
         self._runs.append(_Run(self._file, len(keys), first, first + 8 * len(keys) if len(tags) else None))
+        self._held = 0
 
     def _read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The keys of groups from ``start`` on, all before it having been read."""
