@@ -82,7 +82,7 @@ def _figures(
         n_units, k_stored = artifact.n_units, artifact.k_stored
         stored += store.size(address)
         active += int(artifact.l0.sum())
-        fired.update(artifact.unit_ids.unique().tolist())
+        fired.update(artifact.active_units().tolist())
         fits += [] if artifact.fit is None else [artifact.fit]
     best = store.read(Address(dataset, "best_pairs", kind, model)).artifact
     chosen = choice_figures(store, Address(dataset, "chosen_pairs", kind, model))

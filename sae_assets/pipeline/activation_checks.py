@@ -29,7 +29,7 @@ def _activity_within_bounds(artifact: Any, expected: Expected) -> Outcome:
 
     That all rows are alike is what goes wrong of a TopK SAE, of which every row has k active units whatever it is fed.
     """
-    rows, units = artifact.n_rows, artifact.unit_ids.unique().numel()
+    rows, units = artifact.n_rows, len(artifact.active_units())
     l0, coverage = int(artifact.l0.sum()) / max(rows, 1), units / artifact.n_units
     bounds, least = expected.limits.get("l0"), expected.limits.get("min_coverage")
     low, high = bounds or (0, MOST_ACTIVE * artifact.n_units)
@@ -94,7 +94,7 @@ def figures_of_rows(artifact: Any) -> dict[str, float]:
     norm = None if artifact.fit is None else artifact.fit.norm
     figures = {"l0": int(artifact.l0.sum()) / artifact.n_rows} if artifact.n_rows else {}
     figures |= {} if norm is None else {"norm": norm}
-    return {**figures, "units": float(artifact.unit_ids.unique().numel())}
+    return {**figures, "units": float(len(artifact.active_units()))}
 
 
 def _nothing_blank(_artifact: Any, expected: Expected) -> Outcome:

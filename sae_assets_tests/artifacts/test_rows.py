@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sae_assets.artifacts import FilteredActivations, offsets_of, rows
 from sae_assets.errors import ArtifactError
+from sae_assets_tests.strategies import PROPERTY, World, worlds
 
 N_UNITS = 4
 ENTRY = st.tuples(st.integers(0, N_UNITS - 1), st.sampled_from([1.0, 2.0, 3.0]))
@@ -53,3 +54,10 @@ def test_what_is_wrong_with_entries_is_what_one_row_after_another_shows(
         except ArtifactError as error:
             said = str(error)
     assert bool(said) == bool(expected) and all(part in said for part in expected), (expected, said)
+
+
+@PROPERTY
+@given(worlds())
+def test_active_units_are_those_with_a_value(world: World) -> None:
+    """Ascending, each once; none of a chunk that stores nothing."""
+    assert world.sparse().active_units().tolist() == (world.activations > 0).any(0).nonzero()[0].tolist()

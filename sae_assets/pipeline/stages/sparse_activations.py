@@ -215,7 +215,7 @@ def ratios(**parts: tuple[float, float]) -> dict[str, float]:
 
 def sparse_counts(artifact: Any) -> dict[str, Any]:
     """Figures of sparse rows: how many there are and how sparse they are."""
-    units = artifact.unit_ids.unique().numel()
+    units = len(artifact.active_units())
     return {
         "rows": artifact.n_rows,
         "examples": artifact.n_examples,
