@@ -1,17 +1,53 @@
 """Bytes per row of one CLIP-Scope-sized chunk (51,200 patches × 65,536 units, k = 32), and the ratio to dense.
 
+And what a chunk costs once it is encoded: CPU milliseconds, the least of three, of what a run does to hand it on.
+
 python benchmarks/bench_storage.py [--rows 51200]
 """
 
 import argparse
 import io
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from synthetic import synthetic_chunk
 
+from sae_assets.artifacts import SparseActivations
+from sae_assets.orchestration.metadata import artifact_metadata, table_metadata
+from sae_assets.pipeline.checks import Expected
+from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage import parquet, pt
+from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
 from sae_assets.storage.provenance import Provenance
+from sae_assets.storage.store import ArtifactStore, stored
+
+
+def hand_on(chunk: SparseActivations, made: Provenance) -> None:
+    stage, address = STAGES["sparse_activations"], Address("bench", "sparse_activations", "patch", "synthetic", "0000")
+    expected = Expected(chunk.example_offsets.diff(), limits={"max_dropped_mass": 0.1, "max_fvu": 1.0})
+
+    def cost(name: str, work: Callable[[], Any]) -> tuple[Any, float]:
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            found = work()
+            times.append(1000 * (time.process_time() - start))
+        print(f"{name:30} {min(times):10.0f} ms")
+        return found, min(times)
+
+    with tempfile.TemporaryDirectory() as root:
+        store = ArtifactStore(root)
+        item, first = cost("content hash and figures", lambda: stored(chunk, made, stage.counts(chunk)))
+        _, second = cost("metadata", lambda: (artifact_metadata(item, {"seconds": 1.0}), table_metadata(chunk)))
+        _, third = cost("write", lambda: store.write(address, item))
+        again, fourth = cost("read back, verified", lambda: store.read(address).artifact)
+        checks = [check for check in stage.checks if check.name not in ("like_other_chunks", "sae_fits")]
+        _, fifth = cost("checks", lambda: [check.test(again, expected) for check in checks])
+    print(f"{'all of it':30} {first + second + third + fourth + fifth:10.0f} ms")
 
 
 def main() -> None:
@@ -37,6 +73,7 @@ def main() -> None:
     for name, size in sizes.items():
         per_row, ratio = size / chunk.n_rows, chunk.dense_bytes / size
         print(f"{name:30} {size / 1e6:10,.2f} MB {per_row:9,.1f} bytes/row   1/{ratio:,.0f} of dense")
+    hand_on(chunk, made)
 
 
 if __name__ == "__main__":
