@@ -1,14 +1,13 @@
 """Chunks that were read and checked once, to be gone through again without either: tensors in a temporary file."""
 
 import dataclasses
-import io
-import tempfile
-import weakref
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+from sae_assets.ops.scratch import ScratchFile
 
 C = TypeVar("C")
 
@@ -33,13 +32,12 @@ class _Fields:
 class ChunkSpool(Generic[C]):
     """Dataclasses of tensors on the CPU, one after another, as they came; of other fields, what they hold is kept.
 
-    One of them is in memory at a time. The file lies in the folder of temporary files and goes with this object.
+    One of them is in memory at a time.
     """
 
     def __init__(self, chunks: Iterable[C]):
         """Go through the chunks, once."""
-        self._file: BinaryIO = tempfile.TemporaryFile(prefix="sae-assets-")  # noqa: SIM115 (it goes with this object)
-        weakref.finalize(self, self._file.close)
+        self._file = ScratchFile()
         self._chunks = [self._put(chunk) for chunk in chunks]
 
     def __iter__(self) -> Iterator[C]:
@@ -47,10 +45,7 @@ class ChunkSpool(Generic[C]):
 
     def _put(self, item: Any) -> Any:
         if isinstance(item, Tensor):
-            start = self._file.seek(0, io.SEEK_END)
-            if item.numel():
-                self._file.write(item.contiguous().numpy().data)
-            return _Place(start, item.dtype, item.shape)
+            return _Place(self._file.append(item), item.dtype, item.shape)
         if dataclasses.is_dataclass(item) and not isinstance(item, type):
             return _Fields(
                 type(item), {each.name: self._put(getattr(item, each.name)) for each in dataclasses.fields(item)}
@@ -60,9 +55,7 @@ class ChunkSpool(Generic[C]):
     def _get(self, item: Any) -> Any:
         if isinstance(item, _Place):
             tensor = torch.empty(item.shape, dtype=item.dtype, device="cpu")
-            if tensor.numel():
-                self._file.seek(item.start)
-                self._file.readinto(tensor.view(-1).numpy().data.cast("B"))  # type: ignore[attr-defined]
+            self._file.fill(tensor, item.start)
             return tensor
         if isinstance(item, _Fields):
             again: Any = object.__new__(item.of)  # it was checked when it was made

@@ -4,19 +4,17 @@ What does not fit in memory is sorted and appended to a temporary file, run by r
 The entries of a group are the same however they were cut into runs, so neither chunks nor memory can be seen in them.
 """
 
-import io
 import sys
-import tempfile
-import weakref
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from sae_assets.ops.scratch import ScratchFile
 from sae_assets.ops.segments import BITS, plan_blocks, sort_keys
 
 
@@ -38,7 +36,7 @@ class Block:
 class KeyRuns:
     """Keys that come in any order, of groups 0, 1, … above their last ``shift`` bits.
 
-    The file lies in the folder of temporary files and goes with this object: 8 bytes for a key, 4 for a tag.
+    What is written takes 8 bytes for a key and 4 for a tag.
     """
 
     def __init__(self, most: int, shift: int = BITS):
@@ -51,7 +49,7 @@ class KeyRuns:
         self._keys = torch.empty(self._most, dtype=torch.int64, device="cpu")
         self._tags = torch.empty(0, dtype=torch.int32, device="cpu")
         self._runs: list[_Run] = []
-        self._file: BinaryIO | None = None
+        self._file: ScratchFile | None = None
 
     def add(self, keys: Int[Tensor, " n"], tags: Int[Tensor, " _"] | None = None) -> None:
         """Take in a chunk's keys, int64 on the CPU, and a tag of each, int32: of all that come or of none."""
@@ -89,19 +87,15 @@ class KeyRuns:
     def _write(self) -> None:
         """Append what is held to the file, as one more run."""
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="sae-assets-")  # noqa: SIM115 (it goes with this object)
-            weakref.finalize(self, self._file.close)
+            self._file = ScratchFile()
         keys, tags = self._keys[: self._held], self._tags[: self._held]
         if len(tags):
             order = torch.from_numpy(keys.numpy().argsort())
             keys, tags = keys[order], tags[order]
         else:
             sort_keys(keys)
-        first = self._file.seek(0, io.SEEK_END)
-        for column in (keys, tags):
-            if len(column):
-                self._file.write(column.numpy().data)
-        self._runs.append(_Run(self._file, len(keys), first, first + 8 * len(keys) if len(tags) else None))
+        starts = self._file.append(keys), self._file.append(tags)
+        self._runs.append(_Run(self._file, len(keys), starts[0], starts[1] if len(tags) else None))
         self._held = 0
 
     def _read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -122,7 +116,7 @@ class KeyRuns:
 class _Run(Sequence[int]):
     """Sorted keys in a file, from byte ``keys`` on, with tags from byte ``tags`` on; ``read`` counts those taken."""
 
-    file: BinaryIO
+    file: ScratchFile
     n: int
     keys: int
     tags: int | None
@@ -132,13 +126,11 @@ class _Run(Sequence[int]):
         return self.n
 
     def __getitem__(self, place: Any) -> Any:
-        self.file.seek(self.keys + 8 * place)
-        return int.from_bytes(self.file.read(8), sys.byteorder, signed=True)
+        return int.from_bytes(self.file.read(self.keys + 8 * place, 8), sys.byteorder, signed=True)
 
     def take(self, keys: Tensor, tags: Tensor) -> None:
         """Fill these with what comes next."""
         for column, start in ((keys, self.keys), (tags, self.tags)):
             if len(column) and start is not None:
-                self.file.seek(start + self.read * column.itemsize)
-                self.file.readinto(column.numpy().data.cast("B"))  # type: ignore[attr-defined]
+                self.file.fill(column, start + self.read * column.itemsize)
         self.read += len(keys)

@@ -1,6 +1,9 @@
 """Keys through a file: all of them, group by group, whatever is held and however they come."""
 
+import errno
 import gc
+import io
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -68,3 +71,15 @@ def test_what_fits_needs_no_file_and_what_does_not_leaves_none(most, n_files, mo
     del runs
     gc.collect()
     assert open_files() == before
+
+
+def test_a_full_disk_is_named(monkeypatch, tmp_path):
+    class Full(io.BytesIO):
+        def write(self, _content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
+    runs = KeyRuns(2)
+    with pytest.raises(OSError, match=f"TMPDIR.*{tmp_path}"):
+        runs.add(torch.arange(5))
