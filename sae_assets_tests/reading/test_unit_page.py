@@ -153,4 +153,4 @@ def test_the_command(made: Places, busy: int, tmp_path: Path) -> None:
 
 
 def test_figures_are_shown_alike() -> None:
-    assert [figure(value) for value in (None, 1234, 0.5, 12.345, -0.25)] == ["–", "1,234", "0.500", "12.3", "-0.250"]
+    assert [figure(value) for value in (None, 1234, 0.5, 12.345, -0.25)] == ["–", "1,234", "0.500", "12.3", "−0.250"]
