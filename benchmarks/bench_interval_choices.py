@@ -92,49 +92,76 @@ def f1(points: int, seed: int, least: int, most: int) -> None:
         show(f"F1, {kind}", covered)
 
 
+KINDS = ("normal", "wide", "narrow", "heavy", "sparse", "mixture", "levels")
+BASE = 1_000_000  # draws that an AUROC is taken from
+
+
 def auroc(points: int, trials: int, seed: int, least: int, most: int) -> None:
     """Normal scores of equal and unequal spread, heavy tails, positives of which some look like the others, scores of
-    few levels, and scores of which many are tied at 0."""
-    rng = np.random.default_rng(seed)
+    few levels, and scores of which many are tied at 0; then all but the last two with an AUROC from .8 to .999."""
     ways = {
         "as chosen": {},
         **{f"misplaced {k}": {"MISPLACED": k} for k in (0.2, 0.8)},
-        **{f"seed {k}": {"SEED": k} for k in (0.02, 0.5)},
+        **{f"seed {k}": {"SEED": k} for k in (0.1, 1.0)},
     }
-    covered: dict[str, list[float]] = {name: [] for name in (*ways, "DeLong, logit")}
-    tells = []
-    for _ in range(points):
-        n, shift = size_of(rng, least, min(most, 1000)), rng.choice([rng.uniform(0, 4), rng.uniform(2, 5)])
-        n_positive = min(max(2, round(n * rng.uniform(0.03, 0.97))), n - 2)
-        truth = np.arange(n) < n_positive
-        kind = rng.choice(["normal", "wide", "narrow", "heavy", "sparse", "mixture", "levels"])
-        fires = rng.uniform(0.3, 1), rng.uniform(0, 0.5)
+    for near in (False, True):
+        rng = np.random.default_rng(seed + near)
+        covered: dict[str, list[float]] = {name: [] for name in (*ways, "DeLong, logit")}
+        tells, points_drawn = [], []
+        for _ in range(points):
+            n = size_of(rng, least, min(most, 1000))
+            n_positive = min(max(2, round(n * rng.uniform(0.03, 0.97))), n - 2)
+            truth = np.arange(n) < n_positive
+            kind, draw = near_one(rng) if near else of_any_kind(rng)
+            one, two = draw((BASE,), True), np.sort(draw((BASE,), False))
+            area = float(sum(np.searchsorted(two, one, side).mean() for side in ("left", "right")) / 2 / BASE)
+            tells.append(min(n_positive, n - n_positive) * min(area, 1 - area) >= LACKING)
+            scores = torch.from_numpy(draw((trials, n), np.broadcast_to(truth, (trials, n))))
+            every = torch.from_numpy(truth).expand(trials, -1)
+            for name in covered:
+                if name in ways:
+                    with constants(**ways[name]):
+                        seen, low, high = intervals.auroc_interval(scores, every).T.numpy()
+                else:
+                    low, high = delong_on_logits(scores.numpy(), truth)
+                covered[name].append(float(((low <= area) & (area <= high)).mean()))
+            points_drawn.append(f"{n_positive} of {n} positive, {kind}, {area:.4f}, {(seen == 1).mean():.2f} in order")
+        show("AUROC, .8 to .999" if near else "AUROC", covered, tells)
+        for point, coverage in zip(points_drawn, covered["as chosen"], strict=True):
+            if not 0.93 <= coverage <= 0.98:
+                print(f"  outside: {point}, covered {coverage:.3f}")
 
-        def draw(shape: tuple[int, ...], truth: np.ndarray | bool, kind=kind, shift=shift, fires=fires) -> np.ndarray:
-            if kind == "heavy":
-                return np.where(truth, shift, 0) + rng.standard_t(2, shape)
-            if kind == "sparse":
-                return (rng.random(shape) < np.where(truth, *fires)) * rng.lognormal(
-                    np.where(truth, shift / 2, 0), 1, shape
-                )
-            seen = truth & (rng.random(shape) < (fires[0] if kind == "mixture" else 1))
-            spread = {"wide": 2.5, "narrow": 0.4}.get(kind, 1.0)
-            scores = rng.normal(np.where(seen, shift, 0), np.where(truth, spread, 1), shape)
-            return scores.round().clip(-1, 4) if kind == "levels" else scores
 
-        one, two = draw((1_000_000,), True), np.sort(draw((1_000_000,), False))
-        area = float(sum(np.searchsorted(two, one, side).mean() for side in ("left", "right")) / 2 / len(two))
-        tells.append(min(n_positive, n - n_positive) * min(area, 1 - area) >= LACKING)
-        scores = torch.from_numpy(draw((trials, n), np.broadcast_to(truth, (trials, n))))
-        every = torch.from_numpy(truth).expand(trials, -1)
-        for name in covered:
-            if name in ways:
-                with constants(**ways[name]):
-                    _, low, high = intervals.auroc_interval(scores, every).T.numpy()
-            else:
-                low, high = delong_on_logits(scores.numpy(), truth)
-            covered[name].append(float(((low <= area) & (area <= high)).mean()))
-    show("AUROC", covered, tells)
+Scores = Callable[[tuple[int, ...], np.ndarray | bool], np.ndarray]  # of so many examples, with their truth
+
+
+def of_any_kind(rng: np.random.Generator) -> tuple[str, Scores]:
+    shift, kind = rng.choice([rng.uniform(0, 4), rng.uniform(2, 5)]), str(rng.choice(KINDS))
+    return kind, scores_of(rng, kind, shift, (rng.uniform(0.3, 1), rng.uniform(0, 0.5)))
+
+
+def near_one(rng: np.random.Generator) -> tuple[str, Scores]:
+    kind, lacking = str(rng.choice(KINDS[:4] + KINDS[5:6])), np.exp(rng.uniform(np.log(0.001), np.log(0.2)))
+    if kind == "mixture":  # half of what does not fire is out of order
+        return kind, scores_of(rng, kind, 6.0, (1 - 2 * lacking, 0.0))
+    plain = scores_of(rng, kind, 0.0, (1.0, 0.0))
+    shift = np.quantile(plain((BASE,), False) - plain((BASE,), True), 1 - lacking)
+    return kind, scores_of(rng, kind, float(shift), (1.0, 0.0))
+
+
+def scores_of(rng: np.random.Generator, kind: str, shift: float, fires: tuple[float, float]) -> Scores:
+    def draw(shape: tuple[int, ...], truth: np.ndarray | bool) -> np.ndarray:
+        if kind == "heavy":
+            return np.where(truth, shift, 0) + rng.standard_t(2, shape)
+        if kind == "sparse":
+            sizes = rng.lognormal(np.where(truth, shift / 2, 0), 1, shape)
+            return (rng.random(shape) < np.where(truth, *fires)) * sizes
+        seen = truth & (rng.random(shape) < (fires[0] if kind == "mixture" else 1))
+        spread = {"wide": 2.5, "narrow": 0.4}.get(kind, 1.0)
+        scores = rng.normal(np.where(seen, shift, 0), np.where(truth, spread, 1), shape)
+        return scores.round().clip(-1, 4) if kind == "levels" else scores
+
+    return draw
 
 
 def delong_on_logits(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

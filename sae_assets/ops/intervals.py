@@ -21,7 +21,7 @@ CAUTION = 1.5  # how much it exceeds that of errors which go wholly together
 FREEDOM = 2.0  # degrees of freedom beside those of the variance
 DISCORDANT = 0.1  # errors that a difference has beside those seen
 MISPLACED = 0.4  # variance of a placement over A(1 − A), of the examples that nobody saw: one, and SEED of one
-SEED = 0.1
+SEED = 0.3
 COUNTS_AT_ONCE = 2**21  # of examples, in memory: 16 MB and a dozen times that beside them
 
 
@@ -79,11 +79,13 @@ def auroc_interval(
 ) -> Float[Tensor, "*n 3"]:
     """AUROC, ties counted half, with its interval: estimate, low, high.
 
-    Wilson's interval of a proportion A of ``N = A (1 − A) / V`` examples, V the variance of DeLong, DeLong &
-    Clarke-Pearson (1988): that of the placements of each class (shares of the others that lie on the right side) over
-    the class's size. The variance of each class, over A (1 − A), is blended with ``MISPLACED``, which counts as one
-    example; what is seen counts as ``(Σ e)² / Σ e²`` examples, e what each placement lacks of 1 (Kish 1965), for few
-    examples far out decide. So there is a width at AUROC 1, where DeLong's variance is 0.
+    Limits are Wilson's of a proportion A of ``N = A (1 − A) / V`` examples, V a variance in the manner of DeLong,
+    DeLong & Clarke-Pearson (1988): that of the placements of each class (shares of the others that lie on the right
+    side) over the class's size. What nobody saw can be far worse than what is seen and hardly better, so each limit has
+    a V. Away from ½ it is DeLong's own. Towards ½ the variance of each class, over A (1 − A), is blended with
+    ``MISPLACED``, which counts as one example; what is seen counts as ``(Σ e)² / Σ e²`` examples, e what each placement
+    lacks of 1 (Kish 1965), for few examples far out decide. So there is a width at AUROC 1, where DeLong's variance is
+    0. Where that says nothing, being 0 or of a class of one example, both limits have the blended one.
 
     NaN without two classes.
     """
@@ -99,16 +101,19 @@ def auroc_interval(
         parts.append((n[..., 0].double(), mean[..., 0], squares))
     (n_positive, area, _), (n_negative, _, _) = parts
     lacking = torch.minimum(area, 1 - area)
-    ratio = torch.zeros_like(area)
+    far, near = torch.zeros_like(area), torch.zeros_like(area)
     for n, _, squares in parts:
         seen = n * lacking.square() / (squares / n.clamp(min=1) + lacking.square()).clamp(min=1e-300)
         pulled = (n * lacking + SEED) / (n + 2 * SEED)
-        of_class = squares / (n - 1).clamp(min=1) + MISPLACED * SEED / n.clamp(min=1)
-        of_class = (seen * of_class / (pulled * (1 - pulled)) + MISPLACED) / (seen + 1)
-        ratio = ratio + of_class / n.clamp(min=1)
-    limits = wilson_interval(area / ratio, 1 / ratio, level)
-    result = torch.cat([area[..., None], limits], -1)
-    return torch.where((torch.minimum(n_positive, n_negative) > 0)[..., None], result, torch.nan)
+        variance = squares / (n - 1).clamp(min=1)
+        blended = seen * (variance + MISPLACED * SEED / n.clamp(min=1)) / (pulled * (1 - pulled)) + MISPLACED
+        far = far + blended / (seen + 1) / n.clamp(min=1)
+        near = near + variance / (area * (1 - area)).clamp(min=1e-300) / n.clamp(min=1)
+    fewer = torch.minimum(n_positive, n_negative)
+    near = torch.where((near > 0) & (fewer > 1), near, far)
+    sides = torch.where(area < 0.5, near, far), torch.where(area > 0.5, near, far)
+    ends = [wilson_interval(area / ratio, 1 / ratio, level)[..., end] for end, ratio in enumerate(sides)]
+    return torch.where((fewer > 0)[..., None], torch.stack([area, *ends], -1), torch.nan)
 
 
 def counts_of(

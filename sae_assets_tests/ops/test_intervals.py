@@ -140,6 +140,22 @@ def test_auroc_is_scikit_learns_and_within_its_interval(pairs):
     assert -1e-12 <= low <= area <= high <= 1 + 1e-12 and high - low > 0.02
 
 
+@PROPERTY
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=6), st.lists(st.integers(0, 9), min_size=2, max_size=6))
+def test_the_limit_away_from_one_half_is_of_delongs_variance(positive, negative):
+    """By loops over pairs; the interval of the opposite scores is the mirror image."""
+    scores = torch.tensor([float(score) for score in positive + negative])
+    truth = torch.arange(len(scores)) < len(positive)
+    area, low, high = auroc_interval(scores, truth).tolist()
+    order = np.array([[(a > b) + (a == b) / 2 for b in negative] for a in positive])
+    variance = order.mean(1).var(ddof=1) / len(positive) + order.mean(0).var(ddof=1) / len(negative)
+    if variance > 0 and area != 0.5:
+        n = torch.tensor(area * (1 - area) / variance, dtype=torch.float64)
+        expected = wilson_interval(area * n, n)[int(area > 0.5)].item()
+        assert (high if area > 0.5 else low) == pytest.approx(expected, abs=1e-9)
+    np.testing.assert_allclose(auroc_interval(-scores, truth), [1 - area, 1 - high, 1 - low], atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("n_positive", "n_negative", "kind", "shift"),
     [
@@ -147,6 +163,8 @@ def test_auroc_is_scikit_learns_and_within_its_interval(pairs):
         (10, 66, "normal", 3),
         (10, 40, "normal", 1),
         (4, 72, "normal", 3.3),
+        (3, 57, "normal", 3),
+        (80, 770, "normal", 4.3),  # .9988; .995 if the unseen example counted for both limits
         (10, 90, "sparse", 0.9),
     ],
 )
