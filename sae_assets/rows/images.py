@@ -174,7 +174,7 @@ def open_image_rows(
         def forward(pixels: "Sequence[np.ndarray]", _length: int | None) -> "list[Tensor]":
             return [*vision.embed(vision.geometry.inputs(pixels, device))]
 
-        return _Opened(vision, FixedShapes(forward, np.zeros_like))
+        return _Opened(vision, FixedShapes(forward, np.zeros_like, precision))
 
     found: _Opened = keep_transformer("vision", transformer, settings, opened, device)
     geometry = found.vision.geometry

@@ -1,8 +1,8 @@
 """Examples through a transformer together, in passes of a fixed shape: no row depends on which examples went with it.
 
 A matrix product's last bits depend on its shape, not on what stands in its other rows. So a pass always has the same
-number of examples for inputs of one length; the last one is filled up. Whether a model keeps to that is tried once for
-each shape; one that does not gets its examples one by one.
+number of examples for inputs of one length; the last one is filled up. Whether a model keeps to that, and takes no
+notice of what an input is filled up with, is tried once for each shape; one that does not gets its examples one by one.
 """
 
 import os
@@ -21,6 +21,8 @@ R = TypeVar("R")
 POSITIONS = 256  # of one pass on the CPU, where more gain nothing
 BYTES_PER_POSITION = 2**21  # of a GPU's memory
 SHORTEST = 8  # lengths are multiples of it
+ROUNDING = {"float32": 1e-3}  # most by which rows of another shape of pass differ, as a share of their length
+ROUNDING_OF_HALVES = 0.1
 LOOKAHEAD = 2  # passes whose inputs are prepared while one is computed
 
 
@@ -60,16 +62,23 @@ class FixedShapes(Generic[T]):
 
     Args:
         forward: rows of inputs that go together, filled up to a length (None: as long as they are).
-        filler: what fills a pass up beside an input.
+        filler: what fills a pass up beside an input; as short as an input can be.
+        precision: that the model computes in.
     """
 
-    def __init__(self, forward: "Callable[[Sequence[T], int | None], Sequence[Tensor]]", filler: Callable[[T], T]):
+    def __init__(
+        self,
+        forward: "Callable[[Sequence[T], int | None], Sequence[Tensor]]",
+        filler: Callable[[T], T],
+        precision: str = "float32",
+    ):
         self._forward, self._filler = forward, filler
+        self._rounding = ROUNDING.get(precision, ROUNDING_OF_HALVES)
         self._independent: dict[tuple[int, int], bool] = {}
 
     @property
     def one_by_one(self) -> bool:
-        """Whether a shape was found in which rows depend on what goes with them."""
+        """Whether a shape was found in which rows depend on what goes with them, or on what fills them up."""
         return not all(self._independent.values())
 
     def rows(self, inputs: Sequence[T], size: int, length: int) -> "Sequence[Tensor]":
@@ -83,13 +92,22 @@ class FixedShapes(Generic[T]):
         return found[: len(inputs)] if self._independent[size, length] else self.rows(inputs, 1, length)
 
     def _is_independent(self, inputs: Sequence[T], found: "Sequence[Tensor]", length: int) -> bool:
-        """Whether inputs have the same rows at other places, and the first of them also beside others."""
+        """Whether inputs have the same rows at other places, and the first of them also beside others; and whether an
+        input that is filled up has the rows that it has for itself, but for rounding.
+
+        A model that mixes positions and masks none (FNet) or not in all it does (ConvBERT's convolutions) has not.
+        """
         import torch
 
+        filler = self._filler(inputs[0])
         turned = self._forward(inputs[::-1], length)[::-1]
-        (*_, alone) = self._forward([*[self._filler(inputs[0])] * (len(inputs) - 1), inputs[0]], length)
+        (filled, *_, alone) = self._forward([*[filler] * (len(inputs) - 1), inputs[0]], length)
         pairs = [*zip(found, turned, strict=True), (found[0], alone)]
-        return all(torch.equal(one.view(torch.int32), other.view(torch.int32)) for one, other in pairs)
+        if not all(torch.equal(one.view(torch.int32), other.view(torch.int32)) for one, other in pairs):
+            return False
+        (itself,) = self._forward([filler], None)
+        difference = (filled - itself).double().norm(dim=-1)
+        return not bool((difference > self._rounding * itself.double().norm(dim=-1)).any())
 
 
 def prepared(prepare: Callable[[T], R], items: Iterable[T], n_ahead: int) -> Iterator[R]:

@@ -12,7 +12,7 @@ from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import TextReader
 from sae_assets.rows.blank import is_empty
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
-from sae_assets.rows.passes import FixedShapes, in_groups, padded, positions_at_once, together
+from sae_assets.rows.passes import POSITIONS, FixedShapes, in_groups, padded, positions_at_once, together
 from sae_assets.rows.source import ExampleRows, RowSource
 from sae_assets.rows.steady import steady
 
@@ -115,7 +115,8 @@ class TextRows:
                 lambda: open_language(model, device, precision), _rows_of_text, lambda: weight_bytes(transformer),
                 model.hook_point,
             )  # fmt: skip
-            return _Opened(language, FixedShapes(lambda texts, length: [*language.embed(texts, length)], _one_token))
+            forward = lambda texts, length: [*language.embed(texts, length)]  # noqa: E731
+            return _Opened(language, FixedShapes(forward, _one_token, precision))
 
         found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
         self._language, self._shapes = found.language, found.shapes
@@ -188,9 +189,14 @@ def _one_token(text: Tokenized) -> Tokenized:
 
 
 def _rows_of_text(language: Language) -> "Tensor":
-    """Rows of one text, the same at each call."""
-    (rows,) = language.embed([language.tokens.encode(ANY_TEXT)])
-    return rows
+    """Rows of a short and of a long text, the same at each call: some models draw at random for long ones alone."""
+    import torch
+
+    tokens = language.tokens
+    short = tokens.encode(ANY_TEXT)
+    times = max(POSITIONS // max(len(short.spans), 1), 1)
+    return torch.cat([rows for text in (short, tokens.encode(" ".join([ANY_TEXT] * times)))
+                      for rows in language.embed([text])])  # fmt: skip
 
 
 def open_text_rows(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers as hf
 
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CheckpointError
@@ -52,6 +53,26 @@ def test_texts_are_asked_twice_too(
     monkeypatch.setattr("sae_assets.rows.transformers.hook_point.CutModel.rows", noisy)
     with pytest.raises(CheckpointError, match="gives other rows for the same input"):
         open_text_rows(GivenTexts(("hi",)), model, ("token",), "cpu", "float16")
+
+
+def test_long_texts_are_tried_too(transformer: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reformer hashes at random what is longer than a chunk of it; and what a model cannot take is said by name."""
+    model = entry(transformer("gemma2"), "text", tmp_path / "no-sae.pt")
+    monkeypatch.setenv("SAE_ASSETS_KEEP_LOADED", "0")
+    hashing = lambda self, input_ids, **_: torch.randn(1, input_ids.shape[1], 16) * (input_ids.shape[1] > 64)  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr("sae_assets.rows.transformers.hook_point.CutModel.rows", hashing)
+        with pytest.raises(CheckpointError, match="gives other rows for the same input"):
+            open_text_rows(GivenTexts(("hi",)), model, ("token",), "cpu", "float32")
+
+    def short(self: torch.nn.Module, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
+        raise IndexError("index out of range in self")
+
+    monkeypatch.setattr(hf.Gemma2Model, "forward", short)
+    with pytest.raises(
+        CheckpointError, match=r"block 1 of .*gemma2 was not reached: .* on input_ids \[1, 1\].*index out"
+    ):
+        open_text_rows(GivenTexts(("hi",)), model, ("token",), "cpu", "float32")
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "gemma2", "roberta", "llama"])

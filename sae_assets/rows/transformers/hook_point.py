@@ -109,6 +109,8 @@ class CutModel:
             names = [str(key[0] if isinstance(key, tuple) else key) for key in loaded["mismatched_keys"]]
             raise CheckpointError(f"Weights of {self._label} do not fit its config.json:", sorted(names)[:20])
         self.network.eval().requires_grad_(False).to(device)
+        if getattr(self.network.config, "use_cache", False):
+            self.network.config.use_cache = False  # nothing is generated; a shortened model may not be able to make one
         self._device, self._found = device, []  # type: ignore[var-annotated]
         self._inference = torch.inference_mode
         self._hidden_state = model.hidden_state
@@ -175,6 +177,14 @@ class CutModel:
                     self.network(**arguments)
         except _Reached:
             pass
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a model raises for what it does not take
+            sizes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in arguments.items())
+            raise CheckpointError(
+                f"{self._hook_point} was not reached: the model fails on {sizes} ({type(error).__name__}: "
+                f"{str(error)[:300]})."
+            ) from error
         if not self._found:
             raise CheckpointError(f"{self._hook_point} was not reached by a forward pass; name another one.")
         state, batch = self._found.pop(), len(next(iter(arguments.values())))
