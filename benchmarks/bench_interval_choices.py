@@ -188,6 +188,7 @@ WAYS: dict[str, dict[str, float]] = {
     "clumped 8": {"CLUMPED": 8.0},
     "prior 0.6": {"MEAN_PRIOR": 0.6},
     "freedom 8": {"FREEDOM": 8.0},
+    "normal quantiles": {"FREEDOM": 1e9},
     **{f"discordant {w:g}": {"DISCORDANT": w} for w in (0.0, 1.0)},
 }
 Pairs = Callable[[int], tuple[np.ndarray, np.ndarray]]  # TP, FP, FN of so many draws of two detectors
@@ -276,7 +277,7 @@ def means(points: int, trials: int, seed: int, least: int, most: int) -> None:
             tells.append(rests[0] / trials >= ERRING)
             apart.append(rests[1] / trials >= APART)
         show(kind, {name: each for name, each in covered.items() if "discordant" not in name}, tells)
-        names = ("as chosen", "discordant 0", "discordant 1", "freedom 8")
+        names = ("as chosen", "discordant 0", "discordant 1", "freedom 8", "normal quantiles")
         show(f"difference of {kind}s", {name: differs[name] for name in names}, apart)
 
 
