@@ -115,7 +115,10 @@ class TextRows:
                 lambda: open_language(model, device, precision), _rows_of_text, lambda: weight_bytes(transformer),
                 model.hook_point,
             )  # fmt: skip
-            forward = lambda texts, length: [*language.embed(texts, length)]  # noqa: E731
+
+            def forward(texts: Sequence[Tokenized], length: int | None) -> "list[Tensor]":
+                return [*language.embed(texts, length)]
+
             return _Opened(language, FixedShapes(forward, _one_token, precision))
 
         found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
