@@ -4,7 +4,7 @@ Only one batch of dense rows is in memory at any time; which token kinds are wan
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
     from sae_assets.rows.loaded import OpenedSae
     from sae_assets.rows.source import ExampleRows, RowSource
+    from sae_assets.rows.texts import Tokenizer
     from sae_assets.saes import Checkpoint
 
 
@@ -179,14 +180,28 @@ def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model) -> str:
         state = "" if model.hidden_state_read is None else f" (hidden state {model.hidden_state_read})"
         parts.append(f"trained at {sae.hook_point} ({where}), read at {model.hook_point}{state}")
     if model.modality == "text":
-        bos, length = sae.training.get("prepend_bos"), sae.training.get("context_size")
-        if isinstance(bos, bool) and model.prepend_bos is not None and bos != model.prepend_bos:
-            parts.append(f"trained with prepend_bos {bos}, read with {model.prepend_bos}")
-        if isinstance(length, int) and model.max_tokens is not None and model.max_tokens > length:
-            parts.append(f"trained on texts of {length} tokens, read of up to {model.max_tokens}")
         with suppress(CheckpointError):  # of a kept file the tokenizer need not be here; whoever encodes is told
-            parts += open_tokens(model).doubts
+            parts += _texts_differ(sae.training, open_tokens(model), model)
     return "; ".join(parts)
+
+
+def _texts_differ(training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model) -> list[str]:
+    """How texts are read otherwise than the SAE was trained on them: by the catalog's keys, or by what the tokenizer
+    and the model do where these say nothing.
+    """
+    parts = []
+    bos, length = training.get("prepend_bos"), training.get("context_size")
+    has_bos = tokens.has_bos if model.prepend_bos is None else model.prepend_bos
+    if isinstance(bos, bool) and bos != has_bos:
+        advice = f" (set `prepend_bos: {str(bos).lower()}`)" if model.prepend_bos is None else ""
+        parts.append(f"trained with prepend_bos {bos}, read with {has_bos}{advice}")
+    limits = [limit for limit in (model.max_tokens, tokens.max_positions) if limit is not None]
+    most = min(limits, default=None)
+    if isinstance(length, int) and (most is None or most > length):
+        read = "any length" if most is None else f"up to {most}"
+        advice = f" (set `max_tokens` to at most {length})" if model.max_tokens is None else ""
+        parts.append(f"trained on texts of {length} tokens, read of {read}{advice}")
+    return [*parts, *tokens.doubts]
 
 
 def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:

@@ -56,6 +56,11 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def has_bos(self) -> bool:
+        """Whether texts begin with a BOS token, as the catalog and the tokenizer have it."""
+        ...
+
+    @property
     def doubts(self) -> Sequence[str]:
         """Why it may be another model's; empty where nothing says so."""
         ...

@@ -221,6 +221,10 @@ def test_an_sae_of_another_place_is_noticed() -> None:
     said = trained_elsewhere(sae(f"blocks.{model.layer}.hook_mlp_out"), model)
     assert f"(the MLP of block {model.layer}, not the residual stream), read at block" in said
     assert trained_elsewhere(sae(None, prepend_bos=True, context_size=1024), model) == ""
+    unsaid = model.model_copy(update={"prepend_bos": None, "max_tokens": None})
+    said = trained_elsewhere(sae(None, prepend_bos=False, context_size=8), unsaid)
+    assert "trained with prepend_bos False, read with True (set `prepend_bos: false`)" in said
+    assert "trained on texts of 8 tokens, read of up to" in said and "(set `max_tokens` to at most 8)" in said
     said = trained_elsewhere(
         sae(None, prepend_bos=False, context_size=64), model.model_copy(update={"max_tokens": 100})
     )

@@ -60,6 +60,12 @@ class Tokens:
         return {"tokenizer": type(self._tokenizer).__name__, "text 'a'": around, "max_positions": self.max_positions}
 
     @property
+    def has_bos(self) -> bool:
+        """Whether texts begin with a BOS token, by the catalog or by the tokenizer's own rule."""
+        bos = self._tokenizer.bos_token_id
+        return bos is not None and bos in self.encode("a").ids[:1]
+
+    @property
     def doubts(self) -> list[str]:
         """Why the tokenizer may be another model's, which nothing in the rows would show; empty where nothing says so.
 
