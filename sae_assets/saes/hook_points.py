@@ -11,7 +11,7 @@ from pathlib import Path
 INPUT, OUTPUT = "input", "output"  # of a block: the residual stream before and behind it
 _TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.(.+)")
 _MODULE = re.compile(r"(?:.*\.)?(?:layers|layer|h|resblocks|blocks)\.(\d+)(?:\.(.+))?")
-_GEMMA_SCOPE = re.compile(r"gemma-scope(?:-\d)?-.*?(res|att|mlp|transcoders?|crosscoders?)(?:$|-)")
+_GEMMA_SCOPE = re.compile(r"(?:gemma[-_]scope(?:[-_]\d)?[-_].*?|^)(res|att|mlp|transcoders?|crosscoders?)(?:$|[-_])")
 _RESIDUAL = {"hook_resid_pre": INPUT, "hook_resid_post": OUTPUT}
 _PARTS = (("attention", ("attn", "attention", "hook_z", "hook_q", "hook_k", "hook_v", "hook_result")),
           ("the MLP", ("mlp", "feed_forward", "ffn", "intermediate", "fc1", "fc2")))  # fmt: skip
@@ -89,11 +89,12 @@ def difference(trained: str | None, hidden_state: int | None, module: str | None
 def named_by_publisher(path: Path) -> str | None:
     """The place that the folders of a published checkpoint name, where its files do not; None if none does.
 
-    Gemma Scope has a repository per kind of place and ``layer_34`` in the path; CLIP-Scope has ``22_resid``.
+    Gemma Scope has a repository per kind of place, which may have been saved under the kind alone (``mlp``), and
+    ``layer_34`` in the path; CLIP-Scope has ``22_resid``.
     """
     parts = path.parts
     layer = next((match[1] for part in reversed(parts) if (match := re.fullmatch(r"layer_(\d+)", part))), None)
-    kinds = [match[1] for part in parts if (match := _GEMMA_SCOPE.search(part))]
+    kinds = [match[1] for part in parts if (match := _GEMMA_SCOPE.search(part.lower()))]
     if layer is not None:
         kind = {"att": ".attn", "mlp": ".mlp"}.get(kinds[-1], "") if kinds else ""
         coder = bool(kinds) and kinds[-1].startswith(("trans", "cross"))
