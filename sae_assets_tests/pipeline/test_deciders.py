@@ -286,12 +286,13 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
 }  # fmt: skip
 
 
-# A backfill launches the same plan: what it names is looked at after every change, what it makes after these.
-ALSO_BY_BACKFILL = (
-    "a chunk's file of one model deleted; fewer entries of the other",
-    "a label of one chunk; a split of the other",
-    "a chunk more",
-)
+# All are asked before every change is made, and after; these are made by the others too, as they ask for it.
+MADE_BY_TICKS = {
+    "a chunk's file of one model deleted; fewer entries of the other": ("follow",),
+    "another block of one model; a transformer's file of the other and an aggregate's of it deleted": ("follow",),
+    "a label of one chunk; a split of the other": ("backfill",),
+    "a chunk more": ("follow", "backfill"),
+}
 
 
 @pytest.fixture
@@ -307,7 +308,7 @@ def raised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str], None], change: str) -> None:
     """They name what is to be made now, make the same until they are content, and are content together."""
     apply, expected = CHANGES[change]
-    ticks = ("follow", "backfill") if change in ALSO_BY_BACKFILL else ("follow",)
+    ticks = MADE_BY_TICKS.get(change, ())
     worlds = {who: copy_of(made, tmp_path / who) for who in ("command", *ticks)}
     for world in worlds.values():
         apply(world)
@@ -315,25 +316,30 @@ def test_all_deciders_agree(made: World, tmp_path: Path, raised: Callable[[str],
         raised(world.raised)
 
     with worlds["command"].open() as session:
-        assert stale_by_status(session, NAME) == expected
+        switch = Switch(session, NAME)
+        for first in (switch.follow(), switch.backfill()):
+            assert first <= expected and bool(first) == bool(expected)
+        _all_name(session, switch, expected)
         by_command, _ = made_by_command(session, NAME)
         assert bool(by_command) == bool(expected)
-        assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
+        _all_name(session, switch, set())
+        assert switch.follow() == switch.backfill() == set()
         assert made_by_command(session, NAME)[1] == 0
 
     for tick in ticks:
         with worlds[tick].open() as session:
             switch = Switch(session, NAME)
-            first = switch.follow() if tick == "follow" else switch.backfill()
-            assert first <= expected and bool(first) == bool(expected)
-            assert named(session.outlook(NAME).plan().addresses) == expected
-            assert stale_by_dagster(session, NAME, switch.definitions) == stale_by_status(session, NAME) == expected
-            switch.make(first)
             switch.settle(tick)
             made_anew = set(switch.made)
             # A backfill is one sequence, planned at once: it also makes what was due and proves to be what it was.
             assert made_anew == by_command if tick == "follow" else by_command <= made_anew <= by_command | expected
-            assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME, switch.definitions) == set()
+            _all_name(session, switch, set())
+
+
+def _all_name(session: Session, switch: Switch, expected: Named) -> None:
+    assert stale_by_status(session, NAME) == expected
+    assert named(session.outlook(NAME).plan().addresses) == expected
+    assert stale_by_dagster(session, NAME, switch.definitions) == expected
 
 
 def test_the_marker_follows_a_change_that_is_taken_back(made: World, tmp_path: Path) -> None:
