@@ -188,23 +188,11 @@ class Encoder(ABC):
             raise ArtifactError(
                 f"Embeddings have shape {tuple(x.shape)}, but the SAE's encoder takes rows of width {self.d_model}."
             )
-        parts = [part for number, block in enumerate(x.split(self.rows_at_once))
-                 for part in self._encode_block(block, number * self.rows_at_once, k_stored)]  # fmt: skip
-        if not parts:
-            start = torch.zeros(1, dtype=torch.int64, device="cpu")
-            nothing = start[:0]
-            return SparseCode(start, nothing.int(), nothing.float(), nothing.int(), nothing.double(), nothing.double())
-        stored, units, values, l0, total, dropped = zip(*parts, strict=True)
-        return SparseCode(
-            row_offsets=offsets_of(torch.cat(stored)),
-            unit_ids=torch.cat(units),
-            values=torch.cat(values),
-            l0=torch.cat(l0),
-            row_mass=torch.cat(total),
-            row_dropped=torch.cat(dropped),
-        )
+        codes = [truncated(code, k_stored) for number, block in enumerate(x.split(self.rows_at_once))
+                 for code in self._encode_block(block, number * self.rows_at_once)]  # fmt: skip
+        return joined(codes or [_nothing()])
 
-    def _encode_block(self, block: Tensor, first_row: int, k_stored: int | None) -> Iterator[tuple[Tensor, ...]]:
+    def _encode_block(self, block: Tensor, first_row: int) -> Iterator[SparseCode]:
         centred = block.to(self.shift.device, torch.float64, copy=True)
         finite = torch.isfinite(centred).all(1)
         if not bool(finite.all()):
@@ -231,35 +219,42 @@ class Encoder(ABC):
             reaches = tiles[start:stop][row, :, tile] >= floor[start:stop][row, tile, None]
             place, inside = reaches.nonzero(as_tuple=True)
             pairs = (row[place] * self.n_units + inside * self.n_tiles + tile[place]).sort().values
-            yield self._choose(centred[start:stop], pairs // self.n_units, pairs % self.n_units, k_stored)
+            yield self._choose(centred[start:stop], pairs // self.n_units, pairs % self.n_units)
 
-    def _choose(self, centred: Tensor, rows: Tensor, units: Tensor, k_stored: int | None) -> tuple[Tensor, ...]:
-        """Rows of a block from their candidates: the columns of :class:`SparseCode`, lengths in place of offsets."""
-        n_rows = len(centred)
+    def _choose(self, centred: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
+        """The code of a block's rows from their candidates, which come by row, then unit."""
         values = (dot_products(self.columns, centred, units, rows, self.memory_budget // 4) + self.bias[units]).float()
-        # Candidates come by row, then unit: a stable sort by value leaves ties in the order of their units.
-        positive = values > 0
-        rows, units, values = rows[positive], units[positive], values[positive]
+        rows, units, values = _where(values > 0, rows, units, values)
+        # A stable sort by value leaves ties in the order of their units.
         order = pack_descending(rows, values).sort(stable=True).indices
         rows, units, values = rows[order], units[order], values[order]
-        active = self.active(rows, self._rank(rows, n_rows), units, values)
-        rows, units, values = rows[active], units[active], values[active]
-        kept = self._rank(rows, n_rows) < (self.n_units if k_stored is None else k_stored)
-        mass = values.double().cpu()
-        row_mass = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
-        return (
-            torch.bincount(rows[kept], minlength=n_rows).cpu(),
-            units[kept].int().cpu(),
-            values[kept].cpu(),
-            torch.bincount(rows, minlength=n_rows).int().cpu(),
-            row_mass.index_add(0, rows.cpu(), mass),
-            row_mass.index_add(0, rows[~kept].cpu(), mass[~kept.cpu()]),
-        )
+        starts = _starts(rows, len(centred))
+        rank = torch.arange(len(rows), device=rows.device) - starts[rows]
+        rows, units, values = _where(self.active(rows, rank, units, values), rows, units, values)
+        row_offsets, values = _starts(rows, len(centred)).cpu(), values.cpu()
+        l0 = row_offsets.diff()
+        nothing = torch.zeros(len(centred), dtype=torch.float64, device="cpu")
+        row = torch.repeat_interleave(torch.arange(len(centred), device="cpu"), l0)
+        mass = nothing.index_add(0, row, values.double())
+        return SparseCode(row_offsets, units.int().cpu(), values, l0.int(), mass, nothing)
 
-    @staticmethod
-    def _rank(rows: Tensor, n_rows: int) -> Tensor:
-        starts = offsets_of(torch.bincount(rows, minlength=n_rows))
-        return torch.arange(len(rows), device=rows.device) - starts[rows]
+
+def _nothing() -> SparseCode:
+    """The code of no row."""
+    start = torch.zeros(1, dtype=torch.int64, device="cpu")
+    nothing = start[:0]
+    return SparseCode(start, nothing.int(), nothing.float(), nothing.int(), nothing.double(), nothing.double())
+
+
+def _where(chosen: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
+    """Where ``chosen``, of each column; the device is asked once how many that are."""
+    (place,) = chosen.nonzero(as_tuple=True)
+    return tuple(column[place] for column in columns)
+
+
+def _starts(rows: Int[Tensor, " n"], n_rows: int) -> Int[Tensor, " rows_plus_1"]:
+    """Where each row begins among ascending ones, and where the last ends."""
+    return torch.searchsorted(rows, torch.arange(n_rows + 1, device=rows.device))
 
 
 class TopKEncoder(Encoder):
