@@ -194,16 +194,18 @@ class Encoder(ABC):
 
     def _encode_block(self, block: Tensor, first_row: int) -> Iterator[SparseCode]:
         centred = block.to(self.shift.device, torch.float64, copy=True)
-        finite = torch.isfinite(centred).all(1)
-        if not bool(finite.all()):
-            raise ArtifactError(f"Embedding row {first_row + int((~finite).nonzero()[0])} is not finite.")
         centred -= self.shift
         norm = centred.norm(dim=1, keepdim=True)
-        # Partial sums are at most |x| |w| + |bias|: beyond float32 the screen could overflow and miss units.
-        largest = norm * max(self.largest_norm, 1.0) + self.largest_bias
-        if not bool((largest < FLOAT32_LIMIT).all()):
-            too_large = first_row + int((largest >= FLOAT32_LIMIT).nonzero()[0, 0])
-            raise ArtifactError(f"Embedding row {too_large} is too large: its products with the encoder leave float32.")
+        # Partial sums are at most |x| |w| + |bias|: beyond float32 the screen could overflow and miss units. NaN is
+        # below no limit.
+        fits = norm * max(self.largest_norm, 1.0) + self.largest_bias < FLOAT32_LIMIT
+        if not bool(fits.all()):
+            bad = int((~fits).nonzero()[0, 0])
+            if not bool(torch.isfinite(block[bad]).all()):
+                raise ArtifactError(f"Embedding row {first_row + bad} is not finite.")
+            raise ArtifactError(
+                f"Embedding row {first_row + bad} is too large: its products with the encoder leave float32."
+            )
         screened, stray = self.screen.product(centred, norm)
         if self.level is not None:
             screened += self.level

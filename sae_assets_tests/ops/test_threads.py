@@ -71,7 +71,7 @@ def alone() -> tuple[list[str], object]:
     return [artifact.content_hash() for artifact in everything()], encoded()
 
 
-@pytest.mark.parametrize(("threads", "budget"), [(1, 1), (2, 10_000), (4, 2**28)])
+@pytest.mark.parametrize(("threads", "budget"), [(1, 1_000), (2, 10_000), (4, 2**28)])
 def test_threads_and_block_sizes_change_no_artifact(alone, threads, budget):
     """Statistics, mapping, filtered rows, thresholds, counts, pairs with chance, intervals and folds."""
     torch.set_num_threads(threads)
