@@ -18,6 +18,7 @@ from sae_assets.catalog.datasets import TokenKind
 from sae_assets.catalog.models import ModelName, Sae
 from sae_assets.catalog.registry import formats, layouts, libraries
 from sae_assets.cli import app
+from sae_assets.cli.common import EXIT_CODES
 from sae_assets.datasets.pixels import MODES
 from sae_assets.orchestration.automation.switches import SWITCHES
 from sae_assets.pipeline.checks import READABLE, READABLE_DESCRIPTION, Check
@@ -93,6 +94,11 @@ def _help(parameter: Any) -> tuple[str, str]:
     """What an option means, and its default, which its help names at the end."""
     text, _, default = parameter.help.partition(" (default: ")
     return text.rstrip("."), "off" if parameter.is_flag else default.removesuffix(")") or "none"
+
+
+def exit_codes() -> Rows:
+    yield "code", "means"
+    yield from EXIT_CODES.items()
 
 
 def states() -> Rows:
@@ -188,6 +194,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "commands": commands,
     "common-options": common_options,
     "materialize": options,
+    "exit-codes": exit_codes,
     "states": states,
     "checks": checks,
     "switches": switches,

@@ -1,7 +1,4 @@
-"""What all commands share: the application, common options, and errors as messages with exit codes.
-
-Exit codes: 0 done, 1 a run failed or a file is damaged, 2 the request cannot be understood, 130 and 143 interrupted.
-"""
+"""What all commands share: the application, common options, and errors as messages with exit codes."""
 
 import json
 import sys
@@ -13,12 +10,23 @@ from typing import Annotated, Any
 import typer
 
 from sae_assets.cli.advice import CATALOG, HOME, advice, told
-from sae_assets.cli.interrupts import exit_code
+from sae_assets.cli.interrupts import FIRST_CODE, SIGNALS, exit_code
 from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
 from sae_assets.visible import visible
 
 INTERRUPTED = "Interrupted."
 GOES_ON = "Interrupted, what was made stays; the same command goes on from there."
+
+FAILED, MISUNDERSTOOD = 1, 2
+EXIT_CODES = {
+    "0": "done (also where nothing was to do)",
+    f"{FAILED}": "a run failed, a file is damaged (`verify`), a data set is not sound (`check`), an input could not be "
+    "looked at (`detect`), something cannot be read or written",
+    f"{MISUNDERSTOOD}": "the request cannot be understood: unknown option or name, value out of range, a device that "
+    "is not there, a catalog with mistakes",
+    ", ".join(str(FIRST_CODE + number) for number in SIGNALS): "interrupted by Ctrl-C, by SIGTERM: what was made "
+    "stays, the run under way is *canceled* in the UI, and the same command goes on",
+}
 
 app = typer.Typer(
     help="Sparse SAE activations as Dagster assets: materialize, inspect, verify.",
@@ -58,7 +66,7 @@ def report(error: SaeAssetsError | OSError, as_json: bool) -> int:
     text = advice(str(error))
     echo(json.dumps({"error": text, "kind": type(error).__name__}) if as_json else f"Error: {text}", err=True)
     # A device that this machine lacks is found out before any run; inside one it is the run that failed.
-    return 2 if isinstance(error, (CatalogError, DeviceError)) else 1
+    return MISUNDERSTOOD if isinstance(error, (CatalogError, DeviceError)) else FAILED
 
 
 def split_list(values: list[str] | None, what: str) -> list[str] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sae_assets.cli.common import (
+    FAILED,
     AsJson,
     CatalogFile,
     Debug,
@@ -107,7 +108,7 @@ def detect(
         if as_json:
             print_json({"detector": str(detector), "inputs": lines})
         if failed:
-            raise typer.Exit(1)
+            raise typer.Exit(FAILED)
 
 
 def _inputs(given: list[str], modality: str) -> dict[str, Any]:

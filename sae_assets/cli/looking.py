@@ -7,6 +7,7 @@ import typer
 from sae_assets import commands
 from sae_assets.cli.advice import advice
 from sae_assets.cli.common import (
+    FAILED,
     AsJson,
     CatalogFile,
     Debug,
@@ -117,7 +118,7 @@ def verify(
         else:
             print_verified(found)
         if found.damaged:
-            raise typer.Exit(1)
+            raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -146,4 +147,4 @@ def check(
         else:
             print_inspection(inspections)
         if not all(each["sound"] for each in inspections.values()):
-            raise typer.Exit(1)
+            raise typer.Exit(FAILED)
