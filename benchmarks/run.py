@@ -27,6 +27,7 @@ SIZES: dict[str, tuple[str, str]] = {
     "bench_find": (HOME, HOME),
     "bench_startup": (f"{HOME} --repeat 1", HOME),
     "bench_passes": ("", ""),
+    "bench_encoding": ("--rows 256", ""),
     "bench_precision": ("--rows 128 --images 4", ""),
     "bench_fit": ("", ""),
     "bench_differences": ("", ""),

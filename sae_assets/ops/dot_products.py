@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sae_assets.ops.segments import tree_sums
 
-CACHE_BYTES = 2**22  # of products at once on a CPU: what its cache holds while halves are added to halves
+CACHE_BYTES = 2**23  # of products at once on a CPU: what its cache holds while halves are added to halves
 
 
 def dot_products(
@@ -37,8 +37,8 @@ def products(
     columns: Float[Tensor, "units d"], rows: Float[Tensor, "rows d"], unit: Int[Tensor, " n"], row: Int[Tensor, " n"]
 ) -> Float[Tensor, "n d"]:
     """Of each pair the products that are to be added up."""
-    terms = columns.index_select(0, unit).double()
-    terms *= rows.index_select(0, row)
+    terms = rows.index_select(0, row)
+    terms *= columns.index_select(0, unit)  # widened on the way, which is exact
     return terms
 
 

@@ -1,10 +1,16 @@
 """Matrix products that say which units can matter: fast, in low precision, with a bound of their error.
 
-On the CPU operands are float32. On a GPU whose matrix units take bfloat16 they are rounded to it, and products are
-summed in float32: float32 itself would run on the vector units, some 14 times slower. bfloat16 has float32's range, and
-asking for it touches no switch of the process, as TF32 would. What rounding the operands did is measured, not assumed;
-only the order and the rounding of sums are bounded for the worst case.
+Operands are bfloat16 where the device multiplies it much faster: on a GPU, where float32 would run on the vector units,
+some 14 times slower, and on CPUs with instructions for it, which a short try finds out. Products are summed in float32,
+and a GPU gives them so; a CPU rounds each sum to bfloat16 once more. bfloat16 has float32's range, and asking for it
+touches no switch of the process, as TF32 would. What rounding the operands did is measured, not assumed; only the order
+and the rounding of sums, and of results, are bounded for the worst case.
 """
+
+import itertools
+import time
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -17,6 +23,11 @@ SMALLEST_NORMAL = 2.0**-126
 # Sums in matrix units: terms are cut, not rounded, when they are aligned with the largest, once per term and once more
 # per block of at least four (Fasi, Higham, Mikaitis and Pranesh 2021, "Numerical behavior of NVIDIA tensor cores").
 CUT_SUMS = 2.5
+NARROW_ROUNDOFF = 2.0**-8  # of bfloat16
+# bfloat16 leaves more candidates to be computed again: on a CPU it is worth that from this many times as fast as
+# float32, and from this many units.
+WORTH = 1.5
+MANY_UNITS = 2**14
 
 
 def upper_float32(bound: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -30,8 +41,10 @@ def exact_float32_product(x: Float[Tensor, "rows d"], weight: Float[Tensor, "d u
         return x @ weight
 
 
-def takes_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in matrix units and gives float32 sums, as torch 2.8 and later can ask."""
+def takes_bfloat16(device: torch.device, n_units: int, d: int) -> bool:
+    """Whether the device is to multiply bfloat16; on a GPU, with sums given in float32, as torch 2.8 and later can."""
+    if device.type == "cpu":
+        return n_units >= MANY_UNITS and _is_faster_on_the_cpu() and sums_in_float32(d)
     if device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False):
         return False
     probe = torch.ones((16, 16), dtype=torch.bfloat16, device=device)
@@ -41,11 +54,51 @@ def takes_bfloat16(device: torch.device) -> bool:
         return False
 
 
+@cache
+def _is_faster_on_the_cpu() -> bool:
+    """Whether a product of ordinary size is, with what torch has chosen for this processor; milliseconds, once."""
+    rows, columns = (torch.ones((n, 1024), dtype=torch.float32, device="cpu") for n in (64, 2048))
+    narrow = rows.bfloat16(), columns.bfloat16()
+
+    def seconds(product: Callable[[], torch.Tensor]) -> float:
+        product()
+        marks = [time.perf_counter()]
+        for _ in range(3):
+            product()
+            marks.append(time.perf_counter())
+        return min(after - before for before, after in itertools.pairwise(marks))
+
+    wide = seconds(lambda: exact_float32_product(rows, columns.T))
+    return wide > WORTH * seconds(lambda: narrow[0] @ narrow[1].T)
+
+
+@cache
+def sums_in_float32(d: int, product: Callable[[Tensor, Tensor], Tensor] = torch.mm) -> bool:
+    """Whether a product of bfloat16 rounds no sum on the way: sums of some hundred come near 0, where that would show.
+
+    Of terms of size 1 parts of a sum are √d large: bfloat16 moves them by some 2⁻⁹ of it, float32 by 2⁻²⁴ √d. Libraries
+    may sum few rows in another way than many.
+    """
+    generator = torch.Generator("cpu").manual_seed(d)
+    rows, columns = (torch.randn((n, d), generator=generator, device="cpu").bfloat16() for n in (32, 256))
+    exact = rows.double() @ columns.double().T
+    for n in (1, 8, 32):
+        given = product(rows[:n], columns.T).double()
+        if not bool(((given - exact[:n]).abs() <= 2.0**-14 * d**0.5 + _gamma(NARROW_ROUNDOFF) * given.abs()).all()):
+            return False
+    return True
+
+
+def _gamma(roundoff: float) -> float:
+    return roundoff / (1 - roundoff)
+
+
 class Screen:
     """``x @ columns.T`` in low precision, and what is known of its error.
 
-    With x̃ and w̃ the rounded operands, ``|x·w - screened| <= |x - x̃| |w| + |x̃| |w - w̃| + γ |x̃| |w̃|`` (Cauchy–Schwarz;
-    Higham 2002, eq. 3.5, for any order of summation): at most ``stray * |w| + |x| * slope``.
+    With x̃ and w̃ the rounded operands, ``|x·w - sum| <= |x - x̃| |w| + |x̃| |w - w̃| + γ |x̃| |w̃|`` (Cauchy–Schwarz; Higham
+    2002, eq. 3.5, for any order of summation): at most ``stray * |w| + |x| * slope``. The sum lies within
+    ``share * |screened|`` of what is screened.
 
     Args:
         columns: float32 [n_units, d_model], finite.
@@ -53,11 +106,13 @@ class Screen:
 
     Attributes:
         slope: float64 [n_units].
+        share: of a screened value, by which it may lie beside the sum that it was rounded from; 0 for float32.
+        bytes: held at once of each product.
     """
 
     def __init__(self, columns: Float[Tensor, "units d"], n_places: int):
         n_units, d = columns.shape
-        self.dtype = torch.bfloat16 if takes_bfloat16(columns.device) else torch.float32
+        self.dtype = torch.bfloat16 if takes_bfloat16(columns.device, n_units, d) else torch.float32
         rounded = columns.to(self.dtype)
         if not bool(torch.isfinite(rounded).all()):  # the largest floats round to infinity
             self.dtype, rounded = torch.float32, columns
@@ -65,15 +120,20 @@ class Screen:
             rounded = torch.nn.functional.pad(rounded, (0, 0, 0, n_places - n_units))
         self.operand = rounded.T
         norms = torch.linalg.vector_norm(rounded[:n_units], dim=1, dtype=torch.float64)
-        roundoff = d * UNIT_ROUNDOFF if self.dtype == torch.float32 else d * CUT_SUMS * 2 * UNIT_ROUNDOFF
-        gamma = roundoff / (1 - roundoff)
+        gamma = _gamma(d * UNIT_ROUNDOFF * (1 if self.dtype == torch.float32 else CUT_SUMS * 2))
+        self.share = _gamma(NARROW_ROUNDOFF) if self.rounds_results(columns.device) else 0.0
+        self.bytes = 6 if self.share else 4
         drift = torch.zeros_like(norms) if self.dtype == torch.float32 else _distance(columns, rounded[:n_units])
         self.slope = (1 + self.stray_limit) * (gamma * norms + drift)
+
+    def rounds_results(self, device: torch.device) -> bool:
+        """Whether products come as bfloat16: torch asks for float32 on a GPU alone."""
+        return self.dtype == torch.bfloat16 and device.type == "cpu"
 
     @property
     def stray_limit(self) -> float:
         """The most that rounding makes a row longer or takes from it, as a share of its norm."""
-        return 2.0**-8 if self.dtype == torch.bfloat16 else 2.0**-23
+        return NARROW_ROUNDOFF if self.dtype == torch.bfloat16 else 2.0**-23
 
     def product(
         self, centred: Float[Tensor, "rows d"], norm: Float[Tensor, "rows 1"]
@@ -86,7 +146,10 @@ class Screen:
         rounded = centred.to(self.dtype)
         if self.dtype == torch.float32:
             return exact_float32_product(rounded, self.operand), norm * (2 * UNIT_ROUNDOFF)
-        return torch.mm(rounded, self.operand, out_dtype=torch.float32), _distance(centred, rounded)[:, None]
+        stray = _distance(centred, rounded)[:, None]
+        if self.share:
+            return (rounded @ self.operand).float(), stray
+        return torch.mm(rounded, self.operand, out_dtype=torch.float32), stray
 
 
 def _distance(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

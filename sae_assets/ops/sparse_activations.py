@@ -25,9 +25,9 @@ from sae_assets.ops.segments import pack_descending, plan_blocks
 
 FLOAT32_LIMIT = 2.0**127
 TILE = 32  # units of which the largest screened value is looked at first
-# The most that is held at once, in bytes: per screened pair the product, and what is found of its tile; per candidate
-# its row, unit, value and sort key, with the sort's copies of them.
-SCREEN_BYTES = 5
+# The most that is held at once, in bytes: per screened pair beside the product, and what is found of its tile; per
+# candidate its row, unit, value and sort key, with the sort's copies of them.
+SCREEN_BYTES = 1
 TILE_BYTES = 32
 CANDIDATE_BYTES = 128
 
@@ -126,16 +126,18 @@ class Encoder(ABC):
         # No unit stands in the places that fill up the tiles: nothing that is screened there is ever a candidate.
         lifted = self._by_tile(level, -torch.inf).flatten().float()
         self.level = lifted if bool((lifted != 0).any()) else None
-        # |screened + level - exact| <= stray * width + norm * slope + offset, for each unit the largest of its tile:
-        # the product's error (``Screen``); a few roundings, of the level, the sum, the stored float32 and the floor;
-        # the underflow of any of them.
-        d, few = self.d_model, 8 * UNIT_ROUNDOFF
+        # |screened + level - exact| <= stray * width + norm * slope + offset + share * |screened + level|, for each
+        # unit the largest of its tile: the product's error (``Screen``); a few roundings, of the level, the sum, the
+        # stored float32 and the floor; the underflow of any of them. All are a little larger, since what lies below a
+        # limit by an error is screened below it by (1 + share) / (1 - share) of that.
+        d, few, share = self.d_model, 8 * UNIT_ROUNDOFF, self.screen.share
         slope = self.screen.slope + few * norms + d * SMALLEST_NORMAL
-        offset = few * (self.bias.abs() + level.abs()) + d * SMALLEST_NORMAL * (1 + norms)
+        offset = (few + share) * (self.bias.abs() + level.abs()) + d * SMALLEST_NORMAL * (1 + norms)
         self.width, self.slope, self.offset = (
-            upper_float32(self._by_tile(bound, 0.0).amax(0)) for bound in (norms, slope, offset)
+            upper_float32(self._by_tile(bound * (1 + 2 * share), 0.0).amax(0)) for bound in (norms, slope, offset)
         )
-        self.row_bytes = SCREEN_BYTES * self.n_units + TILE_BYTES * self.n_tiles + 24 * self.d_model
+        of_pair = self.screen.bytes + SCREEN_BYTES
+        self.row_bytes = of_pair * self.n_units + TILE_BYTES * self.n_tiles + 24 * self.d_model
 
     def _tile(self) -> int:
         """Units per tile."""
@@ -279,7 +281,7 @@ class TopKEncoder(Encoder):
         width, slope, offset = self.largest_error
         error = stray * width + norm * slope + offset
         kth = largest.topk(self.k, dim=1).values[:, -1:]
-        return torch.maximum(kth - 2 * error, -error)
+        return torch.maximum(kth - 2 * (error + self.screen.share * kth.abs()), -error)
 
     def active(self, rows, rank, units, values):
         return rank < self.k
