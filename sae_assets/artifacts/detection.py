@@ -132,6 +132,7 @@ class BestPairs(Artifact):
             concepts by family-wise error and by false discovery rate; NaN where null_f1 is.
         test_interval: float64 [n_concepts, 2], 95 % interval of the test F1.
         scores: float64 [n_concepts, 6], of test: ``SCORES``, from the unit's scores and the pair's detections.
+        auroc_interval: float64 [n_concepts, 2], 95 % interval of the AUROC; NaN where that is.
         length_auroc: float64 [n_concepts], AUROC on test of the example's number of rows alone.
         row_counts: int64 [n_concepts, 3], TP FP FN in rows of test, of the unit at its row threshold; 0 of a concept
             whose rows are not known.
@@ -156,6 +157,7 @@ class BestPairs(Artifact):
     q: Float[Tensor, "2 concepts"]
     test_interval: Float[Tensor, "concepts 2"]
     scores: Float[Tensor, "concepts 6"]
+    auroc_interval: Float[Tensor, "concepts 2"]
     length_auroc: Float[Tensor, " concepts"]
     row_counts: Int[Tensor, "concepts 3"]
     row_interval: Float[Tensor, "concepts 2"]
@@ -238,6 +240,7 @@ class BestPairs(Artifact):
             *expect_tensor(self.q, "q", "float64", (2, n)),
             *expect_tensor(self.test_interval, "test_interval", "float64", (n, 2)),
             *expect_tensor(self.scores, "scores", "float64", (n, len(self.SCORES))),
+            *expect_tensor(self.auroc_interval, "auroc_interval", "float64", (n, 2)),
             *expect_tensor(self.length_auroc, "length_auroc", "float64", (n,)),
             *expect_tensor(self.row_counts, "row_counts", "int64", (n, 3)),
             *expect_tensor(self.row_interval, "row_interval", "float64", (n, 2)),

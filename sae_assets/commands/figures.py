@@ -111,6 +111,7 @@ def _figures(
             "q": float(best.q[1, place]),
             "cal_p": float(best.p[0, place]),
             **dict(zip(best.SCORES, best.scores[place].tolist(), strict=True)),
+            "auroc_interval": best.auroc_interval[place].tolist(),
             "length_auroc": float(best.length_auroc[place]),
             "n_cal": int(best.n_positive[0, place]),
             "n_test": int(best.n_positive[1, place]),

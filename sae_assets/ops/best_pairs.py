@@ -17,7 +17,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops import prevalence_free
 from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
 from sae_assets.ops.held_out_null import shuffle_held_out
-from sae_assets.ops.intervals import counts_of, f1_interval, weighted_f1_interval
+from sae_assets.ops.intervals import auroc_interval, counts_of, f1_interval, weighted_f1_interval
 from sae_assets.ops.pooling import length_auroc
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chance import PairRows, exchange_maps, row_intervals
@@ -64,6 +64,8 @@ def figure_pairs(
     each = counts_of(detected["test"][counted], truths["test"][counted])
     true_positive, false_positive, false_negative, _ = counts[1].unbind(-1)
     interval = f1_interval(true_positive, false_positive, false_negative)
+    ranked = two_classes[1] & (units >= 0)
+    of_auroc = auroc_interval(of_units["test"], truths["test"])[:, 1:]
     null = shuffle_held_out(scores["test"], units, thresholds, counted, n_shuffles=n_permutations, seed=seed)
     of_rows = exchange_maps(rows, n_draws=n_permutations, seed=seed)
     null_f1, p, family_p, q = _null_of_cal(chosen, scores, two_classes[0], n_permutations, seed)
@@ -79,7 +81,8 @@ def figure_pairs(
         family_p=torch.stack([family_p, null.family_p]),
         q=torch.stack([q, null.q]),
         test_interval=torch.where(two_classes[1][:, None], interval, torch.nan),
-        scores=_scores(of_units, truths, counts[1], two_classes[1], units),
+        scores=_scores(of_units, truths, counts[1], ranked),
+        auroc_interval=torch.where(ranked[:, None], of_auroc, torch.nan),
         length_auroc=length_auroc(torch.cat([*lengths["test"]]), scores["test"].labels.cpu()),
         row_counts=rows.counts.sum(1) * rows.located[:, None],
         row_interval=row_intervals(rows),
@@ -122,9 +125,9 @@ def _of_concepts(scores: ExampleScores, concepts: Tensor) -> ExampleScores:
 
 
 def _scores(
-    of_units: dict[str, Tensor], truths: dict[str, Tensor], counts: Tensor, two_classes: Tensor, units: Tensor
+    of_units: dict[str, Tensor], truths: dict[str, Tensor], counts: Tensor, ranked: Tensor
 ) -> Float[Tensor, "concepts 6"]:
-    """``BestPairs.SCORES`` on test; NaN without a pair and where the split lacks a class."""
+    """``BestPairs.SCORES`` on test; NaN where not ``ranked``: without a pair, and where the split lacks a class."""
     test, truth = of_units["test"], truths["test"]
     probabilities = torch.stack(
         [
@@ -143,4 +146,4 @@ def _scores(
         ],
         -1,
     )
-    return torch.where((two_classes & (units >= 0))[:, None], figures, torch.nan)
+    return torch.where(ranked[:, None], figures, torch.nan)

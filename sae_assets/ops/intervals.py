@@ -89,7 +89,7 @@ def auroc_interval(
 
     NaN without two classes.
     """
-    x = scores.double()
+    x = scores.double().contiguous()
     parts = []
     for mine, others in ((truth, ~truth), (~truth, truth)):
         rest = torch.where(others, x, torch.inf).sort(-1).values

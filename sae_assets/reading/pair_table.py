@@ -13,6 +13,7 @@ COLUMNS = {
     "precision": ("test_precision", 2),
     "recall": ("test_recall", 2),
     "AUROC": ("test_auroc", 3),
+    "AUROC, 95 %": ("auroc_interval", 0),
     "Brier": ("test_brier", 3),
     "ECE": ("test_ece", 3),
 }
@@ -22,11 +23,11 @@ LATEX |= {"\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}"
 
 def cells(line: Mapping[str, Any]) -> list[str]:
     """What stands in :data:`COLUMNS` of one line of ``best_pairs``; a figure that does not exist is a dash."""
-    low, high = line.get("test_f1_low"), line.get("test_f1_high")
     chance = [line.get(name) for name in ("test_always_positive_f1", "test_null_f1_p95")]
     figures = {
         **line,
-        "interval": None if low is None or high is None else f"{low:.2f}–{high:.2f}",
+        "interval": _interval(line, "test_f1"),
+        "auroc_interval": _interval(line, "test_auroc"),
         "chance": max((value for value in chance if value is not None), default=None),
     }
     return [_cell(figures.get(name), digits) for name, digits in COLUMNS.values()]
@@ -54,6 +55,11 @@ def markdown(text: str) -> str:
 def latex(text: str) -> str:
     """A name as text of a document: nothing in it is a command."""
     return "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+
+
+def _interval(line: Mapping[str, Any], name: str) -> str | None:
+    low, high = line.get(f"{name}_low"), line.get(f"{name}_high")
+    return None if low is None or high is None else f"{low:.2f}–{high:.2f}"
 
 
 def _cell(value: Any, digits: int) -> str:

@@ -8,7 +8,10 @@ from sae_assets.errors import SaeAssetsError
 from sae_assets.reading.unit import TopExample, Unit
 
 STATS = ("n_active", "density", "mean", "max", "p95", "p99", "selectivity")
-PAIR = ("concept", "threshold", "test_f1", "test_f1_low", "test_f1_high", "test_auroc", "test_p", "test_q")
+PAIR = (
+    *("concept", "threshold", "test_f1", "test_f1_low", "test_f1_high"),
+    *("test_auroc", "test_auroc_low", "test_auroc_high", "test_p", "test_q"),
+)
 ALIGNED = ("concept", "threshold", "cal_f1", "test_f1", "test_precision", "test_recall", "test_iou", "test_ap")
 
 

@@ -178,6 +178,7 @@ def best_pairs() -> BestPairs:
         q=doubles([NAN, NAN], [1, 1]),
         test_interval=doubles([0.1, 0.9], [NAN, NAN]),
         scores=torch.full((2, 6), 0.5, dtype=torch.float64),
+        auroc_interval=doubles([0.4, 0.6], [0.4, 0.6]),
         length_auroc=doubles(0.5, 0.5),
         row_counts=torch.tensor([[6, 2, 1], [0, 0, 0]]),
         row_interval=doubles([0.5, 0.95], [NAN, NAN]),
@@ -480,6 +481,7 @@ BROKEN = [
     (best_pairs, "counts of other concepts", {"concepts": ("red",)}, "counts has shape"),
     (best_pairs, "counts of another type", {"counts": torch.ones(2, 2, 4)}, "counts has dtype torch.float32"),
     (best_pairs, "intervals of another type", {"test_interval": torch.ones(2, 2)}, "test_interval has dtype"),
+    (best_pairs, "half an interval of AUROC", {"auroc_interval": doubles(0.1, 0.9)}, "auroc_interval has shape"),
     (best_pairs, "a negative count", {
         "counts": torch.tensor([[[-1, 2, 5, 4], [0, 0, 0, 10]], [[2, 2, 2, 2], [0, 0, 1, 7]]])}, "counts must"),
     (best_pairs, "half a weighted interval", {"weighted_interval": doubles(0.1)}, "weighted_interval has shape"),
@@ -656,6 +658,7 @@ CHANGED = [
     (chosen_pairs, {"n_folds": 5, "fold_f1": doubles(0.5, NAN)}),
     (chosen_pairs, {"min_support": 4}),
     (best_pairs, {"test_interval": doubles([0.1, 0.9], [NAN, 0.5])}),
+    (best_pairs, {"auroc_interval": doubles([0.4, 0.7], [0.4, 0.6])}),
     (pruning_audit, {"min_support": 4}),
     (pruning_audit, {"units_by_reason": ints(2, 1, 1, 0, 1, 1)}),
     (row_alignment, {"purity": doubles(0.5, 0)}),

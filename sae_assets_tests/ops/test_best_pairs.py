@@ -25,7 +25,7 @@ from sklearn.metrics import (
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.detection_stats import EVALUATED
-from sae_assets.ops.intervals import counts_of, weighted_f1_interval
+from sae_assets.ops.intervals import auroc_interval, counts_of, weighted_f1_interval
 from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choice, choose, dense_scores, world_of
 from sae_assets_tests.reference import best_pairs as reference
 from sae_assets_tests.reference import detection_stats as reference_detection
@@ -221,7 +221,17 @@ def test_a_concept_of_one_class_keeps_its_counts_and_has_no_figures(labels):
     assert got.counts[:, 0].tolist() == ([[0, 0, 2, 0]] * 2 if labels else [[0, 0, 0, 2]] * 2)
     for name in ("precision", "recall", "f1", "accuracy"):
         assert bool(got.rate(name).isnan().all())
-    for name in ("null_f1", "p", "family_p", "q", "test_interval", "scores", "weighted_interval", "weighted_null"):
+    for name in (
+        "null_f1",
+        "p",
+        "family_p",
+        "q",
+        "test_interval",
+        "scores",
+        "auroc_interval",
+        "weighted_interval",
+        "weighted_null",
+    ):
         assert bool(getattr(got, name).isnan().all()), name
 
 
@@ -232,6 +242,7 @@ def test_a_concept_that_no_unit_stands_for_is_detected_nowhere():
                                                        n_positive=torch.zeros(2, 1, dtype=torch.int64)))  # fmt: skip
     assert got.unit_ids.tolist() == [-1] and got.rate("f1").tolist() == [[0], [0]]
     assert got.weighted(got.rate("f1")[1]) == 0 and got.p[1].tolist() == [1] and bool(got.scores[:, 0].isnan().all())
+    assert bool(got.auroc_interval.isnan().all())
 
 
 def test_figures_beside_f1_are_scikit_learns():
@@ -246,6 +257,8 @@ def test_figures_beside_f1_are_scikit_learns():
         expected = [roc_auc_score(label, score), average_precision_score(label, score), matthews_corrcoef(label, found),
                     balanced_accuracy_score(label, found)]  # fmt: skip
         np.testing.assert_allclose(got.scores[concept, :4], expected, rtol=1e-9)
+        alone = auroc_interval(torch.from_numpy(score), torch.from_numpy(label.copy()))
+        np.testing.assert_allclose([expected[0], *got.auroc_interval[concept]], alone, rtol=1e-12)
         cal = world.labels[world.examples_in("cal"), concept]
         model = IsotonicRegression(out_of_bounds="clip").fit(dense_scores(world, "cal")[:, unit // 2], cal)
         np.testing.assert_allclose(got.scores[concept, 4], brier_score_loss(label, model.predict(score)), rtol=1e-9)
@@ -408,12 +421,15 @@ def test_one_fold_is_no_fold(n_folds):
 def test_intervals_and_chance_lie_within_0_and_1_or_are_null(world):
     """Ordered, bounded, and null exactly where the split lacks a class; on cal the grid has no null."""
     got = choose(world, n_permutations=6)
-    for pair in (got.test_interval, got.weighted_interval[None], got.null_f1[1]):
+    for pair in (got.test_interval, got.auroc_interval, got.weighted_interval[None], got.null_f1[1]):
         known = ~pair.isnan().any(-1)
         assert torch.equal(pair.isnan().any(-1), pair.isnan().all(-1))
         assert bool((pair[known] >= 0).all()) and bool((pair[known] <= 1).all())
     for ordered in (got.test_interval, got.weighted_interval[None]):
         assert not bool((ordered[:, 0] > ordered[:, 1]).any())
+    low, area, high = got.auroc_interval[:, 0], got.scores[:, 0], got.auroc_interval[:, 1]
+    assert torch.equal(area.isnan(), low.isnan()) and torch.equal(area.isnan(), high.isnan())
+    assert bool(((low <= area) & (area <= high) & (low < high))[~area.isnan()].all())
     assert torch.equal(got.null_f1[1, :, 0].isnan(), ~got.two_classes[1]) and bool(got.null_f1[0].isnan().all())
     assert torch.equal(got.test_interval[:, 0].isnan(), ~got.two_classes[1])
 

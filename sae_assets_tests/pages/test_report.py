@@ -186,7 +186,8 @@ def test_a_chosen_unit_has_its_evidence_and_its_controls(made: Places) -> None:
     read.feed(page)
     best = {given["data-column"]: float(given["value"]) for given, _ in read.figures
             if given.get("data-table") == "best_pairs" and given["data-concept"] == line["concept"]}  # fmt: skip
-    assert {name: line[name] for name in best} == best and {"test_f1", "test_p", "test_f1_low"} <= set(best)
+    assert {name: line[name] for name in best} == best
+    assert {"test_f1", "test_p", "test_f1_low", "test_auroc_low", "test_auroc_high"} <= set(best)
     detectors = [given["data-detector"] for given, _ in read.figures if given.get("data-table") == "controls"]
     assert detectors[0] == "unit" and "logistic" in detectors
     assert headline(unit_summary(chosen.unit(line["unit_id"]), 2)).split("(")[0] in page

@@ -104,6 +104,8 @@ def test_summary_has_every_promised_figure(demo):
         assert all(value >= 0 and math.isfinite(value) for value in found["seconds"].values())
         for best in found["concepts"].values():
             assert {"unit_id", "tail_fraction", "threshold", "cal_f1", "test_f1", "n_cal", "n_test"} <= set(best)
+            low, high = best["auroc_interval"]
+            assert 0 <= low <= best["auroc"] <= high <= 1 and low < high
 
 
 def test_the_packaged_saes_fit_the_packaged_data(demo):

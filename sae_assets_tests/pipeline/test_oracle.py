@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, f1_score,
 
 from sae_assets.catalog import load_catalog
 from sae_assets.datasets import open_dataset
+from sae_assets.ops.intervals import auroc_interval
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
@@ -192,6 +193,8 @@ def test_every_stage(world):
             found = values[split][:, unit] >= threshold
             cells = confusion_matrix(truths[split], found, labels=[True, False]).flatten()[[0, 2, 1, 3]]
             assert best.counts[place, concept].tolist() == cells.tolist()
+        ranked = auroc_interval(torch.from_numpy(values["test"][:, unit]), torch.from_numpy(truths["test"]))
+        np.testing.assert_allclose([best.scores[concept, 0], *best.auroc_interval[concept]], ranked, rtol=1e-12)
 
     # 9. where in its examples each concept is
     places, values = (

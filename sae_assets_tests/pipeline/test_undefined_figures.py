@@ -51,7 +51,7 @@ def test_nulls_in_best_pairs_and_their_metadata(world):
     assert not any(row[name] is not None and math.isnan(row[name]) for row in rows.values() for name in figures)
     of_test = {name for name in figures if name.startswith("test_")}
     of_pair = {"tail_fraction", "threshold", "test_auroc", "test_average_precision", "test_mcc", "test_ece"}
-    of_pair |= {"test_balanced_accuracy", "test_brier"}
+    of_pair |= {"test_balanced_accuracy", "test_brier", "test_auroc_low", "test_auroc_high"}
     of_cal = {name for name in figures if name.startswith("cal_")}
     assert {name for name in figures if rows["concept 1"][name] is None} == of_pair | of_cal
     assert rows["concept 1"]["test_f1"] == 0  # no unit detects it anywhere

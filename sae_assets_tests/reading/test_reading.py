@@ -14,6 +14,7 @@ from PIL import Image
 
 import sae_assets
 from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
+from sae_assets.ops.intervals import auroc_interval
 from sae_assets.pages.pictures import opacity
 from sae_assets.reading import HeatMap, MarkedText, Project, Run
 from sae_assets.reading.marked import Token
@@ -84,6 +85,26 @@ def test_tables_are_the_files(made: Places, run: Run, stage: str) -> None:
     assert table.to_polars().equals(expected) and len(table) == len(expected)
     assert table.to_arrow().column_names == expected.columns
     assert "<table>" in table._repr_html_() and expected.columns[0] in repr(table)
+
+
+def test_intervals_of_auroc_are_those_of_the_stored_activations(text_run: Run) -> None:
+    """Of the largest value in every test example, concept by concept; nulls where there is no AUROC."""
+    labels = text_run.table("labels").to_polars()
+    tests = (labels["split"] == "test").to_numpy().nonzero()[0]
+    largest = np.zeros((len(labels), text_run.n_units), np.float32)
+    example = np.concatenate([chunk.example for chunk in text_run.activations()])
+    np.maximum.at(largest, example, text_run.activations().to_scipy().toarray())
+    some = 0
+    for line in text_run.best_pairs().to_polars().to_dicts():
+        stored = [line[name] for name in ("test_auroc", "test_auroc_low", "test_auroc_high")]
+        truth = labels[f"label:{line['concept']}"].to_numpy()[tests].astype(bool)
+        if line["unit_id"] is None or truth.all() or not truth.any():
+            assert stored == [None] * 3
+            continue
+        some += 1
+        expected = auroc_interval(torch.from_numpy(largest[tests, line["unit_id"]]), torch.from_numpy(truth))
+        np.testing.assert_allclose(stored, expected, rtol=1e-12)
+    assert some
 
 
 def test_activations(made: Places, run: Run) -> None:

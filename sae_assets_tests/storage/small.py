@@ -161,6 +161,7 @@ SMALL: dict[str, Artifact] = {
             q=_doubles([[NAN, NAN], [0.02, 1.0]]),
             test_interval=_doubles([[0.4, 0.9], [NAN, NAN]]),
             scores=_doubles([[0.9, 0.8, 0.6, 0.75, 0.1, 0.05], [NAN] * 6]),
+            auroc_interval=_doubles([[0.7, 0.97], [NAN, NAN]]),
             length_auroc=_doubles([0.5, NAN]),
             row_counts=torch.tensor([[6, 2, 1], [0, 0, 0]]),
             row_interval=_doubles([[0.5, 0.95], [NAN, NAN]]),

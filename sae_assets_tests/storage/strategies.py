@@ -283,6 +283,7 @@ def best_pairs(draw: st.DrawFn) -> BestPairs:
         q=shares(2 * n).view(2, n),
         test_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
         scores=doubles([draw(any_float) for _ in range(6 * n)]).view(n, 6),
+        auroc_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),
         length_auroc=doubles([draw(any_float) for _ in range(n)]),
         row_counts=integers([draw(st.integers(0, 10**6)) for _ in range(3 * n)]).view(n, 3),
         row_interval=doubles([draw(any_float) for _ in range(2 * n)]).view(n, 2),

@@ -107,7 +107,7 @@ COLUMNS = {
             )
         ),
         *("test_auroc", "test_average_precision", "test_mcc", "test_balanced_accuracy", "test_brier", "test_ece"),
-        *("test_f1_low", "test_f1_high", "test_length_auroc"),
+        *("test_f1_low", "test_f1_high", "test_auroc_low", "test_auroc_high", "test_length_auroc"),
         *("test_row_tp", "test_row_fp", "test_row_fn", "test_row_f1_low", "test_row_f1_high"),
         *("test_row_null_f1_mean", "test_row_null_f1_p95", "test_row_p", "test_row_family_p", "test_row_q"),
     ],

@@ -44,6 +44,8 @@ COLUMNS = {
     **{f"test_{name}": f"{text} on test" for name, text in SCORES.items()},
     "test_f1_low": "lower end of the 95 % interval of the test F1",
     "test_f1_high": "upper end of the 95 % interval of the test F1",
+    "test_auroc_low": "lower end of the 95 % interval of the test AUROC; null where that is",
+    "test_auroc_high": "upper end of the 95 % interval of the test AUROC",
     "test_length_auroc": "area under the ROC curve on test of the number of rows alone",
     **{f"test_row_{name}": f"{text}, in rows of test" for name, text in list(CELLS.items())[:3]},
     "test_row_f1_low": "lower end of the 95 % interval of the row F1 on test; null where rows are not known",
@@ -76,6 +78,8 @@ def encode(artifact: BestPairs) -> tuple[pa.Table, Scalars]:
         columns[f"test_{name}"] = nullable(artifact.scores[:, column])
     columns["test_f1_low"] = nullable(artifact.test_interval[:, 0])
     columns["test_f1_high"] = nullable(artifact.test_interval[:, 1])
+    columns["test_auroc_low"] = nullable(artifact.auroc_interval[:, 0])
+    columns["test_auroc_high"] = nullable(artifact.auroc_interval[:, 1])
     columns["test_length_auroc"] = nullable(artifact.length_auroc)
     for cell, name in enumerate(list(CELLS)[:3]):
         columns[f"test_row_{name}"] = artifact.row_counts[:, cell].contiguous().numpy()
@@ -114,6 +118,7 @@ def decode(table: pa.Table, scalars: Scalars) -> BestPairs:
         q=by_splits("q"),
         test_interval=torch.stack([floats(table["test_f1_low"]), floats(table["test_f1_high"])], -1),
         scores=torch.stack([floats(table[f"test_{name}"]) for name in SCORES], -1),
+        auroc_interval=torch.stack([floats(table["test_auroc_low"]), floats(table["test_auroc_high"])], -1),
         length_auroc=floats(table["test_length_auroc"]),
         row_counts=torch.stack([integers(table[f"test_row_{name}"]) for name in list(CELLS)[:3]], -1),
         row_interval=torch.stack([floats(table["test_row_f1_low"]), floats(table["test_row_f1_high"])], -1),
