@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sae_assets.artifacts import Artifact, BestPairs, SparseActivations, UnitStats, offsets_of
+from sae_assets.artifacts.controls import LEVELS
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.report import DOCTYPE, Report
 from sae_assets.artifacts.row_locations import RowLocations
@@ -33,6 +34,7 @@ from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.planning import Batch
 from sae_assets.pipeline.stage import Target
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages.controls import verdict
 from sae_assets.pipeline.stages.sparse_activations import figures_beside, limits_of
 from sae_assets.rows.encoding import encode_chunk
 from sae_assets.storage.address import Address
@@ -506,3 +508,10 @@ class TestInARun:
             assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
             session.runner({NAME: session.chunks_of(NAME)}).execute(Batch({address: frozenset()}))
             assert self.latest(session, "activity_within_bounds", address).passed
+
+
+def test_the_verdict_says_what_differences_of_means_are_of():
+    """Of examples the means of their embeddings, where AxBench has the largest value over rows; of rows, rows."""
+    of_examples, of_rows = (verdict(SMALL["controls"], level) for level in LEVELS)
+    assert "difference of mean embeddings (" in of_examples and "difference of means" not in of_examples
+    assert "difference of means (" in of_rows and "mean embeddings" not in of_rows

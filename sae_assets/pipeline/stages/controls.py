@@ -22,6 +22,8 @@ NAMES = {
     "k_sparse": "k-sparse probes",
     "embedding_dims": "single dimensions",
 }
+# Of examples, whose rows are not kept: on texts the largest score over rows is better (numerics, DiffMean).
+OF_MEANS = {"diffmean": "difference of mean embeddings"}
 
 
 def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
@@ -93,12 +95,13 @@ def beaten(artifact: Any) -> dict[str, list[tuple[str, float]]]:
 
 def verdict(artifact: Any, level: str = LEVELS[0]) -> str:
     """Who wins on test examples or rows, by the weighted mean of F1 over concepts, in one sentence."""
+    names = NAMES | OF_MEANS if level == LEVELS[0] else NAMES
     groups: dict[str, list[str]] = {"beat": [], "are beaten by": [], "cannot be told from": []}
     for (of, control), (unit, other, low, high) in zip(artifact.comparisons, artifact.weighted.tolist(), strict=True):
         if of == level and low == low and high == high:
             how = "beat" if low > 0 else "are beaten by" if high < 0 else "cannot be told from"
-            groups[how].append(f"{NAMES[control]} ({unit:.3f} to {other:.3f})")
-    parts = [f"{how} {', '.join(names)}" for how, names in groups.items() if names]
+            groups[how].append(f"{names[control]} ({unit:.3f} to {other:.3f})")
+    parts = [f"{how} {', '.join(named)}" for how, named in groups.items() if named]
     if not parts:
         return f"On {level}, nothing could be compared."
     return f"On {level}, by weighted test F1, the SAE's units {'; '.join(parts)}."
