@@ -227,9 +227,13 @@ def materialize(home: Path, dataset: str, **model: Any) -> Path:
     if not (home / "store" / dataset).exists():
         home.mkdir(parents=True, exist_ok=True)
         kind, name = SETS[dataset]
-        catalog = {"datasets": {dataset: {"token_kinds": [kind]}}, "models": {name: model} if model else {}}
+        catalog = {
+            "datasets": {dataset: {"token_kinds": [kind], "controls": None}},
+            "models": {name: model} if model else {},
+        }
         (home / "catalog.yaml").write_text(yaml.safe_dump(catalog))
         command = ["materialize", "-d", dataset, "--home", str(home), "--catalog", str(home / "catalog.yaml")]
+        command += ["--to", "best_pairs", "--selection", "tails", "--choose-by", "examples"]  # as older scripts chose
         with contextlib.redirect_stdout(io.StringIO()):
             app(command, standalone_mode=False)
     return home
