@@ -11,6 +11,7 @@ from upath import UPath
 
 from sae_assets.catalog import Dataset
 from sae_assets.chunks.arrivals import Arrived, arrived
+from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.manifests import chunks_to_be, read_manifests, register_chunks
 from sae_assets.datasets import expect_files, open_dataset
 from sae_assets.datasets.links import expect_inside
@@ -55,15 +56,14 @@ def register(entry: Dataset, root: UPath, *, close_tail: bool = True, limit: int
     return Registered([manifest.key for manifest in manifests], arrivals.unsettled, arrivals.tail, arrivals.missing)
 
 
-def to_be_registered(entry: Dataset, root: UPath) -> tuple[list[str], list[str]]:
-    """Keys of the registered chunks, and of those that :func:`register` would add if a person asked now.
+def to_be_registered(entry: Dataset, root: UPath) -> tuple[list[Manifest], list[Manifest]]:
+    """The registered chunks, and those that :func:`register` would add if a person asked now.
 
     Raises:
         DatasetError: as :func:`register`.
     """
     reader, arrivals = _arrived(entry, root, True)
-    there, fresh = chunks_to_be(root, entry.name, arrivals.ready, entry.chunk_size, keep_splits=reader.places_split)
-    return [manifest.key for manifest in there], [manifest.key for manifest in fresh]
+    return chunks_to_be(root, entry.name, arrivals.ready, entry.chunk_size, keep_splits=reader.places_split)
 
 
 def _arrived(entry: Dataset, root: UPath, close_tail: bool) -> tuple[Reader, Arrived]:

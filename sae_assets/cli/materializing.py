@@ -78,7 +78,7 @@ def materialize(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be made and why, and make nothing.")
+        bool, typer.Option("--dry-run", help="Say what would be made, why and at what cost, and make nothing.")
     ] = False,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:<number>. (default: SAE_ASSETS_DEVICE, else auto)")
@@ -111,7 +111,7 @@ def materialize(
             if not as_json:
                 print_kinds(token_kinds)
             if dry_run:
-                told = commands.plans.told(session.plans(names, **asked))
+                told = commands.plans.told(session, session.plans(names, **asked))
                 if as_json:
                     print_json({"datasets": told, "token_kinds": token_kinds})
                 else:

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from sae_assets.cli.display import PLAIN, PlainConsole, console
+from sae_assets.cli.forecasts import print_expected
 
 MOST_RANGES = 6
 OF_ALL_CHUNKS = "all"
@@ -61,6 +62,8 @@ def print_plan(told: Mapping[str, Any]) -> None:
         if each["left_out"]:
             print_indented("imported, and not replaced without --force:", 2)
             _print_reasons(each["left_out"], 4)
+        if each["expected"]["stages"]:
+            print_expected(each["expected"])
     console.print("Nothing was made.")
 
 

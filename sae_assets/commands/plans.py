@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sae_assets.commands.forecasts import expected
 from sae_assets.commands.requests import token_kinds_among
 from sae_assets.commands.session import Planned, Session
 from sae_assets.storage.address import Address
@@ -27,13 +28,14 @@ def kinds(session: Session, datasets: Sequence[str] | None, wanted: Sequence[str
     return found
 
 
-def told(planned: Sequence[Planned]) -> dict[str, Any]:
+def told(session: Session, planned: Sequence[Planned]) -> dict[str, Any]:
     """By data set: ``new_chunks`` that would be registered, ``runs`` (their ``artifacts`` and why each), and the rest.
 
     ``later`` is to be made, too, but waits for something that may change meanwhile; ``may_follow`` is current, and is
-    made if what it reads comes out otherwise; ``left_out`` was imported and would be replaced, so an error says so.
+    made if what it reads comes out otherwise; ``left_out`` was imported and would be replaced, so an error says so;
+    ``expected`` is what it will probably cost.
     """
-    return {each.outlook.scope.dataset: _told(each) for each in planned}
+    return {each.outlook.scope.dataset: {**_told(each), "expected": expected(session, each)} for each in planned}
 
 
 def _told(planned: Planned) -> dict[str, Any]:

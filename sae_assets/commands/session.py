@@ -45,9 +45,11 @@ class Planned:
 
     Attributes:
         fresh: chunks that would be registered first.
+        examples: how many each chunk holds, those that would be registered too.
     """
 
     fresh: Sequence[str]
+    examples: Mapping[str, int]
     outlook: Outlook
     plan: Plan
 
@@ -147,15 +149,17 @@ class Session:
         Raises:
             CatalogError, DatasetError: as :meth:`materialize`.
         """
-        fresh = dict[str, list[str]]()
+        fresh, examples = dict[str, list[str]](), dict[str, dict[str, int]]()
 
         def keys(name: str) -> list[str]:
-            there, fresh[name] = to_be_registered(self.catalog.datasets[name], self.store.root)
-            return [*there, *fresh[name]]
+            there, new = to_be_registered(self.catalog.datasets[name], self.store.root)
+            fresh[name] = [manifest.key for manifest in new]
+            examples[name] = {manifest.key: len(manifest.example_ids) for manifest in (*there, *new)}
+            return [*examples[name]]
 
         registered, scopes = self._scopes(datasets, asked, keys)
         runner = self._runner(registered, asked)
-        return [Planned(tuple(fresh[scope.dataset]), *runner.plan(scope)) for scope in scopes]
+        return [Planned(tuple(fresh[scope.dataset]), examples[scope.dataset], *runner.plan(scope)) for scope in scopes]
 
     def _scopes(
         self, datasets: Sequence[str] | None, asked: Asked, keys_of: Callable[[str], list[str]]

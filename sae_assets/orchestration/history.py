@@ -18,6 +18,7 @@ from sae_assets.orchestration.partitions import (
     partitions_of,
 )
 from sae_assets.pipeline.checks import READABLE
+from sae_assets.pipeline.forecast import Cost
 from sae_assets.pipeline.planning import History
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
@@ -25,6 +26,7 @@ from sae_assets.storage.address import Address
 CHECK_FAILED = "DagsterAssetCheckFailedError"
 MEASURED = ("seconds", "peak_bytes", "bytes")
 PAGE = 1000  # materializations asked for at once
+REMEMBERED = 8  # by which the next one is forecast
 ACTIVE = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
@@ -231,3 +233,27 @@ def measured(instance: dg.DagsterInstance, address: Address) -> dict[str, dict[s
             if kind in MEASURED and part.endswith("]") and isinstance(value, dg.FloatMetadataValue):
                 figures.setdefault(kind, {})[part[:-1]] = value.value or 0.0
     return figures
+
+
+def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
+    """What the last artifacts of this stage, token kind and model cost, of any chunk; the latest first.
+
+    Only of those made on the device of the latest. What was kept or imported, and what earlier versions made, tells
+    nothing.
+    """
+    found: list[tuple[Any, Cost]] = []
+    for limit in (REMEMBERED, PAGE):  # other models' chunks may have been made since
+        page = instance.fetch_materializations(asset_key(address), limit=limit)
+        for record in page.records:
+            made, key = record.asset_materialization, record.partition_key
+            if made is None or not key or address_of(asset_key(address).path, key).model != address.model:
+                continue
+            values: dict[str, Any] = {name: value.value for name, value in made.metadata.items()}
+            if "cpu_seconds" in values and "examples_read" in values:
+                seconds = values.get("cpu_seconds_of_pass", values["cpu_seconds"])
+                rows, n_bytes = values.get("dagster/row_count"), values.get("stored_bytes")
+                cost = Cost(values["examples_read"], rows, n_bytes, seconds, values.get("peak_bytes"))
+                found.append((values.get("device"), cost))
+        if found or not page.has_more:
+            break
+    return [cost for device, cost in found[:REMEMBERED] if device == found[0][0]]

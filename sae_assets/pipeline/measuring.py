@@ -1,4 +1,4 @@
-"""What steps of a pass cost: seconds and peak memory, for the run's history. Files hold none of it."""
+"""What a pass and its steps cost: seconds and peak memory, for the run's history. Files hold none of it."""
 
 import ctypes
 import os
@@ -13,6 +13,7 @@ from typing import Any
 from sae_assets import ops
 
 EVERY = 0.002  # seconds between two looks at the memory of the process
+OF_A_PASS = 0.01  # the same, of the whole process
 
 
 class Meter:
@@ -67,6 +68,39 @@ class Meter:
         }
 
 
+class PassMeter:
+    """Seconds of CPU (all threads) of what is done within, and the most resident memory of the process meanwhile.
+
+    Attributes:
+        peak_bytes: with everything that the process holds, libraries included; None where the system does not tell.
+    """
+
+    def __init__(self) -> None:
+        self.cpu_seconds, self.peak_bytes = 0.0, _resident()
+        self._stop = Event()
+        self._watcher = Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "PassMeter":
+        self._start = time.process_time()
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        self._watcher.join()
+        self._look()
+        self.cpu_seconds = time.process_time() - self._start
+
+    def _watch(self) -> None:
+        while not self._stop.wait(OF_A_PASS):
+            self._look()
+
+    def _look(self) -> None:
+        now = _resident()
+        if now is not None:
+            self.peak_bytes = max(now, self.peak_bytes or 0)
+
+
 class _Counts(ctypes.Structure):
     """glibc's ``struct mallinfo2``."""
 
@@ -90,6 +124,11 @@ def _in_use() -> int | None:
     if counter is not None:
         counts = counter()
         return int(counts.uordblks + counts.hblkhd)
+    return _resident()
+
+
+def _resident() -> int | None:
+    """Bytes of memory that this process holds; None where the system does not tell."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

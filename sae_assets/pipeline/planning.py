@@ -225,10 +225,20 @@ class Outlook:
             yield from (STAGES[name].beside(address) for name in stage.chunk_inputs)
             return
         for chunk in self.scope.chunks:
-            labels = STAGES["labels"].beside(address, chunk)
-            yield labels
-            if self.is_due(labels) or self.staleness.has_any(address.dataset, chunk, stage.splits):
+            yield STAGES["labels"].beside(address, chunk)
+            if self._is_read(address, chunk):
                 yield from (STAGES[name].beside(address, chunk) for name in stage.chunk_inputs if name != "labels")
+
+    def chunks_read(self, address: Address) -> list[str]:
+        """The chunks whose examples an artifact is made from."""
+        if address.chunk is not None:
+            return [address.chunk]
+        return [chunk for chunk in self.scope.chunks if self._is_read(address, chunk)]
+
+    def _is_read(self, address: Address, chunk: str) -> bool:
+        """Whether a chunk holds an example of an aggregate's splits, or is not known to hold none."""
+        due = self.is_due(STAGES["labels"].beside(address, chunk))
+        return due or self.staleness.has_any(address.dataset, chunk, STAGES[address.stage].splits)
 
     def plan(self, *, limit: int | None = None, hold_failed: bool = True, force: bool = False) -> Plan:
         """What is to be made, in runs.

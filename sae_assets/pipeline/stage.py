@@ -189,6 +189,7 @@ class Stage:
             such a file has to satisfy.
         after: a stage that stands before it in every list though it reads nothing of it.
         applies: whether a data set has it; where it has not, it is neither an asset nor planned.
+        grows: a model-level stage whose file holds every row, so that it grows with the data.
         of_encoded: it needs the rows behind activations, so there is none where these were imported.
         pool: name of the limited resource that its passes need.
         checks: asked of the file that was written.
@@ -218,6 +219,7 @@ class Stage:
     )
     after: str = ""
     applies: Callable[[Dataset], bool] = every_dataset
+    grows: bool = False
     of_encoded: bool = False
     pool: str | None = None
     checks: tuple[Check, ...] = ()

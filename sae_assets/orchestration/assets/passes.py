@@ -13,11 +13,13 @@ import dagster as dg
 from sae_assets.chunks.manifests import registered_keys, registered_since
 from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.orchestration.checks import evaluate
-from sae_assets.orchestration.history import was_imported
+from sae_assets.orchestration.history import costs_of, was_imported
 from sae_assets.orchestration.internals import launched_at
 from sae_assets.orchestration.metadata import artifact_metadata
 from sae_assets.orchestration.partitions import address_of
 from sae_assets.orchestration.resources import ComputeResource
+from sae_assets.pipeline.forecast import forecast
+from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.options import AggregateOptions, EncodeOptions, Options
 from sae_assets.pipeline.recipes import chunks_read, imported_still_fits, is_imported, recipe
 from sae_assets.pipeline.stage import Pass, Result, Sources, Stage, Target
@@ -69,22 +71,24 @@ def carry_out(
                 kept[name] = current
     due = [name for name in selected if name not in kept]
     results: Mapping[tuple[str, str], Result] = {}
+    meter = PassMeter()
     if due:
         kinds = tuple(dict.fromkeys(targets[name].token_kind for name in due))
-        results = stage.make(
-            Pass(
-                targets[due[0]],
-                inputs,
-                options,
-                sources,
-                kinds,
-                frozenset((selected[name][0].name, targets[name].token_kind) for name in due),
-                compute.torch_device,
-                compute.memory_budget,
-                context.log.info,
-                store,
+        with meter:
+            results = stage.make(
+                Pass(
+                    targets[due[0]],
+                    inputs,
+                    options,
+                    sources,
+                    kinds,
+                    frozenset((selected[name][0].name, targets[name].token_kind) for name in due),
+                    compute.torch_device,
+                    compute.memory_budget,
+                    context.log.info,
+                    store,
+                )
             )
-        )
     # Only now, so that a pass that is tried again hands nothing on twice.
     for name, item in kept.items():
         context.log.info(
@@ -93,14 +97,21 @@ def carry_out(
         expected = selected[name][0].expected_of_kept(targets[name], item, sources, store)
         yield from _handed_on(made, name, context, store, item, Result(item.artifact, expected), {"kept": True})
     taken = time.perf_counter() - start
+    examples = _examples_read(stage, targets[due[0]], inputs, sources) if due else 0
     for name in due:
         result = results[selected[name][0].name, targets[name].token_kind]
         made_by = provenance(name)
         assert made_by is not None  # what it needs was just read
         # Each has its share of a pass, so that what a home has cost can be summed.
         figures = {"seconds": taken / len(due), "device": str(compute.torch_device), **result.measured}
+        figures |= {"cpu_seconds": meter.cpu_seconds / len(due), "examples_read": examples}
+        if meter.peak_bytes is not None:
+            figures["peak_bytes"] = meter.peak_bytes
         if len(due) > 1:
-            figures["seconds_of_pass"] = taken
+            figures |= {"seconds_of_pass": taken, "cpu_seconds_of_pass": meter.cpu_seconds}
+        past = costs_of(context.instance, targets[name].address)
+        probable = forecast(selected[name][0], past, examples, len(due)).figures
+        figures |= {f"expected_{figure}": value for figure, value in probable.items()}
         item = stored(result.artifact, made_by, selected[name][0].counts(result.artifact))
         yield from _handed_on(made, name, context, store, item, result, figures)
 
@@ -200,6 +211,14 @@ def _read_chunks(
         readers = {name: reader.without(left_out) for name, reader in readers.items()}
     gaps = isinstance(options, AggregateOptions) and options.allow_missing_chunks
     return {**inputs, **chunks_read(stage, dataset, readers, allow_missing=gaps)}
+
+
+def _examples_read(stage: Stage, target: Target, inputs: Mapping[str, Any], sources: Sources) -> int:
+    """How many examples the chunks that are read hold, of all splits."""
+    if stage.level != "model":
+        return len(sources.manifest(target).example_ids)
+    labels = inputs["labels"]
+    return sum(sum(labels.header(key).scalars["n_by_split"].values()) for key in labels)
 
 
 def _asked_for(context: dg.AssetExecutionContext) -> float:

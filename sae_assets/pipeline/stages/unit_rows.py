@@ -45,6 +45,7 @@ UNIT_ROWS = Stage(
     make=_make,
     chunk_inputs=("sparse_activations", "labels"),
     options=AggregateOptions,
+    grows=True,
     splits=("train", "cal", "test"),
     applies=lambda dataset: dataset.unit_rows,
     checks=(

@@ -1,0 +1,49 @@
+"""How what a plan is expected to cost looks: one line per stage, 80 columns wide."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from sae_assets.cli.display import console, figure
+
+UNKNOWN = "–"
+
+
+def print_expected(expected: Mapping[str, Any]) -> None:
+    """Per stage: runs, rows, megabytes on disk, seconds of CPU and peak memory; "–" is not known."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("expected", overflow="fold")
+    for heading in ("runs", "rows", "MB on disk", "CPU seconds", "peak MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place, stages in groupby(expected["stages"], key=_place):
+        if place:
+            table.add_row(place)
+        for each in stages:
+            table.add_row(f"{'  ' if place else ''}{each['stage']}", f"{each['runs']:,}", *_cells(each))
+    table.add_section()
+    table.add_row("in all, of what is known", "", *_cells({**expected["total"], "rows": None}, blank=("rows",)))
+    console.print(table)
+    others = sorted({each["by"] for each in expected["stages"]} - {None, "history"})
+    more = f"; of another data set: {', '.join(others)}" if others else ""
+    console.print(f"By what earlier runs of this home cost, in proportion to the examples{more}.")
+    if unknown := expected["total"]["unknown"]:
+        console.print(f'"–": nothing here tells, {unknown} stages take seconds that are not known.')
+
+
+def _place(each: Mapping[str, Any]) -> str:
+    return "/".join(part for part in (each["token_kind"], each["model"]) if part)
+
+
+def _cells(each: Mapping[str, Any], blank: tuple[str, ...] = ()) -> list[str]:
+    """Rows, MB, seconds and MiB as texts."""
+    rows = UNKNOWN if each["rows"] is None else f"{each['rows']:,.0f}"
+    size, peak = each["bytes"], each["peak_bytes"]
+    return [
+        "" if "rows" in blank else rows,
+        figure(None if size is None else size / 1e6, 2),
+        figure(each["cpu_seconds"], 2),
+        UNKNOWN if peak is None else f"{peak / 2**20:,.0f}",
+    ]

@@ -1,0 +1,75 @@
+"""What a plan is expected to cost, stage by stage, as plain values: by what earlier runs of this home cost."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sae_assets.commands.session import Planned, Session
+from sae_assets.pipeline.forecast import Cost, forecast
+from sae_assets.pipeline.stages import STAGES
+from sae_assets.storage.address import Address
+
+
+def expected(session: Session, planned: Planned) -> dict[str, Any]:
+    """``stages``: of each stage, token kind and model how many runs make it, and what all of them are expected to cost.
+
+    ``rows``, ``bytes`` and ``cpu_seconds`` are sums, ``peak_bytes`` is the largest; None where nothing tells. ``by``
+    says what tells: ``history``, or the name of the data set whose history does. ``total`` is over the stages of which
+    it is known, ``unknown`` counts those of which the seconds are not.
+    """
+    addresses = [address for address in planned.outlook.scope.addresses() if address in planned.plan.addresses]
+    sharing = Counter(map(_pass_of, addresses))
+    places: dict[tuple[str | None, str | None, str], list[Address]] = {}
+    for address in addresses:
+        places.setdefault((address.token_kind, address.model, address.stage), []).append(address)
+    stages = []
+    for (kind, model, name), members in places.items():
+        by, past = _past(session, members[0])
+        costs = [
+            forecast(STAGES[name], past, _examples(planned, address), sharing[_pass_of(address)]).figures
+            for address in members
+        ]
+        parts = {"stage": name, "token_kind": kind, "model": model, "runs": len(members)}
+        stages.append({**parts, **_together(costs), "by": by})
+    known = [each for each in stages if each["cpu_seconds"] is not None]
+    return {"stages": stages, "total": {**_together(known), "unknown": len(stages) - len(known)}}
+
+
+def _pass_of(address: Address) -> tuple[Any, ...]:
+    """What one pass makes at once."""
+    stage = STAGES[address.stage]
+    kind = None if stage.every_kind else address.token_kind
+    return (stage.shared or stage.name, kind, address.model, address.chunk)
+
+
+def _examples(planned: Planned, address: Address) -> int:
+    return sum(planned.examples[chunk] for chunk in planned.outlook.chunks_read(address))
+
+
+def _past(session: Session, address: Address) -> tuple[str | None, Sequence[Cost]]:
+    """What tells the cost of an artifact, and the costs: of its data set, else its model's rows of another one."""
+    from sae_assets.orchestration.history import costs_of  # noqa: PLC0415 - loads Dagster
+
+    past = costs_of(session.instance, address)
+    if past:
+        return "history", past
+    if STAGES[address.stage].level == "chunk":
+        for name, entry in session.catalog.datasets.items():
+            if address.model in entry.models and address.token_kind in entry.token_kinds:
+                past = costs_of(session.instance, replace(address, dataset=name))
+                if past:
+                    return name, past
+    return None, ()
+
+
+def _together(costs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Sums of the costs, and the largest memory; None of what one of them does not say."""
+    sums = {name: _sum([cost.get(name) for cost in costs]) for name in ("rows", "bytes", "cpu_seconds")}
+    peaks = [cost["peak_bytes"] for cost in costs if cost.get("peak_bytes") is not None]
+    return {**sums, "peak_bytes": max(peaks, default=None)}
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None

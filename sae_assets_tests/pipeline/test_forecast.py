@@ -1,0 +1,125 @@
+"""What an artifact will cost, from what others cost; and that a run says so beside what it took."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sae_assets.commands.session import open_session
+from sae_assets.orchestration.history import costs_of
+from sae_assets.orchestration.partitions import asset_key
+from sae_assets.pipeline.forecast import Cost, forecast
+from sae_assets.pipeline.stages import STAGES
+from sae_assets_tests.helpers.homes import Homes, Places, invoke
+
+CHUNK, AGGREGATE, GROWING = STAGES["sparse_activations"], STAGES["unit_stats"], STAGES["unit_rows"]
+FIGURES = ("rows", "bytes", "cpu_seconds", "peak_bytes")
+
+
+def test_nothing_is_known_without_a_past() -> None:
+    assert forecast(CHUNK, [], 10) == Cost(10) and Cost(10).figures == {}
+
+
+def test_a_chunk_costs_in_proportion_to_its_examples_and_no_more_memory() -> None:
+    past = [Cost(10, 100, 1000, 4.0, 500), Cost(10, 140, 1000, 6.0, 700)]
+    assert forecast(CHUNK, past, 30) == Cost(30, 360, 3000, 15.0, 700)
+
+
+def test_artifacts_of_one_pass_share_its_seconds() -> None:
+    assert forecast(CHUNK, [Cost(10, 1, 1, 4.0)], 10, sharing=4).cpu_seconds == 1.0
+
+
+def test_what_two_sizes_show_to_be_paid_once_is_not_scaled() -> None:
+    past = [Cost(10, 0, 0, 3.0), Cost(20, 0, 0, 4.0)]
+    assert forecast(AGGREGATE, past, 40).cpu_seconds == pytest.approx(6.0)
+
+
+def test_a_line_that_falls_or_begins_below_nothing_is_none() -> None:
+    for past in ([Cost(10, 0, 0, 4.0), Cost(20, 0, 0, 2.0)], [Cost(10, 0, 0, 1.0), Cost(20, 0, 0, 5.0)]):
+        assert forecast(AGGREGATE, past, 30).cpu_seconds == pytest.approx(6.0)
+
+
+def test_the_file_of_an_aggregate_is_as_large_as_the_last_unless_it_holds_every_row() -> None:
+    past = [Cost(20, 64, 900.0, 1.0), Cost(10, 64, 800.0, 1.0)]
+    same, growing = forecast(AGGREGATE, past, 40), forecast(GROWING, past[:1], 40)
+    assert (same.rows, same.n_bytes) == (64, 900.0) and (growing.rows, growing.n_bytes) == (128, 1800.0)
+
+
+def test_examples_of_none_tell_nothing() -> None:
+    assert forecast(CHUNK, [Cost(0, 5, 5, 5.0)], 10).cpu_seconds is None
+
+
+def told(places: Places, *options: str) -> dict[str, Any]:
+    result = invoke(places, "materialize", "-d", "small", "--dry-run", "--json", *options)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["datasets"]["small"]["expected"]
+
+
+def recorded(places: Places) -> dict[str, dict[str, dict[str, Any]]]:
+    """By stage and partition the metadata of the last materialization."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    with open_session(places["home"], places["catalog"]) as session:
+        for name, stage in STAGES.items():
+            key = asset_key(stage.address("small", "patch", "clip-mini", "0000"))
+            for record in session.instance.fetch_materializations(key, limit=2).records:
+                event = record.asset_materialization
+                assert event is not None
+                values = {label: value.value for label, value in event.metadata.items()}
+                found.setdefault(name, {}).setdefault(str(record.partition_key), values)
+    return found
+
+
+@pytest.mark.slow
+def test_a_plan_says_what_it_is_expected_to_cost_and_its_runs_say_it_beside_what_they_took(
+    tmp_path: Path, made_home: Homes
+) -> None:
+    places = made_home(tmp_path, "unit_stats")
+    last = ("--to", "unit_stats")
+    assert told(places, *last)["stages"] == []
+    expected = told(places, "--force", *last)
+    stages = {each["stage"]: each for each in expected["stages"]}
+    assert stages["sparse_activations"]["runs"] == 2 and stages["unit_stats"]["runs"] == 1
+    assert all(each["by"] == "history" and each["cpu_seconds"] >= 0 for each in stages.values())
+    assert expected["total"]["unknown"] == 0
+    for name in FIGURES[:3]:
+        assert expected["total"][name] == pytest.approx(sum(each[name] for each in stages.values()))
+    before = recorded(places)
+    for name, each in stages.items():
+        files = before[name].values()
+        assert each["rows"] == pytest.approx(sum(values["dagster/row_count"] for values in files))
+        assert each["bytes"] == pytest.approx(sum(values["stored_bytes"] for values in files))
+        assert each["peak_bytes"] == max(values["peak_bytes"] for values in files) > 0
+    assert invoke(places, "materialize", "-d", "small", "--force", *last).exit_code == 0
+    for values in (recorded(places)["unit_stats"]["clip-mini"],):
+        assert values["examples_read"] == 12 and values["cpu_seconds"] > 0
+        assert values["expected_rows"] == values["dagster/row_count"]
+        assert values["expected_bytes"] == pytest.approx(values["stored_bytes"], rel=1e-5)
+        assert {f"expected_{name}" for name in FIGURES} <= values.keys()
+    text = invoke(places, "materialize", "-d", "small", "--dry-run", "--force", *last).output
+    lines = text[text.index("expected ") :].splitlines()
+    assert max(map(len, lines)) <= 80 and lines[-1] == "Nothing was made."
+
+
+@pytest.mark.slow
+def test_costs_are_of_the_model_and_of_the_device_of_the_latest(tmp_path: Path, made_home: Homes) -> None:
+    places = made_home(tmp_path, "labels")
+    with open_session(places["home"], places["catalog"]) as session:
+        address = STAGES["sparse_activations"].address("small", "patch", "clip-mini", "0000")
+
+        def report(model: str, device: str, seconds: float, **more: Any) -> None:
+            partition = dg.MultiPartitionKey({"model": model, "chunk": "0000"})
+            metadata = {"cpu_seconds": seconds, "examples_read": 6, "device": device, **more}
+            session.instance.report_runless_asset_event(
+                dg.AssetMaterialization(asset_key(address), partition=partition, metadata=metadata)
+            )
+
+        assert costs_of(session.instance, address) == []
+        report("clip-mini", "cuda", 1.0)
+        report("clip-mini", "cpu", 8.0, cpu_seconds_of_pass=16.0)
+        for _ in range(9):
+            report("other", "cpu", 99.0)
+        assert costs_of(session.instance, address) == [Cost(6, cpu_seconds=16.0)]
+        assert costs_of(session.instance, replace(address, model="nobody")) == []
