@@ -176,7 +176,7 @@ def made(session: Session) -> Counter[tuple[str, str]]:
 def planned(session: Session, stage: str | None) -> list[Batch]:
     """Runs that make a stage alone, or everything up to the mapping."""
     scope = Scope.whole(session.catalog, NAME, session.chunks_of(NAME))
-    stages = [stage] if stage else list(STAGES)[: list(STAGES).index(LAST) + 1]
+    stages = [stage] if stage else list(scope.stages)[: list(scope.stages).index(LAST) + 1]
     outlook = Outlook(replace(scope, stages=stages), session.outlook(NAME).staleness, History())
     return list(outlook.plan().in_sequence)
 
