@@ -26,6 +26,7 @@ SIZES: dict[str, tuple[str, str]] = {
     "bench_unit_rows": ("--chunks 4 --units 4096", ""),
     "bench_find": (HOME, HOME),
     "bench_startup": (f"{HOME} --repeat 1", HOME),
+    "bench_preflight": ("--chunks 2 4 --examples 20", ""),
     "bench_passes": ("", ""),
     "bench_encoding": ("--rows 256", ""),
     "bench_precision": ("--rows 128 --images 4", ""),

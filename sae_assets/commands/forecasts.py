@@ -27,8 +27,10 @@ def expected(session: Session, planned: Planned) -> dict[str, Any]:
     for (kind, model, name), members in places.items():
         by, past = _past(session, members[0])
         costs = [
-            forecast(STAGES[name], past, _examples(planned, address), sharing[_pass_of(address)]).figures
-            for address in members
+            forecast(
+                STAGES[name], past, _examples(planned, address), sharing[_pass_of(address)], first=number == 0
+            ).figures
+            for number, address in enumerate(members)
         ]
         parts = {"stage": name, "token_kind": kind, "model": model, "runs": len(members)}
         stages.append({**parts, **_together(costs), "by": by})

@@ -252,7 +252,8 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
             if "cpu_seconds" in values and "examples_read" in values:
                 seconds = values.get("cpu_seconds_of_pass", values["cpu_seconds"])
                 rows, n_bytes = values.get("dagster/row_count"), values.get("stored_bytes")
-                cost = Cost(values["examples_read"], rows, n_bytes, seconds, values.get("peak_bytes"))
+                peak, first = values.get("peak_bytes"), bool(values.get("first_of_process"))
+                cost = Cost(values["examples_read"], rows, n_bytes, seconds, peak, first)
                 found.append((values.get("device"), cost))
         if found or not page.has_more:
             break

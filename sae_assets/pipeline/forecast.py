@@ -20,6 +20,7 @@ class Cost:
         rows: of its table; n_bytes: of its file.
         cpu_seconds: of the whole pass, in which other artifacts may have been made too, all threads together.
         peak_bytes: the most memory that the process held during the pass, with all its libraries.
+        first: it was the first such pass of its process, which loads libraries, models and SAEs.
     """
 
     examples: int
@@ -27,6 +28,7 @@ class Cost:
     n_bytes: float | None = None
     cpu_seconds: float | None = None
     peak_bytes: float | None = None
+    first: bool = False
 
     @property
     def figures(self) -> dict[str, float]:
@@ -40,7 +42,7 @@ class Cost:
         return {name: value for name, value in named.items() if value is not None}
 
 
-def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int = 1) -> Cost:
+def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int = 1, *, first: bool = False) -> Cost:
     """What an artifact is expected to cost over so many examples.
 
     Rows, bytes and seconds grow with the examples, but for the file of a model-level stage that does not (``grows``);
@@ -49,9 +51,12 @@ def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int =
     Args:
         past: what artifacts of the stage cost, the latest first; empty where none was made.
         sharing: how many artifacts the pass makes, each of which has its share of the seconds.
+        first: whether it is the first such pass of its process; seconds are then those of other first ones, if any
+            is among the past.
     """
     same = stage.level == "model" and not stage.grows
-    seconds = _at(examples, [(cost.examples, cost.cpu_seconds) for cost in past])
+    alike = [cost for cost in past if cost.first is first] or past
+    seconds = _at(examples, [(cost.examples, cost.cpu_seconds) for cost in alike])
     return Cost(
         examples,
         _of_file(examples, [(cost.examples, cost.rows) for cost in past], same),

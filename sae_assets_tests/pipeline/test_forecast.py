@@ -32,6 +32,12 @@ def test_artifacts_of_one_pass_share_its_seconds() -> None:
     assert forecast(CHUNK, [Cost(10, 1, 1, 4.0)], 10, sharing=4).cpu_seconds == 1.0
 
 
+def test_the_first_pass_of_a_process_takes_what_first_ones_took() -> None:
+    past = [Cost(10, cpu_seconds=1.0), Cost(10, cpu_seconds=9.0, first=True)]
+    assert forecast(CHUNK, past, 10, first=True).cpu_seconds == 9.0 and forecast(CHUNK, past, 20).cpu_seconds == 2.0
+    assert forecast(CHUNK, past[:1], 10, first=True).cpu_seconds == 1.0
+
+
 def test_what_two_sizes_show_to_be_paid_once_is_not_scaled() -> None:
     past = [Cost(10, 0, 0, 3.0), Cost(20, 0, 0, 4.0)]
     assert forecast(AGGREGATE, past, 40).cpu_seconds == pytest.approx(6.0)
@@ -118,8 +124,8 @@ def test_costs_are_of_the_model_and_of_the_device_of_the_latest(tmp_path: Path, 
 
         assert costs_of(session.instance, address) == []
         report("clip-mini", "cuda", 1.0)
-        report("clip-mini", "cpu", 8.0, cpu_seconds_of_pass=16.0)
+        report("clip-mini", "cpu", 8.0, cpu_seconds_of_pass=16.0, first_of_process=True)
         for _ in range(9):
             report("other", "cpu", 99.0)
-        assert costs_of(session.instance, address) == [Cost(6, cpu_seconds=16.0)]
+        assert costs_of(session.instance, address) == [Cost(6, cpu_seconds=16.0, first=True)]
         assert costs_of(session.instance, replace(address, model="nobody")) == []

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sae_assets.storage.provenance import Provenance
     from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
 
+_CARRIED_OUT: set[str] = set()  # passes of which this process has made something
 ENCODE_IMPORTED = "Import it again ({}), or encode it anew ({} --force; in the launchpad `force: true`)."
 
 
@@ -71,8 +72,9 @@ def carry_out(
                 kept[name] = current
     due = [name for name in selected if name not in kept]
     results: Mapping[tuple[str, str], Result] = {}
-    meter = PassMeter()
+    meter, first = PassMeter(), made.name not in _CARRIED_OUT
     if due:
+        _CARRIED_OUT.add(made.name)
         kinds = tuple(dict.fromkeys(targets[name].token_kind for name in due))
         with meter:
             results = stage.make(
@@ -104,13 +106,13 @@ def carry_out(
         assert made_by is not None  # what it needs was just read
         # Each has its share of a pass, so that what a home has cost can be summed.
         figures = {"seconds": taken / len(due), "device": str(compute.torch_device), **result.measured}
-        figures |= {"cpu_seconds": meter.cpu_seconds / len(due), "examples_read": examples}
+        figures |= {"cpu_seconds": meter.cpu_seconds / len(due), "examples_read": examples, "first_of_process": first}
         if meter.peak_bytes is not None:
             figures["peak_bytes"] = meter.peak_bytes
         if len(due) > 1:
             figures |= {"seconds_of_pass": taken, "cpu_seconds_of_pass": meter.cpu_seconds}
         past = costs_of(context.instance, targets[name].address)
-        probable = forecast(selected[name][0], past, examples, len(due)).figures
+        probable = forecast(selected[name][0], past, examples, len(due), first=first).figures
         figures |= {f"expected_{figure}": value for figure, value in probable.items()}
         item = stored(result.artifact, made_by, selected[name][0].counts(result.artifact))
         yield from _handed_on(made, name, context, store, item, result, figures)
