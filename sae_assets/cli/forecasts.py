@@ -26,9 +26,11 @@ def print_expected(expected: Mapping[str, Any]) -> None:
     table.add_section()
     table.add_row("in all, of what is known", "", *_cells({**expected["total"], "rows": None}, blank=("rows",)))
     console.print(table)
-    others = sorted({each["by"] for each in expected["stages"]} - {None, "history"})
+    others = sorted({each["by"] for each in expected["stages"]} - {None, "history", "calibration"})
     more = f"; of another data set: {', '.join(others)}" if others else ""
     console.print(f"By what earlier runs of this home cost, in proportion to the examples{more}.")
+    if any(each["by"] == "calibration" for each in expected["stages"]):
+        console.print("What was never encoded here: by some examples, which were encoded now.")
     if unknown := expected["total"]["unknown"]:
         console.print(f'"–": nothing here tells, {unknown} stages take seconds that are not known.')
 

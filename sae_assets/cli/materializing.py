@@ -111,7 +111,9 @@ def materialize(
             if not as_json:
                 print_kinds(token_kinds)
             if dry_run:
-                told = commands.plans.told(session, session.plans(names, **asked))
+                told = commands.plans.told(
+                    session, session.plans(names, **asked), say if not as_json else lambda _: None
+                )
                 if as_json:
                     print_json({"datasets": told, "token_kinds": token_kinds})
                 else:

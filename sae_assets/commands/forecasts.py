@@ -1,31 +1,46 @@
 """What a plan is expected to cost, stage by stage, as plain values: by what earlier runs of this home cost."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
+from sae_assets.commands.calibration import ENCODING, Costs, calibrated
 from sae_assets.commands.session import Planned, Session
 from sae_assets.pipeline.forecast import Cost, forecast
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
 
-def expected(session: Session, planned: Planned) -> dict[str, Any]:
+def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """``stages``: of each stage, token kind and model how many runs make it, and what all of them are expected to cost.
 
     ``rows``, ``bytes`` and ``cpu_seconds`` are sums, ``peak_bytes`` is the largest; None where nothing tells. ``by``
-    says what tells: ``history``, or the name of the data set whose history does. ``total`` is over the stages of which
-    it is known, ``unknown`` counts those of which the seconds are not.
+    says what tells: ``history``, the data set whose history does, or ``calibration``: some examples were encoded now.
+    ``total`` is over the stages of which it is known, ``unknown`` counts those of which the seconds are not.
+
+    Args:
+        on_wait: told before examples are encoded.
     """
     addresses = [address for address in planned.outlook.scope.addresses() if address in planned.plan.addresses]
     sharing = Counter(map(_pass_of, addresses))
     places: dict[tuple[str | None, str | None, str], list[Address]] = {}
     for address in addresses:
         places.setdefault((address.token_kind, address.model, address.stage), []).append(address)
+
+    @cache
+    def of_model(model: str) -> Costs:
+        on_wait(f"{model} encoded nothing here yet: some examples are encoded now to see what they cost.")
+        first = next(address for address in addresses if address.model == model and _pass_of(address)[0] == ENCODING)
+        return calibrated(session, planned, [each for each in addresses if _pass_of(each) == _pass_of(first)])
+
     stages = []
     for (kind, model, name), members in places.items():
         by, past = _past(session, members[0])
+        if not past and _pass_of(members[0])[0] == ENCODING:
+            past = of_model(str(model)).get((name, str(kind)), [])
+            by = "calibration" if past else None
         costs = [
             forecast(
                 STAGES[name], past, _examples(planned, address), sharing[_pass_of(address)], first=number == 0

@@ -1,6 +1,6 @@
 """What a command would make and why, as plain values: the plan that ``materialize`` begins with, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sae_assets.commands.forecasts import expected
@@ -28,14 +28,18 @@ def kinds(session: Session, datasets: Sequence[str] | None, wanted: Sequence[str
     return found
 
 
-def told(session: Session, planned: Sequence[Planned]) -> dict[str, Any]:
+def told(
+    session: Session, planned: Sequence[Planned], on_wait: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """By data set: ``new_chunks`` that would be registered, ``runs`` (their ``artifacts`` and why each), and the rest.
 
     ``later`` is to be made, too, but waits for something that may change meanwhile; ``may_follow`` is current, and is
     made if what it reads comes out otherwise; ``left_out`` was imported and would be replaced, so an error says so;
     ``expected`` is what it will probably cost.
     """
-    return {each.outlook.scope.dataset: {**_told(each), "expected": expected(session, each)} for each in planned}
+    return {
+        each.outlook.scope.dataset: {**_told(each), "expected": expected(session, each, on_wait)} for each in planned
+    }
 
 
 def _told(planned: Planned) -> dict[str, Any]:

@@ -129,3 +129,21 @@ def test_costs_are_of_the_model_and_of_the_device_of_the_latest(tmp_path: Path, 
             report("other", "cpu", 99.0)
         assert costs_of(session.instance, address) == [Cost(6, cpu_seconds=16.0, first=True)]
         assert costs_of(session.instance, replace(address, model="nobody")) == []
+
+
+@pytest.mark.slow
+def test_where_nothing_was_encoded_some_examples_are_now_and_nothing_of_it_stays(
+    tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = made_home(tmp_path, "labels")
+    before = {path: path.read_bytes() for path in (places["home"] / "store").rglob("*") if path.is_file()}
+    last = ("--to", "sparse_activations")
+    (each,) = (one for one in told(places, *last)["stages"] if one["stage"] == "sparse_activations")
+    assert {path: path.read_bytes() for path in (places["home"] / "store").rglob("*") if path.is_file()} == before
+    assert each["by"] == "calibration" and each["runs"] == 2 and each["rows"] == 12 * 256
+    assert each["bytes"] > 0 and each["cpu_seconds"] > 0 and each["peak_bytes"] > 0
+    text = invoke(places, "materialize", "-d", "small", "--dry-run", *last).output
+    assert "some examples are encoded now" in text and "What was never encoded here" in text
+    monkeypatch.setattr("sae_assets.commands.calibration.LARGEST", 0)
+    (each,) = (one for one in told(places, *last)["stages"] if one["stage"] == "sparse_activations")
+    assert each["by"] is None and {each[name] for name in FIGURES} == {None}
