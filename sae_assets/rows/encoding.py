@@ -155,7 +155,7 @@ def encode_chunk(
         return RowsPerKind(
             artifacts,
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
-            trained_elsewhere(sae, model),
+            trained_elsewhere(sae, model, next((source.behind for _, source in sources if source.behind), "")),
             tuple(example for example in ids if example in blank),
             any(source.one_by_one for _, source in sources),
             {
@@ -167,21 +167,34 @@ def encode_chunk(
         )
 
 
-def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model) -> str:
+def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None) -> str:
     """How what the checkpoint says of its training differs from what is read: the place, BOS, the length of texts; and
     whether the tokenizer seems to be another model's.
 
     Empty if nothing differs, or the checkpoint says nothing that is understood.
+
+    Args:
+        behind: as of :class:`RowSource`; None where the model was not opened.
     """
     if model.transformer is None:
         return ""
-    parts = []
-    if where := difference(sae.hook_point, model.hidden_state_read, model.module):
-        state = "" if model.hidden_state_read is None else f" (hidden state {model.hidden_state_read})"
-        parts.append(f"trained at {sae.hook_point} ({where}), read at {model.hook_point}{state}")
+    tokens: Tokenizer | None = None
     if model.modality == "text":
         with suppress(CheckpointError):  # of a kept file the tokenizer need not be here; whoever encodes is told
-            parts += _texts_differ(sae.training, open_tokens(model), model)
+            tokens = open_tokens(model)
+    if behind is None:
+        count = getattr(getattr(tokens, "config", None), "num_hidden_layers", None)
+        is_last = count is not None and model.hidden_state == count
+        behind = "a final norm (if the model has one)" if is_last else ""
+    parts = []
+    if where := difference(sae.hook_point, model.hidden_state_read, model.module, behind):
+        state = "" if model.hidden_state_read is None else f" (hidden state {model.hidden_state_read})"
+        before = where.startswith("before ")
+        advice = f"; set `layer: {model.hidden_state - 1}`" if before and model.hidden_state else ""
+        parts.append(f"trained at {sae.hook_point} ({where}), read at {model.hook_point}{state}{advice}")
+    if tokens is not None:
+        with suppress(CheckpointError):
+            parts += _texts_differ(sae.training, tokens, model)
     return "; ".join(parts)
 
 

@@ -14,6 +14,7 @@ from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import is_pooled
 from sae_assets.rows.texts import open_tokens
+from sae_assets.saes.hook_points import in_words
 
 if TYPE_CHECKING:
     from sae_assets.datasets import Reader
@@ -43,7 +44,7 @@ def _look(report: dict[str, Any], model: Model, dataset: Dataset, reader: "Reade
     sae = open_encoder(model.sae, "cpu", memory_budget)
     report["sae"] = {
         "name": sae.name,
-        "trained_at": sae.hook_point,
+        "trained_at": in_words(sae.hook_point),
         "d_model": sae.d_model,
         "units": sae.encoder.n_units,
     }

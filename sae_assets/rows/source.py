@@ -37,10 +37,13 @@ class RowSource(Protocol):
 
     Attributes:
         d_model: width of the rows; origin: where they come from, for messages.
+        behind: what the library has put between the last block and the rows, such as a final norm; empty: nothing. Of a
+            library whose models do not say it (attribute ``behind``), nothing.
     """
 
     d_model: int
     origin: str
+    behind: str
 
     @property
     def one_by_one(self) -> bool:

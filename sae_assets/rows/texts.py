@@ -128,7 +128,7 @@ class TextRows:
 
         found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
         self._language, self._shapes = found.language, found.shapes
-        self.d_model = self._language.d_model
+        self.d_model, self.behind = self._language.d_model, getattr(self._language, "behind", "")
 
     @property
     def one_by_one(self) -> bool:

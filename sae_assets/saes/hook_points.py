@@ -5,16 +5,29 @@ Nothing here reads files; which name a checkpoint has is its format's business.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 INPUT, OUTPUT = "input", "output"  # of a block: the residual stream before and behind it
-_TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.(.+)")
-_MODULE = re.compile(r"(?:.*\.)?(?:layers|layer|h|resblocks|blocks)\.(\d+)(?:\.(.+))?")
+FINAL_NORM = "the final norm"
+UNSAID = "an unknown part"
+_SEPARATORS = re.compile(r"[./:\[\]()'\"\s]+")
+_LISTS = ("layers", "layer", "h", "resblocks", "blocks", "block")  # what libraries call a model's blocks
+_NUMBERED = re.compile(rf"(?:\w+_)?({'|'.join(_LISTS)})_(\d+)")  # encoder_layer_7
 _GEMMA_SCOPE = re.compile(r"(?:gemma[-_]scope(?:[-_]\d)?[-_].*?|^)(res|att|mlp|transcoders?|crosscoders?)(?:$|[-_])")
-_RESIDUAL = {"hook_resid_pre": INPUT, "hook_resid_post": OUTPUT}
+_GEMMA_SCOPE_LAYER = re.compile(r"layer_(\d+)")
+_STREAM = {"resid_pre": INPUT, "in": INPUT, "input": INPUT, "resid_post": OUTPUT, "out": OUTPUT, "": OUTPUT}
+_FINAL_NORM = re.compile(
+    r"(?:.*\.)?(?:ln_final(?:\.hook_\w+)?|ln_f|norm_f|norm|final_layer_?norm|final_norm|ln_post|post_layernorm|layernorm)"
+)
 _PARTS = (("attention", ("attn", "attention", "hook_z", "hook_q", "hook_k", "hook_v", "hook_result")),
-          ("the MLP", ("mlp", "feed_forward", "ffn", "intermediate", "fc1", "fc2")))  # fmt: skip
+          ("the MLP", ("mlp", "feed_forward", "ffn", "intermediate", "fc1", "fc2", "densereludense", "moe",
+                       "output.dense")))  # fmt: skip
+_OUTPUT_OF_PART = re.compile(  # that of the whole attention or MLP, and of the last matrix in it
+    r"(?:hook_)?(?:mlp|ffn|feed_forward|(?:self_?)?attn|(?:self_?)?attention)(?:_out)?"
+    r"(?:\.(?:hook_out|down_proj|o_proj|out_proj|c_proj|fc2|dense_4h_to_h))?"
+)
 
 
 @dataclass(frozen=True)
@@ -24,80 +37,144 @@ class HookPoint:
     Attributes:
         block: counted from 0; None of places outside of blocks.
         part: ``input`` or ``output`` of the block, or what inside of it, in words.
+        inside: where in that part, as the name has it; empty of the part's own output.
     """
 
     block: int | None
     part: str
+    inside: str = ""
 
     @property
     def hidden_state(self) -> int | None:
         """Index into ``hidden_states`` (0: the first block's input); None off the residual stream between blocks."""
         return None if self.block is None or self.part not in (INPUT, OUTPUT) else self.block + (self.part == OUTPUT)
 
+    def __str__(self) -> str:
+        return self.part if self.block is None else f"{self.part} of block {self.block}"
+
 
 def understood(name: str | None) -> HookPoint | None:
-    """The place that a name stands for; None where there is no name, or one that no rule here knows."""
-    name = name or ""
-    if match := _TRANSFORMER_LENS.fullmatch(name):
-        part = match[2]
-        if part in _RESIDUAL:
-            return HookPoint(int(match[1]), _RESIDUAL[part])
-        if re.search(r"hook_\w+$", part):
-            return HookPoint(int(match[1]), _described(part))
-    if match := _MODULE.fullmatch(name):
-        part = (match[2] or OUTPUT).removesuffix(".output")
-        return HookPoint(int(match[1]), OUTPUT if part == OUTPUT else _described(part))
-    if re.fullmatch(r"(?:\w+\.)*hook_\w+|embedding", name):  # TransformerLens outside of blocks, Gemma Scope's folder
-        return HookPoint(None, name)
+    """The place that a name stands for; None where there is no name, or one that no rule here knows.
+
+    Indices may be written as ``layers.7``, ``layers[7]``, ``layers/7`` or ``layer_7``. The first one is the block's.
+    """
+    parts = _split(name)
+    if match := _GEMMA_SCOPE_LAYER.fullmatch(name or ""):  # a folder whose kind nothing says
+        return HookPoint(int(match[1]), UNSAID)
+    lists = [at for at, part in enumerate(parts[:-1]) if part in _LISTS and parts[at + 1].isdecimal()]
+    if not lists:
+        return _outside(".".join(parts))
+    at = lists[0]
+    block, rest = int(parts[at + 1]), parts[at + 2 :]
+    if len(lists) == 1:
+        return _inside(block, rest)
+    # T5 has sublayers in a block. Of other lists in lists (stages of Swin, say) the first counts no blocks.
+    if parts[at] == "block" and rest[0] == "layer" and lists[1] == at + 2:
+        return _sublayer(block, "decoder" in parts[:at], "encoder" in parts[:at], rest)
     return None
 
 
-def _described(part: str) -> str:
-    lowered = part.lower()
-    return next((name for name, words in _PARTS if any(word in lowered for word in words)), f"`{part}`")
+def _split(name: str | None) -> list[str]:
+    """The name's parts, indices apart; ``output[0]`` of a block that gives a tuple is its output."""
+    parts: list[str] = []
+    for part in _SEPARATORS.split((name or "").strip()):
+        match = _NUMBERED.fullmatch(part)
+        parts += [match[1], match[2]] if match else [part] if part else []
+    if parts[-2:] in (["output", "0"], ["hook_out", "0"]):
+        parts.pop()
+    return parts
 
 
-def difference(trained: str | None, hidden_state: int | None, module: str | None) -> str:
+def _outside(name: str) -> HookPoint | None:
+    """TransformerLens outside of blocks, Gemma Scope's folder, and final norms."""
+    if _FINAL_NORM.fullmatch(name) and "embed" not in name:
+        return HookPoint(None, FINAL_NORM)
+    return HookPoint(None, name) if re.fullmatch(r"(?:\w+\.)*hook_\w+|embedding", name) else None
+
+
+def _inside(block: int, rest: Sequence[str]) -> HookPoint:
+    """What of a block the rest of a name stands for."""
+    own = rest[:-1] if rest[1:] and rest[-1] == "output" else rest
+    said = ".".join(own)
+    stream = said.removeprefix("hook_")
+    if stream in _STREAM or said == "output":
+        return HookPoint(block, _STREAM.get(stream, OUTPUT))
+    lowered = said.lower()
+    norm = "norm" in lowered.rpartition(".")[2]  # post_attention_layernorm is none of attention
+    part = next((title for title, words in _PARTS if not norm and any(word in lowered for word in words)), f"`{said}`")
+    return HookPoint(block, part, "" if _OUTPUT_OF_PART.fullmatch(lowered) else said)
+
+
+def _sublayer(block: int, decoder: bool, encoder: bool, rest: Sequence[str]) -> HookPoint:
+    """T5's: the last one's output, MLP and residual stream, is the block's; what others give is not."""
+    number, behind = int(rest[1]), [part for part in rest[2:] if part != "output"]
+    if behind:
+        return _inside(block, behind)
+    if number in (0, 1) and not (encoder and number == 1):
+        named = ("the self-attention sublayer", "the cross-attention sublayer" if decoder else UNSAID)
+        return HookPoint(block, named[number])
+    return HookPoint(block, OUTPUT)
+
+
+def difference(trained: str | None, hidden_state: int | None, module: str | None, behind: str = "") -> str:
     """What tells the place where an SAE was trained from the one that is read; empty if they agree, or nobody knows.
 
     Args:
         trained: as the checkpoint names it.
         hidden_state: index into ``hidden_states`` that is read, of the residual stream.
         module: name of the module that is read instead.
+        behind: what the library has put between the last block and the hidden state that is read; empty: nothing.
     """
     origin = understood(trained)
     if origin is None:
         return ""
     if hidden_state is not None:
-        if origin.hidden_state == hidden_state:
-            return ""
-        of = "not the residual stream" if origin.hidden_state is None else f"hidden state {origin.hidden_state}"
-        if origin.hidden_state is None and origin.part != trained:
-            of = f"{origin.part} of block {origin.block}, {of}"
-        return of
-    if trained is None or module is None or module.endswith(trained) or trained.endswith(module):
+        return _from_stream(origin, hidden_state, behind)
+    same = _split(trained), _split(module)
+    shorter = min(map(len, same))
+    if module is None or same[0][-shorter:] == same[1][-shorter:]:
         return ""
     read = understood(module)
-    if read is None or read.block is None or (read.block, read.part) == (origin.block, origin.part):
+    if read is None or read == origin or (UNSAID in (origin.part, read.part) and origin.block == read.block):
         return ""
     if origin.hidden_state is not None and origin.hidden_state == read.hidden_state:
         return ""
-    where = "outside of blocks" if origin.block is None else f"{origin.part} of block {origin.block}"
-    return f"{where}, not {read.part} of block {read.block}"
+    if str(origin) == str(read):
+        return f"{origin}: {_within(origin)}, not {_within(read)}"
+    where = "outside of blocks" if origin.block is None and origin.part != FINAL_NORM else str(origin)
+    return f"{where}, not {read}"
+
+
+def _within(place: HookPoint) -> str:
+    return f"`{place.inside}`" if place.inside else "its output"
+
+
+def _from_stream(origin: HookPoint, hidden_state: int, behind: str) -> str:
+    if behind and origin.part == FINAL_NORM:
+        return ""
+    if origin.part == UNSAID:
+        return "" if origin.block is not None and origin.block + 1 == hidden_state else str(origin)
+    if origin.hidden_state == hidden_state:
+        return f"before {behind}, not behind it" if behind else ""
+    if origin.hidden_state is not None:
+        return f"hidden state {origin.hidden_state}"
+    return "not the residual stream" if origin.block is None else f"{origin}, not the residual stream"
 
 
 def named_by_publisher(path: Path) -> str | None:
     """The place that the folders of a published checkpoint name, where its files do not; None if none does.
 
     Gemma Scope has a repository per kind of place, which may have been saved under the kind alone (``mlp``), and
-    ``layer_34`` in the path; CLIP-Scope has ``22_resid``.
+    ``layer_34`` in the path, which is all that is known where no folder says the kind; CLIP-Scope has ``22_resid``.
     """
     parts = path.parts
-    layer = next((match[1] for part in reversed(parts) if (match := re.fullmatch(r"layer_(\d+)", part))), None)
+    layer = next((match[1] for part in reversed(parts) if (match := _GEMMA_SCOPE_LAYER.fullmatch(part))), None)
     kinds = [match[1] for part in parts if (match := _GEMMA_SCOPE.search(part.lower()))]
+    if layer is not None and not kinds:
+        return f"layer_{layer}"
     if layer is not None:
-        kind = {"att": ".attn", "mlp": ".mlp"}.get(kinds[-1], "") if kinds else ""
-        coder = bool(kinds) and kinds[-1].startswith(("trans", "cross"))
+        kind = {"att": ".attn", "mlp": ".mlp"}.get(kinds[-1], "")
+        coder = kinds[-1].startswith(("trans", "cross"))
         return f"layers.{layer}.{kinds[-1].rstrip('s')}" if coder else f"layers.{layer}{kind}"
     if kinds and "embedding" in parts:
         return "embedding"
@@ -105,3 +182,11 @@ def named_by_publisher(path: Path) -> str | None:
     if folder is not None and path.suffix == ".pt":
         return f"layers.{folder[1]}" if folder[2] == "resid" else f"layers.{folder[1]}.{folder[2]}"
     return None
+
+
+def in_words(name: str | None) -> str:
+    """A checkpoint's place as people are told it: the name, and what of it is not known."""
+    place = understood(name)
+    if name is None or place is None:
+        return "not known" if name is None else f"{name} (not known where that is)"
+    return f"{name} (not known: residual stream, MLP or attention)" if place.part == UNSAID else name

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +12,22 @@ import transformers as hf
 from torch import Tensor
 
 from sae_assets.errors import CatalogError, CheckpointError
+from sae_assets.rows.encoding import trained_elsewhere
 from sae_assets.rows.opening import open_sources, token_spans
 from sae_assets.rows.texts import TextRows, open_text_rows
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets_tests.rows.texts_folder import GivenTexts
-from sae_assets_tests.rows.tiny_transformers import GEMMA, LAYERS, WIDTH, entry, full_model
+from sae_assets_tests.rows.tiny_transformers import (
+    GEMMA,
+    LAYERS,
+    TEXT,
+    VOCABULARY,
+    WIDTH,
+    entry,
+    full_model,
+    gemma_tokenizer,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +86,63 @@ def test_a_layer_is_the_hidden_state_behind_it(transformer: Models, name: str, l
             torch.testing.assert_close(norm(found.rows["token"]), states)
     else:
         assert torch.equal(found.rows["token"], states)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_last_hidden_state_says_what_it_lies_behind(transformer: Models, name: str) -> None:
+    """An SAE of the last block's output is another place's where the library puts the final norm between."""
+    norm = {"gpt2": "`ln_f`"}.get(name, "`norm`") if name in FINAL_NORM else ""
+    assert source(transformer(name), hidden_state=LAYERS).behind == norm
+    assert source(transformer(name), hidden_state=LAYERS - 1).behind == source(transformer(name)).behind == ""
+    sae: Any = SimpleNamespace(hook_point=f"blocks.{LAYERS - 1}.hook_resid_post", training={})
+    last = entry(transformer(name), "text", hidden_state=LAYERS)
+    said = trained_elsewhere(sae, last, norm)
+    assert (
+        (f"(before {norm}, not behind it)" in said and f"set `layer: {LAYERS - 1}`" in said)
+        if norm
+        else "trained at" not in said
+    )
+    assert "before a final norm (if the model has one), not behind it" in trained_elsewhere(sae, last)
+    assert "trained at" not in trained_elsewhere(sae, entry(transformer(name), "text", layer=LAYERS - 1))
+
+
+@pytest.mark.parametrize("name", ["mamba", "rwkv"])
+def test_hidden_states_that_are_counted_otherwise_are_refused(tmp_path: Path, name: str) -> None:
+    """The library's first hidden state is behind the first block: `layer` is read, `hidden_state` would be another."""
+    config = {
+        "mamba": lambda: hf.MambaConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, state_size=4,
+                                        num_hidden_layers=LAYERS),
+        "rwkv": lambda: hf.RwkvConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=LAYERS,
+                                      attention_hidden_size=WIDTH, intermediate_size=32, context_length=64),
+    }[name]()  # fmt: skip
+    with quiet():
+        hf.AutoModel.from_config(config).save_pretrained(tmp_path)
+        gemma_tokenizer().save_pretrained(tmp_path)
+    for layer in range(LAYERS):
+        (found,) = source(tmp_path, layer=layer).embed(["0"])
+        if layer < LAYERS - 1:
+            assert torch.equal(found.rows["token"], expected_rows(tmp_path, TEXTS[0], layer))
+    with pytest.raises(CheckpointError, match=rf"\({name}\) does not count hidden states .* by `layer: 0`"):
+        source(tmp_path, hidden_state=1)
+
+
+@pytest.mark.parametrize("layer", range(4))
+def test_hybrid_of_linear_attention_and_attention(tmp_path: Path, layer: int) -> None:
+    """Qwen3-Next, cut anywhere: three blocks of linear attention, one of attention."""
+    config = hf.Qwen3NextConfig(
+        **{**TEXT, "num_hidden_layers": 4}, num_key_value_heads=1, head_dim=8, moe_intermediate_size=16,
+        shared_expert_intermediate_size=16, num_experts=4, num_experts_per_tok=2, linear_num_key_heads=2,
+        linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=8, pad_token_id=0,
+    )  # fmt: skip
+    with quiet():
+        hf.Qwen3NextForCausalLM(config).save_pretrained(tmp_path)
+        gemma_tokenizer().save_pretrained(tmp_path)
+    rows = source(tmp_path, layer=layer)
+    for text, example in zip(TEXTS, IDS, strict=True):
+        (found,) = rows.embed([example])
+        if text and layer < 3:
+            expected = expected_rows(tmp_path, text, layer + 1)
+            torch.testing.assert_close(found.rows["token"], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_module_may_be_named(transformer: Models) -> None:

@@ -48,7 +48,7 @@ def test_encodes_as_published(tmp_path: Path, kind: str, memory_budget: int) -> 
 def test_what_it_is_called_and_where_it_was_trained(tmp_path: Path) -> None:
     """Gemma Scope's folders repeat across layers and widths, so the name has all of them."""
     read = read_gemmascope(write_npz(tmp_path / "layer_3/width_16k/average_l0_71/params.npz", weights()))
-    assert (read.name, read.hook_point) == ("layer_3/width_16k/average_l0_71", "layers.3")
+    assert (read.name, read.hook_point) == ("layer_3/width_16k/average_l0_71", "layer_3")
     read = read_gemmascope(write_gemma_scope_2(tmp_path / "layer_17_width_16k_l0_big", weights()))
     assert (read.name, read.hook_point) == ("layer_17_width_16k_l0_big", "model.layers.17.output")
 

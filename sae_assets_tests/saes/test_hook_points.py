@@ -4,20 +4,29 @@ from pathlib import Path
 
 import pytest
 
-from sae_assets.saes.hook_points import difference, named_by_publisher, understood
+from sae_assets.saes.hook_points import difference, in_words, named_by_publisher, understood
 
 RESIDUAL = {
     "blocks.0.hook_resid_pre": 0, "blocks.10.hook_resid_post": 11, "model.layers.34.output": 35, "layers.10": 11,
     "model.language_model.layers.2.output": 3, "vision_model.encoder.layers.7": 8, "transformer.h.3": 4,
+    "model.layers[7]": 8, "model.layers[7].output[0]": 8, "layers/7": 8, "model.layers['7']": 8, "gpt_neox.layers.7": 8,
+    "encoder.layer.7.output": 8, "visual.transformer.resblocks[7]": 8, "encoder.layers.encoder_layer_7": 8,
+    "layers.7.input": 7, "blocks.7.hook_in": 7, "blocks.7.hook_out": 8, "decoder.block.7": 8,
+    "decoder.block.7.layer.2": 8, "encoder.block.7.layer.1": 8,
 }  # fmt: skip
 INSIDE = {
     "blocks.7.hook_mlp_out": "the MLP", "blocks.7.mlp.hook_post": "the MLP", "blocks.7.hook_attn_out": "attention",
     "blocks.7.attn.hook_z": "attention", "blocks.7.hook_resid_mid": "`hook_resid_mid`", "layers.7.mlp": "the MLP",
     "blocks.7.ln1.hook_normalized": "`ln1.hook_normalized`", "layers.7.self_attn": "attention",
     "model.layers.7.mlp.down_proj.output": "the MLP", "blocks.7.hook_mlp_in": "the MLP", "h.7.attn": "attention",
-    "layers.7.transcoder": "`transcoder`",
+    "layers.7.transcoder": "`transcoder`", "model.layers[7].mlp": "the MLP", "transformer.h.7.mlp": "the MLP",
+    "transformer.h[7].attn": "attention", "decoder.block.7.layer.1": "the cross-attention sublayer",
+    "decoder.block[7].layer[0]": "the self-attention sublayer", "encoder.block.7.layer.1.DenseReluDense": "the MLP",
+    "encoder.layer.7.output.dense": "the MLP", "vision_model.encoder.layers.7.self_attn": "attention",
+    "visual.transformer.resblocks.7.ln_2": "`ln_2`", "gpt_neox.layers.7.post_attention_layernorm":
+    "`post_attention_layernorm`", "model.layers.7.block_sparse_moe": "the MLP",
 }  # fmt: skip
-UNKNOWN = ("somewhere", "", None, "layers", "my_sae")
+UNKNOWN = ("somewhere", "", None, "layers", "my_sae", "model.layers[-1]", "encoder.layers.0.blocks.1", "7", "layer7")
 
 
 @pytest.mark.parametrize("name", RESIDUAL)
@@ -56,6 +65,11 @@ def test_what_is_not_known_says_nothing(name: str | None) -> None:
         ("blocks.7.hook_attn_out", "model.layers.7.mlp", True), ("layers.7.mlp", "encoder.layers.7.mlp", False),
         ("blocks.7.hook_resid_post", "model.layers.7", False), ("blocks.7.hook_resid_pre", "model.layers.6", False),
         ("blocks.7.hook_resid_post", "model.layers.6", True), ("layers.7.mlp", "somewhere", False),
+        ("model.layers[7].mlp", "model.layers.7.mlp", False), ("model.layers[7].mlp", "layers.7.mlp.down_proj", False),
+        ("blocks.7.mlp.hook_pre", "model.layers.7.mlp", True), ("blocks.7.attn.hook_z", "h.7.attn", True),
+        ("blocks.7.hook_resid_post", "model.norm", True), ("ln_final.hook_normalized", "model.norm", False),
+        ("layer_7", "model.layers.7.mlp", False), ("layer_7", "model.layers.8.mlp", True),
+        ("decoder.block.7.layer.1", "decoder.block.1", True), ("layers.7.mlp", "h.7.attn", True),
     ],
 )  # fmt: skip
 def test_named_modules(trained: str, module: str, differs: bool) -> None:
@@ -69,10 +83,10 @@ def test_named_modules(trained: str, module: str, differs: bool) -> None:
         ("gemma-scope-2b-pt-mlp/layer_3/width_16k/average_l0_60/params.npz", "layers.3.mlp"),
         ("gemma-scope-2b-pt-att/layer_3/width_16k/average_l0_60/params.npz", "layers.3.attn"),
         ("gemma-scope-2b-pt-transcoders/layer_3/width_16k/average_l0_60/params.npz", "layers.3.transcoder"),
-        ("sae/layer_2/width_1k/average_l0_22/params.npz", "layers.2"),
+        ("sae/layer_2/width_1k/average_l0_22/params.npz", "layer_2"),
         ("mlp/layer_3/width_16k/average_l0_60/params.npz", "layers.3.mlp"),
         ("Gemma_Scope_2b_pt_att/layer_3/width_16k/average_l0_60/params.npz", "layers.3.attn"),
-        ("research/layer_3/width_16k/average_l0_60/params.npz", "layers.3"),
+        ("research/layer_3/width_16k/average_l0_60/params.npz", "layer_3"),
         ("gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6/params.npz", "embedding"),
         ("CLIP-ViT-L-scope/22_resid/1200013184.pt", "layers.22"),
         ("CLIP-ViT-L-scope/22_mlp/1200013184.pt", "layers.22.mlp"),
@@ -83,3 +97,19 @@ def test_named_modules(trained: str, module: str, differs: bool) -> None:
 def test_names_of_published_folders(path: str, name: str | None) -> None:
     """Only the path tells, where files have the same tensors; a file that was moved tells nothing."""
     assert named_by_publisher(Path(path)) == name
+
+
+def test_folder_that_says_no_kind() -> None:
+    """The block is compared; that it is the residual stream's SAE is not claimed."""
+    assert in_words("layer_34") == "layer_34 (not known: residual stream, MLP or attention)"
+    assert difference("layer_34", 35, None) == ""
+    assert difference("layer_34", 34, None) == "an unknown part of block 34"
+    assert in_words(None) == "not known" and in_words("my_sae") == "my_sae (not known where that is)"
+    assert in_words("layers.7") == "layers.7"
+
+
+def test_last_hidden_state_behind_a_final_norm() -> None:
+    """The stream before the norm is another place than behind it, and the norm's output is none of the stream."""
+    assert difference("blocks.2.hook_resid_post", 3, None, "`norm`") == "before `norm`, not behind it"
+    assert difference("ln_final.hook_normalized", 3, None, "`norm`") == ""
+    assert difference("blocks.1.hook_resid_post", 3, None, "`norm`") == "hidden state 2"

@@ -80,6 +80,7 @@ class PrecomputedRows:
         if len(set(widths.values())) != 1:
             raise DatasetError(f"Embeddings of data set {reader.name!r} differ in width between token kinds: {widths}.")
         self.d_model = next(iter(widths.values()))
+        self.behind = ""
         self.origin = "the precomputed embeddings " + ", ".join(
             str(opened.files.path) for opened in self._kinds.values()
         )

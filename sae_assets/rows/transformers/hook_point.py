@@ -7,6 +7,7 @@ final norms, poolers and heads play no part. What goes in and which positions ar
 
 import copy
 import difflib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
@@ -74,6 +75,14 @@ def _first(output: Any) -> Any:
     return output[0] if isinstance(output, (tuple, list)) and output else output
 
 
+def _same(output: Any, state: "Tensor") -> bool:
+    """Whether a module gave this hidden state, which the model may have put into another shape (GPT-2)."""
+    import torch
+
+    alike = isinstance(output, torch.Tensor) and output.dtype == state.dtype and output.numel() == state.numel()
+    return alike and torch.equal(output.reshape(state.shape), state)
+
+
 class CutModel:
     """A loaded model that stops where its hidden state has been read.
 
@@ -82,7 +91,9 @@ class CutModel:
         precision: of weights and forward pass (float32, bfloat16, float16); rows come out as float32.
 
     Attributes:
-        network: the library's model; read: parts of it that a forward pass enters, known after :meth:`check`.
+        network: the library's model.
+        behind: the module between the last block and the hidden state that is read, such as a final norm, known after
+            :meth:`check`; empty where there is none.
 
     Raises:
         CheckpointError: weights that cannot be had or do not fit, or a hook point that does not exist.
@@ -95,27 +106,41 @@ class CutModel:
         self._label, self._hook_point = model.transformer.label, model.hook_point
         last = None if model.module is not None else self._last_block(model, config)
         self._whole = model.hidden_state is not None and last == block_count(config, self._label)
-        # Blocks behind the hook point are not even read, unless the config ties them to those before it.
-        if last is not None and not self._whole and not getattr(config, "num_kv_shared_layers", 0):
-            config = shortened(config, max(last, 1))
-        options: dict[str, Any] = {"config": config, "dtype": getattr(torch, precision), "use_safetensors": True}
+        options: dict[str, Any] = {"dtype": getattr(torch, precision), "use_safetensors": True}
         if getattr(config, "attn_logit_softcapping", None) is not None:
             options["attn_implementation"] = "eager"  # as the library does: sdpa has no soft cap (Gemma 2)
+        # Blocks behind the hook point are not even read, unless the config ties them to those before it.
+        if last is None or self._whole or getattr(config, "num_kv_shared_layers", 0):
+            blocks = self._load(model, config, options, last)
+        else:
+            try:
+                blocks = self._load(model, shortened(config, max(last, 1)), options, last)
+            except CheckpointError:  # some cannot be made of so few (RWKV, xLSTM)
+                blocks = self._load(model, config, options, last)
+        self.network.eval().requires_grad_(False).to(device)
+        if getattr(self.network.config, "use_cache", False):
+            self.network.config.use_cache = False  # nothing is generated; a shortened model may not be able to make one
+        self._device, self._stop = device, True
+        self._found: list[Any] = []
+        self._inference = torch.inference_mode
+        self._hidden_state, self._n_blocks = model.hidden_state, getattr(config, "num_hidden_layers", 0)
+        self.behind = ""
+        self._blocks = blocks
+        if not self._whole:
+            self._hook(model, last, blocks)
+
+    def _load(self, model: Model, config: Any, options: dict[str, Any], last: int | None) -> "nn.ModuleList | None":
+        """Read the network; its blocks, where some of them are computed and then no more."""
+        assert model.transformer is not None
         self.network, loaded = read_pretrained(
-            "AutoModel", model.transformer, "weights", output_loading_info=True, **options
+            "AutoModel", model.transformer, "weights", output_loading_info=True, config=config, **options
         )
         self._missing = set(loaded["missing_keys"])
         if loaded["mismatched_keys"]:
             names = [str(key[0] if isinstance(key, tuple) else key) for key in loaded["mismatched_keys"]]
             raise CheckpointError(f"Weights of {self._label} do not fit its config.json:", sorted(names)[:20])
-        self.network.eval().requires_grad_(False).to(device)
-        if getattr(self.network.config, "use_cache", False):
-            self.network.config.use_cache = False  # nothing is generated; a shortened model may not be able to make one
-        self._device, self._found = device, []  # type: ignore[var-annotated]
-        self._inference = torch.inference_mode
-        self._hidden_state = model.hidden_state
-        if not self._whole:
-            self._hook(model, last, config)
+        none = last is None or self._whole
+        return None if none else find_blocks(self.network, config.num_hidden_layers, self._label)
 
     def _last_block(self, model: Model, config: Any) -> int:
         """How many blocks are computed."""
@@ -128,7 +153,7 @@ class CutModel:
             )
         return model.layer + 1 if model.layer is not None else model.hidden_state or 0
 
-    def _hook(self, model: Model, last: int | None, config: Any) -> None:
+    def _hook(self, model: Model, last: int | None, blocks: "nn.ModuleList | None") -> None:
         if last is None:
             modules = dict(self.network.named_modules())
             if model.module not in modules or not model.module:
@@ -139,7 +164,7 @@ class CutModel:
                 )
             modules[model.module].register_forward_hook(lambda _m, _i, output: self._reach(output))
             return
-        blocks = find_blocks(self.network, config.num_hidden_layers, self._label)
+        assert blocks is not None
         if last == 0:
             blocks[0].register_forward_pre_hook(
                 lambda _m, args, kwargs: self._reach(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
@@ -149,7 +174,8 @@ class CutModel:
 
     def _reach(self, output: Any) -> None:
         self._found.append(_first(output))
-        raise _Reached
+        if self._stop:
+            raise _Reached
 
     def rows(self, **inputs: "Tensor") -> "Tensor":
         """The hidden state at the hook point, float32 [batch, positions, d_model] on the device.
@@ -197,16 +223,19 @@ class CutModel:
         """As :meth:`rows`, and every weight on the way must have come from the files.
 
         Raises:
-            CheckpointError: weights that the files lack (a head that is never entered may be missing).
+            CheckpointError: weights that the files lack (a head that is never entered may be missing), or hidden states
+                that the library counts otherwise.
         """
         entered: list[str] = []
-        outputs: list[tuple[Any, int]] = []  # each with the number of modules entered before it
+        outputs: list[tuple[str, Any, int]] = []  # of modules, each with the number of those entered before it
         handles = []
         for name, module in self.network.named_modules():
             handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: entered.append(name)))
             if self._whole:
                 handles.append(
-                    module.register_forward_hook(lambda _m, _i, output: outputs.append((output, len(entered))))
+                    module.register_forward_hook(
+                        lambda _m, _i, output, name=name: outputs.append((name, output, len(entered)))
+                    )
                 )
         try:
             state = self._state(inputs)
@@ -214,11 +243,51 @@ class CutModel:
             for handle in handles:
                 handle.remove()
         # In a whole pass, only modules entered before the hidden state count: poolers and heads may be missing.
-        entered = entered[: next((count for output, count in outputs if _first(output) is state), None)]
+        entered = entered[: next((count for _, output, count in outputs if _first(output) is state), None)]
+        if self._whole:
+            self.behind = self._between(next((name for name, output, _ in outputs if _same(_first(output), state)), ""))
         lacking = sorted(key for key in self._missing if key.rpartition(".")[0] in set(entered))
         if lacking:
             raise CheckpointError(
                 f"The files of {self._label} lack {len(lacking)} of the weights in front of {self._hook_point}:",
                 lacking[:20],
             )
+        if self._hidden_state is not None and not self._whole:
+            self._expect_numbers(inputs)
         return state.float()
+
+    def _expect_numbers(self, inputs: "dict[str, Tensor]") -> None:
+        """Refuse ``hidden_state`` where the library's first one is not the first block's input (Mamba, RWKV)."""
+        import torch
+
+        entered: list[Tensor] = []
+        assert self._blocks is not None
+        handle = self._blocks[0].register_forward_pre_hook(
+            lambda _m, args, kwargs: entered.append((args[0] if args else kwargs["hidden_states"]).clone()),
+            with_kwargs=True,
+        )
+        self._stop, states = False, ()
+        try:
+            with ops.process_state.plain_torch(), self._inference(), suppress(Exception):  # then it counts none
+                arguments = {name: tensor.to(self._device) for name, tensor in inputs.items()}
+                states = self.network(**arguments, output_hidden_states=True).hidden_states
+        finally:
+            handle.remove()
+            self._stop = True
+            self._found.clear()
+        if states and entered and not torch.equal(states[0].nan_to_num(), entered[0].nan_to_num()):
+            layer = f"; name the output of a block by `layer: {self._hidden_state - 1}`" if self._hidden_state else ""
+            raise CheckpointError(
+                f"{self._label} ({self.network.config.model_type}) does not count hidden states from the first block's "
+                f"input, as `hidden_state` does here{layer}."
+            )
+
+    def _between(self, source: str) -> str:
+        """What stands between the last block and a hidden state that this module gave; empty if it is in that block."""
+        from torch import nn
+
+        lists = (name for name, module in self.network.named_modules()
+                 if isinstance(module, nn.ModuleList) and len(module) == self._n_blocks)  # fmt: skip
+        if any(source.startswith(f"{name}.{self._n_blocks - 1}") for name in lists):
+            return ""
+        return f"`{source}`" if source else "what the model does after its last block"

@@ -34,6 +34,7 @@ class TransformersLanguage:
         self._network = CutModel(model, self.tokens.config, device, precision)
         ids = torch.tensor([[self.tokens.pad_id]], dtype=torch.int64, device="cpu")
         self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
+        self.behind = self._network.behind
 
     def embed(self, texts: "Sequence[Tokenized]", length: int | None = None) -> "Iterator[Tensor]":
         """Rows of each text's own tokens, in order; texts go through the model together, padded on the right."""

@@ -253,7 +253,7 @@ class TransformersVision:
         self._hook_point = model.hook_point
         rows = self._network.check(pixel_values=torch.zeros(1, 3, *self.geometry.size, dtype=self._dtype, device="cpu"))
         self._expect_positions(rows)
-        self.d_model = rows.shape[2]
+        self.d_model, self.behind = rows.shape[2], self._network.behind
 
     def _expect_positions(self, rows: "Tensor") -> None:
         geometry = self.geometry
