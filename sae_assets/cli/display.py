@@ -88,6 +88,7 @@ def print_inspection(inspections: dict[str, Any]) -> None:
         console.print(f"\n{name}", style="bold")
         if "error" in each:
             console.print(each["error"], soft_wrap=True)
+            _print_models(each)
             continue
         published, splits = each["published"] or {}, each["splits"]
         where = {True: "located", False: "not located: rows inherit the example's label"}[each["located"]]
@@ -116,10 +117,14 @@ def print_inspection(inspections: dict[str, Any]) -> None:
             console.print(f"{len(rest)} other label(s) that are no concept: {shown}", soft_wrap=True)
         for problem in [*each["remarks"], *each["differences"], *each["problems"], *files["bad"]]:
             console.print(problem, soft_wrap=True)
-        for model, found in each.get("models", {}).items():
-            _print_model(model, found)
+        _print_models(each)
         if each["files"]:
             console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.")
+
+
+def _print_models(inspection: dict[str, Any]) -> None:
+    for model, found in inspection.get("models", {}).items():
+        _print_model(model, found)
 
 
 def _print_model(name: str, found: dict[str, Any]) -> None:
@@ -130,7 +135,8 @@ def _print_model(name: str, found: dict[str, Any]) -> None:
             said = ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
             console.print(Text(f"  {title}: {said}"), soft_wrap=True)
     for kind, count in found.get("rows", {}).items():
-        console.print(Text(f"  first example: {count:,} {kind} rows, mean L0 {found['mean_l0'][kind]:.3g}"))
+        l0 = f", mean L0 {found['mean_l0'][kind]:.3g}" if kind in found["mean_l0"] else ""
+        console.print(Text(f"  {found['example_is']}: {count:,} {kind} rows{l0}"))
     if found["differences"]:
         console.print(Text(f"  warning: {found['differences']}"), soft_wrap=True)
     for problem in found["problems"]:

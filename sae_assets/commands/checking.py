@@ -1,6 +1,7 @@
 """What ``check`` finds of data sets and, where asked, of their models."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,13 @@ def check(
     for name in [match_name(name, catalog.datasets, "data set") for name in names]:
         entry = catalog.datasets[name]
         report = inspect_dataset(entry, files=files)
-        if models and "error" not in report:
-            try:
-                reader, budget = open_dataset(entry), memory_budget(memory_budget_mb(), "cpu")
-            except DatasetError:  # named among the problems
-                report["models"] = {}
-            else:
-                report["models"] = {
-                    model: inspect_model(catalog.models[model], entry, reader, budget) for model in entry.models
-                }
+        if models:
+            reader, budget = None, memory_budget(memory_budget_mb(), "cpu")
+            with suppress(DatasetError, OSError):  # named among the data set's problems
+                reader = open_dataset(entry)
+            report["models"] = {
+                model: inspect_model(catalog.models[model], entry, reader, budget) for model in entry.models
+            }
             report["sound"] = report["sound"] and all(each["sound"] for each in report["models"].values())
         reports[name] = report
     return reports

@@ -183,10 +183,13 @@ def open_image_rows(
     return ImageRows(reader, found, kinds, model.hook_point, size)
 
 
-def _rows_of_noise(vision: Vision) -> "Tensor":
-    """Rows of one picture of noise, the same at each call."""
+def noise() -> "Image":
+    """A picture of noise, the same at each call: what models are tried with."""
     import numpy as np
     from PIL import Image
 
-    noise = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
-    return vision.embed(vision.geometry.tensor(Image.fromarray(noise))[None])
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8))
+
+
+def _rows_of_noise(vision: Vision) -> "Tensor":
+    return vision.embed(vision.geometry.tensor(noise())[None])

@@ -3,69 +3,106 @@
 Plain values for the command line and tests. One example goes through the transformer and the SAE on the CPU.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.catalog import Dataset, Model
-from sae_assets.errors import SaeAssetsError
+from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
+from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
 from sae_assets.rows.encoding import trained_elsewhere
-from sae_assets.rows.images import open_geometry
+from sae_assets.rows.images import noise, open_geometry
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
-from sae_assets.rows.source import is_pooled
-from sae_assets.rows.texts import open_tokens
+from sae_assets.rows.source import is_pooled, precomputed_kinds
+from sae_assets.rows.texts import ANY_TEXT, open_tokens
 from sae_assets.saes.hook_points import in_words
 
 if TYPE_CHECKING:
     from sae_assets.datasets import Reader
+    from sae_assets.rows.loaded import OpenedSae
+    from sae_assets.rows.source import RowSource
 
 
-def inspect_model(model: Model, dataset: Dataset, reader: "Reader", memory_budget: int) -> dict[str, Any]:
+STAND_IN = "a stand-in"  # for the first example of a data set that is not there
+
+
+def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memory_budget: int) -> dict[str, Any]:
     """Open a model and its SAE, and send the first example through both.
 
     ``preprocessing`` is what becomes of an image or text before the transformer; ``rows`` and ``mean_l0`` are the
     example's, by token kind; ``differences`` says how the SAE was trained otherwise than it is used. ``problems`` are
-    errors that would end a run; ``sound`` says that there are none.
+    all errors that would end a run, of the SAE, the preprocessing, and the rows of each token kind; ``sound`` says that
+    there are none. ``example_is`` says what was sent through.
 
     Args:
+        reader: None of a data set that cannot be read: then something made up stands in for its first example, and
+            embeddings made elsewhere are not looked at.
         memory_budget: bytes for the largest block of intermediate values.
     """
-    report: dict[str, Any] = {"hook_point": model.hook_point, "differences": "", "problems": []}
-    try:
-        with ops.process_state.plain_arithmetic():
-            _look(report, model, dataset, reader, memory_budget)
-    except (SaeAssetsError, OSError) as error:
-        report["problems"].append(str(error))
+    report: dict[str, Any] = {"hook_point": model.hook_point, "differences": "", "problems": [], "rows": {}}
+    report["mean_l0"] = {}
+    with ops.process_state.plain_arithmetic():
+        sae, behind = None, None
+        with _noting(report):
+            sae = open_encoder(model.sae, "cpu", memory_budget)
+            report["sae"] = {
+                "name": sae.name,
+                "trained_at": in_words(sae.hook_point),
+                "d_model": sae.d_model,
+                "units": sae.encoder.n_units,
+            }
+        if model.transformer is not None:
+            with _noting(report):
+                what = open_geometry(model.transformer) if model.modality == "image" else open_tokens(model)
+                report["preprocessing"] = getattr(what, "preprocessing", {})
+        example, opened = (STAND_IN, _stand_in(model)) if reader is None else (reader.records[0].example_id, reader)
+        report["example_is"] = "first example" if reader is not None else STAND_IN
+        for kind in dataset.token_kinds:
+            if reader is None and kind in precomputed_kinds(dataset, model):
+                continue
+            with _noting(report):
+                source = _send(report, kind, example, opened, model, dataset, sae)
+                behind = source.behind or behind or ""
+        if sae is not None:
+            with _noting(report):
+                report["differences"] = trained_elsewhere(sae, model, behind)
     report["sound"] = not report["problems"]
     return report
 
 
-def _look(report: dict[str, Any], model: Model, dataset: Dataset, reader: "Reader", memory_budget: int) -> None:
-    sae = open_encoder(model.sae, "cpu", memory_budget)
-    report["sae"] = {
-        "name": sae.name,
-        "trained_at": in_words(sae.hook_point),
-        "d_model": sae.d_model,
-        "units": sae.encoder.n_units,
-    }
-    report["differences"] = trained_elsewhere(sae, model)
-    if model.transformer is not None:
-        what = open_geometry(model.transformer) if model.modality == "image" else open_tokens(model)
-        report["preprocessing"] = getattr(what, "preprocessing", {})
-    sources = open_sources(reader, dataset, model, dataset.token_kinds, "cpu", model.precision)
-    report["rows"], report["mean_l0"] = {}, {}
-    example = reader.records[0].example_id
-    for kinds, source in sources:
-        if source.d_model != sae.d_model:
-            report["problems"].append(
-                f"SAE {sae.name} takes rows of width {sae.d_model}, but {source.origin} gives width {source.d_model}"
-            )
-            continue
-        (rows,) = source.embed([example])
-        for kind in kinds:
-            found = rows.rows["token" if is_pooled(dataset, model, kind) else kind]
-            if not bool(found.isfinite().all()):
-                report["problems"].append(f"{kind} rows of {example!r} hold values that are not finite")
-                continue
-            report["rows"][kind] = len(found)
-            report["mean_l0"][kind] = float(sae.encoder.encode(found).l0.double().mean()) if len(found) else 0.0
+@contextmanager
+def _noting(report: dict[str, Any]) -> Iterator[None]:
+    """Errors become problems, each named once, and what is looked at next is looked at all the same."""
+    try:
+        yield
+    except (SaeAssetsError, OSError) as error:
+        if str(error) not in report["problems"]:
+            report["problems"].append(str(error))
+
+
+def _stand_in(model: Model) -> "Reader":
+    if model.modality == "text":
+        return InputTexts(inputs_entry(model), {STAND_IN: ANY_TEXT})
+    return InputImages(inputs_entry(model), {STAND_IN: noise()})
+
+
+def _send(
+    report: dict[str, Any], kind: str, example: str, reader: "Reader", model: Model, dataset: Dataset,
+    sae: "OpenedSae | None",
+) -> "RowSource":  # fmt: skip
+    """One example to rows of a token kind, and through the SAE if there is one that takes them."""
+    ((_, source),) = open_sources(reader, dataset, model, (kind,), "cpu", model.precision)
+    if sae is not None and source.d_model != sae.d_model:
+        raise CheckpointError(
+            f"SAE {sae.name} takes rows of width {sae.d_model}, but {source.origin} gives width {source.d_model}"
+        )
+    (rows,) = source.embed([example])
+    found = rows.rows["token" if is_pooled(dataset, model, kind) else kind]
+    if not bool(found.isfinite().all()):
+        raise DatasetError(f"{kind} rows of {example!r} hold values that are not finite")
+    report["rows"][kind] = len(found)
+    if sae is not None:
+        report["mean_l0"][kind] = float(sae.encoder.encode(found).l0.double().mean()) if len(found) else 0.0
+    return source

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
+from sae_assets.catalog import Dataset
 from sae_assets.catalog.models import Sae
 from sae_assets.cli import app
 from sae_assets.datasets import open_dataset
+from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.rows.encoding import trained_elsewhere
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.rows.transformers.tokens import Tokens
@@ -81,3 +84,51 @@ def test_tokenizer_of_another_model_is_a_difference(transformer: Callable[[str],
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "bos_token_id": 9}))
     assert "the tokenizer's bos_token_id is 2, the model's 9" in trained_elsewhere(sae, entry(folder, "text"))
+
+
+def test_everything_that_is_wrong_is_named(tmp_path: Path, tiny: Path, pictures: ClevrFolder) -> None:
+    """A missing SAE hides neither a block that does not exist nor an example that cannot be read."""
+    reader, dataset = open_dataset(pictures.entry()), pictures.entry()
+    model = catalog_model(tiny, tmp_path / "none.pt").model_copy(update={"layer": 9})
+    problems = inspect_model(model, dataset, reader, BUDGET)["problems"]
+    assert len(problems) == 2 and "none.pt does not exist" in problems[0] and "`layer: 9`" in problems[1]
+    (pictures.root / "images").rename(pictures.root / "gone")
+    found = inspect_model(catalog_model(tiny, tmp_path / "none.pt"), dataset, reader, BUDGET)
+    assert len(found["problems"]) == 2 and not found["sound"]
+
+
+def test_models_of_a_data_set_that_is_not_there(tmp_path: Path, tiny: Path, pictures: ClevrFolder) -> None:
+    """They are looked at with a picture that stands in; what is wrong with each is named beside what is missing."""
+    sae = save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5))
+    model = json.loads(catalog_model(tiny, sae).model_dump_json(exclude_defaults=True))
+    dataset = json.loads(pictures.entry().model_dump_json(exclude_defaults=True)) | {"root": str(tmp_path / "nowhere")}
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(yaml.safe_dump({"models": {"tiny": model}, "datasets": {"pictures": dataset}}))
+    result = CliRunner().invoke(app, ["check", "pictures", "--models", "--catalog", str(catalog)])
+    assert result.exit_code == 1 and "nowhere" in result.stdout
+    assert "a stand-in: 16 patch rows, mean L0" in result.stdout and "trained_at not known" in result.stdout
+    sae.unlink()
+    result = CliRunner().invoke(app, ["check", "pictures", "--models", "--catalog", str(catalog)])
+    assert "sae.pt does not exist" in result.stdout and "a stand-in: 16 patch rows" in result.stdout
+
+
+def test_last_hidden_state_is_a_difference(transformer: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of an SAE of the last block's output, where the library has put the final norm between."""
+    (tmp_path / "2_resid").mkdir()
+    sae = save(tmp_path / "2_resid/sae.pt", published(d=WIDTH, n=40, k=5))
+    for name, differs in (("gemma2", True), ("bert", False)):
+        model = entry(transformer(name), "text", sae, hidden_state=3)
+        dataset = Dataset(root=tmp_path, layout="spans", modality="text", concepts=("a",), models=("tiny",)).named("x")
+        found = inspect_model(model, dataset, None, BUDGET)
+        assert found["sound"] and ("set `layer: 2`" in found["differences"]) == differs
+
+
+def test_inputs_have_a_hash_of_what_the_model_is_given() -> None:
+    """Another picture or text is another; asking raises nothing."""
+    pictures = InputImages(
+        inputs_entry(entry(Path("x"))), {"a": Image.new("RGB", (2, 3)), "b": Image.new("RGB", (3, 2))}
+    )
+    texts = InputTexts(inputs_entry(entry(Path("x"), "text")), {"a": "hello", "b": "hallo"})
+    for reader in (pictures, texts):
+        assert len({reader.content_hash(name) for name in "ab"}) == 2
+        assert reader.content_hash("a") == reader.content_hash("a")

@@ -110,7 +110,7 @@ class CutModel:
         if getattr(config, "attn_logit_softcapping", None) is not None:
             options["attn_implementation"] = "eager"  # as the library does: sdpa has no soft cap (Gemma 2)
         # Blocks behind the hook point are not even read, unless the config ties them to those before it.
-        if last is None or self._whole or getattr(config, "num_kv_shared_layers", 0):
+        if last is None or self._whole or bool(getattr(config, "num_kv_shared_layers", None)):
             blocks = self._load(model, config, options, last)
         else:
             try:
