@@ -4,7 +4,7 @@ Only one batch of dense rows is in memory at any time; which token kinds are wan
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -155,7 +155,12 @@ def encode_chunk(
         return RowsPerKind(
             artifacts,
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
-            trained_elsewhere(sae, model, next((source.behind for _, source in sources if source.behind), "")),
+            trained_elsewhere(
+                sae,
+                model,
+                next((source.behind for _, source in sources if source.behind), ""),
+                lambda limit: _beyond([source.longest for _, source in sources], limit),
+            ),
             tuple(example for example in ids if example in blank),
             any(source.one_by_one for _, source in sources),
             {
@@ -167,7 +172,15 @@ def encode_chunk(
         )
 
 
-def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None) -> str:
+def _beyond(longest: Sequence[int | None], limit: int) -> Iterable[int] | None:
+    known = [length for length in longest if length is not None]
+    return [length for length in known if length > limit] if known else None
+
+
+def trained_elsewhere(
+    sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None,
+    beyond: Callable[[int], Iterable[int] | None] = lambda limit: None,
+) -> str:  # fmt: skip
     """How what the checkpoint says of its training differs from what is read: the place, BOS, the length of texts; and
     whether the tokenizer seems to be another model's.
 
@@ -175,6 +188,7 @@ def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model, behind: str |
 
     Args:
         behind: as of :class:`RowSource`; None where the model was not opened.
+        beyond: lengths of the texts that are longer than a number of ids; None where nobody knows.
     """
     if model.transformer is None:
         return ""
@@ -194,11 +208,13 @@ def trained_elsewhere(sae: "Checkpoint | OpenedSae", model: Model, behind: str |
         parts.append(f"trained at {sae.hook_point} ({where}), read at {model.hook_point}{state}{advice}")
     if tokens is not None:
         with suppress(CheckpointError):
-            parts += _texts_differ(sae.training, tokens, model)
+            parts += _texts_differ(sae.training, tokens, model, beyond)
     return "; ".join(parts)
 
 
-def _texts_differ(training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model) -> list[str]:
+def _texts_differ(
+    training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, beyond: Callable[[int], Iterable[int] | None]
+) -> list[str]:
     """How texts are read otherwise than the SAE was trained on them: by the catalog's keys, or by what the tokenizer
     and the model do where these say nothing.
     """
@@ -211,9 +227,13 @@ def _texts_differ(training: "Mapping[str, Any]", tokens: "Tokenizer", model: Mod
     limits = [limit for limit in (model.max_tokens, tokens.max_positions) if limit is not None]
     most = min(limits, default=None)
     if isinstance(length, int) and (most is None or most > length):
-        read = "any length" if most is None else f"up to {most}"
+        longer = beyond(length)
+        first = None if longer is None else next(iter(longer), None)
+        read = "read of any length" if most is None else f"read of up to {most}"
         advice = f" (set `max_tokens` to at most {length})" if model.max_tokens is None else ""
-        parts.append(f"trained on texts of {length} tokens, read of {read}{advice}")
+        if longer is None or first is not None:
+            here = read if first is None else f"and a text here has {first}"
+            parts.append(f"trained on texts of {length} tokens, {here}{advice}")
     return [*parts, *tokens.doubts]
 
 

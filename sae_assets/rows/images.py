@@ -100,6 +100,7 @@ class ImageRows:
         self._reader, self._shapes, self._size = reader, opened.shapes, size
         self.origin, self.d_model = hook_point, opened.vision.d_model
         self.behind = getattr(opened.vision, "behind", "")
+        self.longest: int | None = None
         if "cls" in kinds and not geometry.has_cls:
             raise CheckpointError(f"The rows at {hook_point} have no CLS position; use token kind `patch` alone.")
         spans = {"cls": slice(0, 1), "patch": slice(geometry.n_prefix, None)}

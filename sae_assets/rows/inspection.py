@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.catalog import Dataset, Model
+from sae_assets.datasets import TextReader
 from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
 from sae_assets.rows.encoding import trained_elsewhere
@@ -16,7 +17,7 @@ from sae_assets.rows.images import noise, open_geometry
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import is_pooled, precomputed_kinds
-from sae_assets.rows.texts import ANY_TEXT, open_tokens
+from sae_assets.rows.texts import ANY_TEXT, lengths_beyond, open_tokens
 from sae_assets.saes.hook_points import in_words
 
 if TYPE_CHECKING:
@@ -67,7 +68,14 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
                 behind = source.behind or behind or ""
         if sae is not None:
             with _noting(report):
-                report["differences"] = trained_elsewhere(sae, model, behind)
+                report["differences"] = trained_elsewhere(
+                    sae,
+                    model,
+                    behind,
+                    lambda limit: (
+                        lengths_beyond(reader, reader.by_id, model, limit) if isinstance(reader, TextReader) else None
+                    ),
+                )
     report["sound"] = not report["problems"]
     return report
 

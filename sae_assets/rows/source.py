@@ -39,11 +39,14 @@ class RowSource(Protocol):
         d_model: width of the rows; origin: where they come from, for messages.
         behind: what the library has put between the last block and the rows, such as a final norm; empty: nothing. Of a
             library whose models do not say it (attribute ``behind``), nothing.
+        longest: ids of the longest text that has been read so far, special ones and no cut ones among them; None of
+            images, and where nobody counted.
     """
 
     d_model: int
     origin: str
     behind: str
+    longest: int | None
 
     @property
     def one_by_one(self) -> bool:

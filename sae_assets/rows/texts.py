@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PASSES_OF_A_WINDOW = 16  # whose rows are held; their texts are sorted by length
 ANY_TEXT = "this is a text of 13 words and signs, such as it is: no more"  # what models are tried with
+AROUND = 16  # special ids and signs that tokenizers put around a text: fewer
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class TextRows:
         found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
         self._language, self._shapes = found.language, found.shapes
         self.d_model, self.behind = self._language.d_model, getattr(self._language, "behind", "")
+        self.longest: int | None = 0
 
     @property
     def one_by_one(self) -> bool:
@@ -162,6 +164,7 @@ class TextRows:
             content = self._reader.text(example)
             window.append((self._language.tokens.encode(content), is_empty(content)))
             n_ids += len(window[-1][0].ids)
+            self.longest = max(self.longest or 0, len(window[-1][0].ids))
             if n_ids >= full:
                 yield window
                 window, n_ids = [], 0
@@ -231,3 +234,18 @@ def open_tokens(model: Model) -> Tokenizer:
         "tokens", model.transformer, model_settings(model), lambda: open_tokenizer(model)
     )
     return tokens
+
+
+def lengths_beyond(reader: TextReader, example_ids: Iterable[str], model: Model, limit: int) -> Iterator[int]:
+    """Ids of each of these texts that is longer than the limit, as the model reads it; weights are not read.
+
+    Raises:
+        CheckpointError: tokenizer files that cannot be read; DatasetError: a text that cannot.
+    """
+    tokens = open_tokens(model)
+    for example in example_ids:
+        text = reader.text(example)
+        if text.isascii() and len(text) + AROUND <= limit:
+            continue  # no token is less than a character
+        if (length := len(tokens.encode(text).ids)) > limit:
+            yield length

@@ -14,7 +14,7 @@ from torch import Tensor
 from sae_assets.errors import CatalogError, CheckpointError
 from sae_assets.rows.encoding import trained_elsewhere
 from sae_assets.rows.opening import open_sources, token_spans
-from sae_assets.rows.texts import TextRows, open_text_rows
+from sae_assets.rows.texts import TextRows, lengths_beyond, open_text_rows
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets_tests.rows.texts_folder import GivenTexts
@@ -104,6 +104,23 @@ def test_last_hidden_state_says_what_it_lies_behind(transformer: Models, name: s
     )
     assert "before a final norm (if the model has one), not behind it" in trained_elsewhere(sae, last)
     assert "trained at" not in trained_elsewhere(sae, entry(transformer(name), "text", layer=LAYERS - 1))
+
+
+def test_only_texts_that_are_longer_than_the_training_are_a_difference(transformer: Models) -> None:
+    """Lengths count what the model reads, special ids too; nobody tokenizes what cannot be as long."""
+    model = entry(transformer("gemma2"), "text")
+    rows = source(transformer("gemma2"))
+    [*_] = rows.embed(IDS)
+    lengths = [len(Tokens(model).encode(text).ids) for text in TEXTS]
+    assert rows.longest == max(lengths)
+    for limit in (1, 5, max(lengths) - 1, max(lengths), 1000):
+        found = list(lengths_beyond(GivenTexts(TEXTS), IDS, model, limit))
+        assert found == [length for length in lengths if length > limit]
+        sae: Any = SimpleNamespace(hook_point=None, training={"context_size": limit})
+        said = trained_elsewhere(sae, model, "", lambda most: lengths_beyond(GivenTexts(TEXTS), IDS, model, most))
+        assert ("trained on texts of" in said) == bool(found)
+        if found:
+            assert f"of {limit} tokens, and a text here has {found[0]} (set `max_tokens` to at most {limit})" in said
 
 
 @pytest.mark.parametrize("name", ["mamba", "rwkv"])

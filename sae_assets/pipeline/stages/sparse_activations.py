@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.contents import expect_contents
+from sae_assets.datasets import TextReader
 from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.pipeline.activation_checks import CHECKS, figures_of_rows
 from sae_assets.pipeline.checks import Expected
@@ -25,6 +26,7 @@ from sae_assets.rows.blank import blank_examples
 from sae_assets.rows.encoding import encode_chunk, trained_elsewhere
 from sae_assets.rows.identity import outside_hashes, rows_identity
 from sae_assets.rows.source import is_pooled, precomputed_kinds
+from sae_assets.rows.texts import lengths_beyond
 from sae_assets.rows.truth import rows_per_example
 from sae_assets.saes import locate_sae, open_sae, sae_hash
 from sae_assets.storage.provenance import digest
@@ -171,7 +173,15 @@ def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "
     return Expected(
         rows_per_example(target.token_kind, target.dataset, target.model, reader),
         limits=limits,
-        elsewhere=trained_elsewhere(open_sae(target.model.sae), target.model),
+        elsewhere=trained_elsewhere(
+            open_sae(target.model.sae),
+            target.model,
+            beyond=lambda limit: (
+                lengths_beyond(reader, opened, target.model, limit)
+                if opened and isinstance(reader, TextReader)
+                else None
+            ),
+        ),
         others=others,
         blank=tuple(blank_examples(reader, opened)),
         beside=figures_beside(target, kept.artifact, {}, store),

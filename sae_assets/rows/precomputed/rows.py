@@ -81,6 +81,7 @@ class PrecomputedRows:
             raise DatasetError(f"Embeddings of data set {reader.name!r} differ in width between token kinds: {widths}.")
         self.d_model = next(iter(widths.values()))
         self.behind = ""
+        self.longest: int | None = None
         self.origin = "the precomputed embeddings " + ", ".join(
             str(opened.files.path) for opened in self._kinds.values()
         )
