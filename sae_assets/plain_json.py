@@ -11,14 +11,20 @@ MOST_BYTES = 2**28  # of a configuration or an index; those of the largest publi
 MOST_KEYS = 8  # that a message names
 
 
-def parse(text: str | bytes) -> Any:
+def parse(text: str | bytes, encoding: str | None = None) -> Any:
     """``json.loads``.
+
+    Args:
+        encoding: of bytes; None: the one that they seem to be in.
 
     Raises:
         ValueError: not JSON, nested too deeply to be anybody's data, or an object names a key twice.
     """
     try:
+        text = text.decode(encoding) if encoding and isinstance(text, bytes) else text
         return json.loads(text, object_pairs_hook=_keys_once)
+    except UnicodeDecodeError as error:
+        raise _no_utf8(error) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -42,4 +48,9 @@ def read(path: Path) -> Any:
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise ValueError(f"it has {size:,} bytes, expected {MOST_BYTES:,} at most")
-    return parse(path.read_text(encoding="utf-8"))
+    return parse(path.read_bytes(), encoding="utf-8")
+
+
+def _no_utf8(error: UnicodeDecodeError) -> ValueError:
+    """Without the whole file, which the library's own error carries."""
+    return ValueError(f"it is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}); save it as UTF-8")

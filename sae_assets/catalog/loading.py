@@ -259,8 +259,12 @@ def plain_message(detail: Any) -> str:
     return re.sub(r"^(Value|Assertion) error, ", "", detail["msg"])
 
 
+KINDS = r"\[key\]$|(dict|tuple|list|set|union|literal|nullable|lax-or-strict|function-\w+|constrained-\w+)\["
+
+
 def _describe(detail: Any) -> str:
-    where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    # What pydantic calls the kinds it tried is no key: `dict[function-after[…]]`, `literal['any']`.
+    where = ".".join(str(part) for part in detail["loc"] if not re.match(KINDS, str(part)))
     value = detail.get("input")
     prefix = "" if isinstance(value, dict) or detail["type"] == "missing" else f"found {value!r}; "
     message = plain_message(detail)

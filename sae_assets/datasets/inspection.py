@@ -57,6 +57,10 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
             for label, other in report["other_labels"].items()
             if other["nearest"]
         ]
+        if reader.records and not any(any(record.labels) for record in reader.records):
+            names = ", ".join(map(repr, [*report["other_labels"]][:SHOWN]))
+            found = f"; the labels found are {names}: class numbers, or names of something else?" if names else ""
+            report["problems"].append(f"no concept is true of any example{found}")
         report["files"] = _read_all(reader) if files else None
         report["remarks"] = [] if problems else reader.remarks()
     except (DatasetError, OSError) as error:

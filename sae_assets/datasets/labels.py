@@ -19,6 +19,8 @@ from sae_assets.errors import DatasetError
 
 LABELS = "labels"
 CERTAIN = ",|;\t\n，｜；、"  # lists have these, and hardly any name
+# Letters of other scripts that look like Latin ones: Cyrillic, then Greek.
+LATIN = str.maketrans("авеікмнорстухѕјԁԛһ" + "αβεικνορτυχ", "abeikmhopctyxsjdqh" + "abeikvoptux")
 WRAPPING = "\"'`“”‘’«»()[]{}<>.,;:!?*"  # what may stand around a label and be none of it
 
 
@@ -159,7 +161,8 @@ def meant_by(label: str, concepts: Collection[str], *, declared: bool = False) -
         if len(parts) > 1 and (all(parts) if declared else any(parts)):
             return _several(label, next(filter(None, parts)), separator)
     if (concept := plain.get(_plain(label))) is not None:
-        return f"found {label!r}, which is no concept; {concept!r} is, so write it in this way"
+        shown = repr(label) if label.isprintable() and label.isascii() else f"{label!r} ({label!a})"
+        return f"found {shown}, which is no concept; {concept!r} is, so write it in this way"
     if declared:
         return ""
     for separator in [*sorted({sign for sign in label if not sign.isalnum()} - {*CERTAIN, "_"}), "and", "or"]:
@@ -186,4 +189,4 @@ def _plain(text: str) -> str:
     """A label in one spelling: no case, no invisible characters, nothing around it, and all that parts words alike."""
     composed = unicodedata.normalize("NFKC", text).casefold()
     seen = "".join(sign for sign in composed if unicodedata.category(sign) != "Cf")
-    return re.sub(r"[\s_:-]+", " ", seen).strip(f" {WRAPPING}")
+    return re.sub(r"[\s_:-]+", " ", seen.translate(LATIN)).strip(f" {WRAPPING}")

@@ -166,7 +166,7 @@ def read_mask(dataset: str, file: Path | bytes, size: tuple[int, int] | None, wh
         raise DatasetError(f"Data set {dataset!r}: mask {name} is not a readable image: {error}") from None
     if size is not None and pixels.size != size:
         named = file.name if isinstance(file, Path) else what
-        turned = " as shown (EXIF turns it)" if pixels.size == size[::-1] else ""
+        turned = " as shown (EXIF may turn it)" if pixels.size == size[::-1] else ""
         raise DatasetError(
             f"Data set {dataset!r}: mask {named} is {pixels.size[0]}x{pixels.size[1]}, its image "
             f"{size[0]}x{size[1]} pixels{turned}; they must agree."

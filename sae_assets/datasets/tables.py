@@ -73,6 +73,11 @@ def read_csv(
 
 def _expect_separator(name: str, table: Path, columns: Sequence[str], separator: str) -> None:
     """Refuse a header of one column that another separator would cut into several."""
+    if columns and columns[0].startswith("sep="):
+        raise DatasetError(
+            f"Data set {name!r}: the first line of {table} is {columns[0]!r}, which spreadsheets write in front of the "
+            "header; remove that line."
+        )
     for other in SEPARATORS if len(columns) == 1 else ():
         if other != separator and other in columns[0]:
             raise DatasetError(

@@ -258,6 +258,13 @@ def test_each_field_says_what_it_allows(tmp_path: Path, change: dict, key: str, 
     assert said in error.problems[0]
 
 
+def test_keys_of_mistakes_are_those_of_the_file(tmp_path: Path) -> None:
+    """Of values that may be one thing or another, the kinds that were tried are no part of the key."""
+    entry = {"root": "/x", "layout": "table", "modality": "image", "concepts": ["cat"], "models": ["clip"]}
+    error = mistakes(tmp_path, {"datasets": {"x": {**entry, "labels": {"cat": "red"}}}})
+    assert {problem.split(": ")[0] for problem in error.problems} == {"datasets.x.labels.cat", "datasets.x.labels"}
+
+
 def test_owner_that_dagster_would_refuse_is_a_mistake_of_the_catalog(tmp_path: Path) -> None:
     """Else nothing could be loaded, and no message would name the key."""
     owners = ["me@example.org", "team:ours", "me"]

@@ -452,3 +452,13 @@ def test_any_album_is_read_as_a_loop_over_its_instances_says(tmp_path: Path, see
         expected = {name: mask for name, mask in album.truth[record.path].items() if name in CONCEPTS}
         assert masks.keys() == expected.keys()
         assert all((masks[name] == mask).all() for name, mask in expected.items())
+
+
+def test_other_encoding_is_said_in_a_line(tmp_path: Path) -> None:
+    """The library's own error holds the whole file."""
+    root = images(tmp_path, (1, 0, 1))
+    file = write_coco(root, {f"{name(0)}.jpg": [{"category_id": 3, "segmentation": square(0, 0, 4, 4)}]})
+    file.write_bytes(file.read_text().encode("utf-16"))
+    with pytest.raises(DatasetError, match=r"it is not UTF-8 \(byte 0xff at 0\)") as caught:
+        open_dataset(entry_of(root, "coco", CONCEPTS)).masks(name(0))  # type: ignore[attr-defined]
+    assert len(str(caught.value)) < 1000

@@ -184,7 +184,7 @@ def test_declared_separator_of_labels(tmp_path: Path) -> None:
         ("calm & very angry", True), ("calm", False), ("rock", False), ("calm\nx", True), ("calm and very angry", True),
         ("calm:very angry", True), ("calm - very angry", True), ("calm#sea", False), ("sea and rock", False),
         ('"calm"', True), ("{calm}", True), ("calm.", True), ("ca\u00adlm", True), ("ｃａｌｍ", True),
-        ("not calm", False), ("calm，x", True), ("calm、very angry", True), ("calm++", False),
+        ("\u0441\u0430lm", True), ("\u0441ок", False), ("not calm", False), ("calm，x", True), ("calm、very angry", True), ("calm++", False),
     ],
 )  # fmt: skip
 def test_labels_that_seem_to_name_concepts(label: str, names: bool) -> None:
@@ -203,6 +203,18 @@ def test_labels_that_seem_to_name_concepts(label: str, names: bool) -> None:
 def test_one_concept_in_several_spellings(concept: str, label: str, names: bool) -> None:
     """What looks the same or parts its words otherwise is meant; what other signs make another name is not."""
     assert bool(meant_by(label, [concept])) == names
+
+
+def test_look_alikes_are_told_apart_in_the_message() -> None:
+    """A Cyrillic letter shows as the Latin one; its number does not."""
+    assert r"('c\u0430lm')" in meant_by("c\u0430lm", CONCEPTS)
+
+
+def test_first_line_of_spreadsheets(tmp_path: Path) -> None:
+    """`sep=;` is no header, whatever it separates."""
+    for said in ("sep=;", "sep=,"):
+        content = f"{said}\ntext;split;calm\nx;cal;1\n"
+        assert "which spreadsheets write in front of the header" in refusal(tmp_path / "t.csv", content)
 
 
 def test_declared_separator_leaves_its_lists_alone() -> None:

@@ -169,6 +169,15 @@ def test_empty_cal_split_is_not_sound(tmp_path: Path) -> None:
     assert "raise the share `split.cal`" in split_advice(drawn)
 
 
+def test_labels_of_which_none_is_a_concept(tmp_path: Path) -> None:
+    """Class numbers, say: every example would be negative for everything."""
+    rows = [{"id": str(n), "text": "ab", "split": "cal", "labels": [str(n % 2)], "spans": []} for n in range(3)]
+    (tmp_path / "lines.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = inspect_dataset(entry_of(tmp_path, "spans", ("joy", "anger")))
+    assert not found["sound"]
+    assert "no concept is true of any example; the labels found are '0', '1': class numbers" in found["problems"][0]
+
+
 def test_labels_that_are_no_concept_are_counted(tmp_path: Path) -> None:
     """In a column of labels, in spans, and of words; what is spelt nearly as a concept is a problem."""
     rows = [{"id": str(n), "text": "ab", "split": "cal", "labels": label} for n, label in enumerate(

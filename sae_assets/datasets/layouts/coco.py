@@ -7,6 +7,7 @@ all. Polygons are rasterised by pycocotools, the format's own library. The JSON 
 are read when the first mask or hash is asked for; what concerns the data set's images is kept in memory.
 """
 
+import codecs
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -175,8 +176,7 @@ def _read_annotations(
     file = Path(version[0])
     problems: list[str] = []
     try:
-        with file.open(encoding="utf-8-sig") as opened:
-            content = plain_json.parse(opened.read())
+        content = plain_json.parse(file.read_bytes().removeprefix(codecs.BOM_UTF8), encoding="utf-8")
         categories: dict[str, tuple[str, str]] = {}
         for part in content["categories"]:
             category = (part["name"], part.get("supercategory", ""))
