@@ -6,7 +6,7 @@ references between entries, and look-up by name with a suggestion.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -50,7 +50,7 @@ def _loaded(text: str) -> Any:
     """The content of a YAML text.
 
     Raises:
-        yaml.YAMLError: not YAML.
+        yaml.YAMLError: not YAML, a key that a mapping has twice (YAML would take the last), or a NUL in a text.
         ValueError: nested too deeply, or so full of aliases (`*name`) that a short text stands for more than a catalog
             can hold, or one that contains itself.
     """
@@ -61,6 +61,7 @@ def _loaded(text: str) -> Any:
             return None
         if _size(node, {}) > MOST_NODES:
             raise ValueError(f"with its aliases it stands for more than {MOST_NODES:,} values")
+        _expect_sound(node, set())
         return loader.construct_document(node)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -79,6 +80,26 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
             parts = [part for pair in node.value for part in pair]
         known[id(node)] = 1 + sum(_size(part, known) for part in parts)
     return known[id(node)]
+
+
+def _expect_sound(node: yaml.Node, seen: set[int]) -> None:
+    """Raises: yaml.MarkedYAMLError, of a key that is there twice or a text with a NUL in it."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
+        raise yaml.MarkedYAMLError(problem="found a NUL in a text", problem_mark=node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            _expect_sound(part, seen)
+    keys: set[tuple[str, str]] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in keys:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is there twice", problem_mark=key.start_mark)
+            keys.add((key.tag, key.value))
+        _expect_sound(key, seen)
+        _expect_sound(value, seen)
 
 
 def _yaml_problem(error: Exception) -> str:
@@ -138,7 +159,7 @@ def load_catalog(path: Path | None = None) -> Catalog:
         catalog = Catalog.model_validate(content)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        problems += [_describe(detail) for detail in details if detail["type"] != "default_factory_not_called"]
+        problems += [_describe(detail) for detail in details if not _follows(detail, details)]
         catalog = None
     problems += _cross_check(content)
     if problems or catalog is None:
@@ -178,7 +199,9 @@ def _cross_check(content: dict[str, Any]) -> list[str]:
     lowered: dict[str, str] = {}
     for kind, entries in (("models", models), ("datasets", datasets)):
         for name in entries:
-            twin = lowered.setdefault(f"{kind}.{str(name).lower()}", str(name))
+            if not isinstance(name, str):
+                continue  # named as no name
+            twin = lowered.setdefault(f"{kind}.{name.lower()}", name)
             if twin != name:
                 problems.append(f"{kind}.{name}: differs from {twin!r} in case only; give it another name")
     return problems
@@ -260,6 +283,14 @@ def plain_message(detail: Any) -> str:
 
 
 KINDS = r"\[key\]$|(dict|tuple|list|set|union|literal|nullable|lax-or-strict|function-\w+|constrained-\w+)\["
+
+
+def _follows(detail: Any, details: Sequence[Any]) -> bool:
+    """Whether a mistake is there because of another: a list is too short once its wrong values are taken out."""
+    if detail["type"] == "too_short":
+        place = detail["loc"]
+        return any(len(one["loc"]) > len(place) and one["loc"][: len(place)] == place for one in details)
+    return bool(detail["type"] == "default_factory_not_called")
 
 
 def _describe(detail: Any) -> str:

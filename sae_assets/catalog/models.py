@@ -5,9 +5,18 @@ Rules about one entry stand here and in ``datasets``; rules between entries (a d
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic import model_validator as check_model
 
 from sae_assets.catalog.registry import formats, libraries, one_of
@@ -20,10 +29,22 @@ Modality = Literal["image", "text"]
 ClsOfTexts = Literal["pooled", "last", "mean_embedding"]
 
 
+def _takes_bool(kind: Any) -> bool:
+    return kind in (bool, Any) or isinstance(kind, bool) or any(map(_takes_bool, get_args(kind)))
+
+
 class Entry(BaseModel):
     """Base of all entries: unknown keys are mistakes, values are frozen, paths start at the file they stand in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's ``yes`` and ``on`` are true, which as a number would be 1."""
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[info.field_name or ""].annotation):
+            raise ValueError(f"expected no {str(value).lower()} (which YAML makes of yes, no, on and off too)")
+        return value
 
 
 class NamedEntry(Entry):

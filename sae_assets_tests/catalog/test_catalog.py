@@ -222,6 +222,8 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
     ("change", "key", "said"),
     [
         ({"layer": "last"}, "models.clip.layer", "valid integer"),
+        ({"layer": True}, "models.clip.layer", "expected no true (which YAML makes of yes"),
+        ({"max_dropped_mass": False}, "models.clip.max_dropped_mass", "expected no false"),
         ({"layer": None}, "models.clip", "exactly one of `layer`, `hidden_state` and `module`; found none"),
         ({"module": "visual"}, "models.clip", "found layer and module"),
         ({"modality": "sound"}, "models.clip.modality", "'image'"),
@@ -333,6 +335,29 @@ def test_not_yaml_is_said_with_the_file(tmp_path: Path, content: str) -> None:
     error = mistakes(tmp_path, content)
     assert f"{tmp_path / 'catalog.yaml'} is not valid YAML" in str(error)
     assert error.problems
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("models: {}\ndatasets: {}\nmodels: {}", "line 3, column 1: key 'models' is there twice"),
+        ("models:\n  clip: {layer: 3, k_stored: 4, layer: 5}", "line 2, column 33: key 'layer' is there twice"),
+        ('models:\n  clip: {module: "a\\0b"}', "line 2, column 18: found a NUL in a text"),
+    ],
+)
+def test_what_yaml_would_take_without_a_word(tmp_path: Path, content: str, said: str) -> None:
+    """Of a key that is there twice it takes the last; no path may hold a NUL."""
+    (problem,) = mistakes(tmp_path, content).problems
+    assert problem == said
+
+
+def test_list_of_wrong_values_is_not_called_empty(tmp_path: Path) -> None:
+    """Each value is named, and nothing that follows from it; a name that is a number is no twin of itself."""
+    entry = {"root": "/x", "layout": "table", "modality": "image", "models": ["clip"]}
+    error = mistakes(tmp_path, {"datasets": {"x": {**entry, "concepts": [1, False]}, 5: {**entry, "concepts": ["a"]}}})
+    assert [problem.split(":")[0] for problem in error.problems] == [
+        "datasets.x.concepts.0", "datasets.x.concepts.1", "datasets.5"
+    ]  # fmt: skip
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def test_declared_separator_of_labels(tmp_path: Path) -> None:
         ("calm & very angry", True), ("calm", False), ("rock", False), ("calm\nx", True), ("calm and very angry", True),
         ("calm:very angry", True), ("calm - very angry", True), ("calm#sea", False), ("sea and rock", False),
         ('"calm"', True), ("{calm}", True), ("calm.", True), ("ca\u00adlm", True), ("ｃａｌｍ", True),
-        ("\u0441\u0430lm", True), ("\u0441ок", False), ("not calm", False), ("calm，x", True), ("calm、very angry", True), ("calm++", False),
+        ("\u0441\u0430lm", True), ("\u0441ок", False), ("not calm", False), ("calm，x", True),
+        ("calm、very angry", True), ("calm++", False),
     ],
 )  # fmt: skip
 def test_labels_that_seem_to_name_concepts(label: str, names: bool) -> None:
