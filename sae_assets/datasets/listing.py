@@ -36,6 +36,7 @@ class Listing:
         source: the file or folder that messages name; base: the folder that paths in it start from.
         classes: names of the classes behind numbers, by column.
         big: columns of images as bytes; ``fetch(index in lines, column)`` gives one of their cells.
+        remarks: what is odd in the files and keeps nothing from being made.
     """
 
     source: Path
@@ -45,6 +46,7 @@ class Listing:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     big: frozenset[str] = frozenset()
     fetch: Callable[[int, str], Any] = nothing_big
+    remarks: Sequence[str] = ()
 
 
 def content_column(listing: Listing, named: str, default: str) -> str:

@@ -72,6 +72,9 @@ class ListedImages(ImageReader):
         self.has_regions = bool(self._mask_column) or entry.masks == "files" or (self.root / MASKS).is_dir()
         self._indices = {record.example_id: index for index, record in enumerate(records)}
 
+    def remarks(self) -> list[str]:
+        return [*self._listing.remarks]
+
     def missing(self, record: Record) -> Iterable[str]:
         if self._content not in self._listing.big:
             yield from missing_file(self._content, record.path, self.root)
@@ -200,9 +203,13 @@ class ListedTexts(TextReader):
 
         records = list_records(entry, listing, content, paths=self._paths, read=read, misspelt=labels.misspelt)
         super().__init__(entry, records)
+        self._remarks = [*listing.remarks]
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
         self._indices = {record.example_id: index for index, record in enumerate(records)}
+
+    def remarks(self) -> list[str]:
+        return self._remarks
 
     def missing(self, record: Record) -> Iterable[str]:
         return missing_file(self._content, record.path, self.root) if self._paths else ()

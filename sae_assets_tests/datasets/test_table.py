@@ -378,3 +378,19 @@ def test_without_split_the_error_says_both_ways(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [{"text": "t", "wing": 1, "beak": 0}])
     (problem,) = refusal(tmp_path, modality="text").problems
     assert "add it (train, cal or test), or let `split` in the catalog draw" in problem
+
+
+def test_parts_that_are_not_there_are_remarked(tmp_path: Path) -> None:
+    """Their examples would be missing without a word; a part of a table may be what is wanted, so it is no error."""
+    for number in (0, 2):
+        rows = [{**row(f"{number}"), "image": png()}]
+        write_parquet(tmp_path / f"train-{number:05}-of-00003-abc.parquet", rows)
+    assert opened(tmp_path).remarks() == [
+        "train: 2 of its 3 Parquet files are there; the examples of the others are not"
+    ]
+    write_parquet(tmp_path / "train-00001-of-00003-abc.parquet", rows)
+    assert opened(tmp_path).remarks() == []
+    for number in (0, 2):
+        rows = [{"text": "ab", "wing": 1, "beak": 0, "split": "cal"}]
+        write_parquet(tmp_path / f"texts/a-{number}-of-4.parquet", rows)
+    assert "a: 2 of its 4 Parquet files" in opened(tmp_path / "texts", modality="text").remarks()[0]

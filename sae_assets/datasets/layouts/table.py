@@ -5,7 +5,8 @@ file.
 Images are paths, or bytes in Parquet (also as structs with ``bytes``); they are read in batches when asked for.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sae_assets.errors import DatasetError
 
 BATCH = 32  # images held in memory
 ROWS_PER_BYTE = 8  # of a Parquet file; rows that differ take a bit each, and those of a bomb next to nothing
+PART = re.compile(r"(.*)-(\d+)-of-(\d+)(?:-\w+)?")  # of a table in several Parquet files, as libraries name them
 
 
 def open_table(entry: Dataset) -> Reader:
@@ -94,7 +96,20 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
     source = files[0] if len(files) == 1 else base
     if not lines:
         raise DatasetError(f"Data set {entry.name!r}: {source} has columns but no examples.")
-    return Listing(source, base, columns, lines, big=big, fetch=BigCells(sources).fetch)
+    return Listing(source, base, columns, lines, big=big, fetch=BigCells(sources).fetch, remarks=_absent_parts(files))
+
+
+def _absent_parts(files: Sequence[Path]) -> list[str]:
+    """Parts that names like ``train-00000-of-00003`` promise and that are not there."""
+    there: dict[tuple[str, str], set[int]] = {}
+    for file in files:
+        if match := PART.fullmatch(file.stem):
+            there.setdefault((match[1], match[3]), set()).add(int(match[2]))
+    return [
+        f"{name}: {len(numbers)} of its {int(of):,} Parquet files are there; the examples of the others are not"
+        for (name, of), numbers in there.items()
+        if len(numbers) < int(of)
+    ]
 
 
 def _is_big(kind: Any) -> bool:
