@@ -226,7 +226,7 @@ def _texts_differ(
         parts.append(f"trained with prepend_bos {bos}, read with {has_bos}{advice}")
     limits = [limit for limit in (model.max_tokens, tokens.max_positions) if limit is not None]
     most = min(limits, default=None)
-    if isinstance(length, int) and (most is None or most > length):
+    if isinstance(length, int) and length > 0 and length is not True and (most is None or most > length):
         longer = beyond(length)
         first = None if longer is None else next(iter(longer), None)
         read = "read of any length" if most is None else f"read of up to {most}"

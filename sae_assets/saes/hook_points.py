@@ -16,7 +16,8 @@ _SEPARATORS = re.compile(r"[./:\[\]()'\"\s]+")
 _LISTS = ("layers", "layer", "h", "resblocks", "blocks", "block")  # what libraries call a model's blocks
 _NUMBERED = re.compile(rf"(?:\w+_)?({'|'.join(_LISTS)})_(\d+)")  # encoder_layer_7
 _GEMMA_SCOPE = re.compile(r"(?:gemma[-_]scope(?:[-_]\d)?[-_].*?|^)(res|att|mlp|transcoders?|crosscoders?)(?:$|[-_])")
-_GEMMA_SCOPE_LAYER = re.compile(r"layer_(\d+)")
+_NUMBER = re.compile(r"[0-9]{1,6}")  # of a block
+_GEMMA_SCOPE_LAYER = re.compile(rf"layer_({_NUMBER.pattern})")
 _STREAM = {"resid_pre": INPUT, "in": INPUT, "input": INPUT, "resid_post": OUTPUT, "out": OUTPUT, "": OUTPUT}
 _FINAL_NORM = re.compile(
     r"(?:.*\.)?(?:ln_final(?:\.hook_\w+)?|ln_f|norm_f|norm|final_layer_?norm|final_norm|ln_post|post_layernorm|layernorm)"
@@ -61,7 +62,7 @@ def understood(name: str | None) -> HookPoint | None:
     parts = _split(name)
     if match := _GEMMA_SCOPE_LAYER.fullmatch(name or ""):  # a folder whose kind nothing says
         return HookPoint(int(match[1]), UNSAID)
-    lists = [at for at, part in enumerate(parts[:-1]) if part in _LISTS and parts[at + 1].isdecimal()]
+    lists = [at for at, part in enumerate(parts[:-1]) if part in _LISTS and _NUMBER.fullmatch(parts[at + 1])]
     if not lists:
         return _outside(".".join(parts))
     at = lists[0]

@@ -230,3 +230,5 @@ def test_an_sae_of_another_place_is_noticed() -> None:
     )
     assert said == "trained with prepend_bos False, read with True; trained on texts of 64 tokens, read of up to 100"
     assert trained_elsewhere(sae("layers.7"), model.model_copy(update={"transformer": None})) == ""
+    for nobodys in (True, 0, -5, "8", 8.0, None):
+        assert trained_elsewhere(sae(None, context_size=nobodys), unsaid) == ""

@@ -26,7 +26,20 @@ INSIDE = {
     "visual.transformer.resblocks.7.ln_2": "`ln_2`", "gpt_neox.layers.7.post_attention_layernorm":
     "`post_attention_layernorm`", "model.layers.7.block_sparse_moe": "the MLP",
 }  # fmt: skip
-UNKNOWN = ("somewhere", "", None, "layers", "my_sae", "model.layers[-1]", "encoder.layers.0.blocks.1", "7", "layer7")
+UNKNOWN = (
+    "somewhere",
+    "",
+    None,
+    "layers",
+    "my_sae",
+    "model.layers[-1]",
+    "encoder.layers.0.blocks.1",
+    "7",
+    "layer7",
+    f"layers.{'9' * 5000}",
+    f"layer_{'9' * 5000}",
+    "layers.\u0667",
+)
 
 
 @pytest.mark.parametrize("name", RESIDUAL)
