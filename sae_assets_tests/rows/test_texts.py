@@ -162,6 +162,36 @@ def test_hybrid_of_linear_attention_and_attention(tmp_path: Path, layer: int) ->
             torch.testing.assert_close(found.rows["token"], expected, rtol=1e-4, atol=1e-6)
 
 
+SMALL = {"vocab_size": VOCABULARY, "d_model": WIDTH, "n_head": 2, "d_head": 8, "d_inner": 32}
+NOT_SHORTENED: dict[str, Callable[[], Any]] = {
+    "funnel": lambda: hf.FunnelConfig(**SMALL, block_sizes=[1, 1, 1]),
+    "longformer": lambda: hf.LongformerConfig(**{**TEXT, "num_hidden_layers": 3}, attention_window=8),
+    "albert": lambda: hf.AlbertConfig(**TEXT, embedding_size=8),
+    "gemma3": lambda: hf.Gemma3TextConfig(**{**GEMMA, "attn_logit_softcapping": None}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "behind"),
+    [
+        ("funnel", {"layer": 0}, None), ("longformer", {"layer": 0}, None), ("albert", {"hidden_state": LAYERS}, ""),
+        ("gemma3", {"hidden_state": LAYERS}, "`norm`"),
+    ],
+)  # fmt: skip
+def test_models_that_are_made_otherwise(tmp_path: Path, name: str, place: dict[str, int], behind: str | None) -> None:
+    """Fewer blocks that cannot be, blocks that share weights, a pad token of zeros: no traceback and no wrong norm."""
+    with quiet():
+        made = hf.FunnelModel if name == "funnel" else hf.AutoModel.from_config
+        made(NOT_SHORTENED[name]()).save_pretrained(tmp_path)
+        gemma_tokenizer().save_pretrained(tmp_path)
+    try:
+        rows = source(tmp_path, **place)
+    except CheckpointError as error:
+        assert behind is None and "Traceback" not in str(error)
+    else:
+        assert rows.behind == (behind or "")
+
+
 def test_a_module_may_be_named(transformer: Models) -> None:
     """Here the second block's feed-forward output."""
     (found,) = source(transformer("llama"), module="layers.1.mlp").embed(["0"])

@@ -62,12 +62,18 @@ def block_count(config: Any, label: str) -> int:
 
 
 def shortened(config: Any, n_blocks: int) -> Any:
-    """A copy of the configuration with fewer blocks; lists with one entry per block are cut too."""
+    """A copy of the configuration with fewer blocks; lists with one entry per block are cut too.
+
+    One that cannot have fewer (Funnel) stays as it is.
+    """
     full, result = config.num_hidden_layers, copy.deepcopy(config)
-    for name, value in vars(config).items():
-        if isinstance(value, list) and len(value) == full and ("layer" in name or "block" in name):
-            setattr(result, name, value[:n_blocks])
-    result.num_hidden_layers = n_blocks
+    try:
+        for name, value in vars(config).items():
+            if isinstance(value, list) and len(value) == full and ("layer" in name or "block" in name):
+                setattr(result, name, value[:n_blocks])
+        result.num_hidden_layers = n_blocks
+    except Exception:  # each configuration refuses in its own way
+        return copy.deepcopy(config)
     return result
 
 
@@ -123,8 +129,7 @@ class CutModel:
         self._device, self._stop = device, True
         self._found: list[Any] = []
         self._inference = torch.inference_mode
-        self._hidden_state, self._n_blocks = model.hidden_state, getattr(config, "num_hidden_layers", 0)
-        self.behind = ""
+        self._hidden_state, self.behind = model.hidden_state, ""
         self._blocks = blocks
         if not self._whole:
             self._hook(model, last, blocks)
@@ -245,7 +250,9 @@ class CutModel:
         # In a whole pass, only modules entered before the hidden state count: poolers and heads may be missing.
         entered = entered[: next((count for _, output, count in outputs if _first(output) is state), None)]
         if self._whole:
-            self.behind = self._between(next((name for name, output, _ in outputs if _same(_first(output), state)), ""))
+            same = [name for name, output, _ in outputs if _first(output) is state]
+            same += [name for name, output, _ in reversed(outputs) if _same(_first(output), state)]
+            self.behind = self._between(same[0] if same else "")
         lacking = sorted(key for key in self._missing if key.rpartition(".")[0] in set(entered))
         if lacking:
             raise CheckpointError(
@@ -283,11 +290,10 @@ class CutModel:
             )
 
     def _between(self, source: str) -> str:
-        """What stands between the last block and a hidden state that this module gave; empty if it is in that block."""
+        """What stands between the last block and a hidden state that this module gave; empty if a block gave it."""
         from torch import nn
 
-        lists = (name for name, module in self.network.named_modules()
-                 if isinstance(module, nn.ModuleList) and len(module) == self._n_blocks)  # fmt: skip
-        if any(source.startswith(f"{name}.{self._n_blocks - 1}") for name in lists):
+        lists = (name for name, module in self.network.named_modules() if isinstance(module, nn.ModuleList))
+        if any(source.startswith(f"{name}.") for name in lists):
             return ""
         return f"`{source}`" if source else "what the model does after its last block"

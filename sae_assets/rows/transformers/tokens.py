@@ -180,7 +180,10 @@ def _max_positions(config: Any, tokenizer: Any) -> int | None:
             # Made and not run, as the library itself does before it reads weights: what a forward pass on the meta
             # device leaves in caches would be read by later models.
             with quiet(), ops.process_state.plain_torch("meta"):
-                network = transformers.AutoModel.from_config(shortened(config, 1))
+                try:
+                    network = transformers.AutoModel.from_config(shortened(config, 1))
+                except Exception:  # some cannot be made of one block (Longformer)
+                    network = transformers.AutoModel.from_config(config)
         except Exception as error:  # a configuration that the library reads, but has no model for
             raise CheckpointError(
                 f"No model can be made of the configuration of {config.model_type} ({type(error).__name__}: "
