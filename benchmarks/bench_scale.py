@@ -26,6 +26,7 @@ from sae_assets.catalog import load_catalog
 from sae_assets.commands.session import Session, open_session
 from sae_assets.commands.status import states
 from sae_assets.datasets import open_dataset
+from sae_assets.orchestration import switches
 from sae_assets.orchestration.automation.backfills import launch, n_partitions
 from sae_assets.orchestration.build import build_definitions
 
@@ -103,7 +104,7 @@ def sensor_tick(session: Session, definitions: dg.Definitions, cursor: str | Non
     with dg.build_sensor_context(
         instance=session.instance, repository_def=repository, resources=session.resources, cursor=cursor
     ) as context:
-        result = repository.get_sensor_def(f"register_{NAME}_chunks").evaluate_tick(context)
+        result = repository.get_sensor_def(switches.REGISTER.name(NAME)).evaluate_tick(context)
     for request in result.dynamic_partitions_requests or ():
         session.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
     return result
@@ -115,7 +116,7 @@ def look(session: Session, definitions: dg.Definitions) -> int:
     with dg.build_sensor_context(
         instance=session.instance, repository_def=repository, resources=session.resources
     ) as context:
-        answer: Any = repository.get_sensor_def(f"follow_{NAME}")(context)
+        answer: Any = repository.get_sensor_def(switches.FOLLOW.name(NAME))(context)
     return 0 if isinstance(answer, dg.SkipReason) else len(answer)
 
 

@@ -20,7 +20,7 @@ from sae_assets.catalog.registry import formats, layouts, libraries
 from sae_assets.cli import app
 from sae_assets.cli.common import EXIT_CODES
 from sae_assets.datasets.pixels import MODES
-from sae_assets.orchestration.automation.switches import SWITCHES
+from sae_assets.orchestration.switches import SWITCHES
 from sae_assets.pipeline.checks import READABLE, READABLE_DESCRIPTION, Check
 from sae_assets.pipeline.planning import STATES
 from sae_assets.pipeline.stages import STAGES

@@ -1,9 +1,19 @@
-"""Looking names up, whatever their case, and suggesting the nearest known name for one that is unknown."""
+"""Looking names up, whatever their case, suggesting the nearest known one, and names made of a data set's."""
 
 import difflib
 from collections.abc import Iterable
 
 from sae_assets.errors import CatalogError
+
+
+def name_of(dataset: str, action: str) -> str:
+    """Name in Dagster of what does something for one data set.
+
+    Dagster's lists are sorted by name: the data set comes first, so that what belongs to it stands together. The two
+    underscores keep `clevr` apart from `clevr_mini`. An action neither begins with an underscore nor has two in
+    sequence, so no two data sets have a name in common.
+    """
+    return f"{dataset}__{action}"
 
 
 def match_name(name: str, names: Iterable[str], what: str) -> str:

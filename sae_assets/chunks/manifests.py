@@ -11,6 +11,7 @@ from typing import Any
 from upath import UPath
 
 from sae_assets.artifacts import SPLITS
+from sae_assets.catalog.names import name_of
 from sae_assets.chunks.chunking import Manifest, plan_chunks
 from sae_assets.datasets.records import Record
 from sae_assets.errors import StoredFileError
@@ -53,7 +54,7 @@ def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
     if not path.exists():
         raise StoredFileError(
             f"Chunk {key!r} of {dataset} is not registered (no {path}). Register chunks with the sensor "
-            f"`register_{dataset}_chunks` or `sae-assets register`, not by adding a partition by hand."
+            f"`{name_of(dataset, 'register_chunks')}` or `sae-assets register`, not by adding a partition by hand."
         )
     return read_manifest_file(path)
 

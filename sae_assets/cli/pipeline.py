@@ -65,6 +65,7 @@ def demo(
 def _arrive(home: Path | None, every: float) -> None:
     from sae_assets.catalog import load_catalog  # noqa: PLC0415 - loads pydantic
     from sae_assets.demo.arrivals import CHUNK, NAME, arrive, prepare  # noqa: PLC0415 - loads fsspec
+    from sae_assets.orchestration import switches  # noqa: PLC0415 - for this alone
 
     settings = load_settings(home)
     growing = prepare(settings.home, load_catalog().datasets["clevr_mini"])
@@ -72,9 +73,12 @@ def _arrive(home: Path | None, every: float) -> None:
     typer.echo("In another terminal:")
     typer.echo(f"  sae-assets ui --home {quote(str(settings.home))} --catalog {quote(str(growing.catalog))}")
     typer.echo("In the UI, under Automation, switch on:")
-    typer.echo(f"  register_{NAME}_chunks   new images become chunks (partitions)")
-    typer.echo(f"  backfill_{NAME}          a backfill of what is missing, every minute")
-    typer.echo(f"  or follow_{NAME}         each asset as soon as its inputs are there")
+    for switch, does in (
+        (switches.REGISTER, "new images become chunks (partitions)"),
+        (switches.BACKFILL, "a backfill of what is missing, every minute"),
+        (switches.FOLLOW, "or each asset as soon as its inputs are there"),
+    ):
+        typer.echo(f"  {switch.name(NAME):34}{does}")
     for count in arrive(growing, every):
         typer.echo(f"{count} images have landed.")
     typer.echo("All images have landed.")

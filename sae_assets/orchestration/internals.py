@@ -43,6 +43,7 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
@@ -128,6 +129,29 @@ def launch_backfill(
         )
     )
     return True
+
+
+def carry_switches_over(instance: dg.DagsterInstance, location: str, renamed: Callable[[str], str | None]) -> None:
+    """Give what is on in a code location under a former name its name of today, with its cursor.
+
+    Dagster keeps for ever that a sensor or schedule whose name went away is on, and runs nothing of it. No public call
+    reads or writes what it keeps without the definition of that name.
+
+    Args:
+        renamed: today's name of a former one; None of any other.
+    """
+    for state in instance.all_instigator_state(instigator_statuses={InstigatorStatus.RUNNING}):
+        name = renamed(state.instigator_name)
+        if name is None or state.origin.location_name != location:
+            continue
+        data = state.instigator_data
+        if isinstance(data, ScheduleInstigatorData):  # from now on: what was missed is not made up for
+            data = ScheduleInstigatorData(data.cron_schedule, time.time())
+        origin = state.origin.repository_origin.get_instigator_origin(name)
+        today = InstigatorState(origin, state.instigator_type, InstigatorStatus.RUNNING, data)
+        if instance.get_instigator_state(today.instigator_origin_id, today.selector_id) is None:
+            instance.add_instigator_state(today)
+        instance.delete_instigator_state(state.instigator_origin_id, state.selector_id)
 
 
 class _Loading(LoadingContext):

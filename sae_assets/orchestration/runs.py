@@ -19,6 +19,7 @@ from sae_assets.errors import SaeAssetsError
 from sae_assets.orchestration.assets.factory import passes_of
 from sae_assets.orchestration.history import failed_checks, first_cause, history_of, is_of_data
 from sae_assets.orchestration.instance.abandoned import settle, waited_for
+from sae_assets.orchestration.instance.home import CODE_LOCATION
 from sae_assets.orchestration.instance.launcher import HOST_TAG, PROCESS_TAG
 from sae_assets.orchestration.internals import RunsHere, looking_for_slots
 from sae_assets.orchestration.marker import tell
@@ -35,7 +36,6 @@ MOST_SHOWN = 20  # failures that a message names
 MOST_TIMES = 3  # that a command makes one artifact, which is due again only if what it reads changes meanwhile
 SLOT_SECONDS = 1.0  # between two looks for a free slot of a pool
 SETTLE_SECONDS, TELL_SECONDS = 5.0, 60.0  # of waiting for one, after which who has it is looked at, and said again
-CODE_LOCATION = ("sae_assets.definitions", "sae_assets")  # module and name, as in workspace.yaml
 OnBatch = Callable[[Batch, int, int, Sequence[Batch]], None]
 
 

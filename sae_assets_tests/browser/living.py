@@ -73,8 +73,8 @@ def open_run(shown: Window, run_id: str) -> None:
 def open_automation(shown: Window) -> None:
     """The list of all switches, loaded."""
     shown.open("/automation")
-    shown.page.get_by_text(f"backfill_{DATASET}", exact=True).first.wait_for()
-    switch_of(shown, f"backfill_{DATASET}").wait_for()
+    shown.page.get_by_text(f"{DATASET}__backfill", exact=True).first.wait_for()
+    switch_of(shown, f"{DATASET}__backfill").wait_for()
 
 
 def switch_of(shown: Window, name: str) -> Locator:

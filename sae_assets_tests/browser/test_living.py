@@ -29,7 +29,7 @@ from sae_assets_tests.processes import PATIENCE, SHOWN, environment, wait_until
 
 pytestmark = [pytest.mark.living, pytest.mark.xdist_group("living")]
 SPARSE = dg.AssetKey([ui.DATASET, "patch", "sparse_activations"])
-SCHEDULE = f"backfill_{ui.DATASET}"
+SCHEDULE = f"{ui.DATASET}__backfill"
 
 
 @dataclass(frozen=True)

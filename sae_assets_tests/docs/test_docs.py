@@ -24,8 +24,8 @@ from sae_assets.catalog.models import Sae
 from sae_assets.catalog.registry import formats
 from sae_assets.cli import app
 from sae_assets.errors import CheckpointError
-from sae_assets.orchestration.automation.switches import SWITCHES
 from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.switches import SWITCHES
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.saes import open_sae
 from sae_assets.saes.formats.saelens import BEFORE_6

@@ -108,7 +108,7 @@ def switch_on(instance: dg.DagsterInstance, running: Daemon, *names: str) -> Non
     repository = RemoteRepositoryOrigin(location, "__repository__")
     for name in names:
         kind, data = InstigatorType.SENSOR, SensorInstigatorData()
-        if name.startswith(("backfill_", "repair_", "verify_")):
+        if name.endswith(("__backfill", "__repair", "__verify_contents")):
             kind, data = InstigatorType.SCHEDULE, ScheduleInstigatorData("* * * * *", time.time() - MINUTE)
         origin = repository.get_instigator_origin(name)
         instance.add_instigator_state(InstigatorState(origin, kind, InstigatorStatus.RUNNING, data))

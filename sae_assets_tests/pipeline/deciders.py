@@ -16,9 +16,9 @@ from dagster._core.loader import LoadingContextForTest
 from sae_assets.commands.session import Session
 from sae_assets.commands.status import states
 from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.instance.home import CODE_LOCATION
 from sae_assets.orchestration.internals import RunsHere
 from sae_assets.orchestration.partitions import asset_key, partition_key
-from sae_assets.orchestration.runs import CODE_LOCATION
 from sae_assets.storage.address import Address
 
 Named = set[tuple[str, str]]
@@ -73,8 +73,8 @@ class Switch:
         self._minute = datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
 
     def follow(self) -> Named:
-        """What one look of ``follow_…`` asks for."""
-        sensor = self.repository.get_sensor_def(f"follow_{self.dataset}")
+        """What one look of ``…__follow`` asks for."""
+        sensor = self.repository.get_sensor_def(f"{self.dataset}__follow")
         with dg.build_sensor_context(
             instance=self.session.instance, repository_def=self.repository, resources=self.session.resources
         ) as context:
@@ -85,7 +85,7 @@ class Switch:
         }
 
     def backfill(self, kind: str = "backfill") -> Named:
-        """What one tick of ``backfill_…`` launches; the backfill is taken out of Dagster's hands."""
+        """What one tick of ``…__backfill`` launches; the backfill is taken out of Dagster's hands."""
         self._minute += timedelta(minutes=1)
         schedule = self.repository.get_schedule_def(f"{kind}_{self.dataset}")
         with dg.build_schedule_context(

@@ -14,8 +14,8 @@ from sae_assets.cli.serving import WORKSPACE
 from sae_assets.commands.figures import summarize
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.instance.home import CODE_LOCATION
 from sae_assets.orchestration.partitions import multi_key
-from sae_assets.orchestration.runs import CODE_LOCATION
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Homes, Places, invoke

@@ -106,7 +106,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path):
     with world(tmp_path, 6) as living:
         instance = living.session.instance
-        switch_on(instance, living.daemon, "register_small_chunks", "follow_small")
+        switch_on(instance, living.daemon, "small__register_chunks", "small__follow")
         living.wait(living.done(1), "the first chunk, and everything over it, is current")
         assert living.runs(dg.DagsterRunStatus.FAILURE) == []
         first = living.made
@@ -140,8 +140,8 @@ def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path
         again, _ = living.session.materialize(["small"], chunks=["0000"], last="sparse_activations", force=True)
         twice = living.made - after
         assert twice["small/patch/sparse_activations", multi_key(MODEL, "0000")] == 1
-        ticks = len(ticks_of(instance, "follow_small"))
-        living.wait(lambda: len(ticks_of(instance, "follow_small")) >= ticks + 3, "three more looks")
+        ticks = len(ticks_of(instance, "small__follow"))
+        living.wait(lambda: len(ticks_of(instance, "small__follow")) >= ticks + 3, "three more looks")
         assert len(living.runs()) == runs + again
         assert living.made == after + twice
         catalog = living.daemon.catalog
@@ -162,7 +162,7 @@ def test_schedules_backfill_what_can_be_made_repair_what_failed_and_take_what_ar
         victim = sorted((living.root / "images").iterdir())[0]
         content = victim.read_bytes()
         victim.write_bytes(b"nonsense")
-        switch_on(instance, living.daemon, "backfill_small")
+        switch_on(instance, living.daemon, "small__backfill")
 
         def ended() -> bool:
             found = [backfill for backfill in instance.get_backfills() if backfill.backfill_id.startswith("backfill-")]
@@ -180,11 +180,11 @@ def test_schedules_backfill_what_can_be_made_repair_what_failed_and_take_what_ar
         assert victim.name in messages and "not what was registered" in messages
 
         victim.write_bytes(content)
-        switch_on(instance, living.daemon, "repair_small")
+        switch_on(instance, living.daemon, "small__repair")
         living.wait(living.done(2), "everything is current")
         assert living.made == dict.fromkeys(expected(["0000", "0001"]), 1)
         assert any(
-            tick.tick_data.run_ids for tick in ticks_of(instance, "repair_small")
+            tick.tick_data.run_ids for tick in ticks_of(instance, "small__repair")
         )  # and no tick that was skipped
         by = {run.tags["sae_assets/backfill"] for run in living.runs() if "sae_assets/backfill" in run.tags}
         assert {"backfill", "repair"} == by
@@ -198,7 +198,7 @@ def test_schedules_backfill_what_can_be_made_repair_what_failed_and_take_what_ar
             started = living.runs(dg.DagsterRunStatus.STARTED)
             return any(key.path[-1] == "filtered_activations" for run in started for key in run.asset_selection or ())
 
-        switch_on(instance, living.daemon, "register_small_chunks")
+        switch_on(instance, living.daemon, "small__register_chunks")
         land(living.root, 18)
         living.wait(filtering, "the second wave has begun", seconds_between=0.02)
         land(living.root, 24)

@@ -198,7 +198,7 @@ def test_sensor_registers_and_computes_nothing(small):
     with open_session(small["home"], small["catalog"]) as session:
         from sae_assets.orchestration.automation.sensors import build_sensors
 
-        sensor = next(s for s in build_sensors(session.catalog) if s.name == "register_small_chunks")
+        sensor = next(s for s in build_sensors(session.catalog) if s.name == "small__register_chunks")
         assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
         with dg.build_sensor_context(instance=session.instance, resources=session.resources) as context:
             result = sensor(context)

@@ -228,7 +228,7 @@ def test_schedule_launches_one_backfill_that_the_ui_shows(living):
     session, _ = living
     definitions = build_definitions(session.catalog, session.resources)
     repository = definitions.get_repository_def()
-    schedule = repository.get_schedule_def("backfill_small")
+    schedule = repository.get_schedule_def("small__backfill")
 
     def tick(minute: int) -> Any:
         with dg.build_schedule_context(
@@ -239,7 +239,7 @@ def test_schedule_launches_one_backfill_that_the_ui_shows(living):
 
     (request,) = tick(0).run_requests  # the tick has succeeded, and says what it asks for
     assert request.run_key == "backfill-small-20260101T0200"
-    job = repository.get_job("launch_backfill_small")
+    job = repository.get_job("small__launch_backfill")
     for _ in range(2):  # the same tick, tried again
         assert job.execute_in_process(instance=session.instance, run_config=request.run_config).success
     backfill = session.instance.get_backfill("backfill-small-20260101T0200")
@@ -283,7 +283,7 @@ def test_changed_file_fails_a_check_that_says_what_to_do(living):
     victim = sorted((root / "images").iterdir())[0]
     victim.write_bytes(victim.read_bytes() + b"more")
     definitions = build_definitions(session.catalog, session.resources)
-    result = definitions.get_repository_def().get_job("verify_small").execute_in_process(instance=session.instance)
+    result = definitions.get_repository_def().get_job("small__verify").execute_in_process(instance=session.instance)
     evaluation = result.get_asset_check_evaluations()[0]
     assert not evaluation.passed
     assert victim.stem in str(evaluation.metadata["examples"].value)
@@ -478,6 +478,6 @@ def test_all_switches_ship_off(living):
     repository = build_definitions(session.catalog, session.resources).get_repository_def()
     switches = [*repository.sensor_defs, *repository.schedule_defs]
     names = {switch.name for switch in switches}
-    wanted = {"register_{}_chunks", "follow_{}", "backfill_{}", "repair_{}", "verify_{}_contents"}
-    assert {name.format("small") for name in wanted} <= names
+    wanted = {"register_chunks", "follow", "backfill", "repair", "verify_contents"}
+    assert {f"small__{name}" for name in wanted} <= names
     assert {str(switch.default_status.value) for switch in switches} == {"STOPPED"}

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from sae_assets.catalog import Catalog, Dataset
+from sae_assets.catalog.names import name_of
 from sae_assets.orchestration.assets.passes import carry_out
 from sae_assets.orchestration.checks import specs
 from sae_assets.orchestration.config import config_of, options_from
@@ -67,7 +68,7 @@ def passes_of(catalog: Catalog, entry: Dataset) -> Iterator[PassAssets]:
         if stage.every_kind:
             outputs: dict[str, tuple[Stage, str | None]] = {kind: (stage, kind) for kind in entry.token_kinds}
             outputs |= {f"{kind}__{each.name}": (each, kind) for each in sharing[1:] for kind in entry.token_kinds}
-            yield PassAssets(catalog, entry, f"{entry.name}__{stage.name}", outputs)
+            yield PassAssets(catalog, entry, name_of(entry.name, stage.name), outputs)
             continue
         kinds = entry.token_kinds if stage.has_token_kind else (None,)
         for kind in kinds:

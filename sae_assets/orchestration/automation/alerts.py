@@ -9,8 +9,8 @@ import urllib.request
 
 import dagster as dg
 
-from sae_assets.orchestration.automation.switches import ALERT
 from sae_assets.orchestration.history import first_cause
+from sae_assets.orchestration.switches import ALERT
 from sae_assets.settings import WEBHOOK_VARIABLE
 
 TIMEOUT_SECONDS = 10

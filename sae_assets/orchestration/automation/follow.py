@@ -1,4 +1,4 @@
-"""``follow_<dataset>``: makes each artifact as soon as it is to be made and what it reads is there and at rest.
+"""``<dataset>__follow``: makes each artifact as soon as it is to be made and what it reads is there and at rest.
 
 A sensor that submits what the plan says is ready; Dagster's declarative conditions, which know of its own versions
 alone, would see neither an edited catalog nor a changed SAE, and the rule of who waits for whom would stand twice.
@@ -10,12 +10,13 @@ from typing import Any
 import dagster as dg
 
 from sae_assets.catalog import Catalog
+from sae_assets.catalog.names import name_of
 from sae_assets.errors import SaeAssetsError
 from sae_assets.orchestration.automation.backfills import DATASET_TAG, left_behind, look, n_partitions
-from sae_assets.orchestration.automation.switches import FOLLOW
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, keys_of, partition_key
 from sae_assets.orchestration.resources import StoreResource
+from sae_assets.orchestration.switches import FOLLOW
 from sae_assets.pipeline.planning import Batch
 from sae_assets.pipeline.stages import STAGES
 
@@ -26,7 +27,7 @@ JOBS = {"dataset-chunk": "chunks", "chunk": "activations", "model": "aggregates"
 
 def job_name(dataset: str, level: str) -> str:
     """Name of the job that makes what has partitions of a level."""
-    return f"make_{dataset}_{JOBS[level]}"
+    return name_of(dataset, f"make_{JOBS[level]}")
 
 
 def _jobs(catalog: Catalog, dataset: str) -> list[Any]:

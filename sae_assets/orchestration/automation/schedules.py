@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from sae_assets.catalog import Catalog
+from sae_assets.catalog.names import name_of
 from sae_assets.errors import SaeAssetsError
-from sae_assets.orchestration.automation import switches
+from sae_assets.orchestration import switches
 from sae_assets.orchestration.automation.backfills import KIND_TAG, launch, left_behind, look, n_partitions
 from sae_assets.orchestration.history import active_backfill
 from sae_assets.orchestration.marker import tell
@@ -29,7 +30,7 @@ class LaunchConfig(dg.Config):
 def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
     entry = catalog.datasets[dataset]
 
-    @dg.op(name=f"plan_and_launch_{kind}_{dataset}", description=f"Plans and launches the {kind} of {dataset}.")
+    @dg.op(name=name_of(dataset, f"plan_and_launch_{kind}"), description=f"Plans and launches the {kind} of {dataset}.")
     def launch_planned(context: dg.OpExecutionContext, config: LaunchConfig, artifact_store: StoreResource) -> None:
         plan = look(catalog, artifact_store.store, context.instance, dataset).plan(
             limit=entry.backfills.partitions_per_tick, hold_failed=kind == BACKFILL
@@ -46,7 +47,7 @@ def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
             context.log.info(f"Backfill {config.backfill_id} was launched before.")
 
     @dg.job(
-        name=f"launch_{kind}_{dataset}",
+        name=name_of(dataset, f"launch_{kind}"),
         description=f"Launches one {kind} of {dataset}: what is missing or stale"
         + (", and what failed before." if kind == REPAIR else "."),
         executor_def=dg.in_process_executor,
@@ -86,7 +87,7 @@ def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, switch: swit
             return dg.SkipReason("; ".join(filter(None, (nothing, left_behind(plan)))))
         # The id follows from the tick: a tick that is tried again launches nothing new.
         backfill_id = f"{kind}-{dataset}-{context.scheduled_execution_time:%Y%m%dT%H%M}"
-        config = {"ops": {f"plan_and_launch_{kind}_{dataset}": {"config": {"backfill_id": backfill_id}}}}
+        config = {"ops": {name_of(dataset, f"plan_and_launch_{kind}"): {"config": {"backfill_id": backfill_id}}}}
         return dg.RunRequest(run_key=backfill_id, run_config=config)
 
     return schedule

@@ -14,9 +14,9 @@ from sae_assets.catalog import Catalog, Dataset
 from sae_assets.chunks.arrivals import table_changed
 from sae_assets.chunks.registering import register
 from sae_assets.errors import DatasetError
-from sae_assets.orchestration.automation.switches import REGISTER
 from sae_assets.orchestration.partitions import chunk_partitions, chunks_name
 from sae_assets.orchestration.resources import StoreResource
+from sae_assets.orchestration.switches import REGISTER
 
 if TYPE_CHECKING:
     pass

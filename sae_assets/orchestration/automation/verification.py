@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import dagster as dg
 
 from sae_assets.catalog import Catalog, Dataset
+from sae_assets.catalog.names import name_of
 from sae_assets.chunks.contents import WHAT_TO_DO, changed_contents, changed_regions
 from sae_assets.chunks.manifests import read_manifests
 from sae_assets.datasets import open_registered
-from sae_assets.orchestration.automation.switches import VERIFY
 from sae_assets.orchestration.resources import StoreResource
+from sae_assets.orchestration.switches import VERIFY
 from sae_assets.pipeline.checks import contents_outcome
 
 NAME = "contents_still_as_registered"
@@ -26,7 +27,7 @@ def _check(dataset: str, entry: Dataset) -> dg.AssetChecksDefinition:
         "vanished, and what to do.",
     )
 
-    @dg.multi_asset_check(name=f"{dataset}__{NAME}", specs=[spec], can_subset=True)
+    @dg.multi_asset_check(name=name_of(dataset, NAME), specs=[spec], can_subset=True)
     def check(context: dg.AssetCheckExecutionContext, artifact_store: StoreResource):
         if context.run.asset_selection:  # Dagster adds it to runs that make one chunk: all would be hashed each time
             context.log.info("Not asked for by itself: the registered examples are not hashed again.")
@@ -49,9 +50,8 @@ def build_verification(catalog: Catalog) -> Iterator[tuple[dg.AssetChecksDefinit
     """The check of every data set with the schedule that runs it."""
     for dataset, entry in catalog.datasets.items():
         check = _check(dataset, entry)
-        job = dg.define_asset_job(
-            f"verify_{dataset}", dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey([dataset, "examples"]), NAME))
-        )
+        selection = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey([dataset, "examples"]), NAME))
+        job = dg.define_asset_job(name_of(dataset, "verify"), selection)
         yield (
             check,
             dg.ScheduleDefinition(

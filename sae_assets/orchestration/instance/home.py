@@ -17,6 +17,8 @@ from upath import UPath
 from sae_assets.errors import HistoryError
 from sae_assets.orchestration.instance.abandoned import settle
 from sae_assets.orchestration.instance.launcher import close_engines, keep_engines
+from sae_assets.orchestration.internals import carry_switches_over
+from sae_assets.orchestration.switches import renamed
 from sae_assets.settings import Settings
 from sae_assets.storage.atomic import write_atomically
 
@@ -57,6 +59,7 @@ run_retries:  # a killed run is made again; one that failed by itself would fail
 FORMER_LAUNCHER, LAUNCHER = "module: sae_assets.launcher\n", "module: sae_assets.orchestration.instance.launcher\n"
 LOCK = "opening.lock"
 EVENTS = re.compile(r"(?<=^    base_dir: ).*(?=  # in this home, wherever it is moved$)", re.MULTILINE)
+CODE_LOCATION = ("sae_assets.definitions", "sae_assets")  # module and name, as in workspace.yaml
 POOLS = {"gpu": 1}  # encoding runs at a time; change it in the UI (Deployment, Concurrency)
 
 
@@ -96,6 +99,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
             set_pool_limits(context)
         with context as instance:
             settle(instance)
+            carry_switches_over(instance, CODE_LOCATION[1], renamed)
             yield instance
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise HistoryError(_explained(error, settings)) from None

@@ -2,22 +2,27 @@
 
 from dataclasses import dataclass
 
+from sae_assets.catalog.names import name_of
+
 
 @dataclass(frozen=True)
 class Switch:
     """One sensor or schedule of every data set, or of all.
 
     Attributes:
-        pattern: of its name, with ``{dataset}``; looks: when, by keys of the catalog; does: one sentence, for the UI.
+        action: what its name says after the data set's; looks: when, by keys of the catalog; does: one sentence, for
+            the UI; former: how its name began and ended before the data set's name came first; None of one for
+            all data sets, whose name is its action.
     """
 
-    pattern: str
+    action: str
     looks: str
     does: str
+    former: tuple[str, str] | None = None
 
     def name(self, dataset: str = "") -> str:
         """The name under which Dagster keeps whether it is on."""
-        return self.pattern.format(dataset=dataset)
+        return self.action if self.former is None else name_of(dataset, self.action)
 
     @property
     def description(self) -> str:
@@ -26,30 +31,35 @@ class Switch:
 
 
 REGISTER = Switch(
-    "register_{dataset}_chunks",
+    "register_chunks",
     "every `arrivals.check_every_seconds`",
     "Registers new examples as chunks (partitions); computes nothing.",
+    ("register_", "_chunks"),
 )
 FOLLOW = Switch(
-    "follow_{dataset}",
+    "follow",
     "at least every 30 s",
     "Requests what is missing or stale, each asset once what it reads is there and at rest.",
+    ("follow_", ""),
 )
 BACKFILL = Switch(
-    "backfill_{dataset}",
+    "backfill",
     "at `backfills.cron`",
     "Launches one backfill of what is missing or stale; what failed before is left out, aggregates until something "
     "they read was made since.",
+    ("backfill_", ""),
 )
 REPAIR = Switch(
-    "repair_{dataset}",
+    "repair",
     "at `backfills.repair_cron`",
     "Launches one backfill of what is missing or stale, and what failed before is tried again.",
+    ("repair_", ""),
 )
 VERIFY = Switch(
-    "verify_{dataset}_contents",
+    "verify_contents",
     "at `backfills.verify_cron`",
     "Hashes every registered example again; a check names what changed or vanished.",
+    ("verify_", "_contents"),
 )
 ALERT = Switch(
     "post_failed_runs",
@@ -57,3 +67,14 @@ ALERT = Switch(
     "Posts the run as JSON to the address in SAE_ASSETS_WEBHOOK_URL (one switch for all data sets).",
 )
 SWITCHES = (REGISTER, FOLLOW, BACKFILL, REPAIR, VERIFY, ALERT)
+
+
+def renamed(name: str) -> str | None:
+    """Today's name of a switch that is called as before the data set's name came first; None of any other."""
+    for switch in SWITCHES:
+        if switch.former is not None:
+            before, after = switch.former
+            dataset = name.removeprefix(before).removesuffix(after)
+            if dataset and name == f"{before}{dataset}{after}":
+                return switch.name(dataset)
+    return None
