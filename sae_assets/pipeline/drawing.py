@@ -9,11 +9,13 @@ INK = "#7a7a7a"  # contrast 4.3 on white, 3.9 on the UI's dark grey
 WIDTH, HEIGHT, DPI = 1000, 330, 100  # pixels: the UI's dialog shows 1,100 and does not scale
 
 
-def new_axes(columns: int = 1, rows: int = 1, *, tall: bool = False) -> tuple[Any, Any]:
+def new_axes(columns: int = 1, rows: int = 1, *, tall: bool = False, fitted: bool = True) -> tuple[Any, Any]:
+    """Figure and axes; ``fitted`` leaves room for whatever labels there are, in two more passes of drawing."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH / DPI, HEIGHT * rows * (1.4 if tall else 1) / DPI), layout="constrained")
+    size = (WIDTH / DPI, HEIGHT * rows * (1.4 if tall else 1) / DPI)
+    figure = Figure(figsize=size, layout="constrained" if fitted else None)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 

@@ -84,7 +84,7 @@ def test_activations_say_how_sparse_they_are(instance, stage):
 
 
 @demo_group
-@pytest.mark.parametrize("stage", ["unit_stats", "unit_mapping", "detection_stats", "best_pairs"])
+@pytest.mark.parametrize("stage", ["sparse_activations", "unit_stats", "unit_mapping", "detection_stats", "best_pairs"])
 def test_pictures_are_inline(instance, stage):
     plot = latest(instance, stage).metadata["plot"]
     assert isinstance(plot, dg.MarkdownMetadataValue) and "data:image/png;base64,iVBOR" in (plot.md_str or "")

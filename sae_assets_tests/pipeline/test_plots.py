@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sae_assets.artifacts import SparseActivations
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.localization import localize
 from sae_assets.ops.row_alignment import align_rows, rank_pairs
@@ -23,6 +24,7 @@ from sae_assets.pipeline.plots import (
     plot_localization,
     plot_pruning_audit,
     plot_row_alignment,
+    plot_sparse_activations,
     plot_unit_mapping,
     plot_unit_stats,
 )
@@ -47,6 +49,37 @@ def expect_picture(markdown: str) -> None:
     assert found
     content = base64.b64decode(found[1])
     assert content.startswith(b"\x89PNG\r\n") and content.endswith(b"IEND\xaeB`\x82")
+
+
+def has_colour(markdown: str, colour: tuple[int, int, int]) -> bool:
+    picture = Image.open(io.BytesIO(base64.b64decode(markdown.split("base64,")[1][:-1]))).convert("RGB")
+    return bool((np.asarray(picture) == colour).all(-1).sum() > 500)
+
+
+def rows_with_l0(l0: list[int]) -> SparseActivations:
+    counts = torch.tensor(l0, dtype=torch.int64)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    units = torch.tensor([unit for count in l0 for unit in range(count)], dtype=torch.int32)
+    values = torch.full((len(units),), 2.0) / (1 + units)
+    return SparseActivations(
+        first_example=0, example_offsets=torch.tensor([0, len(l0)]), row_offsets=offsets, unit_ids=units,
+        values=values, n_units=9, l0=counts.int(), k_stored=None, total_mass=float(values.double().sum()),
+        dropped_mass=0.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("l0", "differs"),
+    [([1, 3, 0, 2], True), ([4, 4, 4], False), ([1], False), ([0, 0], False), ([], False)],
+    ids=["rows differ", "all alike", "one value", "none fires", "no row"],
+)
+def test_sparse_activations_have_a_histogram_of_what_differs(l0: list[int], differs: bool):
+    """An SAE that keeps the k largest gives each row k: of that there is no picture."""
+    with as_shipped():
+        markdown = plot_sparse_activations(rows_with_l0(l0))
+    expect_picture(markdown)
+    assert has_colour(markdown, (0x31, 0x82, 0xBD)) is differs
+    assert has_colour(markdown, (0x1B, 0x7F, 0x5C)) is bool(sum(l0))
 
 
 @pytest.mark.parametrize("change", [lambda world: world, silent], ids=["some fire", "none fires"])

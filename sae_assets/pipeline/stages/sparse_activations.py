@@ -8,6 +8,7 @@ What is up to date is not encoded again, and what was imported is never replaced
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
@@ -19,6 +20,7 @@ from sae_assets.pipeline.activation_checks import CHECKS, figures_of_rows
 from sae_assets.pipeline.checks import Expected
 from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
+from sae_assets.pipeline.plots import plot_sparse_activations
 from sae_assets.pipeline.recipes import is_imported
 from sae_assets.pipeline.scoring import pooling_of
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
@@ -76,7 +78,10 @@ def make_rows(run: Pass) -> Made:
         )
 
     made = {
-        (SPARSE_ACTIVATIONS.name, kind): Result(encoded.artifacts[kind], expected(kind)) for kind in run.token_kinds
+        (SPARSE_ACTIVATIONS.name, kind): Result(
+            encoded.artifacts[kind], expected(kind), partial(plot_sparse_activations, encoded.artifacts[kind])
+        )
+        for kind in run.token_kinds
     }
     controls = {
         (CONTROL_INPUTS, kind): Result(artifact, Expected(artifact.example_offsets.diff()))
