@@ -20,6 +20,7 @@ from sae_assets.cli.common import (
     split_list,
 )
 from sae_assets.errors import CatalogError
+from sae_assets.wording import counted
 
 
 @app.command()
@@ -58,7 +59,7 @@ def _register(
         for name, each in registered.items():
             ends = f" ({each.keys[0]} … {each.keys[-1]})" if each.keys else ""
             waiting = f"; waiting: {each.waiting} (sae-assets close-chunk {name})" if each.waiting else ""
-            echo(advice(f"{name}: {len(each.keys)} chunks registered{ends}{waiting}"))
+            echo(advice(f"{name}: {counted(len(each.keys), 'chunk')} registered{ends}{waiting}"))
 
 
 @app.command()
@@ -91,7 +92,10 @@ def remove(
         for path in [*removal.files, *removal.manifests]:
             echo(str(path))
         verb = "Removed" if yes else "Would remove (add --yes)"
-        counts = f"{len(removal.chunks)} chunks, {len(removal.files)} files, {len(removal.manifests)} manifests"
+        counts = ", ".join(
+            counted(len(each), noun)
+            for each, noun in ((removal.chunks, "chunk"), (removal.files, "file"), (removal.manifests, "manifest"))
+        )
         echo(f"{verb} {counts}, {removal.n_bytes:,} bytes.")
         if removal.aggregates:
             kinds = f" --token-kind {','.join(removal.token_kinds)}"
@@ -117,4 +121,5 @@ def import_(
         if as_json:
             print_json(asdict(imported))
         else:
-            echo(f"{imported.rows:,} rows ({imported.entries:,} entries) imported into {len(imported.chunks)} chunks.")
+            rows, entries = counted(imported.rows, "row"), counted(imported.entries, "entry", "entries")
+            echo(f"{rows} ({entries}) imported into {counted(len(imported.chunks), 'chunk')}.")

@@ -21,6 +21,7 @@ from sae_assets.cli.common import (
 )
 from sae_assets.errors import CatalogError
 from sae_assets.settings import device_name
+from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     from sae_assets.reading.detector import DetectedInput, Detector
@@ -64,7 +65,7 @@ def export_detector(
         if as_json:
             print_json({"folder": str(out), "bytes": size, **{key: figures[key] for key in ("concepts", "units")}})
             return
-        echo(f"{out}: {len(figures['concepts'])} concepts, {size / 1e6:.2f} MB")
+        echo(f"{out}: {counted(len(figures['concepts']), 'concept')}, {size / 1e6:.2f} MB")
         if units["encoded"] == "needed":
             echo(f"Encodes {len(units['ids'])} of {units['n_units']:,} units, whose weights are in it.")
         else:

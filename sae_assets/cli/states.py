@@ -9,6 +9,7 @@ from rich.text import Text
 
 from sae_assets.cli.display import PLAIN, PlainConsole, console
 from sae_assets.cli.forecasts import print_expected
+from sae_assets.wording import counted
 
 MOST_RANGES = 6
 OF_ALL_CHUNKS = "all"
@@ -17,7 +18,7 @@ OF_ALL_CHUNKS = "all"
 def print_status(states: Mapping[str, Any]) -> None:
     """Per data set, token kind and model how many stages are current, and each other one with its partitions."""
     for name, dataset in states.items():
-        console.print(Text.assemble((name, "bold"), f": {_counted(len(dataset['chunks']), 'chunk')} registered"))
+        console.print(Text.assemble((name, "bold"), f": {counted(len(dataset['chunks']), 'chunk')} registered"))
         by_place: dict[str, dict[str, Mapping[str, str]]] = {}
         for label, partitions in dataset["stages"].items():
             place, _, stage = label.rpartition("/")
@@ -30,7 +31,7 @@ def print_status(states: Mapping[str, Any]) -> None:
                     print_indented(f"{stage}: {_said(partitions)}", 4)
             if current:
                 others = "" if len(current) == len(stages) else "other "
-                print_indented(f"{_counted(len(current), others + 'stage')} current", 4)
+                print_indented(f"{counted(len(current), others + 'stage')} current", 4)
 
 
 def print_kinds(kinds: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
@@ -46,12 +47,12 @@ def print_plan(told: Mapping[str, Any]) -> None:
     """Per data set what would be made and why, stages of the same reason with their partitions together."""
     for name, each in told.items():
         runs, later = each["runs"], each["later"]
-        counted = _counted(sum(len(run["artifacts"]) for run in runs), "artifact")
-        what = f"would make {counted} in {_counted(len(runs), 'run')}" if runs else "nothing to make"
+        made = counted(sum(len(run["artifacts"]) for run in runs), "artifact")
+        what = f"would make {made} in {counted(len(runs), 'run')}" if runs else "nothing to make"
         console.print(Text.assemble((name, "bold"), f": {what}"))
         if each["new_chunks"]:
             fresh = each["new_chunks"]
-            print_indented(f"would register {_counted(len(fresh), 'chunk')} first ({ranges(fresh)})", 2)
+            print_indented(f"would register {counted(len(fresh), 'chunk')} first ({ranges(fresh)})", 2)
         _print_reasons([artifact for run in runs for artifact in run["artifacts"]], 2)
         if later:
             print_indented("to be made, once what it reads is known to be what it was or was made:", 2)
@@ -118,7 +119,3 @@ def _ranges(keys: Iterable[str]) -> Iterator[str]:
         run = [key for _, (_, key) in group]
         yield run[0] if len(run) == 1 else f"{run[0]}–{run[-1]}"
     yield from (key for key in keys if not key.isdecimal())
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, echo, errors_without_traceback, print_json
+from sae_assets.wording import counted
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -66,7 +67,9 @@ def _print(unit: dict[str, Any]) -> None:
     if unit["examples"]:
         echo("\nlargest values")
         for one in unit["examples"]:
-            echo(f"{figure(one['value']):>8}  {one['example_id']}  {one['n_rows']:,} rows{_where(one['peak'])}")
+            echo(
+                f"{figure(one['value']):>8}  {one['example_id']}  {counted(one['n_rows'], 'row')}{_where(one['peak'])}"
+            )
     if unit["co_active"]:
         beside = ", ".join(f"{one['unit_id']} ({one['jaccard']:.2f})" for one in unit["co_active"])
         echo(f"\nfires with (share of rows of either): {beside}")

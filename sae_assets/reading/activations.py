@@ -8,6 +8,7 @@ from sae_assets.errors import MissingChunksError
 from sae_assets.reading.files import columns_of
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
+from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,7 @@ class SparseChunk:
 
     def to_scipy(self) -> Any:
         """``scipy.sparse.csr_array``, float32 [n_rows, n_units], units ascending within a row."""
-        from scipy.sparse import csr_array  # noqa: PLC0415  # not installed with this package
+        from scipy.sparse import csr_array  # noqa: PLC0415  # scikit-learn, which this package needs, brings it
 
         shape = (len(self.example), self.n_units)
         matrix = csr_array((self.values, self.units, self.offsets), shape=shape, copy=True)
@@ -89,7 +90,7 @@ class Activations:
         return len(self._addresses)
 
     def __repr__(self) -> str:
-        return f"Activations of {len(self)} chunks"
+        return f"Activations of {counted(len(self), 'chunk')}"
 
     def to_scipy(self) -> Any:
         """Every chunk in one ``scipy.sparse.csr_array``, float32 [n_rows, n_units]; SciPy is needed.
@@ -97,7 +98,7 @@ class Activations:
         Raises:
             MissingChunksError: no chunk was made.
         """
-        from scipy.sparse import vstack  # noqa: PLC0415  # not installed with this package
+        from scipy.sparse import vstack  # noqa: PLC0415  # scikit-learn, which this package needs, brings it
 
         parts = [chunk.to_scipy() for chunk in self]
         if not parts:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae_assets.reading.pair_table import markdown, markdown_table
+from sae_assets.wording import counted
 
 POOLED = {
     "max": "the largest value of its rows",
@@ -18,7 +19,7 @@ def detector_card(detector: Mapping[str, Any]) -> str:
     origin, units = detector["origin"], detector["units"]
     rows = {"patch": "patch of a picture", "token": "token of a text", "cls": "example"}[detector["token_kind"]]
     lines = [
-        f"# Detector of {len(detector['concepts'])} concepts",
+        f"# Detector of {counted(len(detector['concepts']), 'concept')}",
         "",
         f"For each concept one unit of a sparse autoencoder and its threshold, chosen on {origin['n_cal']:,} "
         f"calibration examples of `{origin['dataset']}` and counted on {origin['n_test']:,} test examples. A row is "

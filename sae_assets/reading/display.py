@@ -7,6 +7,7 @@ from sae_assets.datasets import ImageReader, TextReader
 from sae_assets.errors import SaeAssetsError
 from sae_assets.pages.pictures import image_element, overlaid
 from sae_assets.reading.tables import Table
+from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     from sae_assets.reading.run import Run
@@ -30,13 +31,13 @@ def unit_html(unit: "Unit") -> str:
     """What a unit was chosen for, its statistics, and the examples with its largest values, marked where it fires."""
     import pyarrow as pa
 
-    parts = [f"<p><b>{escape(str(unit))}</b>: it fires on {unit.n_rows:,} rows.</p>"]
+    parts = [f"<p><b>{escape(str(unit))}</b>: it fires on {counted(unit.n_rows, 'row')}.</p>"]
     if unit.run.has("best_pairs") and (pairs := unit.pairs()):
         parts.append(Table(pa.Table.from_pylist(pairs).select(list(PAIRS)))._repr_html_())
     if unit.run.has("unit_stats"):
         parts.append(Table(pa.Table.from_pylist([unit.stats()]))._repr_html_())
     for one in unit.top_examples(N_EXAMPLES):
-        caption = f"{one.example_id}: {one.value:.4g} at most, {one.n_rows:,} rows fire"
+        caption = f"{one.example_id}: {one.value:.4g} at most, on {counted(one.n_rows, 'row')}"
         parts.append(f"<div>{_example(unit, one, caption)}</div><p><small>{escape(caption)}</small></p>")
     return "".join(parts)
 

@@ -18,6 +18,7 @@ from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.locations import locate_rows, unlocated
 from sae_assets.settings import memory_budget_mb
+from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -194,7 +195,7 @@ class Encoded(Sequence[EncodedInput]):
         return (self[place] for place in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"{len(self)} inputs, {self._rows.n_rows:,} rows × {self._rows.n_units:,} units"
+        return f"{counted(len(self), 'input')}, {counted(self._rows.n_rows, 'row')} × {self._rows.n_units:,} units"
 
     def to_scipy(self) -> Any:
         """``scipy.sparse.csr_array``, float32 [n_rows, n_units], inputs behind one another; SciPy is needed."""

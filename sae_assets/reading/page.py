@@ -14,6 +14,7 @@ from sae_assets.reading.display import WIDEST
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.summary import unit_summary
 from sae_assets.reading.unit import TopExample, Unit
+from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ def headline(summary: dict[str, Any]) -> str:
     if not summary["rows"]:
         return "It fires on no row."
     pairs = [pair for pair in summary["pairs"] if pair["test_f1"] is not None]
-    said = f"It fires on {summary['rows']:,} rows"
+    said = f"It fires on {counted(summary['rows'], 'row')}"
     if not pairs:
         return f"{said} and is chosen for no concept."
     parts = [
@@ -101,7 +102,7 @@ def _parts(unit: Unit, top: int) -> list[list[TopExample]]:
 
 def _shown(unit: Unit, one: TopExample, concept: str | None) -> dict[str, Any]:
     """An example with the unit over it, and where its concept is."""
-    caption = f"{one.example_id}: {figure(one.value)} at most, {one.n_rows:,} rows fire"
+    caption = f"{one.example_id}: {figure(one.value)} at most, on {counted(one.n_rows, 'row')}"
     try:
         return {"element": _element(unit, one, concept, caption), "caption": caption}
     except (SaeAssetsError, OSError) as error:

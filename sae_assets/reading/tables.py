@@ -3,6 +3,8 @@
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from sae_assets.wording import counted
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -32,7 +34,7 @@ class Table:
         return int(self._table.num_rows)
 
     def __repr__(self) -> str:
-        return f"Table of {len(self)} rows: {', '.join(self._table.column_names)}"
+        return f"Table of {counted(len(self), 'row')}: {', '.join(self._table.column_names)}"
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in self._table.column_names)

@@ -30,7 +30,7 @@ def test_chunk_is_shown_then_removed_and_aggregates_become_stale(made):
     assert shown["manifests"] == [str(made["home"] / "store" / "small" / "chunks" / "0001.json")]
     assert shown["manifests"][0] in invoke(made, "remove", "small", "--chunks", "1").output
     done = invoke(made, "remove", "small", "--chunks", "1,01", "--yes")  # said twice, removed once
-    assert done.exit_code == 0 and "Removed 1 chunks, 6 files" in done.output and "become stale" in done.output
+    assert done.exit_code == 0 and "Removed 1 chunk, 6 files" in done.output and "become stale" in done.output
     assert [name for name in files(made) if "0001" in name] == ["store/small/chunks/0001.removed"]
     with open_session(made["home"], made["catalog"]) as session:
         assert session.chunks_of("small") == ["0000"]

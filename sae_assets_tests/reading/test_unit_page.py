@@ -11,7 +11,7 @@ import torch
 import sae_assets
 from sae_assets.pages.figures import figure
 from sae_assets.reading.activations import Activations, SparseChunk
-from sae_assets.reading.page import unit_page
+from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.run import Run
 from sae_assets.reading.summary import ALIGNED, STATS, unit_summary
 from sae_assets.reading.unit import TopExample
@@ -154,3 +154,15 @@ def test_the_command(made: Places, busy: int, tmp_path: Path) -> None:
 
 def test_figures_are_shown_alike() -> None:
     assert [figure(value) for value in (None, 1234, 0.5, 12.345, -0.25)] == ["–", "1,234", "0.500", "12.3", "−0.250"]
+
+
+def test_one_row_is_a_row(run: Run, made: Places) -> None:
+    """In the sentence, and below an example on one of whose rows alone a unit fires."""
+    assert headline({"rows": 1, "pairs": []}) == "It fires on 1 row and is chosen for no concept."
+    fires = (dense(made) > 0).sum(0)
+    for number in fires.argsort()[-8:].tolist():
+        page = unit_page(run.unit(number))
+        assert not re.search(r"\b1 rows", page)
+        if "on 1 row<" in page or "on 1 row." in page:
+            return
+    raise AssertionError("no unit fires on one row of an example that is shown")

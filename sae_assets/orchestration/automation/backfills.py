@@ -19,6 +19,7 @@ from sae_assets.pipeline.planning import Batch, Outlook, Plan, Scope
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.snapshot import StoreSnapshot
+from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     from sae_assets.storage.store import ArtifactStore
@@ -53,7 +54,7 @@ def launch(
         partitions,
         backfill_id=backfill_id,
         title=f"{kind} of {dataset}",
-        description=f"{n_partitions(batches)} partitions that were missing or stale",
+        description=f"{counted(n_partitions(batches), 'partition')} missing or stale",
         tags={DATASET_TAG: dataset, KIND_TAG: kind},
     )
 

@@ -17,6 +17,7 @@ from sae_assets.orchestration.automation.backfills import KIND_TAG, launch, left
 from sae_assets.orchestration.history import active_backfill
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.resources import StoreResource
+from sae_assets.wording import counted
 
 BACKFILL, REPAIR = "backfill", "repair"
 
@@ -41,7 +42,7 @@ def _launcher(catalog: Catalog, dataset: str, kind: str) -> dg.JobDefinition:
             return
         launched = launch(context.instance, catalog, batches, backfill_id=config.backfill_id, kind=kind)
         if launched:
-            what = f"Launched backfill {config.backfill_id} of {n_partitions(batches)} partitions"
+            what = f"Launched backfill {config.backfill_id} of {counted(n_partitions(batches), 'partition')}"
             context.log.info("; ".join(filter(None, (what, left_behind(plan)))))
         else:
             context.log.info(f"Backfill {config.backfill_id} was launched before.")
@@ -83,7 +84,7 @@ def _schedule(catalog: Catalog, dataset: str, kind: str, cron: str, switch: swit
         assert context.repository_def is not None
         tell(instance, context.repository_def.asset_graph, outlook)
         if not plan.in_sequence:
-            nothing = f"Nothing of {dataset} can be made now ({len(outlook.scope.chunks)} chunks)"
+            nothing = f"Nothing of {dataset} can be made now ({counted(len(outlook.scope.chunks), 'chunk')})"
             return dg.SkipReason("; ".join(filter(None, (nothing, left_behind(plan)))))
         # The id follows from the tick: a tick that is tried again launches nothing new.
         backfill_id = f"{kind}-{dataset}-{context.scheduled_execution_time:%Y%m%dT%H%M}"

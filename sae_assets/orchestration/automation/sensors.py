@@ -17,6 +17,7 @@ from sae_assets.errors import DatasetError
 from sae_assets.orchestration.partitions import chunk_partitions, chunks_name
 from sae_assets.orchestration.resources import StoreResource
 from sae_assets.orchestration.switches import REGISTER
+from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     pass
@@ -45,7 +46,7 @@ def _sensor(dataset: str, entry: Dataset) -> dg.SensorDefinition:
         this_look = {"table": table_changed(entry.root) if entry.root.exists() else None, "waiting": False}
         partitions = set(context.instance.get_dynamic_partitions(chunks_name(dataset)))
         if last_look == {**this_look, "known": len(partitions)}:
-            return dg.SkipReason(f"No new examples in {dataset}; {len(partitions)} chunks are registered.")
+            return dg.SkipReason(f"No new examples in {dataset}; {counted(len(partitions), 'chunk')} registered.")
         try:
             limit = entry.arrivals.chunks_per_tick
             registered = register(entry, artifact_store.store.root, close_tail=False, limit=limit)
