@@ -134,7 +134,7 @@ def marked_tokens(
         if not alphas[number] and not true:
             parts.append(Markup.escape(piece))
             continue
-        shown = piece if piece.strip() else piece.replace(" ", "␠").replace("\n", "⏎\n") or "⟨⟩"
+        shown = piece if piece.strip() else piece.replace(" ", "␣").replace("\n", "⏎\n") or "⟨⟩"
         kind = " ".join(name for name, on in (("says", alphas[number] > 0), ("true", true)) if on)
         mark = Markup('<span class="{}" style="--a:{:.2f}" title="{:.4g}">{}</span>')
         parts.append(mark.format(kind, float(alphas[number]), float(values[number]), shown))

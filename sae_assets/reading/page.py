@@ -96,8 +96,9 @@ def _neighbours(unit: Unit, top: int) -> list[dict[str, Any]]:
 
 
 def _parts(unit: Unit, top: int) -> list[list[TopExample]]:
-    """Examples of equal parts of all that it fires on, the strongest part first; none where all are shown above."""
-    return unit.stratified_examples(PARTS, OF_EACH)[::-1] if unit.n_examples > top else []
+    """Examples of equal parts of all that it fires on, the strongest first; none where all are shown above."""
+    ascending = unit.stratified_examples(PARTS, OF_EACH) if unit.n_examples > top else []
+    return [part[::-1] for part in ascending[::-1]]
 
 
 def _shown(unit: Unit, one: TopExample, concept: str | None) -> dict[str, Any]:

@@ -82,6 +82,9 @@ def test_the_page_says_what_the_tables_say(run: Run, busy: int) -> None:
             expected = aligned[given["data-concept"], given["data-column"]]
             assert float(given["value"]) == expected and text == figure(expected)
     parts = run.unit(busy).stratified_examples(4, 3) if run.unit(busy).n_examples > 3 else []
+    captions = re.findall(r"<figcaption>(.*?): (\S+) at most", page.partition("Examples by how strongly it fires")[2])
+    expected = [(one.example_id, figure(one.value)) for part in parts[::-1] for one in part[::-1]]
+    assert captions == expected and expected  # the strongest first, within its part too
     assert read.pictures == 3 + sum(map(len, parts)) and read.elsewhere == []
     assert "http" not in re.sub(r"base64,[\w+/=]+", "", page) and "Units that write the same" in page
 
