@@ -80,7 +80,9 @@ def sums_in_float32(d: int, product: Callable[[Tensor, Tensor], Tensor] = torch.
     may sum few rows in another way than many.
     """
     generator = torch.Generator("cpu").manual_seed(d)
-    rows, columns = (torch.randn((n, d), generator=generator, device="cpu").bfloat16() for n in (32, 256))
+    rows, columns = (
+        torch.randn((n, d), generator=generator, dtype=torch.float32, device="cpu").bfloat16() for n in (32, 256)
+    )
     exact = rows.double() @ columns.double().T
     for n in (1, 8, 32):
         given = product(rows[:n], columns.T).double()
