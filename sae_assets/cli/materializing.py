@@ -1,6 +1,8 @@
 """``materialize``: its options, which are those of the stages, and what it does with them."""
 
-from typing import Annotated
+import inspect
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -135,3 +137,14 @@ def materialize(
             else:
                 print_summary(figures, session, made, skipped)
                 print_warnings(warnings)
+
+
+@wraps(materialize)
+def plan(**given: Any) -> None:
+    """What ``sae-assets plan`` takes and does: ``materialize --dry-run``."""
+    materialize(**given, dry_run=True)
+
+
+plan.__signature__ = inspect.signature(materialize).replace(  # type: ignore[attr-defined]  # what typer reads options of
+    parameters=[one for name, one in inspect.signature(materialize).parameters.items() if name != "dry_run"]
+)

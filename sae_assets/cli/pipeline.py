@@ -1,4 +1,4 @@
-"""Commands that make things: ``demo``, and ``materialize``, whose options stand in ``materializing``."""
+"""Commands that make things: ``demo``, and ``materialize`` with ``plan``, whose options stand in ``materializing``."""
 
 import json
 from collections.abc import Callable
@@ -90,3 +90,11 @@ def materialize() -> Callable[..., None]:
     from sae_assets.cli import materializing  # noqa: PLC0415 - loads the catalog, for what the options mean
 
     return materializing.materialize
+
+
+@app.command(cls=Later)
+def plan() -> Callable[..., None]:
+    """Say what `materialize` with the same options would make, why and at what cost, and make nothing."""
+    from sae_assets.cli import materializing  # noqa: PLC0415
+
+    return materializing.plan

@@ -81,6 +81,7 @@ def test_of_a_home_in_which_something_has_changed(tmp_path: Path, made_home: Hom
     assert "small/patch/clip-mini/unit_mapping" in [one["artifact"] for one in told["later"]]
     assert "small/patch/clip-mini/unit_stats" in told["may_follow"]
     text = invoke(places, "materialize", "-d", "small", "--dry-run", "--to", "unit_mapping").output
+    assert invoke(places, "plan", "-d", "small", "--to", "unit_mapping").output == text
     assert "ground_truth (0001): missing" in text and text.endswith("Nothing was made.\n")
     assert made(places, last="unit_mapping")[: len(told["runs"])] == planned(told)
 
