@@ -13,6 +13,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from sae_assets.catalog.names import name_of
 from sae_assets.commands.session import Session
 from sae_assets.commands.status import states
 from sae_assets.orchestration.build import build_definitions
@@ -74,7 +75,7 @@ class Switch:
 
     def follow(self) -> Named:
         """What one look of ``…__follow`` asks for."""
-        sensor = self.repository.get_sensor_def(f"{self.dataset}__follow")
+        sensor = self.repository.get_sensor_def(name_of(self.dataset, "follow"))
         with dg.build_sensor_context(
             instance=self.session.instance, repository_def=self.repository, resources=self.session.resources
         ) as context:
@@ -87,7 +88,7 @@ class Switch:
     def backfill(self, kind: str = "backfill") -> Named:
         """What one tick of ``…__backfill`` launches; the backfill is taken out of Dagster's hands."""
         self._minute += timedelta(minutes=1)
-        schedule = self.repository.get_schedule_def(f"{kind}_{self.dataset}")
+        schedule = self.repository.get_schedule_def(name_of(self.dataset, kind))
         with dg.build_schedule_context(
             instance=self.session.instance, repository_def=self.repository, resources=self.session.resources,
             scheduled_execution_time=self._minute,
@@ -95,7 +96,7 @@ class Switch:
             requests = schedule.evaluate_tick(context).run_requests or []
         wanted: Named = set()
         for request in requests:
-            job = self.repository.get_job(f"launch_{kind}_{self.dataset}")
+            job = self.repository.get_job(name_of(self.dataset, f"launch_{kind}"))
             assert job.execute_in_process(
                 instance=self.session.instance, run_config={**request.run_config, **QUIET}
             ).success

@@ -178,6 +178,7 @@ def test_embedding_that_is_not_finite_names_the_image(
     pictures: ClevrFolder, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A NaN out of the transformer stops the chunk with the example's id."""
+    encode(chunk_of(pictures, "a"), pictures, model)  # opened, and tried with noise
     embed = open_clip_vision.VisionTransformer.embed
     seen: list[None] = []
 
