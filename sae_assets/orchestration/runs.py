@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -130,7 +130,7 @@ class Runner:
 
     def _make(self, scope: Scope, tried: list[Batch], failures: list[RunFailedError]) -> tuple[int, Outlook]:
         """Plan and carry out until nothing can be made any more; how many runs succeeded, and what is there then."""
-        made, stopped, progress, times = 0, set[Address](), True, Counter[Address]()
+        made, stopped, progress, times, passed = 0, set[Address](), True, Counter[Address](), set[Address]()
         outlook = self._outlook(scope)
         while progress:
             progress, before = False, len(tried)
@@ -173,8 +173,9 @@ class Runner:
                         stopped |= {each for each in scope.addresses() if left.model in (None, each.model)}
                 else:
                     made, progress = made + 1, not self._force
+                    passed |= set(left.addresses)
             if len(tried) > before:
-                outlook = self._outlook(scope)
+                outlook = self._outlook(scope, passed)
         return made, outlook
 
     def _holding(self, batch: Batch, stopped: set[Address]) -> set[Address]:
@@ -198,11 +199,17 @@ class Runner:
             and staleness.is_current(address)
         }
 
-    def _outlook(self, scope: Scope) -> Outlook:
-        """What is there now. Runs of others are not waited for: a person asked for this one."""
+    def _outlook(self, scope: Scope, passed: Set[Address] = frozenset()) -> Outlook:
+        """What is there now. Runs of others are not waited for: a person asked for this one.
+
+        Args:
+            passed: made by this command, with all checks. While a run of somebody else makes one of them too, its
+                checks are to come again: two commands would make it by turns.
+        """
         staleness = Staleness(self._catalog, StoreSnapshot(self._store), self._chunks, self._options)
         history = history_of(self._instance, self._catalog.datasets[scope.dataset])
-        return Outlook(scope, staleness, replace(history, running=frozenset()))
+        unchecked = set(history.unchecked) - (passed & set(history.running))
+        return Outlook(scope, staleness, replace(history, running=frozenset(), unchecked=unchecked))
 
     def execute(self, batch: Batch) -> None:
         """Make one batch as one Dagster run.

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -10,12 +11,16 @@ import pytest
 import yaml
 
 import sae_assets
+from sae_assets.catalog import Dataset
 from sae_assets.cli.serving import WORKSPACE
 from sae_assets.commands.figures import summarize
 from sae_assets.commands.session import open_session
+from sae_assets.orchestration import runs
 from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.history import history_of
 from sae_assets.orchestration.instance.home import CODE_LOCATION
-from sae_assets.orchestration.partitions import multi_key
+from sae_assets.orchestration.partitions import asset_key, multi_key
+from sae_assets.pipeline.planning import History
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
@@ -32,6 +37,26 @@ def made(tmp_path: Path, made_home: Homes) -> Places:
 def best_pairs(places: Places, kind: str):
     with open_session(places["home"], places["catalog"]) as session:
         return session.store.read(Address("small", "best_pairs", kind, "clip-mini"))
+
+
+def test_what_two_commands_make_at_once_is_made_once_by_each(
+    tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checks of what another one is making are still to come, after one's own have passed: it is not due again."""
+    places, looks = made_home(tmp_path, "register"), []
+    contested = Address("small", "unit_stats", "patch", "clip-mini")
+
+    def beside_another(instance: dg.DagsterInstance, entry: Dataset) -> History:
+        found = history_of(instance, entry)
+        looks.append(found)
+        return replace(found, running={*found.running, contested}, unchecked={*found.unchecked, contested})
+
+    monkeypatch.setattr(runs, "history_of", beside_another)
+    result = invoke(places, "materialize", "-d", "small", "--to", "unit_stats", "--json")
+    assert result.exit_code == 0, result.output
+    with open_session(places["home"], places["catalog"]) as session:
+        assert len(session.instance.fetch_materializations(asset_key(contested), limit=9).records) == 1
+    assert len(looks) > 1
 
 
 @pytest.mark.parametrize(
