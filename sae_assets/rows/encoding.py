@@ -4,8 +4,7 @@ Only one batch of dense rows is in memory at any time; which token kinds are wan
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,7 @@ from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.random_encoders import random_encoders
 from sae_assets.rows.source import is_pooled
-from sae_assets.rows.texts import open_tokens
-from sae_assets.saes.hook_points import difference
+from sae_assets.rows.training import trained_elsewhere
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
     from sae_assets.rows.loaded import OpenedSae
     from sae_assets.rows.source import ExampleRows, RowSource
-    from sae_assets.rows.texts import Tokenizer
-    from sae_assets.saes import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -175,66 +171,6 @@ def encode_chunk(
 def _beyond(longest: Sequence[int | None], limit: int) -> Iterable[int] | None:
     known = [length for length in longest if length is not None]
     return [length for length in known if length > limit] if known else None
-
-
-def trained_elsewhere(
-    sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None,
-    beyond: Callable[[int], Iterable[int] | None] = lambda limit: None,
-) -> str:  # fmt: skip
-    """How what the checkpoint says of its training differs from what is read: the place, BOS, the length of texts; and
-    whether the tokenizer seems to be another model's.
-
-    Empty if nothing differs, or the checkpoint says nothing that is understood.
-
-    Args:
-        behind: as of :class:`RowSource`; None where the model was not opened.
-        beyond: lengths of the texts that are longer than a number of ids; None where nobody knows.
-    """
-    if model.transformer is None:
-        return ""
-    tokens: Tokenizer | None = None
-    if model.modality == "text":
-        with suppress(CheckpointError):  # of a kept file the tokenizer need not be here; whoever encodes is told
-            tokens = open_tokens(model)
-    if behind is None:
-        count = getattr(getattr(tokens, "config", None), "num_hidden_layers", None)
-        is_last = count is not None and model.hidden_state == count
-        behind = "a final norm (if the model has one)" if is_last else ""
-    parts = []
-    if where := difference(sae.hook_point, model.hidden_state_read, model.module, behind):
-        state = "" if model.hidden_state_read is None else f" (hidden state {model.hidden_state_read})"
-        before = where.startswith("before ")
-        advice = f"; set `layer: {model.hidden_state - 1}`" if before and model.hidden_state else ""
-        parts.append(f"trained at {sae.hook_point} ({where}), read at {model.hook_point}{state}{advice}")
-    if tokens is not None:
-        with suppress(CheckpointError):
-            parts += _texts_differ(sae.training, tokens, model, beyond)
-    return "; ".join(parts)
-
-
-def _texts_differ(
-    training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, beyond: Callable[[int], Iterable[int] | None]
-) -> list[str]:
-    """How texts are read otherwise than the SAE was trained on them: by the catalog's keys, or by what the tokenizer
-    and the model do where these say nothing.
-    """
-    parts = []
-    bos, length = training.get("prepend_bos"), training.get("context_size")
-    has_bos = tokens.has_bos if model.prepend_bos is None else model.prepend_bos
-    if isinstance(bos, bool) and bos != has_bos:
-        advice = f" (set `prepend_bos: {str(bos).lower()}`)" if model.prepend_bos is None else ""
-        parts.append(f"trained with prepend_bos {bos}, read with {has_bos}{advice}")
-    limits = [limit for limit in (model.max_tokens, tokens.max_positions) if limit is not None]
-    most = min(limits, default=None)
-    if isinstance(length, int) and length > 0 and length is not True and (most is None or most > length):
-        longer = beyond(length)
-        first = None if longer is None else next(iter(longer), None)
-        read = "read of any length" if most is None else f"read of up to {most}"
-        advice = f" (set `max_tokens` to at most {length})" if model.max_tokens is None else ""
-        if longer is None or first is not None:
-            here = read if first is None else f"and a text here has {first}"
-            parts.append(f"trained on texts of {length} tokens, {here}{advice}")
-    return [*parts, *tokens.doubts]
 
 
 def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:

@@ -12,12 +12,12 @@ from sae_assets.catalog import Dataset, Model
 from sae_assets.datasets import TextReader
 from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
-from sae_assets.rows.encoding import trained_elsewhere
 from sae_assets.rows.images import noise, open_geometry
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import is_pooled, precomputed_kinds
 from sae_assets.rows.texts import ANY_TEXT, lengths_beyond, open_tokens
+from sae_assets.rows.training import trained_elsewhere
 from sae_assets.saes.hook_points import in_words
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from sae_assets.catalog.models import Sae
 from sae_assets.cli import app
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
-from sae_assets.rows.encoding import trained_elsewhere
 from sae_assets.rows.inspection import inspect_model
+from sae_assets.rows.training import trained_elsewhere
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets.saes import open_sae
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder

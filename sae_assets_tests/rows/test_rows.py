@@ -17,9 +17,10 @@ from sae_assets.chunks.contents import describe_examples
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows import loaded
-from sae_assets.rows.encoding import RowsPerKind, encode_chunk, trained_elsewhere
+from sae_assets.rows.encoding import RowsPerKind, encode_chunk
 from sae_assets.rows.open_clip import vision as open_clip_vision
 from sae_assets.rows.open_clip.vision import VisionTransformer
+from sae_assets.rows.training import trained_elsewhere
 from sae_assets.saes import open_sae, opening
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.reference import reconstruction as reference

@@ -12,9 +12,9 @@ import transformers as hf
 from torch import Tensor
 
 from sae_assets.errors import CatalogError, CheckpointError
-from sae_assets.rows.encoding import trained_elsewhere
 from sae_assets.rows.opening import open_sources, token_spans
 from sae_assets.rows.texts import TextRows, lengths_beyond, open_text_rows
+from sae_assets.rows.training import trained_elsewhere
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets_tests.rows.texts_folder import GivenTexts

@@ -25,10 +25,11 @@ from sae_assets.pipeline.recipes import is_imported
 from sae_assets.pipeline.scoring import pooling_of
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 from sae_assets.rows.blank import blank_examples
-from sae_assets.rows.encoding import encode_chunk, trained_elsewhere
+from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.identity import outside_hashes, rows_identity
 from sae_assets.rows.source import is_pooled, precomputed_kinds
 from sae_assets.rows.texts import lengths_beyond
+from sae_assets.rows.training import trained_elsewhere
 from sae_assets.rows.truth import rows_per_example
 from sae_assets.saes import locate_sae, open_sae, sae_hash
 from sae_assets.storage.provenance import digest
