@@ -4,7 +4,7 @@ Numbers stay numbers, so that the UI plots them over partitions, but for those t
 ``pipeline.plots``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -47,6 +47,11 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile", root: "UPath"
         )
         figures = {**quotients, "dense_bytes": artifact.dense_bytes, **figures}
     return {name: shown(name, value) for name, value in figures.items()}
+
+
+def picture(plot: Callable[[], str] | None) -> dict[str, Any]:
+    """What a stage draws of an artifact, if it does."""
+    return {} if plot is None else {"plot": dg.MetadataValue.md(plot())}
 
 
 def links(address: "Address") -> dict[str, Any]:

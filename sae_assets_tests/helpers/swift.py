@@ -1,8 +1,9 @@
 """Homes whose Dagster is quick: what tests of the pipeline run in unless they say that they want one as it ships.
 
 The packaged ``dagster.yaml`` with other storages (see ``swift_storage``), no capture of what steps print (Dagster
-starts two processes per step for it), and pictures that are composed and not drawn. The demo and the homes of real
-daemons and browsers are as they ship, where all of this is as users have it; ``pipeline/test_plots.py`` draws pictures.
+starts two processes per step for it), and no pictures, of which the runs of small homes would be a fifth. The demo and
+the homes of real daemons and browsers are as they ship, where all of this is as users have it;
+``pipeline/test_plots.py`` draws pictures.
 """
 
 import functools
@@ -14,12 +15,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from matplotlib.figure import Figure
 
+from sae_assets.orchestration.assets import passes
 from sae_assets.orchestration.instance import home as homes
 from sae_assets.settings import Settings
 
-SHIPPED, DRAWN = homes.prepare, Figure.savefig
+SHIPPED, PICTURE = homes.prepare, passes.picture
 STORAGES = {"event_log_storage": "SwiftEvents", "run_storage": "SwiftRuns", "schedule_storage": "SwiftSchedules"}
 NO_CAPTURE = """\
 compute_logs:
@@ -66,8 +67,8 @@ def prepare(settings: Settings) -> Path:
     return folder
 
 
-def _not_drawn(figure: Figure, target: Any, **_: Any) -> None:
-    target.write(b"a picture")
+def _no_picture(_: Any) -> dict[str, Any]:
+    return {}
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def swift_homes() -> Iterator[None]:
     """Homes that are made from here on are quick."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(homes, "prepare", prepare)
-        patch.setattr(Figure, "savefig", _not_drawn)
+        patch.setattr(passes, "picture", _no_picture)
         yield
 
 
@@ -84,5 +85,5 @@ def as_shipped() -> Iterator[None]:
     """Homes that are made from here on, and the pictures in them, are as the package makes them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(homes, "prepare", SHIPPED)
-        patch.setattr(Figure, "savefig", DRAWN)
+        patch.setattr(passes, "picture", PICTURE)
         yield

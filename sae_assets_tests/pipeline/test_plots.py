@@ -29,7 +29,6 @@ from sae_assets.pipeline.plots import (
     plot_unit_stats,
 )
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, choose, score
-from sae_assets_tests.helpers.swift import as_shipped
 from sae_assets_tests.storage.small import SMALL
 from sae_assets_tests.strategies import World, random_world
 
@@ -75,8 +74,7 @@ def rows_with_l0(l0: list[int]) -> SparseActivations:
 )
 def test_sparse_activations_have_a_histogram_of_what_differs(l0: list[int], differs: bool):
     """An SAE that keeps the k largest gives each row k: of that there is no picture."""
-    with as_shipped():
-        markdown = plot_sparse_activations(rows_with_l0(l0))
+    markdown = plot_sparse_activations(rows_with_l0(l0))
     expect_picture(markdown)
     assert has_colour(markdown, (0x31, 0x82, 0xBD)) is differs
     assert has_colour(markdown, (0x1B, 0x7F, 0x5C)) is bool(sum(l0))
@@ -84,8 +82,7 @@ def test_sparse_activations_have_a_histogram_of_what_differs(l0: list[int], diff
 
 @pytest.mark.parametrize("change", [lambda world: world, silent], ids=["some fire", "none fires"])
 def test_unit_stats(change):
-    with as_shipped():
-        expect_picture(plot_unit_stats(stats_of(change(random_world(0)))))
+    expect_picture(plot_unit_stats(stats_of(change(random_world(0)))))
 
 
 @pytest.mark.parametrize(
@@ -95,8 +92,7 @@ def test_unit_stats(change):
 )
 def test_unit_mapping(rules):
     stats = stats_of(random_world(0))
-    with as_shipped():
-        expect_picture(plot_unit_mapping(stats, map_units(stats, rules)))
+    expect_picture(plot_unit_mapping(stats, map_units(stats, rules)))
 
 
 @pytest.mark.parametrize("change", [lambda world: world, silent], ids=["pairs", "no pair"])
@@ -104,9 +100,8 @@ def test_detection(change):
     world = change(random_world(0, n_concepts=4))
     best = choose(world)
     assert (best.unit_ids >= 0).any() == (change is not silent)
-    with as_shipped():
-        expect_picture(plot_detection(count_detections(score(world), calibrate(world))))
-        expect_picture(plot_best_pairs(best))
+    expect_picture(plot_detection(count_detections(score(world), calibrate(world))))
+    expect_picture(plot_best_pairs(best))
 
 
 @pytest.mark.parametrize("n_unlocated", [0, 1], ids=["located", "not located"])
@@ -117,8 +112,7 @@ def test_row_alignment(n_unlocated):
     counts = torch.full((2, len(world.concepts)), n_unlocated)
     aligned = rank_pairs(figures, chunks, concepts=world.concepts, n_unlocated=counts)
     assert bool((aligned.best >= 0).any()) == (n_unlocated == 0)
-    with as_shipped():
-        expect_picture(plot_row_alignment(aligned))
+    expect_picture(plot_row_alignment(aligned))
 
 
 @pytest.mark.parametrize("located", [True, False], ids=["located", "not located"])
@@ -133,21 +127,18 @@ def test_localization(located):
         n_units=world.n_units,
     )
     assert bool(found.rate("f1")[:, 1].isnan().all()) == (not located)
-    with as_shipped():
-        expect_picture(plot_localization(found))
+    expect_picture(plot_localization(found))
 
 
 def test_pruning_audit_and_coalitions():
     """With a concept that no unit stands for."""
-    with as_shipped():
-        expect_picture(plot_pruning_audit(SMALL["pruning_audit"]))
-        expect_picture(plot_coalitions(SMALL["coalitions"]))
+    expect_picture(plot_pruning_audit(SMALL["pruning_audit"]))
+    expect_picture(plot_coalitions(SMALL["coalitions"]))
 
 
 def test_pictures_have_no_background_and_are_read_on_white_and_on_dark():
     """Pixels outside of what is drawn are clear, and no mark is black or white."""
-    with as_shipped():
-        markdown = plot_coalitions(SMALL["coalitions"])
+    markdown = plot_coalitions(SMALL["coalitions"])
     picture = Image.open(io.BytesIO(base64.b64decode(markdown.split("base64,")[1][:-1]))).convert("RGBA")
     pixels = np.asarray(picture).reshape(-1, 4)
     assert pixels[0, 3] == 0 and (pixels[:, 3] == 0).mean() > 0.7
@@ -157,5 +148,4 @@ def test_pictures_have_no_background_and_are_read_on_white_and_on_dark():
 
 def test_controls():
     """With concepts that no detector stands for."""
-    with as_shipped():
-        expect_picture(plot_controls(SMALL["controls"]))
+    expect_picture(plot_controls(SMALL["controls"]))

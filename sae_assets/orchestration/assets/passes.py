@@ -15,7 +15,7 @@ from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.history import costs_of, was_imported
 from sae_assets.orchestration.internals import launched_at
-from sae_assets.orchestration.metadata import artifact_metadata
+from sae_assets.orchestration.metadata import artifact_metadata, picture
 from sae_assets.orchestration.partitions import address_of
 from sae_assets.orchestration.resources import ComputeResource
 from sae_assets.pipeline.forecast import forecast
@@ -129,11 +129,10 @@ def _handed_on(
 ) -> Iterator[dg.Output | dg.AssetCheckResult]:
     """The artifact for the IO manager with its metadata, then the results of its checks on what was written."""
     key, (stage, _) = made.key(name), made.outputs[name]
-    picture = {} if result.plot is None else {"plot": dg.MetadataValue.md(result.plot())}
     yield dg.Output(
         Kept(item) if "kept" in figures else item,
         output_name=name,
-        metadata={**picture, **artifact_metadata(item, figures)},
+        metadata={**picture(result.plot), **artifact_metadata(item, figures)},
         data_version=dg.DataVersion(item.content_hash[:20]),
     )
     selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
