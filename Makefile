@@ -12,8 +12,8 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 # Without compiled files every process of the tests compiles the package anew, and pytest every assertion.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check units test test-long test-living test-reference reference compiled lint ruff mypy layers docs ui bench browser \
-	chaos fuzz clean
+.PHONY: demo check units test test-long test-living test-reference reference compiled lint ruff mypy layers docs ui bench \
+	browser chaos fuzz clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
