@@ -1,14 +1,15 @@
 """Orchestrated, sparse, exact statistics of sparse-autoencoder activations.
 
 ``sae_assets.open`` reads a finished home (``sae_assets.reading``), ``sae_assets.Detector`` applies what it found to new
-pictures and texts. Otherwise start with ``sae_assets.definitions``
-(Dagster), ``sae_assets.cli`` (command line) or ``sae_assets.ops`` (numerics, on a bare machine with torch alone). This
-head imports nothing before it is asked for. No program that loads it sends usage statistics to anybody, unless the
-environment says so.
+pictures and texts. Otherwise start with ``sae_assets.definitions`` (Dagster), ``sae_assets.cli`` (command line) or
+``sae_assets.ops`` (numerics, on a bare machine with torch alone). This head loads none of these before it is asked for.
+No program that loads it sends usage statistics to anybody, unless the environment says so.
 """
 
 import os
 from typing import TYPE_CHECKING, Any
+
+from sae_assets.package import VERSION as __version__  # noqa: N811
 
 if TYPE_CHECKING:
     from sae_assets.reading.detector import Detector as Detector
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 for _variable in ("DAGSTER_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ.setdefault(_variable, "1")
 
-__version__ = "0.1.0"
-__all__ = ["Detector", "open"]
+__all__ = ["Detector", "__version__", "open"]
 
 
 def __getattr__(name: str) -> Any:

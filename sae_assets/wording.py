@@ -1,4 +1,23 @@
-"""Counts as people write them."""
+"""Words on a screen: counts as people write them, and texts of others with nothing in them that steers a terminal.
+
+A name in a table can move the cursor, change a window's title, or show a line's end before its beginning.
+"""
+
+import re
+
+# Controls but for tab and line feed, line and paragraph separators, embeddings, overrides and isolates of direction,
+# and halves of characters, which no encoding has.
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """The text with such characters written as Python writes them (``\\x1b``)."""
+    return STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name has none of them, and is one line."""
+    return STEERING.search(name) is None and "\n" not in name and "\t" not in name
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

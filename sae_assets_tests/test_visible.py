@@ -13,7 +13,7 @@ from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.pipeline import plots
 from sae_assets.pipeline.drawing import literal
-from sae_assets.visible import is_plain, visible
+from sae_assets.wording import is_plain, visible
 from sae_assets_tests.helpers.swift import as_shipped
 from sae_assets_tests.storage.small import SMALL
 

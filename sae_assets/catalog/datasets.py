@@ -10,7 +10,7 @@ from pydantic import model_validator as check_model
 
 from sae_assets.catalog.models import Entry, Modality, Model, ModelName, NamedEntry, resolve_package
 from sae_assets.catalog.registry import layouts, one_of
-from sae_assets.visible import is_plain
+from sae_assets.wording import is_plain
 
 # Keys become folder names, asset key parts, group names and partition keys: nothing that a path or Dagster reads.
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from sae_assets import __version__
 from sae_assets.cli import (  # noqa: F401
     comparing,
     data,
@@ -23,6 +22,7 @@ from sae_assets.cli import (  # noqa: F401
 from sae_assets.cli.advice import forget_places
 from sae_assets.cli.common import app
 from sae_assets.cli.interrupts import heed_signals
+from sae_assets.package import VERSION
 
 __all__ = ["app", "run"]
 
@@ -31,7 +31,7 @@ __all__ = ["app", "run"]
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     forget_places()
     if version:
-        typer.echo(f"sae-assets {__version__}")
+        typer.echo(f"sae-assets {VERSION}")
         raise typer.Exit
 
 

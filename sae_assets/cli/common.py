@@ -12,7 +12,7 @@ import typer
 from sae_assets.cli.advice import CATALOG, HOME, advice, told
 from sae_assets.cli.interrupts import FIRST_CODE, SIGNALS, exit_code
 from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
-from sae_assets.visible import visible
+from sae_assets.wording import visible
 
 INTERRUPTED = "Interrupted."
 GOES_ON = "Interrupted, what was made stays; the same command goes on from there."

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sae_assets.cli.advice import advice
 from sae_assets.cli.common import echo
-from sae_assets.visible import visible
+from sae_assets.wording import visible
 
 if TYPE_CHECKING:
     from sae_assets.commands.verifying import Verified

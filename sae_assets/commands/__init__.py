@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from sae_assets.lazy import submodule
+from sae_assets.package import submodule
 
 if TYPE_CHECKING:
     from sae_assets.commands import checking as checking

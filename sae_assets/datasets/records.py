@@ -22,7 +22,7 @@ from sae_assets.datasets.tables import (
     zero_or_one,
 )
 from sae_assets.errors import DatasetError
-from sae_assets.visible import is_plain
+from sae_assets.wording import is_plain
 
 __all__ = ["MOST_SHOWN", "Record", "RecordList", "draw_split", "read_metadata", "split_advice"]
 

@@ -7,7 +7,7 @@ Nothing here opens a file or imports Dagster; tensors come in, artifacts come ou
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from sae_assets.lazy import submodule
+from sae_assets.package import submodule
 
 if TYPE_CHECKING:
     from sae_assets.ops import adjusted_p as adjusted_p

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_assets import __version__, ops
+from sae_assets import ops
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.catalog import match_name
 from sae_assets.errors import DetectorError, MismatchError
+from sae_assets.package import VERSION
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.reading.detector import scores_of
 from sae_assets.reading.detector_card import detector_card
@@ -145,7 +146,7 @@ def _origin(run: Run, line: dict[str, Any]) -> dict[str, Any]:
         "n_cal": sum(line[f"cal_{cell}"] for cell in cells),
         "n_test": sum(line[f"test_{cell}"] for cell in cells),
         "fingerprints": {name: run.store.header(run.address(name)).provenance.fingerprint for name in stages},
-        "producer": __version__,
+        "producer": VERSION,
     }
 
 

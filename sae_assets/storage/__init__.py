@@ -7,7 +7,7 @@ file is ``docs/storage-format.md``.
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from sae_assets.lazy import submodule
+from sae_assets.package import submodule
 
 if TYPE_CHECKING:
     from sae_assets.storage import html as html

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sae_assets import __version__
 from sae_assets.errors import MismatchError
+from sae_assets.package import VERSION
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Provenance:
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     identity: Mapping[str, str] = field(default_factory=dict)
-    producer: str = __version__
+    producer: str = VERSION
 
     @property
     def fingerprint(self) -> str:

@@ -7,7 +7,7 @@ published tables: some choose on test, which nothing else here does.
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from sae_assets.lazy import submodule
+from sae_assets.package import submodule
 
 if TYPE_CHECKING:
     from sae_assets.ops.protocols import interplm as interplm

@@ -6,14 +6,13 @@ of their assets can be selected alone. What a run of a pass does is in ``passes`
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from sae_assets.catalog import Catalog, Dataset
 from sae_assets.catalog.names import name_of
-from sae_assets.orchestration.assets.passes import carry_out
+from sae_assets.orchestration.assets.passes import PassAssets, carry_out
 from sae_assets.orchestration.checks import specs
 from sae_assets.orchestration.config import config_of, options_from
 from sae_assets.orchestration.io_manager import CHUNKS, OPTIONAL
@@ -27,34 +26,6 @@ from sae_assets.storage.provenance import digest
 
 # Beta in Dagster 1.13; without it a rerun with the same content would make everything after it stale.
 warnings.filterwarnings("ignore", message=r".*`data_version`.*", category=dg.BetaWarning)
-
-
-@dataclass(frozen=True)
-class PassAssets:
-    """What one pass of a data set makes.
-
-    Attributes:
-        outputs: stage and token kind (None of stages without one) by the output's name in Dagster.
-    """
-
-    catalog: Catalog
-    entry: Dataset
-    name: str
-    outputs: dict[str, tuple[Stage, str | None]]
-
-    @property
-    def stage(self) -> Stage:
-        """The first of its stages; those that share a pass have the same inputs, options and partitions."""
-        return next(iter(self.outputs.values()))[0]
-
-    @property
-    def token_kind(self) -> str | None:
-        """The token kind of its inputs; of a pass over all kinds no input has one."""
-        return next(iter(self.outputs.values()))[1]
-
-    def key(self, output: str) -> dg.AssetKey:
-        stage, kind = self.outputs[output]
-        return asset_key_of(self.entry.name, kind, stage)
 
 
 def passes_of(catalog: Catalog, entry: Dataset) -> Iterator[PassAssets]:

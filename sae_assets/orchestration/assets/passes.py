@@ -5,18 +5,20 @@ The same for every stage; what is computed stands with the stage.
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from sae_assets.catalog import Catalog, Dataset
 from sae_assets.chunks.manifests import registered_keys, registered_since
 from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.history import costs_of, was_imported
 from sae_assets.orchestration.internals import launched_at
 from sae_assets.orchestration.metadata import artifact_metadata, picture
-from sae_assets.orchestration.partitions import address_of
+from sae_assets.orchestration.partitions import address_of, asset_key_of
 from sae_assets.orchestration.resources import ComputeResource
 from sae_assets.pipeline.forecast import forecast
 from sae_assets.pipeline.measuring import PassMeter
@@ -29,7 +31,6 @@ from sae_assets.storage.store import Kept, stored
 if TYPE_CHECKING:
     from upath import UPath
 
-    from sae_assets.orchestration.assets.factory import PassAssets
     from sae_assets.storage.provenance import Provenance
     from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
 
@@ -37,8 +38,36 @@ _CARRIED_OUT: set[str] = set()  # passes of which this process has made somethin
 ENCODE_IMPORTED = "Import it again ({}), or encode it anew ({} --force; in the launchpad `force: true`)."
 
 
+@dataclass(frozen=True)
+class PassAssets:
+    """What one pass of a data set makes.
+
+    Attributes:
+        outputs: stage and token kind (None of stages without one) by the output's name in Dagster.
+    """
+
+    catalog: Catalog
+    entry: Dataset
+    name: str
+    outputs: dict[str, tuple[Stage, str | None]]
+
+    @property
+    def stage(self) -> Stage:
+        """The first of its stages; those that share a pass have the same inputs, options and partitions."""
+        return next(iter(self.outputs.values()))[0]
+
+    @property
+    def token_kind(self) -> str | None:
+        """The token kind of its inputs; of a pass over all kinds no input has one."""
+        return next(iter(self.outputs.values()))[1]
+
+    def key(self, output: str) -> dg.AssetKey:
+        stage, kind = self.outputs[output]
+        return asset_key_of(self.entry.name, kind, stage)
+
+
 def carry_out(
-    made: "PassAssets",
+    made: PassAssets,
     context: dg.AssetExecutionContext,
     options: Options,
     compute: ComputeResource,
@@ -119,7 +148,7 @@ def carry_out(
 
 
 def _handed_on(
-    made: "PassAssets",
+    made: PassAssets,
     name: str,
     context: dg.AssetExecutionContext,
     store: "ArtifactStore",

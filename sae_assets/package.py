@@ -1,10 +1,13 @@
-"""Modules that are imported when they are first asked for: for heads of packages whose modules load torch or Dagster.
+"""What this package is as a package: its version, and modules that are imported when they are first asked for.
 
-``from sae_assets import ops`` costs nothing then, and ``ops.thresholds`` is the module of that name (PEP 562).
+Heads of packages whose modules load torch or Dagster use the latter (PEP 562): ``from sae_assets import ops`` costs
+nothing then, and ``ops.thresholds`` is the module of that name.
 """
 
 import importlib
 from types import ModuleType
+
+VERSION = "0.1.0"
 
 
 def submodule(package: str, name: str) -> ModuleType:
