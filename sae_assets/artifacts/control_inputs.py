@@ -74,8 +74,10 @@ class ControlInputs(Artifact):
             *expect_tensor(self.row_ids, "row_ids", "int64", (sample,)),
             *expect_tensor(self.row_embeddings, "row_embeddings", "float32", (sample, self.d_model)),
         ]
-        given = [part is not None for part in (self.row_random_offsets, self.row_random_units, self.row_random_values)]
-        if any(given) and not all(given):
+        present = [
+            part is not None for part in (self.row_random_offsets, self.row_random_units, self.row_random_values)
+        ]
+        if any(present) and not all(present):
             structure.append("row_random_offsets, row_random_units and row_random_values are given together or not")
         runs = {"random": self.n_seeds * n, "row_random": self.n_seeds * sample}
         for name, (offsets, units, values) in self.random_codes.items():

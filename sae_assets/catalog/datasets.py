@@ -201,10 +201,12 @@ class Detection(Entry):
 
     @check_model(mode="before")
     @classmethod
-    def _of_earlier_versions(cls, given: Any) -> Any:
+    def _of_earlier_versions(cls, content: Any) -> Any:
         """Catalogs may still say how often the bootstrap resamples, which is gone: nothing depends on it."""
         return (
-            {key: value for key, value in given.items() if key != "n_bootstrap"} if isinstance(given, dict) else given
+            {key: value for key, value in content.items() if key != "n_bootstrap"}
+            if isinstance(content, dict)
+            else content
         )
 
 

@@ -69,17 +69,17 @@ def _loaded(text: str) -> Any:
         loader.dispose()
 
 
-def _size(node: yaml.Node, known: dict[int, int]) -> int:
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
     """How many values a node stands for, with every alias counted as often as it is used."""
-    if id(node) not in known:
-        known[id(node)] = MOST_NODES + 1  # of one that contains itself
+    if id(node) not in sizes:
+        sizes[id(node)] = MOST_NODES + 1  # of one that contains itself
         parts: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
             parts = list(node.value)
         elif isinstance(node, yaml.MappingNode):
             parts = [part for pair in node.value for part in pair]
-        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
-    return known[id(node)]
+        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
+    return sizes[id(node)]
 
 
 def _expect_sound(node: yaml.Node, seen: set[int]) -> None:

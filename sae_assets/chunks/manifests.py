@@ -158,8 +158,8 @@ def chunks_to_be(
 def manifest_files(root: UPath, dataset: str) -> list[UPath]:
     """The manifests of registered chunks, and those of removed ones (ending in ``REMOVED``), by key."""
     folder = _folder(root, dataset)
-    found = folder.iterdir() if folder.exists() else ()
-    return sorted((path for path in found if path.suffix in (".json", REMOVED)), key=str)
+    paths = folder.iterdir() if folder.exists() else ()
+    return sorted((path for path in paths if path.suffix in (".json", REMOVED)), key=str)
 
 
 def _manifest_files(root: UPath, dataset: str) -> list[UPath]:

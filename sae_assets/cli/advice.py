@@ -47,12 +47,12 @@ def advice(text: str) -> str:
     except CatalogError:  # a home that is a file: that is the message
         return text
     home = "" if settings.home == usual.home else f" --home {shlex.quote(str(settings.home))}"
-    known = CATALOG in _given and settings.catalog is not None
-    catalog = f" --catalog {shlex.quote(str(settings.catalog))}" if known else ""
+    named = CATALOG in _given and settings.catalog is not None
+    catalog = f" --catalog {shlex.quote(str(settings.catalog))}" if named else ""
 
-    def here(found: re.Match[str]) -> str:
-        name = found["name"]
+    def here(match: re.Match[str]) -> str:
+        name = match["name"]
         places = "" if name in WITHOUT_PLACE else home + ("" if name in WITHOUT_CATALOG else catalog)
-        return found[0] + places
+        return match[0] + places
 
     return COMMAND.sub(here, text)

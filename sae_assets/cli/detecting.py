@@ -112,13 +112,13 @@ def detect(
             raise typer.Exit(FAILED)
 
 
-def _inputs(given: list[str], modality: str) -> dict[str, Any]:
+def _inputs(arguments: list[str], modality: str) -> dict[str, Any]:
     """Paths of pictures, texts and paths of texts, by name. Raises: CatalogError: one is not there, or nothing is."""
     from sae_assets.datasets.inputs import files_in, named_inputs  # noqa: PLC0415
 
     paths: list[Path] = []
     lines: dict[str, Any] = {}
-    for one in given:
+    for one in arguments:
         path = Path(one).expanduser()
         if one == "-" and modality == "image":
             paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]

@@ -49,26 +49,26 @@ def interval(ends: Sequence[float | None]) -> str:
     return between.join(figure(end, 2) for end in ends)
 
 
-def print_verified(found: "Verified") -> None:
+def print_verified(verified: "Verified") -> None:
     """What was read, what is wrong and what can be done about it."""
-    for problem in found.damaged.values():
+    for problem in verified.damaged.values():
         echo(advice(problem), err=True)
-    echo(f"{found.files} files and {found.manifests} chunk manifests read, {len(found.damaged)} damaged.")
-    if found.not_compared:
-        echo(advice(f"Not compared with Dagster's record: {found.not_compared}"))
-    for dataset, chunks in found.orphans.items():
+    echo(f"{verified.files} files and {verified.manifests} chunk manifests read, {len(verified.damaged)} damaged.")
+    if verified.not_compared:
+        echo(advice(f"Not compared with Dagster's record: {verified.not_compared}"))
+    for dataset, chunks in verified.orphans.items():
         echo(
             f"{dataset}: {', '.join(chunks)} in Dagster's list of chunks were never registered; nothing reads them. "
             f"To take them off: sae-assets remove {dataset} --chunks {','.join(chunks)} --yes"
         )
     rest = [
-        (found.unsealed, "of an earlier version, without a seal"),
-        (found.leftovers, "left over by killed commands"),
+        (verified.unsealed, "of an earlier version, without a seal"),
+        (verified.leftovers, "left over by killed commands"),
     ]
     for paths, what in rest:
         if paths:
             echo(f"{len(paths)} files are {what}.")
-    if found.mendable:
+    if verified.mendable:
         echo("To mend what can be mended: sae-assets verify --repair")
 
 
@@ -123,23 +123,23 @@ def print_inspection(inspections: dict[str, Any]) -> None:
 
 
 def _print_models(inspection: dict[str, Any]) -> None:
-    for model, found in inspection.get("models", {}).items():
-        _print_model(model, found)
+    for model, report in inspection.get("models", {}).items():
+        _print_model(model, report)
 
 
-def _print_model(name: str, found: dict[str, Any]) -> None:
+def _print_model(name: str, report: dict[str, Any]) -> None:
     """What a model is, where it is read, what its SAE says, and what came of one example."""
-    console.print(Text(f"model {name}: {found['hook_point']}"), soft_wrap=True)
-    for title, values in (("SAE", found.get("sae", {})), ("preprocessing", found.get("preprocessing", {}))):
+    console.print(Text(f"model {name}: {report['hook_point']}"), soft_wrap=True)
+    for title, values in (("SAE", report.get("sae", {})), ("preprocessing", report.get("preprocessing", {}))):
         if values:
             said = ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
             console.print(Text(f"  {title}: {said}"), soft_wrap=True)
-    for kind, count in found.get("rows", {}).items():
-        l0 = f", mean L0 {found['mean_l0'][kind]:.3g}" if kind in found["mean_l0"] else ""
-        console.print(Text(f"  {found['example_is']}: {count:,} {kind} rows{l0}"))
-    if found["differences"]:
-        console.print(Text(f"  warning: {found['differences']}"), soft_wrap=True)
-    for problem in found["problems"]:
+    for kind, count in report.get("rows", {}).items():
+        l0 = f", mean L0 {report['mean_l0'][kind]:.3g}" if kind in report["mean_l0"] else ""
+        console.print(Text(f"  {report['example_is']}: {count:,} {kind} rows{l0}"))
+    if report["differences"]:
+        console.print(Text(f"  warning: {report['differences']}"), soft_wrap=True)
+    for problem in report["problems"]:
         console.print(f"  {problem}", soft_wrap=True)
 
 

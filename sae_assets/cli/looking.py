@@ -106,18 +106,18 @@ def verify(
 ) -> None:
     """Read every file back and compare with what Dagster recorded. Exit code 1 if one is damaged or missing."""
     with errors_without_traceback(as_json, debug):
-        found = commands.verifying.verify_home(home, catalog)
+        verified = commands.verifying.verify_home(home, catalog)
         runs = 0
-        if repair and found.mendable:
+        if repair and verified.mendable:
             with commands.session.open_session(home, catalog) as session:
-                runs = commands.verifying.repair(session, found)
-            found = commands.verifying.verify_home(home, catalog)
+                runs = commands.verifying.repair(session, verified)
+            verified = commands.verifying.verify_home(home, catalog)
         if as_json:
-            damaged = {path: advice(problem) for path, problem in found.damaged.items()}
-            print_json({**found.to_json(), "damaged": damaged, "runs": runs})
+            damaged = {path: advice(problem) for path, problem in verified.damaged.items()}
+            print_json({**verified.to_json(), "damaged": damaged, "runs": runs})
         else:
-            print_verified(found)
-        if found.damaged:
+            print_verified(verified)
+        if verified.damaged:
             raise typer.Exit(FAILED)
 
 

@@ -140,9 +140,9 @@ def materialize(
 
 
 @wraps(materialize)
-def plan(**given: Any) -> None:
+def plan(**values: Any) -> None:
     """What ``sae-assets plan`` takes and does: ``materialize --dry-run``."""
-    materialize(**given, dry_run=True)
+    materialize(**values, dry_run=True)
 
 
 plan.__signature__ = inspect.signature(materialize).replace(  # type: ignore[attr-defined]  # what typer reads options of

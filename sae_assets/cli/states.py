@@ -108,9 +108,9 @@ def _said(partitions: Mapping[str, str]) -> str:
 
 def ranges(keys: Sequence[str]) -> str:
     """Chunk keys as a person writes them: ``0000–0003, 0007``, the first few of many."""
-    found = list(_ranges(keys))
-    more = f", … {len(found) - MOST_RANGES} more" if len(found) > MOST_RANGES else ""
-    return ", ".join(found[:MOST_RANGES]) + more
+    runs = list(_ranges(keys))
+    more = f", … {len(runs) - MOST_RANGES} more" if len(runs) > MOST_RANGES else ""
+    return ", ".join(runs[:MOST_RANGES]) + more
 
 
 def _ranges(keys: Iterable[str]) -> Iterator[str]:

@@ -71,12 +71,12 @@ def _figures(
 ) -> dict[str, Any]:
     dataset = entry.name
     sparse = [Address(dataset, "sparse_activations", kind, model, chunk) for chunk in chunks]
-    there = [address for address in sparse if store.find(address) is not None]
+    materialized = [address for address in sparse if store.find(address) is not None]
     rows = dense = stored = active = 0
     n_units, k_stored = 0, None
     fits: list[FitSums] = []
     fired: set[int] = set()
-    for address in there:
+    for address in materialized:
         artifact = store.read(address).artifact
         rows, dense = rows + artifact.n_rows, dense + artifact.dense_bytes
         n_units, k_stored = artifact.n_units, artifact.k_stored

@@ -49,8 +49,8 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
         ]
         parts = {"stage": name, "token_kind": kind, "model": model, "runs": len(members)}
         stages.append({**parts, **_together(costs), "by": by})
-    known = [each for each in stages if each["cpu_seconds"] is not None]
-    return {"stages": stages, "total": {**_together(known), "unknown": len(stages) - len(known)}}
+    forecast_stages = [each for each in stages if each["cpu_seconds"] is not None]
+    return {"stages": stages, "total": {**_together(forecast_stages), "unknown": len(stages) - len(forecast_stages)}}
 
 
 def _pass_of(address: Address) -> tuple[Any, ...]:
@@ -88,5 +88,5 @@ def _together(costs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) if numbers and len(numbers) == len(values) else None

@@ -11,21 +11,21 @@ from sae_assets.storage.address import Address
 FORCED = "current, and --force is given"
 
 
-def kinds(session: Session, datasets: Sequence[str] | None, wanted: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+def kinds(session: Session, datasets: Sequence[str] | None, asked: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     """By data set the token kinds that are asked for, and those that are left as they are.
 
     Args:
-        wanted: as ``Session.materialize`` takes it.
+        asked: as ``Session.materialize`` takes it.
 
     Raises:
         CatalogError: an unknown data set or kind.
     """
-    found = {}
+    by_dataset = {}
     for name in session.dataset_names(datasets):
-        made = token_kinds_among(session.catalog, name, wanted)
-        found[name] = {"made": made, "left": [kind for kind in session.catalog.datasets[name].token_kinds
+        made = token_kinds_among(session.catalog, name, asked)
+        by_dataset[name] = {"made": made, "left": [kind for kind in session.catalog.datasets[name].token_kinds
                                               if kind not in made]}  # fmt: skip
-    return found
+    return by_dataset
 
 
 def told(

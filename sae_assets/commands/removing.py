@@ -51,10 +51,10 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
             positions it held.
     """
     registered = session.chunks_of(dataset)
-    wanted = None if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
+    named = None if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
     orphans = set(known_chunks(session.instance, dataset)) - set(registered)  # added by hand, without a manifest
-    orphans &= orphans if wanted is None else set(wanted)
-    among = None if wanted is None else [key for key in wanted if key not in orphans]
+    orphans &= orphans if named is None else set(named)
+    among = None if named is None else [key for key in named if key not in orphans]
     chosen = chunks_among(dataset, registered, among)
     for chunk in chosen if chunks is not None else ():
         read_manifest(session.store.root, dataset, chunk)

@@ -152,9 +152,9 @@ class Session:
         fresh, examples = dict[str, list[str]](), dict[str, dict[str, int]]()
 
         def keys(name: str) -> list[str]:
-            there, new = to_be_registered(self.catalog.datasets[name], self.store.root)
+            registered, new = to_be_registered(self.catalog.datasets[name], self.store.root)
             fresh[name] = [manifest.key for manifest in new]
-            examples[name] = {manifest.key: len(manifest.example_ids) for manifest in (*there, *new)}
+            examples[name] = {manifest.key: len(manifest.example_ids) for manifest in (*registered, *new)}
             return [*examples[name]]
 
         registered, scopes = self._scopes(datasets, asked, keys)

@@ -46,13 +46,13 @@ def show(
     else:
         options = [None]
     places = [STAGES[stage].address(dataset, token_kind, model, key) for key in options]
-    there = [address for address in places if store.find(address) is not None]
-    if not there:
-        wanted = places[0] if places else STAGES[stage].address(dataset, token_kind, model)
-        raise SaeAssetsError(f"{wanted} has not been materialized. Run: {wanted.making}")
-    seen = store.glance(there[0], rows) or _artifact_in(store, there[0], rows)
+    stored = [address for address in places if store.find(address) is not None]
+    if not stored:
+        first = places[0] if places else STAGES[stage].address(dataset, token_kind, model)
+        raise SaeAssetsError(f"{first} has not been materialized. Run: {first.making}")
+    seen = store.glance(stored[0], rows) or _artifact_in(store, stored[0], rows)
     return {
-        "address": str(there[0]),
+        "address": str(stored[0]),
         "file": str(seen.path),
         "bytes": int(seen.path.stat().st_size),
         "rows": seen.n_rows,

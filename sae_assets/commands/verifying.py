@@ -79,11 +79,11 @@ def verify_home(home: Path | None = None, catalog: Path | None = None) -> Verifi
     entries, store = load_catalog(settings.catalog), ArtifactStore(settings.store)
     try:
         with history_if_there(settings) as (instance, reason):
-            found = verify(store, entries, instance)
+            verified = verify(store, entries, instance)
     except HistoryError as error:  # while it was read
-        found, reason = verify(store, entries, None), str(error)
-    found.not_compared = reason
-    return found
+        verified, reason = verify(store, entries, None), str(error)
+    verified.not_compared = reason
+    return verified
 
 
 def verify(store: ArtifactStore, catalog: Catalog, instance: "DagsterInstance | None") -> Verified:
@@ -92,47 +92,47 @@ def verify(store: ArtifactStore, catalog: Catalog, instance: "DagsterInstance | 
     Raises:
         NotMaterializedError: there is nothing to read: an empty home, or another than was meant.
     """
-    found = Verified(leftovers=list(leftovers(store.root)))
-    hashes = dict(_read_files(store, instance, found))
+    verified = Verified(leftovers=list(leftovers(store.root)))
+    hashes = dict(_read_files(store, instance, verified))
     made: dict[str, set[str]] = {}
     for address in hashes:
         made.setdefault(address.dataset, set()).update([address.chunk] if address.chunk else [])
     datasets = [folder.name for folder in store.root.iterdir()] if store.root.exists() else []
     chunks = {
-        name: _read_manifests(store, catalog.datasets.get(name), name, made.get(name, set()), found)
+        name: _read_manifests(store, catalog.datasets.get(name), name, made.get(name, set()), verified)
         for name in sorted(datasets)
     }
-    if not found.files and not found.manifests:
+    if not verified.files and not verified.manifests:
         raise NotMaterializedError(
             f"There is nothing to verify in {store.root}: no file and no chunk. Was another --home meant?"
         )
     for dataset in catalog.datasets if instance is not None else ():
         assert instance is not None
-        known = chunks.get(dataset, set())
-        orphans = sorted(set(known_chunks(instance, dataset)) - known - made.get(dataset, set()))
+        registered = chunks.get(dataset, set())
+        orphans = sorted(set(known_chunks(instance, dataset)) - registered - made.get(dataset, set()))
         if orphans:
-            found.orphans[dataset] = orphans
-        _compare(store, catalog, instance, dataset, known, hashes, found)
-    return found
+            verified.orphans[dataset] = orphans
+        _compare(store, catalog, instance, dataset, registered, hashes, verified)
+    return verified
 
 
 def _read_files(
-    store: ArtifactStore, instance: "DagsterInstance | None", found: Verified
+    store: ArtifactStore, instance: "DagsterInstance | None", verified: Verified
 ) -> "Iterator[tuple[Address, str]]":
     """Address and content hash of every sound file."""
     for path in store.files():
-        found.files += 1
+        verified.files += 1
         address = address_at(store.root, path)
         try:
             item = store.read_file(path)
             if address is not None:
                 yield address, item.content_hash
             if not item.sealed:
-                found.unsealed.append(path)
+                verified.unsealed.append(path)
         except SaeAssetsError as error:
-            found.damaged[str(path)] = str(error)
+            verified.damaged[str(path)] = str(error)
             if address is not None and _can_be_made(store, instance, address):
-                found.remade.append(address)
+                verified.remade.append(address)
 
 
 def _can_be_made(store: ArtifactStore, instance: "DagsterInstance | None", address: Address) -> bool:
@@ -148,7 +148,7 @@ def _can_be_made(store: ArtifactStore, instance: "DagsterInstance | None", addre
 
 
 def _read_manifests(
-    store: ArtifactStore, entry: "Dataset | None", dataset: str, made: set[str], found: Verified
+    store: ArtifactStore, entry: "Dataset | None", dataset: str, made: set[str], verified: Verified
 ) -> set[str]:
     """Keys of the registered chunks. Numbers go from 0 without a gap, those of removed chunks among them.
 
@@ -158,7 +158,7 @@ def _read_manifests(
     keys = {path.stem: path for path in manifest_files(store.root, dataset)}
     lost: dict[str, tuple[UPath, str]] = {}
     for key, path in keys.items():
-        found.manifests += 1
+        verified.manifests += 1
         try:
             read_manifest_file(path)
         except SaeAssetsError as error:
@@ -171,13 +171,13 @@ def _read_manifests(
     for key, (path, problem) in lost.items():
         manifest = _manifest_from_files(store, entry, dataset, key) if path.suffix != REMOVED else None
         if manifest is not None:
-            found.rewritten.setdefault(dataset, []).append(manifest)
+            verified.rewritten.setdefault(dataset, []).append(manifest)
         else:  # what stands on it cannot be made, and beside one that is there and damaged nothing can
             of = [key] if not path.exists() else [key, None, *keys]
-            found.remade = [each for each in found.remade if each.dataset != dataset or each.chunk not in of]
-        found.damaged[str(path)] = f"{problem} {BACKUP.format(dataset) if manifest is None else ANEW}"
+            verified.remade = [each for each in verified.remade if each.dataset != dataset or each.chunk not in of]
+        verified.damaged[str(path)] = f"{problem} {BACKUP.format(dataset) if manifest is None else ANEW}"
     return {key for key, path in keys.items() if path.suffix != REMOVED} | {
-        manifest.key for manifest in found.rewritten.get(dataset, ())
+        manifest.key for manifest in verified.rewritten.get(dataset, ())
     }
 
 
@@ -201,31 +201,31 @@ def _compare(
     dataset: str,
     chunks: set[str],
     hashes: dict[Address, str],
-    found: Verified,
+    verified: Verified,
 ) -> None:
     """What Dagster recorded as made must be there, with the content that it recorded."""
     entry = catalog.datasets[dataset]
     running = running_artifacts(instance, dataset)
     for address, version in recorded_versions(instance, entry):
-        known = address.chunk is None or address.chunk in chunks
-        if not known or address in running or (address.model is not None and address.model not in entry.models):
+        registered = address.chunk is None or address.chunk in chunks
+        if not registered or address in running or (address.model is not None and address.model not in entry.models):
             continue
         path = store.find(address)
         if path is None:
             path = path_of(store.root, address, "html" if address.stage in html.KINDS else "parquet")
-            found.damaged[str(path)] = f"{path} is not there, and was made once. Run: {address.remaking}"
+            verified.damaged[str(path)] = f"{path} is not there, and was made once. Run: {address.remaking}"
         elif address in hashes and not hashes[address].startswith(version):
-            found.damaged[str(path)] = (
+            verified.damaged[str(path)] = (
                 f"{path} is whole, but not what Dagster recorded: its content hash begins with "
                 f"{hashes[address][: len(version)]}, the record says {version}. Run: {address.remaking}"
             )
         else:
             continue
         if _can_be_made(store, instance, address):
-            found.remade.append(address)
+            verified.remade.append(address)
 
 
-def repair(session: "Session", found: Verified) -> int:
+def repair(session: "Session", verified: Verified) -> int:
     """Remove what is damaged and make it again, seal files of earlier versions, remove leftovers; runs made.
 
     What was imported is left, and so are manifests of which no files tell: nothing here can make them again.
@@ -234,20 +234,20 @@ def repair(session: "Session", found: Verified) -> int:
         RunFailedError: a run failed. What was done stays.
     """
     store = session.store
-    for dataset, manifests in found.rewritten.items():
+    for dataset, manifests in verified.rewritten.items():
         for manifest in manifests:
             write_anew(store.root, dataset, manifest)
-    for path in found.leftovers:
+    for path in verified.leftovers:
         path.unlink(missing_ok=True)
-    for path in found.unsealed:
+    for path in verified.unsealed:
         address = address_at(store.root, path)
-        if address is not None and address not in found.remade:
+        if address is not None and address not in verified.remade:
             as_it_is = "pt" if path.suffix == ".pt" else "parquet"
             ArtifactStore(str(store.root), as_it_is).write(address, store.read(address))
     scopes = []
-    registered = {dataset: session.chunks_of(dataset) for dataset in {address.dataset for address in found.remade}}
+    registered = {dataset: session.chunks_of(dataset) for dataset in {address.dataset for address in verified.remade}}
     for stage in ORDER:
-        for address in (each for each in found.remade if each.stage == stage):
+        for address in (each for each in verified.remade if each.stage == stage):
             damaged = store.find(address)
             if damaged is not None:
                 damaged.unlink()

@@ -113,8 +113,8 @@ def _null_of_cal(
     some = ~chosen.by_rows & two_classes
     if chosen.selection == "exact" and n_permutations and bool(some.any()):
         part = {split: _of_concepts(scores[split], some) for split in EVALUATED}
-        found = search_null(part, n_shuffles=n_permutations, min_support=chosen.min_support, seed=seed)
-        null_f1[some], p[some], family_p[some], q[some] = found.null_f1[0], found.p[0], found.family_p[0], found.q[0]
+        null = search_null(part, n_shuffles=n_permutations, min_support=chosen.min_support, seed=seed)
+        null_f1[some], p[some], family_p[some], q[some] = null.null_f1[0], null.p[0], null.family_p[0], null.q[0]
     return null_f1, p, family_p, q
 
 

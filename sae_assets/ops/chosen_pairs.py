@@ -57,8 +57,8 @@ def choose_exactly(
             f"Row figures are of {rows.n_units} units and {len(rows.concepts)} concepts, scores of {n_units} and "
             f"{n_concepts}. Materialize row_alignment again."
         )
-    found = find_pairs(scores, min_support=min_support)
-    by_examples = torch.where(_two_classes(scores["cal"]), found.units, -1)
+    pairs = find_pairs(scores, min_support=min_support)
+    by_examples = torch.where(_two_classes(scores["cal"]), pairs.units, -1)
     units, by_rows = by_examples.clone(), torch.zeros(n_concepts, dtype=torch.bool, device="cpu")
     if choose_by == "rows":
         # Pairs stand concept by concept, the best row F1 first: of those with a threshold, the first of each concept.
@@ -68,7 +68,7 @@ def choose_exactly(
         first.scatter_reduce_(0, concept[able], able, "amin")
         by_rows = first < len(unit)
         units[by_rows] = unit[first[by_rows]]
-        found = find_pairs(scores, min_support=min_support, units=units)
+        pairs = find_pairs(scores, min_support=min_support, units=units)
     chosen = units >= 0
     folds = _held_out(scores["cal"], by_rows, min_support, n_folds, seed) if n_folds else None
     return ChosenPairs(
@@ -77,9 +77,9 @@ def choose_exactly(
         choose_by=choose_by,
         min_support=min_support,
         unit_ids=units,
-        thresholds=torch.where(chosen, found.thresholds, torch.nan),
-        tail_fractions=torch.where(chosen, found.tail_fractions, torch.nan),
-        support=torch.where(chosen, found.counts[0, :, 0], 0),
+        thresholds=torch.where(chosen, pairs.thresholds, torch.nan),
+        tail_fractions=torch.where(chosen, pairs.tail_fractions, torch.nan),
+        support=torch.where(chosen, pairs.counts[0, :, 0], 0),
         by_rows=by_rows,
         row_thresholds=_row_thresholds(rows, units),
         example_unit_ids=by_examples,

@@ -104,8 +104,8 @@ def grow_coalitions(
             if pair is not None:
                 units[concept, member], thresholds[concept, member] = pair
                 for split in EVALUATED:
-                    found = scores[split].detected(*pair)
-                    detected[split] = found if member == 0 else _joined(detected[split], found, rule)
+                    hits = scores[split].detected(*pair)
+                    detected[split] = hits if member == 0 else _joined(detected[split], hits, rule)
             for row, split in enumerate(EVALUATED):
                 counts[row, concept, member] = _confusion(detected[split], scores[split].labels[:, concept])
     return Coalitions(rule, units, thresholds, counts)
@@ -158,12 +158,12 @@ def choose_coalitions(
         thresholds += [threshold for _, threshold in members]
         detected = []
         for place, part in enumerate(parts):
-            found = torch.zeros_like(part.labels[:, concept])
+            hits = torch.zeros_like(part.labels[:, concept])
             for member, pair in enumerate(members):
                 one = part.detected(*pair)
-                found = _joined(found, one, rule) if member else one
-            detected.append(found)
-            counts[place, concept] = _confusion(found, part.labels[:, concept])
+                hits = _joined(hits, one, rule) if member else one
+            detected.append(hits)
+            counts[place, concept] = _confusion(hits, part.labels[:, concept])
         true, false, missed, _ = counts[2, concept]
         if members and int(true + missed):
             intervals[concept] = f1_interval(true, false, missed)

@@ -110,8 +110,8 @@ def compare_runs(one: TestCounts, other: TestCounts, *, by_rows: bool = False) -
     """
     if len(one.examples) != len(other.examples):
         raise ArtifactError(f"Runs are of {len(one.examples)} and {len(other.examples)} concepts.")
-    known = set(other.example_ids)
-    common = [name for name in one.example_ids if name in known]
+    names = set(other.example_ids)
+    common = [name for name in one.example_ids if name in names]
     if not common:
         raise ArtifactError("The runs have no test example in common.")
     one, other = one.only(common), other.only(common)

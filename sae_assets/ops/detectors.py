@@ -185,8 +185,8 @@ def _fitted(
         some = order.argsort()[:MOST_FOLDED]
         penalties[able] = choose_penalty(x[some], truth[some], folds[some])
         strengths = 1 / (len(x) * torch.tensor(PENALTIES, dtype=torch.float64, device=x.device)[penalties[able]])
-        found = fit_logistic(x, truth, torch.ones_like(truth), strengths)
-        weights[:-1, able], weights[-1, able] = axes @ found[:-1], found[-1]
+        fitted = fit_logistic(x, truth, torch.ones_like(truth), strengths)
+        weights[:-1, able], weights[-1, able] = axes @ fitted[:-1], fitted[-1]
     return weights, penalties
 
 

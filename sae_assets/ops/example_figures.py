@@ -47,9 +47,9 @@ def sort_out(scores: ExampleScores, unit: int, threshold: float, concept: int, m
     """
     truth = scores.labels[:, concept].cpu()
     if unit < 0:
-        values, found = torch.zeros(len(truth), dtype=torch.float32, device="cpu"), torch.zeros_like(truth)
+        values, positive = torch.zeros(len(truth), dtype=torch.float32, device="cpu"), torch.zeros_like(truth)
     else:
-        values, found = scores_of(scores, unit), scores.detected(unit, threshold).cpu()
+        values, positive = scores_of(scores, unit), scores.detected(unit, threshold).cpu()
     falling = torch.sort(values, descending=True, stable=True).indices
     rising = torch.sort(values, stable=True).indices
 
@@ -57,7 +57,7 @@ def sort_out(scores: ExampleScores, unit: int, threshold: float, concept: int, m
         chosen: list[int] = order[among[order]][:most].tolist()
         return chosen
 
-    kinds = (found & truth, found & ~truth, ~found & truth)
+    kinds = (positive & truth, positive & ~truth, ~positive & truth)
     return SortedOut(
         values,
         first(falling, values > 0),

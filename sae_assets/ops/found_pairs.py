@@ -76,19 +76,21 @@ def find_pairs(
         )
     device = cal.keys.device
     if units is None:
-        found, thresholds = _best_among(cal, cal.labels, min_support, allowed)
+        best_units, thresholds = _best_among(cal, cal.labels, min_support, allowed)
     else:
-        found = torch.full((n_concepts,), -1, dtype=torch.int64, device=device)
+        best_units = torch.full((n_concepts,), -1, dtype=torch.int64, device=device)
         thresholds = torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device)
         for unit in units[units >= 0].unique().tolist():
             mine = (units == unit).to(device)
             one = torch.arange(n_units, device=device) == unit
-            found[mine], thresholds[mine] = _best_among(cal, cal.labels[:, mine], min_support, one)
-    counts = torch.stack([_counts(split, found, thresholds) for split in (cal, test)]).cpu()
-    firing = _firing_positives(cal, found).cpu()
-    found, thresholds = found.cpu(), thresholds.cpu()
+            best_units[mine], thresholds[mine] = _best_among(cal, cal.labels[:, mine], min_support, one)
+    counts = torch.stack([_counts(split, best_units, thresholds) for split in (cal, test)]).cpu()
+    firing = _firing_positives(cal, best_units).cpu()
+    best_units, thresholds = best_units.cpu(), thresholds.cpu()
     share = counts[0, :, 0].double() / firing.clamp(min=1)
-    return FoundPairs(found, thresholds, torch.where(found >= 0, share, torch.nan), counts, n_units, min_support)
+    return FoundPairs(
+        best_units, thresholds, torch.where(best_units >= 0, share, torch.nan), counts, n_units, min_support
+    )
 
 
 def supported(cal: ExampleScores, min_support: int) -> Bool[Tensor, "units concepts"]:
@@ -108,9 +110,9 @@ def _best_among(
         ids = allowed.to(device).nonzero().flatten()
         cal = cal.of_units(ids)
     search = ExactSearch(cal, min_support=min_support)
-    found: Choices = search.best(truths)
-    thresholds = search.values(found.units, found.lengths).double()
-    units = found.units if ids is None or not len(ids) else torch.where(found.units >= 0, ids[found.units], -1)
+    best: Choices = search.best(truths)
+    thresholds = search.values(best.units, best.lengths).double()
+    units = best.units if ids is None or not len(ids) else torch.where(best.units >= 0, ids[best.units], -1)
     return units, thresholds
 
 

@@ -75,23 +75,23 @@ def localize(
         ArtifactError: no chunks, or chunks of another width or of other concepts.
     """
     choice = Choice(unit_ids, thresholds, located, pooling)
-    found = _kept(kept, choice) or _find(chunks, concepts, n_units, choice, tail_fractions, memory_budget)
-    counts, whole, intervals = count_marks(chunks, concepts, choice, found.cutoffs, found.directions)
-    members = [direction.nonzero().flatten() for direction in found.directions]
+    cuts = _kept(kept, choice) or _find(chunks, concepts, n_units, choice, tail_fractions, memory_budget)
+    counts, whole, intervals = count_marks(chunks, concepts, choice, cuts.cutoffs, cuts.directions)
+    members = [direction.nonzero().flatten() for direction in cuts.directions]
     return Localization(
         concepts=tuple(concepts),
         n_units=n_units,
         located=located,
         unit_ids=unit_ids,
-        cutoffs=found.cutoffs,
-        tail_fractions=found.tail_fractions,
+        cutoffs=cuts.cutoffs,
+        tail_fractions=cuts.tail_fractions,
         counts=counts,
         whole=whole,
         intervals=intervals,
-        n_superactivators=found.n_superactivators,
+        n_superactivators=cuts.n_superactivators,
         direction_offsets=offsets_of(torch.tensor([len(each) for each in members], dtype=torch.int64, device="cpu")),
         direction_units=torch.cat(members).int(),
-        direction_weights=torch.cat([each[units] for each, units in zip(found.directions, members, strict=True)]),
+        direction_weights=torch.cat([each[units] for each, units in zip(cuts.directions, members, strict=True)]),
     )
 
 
@@ -226,21 +226,21 @@ def _choose(
             n_positive[number] += int((cal & truth[concept]).sum())
             values = rows.values(concept)
             row = (cal & rows.detected(concept, values, float(choice.thresholds[concept]))).nonzero().flatten()
-            marked, there = values[row, None] >= candidates[concept], truth[concept][row]
-            counts[number] += torch.stack([(marked & there[:, None]).sum(0), marked.sum(0)])
+            marked, positive = values[row, None] >= candidates[concept], truth[concept][row]
+            counts[number] += torch.stack([(marked & positive[:, None]).sum(0), marked.sum(0)])
             parts[number].append(rows.similarities(directions[concept], row))
-            truths[number].append(there)
+            truths[number].append(positive)
     chosen = {}
     for number, concept in enumerate(concepts):
         if not n_positive[number]:
             continue
         chosen[concept] = [_best(candidates[concept], counts[number, 0], counts[number, 1], n_positive[number])]
-        similarity, there = torch.cat(parts[number]), torch.cat(truths[number])
+        similarity, positive = torch.cat(parts[number]), torch.cat(truths[number])
         if len(similarity):
             lengths = torch.tensor([len(similarity)], dtype=torch.int64, device="cpu")
             cuts = linear_quantiles(similarity.sort().values, lengths, shares)[0]
             marks = [(similarity >= cut) & (similarity > 0) for cut in cuts]
-            true = torch.stack([(mark & there).sum() for mark in marks])
+            true = torch.stack([(mark & positive).sum() for mark in marks])
             predicted = torch.stack([mark.sum() for mark in marks])
             chosen[concept].append(_best(cuts, true, predicted, n_positive[number]))
     return chosen

@@ -133,16 +133,16 @@ def choose_penalty(
     chosen = []
     for problems in torch.arange(truth.shape[1], device=x.device).split(max(1, VALUES_AT_ONCE // (len(x) * N_FOLDS))):
         y = truth[:, problems, None].expand(-1, -1, N_FOLDS)
-        held = folds[:, problems, None] == torch.arange(N_FOLDS, device=x.device)
-        fits = (y & ~held).any(0) & (~y & ~held).any(0) & held.any(0)
+        held_out = folds[:, problems, None] == torch.arange(N_FOLDS, device=x.device)
+        fits = (y & ~held_out).any(0) & (~y & ~held_out).any(0) & held_out.any(0)
         problem, fold = fits.nonzero(as_tuple=True)
-        y, held, weights = y[:, problem, fold], held[:, problem, fold], None
+        y, held_out, weights = y[:, problem, fold], held_out[:, problem, fold], None
         best = torch.full((len(problems),), torch.inf, dtype=torch.float64, device=x.device)
         at = torch.where(fits.any(1), 0, USUAL)
         for number, penalty in enumerate(PENALTIES if len(problem) else ()):
-            weights = fit_logistic(x, y, ~held, 1 / (penalty * (~held).sum(0)), weights, ROUGH)
+            weights = fit_logistic(x, y, ~held_out, 1 / (penalty * (~held_out).sum(0)), weights, ROUGH)
             f = x @ weights[:-1] + weights[-1]
-            each = (held * (torch.nn.functional.softplus(f) - y.double() * f)).sum(0)
+            each = (held_out * (torch.nn.functional.softplus(f) - y.double() * f)).sum(0)
             loss = torch.full_like(best, torch.inf)
             loss[problem] = 0.0
             loss.index_add_(0, problem, each)
@@ -151,7 +151,7 @@ def choose_penalty(
             going = (at == number)[problem]
             if not bool(going.any()):
                 break
-            problem, y, held, weights = problem[going], y[:, going], held[:, going], weights[:, going]
+            problem, y, held_out, weights = problem[going], y[:, going], held_out[:, going], weights[:, going]
         chosen.append(at)
     return torch.cat(chosen)
 

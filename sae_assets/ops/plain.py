@@ -39,7 +39,7 @@ def _problem(tensor: Tensor) -> str:
         return f"a sparse tensor {shape}; save a dense one"
     if tensor.device.type == "meta":
         return f"a tensor {shape} without numbers"
-    held = tensor.untyped_storage().nbytes() // max(tensor.element_size(), 1)
-    if tensor.numel() > held:
-        return f"a view {shape} of {held} numbers; save it with `.contiguous()`"
+    capacity = tensor.untyped_storage().nbytes() // max(tensor.element_size(), 1)
+    if tensor.numel() > capacity:
+        return f"a view {shape} of {capacity} numbers; save it with `.contiguous()`"
     return ""

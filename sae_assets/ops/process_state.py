@@ -194,8 +194,8 @@ def _subnormals_kept() -> Iterator[None]:
     if flushed:
         torch.set_flush_denormal(False)
     threads = torch.get_num_threads()
-    known = not flushed and getattr(_THREAD, "keeping", 1) == threads
-    alone = threads > 1 and not known and _helpers_flush(threads)
+    prepared = not flushed and getattr(_THREAD, "keeping", 1) == threads
+    alone = threads > 1 and not prepared and _helpers_flush(threads)
     _THREAD.keeping = 1 if alone else threads
     if alone:
         torch.set_num_threads(1)

@@ -92,7 +92,7 @@ def align_rows(
     """
     rows = gather_rows(chunks, concepts=concepts, n_units=n_units, device=device, memory_budget=memory_budget)
     cal, test = (rows.splits[name] for name in EVALUATED)
-    parts = [_align(here, there) for here, there in rows.walks(entries_at_once)]
+    parts = [_align(row_walk, truth_walk) for row_walk, truth_walk in rows.walks(entries_at_once)]
     thresholds, true, predicted, precision, auroc, purity = zip(*parts, strict=True)
     return RowFigures(
         n_rows=(cal.truth.n_rows, test.truth.n_rows),

@@ -152,8 +152,8 @@ def count_marks(
             for method, marked in enumerate([*marks, detected]):
                 if method < len(METHODS) and bool(cutoffs[method, concept].isnan()):
                     continue
-                there = truth[concept]
-                cells = [marked & there, marked & ~there, ~marked & there, ~marked & ~there]
+                positive = truth[concept]
+                cells = [marked & positive, marked & ~positive, ~marked & positive, ~marked & ~positive]
                 for place, chosen in enumerate(inside):
                     counts[method, place, concept] += torch.stack([(cell & chosen).sum() for cell in cells])
                 if method < len(METHODS):

@@ -85,8 +85,9 @@ def sums_in_float32(d: int, product: Callable[[Tensor, Tensor], Tensor] = torch.
     )
     exact = rows.double() @ columns.double().T
     for n in (1, 8, 32):
-        given = product(rows[:n], columns.T).double()
-        if not bool(((given - exact[:n]).abs() <= 2.0**-14 * d**0.5 + _gamma(NARROW_ROUNDOFF) * given.abs()).all()):
+        computed = product(rows[:n], columns.T).double()
+        allowed = 2.0**-14 * d**0.5 + _gamma(NARROW_ROUNDOFF) * computed.abs()
+        if not bool(((computed - exact[:n]).abs() <= allowed).all()):
             return False
     return True
 

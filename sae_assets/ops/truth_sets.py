@@ -76,8 +76,8 @@ def spread(starts: Int[Tensor, " runs"], lengths: Int[Tensor, " runs"]) -> tuple
     return torch.arange(len(run), device=starts.device) + shift[run], run
 
 
-def contained(keys: Int[Tensor, " n"], wanted: Int[Tensor, " m"]) -> Bool[Tensor, " m"]:
+def contained(keys: Int[Tensor, " n"], queries: Int[Tensor, " m"]) -> Bool[Tensor, " m"]:
     """Which of these are among sorted keys."""
     if len(keys) == 0:
-        return torch.zeros_like(wanted, dtype=torch.bool)
-    return keys[torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)] == wanted
+        return torch.zeros_like(queries, dtype=torch.bool)
+    return keys[torch.searchsorted(keys, queries).clamp(max=len(keys) - 1)] == queries

@@ -44,10 +44,10 @@ def searched_units(
     """
     scores = items.units if scores is None else scores
     both = {"cal": _of_split(items, scores, CAL), "test": _of_split(items, scores, TEST)}
-    found = find_pairs(both, min_support=min_support)
+    pairs = find_pairs(both, min_support=min_support)
     if units is not None:
-        found = find_pairs(both, min_support=min_support, units=torch.where(units >= 0, units, found.units))
-    return given_units(items, found.units, found.thresholds, scores)
+        pairs = find_pairs(both, min_support=min_support, units=torch.where(units >= 0, units, pairs.units))
+    return given_units(items, pairs.units, pairs.thresholds, scores)
 
 
 @plain_arithmetic()
@@ -92,5 +92,5 @@ def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: 
     n_units, n = ranks.shape
     item = torch.arange(n, device=ranks.device).expand(n_units, -1).flatten()
     starts = torch.arange(n_units + 1, device=ranks.device) * n
-    found = searched_units(items, UnitScores(starts, item, ranks.float().flatten()), min_support)
-    return Detector(found.scores, found.detected, found.choices, 4 * embeddings.numel())
+    searched = searched_units(items, UnitScores(starts, item, ranks.float().flatten()), min_support)
+    return Detector(searched.scores, searched.detected, searched.choices, 4 * embeddings.numel())

@@ -241,7 +241,7 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
     Only of those made on the device of the latest. What was kept or imported, and what earlier versions made, tells
     nothing.
     """
-    found: list[tuple[Any, Cost]] = []
+    costs: list[tuple[Any, Cost]] = []
     for limit in (REMEMBERED, PAGE):  # other models' chunks may have been made since
         page = instance.fetch_materializations(asset_key(address), limit=limit)
         for record in page.records:
@@ -254,7 +254,7 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
                 rows, n_bytes = values.get("dagster/row_count"), values.get("stored_bytes")
                 peak, first = values.get("peak_bytes"), bool(values.get("first_of_process"))
                 cost = Cost(values["examples_read"], rows, n_bytes, seconds, peak, first)
-                found.append((values.get("device"), cost))
-        if found or not page.has_more:
+                costs.append((values.get("device"), cost))
+        if costs or not page.has_more:
             break
-    return [cost for device, cost in found[:REMEMBERED] if device == found[0][0]]
+    return [cost for device, cost in costs[:REMEMBERED] if device == costs[0][0]]

@@ -59,13 +59,13 @@ def links(address: "Address") -> dict[str, Any]:
     if address.chunk is not None or address.token_kind is None or address.model is None:
         return {}
     run, kind = f"{address.dataset} {address.model}", f"--token-kind {address.token_kind}"
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "report": dg.MetadataValue.url(address_in_ui(address)),
         "in_a_browser": f"sae-assets report {run} {kind}",
     }
     if address.stage == "report":
-        found["page_of_a_unit"] = f"sae-assets unit {run} UNIT {kind} --html unit.html"
-    return found
+        entries["page_of_a_unit"] = f"sae-assets unit {run} UNIT {kind} --html unit.html"
+    return entries
 
 
 def shown(name: str, value: Any) -> Any:

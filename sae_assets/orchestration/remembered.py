@@ -54,9 +54,9 @@ def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], Dagst
     """
     home = Path(settings.environment()[DAGSTER_VARIABLE])
     kept = home / FOLDER / f"{entry.name}.json"
-    found = _read(kept, home, _key(entry))
-    if found is not None:
-        return found
+    kept_history = _read(kept, home, _key(entry))
+    if kept_history is not None:
+        return kept_history
     from sae_assets.orchestration.history import history_of  # noqa: PLC0415 - loads Dagster
     from sae_assets.orchestration.instance.launcher import close_engines  # noqa: PLC0415
     from sae_assets.orchestration.internals import files_of_history  # noqa: PLC0415
@@ -81,9 +81,9 @@ def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], Dagst
 def renew(settings: Settings, entries: Iterable[Dataset], instance: "Callable[[], DagsterInstance]") -> None:
     """Look again at the data sets that were looked at before: for who has loaded Dagster and changed the history."""
     folder = Path(settings.environment()[DAGSTER_VARIABLE]) / FOLDER
-    known = [entry for entry in entries if (folder / f"{entry.name}.json").is_file()]
+    remembered_entries = [entry for entry in entries if (folder / f"{entry.name}.json").is_file()]
     for _ in range(LOOKS):
-        for entry in known:
+        for entry in remembered_entries:
             remembered(settings, entry, instance)
 
 

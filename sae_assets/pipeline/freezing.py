@@ -26,15 +26,15 @@ def kept_choice(run: Pass, stage: Stage) -> Any | None:
     if target.dataset.calibration != "freeze" or run.store.find(target.address) is None:
         return None
     try:
-        there = run.store.read(target.address)
+        item = run.store.read(target.address)
     except StoredFileError:  # nothing can be kept of a damaged file
         return None
-    made, now = there.provenance, stage.settings(target, run.options)
+    made, now = item.provenance, stage.settings(target, run.options)
     encoder = chunks.header(next(iter(chunks))).provenance.identity.get("encoder")
     fits = (
         made.code_version == stage.code_version
         and {**made.config, CALIBRATION: ""} == {**now, CALIBRATION: ""}
         and made.identity.get("encoder") == encoder
-        and there.artifact.concepts == tuple(target.dataset.concepts)
+        and item.artifact.concepts == tuple(target.dataset.concepts)
     )
-    return there.artifact if fits else None
+    return item.artifact if fits else None

@@ -259,12 +259,12 @@ class Outlook:
             if self.staleness.allows_gaps(address):
                 waits -= left_out
             due = force or self.is_due(address)
-            held = address in self.history.running or (hold_failed and address in self.history.failed)
-            if due or waits or held:
+            withheld = address in self.history.running or (hold_failed and address in self.history.failed)
+            if due or waits or withheld:
                 pending[address] = waits
             if not due:
                 continue
-            if held or self._would_replace_imported(address, force=force):
+            if withheld or self._would_replace_imported(address, force=force):
                 left_out.add(address)
             elif address.chunk is None or room is None:
                 planned.append(address)

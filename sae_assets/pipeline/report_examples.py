@@ -40,21 +40,21 @@ class Wanted:
 
 
 def show_examples(
-    run: Pass, wanted: "Mapping[int, list[Wanted]]", units: Sequence[int | None]
+    run: Pass, choices: "Mapping[int, list[Wanted]]", units: Sequence[int | None]
 ) -> "dict[tuple[int, str, int], Shown]":
     """The examples that are wanted, by concept, kind and place; chunks without any are not read.
 
     Args:
-        wanted: by number of a test example; units: of each concept, original ids.
+        choices: by number of a test example; units: of each concept, original ids.
     """
     best, localization = run.artifact("best_pairs"), run.artifact("localization")
     examples, labels = run.inputs["examples"], run.inputs["labels"]
     drawing = _Drawing(run)
-    found: dict[tuple[int, str, int], Shown] = {}
+    by_slot: dict[tuple[int, str, int], Shown] = {}
     number = 0
     for key in labels:
         of_test = labels[key].artifact.in_split("test").nonzero().flatten().tolist()
-        mine = {of_test[n - number]: wanted[n] for n in range(number, number + len(of_test)) if n in wanted}
+        mine = {of_test[n - number]: choices[n] for n in range(number, number + len(of_test)) if n in choices}
         number += len(of_test)
         if not mine:
             continue
@@ -78,8 +78,8 @@ def show_examples(
                     pair = [marks[METHODS.index(way), each.concept, rows].numpy() for way in ("regular", "two_stage")]
                 threshold = float(best.thresholds[each.concept])
                 shown = drawing.shown(seen, best.concepts[each.concept], each, unit, threshold, pair)
-                found[each.concept, each.kind, each.place] = shown
-    return found
+                by_slot[each.concept, each.kind, each.place] = shown
+    return by_slot
 
 
 @dataclass(frozen=True)
@@ -150,18 +150,18 @@ class _Drawing:
         self,
         seen: _Seen,
         concept: str,
-        wanted: Wanted,
+        choice: Wanted,
         unit: int,
         threshold: float,
         pair: "Sequence[np.ndarray] | None",
     ) -> Shown:
         """An example as it is shown for a concept."""
-        caption = f"{seen.name}, {figure(wanted.score)}"
+        caption = f"{seen.name}, {figure(choice.score)}"
         try:
             if isinstance(self._reader, ImageReader):
-                elements = list(self._pictures(self._reader, seen, concept, wanted, unit, threshold, pair))
+                elements = list(self._pictures(self._reader, seen, concept, choice, unit, threshold, pair))
             elif isinstance(self._reader, TextReader):
-                elements = list(self._texts(self._reader, seen, concept, wanted, unit, threshold, pair))
+                elements = list(self._texts(self._reader, seen, concept, choice, unit, threshold, pair))
             else:
                 return Shown(Markup(""), f"{caption} (the data set is not on this machine)")
         except (SaeAssetsError, OSError) as error:
@@ -172,12 +172,12 @@ class _Drawing:
         return Shown(elements[0], caption, elements[1] if len(elements) > 1 else None)
 
     def _pictures(
-        self, reader: ImageReader, seen: _Seen, concept: str, wanted: Wanted, unit: int, threshold: float, pair: Any
+        self, reader: ImageReader, seen: _Seen, concept: str, choice: Wanted, unit: int, threshold: float, pair: Any
     ) -> Iterator[Markup]:
         import numpy as np
 
-        image, small = self._image(reader, seen.name), wanted.kind == "top"
-        words = f"{seen.name}, score {figure(wanted.score)} of unit {unit}"
+        image, small = self._image(reader, seen.name), choice.kind == "top"
+        words = f"{seen.name}, score {figure(choice.score)} of unit {unit}"
         if not self._by_rows or seen.boxes is None:
             yield image_element(overlaid(image, self._small if small else self._large), words)
             return
@@ -196,7 +196,7 @@ class _Drawing:
             yield image_element(picture, f"{seen.name}, {int(marked.sum())} patches marked {way}")
 
     def _texts(
-        self, reader: TextReader, seen: _Seen, concept: str, wanted: Wanted, unit: int, threshold: float, pair: Any
+        self, reader: TextReader, seen: _Seen, concept: str, choice: Wanted, unit: int, threshold: float, pair: Any
     ) -> Iterator[Markup]:
         text = reader.text(seen.name)
         if not self._by_rows or seen.spans is None:
@@ -204,7 +204,7 @@ class _Drawing:
             return
         truth = seen.true_rows(concept) if concept in reader.true_concepts(seen.name) else None
         if pair is None:
-            around = 8 if wanted.kind == "top" else 20
+            around = 8 if choice.kind == "top" else 20
             yield marked_tokens(text, seen.spans, seen.values(unit), threshold, truth, around)
             return
         for marked in pair:

@@ -52,8 +52,8 @@ def gather(run: Pass) -> Content:
     tables = _tables(run)
     scores, _ = score_examples(run, best.concepts)
     units_of_concepts = _units_of(best)
-    wanted, concepts = _choose(run, scores, units_of_concepts)
-    shown_examples = show_examples(run, wanted, units_of_concepts)
+    choices, concepts = _choose(run, scores, units_of_concepts)
+    shown_examples = show_examples(run, choices, units_of_concepts)
     examples: dict[int, dict[str, list[Shown]]] = defaultdict(lambda: defaultdict(list))
     for (number, kind, _), shown in sorted(shown_examples.items(), key=lambda item: item[0][2]):
         examples[number][kind].append(shown)
@@ -129,30 +129,30 @@ def _choose(
     best, alignment = run.artifact("best_pairs"), run.artifact("row_alignment")
     by_rows = run.target.token_kind != "cls"
     judged = alignment.judged.tolist()
-    wanted: dict[int, list[Wanted]] = defaultdict(list)
+    choices: dict[int, list[Wanted]] = defaultdict(list)
     concepts = []
     for number, name in enumerate(best.concepts):
         unit, curves = units[number], {}
         if unit is not None:
             threshold = float(best.thresholds[number])
-            found = ops.example_figures.sort_out(scores["test"], unit, threshold, number, N_TOP)
+            outcomes = ops.example_figures.sort_out(scores["test"], unit, threshold, number, N_TOP)
             kinds = {
-                "top": found.top,
-                "hits": found.hits[:N_SHOWN],
-                "false_positives": found.false_positives[:N_SHOWN],
-                "misses": found.misses[:N_SHOWN],
+                "top": outcomes.top,
+                "hits": outcomes.hits[:N_SHOWN],
+                "false_positives": outcomes.false_positives[:N_SHOWN],
+                "misses": outcomes.misses[:N_SHOWN],
             }
             if by_rows and judged[number]:
-                kinds["regular"] = found.hits[:N_LOCATED]
+                kinds["regular"] = outcomes.hits[:N_LOCATED]
             for kind, examples in kinds.items():
                 for place, example in enumerate(examples):
-                    wanted[example].append(Wanted(number, kind, place, float(found.scores[example])))
+                    choices[example].append(Wanted(number, kind, place, float(outcomes.scores[example])))
             for split in ("cal", "test"):
                 curve = ops.example_figures.f1_curve(scores[split], unit, number)
                 points = [(x, y) for x, y in curve.tolist() if y == y]
                 curves[split] = _thinned(points)
         concepts.append(Concept(name, number, unit, by_rows and judged[number], {}, curves))
-    return wanted, concepts
+    return choices, concepts
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -149,9 +149,9 @@ class Detector:
                 contents[name] = read_input(one, self.modality, self.figures.white)
             except (DatasetError, OSError) as error:
                 errors[name] = str(error)
-        found = iter(self._encoded(contents)) if contents else iter(())
+        inputs = iter(self._encoded(contents)) if contents else iter(())
         for name in named:
-            yield DetectedInput(name, (), errors[name]) if name in errors else next(found)
+            yield DetectedInput(name, (), errors[name]) if name in errors else next(inputs)
 
     def _encoded(self, contents: dict[str, Any]) -> Iterator[DetectedInput]:
         figures = self.figures
@@ -208,7 +208,7 @@ class Detector:
             changes["sae"] = {"format": model.sae.format, "path": sae}
         try:
             model = Model.model_validate({**model.model_dump(), **changes}).named(model.name)
-            self._expect_transformer(model, given=transformer is not None)
+            self._expect_transformer(model, named_by_caller=transformer is not None)
             if not self.figures.units.included:
                 self._expect_sae(model)
         except DetectorError:
@@ -219,13 +219,13 @@ class Detector:
             ) from None
         return model
 
-    def _expect_transformer(self, model: Model, *, given: bool) -> None:
+    def _expect_transformer(self, model: Model, *, named_by_caller: bool) -> None:
         expected = self.figures.transformer
         named = "weights" not in expected and "files" not in expected
-        if given and named:  # a copy of the hub's model, of which no hash is known
+        if named_by_caller and named:  # a copy of the hub's model, of which no hash is known
             return
-        found = transformer_identity(model.transformer)
-        if found != expected:
+        identity = transformer_identity(model.transformer)
+        if identity != expected:
             assert model.transformer is not None
             raise DetectorError(
                 f"{self.folder} was made with another transformer than {model.transformer.label}: their hashes differ. "

@@ -85,5 +85,5 @@ def _models(detector: Mapping[str, Any]) -> list[str]:
     lines = [read, f"- SAE `{markdown(source)}` ({sae['format']}, {shape}), sha256 {detector['sae_sha256'][:16]}."]
     if units["encoded"] == "needed":
         return [*lines, f"- The weights of its {len(units['ids'])} units are in `detector.safetensors`."]
-    held = "and are in `detector.safetensors`" if units["included"] else "and are read from its checkpoint"
-    return [*lines, f"- All units are encoded {held}. {units['reason']}."]
+    weights = "and are in `detector.safetensors`" if units["included"] else "and are read from its checkpoint"
+    return [*lines, f"- All units are encoded {weights}. {units['reason']}."]

@@ -221,12 +221,12 @@ def read_detector(folder: Path) -> "tuple[DetectorFigures, dict[str, Tensor]]":
     path = folder / TENSORS
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DetectorError(f"{path} cannot be read: {error.strerror}. A detector is a folder with both.") from None
-    if found != figures.tensors_sha256:
+    if sha256 != figures.tensors_sha256:
         raise DetectorError(
-            f"{path} is damaged, or of another detector: its sha256 is {found[:12]}, {FIGURES} says "
+            f"{path} is damaged, or of another detector: its sha256 is {sha256[:12]}, {FIGURES} says "
             f"{figures.tensors_sha256[:12]}. Copy the whole folder again."
         )
     try:

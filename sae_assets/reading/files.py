@@ -50,10 +50,10 @@ def _groups_of(file: "pq.ParquetFile", examples: "np.ndarray") -> "Iterator[int]
 
     column = file.schema_arrow.get_field_index("example_index")
     for group in range(file.num_row_groups):
-        held = file.metadata.row_group(group).column(column).statistics
-        if held is None or not held.has_min_max:
+        statistics = file.metadata.row_group(group).column(column).statistics
+        if statistics is None or not statistics.has_min_max:
             yield group
             continue
-        first = np.searchsorted(examples, held.min)
-        if first < len(examples) and examples[first] <= held.max:
+        first = np.searchsorted(examples, statistics.min)
+        if first < len(examples) and examples[first] <= statistics.max:
             yield group

@@ -76,8 +76,8 @@ class Project(_ByName["DatasetFigures"]):
     what = "data set"
 
     def __init__(self, store: ArtifactStore, catalog: Catalog):
-        there = _folders(store.root)
-        super().__init__(store, catalog, [name for name in catalog.datasets if name in there], str(store.root))
+        folders = _folders(store.root)
+        super().__init__(store, catalog, [name for name in catalog.datasets if name in folders], str(store.root))
 
     def _part(self, name: str) -> "DatasetFigures":
         return DatasetFigures(self._store, self._catalog, name)
@@ -90,8 +90,8 @@ class DatasetFigures(_ByName["ModelFigures"]):
 
     def __init__(self, store: ArtifactStore, catalog: Catalog, name: str):
         entry = catalog.datasets[name]
-        there = {kind: _folders(store.root / name / kind) for kind in entry.token_kinds}
-        self._kinds = {model: [kind for kind in there if model in there[kind]] for model in entry.models}
+        folders = {kind: _folders(store.root / name / kind) for kind in entry.token_kinds}
+        self._kinds = {model: [kind for kind in folders if model in folders[kind]] for model in entry.models}
         self.name = name
         super().__init__(store, catalog, [model for model, kinds in self._kinds.items() if kinds], name)
 

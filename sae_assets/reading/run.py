@@ -172,10 +172,12 @@ class Run:
         """
         from sae_assets.reading import finding  # noqa: PLC0415  # numpy, pyarrow
 
-        given = [name for name, value in (("concept", concept), ("words", words), ("example", example),
+        questions = [name for name, value in (("concept", concept), ("words", words), ("example", example),
                                           ("label", label)) if value is not None]  # fmt: skip
-        if len(given) != 1:
-            raise CatalogError(f"Name one of concept, words, example and label; found {' and '.join(given) or 'none'}.")
+        if len(questions) != 1:
+            raise CatalogError(
+                f"Name one of concept, words, example and label; found {' and '.join(questions) or 'none'}."
+            )
         if concept is not None:
             return finding.units_of_concept(self, concept, n)
         if words is not None:

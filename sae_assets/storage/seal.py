@@ -76,10 +76,10 @@ def _check(content: memoryview, mark: bytes, where: str, sealed: bool) -> None:
             raise StoredFileError(f"{where} is damaged: its seal is not there.")
         return
     others = [] if mark == FILE else [other for other in (_place(tail, FILE),) if other is not None]
-    found = tail[place : place + len(BLANK)].decode("ascii", "replace")
+    recorded = tail[place : place + len(BLANK)].decode("ascii", "replace")
     expected = _digest(content, 0, [first + each for each in (place, *others)])
-    if found != expected:
-        raise StoredFileError(f"{where} is damaged: its bytes hash to {expected[:12]}, its seal says {found[:12]}.")
+    if recorded != expected:
+        raise StoredFileError(f"{where} is damaged: its bytes hash to {expected[:12]}, its seal says {recorded[:12]}.")
 
 
 def _tail(content: memoryview) -> int:
@@ -93,9 +93,9 @@ def _tail(content: memoryview) -> int:
 
 def _place(tail: bytes, mark: bytes) -> int | None:
     """Where the digest behind the last mark begins; None without one. (Data may hold marks too, but further up.)"""
-    found = tail.rfind(mark)
-    place = found + len(mark)
-    return None if found < 0 or len(tail) < place + len(BLANK) else place
+    start = tail.rfind(mark)
+    place = start + len(mark)
+    return None if start < 0 or len(tail) < place + len(BLANK) else place
 
 
 def _digest(content: memoryview, start: int, blanks: Iterable[int]) -> str:

@@ -84,12 +84,12 @@ def score_regions(
     thresholds = above(tops[:, None] * torch.tensor(SHARES, dtype=torch.float64, device="cpu"))
     thresholds[tops == 0] = torch.nan
     regions = [scores[split].labels.sum(0) for split in EVALUATED]
-    found = [_regions_found(scores[split], thresholds) for split in EVALUATED]
+    hits = [_regions_found(scores[split], thresholds) for split in EVALUATED]
     parts, first = [], 0
     for walks in rows.walks():
         stop = first + walks[0].n_units
         of_rows = [_counts(walk, thresholds[first:stop]) for walk in walks]
-        parts.append(_figures(of_rows, [each[:, first:stop] for each in found], rows.splits, regions))
+        parts.append(_figures(of_rows, [each[:, first:stop] for each in hits], rows.splits, regions))
         first = stop
     f1, shares, row_f1, carried = zip(*parts, strict=True)
     nothing = ~located
@@ -125,9 +125,9 @@ def _regions_found(
 def _figures(of_rows: list, of_regions: list, rows: dict, regions: list) -> tuple[Tensor, ...]:
     """Best F1 of both splits, the share of cal's, the F1 of rows there, and test's F1 at that share."""
     best, at_share = [], []
-    for (true, predicted), found, split, n_regions in zip(of_rows, of_regions, EVALUATED, regions, strict=True):
+    for (true, predicted), hits, split, n_regions in zip(of_rows, of_regions, EVALUATED, regions, strict=True):
         precision = true.double() / predicted.clamp(min=1)
-        recall = found.double() / n_regions.clamp(min=1)
+        recall = hits.double() / n_regions.clamp(min=1)
         f1 = torch.where(true > 0, 2 * precision * recall / (precision + recall).clamp(min=1e-300), torch.nan)
         plain = 2 * true.double() / (predicted + rows[split].truth.n_positive).clamp(min=1)
         best.append(f1.nan_to_num(-1).amax(0))

@@ -53,8 +53,8 @@ def connected_regions(truth: GroundTruth, width: int | None) -> Int[Tensor, " po
     for step in (1,) if width is None else (1, width):
         other = torch.searchsorted(keys, keys + step).clamp(max=max(len(keys) - 1, 0))
         meets = (keys[other] == keys + step) if len(keys) else keys > 0
-        there = (one_row + step).clamp(max=max(n_rows - 1, 0))
-        meets &= (one_row + step < n_rows) & (example[there] == example[one_row])
+        neighbour = (one_row + step).clamp(max=max(n_rows - 1, 0))
+        meets &= (one_row + step < n_rows) & (example[neighbour] == example[one_row])
         if width is not None and step == 1:
             meets &= place[one_row] % width != width - 1
         edges.append(torch.stack([label[meets], other[meets]]))

@@ -72,14 +72,14 @@ def probe_examples(
     tables = torch.full((4, n, len(ks)), torch.nan, dtype=torch.float64, device="cpu")
     ranked = []
     for concept in range(n):
-        truth, there = train.labels[:, concept], test.labels[:, concept]
+        truth, test_truth = train.labels[:, concept], test.labels[:, concept]
         order = rank_units(train, truth)
         ranked.append(order[: ks[-1]])
-        if not all(0 < int(split.sum()) < len(split) for split in (truth, there)):
+        if not all(0 < int(split.sum()) < len(split) for split in (truth, test_truth)):
             continue
         x, z = (unit_scores(split, ranked[-1]).T.contiguous() for split in (train, test))
         for column, k in enumerate(ks):
-            figures = fit_probe(x[:, :k], truth, z[:, :k], there)
+            figures = fit_probe(x[:, :k], truth, z[:, :k], test_truth)
             tables[:, concept, column] = torch.tensor(figures, dtype=torch.float64, device="cpu")
     auc, val_auc, f1, accuracy = tables
     return SparseProbes(ks, ranked, auc, val_auc, f1, accuracy)
@@ -105,7 +105,10 @@ def rank_units(train: ExampleScores, truth: Bool[Tensor, " examples"]) -> Int[Te
 
 
 def fit_probe(
-    x: Float[Tensor, "train k"], truth: Bool[Tensor, " train"], z: Float[Tensor, "test k"], there: Bool[Tensor, " test"]
+    x: Float[Tensor, "train k"],
+    truth: Bool[Tensor, " train"],
+    z: Float[Tensor, "test k"],
+    test_truth: Bool[Tensor, " test"],
 ) -> tuple[float, float, float, float]:
     """Test AUROC, the AUROC within train by which the strength was chosen, weighted F1 and accuracy."""
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - loads scipy, for this protocol alone
@@ -113,7 +116,7 @@ def fit_probe(
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score  # noqa: PLC0415
     from sklearn.utils import shuffle  # noqa: PLC0415
 
-    x_train, y_train, x_test, y_test = (each.numpy() for each in (x, truth.int(), z, there.int()))
+    x_train, y_train, x_test, y_test = (each.numpy() for each in (x, truth.int(), z, test_truth.int()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         means, strengths = [], torch.logspace(5, -5, STRENGTHS, dtype=torch.float64, device="cpu").tolist()

@@ -63,8 +63,8 @@ class Probes:
     @property
     def coverage(self) -> float:
         """Share of concepts with an average precision of at least ``TAU``."""
-        there = ~self.average_precision.isnan()
-        return float((self.average_precision[there] >= TAU).double().mean())
+        defined = ~self.average_precision.isnan()
+        return float((self.average_precision[defined] >= TAU).double().mean())
 
 
 @plain_arithmetic()
@@ -108,14 +108,16 @@ def probe_rows(
         first += walk.n_units
     exists = located & (train.n_positive > 0) & (test.n_positive > 0)
     unit_ids[~exists] = -1
-    scores, there = _scores(renamed, unit_ids, weights, biases, test.n_rows)
-    counted = torch.stack([there & (scores > 0), ~there & (scores > 0), there & (scores <= 0)]).sum(-1).double()
+    scores, positive = _scores(renamed, unit_ids, weights, biases, test.n_rows)
+    counted = (
+        torch.stack([positive & (scores > 0), ~positive & (scores > 0), positive & (scores <= 0)]).sum(-1).double()
+    )
     tp, fp, fn = counted
     figures = [torch.where(exists, each, torch.nan) for each in (
         tp / (tp + fp).clamp(min=1), tp / (tp + fn).clamp(min=1), 2 * tp / (2 * tp + fp + fn).clamp(min=1),
-        average_precision(scores, there), purity,
+        average_precision(scores, positive), purity,
     )]  # fmt: skip
-    entropy_on_test = (softplus(scores) - scores * there).mean(1)
+    entropy_on_test = (softplus(scores) - scores * positive).mean(1)
     shares = torch.stack([split.n_positive.double() / split.n_rows for split in (train, test)])
     entropy = -torch.xlogy(shares, shares) - torch.xlogy(1 - shares, 1 - shares)
     return Probes(

@@ -56,9 +56,9 @@ def refusal(scope: Mapping[str, Any], hosts: Collection[str]) -> str:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     host = headers.get("host", [])
     if len(host) != 1 or _name(f"//{host[0]}") not in hosts:
-        known = ", ".join(sorted(hosts))
+        allowed = ", ".join(sorted(hosts))
         return (
-            f"Host is {', '.join(host) or 'missing'}, expected one of {known} (of a proxy of yours: {HOSTS_VARIABLE})"
+            f"Host is {', '.join(host) or 'missing'}, expected one of {allowed} (of a proxy of yours: {HOSTS_VARIABLE})"
         )
     for origin in headers.get("origin", []):
         parts = urlsplit(origin) if origin.count("://") == 1 else None
@@ -95,8 +95,8 @@ def _unframed(send: Send) -> Send:
 
     async def without_frames(message: Any) -> None:
         if message["type"] == "http.response.start":
-            given = {name.lower() for name, _ in message.get("headers", ())}
-            more = [header for header in HEADERS if header[0] not in given]
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            more = [header for header in HEADERS if header[0] not in names]
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         await send(message)
 

@@ -169,7 +169,7 @@ def set_pool_limits(instance: dg.DagsterInstance) -> None:
     """Give pools that have none an explicit limit: under a default one alone, a first batch of runs is not limited."""
     storage = instance.event_log_storage
     if storage.supports_global_concurrency_limits:
-        given = {limit.name for limit in storage.get_pool_limits() if not limit.from_default}
+        limited = {limit.name for limit in storage.get_pool_limits() if not limit.from_default}
         for pool, limit in POOLS.items():
-            if pool not in given:
+            if pool not in limited:
                 storage.set_concurrency_slots(pool, limit)
