@@ -288,8 +288,8 @@ KINDS = r"\[key\]$|(dict|tuple|list|set|union|literal|nullable|lax-or-strict|fun
 def _follows(detail: Any, details: Sequence[Any]) -> bool:
     """Whether a mistake is there because of another: a list is too short once its wrong values are taken out."""
     if detail["type"] == "too_short":
-        place = detail["loc"]
-        return any(len(one["loc"]) > len(place) and one["loc"][: len(place)] == place for one in details)
+        keys = detail["loc"]
+        return any(len(one["loc"]) > len(keys) and one["loc"][: len(keys)] == keys for one in details)
     return bool(detail["type"] == "default_factory_not_called")
 
 

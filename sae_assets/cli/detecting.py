@@ -69,8 +69,8 @@ def export_detector(
         if units["encoded"] == "needed":
             echo(f"Encodes {len(units['ids'])} of {units['n_units']:,} units, whose weights are in it.")
         else:
-            place = "their weights are in it" if units["included"] else "from the SAE's checkpoint, by its hash"
-            echo(f"Encodes all {units['n_units']:,} units, {place}. {units['reason']}.")
+            origin = "their weights are in it" if units["included"] else "from the SAE's checkpoint, by its hash"
+            echo(f"Encodes all {units['n_units']:,} units, {origin}. {units['reason']}.")
         if figures["without_unit"]:
             echo(f"Left out, for no unit was chosen: {', '.join(figures['without_unit'])}")
 

@@ -18,11 +18,11 @@ def print_expected(expected: Mapping[str, Any]) -> None:
     table.add_column("expected", overflow="fold")
     for heading in ("runs", "rows", "MB on disk", "CPU seconds", "peak MiB"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for place, stages in groupby(expected["stages"], key=_place):
-        if place:
-            table.add_row(place)
+    for group, stages in groupby(expected["stages"], key=_place):
+        if group:
+            table.add_row(group)
         for each in stages:
-            table.add_row(f"{'  ' if place else ''}{each['stage']}", f"{each['runs']:,}", *_cells(each))
+            table.add_row(f"{'  ' if group else ''}{each['stage']}", f"{each['runs']:,}", *_cells(each))
     table.add_section()
     table.add_row("in all, of what is known", "", *_cells({**expected["total"], "rows": None}, blank=("rows",)))
     console.print(table)

@@ -21,10 +21,10 @@ def print_status(states: Mapping[str, Any]) -> None:
         console.print(Text.assemble((name, "bold"), f": {counted(len(dataset['chunks']), 'chunk')} registered"))
         by_place: dict[str, dict[str, Mapping[str, str]]] = {}
         for label, partitions in dataset["stages"].items():
-            place, _, stage = label.rpartition("/")
-            by_place.setdefault(place, {})[stage] = partitions
-        for place, stages in by_place.items():
-            print_indented(place or "of no model", 2)
+            group, _, stage = label.rpartition("/")
+            by_place.setdefault(group, {})[stage] = partitions
+        for group, stages in by_place.items():
+            print_indented(group or "of no model", 2)
             current = [stage for stage, partitions in stages.items() if {*partitions.values()} <= {"current"}]
             for stage, partitions in stages.items():
                 if stage not in current:
@@ -71,15 +71,15 @@ def print_plan(told: Mapping[str, Any]) -> None:
 def _print_reasons(artifacts: Sequence[Mapping[str, Any]], columns: int) -> None:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for one in artifacts:
-        place = "/".join(part for part in (one["token_kind"], one["model"]) if part)
-        grouped.setdefault((place, one["stage"], one["why"]), []).append(one["chunk"] or "")
+        group = "/".join(part for part in (one["token_kind"], one["model"]) if part)
+        grouped.setdefault((group, one["stage"], one["why"]), []).append(one["chunk"] or "")
     last = ""
-    for (place, stage, why), chunks in sorted(grouped.items(), key=lambda each: each[0][0]):
-        if place != last:
-            print_indented(place, columns)
-            last = place
+    for (group, stage, why), chunks in sorted(grouped.items(), key=lambda each: each[0][0]):
+        if group != last:
+            print_indented(group, columns)
+            last = group
         where = f" ({ranges(chunks)})" if any(chunks) else ""
-        print_indented(f"{stage}{where}: {why}", columns + (2 if place else 0))
+        print_indented(f"{stage}{where}: {why}", columns + (2 if group else 0))
 
 
 def _without_chunk(address: str) -> str:

@@ -53,7 +53,7 @@ def compare(session: Session, names: Sequence[str]) -> dict[str, Any]:
                 chosen = units[run][number] if concept is not None else -1
                 figures_of_run["unit_id"] = chosen if chosen >= 0 else None
             lines.append({"concept": concept, "runs": of_runs})
-        verdicts = [_verdict(label_of(run), label_of(runs[0]), lines, place) for place, run in enumerate(runs[1:], 1)]
+        verdicts = [_verdict(label_of(run), label_of(runs[0]), lines, index) for index, run in enumerate(runs[1:], 1)]
         n_examples = min(each.n_examples for each in compared.values())
         figures["levels"][level] = {"n_examples": n_examples, "lines": lines, "verdicts": verdicts}
     comparison: dict[str, Any] = plain(figures)
@@ -110,12 +110,12 @@ def _counts(session: Session, run: Address) -> "ops.comparison.TestCounts":
     )
 
 
-def _verdict(run: str, first: str, lines: Sequence[dict[str, Any]], place: int) -> str:
+def _verdict(run: str, first: str, lines: Sequence[dict[str, Any]], index: int) -> str:
     """How a run does beside the first, in one sentence."""
-    of_concepts = [line["runs"][place]["difference"] for line in lines if line["concept"] is not None]
+    of_concepts = [line["runs"][index]["difference"] for line in lines if line["concept"] is not None]
     told = [each for each in of_concepts if each[0] == each[0]]
     better, worse = sum(low > 0 for _, low, _ in told), sum(high < 0 for _, _, high in told)
-    estimate, low, high = lines[-1]["runs"][place]["difference"]
+    estimate, low, high = lines[-1]["runs"][index]["difference"]
     how = "is above" if low > 0 else "is below" if high < 0 else "cannot be told from"
     return (
         f"{run} {how} {first} by weighted F1 ({estimate:+.3f}, 95 % {low:+.3f} to {high:+.3f}): better for {better} of "

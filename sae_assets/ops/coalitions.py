@@ -157,13 +157,13 @@ def choose_coalitions(
         units += [unit for unit, _ in members]
         thresholds += [threshold for _, threshold in members]
         detected = []
-        for place, part in enumerate(parts):
+        for index, part in enumerate(parts):
             hits = torch.zeros_like(part.labels[:, concept])
             for member, pair in enumerate(members):
                 one = part.detected(*pair)
                 hits = _joined(hits, one, rule) if member else one
             detected.append(hits)
-            counts[place, concept] = _confusion(hits, part.labels[:, concept])
+            counts[index, concept] = _confusion(hits, part.labels[:, concept])
         true, false, missed, _ = counts[2, concept]
         if members and int(true + missed):
             intervals[concept] = f1_interval(true, false, missed)

@@ -35,8 +35,8 @@ class TestCounts:
 
     def only(self, example_ids: Sequence[str]) -> "TestCounts":
         """The same of these examples, in this order."""
-        place = {name: number for number, name in enumerate(self.example_ids)}
-        chosen = torch.tensor([place[name] for name in example_ids], dtype=torch.int64, device="cpu")
+        index = {name: number for number, name in enumerate(self.example_ids)}
+        chosen = torch.tensor([index[name] for name in example_ids], dtype=torch.int64, device="cpu")
         return TestCounts(tuple(example_ids), self.examples[:, chosen], self.rows[:, chosen], self.located)
 
 
@@ -122,7 +122,7 @@ def compare_runs(one: TestCounts, other: TestCounts, *, by_rows: bool = False) -
     differences = torch.full((len(mine) + 1, 3), torch.nan, dtype=torch.float64, device="cpu")
     f1, other_f1 = differences[:, 0].clone(), differences[:, 0].clone()
     kept = keeps.nonzero().flatten().tolist()
-    for place, concepts in [*((each, [each]) for each in kept), (len(mine), kept)] if kept else []:
-        differences[place] = weighted_f1_difference(mine[concepts], others[concepts])
-        f1[place], other_f1[place] = weighted_f1(mine[concepts]), weighted_f1(others[concepts])
+    for index, concepts in [*((each, [each]) for each in kept), (len(mine), kept)] if kept else []:
+        differences[index] = weighted_f1_difference(mine[concepts], others[concepts])
+        f1[index], other_f1[index] = weighted_f1(mine[concepts]), weighted_f1(others[concepts])
     return Differences(len(common), f1, other_f1, differences)

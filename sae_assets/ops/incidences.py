@@ -212,8 +212,8 @@ class Walk:
         rank = max(n - 1, 0) * share
         low = int(rank)
         ends = []
-        for place in (low, min(low + 1, max(n - 1, 0))):
-            from_top = n - 1 - place
+        for index in (low, min(low + 1, max(n - 1, 0))):
+            from_top = n - 1 - index
             stored = counts > from_top
             value = torch.zeros(self.n_units, dtype=torch.float64, device=counts.device)
             value[stored] = self.values[(self.starts[:-1] + from_top)[stored]].double()

@@ -51,9 +51,9 @@ class UnitScores:
 
     def of_items(self, chosen: Int[Tensor, " n"], n_items: int) -> "UnitScores":
         """The scores of these items, ascending, which are renumbered from 0."""
-        place = torch.full((n_items,), -1, dtype=torch.int64, device=chosen.device)
-        place[chosen] = torch.arange(len(chosen), device=chosen.device)
-        item = place[self.items]
+        index = torch.full((n_items,), -1, dtype=torch.int64, device=chosen.device)
+        index[chosen] = torch.arange(len(chosen), device=chosen.device)
+        item = index[self.items]
         some = item >= 0
         return UnitScores.of(self.units()[some], item[some], self.values[some], self.n_units)
 

@@ -60,11 +60,11 @@ class KeyRuns:
             if self._held == self._most:
                 self._write()
             stop = min(len(keys), first + self._most - self._held)
-            place = slice(self._held, self._held + stop - first)
-            self._keys[place] = keys[first:stop]
+            key = slice(self._held, self._held + stop - first)
+            self._keys[key] = keys[first:stop]
             if tags is not None:
-                self._tags[place] = tags[first:stop]
-            self._held, first = place.stop, stop
+                self._tags[key] = tags[first:stop]
+            self._held, first = key.stop, stop
 
     def blocks(self, counts: Int[Tensor, " groups"]) -> Iterator[Block]:
         """All keys, as many groups at a time as are held in memory, in their order; once only.
@@ -125,8 +125,8 @@ class _Run(Sequence[int]):
     def __len__(self) -> int:
         return self.n
 
-    def __getitem__(self, place: Any) -> Any:
-        return int.from_bytes(self.file.read(self.keys + 8 * place, 8), sys.byteorder, signed=True)
+    def __getitem__(self, key: Any) -> Any:
+        return int.from_bytes(self.file.read(self.keys + 8 * key, 8), sys.byteorder, signed=True)
 
     def take(self, keys: Tensor, tags: Tensor) -> None:
         """Fill these with what comes next."""

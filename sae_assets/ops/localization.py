@@ -252,5 +252,5 @@ def _best(
     """The cut-off with the best F1 and its place; ties: higher recall, higher cut-off. Those that are null are none."""
     half_f1 = true.double() / (predicted + n_positive)
     ranked = zip(half_f1.tolist(), true.tolist(), cutoffs.tolist(), range(len(cutoffs)), strict=True)
-    _, _, cutoff, place = max((rank for rank in ranked if rank[2] == rank[2]), key=lambda rank: (*rank[:3], -rank[3]))
-    return cutoff, place
+    _, _, cutoff, index = max((rank for rank in ranked if rank[2] == rank[2]), key=lambda rank: (*rank[:3], -rank[3]))
+    return cutoff, index

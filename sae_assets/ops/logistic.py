@@ -160,7 +160,7 @@ def choose_penalty(
 def stratified_folds(truth: Bool[Tensor, "examples problems"], order: Int[Tensor, " examples"]) -> Tensor:
     """int64 [n_examples, n_problems]: examples of each class dealt to folds in turn, in this order (a permutation)."""
     truth = truth[order]
-    place = torch.where(truth, truth.long().cumsum(0), (~truth).long().cumsum(0)) - 1
-    folds = torch.empty_like(place)
-    folds[order] = place % N_FOLDS
+    index = torch.where(truth, truth.long().cumsum(0), (~truth).long().cumsum(0)) - 1
+    folds = torch.empty_like(index)
+    folds[order] = index % N_FOLDS
     return folds

@@ -30,7 +30,7 @@ def expect_plain(content: Any) -> None:
         if isinstance(part, dict):
             parts += [(f"{name}.{key}" if name else str(key), value) for key, value in part.items()]
         elif isinstance(part, (list, tuple)):
-            parts += [(f"{name}[{place}]", value) for place, value in enumerate(part)]
+            parts += [(f"{name}[{index}]", value) for index, value in enumerate(part)]
 
 
 def _problem(tensor: Tensor) -> str:

@@ -149,10 +149,10 @@ class Fit:
         self._squares += tree_sums(x.double().square_()).tolist()
         # A float32 is a whole number of 24 bits times a power of 2, and whole numbers add up exactly in any order.
         mantissa, exponent = torch.frexp(x)
-        place = exponent.long() - SMALLEST_EXPONENT
-        whole = (mantissa * 2.0**MANTISSA_BITS).long() << place % BIN_BITS
+        index = exponent.long() - SMALLEST_EXPONENT
+        whole = (mantissa * 2.0**MANTISSA_BITS).long() << index % BIN_BITS
         column = torch.arange(x.shape[1], device=x.device)
-        self._bins.index_add_(0, (place // BIN_BITS * x.shape[1] + column).flatten(), whole.flatten())
+        self._bins.index_add_(0, (index // BIN_BITS * x.shape[1] + column).flatten(), whole.flatten())
 
     def sums(self) -> FitSums:
         """The sums so far; each is rounded once, but for what the sums of squares within a row err by."""

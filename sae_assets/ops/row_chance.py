@@ -190,8 +190,8 @@ def _f1_of(
     """
     truth, n_concepts = rows.truth, len(rows.chosen)
     pieces = list(_pieces(rows.lengths, group))
-    place = torch.empty_like(group)  # of each example among its group's
-    place[group.argsort(stable=True)] = torch.cat(
+    index = torch.empty_like(group)  # of each example among its group's
+    index[group.argsort(stable=True)] = torch.cat(
         [torch.arange(n, device="cpu") for n in torch.bincount(group).tolist()] or [group]
     )
     member = torch.zeros(truth.n_sets, n_concepts, dtype=torch.bool, device="cpu")
@@ -206,7 +206,7 @@ def _f1_of(
         for examples, own_rows, source_rows in pieces:
             maps = true_rows[source_rows]
             shared = fires[own_rows] @ maps.T  # whole numbers below 2^24
-            chosen = place[donors[:, examples].long()]
+            chosen = index[donors[:, examples].long()]
             true += shared[torch.arange(len(own_rows), device="cpu"), chosen].sum(1, dtype=torch.float64)
             size += maps.sum(1)[chosen].sum(1, dtype=torch.float64)
         f1[concept] = 2 * true / (len(at) + size).clamp(min=1)

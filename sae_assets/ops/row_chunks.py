@@ -97,7 +97,7 @@ class GatheredRows:
         for block in self._runs.blocks(cal.n_stored + test.n_stored):
             for begin in range(block.start, block.stop, most_units):
                 end = min(begin + most_units, block.stop)
-                ranked = [self._ranked(block, begin, end, place) for place in range(len(EVALUATED))]
+                ranked = [self._ranked(block, begin, end, index) for index in range(len(EVALUATED))]
                 if end == block.stop:
                     del block  # before what is made of it
                 for low, high in plan_blocks((cal.work + test.work)[begin:end], entries_at_once):
@@ -106,16 +106,16 @@ class GatheredRows:
                 del ranked, here  # before the next ones
 
     @plain_arithmetic()
-    def _ranked(self, block: Block, begin: int, end: int, place: int) -> RankedValues:
+    def _ranked(self, block: Block, begin: int, end: int, index: int) -> RankedValues:
         """The values of units ``begin`` to ``end - 1`` on one split, renumbered from 0."""
-        split = self.splits[EVALUATED[place]]
+        split = self.splits[EVALUATED[index]]
         counts, bits = split.n_stored[begin:end], tag_bits(split.truth.n_sets)
         sets, shift = split.truth.set_of_row.cpu(), begin - block.start
         ranked = torch.empty(int(counts.sum()), dtype=torch.int64, device="cpu")
         filled = 0
         for keys, tags in zip(block.keys.split(SLICE), block.tags.split(SLICE), strict=True):
             unit = (keys >> VALUE_BITS) - shift
-            mine = (tags & 1 == place) & (unit >= 0) & (unit < end - begin)
+            mine = (tags & 1 == index) & (unit >= 0) & (unit < end - begin)
             part = tagged(keys[mine] - (shift << VALUE_BITS), sets[tags[mine].long() >> 1], bits)
             ranked[filled : filled + len(part)] = part
             filled += len(part)
@@ -154,7 +154,7 @@ def gather_rows(
             raise ArtifactError(f"Ground truth is of concepts {list(truth.concepts)}, expected {list(concepts)}.")
         concepts_per_row = truth.row_offsets.diff()
         tag_of_row = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
-        for place, split in enumerate(EVALUATED):
+        for index, split in enumerate(EVALUATED):
             inside = chunk.rows_in(split)
             per_row[split].append(concepts_per_row[inside].int())
             members[split].append(truth.concept_ids[torch.repeat_interleave(inside, concepts_per_row)])
@@ -163,7 +163,7 @@ def gather_rows(
             totals[split][0] += torch.bincount(rows.unit_ids[work > 0], minlength=n_units)
             totals[split][1] += torch.bincount(rows.unit_ids, weights=work.double(), minlength=n_units).long()
             numbers = torch.arange(n_rows[split], n_rows[split] + int(inside.sum()), device="cpu")
-            tag_of_row[inside] = numbers << 1 | place
+            tag_of_row[inside] = numbers << 1 | index
             n_rows[split] += len(numbers)
         if max(n_rows.values()) > MOST_ROWS:
             raise ArtifactError(f"There are more than {MOST_ROWS:,} rows in one split. Use fewer examples.")

@@ -154,8 +154,8 @@ def count_marks(
                     continue
                 positive = truth[concept]
                 cells = [marked & positive, marked & ~positive, ~marked & positive, ~marked & ~positive]
-                for place, chosen in enumerate(inside):
-                    counts[method, place, concept] += torch.stack([(cell & chosen).sum() for cell in cells])
+                for index, chosen in enumerate(inside):
+                    counts[method, index, concept] += torch.stack([(cell & chosen).sum() for cell in cells])
                 if method < len(METHODS):
                     for column, cell in enumerate(cells[:3]):
                         where = rows.example[cell]

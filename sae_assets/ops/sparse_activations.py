@@ -221,8 +221,8 @@ class Encoder(ABC):
         for start, stop in plan_blocks(holds.sum(1), limit):
             row, tile = holds[start:stop].nonzero(as_tuple=True)
             reaches = tiles[start:stop][row, :, tile] >= floor[start:stop][row, tile, None]
-            place, inside = reaches.nonzero(as_tuple=True)
-            pairs = (row[place] * self.n_units + inside * self.n_tiles + tile[place]).sort().values
+            index, inside = reaches.nonzero(as_tuple=True)
+            pairs = (row[index] * self.n_units + inside * self.n_tiles + tile[index]).sort().values
             yield self._choose(centred[start:stop], pairs // self.n_units, pairs % self.n_units)
 
     def _choose(self, centred: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
@@ -252,8 +252,8 @@ def _nothing() -> SparseCode:
 
 def _where(chosen: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
     """Where ``chosen``, of each column; the device is asked once how many that are."""
-    (place,) = chosen.nonzero(as_tuple=True)
-    return tuple(column[place] for column in columns)
+    (index,) = chosen.nonzero(as_tuple=True)
+    return tuple(column[index] for column in columns)
 
 
 def _starts(rows: Int[Tensor, " n"], n_rows: int) -> Int[Tensor, " rows_plus_1"]:

@@ -76,8 +76,8 @@ def units_by_rows(
 def _of_split(items: Items, scores: UnitScores, split: int) -> ExampleScores:
     """Sorted scores of the items of one split, which are numbered anew."""
     inside = items.split == split
-    chosen, place = inside[scores.items], inside.long().cumsum(0) - 1
-    kept = (scores.units()[chosen], scores.values[chosen], place[scores.items[chosen]])
+    chosen, index = inside[scores.items], inside.long().cumsum(0) - 1
+    kept = (scores.units()[chosen], scores.values[chosen], index[scores.items[chosen]])
     return sort_scores(*kept, items.labels[inside], scores.n_units)
 
 

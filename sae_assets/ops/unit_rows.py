@@ -45,11 +45,11 @@ def sort_by_unit(chunks: Iterable[SparseRows], n_units: int) -> tuple[UnitRows, 
         example = chunk.example_of_row()[row]
         position, value = row - chunk.example_offsets[example], chunk.values[order]
         of_units = torch.bincount(unit, minlength=n_units)
-        place = torch.arange(len(unit), device="cpu") + (cursor - offsets_of(of_units)[:-1])[unit]
+        index = torch.arange(len(unit), device="cpu") + (cursor - offsets_of(of_units)[:-1])[unit]
         if bool((cursor + of_units > offsets[1:]).any()):
             raise ArtifactError("The chunks are others than when their entries were counted.")
         example += chunk.first_example
-        examples[place], positions[place], values[place] = example.int(), position.int(), value
+        examples[index], positions[index], values[index] = example.int(), position.int(), value
         cursor += of_units
         digest = (digest + entries_digest(unit, example, position, value)) % 2**64
     if not torch.equal(cursor, offsets[1:]):

@@ -446,14 +446,14 @@ def looking_for_slots(most_seconds: float, on_wait: Callable[[str], None] = lamb
         (pools.InstanceConcurrencyContext, "interval_to_next_pending_claim_check", wait),
         (pools, "MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL", most_seconds),
     ]
-    theirs = [(place, name, getattr(place, name)) for place, name, _ in ours]
+    theirs = [(owner, name, getattr(owner, name)) for owner, name, _ in ours]
     try:
-        for place, name, value in ours:
-            setattr(place, name, value)
+        for owner, name, value in ours:
+            setattr(owner, name, value)
         yield
     finally:
-        for place, name, value in theirs:
-            setattr(place, name, value)
+        for owner, name, value in theirs:
+            setattr(owner, name, value)
 
 
 def wait_for_a_slot(context: pools.InstanceConcurrencyContext) -> float:

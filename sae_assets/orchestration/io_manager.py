@@ -34,8 +34,8 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
             item, written = obj, store.write(address, obj)
         is_page = written.path.suffix == ".html"  # a table of it would be the page once more
         tables = {} if is_page else table_metadata(item.artifact)
-        place = storage_metadata(item.artifact, written, store.root)
-        context.add_output_metadata({**place, **links(address), **tables})
+        metadata = storage_metadata(item.artifact, written, store.root)
+        context.add_output_metadata({**metadata, **links(address), **tables})
 
     def load_input(self, context: dg.InputContext) -> Union["Stored", "ChunkReader", None]:
         store, path = self.artifact_store.store, context.asset_key.path

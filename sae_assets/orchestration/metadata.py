@@ -39,8 +39,8 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile", root: "UPath"
             nobody's business.
     """
     local = root.protocol in ("", "file")
-    place = written.path.relative_to(root).as_posix() if local else str(written.path)
-    figures: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": place}
+    shown_path = written.path.relative_to(root).as_posix() if local else str(written.path)
+    figures: dict[str, Any] = {"stored_bytes": written.n_bytes, "dagster/uri": shown_path}
     if isinstance(artifact, SparseRows):
         quotients = ratios(
             compression_ratio=(artifact.dense_bytes, written.n_bytes), bytes_per_row=(written.n_bytes, artifact.n_rows)

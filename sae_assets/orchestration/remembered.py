@@ -105,10 +105,10 @@ def _state(home: Path, files: Iterable[Path]) -> State:
     state: State = {runs.relative_to(home).as_posix(): _runs(runs)}
     if not all(state.values()):
         return {}
-    for place in [home / CONFIG, *(Path(f"{file}{ending}") for file in others for ending in ENDINGS)]:
-        stat = place.stat() if place.exists() else None
+    for path in [home / CONFIG, *(Path(f"{file}{ending}") for file in others for ending in ENDINGS)]:
+        stat = path.stat() if path.exists() else None
         if stat is not None and stat.st_size:  # an empty log comes and goes with every look
-            state[place.relative_to(home).as_posix()] = [
+            state[path.relative_to(home).as_posix()] = [
                 stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
             ]  # fmt: skip
     return state

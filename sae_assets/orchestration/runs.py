@@ -145,7 +145,7 @@ class Runner:
                 stopped.add(address)
             sequence = plan.in_sequence
             total = len(tried) + len(sequence)
-            for place, batch in enumerate(sequence, 1):
+            for index, batch in enumerate(sequence, 1):
                 left = batch.without(self._holding(batch, stopped))
                 stopped |= set(batch.addresses) - set(left.addresses if left else ())
                 if left is not None and batch.waits_for and not self._force:
@@ -163,7 +163,7 @@ class Runner:
                     continue
                 times.update(left.addresses)
                 tried.append(left)
-                self._on_batch(left, len(tried), total, sequence[place:])
+                self._on_batch(left, len(tried), total, sequence[index:])
                 try:
                     self.execute(left)
                 except RunFailedError as error:

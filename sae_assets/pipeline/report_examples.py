@@ -35,7 +35,7 @@ class Wanted:
 
     concept: int
     kind: str
-    place: int
+    index: int
     score: float
 
 
@@ -78,7 +78,7 @@ def show_examples(
                     pair = [marks[METHODS.index(way), each.concept, rows].numpy() for way in ("regular", "two_stage")]
                 threshold = float(best.thresholds[each.concept])
                 shown = drawing.shown(seen, best.concepts[each.concept], each, unit, threshold, pair)
-                by_slot[each.concept, each.kind, each.place] = shown
+                by_slot[each.concept, each.kind, each.index] = shown
     return by_slot
 
 

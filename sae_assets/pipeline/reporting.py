@@ -145,8 +145,8 @@ def _choose(
             if by_rows and judged[number]:
                 kinds["regular"] = outcomes.hits[:N_LOCATED]
             for kind, examples in kinds.items():
-                for place, example in enumerate(examples):
-                    choices[example].append(Wanted(number, kind, place, float(outcomes.scores[example])))
+                for index, example in enumerate(examples):
+                    choices[example].append(Wanted(number, kind, index, float(outcomes.scores[example])))
             for split in ("cal", "test"):
                 curve = ops.example_figures.f1_curve(scores[split], unit, number)
                 points = [(x, y) for x, y in curve.tolist() if y == y]

@@ -170,9 +170,9 @@ class Detector:
         ]  # fmt: skip
         marks = {each.concept: (column, each.marks_from)
                  for each, column in zip(figures.concepts, self._columns, strict=True)}  # fmt: skip
-        for place, one in enumerate(encoded):
+        for index, one in enumerate(encoded):
             detections = [
-                Detection(each.concept, each.unit, score[place], each.threshold, yes[place], probability[place])
+                Detection(each.concept, each.unit, score[index], each.threshold, yes[index], probability[index])
                 for each, score, yes, probability in of_concepts
             ]
             yield DetectedInput(one.name, detections, encoded=one, marks=marks)
@@ -248,7 +248,7 @@ def scores_of(rows: SparseRows, pooling: "ops.pooling.Pooling", units: Sequence[
 
     unit, score, example = ops.pooling.pool_rows(rows, pooling)
     result = torch.zeros(len(units), rows.n_examples, dtype=torch.float32, device="cpu")
-    for place, each in enumerate(units):
+    for index, each in enumerate(units):
         mine = unit == each
-        result[place, example[mine]] = score[mine]
+        result[index, example[mine]] = score[mine]
     return result

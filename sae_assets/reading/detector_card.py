@@ -77,9 +77,9 @@ def detector_card(detector: Mapping[str, Any]) -> str:
 def _models(detector: Mapping[str, Any]) -> list[str]:
     model, units = detector["model"], detector["units"]
     transformer, sae = model["transformer"], model["sae"]
-    place = transformer.get("name") or transformer["path"]
+    origin = transformer.get("name") or transformer["path"]
     where = next((f"{key} {model[key]}" for key in ("layer", "hidden_state", "module") if key in model), "")
-    read = f"- Transformer `{markdown(place)}` ({transformer['library']}), read at {where}, {detector['precision']}."
+    read = f"- Transformer `{markdown(origin)}` ({transformer['library']}), read at {where}, {detector['precision']}."
     source = sae.get("path") or f"{sae['repo']}/{sae['file']}"
     shape = f"{units['n_units']:,} units of width {units['d_model']:,}"
     lines = [read, f"- SAE `{markdown(source)}` ({sae['format']}, {shape}), sha256 {detector['sae_sha256'][:16]}."]

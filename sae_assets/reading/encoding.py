@@ -143,7 +143,7 @@ class EncodedInput:
         if isinstance(self.content, str) or self._edges is None:
             raise CatalogError(f"{self.name}: its rows are no patches of a picture.")
         names = ("left", "top", "right", "bottom")
-        edges = {name: self._edges[:, place] for place, name in enumerate(names)}
+        edges = {name: self._edges[:, index] for index, name in enumerate(names)}
         return HeatMap(self.content, edges, self.values(unit_id), self._threshold(unit_id, threshold))
 
     def tokens(self, unit_id: int, threshold: float | None = None) -> MarkedText:
@@ -178,21 +178,21 @@ class Encoded(Sequence[EncodedInput]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         """One input by its number, or a list of them by a slice."""
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"input {place} of {len(self)}")
-        place %= len(self)
-        start, stop = self._rows.example_offsets[place : place + 2].tolist()
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"input {index} of {len(self)}")
+        index %= len(self)
+        start, stop = self._rows.example_offsets[index : index + 2].tolist()
         return EncodedInput(
-            self._names[place], self._contents[place], self._code(start, stop), self._edges(place, start, stop),
+            self._names[index], self._contents[index], self._code(start, stop), self._edges(index, start, stop),
             self._threshold_of,
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[EncodedInput]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         return f"{counted(len(self), 'input')}, {counted(self._rows.n_rows, 'row')} × {self._rows.n_units:,} units"
@@ -223,8 +223,8 @@ class Encoded(Sequence[EncodedInput]):
             values=rows.values[first:last].numpy(),
         )
 
-    def _edges(self, place: int, start: int, stop: int) -> "np.ndarray | None":
+    def _edges(self, index: int, start: int, stop: int) -> "np.ndarray | None":
         """Left, top, right and bottom of patches, or start and end of tokens; None where nothing says it."""
         if self._locations.spans is not None:
             return self._locations.spans[start:stop].numpy()
-        return None if self._locations.transforms is None else self._locations.boxes(place).numpy()
+        return None if self._locations.transforms is None else self._locations.boxes(index).numpy()

@@ -104,8 +104,8 @@ def _located(run: Run, first: int, stop: int, starts: "np.ndarray") -> "Iterator
         mine = np.flatnonzero((chunk.units >= first) & (chunk.units < stop))
         row = chunk.row_of_entry[mine]
         example = chunk.example[row].astype(np.int64)
-        place = chunk.position[row] + starts[example]
-        yield np.stack([example, place, chunk.units[mine] - first], 1), chunk.values[mine]
+        index = chunk.position[row] + starts[example]
+        yield np.stack([example, index, chunk.units[mine] - first], 1), chunk.values[mine]
 
 
 def _tokens(run: Run) -> "tuple[np.ndarray, np.ndarray]":
@@ -130,8 +130,8 @@ def _tokens(run: Run) -> "tuple[np.ndarray, np.ndarray]":
         )
     longest = max(len(text.ids) for text in texts)
     tokens = np.full((len(texts), -(-longest // WINDOW) * WINDOW), getattr(tokenizer, "pad_id", 0), np.int64)
-    for place, text in enumerate(texts):
-        tokens[place, : len(text.ids)] = text.ids
+    for index, text in enumerate(texts):
+        tokens[index, : len(text.ids)] = text.ids
     return tokens, np.array([text.first for text in texts], np.int64)
 
 

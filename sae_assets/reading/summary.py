@@ -53,13 +53,13 @@ def _example(unit: Unit, one: TopExample) -> dict[str, Any]:
         if run.token_kind == "cls":
             return shown
         values = unit.values(one.example_id)
-        place = int(values.argmax())
+        index = int(values.argmax())
         if isinstance(run.reader, ImageReader):
             edges = unit.heat_map(one.example_id).edges
-            shown["peak"] = {name: float(edges[name][place]) for name in edges}
+            shown["peak"] = {name: float(edges[name][index]) for name in edges}
         else:
             marked = unit.tokens(one.example_id)
-            token = marked.tokens[place]
+            token = marked.tokens[index]
             around = (max(0, token.start - 40), token.end + 40)
             shown["peak"] = {"start": token.start, "end": token.end, "text": token.text}
             shown["peak"]["context"] = marked.text[around[0] : around[1]]

@@ -104,9 +104,9 @@ class Unit:
         import numpy as np
 
         example, _, value = self._entries
-        ids, place = np.unique(example, return_inverse=True)
-        largest, counts = np.zeros(len(ids), np.float32), np.bincount(place, minlength=len(ids))
-        np.maximum.at(largest, place, value)
+        ids, index = np.unique(example, return_inverse=True)
+        largest, counts = np.zeros(len(ids), np.float32), np.bincount(index, minlength=len(ids))
+        np.maximum.at(largest, index, value)
         best = np.lexsort((ids, -largest))[:n]
         names = self.run.example_ids
         return [TopExample(names[ids[i]], int(ids[i]), float(largest[i]), int(counts[i])) for i in best]
@@ -143,7 +143,7 @@ class Unit:
         ascending = self.top_examples(len(self._entries[0]))[::-1]
         parts = [part for part in np.array_split(np.arange(len(ascending)), strata) if len(part)]
         even = [part[np.unique(np.linspace(0, len(part) - 1, n).round().astype(int))] for part in parts]
-        return [[ascending[place] for place in places] for places in even]
+        return [[ascending[index] for index in places] for places in even]
 
     def co_active(self, n: int = 5) -> list[CoActive]:
         """The ``n`` units that share most of their rows with it, by Jaccard; smaller ids first among equals."""

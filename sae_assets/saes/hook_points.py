@@ -146,8 +146,8 @@ def difference(trained: str | None, hidden_state: int | None, module: str | None
     return f"{where}, not {read}"
 
 
-def _within(place: HookPoint) -> str:
-    return f"`{place.inside}`" if place.inside else "its output"
+def _within(point: HookPoint) -> str:
+    return f"`{point.inside}`" if point.inside else "its output"
 
 
 def _from_stream(origin: HookPoint, hidden_state: int, behind: str) -> str:
@@ -187,7 +187,7 @@ def named_by_publisher(path: Path) -> str | None:
 
 def in_words(name: str | None) -> str:
     """A checkpoint's place as people are told it: the name, and what of it is not known."""
-    place = understood(name)
-    if name is None or place is None:
+    point = understood(name)
+    if name is None or point is None:
         return "not known" if name is None else f"{name} (not known where that is)"
-    return f"{name} (not known: residual stream, MLP or attention)" if place.part == UNSAID else name
+    return f"{name} (not known: residual stream, MLP or attention)" if point.part == UNSAID else name

@@ -28,7 +28,7 @@ def seal(content: memoryview) -> None:
     """Fill in the seals of a finished file, in its own memory."""
     start = _tail(content)
     tail = bytes(content[start:])
-    places = {mark: start + place for mark in (FOOTER, FILE) if (place := _place(tail, mark)) is not None}
+    places = {mark: start + offset for mark in (FOOTER, FILE) if (offset := _place(tail, mark)) is not None}
     if FOOTER in places:
         _fill(content, places[FOOTER], _digest(content, start, places.values()))
     _fill(content, places[FILE], _digest(content, 0, [places[FILE]]))
@@ -70,14 +70,14 @@ def mapped(path: str) -> memoryview:
 def _check(content: memoryview, mark: bytes, where: str, sealed: bool) -> None:
     first = _tail(content) if mark == FILE else 0  # of a footer it is all
     tail = bytes(content[first:])
-    place = _place(tail, mark)
-    if place is None:
+    offset = _place(tail, mark)
+    if offset is None:
         if sealed:
             raise StoredFileError(f"{where} is damaged: its seal is not there.")
         return
     others = [] if mark == FILE else [other for other in (_place(tail, FILE),) if other is not None]
-    recorded = tail[place : place + len(BLANK)].decode("ascii", "replace")
-    expected = _digest(content, 0, [first + each for each in (place, *others)])
+    recorded = tail[offset : offset + len(BLANK)].decode("ascii", "replace")
+    expected = _digest(content, 0, [first + each for each in (offset, *others)])
     if recorded != expected:
         raise StoredFileError(f"{where} is damaged: its bytes hash to {expected[:12]}, its seal says {recorded[:12]}.")
 
@@ -94,20 +94,20 @@ def _tail(content: memoryview) -> int:
 def _place(tail: bytes, mark: bytes) -> int | None:
     """Where the digest behind the last mark begins; None without one. (Data may hold marks too, but further up.)"""
     start = tail.rfind(mark)
-    place = start + len(mark)
-    return None if start < 0 or len(tail) < place + len(BLANK) else place
+    offset = start + len(mark)
+    return None if start < 0 or len(tail) < offset + len(BLANK) else offset
 
 
 def _digest(content: memoryview, start: int, blanks: Iterable[int]) -> str:
     """sha256 from ``start`` on, zeros in place of the digests at these places."""
     digest = hashlib.sha256()
-    for place in sorted(blanks):
-        digest.update(content[start:place])
+    for offset in sorted(blanks):
+        digest.update(content[start:offset])
         digest.update(BLANK)
-        start = place + len(BLANK)
+        start = offset + len(BLANK)
     digest.update(content[start:])
     return digest.hexdigest()
 
 
-def _fill(content: memoryview, place: int, digest: str) -> None:
-    content[place : place + len(BLANK)] = digest.encode()
+def _fill(content: memoryview, offset: int, digest: str) -> None:
+    content[offset : offset + len(BLANK)] = digest.encode()

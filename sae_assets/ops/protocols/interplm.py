@@ -169,9 +169,9 @@ def _survey(
             region_of[inside] = number
             lengths = truth.row_offsets.diff()[row]
             positive, entry = spread(truth.row_offsets[row], lengths)
-            place = region_of[positive]
-            chosen = (place >= 0).nonzero().flatten()
-            pairs, inverse = (unit[entry[chosen]] * max(len(kept), 1) + place[chosen]).unique(return_inverse=True)
+            index = region_of[positive]
+            chosen = (index >= 0).nonzero().flatten()
+            pairs, inverse = (unit[entry[chosen]] * max(len(kept), 1) + index[chosen]).unique(return_inverse=True)
             largest = torch.zeros(len(pairs), dtype=torch.float32, device="cpu")
             largest.scatter_reduce_(0, inverse, activations.values[entry[chosen]], "amax")
             width_of = max(len(kept), 1)
@@ -182,6 +182,6 @@ def _survey(
         raise ArtifactError("There are no train rows: the largest value of every unit is to be that on train.")
     scores = {}
     for split in EVALUATED:
-        unit, value, place = (torch.cat(column) for column in zip(*parts[split], strict=True))
-        scores[split] = sort_scores(unit, value, place, torch.cat(labels[split]), n_units)
+        unit, value, index = (torch.cat(column) for column in zip(*parts[split], strict=True))
+        scores[split] = sort_scores(unit, value, index, torch.cat(labels[split]), n_units)
     return tops.double(), scores

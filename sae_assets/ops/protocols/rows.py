@@ -45,7 +45,7 @@ def connected_regions(truth: GroundTruth, width: int | None) -> Int[Tensor, " po
     n_rows = truth.n_rows
     lengths = truth.example_offsets.diff()
     example = torch.repeat_interleave(torch.arange(len(lengths), device="cpu"), lengths)
-    place = torch.arange(n_rows, device="cpu") - truth.example_offsets[example]
+    index = torch.arange(n_rows, device="cpu") - truth.example_offsets[example]
     keys, order = (concept * n_rows + row).sort()
     one_row = row[order]
     label = torch.arange(len(keys), device="cpu")
@@ -56,7 +56,7 @@ def connected_regions(truth: GroundTruth, width: int | None) -> Int[Tensor, " po
         neighbour = (one_row + step).clamp(max=max(n_rows - 1, 0))
         meets &= (one_row + step < n_rows) & (example[neighbour] == example[one_row])
         if width is not None and step == 1:
-            meets &= place[one_row] % width != width - 1
+            meets &= index[one_row] % width != width - 1
         edges.append(torch.stack([label[meets], other[meets]]))
     first, second = torch.cat(edges, 1)
     while True:

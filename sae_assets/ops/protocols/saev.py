@@ -201,12 +201,12 @@ def _scores(
     done = 0
     for chunk in chunks:
         inside = chunk.rows_in("test")
-        place = torch.where(inside, inside.long().cumsum(0) - 1 + done, -1)
+        index = torch.where(inside, inside.long().cumsum(0) - 1 + done, -1)
         done += int(inside.sum())
         pair, entry = entries_of_pairs(chunk.activations, units)
-        where = place[chunk.activations.row_of_entry()[entry]]
+        where = index[chunk.activations.row_of_entry()[entry]]
         kept = where >= 0
         scores[pair[kept], where[kept]] = chunk.activations.values[entry[kept]].double()
-        positive = place[chunk.truth.row_of_positive()]
+        positive = index[chunk.truth.row_of_positive()]
         truth[chunk.truth.concept_ids.long()[positive >= 0], positive[positive >= 0]] = True
     return weights.nan_to_num(0)[:, None] * scores + biases.nan_to_num(0)[:, None], truth

@@ -32,8 +32,8 @@ def _make(run: Pass) -> Made:
 def _concepts_have_both(artifact: Any, _expected: Expected) -> Outcome:
     n_positive, n_examples = artifact.n_positive, artifact.n_examples
     names = {}
-    for place, split in enumerate(SPLITS):
-        for what, counts in (("positives", n_positive[place]), ("negatives", (n_examples - n_positive)[place])):
+    for index, split in enumerate(SPLITS):
+        for what, counts in (("positives", n_positive[index]), ("negatives", (n_examples - n_positive)[index])):
             names[f"concepts_without_{split}_{what}"] = [
                 name for name, count in zip(artifact.concepts, counts.tolist(), strict=True) if count == 0
             ]

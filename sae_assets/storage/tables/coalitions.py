@@ -35,10 +35,10 @@ def encode(artifact: CoalitionChoice) -> tuple[pa.Table, Scalars]:
         "unit_ids": lists(artifact.member_offsets, artifact.unit_ids.int().numpy()),
         "thresholds": lists(artifact.member_offsets, artifact.thresholds.numpy()),
     }
-    for place, part in enumerate(PARTS):
+    for index, part in enumerate(PARTS):
         for cell, name in enumerate(CELLS):
-            columns[f"{part}_{name}"] = artifact.counts[place, :, cell].contiguous().numpy()
-        columns[f"{part}_f1"] = nullable(artifact.f1[place])
+            columns[f"{part}_{name}"] = artifact.counts[index, :, cell].contiguous().numpy()
+        columns[f"{part}_f1"] = nullable(artifact.f1[index])
     for end, name in enumerate(("test_f1_low", "test_f1_high")):
         columns[name] = nullable(artifact.intervals[:, end])
     for end, name in enumerate(("test_difference", "test_difference_low", "test_difference_high")):

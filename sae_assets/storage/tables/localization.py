@@ -57,11 +57,11 @@ def encode(artifact: Localization) -> tuple[pa.Table, Scalars]:
         "tail_fraction": nullable(torch.cat([artifact.tail_fractions, nothing]).T),
     }
     counts = torch.cat([artifact.counts, artifact.whole[None]])
-    for place, split in enumerate(SPLITS):
+    for index, split in enumerate(SPLITS):
         for cell, name in enumerate(CELLS):
-            columns[f"{split}_{name}"] = counts[:, place, :, cell].T.flatten().numpy()
+            columns[f"{split}_{name}"] = counts[:, index, :, cell].T.flatten().numpy()
         for name in RATES:
-            rates = torch.cat([artifact.rate(name)[:, place], artifact.whole_rate(name)[None, place]])
+            rates = torch.cat([artifact.rate(name)[:, index], artifact.whole_rate(name)[None, index]])
             columns[f"{split}_{name}"] = nullable(rates.T)
     for end, name in enumerate(("test_f1_low", "test_f1_high")):
         columns[name] = nullable(torch.cat([artifact.intervals[..., end], nothing]).T)

@@ -37,10 +37,10 @@ def encode(artifact: PruningAudit) -> tuple[pa.Table, Scalars]:
         units = artifact.unit_ids[choice].numpy()
         columns[f"{prefix}unit_id"] = pa.array(units.astype(np.int32), mask=units < 0)
         columns[f"{prefix}threshold"] = nullable(artifact.thresholds[choice])
-        for place, split in enumerate(SPLITS):
+        for index, split in enumerate(SPLITS):
             for cell, name in enumerate(CELLS):
-                columns[f"{prefix}{split}_{name}"] = artifact.counts[choice, place, :, cell].contiguous().numpy()
-            columns[f"{prefix}{split}_f1"] = nullable(artifact.f1[choice, place])
+                columns[f"{prefix}{split}_{name}"] = artifact.counts[choice, index, :, cell].contiguous().numpy()
+            columns[f"{prefix}{split}_f1"] = nullable(artifact.f1[choice, index])
     return pa.table(columns), {
         "min_support": artifact.min_support,
         "units_by_reason": dict(zip(REASONS, artifact.units_by_reason.tolist(), strict=True)),

@@ -34,12 +34,12 @@ def encode(artifact: RowAlignment) -> tuple[pa.Table, Scalars]:
         "threshold": artifact.thresholds.numpy(),
     }
     counts = {"tp": artifact.true_positives, "fp": artifact.false_positives, "fn": artifact.false_negatives}
-    for place, split in enumerate(SPLITS):
+    for index, split in enumerate(SPLITS):
         for name in COUNTS:
-            columns[f"{split}_{name}"] = counts[name][place].contiguous().numpy()
+            columns[f"{split}_{name}"] = counts[name][index].contiguous().numpy()
         for name in RATES:
-            columns[f"{split}_{name}"] = nullable(artifact.rate(name)[place])
-        columns[f"{split}_ap"] = nullable(artifact.average_precision[place])
+            columns[f"{split}_{name}"] = nullable(artifact.rate(name)[index])
+        columns[f"{split}_ap"] = nullable(artifact.average_precision[index])
     columns["test_auroc"] = nullable(artifact.auroc)
     columns["test_purity_16"] = nullable(artifact.purity)
     columns["test_pixel_iou"] = nullable(artifact.pixel_iou)

@@ -25,11 +25,11 @@ COLUMNS = ROWS | SPAN | BOX
 def encode(artifact: RowLocations) -> tuple[pa.Table, Scalars]:
     columns: dict[str, Any] = row_columns(artifact.first_example, artifact.example_offsets)
     n, spans, transforms = artifact.n_rows, artifact.spans, artifact.transforms
-    for place, name in enumerate(SPAN):
-        columns[name] = pa.nulls(n, pa.int32()) if spans is None else spans[:, place].contiguous().numpy()
+    for index, name in enumerate(SPAN):
+        columns[name] = pa.nulls(n, pa.int32()) if spans is None else spans[:, index].contiguous().numpy()
     boxes = None if transforms is None else torch.cat([artifact.boxes(each) for each in range(artifact.n_examples)])
-    for place, name in enumerate(BOX):
-        columns[name] = pa.nulls(n, pa.float64()) if boxes is None else boxes[:, place].contiguous().numpy()
+    for index, name in enumerate(BOX):
+        columns[name] = pa.nulls(n, pa.float64()) if boxes is None else boxes[:, index].contiguous().numpy()
     return pa.table(columns), {
         "first_example": artifact.first_example,
         "n_examples": artifact.n_examples,

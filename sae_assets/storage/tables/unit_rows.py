@@ -72,7 +72,7 @@ def _joined(counts: Tensor, tables: Iterable[pa.Table], scalars: dict[str, Any])
     offsets = offsets_of(counts)
     if len(counts) != scalars["n_units"] or bool((counts < 0).any()):
         raise ValueError(f"{len(counts)} lines, expected one for each of {scalars['n_units']} units")
-    n_entries, unit, place = int(offsets[-1]), 0, 0
+    n_entries, unit, index = int(offsets[-1]), 0, 0
     columns = {
         "example_indices": ops.scratch.scratch(n_entries, torch.int32),
         "positions": ops.scratch.scratch(n_entries, torch.int32),
@@ -82,11 +82,11 @@ def _joined(counts: Tensor, tables: Iterable[pa.Table], scalars: dict[str, Any])
         stop = int(offsets[unit + len(table)])
         for name, whole in columns.items():
             starts, values = flat(table[name])
-            if not torch.equal(starts, offsets[unit : unit + len(table) + 1] - place) or values.null_count:
+            if not torch.equal(starts, offsets[unit : unit + len(table) + 1] - index) or values.null_count:
                 raise ValueError(f"{name} has lists of other lengths than n_rows says")
-            whole[place:stop] = torch.from_numpy(np.array(values.to_numpy(zero_copy_only=False)))
-        unit, place = unit + len(table), stop
-    if place != n_entries:
+            whole[index:stop] = torch.from_numpy(np.array(values.to_numpy(zero_copy_only=False)))
+        unit, index = unit + len(table), stop
+    if index != n_entries:
         raise ValueError("units are missing")
     return UnitRows(
         offsets, columns["example_indices"], columns["positions"], columns["values"], n_rows=scalars["n_rows"]
