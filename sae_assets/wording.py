@@ -4,6 +4,8 @@ A name in a table can move the cursor, change a window's title, or show a line's
 """
 
 import re
+import unicodedata
+from collections.abc import Iterable
 
 # Controls but for tab and line feed, line and paragraph separators, embeddings, overrides and isolates of direction,
 # and halves of characters, which no encoding has.
@@ -23,3 +25,30 @@ def is_plain(name: str) -> bool:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """``1 row``, ``2,048 rows``; ``plural`` where it is not the noun with an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+# Letters of other scripts that look like Latin ones: Cyrillic, then Greek.
+LATIN = str.maketrans("авеікмнорстухѕјԁԛһ" + "αβεικνορτυχ", "abeikmhopctyxsjdqh" + "abeikvoptux")
+
+
+def looks(name: str) -> str:
+    """One spelling of all names that nobody tells apart at a glance: no case, no invisible characters, nothing around
+    it, one blank for any white space, and Latin letters for those that look like them."""
+    composed = unicodedata.normalize("NFKC", name).casefold()
+    seen = "".join(sign for sign in composed if unicodedata.category(sign) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", seen.translate(LATIN)).split())
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """Those of different names that look like an earlier one, each with it, in words that show the difference."""
+    first: dict[str, str] = {}
+    return [
+        f"{spelt(before)} and {spelt(name)}"
+        for name in names
+        if (before := first.setdefault(looks(name), name)) != name
+    ]
+
+
+def spelt(name: str) -> str:
+    """The name quoted, with its code points where some of them are not ASCII and printable."""
+    return repr(name) if name.isascii() and name.isprintable() else f"{name!r} ({name!a})"

@@ -2,10 +2,13 @@
 
 import dataclasses
 import io
+import unicodedata
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sae_assets.catalog import load_catalog
 from sae_assets.cli import common, display
@@ -13,7 +16,7 @@ from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.pipeline import plots
 from sae_assets.pipeline.drawing import literal
-from sae_assets.wording import is_plain, visible
+from sae_assets.wording import alike, is_plain, looks, spelt, visible
 from sae_assets_tests.helpers.swift import as_shipped
 from sae_assets_tests.storage.small import SMALL
 
@@ -61,6 +64,32 @@ def test_concepts_and_examples_have_plain_names(tmp_path: Path, name: str) -> No
     (tmp_path / "data.csv").write_bytes(f'id,text,split,calm\n"{name}",a text,cal,1\n'.encode())
     with pytest.raises(DatasetError):
         open_dataset(load_catalog(path).datasets["x"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("joy", "Joy"), ("joy", "joy\u200b"), ("caf\u00e9", "cafe\u0301"), ("joy", "j\u043ey"), ("a b", "a  b"),
+     ("joy", "joy "), ("fine", "\ufb01ne"), ("ok", "\u00ad")],
+)  # fmt: skip
+def test_concepts_that_look_alike_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    """One would be read for the other: in case, in what cannot be seen, in how letters are composed, or in script."""
+    entry = {"root": "data.csv", "layout": "table", "modality": "text", "models": ["gemma-mini"]}
+    path = tmp_path / "catalog.yaml"
+    path.write_text(yaml.safe_dump({"datasets": {"x": {**entry, "concepts": list(names)}}}))
+    expected = "a name that can be seen" if names[0] == "ok" else f"look alike.*: {spelt(names[0])[:5]}.* and .*rename"
+    with pytest.raises(CatalogError, match=expected):
+        load_catalog(path)
+
+
+@given(st.text(max_size=8), st.text(max_size=8))
+def test_looks_are_one_for_every_spelling(name: str, other: str) -> None:
+    """Case, composition and what cannot be seen change no look; a look is its own look."""
+    for spelling in (name.upper(), unicodedata.normalize("NFD", name), f" \u200b{name}\u2060", looks(name)):
+        if looks(name.upper()) == looks(name.casefold()):
+            assert looks(spelling) == looks(name)
+    assert alike([name, other, name]) == (
+        [] if name == other or looks(name) != looks(other) else [f"{spelt(name)} and {spelt(other)}"]
+    )
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pydantic import model_validator as check_model
 
 from sae_assets.catalog.models import Entry, Modality, Model, ModelName, NamedEntry, resolve_package
 from sae_assets.catalog.registry import layouts, one_of
-from sae_assets.wording import is_plain
+from sae_assets.wording import alike, is_plain, looks
 
 # Keys become folder names, asset key parts, group names and partition keys: nothing that a path or Dagster reads.
 DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
@@ -19,6 +19,8 @@ DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0
 def _plain_name(value: str) -> str:
     if not is_plain(value):
         raise ValueError("expected one line without control characters and without marks of text direction")
+    if not looks(value):
+        raise ValueError("expected a name that can be seen")
     return value
 
 
@@ -301,6 +303,13 @@ class Dataset(NamedEntry):
         if repeated:
             raise ValueError(f"named twice: {', '.join(repeated)}")
         return values
+
+    @field_validator("concepts")
+    @classmethod
+    def _told_apart(cls, concepts: tuple[str, ...]) -> tuple[str, ...]:
+        if same := alike(concepts):
+            raise ValueError(f"look alike, so that one is read for the other: {', '.join(same)}; rename one of them")
+        return concepts
 
 
 class Catalog(Entry):

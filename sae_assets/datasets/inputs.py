@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
 from sae_assets.datasets.images import decode_image, open_image
+from sae_assets.datasets.pixels import ORIENTATION, PixelError, exif_of
 from sae_assets.datasets.reader import ImageReader, Span, TextReader
 from sae_assets.datasets.records import Record
 from sae_assets.datasets.texts import read_text
@@ -25,7 +26,6 @@ SUFFIXES = {
               ".tga", ".qoi"),
     "text": (".txt",),
 }  # fmt: skip
-ORIENTATION = 274  # tag of EXIF
 
 
 def inputs_entry(model: Model, white: float | None = None) -> Dataset:
@@ -94,7 +94,10 @@ def _picture(one: Any, white: float | None) -> "Image":
         one = Image.fromarray(one)
     if not isinstance(one, Image.Image):
         raise DatasetError(f"A picture is a path, a picture of Pillow or an array, found {type(one).__name__}.")
-    exif = one.getexif()
+    try:
+        exif = exif_of(one)
+    except PixelError as error:
+        raise DatasetError(f"The picture {error}.") from None
     if one.mode == "RGB" and exif.get(ORIENTATION, 1) == 1 and "transparency" not in one.info:
         return one
     buffer = io.BytesIO()  # as a file of it would be read

@@ -6,7 +6,6 @@ counted, so that ``check`` can report them.
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,11 +15,10 @@ from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.tables import check_columns, missing_column, nearest, zero_or_one
 from sae_assets.errors import DatasetError
+from sae_assets.wording import looks, spelt
 
 LABELS = "labels"
 CERTAIN = ",|;\t\n，｜；、"  # lists have these, and hardly any name
-# Letters of other scripts that look like Latin ones: Cyrillic, then Greek.
-LATIN = str.maketrans("авеікмнорстухѕјԁԛһ" + "αβεικνορτυχ", "abeikmhopctyxsjdqh" + "abeikvoptux")
 WRAPPING = "\"'`“”‘’«»()[]{}<>.,;:!?*"  # what may stand around a label and be none of it
 
 
@@ -161,8 +159,7 @@ def meant_by(label: str, concepts: Collection[str], *, declared: bool = False) -
         if len(parts) > 1 and (all(parts) if declared else any(parts)):
             return _several(label, next(filter(None, parts)), separator)
     if (concept := plain.get(_plain(label))) is not None:
-        shown = repr(label) if label.isprintable() and label.isascii() else f"{label!r} ({label!a})"
-        return f"found {shown}, which is no concept; {concept!r} is, so write it in this way"
+        return f"found {spelt(label)}, which is no concept; {concept!r} is, so write it in this way"
     if declared:
         return ""
     for separator in [*sorted({sign for sign in label if not sign.isalnum()} - {*CERTAIN, "_"}), "and", "or"]:
@@ -186,7 +183,5 @@ def _several(label: str, concept: str | None, separator: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A label in one spelling: no case, no invisible characters, nothing around it, and all that parts words alike."""
-    composed = unicodedata.normalize("NFKC", text).casefold()
-    seen = "".join(sign for sign in composed if unicodedata.category(sign) != "Cf")
-    return re.sub(r"[\s_:-]+", " ", seen.translate(LATIN)).strip(f" {WRAPPING}")
+    """A label in one spelling: as it looks, with nothing around it, and all that parts words alike."""
+    return re.sub(r"[\s_:-]+", " ", looks(text)).strip(f" {WRAPPING}")

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Exif, Image
     from PIL.ImageFile import ImageFile
 
 # Pillow opens more; of the rest some run other programs (EPS), some hold no pictures (FITS) or none of 8 bits (PSD).
@@ -40,7 +40,8 @@ MODES = {
     "CMYK": "by its ICC profile, without one by (1 - C)(1 - K); a profile that does not fit is refused",
     "ICC profile of RGB or grey": "ignored, as the models' own preprocessing does",
     "animation (GIF, WebP, PNG, AVIF), further pictures of a JPEG": "the first frame",
-    "TIFF of several pages, signed TIFF, camera files (DNG, NEF, CR2, ARW, …)": "refused",
+    "animated PNG whose still picture is no frame, TIFF of several pages, signed TIFF, "
+    "camera files (DNG, NEF, CR2, ARW, …)": "refused",
     "Lab and any other mode; HEIC, PSD, EPS, SVG, PDF and any format but "
     "PNG, JPEG, TIFF, GIF, WebP, BMP, PPM, JPEG 2000, AVIF, TGA, QOI": "refused",
 }
@@ -70,7 +71,7 @@ def shown_size(image: "ImageFile") -> tuple[int, int]:
     """Width and height of the upright picture in pixels."""
     width, height = image.size
     own = ORIENTATION in getattr(image, "tag_v2", {})  # by TIFF's own tag, Pillow has turned the size already
-    turned = not own and image.getexif().get(ORIENTATION) in TURNED
+    turned = not own and exif_of(image).get(ORIENTATION) in TURNED
     return (height, width) if turned else (width, height)
 
 
@@ -85,10 +86,30 @@ def load(image: "ImageFile", stored: str) -> None:
         image.info["transparency"] = number * STEPS.get(stored, 1)
 
 
+def exif_of(image: "Image") -> "Exif":
+    """The image's EXIF data, which may be empty.
+
+    Raises:
+        PixelError: they cannot be read.
+    """
+    try:
+        return image.getexif()
+    except Exception as error:  # of damaged EXIF Pillow raises SyntaxError, ValueError, struct.error and more
+        raise PixelError(
+            f"has EXIF data that cannot be read ({error}), so that nothing says which side is up; remove them "
+            "(`exiftool -EXIF= FILE`), or save the picture again"
+        ) from None
+
+
 def upright(image: "Image") -> "Image":
-    """The image as EXIF says it is to be shown."""
+    """The image as EXIF says it is to be shown.
+
+    Raises:
+        PixelError: as :func:`exif_of`.
+    """
     from PIL import ImageOps
 
+    exif_of(image)
     return ImageOps.exif_transpose(image)
 
 
@@ -96,8 +117,13 @@ def expect_picture(image: "ImageFile") -> None:
     """Check that a file is one picture whose numbers are brightness.
 
     Raises:
-        PixelError: several pages, a camera's own data, or signed numbers.
+        PixelError: several pages, a still picture beside an animation, a camera's own data, or signed numbers.
     """
+    if getattr(image, "default_image", False):
+        raise PixelError(
+            "is an animated PNG whose still picture is none of its frames, so that programs show one or the other; "
+            "save the one that is meant as PNG"
+        )
     if image.format != "TIFF":
         return
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
@@ -157,8 +183,9 @@ def _levels(image: "ImageFile", white: float | None) -> "Image":
         raise PixelError(f"{found}, expected 0 (black) to {white:g} (white; another by `white` in the catalog)")
     grey = np.rint(values * (WHITE_8 / white)).astype(np.uint8)
     levels = Image.fromarray(WHITE_8 - grey if inverted else grey)
+    turned = exif_of(image)
     levels.info.update(image.info)
-    levels.getexif().update(image.getexif())  # its orientation
+    levels.getexif().update(turned)
     return levels
 
 

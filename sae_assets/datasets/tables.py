@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_assets.errors import DatasetError
+from sae_assets.wording import alike, looks
 
 Version = tuple[str, int, int, str]
 
@@ -98,10 +99,11 @@ def _ragged(line: int, cells: Sequence[str], columns: Sequence[str], separator: 
 def check_columns(
     name: str, table: Path, columns: Sequence[str], needed: Sequence[str], *, split_column: str = "split"
 ) -> None:
-    """Check that a table has each of these columns, and no two columns of one name, of which one would be taken.
+    """Check that a table has each of these columns, and no two columns of one name, of which one would be taken, nor
+    another one that looks like a needed one.
 
     Raises:
-        DatasetError: columns are missing, or named twice; all are listed.
+        DatasetError: columns are missing, named twice, or look alike; all are listed.
     """
     missing = [column for column in needed if column not in columns]
     if missing:
@@ -112,6 +114,9 @@ def check_columns(
     twice = sorted(column for column, count in Counter(map(str.strip, columns)).items() if count > 1 and column)
     if twice:
         raise DatasetError(f"Data set {name!r}: {table} names columns twice: {', '.join(twice)}.")
+    sought = set(map(looks, needed))
+    if same := alike([*needed, *(column for column in columns if looks(column) in sought)]):
+        raise DatasetError(f"Data set {name!r}: {table} has columns that look alike: {', '.join(same)}; rename one.")
 
 
 def missing_column(column: str, columns: Sequence[str], split_column: str = "split") -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from sae_assets import plain_json
 from sae_assets.datasets.reader import Span
 from sae_assets.errors import DatasetError
+from sae_assets.wording import looks, spelt
 
 WORD = re.compile(r"\S+")
 SPAN, TEXT = ("start", "end", "label"), "text"  # keys of a span
@@ -125,6 +126,8 @@ def _denied(text: str, start: int, end: int, place: Span, said: Mapping[str, Any
     for key, quote in said.items():
         likely = _likely(text, start, end, quote, unit) if quote != shown else ""
         if likely or (key == TEXT and quote not in (None, shown)):
+            if isinstance(quote, str) and looks(quote) == looks(shown):  # composed letters, invisible characters, case
+                return f"its {key} is {spelt(quote)}, but {spelt(shown)} stands there"
             return f"its {key} is {quote!r}, but {shown!r} stands there{likely}"
     return ""
 

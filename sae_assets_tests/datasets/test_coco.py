@@ -337,6 +337,20 @@ def test_annotations_that_name_no_image_are_counted(tmp_path: Path) -> None:
         kites(tmp_path, [*images, {"id": 1, "file_name": "2.jpg"}], parts, "1.jpg").masks("1")
 
 
+def test_outlines_of_another_size(tmp_path: Path) -> None:
+    """Wholly outside: refused; further out than a hand slips: said by ``check``."""
+    images = [{"id": 1, "file_name": "1.jpg"}]
+    away = [[30, 20, 40, 20, 40, 30]]
+    with pytest.raises(DatasetError, match=r"annotation 0 of '1\.jpg': a polygon lies outside of its image of 8x6"):
+        kites(tmp_path, images, [{"image_id": 1, "segmentation": away}], "1.jpg").masks("1")
+    for far, said in ((9.5, False), (16, True)):
+        wide = [[0, 0, far, 0, far, 6, 0, 6]]
+        reader = kites(tmp_path, images, [{"image_id": 1, "segmentation": part} for part in (wide, LEFT)], "1.jpg")
+        assert bounds(reader, "1") == (0, 0, 8, 6)
+        leave = "instances.json: 1 of 2 annotations leave their image: are they for images of another size?"
+        assert reader.remarks() == ([leave] if said else [])
+
+
 def test_coordinates_that_are_shares_of_the_image(tmp_path: Path) -> None:
     """They would mark a single pixel of each image; small polygons among others are nobody's business."""
     images, parts = [{"id": 1, "file_name": "1.jpg"}], [{"image_id": 1, "segmentation": square(0, 0, 0.5, 1)}]

@@ -232,6 +232,18 @@ def test_columns_that_differ_in_white_space_alone(tmp_path: Path) -> None:
         open_dataset(entry_of(tmp_path, "table", CONCEPTS, modality="text"))
 
 
+@pytest.mark.parametrize("column", ["Calm", "calm\u200b", "са\u217cm", "calm:"])
+def test_columns_that_look_like_a_concepts(tmp_path: Path, column: str) -> None:
+    """The one would be taken and the other passed over; what can be told apart is another column."""
+    (tmp_path / "metadata.csv").write_text(f"text,split,calm,{column},very angry\na,cal,1,0,0\n", encoding="utf-8")
+    entry = entry_of(tmp_path, "table", CONCEPTS, modality="text")
+    if column == "calm:":
+        assert open_dataset(entry).records[0].labels == (True, False)
+    else:
+        with pytest.raises(DatasetError, match="columns that look alike: 'calm' and '"):
+            open_dataset(entry)
+
+
 def test_another_separator_is_the_likely_cause(tmp_path: Path) -> None:
     """Also where cells hold the declared one."""
     (tmp_path / "metadata.csv").write_text("text;split;calm, so;very angry\na;cal;1;0\n")

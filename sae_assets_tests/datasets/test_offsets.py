@@ -99,6 +99,13 @@ def test_text_of_a_span_under_another_name(key: str) -> None:
     assert check_spans("spans", [{**span, "note": None}], TEXT)[1] == []
 
 
+def test_text_of_a_span_that_only_looks_like_it() -> None:
+    """The message shows what nobody sees."""
+    span = {"start": 0, "end": 5, "label": "calm", "text": "caf\u00e9"}
+    spans, (problem,) = check_spans("spans", [span], "cafe\u0301")
+    assert spans == {} and r"('caf\xe9'), but" in problem and r"('cafe\u0301') stands there" in problem
+
+
 @pytest.mark.parametrize(("unit", "offset"), [("utf16", 6), ("bytes", 6), ("bytes", 8)])
 def test_offset_inside_a_character_is_refused(unit: str, offset: int) -> None:
     _, (problem,) = check_spans("spans", [[offset, offset + 4, "calm"]], TEXT, unit)

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from sae_assets.datasets import open_dataset
 from sae_assets.datasets.images import image_size, open_image
+from sae_assets.datasets.inputs import _picture
 from sae_assets.datasets.masks import open_mask
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import entry_of, write_csv
@@ -227,6 +228,23 @@ def test_what_is_no_one_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "g.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     for name in ("f.eps", "g.heic"):
         assert "not a readable image: expected one of PNG, JPEG" in refusal(tmp_path / name)
+
+
+def test_animation_beside_its_still_picture_is_refused(tmp_path: Path) -> None:
+    """Some programs show the picture that is no frame, others the first frame."""
+    still, *frames = (Image.new("RGB", (4, 3), colour) for colour in ("green", "red", "blue"))
+    still.save(tmp_path / "a.png", save_all=True, append_images=frames, default_image=True)
+    assert "animated PNG whose still picture is none of its frames" in refusal(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_exif_that_cannot_be_read_is_refused(tmp_path: Path, mode: str) -> None:
+    """Nothing says which side is up; the words are not Pillow's alone. The same of a picture that is handed over."""
+    picture = Image.fromarray(COLOURS) if mode == "RGB" else Image.fromarray(np.full((3, 4), 65535, np.uint16))
+    picture.save(tmp_path / "a.png", exif=b"Exif\0\0garbage")
+    assert "has EXIF data that cannot be read" in refusal(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as opened, pytest.raises(DatasetError, match="EXIF data that cannot be read"):
+        _picture(opened, None)
 
 
 def test_cmyk_goes_by_its_profile(tmp_path: Path) -> None:

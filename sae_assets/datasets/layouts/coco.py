@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PATTERNS = ("annotations/instances*.json", "instances*.json")
+STRAY = 2  # pixels that an outline may go out of its image
 FARTHEST = 1e6  # pixels; coordinates beyond would overflow the rasteriser's integers
 
 
@@ -48,7 +49,7 @@ class CocoReader(ImageReader):
     def __init__(self, entry: Dataset, *, lenient: bool = False):
         super().__init__(entry, read_metadata(entry, "image_path", lenient=lenient))
         self._files = _annotation_files(self.name, self.root, entry.annotations)
-        self._strays: dict[Path, tuple[int, int]] = {}  # of each file annotations without image, and all
+        self._remarks: list[str] = []
 
     def missing(self, record: Record) -> Iterable[str]:
         yield from missing_file("image_path", record.path, self.root)
@@ -90,11 +91,7 @@ class CocoReader(ImageReader):
 
     def remarks(self) -> list[str]:
         _ = self._regions  # reads the files
-        return [
-            f"{file.name}: {strays:,} of {total:,} annotations name no image of the file"
-            for file, (strays, total) in self._strays.items()
-            if strays
-        ]
+        return [*self._remarks]
 
     def _annotated(self, example_id: str) -> Annotated:
         match = self._match(self.record(example_id).path)
@@ -129,11 +126,12 @@ class CocoReader(ImageReader):
         categories: set[str] = set()
         regions: dict[str, dict[tuple[str, ...], Annotated]] = {}
         problems: list[str] = []
-        self._strays = {}
+        self._remarks = []
         for file in self._files:
-            names, instances, self._strays[file] = _read_annotations(
+            names, instances, remarks = _read_annotations(
                 self.name, version_of(file), file_names, frozenset(self.concepts)
             )
+            self._remarks += [f"{file.name}: {remark}" for remark in remarks]
             categories |= names
             for path, annotated in instances.items():
                 paths = regions.setdefault(path[-1], {})
@@ -169,9 +167,9 @@ def _annotation_files(name: str, root: Path, annotations: Path | None) -> list[P
 @lru_cache(maxsize=4)
 def _read_annotations(
     name: str, version: Version, file_names: frozenset[str], concepts: frozenset[str]
-) -> tuple[set[str], dict[tuple[str, ...], Annotated], tuple[int, int]]:
-    """Names of categories and super-categories, the instances of images with these file names by path, and how many of
-    how many annotations name no image of the file. Boxes alone do for what is no concept.
+) -> tuple[set[str], dict[tuple[str, ...], Annotated], list[str]]:
+    """Names of categories and super-categories, the instances of images with these file names by path, and what is odd
+    in the file. Boxes alone do for what is no concept.
     """
     file = Path(version[0])
     problems: list[str] = []
@@ -206,7 +204,7 @@ def _read_annotations(
     for path, *size in wanted.values():
         if sizes.setdefault(path, (size[0], size[1])) != (size[0], size[1]):
             problems.append(f"image {'/'.join(path)!r} stands there twice, with other sizes")
-    farthest = 0.0  # of all polygons
+    farthest, beyond = 0.0, 0  # of all polygons, and how many annotations have one that leaves its image
     for image_id, part in annotations:
         if image_id not in wanted:
             continue
@@ -223,14 +221,19 @@ def _read_annotations(
             instances[path].append((*categories[_id(part["category_id"])], part["segmentation"]))
             polygons = part["segmentation"] if isinstance(part["segmentation"], list) else []
             farthest = max(farthest, *map(max, polygons), 0.0)
+            beyond += any(_leaves(polygon, height, width) for polygon in polygons)
     if 0 < farthest <= 1 and any(max(size) > 1 for size in sizes.values()):
         problems.append("no coordinate of any polygon is above 1: they seem to be shares of the image, not its pixels")
     raise_problems(name, file, problems)
     names = {name for pair in categories.values() for name in pair if name}
+    remarks = [f"{strays:,} of {len(annotations):,} annotations name no image of the file"] if strays else []
+    if beyond:
+        of = sum(map(len, instances.values()))
+        remarks.append(f"{beyond:,} of {of:,} annotations leave their image: are they for images of another size?")
     return (
         names,
         {path: Annotated(*sizes[path], tuple(parts)) for path, parts in instances.items()},
-        (strays, len(annotations)),
+        remarks,
     )
 
 
@@ -267,7 +270,22 @@ def _shape_problem(shape: Any, height: int, width: int) -> str | None:
         numbers = [value for value in polygon if isinstance(value, (int, float)) and not isinstance(value, bool)]
         if len(numbers) < len(polygon) or not all(math.isfinite(v) and abs(v) < FARTHEST for v in numbers):
             return "a polygon holds something else than coordinates"
+        (left, right), (top, bottom) = _extent(polygon)
+        if right < 0 or left > width or bottom < 0 or top > height:
+            return f"a polygon lies outside of its image of {width}x{height} pixels: is it for one of another size?"
     return None
+
+
+def _extent(polygon: Sequence[float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Least and largest x, and least and largest y."""
+    across, down = polygon[::2], polygon[1::2]
+    return (min(across), max(across)), (min(down), max(down))
+
+
+def _leaves(polygon: Sequence[float], height: int, width: int) -> bool:
+    """Whether a polygon goes further out of its image than a drawn outline does by chance."""
+    (left, right), (top, bottom) = _extent(polygon)
+    return left < -STRAY or top < -STRAY or right > width + STRAY or bottom > height + STRAY
 
 
 def decode_runs(counts: str) -> list[int] | None:
