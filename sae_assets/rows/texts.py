@@ -80,11 +80,14 @@ class Language(Protocol):
     @property
     def d_model(self) -> int: ...
 
-    def embed(self, texts: Sequence[Tokenized], length: int | None = None) -> "Iterable[Tensor]":
+    def embed(
+        self, texts: Sequence[Tokenized], length: int | None = None, *, refilled: bool = False
+    ) -> "Iterable[Tensor]":
         """Rows of each text's own tokens, float32 [n_tokens, d_model] on the device; every text has at least one.
 
         Args:
             length: ids that texts are filled up to; None: as many as the longest has.
+            refilled: whether they are filled up with another id than usual, of which the model takes no notice.
         """
         ...
 
@@ -125,7 +128,10 @@ class TextRows:
             def forward(texts: Sequence[Tokenized], length: int | None) -> "list[Tensor]":
                 return [*language.embed(texts, length)]
 
-            return _Opened(language, FixedShapes(forward, _one_token, precision))
+            def refilled(texts: Sequence[Tokenized], length: int) -> "list[Tensor]":
+                return [*language.embed(texts, length, refilled=True)]
+
+            return _Opened(language, FixedShapes(forward, _one_token, precision, refilled))
 
         found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
         self._language, self._shapes = found.language, found.shapes

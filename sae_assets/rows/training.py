@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets.catalog import Model
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.texts import open_tokens
-from sae_assets.saes.hook_points import difference
+from sae_assets.saes.hook_points import difference, tower
 
 if TYPE_CHECKING:
     from sae_assets.rows.loaded import OpenedSae
@@ -19,8 +19,8 @@ def trained_elsewhere(
     sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None,
     beyond: Callable[[int], Iterable[int] | None] = lambda limit: None,
 ) -> str:  # fmt: skip
-    """How what the checkpoint says of its training differs from what is read: the place, BOS, the length of texts; and
-    whether the tokenizer seems to be another model's.
+    """How what the checkpoint says of its training differs from what is read: the place, and whether images or texts
+    are read there, BOS, the length of texts; and whether the tokenizer seems to be another model's.
 
     Empty if nothing differs, or the checkpoint says nothing that is understood.
 
@@ -44,6 +44,9 @@ def trained_elsewhere(
         before = where.startswith("before ")
         advice = f"; set `layer: {model.hidden_state - 1}`" if before and model.hidden_state else ""
         parts.append(f"trained at {sae.hook_point} ({where}), read at {model.hook_point}{state}{advice}")
+    read = tower(sae.hook_point)
+    if read is not None and read != model.modality:
+        parts.append(f"trained where {read}s are read ({sae.hook_point}), and {model.modality}s are read here")
     if tokens is not None:
         with suppress(CheckpointError):
             parts += _texts_differ(sae.training, tokens, model, beyond)

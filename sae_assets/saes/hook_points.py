@@ -25,6 +25,11 @@ _FINAL_NORM = re.compile(
 _PARTS = (("attention", ("attn", "attention", "hook_z", "hook_q", "hook_k", "hook_v", "hook_result")),
           ("the MLP", ("mlp", "feed_forward", "ffn", "intermediate", "fc1", "fc2", "densereludense", "moe",
                        "output.dense")))  # fmt: skip
+# What libraries call the part of a model that reads images, or texts.
+_TOWERS = {
+    "image": ("visual", "vision_model", "vision_tower", "vision_encoder", "vision_transformer", "image_encoder"),
+    "text": ("text_model", "text_encoder", "text_transformer", "language_model", "llm"),
+}
 _OUTPUT_OF_PART = re.compile(  # that of the whole attention or MLP, and of the last matrix in it
     r"(?:hook_)?(?:mlp|ffn|feed_forward|(?:self_?)?attn|(?:self_?)?attention)(?:_out)?"
     r"(?:\.(?:hook_out|down_proj|o_proj|out_proj|c_proj|fc2|dense_4h_to_h))?"
@@ -144,6 +149,13 @@ def difference(trained: str | None, hidden_state: int | None, module: str | None
         return f"{origin}: {_within(origin)}, not {_within(read)}"
     where = "outside of blocks" if origin.block is None and origin.part != FINAL_NORM else str(origin)
     return f"{where}, not {read}"
+
+
+def tower(name: str | None) -> str | None:
+    """What the part of a model that a name begins with reads: ``image`` or ``text``; None where it does not say."""
+    parts = _split(name)
+    end = next((at for at, part in enumerate(parts) if part in _LISTS), len(parts))
+    return next((modality for modality, words in _TOWERS.items() if {*words} & {*parts[:end]}), None)
 
 
 def _within(point: HookPoint) -> str:

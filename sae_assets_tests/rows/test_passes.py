@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,15 @@ from sae_assets.rows.texts import TextRows, open_text_rows
 from sae_assets.rows.transformers.files import quiet
 from sae_assets_tests.rows.texts_folder import GivenTexts
 from sae_assets_tests.rows.tiny_model import catalog_model
-from sae_assets_tests.rows.tiny_transformers import TEXT, TEXT_MODELS, VISION_MODELS, entry, gemma_tokenizer
+from sae_assets_tests.rows.tiny_transformers import (
+    TEXT,
+    TEXT_MODELS,
+    VISION_MODELS,
+    VOCABULARY,
+    WIDTH,
+    entry,
+    gemma_tokenizer,
+)
 
 REFUSED = ("mae_unmasked", "mae", "swin", "naflex")  # by name, when they are opened
 VISION = sorted({"open_clip", *VISION_MODELS} - {*REFUSED})
@@ -128,6 +137,39 @@ def test_a_model_whose_rows_depend_on_what_fills_them_up_goes_one_by_one(
     (rows,) = shapes.rows([torch.ones(2, 1)], 4, 3)
     assert shapes.one_by_one == found
     assert torch.equal(rows, torch.ones(2, 1)) == found
+
+
+@pytest.mark.parametrize(("heeds", "found"), [(0.0, False), (1e-7, True)])
+def test_what_fills_an_input_up_is_of_no_account(heeds: float, found: bool) -> None:
+    """In half precision rounding hides what a convolution takes from its neighbours; another filling shows it."""
+
+    def forward(inputs: Sequence[Tensor], _length: int | None, filling: float = 0.0) -> list[Tensor]:
+        return [x + heeds * filling for x in inputs]
+
+    shapes = FixedShapes(forward, lambda x: x[:1], "bfloat16", lambda inputs, length: forward(inputs, length, 2.0))
+    shapes.rows([torch.ones(2, 1)], 4, 3)
+    assert shapes.one_by_one == found
+
+
+CONFIGURATIONS: dict[str, tuple[Callable[[], Any], bool]] = {
+    "convbert": (lambda: hf.ConvBertModel(hf.ConvBertConfig(**TEXT, embedding_size=WIDTH)), True),
+    "bert": (lambda: hf.BertModel(hf.BertConfig(**TEXT)), False),
+    "gpt2": (lambda: hf.GPT2Model(hf.GPT2Config(n_embd=WIDTH, n_layer=2, n_head=2, vocab_size=VOCABULARY)), False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_models_in_half_precision_that_heed_what_fills_texts_up(tmp_path: Path, name: str, precision: str) -> None:
+    """ConvBERT's rows differ by 2 % where its convolutions reach the filling, as much as rounding may."""
+    make, heeds = CONFIGURATIONS[name]
+    with quiet():
+        make().save_pretrained(tmp_path)
+        gemma_tokenizer().save_pretrained(tmp_path)
+    rows = open_text_rows(GivenTexts(("hello world",)), entry(tmp_path, "text"), ("token",), "cpu", precision, None)
+    [*_] = rows.embed(["0"])
+    assert rows.one_by_one == heeds
 
 
 @pytest.mark.slow

@@ -106,6 +106,15 @@ def test_last_hidden_state_says_what_it_lies_behind(transformer: Models, name: s
     assert "trained at" not in trained_elsewhere(sae, entry(transformer(name), "text", layer=LAYERS - 1))
 
 
+@pytest.mark.parametrize(("trained", "said"), [("vision_model.encoder.layers.1", True), ("text_model.layers.1", False)])
+def test_sae_of_the_tower_that_reads_images(transformer: Models, trained: str, said: bool) -> None:
+    """Block and width are the same; what is read there is not."""
+    sae: Any = SimpleNamespace(hook_point=trained, training={})
+    found = trained_elsewhere(sae, entry(transformer("gemma2"), "text"))
+    where = f"trained where images are read ({trained}), and texts are read here"
+    assert found == (where if said else "")
+
+
 def test_only_texts_that_are_longer_than_the_training_are_a_difference(transformer: Models) -> None:
     """Lengths count what the model reads, special ids too; nobody tokenizes what cannot be as long."""
     model = entry(transformer("gemma2"), "text")
@@ -190,6 +199,40 @@ def test_models_that_are_made_otherwise(tmp_path: Path, name: str, place: dict[s
         assert behind is None and "Traceback" not in str(error)
     else:
         assert rows.behind == (behind or "")
+
+
+@pytest.mark.parametrize("index", range(LAYERS + 1))
+def test_hidden_states_of_a_model_that_fills_texts_up(tmp_path: Path, index: int) -> None:
+    """Longformer: to multiples of its window; its blocks have more positions than its hidden states."""
+    with quiet():
+        hf.AutoModel.from_config(NOT_SHORTENED["longformer"]()).save_pretrained(tmp_path)
+        gemma_tokenizer().save_pretrained(tmp_path)
+    rows = source(tmp_path, hidden_state=index)
+    assert rows.behind == ""
+    (found,) = rows.embed(["0"])
+    assert torch.equal(found.rows["token"], expected_rows(tmp_path, TEXTS[0], index))
+
+
+@pytest.mark.parametrize("kind", ["t5", "umt5"])
+@pytest.mark.parametrize("said", [True, False])
+def test_encoder_that_was_saved_alone(tmp_path: Path, kind: str, said: bool) -> None:
+    """T5's encoder, whose configuration is that of both stacks; the last hidden state is behind its norm."""
+    config, model = {"t5": (hf.T5Config, hf.T5EncoderModel), "umt5": (hf.UMT5Config, hf.UMT5EncoderModel)}[kind]
+    with quiet():
+        made = model(config(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=32, num_layers=LAYERS, num_heads=2,
+                            is_encoder_decoder=said)).eval()  # fmt: skip
+        made.save_pretrained(tmp_path)
+        gemma_tokenizer().save_pretrained(tmp_path)
+    encoded = Tokens(entry(tmp_path, "text")).encode(TEXTS[0])
+    with torch.no_grad():
+        states = made(torch.tensor([encoded.ids]), output_hidden_states=True).hidden_states
+    for index in range(LAYERS + 1):
+        rows = source(tmp_path, hidden_state=index)
+        (found,) = rows.embed(["0"])
+        assert torch.equal(found.rows["token"], states[index][0, encoded.rows])
+        assert rows.behind == ("`encoder.final_layer_norm`" if index == LAYERS else "")
+    (last,) = source(tmp_path, layer=LAYERS - 1).embed(["0"])
+    torch.testing.assert_close(made.encoder.final_layer_norm(last.rows["token"]), states[-1][0, encoded.rows])
 
 
 def test_a_module_may_be_named(transformer: Models) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_assets.saes.hook_points import difference, in_words, named_by_publisher, understood
+from sae_assets.saes.hook_points import difference, in_words, named_by_publisher, tower, understood
 
 RESIDUAL = {
     "blocks.0.hook_resid_pre": 0, "blocks.10.hook_resid_post": 11, "model.layers.34.output": 35, "layers.10": 11,
@@ -126,3 +126,16 @@ def test_last_hidden_state_behind_a_final_norm() -> None:
     assert difference("blocks.2.hook_resid_post", 3, None, "`norm`") == "before `norm`, not behind it"
     assert difference("ln_final.hook_normalized", 3, None, "`norm`") == ""
     assert difference("blocks.1.hook_resid_post", 3, None, "`norm`") == "hidden state 2"
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [
+        ("vision_model.encoder.layers.7", "image"), ("visual.transformer.resblocks[7].mlp", "image"),
+        ("model.vision_tower.vision_model.encoder.layers.3", "image"), ("text_model.encoder.layers.7", "text"),
+        ("model.language_model.layers.7.mlp", "text"), ("transformer.resblocks.7", None), ("layers.7.visual", None),
+        ("blocks.7.hook_resid_post", None), (None, None),
+    ],
+)  # fmt: skip
+def test_towers(name: str | None, reads: str | None) -> None:
+    assert tower(name) == reads

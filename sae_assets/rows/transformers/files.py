@@ -116,7 +116,7 @@ def read_pretrained(auto: str, transformer: Transformer, what: str, **options: A
 
     where: dict[str, Any] = {"trust_remote_code": False}
     if transformer.path is not None:
-        (weight_files if auto == "AutoModel" else expect_folder)(transformer.path)
+        (weight_files if auto.startswith("AutoModel") else expect_folder)(transformer.path)
         where["local_files_only"] = True
     elif transformer.revision is not None:
         where["revision"] = transformer.revision
@@ -138,11 +138,22 @@ def read_config(transformer: Transformer, part: str) -> Any:
     """
     config = read_pretrained("AutoConfig", transformer, "configuration")
     config = getattr(config, part, None) or config
-    if getattr(config, "is_encoder_decoder", False):
+    if getattr(config, "is_encoder_decoder", False) and auto_model(config) == "AutoModel":
         raise CheckpointError(
             f"{transformer.label} ({config.model_type}) has an encoder and a decoder; models of one stack are read."
         )
     return config
+
+
+def auto_model(config: Any) -> str:
+    """The ``Auto…`` class that makes the model of a configuration: of the encoder alone, where that is what was saved
+    (``T5EncoderModel``, whose configuration is that of encoder and decoder).
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES as ENCODERS
+
+    encoder = ENCODERS.get(getattr(config, "model_type", ""), "")
+    alone = encoder.endswith("EncoderModel") and encoder in (getattr(config, "architectures", None) or ())
+    return "AutoModelForTextEncoding" if alone else "AutoModel"
 
 
 @contextmanager

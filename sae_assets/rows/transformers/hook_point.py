@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.catalog import Model
 from sae_assets.errors import CheckpointError
-from sae_assets.rows.transformers.files import read_pretrained
+from sae_assets.rows.transformers.files import auto_model, read_pretrained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -82,11 +82,20 @@ def _first(output: Any) -> Any:
 
 
 def _same(output: Any, state: "Tensor") -> bool:
-    """Whether a module gave this hidden state, which the model may have put into another shape (GPT-2)."""
+    """Whether a module gave this hidden state, which the model may have put into another shape (GPT-2), or cut to the
+    positions that it was given (Longformer).
+    """
     import torch
 
-    alike = isinstance(output, torch.Tensor) and output.dtype == state.dtype and output.numel() == state.numel()
-    return alike and torch.equal(output.reshape(state.shape), state)
+    if not isinstance(output, torch.Tensor) or output.dtype != state.dtype:
+        return False
+    given = _given(output, state)
+    return given.numel() == state.numel() and torch.equal(given.reshape(state.shape), state)
+
+
+def _given(output: "Tensor", state: "Tensor") -> "Tensor":
+    """Of a module's output, the positions of a hidden state: some models fill inputs up on the right (Longformer)."""
+    return output[:, : state.shape[1]] if output.ndim == state.ndim == 3 else output
 
 
 class CutModel:
@@ -138,7 +147,7 @@ class CutModel:
         """Read the network; its blocks, where some of them are computed and then no more."""
         assert model.transformer is not None
         self.network, loaded = read_pretrained(
-            "AutoModel", model.transformer, "weights", output_loading_info=True, config=config, **options
+            auto_model(config), model.transformer, "weights", output_loading_info=True, config=config, **options
         )
         self._missing = set(loaded["missing_keys"])
         if loaded["mismatched_keys"]:
@@ -282,7 +291,7 @@ class CutModel:
             handle.remove()
             self._stop = True
             self._found.clear()
-        if states and entered and not torch.equal(states[0].nan_to_num(), entered[0].nan_to_num()):
+        if states and entered and not torch.equal(states[0].nan_to_num(), _given(entered[0], states[0]).nan_to_num()):
             layer = f"; name the output of a block by `layer: {self._hidden_state - 1}`" if self._hidden_state else ""
             raise CheckpointError(
                 f"{self._label} ({self.network.config.model_type}) does not count hidden states from the first block's "

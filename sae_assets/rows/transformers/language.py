@@ -36,12 +36,15 @@ class TransformersLanguage:
         self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
         self.behind = self._network.behind
 
-    def embed(self, texts: "Sequence[Tokenized]", length: int | None = None) -> "Iterator[Tensor]":
+    def embed(
+        self, texts: "Sequence[Tokenized]", length: int | None = None, *, refilled: bool = False
+    ) -> "Iterator[Tensor]":
         """Rows of each text's own tokens, in order; texts go through the model together, padded on the right."""
         import torch
 
         length = length or max(len(text.ids) for text in texts)
-        ids = torch.full((len(texts), length), self.tokens.pad_id, dtype=torch.int64, device="cpu")
+        filling = int(self.tokens.pad_id == 0) if refilled else self.tokens.pad_id
+        ids = torch.full((len(texts), length), filling, dtype=torch.int64, device="cpu")
         mask = torch.zeros_like(ids)
         for index, text in enumerate(texts):
             ids[index, : len(text.ids)] = torch.tensor(text.ids, dtype=torch.int64, device="cpu")
