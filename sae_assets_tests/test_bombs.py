@@ -1,10 +1,12 @@
 """Small files that would fill all memory, or exhaust a parser: refused by name before anything is allocated."""
 
 import io
+import pickle
 import resource
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,7 @@ from sae_assets.rows.precomputed.files import TensorPart
 from sae_assets.saes.formats.clipscope import read_clipscope
 from sae_assets.saes.weights import read_config, read_npz
 from sae_assets.storage.older_files import OlderFiles
+from sae_assets.storage.pt import load as load_pt
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.datasets.layouts import entry_of
 from sae_assets_tests.storage.small import ADDRESS
@@ -166,3 +169,33 @@ def test_parquet_of_more_rows_than_it_has_room_for(tmp_path: Path) -> None:
                 open_dataset(entry)
         else:
             assert len(open_dataset(entry).records) == count
+
+
+class _Code:
+    """What a pickle would run."""
+
+    def __reduce__(self) -> Any:
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize("content", ["code", "parquet", "empty", "cut", "pickle"])
+def test_what_needs_code_is_refused_without_advice_to_run_it(tmp_path: Path, content: str) -> None:
+    """Torch's own error recommends the way that runs what is in the file; ours says what it is, whoever reads it."""
+    path, written = tmp_path / "a.pt", io.BytesIO()
+    torch.save({"a": torch.ones(2), "b": _Code()}, written)
+    whole = written.getvalue()
+    path.write_bytes({"code": whole, "parquet": b"PAR1" + whole, "empty": b"", "cut": whole[:99],
+                      "pickle": pickle.dumps({"a": 1})}[content])  # fmt: skip
+    readers: dict[Callable[[], object], type[Exception]] = {
+        lambda: read_clipscope(path): CheckpointError,
+        lambda: TensorPart(path): DatasetError,
+        lambda: OlderFiles(path): StoredFileError,
+        lambda: load_pt(path.read_bytes(), "it"): StoredFileError,
+    }
+    for read, kind in readers.items():
+        with pytest.raises(kind) as caught:
+            read()
+        said = str(caught.value)
+        assert "arbitrary code" not in said and "`weights_only`" not in said and len(said) < 500 + len(str(path)), said
+        assert ("print, which is no tensor" in said) == (content == "code"), said
+        assert "()" not in said  # an error without words

@@ -1,9 +1,43 @@
 """Tensors out of files of others: a small file may name one that fills all memory as soon as it is looked at."""
 
-from typing import Any
+import re
+import warnings
+from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import Tensor
+
+_CODE = re.compile(r"unsupported global:?\s+(?:global\s+)?([\w.]+)", re.IGNORECASE)  # in torch's error
+ADVISES = "Weights only load failed"  # with these words torch's error begins that advises to run what is in the file
+MOST_SAID = 300  # characters of another error
+
+
+def load(source: Path | IO[bytes], *, mmap: bool = False) -> Any:
+    """What ``torch.load(weights_only=True)`` reads, on the CPU: tensors and containers of them, nothing that is code.
+
+    Raises:
+        ValueError: the file is none of these, is damaged, or holds what :func:`expect_plain` refuses. Torch's own advice,
+            to read it in a way that runs what is in it, is not passed on.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
+            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap or None)
+    except Exception as error:  # torch's unpickler fails in many ways on files of something else
+        raise ValueError(in_words(error)) from None
+    expect_plain(content)
+    return content
+
+
+def in_words(error: Exception) -> str:
+    """The cause that an error of ``torch.load`` names, without its advice."""
+    said = str(error)
+    if code := _CODE.search(said):
+        return f"it needs {code[1]}, which is no tensor and might run code"
+    if said.startswith(ADVISES):
+        return "it is no file of torch.save, or is damaged"
+    return (said.splitlines() or [f"{type(error).__name__}: it is empty or was cut short"])[0][:MOST_SAID]
 
 
 def expect_plain(content: Any) -> None:

@@ -7,7 +7,6 @@ fields are wrong by a batch, the tensors' shapes are not.
 
 import hashlib
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -173,13 +172,9 @@ def _files(path: Path) -> list[Path]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol that a foreign file names
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        ops.plain.expect_plain(content)
-    except Exception as error:  # torch's unpickler fails in many ways on files of something else
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoredFileError(f"{path} is not a file that torch.load(weights_only=True) reads ({first}).") from None
+        content = ops.plain.load(path, mmap=True)
+    except ValueError as error:
+        raise StoredFileError(f"{path} is not a file that torch.load(weights_only=True) reads ({error}).") from None
     return content if isinstance(content, dict) else {"": content}
 
 

@@ -6,7 +6,6 @@ and what the published dictionary has no place for. The seal is the comment at t
 """
 
 import io
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -87,16 +86,12 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
             kind's.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
-            stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        ops.plain.expect_plain(stored)
+        stored = ops.plain.load(io.BytesIO(content))
         if not isinstance(stored, dict) or not isinstance(stored.get(KEY), dict):
             raise KeyError(KEY)
         own = stored[KEY]
-    except Exception as error:  # torch's unpickler fails in many ways on damaged bytes
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoredFileError(f"{where} is not a .pt file of sae_assets ({first}). Materialize it again.") from None
+    except (ValueError, KeyError) as error:
+        raise StoredFileError(f"{where} is not a .pt file of sae_assets ({error}). Materialize it again.") from None
     header = read_header(own.get("header"), where)
     seal.check(content, where, sealed=header.sealed)
     try:

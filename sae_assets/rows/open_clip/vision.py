@@ -260,7 +260,7 @@ class VisionTransformer:
                 model = self._create(transformer)
         except Exception as error:  # open_clip and the hub client raise many kinds; all mean: no usable weights
             raise CheckpointError(
-                f"The transformer {source} could not be loaded ({type(error).__name__}: {str(error)[:500]}). "
+                f"The transformer {source} could not be loaded ({type(error).__name__}: {ops.plain.in_words(error)}). "
                 "Without network, set `transformer.path` or `transformer.weights` to local files."
             ) from error
         visual = model.visual

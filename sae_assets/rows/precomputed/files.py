@@ -67,12 +67,9 @@ class TensorPart(Part):
         import torch
 
         try:
-            content = torch.load(self.path, weights_only=True, mmap=True, map_location="cpu")
-            ops.plain.expect_plain(content)
-        except Exception as error:  # torch raises many kinds for damaged files and old formats
-            raise DatasetError(
-                f"{self.path} could not be read as a tensor ({type(error).__name__}: {str(error)[:300]})."
-            ) from error
+            content = ops.plain.load(self.path, mmap=True)
+        except ValueError as error:
+            raise DatasetError(f"{self.path} could not be read as a tensor ({error}).") from error
         if not isinstance(content, torch.Tensor):
             keys = f" with {', '.join(map(repr, list(content)[:8]))}" if isinstance(content, dict) else ""
             raise DatasetError(f"{self.path} holds a {type(content).__name__}{keys}, expected one bare tensor.")

@@ -3,7 +3,6 @@
 Encoding is ``topk((x - pre_b) @ enc, k)``; published at the hub repository ``lewington/CLIP-ViT-L-scope``.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +60,10 @@ def read_clipscope(path: Path) -> ClipScopeCheckpoint:
     import torch
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol that a damaged file names
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        ops.plain.expect_plain(content)
-    except Exception as error:  # torch's unpickler fails in many ways on files of something else
+        content = ops.plain.load(path)
+    except ValueError as error:
         raise CheckpointError(
-            f"{path} is not a CLIP-Scope checkpoint: torch.load(weights_only=True) refuses it "
-            f"({(str(error).splitlines() or [''])[0] or type(error).__name__})."
+            f"{path} is not a CLIP-Scope checkpoint: torch.load(weights_only=True) refuses it ({error})."
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dictionary (CLIP-Scope format).")
