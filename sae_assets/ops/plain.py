@@ -17,8 +17,8 @@ def load(source: Path | IO[bytes], *, mmap: bool = False) -> Any:
     """What ``torch.load(weights_only=True)`` reads, on the CPU: tensors and containers of them, nothing that is code.
 
     Raises:
-        ValueError: the file is none of these, is damaged, or holds what :func:`expect_plain` refuses. Torch's own advice,
-            to read it in a way that runs what is in it, is not passed on.
+        ValueError: the file is none of these, is damaged, or holds what :func:`expect_plain` refuses. Torch's advice to
+            read it in a way that runs what is in it is not passed on.
     """
     try:
         with warnings.catch_warnings():

@@ -63,6 +63,15 @@ MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
 
 
+def has_its_tables(instance: dg.DagsterInstance) -> bool:
+    """Whether the database of events has been made: Dagster takes any file in its place for one that has.
+
+    The last of its tables stands for all.
+    """
+    storage = instance.event_log_storage
+    return not isinstance(storage, SqlEventLogStorage) or bool(storage.has_table("dynamic_partitions"))
+
+
 def files_of_history(instance: dg.DagsterInstance) -> list[Path]:
     """The SQLite files that an instance keeps runs and events in; empty where it keeps them otherwise.
 

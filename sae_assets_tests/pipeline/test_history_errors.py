@@ -107,3 +107,51 @@ def test_databases_that_another_process_holds(tmp_path: Path, monkeypatch: pytes
     finally:
         for holder in holders:
             holder.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"\0" * 300, b"[1, 2", b"telemetry: 3\n", b"event_log_storage: {module: x, class: y}\n"]
+)
+def test_configuration_that_is_none(tmp_path: Path, content: bytes) -> None:
+    """Of whatever kind its fault is: which file it is, and that it may be moved away."""
+    settings = load_settings(tmp_path)
+    with open_instance(settings):
+        pass
+    config = tmp_path / "dagster" / "dagster.yaml"
+    config.write_bytes(content)
+    with pytest.raises(HistoryError) as caught, open_instance(settings):
+        pass
+    said = str(caught.value)
+    assert f"{config} is not a configuration that Dagster takes" in said and "move it away" in said
+    assert len(said.splitlines()) == 1 and len(said) < 800
+    with history_if_there(settings) as (instance, reason):
+        assert instance is None and "not a configuration" in reason
+    config.unlink()
+    with open_instance(settings) as opened:
+        assert opened.get_runs_count() == 0
+
+
+def test_databases_of_no_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process leaves that was killed before it made tables; Dagster takes the file for one that has them."""
+    monkeypatch.setattr(module, "prepare", SHIPPED)
+    settings = load_settings(tmp_path)
+    with open_instance(settings):
+        pass
+    for path in (tmp_path / "dagster").rglob("*.db*"):
+        path.write_bytes(b"")
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions("chunks", ["0000"])
+        assert instance.get_dynamic_partitions("chunks") == ["0000"]
+
+
+def test_history_without_its_tables_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "prepare", SHIPPED)
+    settings = load_settings(tmp_path)
+    with open_instance(settings):
+        pass
+    (events,) = (tmp_path / "dagster").rglob("event_log.db")
+    with sqlite3.connect(events) as database:
+        database.execute("DROP TABLE dynamic_partitions")
+    database.close()
+    with pytest.raises(HistoryError, match="is damaged: restore"), open_instance(settings):
+        pass

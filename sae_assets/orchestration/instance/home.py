@@ -17,7 +17,7 @@ from upath import UPath
 from sae_assets.errors import HistoryError
 from sae_assets.orchestration.instance.abandoned import settle
 from sae_assets.orchestration.instance.launcher import close_engines, keep_engines
-from sae_assets.orchestration.internals import carry_switches_over
+from sae_assets.orchestration.internals import carry_switches_over, has_its_tables
 from sae_assets.orchestration.switches import renamed
 from sae_assets.settings import Settings
 from sae_assets.storage.atomic import write_atomically
@@ -58,6 +58,7 @@ run_retries:  # a killed run is made again; one that failed by itself would fail
 """
 FORMER_LAUNCHER, LAUNCHER = "module: sae_assets.launcher\n", "module: sae_assets.orchestration.instance.launcher\n"
 LOCK = "opening.lock"
+WITHOUT = "The files do not need it: `sae-assets verify` and `sae-assets show` read them."
 EVENTS = re.compile(r"(?<=^    base_dir: ).*(?=  # in this home, wherever it is moved$)", re.MULTILINE)
 CODE_LOCATION = ("sae_assets.definitions", "sae_assets")  # module and name, as in workspace.yaml
 POOLS = {"gpu": 1}  # encoding runs at a time; change it in the UI (Deployment, Concurrency)
@@ -80,9 +81,19 @@ def prepare(settings: Settings) -> Path:
         text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
         if text != before:
             write_atomically(UPath(config), text.encode())
+        _drop_empty(home / "history" / "events" / "event_log.db")
+    except UnicodeDecodeError as error:
+        raise HistoryError(_unusable(error, settings)) from None
     except OSError as error:
         raise HistoryError(_explained(error, settings)) from None
     return home
+
+
+def _drop_empty(database: Path) -> None:
+    """Remove a database of no bytes, which Dagster would take for one that has all its tables."""
+    log = database.with_name(f"{database.name}-wal")  # what was written and is not in the database yet
+    if all(not path.exists() or path.stat().st_size == 0 for path in (database, log)):
+        database.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -95,8 +106,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     keep_engines()
     try:
         with _one_at_a_time(settings):
-            context = dg.DagsterInstance.from_config(str(prepare(settings)))
-            set_pool_limits(context)
+            context = _configured(prepare(settings), settings)
         with context as instance:
             settle(instance)
             carry_switches_over(instance, CODE_LOCATION[1], renamed)
@@ -105,6 +115,24 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         raise HistoryError(_explained(error, settings)) from None
     finally:
         close_engines()
+
+
+def _configured(home: Path, settings: Settings) -> dg.DagsterInstance:
+    """The instance as its ``dagster.yaml`` describes it, with limits of pools.
+
+    Raises:
+        HistoryError: the file is not one that Dagster takes, or a table of the history is missing.
+    """
+    try:
+        instance = dg.DagsterInstance.from_config(str(home))
+        if not has_its_tables(instance):
+            raise HistoryError(_explained(sqlite3.DatabaseError("malformed: tables are missing"), settings))
+        set_pool_limits(instance)
+    except (HistoryError, SQLAlchemyError, sqlite3.Error, OSError):
+        raise
+    except Exception as error:  # the parser's, Dagster's of wrong keys and of classes that do not exist
+        raise HistoryError(_unusable(error, settings)) from None
+    return instance
 
 
 @contextmanager
@@ -159,9 +187,16 @@ def _explained(error: Exception, settings: Settings) -> str:
         )
     else:
         what = "does not answer"
+    return f"Dagster's history in {folder} {what} ({said}). {WITHOUT}"
+
+
+def _unusable(error: Exception, settings: Settings) -> str:
+    """What is wrong with ``dagster.yaml``, and what can be done about it."""
+    config = Path(settings.environment()["DAGSTER_HOME"]) / "dagster.yaml"
+    said = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())[:300]
     return (
-        f"Dagster's history in {folder} {what} ({said}). The files do not need it: `sae-assets verify` and "
-        "`sae-assets show` read them."
+        f"{config} is not a configuration that Dagster takes ({said}). Correct it, or move it away: the next command "
+        f"writes it anew. {WITHOUT}"
     )
 
 
