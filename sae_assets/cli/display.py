@@ -59,7 +59,7 @@ def print_verified(verified: "Verified") -> None:
     for dataset, chunks in verified.orphans.items():
         echo(
             f"{dataset}: {', '.join(chunks)} in Dagster's list of chunks were never registered; nothing reads them. "
-            f"To take them off: sae-assets remove {dataset} --chunks {','.join(chunks)} --yes"
+            + advice(f"To take them off: sae-assets remove {dataset} --unregistered --yes")
         )
     rest = [
         (verified.unsealed, "of an earlier version, without a seal"),
@@ -69,7 +69,7 @@ def print_verified(verified: "Verified") -> None:
         if paths:
             echo(f"{len(paths)} files are {what}.")
     if verified.mendable:
-        echo("To mend what can be mended: sae-assets verify --repair")
+        echo(advice("To mend what can be mended: sae-assets verify --repair"))
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:

@@ -42,8 +42,13 @@ class Removal:
         return list(dict.fromkeys(PurePosixPath(path).parts[1] for path in self.aggregates))
 
 
-def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None) -> Removal:
+def plan_removal(
+    session: "Session", dataset: str, chunks: Sequence[str] | None, *, unregistered: bool = False
+) -> Removal:
     """Files of these chunks (None: the whole data set, aggregates included), and aggregates that become stale.
+
+    Args:
+        unregistered: also whatever Dagster alone lists as a chunk, which may have any name.
 
     Raises:
         CatalogError: chunks that are not registered, or no numbers.
@@ -53,7 +58,7 @@ def plan_removal(session: "Session", dataset: str, chunks: Sequence[str] | None)
     registered = session.chunks_of(dataset)
     named = None if chunks is None else [*dict.fromkeys(chunk_keys(chunks))]
     orphans = set(known_chunks(session.instance, dataset)) - set(registered)  # added by hand, without a manifest
-    orphans &= orphans if named is None else set(named)
+    orphans &= orphans if named is None or unregistered else set(named)
     among = None if named is None else [key for key in named if key not in orphans]
     chosen = chunks_among(dataset, registered, among)
     for chunk in chosen if chunks is not None else ():

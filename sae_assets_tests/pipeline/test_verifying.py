@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from sae_assets.chunks.manifests import read_manifests
+from sae_assets.cli import app
 from sae_assets.commands.session import open_session
 from sae_assets.storage.atomic import TEMPORARY_PREFIX
 from sae_assets.storage.store import ArtifactStore
@@ -223,6 +227,23 @@ def test_chunk_that_was_added_by_hand_blocks_nothing_is_named_and_can_be_taken_o
         assert session.materialize(["small"], first="unit_stats", last="unit_stats", force=True)[0] == 1
     code, found = found_by(made)
     assert (code, found["orphans"]) == (0, {"small": ["0009"]})
-    assert "sae-assets remove small --chunks 0009 --yes" in invoke(made, "verify").stdout
-    assert invoke(made, "remove", "small", "--chunks", "0009", "--yes").exit_code == 0
+    advised = re.search(r"sae-assets remove (.*)", invoke(made, "verify").stdout)
+    assert advised is not None and str(made["home"]) in advised[1]
+    result = CliRunner().invoke(app, ["remove", *shlex.split(advised[1])])
+    assert result.exit_code == 0 and "from Dagster's list of chunks: 0009." in result.stdout
     assert found_by(made)[1]["orphans"] == {}
+
+
+def test_chunks_added_by_hand_under_any_name_can_be_taken_off(made: Places) -> None:
+    """The UI's dialog takes any text; the registered chunks stay."""
+    names = ["bad name", "../x", "a,b", "x; touch y", "--yes", "12", "\x1b[2J"]
+    with open_session(made["home"], made["catalog"]) as session:
+        session.instance.add_dynamic_partitions("small_chunks", names)
+    assert found_by(made)[1]["orphans"] == {"small": sorted(names)}
+    assert "\x1b" not in invoke(made, "verify").stdout
+    assert invoke(made, "status", "-d", "small").exit_code == 0
+    assert invoke(made, "remove", "small", "--unregistered").exit_code == 0  # shows, and takes nothing off
+    assert found_by(made)[1]["orphans"] == {"small": sorted(names)}
+    assert invoke(made, "remove", "small", "--unregistered", "--yes").exit_code == 0
+    code, found = found_by(made)
+    assert (code, found["orphans"], found["damaged"]) == (0, {}, {})
