@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sae_assets.cli.advice import CATALOG, HOME, advice, told
-from sae_assets.cli.interrupts import FIRST_CODE, SIGNALS, exit_code
+from sae_assets.cli.interrupts import FIRST_CODE, SIGNALS, came, exit_code
 from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
 from sae_assets.wording import visible
 
@@ -52,11 +52,13 @@ def errors_without_traceback(as_json: bool, debug: bool, interrupted: str = INTE
     """Turn this package's errors, and an interrupt, into a message on stderr and an exit code."""
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo(json.dumps({"error": interrupted, "kind": "Interrupted"}) if as_json else interrupted, err=True)
-        raise typer.Exit(exit_code()) from None
-    except (SaeAssetsError, OSError) as error:  # OSError: no space, no permission; its text names the file
-        if debug:
+    except typer.Exit:
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, KeyboardInterrupt) or came():  # an error may be what a library made of the signal
+            typer.echo(json.dumps({"error": interrupted, "kind": "Interrupted"}) if as_json else interrupted, err=True)
+            raise typer.Exit(exit_code()) from None
+        if debug or not isinstance(error, (SaeAssetsError, OSError)):  # OSError: no space, no permission; it says where
             raise
         raise typer.Exit(report(error, as_json)) from None
 

@@ -1,16 +1,19 @@
 """Ctrl-C and SIGTERM: a command ends with one sentence and the exit code of the signal.
 
-Either raises ``KeyboardInterrupt`` wherever Python is; while a run is made, Dagster first ends it as canceled.
+Either raises ``KeyboardInterrupt`` wherever Python is; while a run is made, Dagster first ends it as canceled. Where a
+library takes that for an error of its own (an import that fails, and is tried again), the signal is still known here.
 """
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FIRST_CODE = 128  # of a command that a signal ended, as shells say it: this and the signal's number
 
 _pipe: list[int] = []
+_came: list[int] = []
 
 
 def heed_signals() -> None:
@@ -19,6 +22,7 @@ def heed_signals() -> None:
     Dagster puts a handler of its own in the place of both while a run is made, and does not say which one came: so the
     number is written to a pipe by Python itself.
     """
+    _came.clear()
     if os.name == "posix":
         _pipe[:] = os.pipe()
         for end in _pipe:
@@ -32,10 +36,19 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def came() -> bool:
+    """Whether one of the signals came, and whatever was made of it."""
+    with suppress(BlockingIOError):
+        _came.extend(number for number in (os.read(_pipe[0], 1024) if _pipe else ()) if number in SIGNALS)
+    return bool(_came)
+
+
+def stop_if_told() -> None:
+    """Raises: KeyboardInterrupt, one of the signals came and nobody has ended this command."""
+    if came():
+        raise KeyboardInterrupt
+
+
 def exit_code() -> int:
     """The exit code of an interrupted command: 130 of Ctrl-C, 143 of SIGTERM."""
-    try:
-        came = [number for number in os.read(_pipe[0], 1024) if number in SIGNALS] if _pipe else []
-    except BlockingIOError:
-        came = []
-    return FIRST_CODE + (came[0] if came else signal.SIGINT)
+    return FIRST_CODE + (_came[0] if came() else signal.SIGINT)

@@ -6,12 +6,13 @@ took. What has not been seen yet is not guessed, and "at least" says so.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from sae_assets.cli.display import PLAIN, PlainConsole
+from sae_assets.cli.interrupts import stop_if_told
 from sae_assets.progress import listening
 
 if TYPE_CHECKING:
@@ -91,16 +92,20 @@ class Runs:
 
 @contextmanager
 def progress_bar(quiet: bool = False) -> "Iterator[OnBatch]":
-    """Tell of runs, and of the loop inside the current one. Quiet: of nothing."""
+    """Tell of runs, and of the loop inside the current one. Quiet: of nothing. No run begins after a signal."""
     screen = PlainConsole(stderr=True, **PLAIN)
-    if quiet:
-        yield lambda *_: None
-    elif screen.is_terminal:
-        with _bars(screen) as on_batch:
-            yield on_batch
-    else:
-        with _lines(screen) as on_batch:
-            yield on_batch
+    shown = nullcontext(_say_nothing) if quiet else _bars(screen) if screen.is_terminal else _lines(screen)
+    with shown as tell:
+
+        def on_batch(batch: "Batch", number: int, total: int, coming: "Sequence[Batch]") -> None:
+            stop_if_told()
+            tell(batch, number, total, coming)
+
+        yield on_batch
+
+
+def _say_nothing(batch: "Batch", number: int, total: int, coming: "Sequence[Batch]") -> None:
+    pass
 
 
 @contextmanager

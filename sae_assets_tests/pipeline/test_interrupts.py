@@ -72,3 +72,40 @@ def test_an_interrupted_command_says_so_and_leaves_nothing_behind(
     again = invoke(places, "materialize", "-d", "small", "--to", ENCODING, "--json")
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["runs"] >= 1
+
+
+SWALLOWED = """
+import os, signal, sys
+from sae_assets.cli import run
+from sae_assets.pipeline.stages import STAGES
+
+number = getattr(signal, sys.argv.pop())
+
+def make(*arguments, **more):  # as an import does that an interrupt has cut short, and that is tried again
+    try:
+        os.kill(os.getpid(), number)
+        sum(range(10**8))
+    except BaseException:
+        raise ImportError("cannot load module more than once per process") from None
+
+object.__setattr__(STAGES["examples"], "make", make)
+run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+def test_a_signal_that_a_library_takes_for_its_own_error_ends_the_command(
+    small: Places, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The run fails with that error; no other one begins, and the exit code is the signal's."""
+    variables = {**environment(tmp_path / "home", small["catalog"]),
+                 "PYTHONPATH": str(Path(sae_assets_tests.__file__).parents[1])}  # fmt: skip
+    command = [sys.executable, "-c", SWALLOWED, "materialize", "-d", "small", "--json", number.name]
+    group = Group(command, variables, tmp_path, tmp_path / "log")
+    try:
+        wait_until(lambda: group.ended, "the end of the command", tell=group.output)
+    finally:
+        group.kill()
+    assert group.process.returncode == 128 + number, group.output()
+    assert json.loads(group.output()) == {"error": GOES_ON, "kind": "Interrupted"}
+    assert [len(runs) for runs in runs_of(tmp_path / "home").values()] == [1]
