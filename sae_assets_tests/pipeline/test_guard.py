@@ -43,6 +43,10 @@ LET_IN = {
     "a page, by a link on another site": request(
         "/runs/1", method="GET", sec_fetch_site="cross-site", sec_fetch_mode="navigate"
     ),
+    "in capitals": request(**JSON, host="LOCALHOST:3000", origin="http://localhost:3000"),
+    "a link that opens a page": request(
+        "/", method="GET", sec_fetch_site="cross-site", sec_fetch_mode="navigate", sec_fetch_dest="document"
+    ),
     "the playground": request(method="GET", accept="text/html", sec_fetch_site="none", sec_fetch_mode="navigate"),
     "a report by a program": request("/report_asset_materialization/a"),
     "subscriptions": request(kind="websocket", origin=f"http://{URL}"),
@@ -62,6 +66,15 @@ REFUSED = {
     "reading by such a name": request("/assets", method="GET", host="evil.example:3000"),
     "a name that begins alike": request(**JSON, host="127.0.0.1.evil.example"),
     "a user in the name": request(**JSON, host="127.0.0.1@evil.example"),
+    "two names in one": request(**JSON, host="localhost:3000,evil.example"),
+    "a name and a path": request(**JSON, host="localhost/evil.example"),
+    "a port that is none": request(**JSON, host="localhost:3000x"),
+    "this machine, another way": request(**JSON, host="127.1:3000"),
+    "an origin with a path": request(**JSON, origin=f"http://{URL}/"),
+    "an empty origin": request(**JSON, origin=""),
+    "a frame": request(
+        "/", method="GET", sec_fetch_site="cross-site", sec_fetch_mode="navigate", sec_fetch_dest="iframe"
+    ),
     "no name": request(**JSON, host=""),
     "a broken name": request(**JSON, host="[::1"),
     "a mutation by GET": request(method="GET", query=MUTATION),

@@ -20,6 +20,7 @@ SAID = {
     "attempt to write a readonly database": "give it back its permissions",
     "unable to open database file": "give it back its permissions",
     "database or disk is full": "the disk is full",
+    "disk I/O error": "the disk is full or failing",
     "database disk image is malformed": "restore",
     "file is not a database": "restore",
     "no such table: runs": "does not answer",

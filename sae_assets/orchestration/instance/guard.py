@@ -5,9 +5,10 @@ have open could delete runs, or start some, and one that gives its own name this
 through is what a person's own browser asks on pages of this server, and what programs ask that are no browser.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from sae_assets.settings import HOSTS_VARIABLE
 
@@ -18,6 +19,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 READING = ("GET", "HEAD")
+ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?", re.IGNORECASE)  # in `Host`
 POLICY_VIOLATION = 1008  # of websockets
 HEADERS = [(b"x-frame-options", b"DENY"), (b"content-security-policy", b"frame-ancestors 'none'")]
 
@@ -55,14 +57,14 @@ def refusal(scope: Mapping[str, Any], hosts: Collection[str]) -> str:
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     host = headers.get("host", [])
-    if len(host) != 1 or _name(f"//{host[0]}") not in hosts:
+    if len(host) != 1 or _name(host[0]) not in hosts:
         allowed = ", ".join(sorted(hosts))
         return (
             f"Host is {', '.join(host) or 'missing'}, expected one of {allowed} (of a proxy of yours: {HOSTS_VARIABLE})"
         )
     for origin in headers.get("origin", []):
-        parts = urlsplit(origin) if origin.count("://") == 1 else None
-        if parts is None or parts.scheme not in ("http", "https") or parts.netloc.lower() != host[0].lower():
+        scheme, _, page = origin.partition("://")
+        if scheme not in ("http", "https") or page.lower() != host[0].lower():
             return f"Origin is {origin}, expected a page of {host[0]}"
     if scope["type"] == "websocket":
         return ""
@@ -75,19 +77,17 @@ def refusal(scope: Mapping[str, Any], hosts: Collection[str]) -> str:
     if is_graphql and method == "POST" and content_type != "application/json":
         return f"the content type is {content_type or 'missing'}, expected application/json"
     # Browsers say where a request comes from also where they send no Origin: pictures, scripts, forms of old.
-    site, mode = (headers.get(f"sec-fetch-{name}", [""])[0] for name in ("site", "mode"))
-    followed_a_link = method in READING and mode == "navigate" and not is_graphql
+    site, mode, into = (headers.get(f"sec-fetch-{name}", [""])[0] for name in ("site", "mode", "dest"))
+    followed_a_link = method in READING and mode == "navigate" and into in ("document", "") and not is_graphql
     if site in ("cross-site", "same-site") and not followed_a_link:
         return "it comes from a page of another site"
     return ""
 
 
-def _name(address: str) -> str:
-    """The host of an address, without its port; empty where there is none."""
-    try:
-        return (urlsplit(address).hostname or "").lower()
-    except ValueError:
-        return ""
+def _name(host: str) -> str:
+    """The name in a ``Host``, without its port; empty where it is no such."""
+    found = ADDRESS.fullmatch(host)
+    return (found["six"] or found["name"]).lower() if found else ""
 
 
 def _unframed(send: Send) -> Send:

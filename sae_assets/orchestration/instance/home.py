@@ -180,6 +180,8 @@ def _explained(error: Exception, settings: Settings) -> str:
         what = "cannot be written: give it back its permissions, or copy the home to where you may write"
     elif "full" in said or "No space" in said:
         what = "cannot be written: the disk is full"
+    elif "disk I/O error" in said:
+        what = "cannot be read or written: the disk is full or failing, or a file may not grow further (`ulimit -f`)"
     elif "malformed" in said or "not a database" in said:
         what = (
             f"is damaged: restore {folder} from a backup, or move it away, and what is in the store is recorded "
