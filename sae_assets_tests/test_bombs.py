@@ -138,8 +138,10 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (LAUGHS, "stands for more than 1,000,000 values"),
         ("a: &a [*a]\n", "stands for more than"),
         ("a: " + DEEP, "nested too deeply"),
+        ("a: 1" + ":59" * 100_000, "found a number of 300,001 characters"),
+        ("a: " + "9" * 100_000, "found a number of 100,000 characters"),
     ],
-    ids=["laughs", "itself", "deep"],
+    ids=["laughs", "itself", "deep", "sexagesimal", "digits"],
 )
 def test_catalog_that_is_a_bomb(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "catalog.yaml"
@@ -169,6 +171,19 @@ def test_parquet_of_more_rows_than_it_has_room_for(tmp_path: Path) -> None:
                 open_dataset(entry)
         else:
             assert len(open_dataset(entry).records) == count
+
+
+def test_parquet_that_grows_a_thousandfold(tmp_path: Path) -> None:
+    """One text of 100 MB in a few kB; what is large and differs is read."""
+    entry = entry_of(tmp_path, "table", ("calm",), modality="text")
+    for text, refused in (("a" * 10**8, True), (np.random.default_rng(0).bytes(10**6).hex(), False)):
+        columns = {"text": [text], "split": ["cal"], "labels": ["calm"]}
+        pq.write_table(pa.table(columns), tmp_path / "metadata.parquet", compression="zstd")
+        if refused:
+            with pytest.raises(DatasetError, match=r"grows from [0-9,]* to 10[0-9],[0-9]{3},[0-9]{3} bytes"):
+                open_dataset(entry)
+        else:
+            assert open_dataset(entry).text("1") == text
 
 
 class _Code:

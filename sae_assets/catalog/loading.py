@@ -20,6 +20,8 @@ from sae_assets.catalog.registry import Layout, layouts
 from sae_assets.errors import CatalogError
 
 PACKAGED = Path(__file__).with_name("catalog.yaml")
+MOST_SHOWN, MOST_DIGITS = 200, 100  # characters of a value that a message shows, and of an integer
+INTEGER = "tag:yaml.org,2002:int"
 MOST_NODES = 10**6  # keys and values of a catalog, aliases written out
 PRESETS = Path(__file__).with_name("presets.yaml")
 
@@ -83,12 +85,16 @@ def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
 
 
 def _expect_sound(node: yaml.Node, seen: set[int]) -> None:
-    """Raises: yaml.MarkedYAMLError, of a key that is there twice or a text with a NUL in it."""
+    """Raises: yaml.MarkedYAMLError, of a key that is there twice, a text with a NUL in it or a number without end."""
     if id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
         raise yaml.MarkedYAMLError(problem="found a NUL in a text", problem_mark=node.start_mark)
+    if isinstance(node, yaml.ScalarNode) and node.tag == INTEGER and len(node.value) > MOST_DIGITS:
+        raise yaml.MarkedYAMLError(
+            problem=f"found a number of {len(node.value):,} characters", problem_mark=node.start_mark
+        )
     if isinstance(node, yaml.SequenceNode):
         for part in node.value:
             _expect_sound(part, seen)
@@ -297,7 +303,8 @@ def _describe(detail: Any) -> str:
     # What pydantic calls the kinds it tried is no key: `dict[function-after[…]]`, `literal['any']`.
     where = ".".join(str(part) for part in detail["loc"] if not re.match(KINDS, str(part)))
     value = detail.get("input")
-    prefix = "" if isinstance(value, dict) or detail["type"] == "missing" else f"found {value!r}; "
+    shown = repr(value) if len(repr(value)) <= MOST_SHOWN else f"{repr(value)[:MOST_SHOWN]}…"
+    prefix = "" if isinstance(value, dict) or detail["type"] == "missing" else f"found {shown}; "
     message = plain_message(detail)
     if detail["type"] == "extra_forbidden":
         keys = _fields(detail["loc"])

@@ -20,6 +20,7 @@ from sae_assets.datasets.tables import read_csv
 from sae_assets.errors import DatasetError
 
 BATCH = 32  # images held in memory
+MOST_GROWTH, SMALL_BYTES = 1000, 2**26  # of a Parquet file; what stays smaller than the latter may grow more
 ROWS_PER_BYTE = 8  # of a Parquet file; rows that differ take a bit each, and those of a bomb next to nothing
 PART = re.compile(r"(.*)-(\d+)-of-(\d+)(?:-\w+)?")  # of a table in several Parquet files, as libraries name them
 
@@ -78,6 +79,13 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
                     raise DatasetError(
                         f"Data set {entry.name!r}: {file} says {rows_said:,} rows in {n_bytes:,} bytes, so nearly all "
                         "of them say the same; expected examples that differ."
+                    )
+                groups = (opened.metadata.row_group(number) for number in range(opened.metadata.num_row_groups))
+                grown = sum(group.total_byte_size for group in groups)
+                if grown > max(MOST_GROWTH * n_bytes, SMALL_BYTES):
+                    raise DatasetError(
+                        f"Data set {entry.name!r}: {file} grows from {n_bytes:,} to {grown:,} bytes when it is read, "
+                        "more than data do that differ."
                     )
                 schema = opened.schema_arrow
                 large = frozenset(field.name for field in schema if field.name in column_names and _is_big(field.type))
