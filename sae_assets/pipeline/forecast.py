@@ -1,14 +1,19 @@
 """What making an artifact will cost, from what it cost before: a line over the examples that were read.
 
+From sizes that lie close together the line takes its growth alone: where it begins says the stage.
+
 Nothing is measured here, and what is not known stays unknown. Where costs come from says ``orchestration.history``.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sae_assets.pipeline.stage import Stage
+
+APART = 4  # times the smallest size: sizes nearer to each other tell as much of chance as of growth
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,9 @@ class Cost:
 def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int = 1, *, first: bool = False) -> Cost:
     """What an artifact is expected to cost over so many examples.
 
-    Rows, bytes and seconds grow with the examples, but for the file of a model-level stage that does not (``grows``);
-    memory does not, since work is done in blocks: the most that was seen is expected.
+    Rows, bytes and seconds are on a line over the examples; memory is not, since work is done in blocks: the most that
+    was seen is expected. The line begins where the past shows it to, if that is of sizes ``APART`` times as large as
+    each other, and else where the stage says (``seconds_offset``, ``file_offset``).
 
     Args:
         past: what artifacts of the stage cost, the latest first; empty where none was made.
@@ -54,35 +60,41 @@ def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int =
         first: whether it is the first such pass of its process; seconds are then those of other first ones, if any
             is among the past.
     """
-    same = stage.level == "model" and not stage.grows
     alike = [cost for cost in past if cost.first is first] or past
-    seconds = _at(examples, [(cost.examples, cost.cpu_seconds) for cost in alike])
+    of_file = stage.file_offset
+    if of_file is None:
+        of_file = inf if stage.level == "model" else 0
+    seconds = _at(examples, [(cost.examples, cost.cpu_seconds) for cost in alike], stage.seconds_offset)
     return Cost(
         examples,
-        _of_file(examples, [(cost.examples, cost.rows) for cost in past], same),
-        _of_file(examples, [(cost.examples, cost.n_bytes) for cost in past], same),
+        _at(examples, [(cost.examples, cost.rows) for cost in past], of_file),
+        _at(examples, [(cost.examples, cost.n_bytes) for cost in past], of_file),
         None if seconds is None else seconds / sharing,
         max((cost.peak_bytes for cost in past if cost.peak_bytes is not None), default=None),
     )
 
 
-def _of_file(examples: int, points: Sequence[tuple[int, float | None]], same: bool) -> float | None:
-    """As :func:`_at`, or the latest value where it is the same whatever was read."""
-    latest = next((value for _, value in points if value is not None), None)
-    return latest if same else _at(examples, points)
+def _at(examples: int, points: Sequence[tuple[int, float | None]], offset: float) -> float | None:
+    """The value of a line through these (examples, value), the latest first.
 
-
-def _at(examples: int, points: Sequence[tuple[int, float | None]]) -> float | None:
-    """The value of a line through these (examples, value): through the origin unless they show that it is not."""
+    Args:
+        offset: in examples, what every value has beside that of its examples; infinite where all are as the latest.
+    """
     known = [(count, value) for count, value in points if value is not None and count > 0]
     if not known:
         return None
+    if offset == inf:
+        return known[0][1]
     total = sum(value for _, value in known)
     mean_x, mean_y = sum(count for count, _ in known) / len(known), total / len(known)
-    spread = sum((count - mean_x) ** 2 for count, _ in known)
-    if spread:
+    sizes = [count for count, _ in known]
+    if max(sizes) >= APART * min(sizes):
+        spread = sum((count - mean_x) ** 2 for count in sizes)
         slope = sum((count - mean_x) * (value - mean_y) for count, value in known) / spread
         start = mean_y - slope * mean_x
         if slope >= 0 and start >= 0:
             return start + slope * examples
-    return mean_y / mean_x * examples
+        if slope < 0:
+            return mean_y
+        offset = 0
+    return mean_y * (offset + examples) / (offset + mean_x)

@@ -189,7 +189,9 @@ class Stage:
             such a file has to satisfy.
         after: a stage that stands before it in every list though it reads nothing of it.
         applies: whether a data set has it; where it has not, it is neither an asset nor planned.
-        grows: a model-level stage whose file holds every row, so that it grows with the data.
+        seconds_offset: what a pass takes whatever it reads, in examples that take as long, so that seconds over one
+            number of examples are foretold for another; file_offset: the same of its file, None for the usual: of a
+            model-level stage it is as large whatever was read, of a chunk it grows with the examples.
         of_encoded: it needs the rows behind activations, so there is none where these were imported.
         pool: name of the limited resource that its passes need.
         checks: asked of the file that was written.
@@ -219,7 +221,8 @@ class Stage:
     )
     after: str = ""
     applies: Callable[[Dataset], bool] = every_dataset
-    grows: bool = False
+    seconds_offset: float = 0
+    file_offset: float | None = None
     of_encoded: bool = False
     pool: str | None = None
     checks: tuple[Check, ...] = ()

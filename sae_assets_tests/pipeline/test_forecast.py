@@ -38,14 +38,29 @@ def test_the_first_pass_of_a_process_takes_what_first_ones_took() -> None:
     assert forecast(CHUNK, past[:1], 10, first=True).cpu_seconds == 1.0
 
 
+def test_what_a_stage_pays_in_any_case_is_not_scaled() -> None:
+    report = replace(AGGREGATE, seconds_offset=30)
+    assert forecast(report, [Cost(10, 0, 0, 4.0)], 50).cpu_seconds == pytest.approx(8.0)
+
+
 def test_what_two_sizes_show_to_be_paid_once_is_not_scaled() -> None:
-    past = [Cost(10, 0, 0, 3.0), Cost(20, 0, 0, 4.0)]
-    assert forecast(AGGREGATE, past, 40).cpu_seconds == pytest.approx(6.0)
+    past = [Cost(10, 0, 0, 3.0), Cost(40, 0, 0, 6.0)]
+    assert forecast(AGGREGATE, past, 80).cpu_seconds == pytest.approx(10.0)
 
 
-def test_a_line_that_falls_or_begins_below_nothing_is_none() -> None:
-    for past in ([Cost(10, 0, 0, 4.0), Cost(20, 0, 0, 2.0)], [Cost(10, 0, 0, 1.0), Cost(20, 0, 0, 5.0)]):
-        assert forecast(AGGREGATE, past, 30).cpu_seconds == pytest.approx(6.0)
+def test_sizes_that_are_close_tell_how_much_and_not_how_it_grows() -> None:
+    """A line through both would say 10 and 0."""
+    past = [Cost(20, 0, 0, 4.0), Cost(10, 0, 0, 3.0)]
+    assert forecast(AGGREGATE, past, 80).cpu_seconds == pytest.approx(3.5 / 15 * 80)
+    falling = [Cost(20, 0, 0, 2.0), Cost(10, 0, 0, 3.0)]
+    assert forecast(replace(AGGREGATE, seconds_offset=15), falling, 45).cpu_seconds == pytest.approx(5.0)
+
+
+def test_a_line_that_begins_below_nothing_begins_there_and_one_that_falls_is_level() -> None:
+    below = [Cost(10, 0, 0, 1.0), Cost(40, 0, 0, 9.0)]
+    assert forecast(AGGREGATE, below, 50).cpu_seconds == pytest.approx(10.0)
+    falling = [Cost(10, 0, 0, 4.0), Cost(40, 0, 0, 2.0)]
+    assert forecast(AGGREGATE, falling, 80).cpu_seconds == pytest.approx(3.0)
 
 
 def test_the_file_of_an_aggregate_is_as_large_as_the_last_unless_it_holds_every_row() -> None:

@@ -86,6 +86,7 @@ BEST_PAIRS = Stage(
     code_version="8",
     settings=_settings,
     options=DetectionOptions,
+    seconds_offset=50,
     splits=SPLITS,
     checks=(
         Check(

@@ -93,6 +93,7 @@ COALITIONS = Stage(
     model_inputs=("best_pairs",),
     settings=_settings,
     options=ScoringOptions,
+    seconds_offset=50,
     splits=("train", "cal", "test"),
     checks=(
         Check(

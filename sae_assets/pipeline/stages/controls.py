@@ -145,6 +145,7 @@ CONTROLS = Stage(
     model_inputs=("best_pairs",),
     settings=_settings,
     options=ScoringOptions,
+    seconds_offset=50,  # fits, in steps of which there are as many
     splits=("train", "cal", "test"),
     applies=lambda dataset: dataset.controls is not None,
     of_encoded=True,

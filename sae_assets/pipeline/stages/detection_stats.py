@@ -30,6 +30,7 @@ DETECTION_STATS = Stage(
     code_version="2",
     settings=scoring_settings,
     options=ScoringOptions,
+    file_offset=400,
     splits=("cal", "test"),
     counts=_counts,
 )

@@ -56,6 +56,7 @@ ROW_ALIGNMENT = Stage(
     code_version="4",
     chunk_inputs=("sparse_activations", "ground_truth", "labels"),
     options=AggregateOptions,
+    file_offset=400,
     splits=SPLITS,
     after="thresholds",
     checks=(
