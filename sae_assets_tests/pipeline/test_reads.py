@@ -45,10 +45,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Address]:
     counts: Counter[Address] = Counter()
     read = ArtifactStore.read
 
-    def counted(self: ArtifactStore, address: Address) -> object:
+    def counted(self: ArtifactStore, address: Address, **how: bool) -> object:
         if address.chunk is not None:
             counts[address] += 1
-        return read(self, address)
+        return read(self, address, **how)
 
     monkeypatch.setattr(ArtifactStore, "read", counted)
     return counts

@@ -1,12 +1,14 @@
 """Many chunks as a mapping: read one at a time when asked for, gaps known beforehand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from upath import UPath
 
-from sae_assets.errors import MissingChunksError
+from sae_assets.errors import MissingChunksError, StoredFileError
 from sae_assets.storage.address import Address
+from sae_assets.storage.header import Header
 from sae_assets.storage.store import ArtifactStore, ChunkReader
 from sae_assets_tests.storage.small import small
 
@@ -72,6 +74,32 @@ def test_header_reads_no_data(store: ArtifactStore, reads: list[str]) -> None:
     """A Parquet file's header comes from its footer."""
     assert reader(store, "0000").header("0000").content_hash == small("sparse_activations").content_hash
     assert reads == []
+
+
+def test_a_chunk_is_taken_by_its_seal_and_no_byte_of_it_can_change(store: ArtifactStore) -> None:
+    """Its checks computed the content hash from the same bytes."""
+    path = Path(str(store.find(address("0000"))))
+    content = path.read_bytes()
+    for place in range(4, len(content), 97):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(StoredFileError):
+            reader(store, "0000")["0000"]
+    other = replace(small("sparse_activations", address("0000")), content_hash="0" * 64)
+    store.write(address("0000"), other)
+    assert reader(store, "0000")["0000"].artifact == other.artifact
+    with pytest.raises(StoredFileError, match="content hash"):
+        store.read(address("0000"))
+
+
+def test_a_chunk_without_a_seal_is_hashed(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Header.to_json
+    monkeypatch.setattr("sae_assets.storage.seal.FILE", b"sae_assets_none:")
+    monkeypatch.setattr("sae_assets.storage.seal.FOOTER", b"sae_assets_null:")
+    monkeypatch.setattr(Header, "to_json", lambda self: whole(self).replace('"seal": "sha256", ', ""))
+    store.write(address("0000"), replace(small("sparse_activations", address("0000")), content_hash="0" * 64))
+    monkeypatch.undo()
+    with pytest.raises(StoredFileError, match="content hash"):
+        reader(store, "0000")["0000"]
 
 
 def test_missing_chunks_are_listed_and_left_out(store: ArtifactStore) -> None:
