@@ -1,4 +1,4 @@
-"""Peak memory of unit statistics and thresholds over 10 and over 1,000 chunks of the same size, read from files.
+"""Peak memory of what goes through all chunks, over 10 and over 1,000 of the same size, read from files.
 
 Chunks are written once to a temporary store and read through the store's ``ChunkReader``, as the assets read them. Each
 measurement is a process of its own (``resource.ru_maxrss``), beside one that only imports; the process that starts them
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = ("sparse_activations", "filtered_activations", "ground_truth")
 KEPT, CONCEPTS = 2000, 20
-WORK = ("import", "unit_stats", "thresholds")
+WORK = ("import", "unit_stats", "thresholds", "scores", "detection")
 
 
 def address(stage: str, number: int) -> "Address":
@@ -65,7 +65,9 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     """One measurement: prints bytes of peak memory, CPU seconds, and passes over the chunks."""
     import torch
 
-    from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
+    from sae_assets.artifacts import Thresholds
+    from sae_assets.ops.detection_stats import LabelledChunk, count_detections, gather_scores, score_examples
+    from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
     from sae_assets.ops.unit_stats import compute_unit_stats
     from sae_assets.pipeline.stage import Rereadable
     from sae_assets.storage.store import ArtifactStore, ChunkReader
@@ -85,12 +87,31 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
             rows, truth = reader["filtered_activations"][key].artifact, reader["ground_truth"][key].artifact
             yield CalibrationChunk(rows, truth, torch.ones(rows.n_examples, dtype=torch.bool))
 
+    generator = torch.Generator().manual_seed(2)
+
+    def labelled(stage: str) -> Iterator:
+        passes[0] += 1
+        for number, key in enumerate(reader[stage]):
+            rows = reader[stage][key].artifact
+            splits = tuple(("cal", "test")[(number + place) % 2] for place in range(rows.n_examples))
+            yield LabelledChunk(rows, splits, torch.rand(rows.n_examples, CONCEPTS, generator=generator) < 0.3)
+
     if what == "unit_stats":
         compute_unit_stats(Rereadable(pairs), units, memory_budget=budget)
     elif what == "thresholds":
         names = tuple(f"c{place}" for place in range(CONCEPTS))
         calibrate_thresholds(
             Rereadable(calibration), concepts=names, kept_units=torch.arange(KEPT), memory_budget=budget
+        )  # fmt: skip
+    elif what == "scores":
+        score_examples(labelled("sparse_activations"), n_units=units, memory_budget=budget)
+    elif what == "detection":
+        values = 1 + torch.rand(CONCEPTS + 1, KEPT, len(TAIL_FRACTIONS), generator=generator, dtype=torch.float64)
+        values, counts = values.sort(descending=True).values, torch.ones(CONCEPTS + 1, KEPT, dtype=torch.int64)
+        names = tuple(f"c{place}" for place in range(CONCEPTS))
+        cutoffs = Thresholds(names, torch.arange(KEPT), TAIL_FRACTIONS, counts, values)
+        count_detections(
+            gather_scores(labelled("filtered_activations"), n_units=KEPT, memory_budget=budget), cutoffs
         )  # fmt: skip
     seconds = time.process_time() - start
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds, passes[0])

@@ -5,8 +5,9 @@ once per unit; positives of all thresholds are then found by binary search and p
 levels live in ``ops.best_pairs``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,11 +15,14 @@ from torch import Tensor
 
 from sae_assets.artifacts import DetectionStats, SparseRows, Thresholds, offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.scratch import scratch
 from sae_assets.ops.segments import BITS, pack_descending, unpack_descending
 
 EVALUATED = ("cal", "test")
+SCORE_BYTES = 64  # of a score while it is put in order
 
 
 @dataclass(frozen=True)
@@ -115,25 +119,90 @@ class LabelledChunk:
     labels: Bool[Tensor, "examples concepts"]
 
 
+class GatheredScores:
+    """Example scores of cal and test, of chunks that were gone through once.
+
+    Attributes:
+        labels: by split bool [n_examples, n_concepts], the example-level truth.
+    """
+
+    def __init__(
+        self,
+        runs: KeyRuns,
+        counts: Int[Tensor, "2 units"],
+        labels: dict[str, Bool[Tensor, "examples concepts"]],
+        device: torch.device | str,
+    ):
+        """
+        Args:
+            runs: keys of ``pack_descending``, tagged with the position of the example within its split, and which that
+                is; counts: of each split and unit.
+        """
+        self.labels, self._runs, self._counts, self._device = labels, runs, counts, device
+
+    @plain_arithmetic()
+    def blocks(self) -> "Iterator[tuple[int, dict[str, ExampleScores]]]":
+        """The first of some units, and their scores, units numbered from 0: so many units as there is memory for.
+
+        In the order of the units, once only.
+        """
+        for block in self._runs.blocks(self._counts.sum(0)):
+            scores = {}
+            for place, split in enumerate(EVALUATED):
+                mine = (block.tags & 1 == place).nonzero().flatten()
+                if self._runs.spilled:  # else they are as they came: by example where unit and value are the same
+                    mine = mine[block.tags[mine].sort().indices]
+                order = block.keys[mine].to(self._device).sort(stable=True)
+                example = (block.tags[mine].to(self._device)[order.indices] >> 1).long()
+                starts = offsets_of(self._counts[place, block.start : block.stop]).to(self._device)
+                scores[split] = ExampleScores(order.values, starts, example, self.labels[split])
+                del mine, order, example
+            yield block.start, scores
+            del scores
+
+    def whole(self) -> dict[str, ExampleScores]:
+        """All of them, 16 bytes each: on the CPU in files, from which the system reads what it has no room to hold."""
+        on_cpu = torch.device(self._device).type == "cpu"
+
+        def empty(n: int) -> Tensor:
+            return scratch(n, torch.int64) if on_cpu else torch.empty(n, dtype=torch.int64, device=self._device)
+
+        columns = [(empty(n), empty(n)) for n in self._counts.sum(1).tolist()]
+        filled = [0] * len(EVALUATED)
+        for first, scores in self.blocks():
+            for place, part in enumerate(scores.values()):
+                run = slice(filled[place], filled[place] + len(part.keys))
+                columns[place][0][run] = part.keys + (first << BITS)
+                columns[place][1][run] = part.example
+                filled[place] = run.stop
+        return {
+            split: ExampleScores(keys, offsets_of(counts).to(self._device), example, self.labels[split])
+            for split, (keys, example), counts in zip(EVALUATED, columns, self._counts, strict=True)
+        }
+
+
 @plain_arithmetic()
-def score_examples(
+def gather_scores(
     chunks: Iterable[LabelledChunk],
     *,
     n_units: int,
     pooling: Pooling = MAXIMUM,
     device: torch.device | str = "cpu",
-) -> dict[str, ExampleScores]:
-    """Example scores of the calibration and the test split, reading each chunk once.
+    memory_budget: int = 256 * 2**20,
+) -> GatheredScores:
+    """Example scores of the calibration and the test split, in one pass over the chunks.
 
-    Memory is one (unit, example, value) triple per example and unit that fires in it: at most 90 bytes while they are
-    sorted, 16 afterwards.
+    Args:
+        memory_budget: bytes for scores while they are put in order, ``SCORE_BYTES`` each, beside one chunk; what does
+            not fit goes through a temporary file. At least one unit's are held.
 
     Raises:
-        ArtifactError: a chunk of another width, or with other numbers of examples and splits.
+        ArtifactError: no chunks, a chunk of another width, or with other numbers of examples and splits.
     """
-    parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {split: [] for split in EVALUATED}
-    labels: dict[str, list[Tensor]] = {split: [] for split in EVALUATED}
-    n_examples = dict.fromkeys(EVALUATED, 0)
+    runs = KeyRuns(memory_budget // SCORE_BYTES)
+    labels: list[list[Tensor]] = [[] for _ in EVALUATED]
+    counts = torch.zeros(len(EVALUATED), n_units, dtype=torch.int64, device="cpu")
+    n_examples = [0] * len(EVALUATED)
     for chunk in chunks:
         rows = chunk.activations
         if rows.n_units != n_units or rows.n_examples != len(chunk.splits):
@@ -141,22 +210,26 @@ def score_examples(
                 f"A chunk has {rows.n_units} units and {rows.n_examples} examples, expected {n_units} units and "
                 f"{len(chunk.splits)} examples."
             )
-        unit, value, example = pool_rows(rows, pooling, device)
-        for split in EVALUATED:
+        unit, value, example = (column.cpu() for column in pool_rows(rows, pooling, device))
+        tag_of_example = torch.full((rows.n_examples,), -1, dtype=torch.int32, device="cpu")
+        for place, split in enumerate(EVALUATED):
             inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool, device="cpu")
-            position = (inside.long().cumsum(0) - 1 + n_examples[split]).to(device)
-            chosen = inside.to(device)[example]
-            parts[split].append((unit[chosen], value[chosen], position[example[chosen]]))
-            labels[split].append(chunk.labels[inside])
-            n_examples[split] += int(inside.sum())
-    return {split: _joined(parts[split], labels[split], n_units, device) for split in EVALUATED}
-
-
-def _joined(parts: list, labels: list[Tensor], n_units: int, device: torch.device | str) -> ExampleScores:
-    if not parts:
+            position = inside.cumsum(0, dtype=torch.int32) - 1 + n_examples[place]
+            tag_of_example[inside] = (position << 1 | place)[inside]
+            counts[place] += torch.bincount(unit[inside[example]], minlength=n_units)
+            labels[place].append(chunk.labels[inside])
+            n_examples[place] += int(inside.sum())
+        tag = tag_of_example[example]
+        runs.add(pack_descending(unit, value)[tag >= 0], tag[tag >= 0])
+    if not labels[0]:
         raise ArtifactError("There are no chunks to detect in.")
-    unit, value, example = (torch.cat(column) for column in zip(*parts, strict=True))
-    return sort_scores(unit, value, example, torch.cat(labels).to(device), n_units)
+    truth = {split: torch.cat(parts).to(device) for split, parts in zip(EVALUATED, labels, strict=True)}
+    return GatheredScores(runs, counts, truth, device)
+
+
+def score_examples(chunks: Iterable[LabelledChunk], **how: Any) -> dict[str, ExampleScores]:
+    """All example scores of both splits at once. Arguments and errors: as :func:`gather_scores`."""
+    return gather_scores(chunks, **how).whole()
 
 
 def sort_scores(
@@ -207,35 +280,42 @@ def example_scores(
 
 
 @plain_arithmetic()
-def count_detections(scores: dict[str, ExampleScores], thresholds: Thresholds) -> DetectionStats:
+def count_detections(scores: dict[str, ExampleScores] | GatheredScores, thresholds: Thresholds) -> DetectionStats:
     """True and false positives of every triple on both splits (numerics 6).
+
+    Args:
+        scores: all of them, or gathered ones, of which no more are held than they may be.
 
     Raises:
         ArtifactError: labels of another number of concepts than the thresholds.
     """
-    n_concepts = len(thresholds.concepts)
-    true, false, positive, negative = [], [], [], []
-    for split in EVALUATED:
-        split_scores = scores[split]
-        if split_scores.labels.shape[1] != n_concepts:
-            raise ArtifactError(f"Labels cover {split_scores.labels.shape[1]} concepts, thresholds {n_concepts}.")
-        split_true, split_false = [], []
-        for concept in range(n_concepts):
-            places = split_scores.places(thresholds.values[concept].to(split_scores.keys.device))
-            hits = split_scores.positives(places, split_scores.labels[:, concept])
-            split_true.append(hits.cpu())
-            split_false.append((places - split_scores.starts[:-1, None] - hits).int().cpu())
-        true.append(torch.stack(split_true))
-        false.append(torch.stack(split_false))
-        positive.append(split_scores.labels.sum(0).cpu())
-        negative.append((~split_scores.labels).sum(0).cpu())
+    n_concepts, n_kept, n_fractions = len(thresholds.concepts), *thresholds.values.shape[1:]
+    if isinstance(scores, GatheredScores):
+        labels, blocks = scores.labels, scores.blocks()
+    else:
+        labels, blocks = {split: scores[split].labels for split in EVALUATED}, iter([(0, scores)])
+    for truth in labels.values():
+        if truth.shape[1] != n_concepts:
+            raise ArtifactError(f"Labels cover {truth.shape[1]} concepts, thresholds {n_concepts}.")
+    shape = (len(EVALUATED), n_concepts, n_kept, n_fractions)
+    true, false = (torch.zeros(shape, dtype=torch.int32, device="cpu") for _ in range(2))
+    for first, block in blocks:
+        for place, split in enumerate(EVALUATED):
+            part = block[split]
+            units = slice(first, first + len(part.starts) - 1)
+            for concept in range(n_concepts):
+                places = part.places(thresholds.values[concept, units].to(part.keys.device))
+                hits = part.positives(places, part.labels[:, concept])
+                true[place, concept, units] = hits.cpu()
+                false[place, concept, units] = (places - part.starts[:-1, None] - hits).int().cpu()
+        del block, part
     return DetectionStats(
         concepts=thresholds.concepts,
         kept_units=thresholds.kept_units,
         tail_fractions=thresholds.tail_fractions,
-        n_positive=torch.stack(positive),
-        n_negative=torch.stack(negative),
-        true_positives=torch.stack(true),
-        false_positives=torch.stack(false),
+        n_positive=torch.stack([truth.sum(0).cpu() for truth in labels.values()]),
+        n_negative=torch.stack([(~truth).sum(0).cpu() for truth in labels.values()]),
+        true_positives=true,
+        false_positives=false,
         valid=(thresholds.n_positive[:-1] > 0),
     )

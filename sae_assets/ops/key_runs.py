@@ -66,6 +66,11 @@ class KeyRuns:
                 self._tags[key] = tags[first:stop]
             self._held, first = key.stop, stop
 
+    @property
+    def spilled(self) -> bool:
+        """Whether some were written; what is given back is in the order in which it came, else."""
+        return bool(self._runs)
+
     def blocks(self, counts: Int[Tensor, " groups"]) -> Iterator[Block]:
         """All keys, as many groups at a time as are held in memory, in their order; once only.
 

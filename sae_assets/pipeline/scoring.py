@@ -11,7 +11,7 @@ from sae_assets.pipeline.stage import Pass, Rereadable, Target
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import Labels
-    from sae_assets.ops.detection_stats import ExampleScores
+    from sae_assets.ops.detection_stats import ExampleScores, GatheredScores
     from sae_assets.ops.pooling import Pooling
 
 
@@ -80,14 +80,14 @@ def read_rows(run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = 
     return Rereadable(read)
 
 
-def score_examples(
+def gather_scores(
     run: Pass,
     concepts: Sequence[str],
     stage: str = "sparse_activations",
     n_units: int | None = None,
     unlocated: Unlocated | None = None,
-) -> "tuple[dict[str, ExampleScores], dict[str, list[Any]]]":
-    """By split the scores of the examples of cal and test, and their numbers of rows chunk by chunk.
+) -> "tuple[GatheredScores, dict[str, list[Any]]]":
+    """The scores of the examples of cal and test, and by split their numbers of rows chunk by chunk.
 
     Each chunk is read once.
 
@@ -116,5 +116,15 @@ def score_examples(
 
     if n_units is None:
         n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
-    scores = ops.detection_stats.score_examples(labelled(), n_units=n_units, pooling=pooling, device=run.device)
+    scores = ops.detection_stats.gather_scores(
+        labelled(), n_units=n_units, pooling=pooling, device=run.device, memory_budget=run.memory_budget
+    )
     return scores, lengths
+
+
+def score_examples(
+    run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = None
+) -> "tuple[dict[str, ExampleScores], dict[str, list[Any]]]":
+    """By split all scores of every unit at once, and the numbers of rows. As :func:`gather_scores`."""
+    scores, lengths = gather_scores(run, concepts, unlocated=unlocated)
+    return scores.whole(), lengths

@@ -1,14 +1,23 @@
 """Detection counts against the dense reference, for any chunking."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_assets.artifacts import DetectionStats
+from sae_assets.artifacts import DetectionStats, SparseRows
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED, LabelledChunk, count_detections, score_examples
+from sae_assets.ops.detection_stats import (
+    EVALUATED,
+    SCORE_BYTES,
+    LabelledChunk,
+    count_detections,
+    gather_scores,
+    score_examples,
+)
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, dense_scores, hand, score
 from sae_assets_tests.reference import detection_stats as reference
 from sae_assets_tests.reference import thresholds as reference_thresholds
@@ -155,6 +164,29 @@ def test_rows_that_fire_together_are_one_detection():
     scores = score(world)["cal"]
     assert scores.detected(0, 3.0).tolist() == [True] and scores.detected(0, 3.1).tolist() == [False]
     assert len(scores.keys) == 1
+
+
+@PROPERTY
+@given(world=worlds(), most=st.integers(1, 20), data=st.data())
+def test_memory_changes_nothing(world, most, data):
+    """Scores that go through a file, some at a time, are those that fit, in the same order where values are equal."""
+    rows = world.filtered()
+    rows = of_one_value(rows, 2.0) if data.draw(st.booleans()) else rows
+    chunk = LabelledChunk(rows, world.splits, torch.from_numpy(world.labels))
+    whole = score_examples([chunk, chunk], n_units=world.n_units)
+    parts = gather_scores([chunk, chunk], n_units=world.n_units, memory_budget=most * SCORE_BYTES)
+    thresholds = calibrate(world, (0.1, 0.5))
+    for split, scores in parts.whole().items():
+        for name in ("keys", "starts", "example", "labels"):
+            assert torch.equal(getattr(scores, name), getattr(whole[split], name)), name
+    parts = gather_scores([chunk, chunk], n_units=world.n_units, memory_budget=most * SCORE_BYTES)
+    assert count_detections(parts, thresholds) == count_detections(whole, thresholds)
+
+
+def of_one_value(rows: SparseRows, value: float) -> SparseRows:
+    """The same rows with this value everywhere, so that units ascend in each."""
+    order = torch.from_numpy(np.lexsort([rows.unit_ids.numpy(), rows.row_of_entry().numpy()]))
+    return replace(rows, unit_ids=rows.unit_ids[order], values=torch.full_like(rows.values, value))
 
 
 def test_train_examples_are_not_evaluated():

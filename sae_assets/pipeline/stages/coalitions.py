@@ -34,7 +34,9 @@ def _make(run: Pass) -> Made:
                 renamed = tuple(names.get(split, "") for split in splits)
                 yield ops.detection_stats.LabelledChunk(activations, renamed, said.labels)
 
-        return ops.detection_stats.score_examples(labelled(), n_units=n_units, pooling=pooling, device=run.device)
+        return ops.detection_stats.score_examples(
+            labelled(), n_units=n_units, pooling=pooling, device=run.device, memory_budget=run.memory_budget
+        )
 
     first, last = scores({"train": "cal", "cal": "test"}), scores({"test": "test"})
     artifact = ops.coalitions.choose_coalitions(

@@ -5,13 +5,13 @@ from typing import Any
 from sae_assets import ops
 from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.plots import plot_detection
-from sae_assets.pipeline.scoring import score_examples, scoring_settings
+from sae_assets.pipeline.scoring import gather_scores, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 
 
 def _make(run: Pass) -> Made:
     cutoffs = run.artifact("thresholds")
-    scores, _ = score_examples(run, cutoffs.concepts, "filtered_activations", len(cutoffs.kept_units))
+    scores, _ = gather_scores(run, cutoffs.concepts, "filtered_activations", len(cutoffs.kept_units))
     stats = ops.detection_stats.count_detections(scores, cutoffs)
     return DETECTION_STATS.only(run, Result(stats, plot=lambda: plot_detection(stats)))
 
