@@ -98,8 +98,13 @@ def costs() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost", action="store_true", help="seconds alone")
+    parser.add_argument("--small", action="store_true", help="fits alone")
     torch.set_num_threads(1)
-    if not parser.parse_args().cost:
+    given = parser.parse_args()
+    if given.small:
+        fits()
+        return
+    if not given.cost:
         fits()
     costs()
 

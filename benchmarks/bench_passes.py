@@ -5,7 +5,7 @@ included and not, and one layer of the width of larger models, for several numbe
 ``--device cuda``: images per second of a ViT-L/14 with random weights, from JPEG files, decoding included, beside what
 the GPU computes of images that lie there already, and the share of time between the first and the last step of a pass.
 
-python benchmarks/bench_passes.py
+python benchmarks/bench_passes.py [--examples 160]
 """
 
 import argparse
@@ -26,7 +26,6 @@ from sae_assets.rows.opening import open_sources
 from sae_assets.rows.passes import prepared
 
 PACKAGED = (("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini"))
-N_EXAMPLES = 160
 LAYERS = ((1024, 257, (1, 4, 8)), (1024, 32, (1, 8)), (128, 65, (1, 3, 16)), (128, 24, (1, 10, 32)))
 VIT_L = {"width": 1024, "layers": 24, "patch_size": 14, "image_size": 224, "head_width": 64}
 
@@ -41,13 +40,13 @@ def per_example(work: Callable[[], int]) -> float:
     return min(times)
 
 
-def packaged() -> None:
+def packaged(n_examples: int) -> None:
     print(f"{'packaged data':24}{'one by one':>12}{'together':>12}{'first':>12}{'ratio':>8}   ms per example")
     catalog = load_catalog()
     for dataset, model in PACKAGED:
         entry, read = catalog.datasets[dataset], catalog.models[model]
         reader = open_dataset(entry)
-        ids = [record.example_id for record in reader.records][::3][:N_EXAMPLES]
+        ids = [record.example_id for record in reader.records][::3][:n_examples]
         times = []
         for forward_batch in (1, None):
             loaded.KEPT.clear()
@@ -60,14 +59,14 @@ def packaged() -> None:
         print(f"{dataset:24}{times[0]:12.2f}{times[1]:12.2f}{first:12.2f}{times[1] / times[0]:8.2f}")
 
 
-def layers() -> None:
+def layers(at_once: int) -> None:
     print(f"\n{'one layer':24}{'examples':>12}{'ms each':>12}{'ratio':>8}")
     for width, positions, sizes in LAYERS:
         layer = torch.nn.TransformerEncoderLayer(width, width // 64, 4 * width, batch_first=True).eval()
         alone = 0.0
         for size in sizes:
             x = torch.randn(size, positions, width)
-            repeats = max(1, 64 // size)
+            repeats = max(1, at_once // size)
 
             def work() -> int:
                 with torch.inference_mode():
@@ -169,14 +168,15 @@ def gpu(n_images: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--examples", type=int, default=160, help="of each packaged data set")
     parser.add_argument("--images", type=int, default=2000, help="images of the GPU's part")
     arguments = parser.parse_args()
     if arguments.device == "cuda":
         gpu(arguments.images)
         return
     torch.set_num_threads(1)
-    packaged()
-    layers()
+    packaged(arguments.examples)
+    layers(min(64, arguments.examples // 2))
 
 
 if __name__ == "__main__":
