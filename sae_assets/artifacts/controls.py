@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-UNIT, RANDOM = "unit", "random_sae"
-CONTROLS = (RANDOM, "diffmean", "logistic", "logistic_units", "k_sparse", "embedding_dims")
+UNIT, RANDOM, LARGEST = "unit", "random_sae", "diffmean_max"
+CONTROLS = (RANDOM, "diffmean", LARGEST, "logistic", "logistic_units", "k_sparse", "embedding_dims")
 ROW_CONTROLS = (RANDOM, "diffmean", "logistic")
 LEVELS = ("examples", "rows")
+
+
+def controls_of(second_pass: bool | None) -> tuple[str, ...]:
+    """Controls of examples; ``LARGEST`` is among them where rows went through the model once more."""
+    return tuple(name for name in CONTROLS if second_pass or name != LARGEST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,10 @@ class Controls(Artifact):
         weighted: float64 [n_comparisons, 4], mean of F1, weighted by positives, over the concepts that have both
             detectors: of the unit, of the control, and low and high of the difference.
         n_row_seeds: random SAEs that classified rows; None where none did, as in files of earlier versions.
+        second_pass: True where rows went through the model once more, for ``LARGEST``; None where they did not and
+            there is no such control, as in files of earlier versions.
+        auroc_intervals: float64 [n_detectors, n_concepts, 2], of the AUROC on examples; null on rows, which depend on
+            each other within an example. None in files of earlier versions.
     """
 
     kind: ClassVar[str] = "controls"
@@ -62,12 +71,14 @@ class Controls(Artifact):
     differences: Float[Tensor, "comparisons concepts 3"]
     weighted: Float[Tensor, "comparisons 4"]
     n_row_seeds: int | None = field(default=None, metadata=HASHED_IF_GIVEN)
+    second_pass: bool | None = field(default=None, metadata=HASHED_IF_GIVEN)
+    auroc_intervals: Float[Tensor, "detectors concepts 2"] | None = field(default=None, metadata=HASHED_IF_GIVEN)
 
     @property
     def detectors(self) -> tuple[tuple[str, str, int | None], ...]:
         """Level, name, and number of a random SAE, in the order of the arrays."""
         random = [(LEVELS[0], RANDOM, seed) for seed in range(self.n_seeds)]
-        others = [(LEVELS[0], name, None) for name in CONTROLS[1:]]
+        others = [(LEVELS[0], name, None) for name in controls_of(self.second_pass)[1:]]
         examples = ((LEVELS[0], UNIT, None), *random, *others)
         if not self.row_figures:
             return examples
@@ -77,14 +88,16 @@ class Controls(Artifact):
     @property
     def comparisons(self) -> tuple[tuple[str, str], ...]:
         """Level and name of the control, in the order of the arrays."""
-        return self.comparisons_of(self.row_figures, self.n_row_seeds)
+        return self.comparisons_of(self.row_figures, self.n_row_seeds, self.second_pass)
 
     @staticmethod
-    def comparisons_of(row_figures: bool, n_row_seeds: int | None) -> tuple[tuple[str, str], ...]:
+    def comparisons_of(
+        row_figures: bool, n_row_seeds: int | None, second_pass: bool | None
+    ) -> tuple[tuple[str, str], ...]:
         """The comparisons with or without those of rows, and among these with random SAEs."""
         names = ROW_CONTROLS if n_row_seeds else ROW_CONTROLS[1:]
         of_rows = [(LEVELS[1], name) for name in names] if row_figures else []
-        return (*((LEVELS[0], name) for name in CONTROLS), *of_rows)
+        return (*((LEVELS[0], name) for name in controls_of(second_pass)), *of_rows)
 
     @property
     def f1(self) -> Float[Tensor, "detectors concepts"]:
@@ -110,6 +123,8 @@ class Controls(Artifact):
             *expect_tensor(self.differences, "differences", "float64", (n_comparisons, n, 3)),
             *expect_tensor(self.weighted, "weighted", "float64", (n_comparisons, 4)),
         ]
+        if self.auroc_intervals is not None:
+            structure += expect_tensor(self.auroc_intervals, "auroc_intervals", "float64", (n_detectors, n, 2))
         yield from structure
         if structure:
             return
@@ -118,8 +133,10 @@ class Controls(Artifact):
         nothing = self.choices < 0
         if bool((self.counts[..., :2].sum(-1)[nothing] > 0).any()):
             yield "nothing is detected where there is no detector"
-        for name in ("intervals", "auroc", "average_precision"):
+        for name in ("intervals", "auroc", "average_precision", "auroc_intervals"):
             values = getattr(self, name)
+            if values is None:
+                continue
             if bool((values < 0).any()) or bool((values > 1).any()):
                 yield f"{name} must lie between 0 and 1"
             if not bool(values[nothing].isnan().all()):

@@ -217,6 +217,11 @@ class Controls(Entry):
 
     n_seeds: int = Field(10, ge=0, description="random SAEs, of seeds 0, 1, …")
     rows_per_chunk: int = Field(2048, ge=1, description="most rows of a chunk that are sampled, by hash")
+    second_pass: bool = Field(
+        True,
+        description="whether examples of cal and test go through the model once more, for the largest DiffMean score "
+        "of their rows; where every example is one row, none need",
+    )
 
 
 class Dataset(NamedEntry):

@@ -14,7 +14,7 @@ from sae_assets.artifacts import SPLITS, GroundTruth, Labels, SparseRows
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.artifacts.rows import stands_in_for_train
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.items import Items, UnitScores
+from sae_assets.ops.items import Items, LargestScores, UnitScores
 from sae_assets.ops.logistic import N_FOLDS
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
@@ -51,6 +51,8 @@ class ControlData:
         examples: with mean embeddings and the SAE's scores, pooled.
         max_embeddings: float32 [n_examples, d_model]; random: scores of each random SAE, pooled as the SAE's.
         rows: the sampled rows, with their own embeddings and activations; None where truth was not given.
+        n_rows: int64 [n_examples]; largest: scores in the directions of ``ops.detectors.row_mean_difference``: for them
+            rows are looked at once more; None of :func:`collect`.
         random_rows: values of each random SAE on these rows; none where they were not collected.
         example_of_row: int64 [n_rows], number of each row's example.
     """
@@ -60,7 +62,9 @@ class ControlData:
     random: tuple[UnitScores, ...]
     rows: Items | None
     example_of_row: Int[Tensor, " rows"]
+    n_rows: Int[Tensor, " examples"]
     random_rows: tuple[UnitScores, ...] = ()
+    largest: LargestScores | None = None
 
 
 @plain_arithmetic()
@@ -102,6 +106,7 @@ def collect(
             ),
             "mean": inputs.mean_embeddings,
             "max": inputs.max_embeddings,
+            "n_rows": inputs.example_offsets.diff(),
             "units": (unit, example + n, value),
         }
         add |= _by_seed("random", inputs, inputs.n_examples, n)
@@ -145,7 +150,7 @@ def collect(
         tuple(scores_of(f"{name} {seed}") for seed in range(n_seeds) if f"{name} {seed}" in parts)
         for name in ("random", "row_random")
     )
-    return ControlData(examples, whole("max"), random, rows, of_row.to(device), of_rows)
+    return ControlData(examples, whole("max"), random, rows, of_row.to(device), whole("n_rows"), of_rows)
 
 
 def _by_seed(name: str, inputs: ControlInputs, n_items: int, first: int) -> dict[str, tuple[Tensor, Tensor, Tensor]]:

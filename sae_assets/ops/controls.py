@@ -11,11 +11,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.artifacts.controls import CONTROLS, RANDOM, ROW_CONTROLS, UNIT, Controls
+from sae_assets.artifacts.controls import LARGEST, LEVELS, RANDOM, ROW_CONTROLS, UNIT, Controls, controls_of
 from sae_assets.ops.control_data import ControlData
-from sae_assets.ops.detectors import k_sparse, logistic_on_embeddings, logistic_on_units, mean_difference
+from sae_assets.ops.detectors import (
+    k_sparse,
+    largest_mean_difference,
+    logistic_on_embeddings,
+    logistic_on_units,
+    mean_difference,
+)
 from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.intervals import (
+    auroc_interval,
     clustered_f1_intervals,
     counts_of,
     difference_to_draws,
@@ -29,6 +36,7 @@ from sae_assets.ops.unit_detectors import dimensions, searched_units, units_by_r
 
 FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal positives that a threshold must find
     "diffmean": lambda data, min_support=MIN_SUPPORT: mean_difference(data.examples, min_support),
+    LARGEST: lambda data, min_support=MIN_SUPPORT: largest_mean_difference(data.examples, data.largest, min_support),
     "logistic": lambda data, min_support=MIN_SUPPORT: logistic_on_embeddings(data.examples, min_support),
     "logistic_units": lambda data, min_support=MIN_SUPPORT: logistic_on_units(data.examples, min_support),
     "k_sparse": lambda data, min_support=MIN_SUPPORT: k_sparse(data.examples, min_support),
@@ -90,19 +98,19 @@ def compare(
 
     Args:
         unit: of the best pair, which finds nothing where there is none.
-        random, fitted: its controls, the latter by the names of ``FITTED``.
+        random, fitted: its controls, the latter by the names of ``FITTED``, of which ``LARGEST`` may be missing.
     """
-    items = data.examples
+    items, second_pass = data.examples, LARGEST in fitted or None
     numbers = torch.arange(int(items.tests.sum()), device=items.labels.device)
-    detectors = {UNIT: [unit], RANDOM: list(random), **{name: [fitted[name]] for name in CONTROLS[1:]}}
+    detectors = {UNIT: [unit], RANDOM: list(random), **{name: [fitted[name]] for name in controls_of(second_pass)[1:]}}
     keeps = torch.ones(len(concepts), dtype=torch.bool, device=items.labels.device)
-    parts = [_figures(items, detectors, numbers, keeps)]
+    parts = [_figures(items, detectors, numbers, keeps, LEVELS[0])]
     if rows is not None and data.rows is not None:
         places = items.tests.long().cumsum(0) - 1
         of_row = places[data.example_of_row[data.rows.tests]]
         random_rows = {RANDOM: list(rows.random)} if rows.random else {}
         beside = {UNIT: [rows.unit], **random_rows, **{name: [rows.fitted[name]] for name in ROW_CONTROLS[1:]}}
-        parts.append(_figures(data.rows, beside, of_row, rows.located.to(items.labels.device)))
+        parts.append(_figures(data.rows, beside, of_row, rows.located.to(items.labels.device), LEVELS[1]))
     figures = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     n_items = torch.zeros(2, 3, dtype=torch.int64, device="cpu")
     for level, each in enumerate((items, data.rows)[: len(parts)]):
@@ -118,6 +126,7 @@ def compare(
         n_items=n_items,
         **figures,
         n_row_seeds=len(rows.random) or None if len(parts) > 1 and rows is not None else None,
+        second_pass=second_pass,
     )
 
 
@@ -140,12 +149,14 @@ def _figures(
     detectors: Mapping[str, list[Detector]],
     example: Int[Tensor, " test"],
     keeps: Bool[Tensor, " concepts"],
+    level: str,
 ) -> dict[str, Tensor]:
     """Figures on test of the unit, the first, and its controls; several detectors of one name are draws of a kind.
 
     Args:
         example: number of the test example that each test item is of.
         keeps: concepts that have figures at all.
+        level: ``examples`` or ``rows``, whose AUROC has no interval, since rows of an example depend on each other.
     """
     truth = items.labels[items.tests].T.contiguous()
     keeps = keeps & truth.any(1) & ~truth.all(1)
@@ -174,12 +185,14 @@ def _figures(
             of_all[2:] = _difference(mine[both], [other[both] for other in others])[1:]
         differences.append(of_each)
         weighted.append(of_all)
+    of_auroc = torch.stack([auroc_interval(each, truth)[..., 1:] for each in scores])
     return {
         "choices": choices,
         "counts": torch.cat([counts, truth.shape[1] - counts.sum(-1, keepdim=True)], -1),
         "intervals": torch.where(exists[..., None], _intervals(by_example), torch.nan),
         "auroc": torch.stack([auroc(each, truth) for each in scores]),
         "average_precision": torch.stack([average_precision(each, truth) for each in scores]),
+        "auroc_intervals": torch.where(exists[..., None] & (level == LEVELS[0]), of_auroc, torch.nan),
         "differences": torch.stack(differences),
         "weighted": torch.stack(weighted),
     }

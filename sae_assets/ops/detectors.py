@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.ops.found_pairs import MIN_SUPPORT
-from sae_assets.ops.items import Detector, Items, UnitScores
+from sae_assets.ops.items import Detector, Items, LargestScores, UnitScores
 from sae_assets.ops.logistic import PENALTIES, choose_penalty, fit_logistic, stratified_folds
 from sae_assets.ops.process_state import plain_arithmetic
 
@@ -31,8 +31,37 @@ def mean_difference(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
     sides = torch.cat([items.labels & fits, ~items.labels & fits], 1).double()
     sums = torch.stack([each.double().T @ side for each, side in _blocks(x, sides)]).sum(0) / sides.sum(0)
     true, others = sums.chunk(2, 1)
-    scores = _projected(x, true - others)  # NaN where there is none of a class
+    scores = projected(x, true - others)  # NaN where there is none of a class
     return _at_best_threshold(items, scores.T, torch.zeros_like(scores[0]).long(), 4 * x.numel(), min_support)
+
+
+@plain_arithmetic()
+def row_mean_difference(items: Items, n_rows: Int[Tensor, " items"]) -> Float[Tensor, "d concepts"]:
+    """Mean of the rows of positive examples minus that of all other rows, of what is fitted on; float64, NaN if none.
+
+    Each example's mean embedding stands for as many rows as it is the mean of.
+    """
+    fits = items.fits[:, None]
+    weights = torch.cat([items.labels & fits, ~items.labels & fits], 1).double() * n_rows[:, None]
+    x = items.embeddings
+    sums = torch.stack([each.double().T @ weight for each, weight in _blocks(x, weights)]).sum(0)
+    true, others = (sums / weights.sum(0)).chunk(2, 1)
+    return true - others
+
+
+@plain_arithmetic()
+def largest_scores(rows: Float[Tensor, "n d"], directions: Float[Tensor, "d concepts"]) -> Float[Tensor, " concepts"]:
+    """The largest product of a row of an example with each direction, float64; −∞ without rows."""
+    if not len(rows):
+        return torch.full(directions.shape[1:], -torch.inf, dtype=torch.float64, device=directions.device)
+    return projected(rows, directions).amax(0)
+
+
+@plain_arithmetic()
+def largest_mean_difference(items: Items, largest: LargestScores, min_support: int = MIN_SUPPORT) -> Detector:
+    """DiffMean as AxBench has it: the largest score over the rows of each example, by ``row_mean_difference``."""
+    scores = largest.scores
+    return _at_best_threshold(items, scores.T, torch.zeros_like(scores[0]).long(), largest.n_bytes, min_support)
 
 
 @plain_arithmetic()
@@ -50,7 +79,7 @@ def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Dete
     x = x / size
     weights, penalties = _fitted(items, x, fits)
     direction = weights[:-1] / (scale * size)[:, None]
-    scores = _projected(items.embeddings, direction) + (weights[-1] - mean @ direction)
+    scores = projected(items.embeddings, direction) + (weights[-1] - mean @ direction)
     return _at_best_threshold(items, scores.T, penalties, 4 * items.embeddings.numel(), min_support)
 
 
@@ -210,7 +239,8 @@ def _blocks(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
     return zip(*(tensor.split(2**14) for tensor in tensors), strict=True)
 
 
-def _projected(x: Float[Tensor, "items d"], direction: Float[Tensor, "d concepts"]) -> Float[Tensor, "items concepts"]:
+def projected(x: Float[Tensor, "items d"], direction: Float[Tensor, "d concepts"]) -> Float[Tensor, "items concepts"]:
+    """Products in float64, a few items at a time."""
     return torch.cat([part.double() @ direction for (part,) in _blocks(x)])
 
 

@@ -125,6 +125,17 @@ class Items:
 
 
 @dataclass(frozen=True)
+class LargestScores:
+    """The largest score over the rows of each example in the direction of each concept, and bytes of these rows.
+
+    ``scores`` are float64 [n_examples, n_concepts]: of what thresholds are chosen on and of what is tested, else NaN.
+    """
+
+    scores: Float[Tensor, "examples concepts"]
+    n_bytes: int
+
+
+@dataclass(frozen=True)
 class Detector:
     """What a detector says of test, per concept.
 

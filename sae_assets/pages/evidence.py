@@ -2,17 +2,18 @@
 
 from markupsafe import Markup
 
-from sae_assets.artifacts.controls import CONTROLS, LEVELS, RANDOM, UNIT
+from sae_assets.artifacts.controls import CONTROLS, LARGEST, LEVELS, RANDOM, UNIT
 from sae_assets.artifacts.detection import always_positive_f1
 from sae_assets.artifacts.row_alignment import BESIDE
 from sae_assets.pages import charts
 from sae_assets.pages.figures import Tables, attributes
 
-DENSE = ("diffmean", "logistic", "embedding_dims")  # controls that need no SAE
+DENSE = ("diffmean", LARGEST, "logistic", "embedding_dims")  # controls that need no SAE
 NAMES = {
     UNIT: "unit of the SAE",
     RANDOM: "random SAEs (mean)",
-    "diffmean": "difference of means",
+    "diffmean": "DiffMean, mean row",
+    LARGEST: "DiffMean, largest row",
     "logistic": "logistic, embeddings",
     "logistic_units": "logistic, all units",
     "k_sparse": "k-sparse probe",

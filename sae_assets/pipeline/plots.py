@@ -254,6 +254,7 @@ def plot_coalitions(coalitions: "CoalitionChoice", most: int = 12) -> str:
 CONTROL_COLOURS = {
     "random_sae": "#bbbbbb",
     "diffmean": "#9ecae1",
+    "diffmean_max": "#4d7ea8",
     "logistic": "#3182bd",
     "logistic_units": "#fdd0a2",
     "k_sparse": "#e6550d",
@@ -282,5 +283,5 @@ def plot_controls(controls: "Controls", most: int = 12) -> str:
                 label=name if not seed else None, zorder=3,
             )  # fmt: skip
     name_rows(axis, places, controls.concepts[:shown], "F1 on test")
-    legend_below(figure, 7)
+    legend_below(figure, 8)
     return markdown(figure, "controls")

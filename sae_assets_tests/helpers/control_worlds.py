@@ -1,13 +1,15 @@
 """Data sets of ``strategies.World`` with embeddings of their rows and random SAEs, as chunks for controls."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from sae_assets.artifacts import Labels, offsets_of
 from sae_assets.artifacts.control_inputs import ControlInputs
-from sae_assets.ops.control_data import ControlChunk
+from sae_assets.ops.control_data import ControlChunk, ControlData, collect
+from sae_assets.ops.detectors import largest_scores, row_mean_difference
+from sae_assets.ops.items import LargestScores
 from sae_assets.ops.pooling import MAXIMUM, Pooling
 from sae_assets_tests.reference import pooling as reference
 from sae_assets_tests.strategies import World, random_world
@@ -37,6 +39,15 @@ class ControlWorld:
     def max_embeddings(self) -> np.ndarray:
         rows = [self.embeddings[self.world.example_of_row == each] for each in range(len(self.world.lengths))]
         return np.array([each.max(0) for each in rows])
+
+    def data(self, *, truth: bool = True) -> ControlData:
+        """All examples as one chunk, whose rows were looked at once more."""
+        data = collect([self.chunk(truth=truth)])
+        directions = row_mean_difference(data.examples, data.n_rows)
+        rows = torch.from_numpy(self.embeddings)
+        every = [rows[self.world.example_of_row == each] for each in range(len(self.world.lengths))]
+        scores = torch.stack([largest_scores(each, directions) for each in every])
+        return replace(data, largest=LargestScores(scores, 4 * rows.numel()))
 
     def chunk(
         self, first: int = 0, stop: int | None = None, *, truth: bool = True, pooling: Pooling = MAXIMUM

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS, Controls
+from sae_assets.artifacts.controls import CONTROLS, LARGEST, ROW_CONTROLS, Controls, controls_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.chosen_pairs import choose_exactly
 from sae_assets.ops.control_data import ControlChunk, ControlData, collect
@@ -24,6 +24,7 @@ from sae_assets.ops.controls import (
 )
 from sae_assets.ops.detection_stats import LabelledChunk, score_examples
 from sae_assets.ops.intervals import (
+    auroc_interval,
     counts_of,
     difference_to_draws,
     weighted_f1_difference,
@@ -47,7 +48,7 @@ EVERYWHERE = torch.ones(3, dtype=torch.bool)
 
 def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -> tuple[Controls, dict[str, Detector]]:
     """The comparison as the stage makes it, and its detectors."""
-    fitted = {name: make(data) for name, make in FITTED.items()}
+    fitted = {name: make(data) for name, make in FITTED.items() if name != LARGEST or data.largest is not None}
     unit, random = searched_units(data.examples), random_units(data)
     rows = None
     if data.rows is not None and located is not None:
@@ -60,7 +61,7 @@ def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -
 @pytest.fixture(scope="module")
 def made() -> tuple[ControlData, Controls, dict[str, Detector]]:
     """Everything of one data set, whose rows are all located."""
-    data = collect([MADE.chunk()])
+    data = MADE.data()
     return data, *all_controls(data)
 
 
@@ -109,6 +110,9 @@ def test_figures_and_differences_are_of_test(made) -> None:
             figures = [
                 got.of(each, "examples", name)[0, concept] for each in (got.f1, got.auroc, got.average_precision)
             ]
+            ends = got.of(got.auroc_intervals, "examples", name)[0, concept]
+            truth = torch.from_numpy(y.copy())
+            np.testing.assert_array_equal(ends, auroc_interval(detectors[name].scores[concept], truth)[1:])
             expected = [f1_score(y, detected), roc_auc_score(y, scores), average_precision_score(y, scores)]
             np.testing.assert_allclose(figures, expected, atol=1e-9)
     counts = {name: counts_of(detectors[name].detected, torch.from_numpy(labels.T.copy())) for name in detectors}
@@ -204,7 +208,7 @@ def test_concepts_without_figures_have_none() -> None:
 
 def test_a_concept_that_no_unit_stands_for_is_not_detected() -> None:
     """Its F1 is 0 in every difference, and it has its part in the means."""
-    data = collect([MADE.chunk(truth=False)])
+    data = MADE.data(truth=False)
     units = torch.tensor([0, -1, 2])
     unit = given_units(data.examples, units, torch.tensor([0.5, np.nan, 0.5], dtype=torch.float64))
     fitted = {name: make(data) for name, make in FITTED.items()}
@@ -222,7 +226,7 @@ def test_without_rows_there_are_no_row_figures() -> None:
     data = collect([MADE.chunk(truth=False)])
     got, _ = all_controls(data)
     assert data.rows is None and not got.row_figures and got.n_items[1].tolist() == [0, 0, 0]
-    assert {level for level, *_ in got.detectors} == {"examples"} and len(got.comparisons) == len(CONTROLS)
+    assert {level for level, *_ in got.detectors} == {"examples"} and len(got.comparisons) == len(CONTROLS) - 1
 
 
 def test_the_unit_is_the_one_of_the_best_pair() -> None:
@@ -355,7 +359,7 @@ def test_what_is_chosen_does_not_depend_on_test() -> None:
     embeddings[made.world.rows_in("test")] += rng.normal(size=embeddings[made.world.rows_in("test")].shape) * 3
     other = ControlWorld(replace(made.world, labels=labels), made.embeddings, made.random, made.sampled)
     moved = ControlWorld(made.world, embeddings.astype(np.float32), made.random, made.sampled)
-    one, two, three = (collect([each.chunk(truth=False)]) for each in (made, other, moved))
+    one, two, three = (each.data(truth=False) for each in (made, other, moved))
     for name, make in FITTED.items():
         before, relabelled, changed = make(one), make(two), make(three)
         assert before.choices.tolist() == relabelled.choices.tolist() == changed.choices.tolist(), name
@@ -364,7 +368,20 @@ def test_what_is_chosen_does_not_depend_on_test() -> None:
         assert by_embeddings != torch.equal(before.scores, changed.scores), name
 
 
+def test_where_rows_were_not_looked_at_again_the_other_controls_are_compared() -> None:
+    """No largest DiffMean, and every other figure as it was."""
+    data = MADE.data()
+    whole, without = (all_controls(each)[0] for each in (data, replace(data, largest=None)))
+    assert whole.second_pass and without.second_pass is None
+    assert set(whole.comparisons) - set(without.comparisons) == {("examples", LARGEST)}
+    for name in (*controls_of(None), "unit"):
+        for one, two in ((whole.counts, without.counts), (whole.intervals, without.intervals)):
+            assert torch.equal(whole.of(one, "examples", name), without.of(two, "examples", name))
+
+
 def test_all_row_controls_are_compared(made) -> None:
-    """Every control of rows has a comparison, after those of examples."""
+    """Every control of rows has a comparison, after those of examples; rows depend on each other within an example."""
     _, got, _ = made
+    rows = torch.tensor([level == "rows" for level, *_ in got.detectors])
+    assert bool(got.auroc_intervals[rows].isnan().all()) and not bool(got.auroc_intervals[~rows].isnan().any())
     assert got.comparisons == (*(("examples", name) for name in CONTROLS), *(("rows", name) for name in ROW_CONTROLS))

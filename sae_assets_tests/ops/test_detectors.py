@@ -41,16 +41,20 @@ def test_fitted_detectors_are_those_of_scikit_learn(without_train: bool) -> None
         splits = tuple("cal" if split == "train" else split for split in MADE.world.splits)
         world = type(MADE.world)(**{**vars(MADE.world), "splits": splits})
         made = ControlWorld(world, MADE.embeddings, MADE.random, MADE.sampled)
-    items = collect([made.chunk()]).examples
+    data = made.data()
+    items = data.examples
     assert items.fitted_on_cal is without_train
     fits, chooses = items.fits.numpy(), items.chooses.numpy()
     assert not (fits & chooses).any() and not (fits & items.tests.numpy()).any() and fits.any()
     x, units = made.mean_embeddings().astype(np.float64), made.pooled(made.world.activations).astype(np.float64)
     means = detectors.mean_difference(items)
+    largest = detectors.largest_mean_difference(items, data.largest)
+    rows, of_row = made.embeddings.astype(np.float64), made.world.example_of_row
     regression, on_units = detectors.logistic_on_embeddings(items), detectors.logistic_on_units(items)
     sparse = detectors.k_sparse(items)
     for concept, y in enumerate(made.world.labels.T):
         expect_detector(means, concept, items, reference.diffmean(x, y, fits), 0)
+        expect_detector(largest, concept, items, reference.diffmean_of_rows(rows, of_row, y, fits), 0)
         folds = reference.stratified_folds(y[fits], order_of(items)[fits])
         expect_detector(
             regression, concept, items, *reference.logistic(reference.standardised(x, fits), y, fits, folds)

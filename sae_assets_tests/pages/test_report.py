@@ -141,7 +141,7 @@ def test_what_the_page_counts_itself(made: Places, read: Figures) -> None:
         bars = [line["test_always_positive_f1"], line["test_null_f1_p95"], means[line["concept"]]]
         clear += line["test_f1_low"] is not None and line["test_f1_low"] > max(bars)
     assert counted["clear"] == clear and counted["concepts"] == len(best)
-    dense = controls.filter(pl.col("detector").is_in(["diffmean", "logistic", "embedding_dims"]))
+    dense = controls.filter(pl.col("detector").is_in(["diffmean", "diffmean_max", "logistic", "embedding_dims"]))
     better = dense.filter(pl.col("difference_high") < 0)["concept"].n_unique()
     assert counted["better_without"] == better
     rows = sum(len(chunk.example) for chunk in run.activations())

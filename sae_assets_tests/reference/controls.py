@@ -53,6 +53,12 @@ def diffmean(x: np.ndarray, y: np.ndarray, fits: np.ndarray) -> np.ndarray:
     return x @ (x[fits & y].mean(0) - x[fits & ~y].mean(0))
 
 
+def diffmean_of_rows(rows: np.ndarray, example: np.ndarray, y: np.ndarray, fits: np.ndarray) -> np.ndarray:
+    """AxBench: mean of rows of positive examples minus that of all others; the largest score of each example."""
+    scores = diffmean(rows, y[example], fits[example])
+    return np.array([scores[example == each].max(initial=-np.inf) for each in range(len(y))])
+
+
 def one_size(x: np.ndarray, fits: np.ndarray) -> np.ndarray:
     """Centred, divided by the root of the mean squared norm."""
     x = x - x[fits].mean(0)

@@ -292,23 +292,28 @@ SMALL: dict[str, Artifact] = {
             row_figures=True,
             n_items=torch.tensor([[4, 3, 10], [20, 15, 30]]),
             choices=torch.tensor(
-                [[3, -1], [5, -1], [0, -1], [2, -1], [-1, -1], [4, -1], [7, -1], [3, -1], [0, -1], [6, -1]]
+                [[3, -1], [5, -1], [0, -1], [0, -1], [2, -1], [-1, -1], [4, -1], [7, -1], [3, -1], [0, -1], [6, -1]]
             ),
             counts=torch.tensor(
                 [
                     *([[3, 2, 0, 5], [0, 0, 1, 9]], [[1, 0, 2, 7], [0, 0, 1, 9]], [[3, 0, 0, 7], [0, 0, 1, 9]]),
+                    [[3, 3, 0, 4], [0, 0, 1, 9]],
                     *([[2, 1, 1, 6], [0, 0, 1, 9]], [[0, 0, 3, 7], [0, 0, 1, 9]], [[3, 4, 0, 3], [0, 0, 1, 9]]),
                     *([[0, 0, 3, 7], [0, 0, 1, 9]], [[9, 1, 1, 19], [0, 0, 4, 26]], [[5, 1, 5, 19], [0, 0, 4, 26]]),
                     [[8, 0, 2, 20], [0, 0, 4, 26]],
                 ]
             ),
-            intervals=_doubles([[[0.25, 0.875] if place != 4 else [NAN, NAN], [NAN, NAN]] for place in range(10)]),
-            auroc=_doubles([[0.5 + place / 20 if place != 4 else NAN, NAN] for place in range(10)]),
-            average_precision=_doubles([[place / 10 if place != 4 else NAN, NAN] for place in range(10)]),
+            intervals=_doubles([[[0.25, 0.875] if place != 5 else [NAN, NAN], [NAN, NAN]] for place in range(11)]),
+            auroc=_doubles([[0.5 + place / 20 if place != 5 else NAN, NAN] for place in range(11)]),
+            average_precision=_doubles([[place / 10 if place != 5 else NAN, NAN] for place in range(11)]),
             differences=_doubles(
-                [[[place / 10, -0.5, 0.75] if place != 3 else [NAN, NAN, NAN], [NAN, NAN, NAN]] for place in range(8)]
+                [[[place / 12, -0.5, 0.75] if place != 4 else [NAN, NAN, NAN], [NAN, NAN, NAN]] for place in range(9)]
             ),
-            weighted=_doubles([[0.75, place / 8, -0.5, 0.75] if place != 3 else [NAN] * 4 for place in range(8)]),
+            weighted=_doubles([[0.75, place / 8, -0.5, 0.75] if place != 4 else [NAN] * 4 for place in range(9)]),
+            second_pass=True,
+            auroc_intervals=_doubles(
+                [[[0.25, 1] if place < 8 and place != 5 else [NAN, NAN], [NAN, NAN]] for place in range(11)]
+            ),
         ),
         Report("<!doctype html>\n<html>\r\n<!-- ü --><p>two -- hyphens</p>\n</html>"),
     )

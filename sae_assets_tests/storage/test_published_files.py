@@ -151,7 +151,7 @@ COLUMNS = {
     ],
     "controls": [
         *("level", "detector", "seed", "concept", "choice", "test_tp", "test_fp", "test_fn", "test_tn"),
-        *("test_f1", "test_f1_low", "test_f1_high", "test_auroc", "test_ap"),
+        *("test_f1", "test_f1_low", "test_f1_high", "test_auroc", "test_auroc_low", "test_auroc_high", "test_ap"),
         *("difference", "difference_low", "difference_high"),
     ],
 }

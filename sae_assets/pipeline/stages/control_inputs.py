@@ -24,7 +24,7 @@ def _settings(target: Target, options: Any) -> dict[str, Any]:
     assert target.dataset.controls is not None  # else the data set has no such stage
     # The one row of an example under cls is its score.
     pooling = {} if target.token_kind == "cls" else scoring_settings(target, options)
-    return {**settings_of(target, options), **target.dataset.controls.model_dump(), **pooling}
+    return {**settings_of(target, options), **target.dataset.controls.model_dump(exclude={"second_pass"}), **pooling}
 
 
 def _catalog_keys(target: Target) -> dict[str, Any]:

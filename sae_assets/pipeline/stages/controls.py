@@ -1,10 +1,12 @@
 """``controls``: the unit of each concept beside random SAEs and detectors that need no SAE, on the same test."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
-from sae_assets.artifacts.controls import LEVELS, UNIT
+from sae_assets.artifacts.controls import LARGEST, LEVELS, UNIT
+from sae_assets.chunks.contents import expect_contents
 from sae_assets.datasets.reader import WEAK
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
@@ -13,27 +15,37 @@ from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.plots import plot_controls
 from sae_assets.pipeline.scoring import pooling_of, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
+from sae_assets.rows.again import largest_scores
+from sae_assets.rows.source import is_pooled, precomputed_kinds
+
+if TYPE_CHECKING:
+    from sae_assets.ops.control_data import ControlData
+    from sae_assets.ops.items import LargestScores
 
 NAMES = {
     "random_sae": "random SAEs",
     "diffmean": "difference of means",
+    LARGEST: "DiffMean by the largest row",
     "logistic": "logistic regression on embeddings",
     "logistic_units": "logistic regression on all units",
     "k_sparse": "k-sparse probes",
     "embedding_dims": "single dimensions",
 }
-# Of examples, whose rows are not kept: on texts the largest score over rows is better (numerics, DiffMean).
+# Of examples, where it is of their mean embeddings.
 OF_MEANS = {"diffmean": "difference of mean embeddings"}
 
 
 def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
-    return {**scoring_settings(target, options), "min_support": target.dataset.detection.min_support}
+    assert target.dataset.controls is not None  # else the data set has no such stage
+    detection, controls = target.dataset.detection, target.dataset.controls
+    settings = {"min_support": detection.min_support, "second_pass": controls.second_pass}
+    return {**scoring_settings(target, options), **settings}
 
 
 def _make(run: Pass) -> Made:
     assert isinstance(run.options, ScoringOptions)
     least = run.target.dataset.detection.min_support
-    inputs, sparse, truth, labels = (run.inputs[name] for name in CONTROLS.chunk_inputs)
+    inputs, sparse, truth, labels, _ = (run.inputs[name] for name in CONTROLS.chunk_inputs)
     best, meter = run.artifact("best_pairs"), Meter(run.device)
     concepts = labels.header(next(iter(labels))).scalars["concepts"]
     if best.concepts != tuple(concepts):
@@ -58,6 +70,10 @@ def _make(run: Pass) -> Made:
     fitted = {}
     for name, fit in ops.controls.FITTED.items():
         with meter.step(name):
+            if name == LARGEST:
+                data = replace(data, largest=_largest(run, data))
+                if data.largest is None:
+                    continue
             fitted[name] = fit(data, least)
     rows = None
     if data.rows is not None:
@@ -80,6 +96,52 @@ def _make(run: Pass) -> Made:
         read_bytes |= {f"rows: {name}": detector.n_bytes for name, detector in rows.fitted.items()}
     measured = {**meter.figures, **{f"bytes[{name}]": float(value) for name, value in read_bytes.items()}}
     return CONTROLS.only(run, Result(artifact, plot=lambda: plot_controls(artifact), measured=measured))
+
+
+def _largest(run: Pass, data: "ControlData") -> "LargestScores | None":
+    """The largest scores of rows in the directions of DiffMean, which the labels of all chunks decide.
+
+    The directions follow from what is stored. Rows are not, so those of cal and test go through the model once more,
+    where examples have more than one; None where the catalog does not want that.
+
+    Raises:
+        MismatchError: rows are others than those that were encoded; DatasetError: contents changed since.
+    """
+    target, items = run.target, data.examples
+    directions = ops.detectors.row_mean_difference(items, data.n_rows)
+    if not is_pooled(target.dataset, target.model, target.token_kind) and int(data.n_rows.max()) <= 1:
+        scores = ops.detectors.projected(items.embeddings, directions)
+        return ops.items.LargestScores(scores, 4 * items.embeddings.numel())
+    assert target.dataset.controls is not None
+    if not target.dataset.controls.second_pass:
+        return None
+    inputs, examples = run.inputs["control_inputs"], run.inputs["examples"]
+    reader, asked = run.sources.reader(target.dataset), items.chooses | items.tests
+    from_files = target.token_kind in precomputed_kinds(target.dataset, target.model)
+    scores = directions.new_full((len(asked), directions.shape[1]), float("nan"))
+    first, n_rows = 0, 0
+    for key in examples:
+        chunk = examples[key].artifact
+        if not from_files:
+            expect_contents(chunk, key, reader)
+        ids = chunk.example_ids
+        places = (asked[first : first + len(ids)].nonzero().flatten() + first).tolist()
+        made_with = inputs.header(key).provenance.config
+        scores[places], count = largest_scores(
+            [ids[place - first] for place in places],
+            items.embeddings[places],
+            directions,
+            target.token_kind,
+            dataset=target.dataset,
+            model=target.model,
+            reader=reader,
+            device=run.device,
+            precision=made_with["precision"],
+            forward_batch=made_with["forward_batch"],
+        )
+        first, n_rows = first + len(ids), n_rows + count
+        run.log(f"rows of {len(places)} examples of chunk {key} scored")
+    return ops.items.LargestScores(scores, 4 * n_rows * len(directions))
 
 
 def beaten(artifact: Any) -> dict[str, list[tuple[str, float]]]:
@@ -140,8 +202,8 @@ CONTROLS = Stage(
     level="model",
     description="The unit of each concept beside random SAEs, DiffMean, logistic regressions and k-sparse probes.",
     make=_make,
-    code_version="4",
-    chunk_inputs=("control_inputs", "sparse_activations", "ground_truth", "labels"),
+    code_version="5",
+    chunk_inputs=("control_inputs", "sparse_activations", "ground_truth", "labels", "examples"),
     model_inputs=("best_pairs",),
     settings=_settings,
     options=ScoringOptions,
@@ -149,6 +211,7 @@ CONTROLS = Stage(
     splits=("train", "cal", "test"),
     applies=lambda dataset: dataset.controls is not None,
     of_encoded=True,
+    pool="gpu",
     checks=(
         Check(
             "better_than_controls",

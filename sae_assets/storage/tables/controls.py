@@ -11,7 +11,9 @@ from sae_assets.artifacts.controls import Controls
 from sae_assets.storage.columns import CELLS, Scalars, floats, integers, nullable
 
 INTERVAL = ("test_f1_low", "test_f1_high")
+AUROC_INTERVAL = ("test_auroc_low", "test_auroc_high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
+SCALARS_IF_GIVEN = ("n_row_seeds", "second_pass")
 COLUMNS = {
     "level": "what is classified: `examples` or `rows`",
     "detector": "`unit`, or a control",
@@ -24,6 +26,9 @@ COLUMNS = {
     "test_f1_low": "lower end of its 95 % interval",
     "test_f1_high": "upper end",
     "test_auroc": "area under the ROC curve over all thresholds, on test",
+    "test_auroc_low": "lower end of its 95 % interval; null of rows, which depend on each other; files of earlier "
+    "versions have none",
+    "test_auroc_high": "upper end",
     "test_ap": "average precision over all thresholds, on test",
     "difference": "F1 of the unit minus that of this control; of random SAEs minus their mean, in the line of each",
     "difference_low": "lower end of its paired 95 % interval",
@@ -47,6 +52,9 @@ def encode(artifact: Controls) -> tuple[pa.Table, Scalars]:
     for end, name in enumerate(INTERVAL):
         columns[name] = nullable(artifact.intervals[..., end])
     columns["test_auroc"] = nullable(artifact.auroc)
+    if artifact.auroc_intervals is not None:
+        for end, name in enumerate(AUROC_INTERVAL):
+            columns[name] = nullable(artifact.auroc_intervals[..., end])
     columns["test_ap"] = nullable(artifact.average_precision)
     nothing = torch.full((n, len(DIFFERENCE)), torch.nan, dtype=torch.float64, device="cpu")
     comparisons = dict(zip(artifact.comparisons, artifact.differences, strict=True))
@@ -57,7 +65,7 @@ def encode(artifact: Controls) -> tuple[pa.Table, Scalars]:
         "concepts": list(artifact.concepts),
         **{name: getattr(artifact, name) for name in ("n_seeds", "n_units", "d_model")},
         **{name: getattr(artifact, name) for name in ("fitted_on_cal", "row_figures")},
-        **({} if artifact.n_row_seeds is None else {"n_row_seeds": artifact.n_row_seeds}),
+        **{name: value for name in SCALARS_IF_GIVEN if (value := getattr(artifact, name)) is not None},
         "n_items": artifact.n_items.tolist(),
         "weighted": [[None if part != part else part for part in figures] for figures in artifact.weighted.tolist()],
     }
@@ -82,10 +90,12 @@ def decode(table: pa.Table, scalars: Scalars) -> Controls:
         "auroc": shaped(floats(table["test_auroc"])),
         "average_precision": shaped(floats(table["test_ap"])),
         "weighted": torch.tensor(weighted, dtype=torch.float64, device="cpu"),
-        "n_row_seeds": scalars.get("n_row_seeds"),
+        **{name: scalars.get(name) for name in SCALARS_IF_GIVEN},
     }
+    if AUROC_INTERVAL[0] in table.column_names:
+        fields["auroc_intervals"] = torch.stack([shaped(floats(table[name])) for name in AUROC_INTERVAL], -1)
     of_lines = torch.stack([shaped(floats(table[name])) for name in DIFFERENCE], -1)
     nothing = torch.full((n, len(DIFFERENCE)), torch.nan, dtype=torch.float64, device="cpu")
-    compared = Controls.comparisons_of(scalars["row_figures"], fields["n_row_seeds"])
+    compared = Controls.comparisons_of(scalars["row_figures"], fields["n_row_seeds"], fields["second_pass"])
     lines = [of_lines[first[pair]] if pair in first else nothing for pair in compared]
     return Controls(**fields, differences=torch.stack(lines))
