@@ -1,4 +1,4 @@
-"""Words on a screen: counts as people write them, and texts of others with nothing in them that steers a terminal.
+"""Words on a screen: counts and intervals as people write them, and texts of others, in which nothing steers a terminal.
 
 A name in a table can move the cursor, change a window's title, or show a line's end before its beginning.
 """
@@ -52,3 +52,18 @@ def alike(names: Iterable[str]) -> list[str]:
 def spelt(name: str) -> str:
     """The name quoted, with its code points where some of them are not ASCII and printable."""
     return repr(name) if name.isascii() and name.isprintable() else f"{name!r} ({name!a})"
+
+
+def digits_apart(low: float, high: float, digits: int = 2, most: int = 6) -> int:
+    """Digits after the point, at least so many, by which the ends of an interval differ: none is shown as a point."""
+    while digits < most and low != high and f"{low:.{digits}f}" == f"{high:.{digits}f}":
+        digits += 1
+    return digits
+
+
+def interval(low: float | None, high: float | None, digits: int = 2) -> str | None:
+    """``0.84–0.98``, with ``to`` between ends of which one is below 0; None where it does not exist."""
+    if low is None or high is None:
+        return None
+    digits = digits_apart(low, high, digits)
+    return f"{low:.{digits}f}{' to ' if low < 0 else '–'}{high:.{digits}f}"

@@ -1,8 +1,24 @@
-"""Counts as people write them."""
+"""Counts and intervals as people write them."""
 
-from sae_assets.wording import counted
+import pytest
+
+from sae_assets.wording import counted, interval
 
 
 def test_one_is_singular_and_every_other_number_plural():
     assert [counted(count, "row") for count in (0, 1, 2, 1024)] == ["0 rows", "1 row", "2 rows", "1,024 rows"]
     assert counted(1, "entry", "entries") == "1 entry" and counted(2, "entry", "entries") == "2 entries"
+
+
+@pytest.mark.parametrize(
+    ("ends", "shown"),
+    [
+        ((0.84, 0.98), "0.84–0.98"),
+        ((-0.05, 0.1), "-0.05 to 0.10"),
+        ((0.99612, 1.0), "0.996–1.000"),
+        ((0.999991, 0.999999), "0.99999–1.00000"),
+        ((None, 1.0), None),
+    ],
+)
+def test_no_interval_is_written_as_a_point(ends, shown):
+    assert interval(*ends) == shown

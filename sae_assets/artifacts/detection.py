@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-FEWEST = 5  # examples of a class; with fewer an interval need not cover as often as it says (numerics, Intervals)
+FEWEST = 10  # examples of a class; with fewer, F1 says little (numerics, Few examples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,6 +267,12 @@ class BestPairs(Artifact):
 def too_few(n_positive: Any, n_examples: Any) -> Any:
     """Whether one of the classes has fewer than ``FEWEST`` examples, of numbers or tensors."""
     return (n_positive < FEWEST) | (n_examples - n_positive < FEWEST)
+
+
+def rests_on_few(line: Mapping[str, Any]) -> bool:
+    """Whether the test figures of a row of the table of best pairs rest on :func:`too_few` examples."""
+    tp, fp, fn, tn = (line[f"test_{cell}"] for cell in ("tp", "fp", "fn", "tn"))
+    return bool(too_few(tp + fn, tp + fp + fn + tn))
 
 
 def always_positive_f1(n_positive: Any, n_examples: Any) -> Any:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sae_assets import wording
 from sae_assets.cli.advice import advice
 from sae_assets.cli.common import echo
 from sae_assets.wording import visible
@@ -43,10 +44,8 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 def interval(ends: Sequence[float | None]) -> str:
     """Both ends of an interval, or one "–" where it does not exist."""
-    if None in ends:
-        return "–"
-    between = " to " if any(end is not None and end < 0 for end in ends) else "–"
-    return between.join(figure(end, 2) for end in ends)
+    low, high = ends
+    return wording.interval(low, high) or "–"
 
 
 def print_verified(verified: "Verified") -> None:

@@ -115,9 +115,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     console.print('exchanging between examples where the concept is, "px IoU": on the pixels of masks; ! marks a unit')
     console.print("that fires beside the concept more than on it.")
     if any(best["too_few"] for result in figures.values() for best in result["concepts"].values()):
-        console.print(
-            f"? marks an interval of fewer than {FEWEST} positive or negative test examples: it may not hold."
-        )
+        console.print(f"? marks figures of fewer than {FEWEST} positive or negative test examples, which say little.")
     console.print('"coverage@t": share of concepts whose best unit by AP on cal has an AP of t on test.')
     if any(result["controls"] for result in figures.values()):
         console.print("Controls: random_sae is the mean of random SAEs; ! marks one that is better than the unit, by a")
@@ -164,6 +162,25 @@ def _joined(coalition: dict[str, Any]) -> str:
     return "units " + f" {coalition['rule']} ".join(map(str, coalition["units"]))
 
 
+def _print_aurocs(result: dict[str, Any]) -> None:
+    """Test AUROC of each concept's unit and of the control with the largest, with their intervals."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("test AUROC", "unit", "95 %", "best control", "", "95 %"):
+        words = heading in ("test AUROC", "best control")
+        table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    for concept, best in result["concepts"].items():
+        known = [name for name, control in best["controls"].items() if control["auroc"] is not None]
+        name = max(known, key=lambda name: best["controls"][name]["auroc"], default="–")
+        control = best["controls"].get(name, {"auroc": None, "auroc_interval": (None, None)})
+        few = "?" if best["too_few"] else ""
+        table.add_row(
+            concept, figure(best["auroc"]), interval(best["auroc_interval"]) + few, name,
+            figure(control["auroc"]), interval(control["auroc_interval"]) + few,
+        )  # fmt: skip
+    console.print(table)
+    console.print()
+
+
 def _print_controls(result: dict[str, Any]) -> None:
     """Test F1 of each concept's unit and of every control, and what they cost; ``!`` where a control is better."""
     controls = result["controls"]
@@ -178,7 +195,8 @@ def _print_controls(result: dict[str, Any]) -> None:
         return figure(figures["f1"]) + ("!" if high is not None and high < 0 else "")
 
     for concept, best in result["concepts"].items():
-        table.add_row(concept, figure(best["test_f1"]), *(cell(best["controls"][name]) for name in names))
+        few = "?" if best["too_few"] else ""
+        table.add_row(concept, figure(best["test_f1"]) + few, *(cell(best["controls"][name]) for name in names))
     table.add_section()
     means = [controls["weighted"][name] for name in names]
     table.add_row("weighted mean", figure(result["weighted_test_f1"]), *(cell(mean) for mean in means))
@@ -187,6 +205,7 @@ def _print_controls(result: dict[str, Any]) -> None:
         table.add_row(heading, *("–" if cost is None else f"{cost / scale:.2f}" for cost in costs))
     console.print(table)
     console.print()
+    _print_aurocs(result)
     for sentence in filter(None, (controls["verdict"], controls["row_verdict"])):
         console.print(sentence)
     if controls["fitted_on_half_of_cal"]:

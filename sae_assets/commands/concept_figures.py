@@ -135,7 +135,8 @@ def control_figures(store: "ArtifactStore", instance: "DagsterInstance", address
     """What stands beside the units, by concept and control: ``concepts`` of examples, ``rows`` of the sampled rows.
 
     ``difference_interval`` is of the F1 of the unit minus that of the control, of random SAEs minus their mean, whose
-    range over seeds stands beside it. ``all`` has the weighted means, what each control cost, and who wins.
+    range over seeds stands beside it. ``auroc_interval`` is null on rows and of random SAEs, which have a range.
+    ``all`` has the weighted means, what each control cost, and who wins.
     """
     if store.find(address) is None:
         return {"concepts": {}, "rows": {}, "all": None}
@@ -152,12 +153,16 @@ def control_figures(store: "ArtifactStore", instance: "DagsterInstance", address
             of_control: dict[str, Any] = {
                 "f1": _mean_f1(f1),
                 "auroc": float(auroc.nanmean()),
+                "auroc_interval": [math.nan, math.nan],
                 "ap": float(ap.nanmean()),
                 "difference": differences[number][0],
                 "difference_interval": differences[number][1:],
             }
             if name == RANDOM and len(f1):
                 of_control["f1_range"] = [float(f1.min()), float(f1.max())]
+                of_control["auroc_range"] = [float(auroc.min()), float(auroc.max())]
+            elif name != RANDOM and artifact.auroc_intervals is not None:
+                of_control["auroc_interval"] = artifact.of(artifact.auroc_intervals, level, name)[0, number].tolist()
             by_level[level].setdefault(concept, {})[name] = of_control
     if artifact.row_figures:
         of_units = (artifact.choices, artifact.f1, artifact.auroc, artifact.average_precision)

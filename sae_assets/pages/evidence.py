@@ -95,6 +95,12 @@ def better_controls(tables: Tables, concept: str) -> list[str]:
     return [NAMES[name] for name, high in highs.items() if high is not None and high < 0]
 
 
+def control_rows(tables: Tables, concept: str) -> list[tuple[str, tuple[str, str, None, str]]]:
+    """Label and key of the unit and of every control on examples, but for random SAEs, which are several."""
+    keys = {name: (LEVELS[0], name, None, concept) for name in (UNIT, *CONTROLS)}
+    return [(NAMES[name], key) for name, key in keys.items() if tables["controls"].of(*key) is not None]
+
+
 def control_bars(tables: Tables, concept: str) -> Markup:
     """Bars of the unit and of every control on examples; nothing where there are no controls."""
     if "controls" not in tables:

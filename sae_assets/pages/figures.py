@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from sae_assets.artifacts.detection import FEWEST, too_few
+from sae_assets.artifacts.detection import FEWEST, rests_on_few
+from sae_assets.wording import digits_apart
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,10 +124,27 @@ class Tables:
 
     def shown_sum(self, concept: str) -> Markup:
         """Test positives of a concept: those that are found and those that are missed; marked if too few."""
-        found, missed, *rest = (self.value("best_pairs", f"test_{name}", concept) for name in ("tp", "fn", "fp", "tn"))
+        found, missed = (self.value("best_pairs", f"test_{name}", concept) for name in ("tp", "fn"))
         shown = element(found + missed, table="best_pairs", column="test_tp+test_fn", concept=concept)
-        few = Markup('<span title="fewer than {} positive or negative test examples: intervals may not hold">?</span>')
-        return shown + few.format(FEWEST) if too_few(found + missed, found + missed + sum(rest)) else shown
+        return shown + self.few(concept)
+
+    def few(self, concept: str) -> Markup:
+        """A mark where the test figures of a concept rest on few examples, else nothing."""
+        line = self["best_pairs"].of(concept)
+        if line is None or not rests_on_few(line):
+            return Markup("")
+        said = '<span title="fewer than {} positive or negative test examples: figures say little">?</span>'
+        return Markup(said).format(FEWEST)
+
+    def interval(self, stage: str, column: str, *key: Any) -> Markup:
+        """Both ends of an interval, with as many digits as tell them apart; tables of earlier versions may lack it."""
+        line = (self[stage].of(*key) if stage in self else None) or {}
+        low, high = (line.get(f"{column}_{end}") for end in ("low", "high"))
+        if low is None or high is None:
+            return Markup(NOTHING)
+        digits = digits_apart(low, high, 3)
+        ends = (self.shown(stage, f"{column}_{end}", *key, digits=digits) for end in ("low", "high"))
+        return Markup("<span>{} – {}</span>").format(*ends)
 
     def shown_scalar(self, stage: str, path: str, digits: int = 3) -> Markup:
         return element(self.scalar(stage, path), digits, table=stage, scalar=path)

@@ -83,7 +83,8 @@ class Content:
 def report_page(content: Content) -> str:
     """The page."""
     page = _Page(content)
-    return render("report.html", c=content, page=page, t=content.tables, figure=figure, element=element)
+    shown = {"figure": figure, "element": element, "control_rows": evidence.control_rows}
+    return render("report.html", c=content, page=page, t=content.tables, **shown)
 
 
 def plain_headline(content: Content) -> str:

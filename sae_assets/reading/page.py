@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from sae_assets.artifacts.detection import FEWEST
 from sae_assets.datasets import ImageReader, TextReader
 from sae_assets.errors import SaeAssetsError
 from sae_assets.pages import charts, evidence
@@ -14,7 +15,7 @@ from sae_assets.reading.display import WIDEST
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.summary import unit_summary
 from sae_assets.reading.unit import TopExample, Unit
-from sae_assets.wording import counted
+from sae_assets.wording import counted, interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +40,7 @@ def unit_page(unit: Unit, top: int = 6) -> str:
         headline=headline(summary),
         histogram=charts.histogram(counts, edges, summary["threshold"]),
         levels={name: _levels(unit, tables, name) for name in names},
+        control_rows=evidence.control_rows,
         bars={name: evidence.control_bars(tables, name) for name in names},
         glyph=charts.glyph,
         legend=charts.legend(),
@@ -59,8 +61,9 @@ def headline(summary: dict[str, Any]) -> str:
     if not pairs:
         return f"{said} and is chosen for no concept."
     parts = [
-        f"{pair['concept']} (test F1 {pair['test_f1']:.3f}, {pair['test_f1_low']:.2f}–{pair['test_f1_high']:.2f})"
+        f"{pair['concept']} (test F1 {pair['test_f1']:.3f}, {interval(pair['test_f1_low'], pair['test_f1_high'])}{few})"
         for pair in pairs
+        for few in (f", of fewer than {FEWEST} examples of a class" if pair["too_few"] else "",)
     ]
     return f"{said} and is chosen for {', '.join(parts)}."
 

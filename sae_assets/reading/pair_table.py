@@ -4,6 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sae_assets.artifacts.detection import rests_on_few
+from sae_assets.wording import interval
+
 COLUMNS = {
     "unit": ("unit_id", 0),
     "test F1": ("test_f1", 3),
@@ -58,8 +61,8 @@ def latex(text: str) -> str:
 
 
 def _interval(line: Mapping[str, Any], name: str) -> str | None:
-    low, high = line.get(f"{name}_low"), line.get(f"{name}_high")
-    return None if low is None or high is None else f"{low:.2f}–{high:.2f}"
+    shown = interval(line.get(f"{name}_low"), line.get(f"{name}_high"))
+    return f"{shown}?" if shown and "test_tp" in line and rests_on_few(line) else shown
 
 
 def _cell(value: Any, digits: int) -> str:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from sae_assets.artifacts.detection import rests_on_few
 from sae_assets.datasets import ImageReader
 from sae_assets.errors import SaeAssetsError
 from sae_assets.reading.unit import TopExample, Unit
@@ -36,7 +37,7 @@ def unit_summary(unit: Unit, top: int = 5) -> dict[str, Any]:
         "rows": unit.n_rows,
         "threshold": unit.threshold,
         "stats": {name: stats[name] for name in STATS},
-        "pairs": [{name: pair[name] for name in PAIR} for pair in unit.pairs()],
+        "pairs": [{**{name: pair[name] for name in PAIR}, "too_few": rests_on_few(pair)} for pair in unit.pairs()],
         "concepts": [{name: line[name] for name in ALIGNED} for line in aligned[:top]],
         "examples": [_example(unit, one) for one in unit.top_examples(top)],
         "co_active": [vars(one) for one in unit.co_active(top)],

@@ -7,7 +7,7 @@ import pytest
 
 from sae_assets.cli.display import console, print_inspection, print_table, print_warnings
 from sae_assets.cli.states import print_status
-from sae_assets.cli.summary import print_summary
+from sae_assets.cli.summary import _print_controls, print_summary
 
 ODD = "[/red] [bold]a[/bold] :heart: [0, 1]"  # what rich would raise on, swallow, or replace
 
@@ -41,8 +41,8 @@ def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
     monkeypatch.setattr(console, "width", 120)  # in 100 columns a name as long as this one takes two lines
     absent = dict.fromkeys(("unit_id", "cal_f1", "test_f1", "chance_f1", "q", "auroc"))
     absent |= dict.fromkeys(("row", "audit", "selection", "coalition"))
-    absent |= {"test_f1_interval": [None, None], "too_few": False}
-    nothing = {"f1": None, "difference_interval": [None, None]}
+    absent |= {"test_f1_interval": [None, None], "auroc_interval": [None, None], "too_few": False}
+    nothing = {"f1": None, "auroc": None, "auroc_interval": [None, None], "difference_interval": [None, None]}
     absent["controls"] = {"logistic": nothing}
     figures = {
         "n_rows": 1, "n_units": 1, "n_kept": 1, "dense_bytes": 1, "stored_bytes": 1, "compression_ratio": 1.0,
@@ -63,10 +63,32 @@ def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
         **costs,
     }
     shown = printed(print_summary, {ODD: figures}, session, 0, 0)
-    assert shown.count(ODD) == 6 and "1.50" in shown and "2.00" in shown and "half of cal" in shown
+    assert shown.count(ODD) == 7 and "1.50" in shown and "2.00" in shown and "half of cal" in shown
     shown = printed(print_status, {ODD: {"chunks": [], "stages": {"[b]": {"[i]": "stale"}}}})
     assert ODD in shown and "[b]" in shown and "[i]" in shown
     assert ODD in printed(print_inspection, {ODD: {"error": "e"}})
+
+
+def test_controls_have_intervals_of_auroc_and_a_mark_where_examples_are_few(printed):
+    """The control with the largest AUROC beside the unit; no interval is shown as a point."""
+    ends = {"logistic": [0.99612, 0.99991], "k_sparse": [0.25, 0.75], "random_sae": [None, None]}
+    areas = {"logistic": 0.999, "k_sparse": 0.5, "random_sae": 0.75}
+    controls = {
+        name: {"f1": 0.5, "difference_interval": [-1.0, 1.0], "auroc": areas[name], "auroc_interval": ends[name]}
+        for name in ends
+    }
+    concepts = {
+        name: {"test_f1": 0.875, "auroc": 0.75, "auroc_interval": [0.5, 1.0], "too_few": few, "controls": controls}
+        for name, few in (("sky", False), ("rare", True))
+    }
+    weighted = dict.fromkeys(ends, controls["k_sparse"])
+    costs = {"seconds": {}, "peak_bytes": {}, "bytes": {}, "verdict": "", "row_verdict": "", "weighted": weighted}
+    figures = {"concepts": concepts, "weighted_test_f1": 0.5, "controls": {**costs, "fitted_on_half_of_cal": False}}
+    shown = printed(_print_controls, figures)
+    lines = [line.split() for line in shown.splitlines() if line.strip()]
+    assert ["sky", "0.750", "0.50–1.00", "logistic", "0.999", "0.996–1.000"] in lines
+    assert ["rare", "0.750", "0.50–1.00?", "logistic", "0.999", "0.996–1.000?"] in lines
+    assert ["sky", "0.875", *["0.500"] * 3] in lines and ["rare", "0.875?", *["0.500"] * 3] in lines
 
 
 def test_a_table_that_fits_has_a_line_per_row(printed):

@@ -189,7 +189,12 @@ def test_a_chosen_unit_has_its_evidence_and_its_controls(made: Places) -> None:
     assert {name: line[name] for name in best} == best
     assert {"test_f1", "test_p", "test_f1_low", "test_auroc_low", "test_auroc_high"} <= set(best)
     detectors = [given["data-detector"] for given, _ in read.figures if given.get("data-table") == "controls"]
-    assert detectors[0] == "unit" and "logistic" in detectors
+    assert detectors[0] == "unit" and {"logistic", "diffmean_max"} <= set(detectors)
+    columns = {given["data-column"] for given, _ in read.figures if given.get("data-table") == "controls"}
+    assert {"test_auroc", "test_auroc_low", "test_auroc_high"} <= columns
+    summary = unit_summary(chosen.unit(line["unit_id"]), 2)
+    assert all(pair["too_few"] for pair in summary["pairs"]) and "positive or negative test examples" in page
+    assert "of fewer than 10 examples of a class)" in headline(summary)
     assert headline(unit_summary(chosen.unit(line["unit_id"]), 2)).split("(")[0] in page
 
 

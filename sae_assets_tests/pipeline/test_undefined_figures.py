@@ -106,7 +106,7 @@ def test_one_dash_in_print_within_100_columns(monkeypatch):
     monkeypatch.setattr(console, "width", 100)
     with console.capture() as capture:
         print_summary(figures, session, 0, 0)
-    assert "? marks an interval of fewer than 5 positive or negative test examples" in capture.get()
+    assert "? marks figures of fewer than 10 positive or negative test examples" in capture.get()
     assert "FVU –, mean L0 –, – of the units fire on no row" in capture.get()
     lines = {line.split()[0]: line.split() for line in capture.get().splitlines() if line.strip()}
     assert lines["absent"][1:] == ["–"] * 12

@@ -121,6 +121,8 @@ def test_names_are_no_markup() -> None:
     line = {"concept": "a_b & 100 % | {c} \\ <i>", "unit_id": 3, "test_f1": None}
     assert cells(line)[:2] == ["3", "–"]
     assert markdown_table([line])[2].startswith(r"| a\_b & 100 % \| \{c\} \\ \<i\> | 3 | – |")
+    few = {"test_tp": 3, "test_fn": 1, "test_fp": 0, "test_tn": 90, "test_f1_low": 0.5, "test_f1_high": 1.0}
+    assert [cells({**line, **few, "test_tp": found})[2] for found in (3, 9)] == ["0.50–1.00?", "0.50–1.00"]
     assert latex(line["concept"]) == r"a\_b \& 100 \% | \{c\} \textbackslash{} \textless{}i\textgreater{}"
 
 
