@@ -36,6 +36,7 @@ SIZES: dict[str, tuple[str, str]] = {
     "bench_statistics_validity": ("--noise --sets 1", ""),
     "bench_controls": ("--trials 10", ""),
     "bench_diffmean": ("", ""),
+    "bench_few_examples": ("", ""),
     "bench_random_saes": ("--seeds 4 --only clevr_mini", ""),
     "bench_scale": ("--chunks 300 --new 10 --datasets 5 --backfill 5", ""),
     "bench_backfill": ("--chunks 2", "--chunks 500"),
