@@ -14,6 +14,7 @@ from sae_assets.artifacts.controls import CONTROLS
 from sae_assets.cli import app
 from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.pages.test_report import Figures, cell
+from sae_assets_tests.pipeline.test_second_pass import expect_axbench
 from tools import notebook
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("demo")]
@@ -133,12 +134,23 @@ def test_every_figure_stands_beside_its_controls(demo):
                 low, high = control["difference_interval"]
                 assert low <= best["test_f1"] - control["f1"] + 1e-9 and best["test_f1"] - control["f1"] - 1e-9 <= high
                 assert low < high and 0 <= control["f1"] <= 1 and 0.3 < control["auroc"] <= 1
+                low, high = control.get("auroc_range", control["auroc_interval"])
+                assert low < high and low <= control["auroc"] <= high
             assert (best["row_controls"] is None) == ("/cls/" in key)
             if best["row_controls"]:
                 assert set(best["row_controls"]) == {"unit", "random_sae", "diffmean", "logistic"}
     patch = demo["summary"][KEY]["controls"]["weighted"]
     assert patch["diffmean"]["f1"] < patch["random_sae"]["unit_f1"] and patch["logistic"]["f1"] > 0.85
     assert "random SAEs" in demo["output"] and "peak MB" in demo["output"]
+
+
+def test_the_largest_score_over_rows_is_the_stronger_diffmean_on_texts(demo):
+    """AxBench's, by numpy from images and texts on; the units beat the mean's and cannot be told from it."""
+    for key in demo["summary"]:
+        expect_axbench(demo["home"], None, key, 3)
+    texts = demo["summary"][TEXT_KEY]["controls"]["weighted"]
+    assert texts["diffmean"]["difference_interval"][0] > 0 > texts["diffmean_max"]["difference_interval"][0]
+    assert texts["diffmean_max"]["f1"] > texts["random_sae"]["unit_f1"] > texts["diffmean"]["f1"]
 
 
 def test_stored_bytes_are_the_files_sizes(demo):
