@@ -12,7 +12,7 @@ DENSE = ("diffmean", LARGEST, "logistic", "embedding_dims")  # controls that nee
 NAMES = {
     UNIT: "unit of the SAE",
     RANDOM: "random SAEs (mean)",
-    "diffmean": "DiffMean, mean row",
+    "diffmean": "difference of means",
     LARGEST: "DiffMean, largest row",
     "logistic": "logistic, embeddings",
     "logistic_units": "logistic, all units",
