@@ -11,11 +11,13 @@ means and of differences, points at which enough tells are shown by themselves.
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 import numpy as np
 import torch
 from scipy import stats
 
+from sae_assets.ops import auroc as of_auroc
 from sae_assets.ops import intervals
 
 # Where enough tells: examples of the smaller class times what AUROC lacks of 1, examples with an error, and examples
@@ -30,16 +32,16 @@ DETECTORS: dict[str, Draw] = {  # recall, false positive rate
 
 
 @contextmanager
-def constants(**values: float) -> Iterator[None]:
-    """Other constants of ``ops.intervals`` for a while."""
-    before = {name: getattr(intervals, name) for name in values}
+def constants(module: ModuleType, **values: object) -> Iterator[None]:
+    """Other constants of a module for a while."""
+    before = {name: getattr(module, name) for name in values}
     try:
         for name, value in values.items():
-            setattr(intervals, name, value)
+            setattr(module, name, value)
         yield
     finally:
         for name, value in before.items():
-            setattr(intervals, name, value)
+            setattr(module, name, value)
 
 
 def show(title: str, covered: dict[str, list[float]], tells: list[bool] | None = None) -> None:
@@ -120,7 +122,7 @@ def auroc(points: int, trials: int, seed: int, least: int, most: int) -> None:
             every = torch.from_numpy(truth).expand(trials, -1)
             for name in covered:
                 if name in ways:
-                    with constants(**ways[name]):
+                    with constants(of_auroc, **ways[name]):
                         seen, low, high = intervals.auroc_interval(scores, every).T.numpy()
                 else:
                     low, high = delong_on_logits(scores.numpy(), truth)
@@ -183,13 +185,16 @@ def delong_on_logits(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray,
     return np.where(certain, area, low), np.where(certain, area, high)
 
 
-WAYS: dict[str, dict[str, float]] = {
+WAYS: dict[str, dict[str, object]] = {
     "as chosen": {},
     "clumped 8": {"CLUMPED": 8.0},
     "prior 0.6": {"MEAN_PRIOR": 0.6},
     "freedom 8": {"FREEDOM": 8.0},
     "normal quantiles": {"FREEDOM": 1e9},
-    **{f"discordant {w:g}": {"DISCORDANT": w} for w in (0.0, 1.0)},
+}
+OF_DIFFERENCES: dict[str, dict[str, object]] = {
+    "as chosen": {},
+    "variance as seen": {"_tango": lambda delta, difference, speaks: speaks - difference.square()},
 }
 Pairs = Callable[[int], tuple[np.ndarray, np.ndarray]]  # TP, FP, FN of so many draws of two detectors
 Point = tuple[int, int, float, float, Pairs]  # examples, concepts, the figure of each detector
@@ -227,12 +232,19 @@ def of_examples(rng: np.random.Generator, least: int, most: int) -> Point:
     return n, n_concepts, *(float((share * each).sum() / share.sum()) for each in f1), pairs
 
 
-def of_rows(rng: np.random.Generator, least: int, most: int) -> Point:
-    """4 to 60 rows an example; recall and false positive rate vary by example, in part for both detectors alike."""
+def of_rows(rng: np.random.Generator, least: int, most: int, *, unlike: bool = False) -> Point:
+    """4 to 60 rows an example; recall and false positive rate vary by example, in part for both detectors alike.
+
+    Where they differ, they do so in the examples that they do not have alike.
+    """
     n, per_example, spread = size_of(rng, least, min(most, 400)), size_of(rng, 4, 60), np.exp(rng.uniform(-1.2, 3))
     share, recall = rng.uniform(0.03, 0.5), 1 - 0.7 * rng.random() ** 2
     false, clump, alike = rng.choice([0.002, 0.02, 0.1]) * rng.random(), rng.choice([0.5, 3, 100]), rng.random()
-    f1 = 2 * share * recall / (share * (1 + recall) + (1 - share) * false)
+    kinds = [(recall, false)] * 2
+    if unlike:
+        kinds[1] = max(0.05, 1 - (1 - recall) * rng.choice([0.1, 0.4, 0.7, 1.5])), false * rng.choice([0.3, 1, 2])
+    mixed = [tuple(alike * a + (1 - alike) * b for a, b in zip(kinds[0], kind, strict=True)) for kind in kinds]
+    f1 = [2 * share * r / (share * (1 + r) + (1 - share) * f) for r, f in mixed]
 
     def varied(mean: float, spread: float, shape: tuple[int, ...]) -> np.ndarray:
         return rng.beta(max(mean * spread, 1e-3), max((1 - mean) * spread, 1e-3), shape)
@@ -242,43 +254,56 @@ def of_rows(rng: np.random.Generator, least: int, most: int) -> Point:
         rows = rng.poisson(per_example, shape)
         positive, both = rng.binomial(rows, varied(share, clump, shape)), rng.random(shape) < alike
         same, made = (varied(recall, spread, shape), varied(false, spread, shape)), []
-        for _ in range(2):
-            found = rng.binomial(positive, np.where(both, same[0], varied(recall, spread, shape)))
-            beside = rng.binomial(rows - positive, np.where(both, same[1], varied(false, spread, shape)))
+        for own in kinds:
+            found = rng.binomial(positive, np.where(both, same[0], varied(own[0], spread, shape)))
+            beside = rng.binomial(rows - positive, np.where(both, same[1], varied(own[1], spread, shape)))
             made.append(np.stack([found, beside, positive - found], -1)[:, None])
         return made[0], made[1]
 
-    return n, 1, f1, f1, pairs
+    return n, 1, f1[0], f1[1], pairs
+
+
+def of_unlike_rows(rng: np.random.Generator, least: int, most: int) -> Point:
+    """The same of two detectors, of which one is better."""
+    return of_rows(rng, least, most, unlike=True)
 
 
 def means(points: int, trials: int, seed: int, least: int, most: int) -> None:
     """Weighted means of F1, of examples and of rows, and paired differences of two detectors."""
-    for kind, draw in (("mean", of_examples), ("row F1", of_rows)):
+    for kind, draw in (("mean", of_examples), ("row F1", of_rows), ("unlike row F1", of_unlike_rows)):
         rng = np.random.default_rng(seed)
-        covered, differs = ({name: [] for name in WAYS} for _ in range(2))
+        covered, differs = ({name: [] for name in ways} for ways in (WAYS, OF_DIFFERENCES))
         tells, apart = [], []
         for _ in range(points):
             n, n_concepts, one, two, pairs = draw(rng, least, most)
             block = max(1, 1_000_000 // (n * n_concepts))
-            hits, rests = {name: np.zeros(2) for name in WAYS}, np.zeros(2)
+            within, held = (dict.fromkeys(ways, 0) for ways in (WAYS, OF_DIFFERENCES))
+            rests = np.zeros(2)
             for done in range(0, trials, block):
                 counts = [torch.from_numpy(each.astype(np.int64)) for each in pairs(min(block, trials - done))]
                 rests[0] += float((counts[0][..., 1:].sum((1, 3)) > 0).sum())
                 rests[1] += float((counts[0] != counts[1]).any(-1).any(1).sum())
                 for name, values in WAYS.items():
-                    with constants(**values):
-                        results = intervals.weighted_f1_interval(counts[0]), intervals.weighted_f1_difference(*counts)
-                    for place, (result, true) in enumerate(zip(results, (one, one - two), strict=True)):
-                        _, low, high = result.T.numpy()
-                        hits[name][place] += ((low <= true + 1e-12) & (true - 1e-12 <= high)).sum()
-            for name, number in hits.items():
-                covered[name].append(number[0] / trials)
-                differs[name].append(number[1] / trials)
+                    with constants(intervals, **values):
+                        within[name] += holding(intervals.weighted_f1_interval(counts[0]), one)
+                for name, values in OF_DIFFERENCES.items():
+                    with constants(intervals, **values):
+                        held[name] += holding(intervals.weighted_f1_difference(*counts), one - two)
+            for name, number in within.items():
+                covered[name].append(number / trials)
+            for name, number in held.items():
+                differs[name].append(number / trials)
             tells.append(rests[0] / trials >= ERRING)
             apart.append(rests[1] / trials >= APART)
-        show(kind, {name: each for name, each in covered.items() if "discordant" not in name}, tells)
-        names = ("as chosen", "discordant 0", "discordant 1", "freedom 8", "normal quantiles")
-        show(f"difference of {kind}s", {name: differs[name] for name in names}, apart)
+        if draw is not of_unlike_rows:  # the first detector is the same
+            show(kind, covered, tells)
+        show(f"difference of {kind}s", differs, apart)
+
+
+def holding(result: torch.Tensor, true: float) -> int:
+    """In how many draws the interval holds the true figure."""
+    _, low, high = result.T.numpy()
+    return int(((low <= true + 1e-12) & (true - 1e-12 <= high)).sum())
 
 
 def main() -> None:

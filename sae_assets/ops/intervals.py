@@ -1,119 +1,31 @@
-"""Confidence intervals of detection figures: proportions, F1, AUROC, means of F1 over concepts, and differences.
+"""Confidence intervals of detection figures: F1, means of it over concepts, and differences.
 
 Counts and scores come in, limits go out, float64 with low and high along the last axis; what does not exist is NaN, and
 no interval has width 0. Examples are the units that are drawn: rows of one example are never taken for independent.
+Those of proportions and of AUROC live in ``ops.proportions`` and ``ops.auroc``, and are offered here too.
 """
 
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.ops.beta import beta_quantile
+from sae_assets.ops.auroc import auroc_interval as auroc_interval
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.proportions import beta_interval as beta_interval
+from sae_assets.ops.proportions import f1_interval as f1_interval
+from sae_assets.ops.proportions import normal_quantile
+from sae_assets.ops.proportions import wilson_interval as wilson_interval
 
 # Chosen by simulation (`benchmarks/bench_interval_choices.py`), as what stays within .93 and .98 most often.
-PRIOR = 0.6  # a proportion's prior is Beta(PRIOR, PRIOR); Jeffreys' is 1/2
-MEAN_PRIOR = 1.0  # the same of a mean, whose number of examples is estimated
+MEAN_PRIOR = 1.0  # of Beta(MEAN_PRIOR, MEAN_PRIOR), of a mean, whose number of examples is estimated
 CLUMPED = 3.0  # weight of the cautious design effect, in examples that the variance rests on
 CAUTION = 1.5  # how much it exceeds that of errors which go wholly together
 FREEDOM = 2.0  # degrees of freedom beside those of the variance
-DISCORDANT = 0.1  # errors that a difference has beside those seen
-MISPLACED = 0.4  # variance of a placement over A(1 − A), of the examples that nobody saw: one, and SEED of one
-SEED = 0.3
+HALVINGS = 50  # of the range of a limit: to 2e-15
+NOTHING = 1e-10  # less than a row can move a figure by, more than rounding can
 COUNTS_AT_ONCE = 2**21  # of examples, in memory: 16 MB and a dozen times that beside them
-
-
-@plain_arithmetic()
-def wilson_interval(k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95) -> Float[Tensor, "*n 2"]:
-    """Score interval of k successes in n (Wilson 1927). NaN where n is 0."""
-    z, k, n = _z(level), k.double(), n.double()
-    middle, half = k + z * z / 2, z * (k * (n - k) / n + z * z / 4).clamp(min=0).sqrt()
-    limits = torch.stack([middle - half, middle + half], -1) / (n + z * z)[..., None]
-    return _within(limits, k, n)
-
-
-@plain_arithmetic()
-def beta_interval(
-    k: Shaped[Tensor, "*n"], n: Shaped[Tensor, "*n"], level: float = 0.95, prior: float | None = None
-) -> Float[Tensor, "*n 2"]:
-    """Equal-tailed interval of a Beta(0.6, 0.6) prior, 0 from k = 0 and 1 from k = n.
-
-    Quantiles of Beta(k + 0.6, n − k + 0.6). With ½ it is Jeffreys' (Brown, Cai & DasGupta 2001), which covers too much
-    and too little more often where n is itself random. k and n need not be whole. NaN where n is 0.
-
-    Args:
-        prior: in place of 0.6.
-    """
-    prior = PRIOR if prior is None else prior
-    k, n = k.double(), n.double()
-    both, size = torch.stack([k.flatten(), n.flatten() - k.flatten()]), n.flatten()
-    # The upper limit of k successes is 1 − the lower one of n − k; a limit that is certain is not computed.
-    a, b = (torch.where((size > 0) & (both > 0), each + prior, 1.0).flatten() for each in (both, both.flip(0)))
-    tail = torch.full_like(a, (1 - level) / 2)
-    parts = [beta_quantile(*each) for each in zip(a.split(4096), b.split(4096), tail.split(4096), strict=True)]
-    low = torch.cat(parts).view(2, *n.shape) if parts else both.view(2, *n.shape)
-    return _within(torch.stack([low[0], 1 - low[1]], -1), k, n)
-
-
-@plain_arithmetic()
-def f1_interval(
-    tp: Shaped[Tensor, "*n"], fp: Shaped[Tensor, "*n"], fn: Shaped[Tensor, "*n"], level: float = 0.95
-) -> Float[Tensor, "*n 2"]:
-    """Interval of F1 from the counts of independent examples.
-
-    ``J = TP / (TP + FP + FN)`` is a proportion of ``n = TP + FP + FN`` examples, binomial given n, and
-    ``F1 = 2J / (1 + J)`` (Lam, Gopal & Qian 2023, arXiv:2309.14621). They take Wilson's interval of J; ours is
-    :func:`beta_interval`, because n is itself random and small, where Wilson's coverage drops to .84 near J = 1.
-
-    NaN where nothing is positive and nothing was detected.
-    """
-    j = beta_interval(tp, tp + fp + fn, level)
-    return 2 * j / (1 + j)
-
-
-@plain_arithmetic()
-def auroc_interval(
-    scores: Float[Tensor, "*n examples"], truth: Bool[Tensor, "*n examples"], level: float = 0.95
-) -> Float[Tensor, "*n 3"]:
-    """AUROC, ties counted half, with its interval: estimate, low, high.
-
-    Limits are Wilson's of a proportion A of ``N = A (1 − A) / V`` examples, V a variance in the manner of DeLong,
-    DeLong & Clarke-Pearson (1988): that of the placements of each class (shares of the others that lie on the right
-    side) over the class's size. What nobody saw can be far worse than what is seen and hardly better, so each limit has
-    a V. Away from ½ it is DeLong's own. Towards ½ the variance of each class, over A (1 − A), is blended with
-    ``MISPLACED``, which counts as one example; what is seen counts as ``(Σ e)² / Σ e²`` examples, e what each placement
-    lacks of 1 (Kish 1965), for few examples far out decide. So there is a width at AUROC 1, where DeLong's variance is
-    0. Where that says nothing, being 0 or of a class of one example, both limits have the blended one.
-
-    NaN without two classes.
-    """
-    x = scores.double().contiguous()
-    parts = []
-    for mine, others in ((truth, ~truth), (~truth, truth)):
-        rest = torch.where(others, x, torch.inf).sort(-1).values
-        below = torch.searchsorted(rest, x) + torch.searchsorted(rest, x, right=True)
-        n, m = mine.sum(-1, keepdim=True), others.sum(-1, keepdim=True)
-        placed = torch.where(mine, below.double() / (2 * m.clamp(min=1)), 0.0)  # share of the others that lie below
-        mean = placed.sum(-1, keepdim=True) / n.clamp(min=1)
-        squares = torch.where(mine, (placed - mean).square(), 0.0).sum(-1)
-        parts.append((n[..., 0].double(), mean[..., 0], squares))
-    (n_positive, area, _), (n_negative, _, _) = parts
-    lacking = torch.minimum(area, 1 - area)
-    far, near = torch.zeros_like(area), torch.zeros_like(area)
-    for n, _, squares in parts:
-        seen = n * lacking.square() / (squares / n.clamp(min=1) + lacking.square()).clamp(min=1e-300)
-        pulled = (n * lacking + SEED) / (n + 2 * SEED)
-        variance = squares / (n - 1).clamp(min=1)
-        blended = seen * (variance + MISPLACED * SEED / n.clamp(min=1)) / (pulled * (1 - pulled)) + MISPLACED
-        far = far + blended / (seen + 1) / n.clamp(min=1)
-        near = near + variance / (area * (1 - area)).clamp(min=1e-300) / n.clamp(min=1)
-    fewer = torch.minimum(n_positive, n_negative)
-    near = torch.where((near > 0) & (fewer > 1), near, far)
-    sides = torch.where(area < 0.5, near, far), torch.where(area > 0.5, near, far)
-    ends = [wilson_interval(area / ratio, 1 / ratio, level)[..., end] for end, ratio in enumerate(sides)]
-    return torch.where((fewer > 0)[..., None], torch.stack([area, *ends], -1), torch.nan)
 
 
 def counts_of(
@@ -149,7 +61,7 @@ def weighted_f1_interval(
     NaN without a positive.
     """
     each = counts.double()
-    mean, values = _jackknifed(each)
+    mean, values, _ = _jackknifed(each)
     n, counted, errors = each.shape[-2], each.sum((-3, -1)), each[..., 1:].sum((-3, -1))
     share, events, wrong = mean / (2 - mean), counted.sum(-1), (errors > 0).sum(-1)
     variance = values.square().sum(-1) * n / max(1, n - 1) * (2 / (2 - mean) ** 2) ** 2
@@ -159,7 +71,8 @@ def weighted_f1_interval(
     effect = torch.where(plain > 0, variance / plain.clamp(min=1e-300), together)
     known = _known(values)
     cautious = (CLUMPED / (known + CLUMPED)) ** 2
-    effect = (1 - cautious) * effect * (_t(level, _freedom(known, n)) / _z(level)) ** 2 + cautious * CAUTION * clump
+    wider = (_t(level, _freedom(known, n)) / normal_quantile(level)) ** 2
+    effect = (1 - cautious) * effect * wider + cautious * CAUTION * clump
     size = torch.where(mean.isnan(), 0.0, events / effect.clamp(min=1e-300))
     j = beta_interval(share * size, size, level, MEAN_PRIOR)
     limits = 2 * j / (1 + j)
@@ -186,20 +99,29 @@ def weighted_f1_difference(
 ) -> Float[Tensor, "*draws 3"]:
     """Difference of two weighted means of F1 on the same examples, with its interval: estimate, low, high.
 
-    ``± t √V``, V the infinitesimal jackknife's variance of the difference over examples, t with the degrees of freedom
-    of :func:`weighted_f1_interval`. A tenth of an error more, of all counts of an example, is taken for seen
-    (``DISCORDANT``; Agresti & Min 2005 add half a pair of each kind), so detectors that agree on every example keep a
-    width: others of the kind might not.
+    Limits are the differences δ that lie ``z √V(δ)`` from the one seen, D. V(D) is the jackknife's variance, of leaving
+    out one example at a time (Tukey 1958; biased upwards, Efron & Stein 1981). ``V(δ) = V(D) g(δ) / g(D)``, g that of a
+    difference of paired proportions in Tango's score interval (1998, Statistics in Medicine 17: 891), where what
+    examples speak for one detector and for the other stands for the shares of pairs in which one test alone is right.
+    So of few examples that all speak for one detector it is known that they are few: the interval reaches farther to
+    that side. Where detectors agree on every example, V(δ) is g(δ) times what one example can move.
+
+    NaN without a positive.
     """
-    one, values = _jackknifed(counts.double())
-    two, values_2 = _jackknifed(others.double())
-    apart, n = values - values_2, counts.shape[-2]
-    counted = counts.double().sum((-3, -1))
-    touched = (counted > 0).sum(-1)
-    error = (2 - (one + two) / 2) ** 2 / 2 / touched.clamp(min=1)  # what an example's counts move the mean by
-    variance = apart.square().sum(-1) * n / max(1, n - 1) + DISCORDANT * error.square()
-    far = _t(level, _freedom(_known(apart), n)) * variance.sqrt()
-    return torch.stack([one - two, (one - two - far).clamp(min=-1), (one - two + far).clamp(max=1)], -1)
+    one, values, shares = _jackknifed(counts.double())
+    two, values_2, shares_2 = _jackknifed(others.double())
+    difference, n = one - two, counts.shape[-2]
+    speaks = (values - values_2 + difference[..., None] * (shares + shares_2) / 2).abs().sum(-1)
+    left = (_left_out(counts) - _left_out(others)).nan_to_num()  # 0 where none is positive without the example
+    variance = (left - left.mean(-1, keepdim=True)).square().sum(-1) * (n - 1) / max(1, n)
+    spread = speaks - difference.square()
+    touched = (counts.sum((-3, -1)) > 0).sum(-1)
+    moved = (2 - (one + two) / 2) ** 2 / 2 / touched.clamp(min=1)  # by what is detected in one example
+    known = (spread > NOTHING) & (variance > NOTHING**2)
+    scale = normal_quantile(level) ** 2 * torch.where(known, variance / spread, moved)
+    sides = torch.stack([-difference, difference])
+    limits = _farthest(sides, speaks.expand_as(sides), scale.expand_as(sides))
+    return torch.stack([difference, -limits[0], limits[1]], -1)
 
 
 @plain_arithmetic()
@@ -261,25 +183,14 @@ def bootstrap_f1(
     left = left[~left.isnan()]
     skew = left.mean() - left
     acceleration = (skew**3).sum() / (6 * (skew**2).sum() ** 1.5).clamp(min=1e-300)
-    z = torch.tensor([-_z(level), _z(level)], dtype=torch.float64, device=device)
+    z = torch.tensor([-normal_quantile(level), normal_quantile(level)], dtype=torch.float64, device=device)
     share = torch.special.ndtr(bias + (bias + z) / (1 - acceleration * (bias + z)))
     return torch.cat([figure[None], reached.quantile(share)])
 
 
-def _within(limits: Tensor, k: Tensor, n: Tensor) -> Tensor:
-    """0 where nothing succeeded and 1 where everything did, in place of rounding; NaN where n is 0."""
-    low = torch.where(k <= 0, 0.0, limits[..., 0].clamp(min=0))
-    high = torch.where(k >= n, 1.0, limits[..., 1].clamp(max=1))
-    return torch.where((n > 0)[..., None], torch.stack([low, high], -1), torch.nan)
-
-
-def _z(level: float) -> float:
-    return math.sqrt(2) * float(torch.special.erfinv(torch.tensor(level, dtype=torch.float64, device="cpu")))
-
-
 def _t(level: float, freedom: Tensor) -> Tensor:
     """Quantile of Student's t, by its expansion in 1 / freedom (Abramowitz & Stegun 26.7.5)."""
-    z = _z(level)
+    z = normal_quantile(level)
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / freedom + second / freedom**2 + third / freedom**3
@@ -288,6 +199,28 @@ def _t(level: float, freedom: Tensor) -> Tensor:
 def _freedom(known: Tensor, n: int) -> Tensor:
     """Degrees of freedom of a variance over n values that rests on ``known`` of them, and ``FREEDOM`` more."""
     return 2 / (1 / known - 1 / max(1, n)).clamp(min=1e-9) + FREEDOM
+
+
+def _farthest(difference: Float[Tensor, "*n"], speaks: Float[Tensor, "*n"], scale: Float[Tensor, "*n"]) -> Tensor:
+    """The largest δ up to 1 with ``(δ − D)² ≤ scale g(δ)``, by halving; NaN where the difference D is."""
+    inside, beyond = difference, torch.ones_like(difference)
+    for _ in range(HALVINGS):
+        middle = (inside + beyond) / 2
+        holds = (middle - difference).square() <= scale * _tango(middle, difference, speaks)
+        inside, beyond = torch.where(holds, middle, inside), torch.where(holds, beyond, middle)
+    return inside
+
+
+def _tango(delta: Tensor, difference: Tensor, speaks: Tensor) -> Tensor:
+    """n times the variance of a difference of paired proportions were it δ (Tango 1998): ``2 q + |δ| (1 − |δ|)``.
+
+    q is the likeliest share of pairs that speak against the sign of δ, given that the difference is δ.
+    """
+    sign = torch.where(delta < 0, -1.0, 1.0)
+    delta, difference = delta.abs(), sign * difference
+    against, plain = ((speaks - difference) / 2).clamp(min=0), delta * (1 - delta)
+    b = (2 - difference) * delta - speaks
+    return ((b.square() + 8 * against * plain).sqrt() - b) / 2 + plain
 
 
 def _known(values: Float[Tensor, "*draws examples"]) -> Float[Tensor, "*draws"]:
@@ -308,20 +241,26 @@ def _resampled(counts: Tensor, weights: Float[Tensor, "examples draws"]) -> Floa
     return _weighted(counts.double().transpose(1, 2) @ weights)
 
 
-def _left_out(counts: Tensor) -> Float[Tensor, " examples"]:
-    each = counts.double().transpose(1, 2)
+def _left_out(counts: Int[Tensor, "*draws concepts examples 3"]) -> Float[Tensor, "*draws examples"]:
+    """The weighted mean without each of the examples; NaN where that leaves no positive."""
+    each = counts.double().transpose(-1, -2)
     return _weighted(each.sum(-1, keepdim=True) - each)
 
 
 def _jackknifed(
     each: Float[Tensor, "*draws concepts examples 3"],
-) -> tuple[Float[Tensor, "*draws"], Float[Tensor, "*draws examples"]]:
-    """Weighted mean of F1, and its infinitesimal jackknife values: what each example adds to it."""
+) -> tuple[Float[Tensor, "*draws"], Float[Tensor, "*draws examples"], Float[Tensor, "*draws examples"]]:
+    """Weighted mean of F1, its infinitesimal jackknife values (what each example adds to it), and shares of it.
+
+    The share of an example says how much of the mean rests on it; shares add up to 1.
+    """
     sums = each.sum(-2)
     mean = _weighted(sums[..., None])[..., 0]
     true, false, missed = each.unbind(-1)
     positive, bottom = sums[..., 0] + sums[..., 2], (2 * sums[..., 0] + sums[..., 1:].sum(-1)).clamp(min=1e-300)
     f1 = 2 * sums[..., 0] / bottom
-    slope = (positive / bottom)[..., None] * (2 * true - f1[..., None] * (2 * true + false + missed))
+    whole, factor = 2 * true + false + missed, (positive / bottom)[..., None]
+    slope = factor * (2 * true - f1[..., None] * whole)
     moved = ((f1 - mean[..., None])[..., None] * (true + missed) + slope).sum(-2)
-    return mean, moved / positive.sum(-1, keepdim=True)
+    total = positive.sum(-1, keepdim=True)
+    return mean, moved / total, (factor * whole).sum(-2) / total

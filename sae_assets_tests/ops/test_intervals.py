@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 from sklearn.metrics import f1_score, roc_auc_score
 
 from sae_assets.ops import intervals
@@ -268,6 +268,69 @@ def test_intervals_cover_where_few_examples_carry_the_errors(draw, enough, monke
     for name, value in {"CLUMPED": 1e-9, "FREEDOM": 1e9}.items():
         monkeypatch.setattr(intervals, name, value)
     assert covered(weighted_f1_interval(one), expected) < enough
+
+
+def one_alone(n: int, only_one: float, only_two: float) -> float:
+    """How often the difference is covered, if of n positives so many are expected to be found by one detector alone.
+
+    An exact sum; the others are found by both.
+    """
+    shares = only_one / n, only_two / n
+    up_to = np.arange(int(stats.binom(n, max(shares)).ppf(1 - 1e-7)) + 2)
+    b, c = (each.flatten() for each in np.meshgrid(up_to, up_to))
+    chance = stats.multinomial.pmf(np.stack([b, c, n - b - c], -1), n, [*shares, 1 - sum(shares)])
+    some = chance > 1e-8
+    b, c, chance = b[some, None], c[some, None], chance[some]
+    counts = [
+        counts_of(torch.from_numpy(~missed)[:, None], torch.ones(len(b), 1, n, dtype=torch.bool))
+        for missed in ((np.arange(n) >= b) & (np.arange(n) < b + c), np.arange(n) < b)
+    ]
+    _, low, high = weighted_f1_difference(*counts).T.numpy()
+    one, two = (2 * recall / (1 + recall) for recall in (1 - shares[1], 1 - shares[0]))
+    return float((chance * (low <= one - two + 1e-12) * (one - two - 1e-12 <= high)).sum() / chance.sum())
+
+
+@pytest.mark.parametrize("apart", [(1.25, 1.25), (2, 2), (5, 5), (1, 4), (1, 8), (0, 4), (0, 7)])
+@pytest.mark.parametrize("n", [60, 150])
+def test_differences_are_covered_where_few_examples_tell_detectors_apart(apart, n):
+    """Exactly between .93 and .98, from 2.5 expected examples on, also if all speak for one detector."""
+    assert 0.93 <= one_alone(n, *apart) <= 0.98
+
+
+def test_differences_of_rows_are_covered_where_few_examples_weigh_most():
+    """Fifteen of 300 examples tell detectors apart, most of them by two rows, few by sixty: not above .98 either."""
+    rng, shape = np.random.default_rng(6), (2000, 300)
+    rows = rng.poisson(rng.choice([2, 60], shape, p=[0.8, 0.2]))
+    one, other = (rng.multinomial(rows, rng.dirichlet([0.45, 0.025, 0.025], shape)) for _ in range(2))
+    other = np.where(rng.random((*shape, 1)) < 0.8, one, other)
+    _, low, high = weighted_f1_difference(*(torch.from_numpy(each)[:, None] for each in (one, other))).T.numpy()
+    covered = ((low <= 0) & (high >= 0)).sum()
+    assert stats.binom(2000, 0.93).ppf(0.0005) <= covered <= stats.binom(2000, 0.98).ppf(0.9995)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(5, 2, 40), (3, 0, 25), (0, 4, 30), (1, 1, 300)])
+@pytest.mark.parametrize("delta", [-0.4, -0.05, 0.0, 0.02, 0.3])
+def test_the_variance_of_a_difference_is_tangos(b, c, n, delta):
+    """Of paired proportions, with the likeliest share of pairs found by minimising."""
+
+    def unlikely(q):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return -np.nansum(np.array([b, c, n - b - c]) * np.log([q + delta, q, 1 - 2 * q - delta]))
+
+    low, high = max(0, -delta), (1 - delta) / 2
+    q = optimize.minimize_scalar(unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    total, difference = (torch.tensor(each / n, dtype=torch.float64) for each in (b + c, b - c))
+    got = intervals._tango(torch.tensor(delta, dtype=torch.float64), difference, total)
+    assert float(got) == pytest.approx(2 * q + delta - delta**2, abs=1e-5)
+
+
+def test_a_difference_reaches_farther_to_the_side_that_few_examples_speak_for():
+    """Of five found by one detector alone; with the detectors exchanged it is the mirror image."""
+    truth = torch.ones(1, 100, dtype=torch.bool)
+    counts = [counts_of(torch.arange(100)[None] >= missed, truth) for missed in (0, 5)]
+    difference, low, high = weighted_f1_difference(*counts).tolist()
+    assert 0 < low < difference and high - difference > 1.5 * (difference - low)
+    np.testing.assert_allclose(weighted_f1_difference(*counts[::-1]), [-difference, -high, -low], atol=1e-12)
 
 
 def test_the_bootstrap_is_scipys():
