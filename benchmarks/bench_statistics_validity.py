@@ -5,13 +5,14 @@ worlds, in which labels have nothing to do with scores. Coverage at 95 % is to l
 within .04 and .06; regions of simulated figures are wider by 99.9 % binomial bounds. Holm's only has an upper edge.
 
     python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--seed 0]
-        [--cost | --rows | --noise]
+        [--cost | --rows | --noise] [--concepts 40] [--joint]
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -195,6 +196,38 @@ def means(trials: int, seed: int) -> None:
         row(f"difference, {name}", covered[1], COVERED, trials, f"BCa {covered[3]:.3f}")
 
 
+# n positives, and how many of them each detector is expected to find alone
+PAIRS = [(60, 0.5, 0.5), (60, 1, 1), (60, 1.25, 1.25), (60, 2, 2), (60, 3, 3), (60, 10, 10), (60, 1, 8), (60, 0, 4)]
+PAIRS += [(150, 0, 3), (150, 0, 4), (150, 0, 7), (150, 1, 4), (150, 3, 9)]
+
+
+def pairs() -> None:
+    """Differences of two detectors that tell a few positives apart, in exact sums.
+
+    From 2.5 such examples on, 4 if all speak for one detector, coverage has to be within the region. With fewer it is
+    above: an interval that excluded 0 as soon as three examples all speak for one detector, as it would have to,
+    falls short with four (shown beside).
+    """
+    for n, only_one, only_two in PAIRS:
+        shares = only_one / n, only_two / n
+        up_to = np.arange(int(stats.binom(n, max(shares)).ppf(1 - 1e-7)) + 2)
+        b, c = (each.ravel() for each in np.meshgrid(up_to, up_to))
+        chance = stats.multinomial.pmf(np.stack([b, c, n - b - c], -1), n, [*shares, 1 - sum(shares)])
+        some = chance > 1e-9
+        b, c, chance = b[some], c[some], chance[some] / chance[some].sum()
+        place, truth = np.arange(n), torch.ones(int(some.sum()), 1, n, dtype=torch.bool)
+        missed = (place >= b[:, None]) & (place < (b + c)[:, None]), place < b[:, None]
+        both = [counts_of(torch.from_numpy(~each)[:, None], truth) for each in missed]
+        _, low, high = weighted_f1_difference(*both).T.numpy()
+        one, two = (2 * (1 - share) / (2 - share) for share in reversed(shares))
+        inside = (low <= one - two + 1e-12) & (one - two - 1e-12 <= high)
+        sooner = inside & ~((np.maximum(b, c) == 3) & (np.minimum(b, c) == 0))
+        beside = f"0 excluded from 3 on {(chance * sooner).sum():.3f}" if only_one == only_two else ""
+        name = f"difference, {only_one:g} and {only_two:g} of {n} positives found by one alone"
+        enough = only_one + only_two >= (2.5 if only_one else 4)
+        row(name, float((chance * inside).sum()), COVERED if enough else None, beside=beside)
+
+
 def rows(trials: int, seed: int) -> None:
     """Rows of an example are right or wrong together, to a degree: Dirichlet shares of TP, FP, FN per example."""
     rng = np.random.default_rng(seed + 13)
@@ -233,6 +266,12 @@ WORLDS = {
     "many units": {"n_units": 300},
     "small test split": {"n": (80, 15)},
 }
+OTHERS = {  # not looked at while the nulls were made
+    "others: common, large": {"prevalence": 0.9, "n": (200, 120), "n_units": 40},
+    "others: tiny splits": {"n": (30, 20), "prevalence": 0.3},
+    "others: five levels, 100 units": {"levels": 5, "share": 0.8, "n_units": 100},
+    "others: rare, correlated, wide": {"prevalence": 0.08, "correlation": 0.5, "n": (120, 90), "n_units": 60},
+}
 
 
 def noise(
@@ -249,17 +288,21 @@ def noise(
         yield example_scores(*parts, n_units=n_units)
 
 
-def tests_of_noise(sets: int, shuffles: int, first: int) -> None:
+def tests_of_noise(
+    sets: int, shuffles: int, first: int, n_concepts: int, families: tuple[Literal["max-t", "holm"], ...]
+) -> None:
     """Concepts of a set share scores; their labels are independent, save in the correlated world."""
-    for name, options in WORLDS.items():
-        for family in ("max-t", "holm"):
-            p, against, any_of = [], [], []
+    for name, options in {**WORLDS, **OTHERS}.items():
+        options = {**options, "n_concepts": n_concepts}
+        for family in families:
+            p, against, any_of, discovered = [], [], [], []
             for seed in range(first, first + sets):
                 scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
                 got = search_null(scores, n_shuffles=shuffles, family=family, stop_after=1 + shuffles // 20, seed=seed)
                 p.append(got.p)
                 against.append(got.p_ties_against)
-                any_of.append(bool((got.family_p[1] <= 0.05).any()))
+                any_of.append((got.family_p <= 0.05).any(1).tolist())
+                discovered.append((got.q <= 0.05).any(1).tolist())
             for split, each in enumerate(torch.cat(p, 1)):
                 tested = int((~each.isnan()).sum())
                 safe = float((torch.cat(against, 1)[split] <= 0.05).sum()) / tested
@@ -268,14 +311,18 @@ def tests_of_noise(sets: int, shuffles: int, first: int) -> None:
                 level = float((each <= 0.05).sum()) / tested
                 title = f"{'shared' if family == 'holm' else 'joint'} null of {('cal', 'test')[split]}: {name}"
                 row(title, level, REJECTED, trials, f"ties against {safe:.3f}")
-            region = (0.0, 0.06) if family == "holm" else REJECTED
-            row(f"any of 40 concepts by {family}: {name}", float(np.mean(any_of)), region, sets)
+            # Holm and q need denominators of p that few shuffles do not have: they have an upper edge alone.
+            for split in (0, 1):
+                of = f"any of {n_concepts} concepts of {('cal', 'test')[split]}"
+                region = (0.0, 0.06) if family == "holm" else REJECTED
+                row(f"{of} by {family}: {name}", float(np.mean(any_of, 0)[split]), region, sets)
+                row(f"{of} by q, {family}: {name}", float(np.mean(discovered, 0)[split]), (0.0, 0.06), sets)
         held_out(name, options, sets, shuffles, first)
 
 
 def held_out(name: str, options: dict, sets: int, shuffles: int, first: int) -> None:
     """The same with the pairs chosen once: what stands beside test figures in the pipeline."""
-    p, any_of = [], []
+    p, any_of, discovered, weighted = [], [], [], []
     for seed in range(first, first + sets):
         scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
         found = find_pairs(scores, min_support=1)
@@ -283,11 +330,16 @@ def held_out(name: str, options: dict, sets: int, shuffles: int, first: int) -> 
         got = shuffle_held_out(scores["test"], units, found.thresholds, every, n_shuffles=shuffles, seed=seed)
         p.append(got.p[units >= 0])
         any_of.append(bool((got.family_p <= 0.05).any()))
+        discovered.append(bool((got.q <= 0.05).any()))
+        weighted.append(float(got.weighted[2]))
     tested = torch.cat(p)
     tested = tested[~tested.isnan()]
     trials = sets if "correlation" in options else len(tested)
     row(f"held-out null of test: {name}", float((tested <= 0.05).double().mean()), REJECTED, trials)
-    row(f"any of 40 concepts, held out: {name}", float(np.mean(any_of)), REJECTED, sets)
+    of = f"any of {options['n_concepts']} concepts"
+    row(f"{of}, held out: {name}", float(np.mean(any_of)), REJECTED, sets)
+    row(f"{of} by q, held out: {name}", float(np.mean(discovered)), (0.0, 0.06), sets)
+    row(f"weighted mean, held out: {name}", float((np.array(weighted) <= 0.05).mean()), REJECTED, sets)
 
 
 # Rows of noise --------------------------------------------------------------------------------------------------------
@@ -372,6 +424,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="first of the seeds; sets take as many, so step by 100")
     parser.add_argument("--rows", action="store_true", help="the null of rows with 1,000 sets, and nothing else")
     parser.add_argument("--noise", action="store_true", help="the nulls of examples, and nothing else")
+    parser.add_argument("--concepts", type=int, default=40, help="of every set of a noise world")
+    parser.add_argument("--joint", action="store_true", help="of noise worlds, joint nulls alone")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.cost:
@@ -383,9 +437,11 @@ def main() -> None:
     if not args.noise:
         counts()
         areas(args.trials, args.seed)
+        pairs()
         means(args.trials // 4, args.seed)
         rows(args.trials // 4, args.seed)
-    tests_of_noise(args.sets, args.shuffles, args.seed)
+    families = ("max-t",) if args.joint else ("max-t", "holm")
+    tests_of_noise(args.sets, args.shuffles, args.seed, args.concepts, families)
     if not args.noise:
         rows_of_noise(10 * args.sets, args.seed)
     print(f"{len(outside)} outside" + "".join(f"\n  {name}" for name in outside))
