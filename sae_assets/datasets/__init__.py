@@ -9,7 +9,7 @@ from sae_assets.catalog import Dataset, registry
 from sae_assets.datasets.reader import ImageReader, Reader, TextReader, expect_files
 from sae_assets.errors import DatasetError
 
-__all__ = ["ImageReader", "Reader", "TextReader", "expect_files", "open_dataset", "open_registered"]
+__all__ = ["ImageReader", "Reader", "TextReader", "expect_files", "open_contents", "open_dataset", "open_registered"]
 
 
 def open_dataset(entry: Dataset) -> Reader:
@@ -19,6 +19,12 @@ def open_dataset(entry: Dataset) -> Reader:
         DatasetError: the folder does not exist or is not laid out as the entry says; all problems are named. Images and
             texts are not looked for; ``expect_files`` does.
     """
+    reader = _opened(entry)
+    reader.read_regions()
+    return reader
+
+
+def _opened(entry: Dataset) -> Reader:
     layout = registry.layouts()[entry.layout]
     if not entry.root.exists():
         raise DatasetError(
@@ -38,8 +44,19 @@ def open_registered(entry: Dataset) -> Reader:
     Raises:
         DatasetError: as :func:`open_dataset`, but for single rows.
     """
+    reader = open_contents(entry)
+    reader.read_regions()
+    return reader
+
+
+def open_contents(entry: Dataset) -> Reader:
+    """The reader of registered chunks for who looks at images and texts: where concepts are is read when asked for.
+
+    Raises:
+        DatasetError: as :func:`open_registered`; of where concepts are when that is asked for.
+    """
     layout = registry.layouts()[entry.layout]
     if layout.lenient and not entry.embeddings and entry.root.exists():
         reader: Reader = layout.open(entry, lenient=True)
         return reader
-    return open_dataset(entry)
+    return _opened(entry)

@@ -58,6 +58,13 @@ class Reader(ABC):
         """
         return ()
 
+    def read_regions(self) -> None:  # noqa: B027  # most layouts leave nothing for later
+        """Read the table that says where concepts are, if opening left it for later.
+
+        Raises:
+            DatasetError: it is not as the layout expects it.
+        """
+
     def remarks(self) -> list[str]:
         """What is odd in the files and yet keeps nothing from being made, for ``check``; may read annotations."""
         return []

@@ -12,16 +12,19 @@ from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
+
+FIRING = ("example_index", "position", "unit_ids")  # columns of what fires where
 
 
 @dataclass(frozen=True)
-class SparseChunk:
-    """Rows of one chunk as compressed sparse rows.
+class FiringChunk:
+    """Which units fire on the rows of one chunk, as compressed sparse rows without values.
 
     Attributes:
         key: of the chunk; n_units: width.
         example: int32 [n_rows], position of each row's example in the data set; position: int32, of the row in it.
-        offsets: int64 [n_rows + 1]; units: int32 [n_entries]; values: float32, descending within a row.
+        offsets: int64 [n_rows + 1]; units: int32 [n_entries], by value within a row, the greatest first.
     """
 
     key: str
@@ -30,7 +33,6 @@ class SparseChunk:
     position: "np.ndarray"
     offsets: "np.ndarray"
     units: "np.ndarray"
-    values: "np.ndarray"
 
     @property
     def row_of_entry(self) -> "np.ndarray":
@@ -45,6 +47,13 @@ class SparseChunk:
 
         starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
         return np.repeat(starts - (lengths.cumsum() - lengths), lengths) + np.arange(lengths.sum())
+
+
+@dataclass(frozen=True)
+class SparseChunk(FiringChunk):
+    """The same with values: float32 [n_entries], descending within a row."""
+
+    values: "np.ndarray"
 
     def to_scipy(self) -> Any:
         """``scipy.sparse.csr_array``, float32 [n_rows, n_units], units ascending within a row."""
@@ -67,23 +76,33 @@ class Activations:
         return Activations(self._store, self._addresses, examples)
 
     def __iter__(self) -> Iterator[SparseChunk]:
+        for fields, table in self._chunks((*FIRING, "values")):
+            yield SparseChunk(**fields, values=table["values"].combine_chunks().flatten().to_numpy())
+
+    def firing(self) -> Iterator[FiringChunk]:
+        """The same without values, which are half of what there is to read."""
+        for fields, _ in self._chunks(FIRING):
+            yield FiringChunk(**fields)
+
+    def _chunks(self, columns: Sequence[str]) -> "Iterator[tuple[dict[str, Any], pa.Table]]":
+        """The fields of each chunk that has rows, without values, and its table."""
         import numpy as np
 
         for address in self._addresses:
-            header, table = columns_of(self._store, address, self._examples)
+            header, table = columns_of(self._store, address, self._examples, columns)
             if not len(table):
                 continue
             lists = table["unit_ids"].combine_chunks()
             lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-            yield SparseChunk(
-                key=address.chunk or "",
-                n_units=int(header.scalars["n_units"]),
-                example=table["example_index"].to_numpy(),
-                position=table["position"].to_numpy(),
-                offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-                units=lists.flatten().to_numpy(),
-                values=table["values"].combine_chunks().flatten().to_numpy(),
-            )
+            fields = {
+                "key": address.chunk or "",
+                "n_units": int(header.scalars["n_units"]),
+                "example": table["example_index"].to_numpy(),
+                "position": table["position"].to_numpy(),
+                "offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+                "units": lists.flatten().to_numpy(),
+            }
+            yield fields, table
 
     def __len__(self) -> int:
         """Number of chunks."""

@@ -1,10 +1,11 @@
 """The rows of one unit from ``unit_rows``, without going through the activations of all."""
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
-from sae_assets.storage.store import ArtifactStore
+from sae_assets.storage.store import ArtifactStore, expect_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,19 +13,25 @@ if TYPE_CHECKING:
 
 
 class ByUnit:
-    """The file of ``unit_rows``. Its footer is read once, and then the row group of the unit that is asked for."""
+    """The file of ``unit_rows``. Its footer is read once, and then the row group of the unit that is asked for.
+
+    Attributes:
+        header: what made the file; n_units: units of the SAE.
+    """
 
     def __init__(self, store: ArtifactStore, address: Address):
         path = store.find(address)
         assert path is not None
         self._path = path
-        _, self._metadata = parquet.load_footer(path)
-        self._per_group = self._metadata.row_group(0).num_rows
+        self.header, self._metadata = parquet.load_footer(path)
+        expect_place(self.header.provenance, address, path)
+        self.n_units = int(self.header.scalars["n_units"])
 
     def rows(self, unit_id: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
         """Example and position, int32, and value, float32, of each row that a unit fires on, by data set order."""
-        group, line = divmod(unit_id, self._per_group)
+        group, first = self._group_of(unit_id)
         table = self._read(["example_indices", "positions", "values"], group)
+        line = unit_id - first
         example, position, value = (table[name].chunk(0)[line].values.to_numpy() for name in table.column_names)
         return example, position, value
 
@@ -33,6 +40,16 @@ class ByUnit:
         import numpy as np
 
         return self._read(["n_rows"])["n_rows"].to_numpy().astype(np.int64)
+
+    def _group_of(self, unit_id: int) -> tuple[int, int]:
+        """The row group of a unit, by the least id that each says to hold, and that id."""
+
+        def first(group: int) -> int:
+            with parquet.damaged(str(self._path)):
+                return int(self._metadata.row_group(group).column(0).statistics.min)
+
+        group = bisect_right(range(self._metadata.num_row_groups), unit_id, key=first) - 1
+        return group, first(group)
 
     def _read(self, columns: list[str], group: int | None = None) -> "pa.Table":
         with self._path.open("rb") as opened, parquet.damaged(str(self._path)):

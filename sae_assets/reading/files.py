@@ -1,6 +1,6 @@
 """Header and columns of a stored file; those of ``.pt`` files by way of the artifact."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sae_assets.errors import NotMaterializedError
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 
 def columns_of(
-    store: ArtifactStore, address: Address, examples: "np.ndarray | None" = None
+    store: ArtifactStore,
+    address: Address,
+    examples: "np.ndarray | None" = None,
+    columns: Sequence[str] | None = None,
 ) -> "tuple[Header, pa.Table]":
     """A file's header and table.
 
     Args:
         examples: leave out row groups of Parquet without any of these (``example_index``, ascending).
+        columns: of these alone; None: all.
 
     Raises:
         NotMaterializedError: there is no such file; the command that makes it is named.
@@ -32,16 +36,17 @@ def columns_of(
         raise NotMaterializedError(f"{address} has not been made. Run: {address.making}")
     if path.suffix != ".parquet":
         table, _ = parquet.to_table(store.read(address).artifact)
-        return store.header(address), table
+        return store.header(address), table if columns is None else table.select(list(columns))
     if examples is None:
-        header, table = parquet.load_table(path.read_bytes(), str(path))
+        header, table = parquet.load_table(path.read_bytes(), str(path), columns)
         expect_place(header.provenance, address, path)
         return header, table
     header, footer = parquet.load_footer(path)
     expect_place(header.provenance, address, path)
     with path.open("rb") as file, parquet.damaged(str(path)):
         part = parquet.open_part(file, footer)
-        return header, part.read_row_groups(list(_groups_of(part, examples)), use_threads=False)
+        groups = list(_groups_of(part, examples))
+        return header, part.read_row_groups(groups, columns=columns, use_threads=False)
 
 
 def _groups_of(file: "pq.ParquetFile", examples: "np.ndarray") -> "Iterator[int]":

@@ -77,7 +77,7 @@ def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
     if not inside.any():
         raise CatalogError(f"{run}: {words!r} is nowhere in its texts.")
     both = np.zeros(run.n_units, np.int64)
-    for chunk in run.activations().of_examples(np.unique(rows.example[inside])):
+    for chunk in run.activations().of_examples(np.unique(rows.example[inside])).firing():
         mine = inside[rows.offsets[chunk.example] + chunk.position]
         both += np.bincount(chunk.units[chunk.entries_of(mine)], minlength=len(both))
     fires, there = run.unit_counts, int(inside.sum())

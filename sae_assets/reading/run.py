@@ -1,6 +1,7 @@
 """What was made of one data set with one model, for one token kind."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.manifests import read_manifests
-from sae_assets.datasets import TextReader, open_registered
+from sae_assets.datasets import TextReader, open_contents
 from sae_assets.datasets.inputs import named_inputs, read_input
 from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
 from sae_assets.reading.activations import Activations
@@ -18,6 +19,7 @@ from sae_assets.reading.files import columns_of
 from sae_assets.reading.tables import Table
 from sae_assets.reading.unit import Unit
 from sae_assets.storage.address import Address
+from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -114,28 +116,29 @@ class Run:
         address = self.address("unit_rows")
         if self.store.find(address) is None:
             return None
-        inputs = self.store.header(address).provenance.inputs
-        for key in self.chunks:
-            try:
-                made: str | None = self.store.header(self.address("sparse_activations", key)).content_hash
-            except NotMaterializedError:
-                made = None
-            if inputs.get(f"sparse_activations/{key}") != made:
-                return None
         from sae_assets.reading.by_unit import ByUnit  # noqa: PLC0415  # pyarrow
 
-        return ByUnit(self.store, address)
+        by_unit = ByUnit(self.store, address)
+        store = StoreSnapshot(self.store)  # looks for the files of all chunks by one listing
+        for key in self.chunks:
+            try:
+                made: str | None = store.header(self.address("sparse_activations", key)).content_hash
+            except NotMaterializedError:
+                made = None
+            if by_unit.header.provenance.inputs.get(f"sparse_activations/{key}") != made:
+                return None
+        return by_unit
 
     @cached_property
     def n_rows(self) -> int:
         """Rows of the chunks that were made."""
-        return sum(len(chunk.example) for chunk in self.activations())
+        return sum(len(chunk.example) for chunk in self.activations().firing())
 
     @cached_property
     def n_units(self) -> int:
         """Units of the SAE. Raises: MissingChunksError: no activations were made."""
         for key in self.chunks:
-            if self.store.find(self.address("sparse_activations", key)) is not None:
+            with suppress(NotMaterializedError):
                 return int(self.store.header(self.address("sparse_activations", key)).scalars["n_units"])
         address = self.address("sparse_activations")
         raise MissingChunksError(f"{address} has not been made. Run: {address.making}")
@@ -146,8 +149,9 @@ class Run:
         Raises:
             CatalogError: the SAE has no such unit.
         """
-        if not 0 <= unit_id < self.n_units:
-            raise CatalogError(f"Unit {unit_id}: the SAE of {self.model} has units 0 to {self.n_units - 1}.")
+        n_units = self.n_units if self.by_unit is None else self.by_unit.n_units
+        if not 0 <= unit_id < n_units:
+            raise CatalogError(f"Unit {unit_id}: the SAE of {self.model} has units 0 to {n_units - 1}.")
         return Unit(self, unit_id)
 
     def find(
@@ -217,7 +221,7 @@ class Run:
         Raises:
             DatasetError: it is not on this machine as the catalog says.
         """
-        return open_registered(self.entry)
+        return open_contents(self.entry)
 
     @cached_property
     def example_ids(self) -> list[str]:
@@ -234,7 +238,7 @@ class Run:
         if self.by_unit is not None:
             return self.by_unit.n_rows()
         counts = np.zeros(self.n_units, np.int64)
-        for chunk in self.activations():
+        for chunk in self.activations().firing():
             counts += np.bincount(chunk.units, minlength=len(counts))
         return counts
 

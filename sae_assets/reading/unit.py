@@ -156,7 +156,7 @@ class Unit:
         if by_unit is not None:
             either += by_unit.n_rows()
             activations = activations.of_examples(np.unique(self._entries[0]))
-        for chunk in activations:
+        for chunk in activations.firing():
             if by_unit is None:
                 either += np.bincount(chunk.units, minlength=len(either))
             rows = chunk.row_of_entry

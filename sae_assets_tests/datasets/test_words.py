@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sae_assets.datasets import open_dataset
+from sae_assets.datasets import open_contents, open_dataset
 from sae_assets.datasets.layouts.words import WordsReader
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import entry_of, write_csv, write_texts, write_words
@@ -52,6 +52,16 @@ def test_words_become_spans_in_characters(tmp_path: Path) -> None:
     assert reader.text("text_0") == text
     assert marked(reader, "text_0") == {"joy": ["😀", "liebe"], "love": ["liebe", "Café,"]}
     assert reader.spans("text_0")["joy"] == [(6, 7), (8, 13)]
+
+
+def test_texts_alone_do_not_need_the_table_of_words(tmp_path: Path) -> None:
+    """Who looks at texts does not wait for it; what is wrong with it is said when it is asked for."""
+    write(tmp_path, ["good day"], [[1, "good", 1, 0], [7, "day", 0, 2]])
+    reader = open_contents(entry_of(tmp_path, "words", CONCEPTS))
+    assert isinstance(reader, WordsReader) and reader.text("text_0") == "good day"
+    for asked in (lambda: reader.spans("text_0"), reader.read_regions, lambda: opened(tmp_path)):
+        with pytest.raises(DatasetError, match=r"line 3: column 'love': found '2'"):
+            asked()
 
 
 def test_a_table_written_twice_within_a_tick_is_read_again(tmp_path: Path) -> None:

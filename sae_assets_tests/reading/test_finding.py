@@ -4,12 +4,14 @@ import gzip
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sae_assets.errors import CatalogError, DatasetError
-from sae_assets.reading import Run
+from sae_assets.reading import Run, activations
+from sae_assets.reading.files import columns_of
 from sae_assets.reading.finding import read_labels
 from sae_assets_tests.docs.test_docs import documented_keys
 from sae_assets_tests.helpers.homes import Places, invoke
@@ -41,6 +43,22 @@ def test_by_words(text_run: Run) -> None:
         text_run.find(words="xyzzy")
     with pytest.raises(CatalogError, match="expected a word"):
         text_run.find(words="  ")
+
+
+def test_words_are_found_without_labels_and_values(text_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the table of spans nor values of activations are read: they are most of what there is to read."""
+    run = Run(text_run.store, text_run.entry, text_run.model, text_run.token_kind, text_run.model_entry)
+    asked = []
+
+    def noted(store: Any, address: Any, examples: Any = None, columns: Any = None) -> Any:
+        asked.append((address.stage, columns))
+        return columns_of(store, address, examples, columns)
+
+    monkeypatch.setattr(activations, "columns_of", noted)
+    monkeypatch.setattr(type(run.reader), "spans", None)
+    monkeypatch.setattr(type(run.reader), "read_regions", None)
+    assert len(run.find(words=re.findall(r"\w{5,}", run.texts[0])[0]))
+    assert asked and all("values" not in columns for stage, columns in asked if stage == "sparse_activations")
 
 
 def test_by_example(text_run: Run) -> None:

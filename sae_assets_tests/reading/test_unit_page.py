@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import sae_assets
 from sae_assets.pages.figures import figure
-from sae_assets.reading.activations import Activations, SparseChunk
+from sae_assets.reading.activations import Activations
 from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.run import Run
 from sae_assets.reading.summary import ALIGNED, STATS, unit_summary
@@ -98,13 +99,13 @@ def test_activations_are_gone_through_twice_for_a_page(
     if not by_unit:
         run.__dict__["by_unit"] = None
     asked: list[str] = []
-    whole = Activations.__iter__
+    whole = Activations._chunks
 
-    def counted(self: Activations) -> Iterator[SparseChunk]:
+    def counted(self: Activations, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], Any]]:
         asked.append("again")
-        return whole(self)
+        return whole(self, columns)
 
-    monkeypatch.setattr(Activations, "__iter__", counted)
+    monkeypatch.setattr(Activations, "_chunks", counted)
     unit_page(run.unit(busy), 6)
     assert len(asked) == 2 - by_unit
 

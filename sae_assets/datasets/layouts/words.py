@@ -8,7 +8,7 @@ their own.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from sae_assets.catalog import Dataset
@@ -40,9 +40,17 @@ class WordsReader(TextReader):
 
     def __init__(self, entry: Dataset):
         super().__init__(entry, read_metadata(entry, "text_path"))
+        self._columns, self._separator = entry.columns, entry.separator
         self._table = _find_table(self.name, self.root, entry.annotations)
+
+    def read_regions(self) -> None:
+        self._paragraphs  # noqa: B018
+
+    @cached_property
+    def _paragraphs(self) -> dict[str, Paragraph]:
+        """Words of each example. It takes longer than the texts, and who shows these needs no labels."""
         paragraphs, self.other_labels = _read_words(
-            self.name, version_of(self._table), self.concepts, entry.columns.labels, entry.separator
+            self.name, version_of(self._table), self.concepts, self._columns.labels, self._separator
         )
         outside = sorted(set(paragraphs) - set(range(1, len(self.records) + 1)))
         problems = [
@@ -51,7 +59,7 @@ class WordsReader(TextReader):
             for number in outside
         ]
         raise_problems(self.name, self._table, problems)
-        self._paragraphs = {
+        return {
             record.example_id: paragraphs.get(position, []) for position, record in enumerate(self.records, start=1)
         }
 

@@ -21,14 +21,14 @@ COLUMNS = {
     "positions": "position of each row in its example, ascending within one",
     "values": "its activation on each row, > 0",
 }
-GROUP = 2**16  # entries that a row group has, as a mean: read for one unit
+GROUP = 2**16  # entries that a row group has at most, but where one unit has more: read for one unit
 PART = 2**28  # entries that are one Arrow array at most, whose offsets have 32 bits
 
 
-def rows_per_group(table: pa.Table) -> int:
-    """Units in a row group, the same in each, so that a unit's group follows from its id."""
-    n_entries = int(np.sum(table["n_rows"].to_numpy(), dtype=np.int64))
-    return max(1, min(len(table), GROUP * len(table) // max(n_entries, 1)))
+def row_groups(table: pa.Table) -> list[int]:
+    """Units in each row group. Statistics of ``unit_id`` tell which one has a unit."""
+    counts = torch.from_numpy(plain_numbers(table["n_rows"], np.int64))
+    return [stop - start for start, stop in ops.segments.plan_blocks(counts, GROUP)]
 
 
 def encode(artifact: UnitRows) -> tuple[pa.Table, Scalars]:
