@@ -9,6 +9,7 @@ from sae_assets.catalog import Dataset
 from sae_assets.errors import SaeAssetsError, without_class_path
 from sae_assets.orchestration.checks import blocking_checks
 from sae_assets.orchestration.internals import active_backfills, data_versions, partition_states, partitions_not_passed
+from sae_assets.orchestration.metadata import number_of
 from sae_assets.orchestration.partitions import (
     address_of,
     asset_key,
@@ -251,9 +252,10 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
             values: dict[str, Any] = {name: value.value for name, value in made.metadata.items()}
             if "cpu_seconds" in values and "examples_read" in values:
                 seconds = values.get("cpu_seconds_of_pass", values["cpu_seconds"])
-                rows, n_bytes = values.get("dagster/row_count"), values.get("stored_bytes")
+                examples, n_bytes = number_of(values["examples_read"]), values.get("stored_bytes")
+                rows = number_of(values.get("table_rows", values.get("dagster/row_count")))  # of earlier versions
                 peak, first = values.get("peak_bytes"), bool(values.get("first_of_process"))
-                cost = Cost(values["examples_read"], rows, n_bytes, seconds, peak, first)
+                cost = Cost(examples, rows, n_bytes, seconds, peak, first)
                 costs.append((values.get("device"), cost))
         if costs or not page.has_more:
             break

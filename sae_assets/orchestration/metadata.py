@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from sae_assets.artifacts import Artifact
+    from sae_assets.pipeline.stage import Stage
     from sae_assets.storage.address import Address
     from sae_assets.storage.store import Stored, WrittenFile
 
 HEAD = 5
 # Over partitions each would be a flat line, but for a last chunk that is not full.
-FIXED = ("units", "concepts", "k_stored", "random_saes", "rows", "examples", "dense_bytes")
+FIXED = (
+    "units", "concepts", "k_stored", "random_saes", "rows", "examples", "dense_bytes",
+    "table_rows", "expected_rows", "examples_read", "sampled_rows",
+)  # fmt: skip
 IMPORTED = "imported from older files; L0 counts stored entries only"
 KEPT = "nothing was computed: the file that was there is what would be made now"
 
@@ -49,9 +53,13 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile", root: "UPath"
     return {name: shown(name, value) for name, value in figures.items()}
 
 
-def picture(plot: Callable[[], str] | None) -> dict[str, Any]:
-    """What a stage draws of an artifact, if it does."""
-    return {} if plot is None else {"plot": dg.MetadataValue.md(plot())}
+def pictures(stage: "Stage", artifact: "Artifact", plot: Callable[[], str] | None) -> dict[str, Any]:
+    """What a stage draws of an artifact, if it does: small for the page itself, and whole."""
+    drawings = {
+        "glance": None if stage.glance is None else stage.glance(artifact),
+        "plot": None if plot is None else plot(),
+    }
+    return {name: dg.MetadataValue.md(drawing) for name, drawing in drawings.items() if drawing is not None}
 
 
 def links(address: "Address") -> dict[str, Any]:
@@ -70,7 +78,12 @@ def links(address: "Address") -> dict[str, Any]:
 
 def shown(name: str, value: Any) -> Any:
     """A figure for the UI: what settings fix is a text, for numbers are plotted."""
-    return f"{value:,}" if name in FIXED and isinstance(value, int) else short(value)
+    return f"{value:,.0f}" if name in FIXED and isinstance(value, (int, float)) else short(value)
+
+
+def number_of(value: Any) -> Any:
+    """A figure as it was before :func:`shown`; histories of earlier versions have numbers."""
+    return int(value.replace(",", "")) if isinstance(value, str) else value
 
 
 def short(value: Any) -> Any:
@@ -80,6 +93,8 @@ def short(value: Any) -> Any:
 
 def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, Any]:
     """What is known before writing: counts of this kind of artifact, its making, and its identity.
+
+    No ``dagster/row_count``: it has to be a number, and the UI would plot the same one over all partitions.
 
     Args:
         figures: ``kept`` if nothing was computed; else ``seconds``, ``device``, ``seconds_of_pass`` if others were
@@ -93,8 +108,7 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
     else:
         making = {**figures, "rows_per_second": rows / max(figures.get("seconds_of_pass", figures["seconds"]), 1e-9)}
     return {
-        **{name: shown(name, value) for name, value in {**counts(item), **making}.items()},
-        "dagster/row_count": rows,
+        **{name: shown(name, value) for name, value in {**counts(item), **making, "table_rows": rows}.items()},
         "fingerprint": item.provenance.fingerprint,
     }
 

@@ -135,7 +135,7 @@ class Result:
     """What a pass made of one stage under one token kind.
 
     Attributes:
-        plot: makes a picture of it, as Markdown; called once it is to be shown.
+        plot: makes a large picture of it, as Markdown, which the UI has behind a link; called once it is to be shown.
         measured: what its parts cost, for the history; no file holds it.
     """
 
@@ -196,6 +196,8 @@ class Stage:
         pool: name of the limited resource that its passes need.
         checks: asked of the file that was written.
         counts: figures of an artifact for the UI and for ``show``, numbers wherever possible.
+        glance: a picture of an artifact that the UI shows at once, as Markdown (``pipeline.glances``); None if there is
+            nothing to see.
     """
 
     name: str
@@ -227,6 +229,7 @@ class Stage:
     pool: str | None = None
     checks: tuple[Check, ...] = ()
     counts: Callable[[Any], dict[str, Any]] = field(default=lambda *_: {})
+    glance: Callable[[Any], str] | None = None
 
     @property
     def configured(self) -> Callable[[Target], dict[str, Any]]:

@@ -188,6 +188,15 @@ def metadata_value(table: Locator, name: str) -> str:
     return row.locator("td").nth(1).inner_text().strip()
 
 
+def open_glance(shown: Window, stage: str) -> Locator:
+    """The small picture at the head of a stage's metadata, which nobody has to click for."""
+    shown.open(_asset(stage))
+    picture = shown.page.locator('img[src^="data:image/svg+xml"]').first
+    picture.wait_for()
+    shown.settle()
+    return picture
+
+
 def open_picture(shown: Window, stage: str, key: str) -> Locator:
     """The picture in the metadata of a partition, opened; the window grows until it fits."""
     table = open_partition(shown, stage, key)

@@ -57,6 +57,9 @@ def test_a_person_sees_lineage_figures_and_pictures_of_the_demo(
             shown.shoot(pictures / "checks.png")
 
             for stage in ("best_pairs", "unit_mapping"):
+                small = ui.open_glance(shown, stage)
+                assert small.evaluate("(image) => image.complete && image.naturalWidth") > 100
+                assert shown.page.get_by_text("[Show Markdown]").first.is_visible()  # the large one, below it
                 picture = ui.open_picture(shown, stage, ui.MODEL)
                 assert (picture.get_attribute("src") or "").startswith("data:image/png;base64,")
                 assert picture.evaluate("(image) => image.naturalWidth") > 100

@@ -20,7 +20,7 @@ from sae_assets.orchestration.assets import passes
 from sae_assets.orchestration.instance import home as homes
 from sae_assets.settings import Settings
 
-SHIPPED, PICTURE = homes.prepare, passes.picture
+SHIPPED, PICTURES = homes.prepare, passes.pictures
 STORAGES = {"event_log_storage": "SwiftEvents", "run_storage": "SwiftRuns", "schedule_storage": "SwiftSchedules"}
 NO_CAPTURE = """\
 compute_logs:
@@ -67,7 +67,7 @@ def prepare(settings: Settings) -> Path:
     return folder
 
 
-def _no_picture(_: Any) -> dict[str, Any]:
+def _no_pictures(*_: Any) -> dict[str, Any]:
     return {}
 
 
@@ -76,7 +76,7 @@ def swift_homes() -> Iterator[None]:
     """Homes that are made from here on are quick."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(homes, "prepare", prepare)
-        patch.setattr(passes, "picture", _no_picture)
+        patch.setattr(passes, "pictures", _no_pictures)
         yield
 
 
@@ -85,5 +85,5 @@ def as_shipped() -> Iterator[None]:
     """Homes that are made from here on, and the pictures in them, are as the package makes them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(homes, "prepare", SHIPPED)
-        patch.setattr(passes, "picture", PICTURE)
+        patch.setattr(passes, "pictures", PICTURES)
         yield

@@ -9,7 +9,7 @@ import typer
 
 from sae_assets.cli import app
 from sae_assets.orchestration.instance.launcher import HOST_TAG, WORKER_TAG
-from sae_assets.orchestration.metadata import artifact_metadata, links, storage_metadata
+from sae_assets.orchestration.metadata import artifact_metadata, links, number_of, shown, storage_metadata
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
@@ -55,8 +55,11 @@ def test_places_are_told_from_the_store_on(tmp_path: Path, root: str) -> None:
 def test_what_settings_fix_is_no_number() -> None:
     item = stored(SMALL["sparse_activations"], Provenance("sparse_activations", "birds", "patch", "dino", "0001", "1"))
     metadata = artifact_metadata(item, {"seconds": 1.0, "device": "cpu"})
-    for name in ("units", "k_stored", "rows", "examples"):
+    assert "dagster/row_count" not in metadata
+    for name in ("units", "k_stored", "rows", "examples", "table_rows"):
         assert isinstance(metadata[name], str), name
+    for value in (7, 81_920, 81_920.0):
+        assert number_of(shown("expected_rows", value)) == value
     assert isinstance(metadata["entries"], int) and isinstance(metadata["coverage"], float)
 
 

@@ -17,7 +17,7 @@ from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.orchestration.checks import evaluate
 from sae_assets.orchestration.history import costs_of, was_imported
 from sae_assets.orchestration.internals import launched_at
-from sae_assets.orchestration.metadata import artifact_metadata, picture
+from sae_assets.orchestration.metadata import artifact_metadata, pictures
 from sae_assets.orchestration.partitions import address_of, asset_key_of
 from sae_assets.orchestration.resources import ComputeResource
 from sae_assets.pipeline.forecast import forecast
@@ -161,7 +161,7 @@ def _handed_on(
     yield dg.Output(
         Kept(item) if "kept" in figures else item,
         output_name=name,
-        metadata={**picture(result.plot), **artifact_metadata(item, figures)},
+        metadata={**pictures(stage, item.artifact, result.plot), **artifact_metadata(item, figures)},
         data_version=dg.DataVersion(item.content_hash[:20]),
     )
     selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import DetectionOptions
 from sae_assets.pipeline.plots import plot_best_pairs
@@ -103,4 +104,5 @@ BEST_PAIRS = Stage(
         ),
     ),
     counts=_counts,
+    glance=glances.glance_at_best_pairs,
 )

@@ -6,6 +6,7 @@ from typing import Any
 from sae_assets import ops
 from sae_assets.artifacts.rows import stands_in_for_train
 from sae_assets.errors import MismatchError
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.freezing import frozen_settings, kept_choice
 from sae_assets.pipeline.options import ScoringOptions
@@ -106,4 +107,5 @@ COALITIONS = Stage(
         ),
     ),
     counts=_counts,
+    glance=glances.glance_at_coalitions,
 )

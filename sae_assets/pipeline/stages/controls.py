@@ -9,6 +9,7 @@ from sae_assets.artifacts.controls import LARGEST, LEVELS, UNIT
 from sae_assets.chunks.contents import expect_contents
 from sae_assets.datasets.reader import WEAK
 from sae_assets.errors import MismatchError
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.measuring import Meter
 from sae_assets.pipeline.options import ScoringOptions
@@ -221,4 +222,5 @@ CONTROLS = Stage(
         ),
     ),
     counts=_counts,
+    glance=glances.glance_at_controls,
 )

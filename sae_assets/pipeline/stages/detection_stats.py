@@ -3,6 +3,7 @@
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.plots import plot_detection
 from sae_assets.pipeline.scoring import gather_scores, scoring_settings
@@ -33,4 +34,5 @@ DETECTION_STATS = Stage(
     file_offset=400,
     splits=("cal", "test"),
     counts=_counts,
+    glance=glances.glance_at_detection,
 )

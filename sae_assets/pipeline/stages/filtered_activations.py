@@ -1,6 +1,7 @@
 """``filtered_activations``: a chunk's activations of the kept units only, renumbered."""
 
 from sae_assets import ops
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import ROW_COUNTS, Expected
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 from sae_assets.pipeline.stages.sparse_activations import sparse_counts
@@ -21,4 +22,5 @@ FILTERED_ACTIVATIONS = Stage(
     model_inputs=("unit_mapping",),
     checks=(ROW_COUNTS,),
     counts=sparse_counts,
+    glance=glances.glance_at_activations,
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 from sae_assets import ops
 from sae_assets.chunks.contents import expect_contents
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import ROW_COUNTS, Expected
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
@@ -57,4 +58,5 @@ GROUND_TRUTH = Stage(
     outside=_outside,
     checks=(ROW_COUNTS,),
     counts=_counts,
+    glance=glances.glance_at_ground_truth,
 )

@@ -6,6 +6,7 @@ Labels may be corrected and concepts added: what depends on them reads this, and
 from typing import Any
 
 from sae_assets.chunks.contents import WHAT_TO_DO, changed_regions, describe_labels, labels_hash
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import Check, Expected, Outcome, contents_outcome
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
@@ -48,4 +49,5 @@ LABELS = Stage(
         ),
     ),
     counts=_counts,
+    glance=glances.glance_at_labels,
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 from sae_assets import ops
 from sae_assets.artifacts.localization import METHODS
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.freezing import frozen_settings, kept_choice
 from sae_assets.pipeline.options import LocalizationOptions
@@ -80,4 +81,5 @@ LOCALIZATION = Stage(
         ),
     ),
     counts=_counts,
+    glance=glances.glance_at_localization,
 )

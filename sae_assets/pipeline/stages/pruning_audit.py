@@ -4,6 +4,7 @@ from typing import Any
 
 from sae_assets import ops
 from sae_assets.artifacts import REASONS
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.plots import plot_pruning_audit
@@ -85,4 +86,5 @@ PRUNING_AUDIT = Stage(
         ),
     ),
     counts=_counts,
+    glance=glances.glance_at_pruning_audit,
 )

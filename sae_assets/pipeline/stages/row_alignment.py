@@ -3,6 +3,7 @@
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import AggregateOptions
 from sae_assets.pipeline.plots import plot_row_alignment
@@ -68,4 +69,5 @@ ROW_ALIGNMENT = Stage(
         ),
     ),
     counts=_counts,
+    glance=glances.glance_at_row_alignment,
 )

@@ -16,6 +16,7 @@ from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.contents import expect_contents
 from sae_assets.datasets import TextReader
 from sae_assets.errors import MismatchError, StoredFileError
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.activation_checks import CHECKS, figures_of_rows
 from sae_assets.pipeline.checks import Expected
 from sae_assets.pipeline.neighbours import summaries_around
@@ -285,4 +286,5 @@ SPARSE_ACTIVATIONS = Stage(
     pool="gpu",
     checks=CHECKS,
     counts=_counts,
+    glance=glances.glance_at_activations,
 )

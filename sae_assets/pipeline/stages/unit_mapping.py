@@ -6,6 +6,7 @@ from sae_assets import ops
 from sae_assets.catalog import Model, Pruning
 from sae_assets.catalog.models import FIXED_RULES
 from sae_assets.errors import CatalogError
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.options import MappingOptions
 from sae_assets.pipeline.plots import plot_unit_mapping
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
@@ -79,4 +80,5 @@ UNIT_MAPPING = Stage(
     options=MappingOptions,
     frozen=True,
     counts=_counts,
+    glance=glances.glance_at_unit_mapping,
 )

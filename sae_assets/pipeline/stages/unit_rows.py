@@ -6,6 +6,7 @@ Only data sets whose catalog entry has ``unit_rows`` have it.
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import Check, Expected, Outcome
 from sae_assets.pipeline.options import AggregateOptions
 from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
@@ -52,4 +53,5 @@ UNIT_ROWS = Stage(
         Check("same_entries", "It holds the entries of `sparse_activations`, each once and no others.", _same_entries),
     ),
     counts=_counts,
+    glance=glances.glance_at_unit_rows,
 )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import Check, Expected, Outcome
 from sae_assets.pipeline.options import AggregateOptions
 from sae_assets.pipeline.plots import plot_unit_stats
@@ -44,4 +45,5 @@ UNIT_STATS = Stage(
     frozen=True,
     checks=(Check("some_units_active", "At least one unit fires on calibration rows.", _some_active),),
     counts=_counts,
+    glance=glances.glance_at_unit_stats,
 )
