@@ -1,5 +1,6 @@
 """Sparse activations of many chunks, read one at a time."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,8 @@ def as_torch(matrix: Any) -> Any:
     import torch
 
     offsets, units, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-    return torch.sparse_csr_tensor(
-        offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(
+            offsets, units, values, size=matrix.shape, dtype=torch.float32, device="cpu", check_invariants=True
+        )

@@ -180,44 +180,46 @@ class Unit:
         """Its lines of ``best_pairs``: the concepts that it was chosen for."""
         return self._lines("best_pairs")
 
-    def values(self, example_id: str) -> "np.ndarray":
-        """float32 [n_rows]: its value on every row of an example, 0 where it does not fire.
+    def values(self, example: str | TopExample) -> "np.ndarray":
+        """float32 [n_rows]: its value on every row of an example (or the one with this id), 0 where it does not fire.
 
         Raises:
             CatalogError: no such example.
         """
         import numpy as np
 
-        _, locations = self._located(example_id)
-        index = self._index(example_id)
+        name = _id_of(example)
+        _, locations = self._located(name)
         result = np.zeros(locations.num_rows, np.float32)
-        example, position, value = self._entries
-        mine = example == index
+        examples, position, value = self._entries
+        mine = examples == self._index(name)
         result[position[mine]] = value[mine]
         return result
 
-    def heat_map(self, example_id: str) -> "HeatMap":
-        """Where in a picture it fires, as the picture is shown.
+    def heat_map(self, example: str | TopExample) -> "HeatMap":
+        """Where in a picture (or the one with this id) it fires, as the picture is shown.
 
         Raises:
             CatalogError: no such example, rows that are no patches, or nothing that says where they are.
         """
-        reader, (_, locations) = self.run.reader, self._located(example_id)
+        name = _id_of(example)
+        reader, (_, locations) = self.run.reader, self._located(name)
         if not isinstance(reader, ImageReader) or locations["left"].null_count:
             raise CatalogError(f"{self.run}: its rows are no patches of pictures, or nothing says where they are.")
         edges = {name: locations[name].to_numpy() for name in ("left", "top", "right", "bottom")}
-        return HeatMap(reader.image(example_id), edges, self.values(example_id), self.threshold)
+        return HeatMap(reader.image(name), edges, self.values(name), self.threshold)
 
-    def tokens(self, example_id: str) -> "MarkedText":
-        """The tokens of a text and its value on each.
+    def tokens(self, example: str | TopExample) -> "MarkedText":
+        """The tokens of a text (or of the one with this id) and its value on each.
 
         Raises:
             CatalogError: no such example, or rows that are no tokens.
         """
-        reader, (_, locations) = self.run.reader, self._located(example_id)
+        name = _id_of(example)
+        reader, (_, locations) = self.run.reader, self._located(name)
         if not isinstance(reader, TextReader) or locations["start"].null_count:
             raise CatalogError(f"{self.run}: its rows are no tokens of texts.")
-        text, values = reader.text(example_id), self.values(example_id)
+        text, values = reader.text(name), self.values(name)
         spans = zip(locations["start"].to_pylist(), locations["end"].to_pylist(), values.tolist(), strict=True)
         return MarkedText(text, tuple(Token(text[a:b], a, b, value) for a, b, value in spans), self.threshold)
 
@@ -244,3 +246,7 @@ class Unit:
         chunk, _ = self.run.place_of(example_id)
         header, table = columns_of(self.run.store, self.run.address("row_locations", chunk))
         return header.scalars, table.filter(pc.equal(table["example_index"], self._index(example_id)))
+
+
+def _id_of(example: str | TopExample) -> str:
+    return example.example_id if isinstance(example, TopExample) else example

@@ -138,7 +138,9 @@ def test_a_unit(made: Places, run: Run) -> None:
     assert [each.example_index for each in unit.top_examples(4)] == best
     top = unit.top_examples(1)[0]
     assert top.value == float(values.max()) and top.n_rows == int((values[best[0]] > 0).sum())
-    assert np.array_equal(unit.values(top.example_id), values[best[0]].numpy())
+    for example in (top, top.example_id):
+        assert np.array_equal(unit.values(example), values[best[0]].numpy())
+    assert np.array_equal(unit.heat_map(top).to_numpy(), unit.heat_map(top.example_id).to_numpy(), equal_nan=True)
     assert unit.stats()["unit_id"] == unit_id
     assert all(line["unit_id"] == unit_id for line in unit.concepts())
 

@@ -1,20 +1,25 @@
 """Where rows stand: the pixels of a patch are those that the model's own preprocessing shows it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from sae_assets import ops
-from sae_assets.artifacts import offsets_of
+from sae_assets.artifacts import Examples, offsets_of
 from sae_assets.artifacts.row_locations import RowLocations
+from sae_assets.datasets import ImageReader, open_dataset
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.images import Geometry
-from sae_assets.rows.locations import transform_of
+from sae_assets.rows.locations import locate_rows, transform_of
 from sae_assets.rows.open_clip.vision import ImageGeometry
 from sae_assets.rows.transformers.vision import TransformersGeometry
+from sae_assets_tests.datasets.layouts import entry_of, write_csv
+from sae_assets_tests.datasets.pictures import SHOWN, save
 from sae_assets_tests.rows import tiny_transformers
-from sae_assets_tests.rows.tiny_model import local, write_tiny_model
+from sae_assets_tests.rows.tiny_model import catalog_model, local, write_tiny_model
 
 SIZES = [(64, 64), (320, 240), (240, 320), (301, 223), (40, 30), (33, 500), (1, 7)]
 
@@ -135,3 +140,36 @@ def test_what_is_no_resize_is_refused() -> None:
 def test_boxes_are_of_pictures() -> None:
     with pytest.raises(ValueError, match="no pictures"):
         RowLocations(0, torch.tensor([0, 1]), torch.zeros(1, 2, dtype=torch.int32), None).boxes(0)
+
+
+@pytest.mark.parametrize("orientation", sorted(SHOWN))
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+def test_a_picture_turned_by_exif_is_marked_as_it_is_shown(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, orientation: int, mode: str
+) -> None:
+    """Its mask goes to patches, and these lie on the square that a person sees: boxes are of the picture as shown."""
+    folder = tmp_path_factory.getbasetemp() / f"exif-{mode}"
+    if not folder.exists():
+        write_tiny_model(folder, vision={"image_size": 64}, preprocessing={"resize_mode": mode})
+    stored = np.zeros((96, 160, 3), np.uint8)
+    stored[40:64, 56:88] = 255
+    upright = SHOWN[orientation](stored)
+    save(Image.fromarray(stored), tmp_path / "turned.png", "PNG", orientation, {})
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.ascontiguousarray(upright[..., 0])).save(tmp_path / "masks" / "turned.png")
+    write_csv(tmp_path / "metadata.csv", [{"image": "turned.png", "square": 1, "split": "cal"}])
+    entry, model = entry_of(tmp_path, "table", ("square",)), catalog_model(folder, folder / "no-sae")
+    reader = open_dataset(entry)
+    assert isinstance(reader, ImageReader)
+    assert np.array_equal(np.asarray(reader.image("turned")), upright)
+    chunk = Examples(first_index=0, example_ids=("turned",), paths=("turned.png",), file_hashes=("",))
+    boxes = locate_rows(chunk, entry, model, reader).boxes(0)
+    covered = (
+        ops.ground_truth.pixels_of_patches(ImageGeometry(local(folder)).mask(reader.masks("turned")["square"]), 8) > 0
+    )
+    back = np.zeros(upright.shape[:2], bool)
+    for left, top, right, bottom in boxes[covered].tolist():
+        part = (slice(int(top), int(np.ceil(bottom))), slice(int(left), int(np.ceil(right))))
+        back[part] = True
+        assert upright[part].any(), "a patch that the mask covers lies beside the square"
+    assert back[upright[..., 0] > 0].all()
