@@ -9,6 +9,7 @@ from sae_assets.catalog import match_name
 from sae_assets.commands.plain import plain
 from sae_assets.commands.session import Session
 from sae_assets.errors import CatalogError
+from sae_assets.pages.figures import figure
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
@@ -117,7 +118,8 @@ def _verdict(run: str, first: str, lines: Sequence[dict[str, Any]], index: int) 
     better, worse = sum(low > 0 for _, low, _ in told), sum(high < 0 for _, _, high in told)
     estimate, low, high = lines[-1]["runs"][index]["difference"]
     how = "is above" if low > 0 else "is below" if high < 0 else "cannot be told from"
+    weighted, least, most = (figure(value, signed=True) for value in (estimate, low, high))
     return (
-        f"{run} {how} {first} by weighted F1 ({estimate:+.3f}, 95 % {low:+.3f} to {high:+.3f}): better for {better} of "
+        f"{run} {how} {first} by weighted F1 ({weighted}, 95 % {least} to {most}): better for {better} of "
         f"{len(told)} concepts, worse for {worse}, not to be told for {len(told) - better - worse}."
     )

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import sae_assets
 from sae_assets.artifacts.controls import CONTROLS
 from sae_assets.cli import app
+from sae_assets.pages.figures import figure
 from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.pages.test_report import Figures, cell
 from sae_assets_tests.pipeline.test_second_pass import expect_axbench
@@ -79,6 +80,8 @@ def test_runs_are_compared_by_their_own_figures(demo):
         first, second = line["runs"]
         estimate, low, high = second["difference"]
         assert estimate == pytest.approx(second["f1"] - first["f1"]) and low <= estimate <= high
+    (verdict,) = compared["levels"]["examples"]["verdicts"]
+    assert f"weighted F1 ({figure(estimate, signed=True)}, 95 % {figure(low, signed=True)} to" in verdict
 
 
 def test_text_rows_are_counted_by_the_tokenizer(demo):
