@@ -22,10 +22,12 @@ from sae_assets.reading.page import unit_page
 from sae_assets_tests.browser.server import webserver
 
 DATASET, MODEL, CHUNK, UNIT = "clevr_mini", "clip-mini", "0001", 6
+TEXTS, TEXT_MODEL, TEXT_UNIT = "moods_mini", "gemma-mini", 1178
 WIDTH, HEIGHT = 1440, 900
 LINEAGE_SIZE: ViewportSize = {"width": 3200, "height": 1700}
 NAMES_SIZE: ViewportSize = {"width": 2200, "height": 1180}  # so small that the UI shows names alone, and larger
 PAGE_SIZE: ViewportSize = {"width": 1130, "height": 1400}
+TOKENS_SIZE: ViewportSize = {"width": 1130, "height": 400}
 TIMEOUT_MS = 240_000  # of one element; only a hang takes so long, whatever else the machine does
 SETTLE_MS = 1_500  # animations and the layout of the graph, which say nothing when they are done
 DIALOG_SHARE = 0.8  # of the window's width that the UI gives a dialog, less its padding
@@ -254,22 +256,31 @@ def take_all(browser: Browser, url: str, out: Path) -> Iterator[Path]:
     with window(browser, url, 2) as shown:
         open_checks(shown, "sparse_activations", "little_mass_dropped")
         yield shown.shoot(out / "checks.png")
-    for stage, name in (("best_pairs", "detection"), ("unit_mapping", "unit_mapping"), ("unit_stats", "unit_stats")):
+    with window(browser, url) as shown:
+        open_glance(shown, "best_pairs")
+        yield shown.shoot(out / "detection.png")
+    for stage in ("unit_mapping", "unit_stats"):
         with window(browser, url) as shown:
             open_picture(shown, stage, MODEL)
-            yield shown.shoot(out / f"{name}.png")
+            yield shown.shoot(out / f"{stage}.png")
 
 
 def take_pages(browser: Browser, home: Path, out: Path) -> Iterator[Path]:
-    """The beginning of the report, and of a unit's page, as a browser shows these files."""
-    run = sae_assets.open(home)[DATASET][MODEL]["patch"]
+    """The beginning of the report, and of the pages of a unit of pictures and of one of texts, in a browser."""
+    project = sae_assets.open(home)
     with tempfile.TemporaryDirectory() as folder:
-        unit = Path(folder) / "unit.html"
-        unit.write_text(unit_page(run.unit(UNIT), 5), encoding="utf-8")
+        unit, tokens = Path(folder) / "unit.html", Path(folder) / "tokens.html"
+        unit.write_text(unit_page(project[DATASET][MODEL]["patch"].unit(UNIT), 5), encoding="utf-8")
+        text_run = project[TEXTS][TEXT_MODEL]["token"]
+        tokens.write_text(unit_page(text_run.unit(TEXT_UNIT), 3), encoding="utf-8")
         report = home / "store" / DATASET / "patch" / MODEL / "report" / "all.html"
-        for page, name in ((report, "report"), (unit, "unit")):
+        for page, name, size in (
+            (report, "report", PAGE_SIZE),
+            (unit, "unit", PAGE_SIZE),
+            (tokens, "tokens", TOKENS_SIZE),
+        ):
             with window(browser, page.absolute().as_uri()) as shown:
-                shown.page.set_viewport_size(PAGE_SIZE)
+                shown.page.set_viewport_size(size)
                 shown.open("")
                 yield shown.shoot(out / f"{name}.png", photographs=True)
 

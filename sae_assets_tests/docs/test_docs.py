@@ -60,6 +60,12 @@ def section(page: str, heading: str) -> str:
     return re.split(rf"^#{{1,{len(level[1])}}} ", text[level.end() :], flags=re.M)[0]
 
 
+def test_the_readme_begins_with_what_it_is_and_how_it_runs():
+    """Whoever looks at seven lines knows both."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert lines[2].startswith("**Which units of a sparse autoencoder") and lines[6].startswith("make demo")
+
+
 def test_make_targets_in_the_readme_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     lines = [line for block in blocks(ROOT / "README.md", "bash") for line in block.splitlines()]
