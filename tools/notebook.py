@@ -21,15 +21,13 @@ CELLS = (
     'run = project["clevr_mini"]["clip-mini"]["patch"]\n'
     'run.best_pairs().to_polars().select("concept", "unit_id", "test_f1", "test_f1_low", "test_f1_high", "test_q")',
     "Where? Unit 17 on the picture with its largest value:",
-    "unit = run.unit(17)\ntop = unit.top_examples(5)\nunit.heat_map(top[0].example_id)",
+    "unit = run.unit(17)\ntop = unit.top_examples(5)\nunit.heat_map(top[0])",
     "All activations as one sparse matrix (`to_torch()` too; or chunk by chunk, by a loop over `run.activations()`):",
     "run.activations().to_scipy()",
     "A picture that is in no data set goes through the same transformer and SAE; here one that is turned upside down:",
-    "picture = unit.heat_map(top[0].example_id).image.rotate(180)\nencoded = run.encode([picture])\n"
-    "encoded[0].heat_map(17)",
+    "picture = unit.heat_map(top[0]).image.rotate(180)\nencoded = run.encode([picture])\nencoded[0].heat_map(17)",
     "The same of texts:",
-    'texts = project["moods_mini"]["gemma-mini"]["token"]\njoy = texts.unit(1178)\n'
-    "joy.tokens(joy.top_examples(1)[0].example_id)",
+    'texts = project["moods_mini"]["gemma-mini"]["token"]\njoy = texts.unit(1178)\njoy.tokens(joy.top_examples(1)[0])',
     'texts.encode(["The parcel came today. What a lovely surprise, I danced around the kitchen!"])[0].tokens(1178)',
     "Taken along, without the data set: [detectors](detectors.md).",
 )
