@@ -1,6 +1,7 @@
 """Looking names up, whatever their case, suggesting the nearest known one, and names made of a data set's."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from sae_assets.errors import CatalogError
@@ -30,7 +31,8 @@ def match_name(name: str, names: Iterable[str], what: str) -> str:
 
 
 def hint_of(name: str, names: Iterable[str]) -> str:
-    """`` Did you mean …?`` if a known name is near, whatever its case; else an empty string."""
+    """`` Did you mean …?`` if a known name is near or one alone has it as a word, whatever its case; else nothing."""
     spelt = {candidate.lower(): candidate for candidate in names}
-    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
+    holding = [known for known in spelt if name.lower() in re.split(r"[\W_]+", known)]
+    near = holding if len(holding) == 1 else difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
     return f" Did you mean {spelt[near[0]]!r}?" if near else ""

@@ -64,7 +64,7 @@ def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
     import numpy as np
 
     if run.token_kind != "token" or not isinstance(run.reader, TextReader):
-        raise CatalogError(f"{run}: its rows are no tokens of texts.")
+        raise CatalogError(f"{run}: its rows are no tokens of texts; look by concept, example or label.")
     if not words.split():
         raise CatalogError("--words: found nothing, expected a word.")
     pattern = re.compile(r"(?<!\w)" + r"\s+".join(map(re.escape, words.split())) + r"(?!\w)", re.IGNORECASE)

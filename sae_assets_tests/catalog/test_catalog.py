@@ -419,6 +419,13 @@ def test_unknown_name_suggests_the_nearest_and_lists_all() -> None:
         match_name("imagenet", catalog.datasets, "data set")
 
 
+def test_a_word_of_one_name_alone_suggests_it() -> None:
+    """A stranger asks for red, and the concept is called by its group too."""
+    concepts = load_catalog().datasets["clevr_mini"].concepts
+    with pytest.raises(CatalogError, match=r"'Red'\. Did you mean 'color::red'\?"):
+        match_name("Red", concepts, "concept")
+
+
 def test_suggestion_is_spelt_as_the_name_is() -> None:
     """What is suggested can be copied: it is the name, not its lower-case form."""
     with pytest.raises(CatalogError, match="Did you mean 'MyModel'"):

@@ -237,6 +237,8 @@ def test_errors_say_what_there_is(project: Project, run: Run, made: Places, tmp_
         run.unit(0).heat_map("CLEVR_mini_00000x")
     with pytest.raises(CatalogError, match="no tokens of texts"):
         run.unit(0).tokens(run.example_ids[0])
+    with pytest.raises(CatalogError, match="look by concept, example or label"):
+        run.find(words="red")
     with pytest.raises(NotMaterializedError, match="nothing has been made"):
         sae_assets.open(tmp_path / "empty")
     with pytest.raises(MissingChunksError, match="Run: sae-assets materialize -d small"):
