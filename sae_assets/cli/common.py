@@ -52,7 +52,7 @@ def errors_without_traceback(as_json: bool, debug: bool, interrupted: str = INTE
     """Turn this package's errors, and an interrupt, into a message on stderr and an exit code."""
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, BrokenPipeError):  # whoever reads what is printed has enough (`| head`): no word
         raise
     except (KeyboardInterrupt, Exception) as error:
         if isinstance(error, KeyboardInterrupt) or came():  # an error may be what a library made of the signal

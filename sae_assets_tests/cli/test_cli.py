@@ -35,6 +35,29 @@ def test_errors_are_json_when_asked_and_tracebacks_only_with_debug(tmp_path):
     assert debug.exception is not None and not isinstance(debug.exception, SystemExit)
 
 
+def test_whoever_reads_no_further_gets_no_error(tmp_path):
+    """As behind ``| head``: nothing on stderr, and no success either, for not all was said."""
+    code = """
+from sae_assets.cli import app, run
+from sae_assets.cli.common import echo, errors_without_traceback
+
+@app.command()
+def talk() -> None:
+    with errors_without_traceback(as_json=False, debug=False):
+        echo("a sentence")
+
+run()
+"""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        command = [sys.executable, "-c", code, "talk"]
+        done = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_register_is_idempotent_and_computes_nothing(tmp_path):
     catalog = write_catalog(tmp_path / "catalog.yaml", make_dataset(tmp_path / "data", 9), chunk_size=4)
     places = ["--home", str(tmp_path), "--catalog", str(catalog), "--json"]
