@@ -19,11 +19,12 @@ import yaml
 from bench_scale import CONCEPTS, NAME, land
 
 from sae_assets.commands.session import open_session
+from sae_assets.orchestration.metadata import number_of
 from sae_assets.orchestration.partitions import asset_key
 from sae_assets.pipeline.stages import STAGES
 
 FIGURES = {
-    "rows": "dagster/row_count",
+    "rows": "table_rows",
     "bytes": "stored_bytes",
     "cpu_seconds": "cpu_seconds",
     "peak_bytes": "peak_bytes",
@@ -46,7 +47,7 @@ def recorded(folder: Path, stage: dict[str, Any]) -> dict[str, float]:
         address = STAGES[stage["stage"]].address(NAME, stage["token_kind"], stage["model"], "0000")
         page = session.instance.fetch_materializations(asset_key(address), limit=stage["runs"])
         made = [record.asset_materialization.metadata for record in page.records if record.asset_materialization]
-    values = {name: [one[label].value for one in made] for name, label in FIGURES.items()}
+    values = {name: [number_of(one[label].value) for one in made] for name, label in FIGURES.items()}
     return {name: max(each) if name == "peak_bytes" else sum(each) for name, each in values.items()}
 
 

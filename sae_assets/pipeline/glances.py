@@ -30,6 +30,7 @@ MOST = 999  # characters
 DOTS, TICKS, BLOCKS = "seagreen", "gray", "steelblue"  # names are shorter than numbers
 WIDTH, LEFT, LINE, TALL = 480, 190, 17, 64  # pixels: of a picture, where axes of concepts begin, of a line, of bars
 BARS = 24
+ROOM = 20  # lines at most, for each takes 50 characters and more
 LONGEST = 22  # characters of a concept's name
 
 
@@ -46,7 +47,7 @@ class Line:
 def lines(title: str, rows: Sequence[Line], beside: str = "") -> str:
     """A dot for each concept's figure, a line for its interval, a tick for what stands ``beside``; without NaN."""
     known = [row for row in rows if row.value == row.value]
-    for count in range(len(known), -1, -1):
+    for count in range(min(len(known), ROOM), -1, -1):
         more = f", first {count} of {len(known)}" if count < len(known) else ""
         picture = _lines(f"{title}{f'; | {beside}' if beside else ''}{more}", known[:count])
         if len(picture) <= MOST:
@@ -97,9 +98,9 @@ def histogram(title: str, values: "np.ndarray") -> str:
 
     if not len(values):
         return _markdown(title, LINE + 3, "")
-    low, high = float(values.min()), float(values.max())
-    counts, _ = np.histogram(values, np.geomspace(low, max(high, low * 1.01), BARS + 1))
-    return bars(title, counts, low, high)
+    logs = np.log(values)
+    counts, _ = np.histogram(logs, BARS, (logs.min(), logs.max()))
+    return bars(title, counts, float(values.min()), float(values.max()))
 
 
 def _markdown(title: str, height: int, content: str) -> str:
