@@ -61,7 +61,7 @@ def _write(artifact: Artifact, header: Callable[[dict[str, Any]], Header], file:
         compression_level=1,
         use_dictionary=flat + sorted(lists - set(split)),
         use_byte_stream_split=split or False,
-        write_statistics=flat,  # those of lists would be two thirds of a footer, and nobody looks for a value there
+        write_statistics=flat,  # those of lists make footers longer, and nobody looks for a value there
         store_schema=True,
         write_page_checksum=True,
     ) as writer:
