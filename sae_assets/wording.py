@@ -1,4 +1,4 @@
-"""Words on a screen: counts and intervals as people write them, and texts of others, in which nothing steers a terminal.
+"""Words on a screen: counts and intervals as people write them, and texts of others that steer no terminal.
 
 A name in a table can move the cursor, change a window's title, or show a line's end before its beginning.
 """
