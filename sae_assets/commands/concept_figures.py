@@ -14,8 +14,7 @@ from sae_assets.pipeline.stages.controls import verdict
 from sae_assets.storage.address import Address
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
+    from sae_assets.orchestration.instance.home import Instance
     from sae_assets.storage.store import ArtifactStore
 
 CHOICE = ("selection", "chosen_by", "n_support", "row_threshold", "example_unit_id", "cal_fold_f1")
@@ -131,7 +130,7 @@ def localization_figures(store: "ArtifactStore", address: Address) -> dict[str, 
     return figures
 
 
-def control_figures(store: "ArtifactStore", instance: "DagsterInstance", address: Address) -> dict[str, Any]:
+def control_figures(store: "ArtifactStore", instance: "Instance", address: Address) -> dict[str, Any]:
     """What stands beside the units, by concept and control: ``concepts`` of examples, ``rows`` of the sampled rows.
 
     ``difference_interval`` is of the F1 of the unit minus that of the control, of random SAEs minus their mean, whose

@@ -27,11 +27,10 @@ from sae_assets.saes import locate_sae, named_l0
 from sae_assets.storage.address import Address
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
     from sae_assets.artifacts.fit import FitSums
     from sae_assets.catalog import Catalog, Dataset
     from sae_assets.commands.session import Session
+    from sae_assets.orchestration.instance.home import Instance
     from sae_assets.storage.store import ArtifactStore
 
 
@@ -67,7 +66,7 @@ def summarize(session: "Session", datasets: Sequence[str], options: RunOptions |
 
 
 def _figures(
-    store: "ArtifactStore", instance: "DagsterInstance", entry: "Dataset", kind: str, model: str, chunks: Sequence[str]
+    store: "ArtifactStore", instance: "Instance", entry: "Dataset", kind: str, model: str, chunks: Sequence[str]
 ) -> dict[str, Any]:
     dataset = entry.name
     sparse = [Address(dataset, "sparse_activations", kind, model, chunk) for chunk in chunks]

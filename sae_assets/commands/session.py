@@ -34,8 +34,7 @@ from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
+    from sae_assets.orchestration.instance.home import Instance
     from sae_assets.orchestration.runs import OnBatch, Runner
 
 
@@ -76,7 +75,7 @@ class Session:
         return default_resources(self.settings, device=self.device, file_format=self.file_format)
 
     @cached_property
-    def instance(self) -> "DagsterInstance":
+    def instance(self) -> "Instance":
         """Dagster's history of this home; it is opened when it is first asked for."""
         from sae_assets.orchestration.instance.home import open_instance  # noqa: PLC0415 - loads Dagster
 

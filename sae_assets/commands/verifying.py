@@ -25,12 +25,12 @@ from sae_assets.storage.atomic import leftovers
 from sae_assets.storage.store import ArtifactStore
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
     from upath import UPath
 
     from sae_assets.catalog import Dataset
     from sae_assets.chunks.chunking import Manifest
     from sae_assets.commands.session import Session
+    from sae_assets.orchestration.instance.home import Instance
 
 
 ANEW = "It can be written anew from the chunk's examples and labels. Run: sae-assets verify --repair"
@@ -86,7 +86,7 @@ def verify_home(home: Path | None = None, catalog: Path | None = None) -> Verifi
     return verified
 
 
-def verify(store: ArtifactStore, catalog: Catalog, instance: "DagsterInstance | None") -> Verified:
+def verify(store: ArtifactStore, catalog: Catalog, instance: "Instance | None") -> Verified:
     """Read everything back; with an instance, compare with what it says was made.
 
     Raises:
@@ -117,7 +117,7 @@ def verify(store: ArtifactStore, catalog: Catalog, instance: "DagsterInstance | 
 
 
 def _read_files(
-    store: ArtifactStore, instance: "DagsterInstance | None", verified: Verified
+    store: ArtifactStore, instance: "Instance | None", verified: Verified
 ) -> "Iterator[tuple[Address, str]]":
     """Address and content hash of every sound file."""
     for path in store.files():
@@ -135,7 +135,7 @@ def _read_files(
                 verified.remade.append(address)
 
 
-def _can_be_made(store: ArtifactStore, instance: "DagsterInstance | None", address: Address) -> bool:
+def _can_be_made(store: ArtifactStore, instance: "Instance | None", address: Address) -> bool:
     """Whether a stage makes it: not of what was imported, or may have been while nobody can tell."""
     if address.stage not in STAGES:
         return False
@@ -197,7 +197,7 @@ def _manifest_from_files(store: ArtifactStore, entry: "Dataset | None", dataset:
 def _compare(
     store: ArtifactStore,
     catalog: Catalog,
-    instance: "DagsterInstance",
+    instance: "Instance",
     dataset: str,
     chunks: set[str],
     hashes: dict[Address, str],

@@ -4,7 +4,7 @@ One function for the pass that writes it and for every look that judges it: a pa
 with headers read from the store. The fingerprints agree exactly when nothing that matters has changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sae_assets.errors import DatasetError
@@ -96,6 +96,11 @@ def imported_still_fits(provenance: Provenance, examples: "Header | Stored") -> 
     return provenance.inputs.get("examples") == examples.content_hash
 
 
+def holds_any(n_by_split: Mapping[str, int], splits: Collection[str]) -> bool:
+    """Whether a chunk with so many examples of each split has some of these."""
+    return any(n_by_split[split] for split in splits)
+
+
 def chunks_read(
     stage: Stage, dataset: str, readers: "Mapping[str, ChunkReader]", *, allow_missing: bool
 ) -> "dict[str, ChunkReader]":
@@ -113,7 +118,7 @@ def chunks_read(
     """
     labels = readers["labels"].complete(allow_missing)
     counts = {key: labels.header(key).scalars["n_by_split"] for key in labels}
-    keys = [key for key, by_split in counts.items() if any(by_split[split] for split in stage.splits)]
+    keys = [key for key, by_split in counts.items() if holds_any(by_split, stage.splits)]
     total = {split: sum(by_split[split] for by_split in counts.values()) for split in ("train", "cal", "test")}
     if not total["cal"]:
         raise DatasetError(

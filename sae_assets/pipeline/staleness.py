@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets.catalog import Catalog
 from sae_assets.errors import SaeAssetsError
 from sae_assets.pipeline.options import AggregateOptions, RunOptions
-from sae_assets.pipeline.recipes import chunks_read, identity_of, imported_still_fits, is_imported, recipe
+from sae_assets.pipeline.recipes import chunks_read, holds_any, identity_of, imported_still_fits, is_imported, recipe
 from sae_assets.pipeline.stage import Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
@@ -109,7 +109,7 @@ class Staleness:
             except SaeAssetsError:
                 return True
         counts = self._counts[dataset, chunk]
-        return counts is None or any(counts[split] for split in splits)
+        return counts is None or holds_any(counts, splits)
 
     def inputs(self, address: Address) -> "dict[str, Any]":
         """Headers of what an artifact is made from: of one chunk, or readers of the chunks an aggregate reads.

@@ -22,6 +22,8 @@ from sae_assets.orchestration.switches import renamed
 from sae_assets.settings import Settings
 from sae_assets.storage.atomic import write_atomically
 
+Instance = dg.DagsterInstance  # for those who pass it on and do not know Dagster
+
 DAGSTER_YAML = """\
 # Written by sae_assets when the home folder was made; edit freely, it is not written again.
 telemetry:
