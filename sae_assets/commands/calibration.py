@@ -7,12 +7,21 @@ import tempfile
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from sae_assets import ops, storage
+from sae_assets.chunks.chunking import Manifest
+from sae_assets.chunks.contents import describe_examples
 from sae_assets.commands.session import Planned, Session
 from sae_assets.errors import SaeAssetsError
 from sae_assets.pipeline.forecast import Cost
+from sae_assets.pipeline.measuring import PassMeter
+from sae_assets.pipeline.stage import Pass, Sources, Target
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.rows.loaded import weight_bytes
+from sae_assets.saes import locate_sae
 from sae_assets.settings import memory_budget_mb
 from sae_assets.storage.address import Address
+from sae_assets.storage.provenance import Provenance
+from sae_assets.storage.store import ArtifactStore, stored
 
 ENCODING = "sparse_activations"
 SECONDS = 5.0  # of CPU at most for the examples, once everything is open
@@ -30,9 +39,6 @@ def calibrated(session: Session, planned: Planned, addresses: Collection[Address
     """
     first = next(iter(addresses))
     model = session.catalog.models[str(first.model)]
-    from sae_assets.rows.loaded import weight_bytes  # noqa: PLC0415 - loads torch
-    from sae_assets.saes import locate_sae  # noqa: PLC0415
-
     weights = 0 if model.transformer is None else weight_bytes(model.transformer)
     absent = model.transformer is not None and not weights
     if absent or weights > LARGEST or locate_sae(model.sae, download=False) is None:
@@ -56,10 +62,8 @@ def _encoded(session: Session, planned: Planned, addresses: Collection[Address],
     count = max(FEWEST + 1, min(MOST, int(SECONDS / few[0] * FEWEST), sum(planned.examples.values())))
     many = _pass(session, planned, addresses, folder, count)
     opening = max(0.0, cold[0] - few[0])
-    for n_examples, measured in (
-        (FEWEST, few),
-        (count, many),
-    ):  # two points, by which nothing is scaled that is constant
+    # Two points, by which nothing is scaled that is constant.
+    for n_examples, measured in ((FEWEST, few), (count, many)):
         note(n_examples, measured[0], measured, first=False)
         note(n_examples, measured[0] + opening, measured, first=True)
     return costs
@@ -67,13 +71,6 @@ def _encoded(session: Session, planned: Planned, addresses: Collection[Address],
 
 def _pass(session: Session, planned: Planned, addresses: Collection[Address], folder: str, n_examples: int) -> Measured:
     """CPU seconds and peak memory of encoding the first examples, and of each artifact its rows and bytes."""
-    from sae_assets import ops, storage  # noqa: PLC0415
-    from sae_assets.chunks.chunking import Manifest  # noqa: PLC0415
-    from sae_assets.chunks.contents import describe_examples  # noqa: PLC0415
-    from sae_assets.pipeline.measuring import PassMeter  # noqa: PLC0415
-    from sae_assets.pipeline.stage import Pass, Sources, Target  # noqa: PLC0415
-    from sae_assets.storage.provenance import Provenance  # noqa: PLC0415
-    from sae_assets.storage.store import ArtifactStore, stored  # noqa: PLC0415
 
     first = next(iter(addresses))
     stage, scratch = STAGES[ENCODING], ArtifactStore(folder, session.store.file_format)
