@@ -21,7 +21,6 @@ from sae_assets.storage.header import KEY, Header, read_header
 from sae_assets.storage.tables import kinds, table_of
 
 ROW_GROUP = 8192
-HEADER_KEY = b"\x18" + bytes([len(KEY)]) + KEY.encode() + b"\x18"  # in Thrift, up to the length of the value
 MOST_FOOTERS = 2**14  # bytes at the end of a file that hold the footer of most, got by one read
 
 
@@ -164,26 +163,7 @@ def damaged(where: str) -> Iterator[None]:
 
 def load_header(path: UPath) -> Header:
     """The header alone, from the file's footer. Raises: as :func:`load`."""
-    where, tail = str(path), _read_footer(path)
-    if (text := _header_text(tail)) is None:
-        return _parse_footer(tail, where)[0]
-    header = read_header(text, where)
-    seal.check_footer(tail, where, sealed=header.sealed)
-    return header
-
-
-def _header_text(tail: bytes) -> bytes | None:
-    """The header in a footer, found by its key: half the time of parsing what else stands there. None: parse it.
-
-    A key and its value are strings of Thrift's compact protocol: the mark of a string, its length, its bytes.
-    """
-    place = tail.find(HEADER_KEY) + len(HEADER_KEY)
-    length = shift = 0
-    for byte in tail[place : place + 5] if place >= len(HEADER_KEY) else b"":
-        place, length, shift = place + 1, length | (byte & 0x7F) << shift, shift + 7
-        if byte < 0x80:
-            return tail[place : place + length]
-    return None
+    return load_footer(path)[0]
 
 
 def open_part(file: BinaryIO, footer: pq.FileMetaData) -> pq.ParquetFile:
@@ -193,10 +173,7 @@ def open_part(file: BinaryIO, footer: pq.FileMetaData) -> pq.ParquetFile:
 
 def load_footer(path: UPath) -> tuple[Header, pq.FileMetaData]:
     """The header, and what the footer says of row groups and columns. Raises: as :func:`load`."""
-    return _parse_footer(_read_footer(path), str(path))
-
-
-def _parse_footer(tail: bytes, where: str) -> tuple[Header, pq.FileMetaData]:
+    where, tail = str(path), _read_footer(path)
     with _readable(where):
         metadata = pq.read_metadata(pa.BufferReader(tail))
         header = read_header((metadata.metadata or {}).get(KEY.encode()), where)

@@ -80,16 +80,6 @@ def test_every_column_is_described(kind: str) -> None:
     assert {name.split(":")[0] for name in columns.column_names} == set(table.COLUMNS)
 
 
-@pytest.mark.parametrize("kind", sorted(set(kinds()) - {*html.KINDS}))
-def test_headers_are_found_without_parsing_footers(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands behind the key is what Parquet's own reader gives for it."""
-    store = ArtifactStore(str(tmp_path))
-    path = store.write(ADDRESS, small(kind)).path
-    parsed, _ = parquet.load_footer(path)
-    monkeypatch.setattr(parquet.pq, "read_metadata", None)
-    assert parquet.load_header(path).to_json() == parsed.to_json()
-
-
 @pytest.mark.parametrize(("group", "sizes"), [(1, [1, 2]), (3, [2, 1]), (2**16, [3])])
 def test_activations_by_unit_are_read_by_groups(
     tmp_path: Path, group: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
