@@ -38,7 +38,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (IsADirectoryError, PermissionError) as error:
         raise CatalogError(f"The catalog {path} cannot be read: {error.strerror}.") from None
     except FileNotFoundError:
-        raise CatalogError(f"The catalog {path} does not exist. Set SAE_ASSETS_CATALOG to an existing file.") from None
+        raise CatalogError(
+            f"The catalog {path} does not exist. Name an existing file by `--catalog` or SAE_ASSETS_CATALOG."
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise CatalogError(f"The catalog {path} is not valid YAML.", [_yaml_problem(error)]) from None
     if content is None:
