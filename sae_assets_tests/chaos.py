@@ -8,6 +8,7 @@ costs what was worked and not a start.
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,23 @@ from sae_assets_tests.pipeline.small import WITH_CONTROLS, make_dataset, write_c
 
 N_IMAGES, CHUNK = 6, 3
 OPERATIONS = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "sqlite3.connect", "socket.connect")
-MOST_SECONDS, MOST_OPERATIONS = 12.0, 1500
 HANG_SECONDS = 300.0
 
 
 class StuckError(AssertionError):
     """What chaos must not leave."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Until when commands are killed, so that most are: half of what one takes that begins with nothing.
+
+    Attributes:
+        operations: on files and databases.
+    """
+
+    seconds: float
+    operations: int
 
 
 def command(places: Places, log: Path) -> int:
@@ -45,6 +58,28 @@ def command(places: Places, log: Path) -> int:
     result = CliRunner().invoke(app, arguments)
     log.write_text(f"{result.output}\n{result.exception!r}\n")
     return result.exit_code
+
+
+def command_and_modules(places: Places, log: Path, modules: Path) -> int:
+    """The same; what was imported for it, and by a look at what it made, is written down."""
+    code = command(places, log)
+    look(places)
+    modules.write_text(json.dumps(list(sys.modules)))
+    return code
+
+
+def counted_command(places: Places, log: Path, count: Path) -> int:
+    """The same; the number of its operations is written down."""
+    operations = 0
+
+    def hook(event: str, _: Any) -> None:
+        nonlocal operations
+        operations += event in OPERATIONS
+
+    sys.addaudithook(hook)
+    code = command(places, log)
+    count.write_text(str(operations))
+    return code
 
 
 def forked(work: Callable[[], int]) -> int:
@@ -84,21 +119,21 @@ def waited_for(pid: int, seconds: float) -> int | None:
     return None
 
 
-def one_try(places: Places, log: Path, chance: random.Random) -> int:
+def one_try(places: Places, log: Path, chance: random.Random, moments: Moments) -> int:
     """One command, killed at a random moment if it is not done before; its exit code.
 
     Raises:
         StuckError: it does not end.
     """
     if chance.random() < 0.5:
-        seconds = MOST_SECONDS * chance.random() ** 2
+        seconds = moments.seconds * chance.random() ** 2
         pid = forked(lambda: command(places, log))
         code = waited_for(pid, seconds)
         if code is None:
             os.kill(pid, signal.SIGKILL)
             code = waited_for(pid, HANG_SECONDS)
     else:
-        operation = 1 + int(MOST_OPERATIONS * chance.random() ** 2)
+        operation = 1 + int(moments.operations * chance.random() ** 2)
 
         def work() -> int:
             killed_at(operation)
@@ -151,7 +186,7 @@ def problems(places: Places) -> list[str]:
     return json.loads(answer.read_text())
 
 
-def until_done(places: Places, log: Path, chance: random.Random, most: int) -> int:
+def until_done(places: Places, log: Path, chance: random.Random, moments: Moments, most: int) -> int:
     """Give the same command until it is done, killed before so often at most; how often it was.
 
     Raises:
@@ -160,7 +195,7 @@ def until_done(places: Places, log: Path, chance: random.Random, most: int) -> i
     kills, code = 0, -1
     while code != 0:
         if kills < most:
-            code = one_try(places, log, chance)
+            code = one_try(places, log, chance, moments)
         else:
             ended = waited_for(forked(lambda: command(places, log)), HANG_SECONDS)
             code = 1 if ended is None else ended
@@ -168,6 +203,29 @@ def until_done(places: Places, log: Path, chance: random.Random, most: int) -> i
             raise StuckError(f"after {kills} kills a command ended with {code}: {log.read_text()}")
         kills += code == -signal.SIGKILL
     return kills
+
+
+def undisturbed(places: Places, log: Path) -> tuple[dict[str, bytes], Moments]:
+    """Files of a home that nobody disturbs, and how long it takes where all is imported.
+
+    Raises:
+        StuckError: it failed, or made other files the second time.
+    """
+    folder = places["home"]
+    modules, count = log.with_suffix(".modules"), log.with_suffix(".count")
+    first, second = ({**places, "home": folder / name} for name in ("first", "second"))
+    ended = waited_for(forked(lambda: command_and_modules(first, log, modules)), HANG_SECONDS)
+    if ended == 0:
+        import_all(json.loads(modules.read_text()))
+        started = time.monotonic()
+        ended = waited_for(forked(lambda: counted_command(second, log, count)), HANG_SECONDS)
+        seconds = time.monotonic() - started
+    if ended != 0:
+        raise StuckError(f"undisturbed: {log.read_text()}")
+    expected = contents(first)
+    if wrong := differences(second, expected):
+        raise StuckError("made twice, undisturbed: " + "; ".join(wrong))
+    return expected, Moments(seconds / 2, int(count.read_text()) // 2)
 
 
 def two_at_once(places: Places, log: Path, expected: dict[str, bytes]) -> None:
@@ -209,16 +267,13 @@ def chaos(folder: Path, kills: int, seed: int, **entry: Any) -> dict[str, Any]:
     write_catalog(
         source["catalog"], make_dataset(source["root"], N_IMAGES), token_kinds=["patch"], chunk_size=CHUNK, **entry
     )
-    undisturbed = {**source, "home": folder / "undisturbed"}
     log = folder / "log"
-    if waited_for(forked(lambda: command(undisturbed, log)), HANG_SECONDS) != 0:
-        raise StuckError(f"undisturbed: {log.read_text()}")
-    expected = contents(undisturbed)
+    expected, moments = undisturbed({**source, "home": folder / "undisturbed"}, log)
     two_at_once({**source, "home": folder / "together"}, log, expected)
     done, homes = 0, 0
     while done < kills:
         places = {**source, "home": folder / f"home_{homes}"}
-        done += until_done(places, log, chance, kills - done)
+        done += until_done(places, log, chance, moments, kills - done)
         homes += 1
         wrong = problems(places) + differences(places, expected)
         if wrong:
@@ -229,15 +284,18 @@ def chaos(folder: Path, kills: int, seed: int, **entry: Any) -> dict[str, Any]:
     return {"kills": done, "homes": homes, "files": len(expected), "cpu_seconds": round(cpu - started)}
 
 
-def warm_up() -> None:
-    """Load what commands load, so that children need not; nothing that starts threads."""
-    import torch
+def import_all(modules: list[str]) -> None:
+    """Import what a command imports, so that children need not; to run one here would start threads.
 
-    torch.set_num_threads(1)
-    import sae_assets.commands.session
-    import sae_assets.commands.verifying
-    import sae_assets.pages.report
-    import sae_assets.rows.open_clip.vision  # noqa: F401
+    Raises:
+        StuckError: it started threads, which a child would wait for for ever.
+    """
+    for name in modules:
+        with suppress(Exception):  # some exist only once another one has made them
+            importlib.import_module(name)
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    if len([name for name in threads if name != "jemalloc_bg_thd"]) > 1:  # Arrow's allocator knows of forks
+        raise StuckError(f"the process that others are forked from has other threads: {threads}")
 
 
 def main() -> None:
@@ -248,7 +306,6 @@ def main() -> None:
     given = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory(prefix="sae_chaos_") as folder, swift_homes() if given.swift else nullcontext():
-        warm_up()
         print(json.dumps(chaos(Path(folder), given.kills, given.seed, **({} if given.swift else WITH_CONTROLS))))
 
 
