@@ -115,7 +115,7 @@ def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path
         # A script lands a second chunk; while it is encoded the power fails, and a third one lands.
         land(living.root, 12)
         # Looked for often: on an idle machine the step is over within a second or two.
-        living.wait(lambda: encoding(living), "the second chunk is being encoded", seconds_between=0.02)
+        living.wait(lambda: encoding(living), "the second chunk is being encoded", seconds_between=0.1)
         living.daemon.kill()
         (killed,) = living.runs(*ACTIVE)  # nobody is left to end it
         before = living.made
@@ -200,7 +200,7 @@ def test_schedules_backfill_what_can_be_made_repair_what_failed_and_take_what_ar
 
         switch_on(instance, living.daemon, "small__register_chunks")
         land(living.root, 18)
-        living.wait(filtering, "the second wave has begun", seconds_between=0.02)
+        living.wait(filtering, "the second wave has begun", seconds_between=0.1)
         land(living.root, 24)
         living.wait(living.done(4), "four chunks, and everything over them, are current")
         assert living.runs(dg.DagsterRunStatus.FAILURE) == failed_before

@@ -45,6 +45,8 @@ event_log_storage:  # one file, in place of one with all tables and indexes per 
   class: ConsolidatedSqliteEventLogStorage
   config:
     base_dir: events  # in this home, wherever it is moved
+code_servers:
+  local_startup_timeout: 180  # seconds: where the disk or the machine is slow, the first import takes long
 run_launcher:  # runs go to worker processes that stay alive, and each can be checked for life
   module: sae_assets.orchestration.instance.launcher
   class: WatchedRunLauncher
