@@ -2,10 +2,10 @@
 
 Points are 40 to 2,000 examples, 3 to 97 % positive, and detectors from poor to nearly perfect. Coverage at 95 % is to
 lie within .93 and .98: shown is the share of points inside, below and above, the least and the most. F1 is summed up
-exactly over all counts; the others are simulated, with an error of .007 of each point by 1,000 trials. Of AUROC, of
-means and of differences, points at which enough tells are shown by themselves.
+exactly over all counts; the others are simulated, with an error of .007 of each point by 1,000 trials. Of means and
+of differences, points at which enough tells are shown by themselves.
 
-    python benchmarks/bench_interval_choices.py [--points 60] [--trials 1000] [--seed 0] [--small] [--only f1]
+    python benchmarks/bench_interval_choices.py [--points 60] [--trials 1000] [--seed 0 …] [--small] [--only f1]
 """
 
 import argparse
@@ -20,9 +20,8 @@ from scipy import stats
 from sae_assets.ops import auroc as of_auroc
 from sae_assets.ops import intervals
 
-# Where enough tells: examples of the smaller class times what AUROC lacks of 1, examples with an error, and examples
-# that tell two detectors apart.
-LACKING, ERRING, APART = 1, 5, 10
+# Where enough tells: examples with an error, and examples that tell two detectors apart.
+ERRING, APART = 5, 10
 Draw = Callable[[np.random.Generator], tuple[float, float]]
 DETECTORS: dict[str, Draw] = {  # recall, false positive rate
     "any": lambda rng: (rng.uniform(0.3, 1), rng.uniform(0, 0.3)),
@@ -94,76 +93,116 @@ def f1(points: int, seed: int, least: int, most: int) -> None:
         show(f"F1, {kind}", covered)
 
 
-KINDS = ("normal", "wide", "narrow", "heavy", "sparse", "mixture", "levels")
-BASE = 1_000_000  # draws that an AUROC is taken from
+KINDS = ("normal", "wide", "narrow", "heavy", "exponential", "beta", "levels", "sparse", "firing", "mixture")
+BASE = 400_000  # draws that an AUROC is taken from
+Scores = Callable[[np.random.Generator, tuple[int, ...], np.ndarray | bool], np.ndarray]  # so many, with their truth
 
 
-def auroc(points: int, trials: int, seed: int, least: int, most: int) -> None:
-    """Normal scores of equal and unequal spread, heavy tails, positives of which some look like the others, scores of
-    few levels, and scores of which many are tied at 0; then all but the last two with an AUROC from .8 to .999."""
+def auroc(points: int, trials: int, seeds: list[int], small: bool) -> None:
+    """10 to 200 positives, 10 to 2,000 others, AUROC from .5 to .9 evenly, and from .8 to .999 evenly in its logarithm
+    of what it lacks of 1. Scores are normal of equal and unequal spread, heavy-tailed, exponential, beta, of few
+    levels, tied at 0 where a unit does not fire (in negatives, or in positives too), or mixed: some positives look like
+    the others."""
     ways = {
         "as chosen": {},
-        **{f"misplaced {k}": {"MISPLACED": k} for k in (0.2, 0.8)},
-        **{f"seed {k}": {"SEED": k} for k in (0.1, 1.0)},
+        **{f"unseen {k}": {"UNSEEN": k} for k in (0.05, 0.5)},
+        "even tails": {"LEANING": 0.0},
     }
-    for near in (False, True):
-        rng = np.random.default_rng(seed + near)
-        covered: dict[str, list[float]] = {name: [] for name in (*ways, "DeLong, logit")}
-        tells, points_drawn = [], []
+    covered: dict[str, list[float]] = {name: [] for name in (*ways, "DeLong, logit", "Newcombe")}
+    areas, drawn = [], []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
         for _ in range(points):
-            n = size_of(rng, least, min(most, 1000))
-            n_positive = min(max(2, round(n * rng.uniform(0.03, 0.97))), n - 2)
-            truth = np.arange(n) < n_positive
-            kind, draw = near_one(rng) if near else of_any_kind(rng)
-            one, two = draw((BASE,), True), np.sort(draw((BASE,), False))
-            area = float(sum(np.searchsorted(two, one, side).mean() for side in ("left", "right")) / 2 / BASE)
-            tells.append(min(n_positive, n - n_positive) * min(area, 1 - area) >= LACKING)
-            scores = torch.from_numpy(draw((trials, n), np.broadcast_to(truth, (trials, n))))
+            n_positive = size_of(rng, *((3, 10) if small else (10, 200)))
+            n_negative = size_of(rng, *((10, 200) if small else (10, 2000)))
+            near = 1 - np.exp(rng.uniform(np.log(0.001), np.log(0.2)))
+            target = rng.uniform(0.5, 0.9) if rng.random() < 0.5 else near
+            kind, draw, area = of_area(rng, target)
+            if not 0.5 <= area <= 0.9995:
+                continue
+            truth = np.arange(n_positive + n_negative) < n_positive
+            scores, inside = draw(rng, (trials, len(truth)), np.broadcast_to(truth, (trials, len(truth)))), {}
             every = torch.from_numpy(truth).expand(trials, -1)
-            for name in covered:
-                if name in ways:
-                    with constants(of_auroc, **ways[name]):
-                        seen, low, high = intervals.auroc_interval(scores, every).T.numpy()
-                else:
-                    low, high = delong_on_logits(scores.numpy(), truth)
-                covered[name].append(float(((low <= area) & (area <= high)).mean()))
-            points_drawn.append(f"{n_positive} of {n} positive, {kind}, {area:.4f}, {(seen == 1).mean():.2f} in order")
-        show("AUROC, .8 to .999" if near else "AUROC", covered, tells)
-        for point, coverage in zip(points_drawn, covered["as chosen"], strict=True):
-            if not 0.93 <= coverage <= 0.98:
-                print(f"  outside: {point}, covered {coverage:.3f}")
+            for name in ways:
+                with constants(of_auroc, **ways[name]):
+                    seen, low, high = intervals.auroc_interval(torch.from_numpy(scores), every).T.numpy()
+                inside[name] = (low <= area) & (area <= high)
+            for name, (low, high) in (
+                ("DeLong, logit", delong_on_logits(scores, truth)),
+                ("Newcombe", newcombe(seen, n_positive, n_negative)),
+            ):
+                inside[name] = (low <= area) & (area <= high)
+            for name, each in inside.items():
+                covered[name].append(float(each.mean()))
+            areas.append(area)
+            drawn.append(f"{kind}, {n_positive} against {n_negative}, {area:.4f}, {(seen == 1).mean():.2f} in order")
+    show("AUROC", covered)
+    close = np.array(areas) >= 0.8
+    show("AUROC .8 to .999", {name: list(np.array(each)[close]) for name, each in covered.items()})
+    for point, coverage in zip(drawn, covered["as chosen"], strict=True):
+        if not 0.93 <= coverage <= 0.98:
+            print(f"  outside: {point}, covered {coverage:.3f}")
 
 
-Scores = Callable[[tuple[int, ...], np.ndarray | bool], np.ndarray]  # of so many examples, with their truth
+def of_area(rng: np.random.Generator, target: float) -> tuple[str, Scores, float]:
+    """Scores of a kind whose AUROC is about this, and what it is."""
+    kind, spread, rest = str(rng.choice(KINDS)), rng.uniform(1.3, 3), (rng.uniform(0.02, 0.5), rng.uniform(0.8, 1))
+    seed, low, high = int(rng.integers(2**31)), 0.0 if kind in ("exponential", "beta") else -12.0, 14.0
+    high = 200.0 if kind == "beta" else high
+
+    def area_at(shift: float, base: int) -> float:
+        drawing, draw = np.random.default_rng(seed), scores_of(kind, shift, spread, rest)
+        one, two = draw(drawing, (base,), True), np.sort(draw(drawing, (base,), False))
+        return float(sum(np.searchsorted(two, one, side).mean() for side in ("left", "right")) / 2 / base)
+
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if area_at(middle, 20_000) < target else (low, middle)
+    return kind, scores_of(kind, low, spread, rest), area_at(low, BASE)
 
 
-def of_any_kind(rng: np.random.Generator) -> tuple[str, Scores]:
-    shift, kind = rng.choice([rng.uniform(0, 4), rng.uniform(2, 5)]), str(rng.choice(KINDS))
-    return kind, scores_of(rng, kind, shift, (rng.uniform(0.3, 1), rng.uniform(0, 0.5)))
+def scores_of(kind: str, shift: float, spread: float, fires: tuple[float, float]) -> Scores:
+    often = 1 / (1 + np.exp(-shift))  # a share that rises with the shift
 
-
-def near_one(rng: np.random.Generator) -> tuple[str, Scores]:
-    kind, lacking = str(rng.choice(KINDS[:4] + KINDS[5:6])), np.exp(rng.uniform(np.log(0.001), np.log(0.2)))
-    if kind == "mixture":  # half of what does not fire is out of order
-        return kind, scores_of(rng, kind, 6.0, (1 - 2 * lacking, 0.0))
-    plain = scores_of(rng, kind, 0.0, (1.0, 0.0))
-    shift = np.quantile(plain((BASE,), False) - plain((BASE,), True), 1 - lacking)
-    return kind, scores_of(rng, kind, float(shift), (1.0, 0.0))
-
-
-def scores_of(rng: np.random.Generator, kind: str, shift: float, fires: tuple[float, float]) -> Scores:
-    def draw(shape: tuple[int, ...], truth: np.ndarray | bool) -> np.ndarray:
+    def draw(rng: np.random.Generator, shape: tuple[int, ...], truth: np.ndarray | bool) -> np.ndarray:
         if kind == "heavy":
             return np.where(truth, shift, 0) + rng.standard_t(2, shape)
+        if kind == "exponential":
+            return rng.standard_exponential(shape) * np.where(truth, np.exp(shift), 1)
+        if kind == "beta":
+            return rng.beta(np.where(truth, 1 + shift, 1), np.where(truth, 1, 1 + shift * fires[0]), shape)
         if kind == "sparse":
-            sizes = rng.lognormal(np.where(truth, shift / 2, 0), 1, shape)
-            return (rng.random(shape) < np.where(truth, *fires)) * sizes
-        seen = truth & (rng.random(shape) < (fires[0] if kind == "mixture" else 1))
-        spread = {"wide": 2.5, "narrow": 0.4}.get(kind, 1.0)
-        scores = rng.normal(np.where(seen, shift, 0), np.where(truth, spread, 1), shape)
+            sizes = rng.lognormal(np.where(truth, shift, 0), 1, shape)
+            return (rng.random(shape) < np.where(truth, fires[1], fires[0])) * sizes
+        if kind == "firing":
+            sizes = rng.lognormal(np.where(truth, spread, 0), 1, shape)
+            return (rng.random(shape) < np.where(truth, often, fires[0] / 10)) * sizes
+        if kind == "mixture":
+            seen = truth & (rng.random(shape) < often)
+            return rng.normal(np.where(seen, 5, 0), 1, shape)
+        width = {"wide": spread, "narrow": 1 / spread}.get(kind, 1.0)
+        scores = rng.normal(np.where(truth, shift, 0), np.where(truth, width, 1), shape)
         return scores.round().clip(-1, 4) if kind == "levels" else scores
 
     return draw
+
+
+def newcombe(area: np.ndarray, m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Newcombe's interval (2006, method 5): ``|A − seen| = z √V(A)``, V by Hanley & McNeil, of like sizes."""
+    more = (m + n) / 2 - 1
+
+    def beyond(a: np.ndarray) -> np.ndarray:
+        variance = a * (1 - a) * (1 + more * (1 - a) / (2 - a) + more * a / (1 + a)) / (m * n)
+        return (a - area) ** 2 > 1.96**2 * variance
+
+    ends = []
+    for far in (np.zeros_like(area), np.ones_like(area)):
+        inside = area
+        for _ in range(50):
+            middle = (inside + far) / 2
+            inside, far = np.where(beyond(middle), inside, middle), np.where(beyond(middle), middle, far)
+        ends.append(far)
+    return ends[0], ends[1]
 
 
 def delong_on_logits(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -310,18 +349,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=60)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--small", action="store_true", help="12 to 40 examples in place of 40 to 2,000")
+    parser.add_argument("--seed", type=int, default=[0], nargs="+", help="of points; AUROC takes many")
+    parser.add_argument("--small", action="store_true", help="12 to 40 examples, of AUROC 3 to 10 positives")
     parser.add_argument("--only", choices=("f1", "auroc", "means"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     sizes = (12, 40) if args.small else (40, 2000)
     if args.only in (None, "f1"):
-        f1(args.points, args.seed, *sizes)
+        f1(args.points, args.seed[0], *sizes)
     if args.only in (None, "auroc"):
-        auroc(args.points, args.trials, args.seed, *sizes)
+        auroc(args.points, args.trials, args.seed, args.small)
     if args.only in (None, "means"):
-        means(args.points, args.trials, args.seed, *sizes)
+        means(args.points, args.trials, args.seed[0], *sizes)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 UNIT, RANDOM, LARGEST = "unit", "random_sae", "diffmean_max"
 CONTROLS = (RANDOM, "diffmean", LARGEST, "logistic", "logistic_units", "k_sparse", "embedding_dims")
-ROW_CONTROLS = (RANDOM, "diffmean", "logistic")
+ROW_CONTROLS = (RANDOM, "diffmean", "logistic", "logistic_units", "k_sparse", "embedding_dims")
+EARLIER_ROW_CONTROLS = ROW_CONTROLS[1:3]  # beside random SAEs, of files that do not name theirs
 LEVELS = ("examples", "rows")
 
 
@@ -53,6 +54,8 @@ class Controls(Artifact):
             there is no such control, as in files of earlier versions.
         auroc_intervals: float64 [n_detectors, n_concepts, 2], of the AUROC on examples; null on rows, which depend on
             each other within an example. None in files of earlier versions.
+        row_controls: of ``ROW_CONTROLS``, those of rows beside random SAEs; None where no rows were classified, and in
+            files of earlier versions, which have ``EARLIER_ROW_CONTROLS``.
     """
 
     kind: ClassVar[str] = "controls"
@@ -73,6 +76,7 @@ class Controls(Artifact):
     n_row_seeds: int | None = field(default=None, metadata=HASHED_IF_GIVEN)
     second_pass: bool | None = field(default=None, metadata=HASHED_IF_GIVEN)
     auroc_intervals: Float[Tensor, "detectors concepts 2"] | None = field(default=None, metadata=HASHED_IF_GIVEN)
+    row_controls: tuple[str, ...] | None = field(default=None, metadata=HASHED_IF_GIVEN)
 
     @property
     def detectors(self) -> tuple[tuple[str, str, int | None], ...]:
@@ -83,19 +87,20 @@ class Controls(Artifact):
         if not self.row_figures:
             return examples
         of_rows = [(LEVELS[1], RANDOM, seed) for seed in range(self.n_row_seeds or 0)]
-        return (*examples, (LEVELS[1], UNIT, None), *of_rows, *((LEVELS[1], name, None) for name in ROW_CONTROLS[1:]))
+        fitted = [(LEVELS[1], name, None) for name in self.row_controls or EARLIER_ROW_CONTROLS]
+        return (*examples, (LEVELS[1], UNIT, None), *of_rows, *fitted)
 
     @property
     def comparisons(self) -> tuple[tuple[str, str], ...]:
         """Level and name of the control, in the order of the arrays."""
-        return self.comparisons_of(self.row_figures, self.n_row_seeds, self.second_pass)
+        return self.comparisons_of(self.row_figures, self.n_row_seeds, self.second_pass, self.row_controls)
 
     @staticmethod
     def comparisons_of(
-        row_figures: bool, n_row_seeds: int | None, second_pass: bool | None
+        row_figures: bool, n_row_seeds: int | None, second_pass: bool | None, row_controls: tuple[str, ...] | None
     ) -> tuple[tuple[str, str], ...]:
         """The comparisons with or without those of rows, and among these with random SAEs."""
-        names = ROW_CONTROLS if n_row_seeds else ROW_CONTROLS[1:]
+        names = ((RANDOM,) if n_row_seeds else ()) + (row_controls or EARLIER_ROW_CONTROLS)
         of_rows = [(LEVELS[1], name) for name in names] if row_figures else []
         return (*((LEVELS[0], name) for name in controls_of(second_pass)), *of_rows)
 
@@ -144,6 +149,8 @@ class Controls(Artifact):
         rows = self.n_items[1].tolist()
         if self.n_row_seeds is not None and not (self.row_figures and self.n_row_seeds > 0):
             yield f"{self.n_row_seeds} random SAEs classified rows, expected some, and only where rows were classified"
+        if self.row_controls is not None and not (self.row_figures and {*self.row_controls} <= {*ROW_CONTROLS[1:]}):
+            yield f"row_controls are {self.row_controls}, expected some of {ROW_CONTROLS[1:]} if rows have figures"
         if not self.row_figures and any(rows):
             yield f"{rows} rows were classified, but there are no row figures"
         middle, low, high = self.differences.unbind(-1)

@@ -5,11 +5,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.proportions import wilson_interval
 
 # Chosen by simulation (`benchmarks/bench_interval_choices.py`), as what stays within .93 and .98 most often.
-MISPLACED = 0.4  # variance of a placement over A(1 − A), of the examples that nobody saw: one, and SEED of one
-SEED = 0.3
+UNSEEN = 0.15  # of an example of each class that is added, as far off as can be; a whole one where a class ties
+LEANING = 0.14  # how much of the error is moved from the limit towards ½ to the other one, at AUROC 0 and 1
+ROUNDING = 1e-12  # least distance of a proportion from 0 and 1
+TIED = 1e-20  # sum of squares below which placements are equal: above what rounding leaves, below 1/(2m)²
 
 
 @plain_arithmetic()
@@ -18,38 +19,54 @@ def auroc_interval(
 ) -> Float[Tensor, "*n 3"]:
     """AUROC, ties counted half, with its interval: estimate, low, high.
 
-    Limits are Wilson's of a proportion A of ``N = A (1 − A) / V`` examples, V a variance in the manner of DeLong,
-    DeLong & Clarke-Pearson (1988): that of the placements of each class (shares of the others that lie on the right
-    side) over the class's size. What nobody saw can be far worse than what is seen and hardly better, so each limit has
-    a V. Away from ½ it is DeLong's own. Towards ½ the variance of each class, over A (1 − A), is blended with
-    ``MISPLACED``, which counts as one example; what is seen counts as ``(Σ e)² / Σ e²`` examples, e what each placement
-    lacks of 1 (Kish 1965), for few examples far out decide. So there is a width at AUROC 1, where DeLong's variance is
-    0. Where that says nothing, being 0 or of a class of one example, both limits have the blended one.
+    The variance is that of DeLong, DeLong & Clarke-Pearson (1988): of the placements of each class (shares of the
+    others that lie on the right side) over its size. For each limit ``UNSEEN`` of an example is added to each class,
+    placed where that limit lies: at 0 for the lower, at 1 for the upper one (as Agresti & Coull 1998 add successes and
+    failures). Placements far off are few, and a sample may hold none of them; a class whose placements are all equal,
+    though not all in order, says nothing of how they vary, and gets a whole example.
+
+    The limit towards ½ is Wilson's (1927) of a proportion A of ``A (1 − A) / V`` examples, the other one that of
+    logit A (Pepe 2003). Close to 0 and 1 the first can hardly be too near, so up to ``LEANING`` of the error is
+    allowed to the second in its place.
 
     NaN without two classes.
     """
     x = scores.double().contiguous()
     parts = []
-    for mine, others in ((truth, ~truth), (~truth, truth)):
-        rest = torch.where(others, x, torch.inf).sort(-1).values
-        below = torch.searchsorted(rest, x) + torch.searchsorted(rest, x, right=True)
+    for mine, others, sign in ((truth, ~truth, 1), (~truth, truth, -1)):
+        rest = torch.where(others, sign * x, torch.inf).sort(-1).values
+        below = torch.searchsorted(rest, sign * x) + torch.searchsorted(rest, sign * x, right=True)
         n, m = mine.sum(-1, keepdim=True), others.sum(-1, keepdim=True)
-        placed = torch.where(mine, below.double() / (2 * m.clamp(min=1)), 0.0)  # share of the others that lie below
+        placed = torch.where(mine, below.double() / (2 * m.clamp(min=1)), 0.0)
         mean = placed.sum(-1, keepdim=True) / n.clamp(min=1)
         squares = torch.where(mine, (placed - mean).square(), 0.0).sum(-1)
         parts.append((n[..., 0].double(), mean[..., 0], squares))
-    (n_positive, area, _), (n_negative, _, _) = parts
-    lacking = torch.minimum(area, 1 - area)
-    far, near = torch.zeros_like(area), torch.zeros_like(area)
-    for n, _, squares in parts:
-        seen = n * lacking.square() / (squares / n.clamp(min=1) + lacking.square()).clamp(min=1e-300)
-        pulled = (n * lacking + SEED) / (n + 2 * SEED)
-        variance = squares / (n - 1).clamp(min=1)
-        blended = seen * (variance + MISPLACED * SEED / n.clamp(min=1)) / (pulled * (1 - pulled)) + MISPLACED
-        far = far + blended / (seen + 1) / n.clamp(min=1)
-        near = near + variance / (area * (1 - area)).clamp(min=1e-300) / n.clamp(min=1)
-    fewer = torch.minimum(n_positive, n_negative)
-    near = torch.where((near > 0) & (fewer > 1), near, far)
-    sides = torch.where(area < 0.5, near, far), torch.where(area > 0.5, near, far)
-    ends = [wilson_interval(area / ratio, 1 / ratio, level)[..., end] for end, ratio in enumerate(sides)]
-    return torch.where((fewer > 0)[..., None], torch.stack([area, *ends], -1), torch.nan)
+    area = parts[0][1]
+    ends = []
+    for end, towards_half in ((0.0, area >= 0.5), (1.0, area <= 0.5)):
+        variance, mean = torch.zeros_like(area), area
+        for n, _, squares in parts:
+            varies = (squares > TIED) | (area <= 0) | (area >= 1)
+            added = torch.where(varies, torch.full_like(area, UNSEEN), 1.0)
+            size = (n + added).clamp(min=1)
+            variance = variance + (squares + n * added * (end - area).square() / size) / (size * (size - 1 + TIED))
+            mean = torch.where(towards_half, mean + added * (end - area) / size, mean)
+        leaning = LEANING * (2 * area - 1).abs()
+        tail = (1 - level) * (0.5 + torch.where(towards_half, -leaning, leaning))
+        z = (1 - 2 * end) * torch.special.ndtri(tail)
+        mean = mean.clamp(ROUNDING, 1 - ROUNDING)
+        limit = torch.where(towards_half, _wilson(mean, variance, z), _on_logits(mean, variance, z))
+        ends.append(torch.where(area == end, end, limit))
+    exists = (parts[0][0] > 0) & (parts[1][0] > 0)
+    return torch.where(exists[..., None], torch.stack([area, *ends], -1), torch.nan)
+
+
+def _wilson(mean: Tensor, variance: Tensor, z: Tensor) -> Tensor:
+    """Limit of Wilson's interval of ``mean (1 − mean) / variance`` examples on the side of z."""
+    share = z.square() * variance / (mean * (1 - mean))  # z² over the number of examples
+    return (mean + share / 2 + z.sign() * (share * (mean * (1 - mean) + share / 4)).sqrt()) / (1 + share)
+
+
+def _on_logits(mean: Tensor, variance: Tensor, z: Tensor) -> Tensor:
+    """Limit z errors away on the logit scale."""
+    return (mean.logit() + z * variance.sqrt() / (mean * (1 - mean))).sigmoid()

@@ -45,6 +45,9 @@ FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal
 ROW_FITTED: Mapping[str, Callable[[Items, int], Detector]] = {
     "diffmean": mean_difference,
     "logistic": logistic_on_embeddings,
+    "logistic_units": logistic_on_units,
+    "k_sparse": k_sparse,
+    "embedding_dims": lambda rows, min_support: dimensions(rows, rows.embeddings, min_support),
 }
 
 
@@ -127,6 +130,7 @@ def compare(
         **figures,
         n_row_seeds=len(rows.random) or None if len(parts) > 1 and rows is not None else None,
         second_pass=second_pass,
+        row_controls=ROW_CONTROLS[1:] if len(parts) > 1 else None,
     )
 
 

@@ -69,7 +69,7 @@ def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Dete
     """L2 logistic regression on embeddings, each dimension divided by its deviation; penalty by folds of train."""
     fits = items.first_fitted(max(1, VALUES_FITTED // max(1, items.embeddings.shape[1])))
     if not len(fits):
-        return _nothing(items)
+        return Detector.nothing(items)
     x = items.embeddings[fits].double()
     mean = x.mean(0)
     x = x - mean
@@ -92,7 +92,7 @@ def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
     """
     fits = items.first_fitted(MOST_FACTORED)
     if not len(fits):
-        return _nothing(items)
+        return Detector.nothing(items)
     n_fits, n = len(fits), len(items.labels)
     inner = items.units.of_items(fits, n)
     ones = torch.ones(n_fits, 1, dtype=torch.float64, device=fits.device)
@@ -113,10 +113,10 @@ def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int
     """L2 logistic regression on k units, each divided by its deviation; k by F1 on cal, ties to the smaller one.
 
     Units are ranked by ``|difference of class means| / pooled deviation`` on what it is fitted on (sae-probes,
-    arXiv:2502.16681); ties: the lower unit.
+    arXiv:2502.16681); ties: the lower unit. The regression takes at most 16,384 items, so that its dense features fit.
     """
-    n, n_concepts = items.labels.shape
-    fits, truth, effect = items.fits.nonzero().flatten(), items.labels[items.chooses].T, effect_sizes(items)
+    (n, n_concepts), effect = items.labels.shape, effect_sizes(items)
+    fits, truth = items.first_fitted(max(1, VALUES_FITTED // max(sparsities))), items.labels[items.chooses].T
     scores = torch.full((n_concepts, n), torch.nan, dtype=torch.float64, device=effect.device)
     chosen = torch.full((n_concepts,), -1, dtype=torch.int64, device=effect.device)
     for concept in range(n_concepts):
@@ -124,17 +124,26 @@ def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int
         units = ranked.indices[: int((ranked.values > 0).sum())][: max(sparsities)]
         if not len(units):
             continue
-        x = items.units.dense(units, n).T.double()
-        x = (x - x[fits].mean(0)) / _deviation(x[fits] - x[fits].mean(0))
+        ranked_units = items.units.of_units(units)
+        x = ranked_units.of_items(fits, n).dense(torch.arange(len(units), device=fits.device), len(fits)).T.double()
+        mean, scale = x.mean(0), _deviation(x - x.mean(0))
+        x, lines, penalties = (x - mean) / scale, [], []
+        sizes = [k for k in sparsities if k <= len(units)]
+        for k in sizes:
+            size = _size(x[:, :k])
+            weights, choice = _fitted(items, x[:, :k] / size, fits, [concept])
+            direction = torch.nn.functional.pad(weights[:-1, 0] / (size * scale[:k]), (0, len(units) - k))
+            lines.append(torch.cat([direction, (weights[-1] - mean @ direction)]))
+            penalties.append(int(choice))
+        every = torch.stack(lines, 1)
+        each = (ranked_units.per_item(every[:-1], n) + every[-1]).T
         best = -1.0
-        for k in (k for k in sparsities if k <= len(units)):
-            few = x[:, :k] / _size(x[fits, :k])
-            weights, penalty = _fitted(items, few[fits], fits, [concept])
-            mine = (few @ weights[:-1] + weights[-1]).T.float()[:, items.chooses]
+        for k, penalty, line in zip(sizes, penalties, each, strict=True):
+            mine = line.float()[None, items.chooses]
             f1 = float(_f1(mine >= best_thresholds(mine, truth[[concept]], min_support)[:, None], truth[[concept]]))
-            if int(penalty) >= 0 and f1 > best:
-                best, chosen[concept] = f1, k
-                scores[concept] = (few @ weights[:-1] + weights[-1])[:, 0]
+            if penalty >= 0 and f1 > best:
+                best, scores[concept] = f1, line
+                chosen[concept] = k
     return _at_best_threshold(items, scores, chosen, items.units.n_bytes, min_support)
 
 
@@ -224,14 +233,6 @@ def _roots(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n r"]:
     values, vectors = torch.linalg.eigh(kernel)
     some = values > EIGEN * values[-1:].clamp(min=1e-300)
     return vectors[:, some] / values[some].sqrt()
-
-
-def _nothing(items: Items) -> Detector:
-    """No detector for any concept."""
-    n = (items.labels.shape[1], int(items.tests.sum()))
-    scores = torch.full(n, torch.nan, dtype=torch.float32, device=items.labels.device)
-    choices = torch.full(n[:1], -1, dtype=torch.int64, device=items.labels.device)
-    return Detector(scores, scores > 0, choices, 0)
 
 
 def _blocks(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:

@@ -49,6 +49,14 @@ class UnitScores:
                 result[row, self.items[run]] = self.values[run]
         return result
 
+    def of_units(self, chosen: Int[Tensor, " k"]) -> "UnitScores":
+        """The scores of these units, which are renumbered in this order."""
+        lengths = self.starts.diff()[chosen]
+        starts = offsets_of(lengths)
+        place = torch.arange(int(starts[-1]), device=chosen.device)
+        place += torch.repeat_interleave(self.starts[chosen] - starts[:-1], lengths)
+        return UnitScores(starts, self.items[place], self.values[place])
+
     def of_items(self, chosen: Int[Tensor, " n"], n_items: int) -> "UnitScores":
         """The scores of these items, ascending, which are renumbered from 0."""
         index = torch.full((n_items,), -1, dtype=torch.int64, device=chosen.device)
@@ -150,3 +158,10 @@ class Detector:
     detected: Bool[Tensor, "concepts items"]
     choices: Int[Tensor, " concepts"]
     n_bytes: int
+
+    @classmethod
+    def nothing(cls, items: Items, n_bytes: int = 0) -> "Detector":
+        """No detector for any concept."""
+        n, device = (items.labels.shape[1], int(items.tests.sum())), items.labels.device
+        scores = torch.full(n, torch.nan, dtype=torch.float32, device=device)
+        return cls(scores, scores > 0, torch.full(n[:1], -1, dtype=torch.int64, device=device), n_bytes)

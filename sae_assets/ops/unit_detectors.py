@@ -14,6 +14,7 @@ from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets.ops.process_state import plain_arithmetic
 
 CAL, TEST = 1, 2  # of ``Items.split``
+VALUES_AT_ONCE = 2**21  # of dimensions that are searched together, about 100 bytes each
 
 
 @plain_arithmetic()
@@ -85,12 +86,27 @@ def _of_split(items: Items, scores: UnitScores, split: int) -> ExampleScores:
 def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: int = MIN_SUPPORT) -> Detector:
     """Dimensions of embeddings as units, d of them upwards and then d downwards (choice d + i: −x_i).
 
-    The search needs positive scores: a value is replaced by its rank among all items, which moves no comparison.
+    The search needs positive scores: a value is replaced by its rank among all items, which moves no comparison. Some
+    dimensions at a time are searched, which changes nothing: of the best of each part the best one is taken, by the
+    search's own order (higher F1, higher recall, higher threshold, lower unit).
     """
-    both = torch.cat([embeddings, -embeddings], 1)
-    ranks = torch.stack([column.unique(return_inverse=True)[1] + 1 for column in both.T])
-    n_units, n = ranks.shape
-    item = torch.arange(n, device=ranks.device).expand(n_units, -1).flatten()
-    starts = torch.arange(n_units + 1, device=ranks.device) * n
-    searched = searched_units(items, UnitScores(starts, item, ranks.float().flatten()), min_support)
-    return Detector(searched.scores, searched.detected, searched.choices, 4 * embeddings.numel())
+    (n, d), n_concepts = embeddings.shape, items.labels.shape[1]
+    best = Detector.nothing(items, 4 * embeddings.numel())
+    orders: list[tuple[float, ...]] = [(-1.0,)] * n_concepts
+    for some in torch.arange(d, device=embeddings.device).split(max(1, VALUES_AT_ONCE // max(1, 2 * n))):
+        ranks = torch.stack([column.unique(return_inverse=True)[1] + 1 for column in embeddings[:, some].T])
+        ranks = torch.cat([ranks, ranks.amax(1, keepdim=True) + 1 - ranks]) if n else torch.cat([ranks, ranks])
+        item = torch.arange(n, device=ranks.device).expand(len(ranks), -1).flatten()
+        scores = UnitScores(torch.arange(len(ranks) + 1, device=ranks.device) * n, item, ranks.float().flatten())
+        both = {"cal": _of_split(items, scores, CAL), "test": _of_split(items, scores, TEST)}
+        pairs = find_pairs(both, min_support=min_support)
+        found = given_units(items, pairs.units, pairs.thresholds, scores)
+        ids = torch.cat([some, some + d]).tolist()
+        columns = (pairs.units, pairs.f1[0], pairs.counts[0, :, 0], pairs.thresholds)
+        for concept, (unit, *figures) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+            order = (*figures, -ids[unit])
+            if unit >= 0 and order > orders[concept]:
+                orders[concept] = order
+                best.choices[concept] = ids[unit]
+                best.scores[concept], best.detected[concept] = found.scores[concept], found.detected[concept]
+    return best

@@ -137,7 +137,7 @@ def test_figures_and_differences_are_of_test(made) -> None:
 
 
 def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
-    """DiffMean and logistic on sampled rows of train against scikit-learn, beside the best unit of the same rows."""
+    """Every control of sampled rows against scikit-learn and searches, beside the best unit of the same rows."""
     data, got, _ = made
     rows, sampled, world = data.rows, MADE.sampled, MADE.world
     x, truth, units = MADE.embeddings[sampled].astype(np.float64), world.truth[sampled], world.activations[sampled]
@@ -150,7 +150,13 @@ def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
     for concept, y in enumerate(truth.T):
         unit = found_pairs.best_unit(units[cal], y[cal], 3)
         scores = {"unit": (units[:, unit], unit), "diffmean": (reference.diffmean(x, y, train), 0)}
-        scores["logistic"] = reference.logistic(reference.standardised(x, train), y, train, rows.folds.numpy()[train])
+        folds, every = rows.folds.numpy()[train], units.astype(np.float64)
+        scores["logistic"] = reference.logistic(reference.standardised(x, train), y, train, folds)
+        scores["logistic_units"] = reference.logistic(reference.one_size(every, train), y, train, folds)
+        scores["k_sparse"] = reference.k_sparse(every, y, train, cal, folds)
+        dims = np.concatenate([x, -x], 1) - min(x.min(), -x.max()) + 1
+        dimension = found_pairs.best_unit(dims[cal], y[cal], 3)
+        scores["embedding_dims"] = (dims[:, dimension], dimension)
         each_example = {}
         for name, (values, choice) in scores.items():
             rounded = values.astype(np.float32)

@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
 
 from sae_assets.ops import detectors, unit_detectors
 from sae_assets.ops.control_data import collect
@@ -62,15 +61,7 @@ def test_fitted_detectors_are_those_of_scikit_learn(without_train: bool) -> None
         expect_detector(on_units, concept, items, *reference.logistic(reference.one_size(units, fits), y, fits, folds))
         effects = reference.effects(units[fits], y[fits])
         np.testing.assert_allclose(detectors.effect_sizes(items)[:, concept], effects, rtol=1e-9)
-        ranked, best = np.argsort(-effects, kind="stable"), (-1.0, 0, x[:, 0])
-        for k in (k for k in reference.SPARSITIES if k <= (effects > 0).sum()):
-            few = reference.standardised(units[:, ranked[:k]], fits)
-            scores, _ = reference.logistic(few, y, fits, folds)
-            rounded = scores.astype(np.float32)[chooses]
-            f1 = f1_score(y[chooses], rounded >= reference.best_threshold(rounded, y[chooses]))
-            if f1 > best[0] + 1e-12:
-                best = (f1, k, scores)
-        expect_detector(sparse, concept, items, best[2], best[1])
+        expect_detector(sparse, concept, items, *reference.k_sparse(units, y, fits, chooses, folds))
 
 
 @pytest.mark.slow
@@ -101,6 +92,28 @@ def test_units_and_dimensions_are_searched_exhaustively() -> None:
             threshold = found_pairs.best_threshold(scores[cal][:, unit], y[cal], 3)
             assert int(got.choices[concept]) == unit
             np.testing.assert_array_equal(got.detected[concept], scores[tests][:, unit] >= threshold)
+
+
+def test_dimensions_are_searched_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, or all together: the same detector, with ties between dimensions and their negatives."""
+    items = collect([MADE.chunk()]).examples
+    embeddings = items.embeddings.round().repeat(1, 2)
+    whole = unit_detectors.dimensions(items, embeddings)
+    monkeypatch.setattr(unit_detectors, "VALUES_AT_ONCE", 1)
+    each = unit_detectors.dimensions(items, embeddings)
+    assert whole.choices.tolist() == each.choices.tolist() and min(whole.choices.tolist()) >= 0
+    assert torch.equal(whole.detected, each.detected) and torch.equal(whole.scores, each.scores)
+
+
+def test_k_sparse_probes_are_fitted_on_as_many_items_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first in the order that is drawn; units are ranked on all of them, and all items are scored."""
+    items = collect([MADE.chunk()]).examples
+    monkeypatch.setattr(detectors, "VALUES_FITTED", 20 * max(detectors.SPARSITIES))
+    shapes, fit = [], detectors._fitted
+    monkeypatch.setattr(detectors, "_fitted", lambda items, x, *rest: shapes.append(len(x)) or fit(items, x, *rest))
+    got = detectors.k_sparse(items)
+    assert set(shapes) == {20} and int(items.fits.sum()) > 20
+    assert min(got.choices.tolist()) > 0 and not bool(got.scores.isnan().any())
 
 
 @PROPERTY

@@ -22,6 +22,7 @@ from sae_assets.ops.intervals import (
     weighted_f1_interval,
     wilson_interval,
 )
+from sae_assets_tests.reference import intervals as reference
 from sae_assets_tests.strategies import PROPERTY
 
 ALL = torch.arange(1, 60)
@@ -118,9 +119,14 @@ def test_wilson_on_j_leaves_the_region():
 def draw_scores(rng, n_positive: int, n_negative: int, kind: str, shift: float, trials: int):
     """Scores of a detector, its truth, and the AUROC that it has."""
     truth = np.arange(n_positive + n_negative) < n_positive
-    if kind == "normal":
-        scores = rng.normal(np.where(truth, shift, 0), 1, (trials, len(truth)))
-        return scores, truth, stats.norm.cdf(shift / 2**0.5)
+    if kind in ("normal", "wide"):
+        width = 1 if kind == "normal" else 2.2
+        scores = rng.normal(np.where(truth, shift, 0), np.where(truth, width, 1), (trials, len(truth)))
+        return scores, truth, stats.norm.cdf(shift / (1 + width**2) ** 0.5)
+    if kind == "heavy":
+        others = np.sort(rng.standard_t(2, 100_000))
+        scores = np.where(truth, shift, 0) + rng.standard_t(2, (trials, len(truth)))
+        return scores, truth, np.searchsorted(others, shift + rng.standard_t(2, 100_000)).mean() / 100_000
     fires = rng.random((trials, len(truth))) < np.where(truth, shift, 0.1)  # sparse: what does not fire is tied at 0
     scores = fires * rng.lognormal(np.where(truth, 1, 0), 1, (trials, len(truth)))
     order = stats.norm.cdf(1 / 2**0.5)
@@ -141,19 +147,35 @@ def test_auroc_is_scikit_learns_and_within_its_interval(pairs):
 
 
 @PROPERTY
-@given(st.lists(st.integers(0, 9), min_size=2, max_size=6), st.lists(st.integers(0, 9), min_size=2, max_size=6))
-def test_the_limit_away_from_one_half_is_of_delongs_variance(positive, negative):
-    """By loops over pairs; the interval of the opposite scores is the mirror image."""
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=7), st.lists(st.integers(0, 9), min_size=1, max_size=7))
+def test_both_limits_of_auroc_are_those_of_all_pairs(positive, negative):
+    """By the matrix of pairs, and scipy's distributions; the interval of the opposite scores is the mirror image."""
     scores = torch.tensor([float(score) for score in positive + negative])
     truth = torch.arange(len(scores)) < len(positive)
     area, low, high = auroc_interval(scores, truth).tolist()
-    order = np.array([[(a > b) + (a == b) / 2 for b in negative] for a in positive])
-    variance = order.mean(1).var(ddof=1) / len(positive) + order.mean(0).var(ddof=1) / len(negative)
-    if variance > 0 and area != 0.5:
-        n = torch.tensor(area * (1 - area) / variance, dtype=torch.float64)
-        expected = wilson_interval(area * n, n)[int(area > 0.5)].item()
-        assert (high if area > 0.5 else low) == pytest.approx(expected, abs=1e-9)
+    expected = reference.auroc_interval(np.array(positive), np.array(negative))
+    np.testing.assert_allclose([area, low, high], expected, atol=1e-7)
     np.testing.assert_allclose(auroc_interval(-scores, truth), [1 - area, 1 - high, 1 - low], atol=1e-7)
+    np.testing.assert_allclose(auroc_interval(scores, ~truth), [1 - area, 1 - high, 1 - low], atol=1e-7)
+
+
+@pytest.mark.parametrize(("n", "lower"), [(10, 0.634), (38, 0.880), (100, 0.952)])
+def test_perfect_order_has_a_width(n, lower):
+    """1 above, and below what n examples of each class cannot exclude."""
+    truth = torch.arange(2 * n) < n
+    assert auroc_interval(truth.float(), truth).tolist() == pytest.approx([1, lower, 1], abs=5e-4)
+
+
+def test_many_examples_have_delongs_interval():
+    """What is added plays no part in 20,000 examples: estimate ± 1.96 of DeLong's errors (tails are even at ½)."""
+    rng = np.random.default_rng(0)
+    positive, negative = rng.normal(0.1, 1, 8000), rng.normal(size=12_000)
+    ranks = stats.rankdata(np.append(positive, negative))
+    placed = (ranks[:8000] - stats.rankdata(positive)) / 12_000, (ranks[8000:] - stats.rankdata(negative)) / 8000
+    error = sum(each.var(ddof=1) / len(each) for each in placed) ** 0.5
+    got = auroc_interval(torch.from_numpy(np.append(positive, negative)), torch.arange(20_000) < 8000)
+    expected = placed[0].mean() + np.array([0, -1, 1]) * stats.norm.ppf(0.975) * error
+    np.testing.assert_allclose(got, expected, atol=error / 50)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +186,14 @@ def test_the_limit_away_from_one_half_is_of_delongs_variance(positive, negative)
         (10, 40, "normal", 1),
         (4, 72, "normal", 3.3),
         (3, 57, "normal", 3),
-        (80, 770, "normal", 4.3),  # .9988; .995 if the unseen example counted for both limits
+        (80, 770, "normal", 4.3),  # .9988
         (10, 90, "sparse", 0.9),
+        (10, 740, "wide", 2.4),
+        (40, 1400, "heavy", 3.3),  # .885 by variances that rest on what is seen far out alone
     ],
 )
 def test_the_interval_of_auroc_covers_as_often_as_it_says(n_positive, n_negative, kind, shift):
-    """Simulated, between .93 and .98 but for 99.9 % binomial bounds; DeLong's own covers .52 to .92 of these."""
+    """Simulated, between .93 and .98 but for 99.9 % binomial bounds; DeLong's covers .52 to .92 of most of these."""
     scores, truth, area = draw_scores(np.random.default_rng(1), n_positive, n_negative, kind, shift, 800)
     _, low, high = auroc_interval(torch.from_numpy(scores), torch.from_numpy(truth).expand(800, -1)).T.numpy()
     covered = ((low <= area) & (area <= high)).sum()

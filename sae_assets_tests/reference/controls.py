@@ -2,7 +2,7 @@
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import f1_score, log_loss
 
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # beside a mean loss
 SPARSITIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -83,3 +83,18 @@ def effects(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     pooled = ((len(one) - 1) * one.var(0, ddof=1) + (len(two) - 1) * two.var(0, ddof=1)) / (len(x) - 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(difference == 0, 0, np.abs(difference) / np.sqrt(pooled))
+
+
+def k_sparse(
+    units: np.ndarray, y: np.ndarray, fits: np.ndarray, chooses: np.ndarray, folds: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Scores of the regression on the k units of the largest effects, and k: the best F1 on what chooses."""
+    of_units = effects(units[fits], y[fits])
+    ranked, best = np.argsort(-of_units, kind="stable"), (-1.0, 0, units[:, 0])
+    for k in (k for k in SPARSITIES if k <= (of_units > 0).sum()):
+        scores, _ = logistic(standardised(units[:, ranked[:k]], fits), y, fits, folds)
+        rounded = scores.astype(np.float32)[chooses]
+        f1 = f1_score(y[chooses], rounded >= best_threshold(rounded, y[chooses]))
+        if f1 > best[0] + 1e-12:
+            best = (f1, k, scores)
+    return best[2], best[1]

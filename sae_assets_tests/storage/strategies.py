@@ -27,7 +27,7 @@ from sae_assets.artifacts import (
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.coalitions import CoalitionChoice
 from sae_assets.artifacts.control_inputs import ControlInputs
-from sae_assets.artifacts.controls import ROW_CONTROLS, Controls, controls_of
+from sae_assets.artifacts.controls import EARLIER_ROW_CONTROLS, ROW_CONTROLS, Controls, controls_of
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.artifacts.pruning_audit import PruningAudit
@@ -395,8 +395,10 @@ def controls(draw: st.DrawFn) -> Controls:
     n_row_seeds = n_seeds if row_figures and n_seeds and draw(st.booleans()) else None
     second_pass = draw(st.none() | st.just(True))
     n_controls = len(controls_of(second_pass))
-    n_detectors = n_seeds + n_controls + row_figures * (len(ROW_CONTROLS) + (n_row_seeds or 0))
-    n_comparisons = n_controls + row_figures * (len(ROW_CONTROLS) - (n_row_seeds is None))
+    row_controls = draw(st.sampled_from((None, ROW_CONTROLS[1:], ROW_CONTROLS[2:4]))) if row_figures else None
+    n_of_rows = row_figures * len(row_controls or EARLIER_ROW_CONTROLS)
+    n_detectors = n_seeds + n_controls + n_of_rows + row_figures * (1 + (n_row_seeds or 0))
+    n_comparisons = n_controls + n_of_rows + (n_row_seeds is not None)
     choices = integers([draw(st.integers(-1, 9)) for _ in range(n_detectors * n)]).view(n_detectors, n)
     exists = (choices >= 0)[..., None]
     counts = integers([draw(st.integers(0, 9)) for _ in range(4 * n_detectors * n)]).view(n_detectors, n, 4)
@@ -430,6 +432,7 @@ def controls(draw: st.DrawFn) -> Controls:
         n_row_seeds=n_row_seeds,
         second_pass=second_pass,
         auroc_intervals=draw(st.sampled_from((None, shares(2)))),
+        row_controls=row_controls,
     )
 
 

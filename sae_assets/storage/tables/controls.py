@@ -13,7 +13,7 @@ from sae_assets.storage.columns import CELLS, Scalars, floats, integers, nullabl
 INTERVAL = ("test_f1_low", "test_f1_high")
 AUROC_INTERVAL = ("test_auroc_low", "test_auroc_high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
-SCALARS_IF_GIVEN = ("n_row_seeds", "second_pass")
+SCALARS_IF_GIVEN = ("n_row_seeds", "second_pass", "row_controls")
 COLUMNS = {
     "level": "what is classified: `examples` or `rows`",
     "detector": "`unit`, or a control",
@@ -92,10 +92,13 @@ def decode(table: pa.Table, scalars: Scalars) -> Controls:
         "weighted": torch.tensor(weighted, dtype=torch.float64, device="cpu"),
         **{name: scalars.get(name) for name in SCALARS_IF_GIVEN},
     }
+    if fields["row_controls"] is not None:
+        fields["row_controls"] = tuple(fields["row_controls"])
     if AUROC_INTERVAL[0] in table.column_names:
         fields["auroc_intervals"] = torch.stack([shaped(floats(table[name])) for name in AUROC_INTERVAL], -1)
     of_lines = torch.stack([shaped(floats(table[name])) for name in DIFFERENCE], -1)
     nothing = torch.full((n, len(DIFFERENCE)), torch.nan, dtype=torch.float64, device="cpu")
-    compared = Controls.comparisons_of(scalars["row_figures"], fields["n_row_seeds"], fields["second_pass"])
+    given = (fields[name] for name in SCALARS_IF_GIVEN)
+    compared = Controls.comparisons_of(scalars["row_figures"], *given)
     lines = [of_lines[first[pair]] if pair in first else nothing for pair in compared]
     return Controls(**fields, differences=torch.stack(lines))
