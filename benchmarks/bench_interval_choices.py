@@ -1,9 +1,9 @@
 """How often do intervals cover on points drawn at random, and would others do better? By it `ops.intervals` was chosen.
 
 Points are 40 to 2,000 examples, 3 to 97 % positive, and detectors from poor to nearly perfect. Coverage at 95 % is to
-lie within .93 and .98: shown is the share of points inside, below and above, the least and the most. F1 is summed up
-exactly over all counts; the others are simulated, with an error of .007 of each point by 1,000 trials. Of means and
-of differences, points at which enough tells are shown by themselves.
+lie within .93 and .98: shown is the share of points inside, below and above, the least and the most. F1, precision and
+recall are summed up exactly over all counts; the others are simulated, with an error of .007 of each point by 1,000
+trials. Of means and of differences, points at which enough tells are shown by themselves.
 
     python benchmarks/bench_interval_choices.py [--points 60] [--trials 1000] [--seed 0 …] [--small] [--only f1]
 """
@@ -61,36 +61,51 @@ def size_of(rng: np.random.Generator, least: int, most: int) -> int:
     return int(np.exp(rng.uniform(np.log(least), np.log(most))))
 
 
-def f1(points: int, seed: int, least: int, most: int) -> None:
-    """J = TP / (TP + FP + FN) given that there is a positive or a detection, whose number is binomial.
+# By share of positives, recall and false positive rate: the share of examples that count, and of successes in them.
+PROPORTIONS: dict[str, Callable[[float, float, float], tuple[float, float]]] = {
+    "F1": lambda p, recall, false: (p + (1 - p) * false, p * recall / (p + (1 - p) * false)),
+    "precision": lambda p, recall, false: (detected := p * recall + (1 - p) * false, p * recall / detected),
+    "recall": lambda p, recall, false: (p, recall),
+}
 
-    Quantiles are scipy's, which is faster for millions of counts; tests hold ours to them.
+
+def proportions(points: int, seeds: list[int], least: int, most: int) -> None:
+    """J = TP / (TP + FP + FN), precision and recall, given that there is an example of theirs, whose number is binomial.
+
+    A precision of 1, which no sample can miss, is left out. Quantiles are scipy's, which is faster for millions of
+    counts; tests hold ours to them.
     """
-    for kind, draw in DETECTORS.items():
-        rng = np.random.default_rng(seed)
-        priors = {f"prior {prior:.2g}": prior for prior in (0.5, 0.6, 0.7)}
-        covered: dict[str, list[float]] = {name: [] for name in (*priors, "Wilson")}
-        for _ in range(points):
-            n, prevalence, (recall, false_rate) = size_of(rng, least, most), rng.uniform(0.03, 0.97), draw(rng)
-            share = prevalence + (1 - prevalence) * false_rate
-            j, size = prevalence * recall / share, np.arange(1, n + 1)
-            weight = stats.binom.pmf(size, n, share)
-            size, weight = size[weight > 1e-8], weight[weight > 1e-8]
-            k, m = np.meshgrid(np.arange(size.max() + 1), size)
-            chance = weight[:, None] * stats.binom.pmf(k, m, j)
-            some = chance > 1e-7
-            tp, total = k[some], m[some]
-            for name in covered:
-                if name == "Wilson":
-                    counts = torch.from_numpy(tp), torch.from_numpy(total)
-                    low, high = intervals.wilson_interval(*counts).T.numpy()
-                else:
-                    prior = priors[name]
-                    low = np.where(tp > 0, stats.beta.ppf(0.025, tp + prior, total - tp + prior), 0)
-                    high = np.where(tp < total, stats.beta.ppf(0.975, tp + prior, total - tp + prior), 1)
-                inside = (low <= j + 1e-12) & (j - 1e-12 <= high)
-                covered[name].append(float((chance[some] * inside).sum() / chance[some].sum()))
-        show(f"F1, {kind}", covered)
+    for figure, of_detector in PROPORTIONS.items():
+        for kind, draw in DETECTORS.items():
+            priors = {f"prior {prior:.2g}": prior for prior in (0.5, 0.6, 0.7)}
+            covered: dict[str, list[float]] = {name: [] for name in (*priors, "Wilson")}
+            for seed in seeds:
+                rng = np.random.default_rng(seed)
+                for _ in range(points):
+                    n, prevalence, detector = size_of(rng, least, most), rng.uniform(0.03, 0.97), draw(rng)
+                    share, true = of_detector(prevalence, *detector)
+                    if 0 < true < 1:
+                        for name, coverage in coverage_of(n, share, true, priors).items():
+                            covered[name].append(coverage)
+            show(f"{figure}, {kind}", covered)
+
+
+def coverage_of(n: int, share: float, true: float, priors: dict[str, float]) -> dict[str, float]:
+    """Of intervals of a proportion, of a binomial number of n examples that is not 0."""
+    size = np.arange(1, n + 1)
+    weight = stats.binom.pmf(size, n, share)
+    size, weight = size[weight > 1e-8], weight[weight > 1e-8]
+    k, m = np.meshgrid(np.arange(size.max() + 1), size)
+    chance = weight[:, None] * stats.binom.pmf(k, m, true)
+    some = chance > 1e-7
+    k, total, chance = k[some], m[some], chance[some]
+    low, high = intervals.wilson_interval(torch.from_numpy(k), torch.from_numpy(total)).T.numpy()
+    limits = {"Wilson": (low, high)}
+    for name, prior in priors.items():
+        low = np.where(k > 0, stats.beta.ppf(0.025, k + prior, total - k + prior), 0)
+        limits[name] = low, np.where(k < total, stats.beta.ppf(0.975, k + prior, total - k + prior), 1)
+    inside = {name: (low <= true + 1e-12) & (true - 1e-12 <= high) for name, (low, high) in limits.items()}
+    return {name: float((chance * each).sum() / chance.sum()) for name, each in inside.items()}
 
 
 KINDS = ("normal", "wide", "narrow", "heavy", "exponential", "beta", "levels", "sparse", "firing", "mixture")
@@ -349,14 +364,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=60)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=[0], nargs="+", help="of points; AUROC takes many")
+    parser.add_argument("--seed", type=int, default=[0], nargs="+", help="of points; means and differences take one")
     parser.add_argument("--small", action="store_true", help="12 to 40 examples, of AUROC 3 to 10 positives")
     parser.add_argument("--only", choices=("f1", "auroc", "means"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     sizes = (12, 40) if args.small else (40, 2000)
     if args.only in (None, "f1"):
-        f1(args.points, args.seed[0], *sizes)
+        proportions(args.points, args.seed, *sizes)
     if args.only in (None, "auroc"):
         auroc(args.points, args.trials, args.seed, args.small)
     if args.only in (None, "means"):
