@@ -70,7 +70,7 @@ PROPORTIONS: dict[str, Callable[[float, float, float], tuple[float, float]]] = {
 
 
 def proportions(points: int, seeds: list[int], least: int, most: int) -> None:
-    """J = TP / (TP + FP + FN), precision and recall, given that there is an example of theirs, whose number is binomial.
+    """J = TP / (TP + FP + FN), precision and recall, given that an example counts; how many do is binomial.
 
     A precision of 1, which no sample can miss, is left out. Quantiles are scipy's, which is faster for millions of
     counts; tests hold ours to them.
