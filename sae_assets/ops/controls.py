@@ -42,10 +42,11 @@ FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal
     "k_sparse": lambda data, min_support=MIN_SUPPORT: k_sparse(data.examples, min_support),
     "embedding_dims": lambda data, min_support=MIN_SUPPORT: dimensions(data.examples, data.max_embeddings, min_support),
 }
+MOST_ROWS_FACTORED = 2048  # rows that a regression on all units is fitted on, an eighth of the time of twice as many
 ROW_FITTED: Mapping[str, Callable[[Items, int], Detector]] = {
     "diffmean": mean_difference,
     "logistic": logistic_on_embeddings,
-    "logistic_units": logistic_on_units,
+    "logistic_units": lambda rows, min_support: logistic_on_units(rows, min_support, MOST_ROWS_FACTORED),
     "k_sparse": k_sparse,
     "embedding_dims": lambda rows, min_support: dimensions(rows, rows.embeddings, min_support),
 }

@@ -84,13 +84,14 @@ def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Dete
 
 
 @plain_arithmetic()
-def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
+def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = MOST_FACTORED) -> Detector:
     """L2 logistic regression on the scores of all units, not scaled one by one: a unit that fires once stays small.
 
     The solution is a sum of the items it is fitted on, so it is found in as many dimensions as these are: with
-    ``K = X Xᵀ = Q Λ Qᵀ`` of centred scores the features are ``K Q Λ^−½``, of which the penalty is the same.
+    ``K = X Xᵀ = Q Λ Qᵀ`` of centred scores the features are ``K Q Λ^−½``, of which the penalty is the same. Of more
+    than ``most`` items the first in their order are fitted on.
     """
-    fits = items.first_fitted(MOST_FACTORED)
+    fits = items.first_fitted(most)
     if not len(fits):
         return Detector.nothing(items)
     n_fits, n = len(fits), len(items.labels)
