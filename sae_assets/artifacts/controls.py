@@ -149,8 +149,9 @@ class Controls(Artifact):
         rows = self.n_items[1].tolist()
         if self.n_row_seeds is not None and not (self.row_figures and self.n_row_seeds > 0):
             yield f"{self.n_row_seeds} random SAEs classified rows, expected some, and only where rows were classified"
-        if self.row_controls is not None and not (self.row_figures and {*self.row_controls} <= {*ROW_CONTROLS[1:]}):
-            yield f"row_controls are {self.row_controls}, expected some of {ROW_CONTROLS[1:]} if rows have figures"
+        names = self.row_controls
+        if names is not None and not (self.row_figures and names and {*names} <= {*ROW_CONTROLS[1:]}):
+            yield f"row_controls are {names}, expected some of {ROW_CONTROLS[1:]}, and None without row figures"
         if not self.row_figures and any(rows):
             yield f"{rows} rows were classified, but there are no row figures"
         middle, low, high = self.differences.unbind(-1)

@@ -18,7 +18,7 @@ from sae_assets.ops.process_state import plain_arithmetic
 
 SPARSITIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of k-sparse probes
 MOST_FACTORED = 4096  # items that a regression on all units is fitted on: a matrix of this side is factored
-VALUES_FITTED = 2**23  # items × dimensions that a regression on embeddings is fitted on
+VALUES_FITTED = 2**23  # items × dimensions, or × units, that a regression on embeddings or k units is fitted on
 MOST_FOLDED = 2048  # items that a penalty is chosen on
 FEWEST = 2  # of each class among what a logistic regression is fitted on
 EIGEN = 1e-12  # of the largest eigenvalue: directions with less do not exist

@@ -590,7 +590,7 @@ BROKEN = [
     (controls, "a figure without a detector", {"auroc": controls().auroc.nan_to_num(0.5)}, "auroc must be null"),
     (controls, "rows without figures", {"n_items": torch.ones(2, 3, dtype=torch.int64)}, "there are no row figures"),
     (controls, "random SAEs on rows that are not there", {"n_row_seeds": 2}, "2 random SAEs classified rows"),
-    (controls, "controls of rows that are not there", {"row_controls": ("k_sparse",)}, "row_controls are"),
+    (controls, "controls of rows that are not there", {"row_controls": ("k_sparse",)}, "None without row figures"),
     (controls, "an interval elsewhere", {"differences": controls().differences.flip(-1)}, "within its interval"),
 ]  # fmt: skip
 
