@@ -20,6 +20,7 @@ from sae_assets.cli.common import (
     split_list,
 )
 from sae_assets.cli.display import print_warnings
+from sae_assets.cli.interrupts import came
 from sae_assets.cli.progress import progress_bar
 from sae_assets.cli.states import print_kinds, print_plan
 from sae_assets.cli.summary import print_summary
@@ -128,7 +129,7 @@ def materialize(
 
             with progress_bar(quiet=as_json) as on_batch:
                 made, skipped = session.materialize(
-                    names, **asked, on_batch=on_batch, on_warning=on_warning, on_wait=say, debug=debug
+                    names, **asked, on_batch=on_batch, on_warning=on_warning, on_wait=say, told_to_end=came, debug=debug
                 )
             figures = commands.figures.summarize(session, session.dataset_names(names), options)
             if as_json:

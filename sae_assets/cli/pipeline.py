@@ -19,6 +19,7 @@ from sae_assets.cli.common import (
     print_json,
     say,
 )
+from sae_assets.cli.interrupts import came
 from sae_assets.cli.later import Later
 from sae_assets.cli.progress import progress_bar
 from sae_assets.cli.states import print_kinds
@@ -48,7 +49,7 @@ def demo(
         if not as_json:
             print_kinds(commands.plans.kinds(session, names, None))
         with progress_bar(quiet=as_json) as on_batch:
-            made, skipped = session.materialize(names, on_batch=on_batch, on_wait=say, debug=debug)
+            made, skipped = session.materialize(names, on_batch=on_batch, on_wait=say, told_to_end=came, debug=debug)
         figures = commands.figures.summarize(session, names)
         if summary is not None:
             from upath import UPath  # noqa: PLC0415 - loads fsspec, which no other command's head needs

@@ -118,6 +118,7 @@ class Session:
         on_batch: "OnBatch" = lambda *_: None,
         on_warning: Callable[[str, str], None] = lambda *_: None,
         on_wait: Callable[[str], None] = lambda _: None,
+        told_to_end: Callable[[], bool] = lambda: False,
         debug: bool = False,
         **asked: Unpack[Asked],
     ) -> tuple[int, int]:
@@ -131,7 +132,8 @@ class Session:
         """
         self._expect_device()
         registered, scopes = self._scopes(datasets, asked, self._registered)
-        told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait}
+        told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait,
+                                "told_to_end": told_to_end}  # fmt: skip
         made, skipped = self._runner(registered, asked, debug=debug, **told).run(scopes)
         renew(self.settings, self.catalog.datasets.values(), lambda: self.instance)
         return made, skipped

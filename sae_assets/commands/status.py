@@ -10,7 +10,7 @@ def states(session: Session, datasets: Sequence[str]) -> dict[str, Any]:
     """``{dataset: {"chunks": […], "stages": {"kind/model/stage": {chunk or "all": state}}}}``.
 
     States are current, stale (its inputs, configuration or code have changed), missing, failed (the last attempt did;
-    an older file may be there) and running.
+    an older file may be there), interrupted (somebody ended it) and running.
     """
     summary: dict[str, Any] = {}
     for name in datasets:

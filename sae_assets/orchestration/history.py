@@ -52,9 +52,9 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
             made = instance.get_materialized_partitions(key)
         failed |= {address_of(key.path, partition) for partition in of[dg.AssetPartitionStatus.FAILED]}
         recorded |= {address_of(key.path, partition) for partition in made}
-    unchecked = _with_failed_checks(instance, planned_once)
+    unchecked, interrupted = _without_checks(instance, planned_once)
     failed = {address for address in failed | unchecked if not _may_go_now(instance, address)}
-    return History(recorded, running | running_artifacts(instance, entry.name), failed, unchecked)
+    return History(recorded, running | running_artifacts(instance, entry.name), failed, unchecked, interrupted)
 
 
 def running_artifacts(instance: dg.DagsterInstance, dataset: str) -> set[Address]:
@@ -98,14 +98,27 @@ def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> l
     return [key for key in candidates if key in recorded]
 
 
-def _with_failed_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> set[Address]:
-    """Artifacts of which a blocking check did not pass the last time it was planned.
+def _without_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> tuple[set[Address], set[Address]]:
+    """Artifacts of which a blocking check did not pass the last time it was planned; those that canceled runs left so.
 
     The file of such an artifact may be there and its fingerprint right, but nothing may be made from it. A check that a
     killed run had planned and never made counts too: what an earlier one found does not hold any more.
     """
     checks = [dg.AssetCheckKey(key, name) for key in keys for name in blocking_checks(STAGES[key.path[-1]])]
-    return {address_of(key.path, partition) for key, partition in partitions_not_passed(instance, checks)}
+    planned_by: dict[Address, set[str]] = {}  # "" for a check that failed
+    for key, partition, run_id in partitions_not_passed(instance, checks):
+        planned_by.setdefault(address_of(key.path, partition), set()).add(run_id)
+    canceled = _canceled(instance, set().union(*planned_by.values()) - {""})
+    return set(planned_by), {address for address, run_ids in planned_by.items() if run_ids <= canceled}
+
+
+def _canceled(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> set[str]:
+    """Those of these runs that somebody ended."""
+    ids, canceled = sorted(run_ids), set[str]()
+    for start in range(0, len(ids), PAGE):
+        ended = dg.RunsFilter(run_ids=ids[start : start + PAGE], statuses=[dg.DagsterRunStatus.CANCELED])
+        canceled |= {record.dagster_run.run_id for record in instance.get_run_records(ended)}
+    return canceled
 
 
 def _may_go_now(instance: dg.DagsterInstance, address: Address) -> bool:

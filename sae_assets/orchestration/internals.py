@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,17 @@ def files_of_history(instance: dg.DagsterInstance) -> list[Path]:
 
 def partitions_not_passed(
     instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
-) -> Iterator[tuple[dg.AssetKey, str]]:
-    """Asset and partition of every check that did not pass the last time it was planned.
+) -> Iterator[tuple[dg.AssetKey, str, str]]:
+    """Asset and partition of every check that did not pass the last time it was planned, and who never came to it.
+
+    The last is the id of the run that planned the check and did not make it; empty if the check failed.
 
     No public call gives the last result of a check by partition; this one is behind the UI's partition page.
     """
     for info in instance.event_log_storage.get_asset_check_partition_info(checks):
         if info.latest_execution_status != AssetCheckExecutionRecordStatus.SUCCEEDED and info.partition_key:
-            yield info.check_key.asset_key, info.partition_key
+            only_planned = info.latest_execution_status == AssetCheckExecutionRecordStatus.PLANNED
+            yield info.check_key.asset_key, info.partition_key, info.latest_planned_run_id if only_planned else ""
 
 
 def active_backfills(instance: dg.DagsterInstance) -> Iterator[tuple[str, Sequence[dg.AssetKey]]]:
@@ -331,8 +335,13 @@ class RunsHere:
         *,
         run_config: Mapping[str, Any],
         tags: Mapping[str, str],
+        told_to_end: Callable[[], bool],
     ) -> tuple[str, bool, Sequence[dg.DagsterEvent]]:
         """Make a partition of these assets; the run's id, whether it succeeded, and all its events.
+
+        Args:
+            told_to_end: asked after a step that failed: whether a signal has come, of which a library may have made an
+                error of its own.
 
         Raises:
             KeyboardInterrupt: this process was told to end. The run has its end in the history: canceled, unless the
@@ -377,7 +386,8 @@ class RunsHere:
                 output_capture=None,
                 raise_on_error=False,
             )
-            for event in ExecuteRunWithPlanIterable(plan, _canceled_when_interrupted, context):
+            iterator = partial(_canceled_when_interrupted, told_to_end)
+            for event in ExecuteRunWithPlanIterable(plan, iterator, context):
                 events.append(event)
                 interrupted |= check_captured_interrupt() or event.event_type is dg.DagsterEventType.RUN_CANCELED
         if interrupted:
@@ -385,13 +395,20 @@ class RunsHere:
         return run.run_id, not any(event.is_job_failure for event in events), events
 
 
-def _canceled_when_interrupted(job_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+def _canceled_when_interrupted(
+    told_to_end: Callable[[], bool], job_context: Any, execution_plan: Any
+) -> Iterator[dg.DagsterEvent]:
     """A job's execution whose run counts as canceled where a signal ends it; Dagster would call it failed."""
     execute = job_context.executor.execute
 
     def executed(*arguments: Any) -> Iterator[dg.DagsterEvent]:
+        failed = False
         try:
-            yield from execute(*arguments)
+            for event in execute(*arguments):
+                failed |= event.is_step_failure
+                yield event
+            if failed and told_to_end():
+                raise dg.DagsterExecutionInterruptedError
         except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
             job_context.instance.report_run_canceling(job_context.dagster_run)
             raise

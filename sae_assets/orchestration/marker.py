@@ -25,13 +25,13 @@ _LOOKED_AT: dict[tuple[str, dg.AssetKey], tuple[int, str, frozenset[str]]] = {}
 def tell(instance: dg.DagsterInstance, asset_graph: Any, outlook: Outlook) -> list[Address]:
     """Make Dagster's marker agree with an outlook; the artifacts whose marker was changed.
 
-    What failed or is running is left alone, and so is what Dagster never made, which it calls missing.
+    What failed, was interrupted or is running is left alone, and so is what Dagster never made, which it calls missing.
     """
     marker = StaleMarker(instance, asset_graph)
     changed: list[Address] = []
     by_asset: dict[dg.AssetKey, dict[str, Address]] = {}
     for address in outlook.scope.addresses():
-        if outlook.state(address) not in ("failed", "running"):
+        if outlook.state(address) not in ("failed", "interrupted", "running"):
             by_asset.setdefault(asset_key(address), {})[partition_key(address)] = address
     for key, addresses in by_asset.items():
         latest = marker.latest_ids(key)

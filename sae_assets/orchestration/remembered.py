@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 FOLDER = "looks"
-VERSION = 2  # of what is kept, and of what history_of finds
+VERSION = 3  # of what is kept, and of what history_of finds
 TICK_SECONDS = 0.05  # more than the steps that times of files are counted in
 LOOKS = 2  # Dagster itself notes what a look found, in the same files, the first time
 CONFIG = "dagster.yaml"
 ENDINGS = ("", "-wal", "-journal")  # of a database and the logs of what is not in it yet
-PARTS = ("recorded", "failed", "unchecked")
+PARTS = ("recorded", "failed", "unchecked", "interrupted")
 RUNS = (  # each change of a run sets its time; a tag that is added later, too
     "SELECT status, count(*), max(id), max(update_timestamp) FROM runs GROUP BY status ORDER BY status",
     "SELECT count(*), max(id) FROM run_tags",
@@ -134,7 +134,7 @@ def _read(kept: Path, home: Path, key: str) -> History | None:
         parts = {name: frozenset(Address(*parts) for parts in content[name]) for name in PARTS}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return History(parts["recorded"], frozenset(), parts["failed"], parts["unchecked"])
+    return History(**parts)
 
 
 def _write(kept: Path, history: History, databases: Sequence[str], state: State, key: str) -> None:

@@ -60,6 +60,7 @@ class Runner:
         on_batch: told before each run (batch, number, how many are planned so far, those that are planned behind it).
         on_warning: told of every check that failed and blocks nothing (partition, what it found).
         on_wait: told who has the pool's slot that a run waits for, and what was done about those who died with one.
+        told_to_end: whether a signal has come that is to end this command.
         debug: show every Dagster event.
     """
 
@@ -76,11 +77,13 @@ class Runner:
         on_batch: OnBatch = lambda *_: None,
         on_warning: Callable[[str, str], None] = lambda *_: None,
         on_wait: Callable[[str], None] = lambda _: None,
+        told_to_end: Callable[[], bool] = lambda: False,
         debug: bool = False,
     ):
         self._catalog, self._instance, self._store, self._chunks = catalog, instance, store, chunks
         self._options, self._force, self._debug = options or RunOptions(), force, debug
         self._on_batch, self._on_warning, self._on_wait = on_batch, on_warning, on_wait
+        self._told_to_end = told_to_end
         self._told, self._settled = ("", 0.0), 0.0
         self._runs = RunsHere(definitions.resolve_implicit_global_asset_job_def(), *CODE_LOCATION)
         self._graph = definitions.resolve_asset_graph()
@@ -230,7 +233,7 @@ class Runner:
         tags |= {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(os.getpid())}
         with looking_for_slots(SLOT_SECONDS, self._wait):
             run_id, succeeded, events = self._runs.execute(
-                self._instance, keys, partition, run_config=run_config, tags=tags
+                self._instance, keys, partition, run_config=run_config, tags=tags, told_to_end=self._told_to_end
             )
         for warning in failed_checks(events, dg.AssetCheckSeverity.WARN):
             self._on_warning(partition, warning)

@@ -15,12 +15,13 @@ from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.pipeline.staleness import Staleness
 from sae_assets.storage.address import Address
 
-State = Literal["current", "stale", "missing", "failed", "running", "inapplicable"]
+State = Literal["current", "stale", "missing", "failed", "interrupted", "running", "inapplicable"]
 STATES: dict[State, str] = {
     "current": "the file is what its stage would write now",
     "stale": "its inputs, the catalog, options or code have changed",
     "missing": "never made, or removed",
-    "failed": "the last attempt failed or was stopped; a file of an earlier one may be there",
+    "failed": "the last attempt failed; a file of an earlier one may be there",
+    "interrupted": "Ctrl-C, SIGTERM or the UI ended the last attempt; a file of an earlier one may be there",
     "running": "a run is making it",
     "inapplicable": "its activations were imported, so the rows that it would be made from are not there",
 }
@@ -68,12 +69,14 @@ class History:
         running: a queued or running run is to make them.
         failed: the last attempt to make them failed, and nothing that they read was made since.
         unchecked: a blocking check of them did not pass: nothing may be made from them.
+        interrupted: of those that failed or are unchecked: somebody ended the last attempt, and nothing was wrong.
     """
 
     recorded: Collection[Address] | None = None
     running: Collection[Address] = frozenset()
     failed: Collection[Address] = frozenset()
     unchecked: Collection[Address] = frozenset()
+    interrupted: Collection[Address] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,8 @@ class Plan:
 
     Attributes:
         batches: runs in an order in which every input that can be made is there.
-        left_out: artifacts that should be made and are not planned: a run is at it, or they failed before, or they were
-            imported and would be replaced.
+        left_out: artifacts that should be made and are not planned: a run is at it, or they failed before or were
+            ended, or they were imported and would be replaced.
         over_limit: how many chunk-level artifacts were left for the next time.
         may_follow: artifacts that are current and read something that is to be made: if that comes out otherwise, they
             are to be made too.
@@ -182,6 +185,8 @@ class Outlook:
             return "inapplicable"
         if address in self.history.running:
             return "running"
+        if address in self.history.interrupted:
+            return "interrupted"
         if address in self.history.failed or address in self.history.unchecked:
             return "failed"
         if self.staleness.store.find(address) is None:
@@ -206,6 +211,8 @@ class Outlook:
         """Why an artifact is to be made, in a few words; empty if it is not."""
         if not self.is_due(address):
             return ""
+        if address in self.history.interrupted:
+            return "interrupted"
         if address in self.history.unchecked:
             return "a check did not pass"
         return self.staleness.reason(address) or "no run is recorded"
@@ -245,7 +252,8 @@ class Outlook:
 
         Args:
             limit: most chunk-level artifacts; the first ones are taken.
-            hold_failed: leave out what failed before, which would fail again; what reads it then waits.
+            hold_failed: leave out what failed before, which would fail again, and what somebody ended; what reads it
+                then waits.
             force: everything in the scope, current or not; also what was imported.
         """
         pending: dict[Address, frozenset[Address]] = {}  # what may still change, and what it waits for

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Catalog
-from sae_assets.errors import SaeAssetsError
+from sae_assets.errors import MissingChunksError, NotMaterializedError, SaeAssetsError
 from sae_assets.pipeline.options import AggregateOptions, RunOptions
 from sae_assets.pipeline.recipes import chunks_read, holds_any, identity_of, imported_still_fits, is_imported, recipe
 from sae_assets.pipeline.stage import Sources, Stage, Target
@@ -58,7 +58,9 @@ class Staleness:
             if self.is_frozen(address):
                 return self._unfit(address, made)
             expected = self._expected(address)
-        except SaeAssetsError as error:  # an input is missing, damaged or does not fit: the stage itself will say so
+        except (NotMaterializedError, MissingChunksError):
+            return "not all that it reads is there"
+        except SaeAssetsError as error:  # an input is damaged or does not fit: the stage itself will say so
             return str(error).splitlines()[0]
         if expected is None:
             return "its SAE is not on this machine"

@@ -10,6 +10,7 @@ import pytest
 
 import sae_assets_tests
 from sae_assets.cli.common import GOES_ON
+from sae_assets.commands.session import open_session
 from sae_assets.orchestration.instance.home import open_instance
 from sae_assets.settings import load_settings
 from sae_assets.storage.atomic import TEMPORARY_PREFIX
@@ -67,7 +68,13 @@ def test_an_interrupted_command_says_so_and_leaves_nothing_behind(
         pool = instance.event_log_storage.get_concurrency_info("gpu")
         assert (pool.active_slot_count, pool.pending_step_count) == (0, 0)
     states = json.loads(invoke(places, "status", "--json").stdout)["small"]["stages"]
-    assert states["patch/clip-mini/sparse_activations"] == {"0000": "failed"}  # so that no switch begins it again
+    assert states["patch/clip-mini/sparse_activations"] == {"0000": "interrupted"}
+    for state in ("interrupted", "failed"):  # in words, too
+        assert (state in invoke(places, "status").stdout) is (state == "interrupted")
+    told = json.loads(invoke(places, "plan", "-d", "small", "--json").stdout)["datasets"]["small"]["runs"]
+    assert [each["why"] for run in told for each in run["artifacts"] if each["stage"] == ENCODING] == ["interrupted"]
+    with open_session(home, places["catalog"]) as session:  # no switch begins again what somebody has ended
+        assert ENCODING in {address.stage for address in session.outlook("small").plan(hold_failed=True).left_out}
     assert states["labels"] == {"0000": "current"}
     again = invoke(places, "materialize", "-d", "small", "--to", ENCODING, "--json")
     assert again.exit_code == 0, again.output
@@ -97,7 +104,7 @@ run()
 def test_a_signal_that_a_library_takes_for_its_own_error_ends_the_command(
     small: Places, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """The run fails with that error; no other one begins, and the exit code is the signal's."""
+    """Its run is canceled, as any other that a signal ends; no other one begins, and the exit code is the signal's."""
     variables = {**environment(tmp_path / "home", small["catalog"]),
                  "PYTHONPATH": str(Path(sae_assets_tests.__file__).parents[1])}  # fmt: skip
     command = [sys.executable, "-c", SWALLOWED, "materialize", "-d", "small", "--json", number.name]
@@ -108,4 +115,5 @@ def test_a_signal_that_a_library_takes_for_its_own_error_ends_the_command(
         group.kill()
     assert group.process.returncode == 128 + number, group.output()
     assert json.loads(group.output()) == {"error": GOES_ON, "kind": "Interrupted"}
-    assert [len(runs) for runs in runs_of(tmp_path / "home").values()] == [1]
+    runs = runs_of(tmp_path / "home")
+    assert {status: len(each) for status, each in runs.items()} == {dg.DagsterRunStatus.CANCELED: 1}

@@ -69,5 +69,5 @@ def left_behind(plan: Plan) -> str:
     later = plan.addresses - {address for batch in plan.in_sequence for address in batch.addresses}
     parts = [f"{len(later)} wait for what is made first"] if later else []
     parts += [f"{plan.over_limit} chunk partitions are over the limit of one tick"] if plan.over_limit else []
-    parts += [f"{len(plan.left_out)} failed before or are in progress"] if plan.left_out else []
+    parts += [f"{len(plan.left_out)} failed before, were interrupted or are in progress"] if plan.left_out else []
     return "; ".join(parts)
