@@ -33,6 +33,7 @@ console = PlainConsole(width=None if sys.stdout.isatty() else 100, **PLAIN)
 
 UNLIMITED = 10**6  # characters, to ask how wide a table would be
 MOST_LABELS = 10
+MOST_BAD = 20  # examples of which a line each is printed
 MOST_WARNINGS, MOST_PARTITIONS = 10, 5
 WIDEST = 32  # characters of a cell in tables with one column per row
 
@@ -114,8 +115,10 @@ def print_inspection(inspections: dict[str, Any]) -> None:
         if rest:
             shown = ", ".join(rest[:MOST_LABELS]) + (" …" if len(rest) > MOST_LABELS else "")
             console.print(f"{len(rest)} other label(s) that are no concept: {shown}", soft_wrap=True)
-        for problem in [*each["remarks"], *each["differences"], *each["problems"], *files["bad"]]:
+        for problem in [*each["remarks"], *each["differences"], *each["problems"], *files["bad"][:MOST_BAD]]:
             console.print(problem, soft_wrap=True)
+        if len(files["bad"]) > MOST_BAD:
+            console.print(f"… and {len(files['bad']) - MOST_BAD:,} more; --json lists all.")
         _print_models(each)
         if each["files"]:
             console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.")

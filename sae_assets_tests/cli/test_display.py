@@ -143,3 +143,16 @@ def test_status_is_a_few_lines_for_any_screen_and_any_number_of_chunks(printed, 
     assert "1 stage current" in said and "1 other stage current" in said
     assert f"0 of {n_chunks} current; {n_chunks // 2} stale (0000, 0002" in said
     assert ("… 244 more" in said) == (n_chunks == 500)
+
+
+def test_bad_examples_beyond_the_first_few_are_counted(printed):
+    """A folder without masks: a line each of ten thousand would push everything else off the screen."""
+    bad = [f"mask {n} is missing" for n in range(25)]
+    each = {
+        "examples": 25, "modality": "image", "located": True, "published": None, "splits": {}, "concepts": {},
+        "always_positive_f1": None, "other_labels": {}, "remarks": [], "differences": [], "problems": [],
+        "files": {"bad": bad, "read": 25, "positives_without_region": {}},
+    }  # fmt: skip
+    lines = printed(print_inspection, {"birds": each}).splitlines()
+    assert [line for line in lines if line in bad] == bad[:20]
+    assert lines[-2:] == ["… and 5 more; --json lists all.", "25 examples read, 25 bad."]
