@@ -84,10 +84,9 @@ def glyph(evidence: Evidence) -> Markup:
     return _svg(width, height, evidence.words, parts, "glyph")
 
 
-def legend() -> Markup:
-    """What the parts of a glyph mean."""
-    sample = Evidence(0.8, 0.7, 0.88, 0.35, 0.52, (0.45, 0.6), 0.66)
-    return glyph(sample)
+def legend(controls: bool) -> Markup:
+    """What the parts of a glyph mean, with those that stand for controls or without."""
+    return glyph(Evidence(0.8, 0.7, 0.88, 0.35, *((0.52, (0.45, 0.6), 0.66) if controls else ())))
 
 
 def bars(rows: Sequence[tuple[str, float | None, float | None, float | None, Markup]]) -> Markup:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HUE, TRUE = (0, 114, 178), (230, 159, 0)  # of what a unit says, and of where a concept is: Okabe and Ito's
 AT_THRESHOLD, MOST = 0.35, 0.75  # alpha there, and from three times the threshold on
 ON_PICTURES = 0.4  # share of that over pictures, whose colours may be what the concept is
+VEIL, VEILED = (128, 128, 128), 0.6  # over what the model does not see, and how much of it
 AROUND = 20  # tokens on either side of the largest value
 QUALITY = 75
 
@@ -44,7 +45,8 @@ def overlaid(
     """A picture, at most ``widest`` pixels on either side, with patches over it and truth around.
 
     Args:
-        edges: ``left``, ``top``, ``right``, ``bottom`` of each patch in pixels of ``image``; None draws none.
+        edges: ``left``, ``top``, ``right``, ``bottom`` of each patch in pixels of ``image``; what lies outside of all
+            of them is veiled, for the model does not see it. None draws none.
         values: float [n_patches]; patches from ``threshold`` on have a line around them.
         truth: bool [height, width] of ``image``.
     """
@@ -57,6 +59,12 @@ def overlaid(
     height, width = pixels.shape[:2]
     if edges is not None and values is not None:
         across, down = width / image.width, height / image.height
+        unseen = np.ones((height, width), bool)
+        if len(values):
+            left, right = _extent(edges, ("left", "right"), across)
+            top, bottom = _extent(edges, ("top", "bottom"), down)
+            unseen[max(top, 0) : bottom, max(left, 0) : right] = False
+        pixels[unseen] = pixels[unseen] * (1 - VEILED) + np.array(VEIL, np.float32) * VEILED
         field = np.zeros((height, width), np.float32)
         for number in np.flatnonzero(values):
             left, right = (round(float(edges[name][number]) * across) for name in ("left", "right"))
@@ -76,6 +84,12 @@ def overlaid(
         pixels[casing] = pixels[casing] * 0.35
         pixels[line] = TRUE
     return Images.fromarray(np.round(pixels).astype(np.uint8))
+
+
+def _extent(edges: "Mapping[str, np.ndarray]", names: tuple[str, str], scale: float) -> tuple[int, int]:
+    """From where to where patches reach, in pixels of the smaller picture."""
+    first, last = names
+    return round(float(edges[first].min()) * scale), round(float(edges[last].max()) * scale)
 
 
 def _grown(area: "np.ndarray") -> "np.ndarray":

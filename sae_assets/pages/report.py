@@ -58,6 +58,7 @@ class Content:
         about: what the data set, the model and the SAE are, by name of the fact.
         tables: by stage, ``row_alignment`` of the concepts' best units and the chosen ones alone.
         n_examples: by split; sizes: ``n_rows``, ``n_units``, ``n_chunks``, ``dense_bytes``, ``stored_bytes``.
+        rows: figures of the whole SAE on rows, as ``RowAlignment.summary`` has them; None for NaN.
         fit: ``fvu``, ``mean_l0``, ``stated_l0``, and ``chunks``, lines with ``chunk``, ``fvu`` and ``mean_l0``.
         units: one line per unit with ``unit_id``, ``density``, ``p99``, ``reason``; of silent ones p99 is None.
         provenance: one line per stage with ``stage``, ``code_version``, ``fingerprint``, ``producer``.
@@ -73,6 +74,7 @@ class Content:
     concepts: Sequence[Concept]
     n_examples: Mapping[str, int]
     sizes: Mapping[str, int]
+    rows: Mapping[str, float | None]
     fit: Mapping[str, Any]
     units: Sequence[Mapping[str, Any]]
     provenance: Sequence[Mapping[str, str]]
@@ -97,7 +99,7 @@ class _Page:
 
     def __init__(self, content: Content):
         self.c, self.t = content, content.tables
-        self.reasons, self.methods, self.legend = REASONS, METHODS, charts.legend()
+        self.reasons, self.methods, self.legend = REASONS, METHODS, charts.legend("controls" in self.t)
 
     @cached_property
     def sorted_concepts(self) -> list[Concept]:
@@ -144,14 +146,19 @@ class _Page:
         on = [concept for concept in located if self.on_itself(concept)]
         against = "chance and random SAEs" if "controls" in self.t else "chance"
         parts = [
-            Markup("{} of {} concepts have a unit that clears {} on test").format(
-                element(len(clear), count="clear"), element(len(self.c.concepts), count="concepts"), against
+            Markup("{} of {} concepts {} a unit that clears {} on test").format(
+                element(len(clear), count="clear"),
+                element(len(self.c.concepts), count="concepts"),
+                "has" if len(clear) == 1 else "have",
+                against,
             )
         ]
         if located:
             parts.append(
-                Markup("{} of these fire on the concept itself, {} beside it").format(
-                    element(len(on), count="on"), element(len(located) - len(on), count="beside")
+                Markup("{} of these {} on the concept itself, {} beside it").format(
+                    element(len(on), count="on"),
+                    "fires" if len(on) == 1 else "fire",
+                    element(len(located) - len(on), count="beside"),
                 )
             )
         if "controls" in self.t:

@@ -3,6 +3,7 @@
 All chunks are gone through once for the scores of examples, and once more for the rows of those that are shown.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -77,6 +78,10 @@ def gather(run: Pass) -> Content:
         concepts=concepts,
         n_examples=_n_examples(run),
         sizes=_sizes(run, rows),
+        rows={
+            name: value if math.isfinite(value) else None
+            for name, value in run.artifact("row_alignment").summary.items()
+        },
         fit=_fit(run, rows),
         units=units,
         provenance=_provenance(run),

@@ -59,7 +59,7 @@ class Staleness:
                 return self._unfit(address, made)
             expected = self._expected(address)
         except (NotMaterializedError, MissingChunksError):
-            return "not all that it reads is there"
+            return f"not there of what it reads: {', '.join(self._lacking(address))}"
         except SaeAssetsError as error:  # an input is damaged or does not fit: the stage itself will say so
             return str(error).splitlines()[0]
         if expected is None:
@@ -126,6 +126,14 @@ class Staleness:
             return inputs | {name: self.store.header(STAGES[name].beside(address)) for name in stage.chunk_inputs}
         readers = {name: self._chunks_of(address, STAGES[name]) for name in stage.chunk_inputs}
         return inputs | chunks_read(stage, address.dataset, readers, allow_missing=self.allows_gaps(address))
+
+    def _lacking(self, address: Address) -> list[str]:
+        """Names of the stages that an artifact reads and of which something is missing."""
+        stage = STAGES[address.stage]
+        per_chunk = stage.chunk_inputs if stage.level == "model" else ()
+        beside = (*self.model_inputs(address), *(() if per_chunk else stage.chunk_inputs))
+        lacking = [name for name in beside if self.store.find(STAGES[name].beside(address)) is None]
+        return lacking + [name for name in per_chunk if self._chunks_of(address, STAGES[name]).missing]
 
     def _expected(self, address: Address) -> "Provenance | None":
         stage = STAGES[address.stage]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from sae_assets.pages.pictures import HUE, opacity, picture_opacity
+from sae_assets.pages.pictures import HUE, VEIL, VEILED, opacity, picture_opacity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,14 +52,19 @@ class HeatMap:
         return pixels
 
     def overlay(self) -> "Image":
-        """The picture with the values over it: one hue, the stronger the surer; nothing where the unit is silent."""
+        """The picture with the values over it: one hue, the stronger the surer; nothing where the unit is silent.
+
+        What the model does not see is veiled.
+        """
         import numpy as np
         from PIL import Image
 
-        values = np.nan_to_num(self.to_numpy())
+        pixels = self.to_numpy()
+        values, unseen = np.nan_to_num(pixels), np.isnan(pixels)
         layer = np.zeros((*values.shape, 4), np.uint8)
         layer[..., :3] = HUE
         layer[..., 3] = np.round(255 * picture_opacity(values, self.threshold))
+        layer[unseen] = (*VEIL, round(255 * VEILED))
         return Image.alpha_composite(self.image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
 
     def _repr_png_(self) -> bytes:

@@ -43,7 +43,7 @@ def unit_page(unit: Unit, top: int = 6) -> str:
         control_rows=evidence.control_rows,
         bars={name: evidence.control_bars(tables, name) for name in names},
         glyph=charts.glyph,
-        legend=charts.legend(),
+        legend=charts.legend("controls" in tables),
         texts=unit.run.entry.modality == "text",
         top=[_shown(unit, one, concept) for one in unit.top_examples(top)],
         stratified=[[_shown(unit, one, concept) for one in part] for part in _parts(unit, top)],

@@ -6,14 +6,15 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from sae_assets.pages.pictures import HUE, MOST, ON_PICTURES, TRUE, image_element, marked_tokens, overlaid
+from sae_assets.pages.pictures import HUE, MOST, ON_PICTURES, TRUE, VEILED, image_element, marked_tokens, overlaid
 
 EDGES = {name: np.array(values, float) for name, values in
          {"left": [0, 50], "top": [0, 50], "right": [50, 100], "bottom": [50, 100]}.items()}  # fmt: skip
 
 
 def test_patches_lie_on_their_pixels() -> None:
-    """Half the size: the first patch, far above the threshold, is blue with a line around; the rest is the picture."""
+    """Half the size: the first patch, far above the threshold, is blue with a line around; what other patches reach is
+    the picture, and what lies below them all, which the model does not see, is veiled."""
     image = Image.new("RGB", (100, 120), (200, 200, 200))
     shown = np.asarray(overlaid(image, 60, EDGES, np.array([9.0, 0.0], np.float32), 1.0))
     assert shown.shape == (60, 50, 3)
@@ -21,7 +22,8 @@ def test_patches_lie_on_their_pixels() -> None:
     inside = most * np.array(HUE) + (1 - most) * 200
     assert np.abs(shown[5:20, 5:20] - inside).max() < 1
     assert (shown[24, 3:20] == HUE).all() and (shown[25, 3:20] == 255).all()
-    assert (shown[30:, 30:] == 200).all()
+    assert (shown[30:50, 30:] == 200).all()
+    assert np.abs(shown[50:] - (VEILED * 128 + (1 - VEILED) * 200)).max() < 1
 
 
 def test_below_the_threshold_there_is_no_line() -> None:

@@ -150,6 +150,18 @@ def test_what_the_page_counts_itself(made: Places, read: Figures) -> None:
     assert counted["stored_mb"] == sum(file.stat().st_size for file in files) / 1e6
     assert counted["dense_mb"] == rows * 1024 * 4 / 1e6
     silent = run.unit_stats().to_polars()["p99"].null_count()
+    folder = made["home"] / "store" / "small" / "patch" / "clip-mini" / "row_alignment"
+    address = Address("small", "row_alignment", "patch", "clip-mini")
+    positives = ArtifactStore(str(made["home"] / "store")).header(address).scalars["n_positive"]
+    judged = [name for name, *counts in zip(run.entry.concepts, *positives, strict=True) if all(counts)]
+    rows_of = pl.read_parquet(folder / "all.parquet").filter(pl.col("concept").is_in(judged))
+    rows_of = rows_of.sort("cal_ap", descending=True).unique("concept", keep="first")
+    assert counted["rows_concepts"] == len(judged) < len(best)  # all of them are located, one is in a split alone
+    mean = rows_of["test_ap"].fill_null(0).sum() / len(judged)
+    assert counted["mean_best_ap"] == pytest.approx(mean, abs=1e-12)
+    for least in (0.3, 0.5, 0.7):
+        share = (rows_of["test_ap"].fill_null(0) >= least).sum() / len(judged)
+        assert counted[f"coverage@{least:g}"] == share
     assert counted["silent"] == silent and counted["silent_share"] == silent / 1024
 
 

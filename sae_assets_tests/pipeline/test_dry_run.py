@@ -87,7 +87,8 @@ def test_of_a_home_in_which_something_has_changed(tmp_path: Path, made_home: Hom
     (places["home"] / "store" / "small" / "patch" / "clip-mini" / "sparse_activations" / "0001.parquet").unlink()
     told = dry_run(places, "--to", "unit_stats")
     why = {one["stage"]: one["why"] for run in told["runs"] for one in run["artifacts"]}
-    assert why["sparse_activations"] == "missing" and why["unit_stats"] == "not all that it reads is there"
+    assert why["sparse_activations"] == "missing"
+    assert why["unit_stats"] == "not there of what it reads: sparse_activations"
 
 
 def test_a_wrong_request_is_refused_as_without_it(tmp_path: Path, made_home: Homes) -> None:
