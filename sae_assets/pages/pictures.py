@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 HUE, TRUE = (0, 114, 178), (230, 159, 0)  # of what a unit says, and of where a concept is: Okabe and Ito's
 AT_THRESHOLD, MOST = 0.35, 0.75  # alpha there, and from three times the threshold on
 ON_PICTURES = 0.4  # share of that over pictures, whose colours may be what the concept is
-VEIL, VEILED = (128, 128, 128), 0.6  # over what the model does not see, and how much of it
+VEIL, VEILED = (96, 160), 0.6  # greys of the stripes over what the model does not see, and how much of them
+STRIPES = 80  # that the shorter side of a picture has room for
 AROUND = 20  # tokens on either side of the largest value
 QUALITY = 75
 
@@ -32,6 +33,20 @@ def opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
 def picture_opacity(values: "np.ndarray", threshold: float) -> "np.ndarray":
     """The same over a picture, through which its colours are seen."""
     return ON_PICTURES * opacity(values, threshold)
+
+
+def veiled(pixels: "np.ndarray", unseen: "np.ndarray") -> "np.ndarray":
+    """A picture, float [height, width, 3], with grey stripes over what the model does not see, bool [height, width].
+
+    Of two greys, one of which is seen on any picture.
+    """
+    import numpy as np
+
+    height, width = unseen.shape
+    stripe = max(2, min(height, width) // STRIPES)
+    rows, columns = np.ogrid[:height, :width]
+    greys = np.where((rows + columns) // stripe % 2 == 0, *VEIL)[..., None].astype(np.float32)
+    return np.where(unseen[..., None], pixels * (1 - VEILED) + greys * VEILED, pixels)
 
 
 def overlaid(
@@ -64,7 +79,7 @@ def overlaid(
             left, right = _extent(edges, ("left", "right"), across)
             top, bottom = _extent(edges, ("top", "bottom"), down)
             unseen[max(top, 0) : bottom, max(left, 0) : right] = False
-        pixels[unseen] = pixels[unseen] * (1 - VEILED) + np.array(VEIL, np.float32) * VEILED
+        pixels = veiled(pixels, unseen)
         field = np.zeros((height, width), np.float32)
         for number in np.flatnonzero(values):
             left, right = (round(float(edges[name][number]) * across) for name in ("left", "right"))

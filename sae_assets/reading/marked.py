@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from sae_assets.pages.pictures import HUE, VEIL, VEILED, opacity, picture_opacity
+from sae_assets.pages.pictures import HUE, opacity, picture_opacity, veiled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,13 +59,10 @@ class HeatMap:
         import numpy as np
         from PIL import Image
 
-        pixels = self.to_numpy()
-        values, unseen = np.nan_to_num(pixels), np.isnan(pixels)
-        layer = np.zeros((*values.shape, 4), np.uint8)
-        layer[..., :3] = HUE
-        layer[..., 3] = np.round(255 * picture_opacity(values, self.threshold))
-        layer[unseen] = (*VEIL, round(255 * VEILED))
-        return Image.alpha_composite(self.image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
+        values = self.to_numpy()
+        pixels = veiled(np.asarray(self.image.convert("RGB"), np.float32), np.isnan(values))
+        alpha = picture_opacity(np.nan_to_num(values), self.threshold)[..., None]
+        return Image.fromarray(np.round(pixels * (1 - alpha) + np.array(HUE) * alpha).astype(np.uint8))
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
