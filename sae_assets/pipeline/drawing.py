@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-INK = "#7a7a7a"  # contrast 4.3 on white, 3.9 on the UI's dark grey
+INK = "#787878"  # contrast 4.4 on white, 4.6 on the page of the UI's dark theme
 WIDTH, HEIGHT, DPI = 1000, 330, 100  # pixels: the UI's dialog shows 1,100 and does not scale
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 MOST = 999  # characters
 DOTS, TICKS, BLOCKS = "seagreen", "gray", "steelblue"  # names are shorter than numbers
-WIDTH, LEFT, LINE, TALL = 480, 190, 17, 64  # pixels: of a picture, where axes of concepts begin, of a line, of bars
+# Pixels: of a picture (what the UI leaves beside long names in a window of 1440), where axes begin, of a line, of bars.
+WIDTH, LEFT, LINE, TALL = 432, 190, 17, 64
 BARS = 24
 ROOM = 20  # lines at most, for each takes 50 characters and more
 LONGEST = 22  # characters of a concept's name
