@@ -4,6 +4,7 @@ Numbers stay numbers, so that the UI plots them over partitions, but for those t
 ``pipeline.plots``.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ FIXED = (
     "units", "concepts", "k_stored", "random_saes", "rows", "examples", "dense_bytes",
     "table_rows", "expected_rows", "examples_read", "sampled_rows",
 )  # fmt: skip
+# Broken into lines here: the UI gives values as much room as the table of the first rows takes, and shows half of it.
+SENTENCES, LINE = ("verdict", "row_verdict"), 50
 IMPORTED = "imported from older files; L0 counts stored entries only"
 KEPT = "nothing was computed: the file that was there is what would be made now"
 
@@ -78,6 +81,8 @@ def links(address: "Address") -> dict[str, Any]:
 
 def shown(name: str, value: Any) -> Any:
     """A figure for the UI: what settings fix is a text, for numbers are plotted."""
+    if name in SENTENCES:
+        return dg.MetadataValue.md("  \n".join(textwrap.wrap(value, LINE)))
     return f"{value:,.0f}" if name in FIXED and isinstance(value, (int, float)) else short(value)
 
 

@@ -67,3 +67,11 @@ def test_tags_that_say_the_same_of_every_run_are_not_shown() -> None:
     from dagster._core.storage.tags import TagType, get_tag_type
 
     assert {get_tag_type(tag) for tag in (HOST_TAG, WORKER_TAG)} == {TagType.HIDDEN}
+
+
+def test_sentences_are_broken_into_lines_that_the_ui_has_room_for() -> None:
+    item = stored(SMALL["controls"], Provenance("controls", "birds", "patch", "dino", None, "1"))
+    metadata = artifact_metadata(item, {"seconds": 1.0, "device": "cpu"})
+    for name in ("verdict", "row_verdict"):
+        lines = metadata[name].value.split("  \n")
+        assert max(map(len, lines)) <= 50 and " ".join(lines).startswith("On "), name
