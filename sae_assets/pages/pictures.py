@@ -139,17 +139,20 @@ def marked_tokens(
     threshold: float,
     truth: "np.ndarray | None" = None,
     around: int | None = AROUND,
+    peak: int | None = None,
 ) -> Markup:
     """A text with its tokens marked: blue behind them by value, a line under those that are the concept's.
 
     Args:
         spans: characters [start, end) of each token; values: float [n_tokens]; truth: bool [n_tokens].
-        around: tokens shown on either side of the largest value (without one of the first that is true); None is all.
+        around: tokens shown on either side of ``peak``; None is all.
+        peak: default: the token of the largest value; without one the first that is true.
     """
     import numpy as np
 
     n = len(spans)
-    peak = int(values.argmax()) if values.any() else int(truth.argmax()) if truth is not None and truth.any() else 0
+    if peak is None:
+        peak = int(values.argmax()) if values.any() else int(truth.argmax()) if truth is not None and truth.any() else 0
     first, stop = (0, n) if around is None else (max(0, peak - around), min(n, peak + around + 1))
     alphas = opacity(np.asarray(values), threshold)
     end = spans[first][0] if first and n else 0

@@ -207,5 +207,6 @@ class _Drawing:
             around = 8 if choice.kind == "top" else 20
             yield marked_tokens(text, seen.spans, seen.values(unit), threshold, truth, around)
             return
+        peak = int(seen.values(unit).argmax())  # both show the same part of the text
         for marked in pair:
-            yield marked_tokens(text, seen.spans, marked.astype(float), 1.0, truth)
+            yield marked_tokens(text, seen.spans, marked.astype(float), 1.0, truth, peak=peak)

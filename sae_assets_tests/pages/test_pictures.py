@@ -81,6 +81,7 @@ def test_only_tokens_around_the_largest_are_shown() -> None:
     values[30] = 5
     html = marked_tokens(text, spans, values, 1.0, around=2)
     assert plain(html) == "…w28 w29 w30 w31 w32…"
+    assert plain(marked_tokens(text, spans, values, 1.0, around=1, peak=3)) == "…w2 w3 w4…"
     assert "w0 " in plain(marked_tokens(text, spans, values, 1.0, around=None))
 
 

@@ -60,6 +60,9 @@ def test_reports_say_what_the_tables_say(demo, tmp_path):
         for given in of_tables:
             assert float(given["value"]) == cell(demo["home"], given, key), given
         assert ('class="says true"' in page) == (kind == "token") and (read.pictures > 60) == (dataset == "clevr_mini")
+        for pair in re.findall(r'<div class="pair">(<bdi.*?)</div>', page, re.S):  # both ways mark the same words
+            first, second = (re.sub(r"<[^>]*>", "", text) for text in pair.split("</bdi>")[:2])
+            assert first == second
         out = tmp_path / f"{kind}-{model}.html"
         arguments = ["report", dataset, model, "--token-kind", kind, "--home", str(demo["home"]), "--out", str(out)]
         assert CliRunner().invoke(app, arguments).exit_code == 0
