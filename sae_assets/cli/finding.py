@@ -47,10 +47,11 @@ def find(
             print_json({"dataset": run.entry.name, "token_kind": run.token_kind, "model": run.model, "units": lines})
             return
         names = table.column_names
-        echo("  ".join(f"{name:>9}" for name in names if name != "label"))
+        numbers = [name for name in names if name != "label"]
+        echo("  ".join(f"{name:>9}" for name in numbers) + ("  label" if "label" in names else ""))
         for line in lines:
-            cells = [_shown(line[name]) for name in names if name != "label"]
-            echo("  ".join(f"{cell:>{max(9, len(name))}}" for cell, name in zip(cells, names, strict=False))
+            cells = [str(line[name]) if name == "unit_id" else _shown(line[name]) for name in numbers]
+            echo("  ".join(f"{cell:>{max(9, len(name))}}" for cell, name in zip(cells, numbers, strict=True))
                        + (f"  {line['label']}" if "label" in line else ""))  # fmt: skip
 
 

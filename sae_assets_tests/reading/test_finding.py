@@ -143,13 +143,14 @@ def test_the_command(texts: Places, text_run: Run, tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
 
-    (tmp_path / "labels.json").write_text('{"3": "red"}')
+    (tmp_path / "labels.json").write_text('{"3": "red", "1234": "red hot"}')
     (tmp_path / "text.txt").write_text(text_run.texts[2])
     asked = (["--concept", "joy"], ["--words", "the"], ["--example", text_run.example_ids[0]])
     for words in (*asked, ["--example", str(tmp_path / "text.txt")]):
         assert set(found(*words)) == documented_keys()["find"] and len(found(*words)["units"]) == 10
     result = invoke(texts, "find", "moods", "gemma-mini", "--label", "red", "--labels", str(tmp_path / "labels.json"))
-    assert result.exit_code == 0 and "3" in result.output and "red" in result.output
+    lines = [line.split(maxsplit=2) for line in result.output.splitlines()]
+    assert lines == [["unit_id", "matched", "label"], ["3", "1.000", "red"], ["1234", "1.000", "red hot"]]
     for words, message in (
         ([], "found none"),
         ([*asked[0], *asked[1]], "found concept and words"),
