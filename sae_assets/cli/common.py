@@ -14,6 +14,8 @@ from sae_assets.cli.interrupts import FIRST_CODE, SIGNALS, came, exit_code
 from sae_assets.errors import CatalogError, DeviceError, SaeAssetsError
 from sae_assets.wording import visible
 
+# Panels of --help; what makes things, and where they stand, comes first and is in none.
+FOUND, STORED, TAKEN = "What was found", "Chunks and files", "Take it elsewhere"
 INTERRUPTED = "Interrupted."
 GOES_ON = "Interrupted, what was made stays; the same command goes on from there."
 

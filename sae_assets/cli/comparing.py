@@ -7,11 +7,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sae_assets import commands
-from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
+from sae_assets.cli.common import FOUND, AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
 from sae_assets.cli.display import console, figure
 
 
-@app.command()
+@app.command(rich_help_panel=FOUND)
 def compare(
     runs: Annotated[
         list[str],

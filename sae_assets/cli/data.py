@@ -9,6 +9,7 @@ import typer
 from sae_assets import commands
 from sae_assets.cli.advice import advice
 from sae_assets.cli.common import (
+    STORED,
     AsJson,
     CatalogFile,
     Debug,
@@ -23,7 +24,7 @@ from sae_assets.errors import CatalogError
 from sae_assets.wording import counted
 
 
-@app.command()
+@app.command(rich_help_panel=STORED)
 def register(
     datasets: Annotated[list[str] | None, typer.Option("--datasets", "-d", help="Data sets. (default: all)")] = None,
     home: Home = None,
@@ -35,7 +36,7 @@ def register(
     _register(datasets, False, home, catalog, as_json, debug)
 
 
-@app.command("close-chunk")
+@app.command("close-chunk", rich_help_panel=STORED)
 def close_chunk(
     datasets: Annotated[list[str], typer.Argument(help="Data sets.")],
     home: Home = None,
@@ -62,7 +63,7 @@ def _register(
             echo(advice(f"{name}: {counted(len(each.keys), 'chunk')} registered{ends}{waiting}"))
 
 
-@app.command()
+@app.command(rich_help_panel=STORED)
 def remove(
     dataset: Annotated[str, typer.Argument(help="The data set.")],
     chunks: Annotated[list[str] | None, typer.Option(help="Chunk numbers. (default: with --all, all)")] = None,
@@ -112,7 +113,7 @@ def remove(
             echo(f"{len(removal.aggregates)} aggregates become stale. Run: {run}")
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=STORED)
 def import_(
     path: Annotated[Path, typer.Argument(help="A .pt file, one chunk of a set, its …_chunks_info.json, or a folder.")],
     dataset: Annotated[str, typer.Option(help="Data set that the rows belong to, in its order.")],

@@ -9,6 +9,7 @@ import typer
 
 from sae_assets.cli.common import (
     FAILED,
+    TAKEN,
     AsJson,
     CatalogFile,
     Debug,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from sae_assets.reading.detector import DetectedInput, Detector
 
 
-@app.command("export-detector")
+@app.command("export-detector", rich_help_panel=TAKEN)
 def export_detector(
     dataset: str,
     model: str,
@@ -75,7 +76,7 @@ def export_detector(
             echo(f"Left out, for no unit was chosen: {', '.join(figures['without_unit'])}")
 
 
-@app.command()
+@app.command(rich_help_panel=TAKEN)
 def detect(
     detector: Annotated[Path, typer.Argument(help="Folder that `export-detector` wrote.")],
     inputs: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sae_assets.cli.common import (
+    TAKEN,
     AsJson,
     CatalogFile,
     Debug,
@@ -18,7 +19,7 @@ from sae_assets.cli.common import (
 from sae_assets.errors import CatalogError
 
 
-@app.command()
+@app.command(rich_help_panel=TAKEN)
 def export(
     name: Annotated[str, typer.Argument(metavar="FORMAT", help="csr, delphi, neuronpedia, csv, markdown or latex.")],
     dataset: str,

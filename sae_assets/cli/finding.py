@@ -5,10 +5,20 @@ from typing import Annotated
 
 import typer
 
-from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, echo, errors_without_traceback, print_json
+from sae_assets.cli.common import (
+    FOUND,
+    AsJson,
+    CatalogFile,
+    Debug,
+    Home,
+    app,
+    echo,
+    errors_without_traceback,
+    print_json,
+)
 
 
-@app.command()
+@app.command(rich_help_panel=FOUND)
 def find(
     dataset: str,
     model: str,

@@ -8,6 +8,8 @@ from sae_assets import commands
 from sae_assets.cli.advice import advice
 from sae_assets.cli.common import (
     FAILED,
+    FOUND,
+    STORED,
     AsJson,
     CatalogFile,
     Debug,
@@ -39,7 +41,7 @@ def status(
             print_status(states)
 
 
-@app.command()
+@app.command(rich_help_panel=FOUND)
 def show(
     dataset: str,
     model: str,
@@ -63,7 +65,7 @@ def show(
             print_table(content)
 
 
-@app.command()
+@app.command(rich_help_panel=FOUND)
 def protocol(
     name: Annotated[
         str, typer.Argument(metavar="PROTOCOL", help="netdissect, interplm, saev, sae-probes or superactivators.")
@@ -91,7 +93,7 @@ def protocol(
             print_protocol(content)
 
 
-@app.command()
+@app.command(rich_help_panel=STORED)
 def verify(
     repair: Annotated[
         bool,

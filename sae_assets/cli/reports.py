@@ -7,10 +7,10 @@ import typer
 
 from sae_assets import commands
 from sae_assets.cli.advice import advice
-from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
+from sae_assets.cli.common import FOUND, AsJson, CatalogFile, Debug, Home, app, errors_without_traceback, print_json
 
 
-@app.command()
+@app.command(rich_help_panel=FOUND)
 def report(
     dataset: str,
     model: str,

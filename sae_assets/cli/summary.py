@@ -105,6 +105,10 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     own = f" --catalog {quote(str(settings.catalog))}" if settings.catalog else ""
     home = quote(str(settings.home))
     console.print(f"UI:      sae-assets ui --home {home}{own}   (http://127.0.0.1:3000)", soft_wrap=True)
+    for key in figures:
+        dataset, kind, model = map(quote, key.split("/"))
+        which = f"sae-assets report {dataset} {model} --token-kind {kind}"
+        console.print(f"Report:  {which} --home {home}{own}", soft_wrap=True)
     if not figures:
         return
     console.print("\nPairs are chosen on cal, by rows where the data say where a concept is; test figures are only")
@@ -120,6 +124,9 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
     if any(result["controls"] for result in figures.values()):
         console.print("Controls: random_sae is the mean of random SAEs; ! marks one that is better than the unit, by a")
         console.print("paired 95 % interval that excludes 0.")
+    if any(result["controls"] is None and not result["inapplicable_stages"] for result in figures.values()):
+        console.print("With `controls: {}` in its catalog entry a data set's units stand beside random SAEs and")
+        console.print("detectors without an SAE, too, and not beside chance alone.")
 
 
 def _bar(best: dict[str, Any]) -> float | None:

@@ -5,13 +5,23 @@ from typing import Annotated, Any
 
 import typer
 
-from sae_assets.cli.common import AsJson, CatalogFile, Debug, Home, app, echo, errors_without_traceback, print_json
+from sae_assets.cli.common import (
+    FOUND,
+    AsJson,
+    CatalogFile,
+    Debug,
+    Home,
+    app,
+    echo,
+    errors_without_traceback,
+    print_json,
+)
 from sae_assets.wording import counted
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-@app.command()
+@app.command(rich_help_panel=FOUND)
 def unit(
     dataset: str,
     model: str,

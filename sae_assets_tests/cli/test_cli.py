@@ -23,6 +23,9 @@ def test_help_names_every_command_and_version_is_printed():
     text = runner.invoke(app, ["--help"]).output
     for command in ("demo", "materialize", "register", "status", "show", "verify", "ui"):
         assert command in text
+    # What makes things comes first, then what shows what was found.
+    places = [text.index(f" {each} ") for each in ("materialize", "What was found", "report", "Take it elsewhere")]
+    assert places == sorted(places)
     assert runner.invoke(app, ["--version"]).output.strip() == f"sae-assets {sae_assets.__version__}"
 
 

@@ -53,7 +53,7 @@ def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
         "controls": None,
     }  # fmt: skip
     session = SimpleNamespace(settings=SimpleNamespace(store=ODD, home=ODD, catalog=None))
-    assert printed(print_summary, {ODD: figures}, session, 0, 0).count(ODD) == 4
+    assert printed(print_summary, {ODD: figures}, session, 0, 0).count(ODD) == 5  # its report's home too
     costs = {"seconds": {"logistic": 1.5}, "peak_bytes": {}, "bytes": {"unit": 2e6}}
     figures["controls"] = {
         "weighted": {"logistic": nothing},
@@ -63,7 +63,7 @@ def test_concepts_and_data_sets_are_no_markup(printed, monkeypatch):
         **costs,
     }
     shown = printed(print_summary, {ODD: figures}, session, 0, 0)
-    assert shown.count(ODD) == 7 and "1.50" in shown and "2.00" in shown and "half of cal" in shown
+    assert shown.count(ODD) == 8 and "1.50" in shown and "2.00" in shown and "half of cal" in shown
     shown = printed(print_status, {ODD: {"chunks": [], "stages": {"[b]": {"[i]": "stale"}}}})
     assert ODD in shown and "[b]" in shown and "[i]" in shown
     assert ODD in printed(print_inspection, {ODD: {"error": "e"}})
