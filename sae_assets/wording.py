@@ -7,18 +7,21 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-# Controls but for tab and line feed, line and paragraph separators, embeddings, overrides and isolates of direction,
-# and halves of characters, which no encoding has.
-STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Controls but for tab and line feed, line and paragraph separators, marks, embeddings, overrides and isolates of
+# direction, and halves of characters, which no encoding has.
+STEERS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+STEERING = re.compile(f"[{STEERS}]")
+# These as well as what has no width and changes nothing beside it, as joiners do in emoji and Persian.
+HIDDEN = re.compile(rf"[{STEERS}\u200b\u2060-\u2064\u206a-\u206f\ufeff]")
 
 
 def visible(text: str) -> str:
-    """The text with such characters written as Python writes them (``\\x1b``)."""
-    return STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    """The text with such characters, and others that nobody sees, written as Python writes them (``\\x1b``)."""
+    return HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name has none of them, and is one line."""
+    """Whether a name has none that steers, and is one line."""
     return STEERING.search(name) is None and "\n" not in name and "\t" not in name
 
 

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.padding import Padding
+from rich.text import Text
 
 from sae_assets.catalog import load_catalog
 from sae_assets.cli import common, display
@@ -20,7 +22,8 @@ from sae_assets.wording import alike, is_plain, looks, spelt, visible
 from sae_assets_tests.helpers.swift import as_shipped
 from sae_assets_tests.storage.small import SMALL
 
-STEERING = ["\x1b[2J", "\x1b]0;title\x07", "\r", "\x7f", "\x9b1m", "\u202egnp.exe", "\u2066x", "\u2028", "\ud800"]
+STEERING = ["\x1b[2J", "\x1b]0;title\x07", "\r", "\x7f", "\x9b1m", "\u202egnp.exe", "\u2066x", "\u200f", "\u061cx",
+            "\u2028", "\ud800"]  # fmt: skip
 PLAIN = ["a $x^$ b", "[bold]x", "<b>y</b>", "ü 猫 שלום مرحبا", "`code` **bold**", "👩‍🔬", "a\tb\nc"]
 
 
@@ -37,6 +40,11 @@ def test_everything_else_is_shown_as_it_is(text: str) -> None:
     assert is_plain(text) is ("\n" not in text)
 
 
+@pytest.mark.parametrize("text", ["a\u200bb", "\ufeffa", "a\u2060"])
+def test_what_nobody_sees_is_shown_and_may_be_in_names(text: str) -> None:
+    assert visible(text).isascii() and is_plain(text)
+
+
 @pytest.mark.parametrize("text", STEERING)
 def test_errors_and_tables_do_not_steer_a_terminal(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     common.report(DatasetError(f"Data set 'x': {text}", [f"line 3: {text}"]), as_json=False)
@@ -49,6 +57,7 @@ def test_errors_and_tables_do_not_steer_a_terminal(text: str, capsys: pytest.Cap
     table.add_row(text)
     console.print(table)
     console.print(text, soft_wrap=True)
+    console.print(Text.assemble(text, (text, "bold")), Padding(Text(text), 1))
     assert all(line.isprintable() for line in written.getvalue().split("\n"))
 
 
@@ -105,7 +114,7 @@ def test_no_name_is_a_formula_in_a_picture(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a $x^$ b", "$", "$$", r"a\$b", r"\$\$", "$a$b$c$"])
 def test_names_come_out_of_matplotlib_as_they_went_in(name: str) -> None:
-    from matplotlib.text import Text
+    from matplotlib.text import Text as Drawn
 
-    shown, is_math = Text()._preprocess_math(literal(name))
+    shown, is_math = Drawn()._preprocess_math(literal(name))
     assert shown == name and not is_math

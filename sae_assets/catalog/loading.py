@@ -91,6 +91,8 @@ def _expect_sound(node: yaml.Node, seen: set[int]) -> None:
     if id(node) in seen:
         return
     seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        node.value = _whole(node)
     if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
         raise yaml.MarkedYAMLError(problem="found a NUL in a text", problem_mark=node.start_mark)
     if isinstance(node, yaml.ScalarNode) and node.tag == INTEGER and len(node.value) > MOST_DIGITS:
@@ -108,6 +110,18 @@ def _expect_sound(node: yaml.Node, seen: set[int]) -> None:
             keys.add((key.tag, key.value))
         _expect_sound(key, seen)
         _expect_sound(value, seen)
+
+
+def _whole(node: yaml.ScalarNode) -> str:
+    """Its text, with characters put together that JSON writes in two halves (`"\\ud83d\\ude00"`) and YAML leaves apart.
+
+    Raises: yaml.MarkedYAMLError, of a half alone.
+    """
+    try:
+        text: str = node.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        raise yaml.MarkedYAMLError(problem="found half a character", problem_mark=node.start_mark) from None
+    return text
 
 
 def _yaml_problem(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -23,10 +24,16 @@ PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 
 
 class PlainConsole(Console):
-    """Prints texts as they are, but for characters that steer the terminal."""
+    """Prints texts as they are, but for characters that steer the terminal or that nobody sees."""
 
     def render_str(self, text: str, **how: Any) -> Text:
+        """Before anything is measured, so that columns stay below one another."""
         return super().render_str(visible(text), **how)
+
+    def render(self, *what: Any, **how: Any) -> Iterator[Segment]:
+        """Whatever was made a text before it came here."""
+        for part in super().render(*what, **how):
+            yield part if part.control else Segment(visible(part.text), part.style)
 
 
 console = PlainConsole(width=None if sys.stdout.isatty() else 100, **PLAIN)
@@ -131,16 +138,16 @@ def _print_models(inspection: dict[str, Any]) -> None:
 
 def _print_model(name: str, report: dict[str, Any]) -> None:
     """What a model is, where it is read, what its SAE says, and what came of one example."""
-    console.print(Text(f"model {name}: {report['hook_point']}"), soft_wrap=True)
+    console.print(f"model {name}: {report['hook_point']}", soft_wrap=True)
     for title, values in (("SAE", report.get("sae", {})), ("preprocessing", report.get("preprocessing", {}))):
         if values:
             said = ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
-            console.print(Text(f"  {title}: {said}"), soft_wrap=True)
+            console.print(f"  {title}: {said}", soft_wrap=True)
     for kind, count in report.get("rows", {}).items():
         l0 = f", mean L0 {report['mean_l0'][kind]:.3g}" if kind in report["mean_l0"] else ""
-        console.print(Text(f"  {report['example_is']}: {count:,} {kind} rows{l0}"))
+        console.print(f"  {report['example_is']}: {count:,} {kind} rows{l0}")
     if report["differences"]:
-        console.print(Text(f"  warning: {report['differences']}"), soft_wrap=True)
+        console.print(f"  warning: {report['differences']}", soft_wrap=True)
     for problem in report["problems"]:
         console.print(f"  {problem}", soft_wrap=True)
 

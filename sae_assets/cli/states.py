@@ -9,7 +9,7 @@ from rich.text import Text
 
 from sae_assets.cli.display import PLAIN, PlainConsole, console
 from sae_assets.cli.forecasts import print_expected
-from sae_assets.wording import counted
+from sae_assets.wording import counted, visible
 
 MOST_RANGES = 6
 OF_ALL_CHUNKS = "all"
@@ -89,7 +89,7 @@ def _without_chunk(address: str) -> str:
 
 def print_indented(text: str, columns: int) -> None:
     """A paragraph that begins so far to the right, and of which lines that follow begin farther."""
-    for number, line in enumerate(Text(text).wrap(console, max(20, console.width - columns - 2))):
+    for number, line in enumerate(Text(visible(text)).wrap(console, max(20, console.width - columns - 2))):
         line.rstrip()
         console.print(Padding(line, (0, 0, 0, columns + (2 if number else 0)), expand=False))
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_assets.reading.pair_table import markdown, markdown_table
+from sae_assets.reading.pair_table import code, markdown, markdown_table
 from sae_assets.wording import counted
 
 POOLED = {
@@ -78,11 +78,12 @@ def _models(detector: Mapping[str, Any]) -> list[str]:
     model, units = detector["model"], detector["units"]
     transformer, sae = model["transformer"], model["sae"]
     origin = transformer.get("name") or transformer["path"]
-    where = next((f"{key} {model[key]}" for key in ("layer", "hidden_state", "module") if key in model), "")
-    read = f"- Transformer `{markdown(origin)}` ({transformer['library']}), read at {where}, {detector['precision']}."
+    where = next((f"{key} {model[key]}" for key in ("layer", "hidden_state") if key in model), "")
+    where = f"module {code(model['module'])}" if "module" in model else where
+    read = f"- Transformer {code(origin)} ({transformer['library']}), read at {where}, {detector['precision']}."
     source = sae.get("path") or f"{sae['repo']}/{sae['file']}"
     shape = f"{units['n_units']:,} units of width {units['d_model']:,}"
-    lines = [read, f"- SAE `{markdown(source)}` ({sae['format']}, {shape}), sha256 {detector['sae_sha256'][:16]}."]
+    lines = [read, f"- SAE {code(source)} ({sae['format']}, {shape}), sha256 {detector['sae_sha256'][:16]}."]
     if units["encoded"] == "needed":
         return [*lines, f"- The weights of its {len(units['ids'])} units are in `detector.safetensors`."]
     weights = "and are in `detector.safetensors`" if units["included"] else "and are read from its checkpoint"

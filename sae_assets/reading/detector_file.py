@@ -6,6 +6,7 @@ or an SAE by a path, that is loaded only once its hash is the one that is writte
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 FIGURES, TENSORS, CARD = "detector.json", "detector.safetensors", "README.md"
 CURVES = ("knots", "probabilities")  # tensors: float64, of all concepts behind one another
+OWN = "~/"  # paths below the home of whoever runs it
 MOST_BYTES = 64 * 2**20  # of detector.json: one of a thousand concepts is two
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -142,9 +144,15 @@ class DetectorFigures(Part):
 
 
 def _place(value: Any) -> Any:
-    """A path of a detector: absolute, or in this package and not out of it. Raises: ValueError: it is neither."""
+    """A path of a detector: absolute, below one's home, or in this package and not out of it.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     if value is None:
         return None
+    if str(value).startswith(OWN):
+        value = str(Path.home() / str(value).removeprefix(OWN))
     inside = str(value).startswith(PACKAGE_PREFIX)
     path = PurePosixPath(str(value).removeprefix(PACKAGE_PREFIX)) if inside else Path(str(value))
     if path.is_absolute() == inside or ".." in path.parts or str(value).startswith(("//", "\\\\")):
@@ -153,17 +161,22 @@ def _place(value: Any) -> Any:
 
 
 def portable(model: Model) -> dict[str, Any]:
-    """A model's catalog entry as plain values; paths into this package begin with ``package:``."""
+    """A model's catalog entry as plain values; paths into this package begin with ``package:``, those below the home of
+    who writes it with ``~/``: detectors travel, and whose home it was is nobody's business."""
     content = model.model_dump(mode="json", exclude={"bounds", "pruning"}, exclude_none=True)
-    root = resolve_package(PACKAGE_PREFIX)
     for part in ("transformer", "sae"):
         for key in ("path", "weights"):
             path = content[part].get(key)
             if path is not None:
-                absolute = Path(path).absolute()
-                inside = absolute.is_relative_to(root)
-                content[part][key] = PACKAGE_PREFIX + absolute.relative_to(root).as_posix() if inside else str(absolute)
+                content[part][key] = _shortened(Path(os.path.abspath(path)))  # noqa: PTH100 (links stay, `..` goes)
     return content
+
+
+def _shortened(path: Path) -> str:
+    for prefix, folder in ((PACKAGE_PREFIX, Path(str(resolve_package(PACKAGE_PREFIX)))), (OWN, Path.home())):
+        if path.is_relative_to(folder):
+            return prefix + path.relative_to(folder).as_posix()
+    return str(path)
 
 
 def encoder_tensors(encoder: "Encoder", units: Sequence[int] | None) -> "dict[str, Tensor]":

@@ -33,6 +33,7 @@ EMPTY = (  # what needs the SAE's decoder or the model's unembedding
     *("neg_str", "neg_values", "pos_str", "pos_values"),
     *("logits_hist_data_bar_heights", "logits_hist_data_bar_values", "decoder_weights_dist", "vector"),
 )
+FORMULA = tuple("=+-@＝＋－＠")  # signs that one begins with
 TOP, PER_STRATUM, STRATA = 20, 5, 5  # examples of a unit in the JSON of Neuronpedia
 
 
@@ -90,7 +91,8 @@ def export_delphi(run: Run, folder: Path, n_splits: int = 5) -> dict[str, Any]:
     config = {
         "dataset_repo": run.entry.name, "dataset_split": "all", "dataset_name": "", "dataset_column": "text",
         "batch_size": 1, "cache_ctx_len": tokens.shape[1], "n_tokens": int(tokens.size), "n_splits": n_splits,
-        "model_name": model.label if model is not None else "",
+        # Of a local model its name alone: the file travels, and Delphi takes another tokenizer as an argument.
+        "model_name": "" if model is None else model.path.name if model.path is not None else model.label,
     }  # fmt: skip
     write_atomically(UPath(target / "config.json"), json.dumps(config, indent=4).encode())
     return {"module": name, "texts": len(tokens), "context": tokens.shape[1], "entries": entries}
@@ -206,14 +208,19 @@ def _activation(unit: Unit, one: TopExample, bounds: tuple[float, float, float])
 
 
 def export_csv(run: Run, path: Path) -> dict[str, Any]:
-    """All columns of ``best_pairs`` with all digits; what does not exist is empty."""
-    lines = run.best_pairs().to_arrow().to_pylist()
+    """All columns of ``best_pairs`` with all digits; what does not exist is empty, and no name a formula."""
+    lines = [{**line, "concept": unformulated(line["concept"])} for line in run.best_pairs().to_arrow().to_pylist()]
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     write_atomically(UPath(path), buffer.getvalue().encode())
     return {"concepts": len(lines)}
+
+
+def unformulated(name: str) -> str:
+    """A name that spreadsheets would take for a formula with a ``'`` in front, which keeps them from it."""
+    return f"'{name}" if name.lstrip()[:1] in FORMULA else name
 
 
 def _as_document(

@@ -22,6 +22,8 @@ COLUMNS = {
 }
 LATEX = {**{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 LATEX |= {"\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}", "–": "--"}
+LATEX |= {sign: f"{{{sign}}}" for sign in "[*"}  # at the head of a line they are options of the line break before it
+JOINED = "-`'?!,"  # two of these become one sign
 
 
 def cells(line: Mapping[str, Any]) -> list[str]:
@@ -51,13 +53,22 @@ def latex_table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def markdown(text: str) -> str:
-    """A name as text of a document: nothing in it is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+    """A name as text of a document: nothing in it is markup, formula, entity, or an address that becomes a link."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~$]|&(?=[#\w])|:(?=//))", r"\\\1", " ".join(text.split()))
+
+
+def code(text: str) -> str:
+    """A name as code within a text, where nothing is escaped: between more backticks than it has in sequence."""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    room = " " if "`" in text else ""
+    return f"{fence}{room}{' '.join(text.split())}{room}{fence}"
 
 
 def latex(text: str) -> str:
     """A name as text of a document: nothing in it is a command."""
-    return "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    plain = " ".join(text.split())
+    parted = [before in JOINED and sign in JOINED for before, sign in zip(" " + plain, plain, strict=False)]
+    return "".join("{}" * apart + LATEX.get(sign, sign) for apart, sign in zip(parted, plain, strict=True))
 
 
 def _interval(line: Mapping[str, Any], name: str) -> str | None:

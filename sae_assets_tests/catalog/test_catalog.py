@@ -1,5 +1,6 @@
 """The packaged catalog loads, a user's file is merged over it, and every mistake is reported at once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -349,6 +350,17 @@ def test_what_yaml_would_take_without_a_word(tmp_path: Path, content: str, said:
     """Of a key that is there twice it takes the last; no path may hold a NUL."""
     (problem,) = mistakes(tmp_path, content).problems
     assert problem == said
+
+
+def test_json_is_yaml(tmp_path: Path) -> None:
+    """JSON writes what UTF-16 takes two numbers for as two; a half alone is no character."""
+    entry = {"root": "/x", "layout": "table", "modality": "image", "models": ["clip-mini"], "concepts": ["🐦 𝒙", "猫"]}
+    path = tmp_path / "catalog.yaml"
+    path.write_text(json.dumps({"datasets": {"x": entry}}))
+    assert "\\ud83d" in path.read_text()
+    assert load_catalog(path).datasets["x"].concepts == ("🐦 𝒙", "猫")
+    (problem,) = mistakes(tmp_path, '{"datasets": {"x": {"concepts": ["\\ud83d"]}}}').problems
+    assert problem == "line 1, column 34: found half a character"
 
 
 def test_list_of_wrong_values_is_not_called_empty(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 import sae_assets
 from sae_assets import ops
-from sae_assets.catalog import load_catalog
+from sae_assets.catalog import Model, load_catalog
 from sae_assets.cli import app
 from sae_assets.datasets.inputs import read_input
 from sae_assets.errors import CatalogError, DatasetError, DetectorError, MismatchError
 from sae_assets.reading import Run
 from sae_assets.reading.detector_export import export_detector
-from sae_assets.reading.detector_file import encoder_tensors, portable, write_detector
+from sae_assets.reading.detector_file import DetectorFigures, encoder_tensors, portable, write_detector
 from sae_assets.reading.encoding import EncodeSettings, encode_inputs
 from sae_assets.rows.identity import transformer_identity
 from sae_assets.rows.loaded import open_encoder
@@ -280,6 +280,7 @@ def test_other_files_are_refused(folder: Path, by_units: Path, tmp_path: Path) -
     refused("folder", model_path("transformer", clip), "no transformers folder")
     refused("hash", lambda content: content.update(sae_sha256="0" * 64), "another SAE", folder)
     refused("weights", lambda content: content["transformer"].update(weights="0" * 64), "another transformer", folder)
+    refused("own", model_path("transformer", "~/../../etc"), "expected an absolute one")
     (tmp_path / "key" / "detector.json").write_text((by_units / "detector.json").read_text())
     (tmp_path / "key" / "detector.safetensors").write_bytes(b"")
     with pytest.raises(DetectorError, match="is damaged, or of another detector"):
@@ -364,3 +365,16 @@ def test_the_commands(made: Places, folder: Path, by_units: Path, tmp_path: Path
     assert shown.exit_code == 0 and "line 3" in shown.stdout and "line 2" not in shown.stdout
     for wrong, code in (([str(target), str(tmp_path / "gone")], 2), ([str(tmp_path), str(copies)], 1)):
         assert CliRunner().invoke(app, ["detect", *wrong]).exit_code == code
+
+
+def test_paths_do_not_say_whose_home_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a home they are told from there, and are those of whoever reads; no `..` of a catalog goes along."""
+    made_on, read_on = tmp_path / "alice", tmp_path / "bob"
+    parts = {"transformer": {"library": "transformers", "path": str(made_on / "cat" / ".." / "dino")}}
+    parts["sae"] = {"format": "saelens", "path": "/data/sae"}
+    monkeypatch.setenv("HOME", str(made_on))
+    content = portable(Model.model_validate({"modality": "image", "layer": 1, **parts}))
+    assert (content["transformer"]["path"], content["sae"]["path"]) == ("~/dino", "/data/sae")
+    monkeypatch.setenv("HOME", str(read_on))
+    whole = DetectorFigures.model_construct(model_name="dino", model=content)
+    assert whole.entry.transformer is not None and whole.entry.transformer.path == read_on / "dino"

@@ -1,13 +1,16 @@
 """Exports hold what the home holds, in the other tools' layouts; their own readers are in ``reference_libraries``."""
 
+import csv
 import errno
 import json
 import os
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file
 from scipy.sparse import load_npz
@@ -15,7 +18,8 @@ from scipy.sparse import load_npz
 from sae_assets.errors import CatalogError, MismatchError
 from sae_assets.reading import Run
 from sae_assets.reading.exports import EMPTY, FORMATS, export_csr, export_delphi, export_neuronpedia
-from sae_assets.reading.pair_table import cells, latex, latex_table, markdown_table
+from sae_assets.reading.pair_table import cells, code, latex, latex_table, markdown, markdown_table
+from sae_assets.reading.tables import Table
 from sae_assets_tests.docs.test_docs import documented_keys
 from sae_assets_tests.helpers.homes import Places, invoke
 
@@ -124,6 +128,49 @@ def test_names_are_no_markup() -> None:
     few = {"test_tp": 3, "test_fn": 1, "test_fp": 0, "test_tn": 90, "test_f1_low": 0.5, "test_f1_high": 1.0}
     assert [cells({**line, **few, "test_tp": found})[2] for found in (3, 9)] == ["0.50–1.00?", "0.50–1.00"]
     assert latex(line["concept"]) == r"a\_b \& 100 \% | \{c\} \textbackslash{} \textless{}i\textgreater{}"
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("$x^$", r"\$x^\$"),
+        ("&lt;b&gt; &copy;", r"\&lt;b\&gt; \&copy;"),
+        ("![x](http://e/x.png)", r"!\[x\](http\://e/x.png)"),
+        ("color::red", "color::red"),
+    ],
+)
+def test_names_are_literal_in_markdown(name: str, written: str) -> None:
+    """No formula of GitHub's, no entity, no picture, and no address that becomes a link."""
+    assert markdown(name) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("[bold]", "{[}bold]"), ("*a", "{*}a"), ("-->", r"-{}-\textgreater{}"), ("``a''", "`{}`a'{}'"), ("a-b", "a-b")],
+)
+def test_names_are_literal_in_latex(name: str, written: str) -> None:
+    r"""No option of the ``\\`` or ``\midrule`` before them, and no two signs that become one."""
+    assert latex(name) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [("a_b", "`a_b`"), ("a`b", "`` a`b ``"), ("``", "``` `` ```"), ("<i>\n", "`<i>`")]
+)
+def test_names_are_literal_as_code(name: str, written: str) -> None:
+    assert code(name) == written
+
+
+@pytest.mark.parametrize(
+    "name", ["=cmd|'/C calc'!A0", "+1", "-2+3", "@SUM(A1)", " =1", "\uff1d1", "plain", "a=b", "'=1"]
+)
+def test_no_name_is_a_formula_of_a_spreadsheet(text_run: Run, tmp_path: Path, name: str) -> None:
+    table = text_run.best_pairs().to_arrow()
+    column = pa.array([name, *table["concept"].to_pylist()[1:]])
+    named = SimpleNamespace(best_pairs=lambda: Table(table.set_column(0, "concept", column)))
+    FORMATS["csv"][0](named, tmp_path / "pairs.csv")
+    with (tmp_path / "pairs.csv").open(newline="") as file:
+        written = next(csv.DictReader(file))["concept"]
+    assert written == (name if name in ("plain", "a=b", "'=1") else f"'{name}")
 
 
 def test_the_command(texts: Places, tmp_path: Path) -> None:
