@@ -72,7 +72,7 @@ def _arrived(entry: Dataset, root: UPath, close_tail: bool) -> tuple[Reader, Arr
     example_ids = [example for manifest in read_manifests(root, entry.name) for example in manifest.example_ids]
     arrivals = arrived(reader, entry, example_ids, time.time(), close_tail=close_tail)
     if arrivals.ready:
-        expect_inside(entry)
+        expect_inside(entry, reader)
     if close_tail:
         expect_files(reader, arrivals.ready)
     return reader, arrivals

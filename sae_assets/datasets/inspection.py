@@ -45,7 +45,7 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
             problems += _missing(reader)
         report: dict[str, Any] = {"layout": entry.layout, "modality": entry.modality, **_counts(reader)}
         report["differences"] = _differences(report, entry)
-        report["problems"] = [*problems, *_links(entry)]
+        report["problems"] = [*problems, *_links(entry, reader)]
         if not report["splits"]["cal"]:
             report["problems"].append(f"no example is in split 'cal': {split_advice(entry)}")
         report["other_labels"] = {
@@ -91,9 +91,9 @@ def _table_alone(entry: Dataset) -> Reader | None:
         return None
 
 
-def _links(entry: Dataset) -> list[str]:
+def _links(entry: Dataset, reader: Reader) -> list[str]:
     try:
-        expect_inside(entry)
+        expect_inside(entry, reader)
     except DatasetError as error:
         return [str(error)]
     return []

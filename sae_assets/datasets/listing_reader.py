@@ -70,7 +70,17 @@ class ListedImages(ImageReader):
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
         self.has_regions = bool(self._mask_column) or entry.masks == "files" or (self.root / MASKS).is_dir()
+        self.folders, self._whole = [listing.base], listing.base == Path(entry.root)
         self._indices = {record.example_id: index for index, record in enumerate(records)}
+
+    def places(self) -> Sequence[Path]:
+        if self._whole:
+            return self.folders
+        named = [] if self._content in self._listing.big else [record.path for record in self.records]
+        if self._mask_column and self._mask_column not in self._listing.big:
+            shown = [self._indices[record.example_id] for record in self.records if any(record.labels)]
+            named += [self._listing.lines[index].cells[self._mask_column] for index in shown]
+        return _tops(self.root, [*named, MASKS])
 
     def remarks(self) -> list[str]:
         return [*self._listing.remarks]
@@ -206,7 +216,13 @@ class ListedTexts(TextReader):
         self._remarks = [*listing.remarks]
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
+        self.folders, self._whole = [listing.base], listing.base == Path(entry.root)
         self._indices = {record.example_id: index for index, record in enumerate(records)}
+
+    def places(self) -> Sequence[Path]:
+        if self._whole:
+            return self.folders
+        return _tops(self.root, [record.path for record in self.records] if self._paths else [])
 
     def remarks(self) -> list[str]:
         return self._remarks
@@ -240,6 +256,11 @@ class ListedTexts(TextReader):
             raise DatasetError(f"Data set {self.name!r}: {self.source}, example {example_id!r}:", problems)
         true = {concept for concept, label in zip(self.concepts, record.labels, strict=True) if label}
         return {concept: places for concept, places in spans.items() if concept in true}
+
+
+def _tops(base: Path, named: Iterable[str]) -> list[Path]:
+    """What of a folder that holds a table beside other things is the table's: where the paths in it begin."""
+    return [base / top for top in dict.fromkeys(PurePosixPath(path).parts[0] for path in named if path)]
 
 
 def _is_plain(name: str) -> bool:

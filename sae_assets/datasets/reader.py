@@ -36,6 +36,7 @@ class Reader(ABC):
         places_split: whether splits are drawn by id (``split`` in the catalog) and must be kept with the chunk.
         white: the number that is white of pixels of more than 8 bits, if the catalog names one.
         source: the table that messages name.
+        folders: from which files are read; no link may lead out of them (``links``).
     """
 
     has_regions: bool = True
@@ -50,6 +51,12 @@ class Reader(ABC):
         self.places_split = entry.split is not None
         self.white = entry.white
         self.source = self.root / "metadata.csv"
+        beside = entry.annotations
+        self.folders = [self.root, *([beside] if beside is not None and beside.is_dir() else [])]
+
+    def places(self) -> Sequence[Path]:
+        """What of the folders is read: files, and folders whole."""
+        return self.folders
 
     def missing(self, record: Record) -> Iterable[str]:
         """Missing files that an example's record names, in words; opening a data set does not look for them.

@@ -83,3 +83,40 @@ def test_folder_that_begins_alike_is_outside(place: Place, tmp_path: Path) -> No
     (place.root / "images/b.png").symlink_to(tmp_path / "data-of-others/b.png")
     with pytest.raises(DatasetError, match="data-of-others"):
         register(place.entry(), UPath(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("link", [link_file, link_upwards, link_by_a_link])
+def test_a_table_beside_other_things_answers_for_its_own_files(place: Place, link, tmp_path: Path) -> None:
+    """A root that is the table itself: links are looked for where its paths begin, and not beside."""
+    link(place)
+    entry = place.entry(root=str(place.root / "data.csv"))
+    with pytest.raises(DatasetError, match="follow_symlinks: true"):
+        register(entry, UPath(tmp_path / "store"))
+    assert not inspect_dataset(entry)["sound"]
+    (place.root / "images/b.png").unlink()
+    (place.root / "images/b.png").write_text("a pond")
+    (place.root / "elsewhere").symlink_to(place.outside)
+    assert register(entry, UPath(tmp_path / "store")).keys == ["0000"]
+
+
+@pytest.mark.parametrize("where", ["masks/b.png", "masks", "shapes", "shapes/b.png"])
+def test_masks_beside_a_table_are_its_own_files(place: Place, where: str, tmp_path: Path) -> None:
+    (place.root / "images/b.png").write_text("a pond")
+    (place.root / where.partition("/")[0]).mkdir()
+    (place.root / where).rmdir() if "/" not in where else None
+    (place.root / where).symlink_to(place.outside / ("b.png" if "/" in where else ""))
+    (place.root / "data.csv").write_text("file,split,calm,mask\nimages/b.png,cal,1,shapes/b.png\n")
+    columns = {"image": "file", **({"mask": "mask"} if where.startswith("shapes") else {})}
+    with pytest.raises(DatasetError, match="follow_symlinks: true"):
+        register(place.entry(root=str(place.root / "data.csv"), columns=columns), UPath(tmp_path / "store"))
+
+
+def test_a_folder_of_annotations_is_read_too(place: Place, tmp_path: Path) -> None:
+    (place.root / "data.csv").rename(place.root / "metadata.csv")
+    (place.root / "metadata.csv").write_text("image_path,split,calm\nimages/a.png,cal,1\n")
+    (tmp_path / "annotations").mkdir()
+    (place.outside / "instances.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    (tmp_path / "annotations/instances.json").symlink_to(place.outside / "instances.json")
+    entry = place.entry(layout="coco", columns={}, annotations=str(tmp_path / "annotations"))
+    with pytest.raises(DatasetError, match="follow_symlinks: true"):
+        register(entry, UPath(tmp_path / "store"))

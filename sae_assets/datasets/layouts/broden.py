@@ -44,6 +44,8 @@ class BrodenReader(ImageReader):
         super().__init__(entry, read_metadata(entry, "image_path", lenient=lenient))
         self._index = _find_index(self.name, self.root, entry.annotations)
         self._images = self._index.parent / IMAGES
+        if not self._images.is_relative_to(self.root):
+            self.folders = [self.root, self._index.parent]
         self._numbers = _label_numbers(self.name, self._index.parent, self.concepts)
         self._categories = tuple(dict.fromkeys(concept.split("::")[0] for concept in self.concepts))
         self._lines = self._match(_read_index(self.name, version_of(self._index), self._categories))

@@ -66,7 +66,10 @@ def weight_files(folder: Path) -> list[Path]:
         hint = f" {', '.join(pickled)} may run code when read and is refused: save the model again as safetensors."
         raise CheckpointError(f"{folder} holds no {WHOLE} and no {INDEX}.{hint if pickled else ''} {FIX}")
     try:
-        shards = {folder / name for name in plain_json.read(index)["weight_map"].values()}
+        names = {*plain_json.read(index)["weight_map"].values()}
+        if odd := sorted(name for name in names if Path(name).name != name):
+            raise CheckpointError(f"{index} names {odd[0]!r}, expected names of files beside it. {FIX}")
+        shards = {folder / name for name in names}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is not readable: {error!r}") from None
     missing = sorted(path.name for path in shards if not path.is_file())
