@@ -3,9 +3,11 @@
 A name in a table can move the cursor, change a window's title, or show a line's end before its beginning.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 # Controls but for tab and line feed, line and paragraph separators, marks, embeddings, overrides and isolates of
 # direction, and halves of characters, which no encoding has.
@@ -23,6 +25,13 @@ def visible(text: str) -> str:
 def is_plain(name: str) -> bool:
     """Whether a name has none that steers, and is one line."""
     return STEERING.search(name) is None and "\n" not in name and "\t" not in name
+
+
+def without_places(error: BaseException, folder: Path) -> str:
+    """The first line of an error as a page may say it that others see: its paths begin at this folder, or at a home."""
+    first, home = str(error).split("\n", 1)[0], Path.home()
+    shown = first.replace(os.path.join(folder, ""), "").replace(str(folder), folder.name)
+    return shown if home == home.parent else shown.replace(str(home), "~")
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

@@ -1,8 +1,10 @@
 """Counts and intervals as people write them."""
 
+from pathlib import Path
+
 import pytest
 
-from sae_assets.wording import counted, interval
+from sae_assets.wording import counted, interval, without_places
 
 
 def test_one_is_singular_and_every_other_number_plural():
@@ -22,3 +24,12 @@ def test_one_is_singular_and_every_other_number_plural():
 )
 def test_no_interval_is_written_as_a_point(ends, shown):
     assert interval(*ends) == shown
+
+
+def test_errors_on_pages_name_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/alice")
+    folder = Path("/home/alice/data/cats")
+    missing = FileNotFoundError(2, "No such file", str(folder / "a/b.png"))
+    assert without_places(missing, folder) == "[Errno 2] No such file: 'a/b.png'"
+    gone = ValueError(f"{folder} is no folder, /home/alice/x neither\nmore")
+    assert without_places(gone, folder) == "cats is no folder, ~/x neither"

@@ -169,8 +169,8 @@ def _default(field: FieldInfo) -> str:
         return ""
     if value is None or value in ("", (), {}):
         return "none"
-    if isinstance(value, str):
-        return f"`{value}`"
+    if isinstance(value, (str, bool)):
+        return f"`{str(value).lower() if isinstance(value, bool) else value}`"
     return ", ".join(f"{number:g}" for number in (value if isinstance(value, tuple) else [value]))
 
 

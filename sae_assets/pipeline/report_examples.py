@@ -17,6 +17,7 @@ from sae_assets.pages.pictures import image_element, marked_tokens, overlaid
 from sae_assets.pages.report import Shown
 from sae_assets.pipeline.scoring import pooling_of
 from sae_assets.pipeline.stage import Pass
+from sae_assets.wording import without_places
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,11 +136,11 @@ class _Drawing:
         self._by_rows, self._room = run.target.token_kind != "cls", MOST_BYTES
         share = min(1.0, math.sqrt(MANY / len(run.target.dataset.concepts)))
         self._small, self._large = max(64, round(SMALL * share)), max(128, round(LARGE * share))
-        self._reader: Reader | None
+        self._root = run.target.dataset.root
+        self._reader: Reader | None = None
         try:
             self._reader = run.sources.reader(run.target.dataset)
         except SaeAssetsError as error:  # it is not on this machine: figures are shown all the same
-            self._reader = None
             run.log(f"examples are not shown: {error}")
 
         # One example is shown for several concepts and kinds, one after another.
@@ -165,7 +166,7 @@ class _Drawing:
             else:
                 return Shown(Markup(""), f"{caption} (the data set is not on this machine)")
         except (SaeAssetsError, OSError) as error:
-            return Shown(Markup(""), f"{caption}. It cannot be shown: {str(error).splitlines()[0]}")
+            return Shown(Markup(""), f"{caption}. It cannot be shown: {without_places(error, self._root)}")
         if sum(map(len, elements)) > self._room:
             return Shown(Markup(""), f"{caption} (left out: the page would be too large)")
         self._room -= sum(map(len, elements))

@@ -15,7 +15,7 @@ from sae_assets.reading.display import WIDEST
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.summary import unit_summary
 from sae_assets.reading.unit import TopExample, Unit
-from sae_assets.wording import counted, interval
+from sae_assets.wording import counted, interval, without_places
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +110,8 @@ def _shown(unit: Unit, one: TopExample, concept: str | None) -> dict[str, Any]:
     try:
         return {"element": _element(unit, one, concept, caption), "caption": caption}
     except (SaeAssetsError, OSError) as error:
-        return {"element": Markup(""), "caption": f"{caption}. It cannot be shown: {error}"}
+        why = without_places(error, unit.run.entry.root)
+        return {"element": Markup(""), "caption": f"{caption}. It cannot be shown: {why}"}
 
 
 def _element(unit: Unit, one: TopExample, concept: str | None, caption: str) -> Markup:

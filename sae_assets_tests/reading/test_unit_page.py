@@ -116,6 +116,7 @@ def test_a_page_without_the_pictures(run: Run, busy: int, made: Places, tmp_path
     other.entry = other.entry.model_copy(update={"root": tmp_path / "gone"})
     page = unit_page(other.unit(busy), 2)
     assert page.count("It cannot be shown") == page.count("<figcaption>") - 1 >= 2 and "<img" not in page
+    assert str(tmp_path) not in page
 
 
 def test_names_are_text_and_no_markup(run: Run, busy: int, monkeypatch: pytest.MonkeyPatch) -> None:
