@@ -4,10 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster._cli.utils import get_possibly_temporary_instance_for_cli
 
+import sae_assets
 from sae_assets.orchestration.instance.guard import Guard, refusal
 from sae_assets.settings import HOSTS_VARIABLE, ui_hosts
 
@@ -179,3 +182,13 @@ def test_no_program_that_loads_the_package_sends_statistics() -> None:
     bare = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
     shown = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["1", "1"]
+
+
+def test_dagster_alone_sends_none_either_where_the_workspace_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its web server and daemon load no package of ours, but the variables of the folder that they are started in."""
+    root = Path(sae_assets.__file__).parent.parent
+    assert (root / "workspace.yaml").is_file()
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("DAGSTER_DISABLE_TELEMETRY", raising=False)
+    with get_possibly_temporary_instance_for_cli("dagster dev"):
+        assert os.environ["DAGSTER_DISABLE_TELEMETRY"] == "yes"
