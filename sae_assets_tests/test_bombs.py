@@ -1,6 +1,7 @@
 """Small files that would fill all memory, or exhaust a parser: refused by name before anything is allocated."""
 
 import io
+import json
 import pickle
 import resource
 import zipfile
@@ -15,12 +16,14 @@ import pytest
 import torch
 
 from sae_assets import ops, plain_json
-from sae_assets.catalog import load_catalog
+from sae_assets.catalog import Transformer, load_catalog
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, CheckpointError, DatasetError, StoredFileError
-from sae_assets.rows.precomputed.files import TensorPart
+from sae_assets.rows.open_clip.vision import locate_weights
+from sae_assets.rows.precomputed.files import SafetensorsPart, TensorPart
+from sae_assets.rows.transformers.files import weight_files
 from sae_assets.saes.formats.clipscope import read_clipscope
-from sae_assets.saes.weights import read_config, read_npz
+from sae_assets.saes.weights import read_config, read_npz, read_safetensors
 from sae_assets.storage.older_files import OlderFiles
 from sae_assets.storage.pt import load as load_pt
 from sae_assets.storage.store import ArtifactStore
@@ -84,6 +87,27 @@ def test_lists_that_stand_in_lists_are_looked_at_once() -> None:
     for _ in range(100):
         part = [part] * 10
     ops.plain.expect_plain(part)
+
+
+def test_safetensors_of_more_tensors_than_anybody_has(tmp_path: Path) -> None:
+    """Their names alone would take hundreds of megabytes; none of them holds a number."""
+    part = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"tensor_{number:06}": part for number in range(60_000)}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    (tmp_path / "open_clip_model.safetensors").hardlink_to(path)
+    local = {"path": tmp_path}
+    readers: dict[Callable[[], object], type[Exception]] = {
+        lambda: read_safetensors(path): CheckpointError,
+        lambda: SafetensorsPart(path, "embeddings"): DatasetError,
+        lambda: weight_files(tmp_path): CheckpointError,
+        lambda: locate_weights(Transformer(library="open_clip", **local)): CheckpointError,
+    }
+    for read, kind in readers.items():
+        with pytest.raises(kind, match=r"its header has [0-9,]+ bytes, expected"):
+            read()
 
 
 def test_npz_whose_header_says_more_than_there_is(tmp_path: Path) -> None:

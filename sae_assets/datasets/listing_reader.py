@@ -10,7 +10,17 @@ from sae_assets.datasets.images import decode_image, open_image
 from sae_assets.datasets.labels import Labels
 from sae_assets.datasets.listing import Line, Listing, content_column, list_records
 from sae_assets.datasets.masks import Label, inside, read_mask
-from sae_assets.datasets.reader import NOWHERE, WEAK, ImageReader, Reader, Span, TextReader, hash_parts, hash_text
+from sae_assets.datasets.reader import (
+    NOWHERE,
+    WEAK,
+    ImageReader,
+    Reader,
+    Span,
+    TextReader,
+    hash_files,
+    hash_parts,
+    hash_text,
+)
 from sae_assets.datasets.records import Record
 from sae_assets.datasets.tables import LastMade, check_columns, missing_file, path_problems, version_of
 from sae_assets.datasets.texts import check_spans, read_text
@@ -94,7 +104,9 @@ class ListedImages(ImageReader):
             yield from missing_file(column, str(cells[column]), self.root)
 
     def content_hash(self, example_id: str) -> str:
-        return hash_parts([self._image_bytes(example_id)])
+        if self._content in self._listing.big:
+            return hash_parts([self._image_bytes(example_id)])
+        return hash_files([self.root / self.record(example_id).path])
 
     def region_hashes(self, example_id: str) -> dict[str, str]:
         hashes, mask_hashes = {}, {}
@@ -103,7 +115,7 @@ class ListedImages(ImageReader):
         for concept in self.true_concepts(example_id):
             mask = self._mask(example_id, concept)
             if mask not in mask_hashes:  # one mask may serve several concepts
-                mask_hashes[mask] = hash_parts([mask if isinstance(mask, bytes) else mask.read_bytes()])
+                mask_hashes[mask] = hash_parts([mask]) if isinstance(mask, bytes) else hash_files([mask])
             hashes[concept] = mask_hashes[mask]
         return hashes
 

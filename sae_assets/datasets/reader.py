@@ -179,7 +179,12 @@ def hash_files(paths: Iterable[Path]) -> str:
     Raises:
         OSError: a file cannot be read; it is named.
     """
-    return hash_parts(path.read_bytes() for path in paths)
+    return _hash_digests(_digest(path) for path in paths)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:  # whatever its size, a piece at a time
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def hash_text(text: str) -> str:
@@ -189,7 +194,8 @@ def hash_text(text: str) -> str:
 
 def hash_parts(parts: Iterable[bytes]) -> str:
     """sha256 over the sha256 of each part, so that no two lists of parts hash alike."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()
+    return _hash_digests(hashlib.sha256(part).digest() for part in parts)
+
+
+def _hash_digests(digests: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()

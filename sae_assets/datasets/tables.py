@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sae_assets.datasets.bounded import LongLineError, lines_of_text
 from sae_assets.errors import DatasetError
 from sae_assets.wording import alike, looks
 
@@ -22,6 +23,7 @@ Version = tuple[str, int, int, str]
 MOST_SHOWN = 20
 SEPARATORS = (";", "\t", "|", ",")
 YOUNG = 2_000_000_000  # ns
+MOST_DIGESTED = 2**27  # bytes
 ZEROS_AND_ONES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 FIELD_LIMIT = 2**27  # characters of one cell; the csv module's own limit of 131,072 is too small for long texts
 
@@ -50,7 +52,7 @@ def read_csv(
     problems: list[str] = []
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True, delimiter=separator)
+            reader = csv.reader(lines_of_text(file), strict=True, delimiter=separator)
             columns = next(reader, [])
             _expect_separator(name, table, columns, separator)
             check_columns(name, table, columns, needed)
@@ -59,7 +61,7 @@ def read_csv(
                     rows.append((reader.line_num, dict(zip(columns, cells, strict=True))))
                 elif cells:  # an empty line is no row
                     problems.append(_ragged(reader.line_num, cells, columns, separator))
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, UnicodeDecodeError, LongLineError) as error:
         raise DatasetError(f"Data set {name!r}: {table} is not readable CSV (UTF-8): {error}") from None
     finally:
         csv.field_size_limit(limit)
@@ -192,6 +194,10 @@ def version_of(file: Path) -> Version:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's bytes, or of the names in a folder."""
-    content = "\n".join(sorted(os.listdir(path))).encode() if path.is_dir() else path.read_bytes()  # noqa: PTH208
-    return hashlib.sha256(content).hexdigest()
+    """Of a file's bytes (of a huge one, which nobody writes twice in a moment, the first ones), or of the names in a
+    folder.
+    """
+    if path.is_dir():
+        return hashlib.sha256("\n".join(sorted(os.listdir(path))).encode()).hexdigest()  # noqa: PTH208
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(MOST_DIGESTED)).hexdigest()

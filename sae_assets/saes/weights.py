@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Half precision is read by widening, which is exact: encoding then takes the stored weights as they are.
 WIDENED = ("float32", "float16", "bfloat16")
+MOST_HEADER = 2**22  # bytes of a safetensors file that name its tensors: some 40,000; a shard of any model has hundreds
 MOST_GROWTH, SMALL_BYTES = 1000, 2**24  # of a compressed entry; zeros shrink a thousandfold
 
 
@@ -31,9 +32,22 @@ def read_safetensors(path: Path) -> "dict[str, Tensor]":
     from safetensors.torch import load_file
 
     try:
+        expect_small_header(path)
         return load_file(path)
     except Exception as error:  # OSError, SafetensorError, and what damaged headers make of torch
         raise CheckpointError(f"{path} cannot be read as safetensors ({_first_line(error)}).") from None
+
+
+def expect_small_header(path: Path) -> None:
+    """Before memory is taken for the names of tensors of a safetensors file, see that there are as many as anybody has.
+
+    Raises:
+        ValueError: there are far more; OSError: as the file system gives it.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if MOST_HEADER < size < path.stat().st_size:  # more than the whole file has is said by who reads it
+        raise ValueError(f"its header has {size:,} bytes, expected {MOST_HEADER:,} at most")
 
 
 def read_npz(path: Path) -> "dict[str, Tensor | np.ndarray]":

@@ -174,6 +174,9 @@ def _read_annotations(
     file = Path(version[0])
     problems: list[str] = []
     try:
+        with file.open("rb") as opened:
+            if opened.read(1) == b"\0":  # before a file of holes is read whole
+                raise ValueError("it begins with a zero byte")
         content = plain_json.parse(file.read_bytes().removeprefix(codecs.BOM_UTF8), encoding="utf-8")
         categories: dict[str, tuple[str, str]] = {}
         for part in content["categories"]:

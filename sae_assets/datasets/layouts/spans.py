@@ -5,11 +5,13 @@ offsets count; a span's own ``text`` must be what stands there. ``labels`` lists
 that are true without a span; ``id`` and ``split`` are optional as the catalog says.
 """
 
+import codecs
 from pathlib import Path
 
 from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
+from sae_assets.datasets.bounded import LongLineError, lines_of
 from sae_assets.datasets.listing import Line, Listing
 from sae_assets.datasets.listing_reader import TEXTS_LOCATED, open_listing
 from sae_assets.datasets.reader import Reader
@@ -38,7 +40,13 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
     problems: list[str] = []
     for file in files:
         before = f"{file.name} " if len(files) > 1 else ""
-        for number, content in enumerate(file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            with file.open("rb") as opened:
+                contents = [*lines_of(opened)]
+        except LongLineError as error:
+            raise DatasetError(f"Data set {name!r}: {file} is not readable as JSON lines: {error}.") from None
+        for number, content in enumerate(contents, start=1):
+            content = content.removeprefix(codecs.BOM_UTF8) if number == 1 else content
             if not content.strip():
                 continue
             origin = f"{before}line {number}"

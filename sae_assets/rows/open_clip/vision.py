@@ -12,6 +12,7 @@ from sae_assets import ops, plain_json
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.saes.files import cached_hub_file, file_hash
+from sae_assets.saes.weights import expect_small_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,17 +39,26 @@ def locate_weights(transformer: Transformer) -> Path | None:
                 f"{transformer.path} is not an open_clip folder: expected open_clip_config.json and one of "
                 f"{', '.join(WEIGHT_FILES)}. Correct `transformer.path` in the catalog."
             )
-        return files[0]
+        return _sound(files[0])
     if transformer.weights is not None:
         if not transformer.weights.is_file():
             raise CheckpointError(f"Weights file {transformer.weights} does not exist (`transformer.weights`).")
-        return transformer.weights
+        return _sound(transformer.weights)
     import open_clip.pretrained
 
     tag = open_clip.pretrained.get_pretrained_cfg(transformer.name, transformer.pretrained) or {}
     repo = tag.get("hf_hub", "").strip("/")
     hits = [cached_hub_file(repo, name) for name in WEIGHT_FILES] if repo.count("/") == 1 else []
     return next((hit for hit in hits if hit), None)
+
+
+def _sound(weights: Path) -> Path:
+    try:
+        if weights.suffix == ".safetensors":
+            expect_small_header(weights)
+    except ValueError as error:
+        raise CheckpointError(f"{weights} is not readable as safetensors: {error}.") from None
+    return weights
 
 
 def identity(transformer: Transformer) -> dict[str, Any]:

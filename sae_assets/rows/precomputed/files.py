@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import ops
 from sae_assets.catalog import EmbeddingFiles
 from sae_assets.errors import DatasetError
+from sae_assets.saes.weights import expect_small_header
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_NAMED = 8  # tensors, in a message
 CHUNKS_INFO = "_chunks_info.json"
 FORMATS = ".pt, .safetensors, .parquet, or the …_chunks_info.json of chunked .pt files"
 
@@ -90,9 +92,9 @@ class SafetensorsPart(Part):
         self._name = name
         with self._open() as file:
             if name not in file.keys():  # noqa: SIM118 - not a dict
-                raise DatasetError(
-                    f"{path} has no tensor {name!r} (found {', '.join(file.keys()) or 'none'}); set `tensor`."
-                )
+                names = list(file.keys())
+                shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+                raise DatasetError(f"{path} has no tensor {name!r} (found {shown or 'none'}); set `tensor`.")
             tensor = file.get_slice(name)
             dtype = str(tensor.get_dtype())
             self._expect(tensor.get_shape(), dtype, dtype.startswith(("F", "BF")))
@@ -101,8 +103,9 @@ class SafetensorsPart(Part):
         from safetensors import SafetensorError, safe_open
 
         try:
+            expect_small_header(self.path)
             return safe_open(self.path, "pt")
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise DatasetError(f"{self.path} is not readable as safetensors: {error}") from None
 
     def read(self, start: int, stop: int) -> "Tensor":

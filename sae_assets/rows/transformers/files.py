@@ -14,6 +14,7 @@ from sae_assets import ops, plain_json
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
 from sae_assets.saes.files import cached_hub_file, file_hash
+from sae_assets.saes.weights import expect_small_header
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 BESIDE_WEIGHTS = (  # tokenizers and preprocessors, whatever of them there is
@@ -60,7 +61,7 @@ def weight_files(folder: Path) -> list[Path]:
     expect_folder(folder)
     whole, index = folder / WHOLE, folder / INDEX
     if whole.is_file():  # transformers prefers it to shards
-        return [whole]
+        return _sound([whole])
     if not index.is_file():
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         hint = f" {', '.join(pickled)} may run code when read and is refused: save the model again as safetensors."
@@ -75,7 +76,16 @@ def weight_files(folder: Path) -> list[Path]:
     missing = sorted(path.name for path in shards if not path.is_file())
     if missing:
         raise CheckpointError(f"{folder} lacks {len(missing)} shard(s) that {INDEX} names:", missing)
-    return sorted(shards)
+    return _sound(sorted(shards))
+
+
+def _sound(files: list[Path]) -> list[Path]:
+    for path in files:
+        try:
+            expect_small_header(path)
+        except ValueError as error:
+            raise CheckpointError(f"{path} is not readable as safetensors: {error}. {FIX}") from None
+    return files
 
 
 def locate_hub_folder(transformer: Transformer) -> Path | None:

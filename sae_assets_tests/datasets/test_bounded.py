@@ -1,0 +1,70 @@
+"""Files far larger than anybody's are refused before memory is taken for them: sparse ones cost nobody room."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from sae_assets.datasets import bounded, open_dataset
+from sae_assets.datasets.reader import hash_files, hash_parts
+from sae_assets.errors import DatasetError
+from sae_assets_tests.datasets.layouts import entry_of
+
+TERABYTE = 2**40
+MOST_GROWTH = 2**29
+
+
+def grown(path: Path, start: bytes = b"", size: int = TERABYTE) -> None:
+    """A file that takes no room on the disk."""
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(size)
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "start", "said"),
+    [
+        ("table", "metadata.csv", b"text,split,calm", "line 1 has more than 1,048,576 characters"),
+        ("table", "metadata.csv", b"text,split,calm\na,cal,1\n", "line 3 has more than 33,554,432 characters"),
+        ("spans", "a.jsonl", b'{"text": "a", "split": "cal"}\n', "line 2 has more than 33,554,432 characters"),
+    ],
+)
+def test_tables_with_a_line_of_a_terabyte(tmp_path: Path, layout: str, file: str, start: bytes, said: str) -> None:
+    grown(tmp_path / file, start)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DatasetError, match=said):
+        open_dataset(entry_of(tmp_path, layout, ("calm",), modality="text"))
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_GROWTH
+
+
+def test_a_text_of_a_terabyte(tmp_path: Path) -> None:
+    grown(tmp_path / "a.txt")
+    (tmp_path / "metadata.csv").write_text("text_path,split,calm\na.txt,cal,1\n")
+    reader = open_dataset(entry_of(tmp_path, "table", ("calm",), modality="text"))
+    with pytest.raises(DatasetError, match=r"a\.txt has 1,099,511,627,776 bytes, expected 134,217,728 at most"):
+        reader.content_hash("a")
+
+
+def test_annotations_that_are_no_json(tmp_path: Path) -> None:
+    grown(tmp_path / "instances.json")
+    (tmp_path / "metadata.csv").write_text("image_path,split,calm\na.png,cal,1\n")
+    reader = open_dataset(entry_of(tmp_path, "coco", ("calm",)))
+    with pytest.raises(DatasetError, match="begins with a zero byte"):
+        [*reader.missing(reader.records[0])]
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"a\r\nb\n\nc\rd")
+    with path.open("rb") as opened:
+        assert [*bounded.lines_of(opened)] == [b"a\r\n", b"b\n", b"\n", b"c\rd"]
+    with path.open(newline="") as text:
+        assert "".join(bounded.lines_of_text(text)) == "a\r\nb\n\nc\rd"
+
+
+def test_files_are_hashed_as_their_bytes_are(tmp_path: Path) -> None:
+    parts = [b"", b"ab", bytes(3_000_000)]
+    paths = [tmp_path / str(number) for number in range(3)]
+    for path, part in zip(paths, parts, strict=True):
+        path.write_bytes(part)
+    assert hash_files(paths) == hash_parts(parts) != hash_parts(parts[::-1])
