@@ -21,6 +21,7 @@ from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, CheckpointError, DatasetError, StoredFileError
 from sae_assets.rows.open_clip.vision import locate_weights
 from sae_assets.rows.precomputed.files import SafetensorsPart, TensorPart
+from sae_assets.rows.transformers.files import read_config as read_model_config
 from sae_assets.rows.transformers.files import weight_files
 from sae_assets.saes.formats.clipscope import read_clipscope
 from sae_assets.saes.weights import read_config, read_npz, read_safetensors
@@ -108,6 +109,14 @@ def test_safetensors_of_more_tensors_than_anybody_has(tmp_path: Path) -> None:
     for read, kind in readers.items():
         with pytest.raises(kind, match=r"its header has [0-9,]+ bytes, expected"):
             read()
+
+
+@pytest.mark.parametrize("content", [{"num_hidden_layers": 10**9}, {"text_config": {"n_layers": 10**9}}])
+def test_models_of_a_billion_layers(tmp_path: Path, content: dict[str, Any]) -> None:
+    """The library makes a list of them."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma2", **content}))
+    with pytest.raises(CheckpointError, match=r"layers 1,000,000,000, expected 10,000 at most"):
+        read_model_config(Transformer(library="transformers", path=tmp_path), "text_config")
 
 
 def test_npz_whose_header_says_more_than_there_is(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ BESIDE_WEIGHTS = (  # tokenizers and preprocessors, whatever of them there is
 
 
 QUANTISED = "GGUF files are not read: their weights are mostly rounded. Use the model that it was made from. "
+MOST_LAYERS = 10_000
 FIX = "Correct `transformer.path` in the catalog."
 
 
@@ -143,12 +144,33 @@ def read_pretrained(auto: str, transformer: Transformer, what: str, **options: A
         ) from error
 
 
+def _expect_modest(path: Path) -> None:
+    """Before the library makes a list of all layers, see that there are no more than models have.
+
+    Raises:
+        CheckpointError: there are; what is no configuration at all is said by the library.
+    """
+    try:
+        parts = [plain_json.read(path)]
+    except (OSError, ValueError):
+        return
+    for part in parts:
+        for key, value in part.items() if isinstance(part, dict) else ():
+            if isinstance(value, dict):
+                parts.append(value)
+            elif "layer" in key and isinstance(value, (int, float)) and value > MOST_LAYERS:
+                raise CheckpointError(f"{path} says {key} {value:,}, expected {MOST_LAYERS:,} at most. {FIX}")
+
+
 def read_config(transformer: Transformer, part: str) -> Any:
     """The model's configuration; of a model with several towers that of one (``vision_config``, ``text_config``).
 
     Raises:
         CheckpointError: it could not be read, or an encoder-decoder model.
     """
+    folder = transformer.path or locate_hub_folder(transformer)
+    if folder is not None:
+        _expect_modest(folder / "config.json")
     config = read_pretrained("AutoConfig", transformer, "configuration")
     config = getattr(config, part, None) or config
     if getattr(config, "is_encoder_decoder", False) and auto_model(config) == "AutoModel":
