@@ -44,11 +44,16 @@ class Thresholds(Artifact):
             return
         if list(self.tail_fractions) != sorted(set(self.tail_fractions)):
             yield "tail fractions must ascend without repeats"
-        if bool((self.values.isnan() != (self.n_positive == 0)[..., None]).any()):
+        null, low, rising = False, False, False
+        for values, n_positive in zip(self.values, self.n_positive, strict=True):  # what a processor's cache holds
+            null |= not values.isnan().equal((n_positive == 0)[:, None].expand_as(values))
+            low |= bool((values <= 0).any())
+            rising |= bool((values[:, 1:] > values[:, :-1]).any())
+        if null:
             yield "a threshold must be null exactly where n_positive is 0"
-        if bool((self.values <= 0).any()):
+        if low:
             yield "thresholds must be > 0"
-        if bool((self.values.diff(dim=-1) > 0).any()):
+        if rising:
             yield "thresholds must not rise with the tail fraction"
 
 

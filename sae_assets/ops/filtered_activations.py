@@ -2,9 +2,10 @@
 
 import torch
 
-from sae_assets.artifacts import FilteredActivations, SparseActivations, UnitMapping, offsets_of
+from sae_assets.artifacts import FilteredActivations, SparseActivations, UnitMapping
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.segments import positions
 
 
 @plain_arithmetic()
@@ -18,15 +19,16 @@ def filter_activations(
     """
     if chunk.n_units != mapping.n_original:
         raise ArtifactError(f"The chunk has {chunk.n_units} units, but the mapping covers {mapping.n_original}.")
-    index = mapping.kept_index.int().to(device)[chunk.unit_ids.to(device)]
-    kept = index >= 0
-    per_row = torch.bincount(chunk.row_of_entry().to(device)[kept], minlength=chunk.n_rows)
+    index = mapping.kept_index.int().to(device).index_select(0, chunk.unit_ids.to(device))
+    keeps = index >= 0
+    kept = positions(keeps)
+    before = torch.nn.functional.pad(keeps.cumsum(0), (1, 0))
     return FilteredActivations(
         first_example=chunk.first_example,
         example_offsets=chunk.example_offsets,
-        row_offsets=offsets_of(per_row).cpu(),
-        unit_ids=index[kept].cpu(),
-        values=chunk.values.to(device)[kept].cpu(),
+        row_offsets=before.index_select(0, chunk.row_offsets.to(device)).cpu(),
+        unit_ids=index.index_select(0, kept).cpu(),
+        values=chunk.values.to(device).index_select(0, kept).cpu(),
         n_units=mapping.n_filtered,
         n_original=mapping.n_original,
     )

@@ -7,7 +7,7 @@ keys are equal entries: the result depends on neither the order nor the chunking
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
@@ -16,6 +16,7 @@ BITS = 32
 _LARGEST = 0x7FFFFFFF
 FAN = 256
 SLICE = 2**17
+GROUPS_AT_ONCE = 2**12  # whose quantiles the processor's cache holds with what is made of them
 
 
 def pack(groups: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -51,6 +52,11 @@ def sort_keys(keys: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     return keys.sort().values
 
 
+def positions(mask: Bool[Tensor, " n"]) -> Int[Tensor, " m"]:
+    """Where a mask is true, ascending; on the CPU by numpy, which takes a tenth of torch's time."""
+    return torch.from_numpy(mask.numpy().nonzero()[0]) if mask.device.type == "cpu" else mask.nonzero().flatten()
+
+
 def ordered_sums(keys: Int[Tensor, " n"], counts: Int[Tensor, " groups"]) -> Float[Tensor, "2 groups"]:
     """Sum of the values and of their squares per group, float64, from sorted keys of groups 0, 1, … on the CPU.
 
@@ -58,27 +64,42 @@ def ordered_sums(keys: Int[Tensor, " n"], counts: Int[Tensor, " groups"]) -> Flo
     result depends on the values alone, and a sum of n values errs by at most ``FAN·⌈log_FAN n⌉·2⁻⁵³`` relative
     (Higham 2002, eq. 4.4, all terms positive): 1.2e-13 up to 4 billion values.
     """
-    starts, blocks = offsets_of(counts)[:-1], (counts + FAN - 1) // FAN
-    bounds = offsets_of(blocks)
-    sums = torch.zeros(2, int(bounds[-1]), dtype=torch.float64, device="cpu")
-    for first in range(0, len(keys), SLICE):
-        groups, values = unpack(keys[first : first + SLICE].cpu())
-        block = bounds[groups] + (torch.arange(first, first + len(groups), device="cpu") - starts[groups]) // FAN
-        # One-dimensional index_add on the CPU adds in the order given.
-        sums[0].index_add_(0, block, values.double())
-        sums[1].index_add_(0, block, values.double().square())
-    while len(blocks) and int(blocks.max()) > 1:
-        groups = torch.repeat_interleave(torch.arange(len(blocks), device="cpu"), blocks)
-        places = torch.arange(len(groups), device="cpu") - bounds[groups]
-        blocks = (blocks + FAN - 1) // FAN
-        bounds = offsets_of(blocks)
-        higher = torch.zeros(2, int(bounds[-1]), dtype=torch.float64, device="cpu")
-        for row in range(2):
-            higher[row].index_add_(0, bounds[groups] + places // FAN, sums[row])
-        sums = higher
     total = torch.zeros(2, len(counts), dtype=torch.float64, device="cpu")
-    total[:, counts > 0] = sums
+    filled = positions(counts > 0)
+    counts = counts.index_select(0, filled)
+    lengths, counts = _block_lengths(counts)
+    sums = torch.empty(2, len(lengths), dtype=torch.float64, device="cpu")
+    for start, stop, some in _slices(lengths):
+        terms = unpack(keys[some].cpu())[1].double()
+        sums[0, start:stop] = _added_up(terms, lengths[start:stop])
+        sums[1, start:stop] = _added_up(terms.square(), lengths[start:stop])
+    while len(counts) and int(counts.max()) > 1:
+        lengths, counts = _block_lengths(counts)
+        sums = torch.stack([_added_up(terms, lengths) for terms in sums])
+    total[:, filled] = sums
     return total
+
+
+def _added_up(terms: Float[Tensor, " n"], lengths: Int[Tensor, " blocks"]) -> Float[Tensor, " blocks"]:
+    """Sum of each block of terms, which on the CPU are added one after another."""
+    return torch.segment_reduce(terms, "sum", lengths=lengths, unsafe=True)
+
+
+def _block_lengths(counts: Int[Tensor, " groups"]) -> tuple[Int[Tensor, " blocks"], Int[Tensor, " groups"]]:
+    """Terms in each block of ``FAN`` of groups of so many, none empty, and how many blocks each group has."""
+    blocks = (counts + FAN - 1) // FAN
+    lengths = torch.full((int(blocks.sum()),), FAN, dtype=torch.int64, device="cpu")
+    lengths[blocks.cumsum(0) - 1] = counts - (blocks - 1) * FAN
+    return lengths, blocks
+
+
+def _slices(lengths: Int[Tensor, " blocks"]) -> Iterator[tuple[int, int, slice]]:
+    """Blocks start to stop - 1, some at a time, and where their terms are."""
+    first = 0
+    for start, stop in plan_blocks(lengths, SLICE):
+        last = first + int(lengths[start:stop].sum())
+        yield start, stop, slice(first, last)
+        first = last
 
 
 def tree_sums(terms: Float[Tensor, "n terms"]) -> Float[Tensor, " n"]:
@@ -92,39 +113,59 @@ def tree_sums(terms: Float[Tensor, "n terms"]) -> Float[Tensor, " n"]:
 
 
 def linear_quantiles(
-    ordered: Float[Tensor, " n"] | Int[Tensor, " n"], counts: Int[Tensor, " groups"], q: Float[Tensor, " fractions"]
+    ordered: Float[Tensor, " n"] | Int[Tensor, " n"],
+    counts: Int[Tensor, " groups"],
+    q: Float[Tensor, " fractions"],
+    out: Float[Tensor, "groups fractions"] | None = None,
 ) -> Float[Tensor, "groups fractions"]:
     """Quantiles of each run of ``ordered`` (values ascending within a run), as ``numpy.quantile(method="linear")``.
 
     ``ordered`` are float values, or sorted keys of groups 0, 1, …, of which only those that are needed are unpacked.
 
     Rank ``(n - 1) q`` in float64; the lerp starts from the nearer neighbour, as numpy's does. float64, NaN for an
-    empty run.
+    empty run; written to ``out`` if it is given.
     """
-    n = counts.double()[:, None]
-    rank = (n - 1).clamp(min=0) * q.double()
+    if out is None:
+        out = torch.empty(len(counts), len(q), dtype=torch.float64, device=ordered.device)
+    out.fill_(torch.nan)
+    filled = positions(counts > 0)
+    n, starts, q = counts.index_select(0, filled), offsets_of(counts).index_select(0, filled), q.double()[:, None]
+    for some in zip(*(each.split(_groups_at_once(ordered)) for each in (filled, n, starts)), strict=True):
+        out.index_copy_(0, some[0], _quantiles(ordered, some[1], some[2], q).T)
+    return out
+
+
+def _groups_at_once(ordered: Tensor) -> int:
+    """How many groups' quantiles are found together."""
+    return GROUPS_AT_ONCE if ordered.device.type == "cpu" else max(1, len(ordered))
+
+
+def _quantiles(
+    ordered: Float[Tensor, " n"] | Int[Tensor, " n"],
+    n: Int[Tensor, " groups"],
+    starts: Int[Tensor, " groups"],
+    q: Float[Tensor, "fractions 1"],
+) -> Float[Tensor, "fractions groups"]:
+    """Quantiles of groups of n ordered values each, none empty."""
+    rank = (n - 1).double() * q
     low = rank.floor()
     weight = rank - low
-    start = offsets_of(counts)[:-1, None]
-    last = (counts[:, None] - 1).clamp(min=0)
-    if len(ordered) == 0:
-        return torch.full(rank.shape, torch.nan, dtype=torch.float64, device=ordered.device)
-    limit = len(ordered) - 1
-    below = ordered[(start + low.long()).clamp(max=limit)]
-    above = ordered[(start + torch.minimum(low.long() + 1, last)).clamp(max=limit)]
-    below, above = ((entry if entry.is_floating_point() else unpack(entry)[1]).double() for entry in (below, above))
+    first = (low.long() + starts).flatten()
+    second = torch.minimum(first + 1, (starts + n - 1).expand_as(rank).flatten())
+    below, above = (ordered.index_select(0, each) for each in (first, second))
+    below, above = (
+        (each if each.is_floating_point() else unpack(each)[1]).double().view_as(rank) for each in (below, above)
+    )
     step = above - below
-    value = torch.where(weight < 0.5, below + step * weight, above - step * (1 - weight))
-    return torch.where(n > 0, value, torch.nan)
+    return torch.where(weight < 0.5, below + step * weight, above - step * (1 - weight))
 
 
 def plan_blocks(counts: Int[Tensor, " groups"], max_entries: int) -> Iterator[tuple[int, int]]:
     """Cut groups 0..n into runs [start, stop) whose entries sum to at most ``max_entries`` (one group at least)."""
-    start, total = 0, 0
-    for group, count in enumerate(counts.tolist()):
-        if total and total + count > max_entries:
-            yield start, group
-            start, total = group, 0
-        total += count
-    if start < len(counts):
-        yield start, len(counts)
+    ends, start = counts.cumsum(0), 0
+    while start < len(counts):
+        before = int(ends[start - 1]) if start else 0
+        one, full = torch.searchsorted(ends, ends.new_tensor([before, before + max_entries]), right=True).tolist()
+        stop = min(len(counts), max(one + 1, full))
+        yield start, stop
+        start = stop

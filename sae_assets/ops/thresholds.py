@@ -4,7 +4,7 @@ One pass collects values, as in ``ops.unit_stats``; then those of as many pairs 
 the test split is looked at.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +15,12 @@ from sae_assets.artifacts import FilteredActivations, GroundTruth, SparseRows, T
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import keys_within, linear_quantiles, pack, sort_keys
+from sae_assets.ops.segments import BITS, keys_within, linear_quantiles, pack, positions, sort_keys
+from sae_assets.ops.truth_sets import spread
 from sae_assets.ops.unit_stats import rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+ENTRIES_AT_ONCE = 2**12  # whose keys, one per concept of their rows, the processor's cache holds while they are made
 
 
 def expect_same_rows(activations: SparseRows, truth: GroundTruth) -> None:
@@ -50,16 +52,26 @@ class CalibrationChunk:
     def __post_init__(self) -> None:
         expect_same_rows(self.activations, self.truth)
 
-    def entries(self, n_concepts: int) -> Iterator[tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]:
-        """(concept, entry) index pairs on calibration rows: first every entry as concept ``n_concepts`` ("any")."""
-        row = self.activations.row_of_entry()
-        entry = rows_of(self.activations, self.cal)[row].nonzero().flatten()
-        yield torch.full_like(entry, n_concepts), entry
-        offsets = self.truth.row_offsets
-        first, repeats = offsets[row[entry]], offsets[row[entry] + 1] - offsets[row[entry]]
-        expanded = torch.repeat_interleave(torch.arange(len(entry), device=entry.device), repeats)
-        position = torch.arange(len(expanded), device=entry.device) - (repeats.cumsum(0) - repeats)[expanded]
-        yield self.truth.concept_ids[first[expanded] + position].long(), entry[expanded]
+    def keys(self, n_concepts: int) -> Int[Tensor, " n"]:
+        """(pair, value) packed, of every positive value on calibration rows: as of "any", then of its row's concepts.
+
+        Pairs are concept · units + unit, "any" being concept ``n_concepts``.
+        """
+        rows = self.activations
+        entry = positions(rows_of(rows, self.cal).repeat_interleave(rows.entries_per_row()))
+        of_unit = pack(rows.unit_ids.index_select(0, entry), rows.values.index_select(0, entry))
+        row, offsets = rows.row_of_entry().index_select(0, entry), self.truth.row_offsets
+        starts, lengths = offsets.index_select(0, row), offsets.diff().index_select(0, row)
+        concepts = self.truth.concept_ids.long() * rows.n_units << BITS
+        keys = torch.empty(len(entry) + int(lengths.sum()), dtype=torch.int64, device="cpu")
+        filled = len(entry)
+        torch.add(of_unit, n_concepts * rows.n_units << BITS, out=keys[:filled])
+        for part in zip(*(each.split(ENTRIES_AT_ONCE) for each in (of_unit, starts, lengths)), strict=True):
+            member, run = spread(*part[1:])
+            stop = filled + len(run)
+            torch.add(part[0].index_select(0, run), concepts.index_select(0, member), out=keys[filled:stop])
+            filled = stop
+        return keys
 
 
 @plain_arithmetic()
@@ -91,28 +103,24 @@ def calibrate_thresholds(
         raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
 
     q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
-    values = torch.full((len(n_positive), len(tail_fractions)), torch.nan, dtype=torch.float64, device="cpu")
+    values = torch.empty(len(n_positive), len(tail_fractions), dtype=torch.float64, device=device)
     for block in runs.blocks(n_positive):
-        counts, keys = n_positive[block.start : block.stop], sort_keys(block.keys.to(device))
-        values[block.start : block.stop] = linear_quantiles(keys, counts.to(device), q).cpu()
+        pairs, keys = slice(block.start, block.stop), sort_keys(block.keys.to(device))
+        linear_quantiles(keys, n_positive[pairs].to(device), q, out=values[pairs])
         del block, keys  # before the next ones
-    by_unit = (n_kept, n_concepts + 1)
     return Thresholds(
         concepts=tuple(concepts),
         kept_units=kept_units,
         tail_fractions=tuple(tail_fractions),
-        n_positive=n_positive.view(by_unit).T.contiguous(),
-        values=values.view(*by_unit, -1).transpose(0, 1).contiguous(),
+        n_positive=n_positive.view(n_concepts + 1, n_kept),
+        values=values.view(n_concepts + 1, n_kept, -1).cpu(),
     )
 
 
 def _collect(
     chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int, runs: KeyRuns
 ) -> tuple[int, Int[Tensor, " pairs"]]:
-    """Calibration rows, and each pair's positive values; its own function, so that no chunk outlives the pass.
-
-    A unit's pairs lie together, "any" last.
-    """
+    """Calibration rows, and each pair's positive values; its own function, so that no chunk outlives the pass."""
     n_concepts = len(concepts)
     n_positive = torch.zeros((n_concepts + 1) * n_kept, dtype=torch.int64, device="cpu")
     rows = 0
@@ -123,8 +131,7 @@ def _collect(
         if chunk.truth.concepts != tuple(concepts):
             raise ArtifactError(f"Ground truth is of concepts {list(chunk.truth.concepts)}, expected {list(concepts)}.")
         rows += int(rows_of(activations, chunk.cal).sum())
-        for concept, entry in chunk.entries(n_concepts):
-            pair = activations.unit_ids[entry].long() * (n_concepts + 1) + concept
-            n_positive += torch.bincount(pair, minlength=len(n_positive))
-            runs.add(pack(pair, activations.values[entry]))
+        keys = chunk.keys(n_concepts)
+        n_positive += torch.bincount(keys >> BITS, minlength=len(n_positive))
+        runs.add(keys)
     return rows, n_positive

@@ -73,7 +73,7 @@ def spread(starts: Int[Tensor, " runs"], lengths: Int[Tensor, " runs"]) -> tuple
     """Every position of runs that begin at ``starts``, run after run, and the number of the run that each is of."""
     run = torch.repeat_interleave(torch.arange(len(starts), device=starts.device), lengths)
     shift = starts - (lengths.cumsum(0) - lengths)
-    return torch.arange(len(run), device=starts.device) + shift[run], run
+    return torch.arange(len(run), device=starts.device) + shift.index_select(0, run), run
 
 
 def contained(keys: Int[Tensor, " n"], queries: Int[Tensor, " m"]) -> Bool[Tensor, " m"]:

@@ -15,7 +15,7 @@ from sae_assets.artifacts import SparseRows, UnitStats
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import keys_within, linear_quantiles, ordered_sums, pack, sort_keys
+from sae_assets.ops.segments import keys_within, linear_quantiles, ordered_sums, pack, positions, sort_keys
 
 QUANTILES = (0.95, 0.99)
 
@@ -60,24 +60,22 @@ def compute_unit_stats(
         raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
 
     sums = torch.zeros(2, n_units, dtype=torch.float64, device="cpu")
-    largest = torch.full((n_units,), torch.nan, dtype=torch.float64, device="cpu")
-    quantiles = torch.full((n_units, len(QUANTILES)), torch.nan, dtype=torch.float64, device="cpu")
-    q = torch.tensor(QUANTILES, dtype=torch.float64, device=device)
+    quantiles = torch.full((n_units, len(QUANTILES) + 1), torch.nan, dtype=torch.float64, device="cpu")
+    q = torch.tensor((*QUANTILES, 1.0), dtype=torch.float64, device=device)
     for block in runs.blocks(n_active):
         start, stop = block.start, block.stop
         counts, keys = n_active[start:stop], sort_keys(block.keys.to(device))
         sums[:, start:stop] = ordered_sums(keys, counts)
         quantiles[start:stop] = linear_quantiles(keys, counts.to(device), q).cpu()
-        largest[start:stop] = linear_quantiles(keys, counts.to(device), torch.ones_like(q[:1]))[:, 0].cpu()
         del block, keys  # before the next ones
     return UnitStats(
         n_rows=n_rows,
         n_active=n_active,
         total=sums[0].clone(),
         total_sq=sums[1].clone(),
-        max=largest,
         p95=quantiles[:, 0].contiguous(),
         p99=quantiles[:, 1].contiguous(),
+        max=quantiles[:, 2].contiguous(),
     )
 
 
@@ -89,8 +87,8 @@ def _collect(chunks: ChunkPairs, n_units: int, runs: KeyRuns) -> tuple[int, Int[
             raise ArtifactError(f"A chunk has {chunk.n_units} units, expected {n_units}.")
         rows = rows_of(chunk, cal)
         n_rows += int(rows.sum())
-        chosen = rows[chunk.row_of_entry()]
-        units = chunk.unit_ids[chosen]
+        chosen = positions(rows.repeat_interleave(chunk.entries_per_row()))
+        units = chunk.unit_ids.index_select(0, chosen)
         n_active += torch.bincount(units, minlength=n_units)
-        runs.add(pack(units, chunk.values[chosen]))
+        runs.add(pack(units, chunk.values.index_select(0, chosen)))
     return n_rows, n_active

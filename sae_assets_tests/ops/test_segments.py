@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sae_assets.ops import segments
 from sae_assets.ops.segments import linear_quantiles, pack, pack_descending, plan_blocks, unpack
 from sae_assets_tests.strategies import DENORMAL, HUGE, PROPERTY
 
@@ -41,6 +42,18 @@ def test_quantiles_of_runs_are_numpys(runs, fractions):
             np.testing.assert_allclose(row, np.quantile(np.array(run, np.float64), fractions), rtol=1e-12, atol=0)
         else:
             assert np.isnan(row).all()
+
+
+def test_quantiles_are_the_same_however_many_groups_are_taken_together(monkeypatch):
+    """Runs of 0 to 6 values, three at a time and all at once, into a new tensor and into one that is given."""
+    counts = torch.tensor([3, 0, 1, 6, 0, 2, 4, 5, 0])
+    ordered = torch.cat([torch.rand(int(n)).sort().values for n in counts])
+    q = torch.tensor([0.0, 0.3, 0.95, 1.0], dtype=torch.float64)
+    whole = linear_quantiles(ordered, counts, q)
+    monkeypatch.setattr(segments, "GROUPS_AT_ONCE", 3)
+    out = torch.zeros(len(counts), len(q), dtype=torch.float64)
+    assert linear_quantiles(ordered, counts, q, out=out) is out
+    assert torch.equal(out.nan_to_num(-1), whole.nan_to_num(-1))
 
 
 def test_quantiles_of_more_values_than_float32_counts():
