@@ -112,11 +112,18 @@ class DetectionStats(Artifact):
             ("true positives", self.true_positives, self.n_positive),
             ("false positives", self.false_positives, self.n_negative),
         ):
-            if bool((counts < 0).any()) or bool((counts > total[..., None, None]).any()):
+            outside, invalid, falling = False, False, False
+            for split in range(2):
+                for concept, valid in enumerate(self.valid):  # what a processor's cache holds
+                    some = counts[split, concept]
+                    outside |= bool((some < 0).any()) or bool((some > total[split, concept]).any())
+                    invalid |= bool(some.masked_fill(valid[:, None], 0).any())
+                    falling |= bool((some[:, 1:] < some[:, :-1]).any())
+            if outside:
                 yield f"{name} must lie between 0 and the number of examples"
-            if bool((counts[:, ~self.valid] != 0).any()):
+            if invalid:
                 yield f"{name}: an invalid pair never detects"
-            if bool((counts.diff(dim=-1) < 0).any()):
+            if falling:
                 yield f"{name} must not fall as the tail fraction grows"
 
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import pack_descending, unpack_descending
+from sae_assets.ops.segments import BITS, pack, pack_descending, positions, sort_keys, unpack, unpack_descending
 from sae_assets.ops.sparse_activations import Encoder, SparseCode, joined
 
+MOST_GROUPS = 2**31  # that keys of 64 bits tell apart beside a value
 POOLINGS = ("max", "mean", "topk_mean", "last")
 
 
@@ -65,7 +66,14 @@ def pool_rows(
     if pooling.name == "last":
         last = (row.to(device) == (rows.example_offsets[1:] - 1).to(device)[example]).nonzero().flatten()
         example, unit, value = example[last], unit[last], value[last]
-    pairs, inverse = (unit * rows.n_examples + example).unique(return_inverse=True)
+    pair = unit * rows.n_examples + example
+    if pooling.name in ("max", "last") and rows.n_units * rows.n_examples < MOST_GROUPS:
+        keys = sort_keys(pack(pair, value))  # a third of the time of what follows; the largest of a pair comes last
+        ends = torch.ones_like(keys, dtype=torch.bool)
+        ends[:-1] = keys[1:] >> BITS != keys[:-1] >> BITS
+        pair, score = unpack(keys.index_select(0, positions(ends)))
+        return pair // rows.n_examples, score, pair % rows.n_examples
+    pairs, inverse = pair.unique(return_inverse=True)
     example, unit = pairs % rows.n_examples, pairs // rows.n_examples
     if pooling.name in ("max", "last"):
         score = torch.zeros(len(pairs), device=device, dtype=torch.float32).scatter_reduce_(0, inverse, value, "amax")

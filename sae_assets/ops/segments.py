@@ -13,7 +13,7 @@ from torch import Tensor
 from sae_assets.artifacts import offsets_of
 
 BITS = 32
-_LARGEST = 0x7FFFFFFF
+LARGEST = 0x7FFFFFFF  # bits of a float32 without a sign
 FAN = 256
 SLICE = 2**17
 GROUPS_AT_ONCE = 2**12  # whose quantiles the processor's cache holds with what is made of them
@@ -26,17 +26,17 @@ def pack(groups: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> Int[Tensor, 
 
 def pack_descending(groups: Int[Tensor, " n"], values: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
     """int64 keys that order by group, then by value descending; ``values`` float32 and > 0."""
-    return groups.long() << BITS | _LARGEST - values.view(torch.int32).long()
+    return groups.long() << BITS | LARGEST - values.view(torch.int32).long()
 
 
 def unpack(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float[Tensor, "*n"]]:
     """The (group, value) of keys made by :func:`pack`."""
-    return keys >> BITS, (keys & _LARGEST).int().view(torch.float32)
+    return keys >> BITS, (keys & LARGEST).int().view(torch.float32)
 
 
 def unpack_descending(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float[Tensor, "*n"]]:
     """The (group, value) of keys made by :func:`pack_descending`."""
-    return keys >> BITS, (_LARGEST - (keys & _LARGEST)).int().view(torch.float32)
+    return keys >> BITS, (LARGEST - (keys & LARGEST)).int().view(torch.float32)
 
 
 def keys_within(memory_budget: int, device: torch.device | str = "cpu") -> int:

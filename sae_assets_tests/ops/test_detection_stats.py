@@ -8,13 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_assets.artifacts import DetectionStats, SparseRows
+from sae_assets.artifacts import DetectionStats, SparseRows, Thresholds
 from sae_assets.errors import ArtifactError
+from sae_assets.ops import detection_stats
 from sae_assets.ops.detection_stats import (
     EVALUATED,
     SCORE_BYTES,
     LabelledChunk,
     count_detections,
+    example_scores,
     gather_scores,
     score_examples,
 )
@@ -101,6 +103,41 @@ def test_many_truths_at_once_are_each_alone(world, data):
     truth = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=3)))
     alone = torch.stack([scores.positives(places, one) for one in truth])
     assert torch.equal(scores.positives(places, truth), alone)
+
+
+@PROPERTY
+@given(worlds(), st.data())
+def test_places_are_counts_of_scores_in_any_order_of_thresholds(world, data):
+    """Merged where they do not rise along a unit and searched for elsewhere, null ones among them or not."""
+    scores = score(world)["cal"]
+    stored = world.activations.flatten().tolist()
+    value = st.floats(0.0, 9.0) | st.just(float("nan")) | st.sampled_from([*stored, 1e300])
+    order = data.draw(st.sampled_from([None, lambda row: sorted(row, reverse=True), sorted]))
+    rows = [data.draw(st.lists(value, min_size=3, max_size=3)) for _ in range(world.n_units)]
+    rows = [row if order is None else order([0.5 if t != t else t for t in row]) for row in rows]
+    dense = dense_scores(world, "cal")
+    got = scores.places(torch.tensor(rows, dtype=torch.float64)) - scores.starts[:-1, None]
+    expected = [
+        [int(((dense[:, unit] >= t) & (dense[:, unit] > 0)).sum()) for t in row] for unit, row in enumerate(rows)
+    ]
+    assert got.tolist() == expected
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_counts_are_the_same_however_many_scores_are_taken_together(monkeypatch, at_once):
+    """Units one at a time, a few, and all of them."""
+    chosen = torch.Generator().manual_seed(at_once)
+    values = torch.rand(9, 6, generator=chosen) * (torch.rand(9, 6, generator=chosen) < 0.6)
+    example, unit = values.nonzero(as_tuple=True)
+    labels = torch.rand(9, 2, generator=chosen) < 0.4
+    one = example_scores(unit, example, values[example, unit], labels, n_units=6)
+    cutoffs = values.double().quantile(torch.tensor([0.9, 0.5], dtype=torch.float64), dim=0).T.clamp(min=0.01)
+    thresholds = Thresholds(
+        ("a", "b"), torch.arange(6), (0.1, 0.5), torch.ones(3, 6, dtype=torch.int64), cutoffs.expand(3, 6, 2).clone()
+    )
+    whole = count_detections({"cal": one, "test": one}, thresholds)
+    monkeypatch.setattr(detection_stats, "SCORES_AT_ONCE", at_once)
+    assert count_detections({"cal": one, "test": one}, thresholds) == whole
 
 
 def test_a_score_at_the_threshold_is_detected():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from sae_assets.errors import ArtifactError
+from sae_assets.ops import pooling
 from sae_assets.ops.detection_stats import EVALUATED, LabelledChunk, score_examples
 from sae_assets.ops.pooling import POOLINGS, Pooling, length_auroc, pool_codes, pool_rows
 from sae_assets.ops.segments import unpack_descending
@@ -30,6 +31,17 @@ def test_pooled_scores_are_the_dense_ones(device, world, name, k):
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-45)
     assert bool((value > 0).all()) and len(value) == (got > 0).sum()
     assert torch.equal(unit * len(got) + example, (unit * len(got) + example).sort().values)
+
+
+@PROPERTY
+@given(world=worlds(), name=st.sampled_from(("max", "last")))
+def test_more_pairs_than_keys_tell_apart_are_pooled_alike(world, name):
+    """Bit for bit, by another way."""
+    few = pool_rows(world.sparse(), Pooling(name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pooling, "MOST_GROUPS", 0)
+        many = pool_rows(world.sparse(), Pooling(name))
+    assert all(torch.equal(one, other) for one, other in zip(few, many, strict=True))
 
 
 @PROPERTY
