@@ -116,8 +116,9 @@ class DetectionStats(Artifact):
             for split in range(2):
                 for concept, valid in enumerate(self.valid):  # what a processor's cache holds
                     some = counts[split, concept]
-                    outside |= bool((some < 0).any()) or bool((some > total[split, concept]).any())
-                    invalid |= bool(some.masked_fill(valid[:, None], 0).any())
+                    if some.numel():
+                        outside |= int(some.min()) < 0 or int(some.max()) > int(total[split, concept])
+                    invalid |= bool(some[~valid].any())
                     falling |= bool((some[:, 1:] < some[:, :-1]).any())
             if outside:
                 yield f"{name} must lie between 0 and the number of examples"

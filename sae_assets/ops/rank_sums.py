@@ -6,6 +6,8 @@ from torch import Tensor
 
 from sae_assets.ops.detection_stats import ExampleScores
 from sae_assets.ops.exact_search import ENTRIES_AT_ONCE
+from sae_assets.ops.segments import positions
+from sae_assets.ops.truth_sets import spread
 
 
 def midrank_excess(scores: ExampleScores) -> Float[Tensor, " scores"]:
@@ -39,15 +41,16 @@ def rank_sums(
     hits = torch.zeros(len(units), dtype=torch.int64, device=units.device)
     ranks = truths.sum(0).double() * (len(scores.labels) - lengths + 1) / 2
     at_once = max(1, ENTRIES_AT_ONCE // max(1, int(lengths.max()) if len(lengths) else 1))
+    starts, flat = scores.starts[units], truths.reshape(-1)
     for some in torch.arange(len(units), device=units.device).split(at_once):
-        length = lengths[some]
-        draw = torch.repeat_interleave(some, length)
-        offset = torch.arange(len(draw), device=units.device) - (length.cumsum(0) - length)[draw - some[0]]
-        position = scores.starts[units[draw]] + offset
-        true = truths[scores.example[position], draw]
-        draw, offset, position = draw[true], offset[true], position[true]
-        hits += torch.bincount(draw[offset < detected[draw]], minlength=len(units))
-        ranks += torch.bincount(draw, weights=excess[position], minlength=len(units))
+        position, draw = spread(starts[some], lengths[some])
+        draw += some[0]
+        cell = scores.example.index_select(0, position) * len(units) + draw
+        true = positions(flat.index_select(0, cell))
+        draw, position = draw.index_select(0, true), position.index_select(0, true)
+        within = position < (starts + detected).index_select(0, draw)
+        hits += torch.bincount(draw.index_select(0, positions(within)), minlength=len(units))
+        ranks += torch.bincount(draw, weights=excess.index_select(0, position), minlength=len(units))
     return hits, ranks
 
 
