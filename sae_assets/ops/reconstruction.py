@@ -18,6 +18,7 @@ from sae_assets.ops.segments import tree_sums
 from sae_assets.ops.sparse_activations import SparseCode
 
 ROW_BYTES = 48  # per row and dimension: the row, what is decoded of it, a decoder's row, their product and difference
+NUMBERS_AT_ONCE = 2**18  # of rows that are decoded together on a CPU, whose cache holds them
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -148, 128  # of float32, as frexp gives them
 MANTISSA_BITS = 24
 BIN_BITS = 8
@@ -75,7 +76,10 @@ class Decoder:
                 raise ArtifactError(f"The decoder's {name} holds values that are not finite.")
         self.weight = weight.detach().float().to(device).contiguous()
         self.bias = bias.detach().double().to(device)
-        self.rows_at_once = max(1, memory_budget // (ROW_BYTES * self.d_model))
+        most = memory_budget // (ROW_BYTES * self.d_model)
+        if self.weight.device.type == "cpu":
+            most = min(most, NUMBERS_AT_ONCE // self.d_model)
+        self.rows_at_once = max(1, most)
 
     @plain_arithmetic()
     def decode(self, code: SparseCode) -> Float[Tensor, "rows d"]:
@@ -88,15 +92,18 @@ class Decoder:
         counts = code.row_offsets.diff()
         order = counts.sort(descending=True, stable=True).indices  # rows that go on longest come first
         starts = code.row_offsets[:-1][order]
-        units, values = code.unit_ids.long().to(self.weight.device), code.values.to(self.weight.device)
+        units, values = code.unit_ids.to(self.weight.device), code.values.double().to(self.weight.device)
         decoded = torch.zeros(len(counts), self.d_model, dtype=torch.float64, device=self.weight.device)
         # Of how many rows there is a first, a second, … entry.
         lasting = len(counts) - torch.bincount(counts, minlength=1).cumsum(0)[:-1]
         for rank, n_rows in enumerate(lasting.tolist()):
             entry = (starts[:n_rows] + rank).to(self.weight.device)
             # A product of two float32 is exact in float64, so that it does not matter whether it is fused with the sum.
-            decoded[:n_rows] += self.weight[units[entry]].double().mul_(values[entry, None])
+            rows = self.weight.index_select(0, units.index_select(0, entry)).double()
+            decoded[:n_rows].addcmul_(rows, values.index_select(0, entry)[:, None])
         decoded += self.bias
+        if len(counts) and int(counts.min()) == int(counts.max()):  # they are in their order
+            return decoded
         return torch.empty_like(decoded).index_copy_(0, order.to(self.weight.device), decoded)
 
     def _expect(self, code: SparseCode, n_rows: int) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 INK = "#787878"  # contrast 4.4 on white, 4.6 on the page of the UI's dark theme
@@ -22,10 +22,8 @@ def new_axes(columns: int = 1, rows: int = 1, *, tall: bool = False, fitted: boo
 
 def _in_both_themes(figure: Any) -> None:
     """No background, and text and lines in a grey that is read on white and on the UI's dark page."""
-    from matplotlib.text import Text
-
     figure.patch.set_alpha(0)
-    for text in figure.findobj(Text):
+    for text in _texts(figure):
         if text.get_color() == "black":  # of those that were given another one it says something
             text.set_color(INK)
     for axis in figure.axes:
@@ -33,6 +31,19 @@ def _in_both_themes(figure: Any) -> None:
         axis.tick_params(which="both", color=INK, labelcolor=INK)
         for spine in axis.spines.values():
             spine.set_color(INK)
+
+
+def _texts(figure: Any) -> Iterator[Any]:
+    """All texts but labels of ticks, which matplotlib would make in order to list them: a quarter of a picture."""
+    legends = [*figure.legends]
+    yield from (*figure.texts, *filter(None, (figure._suptitle, figure._supxlabel, figure._supylabel)))
+    for axis in figure.axes:
+        legends += filter(None, [axis.get_legend()])
+        yield from (axis.title, axis._left_title, axis._right_title, *axis.texts)
+        for each in (axis.xaxis, axis.yaxis):
+            yield from (each.label, each.get_offset_text())
+    for legend in legends:
+        yield from (legend.get_title(), *legend.get_texts())
 
 
 def literal(name: str) -> str:
