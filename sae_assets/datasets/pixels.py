@@ -26,6 +26,7 @@ STEPS = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies grey of fewer bits,
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose height is the stored width
 ORIENTATION, PHOTOMETRIC, BITS, SAMPLE_FORMAT, SUBFILE, DNG = 274, 262, 258, 339, 254, 50706  # tags of TIFF and EXIF
 WHITE_IS_ZERO, SIGNED, CAMERA = 0, 2, (32803, 34892)
+PLANES, APART = 284, 2  # the tag that says how colours lie, and the value of planes
 
 # The documents' table: what a file holds, and what becomes of it.
 MODES = {
@@ -40,7 +41,8 @@ MODES = {
     "CMYK": "by its ICC profile, without one by (1 - C)(1 - K); a profile that does not fit is refused",
     "ICC profile of RGB or grey": "ignored, as the models' own preprocessing does",
     "animation (GIF, WebP, PNG, AVIF), further pictures of a JPEG": "the first frame",
-    "animated PNG whose still picture is no frame, TIFF of several pages, signed TIFF, "
+    "animated PNG whose still picture is no frame, TIFF of several pages, signed TIFF, TIFF of "
+    "more than 8 bits per colour in planes, "
     "camera files (DNG, NEF, CR2, ARW, …)": "refused",
     "Lab and any other mode; HEIC, PSD, EPS, SVG, PDF and any format but "
     "PNG, JPEG, TIFF, GIF, WebP, BMP, PPM, JPEG 2000, AVIF, TGA, QOI": "refused",
@@ -117,7 +119,8 @@ def expect_picture(image: "ImageFile") -> None:
     """Check that a file is one picture whose numbers are brightness.
 
     Raises:
-        PixelError: several pages, a still picture beside an animation, a camera's own data, or signed numbers.
+        PixelError: several pages, a still picture beside an animation, a camera's own data, signed numbers, or planes
+            that are read wrongly.
     """
     if getattr(image, "default_image", False):
         raise PixelError(
@@ -131,6 +134,11 @@ def expect_picture(image: "ImageFile") -> None:
         raise PixelError(IS_RAW)
     if SIGNED in tags.get(SAMPLE_FORMAT, ()) and image.mode not in ("I", "F"):
         raise PixelError("holds signed numbers; save it with numbers from 0 on")
+    if tags.get(PLANES) == APART and len(bits := tags.get(BITS, (1,))) > 1 and max(bits) > 8:
+        raise PixelError(
+            "stores colours of more than 8 bits in planes behind one another, which the library takes for 8 bits; save "
+            "it with pixels whole (`planar configuration` 1), or as PNG"
+        )
     if getattr(image, "n_frames", 1) > 1:
         raise PixelError(f"is a TIFF of {image.n_frames} pages; save each page that is an example as a file")  # type: ignore[attr-defined]
 

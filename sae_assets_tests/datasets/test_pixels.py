@@ -230,6 +230,31 @@ def test_what_is_no_one_picture_is_refused(tmp_path: Path) -> None:
         assert "not a readable image: expected one of PNG, JPEG" in refusal(tmp_path / name)
 
 
+def planes(values: np.ndarray) -> bytes:
+    """A TIFF of colours, uint8 or uint16 [height, width, bands], in planes, which Pillow does not write."""
+    height, width, bands = values.shape
+    size, lists = values[..., 0].nbytes, 10 + 9 * 12 + 4
+    start = lists + 10 * bands
+    apart = struct.pack(f"<{bands}H", *[8 * values.itemsize] * bands)
+    apart += struct.pack(f"<{bands}I", *(start + band * size for band in range(bands)))
+    apart += struct.pack(f"<{bands}I", *[size] * bands)
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, bands, lists), (259, 3, 1, 1), (262, 3, 1, 2),
+            (273, 4, bands, lists + 2 * bands), (277, 3, 1, bands), (279, 4, bands, lists + 6 * bands),
+            (284, 3, 1, 2)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    content = np.moveaxis(values, -1, 0).astype(values.dtype.newbyteorder("<")).tobytes()
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + apart + content
+
+
+def test_planes_of_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
+    """Pillow takes each byte of them for a pixel; of 8 bits they are read."""
+    path = tmp_path / "a.tif"
+    path.write_bytes(planes(COLOURS))
+    assert np.array_equal(read(path), COLOURS)
+    path.write_bytes(planes(COLOURS.astype(np.uint16) * 257))
+    assert "in planes behind one another" in refusal(path)
+
+
 def test_animation_beside_its_still_picture_is_refused(tmp_path: Path) -> None:
     """Some programs show the picture that is no frame, others the first frame."""
     still, *frames = (Image.new("RGB", (4, 3), colour) for colour in ("green", "red", "blue"))
