@@ -57,6 +57,10 @@ class StoredFileError(SaeAssetsError, OSError):
     of_data = True
 
 
+class NewerFileError(StoredFileError):
+    """A stored file says that a newer version wrote it; this one writes nothing in its place."""
+
+
 class HistoryError(SaeAssetsError, OSError):
     """Dagster's history of a home cannot be opened, read or written: damaged, locked, or on a disk that is full."""
 

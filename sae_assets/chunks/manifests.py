@@ -14,7 +14,7 @@ from sae_assets.artifacts import SPLITS
 from sae_assets.catalog.names import name_of
 from sae_assets.chunks.chunking import Manifest, plan_chunks
 from sae_assets.datasets.records import Record
-from sae_assets.errors import StoredFileError
+from sae_assets.errors import NewerFileError, StoredFileError
 from sae_assets.storage.address import Address
 from sae_assets.storage.atomic import write_atomically, write_once
 from sae_assets.storage.provenance import digest
@@ -60,11 +60,20 @@ def read_manifest(root: UPath, dataset: str, key: str) -> Manifest:
 
 
 def read_manifest_file(path: UPath) -> Manifest:
-    """The manifest in a file. Raises: StoredFileError: it is not what this package wrote there."""
+    """The manifest in a file.
+
+    Raises:
+        NewerFileError: a newer version wrote it. StoredFileError: it is not what this package wrote there.
+    """
     try:
         content = json.loads(path.read_bytes())
-        if content.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-            raise ValueError(f"schema version {content['schema_version']}, this version reads {SCHEMA_VERSION}")
+        if (version := content.get("schema_version", SCHEMA_VERSION)) != SCHEMA_VERSION:
+            if isinstance(version, int) and version > SCHEMA_VERSION:
+                raise NewerFileError(
+                    f"The chunk manifest {path} has schema version {version}, this version of sae_assets reads "
+                    f"{SCHEMA_VERSION}: a newer one wrote it. Read the home with that."
+                )
+            raise ValueError(f"schema version {version}, this version reads {SCHEMA_VERSION}")
         if content.get("dataset", path.parent.parent.name) != path.parent.parent.name:
             raise ValueError(f"it is of data set {content['dataset']!r}, and was put in another's place")
         if {"dataset", HASH} & {*content} and content.get(HASH) != _hash(content):

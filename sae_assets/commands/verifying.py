@@ -12,7 +12,7 @@ from sae_assets.catalog import Catalog, load_catalog
 from sae_assets.chunks.chunking import chunk_key
 from sae_assets.chunks.contents import registered_as
 from sae_assets.chunks.manifests import REMOVED, manifest_files, manifest_path, read_manifest_file, write_anew
-from sae_assets.errors import HistoryError, NotMaterializedError, SaeAssetsError
+from sae_assets.errors import HistoryError, NewerFileError, NotMaterializedError, SaeAssetsError
 from sae_assets.orchestration.history import known_chunks, recorded_versions, running_artifacts, was_imported
 from sae_assets.orchestration.instance.home import history_if_there
 from sae_assets.pipeline.planning import Scope
@@ -161,6 +161,9 @@ def _read_manifests(
         verified.manifests += 1
         try:
             read_manifest_file(path)
+        except NewerFileError as error:  # nothing that it says is lost, and nothing is written in its place
+            verified.damaged[str(path)] = str(error)
+            verified.remade = [each for each in verified.remade if each.dataset != dataset]
         except SaeAssetsError as error:
             lost[key] = (path, str(error).splitlines()[0])
     numbers = {int(key) for key in keys if key.isdecimal()}

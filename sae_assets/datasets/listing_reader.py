@@ -217,9 +217,8 @@ class ListedTexts(TextReader):
             spans: dict[str, list[Span]] = {}
             if not cell_problems and line.cells.get(column):
                 # Labels must not depend on whether the text is there yet.
-                has_text = not self._paths or (listing.base / str(cell)).is_file()
-                text = read_text(entry.name, listing.base, str(cell)) if self._paths and has_text else str(cell)
-                spans, cell_problems = check_spans(column, line.cells[column], text if has_text else None, self._unit)
+                text = self._text_if_there(str(cell), listing.base) if self._paths else str(cell)
+                spans, cell_problems = check_spans(column, line.cells[column], text, self._unit)
             values, problems = labels.read(line.cells, spans)
             return values, [*cell_problems, *problems]
 
@@ -235,6 +234,14 @@ class ListedTexts(TextReader):
         if self._whole:
             return self.folders
         return _tops(self.root, [record.path for record in self.records] if self._paths else [])
+
+    @staticmethod
+    def _text_if_there(path: str, base: Path) -> str | None:
+        """The text of a file; None where there is none or it is no text, which whoever reads it says."""
+        try:
+            return read_text("", base, path)
+        except DatasetError:
+            return None
 
     def remarks(self) -> list[str]:
         return self._remarks

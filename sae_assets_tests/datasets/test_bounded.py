@@ -42,7 +42,19 @@ def test_a_text_of_a_terabyte(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("text_path,split,calm\na.txt,cal,1\n")
     reader = open_dataset(entry_of(tmp_path, "table", ("calm",), modality="text"))
     with pytest.raises(DatasetError, match=r"a\.txt has 1,099,511,627,776 bytes, expected 134,217,728 at most"):
-        reader.content_hash("a")
+        reader.text("a")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("spans", ["", '"[[0, 1, ""calm""]]"'])
+def test_a_file_that_is_no_text_holds_up_no_other(tmp_path: Path, spans: str) -> None:
+    """It is registered by its bytes, and said to be no text by whoever reads it."""
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfebad")
+    (tmp_path / "b.txt").write_text("calm")
+    (tmp_path / "metadata.csv").write_text(f"text_path,split,calm,spans\na.txt,cal,1,{spans}\nb.txt,test,1,{spans}\n")
+    reader = open_dataset(entry_of(tmp_path, "table", ("calm",), modality="text"))
+    assert reader.hashes("a")[0] == hash_files([tmp_path / "a.txt"]) != reader.hashes("b")[0]
+    with pytest.raises(DatasetError, match=r"a\.txt' is not UTF-8 text"):
+        reader.text("a")  # type: ignore[attr-defined]
 
 
 def test_annotations_that_are_no_json(tmp_path: Path) -> None:

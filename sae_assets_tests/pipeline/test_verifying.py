@@ -127,6 +127,18 @@ def test_manifest_that_changed_or_vanished_is_written_anew(made: Places, what: s
         assert all_states(session) == {"current"}
 
 
+def test_manifest_of_a_newer_version_is_named_and_left(made: Places) -> None:
+    """It is not called damaged, and `--repair` writes no older one in its place."""
+    path = store_of(made) / "small/chunks/0000.json"
+    newer = path.read_text().replace('"schema_version": 1', '"schema_version": 2')
+    path.write_text(newer)
+    result = invoke(made, "status", "-d", "small")
+    assert result.exit_code == 1 and "schema version 2" in result.stderr and "damaged" not in result.stderr
+    for options in ((), ("--repair",)):
+        code, found = found_by(made, *options)
+        assert code == 1 and "a newer one wrote it" in found["damaged"][str(path)] and path.read_text() == newer
+
+
 def test_manifest_of_which_no_file_tells_is_left(made: Places) -> None:
     """Its labels are damaged too, or it is in another's place: it comes from a backup or not at all."""
     path = store_of(made) / "small/chunks/0000.json"
