@@ -68,7 +68,7 @@ def every_module_of(package: object) -> str:
         (
             "import sae_assets.definitions",
             {"sae_assets", "dagster"},
-            {"torch", "torchvision", "open_clip", "matplotlib"},
+            {"torch", "torchvision", "open_clip", "matplotlib", "sqlalchemy"},
         ),
         (
             "from sae_assets.catalog import load_catalog; load_catalog()",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
@@ -47,18 +47,16 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
-from dagster._core.storage.event_log.base import AssetRecord, EventLogStorage
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
-from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.impl import core_execute_run
 from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt, pop_captured_interrupt
-from sqlalchemy import make_url
+
+if TYPE_CHECKING:
+    from dagster._core.storage.event_log.base import EventLogStorage
 
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
@@ -69,6 +67,8 @@ def has_its_tables(instance: dg.DagsterInstance) -> bool:
 
     The last of its tables stands for all.
     """
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
     storage = instance.event_log_storage
     return not isinstance(storage, SqlEventLogStorage) or bool(storage.has_table("dynamic_partitions"))
 
@@ -79,6 +79,10 @@ def files_of_history(instance: dg.DagsterInstance) -> list[Path]:
     What is kept there is not told by any public call. A file per run, as homes of earlier versions have it, is not
     among it: such homes are asked each time.
     """
+    from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+    from dagster._core.storage.runs import SqliteRunStorage
+    from sqlalchemy import make_url
+
     runs, events = instance.run_storage, instance.event_log_storage
     if type(runs) is not SqliteRunStorage or type(events) is not ConsolidatedSqliteEventLogStorage:
         return []
@@ -189,6 +193,8 @@ def partition_states(
 
     That call reads an asset's record again, with its latest event; here the records of all assets are read at once.
     """
+    from dagster._core.storage.event_log.base import AssetRecord
+
     look = _Loading(instance)
     records = AssetRecord.blocking_get_many(look, list(definitions))
     for key in [record.asset_entry.asset_key for record in records if record is not None]:
@@ -488,12 +494,14 @@ def wait_for_a_slot(context: pools.InstanceConcurrencyContext) -> float:
     return max(0.0, min(waits, default=0.0))
 
 
-def hand_on_slots(storage: EventLogStorage, pools: Collection[str]) -> None:
+def hand_on_slots(storage: "EventLogStorage", pools: Collection[str]) -> None:
     """Give free slots to the steps that wait for them.
 
     Dagster does so when a slot is freed, in two transactions: a process that is killed in between leaves a free slot
     that no waiting step is told of. No public call tells them.
     """
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
     if not isinstance(storage, SqlEventLogStorage):
         return
     for pool in pools:
