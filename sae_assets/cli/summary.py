@@ -9,6 +9,7 @@ from rich.text import Text
 
 from sae_assets.artifacts.detection import FEWEST
 from sae_assets.cli.display import console, figure, interval
+from sae_assets.wording import counted
 
 if TYPE_CHECKING:
     from sae_assets.commands.session import Session
@@ -157,10 +158,10 @@ def _rows_line(rows: dict[str, Any]) -> str:
     covered = ", ".join(f"{name} {figure(value, 2)}" for name, value in rows.items() if name.startswith("coverage@"))
     pixels = "" if rows["mean_best_pixel_iou"] is None else f", of pixels {figure(rows['mean_best_pixel_iou'], 2)}"
     return (
-        f"Rows, best unit of each of {rows['concepts']} concepts: mean AP {figure(rows['mean_best_ap'], 2)}, "
-        f"F1 {figure(rows['mean_best_f1'], 2)}, IoU {figure(rows['mean_best_iou'], 2)}{pixels}; {covered}; "
-        f"F1 above .5: {rows['concepts_f1>0.5']} concepts, {rows['units_f1>0.5']} units; "
-        f"IoU above .04: {rows['concepts_iou>0.04']} concepts, {rows['units_iou>0.04']} units"
+        f"Rows, best unit of each of {counted(rows['concepts'], 'concept')}: "
+        f"mean AP {figure(rows['mean_best_ap'], 2)}, F1 {figure(rows['mean_best_f1'], 2)}, IoU {figure(rows['mean_best_iou'], 2)}{pixels}; {covered}; "
+        f"F1 above .5: {counted(rows['concepts_f1>0.5'], 'concept')}, {counted(rows['units_f1>0.5'], 'unit')}; "
+        f"IoU above .04: {counted(rows['concepts_iou>0.04'], 'concept')}, {counted(rows['units_iou>0.04'], 'unit')}"
     )
 
 

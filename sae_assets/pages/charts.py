@@ -184,7 +184,10 @@ def scatter(
     across: str,
     up: str,
 ) -> Markup:
-    """Points on two logarithmic axes by group, some named (x, y, name, link), and cuts (``x`` or ``y``, where)."""
+    """Points on two logarithmic axes by group, some named (x, y, name, link), and cuts (``x`` or ``y``, where).
+
+    A name for which there is no room beside the others is left out; its point stays.
+    """
     width, height, left, top, bottom, right = 480, 300, 44, 20, 40, 468
     points = [point for group in groups.values() for point in group]
     if not points:
@@ -218,11 +221,14 @@ def scatter(
         x, y = place(at if axis == "x" else 10 ** low[0], at if axis == "y" else 10 ** high[0])
         ends = (x, x, top, height - bottom) if axis == "x" else (left, right, y, y)
         parts.append('<line class="chosen" x1="{}" x2="{}" y1="{}" y2="{}"/>'.format(*ends))
-    taken = [place(x, y) for x, y, _, _ in named]
-    parts += [f'<circle class="named" cx="{x}" cy="{y}" r="4"/>' for x, y in taken]
-    for (x, y), (_, _, name, link) in zip(list(taken), named, strict=True):
-        label_at = next((each for each in _around(x, y) if _is_free(each, taken)), (x + 14, y))
-        taken.append(label_at)
+    taken = [(*place(x, y), POINT) for x, y, _, _ in named]
+    parts += [f'<circle class="named" cx="{x}" cy="{y}" r="{POINT}"/>' for x, y, _ in taken]
+    for (x, y, _), (_, _, name, link) in zip(list(taken), named, strict=True):
+        half = DIGIT * len(name) / 2
+        label_at = next((each for each in _around(x, y) if _is_free(each, half, taken)), None)
+        if label_at is None:
+            continue
+        taken.append((*label_at, half))
         label = (
             f'<text x="{label_at[0]:.1f}" y="{label_at[1] + 4:.1f}" text-anchor="middle">{Markup.escape(name)}</text>'
         )
@@ -263,6 +269,9 @@ def ticks(most: float) -> list[float]:
     return [round(size * number, 10) for number in range(int(most / size + 1e-9) + 1)]
 
 
+POINT, DIGIT = 4, 7.8  # pixels: radius of a named point, width of a digit
+
+
 def _around(x: float, y: float) -> Iterator[tuple[float, float]]:
     """Places for a label beside a point, the nearest first."""
     for far in (14, 22, 30, 40, 52):
@@ -270,9 +279,9 @@ def _around(x: float, y: float) -> Iterator[tuple[float, float]]:
             yield x + across * far, y + up * far
 
 
-def _is_free(at: tuple[float, float], taken: Sequence[tuple[float, float]]) -> bool:
-    """Whether a label of about 20 by 12 pixels has this place for itself."""
-    return at[1] > 14 and not any(abs(at[0] - x) < 18 and abs(at[1] - y) < 11 for x, y in taken)
+def _is_free(at: tuple[float, float], half: float, taken: Sequence[tuple[float, float, float]]) -> bool:
+    """Whether a label has this place for itself, beside what is taken: middles, and half of the widths."""
+    return at[1] > 14 and not any(abs(at[0] - x) < half + other + 1 and abs(at[1] - y) < 13 for x, y, other in taken)
 
 
 def _decades(low: float, high: float) -> list[float]:

@@ -6,6 +6,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from sae_assets.pages.charts import scatter
 from sae_assets.pages.pictures import HUE, MOST, ON_PICTURES, TRUE, VEIL, VEILED, image_element, marked_tokens, overlaid
 
 EDGES = {name: np.array(values, float) for name, values in
@@ -89,3 +90,13 @@ def test_space_is_seen_where_it_is_the_token() -> None:
     html = marked_tokens("a b\n", [(0, 1), (1, 2), (2, 3), (3, 4)], np.array([0, 1, 0, 1.0]), 1.0)
     # DejaVu, which browsers fall back on, has this character and not U+2420.
     assert "␣" in html and "⏎" in html and plain(html) == "a␣b⏎\n"
+
+
+def test_names_of_points_lie_beside_each_other() -> None:
+    """Many points in one place: names that there is room for, none over another one; every point stays."""
+    named = [(0.01 * 1.01**n, 3.0, f"{1000 + n}", f"#unit-{n}") for n in range(60)]
+    picture = str(scatter({"kept": [(0.0001, 0.1), (1.0, 50.0)]}, named, [], across="density", up="p99"))
+    places = [(float(x), float(y)) for x, y in re.findall(r'<a href="[^"]*"><text x="([\d.]+)" y="([\d.]+)"', picture)]
+    assert picture.count("<circle") == 60 > len(places) > 5
+    for number, (x, y) in enumerate(places):
+        assert all(abs(x - other) > 30 or abs(y - below) >= 13 for other, below in places[:number])
