@@ -159,7 +159,8 @@ def _rows_line(rows: dict[str, Any]) -> str:
     pixels = "" if rows["mean_best_pixel_iou"] is None else f", of pixels {figure(rows['mean_best_pixel_iou'], 2)}"
     return (
         f"Rows, best unit of each of {counted(rows['concepts'], 'concept')}: "
-        f"mean AP {figure(rows['mean_best_ap'], 2)}, F1 {figure(rows['mean_best_f1'], 2)}, IoU {figure(rows['mean_best_iou'], 2)}{pixels}; {covered}; "
+        f"mean AP {figure(rows['mean_best_ap'], 2)}, F1 {figure(rows['mean_best_f1'], 2)}, "
+        f"IoU {figure(rows['mean_best_iou'], 2)}{pixels}; {covered}; "
         f"F1 above .5: {counted(rows['concepts_f1>0.5'], 'concept')}, {counted(rows['units_f1>0.5'], 'unit')}; "
         f"IoU above .04: {counted(rows['concepts_iou>0.04'], 'concept')}, {counted(rows['units_iou>0.04'], 'unit')}"
     )
