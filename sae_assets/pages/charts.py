@@ -222,7 +222,7 @@ def scatter(
         ends = (x, x, top, height - bottom) if axis == "x" else (left, right, y, y)
         parts.append('<line class="chosen" x1="{}" x2="{}" y1="{}" y2="{}"/>'.format(*ends))
     taken = [(*place(x, y), POINT) for x, y, _, _ in named]
-    parts += [f'<circle class="named" cx="{x}" cy="{y}" r="{POINT}"/>' for x, y, _ in taken]
+    parts += [f'<circle class="named" cx="{x}" cy="{y}" r="{POINT:g}"/>' for x, y, _ in taken]
     for (x, y, _), (_, _, name, link) in zip(list(taken), named, strict=True):
         half = DIGIT * len(name) / 2
         label_at = next((each for each in _around(x, y) if _is_free(each, half, taken)), None)
@@ -269,7 +269,7 @@ def ticks(most: float) -> list[float]:
     return [round(size * number, 10) for number in range(int(most / size + 1e-9) + 1)]
 
 
-POINT, DIGIT = 4, 7.8  # pixels: radius of a named point, width of a digit
+POINT, DIGIT = 4.0, 7.8  # pixels: radius of a named point, width of a digit
 
 
 def _around(x: float, y: float) -> Iterator[tuple[float, float]]:
