@@ -111,6 +111,14 @@ def test_safetensors_of_more_tensors_than_anybody_has(tmp_path: Path) -> None:
             read()
 
 
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors"])
+def test_shards_lie_beside_their_index(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(CheckpointError, match=f"json names {name!r}, expected names of files beside it"):
+        weight_files(tmp_path)
+
+
 @pytest.mark.parametrize("content", [{"num_hidden_layers": 10**9}, {"text_config": {"n_layers": 10**9}}])
 def test_models_of_a_billion_layers(tmp_path: Path, content: dict[str, Any]) -> None:
     """The library makes a list of them."""

@@ -239,7 +239,7 @@ class ListedTexts(TextReader):
     def _text_if_there(path: str, base: Path) -> str | None:
         """The text of a file; None where there is none or it is no text, which whoever reads it says."""
         try:
-            return read_text("", base, path)
+            return read_text("", base, path) if (base / path).is_file() else None
         except DatasetError:
             return None
 

@@ -1,5 +1,6 @@
 """Files far larger than anybody's are refused before memory is taken for them: sparse ones cost nobody room."""
 
+import os
 import resource
 from pathlib import Path
 
@@ -43,6 +44,15 @@ def test_a_text_of_a_terabyte(tmp_path: Path) -> None:
     reader = open_dataset(entry_of(tmp_path, "table", ("calm",), modality="text"))
     with pytest.raises(DatasetError, match=r"a\.txt has 1,099,511,627,776 bytes, expected 134,217,728 at most"):
         reader.text("a")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_text_that_is_no_file_is_missing(tmp_path: Path, kind: str) -> None:
+    """Nobody waits for what is written into a pipe."""
+    (tmp_path / "a.txt").mkdir() if kind == "folder" else os.mkfifo(tmp_path / "a.txt")
+    (tmp_path / "metadata.csv").write_text('text_path,split,calm,spans\na.txt,cal,1,"[[0, 1, ""calm""]]"\n')
+    reader = open_dataset(entry_of(tmp_path, "table", ("calm",), modality="text"))
+    assert "does not exist" in " ".join(reader.missing(reader.records[0]))
 
 
 @pytest.mark.parametrize("spans", ["", '"[[0, 1, ""calm""]]"'])

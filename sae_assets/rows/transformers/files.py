@@ -69,11 +69,12 @@ def weight_files(folder: Path) -> list[Path]:
         raise CheckpointError(f"{folder} holds no {WHOLE} and no {INDEX}.{hint if pickled else ''} {FIX}")
     try:
         names = {*plain_json.read(index)["weight_map"].values()}
-        if odd := sorted(name for name in names if Path(name).name != name):
-            raise CheckpointError(f"{index} names {odd[0]!r}, expected names of files beside it. {FIX}")
-        shards = {folder / name for name in names}
+        odd = sorted(name for name in names if Path(name).name != name)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is not readable: {error!r}") from None
+    if odd:
+        raise CheckpointError(f"{index} names {odd[0]!r}, expected names of files beside it. {FIX}")
+    shards = {folder / name for name in names}
     missing = sorted(path.name for path in shards if not path.is_file())
     if missing:
         raise CheckpointError(f"{folder} lacks {len(missing)} shard(s) that {INDEX} names:", missing)
