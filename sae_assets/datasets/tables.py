@@ -21,6 +21,7 @@ from sae_assets.wording import alike, looks
 Version = tuple[str, int, int, str]
 
 MOST_SHOWN = 20
+ESCAPED = '\\"'
 SEPARATORS = (";", "\t", "|", ",")
 YOUNG = 2_000_000_000  # ns
 MOST_DIGESTED = 2**27  # bytes
@@ -52,12 +53,20 @@ def read_csv(
     problems: list[str] = []
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(lines_of_text(file), strict=True, delimiter=separator)
+            record: list[str] = []  # the lines of the row that is read
+            reader = csv.reader(_kept(lines_of_text(file), record), strict=True, delimiter=separator)
             columns = next(reader, [])
             _expect_separator(name, table, columns, separator)
             check_columns(name, table, columns, needed)
+            record.clear()
             for cells in reader:
-                if len(cells) == len(columns):
+                lines, record[:] = "".join(record), []
+                if ESCAPED in lines and _escapes(lines, cells):
+                    problems.append(
+                        f"line {reader.line_num}: {ESCAPED} may be an escaped quote or a backslash and a quote; put "
+                        'the cell between quotes, and double those in it ("")'
+                    )
+                elif len(cells) == len(columns):
                     rows.append((reader.line_num, dict(zip(columns, cells, strict=True))))
                 elif cells:  # an empty line is no row
                     problems.append(_ragged(reader.line_num, cells, columns, separator))
@@ -72,6 +81,17 @@ def read_csv(
     if not rows and not problems:
         raise DatasetError(f"Data set {name!r}: {table} has a header but no examples.")
     return columns, rows
+
+
+def _kept(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
+    for line in lines:
+        kept.append(line)
+        yield line
+
+
+def _escapes(lines: str, cells: Sequence[str]) -> bool:
+    """Whether a cell that stands without quotes has a quote behind a backslash, by which databases escape it."""
+    return any(ESCAPED in cell and '"{}"'.format(cell.replace('"', '""')) not in lines for cell in cells)
 
 
 def _expect_separator(name: str, table: Path, columns: Sequence[str], separator: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -291,3 +292,24 @@ def test_separator_of_metadata(tmp_path: Path) -> None:
     assert reader.spans("t") == {"calm": [(3, 7)]}
     with pytest.raises(DatasetError, match="its separator seems to be ';'"):
         open_dataset(entry_of(tmp_path, "words", CONCEPTS))
+
+
+def test_quotes_behind_a_backslash(tmp_path: Path) -> None:
+    """In a cell without quotes they are escaped ones, by the rule of databases, or not; in one with quotes there is one
+    reading."""
+    texts = ['say \\"hi\\"', "a\\", '\\"', 'x, \\"']
+    for quoting, doubled in itertools.product(QUOTINGS, (True, False)):
+        written = io.StringIO(newline="")
+        writer = csv.writer(written, quoting=quoting, doublequote=doubled, escapechar=None if doubled else "\\")
+        writer.writerows([["text", "split", *CONCEPTS], *([text, "cal", 1, 0] for text in texts)])
+        (tmp_path / "data.csv").write_bytes(written.getvalue().encode())
+        entry = entry_of(tmp_path / "data.csv", "table", CONCEPTS, modality="text")
+        if doubled:
+            reader: Any = open_dataset(entry)
+            assert [reader.text(record.example_id) for record in reader.records] == texts
+        else:
+            with pytest.raises(DatasetError):
+                open_dataset(entry)
+    (tmp_path / "data.csv").write_text("text,split,calm,very angry\n" + r"a \"b\",cal,1,0" + "\nfine,cal,1,0\n")
+    with pytest.raises(DatasetError, match=r'line 2: \\" may be an escaped quote'):
+        open_dataset(entry)
