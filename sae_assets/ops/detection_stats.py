@@ -1,7 +1,7 @@
 """Detection: is a concept present in an example? Confusion counts of every (concept, unit, tail fraction) (numerics 6).
 
 An example's score is its largest activation over rows, or another of ``ops.pooling``. Scores stay sparse and are sorted
-once per unit; positives of all thresholds are then found by binary search and prefix sums. Choosing pairs and chance
+once per unit and merged with its thresholds; positives are then differences of prefix sums. Choosing pairs and chance
 levels live in ``ops.best_pairs``.
 """
 
