@@ -10,8 +10,10 @@ import io
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 from synthetic import synthetic_chunk
 
@@ -45,6 +47,10 @@ def hand_on(chunk: SparseActivations, made: Provenance) -> None:
         _, second = cost("metadata", lambda: (artifact_metadata(item, {"seconds": 1.0}), table_metadata(chunk)))
         _, third = cost("write", lambda: store.write(address, item))
         again, fourth = cost("read back, verified", lambda: store.read(address).artifact)
+        path = next(Path(root).rglob("*.parquet"))
+        _, parsed = cost("parse alone", lambda: pq.ParquetFile(path.open("rb")).read(use_threads=False))
+        _, sealed = cost("read by an aggregate", lambda: store.read(address, hashed=False).artifact)
+        print(f"{'':30} {sealed / parsed:10.2f} of parse alone, verified {fourth / parsed:.2f}")
         checks = [check for check in stage.checks if check.name not in ("like_other_chunks", "sae_fits")]
         _, fifth = cost("checks", lambda: [check.test(again, expected) for check in checks])
     print(f"{'all of it':30} {first + second + third + fourth + fifth:10.0f} ms")
