@@ -110,16 +110,30 @@ def sparse_columns(artifact: SparseRows) -> tuple[dict[str, pa.Array], Scalars]:
 
 def sparse_fields(table: pa.Table, scalars: Scalars) -> dict[str, Any]:
     """Fields of sparse rows from their columns and scalars."""
-    row_offsets, unit_ids = flat(table["unit_ids"])
-    _, values = flat(table["values"])
+    row_offsets = offsets_of(_lengths(table["unit_ids"]))
     return {
         "first_example": scalars["first_example"],
         "example_offsets": offsets_of_examples(table, scalars),
         "row_offsets": row_offsets,
-        "unit_ids": torch.from_numpy(plain_numbers(unit_ids, np.int32)),
-        "values": torch.from_numpy(plain_numbers(values, np.float32)),
+        "unit_ids": _numbers(table["unit_ids"], np.int32),
+        "values": _numbers(table["values"], np.float32),
         "n_units": scalars["n_units"],
     }
+
+
+def _lengths(column: pa.ChunkedArray) -> Tensor:
+    """How many values each list has, int64."""
+    parts = [chunk.value_lengths().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64))
+
+
+def _numbers(column: pa.ChunkedArray, dtype: type) -> Tensor:
+    """All values of a column of lists; :func:`flat` and :func:`plain_numbers` copy twice. Raises: as the latter."""
+    parts = [chunk.flatten() for chunk in column.chunks]
+    if any(part.null_count for part in parts):
+        raise ValueError("a column that has no nulls holds some")
+    arrays = [part.to_numpy(zero_copy_only=False) for part in parts]
+    return torch.from_numpy(np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False))
 
 
 def nullable(tensor: Tensor) -> pa.Array:
