@@ -341,7 +341,7 @@ class RunsHere:
         *,
         run_config: Mapping[str, Any],
         tags: Mapping[str, str],
-        told_to_end: Callable[[], bool],
+        told_to_end: Callable[[], bool] = lambda: False,
     ) -> tuple[str, bool, Sequence[dg.DagsterEvent]]:
         """Make a partition of these assets; the run's id, whether it succeeded, and all its events.
 
