@@ -27,7 +27,7 @@ from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_labels
 from sae_assets.datasets import open_dataset
 from sae_assets.ops.control_data import ControlChunk, collect
-from sae_assets.ops.detection_stats import LabelledChunk, score_examples
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.intervals import counts_of, difference_to_draws, weighted_f1
 from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets.ops.pooling import MAXIMUM, pool_rows

@@ -16,7 +16,8 @@ import torch
 from synthetic import synthetic_chunk
 
 from sae_assets.artifacts import GroundTruth, UnitMapping, offsets_of
-from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
+from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.segments import sort_keys
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds

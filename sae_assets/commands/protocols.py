@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_assets.artifacts import Labels
-    from sae_assets.ops.detection_stats import LabelledChunk
+    from sae_assets.ops.example_scores import LabelledChunk
     from sae_assets.ops.row_chunks import RowChunk
 
 
@@ -71,7 +71,7 @@ class _Rows:
         for chunk in self.chunks:
             labels = self.labels[chunk]
             activations = self.artifact("sparse_activations", chunk)
-            yield ops.detection_stats.LabelledChunk(activations, labels.splits, labels.labels)
+            yield ops.example_scores.LabelledChunk(activations, labels.splits, labels.labels)
 
     def expect_splits(self, protocol: str, *splits: str) -> None:
         """Raises: DatasetError: a split that the protocol needs has no example."""

@@ -15,7 +15,7 @@ from sae_assets.artifacts import BestPairs
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import prevalence_free
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
+from sae_assets.ops.example_scores import EVALUATED, ExampleScores
 from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.intervals import auroc_interval, counts_of, f1_interval, weighted_f1_interval
 from sae_assets.ops.pooling import length_auroc

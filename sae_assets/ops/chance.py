@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import Thresholds
 from sae_assets.ops.choice import best_places
-from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.example_scores import ExampleScores
 
 CELLS_AT_ONCE = 2**22  # (unit, tail fraction, draw) cells in hand, about 20 bytes each
 

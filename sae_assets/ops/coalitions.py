@@ -18,7 +18,7 @@ from torch import Tensor
 from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.coalitions import RULES, CoalitionChoice
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
+from sae_assets.ops.example_scores import EVALUATED, ExampleScores
 from sae_assets.ops.found_pairs import MIN_SUPPORT, FoundPairs, find_pairs
 from sae_assets.ops.intervals import counts_of, f1_interval, weighted_f1_difference
 from sae_assets.ops.process_state import plain_arithmetic

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
-from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.segments import BITS
 
 BLOCK = 8  # scores of a unit whose hits are added up together; at most 15, for two truths share a byte

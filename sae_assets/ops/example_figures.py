@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.segments import unpack_descending
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
 from sae_assets.ops.exact_search import Choices, ExactSearch
+from sae_assets.ops.example_scores import EVALUATED, ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS
 

@@ -11,7 +11,7 @@ import torch
 from sae_assets.artifacts import REASONS, UnitMapping
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import ExampleScores
+from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs
 from sae_assets.ops.process_state import plain_arithmetic
 

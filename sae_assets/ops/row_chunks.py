@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import GroundTruth, SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.incidences import (
     ENTRIES_AT_ONCE,
     VALUE_BITS,

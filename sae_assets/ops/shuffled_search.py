@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores
 from sae_assets.ops.exact_search import Choices, ExactSearch
+from sae_assets.ops.example_scores import EVALUATED, ExampleScores
 from sae_assets.ops.rank_sums import auroc_of, midrank_excess, rank_sums
 from sae_assets.ops.segments import pack_descending
 

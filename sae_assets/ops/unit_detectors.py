@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.ops.detection_stats import ExampleScores, sort_scores
 from sae_assets.ops.exact_search import ExactSearch
+from sae_assets.ops.example_scores import ExampleScores, sort_scores
 from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, supported
 from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets.ops.process_state import plain_arithmetic

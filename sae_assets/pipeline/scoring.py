@@ -11,7 +11,7 @@ from sae_assets.pipeline.stage import Pass, Rereadable, Target
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import Labels
-    from sae_assets.ops.detection_stats import ExampleScores, GatheredScores
+    from sae_assets.ops.example_scores import ExampleScores, GatheredScores
     from sae_assets.ops.pooling import Pooling
 
 
@@ -101,9 +101,9 @@ def gather_scores(
     """
     pooling = pooling_of(run.target, run.options)  # type: ignore[arg-type]
     chunks = run.inputs[stage]
-    lengths: dict[str, list[Any]] = {split: [] for split in ops.detection_stats.EVALUATED}
+    lengths: dict[str, list[Any]] = {split: [] for split in ops.example_scores.EVALUATED}
 
-    def labelled() -> "Iterator[ops.detection_stats.LabelledChunk]":
+    def labelled() -> "Iterator[ops.example_scores.LabelledChunk]":
         for activations, labels in run.pairs(stage):
             if labels.concepts != tuple(concepts):
                 what = f"Labels are of concepts {list(labels.concepts)}, earlier stages of {list(concepts)}"
@@ -112,11 +112,11 @@ def gather_scores(
                 unlocated.add(labels)
             for split, parts in lengths.items():
                 parts.append(activations.example_offsets.diff()[labels.in_split(split)])
-            yield ops.detection_stats.LabelledChunk(activations, labels.splits, labels.labels)
+            yield ops.example_scores.LabelledChunk(activations, labels.splits, labels.labels)
 
     if n_units is None:
         n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
-    scores = ops.detection_stats.gather_scores(
+    scores = ops.example_scores.gather_scores(
         labelled(), n_units=n_units, pooling=pooling, device=run.device, memory_budget=run.memory_budget
     )
     return scores, lengths

@@ -8,14 +8,8 @@ from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.ops.best_pairs import figure_pairs
 from sae_assets.ops.chosen_pairs import choose_by_tails
-from sae_assets.ops.detection_stats import (
-    EVALUATED,
-    ExampleScores,
-    LabelledChunk,
-    count_detections,
-    score_examples,
-    sort_scores,
-)
+from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.example_scores import EVALUATED, ExampleScores, LabelledChunk, score_examples, sort_scores
 from sae_assets.ops.row_chance import PairRows, rows_of_pairs
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.segments import unpack_descending

@@ -24,7 +24,7 @@ from sklearn.metrics import (
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_pair
-from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.intervals import auroc_interval, counts_of, weighted_f1_interval
 from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choice, choose, dense_scores, world_of
 from sae_assets_tests.reference import best_pairs as reference

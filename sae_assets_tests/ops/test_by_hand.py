@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sae_assets.artifacts import REASONS, SparseActivations, UnitMapping, UnitStats
-from sae_assets.ops.detection_stats import example_scores
 from sae_assets.ops.detectors import best_thresholds
 from sae_assets.ops.exact_search import ExactSearch
+from sae_assets.ops.example_scores import example_scores
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import covered_patches, overlapping_tokens, pixels_of_patches
 from sae_assets.ops.unit_mapping import adaptive_rules, map_units

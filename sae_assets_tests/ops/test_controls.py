@@ -22,7 +22,7 @@ from sae_assets.ops.controls import (
     random_row_units,
     random_units,
 )
-from sae_assets.ops.detection_stats import LabelledChunk, score_examples
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.intervals import (
     auroc_interval,
     counts_of,

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sae_assets.artifacts import DetectionStats, SparseRows, Thresholds
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import detection_stats
-from sae_assets.ops.detection_stats import (
+from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.example_scores import (
     EVALUATED,
     SCORE_BYTES,
     LabelledChunk,
-    count_detections,
     example_scores,
     gather_scores,
     score_examples,

@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED, LabelledChunk, count_detections
+from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.example_scores import EVALUATED, LabelledChunk
 from sae_assets.ops.pooling import Pooling
 from sae_assets.ops.protocols.interplm import SHARES, score_regions
 from sae_assets.ops.protocols.netdissect import dissect

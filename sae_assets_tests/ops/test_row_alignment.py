@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score, ro
 from sae_assets.artifacts.row_alignment import MATCHES, RowAlignment
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import row_chunks
-from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.ground_truth import collect_truth, covered_patches, pixels_of_patches
 from sae_assets.ops.row_alignment import PixelCounts, RowFigures, align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk, count_per_example

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import LabelledChunk, score_examples
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.row_chance import (
     NEIGHBOURS,

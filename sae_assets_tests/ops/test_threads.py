@@ -10,7 +10,8 @@ import torch
 from sae_assets.artifacts import Artifact
 from sae_assets.ops.best_pairs import figure_pairs
 from sae_assets.ops.chosen_pairs import choose_by_tails, choose_exactly
-from sae_assets.ops.detection_stats import LabelledChunk, count_detections, score_examples
+from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED, ExampleScores, sort_scores
+from sae_assets.ops.example_scores import EVALUATED, ExampleScores, sort_scores
 from sae_assets.ops.incidences import Walk
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import above, connected_regions

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import ExampleScores, LabelledChunk, score_examples
+from sae_assets.ops.example_scores import ExampleScores, LabelledChunk, score_examples
 from sae_assets.ops.pooling import Pooling
 from sae_assets.ops.prevalence_free import unit_scores
 from sae_assets.ops.process_state import plain_arithmetic

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.detection_stats import EVALUATED
+from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.incidences import Walk
 from sae_assets.ops.prevalence_free import average_precision
 from sae_assets.ops.process_state import plain_arithmetic

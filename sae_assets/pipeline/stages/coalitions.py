@@ -26,16 +26,16 @@ def _make(run: Pass) -> Made:
     def scores(names: Mapping[str, str]) -> Any:
         """Scores of two parts, under the names of the splits that are scored."""
 
-        def labelled() -> Iterator[ops.detection_stats.LabelledChunk]:
+        def labelled() -> Iterator[ops.example_scores.LabelledChunk]:
             for activations, said in run.pairs("sparse_activations"):
                 if said.concepts != best.concepts:
                     what = f"Labels are of concepts {list(said.concepts)}, pairs of {list(best.concepts)}"
                     raise MismatchError(f"{what}. Materialize the pairs again.")
                 splits = parts_of(said, halved)
                 renamed = tuple(names.get(split, "") for split in splits)
-                yield ops.detection_stats.LabelledChunk(activations, renamed, said.labels)
+                yield ops.example_scores.LabelledChunk(activations, renamed, said.labels)
 
-        return ops.detection_stats.score_examples(
+        return ops.example_scores.score_examples(
             labelled(), n_units=n_units, pooling=pooling, device=run.device, memory_budget=run.memory_budget
         )
 

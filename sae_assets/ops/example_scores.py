@@ -1,0 +1,297 @@
+"""Scores of examples: an example's largest activation of a unit over its rows, or another of ``ops.pooling``.
+
+Scores stay sparse and are sorted once per unit, largest first, so that what a threshold detects is the head of a run.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_assets.artifacts import SparseRows, offsets_of
+from sae_assets.errors import ArtifactError
+from sae_assets.ops.key_runs import KeyRuns
+from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
+from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.scratch import scratch
+from sae_assets.ops.segments import BITS, LARGEST, pack_descending, plan_blocks, positions, unpack_descending
+
+EVALUATED = ("cal", "test")
+SCORES_AT_ONCE = 2**15  # that are counted together, for one concept after another
+SCORE_BYTES = 64  # of a score while it is put in order
+
+
+@dataclass(frozen=True)
+class ExampleScores:
+    """The score of each (unit, example) of one split that has one, sorted by unit, then value descending.
+
+    Attributes:
+        keys: int64 [n_scores], (unit, value) packed as ``pack_descending`` does.
+        starts: int64 [n_units + 1], run of each unit.
+        example: int64 [n_scores], position of the example within the split.
+        labels: bool [n_examples, n_concepts], the split's example-level truth.
+    """
+
+    keys: Int[Tensor, " scores"]
+    starts: Int[Tensor, " units_plus_1"]
+    example: Int[Tensor, " scores"]
+    labels: Bool[Tensor, "examples concepts"]
+
+    def places(self, thresholds: Float[Tensor, "units fractions"]) -> Int[Tensor, "units fractions"]:
+        """End (exclusive) of the scores ≥ threshold in each unit's run; the run's start where it is null."""
+        keys = _keys(torch.arange(len(thresholds), device=self.keys.device)[:, None], thresholds).flatten()
+        if keys.device.type != "cpu" or bool((keys[1:] < keys[:-1]).any()):
+            return torch.searchsorted(self.keys, keys, right=True).view_as(thresholds)
+        # Two sorted runs are merged in a third of the time that a search per threshold takes; equal scores come first.
+        merged = torch.cat([self.keys << 1, keys << 1 | 1])
+        merged.numpy().sort(kind="stable")
+        ends = positions((merged & 1).bool()) - torch.arange(len(keys), device="cpu")
+        return ends.view_as(thresholds)
+
+    def stops(self, units: Int[Tensor, "*n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+        """End (exclusive) of the scores ≥ threshold in the runs of these units; a run's start where it is null."""
+        return torch.searchsorted(self.keys, _keys(units, thresholds), right=True)
+
+    def some_units(self) -> "Iterator[tuple[int, ExampleScores]]":
+        """The first of some units, and their scores, units numbered from 0: what a processor's cache holds of them."""
+        on_cpu = self.keys.device.type == "cpu"
+        for start, stop in plan_blocks(self.starts.diff(), SCORES_AT_ONCE if on_cpu else max(1, len(self.keys))):
+            run = slice(int(self.starts[start]), int(self.starts[stop]))
+            starts = self.starts[start : stop + 1] - run.start
+            yield start, ExampleScores(self.keys[run] - (start << BITS), starts, self.example[run], self.labels)
+
+    def of_units(self, units: Int[Tensor, " kept"]) -> "ExampleScores":
+        """The scores of these units alone, ascending ids, renumbered by their position."""
+        index = torch.full((len(self.starts) - 1,), -1, dtype=torch.int64, device=self.keys.device)
+        index[units.to(index.device)] = torch.arange(len(units), device=index.device)
+        unit, value = unpack_descending(self.keys)
+        inside = index[unit] >= 0
+        # Ids ascend as their positions do, so what is left is sorted.
+        keys = pack_descending(index[unit[inside]], value[inside])
+        starts = offsets_of(self.starts.diff()[units.to(index.device)])
+        return ExampleScores(keys, starts, self.example[inside], self.labels)
+
+    def of_examples(self, examples: Bool[Tensor, " examples"]) -> "ExampleScores":
+        """The scores of these examples alone, renumbered by their position among them."""
+        inside, unit = examples[self.example], self.keys >> BITS
+        counts = torch.bincount(unit[inside], minlength=len(self.starts) - 1)
+        position = (examples.long().cumsum(0) - 1)[self.example[inside]]
+        return ExampleScores(self.keys[inside], offsets_of(counts), position, self.labels[examples])
+
+    def positives(self, places: Int[Tensor, "units fractions"], truth: Bool[Tensor, "*b examples"]) -> Tensor:
+        """Detected examples that are true: int32 [*b, n_units, n_fractions] for truths [*b, n_examples]."""
+        hits = torch.zeros(*truth.shape[:-1], len(self.example) + 1, dtype=torch.int32, device=truth.device)
+        hits[..., 1:] = truth.to(torch.uint8).index_select(-1, self.example).cumsum(-1, dtype=torch.int32)
+        before, until = (hits.index_select(-1, each.flatten()) for each in (self.starts[:-1], places))
+        return until.view(*truth.shape[:-1], *places.shape) - before[..., None]
+
+    def sums(
+        self, places: Int[Tensor, "units fractions"], weights: Float[Tensor, "examples columns"]
+    ) -> Float[Tensor, "units fractions columns"]:
+        """Weights of the detected examples, added up per column: what many truths need at once.
+
+        ``weights`` are float32 whole numbers that sum to less than 2^24, so that every sum is exact in any order.
+        Places must not fall along a unit's fractions, as those of thresholds do not.
+        """
+        bounds = torch.cat([self.starts[:-1, None], places], 1)  # the last bag of a unit is what no fraction detects
+        bags = torch.nn.functional.embedding_bag(self.example, weights, bounds.flatten(), mode="sum")
+        return bags.view(*bounds.shape, -1)[:, :-1].cumsum(1)
+
+    def hits(
+        self, units: Int[Tensor, " draws"], stops: Int[Tensor, " draws"], truth: Bool[Tensor, "examples draws"]
+    ) -> Int[Tensor, " draws"]:
+        """True examples among those that a unit detects, per draw of a unit, an end of its run, and a truth."""
+        lengths = stops - self.starts[units]
+        draw = torch.repeat_interleave(torch.arange(len(units), device=lengths.device), lengths)
+        position = torch.arange(len(draw), device=lengths.device) + (stops - lengths.cumsum(0))[draw]
+        return torch.bincount(draw[truth[self.example[position], draw]], minlength=len(units))
+
+    def detected(self, unit: int, threshold: float) -> Bool[Tensor, " examples"]:
+        """Which examples this unit detects at this threshold."""
+        run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
+        _, values = unpack_descending(self.keys[run])
+        mask = torch.zeros(len(self.labels), dtype=torch.bool, device=self.keys.device)
+        mask[self.example[run][values.double() >= threshold]] = True
+        return mask
+
+
+def _keys(units: Int[Tensor, "*#n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+    """Keys as of scores, before which all scores of the unit that reach the threshold lie, and none where it is null.
+
+    Scores are float32: score ≥ t exactly when score ≥ the smallest float32 that is ≥ t.
+    """
+    rounded = thresholds.nan_to_num(torch.inf, posinf=torch.inf).float()
+    bits = rounded.view(torch.int32) + (rounded.double() < thresholds)
+    return units << BITS | LARGEST - bits.long()
+
+
+@dataclass(frozen=True)
+class LabelledChunk:
+    """A chunk's activations, filtered or not, with its examples' splits and labels."""
+
+    activations: SparseRows
+    splits: tuple[str, ...]
+    labels: Bool[Tensor, "examples concepts"]
+
+
+class GatheredScores:
+    """Example scores of cal and test, of chunks that were gone through once.
+
+    Attributes:
+        labels: by split bool [n_examples, n_concepts], the example-level truth.
+    """
+
+    def __init__(
+        self,
+        runs: KeyRuns,
+        counts: Int[Tensor, "2 units"],
+        labels: dict[str, Bool[Tensor, "examples concepts"]],
+        device: torch.device | str,
+    ):
+        """
+        Args:
+            runs: keys of ``pack_descending``, tagged with the position of the example within its split, and which that
+                is; counts: of each split and unit.
+        """
+        self.labels, self._runs, self._counts, self._device = labels, runs, counts, device
+
+    @plain_arithmetic()
+    def blocks(self) -> "Iterator[tuple[int, dict[str, ExampleScores]]]":
+        """The first of some units, and their scores, units numbered from 0: so many units as there is memory for.
+
+        In the order of the units, once only.
+        """
+        for block in self._runs.blocks(self._counts.sum(0)):
+            scores = {}
+            for place, split in enumerate(EVALUATED):
+                mine = (block.tags & 1 == place).nonzero().flatten()
+                if self._runs.spilled:  # else they are as they came: by example where unit and value are the same
+                    mine = mine[block.tags[mine].sort().indices]
+                order = block.keys[mine].to(self._device).sort(stable=True)
+                example = (block.tags[mine].to(self._device)[order.indices] >> 1).long()
+                starts = offsets_of(self._counts[place, block.start : block.stop]).to(self._device)
+                scores[split] = ExampleScores(order.values, starts, example, self.labels[split])
+                del mine, order, example
+            yield block.start, scores
+            del scores
+
+    def whole(self) -> dict[str, ExampleScores]:
+        """All of them, 16 bytes each: on the CPU in files, from which the system reads what it has no room to hold."""
+        on_cpu = torch.device(self._device).type == "cpu"
+
+        def empty(n: int) -> Tensor:
+            return scratch(n, torch.int64) if on_cpu else torch.empty(n, dtype=torch.int64, device=self._device)
+
+        columns = [(empty(n), empty(n)) for n in self._counts.sum(1).tolist()]
+        filled = [0] * len(EVALUATED)
+        for first, scores in self.blocks():
+            for place, part in enumerate(scores.values()):
+                run = slice(filled[place], filled[place] + len(part.keys))
+                columns[place][0][run] = part.keys + (first << BITS)
+                columns[place][1][run] = part.example
+                filled[place] = run.stop
+        return {
+            split: ExampleScores(keys, offsets_of(counts).to(self._device), example, self.labels[split])
+            for split, (keys, example), counts in zip(EVALUATED, columns, self._counts, strict=True)
+        }
+
+
+@plain_arithmetic()
+def gather_scores(
+    chunks: Iterable[LabelledChunk],
+    *,
+    n_units: int,
+    pooling: Pooling = MAXIMUM,
+    device: torch.device | str = "cpu",
+    memory_budget: int = 256 * 2**20,
+) -> GatheredScores:
+    """Example scores of the calibration and the test split, in one pass over the chunks.
+
+    Args:
+        memory_budget: bytes for scores while they are put in order, ``SCORE_BYTES`` each, beside one chunk; what does
+            not fit goes through a temporary file. At least one unit's are held.
+
+    Raises:
+        ArtifactError: no chunks, a chunk of another width, or with other numbers of examples and splits.
+    """
+    runs = KeyRuns(memory_budget // SCORE_BYTES)
+    labels: list[list[Tensor]] = [[] for _ in EVALUATED]
+    counts = torch.zeros(len(EVALUATED), n_units, dtype=torch.int64, device="cpu")
+    n_examples = [0] * len(EVALUATED)
+    for chunk in chunks:
+        rows = chunk.activations
+        if rows.n_units != n_units or rows.n_examples != len(chunk.splits):
+            raise ArtifactError(
+                f"A chunk has {rows.n_units} units and {rows.n_examples} examples, expected {n_units} units and "
+                f"{len(chunk.splits)} examples."
+            )
+        unit, value, example = (column.cpu() for column in pool_rows(rows, pooling, device))
+        tag_of_example = torch.full((rows.n_examples,), -1, dtype=torch.int32, device="cpu")
+        for place, split in enumerate(EVALUATED):
+            inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool, device="cpu")
+            position = inside.cumsum(0, dtype=torch.int32) - 1 + n_examples[place]
+            tag_of_example[inside] = (position << 1 | place)[inside]
+            counts[place] += torch.bincount(unit[inside[example]], minlength=n_units)
+            labels[place].append(chunk.labels[inside])
+            n_examples[place] += int(inside.sum())
+        tag = tag_of_example[example]
+        runs.add(pack_descending(unit, value)[tag >= 0], tag[tag >= 0])
+    if not labels[0]:
+        raise ArtifactError("There are no chunks to detect in.")
+    truth = {split: torch.cat(parts).to(device) for split, parts in zip(EVALUATED, labels, strict=True)}
+    return GatheredScores(runs, counts, truth, device)
+
+
+def score_examples(chunks: Iterable[LabelledChunk], **how: Any) -> dict[str, ExampleScores]:
+    """All example scores of both splits at once. Arguments and errors: as :func:`gather_scores`."""
+    return gather_scores(chunks, **how).whole()
+
+
+def sort_scores(
+    units: Int[Tensor, " scores"],
+    values: Float[Tensor, " scores"],
+    examples: Int[Tensor, " scores"],
+    labels: Bool[Tensor, "examples concepts"],
+    n_units: int,
+) -> ExampleScores:
+    """Scores of one split from (unit, value, example) in any order; values float32 and > 0, each pair once."""
+    order = pack_descending(units, values).sort(stable=True)
+    return ExampleScores(
+        keys=order.values,
+        starts=offsets_of(torch.bincount(units, minlength=n_units)),
+        example=examples[order.indices],
+        labels=labels,
+    )
+
+
+def example_scores(
+    unit: Int[Tensor, " scores"],
+    example: Int[Tensor, " scores"],
+    value: Float[Tensor, " scores"],
+    labels: Bool[Tensor, "examples concepts"],
+    *,
+    n_units: int,
+) -> ExampleScores:
+    """Sorted scores of one split from (unit, example, score) triples in any order; an absent pair scores 0.
+
+    Args:
+        unit: 0 to ``n_units`` − 1. example: row of ``labels``. value: float32, > 0, in the unit's own scale.
+
+    Raises:
+        ArtifactError: a score that is not a positive finite number, an id out of range, or a pair that comes twice.
+    """
+    n_examples = len(labels)
+    problems = []
+    if not bool((value.isfinite() & (value > 0)).all()):
+        problems.append("scores must be positive and finite; leave out what is 0")
+    for name, ids, limit in (("units", unit, n_units), ("examples", example, n_examples)):
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < limit:
+            problems.append(f"{name} go from {int(ids.min())} to {int(ids.max())}, expected 0 to {limit - 1}")
+    if not problems and len((unit.long() * n_examples + example).unique()) != len(unit):
+        problems.append("a (unit, example) pair has several scores; pool them first")
+    if problems:
+        raise ArtifactError("These are no example scores:", problems)
+    return sort_scores(unit, value.float(), example.long(), labels, n_units)
