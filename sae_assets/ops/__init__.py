@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from sae_assets.ops import control_inputs as control_inputs
     from sae_assets.ops import controls as controls
     from sae_assets.ops import detection_stats as detection_stats
-    from sae_assets.ops import example_scores as example_scores
     from sae_assets.ops import detectors as detectors
     from sae_assets.ops import device as device
     from sae_assets.ops import exact_search as exact_search
     from sae_assets.ops import example_figures as example_figures
+    from sae_assets.ops import example_scores as example_scores
     from sae_assets.ops import filtered_activations as filtered_activations
     from sae_assets.ops import found_pairs as found_pairs
     from sae_assets.ops import ground_truth as ground_truth
