@@ -10,127 +10,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from sae_assets.catalog.datasets import TOKEN_KINDS, Catalog
 from sae_assets.catalog.models import PACKAGE_PREFIX
 from sae_assets.catalog.names import hint_of
 from sae_assets.catalog.registry import Layout, layouts
+from sae_assets.catalog.yaml_text import read_packaged, read_yaml
 from sae_assets.errors import CatalogError
 
 PACKAGED = Path(__file__).with_name("catalog.yaml")
-MOST_SHOWN, MOST_DIGITS = 200, 100  # characters of a value that a message shows, and of an integer
-INTEGER = "tag:yaml.org,2002:int"
-MOST_NODES = 10**6  # keys and values of a catalog, aliases written out
+MOST_SHOWN = 200  # characters of a value that a message shows
 PRESETS = Path(__file__).with_name("presets.yaml")
-
-
-def _packaged(path: Path) -> dict[str, Any]:
-    """A file of the package, by LibYAML where PyYAML has it: 8 times faster, but nesting can crash it."""
-    content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return content
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = _loaded(path.read_text(encoding="utf-8"))
-    except (IsADirectoryError, PermissionError) as error:
-        raise CatalogError(f"The catalog {path} cannot be read: {error.strerror}.") from None
-    except FileNotFoundError:
-        raise CatalogError(
-            f"The catalog {path} does not exist. Name an existing file by `--catalog` or SAE_ASSETS_CATALOG."
-        ) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise CatalogError(f"The catalog {path} is not valid YAML.", [_yaml_problem(error)]) from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise CatalogError(f"The catalog {path} must be a mapping with `models` and `datasets`.")
-    return content
-
-
-def _loaded(text: str) -> Any:
-    """The content of a YAML text.
-
-    Raises:
-        yaml.YAMLError: not YAML, a key that a mapping has twice (YAML would take the last), or a NUL in a text.
-        ValueError: nested too deeply, or so full of aliases (`*name`) that a short text stands for more than a catalog
-            can hold, or one that contains itself.
-    """
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _size(node, {}) > MOST_NODES:
-            raise ValueError(f"with its aliases it stands for more than {MOST_NODES:,} values")
-        _expect_sound(node, set())
-        return loader.construct_document(node)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    finally:
-        loader.dispose()
-
-
-def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """How many values a node stands for, with every alias counted as often as it is used."""
-    if id(node) not in sizes:
-        sizes[id(node)] = MOST_NODES + 1  # of one that contains itself
-        parts: list[yaml.Node] = []
-        if isinstance(node, yaml.SequenceNode):
-            parts = list(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            parts = [part for pair in node.value for part in pair]
-        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
-    return sizes[id(node)]
-
-
-def _expect_sound(node: yaml.Node, seen: set[int]) -> None:
-    """Raises: yaml.MarkedYAMLError, of a key that is there twice, a text with a NUL in it or a number without end."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.ScalarNode):
-        node.value = _whole(node)
-    if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
-        raise yaml.MarkedYAMLError(problem="found a NUL in a text", problem_mark=node.start_mark)
-    if isinstance(node, yaml.ScalarNode) and node.tag == INTEGER and len(node.value) > MOST_DIGITS:
-        raise yaml.MarkedYAMLError(
-            problem=f"found a number of {len(node.value):,} characters", problem_mark=node.start_mark
-        )
-    if isinstance(node, yaml.SequenceNode):
-        for part in node.value:
-            _expect_sound(part, seen)
-    keys: set[tuple[str, str]] = set()
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if isinstance(key, yaml.ScalarNode):
-            if (key.tag, key.value) in keys:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is there twice", problem_mark=key.start_mark)
-            keys.add((key.tag, key.value))
-        _expect_sound(key, seen)
-        _expect_sound(value, seen)
-
-
-def _whole(node: yaml.ScalarNode) -> str:
-    """Its text, with characters put together that JSON writes in two halves (`"\\ud83d\\ude00"`) and YAML leaves apart.
-
-    Raises: yaml.MarkedYAMLError, of a half alone.
-    """
-    try:
-        text: str = node.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
-    except UnicodeDecodeError:
-        raise yaml.MarkedYAMLError(problem="found half a character", problem_mark=node.start_mark) from None
-    return text
-
-
-def _yaml_problem(error: Exception) -> str:
-    """Line and column, counted from 1, and what was found there."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return str(error).replace("\n", " ")
-    context = f" {detail}" if (detail := getattr(error, "context", None)) else ""
-    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', error)}{context}"
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -170,9 +61,9 @@ def load_catalog(path: Path | None = None) -> Catalog:
     Raises:
         CatalogError: naming the file and, for every mistake at once, its key path, what was found and what is allowed.
     """
-    content = _packaged(PACKAGED)
+    content = read_packaged(PACKAGED)
     if path is not None:
-        content = _merge(content, _absolute_paths(_read_yaml(path), path.parent.absolute()))
+        content = _merge(content, _absolute_paths(read_yaml(path), path.parent.absolute()))
         for section in ("datasets", "models"):
             if isinstance(entries := content.get(section), dict):
                 content[section] = {name: entry for name, entry in entries.items() if entry is not None}
@@ -196,7 +87,7 @@ def _apply_presets(content: dict[str, Any]) -> list[str]:
     for name, entry in list(datasets.items()):
         if not isinstance(entry, dict) or "preset" not in entry:
             continue
-        presets = _packaged(PRESETS)
+        presets = read_packaged(PRESETS)
         chosen = str(entry["preset"])
         own = {key: value for key, value in entry.items() if key != "preset"}
         if chosen in presets:
