@@ -306,6 +306,7 @@ def main() -> None:
     given = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory(prefix="sae_chaos_") as folder, swift_homes() if given.swift else nullcontext():
+        tempfile.tempdir = folder  # also what killed commands leave goes with it
         print(json.dumps(chaos(Path(folder), given.kills, given.seed, **({} if given.swift else WITH_CONTROLS))))
 
 
