@@ -15,10 +15,17 @@ from dagster._core.events import EngineEventData
 from dagster._core.execution.plan import instance_concurrency_context as pools
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.launcher.base import WorkerStatus
+from dagster._core.origin import RepositoryPythonOrigin
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepositoryOrigin
 
 from sae_assets.orchestration.instance.home import DAGSTER_YAML, FORMER_LAUNCHER, LAUNCHER, open_instance
-from sae_assets.orchestration.instance.launcher import HOST_TAG, WatchedRunLauncher, is_alive, local_origin
+from sae_assets.orchestration.instance.launcher import (
+    HOST_TAG,
+    WatchedRunLauncher,
+    is_alive,
+    local_origin,
+    version_of_code,
+)
 from sae_assets.orchestration.instance.worker import SLOT_SECONDS
 from sae_assets.orchestration.internals import wait_for_a_slot
 from sae_assets.settings import load_settings
@@ -54,6 +61,23 @@ def test_dead_process_that_nobody_waited_for_is_dead():
         while is_alive(process.pid, time.time()):
             assert time.monotonic() < end
             time.sleep(0.05)
+
+
+def test_code_may_be_replaced_while_it_is_looked_at(tmp_path):
+    """A file of which an editor or an upgrade has left the name alone, for a moment: no run fails of it."""
+    source = tmp_path / "definitions.py"
+    source.touch()
+    origin = RepositoryPythonOrigin(
+        sys.executable, FileCodePointer(str(source), "defs"), container_image=None, entry_point=[], container_context={}
+    )
+    there = version_of_code(origin)
+    source.unlink()
+    (tmp_path / "module.py").symlink_to(source)
+    inside = RepositoryPythonOrigin(
+        sys.executable, FileCodePointer(str(tmp_path), "defs"), container_image=None, entry_point=[],
+        container_context={},
+    )  # fmt: skip
+    assert version_of_code(inside) != there
 
 
 def run_of(instance: dg.DagsterInstance, pid: int | None, host: str) -> dg.DagsterRun:

@@ -210,7 +210,10 @@ def version_of_code(origin: RepositoryPythonOrigin) -> str:
     """Digest of what a worker's definitions are made from: source files, catalog, environment."""
     digest = hashlib.sha256()
     for path in sorted({*_files(Path(sae_assets.__file__).parent), *_files(_source(origin))}):
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # it is being replaced; it has another time when it is there again
+            continue
         digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     for name in sorted(os.environ):
         if name.startswith("SAE_ASSETS_") or name == "DAGSTER_HOME":
