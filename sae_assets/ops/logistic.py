@@ -1,7 +1,8 @@
-"""L2-regularised logistic regression of many problems at once, on dense features: Newton's method in float64.
+"""L2-regularised logistic regression of many problems at once, on dense features, by Newton's method.
 
-Which examples and which features it is given, and what becomes of the scores, is decided in ``ops.controls``. It is our
-own because ``ops`` needs nothing but torch; a test holds its coefficients equal to scikit-learn's.
+Gradients and objectives are float64, steps are found in float32. Which examples and which features it is given, and
+what becomes of the scores, is decided in ``ops.controls``. It is our own because ``ops`` needs nothing but torch; a
+test holds its coefficients equal to scikit-learn's.
 """
 
 import torch
