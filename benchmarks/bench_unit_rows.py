@@ -118,7 +118,7 @@ def main() -> None:
             sorting, (artifact, digest) = seconds(lambda: sort_by_unit(Rereadable(chunks), options.units))
             address = run.address("unit_rows")
             provenance = Provenance("unit_rows", dataset.name, "patch", model.name, None, "1", inputs=inputs)
-            writing, _ = seconds(lambda: store.write(address, stored(artifact, provenance)))
+            writing, _ = seconds(lambda: store.write(address, stored(artifact, provenance)))  # noqa: F821 - deleted after
             del artifact
             checking, same = seconds(lambda: rows_digest(store.read(address).artifact) == digest)
         n_rows = options.chunks * EXAMPLES * ROWS
