@@ -2,7 +2,11 @@
 
 import shutil
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -44,6 +48,46 @@ def test_what_a_database_says_becomes_what_to_do(tmp_path: Path, said: str, wrap
 def test_own_errors_go_through_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(KeyError), open_instance(load_settings(tmp_path)):
         raise KeyError("mine")
+
+
+def _twice_the_same_table() -> sqlalchemy.exc.OperationalError:
+    """What the second of two processes meets that make the tables of one database."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE alembic_version (number)")
+        try:
+            database.execute("CREATE TABLE alembic_version (number)")
+        except sqlite3.OperationalError as error:
+            return sqlalchemy.exc.OperationalError("CREATE TABLE alembic_version", {}, error)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("times", [1, module.TRIES])
+@pytest.mark.parametrize("comes", ["beside", "between"])
+def test_a_daemon_that_makes_the_tables_of_a_new_home_at_the_same_time_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: str, times: int
+) -> None:
+    """Beside it, making a table fails; between two of its tables, one is missing. Not for ever."""
+    calls: list[int] = []
+
+    def disturbed(real: Callable[..., Any], *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) > times:
+            return real(*args)
+        if comes == "beside":
+            raise _twice_the_same_table()
+        return False
+
+    name, of = ("from_config", dg.DagsterInstance) if comes == "beside" else ("has_its_tables", module)
+    monkeypatch.setattr(of, name, partial(disturbed, getattr(of, name)))
+    monkeypatch.setattr(module, "SECONDS_BETWEEN", 0.0)
+    settings = load_settings(tmp_path)
+    if times < module.TRIES:
+        with open_instance(settings) as instance:
+            assert instance.get_runs() == []
+    else:
+        with pytest.raises(HistoryError, match="already exists" if comes == "beside" else "tables are missing"):
+            open_instance(settings).__enter__()
+    assert len(calls) == min(times + 1, module.TRIES)
 
 
 def test_looking_makes_no_history(tmp_path: Path) -> None:

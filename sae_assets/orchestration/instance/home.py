@@ -6,6 +6,7 @@ A ``DAGSTER_HOME`` that is set already is used as it is.
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -62,6 +63,7 @@ run_retries:  # a killed run is made again; one that failed by itself would fail
 """
 FORMER_LAUNCHER, LAUNCHER = "module: sae_assets.launcher\n", "module: sae_assets.orchestration.instance.launcher\n"
 LOCK = "opening.lock"
+TRIES, SECONDS_BETWEEN = 5, 0.5  # to open a history, of which a daemon may be making the tables
 WITHOUT = "The files do not need it: `sae-assets verify` and `sae-assets show` read them."
 EVENTS = re.compile(r"(?<=^    base_dir: ).*(?=  # in this home, wherever it is moved$)", re.MULTILINE)
 CODE_LOCATION = ("sae_assets.definitions", "sae_assets")  # module and name, as in workspace.yaml
@@ -110,7 +112,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     keep_engines()
     try:
         with _one_at_a_time(settings):
-            context = _configured(prepare(settings), settings)
+            context = _opened(prepare(settings), settings)
         with context as instance:
             settle(instance)
             carry_switches_over(instance, CODE_LOCATION[1], renamed)
@@ -121,22 +123,34 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         close_engines()
 
 
-def _configured(home: Path, settings: Settings) -> dg.DagsterInstance:
+def _opened(home: Path, settings: Settings) -> dg.DagsterInstance:
     """The instance as its ``dagster.yaml`` describes it, with limits of pools.
+
+    Dagster's daemon or UI, started by hand beside this process, knows nothing of our lock: of two who make the same
+    table of a new home one fails, and who comes between them finds some. Both are looked at again.
 
     Raises:
         HistoryError: the file is not one that Dagster takes, or a table of the history is missing.
     """
-    try:
-        instance = dg.DagsterInstance.from_config(str(home))
-        if not has_its_tables(instance):
-            raise HistoryError(_explained(sqlite3.DatabaseError("malformed: tables are missing"), settings))
-        set_pool_limits(instance)
-    except (HistoryError, SQLAlchemyError, sqlite3.Error, OSError):
-        raise
-    except Exception as error:  # the parser's, Dagster's of wrong keys and of classes that do not exist
-        raise HistoryError(_unusable(error, settings)) from None
-    return instance
+    for left in reversed(range(TRIES)):
+        try:
+            instance = dg.DagsterInstance.from_config(str(home))
+            if has_its_tables(instance):
+                set_pool_limits(instance)
+                return instance
+            instance.dispose()
+            if not left:
+                raise HistoryError(_explained(sqlite3.DatabaseError("malformed: tables are missing"), settings))
+        except SQLAlchemyError as error:
+            # The code of an error of SQL itself: neither a lock nor damage.
+            if not left or getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+                raise
+        except (HistoryError, sqlite3.Error, OSError):
+            raise
+        except Exception as error:  # the parser's, Dagster's of wrong keys and of classes that do not exist
+            raise HistoryError(_unusable(error, settings)) from None
+        time.sleep(SECONDS_BETWEEN)
+    raise AssertionError("the last try returns or raises")
 
 
 @contextmanager
