@@ -7,6 +7,8 @@ INSTALLED := $(VENV)/.installed
 REFERENCE := .venv-reference
 TESTS ?= not living and not long
 WORKERS ?= 2
+# One thread per process; where a test asks for more, those that have nothing to do sleep.
+THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 REFERENCE_INSTALLED := $(REFERENCE)/.installed
 export DAGSTER_DISABLE_TELEMETRY := yes
 # Without compiled files every process of the tests compiles the package anew, and pytest every assertion.
@@ -23,11 +25,11 @@ check: $(INSTALLED)
 	$(MAKE) --jobs 2 units lint
 
 units: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not living and not long and not slow" \
+	$(THREADS) $(BIN)/python -m pytest -n 2 -m "not living and not long and not slow" \
 		--ignore sae_assets_tests/pipeline --ignore sae_assets_tests/browser
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+	$(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
 		-m "$(TESTS)"
 
 # The demo's home, every kind of change by every decider, data that arrive, the same work cut in every way, simulations,
@@ -41,7 +43,7 @@ test-living: $(INSTALLED)
 	$(MAKE) test TESTS=living WORKERS=3
 
 test-reference: reference
-	SAE_ASSETS_REQUIRE_REFERENCE=1 OMP_NUM_THREADS=1 \
+	SAE_ASSETS_REQUIRE_REFERENCE=1 $(THREADS) \
 		$(BIN)/python -m pytest -m long sae_assets_tests/saes/reference_libraries
 
 reference: $(REFERENCE_INSTALLED)
@@ -79,11 +81,11 @@ browser: $(INSTALLED)
 # Commands killed at 200 random moments, in homes as they are shipped; other moments with SEED=….
 SEED ?= 0
 chaos: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m sae_assets_tests.chaos --kills 200 --seed $(SEED)
+	$(THREADS) $(BIN)/python -m sae_assets_tests.chaos --kills 200 --seed $(SEED)
 
 # 2,000 random damages of a home, each of which reading must notice.
 fuzz: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m sae_assets_tests.fuzz --damages 2000 --seed $(SEED)
+	$(THREADS) $(BIN)/python -m sae_assets_tests.fuzz --damages 2000 --seed $(SEED)
 
 # Python compiles what it imports; to compile all that is installed takes a third of the time.
 $(INSTALLED): pyproject.toml constraints.txt
