@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special, stats
 
 from sae_assets.ops import auroc as of_auroc
 from sae_assets.ops import intervals
@@ -43,10 +43,10 @@ def constants(module: ModuleType, **values: object) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def show(title: str, covered: dict[str, list[float]], tells: list[bool] | None = None) -> None:
+def show(title: str, covered: dict[str, list[float]], tells: list[bool] | None = None, named: str = "tells") -> None:
     for name, each in covered.items():
         values = np.array(each)
-        for part, kept in (("", values), ("tells", values[tells] if tells else values[:0])):
+        for part, kept in (("", values), (named, values[tells] if tells else values[:0])):
             if not len(kept):
                 continue
             below, above = np.mean(kept < 0.93), np.mean(kept > 0.98)
@@ -72,40 +72,57 @@ PROPORTIONS: dict[str, Callable[[float, float, float], tuple[float, float]]] = {
 def proportions(points: int, seeds: list[int], least: int, most: int) -> None:
     """J = TP / (TP + FP + FN), precision and recall, given that an example counts; how many do is binomial.
 
-    A precision of 1, which no sample can miss, is left out. Quantiles are scipy's, which is faster for millions of
-    counts; tests hold ours to them.
+    A precision of 1, which no sample can miss, is left out. Shown too are the points that *can be had*: at the others
+    no set of consecutive numbers of errors (or of successes, where these are fewer) has a chance within .93 and .98,
+    so that only what goes up and down with the number of examples can be inside.
     """
     for figure, of_detector in PROPORTIONS.items():
         for kind, draw in DETECTORS.items():
-            priors = {f"prior {prior:.2g}": prior for prior in (0.5, 0.6, 0.7)}
-            covered: dict[str, list[float]] = {name: [] for name in (*priors, "Wilson")}
+            covered: dict[str, list[float]] = {}
+            can: list[bool] = []
             for seed in seeds:
                 rng = np.random.default_rng(seed)
                 for _ in range(points):
                     n, prevalence, detector = size_of(rng, least, most), rng.uniform(0.03, 0.97), draw(rng)
                     share, true = of_detector(prevalence, *detector)
                     if 0 < true < 1:
-                        for name, coverage in coverage_of(n, share, true, priors).items():
-                            covered[name].append(coverage)
-            show(f"{figure}, {kind}", covered)
+                        coverages, can_be_had = coverage_of(n, share, true)
+                        can.append(can_be_had)
+                        for name, coverage in coverages.items():
+                            covered.setdefault(name, []).append(coverage)
+            show(f"{figure}, {kind}", covered, can, "can")
 
 
-def coverage_of(n: int, share: float, true: float, priors: dict[str, float]) -> dict[str, float]:
-    """Of intervals of a proportion, of a binomial number of n examples that is not 0."""
+def coverage_of(n: int, share: float, true: float) -> tuple[dict[str, float], bool]:
+    """Of intervals of a proportion, of a binomial number of n examples that is not 0, and whether it can be had."""
     size = np.arange(1, n + 1)
     weight = stats.binom.pmf(size, n, share)
     size, weight = size[weight > 1e-8], weight[weight > 1e-8]
     k, m = np.meshgrid(np.arange(size.max() + 1), size)
     chance = weight[:, None] * stats.binom.pmf(k, m, true)
     some = chance > 1e-7
-    k, total, chance = k[some], m[some], chance[some]
-    low, high = intervals.wilson_interval(torch.from_numpy(k), torch.from_numpy(total)).T.numpy()
-    limits = {"Wilson": (low, high)}
-    for name, prior in priors.items():
-        low = np.where(k > 0, stats.beta.ppf(0.025, k + prior, total - k + prior), 0)
-        limits[name] = low, np.where(k < total, stats.beta.ppf(0.975, k + prior, total - k + prior), 1)
-    inside = {name: (low <= true + 1e-12) & (true - 1e-12 <= high) for name, (low, high) in limits.items()}
-    return {name: float((chance * each).sum() / chance.sum()) for name, each in inside.items()}
+    k, m, chance = k[some], m[some], chance[some]
+    covered = {name: float((chance * each).sum() / chance.sum()) for name, each in holding_share(k, m, true)}
+    of_rarer = np.bincount(k if true < 0.5 else m - k, chance) / chance.sum()
+    up_to = np.concatenate([[0], of_rarer.cumsum()])
+    between = up_to[None, 1:] - up_to[:-1, None]
+    return covered, bool(((between >= 0.93) & (between <= 0.98)).any())
+
+
+def holding_share(k: np.ndarray, m: np.ndarray, true: float) -> Iterator[tuple[str, np.ndarray]]:
+    """Whether intervals of k in m hold the true share; tails are asked in place of quantiles, which is the same."""
+    for prior in (0.5, 0.6, 0.7):
+        tail = special.betainc(k + prior, m - k + prior, true)
+        yield f"prior {prior:.2g}", ((tail >= 0.025) | (k == 0)) & ((tail <= 0.975) | (k == m))
+    exactly, below = stats.binom.pmf(k, m, true), stats.binom.cdf(k, m, true)
+    for name, part in (("Clopper-Pearson", 0), ("mid-P", 0.5)):
+        yield name, (below - part * exactly >= 0.025) & (1 - below + (1 - part) * exactly >= 0.025)
+    error = intervals.normal_quantile(0.95) * (true * (1 - true) / m) ** 0.5
+    for name, correction in (("Wilson", 0), ("Wilson ± .2", 0.2), ("Wilson ± .5", 0.5)):
+        yield name, np.abs(k / m - true) - correction / m <= error + 1e-12
+    with np.errstate(divide="ignore"):
+        ratio = special.xlogy(k, k / m / true) + special.xlogy(m - k, (1 - k / m) / (1 - true))
+    yield "likelihood ratio", 2 * ratio <= intervals.normal_quantile(0.95) ** 2
 
 
 KINDS = ("normal", "wide", "narrow", "heavy", "exponential", "beta", "levels", "sparse", "firing", "mixture")
