@@ -102,7 +102,7 @@ def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = 
     kernel = _products(inner, n_fits) - beside - beside.T + (mean.T @ mean)
     size = (kernel.trace() / n_fits).clamp(min=1e-300).sqrt()
     roots = _roots(kernel)
-    weights, penalties = _fitted(items, kernel @ roots / size, fits)
+    weights, penalties = _fitted(items, kernel @ roots / size, fits, turned=True)
     pull = roots @ weights[:-1] / size
     direction = inner.per_unit(pull) - mean @ pull.sum(0, keepdim=True)
     scores = items.units.per_item(direction, n) + (weights[-1] - (mean.T @ direction)[0])
@@ -203,20 +203,26 @@ def _at_best_threshold(items: Items, scores: Tensor, choices: Tensor, n_bytes: i
 
 
 def _fitted(
-    items: Items, x: Float[Tensor, "n features"], fits: Int[Tensor, " n"], concepts: list[int] | None = None
+    items: Items,
+    x: Float[Tensor, "n features"],
+    fits: Int[Tensor, " n"],
+    concepts: list[int] | None = None,
+    turned: bool = False,
 ) -> tuple[Float[Tensor, "features_plus_1 concepts"], Int[Tensor, " concepts"]]:
     """Weights on the features of these items, and the number of the penalty that was chosen by folds.
 
     NaN and −1 where one of the classes is (nearly) missing. Folds of examples are dealt class by class. For the fit,
-    features are turned into the axes of their scatter, which leaves the penalty as it is.
+    features are turned into the axes of their scatter, which leaves the penalty as it is; ``turned``: they are these.
     """
     truth = (items.labels if concepts is None else items.labels[:, concepts])[fits]
     weights = torch.full((x.shape[1] + 1, truth.shape[1]), torch.nan, dtype=torch.float64, device=x.device)
     penalties = torch.full((truth.shape[1],), -1, dtype=torch.int64, device=x.device)
     able = ((truth.sum(0) >= FEWEST) & ((~truth).sum(0) >= FEWEST)).nonzero().flatten()
     if len(able):
-        axes = x.T @ _roots(x @ x.T) if len(x) < x.shape[1] else torch.linalg.eigh(x.T @ x).eigenvectors
-        x, truth, order = x @ axes, truth[:, able], items.order[fits]
+        truth, order, axes = truth[:, able], items.order[fits], None
+        if not turned:
+            axes = x.T @ _roots(x @ x.T) if len(x) < x.shape[1] else torch.linalg.eigh(x.T @ x).eigenvectors
+            x = x @ axes
         if items.folds is None:
             folds = stratified_folds(truth, order.argsort())
         else:
@@ -225,7 +231,7 @@ def _fitted(
         penalties[able] = choose_penalty(x[some], truth[some], folds[some])
         strengths = 1 / (len(x) * torch.tensor(PENALTIES, dtype=torch.float64, device=x.device)[penalties[able]])
         fitted = fit_logistic(x, truth, torch.ones_like(truth), strengths)
-        weights[:-1, able], weights[-1, able] = axes @ fitted[:-1], fitted[-1]
+        weights[:-1, able], weights[-1, able] = fitted[:-1] if axes is None else axes @ fitted[:-1], fitted[-1]
     return weights, penalties
 
 
