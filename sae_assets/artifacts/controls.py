@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 UNIT, RANDOM, LARGEST = "unit", "random_sae", "diffmean_max"
 CONTROLS = (RANDOM, "diffmean", LARGEST, "logistic", "logistic_units", "k_sparse", "embedding_dims")
-ROW_CONTROLS = (RANDOM, "diffmean", "logistic", "logistic_units", "k_sparse", "embedding_dims")
-EARLIER_ROW_CONTROLS = ROW_CONTROLS[1:3]  # beside random SAEs, of files that do not name theirs
+ROW_CONTROLS = CONTROLS  # the same detectors, fitted on rows
+EARLIER_ROW_CONTROLS = ("diffmean", "logistic")  # beside random SAEs, of files that do not name theirs
 LEVELS = ("examples", "rows")
 
 

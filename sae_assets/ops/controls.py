@@ -14,11 +14,13 @@ from torch import Tensor
 from sae_assets.artifacts.controls import LARGEST, LEVELS, RANDOM, ROW_CONTROLS, UNIT, Controls, controls_of
 from sae_assets.ops.control_data import ControlData
 from sae_assets.ops.detectors import (
+    directed,
     k_sparse,
     largest_mean_difference,
     logistic_on_embeddings,
     logistic_on_units,
     mean_difference,
+    row_mean_difference,
 )
 from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.intervals import (
@@ -43,12 +45,17 @@ FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal
     "embedding_dims": lambda data, min_support=MIN_SUPPORT: dimensions(data.examples, data.max_embeddings, min_support),
 }
 MOST_ROWS_FACTORED = 2048  # rows that a regression on all units is fitted on, an eighth of the time of twice as many
-ROW_FITTED: Mapping[str, Callable[[Items, int], Detector]] = {
-    "diffmean": mean_difference,
-    "logistic": logistic_on_embeddings,
-    "logistic_units": lambda rows, min_support: logistic_on_units(rows, min_support, MOST_ROWS_FACTORED),
-    "k_sparse": k_sparse,
-    "embedding_dims": lambda rows, min_support: dimensions(rows, rows.embeddings, min_support),
+ROW_FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, whose ``rows`` are given, and the same
+    "diffmean": lambda data, min_support=MIN_SUPPORT: mean_difference(data.rows, min_support),
+    LARGEST: lambda data, min_support=MIN_SUPPORT: directed(  # the largest of one row is its own
+        data.rows, row_mean_difference(data.examples, data.n_rows), min_support
+    ),
+    "logistic": lambda data, min_support=MIN_SUPPORT: logistic_on_embeddings(data.rows, min_support),
+    "logistic_units": lambda data, min_support=MIN_SUPPORT: logistic_on_units(
+        data.rows, min_support, MOST_ROWS_FACTORED
+    ),
+    "k_sparse": lambda data, min_support=MIN_SUPPORT: k_sparse(data.rows, min_support),
+    "embedding_dims": lambda data, min_support=MIN_SUPPORT: dimensions(data.rows, data.rows.embeddings, min_support),
 }
 
 

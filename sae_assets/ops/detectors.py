@@ -65,6 +65,14 @@ def largest_mean_difference(items: Items, largest: LargestScores, min_support: i
 
 
 @plain_arithmetic()
+def directed(items: Items, directions: Float[Tensor, "d concepts"], min_support: int = MIN_SUPPORT) -> Detector:
+    """Scores ``x · v`` of the items' own embeddings in directions that were found elsewhere."""
+    scores = projected(items.embeddings, directions)
+    none = torch.zeros_like(scores[0]).long()
+    return _at_best_threshold(items, scores.T, none, 4 * items.embeddings.numel(), min_support)
+
+
+@plain_arithmetic()
 def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
     """L2 logistic regression on embeddings, each dimension divided by its deviation; penalty by folds of train."""
     fits = items.first_fitted(max(1, VALUES_FITTED // max(1, items.embeddings.shape[1])))

@@ -52,7 +52,7 @@ def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -
     unit, random = searched_units(data.examples), random_units(data)
     rows = None
     if data.rows is not None and located is not None:
-        by_rows = {name: make(data.rows, 3) for name, make in ROW_FITTED.items()}
+        by_rows = {name: make(data) for name, make in ROW_FITTED.items()}
         rows = RowDetectors(searched_units(data.rows), by_rows, located, random_row_units(data))
     concepts = tuple(f"concept {number}" for number in range(data.examples.labels.shape[1]))
     return compare(concepts, data, unit, random, fitted, rows), {"unit": unit, **fitted}
@@ -150,6 +150,9 @@ def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
     for concept, y in enumerate(truth.T):
         unit = found_pairs.best_unit(units[cal], y[cal], 3)
         scores = {"unit": (units[:, unit], unit), "diffmean": (reference.diffmean(x, y, train), 0)}
+        shown = world.labels[world.example_of_row, concept]  # by labels of examples, of all rows and not the sampled ones
+        fits = np.array(world.splits)[world.example_of_row] == "train"
+        scores["diffmean_max"] = (reference.diffmean(MADE.embeddings.astype(np.float64), shown, fits)[sampled], 0)
         folds, every = rows.folds.numpy()[train], units.astype(np.float64)
         scores["logistic"] = reference.logistic(reference.standardised(x, train), y, train, folds)
         scores["logistic_units"] = reference.logistic(reference.one_size(every, train), y, train, folds)

@@ -34,6 +34,8 @@ NAMES = {
 }
 # Of examples, where it is of their mean embeddings.
 OF_MEANS = {"diffmean": "difference of mean embeddings"}
+# Of rows, where it is by the direction that labels of examples give.
+OF_ROWS = {LARGEST: "DiffMean of examples' labels"}
 
 
 def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def _make(run: Pass) -> Made:
             row_random = ops.controls.random_row_units(data, least)
         for name, fit_rows in ops.controls.ROW_FITTED.items():
             with meter.step(f"rows: {name}"):
-                of_rows[name] = fit_rows(data.rows, least)
+                of_rows[name] = fit_rows(data, least)
         unlocated = ops.row_alignment.count_unlocated((labels[key].artifact for key in labels), WEAK)
         rows = ops.controls.RowDetectors(row_unit, of_rows, unlocated.sum(0) == 0, row_random)
     with meter.step("comparing"):
@@ -158,7 +160,7 @@ def beaten(artifact: Any) -> dict[str, list[tuple[str, float]]]:
 
 def verdict(artifact: Any, level: str = LEVELS[0]) -> str:
     """Who wins on test examples or rows, by the weighted mean of F1 over concepts, in one sentence."""
-    names = NAMES | OF_MEANS if level == LEVELS[0] else NAMES
+    names = NAMES | (OF_MEANS if level == LEVELS[0] else OF_ROWS)
     groups: dict[str, list[str]] = {"beat": [], "are beaten by": [], "cannot be told from": []}
     for (of, control), (unit, other, low, high) in zip(artifact.comparisons, artifact.weighted.tolist(), strict=True):
         if of == level and low == low and high == high:
@@ -203,7 +205,7 @@ CONTROLS = Stage(
     level="model",
     description="The unit of each concept beside random SAEs, DiffMean, logistic regressions and k-sparse probes.",
     make=_make,
-    code_version="6",
+    code_version="7",
     chunk_inputs=("control_inputs", "sparse_activations", "ground_truth", "labels", "examples"),
     model_inputs=("best_pairs",),
     settings=_settings,
