@@ -123,6 +123,7 @@ _LIBRARIES = Shared(
             _on, torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp
         ),
         functools.partial(_on, torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+        functools.partial(_on, torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
         functools.partial(_on, torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
     ]
 )

@@ -109,6 +109,13 @@ def _flushed() -> Iterator[None]:
 
 
 @contextmanager
+def _warnings_as_errors() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@contextmanager
 def _many() -> Iterator[None]:
     with ExitStack() as stack:
         for name in ("float64", "meta device", "autocast to bfloat16", "gradients", "deterministic"):
@@ -140,7 +147,9 @@ STATES: dict[str, Callable[[], AbstractContextManager]] = {
     "print options": _print_options,
     "numpy raises": lambda: np.errstate(all="raise"),
     "no flash attention": _switch(torch.backends.cuda.enable_flash_sdp, False, True),
+    "no cuDNN attention": _switch(torch.backends.cuda.enable_cudnn_sdp, False, True),
     "no fast path of attention": _switch(torch.backends.mha.set_fastpath_enabled, False, True),
+    "warnings as errors": _warnings_as_errors,
     "many at once": _many,
 }
 if HAS_FP32:
@@ -182,6 +191,7 @@ def picture() -> dict[str, Any]:
             torch.backends.cuda.flash_sdp_enabled(),
             torch.backends.cuda.mem_efficient_sdp_enabled(),
             torch.backends.cuda.math_sdp_enabled(),
+            torch.backends.cuda.cudnn_sdp_enabled(),
             torch.backends.mha.get_fastpath_enabled(),
         ),
         "random": torch.get_rng_state().tolist(),

@@ -150,7 +150,8 @@ def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
     for concept, y in enumerate(truth.T):
         unit = found_pairs.best_unit(units[cal], y[cal], 3)
         scores = {"unit": (units[:, unit], unit), "diffmean": (reference.diffmean(x, y, train), 0)}
-        shown = world.labels[world.example_of_row, concept]  # by labels of examples, of all rows and not the sampled ones
+        # By labels of examples and all of their rows, not the sampled ones alone.
+        shown = world.labels[world.example_of_row, concept]
         fits = np.array(world.splits)[world.example_of_row] == "train"
         scores["diffmean_max"] = (reference.diffmean(MADE.embeddings.astype(np.float64), shown, fits)[sampled], 0)
         folds, every = rows.folds.numpy()[train], units.astype(np.float64)

@@ -236,6 +236,19 @@ def test_threads_that_compute_at_once() -> None:
     assert not wrong and pictures[0] == pictures[1]
 
 
+@pytest.mark.parametrize("kernel", ["flash", "mem_efficient", "math", "cudnn"])
+def test_all_kernels_of_attention_are_allowed_to_libraries(kernel: str) -> None:
+    """Which of them a GPU takes decides last bits of embeddings, and is not what the process has allowed."""
+    allow, allowed = (getattr(torch.backends.cuda, name) for name in (f"enable_{kernel}_sdp", f"{kernel}_sdp_enabled"))
+    allow(False)
+    try:
+        with plain_torch():
+            assert allowed()
+        assert not allowed()
+    finally:
+        allow(True)
+
+
 def test_weights_that_are_trained() -> None:
     """Weights and rows that ask for gradients are taken as numbers; nothing that comes out asks for any."""
     weight = torch.nn.Parameter(WEIGHT.clone())
