@@ -216,7 +216,7 @@ class Controls(Entry):
     """What detectors that are not the SAE's are given, to compare its units with: made while rows are encoded."""
 
     n_seeds: int = Field(10, ge=0, description="random SAEs, of seeds 0, 1, …")
-    rows_per_chunk: int = Field(2048, ge=1, description="most rows of a chunk that are sampled, by hash")
+    rows_per_chunk: int = Field(4096, ge=1, description="most rows of a chunk that are sampled, by hash")
     second_pass: bool = Field(
         True,
         description="whether examples of cal and test go through the model once more, for the largest DiffMean score "

@@ -66,7 +66,13 @@ def units_by_rows(
     """
     able = supported(_of_split(examples, scores, CAL), min_support)
     cal, units = _of_split(rows, on_rows, CAL), torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
-    for concept in concepts.nonzero().flatten().tolist():
+    asked = concepts.nonzero().flatten()
+    # The best of all units is the best of those that it is among; where it is not, these are searched by themselves.
+    found = ExactSearch(cal, min_support=1).best(cal.labels[:, asked.to(cal.labels.device)]).units.tolist()
+    for concept, unit in zip(asked.tolist(), found, strict=True):
+        if unit < 0 or able[unit, concept]:
+            units[concept] = unit
+            continue
         some = able[:, concept].nonzero().flatten().to(cal.keys.device)
         if len(some):
             best = ExactSearch(cal.of_units(some), min_support=1).best(cal.labels[:, [concept]]).units

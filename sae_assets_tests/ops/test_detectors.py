@@ -173,16 +173,20 @@ def test_rows_choose_the_unit_of_a_random_sae_as_they_choose_the_saes() -> None:
     """By every threshold on every sampled cal row, of units with a threshold on examples; the others by examples."""
     made = control_world(6, n_examples=60, n_units=7, n_concepts=3)
     data = collect([made.chunk()])
-    by_rows, every = torch.tensor([True, False, True]), []
+    by_rows, every, passed_over = torch.tensor([True, False, True]), [], []
     cal = np.flatnonzero(made.sampled & np.isin(made.world.example_of_row, made.world.examples_in("cal").nonzero()[0]))
     of_cal = made.world.examples_in("cal")
     for seed, (scores, on_rows) in enumerate(zip(data.random, data.random_rows, strict=True)):
         units = unit_detectors.units_by_rows(data.examples, scores, data.rows, on_rows, by_rows)
         values, pooled = made.random[seed][cal].copy(), made.pooled(made.random[seed])
-        for concept in (0, 2):
-            able = ((pooled[of_cal] > 0) & made.world.labels[of_cal, concept, None]).sum(0) >= 3
-            expected = found_pairs.best_unit(np.where(able, values, 0), made.world.truth[cal, concept], 1)
-            assert int(units[concept]) == expected
+        for least in (3, 5):
+            given = unit_detectors.units_by_rows(data.examples, scores, data.rows, on_rows, by_rows, least)
+            for concept in (0, 2):
+                able = ((pooled[of_cal] > 0) & made.world.labels[of_cal, concept, None]).sum(0) >= least
+                expected = found_pairs.best_unit(np.where(able, values, 0), made.world.truth[cal, concept], 1)
+                assert int(given[concept]) == expected
+                best = found_pairs.best_unit(values, made.world.truth[cal, concept], 1)
+                passed_over.append(expected not in (-1, best))
         assert int(units[1]) == -1
         got = unit_detectors.searched_units(data.examples, scores, units=units)
         plain = unit_detectors.searched_units(data.examples, scores)
@@ -194,3 +198,4 @@ def test_rows_choose_the_unit_of_a_random_sae_as_they_choose_the_saes() -> None:
             np.testing.assert_array_equal(got.detected[concept], score[tests] >= threshold)
         every.append(got.choices.tolist() != plain.choices.tolist())
     assert any(every)  # rows and examples choose different units of some SAE
+    assert any(passed_over)  # rows would choose a unit without a threshold on examples

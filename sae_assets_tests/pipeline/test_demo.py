@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import sae_assets
-from sae_assets.artifacts.controls import CONTROLS, ROW_CONTROLS
+from sae_assets.artifacts.controls import CONTROLS, LARGEST, ROW_CONTROLS
 from sae_assets.cli import app
 from sae_assets.pages.figures import figure
 from sae_assets.pipeline.stages import STAGES
@@ -148,7 +148,9 @@ def test_every_figure_stands_beside_its_controls(demo):
                 for name in ROW_CONTROLS:
                     control = best["row_controls"][name]
                     low, high = control["difference_interval"]
-                    assert low < high and low <= control["difference"] <= high and 0.3 < control["auroc"] <= 1
+                    assert low < high and low <= control["difference"] <= high
+                    # The direction that labels of examples give may point away from a concept's own rows.
+                    assert (0 if name == LARGEST else 0.3) < control["auroc"] <= 1
                     assert all_of["seconds"][f"rows: {name}"] >= 0 and all_of["peak_bytes"][f"rows: {name}"] < 2**29
     patch = demo["summary"][KEY]["controls"]["weighted"]
     assert patch["diffmean"]["f1"] < patch["random_sae"]["unit_f1"] and patch["logistic"]["f1"] > 0.85
