@@ -77,8 +77,10 @@ class Activations:
         return Activations(self._store, self._addresses, examples)
 
     def __iter__(self) -> Iterator[SparseChunk]:
+        from sae_assets.storage.arrow import numbers, split_lists  # noqa: PLC0415  # numpy, pyarrow
+
         for fields, table in self._chunks((*FIRING, "values")):
-            yield SparseChunk(**fields, values=table["values"].combine_chunks().flatten().to_numpy())
+            yield SparseChunk(**fields, values=numbers(split_lists(table["values"])[1]))
 
     def firing(self) -> Iterator[FiringChunk]:
         """The same without values, which are half of what there is to read."""
@@ -87,21 +89,20 @@ class Activations:
 
     def _chunks(self, columns: Sequence[str]) -> "Iterator[tuple[dict[str, Any], pa.Table]]":
         """The fields of each chunk that has rows, without values, and its table."""
-        import numpy as np
+        from sae_assets.storage.arrow import numbers, split_lists  # noqa: PLC0415  # numpy, pyarrow
 
         for address in self._addresses:
             header, table = columns_of(self._store, address, self._examples, columns)
             if not len(table):
                 continue
-            lists = table["unit_ids"].combine_chunks()
-            lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+            offsets, units = split_lists(table["unit_ids"])
             fields = {
                 "key": address.chunk or "",
                 "n_units": int(header.scalars["n_units"]),
-                "example": table["example_index"].to_numpy(),
-                "position": table["position"].to_numpy(),
-                "offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-                "units": lists.flatten().to_numpy(),
+                "example": numbers(table["example_index"]),
+                "position": numbers(table["position"]),
+                "offsets": offsets,
+                "units": numbers(units),
             }
             yield fields, table
 

@@ -29,17 +29,21 @@ class ByUnit:
 
     def rows(self, unit_id: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
         """Example and position, int32, and value, float32, of each row that a unit fires on, by data set order."""
+        from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
+
         group, first = self._group_of(unit_id)
         table = self._read(["example_indices", "positions", "values"], group)
         line = unit_id - first
-        example, position, value = (table[name].chunk(0)[line].values.to_numpy() for name in table.column_names)
+        example, position, value = (numbers(table[name].chunk(0)[line].values) for name in table.column_names)
         return example, position, value
 
     def n_rows(self) -> "np.ndarray":
         """int64 [n_units]: rows that each unit fires on."""
         import numpy as np
 
-        return self._read(["n_rows"])["n_rows"].to_numpy().astype(np.int64)
+        from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
+
+        return numbers(self._read(["n_rows"])["n_rows"]).astype(np.int64)
 
     def _group_of(self, unit_id: int) -> tuple[int, int]:
         """The row group of a unit, by the least id that each says to hold, and that id."""

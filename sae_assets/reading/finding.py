@@ -30,24 +30,29 @@ def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
     Raises:
         CatalogError: no such concept.
     """
+    import numpy as np
     import pyarrow.compute as pc
+
+    from sae_assets.storage.arrow import array, rows_with  # noqa: PLC0415  # numpy, pyarrow
 
     name = match_name(concept, run.entry.concepts, "concept")
     if run.has("row_alignment"):
-        table = run.alignment().to_arrow()
-        mine = table.filter(pc.and_(pc.equal(table["concept"], name), pc.is_valid(table["cal_f1"])))
+        mine = rows_with(run.alignment().to_arrow(), "concept", name)
+        mine = mine.filter(pc.is_valid(mine["cal_f1"]))
         if len(mine):
             return _best(mine, "cal_f1", ALIGNED, n)
-    grid = run.table("detection_stats").to_arrow()
-    thresholds = run.table("thresholds").to_arrow()
-    keys = ["concept", "unit_id", "tail_fraction"]
-    mine = grid.join(thresholds.select([*keys, "threshold"]), keys)  # a unit's best of its tail fractions
-    mine = mine.filter(pc.and_(pc.equal(mine["concept"], name), pc.is_valid(mine["cal_f1"])))
-    mine = mine.sort_by([("cal_f1", "descending"), ("unit_id", "ascending"), ("tail_fraction", "ascending")])
+    by_cell = [("unit_id", "ascending"), ("tail_fraction", "ascending")]
+    mine, cutoffs = (  # both have every kept unit at every tail fraction
+        rows_with(run.table(stage).to_arrow(), "concept", name).sort_by(by_cell)
+        for stage in ("detection_stats", "thresholds")
+    )
+    mine = mine.append_column("threshold", cutoffs["threshold"])
+    mine = mine.filter(pc.is_valid(mine["cal_f1"])).sort_by([("cal_f1", "descending"), *by_cell])
     first: dict[int, int] = {}
     for place, unit in enumerate(mine["unit_id"].to_pylist()):
-        first.setdefault(unit, place)
-    return Table(mine.take(list(first.values())[:n]).select(["unit_id", *DETECTED]))
+        first.setdefault(unit, place)  # its best tail fraction
+    best = np.array(list(first.values())[:n], np.int64)
+    return Table(mine.take(array(best)).select(["unit_id", *DETECTED]))
 
 
 def _best(table: Any, by: str, columns: Sequence[str], n: int) -> Table:
@@ -77,7 +82,8 @@ def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
     if not inside.any():
         raise CatalogError(f"{run}: {words!r} is nowhere in its texts.")
     both = np.zeros(run.n_units, np.int64)
-    for chunk in run.activations().of_examples(np.unique(rows.example[inside])).firing():
+    with_words = np.bincount(rows.example[inside]).nonzero()[0].astype(np.int32)
+    for chunk in run.activations().of_examples(with_words).firing():
         mine = inside[rows.offsets[chunk.example] + chunk.position]
         both += np.bincount(chunk.units[chunk.entries_of(mine)], minlength=len(both))
     fires, there = run.unit_counts, int(inside.sum())
@@ -211,6 +217,7 @@ def _label(unit: int, content: Any) -> Iterator[tuple[int, str]]:
 def _table(units: "np.ndarray", columns: "Mapping[str, np.ndarray]") -> Table:
     import pyarrow as pa
 
-    return Table(
-        pa.table({"unit_id": units.astype("int32"), **{name: values[units] for name, values in columns.items()}})
-    )
+    from sae_assets.storage.arrow import array  # noqa: PLC0415  # numpy, pyarrow
+
+    of_units = {"unit_id": units.astype("int32"), **{name: values[units] for name, values in columns.items()}}
+    return Table(pa.table({name: array(values) for name, values in of_units.items()}))

@@ -142,9 +142,10 @@ def _element(unit: Unit, one: TopExample, concept: str | None, caption: str) -> 
 def _true_rows(unit: Unit, one: TopExample, concept: str) -> "np.ndarray":
     """bool [n_rows]: which rows of an example are the concept's."""
     import numpy as np
-    import pyarrow.compute as pc
+
+    from sae_assets.storage.arrow import rows_with  # noqa: PLC0415  # numpy, pyarrow
 
     chunk, _ = unit.run.place_of(one.example_id)
     _, table = columns_of(unit.run.store, unit.run.address("ground_truth", chunk))
-    rows = table.filter(pc.equal(table["example_index"], one.example_index))
+    rows = rows_with(table, "example_index", one.example_index)
     return np.array([concept in names for names in rows["concepts"].to_pylist()], bool)

@@ -226,9 +226,9 @@ class Run:
     @cached_property
     def example_ids(self) -> list[str]:
         """Id of every example, by position in the data set."""
-        table = self.examples().to_arrow().select(["example_index", "example_id"]).sort_by("example_index")
-        ids: list[str] = table["example_id"].to_pylist()
-        return ids
+        table = self.examples().to_arrow()
+        by_index = zip(table["example_index"].to_pylist(), table["example_id"].to_pylist(), strict=True)
+        return [example_id for _, example_id in sorted(by_index)]
 
     @cached_property
     def unit_counts(self) -> "np.ndarray":
@@ -253,8 +253,10 @@ class Run:
         """Where every token row stands, in the data set's order."""
         import numpy as np
 
+        from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
+
         table = self.table("row_locations").to_arrow()
-        example, start, end = (table[name].to_numpy() for name in ("example_index", "start", "end"))
+        example, start, end = (numbers(table[name]) for name in ("example_index", "start", "end"))
         counts = np.bincount(example, minlength=len(self.example_ids))
         return LocatedTokens(example, start, end, np.concatenate([[0], counts.cumsum()]))
 

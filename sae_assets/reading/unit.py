@@ -88,10 +88,10 @@ class Unit:
         return sorted(self._lines("row_alignment"), key=lambda line: -(line["cal_f1"] or 0))
 
     def _lines(self, stage: str) -> list[dict[str, Any]]:
-        import pyarrow.compute as pc
+        from sae_assets.storage.arrow import rows_with  # noqa: PLC0415  # numpy, pyarrow
 
         table = self.run.table(stage).to_arrow()
-        lines: list[dict[str, Any]] = table.filter(pc.equal(table["unit_id"], self.unit_id)).to_pylist()
+        lines: list[dict[str, Any]] = rows_with(table, "unit_id", self.unit_id).to_pylist()
         return lines
 
     @cached_property
@@ -202,11 +202,13 @@ class Unit:
         Raises:
             CatalogError: no such example, rows that are no patches, or nothing that says where they are.
         """
+        from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
+
         name = _id_of(example)
         reader, (_, locations) = self.run.reader, self._located(name)
         if not isinstance(reader, ImageReader) or locations["left"].null_count:
             raise CatalogError(f"{self.run}: its rows are no patches of pictures, or nothing says where they are.")
-        edges = {name: locations[name].to_numpy() for name in ("left", "top", "right", "bottom")}
+        edges = {name: numbers(locations[name]) for name in ("left", "top", "right", "bottom")}
         return HeatMap(reader.image(name), edges, self.values(name), self.threshold)
 
     def tokens(self, example: str | TopExample) -> "MarkedText":
@@ -241,11 +243,11 @@ class Unit:
 
     def _located(self, example_id: str) -> "tuple[Mapping[str, Any], Any]":
         """Header's scalars and the table of the example's rows."""
-        import pyarrow.compute as pc
+        from sae_assets.storage.arrow import rows_with  # noqa: PLC0415  # numpy, pyarrow
 
         chunk, _ = self.run.place_of(example_id)
         header, table = columns_of(self.run.store, self.run.address("row_locations", chunk))
-        return header.scalars, table.filter(pc.equal(table["example_index"], self._index(example_id)))
+        return header.scalars, rows_with(table, "example_index", self._index(example_id))
 
 
 def _id_of(example: str | TopExample) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sae_assets.artifacts import DetectionStats, Examples, Labels, SparseRows, Thresholds, offsets_of
+from sae_assets.storage.arrow import numbers, split_lists
 
 Scalars = dict[str, Any]
 
@@ -77,11 +78,8 @@ def lists(offsets: Tensor, values: np.ndarray | pa.Array) -> pa.ListArray:
 
 def flat(column: pa.ChunkedArray) -> tuple[Tensor, pa.Array]:
     """Offsets, int64, and all values of a column of lists."""
-    combined = column.combine_chunks()
-    if isinstance(combined, pa.ChunkedArray):  # no chunk at all
-        combined = combined.chunk(0) if combined.num_chunks else pa.array([], column.type)
-    lengths = torch.from_numpy(combined.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64))
-    return offsets_of(lengths), combined.flatten()
+    starts, values = split_lists(column)
+    return torch.from_numpy(starts), values
 
 
 def plain_numbers(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray:
@@ -90,10 +88,7 @@ def plain_numbers(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray
     Raises:
         ValueError: the column has nulls.
     """
-    if column.null_count:
-        raise ValueError("a column that has no nulls holds some")
-    array = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
-    return np.array(array, dtype=dtype)  # own, writable memory for torch
+    return np.array(numbers(column), dtype=dtype)  # own, writable memory for torch
 
 
 def sparse_columns(artifact: SparseRows) -> tuple[dict[str, pa.Array], Scalars]:
@@ -123,16 +118,13 @@ def sparse_fields(table: pa.Table, scalars: Scalars) -> dict[str, Any]:
 
 def _lengths(column: pa.ChunkedArray) -> Tensor:
     """How many values each list has, int64."""
-    parts = [chunk.value_lengths().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64))
+    parts = [np.diff(split_lists(chunk)[0]) for chunk in column.chunks]
+    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]))
 
 
 def _numbers(column: pa.ChunkedArray, dtype: type) -> Tensor:
     """All values of a column of lists; :func:`flat` and :func:`plain_numbers` copy twice. Raises: as the latter."""
-    parts = [chunk.flatten() for chunk in column.chunks]
-    if any(part.null_count for part in parts):
-        raise ValueError("a column that has no nulls holds some")
-    arrays = [part.to_numpy(zero_copy_only=False) for part in parts]
+    arrays = [numbers(split_lists(chunk)[1]) for chunk in column.chunks]
     return torch.from_numpy(np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False))
 
 
@@ -144,7 +136,7 @@ def nullable(tensor: Tensor) -> pa.Array:
 
 def floats(column: pa.ChunkedArray) -> Tensor:
     """A float column as float64, null as NaN."""
-    return torch.from_numpy(np.array(column.to_numpy(), dtype=np.float64))
+    return torch.from_numpy(np.array(numbers(column.fill_null(np.nan)), dtype=np.float64))
 
 
 def integers(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
@@ -153,9 +145,7 @@ def integers(column: pa.ChunkedArray, dtype: type = np.int64) -> Tensor:
     Raises:
         ValueError: the column has nulls.
     """
-    if column.null_count:
-        raise ValueError("a column that has no nulls holds some")
-    return torch.from_numpy(np.array(column.to_numpy(), dtype=dtype))
+    return torch.from_numpy(plain_numbers(column, dtype))
 
 
 def triple_columns(concepts: list[str | None], kept_units: Tensor, tail_fractions: tuple[float, ...]) -> dict[str, Any]:

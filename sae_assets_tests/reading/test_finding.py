@@ -15,6 +15,7 @@ from sae_assets.reading.files import columns_of
 from sae_assets.reading.finding import read_labels
 from sae_assets_tests.docs.test_docs import documented_keys
 from sae_assets_tests.helpers.homes import Places, invoke
+from sae_assets_tests.test_import_cost import loaded_by
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small-texts")]
 
@@ -59,6 +60,17 @@ def test_words_are_found_without_labels_and_values(text_run: Run, monkeypatch: p
     monkeypatch.setattr(type(run.reader), "read_regions", None)
     assert len(run.find(words=re.findall(r"\w{5,}", run.texts[0])[0]))
     assert asked and all("values" not in columns for stage, columns in asked if stage == "sparse_activations")
+
+
+@pytest.mark.parametrize("question", ["words='my'", "concept='joy'", "example=run.example_ids[0]"])
+def test_a_first_question_loads_nothing_that_it_can_do_without(texts: Places, question: str) -> None:
+    """pyarrow loads pandas for what ``storage.arrow`` does: that was most of the time of a first answer."""
+    statement = (
+        f"import sae_assets; run = sae_assets.open({str(texts['home'])!r}, {str(texts['catalog'])!r})"
+        f"['moods']['gemma-mini']['token']; assert len(run.find({question}))"
+    )
+    loaded = loaded_by(statement)
+    assert not loaded & {"torch", "dagster", "transformers", "pandas", "scipy"} and "pyarrow" in loaded
 
 
 def test_by_example(text_run: Run) -> None:

@@ -255,5 +255,5 @@ def test_neither_torch_nor_dagster_is_needed(made: Places) -> None:
         "unit.heat_map(unit.top_examples(1)[0].example_id).overlay()"
     )
     loaded = loaded_by(statement)
-    assert not loaded & {"torch", "dagster", "open_clip", "transformers"}
+    assert not loaded & {"torch", "dagster", "open_clip", "transformers", "pandas"}
     assert {"pyarrow", "numpy", "PIL"} <= loaded and os.path.exists(made["home"])

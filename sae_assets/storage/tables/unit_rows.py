@@ -12,6 +12,7 @@ from torch import Tensor
 from sae_assets import ops
 from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.unit_rows import UnitRows
+from sae_assets.storage.arrow import numbers
 from sae_assets.storage.columns import Scalars, flat, lists, plain_numbers
 
 COLUMNS = {
@@ -84,7 +85,7 @@ def _joined(counts: Tensor, tables: Iterable[pa.Table], scalars: dict[str, Any])
             starts, values = flat(table[name])
             if not torch.equal(starts, offsets[unit : unit + len(table) + 1] - index) or values.null_count:
                 raise ValueError(f"{name} has lists of other lengths than n_rows says")
-            whole[index:stop] = torch.from_numpy(np.array(values.to_numpy(zero_copy_only=False)))
+            whole[index:stop] = torch.from_numpy(np.array(numbers(values)))
         unit, index = unit + len(table), stop
     if index != n_entries:
         raise ValueError("units are missing")
