@@ -1,4 +1,5 @@
-"""Milliseconds of a query for units on a finished home of the demo: the first of a run just opened, and another.
+"""Milliseconds of a query for units on a finished home of the demo: the first of a process that has loaded the package
+and opened the run, with all that it loads; the first of a run in a process that has answered others; and another.
 
 python benchmarks/bench_find.py [HOME] [--repeat 5]
 """
@@ -6,9 +7,10 @@ python benchmarks/bench_find.py [HOME] [--repeat 5]
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +25,49 @@ def milliseconds(run: Run, query: dict[str, Any]) -> tuple[float, float]:
     return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
 
 
+def opened(home: Path | None, place: str) -> Run:
+    dataset, kind, model = place.split("/")
+    return sae_assets.open(home)[dataset][model][kind]
+
+
+def first_of_process(home: Path | None, place: str, query: dict[str, Any]) -> tuple[float, float]:
+    command = [sys.executable, __file__, "--one", json.dumps([place, query]), *([] if home is None else [str(home)])]
+    wall, cpu = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return wall, cpu
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("home", type=Path, nargs="?", help="default: ~/.sae_assets")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--one", type=json.loads, help="a run and its query, of which it prints the time")
     options = parser.parse_args()
-
-    def images() -> Run:
-        return sae_assets.open(options.home)["clevr_mini"]["clip-mini"]["patch"]
-
-    def texts() -> Run:
-        return sae_assets.open(options.home)["moods_mini"]["gemma-mini"]["token"]
-
+    home = options.home
+    if options.one:
+        place, query = options.one
+        print(json.dumps(milliseconds(opened(home, place), query)))
+        return
+    patches, tokens = "clevr_mini/patch/clip-mini", "moods_mini/token/gemma-mini"
+    pictures, texts = opened(home, patches).example_ids, opened(home, tokens).example_ids
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump([{"index": str(unit), "description": f"the label of unit {unit}"} for unit in range(1280)], file)
         file.flush()
-        queries: list[tuple[str, Callable[[], Run], list[dict[str, Any]]]] = [
-            ("concept, patches", images, [{"concept": "color::red"}, {"concept": "shape::cube"}]),
-            ("concept, tokens", texts, [{"concept": "joy"}, {"concept": "fear"}]),
-            ("words", texts, [{"words": "laughed"}, {"words": "in the morning"}]),
-            ("example, patches", images, [{"example": images().example_ids[9]}, {"example": images().example_ids[99]}]),
-            ("example, tokens", texts, [{"example": texts().example_ids[9]}, {"example": texts().example_ids[99]}]),
-            ("label", texts, [{"label": "unit 17", "labels": file.name}, {"label": "label 3", "labels": file.name}]),
+        queries: list[tuple[str, str, list[dict[str, Any]]]] = [
+            ("concept, patches", patches, [{"concept": "color::red"}, {"concept": "shape::cube"}]),
+            ("concept, tokens", tokens, [{"concept": "joy"}, {"concept": "fear"}]),
+            ("words", tokens, [{"words": "laughed"}, {"words": "in the morning"}]),
+            ("example, patches", patches, [{"example": pictures[9]}, {"example": pictures[99]}]),
+            ("example, tokens", tokens, [{"example": texts[9]}, {"example": texts[99]}]),
+            ("label", tokens, [{"label": "unit 17", "labels": file.name}, {"label": "label 3", "labels": file.name}]),
         ]
-        queries[0][1]().find(**queries[0][2][0])  # imports
-        for name, opened, (first, second) in queries:
-            runs = [opened() for _ in range(options.repeat)]
-            times = [[milliseconds(run, query) for run in runs] for query in (first, second)]
+        print(f"{'':17} first of a process   first of a run     another   (ms of wall time, of CPU)")
+        for name, place, (first, second) in queries:
+            opened(home, place).find(**first)  # imports
+            runs = [opened(home, place) for _ in range(options.repeat)]
+            times = [[first_of_process(home, place, first) for _ in runs]]
+            times += [[milliseconds(run, query) for run in runs] for query in (first, second)]
             figures = [statistics.median(column) for each in times for column in zip(*each, strict=True)]
-            print("{:18} first of a run {:6.1f} ms ({:5.1f} CPU), another {:6.1f} ({:5.1f})".format(name, *figures))
+            print("{:17} {:9.1f} {:8.1f} {:9.1f} {:6.1f} {:6.1f} {:5.1f}".format(name, *figures))
 
 
 if __name__ == "__main__":

@@ -140,17 +140,17 @@ def units_of_label(run: "Run", labels: Path, words: str, n: int = 10) -> Table:
     best = sorted((unit for unit in hits if hits[unit]), key=lambda unit: (-hits[unit], len(named[unit]), unit))[:n]
     if not best:
         raise CatalogError(f"No label in {labels} has a word of {words!r}; {len(named)} units of this SAE have one.")
+    import numpy as np
     import pyarrow as pa
 
-    return Table(
-        pa.table(
-            {
-                "unit_id": pa.array(best, pa.int32()),
-                "matched": pa.array([hits[unit] / len(wanted) for unit in best]),
-                "label": [named[unit] for unit in best],
-            }
-        )
-    )
+    from sae_assets.storage.arrow import array, texts  # noqa: PLC0415  # numpy, pyarrow
+
+    columns = {
+        "unit_id": array(np.array(best, np.int32)),
+        "matched": array(np.array([hits[unit] / len(wanted) for unit in best])),
+        "label": texts([named[unit] for unit in best]),
+    }
+    return Table(pa.table(columns))
 
 
 def read_labels(path: Path) -> dict[int, str]:

@@ -4,6 +4,8 @@ pyarrow's own ``to_numpy`` and ``pa.array`` load pandas the first time that a pr
 ``value_lengths`` all of ``pyarrow.compute``: most of what the first look at a home took. Nothing here needs either.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -29,6 +31,13 @@ def array(values: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
+def texts(values: Sequence[str]) -> pa.Array:
+    """Texts as a column."""
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(encoded), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
+
+
 def split_lists(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """Where the lists of a column start, int64 [n + 1] from 0, and all their values behind one another.
 
@@ -46,13 +55,6 @@ def rows_with(table: pa.Table, column: str, value: int | str) -> pa.Table:
     """The rows that have this value in a column of integers or texts; null is none."""
     import pyarrow.compute as pc  # noqa: PLC0415 - numbers do without
 
-    return table.filter(pc.is_in(table[column], value_set=_alone(value, table[column].type)))
-
-
-def _alone(value: int | str, kind: pa.DataType) -> pa.Array:
-    """A column of this value."""
-    if isinstance(value, int):
-        return array(np.array([value], kind.to_pandas_dtype()))
-    text = value.encode()
-    ends = pa.py_buffer(np.array([0, len(text)], np.int32))
-    return pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(text)])
+    kind = table[column].type
+    wanted = texts([value]) if isinstance(value, str) else array(np.array([value], kind.to_pandas_dtype()))
+    return table.filter(pc.is_in(table[column], value_set=wanted))

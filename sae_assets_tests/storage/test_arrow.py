@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sae_assets.storage.arrow import array, numbers, rows_with, split_lists
+from sae_assets.storage.arrow import array, numbers, rows_with, split_lists, texts
 
 TYPES = (pa.int32(), pa.int64(), pa.uint8(), pa.float32(), pa.float64())
 
@@ -28,6 +28,14 @@ def test_columns_are_not_copied() -> None:
     assert column.equals(pa.array(values)) and np.shares_memory(numbers(column), values)
     assert not numbers(column).flags.writeable
     assert array(values[::2]).to_pylist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("values", [[], ["", "é", "a\n🙂", ""]])
+def test_texts_become_a_column(values: list[str]) -> None:
+    """As pyarrow makes it."""
+    column = texts(values)
+    column.validate(full=True)
+    assert column.equals(pa.array(values, pa.string()))
 
 
 def test_nulls_are_refused() -> None:
