@@ -19,7 +19,7 @@ from sae_assets.commands.concept_figures import (
     weighted_localization,
 )
 from sae_assets.commands.plain import plain
-from sae_assets.orchestration.history import seconds_of
+from sae_assets.orchestration.history import taken_by
 from sae_assets.pipeline.options import RunOptions
 from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.rows.source import is_pooled
@@ -142,7 +142,8 @@ def _figures(
         "null_f1": {"mean": float(best.weighted_null[0]), "p95": float(best.weighted_null[1])},
         "p": float(best.weighted_null[2]),
         "seconds": {
-            name: seconds_of(instance, STAGES[name].address(dataset, kind, model), chunks) for name in stages_of(entry)
+            name: taken_by(instance, STAGES[name].address(dataset, kind, model), chunks).seconds
+            for name in stages_of(entry)
         },
         "controls": controls["all"],
         "rows": rows_of_sae,

@@ -13,7 +13,7 @@ from sae_assets.commands.comparing import NOTE, compare, label_of, others_of
 from sae_assets.commands.requests import token_kinds_among
 from sae_assets.commands.session import Session
 from sae_assets.errors import SaeAssetsError
-from sae_assets.orchestration.history import seconds_of
+from sae_assets.orchestration.history import taken_by
 from sae_assets.pages.rendering import with_more
 from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.storage.address import Address
@@ -42,14 +42,14 @@ def write_report(
     if session.store.find(address) is None:
         raise SaeAssetsError(f"{address} has not been made. Run: {address.making}")
     chunks = session.chunks_of(dataset)
-    seconds = {
-        name: seconds_of(session.instance, STAGES[name].address(dataset, kind, model), chunks)
+    taken = {
+        name: taken_by(session.instance, STAGES[name].address(dataset, kind, model), chunks)
         for name in stages_of(entry)
         if STAGES[name].has_token_kind
     }
     page = with_more(
         session.store.read(address).artifact.html,
-        seconds={name: value for name, value in seconds.items() if value},
+        taken={name: each for name, each in taken.items() if each.seconds},
         compared=_compared(session, address),
         note=NOTE,
     )

@@ -1,6 +1,7 @@
 """What Dagster's history tells of a data set: what was made, what failed and why, what is running."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -214,26 +215,44 @@ def failed_checks(events: Iterable[dg.DagsterEvent], severity: dg.AssetCheckSeve
     ]
 
 
-def seconds_of(instance: dg.DagsterInstance, address: Address, chunks: Sequence[str]) -> float:
-    """Seconds that the last materialization of a stage took, over these chunks: its share of each pass."""
+@dataclass(frozen=True)
+class Taken:
+    """What a stage took, over all its partitions.
+
+    Attributes:
+        seconds: its share of each pass, added up.
+        stored_bytes: of its files; peak_bytes: the most memory that a process held in a pass, with all its libraries;
+            None where no record tells.
+    """
+
+    seconds: float = 0.0
+    stored_bytes: int | None = None
+    peak_bytes: int | None = None
+
+
+def taken_by(instance: dg.DagsterInstance, address: Address, chunks: Sequence[str]) -> Taken:
+    """What the last materialization of a stage took, over these chunks."""
     stage = STAGES[address.stage]
     keys: Sequence[str | None] = [None] if stage.level == "model" else chunks
     partitions = {partition_key(stage.beside(address, chunk)) for chunk in keys}
-    seconds: dict[str | None, float] = {}
+    found: dict[str | None, Mapping[str, Any]] = {}
     cursor, more = None, True
-    while more and len(seconds) < len(partitions):  # latest first; a page holds many partitions
+    while more and len(found) < len(partitions):  # latest first; a page holds many partitions
         page = instance.fetch_materializations(asset_key(address), limit=PAGE, cursor=cursor)
         for record in page.records:
-            if record.partition_key in partitions and record.partition_key not in seconds:
+            if record.partition_key in partitions and record.partition_key not in found:
                 metadata = record.asset_materialization.metadata if record.asset_materialization else {}
-                if "kept" in metadata:  # an earlier run took the time
-                    continue
-                taken = metadata.get("seconds")
-                seconds[record.partition_key] = (
-                    (taken.value or 0.0) if isinstance(taken, dg.FloatMetadataValue) else 0.0
-                )
+                if "kept" not in metadata:  # otherwise an earlier run took the time
+                    found[record.partition_key] = metadata
         cursor, more = page.cursor, page.has_more
-    return sum(seconds.values())
+
+    def numbers(name: str) -> list[float]:
+        values = (metadata.get(name) for metadata in found.values())
+        known = (dg.FloatMetadataValue, dg.IntMetadataValue)
+        return [value.value for value in values if isinstance(value, known) and value.value is not None]
+
+    stored, peaks = numbers("stored_bytes"), numbers("peak_bytes")
+    return Taken(sum(numbers("seconds")), int(sum(stored)) if stored else None, int(max(peaks)) if peaks else None)
 
 
 def measured(instance: dg.DagsterInstance, address: Address) -> dict[str, dict[str, float]]:

@@ -9,6 +9,7 @@ from sae_assets.pages.figures import element, figure
 if TYPE_CHECKING:
     import jinja2
 
+MORE, NO_MORE = "<!-- more -->", "<!-- no more -->"  # around what a report says in the place of such sections
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -31,7 +32,8 @@ def render(template: str, **values: Any) -> str:
 
 
 def with_more(page: str, **sections: Any) -> str:
-    """A report with sections that its stage does not make: ``seconds`` by stage, and other runs ``compared``."""
+    """A report with sections that its stage does not make: what each stage has ``taken``, other runs ``compared``."""
     more = render("more.html", figure=figure, element=element, **sections)
     links = '<a href="#compared">Other runs</a>' if sections.get("compared") else ""
-    return page.replace("<!-- more-links -->", links, 1).replace("<!-- more -->", more, 1)
+    before, _, after = page.replace("<!-- more-links -->", links, 1).partition(MORE)
+    return before + more + after.partition(NO_MORE)[2] if NO_MORE in after else before + more + after

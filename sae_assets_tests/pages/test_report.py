@@ -218,7 +218,17 @@ def test_the_command(made: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     result = invoke(made, "report", "small", "clip-mini", "--out", str(out), "--json")
     written = {"report": "small/patch/clip-mini/report", "page": str(out), "stale": None, "making": None}
     assert json.loads(result.stdout) == written
-    assert 'data-seconds="sparse_activations"' in out.read_text(encoding="utf-8") and opened == []
+    read = Figures()
+    read.feed(out.read_text(encoding="utf-8"))
+    taken = {(given["data-stage"], given["data-taken"]): float(given["value"])
+             for given, _ in read.figures if "data-taken" in given}  # fmt: skip
+    folder = made["home"] / "store/small/patch/clip-mini"
+    for stage in ("sparse_activations", "best_pairs", "report"):
+        assert taken[stage, "seconds"] > 0 and taken[stage, "peak_bytes"] > 1e7
+        assert taken[stage, "stored_bytes"] == sum(file.stat().st_size for file in (folder / stage).iterdir())
+    there = [name in page for page in (out.read_text("utf-8"), (folder / "report/all.html").read_text("utf-8"))
+             for name in ("data-taken", "more than this report depends on")]  # fmt: skip
+    assert there == [True, False, False, True] and opened == []
     result = invoke(made, "report", "small", "clip-mini")
     assert result.exit_code == 0 and opened == [(made["home"] / "reports/small/patch/clip-mini.html").as_uri()]
     wrong = invoke(made, "report", "small", "clip-mini", "--token-kind", "cls")
