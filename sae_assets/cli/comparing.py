@@ -63,4 +63,4 @@ def _difference(ends: list[float | None]) -> str:
     if estimate is None or low is None or high is None:
         return "–"
     told = "*" if low > 0 or high < 0 else " "
-    return f"{estimate:+.3f}{told} {low:+.2f} to {high:+.2f}"
+    return f"{estimate:+.3f}{told} {low:+.3f} to {high:+.3f}"

@@ -17,7 +17,8 @@ from sae_assets.pipeline.drawing import INK
 if TYPE_CHECKING:
     import numpy as np
 
-    from sae_assets.artifacts import BestPairs, DetectionStats, GroundTruth, Labels, UnitMapping, UnitStats
+    from sae_assets.artifacts import BestPairs, DetectionStats, GroundTruth, Labels, Thresholds, UnitMapping, UnitStats
+    from sae_assets.artifacts.chosen_pairs import ChosenPairs
     from sae_assets.artifacts.coalitions import CoalitionChoice
     from sae_assets.artifacts.controls import Controls
     from sae_assets.artifacts.localization import Localization
@@ -154,6 +155,23 @@ def glance_at_pruning_audit(audit: "PruningAudit") -> str:
     best, kept = (audit.f1[place, 0].tolist() for place in (0, 1))
     rows = [Line(*row) for row in zip(audit.concepts, kept, [None] * len(kept), best, strict=True)]
     return lines("cal F1 of the best unit that is kept", rows, "of all units")
+
+
+def glance_at_thresholds(thresholds: "Thresholds") -> str:
+    """Cut-offs of concepts' units at the tail fraction in the middle."""
+    middle = len(thresholds.tail_fractions) // 2
+    cutoffs = thresholds.values[:-1, :, middle : middle + 1].flatten()
+    valid = cutoffs[~cutoffs.isnan()].numpy()
+    shares = thresholds.tail_fractions[middle : middle + 1]
+    return histogram(f"{len(valid):,} cut-offs{''.join(f' at tail {share:g}' for share in shares)}; log scale", valid)
+
+
+def glance_at_chosen_pairs(chosen: "ChosenPairs") -> str:
+    """What each threshold was taken from, behind the number of the unit."""
+    exact = chosen.selection == "exact"
+    rows = zip(chosen.unit_ids.tolist(), chosen.concepts, chosen.tail_fractions.tolist(), strict=True)
+    shown = [Line(f"#{unit} {name}", share) for unit, name, share in rows if unit >= 0]
+    return lines(f"share of {'cal positives' if exact else 'values on their rows'} that reaches the threshold", shown)
 
 
 def glance_at_detection(stats: "DetectionStats") -> str:

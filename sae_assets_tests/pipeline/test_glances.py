@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from sae_assets.pipeline.glances import MOST, Line, histogram, lines
+from sae_assets.pipeline.glances import MOST, Line, glance_at_chosen_pairs, glance_at_thresholds, histogram, lines
 from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.storage.small import SMALL
 
@@ -38,7 +38,20 @@ def test_every_stage_is_seen_at_a_glance(stage: str) -> None:
 def test_stages_that_have_a_large_picture_have_a_small_one() -> None:
     """And so have those that say how often something is: without one are lists, places, inputs and pages alone."""
     without = {name for name, stage in STAGES.items() if stage.glance is None}
-    assert without == {"examples", "row_locations", "control_inputs", "thresholds", "chosen_pairs", "report"}
+    assert without == {"examples", "row_locations", "control_inputs", "report"}
+
+
+def test_what_was_chosen_is_named_with_its_unit() -> None:
+    """Concepts without a unit have no line; the title says what a threshold is a share of."""
+    chosen = SMALL["chosen_pairs"]
+    with_unit = [place for place, unit in enumerate(chosen.unit_ids.tolist()) if unit >= 0]
+    title, *names = texts(glance_at_chosen_pairs(chosen))
+    assert title.startswith("share of cal positives" if chosen.selection == "exact" else "share of values on")
+    expected = [f"{chosen.tail_fractions[n]:.2f} #{chosen.unit_ids[n]} {chosen.concepts[n]}" for n in with_unit]
+    assert names == expected and len(expected) > 0
+    cutoffs = texts(glance_at_thresholds(SMALL["thresholds"]))[0]
+    valid = (SMALL["thresholds"].n_positive[:-1] > 0).sum()
+    assert cutoffs.startswith(f"{valid} cut-offs at tail")
 
 
 def test_figures_stand_at_their_places() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.options import ChoiceOptions
 from sae_assets.pipeline.scoring import catalog_or, score_examples, scoring_settings
@@ -73,4 +74,5 @@ CHOSEN_PAIRS = Stage(
         ),
     ),
     counts=_counts,
+    glance=glances.glance_at_chosen_pairs,
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sae_assets import ops
+from sae_assets.pipeline import glances
 from sae_assets.pipeline.options import ThresholdOptions
 from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage, Target
 
@@ -54,4 +55,5 @@ THRESHOLDS = Stage(
     options=ThresholdOptions,
     frozen=True,
     counts=_counts,
+    glance=glances.glance_at_thresholds,
 )
