@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 from sae_assets.artifacts.detection import rests_on_few
 from sae_assets.wording import interval
@@ -65,8 +66,8 @@ def code(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """A name as text of a document: nothing in it is a command."""
-    plain = " ".join(text.split())
+    """A name as text of a document: nothing in it is a command, and accents are one sign with their letter."""
+    plain = " ".join(normalize("NFC", text).split())
     parted = [before in JOINED and sign in JOINED for before, sign in zip(" " + plain, plain, strict=False)]
     return "".join("{}" * apart + LATEX.get(sign, sign) for apart, sign in zip(parted, plain, strict=True))
 

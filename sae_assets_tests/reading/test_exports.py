@@ -146,10 +146,17 @@ def test_names_are_literal_in_markdown(name: str, written: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "written"),
-    [("[bold]", "{[}bold]"), ("*a", "{*}a"), ("-->", r"-{}-\textgreater{}"), ("``a''", "`{}`a'{}'"), ("a-b", "a-b")],
+    [
+        ("[bold]", "{[}bold]"),
+        ("*a", "{*}a"),
+        ("-->", r"-{}-\textgreater{}"),
+        ("``a''", "`{}`a'{}'"),
+        ("a-b", "a-b"),
+        ("cafe\u0301", "café"),
+    ],
 )
 def test_names_are_literal_in_latex(name: str, written: str) -> None:
-    r"""No option of the ``\\`` or ``\midrule`` before them, and no two signs that become one."""
+    r"""No option of the ``\\`` or ``\midrule`` before them, no two signs that become one, accents in one."""
     assert latex(name) == written
 
 
