@@ -1,5 +1,6 @@
 """What a person repairs, changes and sees by the command line: damaged payloads, options of a run, stale figures."""
 
+import asyncio
 import json
 import re
 import shlex
@@ -9,6 +10,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster_graphql.schema import create_schema
 
 import sae_assets
 from sae_assets.catalog import Dataset
@@ -18,14 +22,16 @@ from sae_assets.commands.session import open_session
 from sae_assets.orchestration import runs
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.history import history_of
-from sae_assets.orchestration.instance.home import CODE_LOCATION
+from sae_assets.orchestration.instance.home import CODE_LOCATION, open_instance
 from sae_assets.orchestration.partitions import asset_key, multi_key
 from sae_assets.pipeline.planning import History
 from sae_assets.pipeline.staleness import Staleness
+from sae_assets.settings import load_settings
 from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.planned import all_states, plan_of
 from sae_assets_tests.pipeline.small import damaged_payload, make_dataset, write_catalog
+from sae_assets_tests.processes import environment
 
 
 @pytest.fixture
@@ -110,6 +116,37 @@ def test_runs_say_where_their_code_is(made):
     assert len(runs) > 1 and {origin.location_name for origin in origins} == {expected[1]}
     assert {origin.repository_origin.repository_name for origin in origins} == {repository.name}
     assert all(repository.has_job(run.job_name) for run in runs)
+
+
+AGAIN = """mutation ($run: String!) {
+    launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: ALL_STEPS}) {
+        __typename ... on LaunchRunSuccess { run { id } } ... on PythonError { message }
+    }
+}"""
+
+
+@pytest.mark.slow
+def test_the_ui_makes_runs_of_the_command_again(made, monkeypatch, tmp_path):
+    """What its button "Re-execute" sends: the code is found, and the same assets of the same partition are queued."""
+    workspace = tmp_path / "workspace.yaml"
+    workspace.write_text(WORKSPACE, encoding="utf-8")
+    for name, value in environment(made["home"], made["catalog"]).items():  # of the server that loads the code
+        monkeypatch.setenv(name, value)
+    with (
+        open_instance(load_settings(made["home"])) as instance,
+        WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)])) as server,
+    ):
+        first = instance.get_runs(limit=1)[0]
+        context = server.create_request_context()
+        asked = create_schema().execute_async(AGAIN, context_value=context, variables={"run": first.run_id})
+        answer = asyncio.run(asked)
+        assert answer.errors is None, answer.errors
+        launched = answer.data["launchRunReexecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        again = instance.get_run_by_id(launched["run"]["id"])
+        assert again.status is dg.DagsterRunStatus.QUEUED and again.parent_run_id == first.run_id
+        assert again.asset_selection == first.asset_selection
+        assert again.tags["dagster/partition"] == first.tags["dagster/partition"]
 
 
 def test_settings_of_the_catalog_hold_for_whoever_asks(tmp_path):
