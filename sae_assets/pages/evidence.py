@@ -88,9 +88,9 @@ def on_itself(tables: Tables, concept: str, unit: int | None) -> bool:
     return (tables.value("row_alignment", "test_precision", concept, unit) or 0.0) >= BESIDE
 
 
-def better_controls(tables: Tables, concept: str) -> list[str]:
-    """Detectors that need no SAE and are better by an interval that excludes 0."""
-    keys = {name: (LEVELS[0], name, None, concept) for name in DENSE}
+def better_controls(tables: Tables, level: str, concept: str) -> list[str]:
+    """Detectors that need no SAE and are better on examples or on rows, by an interval that excludes 0."""
+    keys = {name: (level, name, None, concept) for name in DENSE}
     highs = {name: tables.value("controls", "difference_high", *key) for name, key in keys.items()}
     return [NAMES[name] for name, high in highs.items() if high is not None and high < 0]
 

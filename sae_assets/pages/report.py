@@ -12,11 +12,13 @@ from typing import Any
 from markupsafe import Markup
 
 from sae_assets.artifacts import REASONS
+from sae_assets.artifacts.controls import LEVELS
 from sae_assets.artifacts.localization import METHODS
 from sae_assets.pages import charts, evidence
 from sae_assets.pages.figures import Tables, attributes, element, figure
 from sae_assets.pages.rendering import render
 
+KINDS = {"patch": "patches", "token": "tokens", "cls": "examples"}
 RUNNERS_UP = 5
 MATRIX = 40  # units that the matrix has at most, one for each concept aside
 DOTS = 1500  # units drawn of each reason
@@ -85,7 +87,12 @@ class Content:
 def report_page(content: Content) -> str:
     """The page."""
     page = _Page(content)
-    shown = {"figure": figure, "element": element, "control_rows": evidence.control_rows}
+    shown = {
+        "figure": figure,
+        "element": element,
+        "control_rows": evidence.control_rows,
+        "kind": KINDS[content.token_kind],
+    }
     return render("report.html", c=content, page=page, t=content.tables, **shown)
 
 
@@ -162,17 +169,22 @@ class _Page:
                 )
             )
         if "controls" in self.t:
-            better = sum(bool(self.better_controls(concept)) for concept in self.c.concepts)
-            parts.append(
-                Markup("a detector that needs no SAE is better in {}").format(element(better, count="better_without"))
-            )
+            places = [
+                Markup("{} on {}").format(element(self._n_better(level), count=f"better_without_on_{level}"), where)
+                for level, where in zip(LEVELS, ("examples", KINDS[self.c.token_kind]), strict=True)
+                if level == LEVELS[0] or any(concept.located for concept in self.c.concepts)
+            ]
+            parts.append(Markup("a detector that needs no SAE is better in ") + Markup(" and in ").join(places))
         return Markup("; ").join(parts) + Markup(".")
 
     def on_itself(self, concept: Concept) -> bool:
         return evidence.on_itself(self.t, concept.name, concept.unit)
 
-    def better_controls(self, concept: Concept) -> list[str]:
-        return evidence.better_controls(self.t, concept.name)
+    def better_controls(self, concept: Concept, level: str = LEVELS[0]) -> list[str]:
+        return evidence.better_controls(self.t, level, concept.name)
+
+    def _n_better(self, level: str) -> int:
+        return sum(bool(self.better_controls(concept, level)) for concept in self.c.concepts)
 
     def cost_of_pruning(self, concept: Concept) -> Markup:
         """Why the best unit was removed and the cal F1 that is lost, or that it is kept."""

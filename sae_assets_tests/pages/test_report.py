@@ -129,7 +129,8 @@ def test_what_the_page_counts_itself(made: Places, read: Figures) -> None:
     run = sae_assets.open(made["home"], made["catalog"])["small"]["clip-mini"]["patch"]
     counted = {given["data-count"]: float(given["value"]) for given, _ in read.figures if "data-count" in given}
     best = run.best_pairs().to_polars()
-    controls = run.table("controls").to_polars().filter(pl.col("level") == "examples")
+    both = run.table("controls").to_polars()
+    controls = both.filter(pl.col("level") == "examples")
     random = (
         controls.filter(pl.col("detector") == "random_sae")
         .group_by("concept")
@@ -141,9 +142,10 @@ def test_what_the_page_counts_itself(made: Places, read: Figures) -> None:
         bars = [line["test_always_positive_f1"], line["test_null_f1_p95"], means[line["concept"]]]
         clear += line["test_f1_low"] is not None and line["test_f1_low"] > max(bars)
     assert counted["clear"] == clear and counted["concepts"] == len(best)
-    dense = controls.filter(pl.col("detector").is_in(["diffmean", "diffmean_max", "logistic", "embedding_dims"]))
-    better = dense.filter(pl.col("difference_high") < 0)["concept"].n_unique()
-    assert counted["better_without"] == better
+    dense = both.filter(pl.col("detector").is_in(["diffmean", "diffmean_max", "logistic", "embedding_dims"]))
+    for level in ("examples", "rows"):
+        better = dense.filter((pl.col("level") == level) & (pl.col("difference_high") < 0))["concept"].n_unique()
+        assert counted[f"better_without_on_{level}"] == better, level
     rows = sum(len(chunk.example) for chunk in run.activations())
     assert counted["n_rows"] == rows == 12 * 256 and counted["n_units"] == 1024
     files = (made["home"] / "store" / "small" / "patch" / "clip-mini" / "sparse_activations").glob("*.parquet")
