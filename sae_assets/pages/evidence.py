@@ -101,17 +101,20 @@ def control_rows(tables: Tables, concept: str) -> list[tuple[str, tuple[str, str
     return [(NAMES[name], key) for name, key in keys.items() if tables["controls"].of(*key) is not None]
 
 
-def control_bars(tables: Tables, concept: str) -> Markup:
-    """Bars of the unit and of every control on examples; nothing where there are no controls."""
-    if "controls" not in tables:
+def control_bars(tables: Tables, concept: str, level: str = LEVELS[0]) -> Markup:
+    """Bars of the unit and of every control on examples, or on rows; nothing where there are no controls."""
+    unit = tables["controls"].of(level, UNIT, None, concept) if "controls" in tables else None
+    if unit is None or (level != LEVELS[0] and unit["test_f1"] is None):  # rows of a concept that is not located
         return Markup("")
     rows: list[tuple[str, float | None, float | None, float | None, Markup]] = []
     for name in (UNIT, *CONTROLS):
-        key = (LEVELS[0], name, None, concept)
+        key = (level, name, None, concept)
         if name == RANDOM:
-            mean, ends = random_saes(tables, LEVELS[0], concept)
+            mean, ends = random_saes(tables, level, concept)
             low, high = ends or (None, None)
-            rows.append((NAMES[name], mean, low, high, attributes(mean, count=f"random mean of {concept}")))
+            rows.append((NAMES[name], mean, low, high, attributes(mean, count=f"random mean of {concept}, {level}")))
+            continue
+        if tables["controls"].of(*key) is None:  # largest rows are of examples alone
             continue
         columns = ("test_f1", "test_f1_low", "test_f1_high")
         value, low, high = (tables.value("controls", column, *key) for column in columns)

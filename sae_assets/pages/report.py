@@ -210,8 +210,8 @@ class _Page:
         line = self.t["coalitions"].of(concept.name) if "coalitions" in self.t else None
         return line if line and len(line["unit_ids"]) > 1 else None
 
-    def controls(self, concept: Concept) -> Markup:
-        return evidence.control_bars(self.t, concept.name)
+    def controls(self, concept: Concept, level: str = LEVELS[0]) -> Markup:
+        return evidence.control_bars(self.t, concept.name, level)
 
     @cached_property
     def funnel(self) -> Markup:

@@ -146,6 +146,10 @@ def test_what_the_page_counts_itself(made: Places, read: Figures) -> None:
     for level in ("examples", "rows"):
         better = dense.filter((pl.col("level") == level) & (pl.col("difference_high") < 0))["concept"].n_unique()
         assert counted[f"better_without_on_{level}"] == better, level
+    drawn = {(given["data-level"], given["data-detector"]) for given, _ in read.figures
+             if given.get("data-table") == "controls" and given["data-column"] == "test_f1"}  # fmt: skip
+    compared = both.filter((pl.col("detector") != "random_sae") & pl.col("test_f1").is_not_null())
+    assert drawn == set(compared.select("level", "detector").iter_rows())
     rows = sum(len(chunk.example) for chunk in run.activations())
     assert counted["n_rows"] == rows == 12 * 256 and counted["n_units"] == 1024
     files = (made["home"] / "store" / "small" / "patch" / "clip-mini" / "sparse_activations").glob("*.parquet")
