@@ -8,7 +8,7 @@ not said here.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -90,6 +90,7 @@ class Library:
         vision: an image model's ``Vision``, from the model's entry, the device and the precision.
         tokens: a text model's ``Tokenizer``, without the model's weights.
         language: a text model's ``Language``, from the model's entry, the device and the precision.
+        doubt_of_texts: what is to be said where a text model, from its entry, makes nothing of these texts; else empty.
         located: the file or folder on this machine that a transformer of the hub is read from; None before it is there.
         check_transformer, check_model: raise ValueError where an entry of the catalog says what the library cannot do.
     """
@@ -100,6 +101,7 @@ class Library:
     vision: "Callable[[Model, Any, str], Any] | None" = None
     tokens: "Callable[[Model], Any] | None" = None
     language: "Callable[[Model, Any, str], Any] | None" = None
+    doubt_of_texts: "Callable[[Model, Sequence[str]], str] | None" = None
     located: "Callable[[Transformer], Path | None]" = _nowhere
     check_transformer: "Callable[[Transformer], None]" = _any_transformer
     check_model: "Callable[[Model], None]" = _any_model

@@ -156,6 +156,7 @@ def encode_chunk(
                 model,
                 next((source.behind for _, source in sources if source.behind), ""),
                 lambda limit: _beyond([source.longest for _, source in sources], limit),
+                dict.fromkeys(doubt for _, source in sources for doubt in source.doubts),
             ),
             tuple(example for example in ids if example in blank),
             any(source.one_by_one for _, source in sources),

@@ -99,7 +99,8 @@ class ImageRows:
         geometry = self._geometry = opened.vision.geometry
         self._reader, self._shapes, self._size = reader, opened.shapes, size
         self.origin, self.d_model = hook_point, opened.vision.d_model
-        self.behind = getattr(opened.vision, "behind", "")
+        self.behind, self.network = getattr(opened.vision, "behind", ""), getattr(opened.vision, "network", None)
+        self.doubts: Sequence[str] = ()
         self.longest: int | None = None
         if "cls" in kinds and not geometry.has_cls:
             raise CheckpointError(f"The rows at {hook_point} have no CLS position; use token kind `patch` alone.")

@@ -4,14 +4,16 @@ Plain values for the command line and tests. One example goes through the transf
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.catalog import Dataset, Model
+from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import TextReader
 from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
+from sae_assets.rows.alternatives import EXAMPLES, better_activation
 from sae_assets.rows.images import noise, open_geometry
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
@@ -46,6 +48,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
     report["mean_l0"] = {}
     with ops.process_state.plain_arithmetic():
         sae, behind = None, None
+        doubts: list[str] = []
         with _noting(report):
             sae = open_encoder(model.sae, "cpu", memory_budget)
             report["sae"] = {
@@ -60,12 +63,20 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
                 report["preprocessing"] = getattr(what, "preprocessing", {})
         example, opened = (STAND_IN, _stand_in(model)) if reader is None else (reader.records[0].example_id, reader)
         report["example_is"] = "first example" if reader is not None else STAND_IN
+        computed = [kind for kind in dataset.token_kinds if kind not in precomputed_kinds(dataset, model)]
+        if computed and isinstance(reader, TextReader):
+            with _noting(report):  # first, so that the whole model and its part are not in memory together
+                doubts.append(_doubt_of_texts(reader, model))
         for kind in dataset.token_kinds:
             if reader is None and kind in precomputed_kinds(dataset, model):
                 continue
             with _noting(report):
                 source = _send(report, kind, example, opened, model, dataset, sae)
                 behind = source.behind or behind or ""
+                doubts += source.doubts
+                if sae is not None and reader is not None and [kind] == computed[:1]:
+                    rows_of = "token" if is_pooled(dataset, model, kind) else kind
+                    doubts.append(better_activation(source, rows_of, sae, [*reader.by_id][:EXAMPLES]))
         if sae is not None:
             with _noting(report):
                 report["differences"] = trained_elsewhere(
@@ -75,6 +86,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
                     lambda limit: (
                         lengths_beyond(reader, reader.by_id, model, limit) if isinstance(reader, TextReader) else None
                     ),
+                    [*dict.fromkeys(filter(None, doubts))],
                 )
     report["sound"] = not report["problems"]
     return report
@@ -88,6 +100,18 @@ def _noting(report: dict[str, Any]) -> Iterator[None]:
     except (SaeAssetsError, OSError) as error:
         if str(error) not in report["problems"]:
             report["problems"].append(str(error))
+
+
+def _doubt_of_texts(reader: TextReader, model: Model) -> str:
+    """What the model's library says of the first texts that can be read and have anything in them."""
+    assert model.transformer is not None
+    judge, texts = libraries()[model.transformer.library].doubt_of_texts, []
+    for example in reader.by_id if judge is not None else ():
+        with suppress(DatasetError, OSError):
+            texts.append(reader.text(example))
+        if len(texts) == EXAMPLES:
+            break
+    return judge(model, texts) if judge is not None else ""
 
 
 def _stand_in(model: Model) -> "Reader":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from sae_assets.catalog import Dataset, Model
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class RowSource(Protocol):
         d_model: width of the rows; origin: where they come from, for messages.
         behind: what the library has put between the last block and the rows, such as a final norm; empty: nothing. Of a
             library whose models do not say it (attribute ``behind``), nothing.
+        network: the torch module that gives them, cut at the hook point; None of files.
+        doubts: why the weights say that what reads inputs may be another model's; mostly empty.
         longest: ids of the longest text that has been read so far, special ones and no cut ones among them; None of
             images, and where nobody counted.
     """
@@ -46,6 +48,8 @@ class RowSource(Protocol):
     d_model: int
     origin: str
     behind: str
+    network: "nn.Module | None"
+    doubts: Sequence[str]
     longest: int | None
 
     @property

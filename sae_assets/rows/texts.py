@@ -136,6 +136,8 @@ class TextRows:
         found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
         self._language, self._shapes = found.language, found.shapes
         self.d_model, self.behind = self._language.d_model, getattr(self._language, "behind", "")
+        self.network = getattr(self._language, "network", None)
+        self.doubts: Sequence[str] = getattr(self._language, "doubts", ())
         self.longest: int | None = 0
 
     @property

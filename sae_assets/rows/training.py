@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def trained_elsewhere(
     sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None,
-    beyond: Callable[[int], Iterable[int] | None] = lambda limit: None,
+    beyond: Callable[[int], Iterable[int] | None] = lambda limit: None, doubts: Iterable[str] = (),
 ) -> str:  # fmt: skip
     """How what the checkpoint says of its training differs from what is read: the place, and whether images or texts
     are read there, BOS, the length of texts; and whether the tokenizer seems to be another model's.
@@ -26,6 +26,7 @@ def trained_elsewhere(
 
     Args:
         behind: as of :class:`RowSource`; None where the model was not opened.
+        doubts: why the tokenizer may be another model's, by the weights.
         beyond: lengths of the texts that are longer than a number of ids; None where nobody knows.
     """
     if model.transformer is None:
@@ -50,7 +51,7 @@ def trained_elsewhere(
     if tokens is not None:
         with suppress(CheckpointError):
             parts += _texts_differ(sae.training, tokens, model, beyond)
-    return "; ".join(parts)
+    return "; ".join([*parts, *doubts])
 
 
 def _texts_differ(

@@ -281,7 +281,7 @@ class VisionTransformer:
             raise CheckpointError(f"{source} has blocks 0..{len(blocks) - 1}; `layer: {layer}` does not exist.")
         visual.transformer.resblocks = blocks[: layer + 1]  # what comes after the hook is never computed
         self._batch_first = getattr(visual.transformer, "batch_first", True)
-        self._visual = visual.eval().requires_grad_(False).to(device, getattr(torch, precision))
+        self._visual = self.network = visual.eval().requires_grad_(False).to(device, getattr(torch, precision))
         self._dtype = getattr(torch, precision)
         self._device = device
         self.d_model = int(visual.transformer.width)

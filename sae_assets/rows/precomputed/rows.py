@@ -18,7 +18,7 @@ from sae_assets.rows.texts import open_tokens
 from sae_assets.saes.files import file_hash
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from sae_assets.datasets import Reader
     from sae_assets.rows.texts import Tokenized
@@ -81,6 +81,8 @@ class PrecomputedRows:
             raise DatasetError(f"Embeddings of data set {reader.name!r} differ in width between token kinds: {widths}.")
         self.d_model = next(iter(widths.values()))
         self.behind = ""
+        self.network: nn.Module | None = None
+        self.doubts: Sequence[str] = ()
         self.longest: int | None = None
         self.origin = "the precomputed embeddings " + ", ".join(
             str(opened.files.path) for opened in self._kinds.values()

@@ -2,6 +2,7 @@
 
 from sae_assets.catalog import Transformer
 from sae_assets.catalog.registry import Library
+from sae_assets.rows.transformers.belonging import doubt_of_texts
 from sae_assets.rows.transformers.files import identity, locate_hub_folder
 from sae_assets.rows.transformers.language import TransformersLanguage
 from sae_assets.rows.transformers.tokens import Tokens
@@ -22,6 +23,7 @@ LIBRARY = Library(
     vision=TransformersVision,
     tokens=Tokens,
     language=TransformersLanguage,
+    doubt_of_texts=doubt_of_texts,
     located=locate_hub_folder,
     check_transformer=_check_transformer,
 )

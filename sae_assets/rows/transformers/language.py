@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Model
 from sae_assets.rows.texts import Tokenized
+from sae_assets.rows.transformers.belonging import doubts_of_spelling
 from sae_assets.rows.transformers.hook_point import CutModel
 from sae_assets.rows.transformers.tokens import Tokens
 
@@ -34,7 +35,9 @@ class TransformersLanguage:
         self._network = CutModel(model, self.tokens.config, device, precision)
         ids = torch.tensor([[self.tokens.pad_id]], dtype=torch.int64, device="cpu")
         self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
-        self.behind = self._network.behind
+        self.behind, self.network = self._network.behind, self._network.network
+        embeddings = self.network.get_input_embeddings()
+        self.doubts = doubts_of_spelling(self.tokens.vocabulary, embeddings.weight) if embeddings is not None else []
 
     def embed(
         self, texts: "Sequence[Tokenized]", length: int | None = None, *, refilled: bool = False

@@ -6,18 +6,20 @@ text says is text, also where it spells a special token.
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from sae_assets import ops
+from sae_assets import ops, plain_json
 from sae_assets.catalog import Model
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.texts import Tokenized
 from sae_assets.rows.transformers.alignment import align
-from sae_assets.rows.transformers.files import quiet, read_config, read_pretrained
+from sae_assets.rows.transformers.files import locate_hub_folder, quiet, read_config, read_pretrained
 from sae_assets.rows.transformers.hook_point import shortened
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 ROUNDED_UP, MOST_OF = 4096, 0.9  # embeddings beyond the tokens, in number and in share, that a model may have
+DIFFERENT = 0.01  # share of the tokens of a vocabulary that may have other ids in another writing of it
 UNLIMITED = 10**9  # tokenizers that know no limit say 10**30
 
 
@@ -35,6 +37,7 @@ class Tokens:
     def __init__(self, model: Model):
         assert model.transformer is not None
         self._label = model.transformer.label
+        self._folder = model.transformer.path or locate_hub_folder(model.transformer)
         self._tokenizer = read_pretrained("AutoTokenizer", model.transformer, "tokenizer")
         if not set(self._tokenizer.get_vocab()) - set(self._tokenizer.all_special_tokens):
             raise CheckpointError(  # transformers makes an empty tokenizer where it finds no files
@@ -60,6 +63,23 @@ class Tokens:
         return {"tokenizer": type(self._tokenizer).__name__, "text 'a'": around, "max_positions": self.max_positions}
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """Id by token."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        return vocabulary
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids that are no text's."""
+        return sorted(self._tokenizer.all_special_ids)
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id that stands for a word to be found; None where there is none."""
+        mask: int | None = self._tokenizer.mask_token_id
+        return mask
+
+    @property
     def has_bos(self) -> bool:
         """Whether texts begin with a BOS token, by the catalog or by the tokenizer's own rule."""
         bos = self._tokenizer.bos_token_id
@@ -80,6 +100,19 @@ class Tokens:
             ids = said if isinstance(said, list) else [said]
             if own is not None and None not in ids and own not in ids and max(ids) < known:
                 doubts.append(f"the tokenizer's {name} is {own}, the model's {said}: it may be another model's")
+        return [*doubts, *self._other_vocabularies()]
+
+    def _other_vocabularies(self) -> list[str]:
+        """Vocabularies beside the one that is read, which it should be another writing of."""
+        doubts = []
+        for file in (self._folder / name for name in ("vocab.json", "vocab.txt")) if self._folder is not None else ():
+            beside = _vocabulary(file)
+            other = sum(self.vocabulary.get(token, index) != index for token, index in beside.items())
+            if other > DIFFERENT * len(beside):
+                doubts.append(
+                    f"{other:,} of {len(beside):,} tokens have other ids in {file.name} than in the tokenizer that is "
+                    "read: one of them may be another model's"
+                )
         return doubts
 
     def _expect_embeddings(self) -> None:
@@ -153,6 +186,18 @@ class Tokens:
                 f"cannot be found in the text {text[:60]!r}. Use a tokenizer with tokenizer.json."
             )
         return whole[:first], ids, whole[first + len(ids) :], spans
+
+
+def _vocabulary(file: Path) -> dict[str, int]:
+    """Id by token of a vocabulary's file; empty where there is none, or one in another form."""
+    try:
+        if file.suffix == ".txt":
+            return {token: index for index, token in enumerate(file.read_text(encoding="utf-8").split("\n")) if token}
+        found = plain_json.read(file)
+    except (OSError, ValueError):
+        return {}
+    plain = isinstance(found, dict) and all(isinstance(index, int) for index in found.values())
+    return found if plain else {}
 
 
 def _spell_special_pieces_out(tokenizer: Any) -> None:

@@ -254,6 +254,7 @@ class TransformersVision:
         rows = self._network.check(pixel_values=torch.zeros(1, 3, *self.geometry.size, dtype=self._dtype, device="cpu"))
         self._expect_positions(rows)
         self.d_model, self.behind = rows.shape[2], self._network.behind
+        self.network = self._network.network
 
     def _expect_positions(self, rows: "Tensor") -> None:
         geometry = self.geometry

@@ -1,0 +1,138 @@
+"""Tokenizers and activation functions that are not those of the weights: nothing in the files says so, figures do."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+
+from sae_assets.catalog import Model, Transformer, load_catalog
+from sae_assets.datasets import open_dataset
+from sae_assets.rows.alternatives import better_activation
+from sae_assets.rows.inspection import inspect_model
+from sae_assets.rows.loaded import open_encoder
+from sae_assets.rows.opening import open_sources
+from sae_assets.rows.transformers.belonging import doubt_of_texts, doubts_of_spelling
+from sae_assets.rows.transformers.files import quiet
+from sae_assets.rows.transformers.tokens import Tokens
+from sae_assets_tests.rows.tiny_transformers import TEXT, entry
+
+BUDGET = 2**24
+TEXTS = ["Adam is waiting at the station and it is raining again."] * 8
+
+
+@pytest.fixture
+def gemma(tmp_path: Path) -> Path:
+    """A copy of the packaged language model."""
+    transformer = load_catalog().models["gemma-mini"].transformer
+    assert transformer is not None and transformer.path is not None
+    return shutil.copytree(transformer.path, tmp_path / "gemma")
+
+
+def edited(file: Path, change: Callable[[Any], Any]) -> None:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    change(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def in_another_order(content: Any) -> None:
+    """The same tokens under other ids; special ones and bytes stay."""
+    vocabulary = content["model"]["vocab"]
+    free = [token for token, index in vocabulary.items() if index >= 261]
+    ids = [vocabulary[token] for token in free]
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(3)).tolist()
+    vocabulary |= {token: ids[place] for token, place in zip(free, order, strict=True)}
+
+
+def at(folder: Path) -> Model:
+    """The packaged model's entry, with the transformer of a folder."""
+    return (
+        load_catalog()
+        .models["gemma-mini"]
+        .model_copy(update={"transformer": Transformer(library="transformers", path=folder)})
+    )
+
+
+@pytest.mark.slow
+def test_the_same_tokens_in_another_order(gemma: Path) -> None:
+    """The packaged model knows its texts by its own tokenizer; ``check --models`` says so of another one."""
+    assert doubt_of_texts(at(gemma), TEXTS) == ""
+    edited(gemma / "tokenizer.json", in_another_order)
+    dataset = load_catalog().datasets["moods_mini"]
+    found = inspect_model(at(gemma), dataset, open_dataset(dataset), BUDGET)
+    assert found["sound"] and "hardly likelier" in found["differences"]
+    assert "the tokenizer may be another model's" in found["differences"]
+
+
+def test_short_texts_and_models_without_a_head_say_nothing(gemma: Path, tmp_path: Path) -> None:
+    edited(gemma / "tokenizer.json", in_another_order)
+    assert doubt_of_texts(at(gemma), TEXTS[:1]) == ""
+    edited(gemma / "config.json", lambda config: config.update(architectures=["Gemma2Model"]))
+    assert doubt_of_texts(at(gemma), TEXTS) == ""
+
+
+def test_a_model_of_masked_words(transformer: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of random weights no text is likelier than another; without the head nothing is known."""
+    folder = shutil.copytree(transformer("bert"), tmp_path / "bert")
+    texts = ["hello world this is a text " * 20] * 8
+    assert "or the weights untrained" in doubt_of_texts(entry(folder), texts)
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        hf.BertModel(hf.BertConfig(**TEXT, max_position_embeddings=512)).save_pretrained(folder)
+    assert doubt_of_texts(entry(folder), texts) == ""
+
+
+def test_tokens_that_are_spelt_alike_have_embeddings_that_are_alike() -> None:
+    """4,000 words with and without a capital, near each other; under ids in another order they are no more so."""
+    random = torch.Generator().manual_seed(0)
+    words = ["".join(chr(97 + number // 26**power % 26) for power in range(3)) for number in range(4000)]
+    vocabulary = {token: index for index, token in enumerate([*words, *(f"▁{word.capitalize()}" for word in words)])}
+    meaning = torch.randn(4000, 16, generator=random)
+    embeddings = torch.cat([meaning, meaning + 3 * torch.randn(4000, 16, generator=random)])
+    assert doubts_of_spelling(vocabulary, embeddings) == []
+    assert doubts_of_spelling(vocabulary, embeddings.bfloat16()) == []
+    order = torch.randperm(8000, generator=random).tolist()
+    (doubt,) = doubts_of_spelling({token: order[index] for token, index in vocabulary.items()}, embeddings)
+    assert "the tokenizer may be another model's" in doubt
+    few = {token: index for token, index in vocabulary.items() if index not in range(4500, 8000)}
+    assert doubts_of_spelling({token: order[index] for token, index in few.items()}, embeddings) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("function", "said"), [("gelu_pytorch_tanh", ""), ("relu", "ReLU"), ("silu", "SiLU")])
+def test_another_activation_function_than_that_of_the_weights(gemma: Path, function: str, said: str) -> None:
+    """The packaged SAE fits rows of its own model; by its fit the function in config.json is known to be wrong."""
+    edited(gemma / "config.json", lambda config: config.update(hidden_activation=function))
+    model, dataset = at(gemma), load_catalog().datasets["moods_mini"]
+    reader, sae = open_dataset(dataset), open_encoder(model.sae, "cpu", BUDGET)
+    ((_, source),) = open_sources(reader, dataset, model, ("token",), "cpu", "float32")
+    ids = [*reader.by_id][:4]
+    before = [rows.rows["token"] for rows in source.embed(ids)]
+    found = better_activation(source, "token", sae, ids)
+    assert bool(found) == bool(said) and said in found
+    assert not said or "with the activation function gelu" in found
+    after = [rows.rows["token"] for rows in source.embed(ids)]
+    assert all(map(torch.equal, before, after))  # the model is as it was
+
+
+@pytest.mark.parametrize("file", ["vocab.txt", "vocab.json"])
+def test_another_vocabulary_beside_the_one_that_is_read(gemma: Path, file: str) -> None:
+    """Files of one tokenizer agree; a token or two may have been added since."""
+    own = json.loads((gemma / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    tokens = sorted(own, key=own.__getitem__)
+
+    def write(order: list[str]) -> None:
+        named = {token: index for index, token in enumerate(order)}
+        (gemma / file).write_text(json.dumps(named) if file.endswith("json") else "\n".join(order), encoding="utf-8")
+
+    for order, differs in ((tokens, False), ([*tokens[:700], tokens[701], tokens[700], *tokens[702:]], False),
+                           ([*tokens[:300], *tokens[:299:-1]], True)):  # fmt: skip
+        write(order)
+        doubts = Tokens(at(gemma)).doubts
+        assert bool(doubts) == differs and all(f"other ids in {file}" in doubt for doubt in doubts)
+    (gemma / file).write_text("{", encoding="utf-8")
+    assert Tokens(at(gemma)).doubts == []
