@@ -1,12 +1,12 @@
-"""Whether an SAE fits rows that another activation function gives clearly better than those of the configuration.
+"""Whether an SAE fits rows clearly better that another activation function or normalisation of pixels gives.
 
-Weights do not show which function they were trained with; an SAE that was trained on their rows does. Each function
-takes the place of the opened model's own while a few examples are sent through, then the model is as it was.
+Weights do not show what they were trained with; an SAE that was trained on their rows does. Each alternative takes the
+place of the opened model's own while a few examples are sent through, then the model is as it was.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.errors import DatasetError
@@ -20,11 +20,18 @@ if TYPE_CHECKING:
 
 EXAMPLES = 8  # whose rows are compared
 CLEARLY = 0.9  # of the variance that the SAE leaves unexplained: what another function must leave at most
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel; white is 1
+NORMALISATIONS: dict[str, Normalisation] = {
+    "mean and standard deviation 0.5": ((0.5,) * 3, (0.5,) * 3),
+    "OpenAI's of CLIP": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "those of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "nothing (0 to 1)": ((0.0,) * 3, (1.0,) * 3),
+}
 NAMES = ("gelu", "relu", "silu", "swish", "tanh")  # of classes of activation functions, in small letters, contain one
 
 
-def better_activation(source: "RowSource", kind: str, sae: "OpenedSae", example_ids: Sequence[str]) -> str:
-    """The function by which the SAE fits these examples clearly better than by the model's own; empty if there is none.
+def better_alternatives(source: "RowSource", kind: str, sae: "OpenedSae", example_ids: Sequence[str]) -> list[str]:
+    """What makes the SAE fit these examples clearly better than the model's own configuration, in sentences.
 
     Nothing is said where nothing is known: rows of files, an SAE without a decoder, activation functions that are no
     modules. GELU and its approximations are too alike to be told apart in most models.
@@ -32,23 +39,35 @@ def better_activation(source: "RowSource", kind: str, sae: "OpenedSae", example_
     Args:
         kind: token kind of the rows, which are embeddings.
     """
-    slots = [*_activations(source.network)] if source.network is not None else []
-    own = _unexplained(source, kind, sae, example_ids) if slots and sae.decoder is not None else None
-    if own is None:
-        return ""
-    by_name = {}
-    for name, function in _functions().items():
-        with _replaced(slots, function):
-            by_name[name] = _unexplained(source, kind, sae, example_ids)
-    name, least = min(by_name.items(), key=lambda item: 1.0 if item[1] is None else item[1])
-    if least is None or least >= min(CLEARLY * own, 1.0):
-        return ""
+    network = source.network
+    own = None if network is None or sae.decoder is None else _unexplained(source, kind, sae, example_ids)
+    if network is None or own is None:
+        return []
+    slots = [*_activations(network)]
     mine = sorted({type(parent.get_submodule(child)).__name__ for parent, child in slots})
-    return (
-        f"the SAE leaves {own:.0%} of the variance of a few examples unexplained, and {least:.0%} with the activation "
-        f"function {name} in place of {', '.join(mine)}: the configuration may name another one than the weights were "
-        "trained with"
-    )
+    functions = {name: _replaced(slots, function) for name, function in (_functions() if slots else {}).items()}
+    tried = {f"the activation function {{}} in place of {', '.join(mine)}": functions}
+    if source.normalisation is not None:
+        named = {name: _normalised(network, source.normalisation, other) for name, other in NORMALISATIONS.items()}
+        tried |= {f"pixels normalised by {{}} in place of {_shown(source.normalisation)}": named}
+    found = []
+    for what, ways in tried.items():
+        by_name = {}
+        for name, way in ways.items():
+            with way:
+                by_name[name] = _unexplained(source, kind, sae, example_ids)
+        name, least = min(by_name.items(), key=lambda item: 1.0 if item[1] is None else item[1], default=("", None))
+        if least is not None and least < min(CLEARLY * own, 1.0):
+            found.append(
+                f"the SAE leaves {own:.0%} of the variance of a few examples unexplained, and {least:.0%} with "
+                f"{what.format(name)}: the configuration may be another than the weights were trained with"
+            )
+    return found
+
+
+def _shown(normalisation: Normalisation) -> str:
+    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in normalisation)
+    return f"mean ({mean}) and standard deviation ({std})"
 
 
 def _functions() -> "dict[str, nn.Module]":
@@ -72,6 +91,32 @@ def _activations(network: "nn.Module") -> "Iterator[tuple[nn.Module, str]]":
             named = any(name in type(module).__name__.lower() for name in NAMES)
             if named and next(module.parameters(), None) is None and next(module.children(), None) is None:
                 yield parent, child
+
+
+@contextmanager
+def _normalised(network: "nn.Module", own: Normalisation, other: Normalisation) -> Iterator[None]:
+    """Give the network its pixels in another normalisation than they come in."""
+    import torch
+
+    (own_mean, own_std), (mean, std) = (
+        [torch.tensor(values, dtype=torch.float64, device="cpu").view(3, 1, 1) for values in each]
+        for each in (own, other)
+    )
+
+    def again(pixels: Any) -> Any:
+        if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4:
+            return pixels
+        scale, shift = own_std / std, (own_mean - mean) / std
+        return pixels * scale.to(pixels) + shift.to(pixels)
+
+    def entered(_network: Any, args: Any, kwargs: Any) -> Any:
+        return tuple(map(again, args)), {name: again(value) for name, value in kwargs.items()}
+
+    handle = network.register_forward_pre_hook(entered, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class Geometry(Protocol):
     Attributes:
         patch_size: pixels; grid: patches (down, across); n_patches: their product.
         n_prefix: positions before the patches (CLS, registers); has_cls: whether the first of them is CLS.
+        normalisation: mean and standard deviation per channel that pixels are normalised by, where white is 1.
     """
 
     patch_size: int
@@ -39,6 +40,9 @@ class Geometry(Protocol):
     n_patches: int
     n_prefix: int
     has_cls: bool
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]: ...
 
     def tensor(self, image: "Image") -> "Tensor":
         """The model's input, float32 [3, height, width]: ``inputs`` of its ``pixels``."""
@@ -101,6 +105,7 @@ class ImageRows:
         self.origin, self.d_model = hook_point, opened.vision.d_model
         self.behind, self.network = getattr(opened.vision, "behind", ""), getattr(opened.vision, "network", None)
         self.doubts: Sequence[str] = ()
+        self.normalisation = getattr(geometry, "normalisation", None)
         self.longest: int | None = None
         if "cls" in kinds and not geometry.has_cls:
             raise CheckpointError(f"The rows at {hook_point} have no CLS position; use token kind `patch` alone.")

@@ -13,7 +13,7 @@ from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import TextReader
 from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
-from sae_assets.rows.alternatives import EXAMPLES, better_activation
+from sae_assets.rows.alternatives import EXAMPLES, better_alternatives
 from sae_assets.rows.images import noise, open_geometry
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
@@ -76,7 +76,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
                 doubts += source.doubts
                 if sae is not None and reader is not None and [kind] == computed[:1]:
                     rows_of = "token" if is_pooled(dataset, model, kind) else kind
-                    doubts.append(better_activation(source, rows_of, sae, [*reader.by_id][:EXAMPLES]))
+                    doubts += better_alternatives(source, rows_of, sae, [*reader.by_id][:EXAMPLES])
         if sae is not None:
             with _noting(report):
                 report["differences"] = trained_elsewhere(

@@ -40,6 +40,7 @@ class RowSource(Protocol):
         behind: what the library has put between the last block and the rows, such as a final norm; empty: nothing. Of a
             library whose models do not say it (attribute ``behind``), nothing.
         network: the torch module that gives them, cut at the hook point; None of files.
+        normalisation: of images, mean and standard deviation that the network's input has been normalised by.
         doubts: why the weights say that what reads inputs may be another model's; mostly empty.
         longest: ids of the longest text that has been read so far, special ones and no cut ones among them; None of
             images, and where nobody counted.
@@ -50,6 +51,7 @@ class RowSource(Protocol):
     behind: str
     network: "nn.Module | None"
     doubts: Sequence[str]
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None
     longest: int | None
 
     @property

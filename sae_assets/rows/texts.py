@@ -137,6 +137,7 @@ class TextRows:
         self._language, self._shapes = found.language, found.shapes
         self.d_model, self.behind = self._language.d_model, getattr(self._language, "behind", "")
         self.network = getattr(self._language, "network", None)
+        self.normalisation = None
         self.doubts: Sequence[str] = getattr(self._language, "doubts", ())
         self.longest: int | None = 0
 

@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from PIL import Image
 
 from sae_assets.catalog import Model, Transformer, load_catalog
 from sae_assets.datasets import open_dataset
-from sae_assets.rows.alternatives import better_activation
+from sae_assets.rows.alternatives import better_alternatives
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.transformers.belonging import doubt_of_texts, doubts_of_spelling
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
+from sae_assets.rows.transformers.vision import TransformersGeometry
 from sae_assets_tests.rows.tiny_transformers import TEXT, entry
 
 BUDGET = 2**24
@@ -112,7 +114,7 @@ def test_another_activation_function_than_that_of_the_weights(gemma: Path, funct
     ((_, source),) = open_sources(reader, dataset, model, ("token",), "cpu", "float32")
     ids = [*reader.by_id][:4]
     before = [rows.rows["token"] for rows in source.embed(ids)]
-    found = better_activation(source, "token", sae, ids)
+    found = "".join(better_alternatives(source, "token", sae, ids))
     assert bool(found) == bool(said) and said in found
     assert not said or "with the activation function gelu" in found
     after = [rows.rows["token"] for rows in source.embed(ids)]
@@ -123,7 +125,7 @@ def test_another_activation_function_than_that_of_the_weights(gemma: Path, funct
 def test_another_vocabulary_beside_the_one_that_is_read(gemma: Path, file: str) -> None:
     """Files of one tokenizer agree; a token or two may have been added since."""
     own = json.loads((gemma / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    tokens = sorted(own, key=own.__getitem__)
+    tokens, opened = sorted(own, key=own.__getitem__), Tokens(at(gemma))
 
     def write(order: list[str]) -> None:
         named = {token: index for index, token in enumerate(order)}
@@ -132,7 +134,46 @@ def test_another_vocabulary_beside_the_one_that_is_read(gemma: Path, file: str) 
     for order, differs in ((tokens, False), ([*tokens[:700], tokens[701], tokens[700], *tokens[702:]], False),
                            ([*tokens[:300], *tokens[:299:-1]], True)):  # fmt: skip
         write(order)
-        doubts = Tokens(at(gemma)).doubts
+        doubts = opened.doubts
         assert bool(doubts) == differs and all(f"other ids in {file}" in doubt for doubt in doubts)
     (gemma / file).write_text("{", encoding="utf-8")
-    assert Tokens(at(gemma)).doubts == []
+    assert opened.doubts == []
+
+
+@pytest.mark.slow
+def test_another_normalisation_than_that_of_the_weights(tmp_path: Path) -> None:
+    """Pixels of the packaged image model in ImageNet's normalisation; in its own nothing is said."""
+    catalog = load_catalog()
+    model, dataset = catalog.models["clip-mini"], catalog.datasets["clevr_mini"]
+    assert model.transformer is not None and model.transformer.path is not None
+    folder = shutil.copytree(model.transformer.path, tmp_path / "clip")
+    reader, sae = open_dataset(dataset), open_encoder(model.sae, "cpu", BUDGET)
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    for changed, said in (({}, []), (imagenet, ["by mean and standard deviation 0.5 in place of mean (0.485"])):
+        edited(next(folder.glob("*config.json")), lambda config: config["preprocess_cfg"].update(changed))  # noqa: B023
+        entry = model.model_copy(update={"transformer": Transformer(library="open_clip", path=folder)})
+        ((_, source),) = open_sources(reader, dataset, entry, ("patch",), "cpu", "float32")
+        found = better_alternatives(source, "patch", sae, [*reader.by_id][:2])
+        assert len(found) == len(said) and all(map(str.__contains__, found, said))
+
+
+@pytest.mark.parametrize(
+    ("settings", "mean", "std"),
+    [
+        ({}, 0.5, 0.25),
+        ({"do_normalize": False}, 0.0, 1.0),
+        ({"do_rescale": False}, 0.5 / 255, 0.25 / 255),
+        ({"rescale_factor": 1 / 127.5}, 0.25, 0.125),
+    ],
+)
+def test_normalisation_of_image_processors(
+    transformer: Callable[[str], Path], tmp_path: Path, settings: dict[str, Any], mean: float, std: float
+) -> None:
+    """(pixel / 255 - mean) / std is what the processor computes."""
+    folder = shutil.copytree(transformer("vit"), tmp_path / "vit")
+    given = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, **settings}
+    edited(folder / "preprocessor_config.json", lambda config: config.update(given))
+    geometry = TransformersGeometry(Transformer(library="transformers", path=folder))
+    assert geometry.normalisation == (pytest.approx([mean] * 3), pytest.approx([std] * 3))
+    white = geometry.tensor(Image.new("RGB", (40, 40), (255, 255, 255)))
+    assert torch.allclose(white, torch.full_like(white, (1 - mean) / std), rtol=1e-4)

@@ -122,6 +122,11 @@ class ImageGeometry:
         self._transform = image_transform_v2(PreprocessCfg(**settings), is_train=False)
         self.preprocessing = {**settings, "open_clip": open_clip.__version__.split(".")[0]}
 
+    @property
+    def normalisation(self) -> "tuple[tuple[float, ...], tuple[float, ...]]":
+        """Mean and standard deviation per channel that pixels are normalised by; white is 1."""
+        return tuple(self.preprocessing["mean"]), tuple(self.preprocessing["std"])
+
     def tensor(self, image: "Image") -> "Tensor":
         """The model's input, float32 [3, height, width]."""
         return self.inputs([self.pixels(image)], "cpu")[0]

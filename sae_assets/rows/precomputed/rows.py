@@ -83,6 +83,7 @@ class PrecomputedRows:
         self.behind = ""
         self.network: nn.Module | None = None
         self.doubts: Sequence[str] = ()
+        self.normalisation = None
         self.longest: int | None = None
         self.origin = "the precomputed embeddings " + ", ".join(
             str(opened.files.path) for opened in self._kinds.values()

@@ -69,6 +69,16 @@ class TransformersGeometry(WholeTensors):
         return {"processor": type(self._processor).__name__, **plain}
 
     @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per channel that pixels are normalised by; white is 1."""
+        processor = self._processor
+        white = 255 * processor.rescale_factor if getattr(processor, "do_rescale", False) else 255.0
+        mean, std = (0.0,) * 3, (1.0,) * 3
+        if getattr(processor, "do_normalize", False):
+            mean, std = processor.image_mean, processor.image_std
+        return tuple(value / white for value in mean), tuple(value / white for value in std)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the model's input in pixels."""
         return self._size
