@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.errors import DatasetError
+from sae_assets.rows.source import Normalisation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 8  # whose rows are compared
 CLEARLY = 0.9  # of the variance that the SAE leaves unexplained: what another function must leave at most
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel; white is 1
 NORMALISATIONS: dict[str, Normalisation] = {
     "mean and standard deviation 0.5": ((0.5,) * 3, (0.5,) * 3),
     "OpenAI's of CLIP": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel; white is 1
+
+
 @dataclass(frozen=True)
 class ExampleRows:
     """Dense rows of one example.
@@ -51,7 +54,7 @@ class RowSource(Protocol):
     behind: str
     network: "nn.Module | None"
     doubts: Sequence[str]
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None
+    normalisation: Normalisation | None
     longest: int | None
 
     @property

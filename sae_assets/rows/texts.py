@@ -13,7 +13,7 @@ from sae_assets.datasets import TextReader
 from sae_assets.rows.blank import is_empty
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
 from sae_assets.rows.passes import POSITIONS, FixedShapes, in_groups, padded, positions_at_once, together
-from sae_assets.rows.source import ExampleRows, RowSource
+from sae_assets.rows.source import ExampleRows, Normalisation, RowSource
 from sae_assets.rows.steady import steady
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class TextRows:
         self._language, self._shapes = found.language, found.shapes
         self.d_model, self.behind = self._language.d_model, getattr(self._language, "behind", "")
         self.network = getattr(self._language, "network", None)
-        self.normalisation = None
+        self.normalisation: Normalisation | None = None
         self.doubts: Sequence[str] = getattr(self._language, "doubts", ())
         self.longest: int | None = 0
 

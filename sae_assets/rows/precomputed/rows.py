@@ -13,7 +13,7 @@ from sae_assets.catalog import EmbeddingFiles, Model
 from sae_assets.datasets import TextReader
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets.rows.precomputed.files import Part, open_parts
-from sae_assets.rows.source import ExampleRows
+from sae_assets.rows.source import ExampleRows, Normalisation
 from sae_assets.rows.texts import open_tokens
 from sae_assets.saes.files import file_hash
 
@@ -83,7 +83,7 @@ class PrecomputedRows:
         self.behind = ""
         self.network: nn.Module | None = None
         self.doubts: Sequence[str] = ()
-        self.normalisation = None
+        self.normalisation: Normalisation | None = None
         self.longest: int | None = None
         self.origin = "the precomputed embeddings " + ", ".join(
             str(opened.files.path) for opened in self._kinds.values()
