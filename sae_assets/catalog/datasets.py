@@ -251,6 +251,11 @@ class Dataset(NamedEntry):
         description='what stands between the cells of CSV tables: `,`, `;`, `|` or a tab (`"\\t"`); default: `,`, in '
         ".tsv files a tab",
     )
+    backslashes: Literal["literal", "escape"] | None = Field(
+        None,
+        description="what a backslash in a CSV table means: itself (`literal`), or that the backslash, quote, "
+        "separator or end of line behind it stands for itself (`escape`); default: what may be either is refused",
+    )
     labels: dict[ConceptName, MaskLabels] | Literal["any"] | None = Field(
         None,
         description="what the values of masks mean: of each concept a class number, a range of them (`26000-26999`), a "

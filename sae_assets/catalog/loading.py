@@ -163,9 +163,10 @@ def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
             yield f"labels: concept {concept!r} has none; every concept needs a number or colour"
         for concept in [concept for concept in labels if concept not in concepts]:
             yield f"labels.{concept}: no such concept in `concepts`.{hint_of(str(concept), list(map(str, concepts)))}"
-    for key in ("annotations", "columns", "labels", "separator"):
-        if entry.get(key) and key not in layout.takes:
-            takers = ", ".join(name for name, kind in layouts().items() if key in kind.takes)
+    for key in ("annotations", "columns", "labels", "separator", "backslashes"):
+        taken = "separator" if key == "backslashes" else key  # both are of CSV tables
+        if entry.get(key) and taken not in layout.takes:
+            takers = ", ".join(name for name, kind in layouts().items() if taken in kind.takes)
             yield f"{key}: layout {layout.name!r} has none; it is for {takers}"
     for key in ("white", "labels"):
         if entry.get(key) is not None and modality == "text":

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from sae_assets.artifacts import SPLITS
 from sae_assets.catalog import Dataset, SeededSplit
 from sae_assets.catalog.registry import layouts
+from sae_assets.datasets.dialect import Dialect
 from sae_assets.datasets.tables import (
     MOST_SHOWN,
     Version,
@@ -161,7 +162,7 @@ def read_metadata(entry: Dataset, path_column: str, *, lenient: bool = False) ->
     if not table.is_file():
         raise DatasetError(f"Data set {name!r}: {table} does not exist; one row per example is expected there.")
     records, problems = _read_records(
-        name, version_of(table), path_column, entry.concepts, entry.split, entry.separator
+        name, version_of(table), path_column, entry.concepts, entry.split, Dialect.of(entry)
     )
     if not lenient:
         raise_problems(name, table, problems)
@@ -175,13 +176,13 @@ def _read_records(
     path_column: str,
     concepts: tuple[str, ...],
     split: SeededSplit | None,
-    separator: str | None,
+    dialect: Dialect,
 ) -> tuple[Sequence[Record], Sequence[str]]:
     """Sound records, and what is wrong with the others."""
     table = Path(version[0])
     needed = [path_column, *(["split"] if split is None else []), *concepts]
     records = RecordList(name, table, split)
-    _, rows = read_csv(name, table, needed, separator, ragged=records.problems)
+    _, rows = read_csv(name, table, needed, dialect, ragged=records.problems)
     for line, row in rows:
         labels = [zero_or_one(row[concept]) for concept in concepts]
         problems = [

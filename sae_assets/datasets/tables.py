@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from sae_assets.datasets.bounded import LongLineError, lines_of_text
+from sae_assets.datasets.dialect import Dialect, Doubts
 from sae_assets.errors import DatasetError
 from sae_assets.wording import alike, looks
 
 Version = tuple[str, int, int, str]
 
 MOST_SHOWN = 20
-ESCAPED = '\\"'
+PLAIN = Dialect()
 SEPARATORS = (";", "\t", "|", ",")
 YOUNG = 2_000_000_000  # ns
 MOST_DIGESTED = 2**27  # bytes
@@ -30,55 +31,61 @@ FIELD_LIMIT = 2**27  # characters of one cell; the csv module's own limit of 131
 
 
 def read_csv(
-    name: str, table: Path, needed: Sequence[str], separator: str | None = None, *, ragged: list[str] | None = None
+    name: str, table: Path, needed: Sequence[str], dialect: Dialect = PLAIN, *, ragged: list[str] | None = None
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Columns of a CSV file (UTF-8, a byte order mark is no part of the first column), and its rows with their lines.
 
     Args:
         name: the data set's, for messages.
         needed: columns that must be there, once each.
-        separator: between cells; None: a comma, in .tsv files a tab.
-        ragged: takes what is wrong with rows of another number of cells than the header, which are then left out;
-            None: they are refused.
+        dialect: as the catalog has it; without a separator a comma, in .tsv files a tab.
+        ragged: takes what is wrong with rows of another number of cells than the header, or that can be read in two
+            ways, which are then left out; None: they are refused.
 
     Raises:
         DatasetError: no such file, not CSV, columns missing (with the nearest name) or named twice, no rows, or rows of
-            more or fewer cells than the header.
+            more or fewer cells than the header or that can be read in two ways.
     """
     if not table.is_file():
         raise DatasetError(f"Data set {name!r}: {table} does not exist; one row per example is expected there.")
     limit = csv.field_size_limit(FIELD_LIMIT)
-    separator = separator or ("\t" if table.suffix.lower() == ".tsv" else ",")
+    separator = dialect.separator or ("\t" if table.suffix.lower() == ".tsv" else ",")
     rows: list[tuple[int, dict[str, str]]] = []
-    problems: list[str] = []
+    problems: list[tuple[int, str]] = []
+    doubts, escape = Doubts(dialect, separator), "\\" if dialect.backslashes == "escape" else None
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             record: list[str] = []  # the lines of the row that is read
-            reader = csv.reader(_kept(lines_of_text(file), record), strict=True, delimiter=separator)
+            kept = _kept(lines_of_text(file), record)
+            reader = csv.reader(kept, strict=True, delimiter=separator, escapechar=escape)
             columns = next(reader, [])
             _expect_separator(name, table, columns, separator)
             check_columns(name, table, columns, needed)
+            doubts.end_of_row(record)
             record.clear()
             for cells in reader:
-                lines, record[:] = "".join(record), []
-                if ESCAPED in lines and _escapes(lines, cells):
-                    problems.append(
-                        f"line {reader.line_num}: {ESCAPED} may be an escaped quote or a backslash and a quote; put "
-                        'the cell between quotes, and double those in it ("")'
-                    )
-                elif len(cells) == len(columns):
-                    rows.append((reader.line_num, dict(zip(columns, cells, strict=True))))
-                elif cells:  # an empty line is no row
-                    problems.append(_ragged(reader.line_num, cells, columns, separator))
+                lines, record[:], line = [*record], [], reader.line_num
+                wrong = doubts.end_of_row(lines)
+                if not wrong and any("\\" in each for each in lines):
+                    wrong = doubts.backslashes(line, lines, cells)
+                if not wrong and cells and len(cells) != len(columns):  # an empty line is no row
+                    wrong = _ragged(cells, columns, separator)
+                if wrong:
+                    problems.append((line, wrong))
+                elif cells:
+                    rows.append((line, dict(zip(columns, cells, strict=True))))
     except (csv.Error, UnicodeDecodeError, LongLineError) as error:
         raise DatasetError(f"Data set {name!r}: {table} is not readable CSV (UTF-8): {error}") from None
     finally:
         csv.field_size_limit(limit)
+    rest = doubts.rest()
+    rows = [(line, row) for line, row in rows if line not in rest] if rest else rows
+    said = [f"line {line}: {wrong}" for line, wrong in sorted({**rest, **dict(problems)}.items())]
     if ragged is None:
-        raise_problems(name, table, problems)
+        raise_problems(name, table, said)
     else:
-        ragged += problems
-    if not rows and not problems:
+        ragged += said
+    if not rows and not said:
         raise DatasetError(f"Data set {name!r}: {table} has a header but no examples.")
     return columns, rows
 
@@ -87,11 +94,6 @@ def _kept(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
     for line in lines:
         kept.append(line)
         yield line
-
-
-def _escapes(lines: str, cells: Sequence[str]) -> bool:
-    """Whether a cell that stands without quotes has a quote behind a backslash, by which databases escape it."""
-    return any(ESCAPED in cell and '"{}"'.format(cell.replace('"', '""')) not in lines for cell in cells)
 
 
 def _expect_separator(name: str, table: Path, columns: Sequence[str], separator: str) -> None:
@@ -109,13 +111,13 @@ def _expect_separator(name: str, table: Path, columns: Sequence[str], separator:
             )
 
 
-def _ragged(line: int, cells: Sequence[str], columns: Sequence[str], separator: str) -> str:
+def _ragged(cells: Sequence[str], columns: Sequence[str], separator: str) -> str:
     count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
     cause = f"cells that hold {separator!r} must be quoted" if len(cells) > len(columns) else "the rest is missing"
     for other in SEPARATORS:
         if other != separator and separator.join(columns).count(other) == separator.join(cells).count(other) > 0:
             cause = f"the separator seems to be {other!r}: `separator: {json.dumps(other)}` in the catalog says so"
-    return f"line {line}: {count}, the header has {len(columns)}; {cause} (it ends with {cells[-1][:40]!r})"
+    return f"{count}, the header has {len(columns)}; {cause} (it ends with {cells[-1][:40]!r})"
 
 
 def check_columns(

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,74 @@ def tables(draw: st.DrawFn, texts: st.SearchStrategy[str] = texts) -> Written:
 @given(table=tables())
 def test_what_is_declared_is_read_exactly(tmp_path_factory: pytest.TempPathFactory, table: Written) -> None:
     path = table.write(tmp_path_factory.mktemp("tables") / "data.csv")
-    assert table.read(path, separator=table.separator) == table.reading
+    assert table.read(path, separator=table.separator, backslashes="literal") == table.reading
     if table.separator == "\t":
-        assert table.read(path.rename(path.with_suffix(".tsv"))) == table.reading
+        assert table.read(path.rename(path.with_suffix(".tsv")), backslashes="literal") == table.reading
+
+
+@settings(PROPERTY, max_examples=5 * PROPERTY.max_examples)
+@given(
+    texts=st.lists(
+        st.text(st.sampled_from("abNn0\\\"',;\n\r é"), min_size=1, max_size=6), min_size=1, max_size=3
+    ),
+    quoting=st.sampled_from([*QUOTINGS, csv.QUOTE_NONE]),
+    ends=st.sampled_from(["\n", "\r\n", "\r"]),
+    escape=st.sampled_from([None, "\\"]),
+    doubled=st.booleans(),
+    first=st.booleans(),
+)  # fmt: skip
+def test_backslashes_and_returns_of_any_writer(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], quoting: Any, ends: str, escape: str | None,
+    doubled: bool, first: bool,
+) -> None:  # fmt: skip
+    """Writers that escape and writers that do not, in cells with and without quotes: read as meant, or refused."""
+    labels = ["cal", 1, 0]
+    rows = [["split", *CONCEPTS, "text"], *([*labels, text] for text in texts)]
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator=ends, quoting=quoting, escapechar=escape, doublequote=doubled)
+    try:
+        writer.writerows([row[-1:] + row[:-1] for row in rows] if first else rows)
+    except csv.Error:  # what this writer cannot write
+        return
+    path = tmp_path_factory.mktemp("tables") / "data.csv"
+    path.write_text(out.getvalue(), encoding="utf-8", newline="")
+    for declared in ({}, {"backslashes": "escape" if escape else "literal"}):
+        entry = entry_of(path, "table", CONCEPTS, modality="text", **declared)
+        with suppress(DatasetError):
+            reader: Any = open_dataset(entry)
+            assert [reader.text(record.example_id) for record in reader.records] == texts
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            r"a \\ b,cal,1,0",
+            r"line 3: \\\\ may escape what is behind it, or stand for itself; say `backslashes: literal`",
+        ),
+        ("a\\\\b,cal,1,0\n\\frac,cal,1,0", ""),  # no escape is written so
+        (r"\N,cal,1,0", r"line 3: \\N may escape"),
+        ("\ra,cal,1,0", r"line 3: it ends with '\\r', the header with '\\n': a cell without quotes may hold"),
+        ("a,cal,1,0\r\n", r"line 3: it ends with '\\r\\n'"),
+        ('"a\rb",cal,1,0', ""),
+    ],
+)
+def test_what_can_be_read_in_two_ways(tmp_path: Path, rows: str, said: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(f"text,split,calm,very angry\nfine,test,0,1\n{rows}\n", newline="")
+    entry = entry_of(path, "table", CONCEPTS, modality="text")
+    with pytest.raises(DatasetError, match=said) if said else nullcontext():
+        open_dataset(entry)
+
+
+def test_what_is_no_escape_is_refused_where_escapes_are_declared(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text,split,calm,very angry\n" + r"a\,b\\,cal,1,0" + "\n" + r"\N,cal,1,0" + "\n")
+    with pytest.raises(DatasetError, match=r"line 3: \\N is no escaped backslash, quote, separator or end"):
+        open_dataset(entry_of(path, "table", CONCEPTS, modality="text", backslashes="escape"))
+    path.write_text("text,split,calm,very angry\n" + r"a\,b\\,cal,1,0" + "\n")
+    reader: Any = open_dataset(entry_of(path, "table", CONCEPTS, modality="text", backslashes="escape"))
+    assert reader.text(reader.records[0].example_id) == "a,b\\"
 
 
 def unquoted(table: Written) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
+from sae_assets.datasets.dialect import Dialect
 from sae_assets.datasets.listing import Line, Listing
 from sae_assets.datasets.listing_reader import IMAGES_LOCATED, TEXTS_LOCATED, open_listing
 from sae_assets.datasets.reader import Reader
@@ -40,7 +41,7 @@ def open_table(entry: Dataset) -> Reader:
 
 
 def _read_csv(entry: Dataset, table: Path, base: Path) -> Listing:
-    columns, rows = read_csv(entry.name, table, [], entry.separator)
+    columns, rows = read_csv(entry.name, table, [], Dialect.of(entry))
     lines = [Line(f"line {line}", str(position), row) for position, (line, row) in enumerate(rows, start=1)]
     return Listing(table, base, columns, lines)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
+from sae_assets.datasets.dialect import Dialect
 from sae_assets.datasets.labels import meant_by
 from sae_assets.datasets.reader import Span, TextReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
@@ -40,7 +41,7 @@ class WordsReader(TextReader):
 
     def __init__(self, entry: Dataset):
         super().__init__(entry, read_metadata(entry, "text_path"))
-        self._columns, self._separator = entry.columns, entry.separator
+        self._columns, self._dialect = entry.columns, Dialect.of(entry)
         self._table = _find_table(self.name, self.root, entry.annotations)
 
     def read_regions(self) -> None:
@@ -50,7 +51,7 @@ class WordsReader(TextReader):
     def _paragraphs(self) -> dict[str, Paragraph]:
         """Words of each example. It takes longer than the texts, and who shows these needs no labels."""
         paragraphs, self.other_labels = _read_words(
-            self.name, version_of(self._table), self.concepts, self._columns.labels, self._separator
+            self.name, version_of(self._table), self.concepts, self._columns.labels, self._dialect
         )
         outside = sorted(set(paragraphs) - set(range(1, len(self.records) + 1)))
         problems = [
@@ -112,7 +113,7 @@ def _find_table(name: str, root: Path, annotations: Path | None) -> Path:
 
 @lru_cache(maxsize=4)
 def _read_words(
-    name: str, version: Version, concepts: tuple[str, ...], label_column: str | None, separator: str | None
+    name: str, version: Version, concepts: tuple[str, ...], label_column: str | None, dialect: Dialect
 ) -> tuple[dict[int, Paragraph], dict[str, int]]:
     """Words of each paragraph, in the order of the file, and the words of each label that is no concept.
 
@@ -120,7 +121,7 @@ def _read_words(
         DatasetError: missing columns, and every cell that is neither 0 nor 1, a paragraph nor a known label.
     """
     table = Path(version[0])
-    columns, rows = read_csv(name, table, [PARAGRAPH, *([label_column] if label_column else [])], separator)
+    columns, rows = read_csv(name, table, [PARAGRAPH, *([label_column] if label_column else [])], dialect)
     single = label_column or _single_label_column(name, table, columns, concepts)
     paragraphs: dict[int, Paragraph] = {}
     problems: list[str] = []
