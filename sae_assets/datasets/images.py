@@ -100,4 +100,4 @@ def as_mask(inside: Any) -> "Image":
     import numpy as np
     from PIL import Image
 
-    return Image.fromarray(np.where(inside, 255, 0).astype(np.uint8))
+    return Image.fromarray(np.where(inside, np.uint8(255), np.uint8(0)))

@@ -23,6 +23,7 @@ from sae_assets.datasets.pixels import (
     expect_picture,
     load,
     raw_mode,
+    strips,
     upright,
 )
 from sae_assets.errors import DatasetError
@@ -46,7 +47,7 @@ class MaskPixels:
     Attributes:
         image: 8 bits of grey or colour, as shown; None of deeper pixels.
         indices: uint8 [height, width], places in the palette, of a mask that has one.
-        numbers: int64 [height, width], or float64 of floats; None where pixels stand for no numbers.
+        numbers: [height, width], integers as stored, or float64 of floats; None where pixels stand for no numbers.
         name: what messages call it.
     """
 
@@ -81,7 +82,7 @@ class MaskPixels:
         if self.image is None:
             return self.numbers != 0
         pixels = np.asarray(self.image)
-        return pixels > 0 if pixels.ndim == 2 else (pixels > 0).any(-1)
+        return pixels > 0 if pixels.ndim == 2 else pixels.any(-1)
 
     def _expect_one_value(self) -> None:
         values = self._values()
@@ -205,8 +206,8 @@ def _pixels(image: "ImageFile", name: str) -> MaskPixels:
         numbers = np.asarray(upright(image))
         if not np.isfinite(numbers).all() or (numbers < 0).any():
             raise PixelError("holds numbers below 0 or none at all (NaN); expected 0 outside and more inside")
-        whole = bool((numbers == np.floor(numbers)).all())
-        numbers = numbers.astype(np.int64 if whole else np.float64)
+        if mode == "F":
+            numbers = numbers.astype(np.int64 if bool((numbers == np.floor(numbers)).all()) else np.float64)
         if numbered and not inverted and (mode == "F" or stored in DEPTHS):
             return MaskPixels(name, numbers.shape[::-1], None, None, numbers)
         raise PixelError(f"holds pixels of mode {mode} ({stored or image.format}); save it as PNG")
@@ -233,9 +234,9 @@ def _numbers(shown: "Image", pixels: "Image", stored: str) -> Any:
     """Class numbers of 8 bits or fewer: palette places, grey levels as stored, or RGB of three equal channels."""
     import numpy as np
 
-    values = np.asarray(shown if shown.mode == "P" else pixels).astype(np.int64)
+    values = np.asarray(shown if shown.mode == "P" else pixels)
     if values.ndim == 3:
-        equal = (values == values[..., :1]).all()
+        equal = all((values[top:end] == values[top:end, :, :1]).all() for top, end in strips(pixels))
         return values[..., 0] if equal and stored in ("RGB", "RGBA", "BGR", "BGRX", "LA") else None
     factor = FACTORS.get(stored)
-    return None if factor is None else values // factor
+    return None if factor is None else values // np.uint8(factor)

@@ -2,11 +2,13 @@
 
 An image comes out as a person sees it: upright, on white where it is transparent, 8 bits of red, green and blue. What
 could be read in two ways is refused, and the refusal says how to tell: figures from a picture that came out black look
-like any others. Where files lie and what messages call them is not known here.
+like any others. Where files lie and what messages call them is not known here. Large pictures are converted some rows
+at a time: two copies of 4 bytes per pixel are in memory, the stored and the shown one, whatever the mode.
 """
 
 import io
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ IS_RAW = "is a camera's raw file (or a thumbnail); develop it and save it as PNG
 PLAIN = ("1", "L", "P", "RGB", "RGBX", "YCbCr", "CMYK")
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 WHITE_16, WHITE_8 = 65535, 255
+PIXELS_AT_ONCE = 2**22
 STEPS = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies grey of fewer bits, but not its transparent number
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose height is the stored width
 ORIENTATION, PHOTOMETRIC, BITS, SAMPLE_FORMAT, SUBFILE, DNG = 274, 262, 258, 339, 254, 50706  # tags of TIFF and EXIF
@@ -104,7 +107,7 @@ def exif_of(image: "Image") -> "Exif":
 
 
 def upright(image: "Image") -> "Image":
-    """The image as EXIF says it is to be shown.
+    """The image itself, turned as EXIF says it is to be shown.
 
     Raises:
         PixelError: as :func:`exif_of`.
@@ -112,7 +115,15 @@ def upright(image: "Image") -> "Image":
     from PIL import ImageOps
 
     exif_of(image)
-    return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def strips(image: "Image") -> Iterator[tuple[int, int]]:
+    """First and last (exclusive) row of the parts in which a large image is converted."""
+    rows = max(1, PIXELS_AT_ONCE // max(1, image.width))
+    for top in range(0, image.height, rows):
+        yield top, min(image.height, top + rows)
 
 
 def expect_picture(image: "ImageFile") -> None:
@@ -182,14 +193,16 @@ def _levels(image: "ImageFile", white: float | None) -> "Image":
     tags: Any = getattr(image, "tag_v2", {})
     inverted = tags.get(PHOTOMETRIC, 1) == WHITE_IS_ZERO
     bits = tags.get(BITS, (16,))[0]
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     found = f"holds numbers from {low:g} to {high:g} (mode {image.mode})"
     if white is None:
         white = _usual_white(image, bits, high, found)
     if not (math.isfinite(low) and math.isfinite(high) and low >= 0 and high <= white):
         raise PixelError(f"{found}, expected 0 (black) to {white:g} (white; another by `white` in the catalog)")
-    grey = np.rint(values * (WHITE_8 / white)).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    for top, end in strips(image):
+        grey[top:end] = np.rint(values[top:end].astype(np.float64) * (WHITE_8 / white))
     levels = Image.fromarray(WHITE_8 - grey if inverted else grey)
     turned = exif_of(image)
     levels.info.update(image.info)
@@ -229,9 +242,13 @@ def _expect_16_bits(image: "Image", white: float | None) -> None:
 def _on_white(image: "Image") -> "Image":
     from PIL import Image
 
-    shown = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-    ground = Image.new("RGBA", shown.size, "white")
-    return Image.alpha_composite(ground, shown).convert("RGB")
+    shown = Image.new("RGB", image.size)
+    for top, end in strips(image):
+        part = image.crop((0, top, image.width, end))
+        part = part.convert("LA").convert("RGBA") if part.mode == "La" else part.convert("RGBA")
+        ground = Image.new("RGBA", part.size, "white")
+        shown.paste(Image.alpha_composite(ground, part).convert("RGB"), (0, top))
+    return shown
 
 
 def _by_profile(image: "Image", profile: bytes) -> "Image":

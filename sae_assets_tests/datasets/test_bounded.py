@@ -2,9 +2,12 @@
 
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sae_assets.datasets import bounded, open_dataset
 from sae_assets.datasets.reader import hash_files, hash_parts
@@ -90,3 +93,26 @@ def test_files_are_hashed_as_their_bytes_are(tmp_path: Path) -> None:
     for path, part in zip(paths, parts, strict=True):
         path.write_bytes(part)
     assert hash_files(paths) == hash_parts(parts) != hash_parts(parts[::-1])
+
+
+IN_STRIPS = """
+import resource, sys
+from pathlib import Path
+from PIL import Image
+from sae_assets.datasets.images import open_image
+open_image("d", Path(sys.argv[1]), "small.png")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+open_image("d", Path(sys.argv[1]), sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["RGBA", "I;16"])
+def test_a_large_picture_takes_the_memory_of_two(tmp_path: Path, mode: str) -> None:
+    """16 million pixels of 4 bytes, stored and shown; it was six copies, and of 16 bits as many in float64."""
+    Image.new(mode, (8, 8), 40_000 if mode == "I;16" else (1, 2, 3, 100)).save(tmp_path / "small.png")
+    Image.new(mode, (4096, 4096), 40_000 if mode == "I;16" else (1, 2, 3, 100)).save(tmp_path / f"{mode[0]}.png")
+    command = [sys.executable, "-c", IN_STRIPS, str(tmp_path), f"{mode[0]}.png"]
+    kilobytes = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert kilobytes < 3 * 4096 * 4096 * 4 / 1024

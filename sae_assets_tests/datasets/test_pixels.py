@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from sae_assets.datasets import open_dataset
+from sae_assets.datasets import open_dataset, pixels
 from sae_assets.datasets.images import image_size, open_image
 from sae_assets.datasets.inputs import _picture
 from sae_assets.datasets.masks import open_mask
@@ -23,6 +24,14 @@ from sae_assets_tests.strategies import PROPERTY
 RAMP = np.arange(96, dtype=np.int64)[None].repeat(4, 0)
 HEIGHT, WIDTH = 3, 5
 COLOURS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _a_few_pixels_at_once() -> Iterator[None]:
+    """Pictures of tests are too small to be converted in parts otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "PIXELS_AT_ONCE", 4)
+        yield
 
 
 def read(path: Path, white: float | None = None) -> np.ndarray:
