@@ -11,7 +11,7 @@ from pycocotools import mask as rasterise
 
 from sae_assets.datasets import expect_files, open_dataset
 from sae_assets.datasets.inspection import inspect_dataset
-from sae_assets.datasets.layouts.coco import decode_runs
+from sae_assets.datasets.outlines import decode_runs
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import (
     COCO_CATEGORIES,
@@ -476,3 +476,63 @@ def test_other_encoding_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"it is not UTF-8 \(byte 0xff at 0\)") as caught:
         open_dataset(entry_of(root, "coco", CONCEPTS)).masks(name(0))  # type: ignore[attr-defined]
     assert len(str(caught.value)) < 1000
+
+
+def test_outlines_that_are_not_where_their_box_is(tmp_path: Path) -> None:
+    """Polygons and run lengths, beside boxes as published and rounded ones; and annotations without an outline."""
+    images = [{"id": 1, "file_name": "1.jpg"}]
+    inside = np.zeros((6, 8), np.uint8)
+    inside[2:5, 3:6] = 1
+    runs = {"counts": run_lengths(inside), "size": [6, 8]}
+    polygons = [*square(0, 0, 3, 3), *square(5, 3, 8, 6)]
+    sound = [(polygons, [0, 0, 8, 6]), (runs, [3, 2, 3, 3]), (runs, [3, 2, 4, 4]), (polygons, None), (runs, [1, 2])]
+    for shape, box in sound:
+        parts = [{"image_id": 1, "segmentation": shape, "bbox": box}]
+        assert kites(tmp_path, images, parts, "1.jpg").remarks() == []
+    wrong = [(polygons[:1], [0, 0, 8, 6]), (runs, [0, 2, 3, 3]), (polygons, [0, 0, 8, float("nan")])]
+    for shape, box in wrong:
+        parts = [{"image_id": 1, "segmentation": shape, "bbox": box}, {"image_id": 1, "segmentation": []}]
+        assert kites(tmp_path, images, parts, "1.jpg").remarks() == [
+            "instances.json: 1 of 2 annotations have no outline",
+            "instances.json: 1 of 2 annotations have an outline that ends elsewhere than their box",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"annotations": {}}, "annotations is no list, but dict"),
+        ({"categories": [{"id": 3, "name": ["car"]}]}, r"name \['car'\] is no text"),
+        ({"categories": [{"id": 3, "name": "car", "supercategory": 1}]}, "supercategory 1 is no text"),
+        ({"categories": [{"id": [3], "name": "car"}]}, r"an id is \[3\], expected a number or a text"),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "width": 8.5, "height": 6}]}, "found 8.5, expected a number of"),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "width": 1e999, "height": 6}]}, "is no COCO instance file"),
+        ({"annotations": [{"image_id": True, "category_id": 3}]}, "an id is True"),
+        (
+            {"annotations": [{"image_id": 100, "category_id": None, "segmentation": []}]},
+            "category_id None is not among",
+        ),
+        (
+            {"categories": [{"id": 3, "name": "Car ", "supercategory": "vehicle"}, *COCO_CATEGORIES]},
+            "'Car ' looks like",
+        ),
+    ],
+)
+def test_annotation_files_of_other_types(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    """Whatever a mapping, a text or a number is not is refused, and not taken for one."""
+    root = images(tmp_path, (1, 0, 0))
+    file = write_coco(root, {f"{name(0)}.jpg": []})
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, **change}))
+    with pytest.raises(DatasetError, match=said):
+        found(root)
+
+
+def test_categories_without_the_super_category_that_others_have(tmp_path: Path) -> None:
+    root = images(tmp_path, (1, 0, 1))
+    file = write_coco(root, {f"{name(0)}.jpg": []})
+    content = json.loads(file.read_text())
+    del content["categories"][1]["supercategory"]
+    file.write_text(json.dumps(content))
+    reader = open_dataset(entry_of(root, "coco", CONCEPTS))
+    assert reader.remarks() == ["instances_val2017.json: no super-category is named of 'car', but of others"]

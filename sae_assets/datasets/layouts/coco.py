@@ -9,8 +9,7 @@ are read when the first mask or hash is asked for; what concerns the data set's 
 
 import codecs
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -20,18 +19,18 @@ from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
+from sae_assets.datasets.outlines import leaves, leaves_box, shape_problem, union
 from sae_assets.datasets.paths import best_fits
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import Version, missing_file, nearest, raise_problems, version_of
 from sae_assets.errors import DatasetError
+from sae_assets.wording import looks, spelt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PATTERNS = ("annotations/instances*.json", "instances*.json")
-STRAY = 2  # pixels that an outline may go out of its image
-FARTHEST = 1e6  # pixels; coordinates beyond would overflow the rasteriser's integers
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class CocoReader(ImageReader):
         for concept, true in zip(self.concepts, record.labels, strict=True):
             parts = [shape for category, above, shape in annotated.instances if concept in (category, above) and shape]
             if true and parts:
-                masks[concept] = as_mask(_union(parts, annotated.height, annotated.width))
+                masks[concept] = as_mask(union(parts, annotated.height, annotated.width))
         return masks
 
     def remarks(self) -> list[str]:
@@ -179,24 +178,33 @@ def _read_annotations(
                 raise ValueError("it begins with a zero byte")
         content = plain_json.parse(file.read_bytes().removeprefix(codecs.BOM_UTF8), encoding="utf-8")
         categories: dict[str, tuple[str, str]] = {}
-        for part in content["categories"]:
-            category = (part["name"], part.get("supercategory", ""))
+        for part in _listed(content, "categories"):
+            category = (_text(part, "name"), _text(part, "supercategory", ""))
             if categories.setdefault(_id(part["id"]), category) != category:
                 problems.append(
                     f"category id {part['id']!r} names {categories[_id(part['id'])][0]!r} and {part['name']!r}"
                 )
         images: dict[str, tuple[tuple[str, ...], int, int]] = {}
-        for part in content["images"]:
-            image = (_path(part["file_name"]), int(part["width"]), int(part["height"]))
+        for part in _listed(content, "images"):
+            image = (_path(part["file_name"]), _whole(part["width"]), _whole(part["height"]))
             if images.setdefault(_id(part["id"]), image) != image:
                 problems.append(
                     f"image id {part['id']!r} names {'/'.join(images[_id(part['id'])][0])!r} and {'/'.join(image[0])!r}"
                 )
-        annotations = [(_id(part["image_id"]), part) for part in content["annotations"]]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        annotations = [(_id(part["image_id"]), part) for part in _listed(content, "annotations")]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise DatasetError(
             f"Data set {name!r}: {file} is no COCO instance file (images, annotations, categories): {error!r}"
         ) from None
+    names = {name for pair in categories.values() for name in pair if name}
+    problems += [
+        f"category {spelt(name)} looks like concept {spelt(concept)}, and is not; rename one"
+        for name in sorted(names - concepts)
+        for concept in sorted(concepts)
+        if looks(name) == looks(concept)
+    ]
+    above = {pair[1] for pair in categories.values()} & concepts
+    alone = sorted({name for name, of in categories.values() if above and not of and name not in above})
     strays = sum(image not in images for image, _ in annotations)
     if strays and strays == len(annotations):
         some = sorted({repr(part["image_id"]) for _, part in annotations})[:3]
@@ -207,13 +215,14 @@ def _read_annotations(
     for path, *size in wanted.values():
         if sizes.setdefault(path, (size[0], size[1])) != (size[0], size[1]):
             problems.append(f"image {'/'.join(path)!r} stands there twice, with other sizes")
-    farthest, beyond = 0.0, 0  # of all polygons, and how many annotations have one that leaves its image
+    farthest = 0.0  # coordinate of all polygons
+    beyond, elsewhere = 0, 0  # annotations that have one that leaves its image, and that are not where their box is
     for image_id, part in annotations:
         if image_id not in wanted:
             continue
         path, width, height = wanted[image_id]
-        problem = _shape_problem(part.get("segmentation"), height, width)
-        known = categories.get(_id(part.get("category_id")))
+        problem = shape_problem(part.get("segmentation"), height, width)
+        known = categories.get(_category(part))
         if known is None:
             problem = f"category_id {part.get('category_id')!r} is not among the categories"
         elif part.get("segmentation") == [] and any(part.get("bbox") or ()) and concepts & {*known}:
@@ -221,17 +230,24 @@ def _read_annotations(
         if problem:
             problems.append(f"annotation {part.get('id')!r} of {'/'.join(path)!r}: {problem}")
         else:
-            instances[path].append((*categories[_id(part["category_id"])], part["segmentation"]))
+            assert known is not None
+            instances[path].append((*known, part["segmentation"]))
+            elsewhere += leaves_box(part["segmentation"], part.get("bbox"), height)
             polygons = part["segmentation"] if isinstance(part["segmentation"], list) else []
             farthest = max(farthest, *map(max, polygons), 0.0)
-            beyond += any(_leaves(polygon, height, width) for polygon in polygons)
+            beyond += any(leaves(polygon, height, width) for polygon in polygons)
     if 0 < farthest <= 1 and any(max(size) > 1 for size in sizes.values()):
         problems.append("no coordinate of any polygon is above 1: they seem to be shares of the image, not its pixels")
     raise_problems(name, file, problems)
-    names = {name for pair in categories.values() for name in pair if name}
     remarks = [f"{strays:,} of {len(annotations):,} annotations name no image of the file"] if strays else []
+    if alone:
+        remarks.append(f"no super-category is named of {', '.join(map(spelt, alone))}, but of others")
+    of = sum(map(len, instances.values()))
+    if empty := sum(not shape for parts in instances.values() for *_, shape in parts):
+        remarks.append(f"{empty:,} of {of:,} annotations have no outline")
+    if elsewhere:
+        remarks.append(f"{elsewhere:,} of {of:,} annotations have an outline that ends elsewhere than their box")
     if beyond:
-        of = sum(map(len, instances.values()))
         remarks.append(f"{beyond:,} of {of:,} annotations leave their image: are they for images of another size?")
     return (
         names,
@@ -240,9 +256,43 @@ def _read_annotations(
     )
 
 
+def _listed(content: Any, key: str) -> list[Any]:
+    """Raises: TypeError, there is no list."""
+    if not isinstance(content[key], list):
+        raise TypeError(f"{key} is no list, but {type(content[key]).__name__}")
+    return content[key]
+
+
+def _text(part: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    """Raises: TypeError, there is none."""
+    value = part.get(key, default)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise TypeError(f"{key} {value!r} is no text")
+    return value
+
+
+def _whole(value: Any) -> int:
+    """A number of pixels. Raises: ValueError, it is none."""
+    if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+        raise ValueError(f"found {value!r}, expected a number of pixels")
+    return int(value)
+
+
 def _id(value: Any) -> str:
-    """An id whether it is written as a number or as a text of one."""
+    """An id whether it is written as a number or as a text of one. Raises: TypeError, it is neither."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(f"an id is {value!r}, expected a number or a text")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _category(part: Mapping[str, Any]) -> str:
+    """The id of an annotation's category; empty where it has none."""
+    try:
+        return _id(part.get("category_id"))
+    except TypeError:
+        return ""
 
 
 def _path(name: str) -> tuple[str, ...]:
@@ -250,87 +300,6 @@ def _path(name: str) -> tuple[str, ...]:
     parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
     _ = parts[0]
     return parts
-
-
-def _shape_problem(shape: Any, height: int, width: int) -> str | None:
-    """Say what keeps a segmentation from being rasterised, since the C code behind it checks nothing."""
-    if isinstance(shape, dict):
-        counts, size = shape.get("counts"), shape.get("size")
-        if size != [height, width]:
-            return f"run lengths are for size {size!r}, the image is {[height, width]} (height, width)"
-        if isinstance(counts, list):
-            whole = all(isinstance(run, int) and run >= 0 for run in counts)
-            return None if whole and sum(counts) == height * width else "run lengths do not sum to the image's pixels"
-        if isinstance(counts, str) and counts.isascii():
-            whole = sum(decode_runs(counts) or [-1]) == height * width
-            return None if whole else "run lengths do not sum to the image's pixels"
-        return "`counts` must be a list of run lengths or COCO's compressed string"
-    if not isinstance(shape, list):
-        return f"`segmentation` must be polygons or run lengths, found {type(shape).__name__}"
-    for polygon in shape:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            return "a polygon needs x and y of three points or more"
-        numbers = [value for value in polygon if isinstance(value, (int, float)) and not isinstance(value, bool)]
-        if len(numbers) < len(polygon) or not all(math.isfinite(v) and abs(v) < FARTHEST for v in numbers):
-            return "a polygon holds something else than coordinates"
-        (left, right), (top, bottom) = _extent(polygon)
-        if right < 0 or left > width or bottom < 0 or top > height:
-            return f"a polygon lies outside of its image of {width}x{height} pixels: is it for one of another size?"
-    return None
-
-
-def _extent(polygon: Sequence[float]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Least and largest x, and least and largest y."""
-    across, down = polygon[::2], polygon[1::2]
-    return (min(across), max(across)), (min(down), max(down))
-
-
-def _leaves(polygon: Sequence[float], height: int, width: int) -> bool:
-    """Whether a polygon goes further out of its image than a drawn outline does by chance."""
-    (left, right), (top, bottom) = _extent(polygon)
-    return left < -STRAY or top < -STRAY or right > width + STRAY or bottom > height + STRAY
-
-
-def decode_runs(counts: str) -> list[int] | None:
-    """Decode the run lengths of COCO's compressed string; None if the string is malformed.
-
-    Each character holds five bits, least significant first; from the fourth run on, the numbers are differences to the
-    last run but one.
-    """
-    runs: list[int] = []
-    position = 0
-    while position < len(counts):
-        value, shift, continues = 0, 0, True
-        while continues:
-            if position >= len(counts) or shift > 30:
-                return None
-            code = ord(counts[position]) - 48
-            if not 0 <= code < 64:
-                return None
-            value |= (code & 31) << shift
-            continues, position, shift = bool(code & 32), position + 1, shift + 5
-            if not continues and code & 16:
-                value |= -1 << shift
-        run = value + runs[-2] if len(runs) > 2 else value
-        if run < 0:
-            return None
-        runs.append(run)
-    return runs
-
-
-def _union(shapes: Sequence[Any], height: int, width: int) -> Any:
-    """The union of the segmentations, bool [height, width]."""
-    import numpy as np
-    from pycocotools import mask as rasterise
-
-    union = np.zeros(height * width, dtype=bool)
-    for shape in shapes:
-        parts = rasterise.frPyObjects(shape, height, width) if isinstance(shape, list) else [shape]
-        for counts in (part["counts"] for part in parts):
-            text = counts.decode() if isinstance(counts, bytes) else counts
-            runs: Any = decode_runs(text) if isinstance(text, str) else text
-            union |= np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return union.reshape(width, height).T  # runs go down the columns
 
 
 LAYOUT = Layout(
