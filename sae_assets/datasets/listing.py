@@ -4,6 +4,7 @@
 ``listing_reader``. Small cells are in memory; cells with whole images are fetched when asked for.
 """
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,8 @@ from typing import Any
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.records import Record, RecordList
 from sae_assets.datasets.tables import check_columns
+from sae_assets.errors import DatasetError
+from sae_assets.wording import looks, spelt
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,48 @@ def list_records(
         example = PurePosixPath(path).stem if paths else line.number
         if columns.id:
             identifier = line.cells.get(columns.id)
-            example = "" if identifier is None else str(identifier)
+            example = str(identifier) if _is_id(identifier) else ""
             problems += [] if example else [f"column {columns.id!r}: found {identifier!r}, expected an id"]
         records.add(line.origin, example, path, line.cells.get(columns.split), labels, problems)
     records.problems += misspelt()
     return records.finish()
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    return not isinstance(value, (bool, list, tuple, dict)) and value is not None and bool(str(value).strip())
+
+
+def expect_no_lookalike(entry: Dataset, listing: Listing, optional: Sequence[str]) -> None:
+    """Refuse a column that looks like one that need not be there, and would be passed over where that one is taken.
+
+    Raises:
+        DatasetError: there is one.
+    """
+    sought = {looks(column): column for column in optional}
+    other = [column for column in listing.columns if looks(column) in sought and column not in optional]
+    if other:
+        raise DatasetError(
+            f"Data set {entry.name!r}: {listing.source} has a column {spelt(other[0])}, which looks like "
+            f"{sought[looks(other[0])]!r} and is not read; rename it, or name it by `columns` in the catalog."
+        )
+
+
+def odd_columns(listing: Listing, optional: Sequence[str]) -> list[str]:
+    """What ``check`` says of columns that need not be there: those whose name is nearly one's, and those that only some
+    lines have.
+    """
+    lacking = {column: sum(column not in line.cells for line in listing.lines) for column in optional}
+    partly = [
+        f"{count:,} of {len(listing.lines):,} examples have no {column!r}, which others have"
+        for column, count in lacking.items()
+        if column in listing.columns and count
+    ]
+    return partly + [
+        f"column {other!r} is not read; is it {column!r}?"
+        for column in optional
+        for other in difflib.get_close_matches(
+            column, [name for name in listing.columns if name not in optional], 2, 0.85
+        )
+    ]

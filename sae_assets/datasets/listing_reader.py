@@ -1,14 +1,22 @@
 """Readers of the images and texts that a listing (see ``listing``) names, with their masks and spans."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import decode_image, open_image
-from sae_assets.datasets.labels import Labels
-from sae_assets.datasets.listing import Line, Listing, content_column, list_records
+from sae_assets.datasets.labels import LABELS, Labels
+from sae_assets.datasets.listing import (
+    Line,
+    Listing,
+    content_column,
+    expect_no_lookalike,
+    list_records,
+    odd_columns,
+)
 from sae_assets.datasets.masks import Label, inside, read_mask
 from sae_assets.datasets.reader import (
     NOWHERE,
@@ -23,7 +31,7 @@ from sae_assets.datasets.reader import (
 )
 from sae_assets.datasets.records import Record
 from sae_assets.datasets.tables import LastMade, check_columns, missing_file, path_problems, version_of
-from sae_assets.datasets.texts import check_spans, read_text
+from sae_assets.datasets.texts import check_spans, cuts_a_word, read_text
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -202,6 +210,8 @@ class ListedTexts(TextReader):
         column = entry.columns.spans
         if "spans" in entry.columns.model_fields_set:
             check_columns(entry.name, listing.source, listing.columns, [column])
+        optional = [column, entry.columns.labels or LABELS]
+        expect_no_lookalike(entry, listing, optional)
         self.has_regions = column in listing.columns
         labels = Labels(entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
         self._cells, self._column, self._unit = [line.cells for line in listing.lines], column, entry.columns.offsets
@@ -215,7 +225,7 @@ class ListedTexts(TextReader):
             elif not isinstance(cell, str) or not _is_unicode(cell):
                 cell_problems.append(f"column {content!r}: found {cell!r}, expected a text")
             spans: dict[str, list[Span]] = {}
-            if not cell_problems and line.cells.get(column):
+            if not cell_problems and line.cells.get(column) is not None:
                 # Labels must not depend on whether the text is there yet.
                 text = self._text_if_there(str(cell), listing.base) if self._paths else str(cell)
                 spans, cell_problems = check_spans(column, line.cells[column], text, self._unit)
@@ -224,7 +234,7 @@ class ListedTexts(TextReader):
 
         records = list_records(entry, listing, content, paths=self._paths, read=read, misspelt=labels.misspelt)
         super().__init__(entry, records)
-        self._remarks = [*listing.remarks]
+        self._odd = [*listing.remarks, *odd_columns(listing, optional)]
         self.other_labels = labels.others()
         self.root, self.source = listing.base, listing.source
         self.folders, self._whole = [listing.base], listing.base == Path(entry.root)
@@ -244,7 +254,15 @@ class ListedTexts(TextReader):
             return None
 
     def remarks(self) -> list[str]:
-        return self._remarks
+        if not self.has_regions:
+            return self._odd
+        cut = count = 0
+        for record in self.records:
+            with suppress(DatasetError, FileNotFoundError):  # said by whoever reads it
+                text = self.text(record.example_id)
+                spans = [span for places in self.spans(record.example_id).values() for span in places]
+                cut, count = cut + sum(cuts_a_word(text, span) for span in spans), count + len(spans)
+        return [*self._odd, *([f"{cut:,} of {count:,} spans begin or end inside of a word"] if cut else [])]
 
     def missing(self, record: Record) -> Iterable[str]:
         return missing_file(self._content, record.path, self.root) if self._paths else ()

@@ -43,6 +43,11 @@ def words_of(text: str) -> list[Span]:
     return [match.span() for match in WORD.finditer(text)]
 
 
+def cuts_a_word(text: str, span: Span) -> bool:
+    """Whether a letter or digit on one side of an end of the span goes on at the other."""
+    return any(0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum() for place in span)
+
+
 def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Mapping[str, Any]]]:
     """Start, end, label and what else is said of every span of a cell, unchecked: a list of mappings or triples, or
     JSON of one.

@@ -160,3 +160,44 @@ def test_hash_follows_text_and_spans_of_concepts(tmp_path: Path) -> None:
         write_lines(tmp_path / "a.jsonl", [line(spans=spans), line(other)])
         hashes.append(opened(tmp_path).hashes("1"))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([line("so calm", [[3, 6, "joy"]]), line("so calm", [[3, 7, "joy"], [0, 2, "love"]])], "1 of 3 spans begin or"),
+        ([line("so calm, 日本", [[3, 7, "joy"], [9, 11, "love"]])], ""),
+        (
+            [line("abc", labels=[]), {"text": "a", "split": "cal", "labels": ["joy"]}],
+            "1 of 2 examples have no 'spans', which",
+        ),
+        ([line("abc", span=[]), line("ab")], "column 'span' is not read; is it 'spans'?"),
+        ([line("abc", labels=[], labelss=["joy"])], "column 'labelss' is not read; is it 'labels'?"),
+    ],
+)
+def test_what_check_remarks(tmp_path: Path, lines: list[Any], said: str) -> None:
+    """What may be meant, and reads like a slip: offsets inside of words, keys that are nearly those that are read."""
+    write_lines(tmp_path / "a.jsonl", lines)
+    remarks = opened(tmp_path).remarks()
+    assert len(remarks) == bool(said) and said in "".join(remarks)
+
+
+@pytest.mark.parametrize("key", ["Spans", "LABELS", "labels "])
+def test_keys_that_look_like_those_that_are_read(tmp_path: Path, key: str) -> None:
+    write_lines(tmp_path / "a.jsonl", [line("a"), {"text": "b", "split": "cal", key: []}])
+    with pytest.raises(DatasetError, match=f"has a column {key!r}, which looks like {key.strip().lower()!r} and is"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("identifier", [None, True, [], ["a"], {"a": 1}, 1.5, float("inf"), "", " "])
+def test_ids_are_numbers_or_texts(tmp_path: Path, identifier: Any) -> None:
+    (said,) = problems(tmp_path, line(id=identifier), columns={"id": "id"})
+    assert "column 'id': found" in said
+    write_lines(tmp_path / "a.jsonl", [line(id=7), line(id="b"), line(id=8.0)])
+    assert [record.example_id for record in opened(tmp_path, columns={"id": "id"}).records] == ["7", "b", "8.0"]
+
+
+@pytest.mark.parametrize("spans", [False, 0, {}])
+def test_what_is_no_list_of_spans_is_no_empty_one(tmp_path: Path, spans: Any) -> None:
+    (said,) = problems(tmp_path, {**line(), "spans": spans})
+    assert "expected a list of" in said
