@@ -83,7 +83,7 @@ SEED ?= 0
 chaos: $(INSTALLED)
 	$(THREADS) $(BIN)/python -m sae_assets_tests.chaos --kills 200 --seed $(SEED)
 
-# 2,000 random damages of a home, each of which reading must notice.
+# 2,000 random damages of a home and as many of annotations, each of which reading must notice.
 fuzz: $(INSTALLED)
 	$(THREADS) $(BIN)/python -m sae_assets_tests.fuzz --damages 2000 --seed $(SEED)
 

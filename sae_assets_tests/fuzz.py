@@ -1,7 +1,8 @@
-"""Random damages of a home, each of which must be noticed by whoever reads what was damaged.
+"""Random damages of a home and of annotations, each of which must be noticed by whoever reads what was damaged.
 
 ``python -m sae_assets_tests.fuzz --damages 2000 --seed 1`` (``make fuzz``): half of them in a home of Parquet files,
-half in one whose activations and mappings are ``.pt``; reports and chunk manifests are in both.
+half in one whose activations and mappings are ``.pt``; reports and chunk manifests are in both. As many again in
+annotations of every layout (``helpers.damaged_inputs``).
 """
 
 import argparse
@@ -16,6 +17,7 @@ from sae_assets.commands.verifying import verify
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.helpers.damage import damages, is_noticed
+from sae_assets_tests.helpers.damaged_inputs import WORLDS, try_damages
 from sae_assets_tests.helpers.homes import Homes, Places
 from sae_assets_tests.helpers.swift import swift_homes
 
@@ -65,6 +67,10 @@ def main() -> None:
             counts, unnoticed = fuzz(places, given.damages // 2, given.seed)
             tried += counts
             silent += unnoticed
+        for name, world in WORLDS.items():
+            counts, unnoticed = try_damages(world(folder / name), given.seed, given.damages // len(WORLDS))
+            tried[f"annotations ({name})"] = sum(counts.values())
+            silent += [f"{name}: {what}" for what in unnoticed]
     print(json.dumps({"tried": sum(tried.values()), "silent": len(silent), "by_kind": dict(sorted(tried.items()))}))
     for what in silent:
         print(what)

@@ -31,7 +31,7 @@ from sae_assets.datasets.reader import (
 )
 from sae_assets.datasets.records import Record
 from sae_assets.datasets.tables import LastMade, check_columns, missing_file, path_problems, version_of
-from sae_assets.datasets.texts import check_spans, cuts_a_word, read_text
+from sae_assets.datasets.texts import check_spans, cuts_a_word, odd_texts, read_text
 from sae_assets.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -254,15 +254,17 @@ class ListedTexts(TextReader):
             return None
 
     def remarks(self) -> list[str]:
+        split_of = {} if self._paths else {record.example_id: record.split for record in self.records}
+        odd = [*self._odd, *odd_texts([(self.text(example), split) for example, split in split_of.items()])]
         if not self.has_regions:
-            return self._odd
+            return odd
         cut = count = 0
         for record in self.records:
             with suppress(DatasetError, FileNotFoundError):  # said by whoever reads it
                 text = self.text(record.example_id)
                 spans = [span for places in self.spans(record.example_id).values() for span in places]
                 cut, count = cut + sum(cuts_a_word(text, span) for span in spans), count + len(spans)
-        return [*self._odd, *([f"{cut:,} of {count:,} spans begin or end inside of a word"] if cut else [])]
+        return [*odd, *([f"{cut:,} of {count:,} spans begin or end inside of a word"] if cut else [])]
 
     def missing(self, record: Record) -> Iterable[str]:
         return missing_file(self._content, record.path, self.root) if self._paths else ()

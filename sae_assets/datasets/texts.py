@@ -18,6 +18,7 @@ from sae_assets.wording import looks, spelt
 
 WORD = re.compile(r"\S+")
 SPAN, TEXT = ("start", "end", "label"), "text"  # keys of a span
+NO_TEXT = {"nan", "NaN", "NA", "N/A", "<NA>", "#N/A", "None", "NULL", "null", "\\N", "#NAME?", "#VALUE!", "#REF!"}
 UNITS = {"codepoints": "characters", "utf16": "UTF-16 code units", "bytes": "UTF-8 bytes"}  # what offsets may count
 
 
@@ -41,6 +42,24 @@ def read_text(dataset: str, root: Path, path: str) -> str:
 def words_of(text: str) -> list[Span]:
     """Spans of the maximal runs of non-space characters."""
     return [match.span() for match in WORD.finditer(text)]
+
+
+def odd_texts(texts: Sequence[tuple[str, str]]) -> list[str]:
+    """What ``check`` says of texts, each with its split: those that stand there again, and what programs write where
+    there is none.
+    """
+    splits: dict[str, list[str]] = {}
+    for text, split in texts:
+        splits.setdefault(text, []).append(split)
+    again = {text: of for text, of in splits.items() if len(of) > 1}
+    remarks = []
+    if again:
+        across = sum(len(set(of)) > 1 for of in again.values())
+        leaked = f", {across:,} of them in several splits" if across else ""
+        remarks.append(f"{len(again):,} texts stand there more than once{leaked}")
+    if count := sum(len(of) for text, of in splits.items() if text.strip() in NO_TEXT):
+        remarks.append(f"{count:,} texts are what programs write where there is none (nan, NULL, #NAME?, …)")
+    return remarks
 
 
 def cuts_a_word(text: str, span: Span) -> bool:

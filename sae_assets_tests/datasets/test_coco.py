@@ -530,7 +530,7 @@ def test_annotation_files_of_other_types(tmp_path: Path, change: dict[str, Any],
 
 def test_categories_without_the_super_category_that_others_have(tmp_path: Path) -> None:
     root = images(tmp_path, (1, 0, 1))
-    file = write_coco(root, {f"{name(0)}.jpg": []})
+    file = write_coco(root, {f"{name(0)}.jpg": [{"category_id": 3, "segmentation": square(0, 0, 8, 6)}]})
     content = json.loads(file.read_text())
     del content["categories"][1]["supercategory"]
     file.write_text(json.dumps(content))

@@ -165,7 +165,7 @@ def test_hash_follows_text_and_spans_of_concepts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([line("so calm", [[3, 6, "joy"]]), line("so calm", [[3, 7, "joy"], [0, 2, "love"]])], "1 of 3 spans begin or"),
+        ([line("so calm", [[3, 6, "joy"]]), line("As calm", [[3, 7, "joy"], [0, 2, "love"]])], "1 of 3 spans begin or"),
         ([line("so calm, 日本", [[3, 7, "joy"], [9, 11, "love"]])], ""),
         (
             [line("abc", labels=[]), {"text": "a", "split": "cal", "labels": ["joy"]}],
@@ -201,3 +201,12 @@ def test_ids_are_numbers_or_texts(tmp_path: Path, identifier: Any) -> None:
 def test_what_is_no_list_of_spans_is_no_empty_one(tmp_path: Path, spans: Any) -> None:
     (said,) = problems(tmp_path, {**line(), "spans": spans})
     assert "expected a list of" in said
+
+
+def test_texts_that_stand_there_again_or_are_none(tmp_path: Path) -> None:
+    lines = [line("a"), line("a"), line("b"), {**line("b"), "split": "test"}, line("nan"), line("#NAME?"), line("nano")]
+    write_lines(tmp_path / "a.jsonl", lines)
+    assert opened(tmp_path).remarks() == [
+        "2 texts stand there more than once, 1 of them in several splits",
+        "2 texts are what programs write where there is none (nan, NULL, #NAME?, …)",
+    ]

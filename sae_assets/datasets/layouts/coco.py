@@ -240,6 +240,8 @@ def _read_annotations(
         problems.append("no coordinate of any polygon is above 1: they seem to be shares of the image, not its pixels")
     raise_problems(name, file, problems)
     remarks = [f"{strays:,} of {len(annotations):,} annotations name no image of the file"] if strays else []
+    if not annotations:
+        remarks.append("there are no annotations")
     if alone:
         remarks.append(f"no super-category is named of {', '.join(map(spelt, alone))}, but of others")
     of = sum(map(len, instances.values()))
