@@ -8,6 +8,7 @@ from sae_assets.datasets.reader import WEAK
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.options import Options, PoolingOptions
 from sae_assets.pipeline.stage import Pass, Rereadable, Target
+from sae_assets.storage.ahead import chunk_by_chunk
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import Labels
@@ -68,14 +69,13 @@ def read_rows(run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = 
 
     def read() -> "Iterator[ops.row_chunks.RowChunk]":
         count = counting.pop() if counting else None
-        for key in chunks:
-            truth, said = truths[key].artifact, labels[key].artifact
+        for activations, truth, said in chunk_by_chunk(chunks, truths, labels):
             if truth.concepts != tuple(concepts):
                 what = f"Rows are of concepts {list(truth.concepts)}, earlier stages of {list(concepts)}"
                 raise MismatchError(f"{what}. Materialize those again.")
             if count:
                 count(said)
-            yield ops.row_chunks.RowChunk(chunks[key].artifact, truth, said.splits)
+            yield ops.row_chunks.RowChunk(activations, truth, said.splits)
 
     return Rereadable(read)
 

@@ -17,6 +17,7 @@ from sae_assets.errors import DatasetError, UnreadableDatasetError
 from sae_assets.pipeline.checks import NOTHING_MORE, Check, Expected
 from sae_assets.pipeline.options import Options
 from sae_assets.storage.address import Address
+from sae_assets.storage.ahead import chunk_by_chunk
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import Artifact
@@ -116,12 +117,11 @@ class Pass:
 
     def pairs(self, stage: str, other: str = "labels") -> "Rereadable":
         """Artifacts of two chunk-level inputs, chunk by chunk; each time it is gone through they are read anew."""
-        chunks, beside = self.inputs[stage], self.inputs[other]
-        return Rereadable(lambda: ((chunks[key].artifact, beside[key].artifact) for key in chunks))
+        return Rereadable(lambda: chunk_by_chunk(self.inputs[stage], self.inputs[other]))
 
 
 class Rereadable:
-    """An iterable that can be gone through again: each time, the chunks are read anew, one at a time."""
+    """An iterable that can be gone through again: each time, the chunks are read anew."""
 
     def __init__(self, make: Callable[[], Iterator[Any]]):
         self._make = make

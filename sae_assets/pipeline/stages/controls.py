@@ -18,6 +18,7 @@ from sae_assets.pipeline.scoring import pooling_of, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 from sae_assets.rows.again import largest_scores
 from sae_assets.rows.source import is_pooled, precomputed_kinds
+from sae_assets.storage.ahead import chunk_by_chunk
 
 if TYPE_CHECKING:
     from sae_assets.ops.control_data import ControlData
@@ -57,9 +58,8 @@ def _make(run: Pass) -> Made:
     by_rows = run.target.token_kind != "cls"  # whose one row is the example
 
     def read() -> Iterator[ops.control_data.ControlChunk]:
-        for key in sparse:
-            parts = (inputs[key].artifact, sparse[key].artifact, labels[key].artifact)
-            yield ops.control_data.ControlChunk(*parts, truth[key].artifact if by_rows else None)
+        for made, activations, said, *positive in chunk_by_chunk(inputs, sparse, labels, *([truth] if by_rows else [])):
+            yield ops.control_data.ControlChunk(made, activations, said, *(positive or [None]))
 
     with meter.step("reading"):
         data = ops.control_data.collect(read(), run.device, pooling_of(run.target, run.options))

@@ -7,16 +7,17 @@ from sae_assets import ops
 from sae_assets.pipeline import glances
 from sae_assets.pipeline.options import ThresholdOptions
 from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage, Target
+from sae_assets.storage.ahead import chunk_by_chunk
 
 
 def _make(run: Pass) -> Made:
     chunks, truth, labels = (run.inputs[name] for name in ("filtered_activations", "ground_truth", "labels"))
 
     def calibration() -> Iterator[ops.thresholds.CalibrationChunk]:
-        for key in chunks:
-            cal = labels[key].artifact.in_split("cal")
+        for activations, positive, said in chunk_by_chunk(chunks, truth, labels):
+            cal = said.in_split("cal")
             if bool(cal.any()):
-                yield ops.thresholds.CalibrationChunk(chunks[key].artifact, truth[key].artifact, cal)
+                yield ops.thresholds.CalibrationChunk(activations, positive, cal)
 
     artifact = ops.thresholds.calibrate_thresholds(
         Rereadable(calibration),

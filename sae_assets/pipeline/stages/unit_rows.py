@@ -10,12 +10,13 @@ from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import Check, Expected, Outcome
 from sae_assets.pipeline.options import AggregateOptions
 from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
+from sae_assets.storage.ahead import chunk_by_chunk
 
 
 def _make(run: Pass) -> Made:
     chunks = run.inputs["sparse_activations"]
     n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
-    rows = Rereadable(lambda: (chunks[key].artifact for key in chunks))
+    rows = Rereadable(lambda: (activations for (activations,) in chunk_by_chunk(chunks)))
     artifact, digest = ops.unit_rows.sort_by_unit(rows, n_units)
     expected = Expected(limits={"entries": artifact.n_entries, "digest": digest})
     return UNIT_ROWS.only(run, Result(artifact, expected))
