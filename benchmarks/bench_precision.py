@@ -14,13 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sae_assets.ops.rounding import to_significant
 from sae_assets.ops.sparse_activations import TopKEncoder
-
-
-def to_ten_bits(x: Tensor) -> Tensor:
-    """float32 with mantissas rounded to 10 bits, ties to even."""
-    bits = x.view(torch.int32)
-    return (bits + 0xFFF + ((bits >> 13) & 1) & ~0x1FFF).view(torch.float32)
 
 
 def rounded(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
@@ -29,7 +24,7 @@ def rounded(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
 
 PRECISIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "float32": lambda x, w: x @ w,
-    "tf32-like": lambda x, w: to_ten_bits(x) @ to_ten_bits(w),
+    "tf32-like": lambda x, w: to_significant(x) @ to_significant(w),
     "fp16": rounded(torch.float16),
     "bf16": rounded(torch.bfloat16),
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
+from bench_stored_values import with_values
 from synthetic import synthetic_chunk
 
 from sae_assets.artifacts import SparseActivations
@@ -74,6 +75,7 @@ def main() -> None:
         "older .pt, int64 + float32": len(wide.getvalue()),
         "ours, .pt (int32 + float32)": len(pt.dump(chunk, header)),
         "ours, Parquet (default)": len(parquet.dump(chunk, header)),
+        "ours, Parquet, 16-bit values": len(parquet.dump(with_values(chunk, "float16"), header)),
     }
     print(f"{chunk.n_rows:,} rows, {chunk.n_units:,} units, k = 32")
     for name, size in sizes.items():

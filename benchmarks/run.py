@@ -19,6 +19,7 @@ HOME = "HOME"  # stands for the home of `make demo`
 # Small sizes, and those of the claims; none are the script's own.
 SIZES: dict[str, tuple[str, str]] = {
     "bench_storage": ("--rows 5120", ""),
+    "bench_stored_values": ("--only clevr_mini", ""),
     "bench_statistics": ("--examples 40 --units 8192 --kept 500", ""),
     "bench_memory": ("--chunks 10 100", ""),
     "bench_exact_search": ("--units 500 --examples 500 --concepts 20", ""),

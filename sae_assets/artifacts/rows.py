@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "cal", "test")
 ENTRIES_AT_ONCE = 2**15  # that a processor's cache holds with what is made of them
 INFINITY_BITS = 0x7F800000  # of float32; NaN lies above, negative numbers are negative
+FLOAT16 = "float16"
+FLOAT16_CUT = 13  # low bits of float32 that are 0 in a number of float16's 11 significant bits
 
 
 def stands_in_for_train(example_id: str) -> bool:
@@ -246,6 +248,8 @@ class SparseActivations(SparseRows):
         n_cut_examples, n_cut_tokens: texts longer than the model's ``max_tokens``, and the tokens left out of them.
         fit: how well the SAE reconstructs the rows from all their active units, before truncation; None where no
             decoder was read, of imported files, and of files of earlier versions.
+        stored_values: ``float16`` where values were rounded to its 11 significant bits; masses, ``l0`` and ``fit`` are
+            those before. None: as they were encoded.
     """
 
     kind: ClassVar[str] = "sparse_activations"
@@ -256,6 +260,7 @@ class SparseActivations(SparseRows):
     n_cut_examples: int = 0
     n_cut_tokens: int = 0
     fit: FitSums | None = field(default=None, metadata=HASHED_IF_GIVEN)
+    stored_values: str | None = field(default=None, metadata=HASHED_IF_GIVEN)
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -263,6 +268,10 @@ class SparseActivations(SparseRows):
             yield from self.fit.problems()
             if self.fit.n_rows > self.n_rows:
                 yield f"the fit is of {self.fit.n_rows} rows, more than the {self.n_rows} there are"
+        if self.stored_values not in (None, FLOAT16):
+            yield f"values are stored as {self.stored_values!r}, expected {FLOAT16!r} or nothing"
+        elif self.stored_values is not None and self._has_more_bits_than_float16():
+            yield "a value has more significant bits than float16"
         yield from expect_tensor(self.l0, "l0", "int32", (self.n_rows,))
         stored = self.entries_per_row()
         expected = self.l0 if self.k_stored is None else self.l0.clamp(max=self.k_stored)
@@ -272,6 +281,11 @@ class SparseActivations(SparseRows):
             yield f"dropped mass {self.dropped_mass} is not within 0..{self.total_mass}"
         if not 0 <= self.n_cut_examples <= self.n_examples or self.n_cut_tokens < self.n_cut_examples:
             yield f"{self.n_cut_tokens} tokens of {self.n_cut_examples} examples cannot have been cut"
+
+    def _has_more_bits_than_float16(self) -> bool:
+        import torch
+
+        return bool((self.values.view(torch.int32) & ((1 << FLOAT16_CUT) - 1)).any())
 
     @property
     def summary(self) -> dict[str, float]:

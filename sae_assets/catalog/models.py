@@ -220,6 +220,11 @@ class Model(NamedEntry):
     module: str | None = Field(None, description="name of the module whose output is read")
     sae: Sae = Field(description="the SAE of this hook point")
     k_stored: int | None = Field(None, ge=1, description="entries kept per row; default: null: all")
+    stored_values: Literal["float32", "float16"] = Field(
+        "float32",
+        description="what values are rounded to before they are stored: `float16`, its 11 significant bits, takes two "
+        "thirds of the room (numerics: values of 16 bits)",
+    )
     max_dropped_mass: float = Field(
         0.05, ge=0, le=1, description="share of activation mass that `k_stored` may drop before a check warns"
     )

@@ -155,7 +155,8 @@ class Detector:
 
     def _encoded(self, contents: dict[str, Any]) -> Iterator[DetectedInput]:
         figures = self.figures
-        settings = EncodeSettings(figures.k_stored, figures.precision, figures.forward_batch, figures.white)
+        names = ("k_stored", "precision", "forward_batch", "white", "stored_values")
+        settings = EncodeSettings(**{name: getattr(figures, name) for name in names})
         rows, locations = encode_inputs(
             contents, self.model, figures.token_kind, settings, device=self._device, sae=self._opened
         )

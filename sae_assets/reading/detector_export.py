@@ -75,6 +75,7 @@ def export_detector(
         "k_stored": settings.k_stored if reason else None,
         "precision": settings.precision,
         "forward_batch": settings.forward_batch,
+        "stored_values": settings.stored_values,
         "pooling": pooling.name,
         "pooling_k": pooling.k,
         "units": {

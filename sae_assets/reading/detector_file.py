@@ -117,6 +117,7 @@ class DetectorFigures(Part):
     k_stored: int | None = Field(ge=1)
     precision: Literal["float32", "bfloat16", "float16"]
     forward_batch: int | None = Field(ge=1)
+    stored_values: Literal["float32", "float16"] = "float32"
     pooling: Literal["max", "mean", "topk_mean", "last"]
     pooling_k: int = Field(ge=1)
     units: Units
@@ -163,7 +164,7 @@ def _place(value: Any) -> Any:
 def portable(model: Model) -> dict[str, Any]:
     """A model's catalog entry as plain values; paths into this package begin with ``package:``, those below the home of
     who writes it with ``~/``: detectors travel, and whose home it was is nobody's business."""
-    content = model.model_dump(mode="json", exclude={"bounds", "pruning"}, exclude_none=True)
+    content = model.model_dump(mode="json", exclude={"bounds", "pruning", "stored_values"}, exclude_none=True)
     for part in ("transformer", "sae"):
         for key in ("path", "weights"):
             path = content[part].get(key)

@@ -35,13 +35,14 @@ class EncodeSettings:
 
     Attributes:
         k_stored: entries kept of a row, None: all; forward_batch: None: as many as the device takes.
-        white: the number that is white of pixels of more than 8 bits.
+        white: the number that is white of pixels of more than 8 bits; stored_values: what values are rounded to.
     """
 
     k_stored: int | None = None
     precision: str = "float32"
     forward_batch: int | None = None
     white: float | None = None
+    stored_values: str = "float32"
 
 
 def encode_inputs(
@@ -77,6 +78,7 @@ def encode_inputs(
         k_stored=settings.k_stored,
         precision=settings.precision,
         forward_batch=settings.forward_batch,
+        stored_values=settings.stored_values,
         batch_size=len(names),
         device=resolved,
         memory_budget=budget,

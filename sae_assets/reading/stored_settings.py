@@ -35,4 +35,5 @@ def stored_settings(run: "Run") -> EncodeSettings:
             f"{run}: its activations were made by another transformer, SAE or with other settings than the catalog and "
             f"its files say now. Materialize them again, or name the catalog that they were made with."
         )
-    return EncodeSettings(config["k_stored"], config["precision"], config["forward_batch"], run.entry.white)
+    names = ("k_stored", "precision", "forward_batch", "stored_values")  # the last one only where it is not the default
+    return EncodeSettings(**{name: config[name] for name in names if name in config}, white=run.entry.white)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.artifacts import Examples, SparseActivations, offsets_of
+from sae_assets.artifacts.rows import FLOAT16
 from sae_assets.catalog import Dataset, Model
 from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
 from sae_assets.progress import track
@@ -79,6 +80,7 @@ def encode_chunk(
     device: Any,
     memory_budget: int,
     forward_batch: int | None = 1,
+    stored_values: str = "float32",
     control_kinds: Collection[str] = (),
     control_pooling: "Pooling | None" = None,
     sae: "OpenedSae | None" = None,
@@ -93,6 +95,7 @@ def encode_chunk(
         batch_size: examples whose rows are encoded together; the result does not depend on it.
         forward_batch: examples that go through the transformer together, None: as many as the device takes. The last
             bits of embeddings depend on it, as those of any matrix product do on its shape; not on the other examples.
+        stored_values: what values are rounded to (``ops.rounding``); control inputs are made from those before.
         control_kinds: token kinds whose control inputs are made, as the data set's ``controls`` say.
         control_pooling: of rows to the scores of random SAEs; of ``cls``, whose row is the example, and None: maximum.
         sae: in place of the model's own, such as one of a few of its units.
@@ -147,7 +150,7 @@ def encode_chunk(
                     blank |= {example for example, rows in queue if rows.blank}
                     queue.clear()
                     step(done, len(ids))
-        artifacts = {kind: _artifact(results[kind], chunk, sae.encoder.n_units) for kind in token_kinds}
+        artifacts = {kind: _artifact(results[kind], chunk, sae.encoder.n_units, stored_values) for kind in token_kinds}
         return RowsPerKind(
             artifacts,
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
@@ -244,14 +247,14 @@ def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":
     )
 
 
-def _artifact(result: _Collected, chunk: Examples, n_units: int) -> SparseActivations:
+def _artifact(result: _Collected, chunk: Examples, n_units: int, stored_values: str) -> SparseActivations:
     import torch
 
     lengths = torch.tensor(result.lengths, dtype=torch.int64, device="cpu")
     n_rows = sum(len(code.l0) for code in result.codes)
     if len(lengths) != len(chunk) or n_rows != int(lengths.sum()):
         raise ArtifactError(f"{n_rows} rows were encoded, expected {int(lengths.sum())} of {len(chunk)} examples.")
-    code = ops.sparse_activations.joined(result.codes)
+    code = ops.rounding.rounded(ops.sparse_activations.joined(result.codes), stored_values)
     return SparseActivations(
         first_example=chunk.first_index,
         example_offsets=offsets_of(lengths),
@@ -267,4 +270,5 @@ def _artifact(result: _Collected, chunk: Examples, n_units: int) -> SparseActiva
         n_cut_examples=sum(cut > 0 for cut in result.cut),
         n_cut_tokens=sum(result.cut),
         fit=result.fit.sums() if result.fit is not None else None,
+        stored_values=stored_values if stored_values == FLOAT16 else None,
     )

@@ -17,7 +17,7 @@ from sae_assets.artifacts import Artifact, FilteredActivations, SparseActivation
 from sae_assets.errors import StoredFileError
 from sae_assets.storage import seal
 from sae_assets.storage.header import KEY, Header, read_header
-from sae_assets.storage.tables.sparse_activations import SCALARS, fit_scalars, stored_fit
+from sae_assets.storage.tables.sparse_activations import SCALARS, optional_scalars, stored_fit
 from sae_assets.storage.tables.unit_mapping import mapping_scalars
 
 KINDS = ("sparse_activations", "filtered_activations", "unit_mapping")
@@ -34,7 +34,7 @@ def dump(artifact: Artifact, header: Callable[[dict[str, Any]], Header]) -> byte
         scalars = {"first_example": artifact.first_example, "n_units": artifact.n_units}
         if isinstance(artifact, SparseActivations):
             extra["l0"] = artifact.l0
-            scalars |= {name: getattr(artifact, name) for name in ("k_stored", *SCALARS)} | fit_scalars(artifact)
+            scalars |= {name: getattr(artifact, name) for name in ("k_stored", *SCALARS)} | optional_scalars(artifact)
         else:
             assert isinstance(artifact, FilteredActivations)
             scalars["n_original"] = artifact.n_original

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sae_assets.artifacts import Artifact, GroundTruth, Labels, SparseActivations, UnitStats, offsets_of
 from sae_assets.errors import StoredFileError
+from sae_assets.ops.rounding import to_significant
 from sae_assets.reading.by_unit import ByUnit
 from sae_assets.storage import html, parquet, pt
 from sae_assets.storage.address import Address
@@ -130,6 +131,17 @@ def test_activations_of_the_version_before_have_no_fit(file_format: str) -> None
     store.write(ADDRESS, stored(earlier, provenance()))
     assert "fit" not in store.header(ADDRESS).scalars
     assert store.read(ADDRESS).artifact == earlier
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "pt"])
+def test_activations_of_16_bits_say_so(file_format: str) -> None:
+    """In the header too; what others read is float32 as ever."""
+    whole = SMALL["sparse_activations"]
+    halves = dataclasses.replace(whole, values=to_significant(whole.values), stored_values="float16")
+    assert through_a_file(halves, file_format).values.dtype == torch.float32
+    store = memory_store(file_format)
+    store.write(ADDRESS, stored(halves, provenance()))
+    assert store.header(ADDRESS).scalars["stored_values"] == "float16"
 
 
 @pytest.mark.parametrize(("kind", "file_format"), FORMS)

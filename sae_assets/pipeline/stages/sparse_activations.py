@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
+from sae_assets.artifacts.rows import FLOAT16
 from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.contents import expect_contents
 from sae_assets.datasets import TextReader
@@ -109,7 +110,8 @@ def _expect_rows(run: Pass) -> None:
 
 
 def settings_of(target: Target, options: Any) -> dict[str, Any]:
-    """k_stored (None: all), precision and forward_batch (None: by device), with the catalog's values filled in."""
+    """k_stored (None: all), precision, forward_batch (None: by device), and what values are rounded to, if to anything;
+    with the catalog's values filled in."""
     return _of_kind(target, target.token_kind, _of_rows(target.model, options))
 
 
@@ -120,6 +122,7 @@ def _of_rows(model: Model, options: Any) -> dict[str, Any]:
         "k_stored": model.k_stored if options.k_stored is None else options.k_stored or None,
         "precision": options.precision or model.precision,
         "forward_batch": model.forward_batch if options.forward_batch is None else options.forward_batch or None,
+        **({"stored_values": FLOAT16} if model.stored_values == FLOAT16 else {}),
     }
 
 
@@ -257,6 +260,7 @@ def _counts(artifact: Any) -> dict[str, Any]:
         **figures,
         "dead_units": figures["units"] - figures["active_units"],
         "k_stored": artifact.k_stored if artifact.k_stored is not None else "all",
+        **({} if artifact.stored_values is None else {"stored_values": artifact.stored_values}),
         **ratios(
             l0=(active, artifact.n_rows),
             truncated_rows_share=(artifact.n_truncated_rows, artifact.n_rows),

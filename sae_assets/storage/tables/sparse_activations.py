@@ -23,7 +23,7 @@ def encode(artifact: SparseActivations) -> tuple[pa.Table, Scalars]:
         **scalars,
         "k_stored": artifact.k_stored,
         **{name: getattr(artifact, name) for name in SCALARS},
-        **fit_scalars(artifact),
+        **optional_scalars(artifact),
         "summary": artifact.summary,  # readable without the table
     }
 
@@ -35,12 +35,14 @@ def decode(table: pa.Table, scalars: Scalars) -> SparseActivations:
         k_stored=scalars["k_stored"],
         **{name: scalars[name] for name in SCALARS},
         fit=stored_fit(scalars),
+        stored_values=scalars.get("stored_values"),
     )
 
 
-def fit_scalars(artifact: SparseActivations) -> Scalars:
-    """The sums of the fit, if there are any."""
-    return {} if artifact.fit is None else {"fit": vars(artifact.fit)}
+def optional_scalars(artifact: SparseActivations) -> Scalars:
+    """The sums of the fit, if there are any, and what values were rounded to, if to anything."""
+    fit = {} if artifact.fit is None else {"fit": vars(artifact.fit)}
+    return fit if artifact.stored_values is None else {**fit, "stored_values": artifact.stored_values}
 
 
 def stored_fit(scalars: Scalars) -> FitSums | None:
