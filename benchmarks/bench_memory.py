@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = ("sparse_activations", "filtered_activations", "ground_truth")
 KEPT, CONCEPTS = 2000, 20
-WORK = ("import", "unit_stats", "thresholds", "scores", "detection")
+WORK = ("import", "unit_stats", "thresholds", "scores", "exact search", "detection")
 
 
 def address(stage: str, number: int) -> "Address":
@@ -68,6 +68,7 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     from sae_assets.artifacts import Thresholds
     from sae_assets.ops.detection_stats import count_detections
     from sae_assets.ops.example_scores import LabelledChunk, gather_scores, score_examples
+    from sae_assets.ops.found_pairs import find_pairs
     from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
     from sae_assets.ops.unit_stats import compute_unit_stats
     from sae_assets.pipeline.stage import Rereadable
@@ -106,6 +107,8 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
         )  # fmt: skip
     elif what == "scores":
         score_examples(labelled("sparse_activations"), n_units=units, memory_budget=budget)
+    elif what == "exact search":
+        find_pairs(score_examples(labelled("sparse_activations"), n_units=units, memory_budget=budget))
     elif what == "detection":
         values = 1 + torch.rand(CONCEPTS + 1, KEPT, len(TAIL_FRACTIONS), generator=generator, dtype=torch.float64)
         values, counts = values.sort(descending=True).values, torch.ones(CONCEPTS + 1, KEPT, dtype=torch.int64)

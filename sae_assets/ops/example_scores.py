@@ -16,12 +16,13 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.scratch import scratch
+from sae_assets.ops.scratch import ScratchColumn
 from sae_assets.ops.segments import BITS, LARGEST, pack_descending, plan_blocks, positions, unpack_descending
 
 EVALUATED = ("cal", "test")
 SCORES_AT_ONCE = 2**15  # that are counted together, for one concept after another
 SCORE_BYTES = 64  # of a score while it is put in order
+SCORES_ENOUGH = 2**18  # that are put in order together on the CPU: with more nothing is faster
 
 
 @dataclass(frozen=True)
@@ -180,22 +181,16 @@ class GatheredScores:
 
     def whole(self) -> dict[str, ExampleScores]:
         """All of them, 16 bytes each: on the CPU in files, from which the system reads what it has no room to hold."""
-        on_cpu = torch.device(self._device).type == "cpu"
-
-        def empty(n: int) -> Tensor:
-            return scratch(n, torch.int64) if on_cpu else torch.empty(n, dtype=torch.int64, device=self._device)
-
-        columns = [(empty(n), empty(n)) for n in self._counts.sum(1).tolist()]
-        filled = [0] * len(EVALUATED)
+        sizes = self._counts.sum(1).tolist()
+        columns = [[ScratchColumn(n, torch.int64, self._device) for _ in range(2)] for n in sizes]
         for first, scores in self.blocks():
-            for place, part in enumerate(scores.values()):
-                run = slice(filled[place], filled[place] + len(part.keys))
-                columns[place][0][run] = part.keys + (first << BITS)
-                columns[place][1][run] = part.example
-                filled[place] = run.stop
+            for (keys, example), part in zip(columns, scores.values(), strict=True):
+                keys.append(part.keys + (first << BITS))
+                example.append(part.example)
+            del part, scores  # before the next ones
         return {
-            split: ExampleScores(keys, offsets_of(counts).to(self._device), example, self.labels[split])
-            for split, (keys, example), counts in zip(EVALUATED, columns, self._counts, strict=True)
+            split: ExampleScores(keys.tensor(), offsets_of(n).to(self._device), example.tensor(), self.labels[split])
+            for split, (keys, example), n in zip(EVALUATED, columns, self._counts, strict=True)
         }
 
 
@@ -212,12 +207,13 @@ def gather_scores(
 
     Args:
         memory_budget: bytes for scores while they are put in order, ``SCORE_BYTES`` each, beside one chunk; what does
-            not fit goes through a temporary file. At least one unit's are held.
+            not fit, or is more than ``SCORES_ENOUGH``, goes through a temporary file. At least one unit's are held.
 
     Raises:
         ArtifactError: no chunks, a chunk of another width, or with other numbers of examples and splits.
     """
-    runs = KeyRuns(memory_budget // SCORE_BYTES)
+    most = memory_budget // SCORE_BYTES
+    runs = KeyRuns(min(most, SCORES_ENOUGH) if torch.device(device).type == "cpu" else most)
     labels: list[list[Tensor]] = [[] for _ in EVALUATED]
     counts = torch.zeros(len(EVALUATED), n_units, dtype=torch.int64, device="cpu")
     n_examples = [0] * len(EVALUATED)

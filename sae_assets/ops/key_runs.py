@@ -4,11 +4,8 @@ What does not fit in memory is sorted and appended to a temporary file, run by r
 The entries of a group are the same however they were cut into runs, so neither chunks nor memory can be seen in them.
 """
 
-import sys
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -16,6 +13,8 @@ from torch import Tensor
 
 from sae_assets.ops.scratch import ScratchFile
 from sae_assets.ops.segments import BITS, plan_blocks, sort_keys
+
+STEP = 512  # keys of a run between two that are held in memory
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,13 @@ class KeyRuns:
         else:
             sort_keys(keys)
         starts = self._file.append(keys), self._file.append(tags)
-        self._runs.append(_Run(self._file, len(keys), starts[0], starts[1] if len(tags) else None))
+        some = keys[::STEP].clone()
+        self._runs.append(_Run(self._file, len(keys), some, starts[0], starts[1] if len(tags) else None))
         self._held = 0
 
     def _read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The keys of groups from ``start`` on, all before it having been read."""
-        lengths = [bisect_left(run, stop << self._shift, run.read) - run.read for run in self._runs]
+        lengths = [run.below(stop << self._shift) - run.read for run in self._runs]
         keys = torch.empty(sum(lengths), dtype=torch.int64, device="cpu")
         tagged = any(run.tags is not None for run in self._runs)
         tags = torch.empty(len(keys) if tagged else 0, dtype=torch.int32, device="cpu")
@@ -118,20 +118,25 @@ class KeyRuns:
 
 
 @dataclass
-class _Run(Sequence[int]):
-    """Sorted keys in a file, from byte ``keys`` on, with tags from byte ``tags`` on; ``read`` counts those taken."""
+class _Run:
+    """``n`` sorted keys in a file, from byte ``keys`` on, with tags from byte ``tags`` on; ``read`` counts those taken.
+
+    ``some`` is every ``STEP``-th key, so that one read of the file says where another one belongs.
+    """
 
     file: ScratchFile
     n: int
+    some: Int[Tensor, " _"]
     keys: int
     tags: int | None
     read: int = 0
 
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, key: Any) -> Any:
-        return int.from_bytes(self.file.read(self.keys + 8 * key, 8), sys.byteorder, signed=True)
+    def below(self, key: int) -> int:
+        """How many of its keys are smaller."""
+        first = max(0, int(torch.searchsorted(self.some, key)) - 1) * STEP
+        near = torch.empty(min(STEP, self.n - first), dtype=torch.int64, device="cpu")
+        self.file.fill(near, self.keys + first * near.itemsize)
+        return first + int(torch.searchsorted(near, key))
 
     def take(self, keys: Tensor, tags: Tensor) -> None:
         """Fill these with what comes next."""

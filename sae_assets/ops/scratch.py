@@ -1,6 +1,7 @@
 """Tensors that may be larger than memory, in temporary files: mapped from one, or one after another in one."""
 
 import io
+import mmap
 import tempfile
 import weakref
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-IN_MEMORY = 2**22  # elements up to which a tensor is an ordinary one
+IN_MEMORY = 2**18  # elements up to which a tensor is an ordinary one
 
 
 def scratch(n: int, dtype: torch.dtype) -> Tensor:
@@ -22,6 +23,37 @@ def scratch(n: int, dtype: torch.dtype) -> Tensor:
     with tempfile.TemporaryDirectory(prefix="sae-assets-") as folder:  # what is mapped stays when its name is gone
         path = Path(folder) / "tensor"
         return torch.from_file(str(path), shared=True, size=n, dtype=dtype, device="cpu")
+
+
+class ScratchColumn:
+    """A tensor [n] that is filled from its beginning, part by part; what is filled of a large one lies in a file.
+
+    A mapped tensor counts as memory of the process once it was written to, as long as the system has room; a file that
+    was written does not.
+
+    Raises:
+        OSError: as of :class:`ScratchFile`.
+    """
+
+    def __init__(self, n: int, dtype: torch.dtype, device: torch.device | str):
+        self._n, self._filled, self._dtype = n, 0, dtype
+        self._file = ScratchFile() if n > IN_MEMORY and torch.device(device).type == "cpu" else None
+        self._whole = None if self._file else torch.empty(n, dtype=dtype, device=device)
+
+    def append(self, part: Tensor) -> None:
+        """Fill what comes next."""
+        if self._whole is not None:
+            self._whole[self._filled : self._filled + len(part)] = part
+        elif self._file is not None:
+            self._file.append(part)
+        self._filled += len(part)
+
+    def tensor(self) -> Tensor:
+        """The tensor, which is full."""
+        if self._file is None:
+            assert self._whole is not None and self._filled == self._n
+            return self._whole
+        return self._file.mapped(self._n, self._dtype)
 
 
 class ScratchFile:
@@ -51,7 +83,8 @@ class ScratchFile:
             self._file.seek(start)
             self._file.readinto(tensor.view(-1).numpy().data.cast("B"))  # type: ignore[attr-defined]
 
-    def read(self, start: int, n: int) -> bytes:
-        """``n`` bytes from there on."""
-        self._file.seek(start)
-        return self._file.read(n)
+    def mapped(self, n: int, dtype: torch.dtype) -> Tensor:
+        """Its first ``n`` elements, which are read when they are looked at; they stay when this object goes."""
+        self._file.flush()
+        content = mmap.mmap(self._file.fileno(), n * dtype.itemsize, access=mmap.ACCESS_COPY)
+        return torch.frombuffer(content, dtype=dtype)

@@ -6,6 +6,7 @@ import io
 import os
 from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sae_assets.ops import key_runs
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.segments import BITS
 from sae_assets_tests.strategies import PROPERTY
@@ -32,10 +34,14 @@ def put_in(runs: KeyRuns, parts: list, *, tagged: bool) -> torch.Tensor:
 
 
 @PROPERTY
-@given(PARTS, st.integers(0, 40), st.booleans())
-def test_blocks_are_all_keys_in_the_order_of_their_groups(parts, most, tagged):
+@given(PARTS, st.integers(0, 40), st.booleans(), st.sampled_from([1, 2, 3, key_runs.STEP]))
+def test_blocks_are_all_keys_in_the_order_of_their_groups(parts, most, tagged, step):
     """Each with its tag; no block is larger than allowed, unless it is of one group."""
-    runs = KeyRuns(most)
+    with patch.object(key_runs, "STEP", step):
+        _expect_blocks(KeyRuns(most), parts, most, tagged)
+
+
+def _expect_blocks(runs, parts, most, tagged):
     counts = put_in(runs, parts, tagged=tagged)
     found: Counter = Counter()
     stop = 0
