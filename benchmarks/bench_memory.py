@@ -4,7 +4,7 @@ Chunks are written once to a temporary store and read through the store's ``Chun
 measurement is a process of its own (``resource.ru_maxrss``), beside one that only imports; the process that starts them
 imports nothing, because a child's peak begins at its parent's. Seconds are of CPU. Passes over the chunks are counted.
 
-    python benchmarks/bench_memory.py [--chunks 10 1000] [--examples 2] [--units 65536] [--budget-mb 64]
+    python benchmarks/bench_memory.py [--chunks 10 1000] [--examples 2] [--units 65536] [--budget-mb 64] [--plot FILE]
 """
 
 import argparse
@@ -121,12 +121,40 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds, passes[0])
 
 
+def plot(path: Path, chunks: list[int], rows: int, peaks: dict[str, list[int]], times: dict[str, list[float]]) -> None:
+    """CPU seconds and peak memory against rows, of every kind of work; a dashed line is linear time."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams |= {"svg.hashsalt": "sae_assets", "svg.fonttype": "none", "font.size": 8, "font.family": "sans-serif"}
+    import matplotlib.pyplot as plt
+
+    x = [number * rows for number in chunks]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.8), layout="constrained")
+    for what in list(peaks)[1:]:
+        left.loglog(x, times[what], "o-", markersize=3, label=what.replace("_", " "))
+        right.semilogx(x, [peak / 2**20 for peak in peaks[what]], "o-", markersize=3)
+    slowest = max(each[-1] for each in times.values())
+    left.loglog(x, [slowest * each / x[-1] for each in x], "k--", linewidth=0.7, label="linear")
+    right.axhline(peaks["import"][0] / 2**20, color="black", linestyle=":", linewidth=0.7)
+    right.set_ylim(0)
+    left.set(xlabel=f"rows, in chunks of {rows:,}", ylabel="CPU seconds")
+    right.set(xlabel="rows (dotted: imports alone)", ylabel="peak, MiB")
+    for axes in (left, right):
+        above = axes.secondary_xaxis("top", functions=(lambda each: each / rows, lambda each: each * rows))
+        above.set_xlabel("chunks")
+    left.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, nargs="+", default=[10, 1000])
     parser.add_argument("--examples", type=int, default=2, help="of 256 rows, per chunk")
     parser.add_argument("--units", type=int, default=65_536)
     parser.add_argument("--budget-mb", type=int, default=64)
+    parser.add_argument("--only", nargs="+", choices=WORK[1:], default=WORK[1:])
+    parser.add_argument("--plot", type=Path, help="an SVG of seconds and peak against rows and chunks")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
@@ -149,16 +177,20 @@ def main() -> None:
         size = sum(path.stat().st_size for path in Path(root).rglob("sparse_activations/*"))
         print(f"{size / max(args.chunks):,.0f} bytes of activations per chunk on disk")
         peaks: dict[str, list[int]] = {}
-        for what in WORK:
+        times: dict[str, list[float]] = {}
+        for what in ("import", *args.only):
             for n_chunks in args.chunks[: 1 if what == "import" else None]:
                 found = measured(what, n_chunks)
                 peaks.setdefault(what, []).append(int(found[0]))
+                times.setdefault(what, []).append(float(found[1]))
                 values = "" if what == "import" else f"{n_chunks:6,} chunks  {n_chunks * entries:12,} entries  "
                 print(
                     f"{what:12} {values:42} peak {int(found[0]) / 2**20:6,.0f} MiB  {float(found[1]):7.2f} s  "
                     f"{found[2]} passes", flush=True
                 )  # fmt: skip
-    for what in WORK[1:]:
+    if args.plot:
+        plot(args.plot, args.chunks, args.examples * 256, peaks, times)
+    for what in args.only:
         first, last = peaks[what][0], peaks[what][-1]
         above = (last - peaks["import"][0]) / 2**20
         print(f"{what:12} ratio {last / first:.2f}, {above:,.0f} MiB above the imports")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.ops.process_state import ieee_products
@@ -28,6 +28,7 @@ NARROW_ROUNDOFF = 2.0**-8  # of bfloat16
 # float32, and from this many units.
 WORTH = 1.5
 MANY_UNITS = 2**14
+LEADER_BYTES = 2**23  # of weights that are gathered at once
 
 
 def upper_float32(bound: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -39,6 +40,35 @@ def exact_float32_product(x: Float[Tensor, "rows d"], weight: Float[Tensor, "d u
     """``x @ weight`` in IEEE float32, also where the process allows tf32 or bf16: error bounds count on it."""
     with ieee_products():
         return x @ weight
+
+
+def leaders(
+    columns: Float[Tensor, "units d"],
+    bias: Float[Tensor, " units"],
+    rows: Float[Tensor, "rows d"],
+    row: Int[Tensor, " pairs"],
+    unit: Int[Tensor, " pairs"],
+    k: int,
+    error: Float[Tensor, " rows"],
+) -> Bool[Tensor, " pairs"]:
+    """Which pairs can be among the ``k`` largest of their row: a second screen, of named pairs, in float32.
+
+    It reads a third of the bytes per pair that ``dot_products`` does.
+
+    Args:
+        row: ascending. error: of each row, float64, by which a value may lie beside the one that is stored of it.
+    """
+    starts = torch.searchsorted(row, torch.arange(len(rows) + 1, device="cpu")).tolist()
+    keeps, narrow = torch.ones(len(row), dtype=torch.bool, device="cpu"), rows.float()
+    at_once = max(1, LEADER_BYTES // (4 * columns.shape[1]))
+    for number, (start, stop) in enumerate(itertools.pairwise(starts)):
+        if stop - start <= k:
+            continue
+        parts = [exact_float32_product(columns.index_select(0, some), narrow[number, :, None])[:, 0]
+                 for some in unit[start:stop].split(at_once)]  # fmt: skip
+        values = torch.cat(parts).double() + bias[unit[start:stop]]
+        keeps[start:stop] = values >= values.topk(k).values[-1] - 2 * error[number]
+    return keeps
 
 
 def takes_bfloat16(device: torch.device, n_units: int, d: int) -> bool:

@@ -20,7 +20,7 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.dot_products import dot_products
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, upper_float32
+from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, leaders, upper_float32
 from sae_assets.ops.segments import pack_descending, plan_blocks
 
 FLOAT32_LIMIT = 2.0**127
@@ -30,6 +30,9 @@ TILE = 32  # units of which the largest screened value is looked at first
 SCREEN_BYTES = 1
 TILE_BYTES = 32
 CANDIDATE_BYTES = 128
+# From this many candidates of a row per stored one, and from this many terms of a row's products, a second screen pays.
+MANY_CANDIDATES = 2
+MANY_TERMS = 2**19
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,12 @@ class Encoder(ABC):
     ) -> Bool[Tensor, " n"]:
         """Which exact candidates are active; ``rank`` is the place of each within its row, by value."""
 
+    def narrowed(
+        self, centred: Float[Tensor, "rows d"], rows: Int[Tensor, " n"], units: Int[Tensor, " n"]
+    ) -> Bool[Tensor, " n"]:
+        """Which candidates are worth an exact product."""
+        return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+
     @plain_arithmetic()
     def encode(self, x: Float[Tensor, "rows d"], k_stored: int | None = None) -> SparseCode:
         """Encode rows.
@@ -227,6 +236,8 @@ class Encoder(ABC):
 
     def _choose(self, centred: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
         """The code of a block's rows from their candidates, which come by row, then unit."""
+        (keeps,) = self.narrowed(centred, rows, units).nonzero(as_tuple=True)
+        rows, units = rows[keeps], units[keeps]
         values = (dot_products(self.columns, centred, units, rows, self.memory_budget // 4) + self.bias[units]).float()
         rows, units, values = _where(values > 0, rows, units, values)
         # A stable sort by value leaves ties in the order of their units.
@@ -282,6 +293,18 @@ class TopKEncoder(Encoder):
         error = stray * width + norm * slope + offset
         kth = largest.topk(self.k, dim=1).values[:, -1:]
         return torch.maximum(kth - 2 * (error + self.screen.share * kth.abs()), -error)
+
+    def narrowed(self, centred, rows, units):
+        n_rows, d = centred.shape
+        few = max(MANY_CANDIDATES * self.k, MANY_TERMS / d) * n_rows
+        if not self.screen.share or len(units) <= few:
+            return super().narrowed(centred, rows, units)
+        norm, w = centred.norm(dim=1), self.largest_norm
+        # Rounding the row, the product in float32, the sum with the bias and the stored value; underflow of any.
+        gamma = d * UNIT_ROUNDOFF / (1 - d * UNIT_ROUNDOFF)
+        error = norm * w * ((1 + 2.0**-20) * gamma + 16 * UNIT_ROUNDOFF) + 16 * UNIT_ROUNDOFF * self.largest_bias
+        error += d * SMALLEST_NORMAL * (1 + norm + w)
+        return leaders(self.columns, self.bias, centred, rows, units, self.k, error)
 
     def active(self, rows, rank, units, values):
         return rank < self.k
