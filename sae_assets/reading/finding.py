@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import plain_json
 from sae_assets.catalog import match_name
 from sae_assets.datasets import TextReader
-from sae_assets.errors import CatalogError, DatasetError
+from sae_assets.errors import CatalogError, DatasetError, MismatchError
 from sae_assets.reading.tables import Table
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
     """The units with the best cal F1 for a concept: of rows where the data say where it is, else of examples.
 
     Raises:
-        CatalogError: no such concept.
+        CatalogError: no such concept; MismatchError: examples were counted at other thresholds than there are.
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -42,10 +42,14 @@ def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
         if len(mine):
             return _best(mine, "cal_f1", ALIGNED, n)
     by_cell = [("unit_id", "ascending"), ("tail_fraction", "ascending")]
-    mine, cutoffs = (  # both have every kept unit at every tail fraction
+    mine, cutoffs = (
         rows_with(run.table(stage).to_arrow(), "concept", name).sort_by(by_cell)
         for stage in ("detection_stats", "thresholds")
     )
+    keys = [key for key, _ in by_cell]
+    if not mine.select(keys).equals(cutoffs.select(keys)):  # both have every kept unit at every tail fraction
+        made = run.address("detection_stats").making
+        raise MismatchError(f"{run}: detection_stats are of other units or tail fractions than thresholds. Run: {made}")
     mine = mine.append_column("threshold", cutoffs["threshold"])
     mine = mine.filter(pc.is_valid(mine["cal_f1"])).sort_by([("cal_f1", "descending"), *by_cell])
     first: dict[int, int] = {}

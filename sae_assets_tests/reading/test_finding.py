@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
-from sae_assets.errors import CatalogError, DatasetError
+from sae_assets.errors import CatalogError, DatasetError, MismatchError
 from sae_assets.reading import Run, activations
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.finding import read_labels
+from sae_assets.reading.tables import Table
 from sae_assets_tests.docs.test_docs import documented_keys
 from sae_assets_tests.helpers.homes import Places, invoke
 from sae_assets_tests.test_import_cost import loaded_by
@@ -107,8 +109,16 @@ def test_by_concept(text_run: Run) -> None:
     got = text_run.find(concept="joy", n=4).to_arrow()
     assert got["unit_id"].to_pylist() == units["unit_id"][:4].to_list()
     assert got["cal_f1"].to_pylist() == units["cal_f1"][:4].to_list()
+    cutoffs = text_run.table("thresholds").to_polars().select("concept", "unit_id", "threshold").rows()
+    cells = zip(["joy"] * 4, got["unit_id"].to_pylist(), got["threshold"].to_pylist(), strict=True)
+    assert set(cells) <= set(cutoffs)
     with pytest.raises(CatalogError, match="Unknown concept"):
         text_run.find(concept="happiness")
+    stored, fewer = text_run.table, text_run.table("thresholds").to_arrow()
+    fewer = fewer.filter(pc.not_equal(fewer["unit_id"], got["unit_id"][0]))
+    text_run.table = lambda stage: Table(fewer) if stage == "thresholds" else stored(stage)  # type: ignore[method-assign]
+    with pytest.raises(MismatchError, match="Run: sae-assets materialize"):
+        text_run.find(concept="joy")
 
 
 def test_labels_of_every_form(tmp_path: Path) -> None:
