@@ -15,6 +15,7 @@ import sae_assets
 from sae_assets.pages.charts import Evidence, glyph
 from sae_assets.pages.evidence import of_rows
 from sae_assets.pages.figures import KEYS, StageTable, Tables, figure
+from sae_assets.pages.rendering import MORE, NO_MORE, with_more
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.summary import unit_summary
@@ -239,6 +240,14 @@ def test_the_command(made: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 0 and opened == [(made["home"] / "reports/small/patch/clip-mini.html").as_uri()]
     wrong = invoke(made, "report", "small", "clip-mini", "--token-kind", "cls")
     assert wrong.exit_code == 2
+
+
+def test_a_page_of_an_earlier_version_gets_the_sections_too() -> None:
+    """It said nothing in their place, so nothing is taken out."""
+    nothing: dict[str, Any] = {"taken": {}, "compared": None, "note": ""}
+    now = f"a<!-- more-links -->b{MORE}said{NO_MORE}c"
+    earlier = f"a<!-- more-links -->b{MORE}c"
+    assert ["".join(with_more(page, **nothing).split()) for page in (now, earlier)] == ["abc", "abc"]
 
 
 def test_runs_that_cannot_be_compared(made: Places, tmp_path: Path) -> None:
