@@ -7,7 +7,7 @@ on the sampled ones, so that the first is a little better and varies less. Shown
 that is more than .05, by 99.9 % binomial bounds of as many trials as there are seeds (those of a data set share its
 examples, so they are not quite apart).
 
-    python benchmarks/bench_random_saes.py [--seeds 100] [--only clevr_mini]
+    python benchmarks/bench_random_saes.py [--seeds 100] [--only clevr_mini] [--rows-per-chunk 4096]
 """
 
 import argparse
@@ -45,7 +45,7 @@ N_SEEDS, MATCHED_ROWS = Controls().n_seeds, 4096
 class World:
     """The rows of a packaged data set as its model embeds them, with their truth."""
 
-    def __init__(self, dataset: str, model: str, kind: str):
+    def __init__(self, dataset: str, model: str, kind: str, rows_per_chunk: int):
         catalog = load_catalog()
         entry, read = catalog.datasets[dataset], catalog.models[model].named(model)
         reader = open_dataset(entry)
@@ -58,7 +58,7 @@ class World:
         truth = row_truth(self.labels, kind, entry, read, reader)
         self.truth = ops.ground_truth.collect_truth(truth.rows, self.labels.concepts, 0)
         n_chunks = -(-len(lengths) // entry.chunk_size)
-        sample = Controls().rows_per_chunk * n_chunks
+        sample = rows_per_chunk * n_chunks
         collector = ops.control_inputs.Collector([], sample, self.sae.d_model, self.sae.n_units)
         collector.add(self.labels.example_ids, parts, lengths)
         inputs = collector.result(0, self.offsets)
@@ -135,12 +135,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--only", choices=[name for name, *_ in PACKAGED])
+    parser.add_argument("--rows-per-chunk", type=int, default=Controls().rows_per_chunk, help="that are sampled")
     args, failed = parser.parse_args(), 0
     torch.set_num_threads(1)
     for dataset, model, kind in PACKAGED:
         if args.only not in (None, dataset):
             continue
-        start, world = time.process_time(), World(dataset, model, kind)
+        start, world = time.process_time(), World(dataset, model, kind, args.rows_per_chunk)
         made = [world.detected(world.random(seed)) for seed in range(args.seeds)]
         by = {name: [each[name] for each in made] for name in made[0]}
         print(f"{dataset}: {args.seeds} random SAEs, {time.process_time() - start:.0f} s of CPU", flush=True)
