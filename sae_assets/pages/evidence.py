@@ -19,6 +19,7 @@ NAMES = {
     "k_sparse": "k-sparse probe",
     "embedding_dims": "single dimension",
 }
+OF_ROWS = {LARGEST: "DiffMean of examples' labels"}
 
 
 def of_examples(tables: Tables, concept: str) -> charts.Evidence:
@@ -80,7 +81,7 @@ def _best_dense(tables: Tables, level: str, concept: str) -> tuple[float | None,
     """The largest test F1 of detectors that need no SAE."""
     values = {name: tables.value("controls", "test_f1", level, name, None, concept) for name in DENSE}
     best = max(DENSE, key=lambda name: values[name] or 0.0)
-    return values[best], NAMES[best]
+    return values[best], (OF_ROWS if level == LEVELS[1] else NAMES).get(best, NAMES[best])
 
 
 def on_itself(tables: Tables, concept: str, unit: int | None) -> bool:
