@@ -22,6 +22,9 @@ _STREAM = {"resid_pre": INPUT, "in": INPUT, "input": INPUT, "resid_post": OUTPUT
 _FINAL_NORM = re.compile(
     r"(?:.*\.)?(?:ln_final(?:\.hook_\w+)?|ln_f|norm_f|norm|final_layer_?norm|final_norm|ln_post|post_layernorm|layernorm)"
 )
+_ENDS = re.compile(  # before the first block and behind the last one: embeddings, and heads
+    r"(?:\w+\.)*(?:\w*embed(?:s|ding|dings|_tokens|_in|_out)?|wte|wpe|lm_head|unembed)"
+)
 _PARTS = (("attention", ("attn", "attention", "hook_z", "hook_q", "hook_k", "hook_v", "hook_result")),
           ("the MLP", ("mlp", "feed_forward", "ffn", "intermediate", "fc1", "fc2", "densereludense", "moe",
                        "output.dense")))  # fmt: skip
@@ -92,10 +95,10 @@ def _split(name: str | None) -> list[str]:
 
 
 def _outside(name: str) -> HookPoint | None:
-    """TransformerLens outside of blocks, Gemma Scope's folder, and final norms."""
+    """TransformerLens outside of blocks, embeddings (Gemma Scope's folder too), heads, and final norms."""
     if _FINAL_NORM.fullmatch(name) and "embed" not in name:
         return HookPoint(None, FINAL_NORM)
-    return HookPoint(None, name) if re.fullmatch(r"(?:\w+\.)*hook_\w+|embedding", name) else None
+    return HookPoint(None, name) if _ENDS.fullmatch(name) or re.fullmatch(r"(?:\w+\.)*hook_\w+", name) else None
 
 
 def _inside(block: int, rest: Sequence[str]) -> HookPoint:
@@ -171,6 +174,8 @@ def _from_stream(origin: HookPoint, hidden_state: int, behind: str) -> str:
         return f"before {behind}, not behind it" if behind else ""
     if origin.hidden_state is not None:
         return f"hidden state {origin.hidden_state}"
+    if hidden_state == 0 and _ENDS.fullmatch(origin.part):
+        return ""  # of many models the same
     return "not the residual stream" if origin.block is None else f"{origin}, not the residual stream"
 
 

@@ -61,9 +61,15 @@ def test_other_places_are_known_and_different(name: str) -> None:
     assert difference(name, None, name) == difference(name, None, f"vision.{name}") == ""
 
 
-@pytest.mark.parametrize("name", ["hook_embed", "hook_pos_embed", "ln_final.hook_normalized", "embedding"])
+OUTSIDE = ["hook_embed", "hook_pos_embed", "ln_final.hook_normalized", "embedding", "lm_head", "unembed"]
+EMBEDDINGS = ["model.embed_tokens", "transformer.wte", "gpt_neox.embed_in", "vision_model.embeddings.patch_embedding"]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, *EMBEDDINGS])
 def test_places_outside_of_blocks(name: str) -> None:
+    """What a table of embeddings gives is the first hidden state of many models."""
     assert difference(name, 3, None) == "not the residual stream"
+    assert not difference(name, 0, None) or name in OUTSIDE
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
