@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sae_assets.chunks.chunking import Manifest
     from sae_assets.commands.session import Session
     from sae_assets.orchestration.instance.home import Instance
+    from sae_assets.storage.store import Stored
 
 
 ANEW = "It can be written anew from the chunk's examples and labels. Run: sae-assets verify --repair"
@@ -120,12 +121,19 @@ def _read_files(
     store: ArtifactStore, instance: "Instance | None", verified: Verified
 ) -> "Iterator[tuple[Address, str]]":
     """Address and content hash of every sound file."""
+    seen: set[Address] = set()
     for path in store.files():
-        verified.files += 1
         address = address_at(store.root, path)
+        if address in seen:  # listed in both formats, while it was written anew
+            continue
+        verified.files += 1
         try:
-            item = store.read_file(path)
+            item = _read_listed(store, path, address)
+            if item is None:
+                verified.files -= 1
+                continue
             if address is not None:
+                seen.add(address)
                 yield address, item.content_hash
             if not item.sealed:
                 verified.unsealed.append(path)
@@ -133,6 +141,21 @@ def _read_files(
             verified.damaged[str(path)] = str(error)
             if address is not None and _can_be_made(store, instance, address):
                 verified.remade.append(address)
+
+
+def _read_listed(store: ArtifactStore, path: "UPath", address: Address | None) -> "Stored | None":
+    """A file that was there a moment ago, also where it is written in the other format since; None: it was removed.
+
+    Raises:
+        StoredFileError: as :meth:`ArtifactStore.read`.
+    """
+    try:
+        return store.read_file(path)
+    except FileNotFoundError:
+        try:
+            return None if address is None else store.read(address)
+        except NotMaterializedError:
+            return None
 
 
 def _can_be_made(store: ArtifactStore, instance: "Instance | None", address: Address) -> bool:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from sae_assets.chunks.manifests import read_manifests
 from sae_assets.cli import app
 from sae_assets.commands.session import open_session
+from sae_assets.commands.verifying import verify
 from sae_assets.storage.atomic import TEMPORARY_PREFIX
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.fuzz import as_pt, fuzz
@@ -259,3 +260,17 @@ def test_chunks_added_by_hand_under_any_name_can_be_taken_off(made: Places) -> N
     assert invoke(made, "remove", "small", "--unregistered", "--yes").exit_code == 0
     code, found = found_by(made)
     assert (code, found["orphans"], found["damaged"]) == (0, {}, {})
+
+
+def test_files_that_are_written_in_the_other_format_meanwhile(made: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were listed as Parquet and are ``.pt`` when they are read, or were removed: nothing is damaged."""
+    store = ArtifactStore(str(store_of(made)))
+    listed = [*store.files()]
+    as_pt(made)
+    now = [*store.files()]
+    gone = next(path for path in listed if path.parent.name == "report")
+    gone.rename(gone.with_name("away"))
+    monkeypatch.setattr(ArtifactStore, "files", lambda self, folder=None: iter([*listed, *now]))
+    with open_session(made["home"], made["catalog"]) as session:
+        verified = verify(store, session.catalog, None)
+    assert verified.damaged == {} and verified.files == len(listed) - 1
