@@ -210,15 +210,19 @@ def gather_scores(
             not fit, or is more than ``SCORES_ENOUGH``, goes through a temporary file. At least one unit's are held.
 
     Raises:
-        ArtifactError: no chunks, a chunk of another width, or with other numbers of examples and splits.
+        ArtifactError: no chunks, a chunk of another width, or with other numbers of examples, splits or concepts.
     """
     most = memory_budget // SCORE_BYTES
     runs = KeyRuns(min(most, SCORES_ENOUGH) if torch.device(device).type == "cpu" else most)
-    labels: list[list[Tensor]] = [[] for _ in EVALUATED]
+    # Tensors of their own, which stay, between those of chunks, which go, would leave memory in pieces.
+    labels = [bytearray() for _ in EVALUATED]
     counts = torch.zeros(len(EVALUATED), n_units, dtype=torch.int64, device="cpu")
-    n_examples = [0] * len(EVALUATED)
+    n_examples, n_concepts = [0] * len(EVALUATED), None
     for chunk in chunks:
         rows = chunk.activations
+        if n_concepts not in (None, chunk.labels.shape[1]):
+            raise ArtifactError(f"A chunk is labelled with {chunk.labels.shape[1]} concepts, others with {n_concepts}.")
+        n_concepts = chunk.labels.shape[1]
         if rows.n_units != n_units or rows.n_examples != len(chunk.splits):
             raise ArtifactError(
                 f"A chunk has {rows.n_units} units and {rows.n_examples} examples, expected {n_units} units and "
@@ -231,13 +235,16 @@ def gather_scores(
             position = inside.cumsum(0, dtype=torch.int32) - 1 + n_examples[place]
             tag_of_example[inside] = (position << 1 | place)[inside]
             counts[place] += torch.bincount(unit[inside[example]], minlength=n_units)
-            labels[place].append(chunk.labels[inside])
+            labels[place] += chunk.labels[inside].cpu().numpy().tobytes()
             n_examples[place] += int(inside.sum())
         tag = tag_of_example[example]
         runs.add(pack_descending(unit, value)[tag >= 0], tag[tag >= 0])
-    if not labels[0]:
+    if n_concepts is None:
         raise ArtifactError("There are no chunks to detect in.")
-    truth = {split: torch.cat(parts).to(device) for split, parts in zip(EVALUATED, labels, strict=True)}
+    truth = {}
+    for split, content, n in zip(EVALUATED, labels, n_examples, strict=True):
+        table = torch.frombuffer(content or bytearray(1), dtype=torch.bool)  # which takes nothing that is empty
+        truth[split] = table[: n * n_concepts].view(n, n_concepts).to(device)
     return GatheredScores(runs, counts, truth, device)
 
 

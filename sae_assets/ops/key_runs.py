@@ -48,6 +48,7 @@ class KeyRuns:
         self._keys = torch.empty(self._most, dtype=torch.int64, device="cpu")
         self._tags = torch.empty(0, dtype=torch.int32, device="cpu")
         self._runs: list[_Run] = []
+        self._some = bytearray()  # every STEP-th key of all runs; one piece, as what stays between chunks is in the way
         self._file: ScratchFile | None = None
 
     def add(self, keys: Int[Tensor, " n"], tags: Int[Tensor, " _"] | None = None) -> None:
@@ -99,8 +100,9 @@ class KeyRuns:
         else:
             sort_keys(keys)
         starts = self._file.append(keys), self._file.append(tags)
-        some = keys[::STEP].clone()
-        self._runs.append(_Run(self._file, len(keys), some, starts[0], starts[1] if len(tags) else None))
+        some = len(self._some) // 8
+        self._some += keys[::STEP].numpy().tobytes()
+        self._runs.append(_Run(self._file, self._some, len(keys), some, starts[0], starts[1] if len(tags) else None))
         self._held = 0
 
     def _read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -121,19 +123,23 @@ class KeyRuns:
 class _Run:
     """``n`` sorted keys in a file, from byte ``keys`` on, with tags from byte ``tags`` on; ``read`` counts those taken.
 
-    ``some`` is every ``STEP``-th key, so that one read of the file says where another one belongs.
+    ``index`` holds every ``STEP``-th key, from the one numbered ``some`` on, so that one read of the file says where
+    another one belongs.
     """
 
     file: ScratchFile
+    index: bytearray
     n: int
-    some: Int[Tensor, " _"]
+    some: int
     keys: int
     tags: int | None
     read: int = 0
 
     def below(self, key: int) -> int:
         """How many of its keys are smaller."""
-        first = max(0, int(torch.searchsorted(self.some, key)) - 1) * STEP
+        n = -(-self.n // STEP)
+        some = torch.frombuffer(self.index, dtype=torch.int64, count=n, offset=8 * self.some)
+        first = max(0, int(torch.searchsorted(some, key)) - 1) * STEP
         near = torch.empty(min(STEP, self.n - first), dtype=torch.int64, device="cpu")
         self.file.fill(near, self.keys + first * near.itemsize)
         return first + int(torch.searchsorted(near, key))
