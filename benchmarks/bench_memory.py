@@ -143,6 +143,8 @@ def plot(path: Path, chunks: list[int], rows: int, peaks: dict[str, list[int]], 
     for axes in (left, right):
         above = axes.secondary_xaxis("top", functions=(lambda each: each / rows, lambda each: each * rows))
         above.set_xlabel("chunks")
+        axes.minorticks_off()
+        above.minorticks_off()
     left.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
 

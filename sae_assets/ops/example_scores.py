@@ -5,6 +5,7 @@ Scores stay sparse and are sorted once per unit, largest first, so that what a t
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,8 +21,9 @@ from sae_assets.ops.scratch import ScratchColumn
 from sae_assets.ops.segments import BITS, LARGEST, pack_descending, plan_blocks, positions, unpack_descending
 
 EVALUATED = ("cal", "test")
-SCORES_AT_ONCE = 2**15  # that are counted together, for one concept after another
+SCORES_AT_ONCE = 2**17  # that are counted together, for one concept after another
 SCORE_BYTES = 64  # of a score while it is put in order
+CELLS_SIDE_BY_SIDE = 2**21  # of a table of some units' scores, 4 bytes each
 SCORES_ENOUGH = 2**18  # that are put in order together on the CPU: with more nothing is faster
 
 
@@ -43,6 +45,9 @@ class ExampleScores:
 
     def places(self, thresholds: Float[Tensor, "units fractions"]) -> Int[Tensor, "units fractions"]:
         """End (exclusive) of the scores ≥ threshold in each unit's run; the run's start where it is null."""
+        if self._side_by_side is not None:
+            wanted = _keys(self.starts.new_zeros(()), thresholds).clamp(max=LARGEST - 1).int()
+            return torch.searchsorted(self._side_by_side, wanted, right=True) + self.starts[:-1, None]
         keys = _keys(torch.arange(len(thresholds), device=self.keys.device)[:, None], thresholds).flatten()
         if keys.device.type != "cpu" or bool((keys[1:] < keys[:-1]).any()):
             return torch.searchsorted(self.keys, keys, right=True).view_as(thresholds)
@@ -51,6 +56,20 @@ class ExampleScores:
         merged.numpy().sort(kind="stable")
         ends = positions((merged & 1).bool()) - torch.arange(len(keys), device="cpu")
         return ends.view_as(thresholds)
+
+    @cached_property
+    def _side_by_side(self) -> Int[Tensor, "units longest"] | None:
+        """Keys without their units, int32, filled up with the largest; None where that would take much more memory.
+
+        A search in a short run of one's own is several times as fast as one among all runs.
+        """
+        lengths = self.starts.diff()
+        longest = int(lengths.max()) if len(lengths) else 0
+        if self.keys.device.type != "cpu" or not longest or len(lengths) * longest > CELLS_SIDE_BY_SIDE:
+            return None
+        table = torch.full((len(lengths), longest), LARGEST, dtype=torch.int32, device="cpu")
+        table[torch.arange(longest, device="cpu") < lengths[:, None]] = (self.keys & LARGEST).int()
+        return table
 
     def stops(self, units: Int[Tensor, "*n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """End (exclusive) of the scores ≥ threshold in the runs of these units; a run's start where it is null."""

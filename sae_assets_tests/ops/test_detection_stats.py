@@ -110,7 +110,7 @@ def test_many_truths_at_once_are_each_alone(world, data):
 @PROPERTY
 @given(worlds(), st.data())
 def test_places_are_counts_of_scores_in_any_order_of_thresholds(world, data):
-    """Merged where they do not rise along a unit and searched for elsewhere, null ones among them or not."""
+    """Searched for unit by unit, or merged where they do not rise along one and searched for among all elsewhere."""
     scores = score(world)["cal"]
     stored = world.activations.flatten().tolist()
     value = st.floats(0.0, 9.0) | st.just(float("nan")) | st.sampled_from([*stored, 1e300])
@@ -118,7 +118,8 @@ def test_places_are_counts_of_scores_in_any_order_of_thresholds(world, data):
     rows = [data.draw(st.lists(value, min_size=3, max_size=3)) for _ in range(world.n_units)]
     rows = [row if order is None else order([0.5 if t != t else t for t in row]) for row in rows]
     dense = dense_scores(world, "cal")
-    got = scores.places(torch.tensor(rows, dtype=torch.float64)) - scores.starts[:-1, None]
+    with patch.object(scores_module, "CELLS_SIDE_BY_SIDE", data.draw(st.sampled_from([0, 2**21]))):
+        got = scores.places(torch.tensor(rows, dtype=torch.float64)) - scores.starts[:-1, None]
     expected = [
         [int(((dense[:, unit] >= t) & (dense[:, unit] > 0)).sum()) for t in row] for unit, row in enumerate(rows)
     ]
