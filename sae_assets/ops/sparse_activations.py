@@ -180,9 +180,9 @@ class Encoder(ABC):
 
     def narrowed(
         self, centred: Float[Tensor, "rows d"], rows: Int[Tensor, " n"], units: Int[Tensor, " n"]
-    ) -> Bool[Tensor, " n"]:
-        """Which candidates are worth an exact product."""
-        return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    ) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+        """The candidates that are worth an exact product, in their order."""
+        return rows, units
 
     @plain_arithmetic()
     def encode(self, x: Float[Tensor, "rows d"], k_stored: int | None = None) -> SparseCode:
@@ -236,8 +236,7 @@ class Encoder(ABC):
 
     def _choose(self, centred: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
         """The code of a block's rows from their candidates, which come by row, then unit."""
-        (keeps,) = self.narrowed(centred, rows, units).nonzero(as_tuple=True)
-        rows, units = rows[keeps], units[keeps]
+        rows, units = self.narrowed(centred, rows, units)
         values = (dot_products(self.columns, centred, units, rows, self.memory_budget // 4) + self.bias[units]).float()
         rows, units, values = _where(values > 0, rows, units, values)
         # A stable sort by value leaves ties in the order of their units.
@@ -304,7 +303,8 @@ class TopKEncoder(Encoder):
         gamma = d * UNIT_ROUNDOFF / (1 - d * UNIT_ROUNDOFF)
         error = norm * w * ((1 + 2.0**-20) * gamma + 16 * UNIT_ROUNDOFF) + 16 * UNIT_ROUNDOFF * self.largest_bias
         error += d * SMALLEST_NORMAL * (1 + norm + w)
-        return leaders(self.columns, self.bias, centred, rows, units, self.k, error)
+        keeps = leaders(self.columns, self.bias, centred, rows, units, self.k, error)
+        return rows[keeps], units[keeps]
 
     def active(self, rows, rank, units, values):
         return rank < self.k
