@@ -96,14 +96,22 @@ def load(content: bytes, where: str) -> tuple[Artifact, Header]:
     Raises:
         StoredFileError: not Parquet, not ours, damaged, or columns other than the kind's.
     """
-    header, table = load_table(content, where)
+    header, table = load_table(content, where, decoded=True)
     return decode(header, table, where), header
 
 
-def load_table(content: bytes, where: str, columns: Sequence[str] | None = None) -> tuple[Header, pa.Table]:
-    """The header and columns (None: all) of a file's bytes, which are as they were written. Raises: as :func:`load`."""
+def load_table(
+    content: bytes, where: str, columns: Sequence[str] | None = None, *, decoded: bool = False
+) -> tuple[Header, pa.Table]:
+    """The header and columns of a file's bytes, which are as they were written. Raises: as :func:`load`.
+
+    Args:
+        columns: None: all, or where they are only ``decoded``, those that the kind's table then reads (``READ``).
+    """
     with _readable(where):
         header, file = _opened(content, where)
+        if decoded and header.kind in kinds():
+            columns = getattr(table_of(header.kind), "READ", None)
         # Not `read_table`, which starts Arrow's threads whatever it is told: one that is at work when the interpreter
         # ends aborts the process. With the bytes in memory they gain nothing.
         return header, file.read(columns=columns, use_threads=False)

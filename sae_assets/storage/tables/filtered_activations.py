@@ -9,6 +9,7 @@ COLUMNS = ROWS | {
     "kept_indices": "kept indices, by value descending",
     "values": "activations, > 0, descending",
 }
+READ = ("example_index", "kept_indices", "values")  # positions follow from them
 
 
 def encode(artifact: FilteredActivations) -> tuple[pa.Table, Scalars]:

@@ -13,6 +13,7 @@ COLUMNS = ROWS | {
     "values": "activations, > 0, descending",
     "l0": "active units of the row before truncation to k_stored",
 }
+READ = ("example_index", "unit_ids", "values", "l0")  # positions follow from them
 SCALARS = ("total_mass", "dropped_mass", "n_cut_examples", "n_cut_tokens")
 
 
