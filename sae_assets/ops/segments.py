@@ -15,7 +15,7 @@ from sae_assets.artifacts import offsets_of
 BITS = 32
 LARGEST = 0x7FFFFFFF  # bits of a float32 without a sign
 FAN = 256
-KEYS_ENOUGH = 2**22  # that are sorted at once on the CPU
+KEYS_ENOUGH = 5 * 2**20  # that are sorted at once on the CPU
 SLICE = 2**17
 GROUPS_AT_ONCE = 2**12  # whose quantiles the processor's cache holds with what is made of them
 
