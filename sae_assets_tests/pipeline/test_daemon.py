@@ -125,7 +125,10 @@ def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path
         living.wait(living.done(3), "three chunks, and everything over them, are current")
         after = living.made
         assert set(after) == expected(["0000", "0001", "0002"])
-        assert {key: times for key, times in after.items() if key[0].endswith(ONCE) and times != 1} == {}
+        once = {key: times for key, times in after.items() if key[0].endswith(ONCE)}
+        # What the killed run had recorded of its pass when the power failed, the second attempt makes again.
+        twice = [key for key in before if key[1] == multi_key(MODEL, "0001")]
+        assert {key: times for key, times in once.items() if times != (2 if key in twice else 1)} == {}
         # Aggregates followed, and nothing that was made is gone.
         assert [stage for stage in MODEL_STAGES if after[f"small/patch/{stage}", MODEL] <= 1] == []
         assert before - after == Counter()

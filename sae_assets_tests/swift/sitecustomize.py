@@ -1,7 +1,8 @@
 """Found by processes that tests start with this folder on ``PYTHONPATH``: Dagster's daemon looks more often.
 
 No setting and no variable says how often it looks at sensors, conditions and backfills, nor lets it look at schedules
-before a minute is full. Nothing else of it is changed, and no other process: not the code server, not the runs.
+before a minute is full, nor keeps it from starting its code server anew every minute, which imports for seconds.
+Nothing else of it is changed, and no other process: not the code server, not the runs.
 """
 
 import sys
@@ -12,6 +13,7 @@ if "dagster._daemon" in sys.orig_argv:
 
     for module, name, seconds in (
         (controller, "DEFAULT_DAEMON_INTERVAL_SECONDS", 2),
+        (controller, "RELOAD_WORKSPACE_INTERVAL", 86_400),
         (asset_daemon, "MIN_INTERVAL_LOOP_SECONDS", 1),
         (sensor, "MIN_INTERVAL_LOOP_TIME", 1),
     ):
