@@ -42,7 +42,7 @@ MODES = {
     "32 bits of grey": "refused without `white`",
     "floats": "1 (or `white`) is white; refused if a value is below 0, above white, or not finite",
     "CMYK": "by its ICC profile, without one by (1 - C)(1 - K); a profile that does not fit is refused",
-    "ICC profile of RGB or grey": "ignored, as the models' own preprocessing does",
+    "ICC profile of RGB or grey, gamma of PNG": "ignored, as the models' own preprocessing does",
     "animation (GIF, WebP, PNG, AVIF), further pictures of a JPEG": "the first frame",
     "animated PNG whose still picture is no frame, TIFF of several pages, signed TIFF, TIFF of "
     "more than 8 bits per colour in planes, "
