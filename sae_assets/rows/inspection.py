@@ -3,6 +3,7 @@
 Plain values for the command line and tests. One example goes through the transformer and the SAE on the CPU.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
 from sae_assets.rows.alternatives import EXAMPLES, better_alternatives
 from sae_assets.rows.images import noise, open_geometry
-from sae_assets.rows.loaded import open_encoder
+from sae_assets.rows.loaded import open_encoder, weight_bytes
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import is_pooled, precomputed_kinds
 from sae_assets.rows.texts import ANY_TEXT, lengths_beyond, open_tokens
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sae_assets.rows.source import RowSource
 
 
+MOST_OF_MEMORY = 0.5  # that the weights of a model may take which is read whole, though a part of it is used
 STAND_IN = "a stand-in"  # for the first example of a data set that is not there
 
 
@@ -106,12 +108,19 @@ def _doubt_of_texts(reader: TextReader, model: Model) -> str:
     """What the model's library says of the first texts that can be read and have anything in them."""
     assert model.transformer is not None
     judge, texts = libraries()[model.transformer.library].doubt_of_texts, []
+    if weight_bytes(model.transformer) > _memory() * MOST_OF_MEMORY:
+        return ""
     for example in reader.by_id if judge is not None else ():
         with suppress(DatasetError, OSError):
             texts.append(reader.text(example))
         if len(texts) == EXAMPLES:
             break
     return judge(model, texts) if judge is not None else ""
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _stand_in(model: Model) -> "Reader":

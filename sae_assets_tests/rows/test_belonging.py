@@ -13,6 +13,7 @@ from PIL import Image
 
 from sae_assets.catalog import Model, Transformer, load_catalog
 from sae_assets.datasets import open_dataset
+from sae_assets.rows import inspection
 from sae_assets.rows.alternatives import better_alternatives
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.rows.loaded import open_encoder
@@ -60,7 +61,7 @@ def at(folder: Path) -> Model:
 
 
 @pytest.mark.slow
-def test_the_same_tokens_in_another_order(gemma: Path) -> None:
+def test_the_same_tokens_in_another_order(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The packaged model knows its texts by its own tokenizer; ``check --models`` says so of another one."""
     assert doubt_of_texts(at(gemma), TEXTS) == ""
     edited(gemma / "tokenizer.json", in_another_order)
@@ -68,6 +69,8 @@ def test_the_same_tokens_in_another_order(gemma: Path) -> None:
     found = inspect_model(at(gemma), dataset, open_dataset(dataset), BUDGET)
     assert found["sound"] and "hardly likelier" in found["differences"]
     assert "the tokenizer may be another model's" in found["differences"]
+    monkeypatch.setattr(inspection, "_memory", lambda: 2**20)  # the whole model would not fit
+    assert inspect_model(at(gemma), dataset, open_dataset(dataset), BUDGET)["differences"] == ""
 
 
 def test_short_texts_and_models_without_a_head_say_nothing(gemma: Path, tmp_path: Path) -> None:
