@@ -73,6 +73,7 @@ class ListedImages(ImageReader):
         self._content = content_column(listing, entry.columns.image, "image")
         check_columns(entry.name, listing.source, listing.columns, [self._mask_column] if self._mask_column else [])
         labels = Labels(entry, listing.source, listing.columns, listing.classes)
+        expect_no_lookalike(entry, listing, [labels.column] if labels.column else [])
 
         def read(position: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
             values, problems = labels.read(line.cells)
@@ -210,10 +211,10 @@ class ListedTexts(TextReader):
         column = entry.columns.spans
         if "spans" in entry.columns.model_fields_set:
             check_columns(entry.name, listing.source, listing.columns, [column])
-        optional = [column, entry.columns.labels or LABELS]
-        expect_no_lookalike(entry, listing, optional)
         self.has_regions = column in listing.columns
         labels = Labels(entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
+        optional = [column, *([] if labels.per_concept else [labels.column or LABELS])]
+        expect_no_lookalike(entry, listing, optional)
         self._cells, self._column, self._unit = [line.cells for line in listing.lines], column, entry.columns.offsets
         self._content = content
 

@@ -189,6 +189,16 @@ def test_keys_that_look_like_those_that_are_read(tmp_path: Path, key: str) -> No
         opened(tmp_path)
 
 
+def test_other_columns_may_look_like_those_that_nobody_needs(tmp_path: Path) -> None:
+    """A column per concept says what is true: `Labels` may hold anything then."""
+    (tmp_path / "t.csv").write_text("text,split,joy,love,Labels\na,cal,1,0,x\n")
+    entry = entry_of(tmp_path / "t.csv", "table", CONCEPTS, modality="text")
+    assert open_dataset(entry).records[0].labels == (True, False)
+    (tmp_path / "t.csv").write_text("text,split,labels,Labels\na,cal,joy,x\n")
+    with pytest.raises(DatasetError, match="has a column 'Labels', which looks like 'labels'"):
+        open_dataset(entry)
+
+
 @pytest.mark.parametrize("identifier", [None, True, [], ["a"], {"a": 1}, 1.5, float("inf"), "", " "])
 def test_ids_are_numbers_or_texts(tmp_path: Path, identifier: Any) -> None:
     (said,) = problems(tmp_path, line(id=identifier), columns={"id": "id"})
