@@ -13,6 +13,7 @@ from sae_assets.catalog import Dataset, Model
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples, describe_labels
 from sae_assets.datasets import open_dataset
+from sae_assets.ops.rounding import to_significant
 from sae_assets.rows.encoding import RowsPerKind, encode_chunk
 from sae_assets.rows.identity import rows_identity, truth_settings
 from sae_assets.rows.texts import open_text_rows
@@ -115,6 +116,25 @@ def test_pooled_rows_are_the_largest_values_of_whole_codes(
     assert torch.equal(found, expected) and cls.example_offsets.tolist() == list(range(len(TEXTS) + 1))
     assert cls.k_stored is None and torch.equal(cls.l0.long(), (expected > 0).sum(1))
     assert cls.total_mass == pytest.approx(float(expected.double().sum()), rel=1e-12) and cls.dropped_mass == 0
+
+
+def test_values_of_16_bits_are_the_exact_ones_rounded(
+    transformer: Callable[[str], Path], tmp_path: Path, dataset: Dataset
+) -> None:
+    """Of rows that are cut and of pooled ones; masses, L0 and the fit are of exact values."""
+    model = entry(transformer("bert"), "text", save(tmp_path / "sae.pt", published(d=WIDTH, n=40, k=5)))
+    exact, halves = (
+        encode(dataset, model, k_stored=3, stored_values=name).artifacts for name in ("float32", "float16")
+    )
+    for kind in ("token", "cls"):
+        tables = []
+        for artifact in (exact[kind], halves[kind]):
+            dense = torch.zeros(artifact.n_rows, artifact.n_units)
+            dense[artifact.row_of_entry(), artifact.unit_ids.long()] = artifact.values
+            tables.append(dense)
+        assert torch.equal(to_significant(tables[0]), tables[1]) and not torch.equal(*tables)
+        assert torch.equal(exact[kind].l0, halves[kind].l0) and exact[kind].fit == halves[kind].fit
+        assert exact[kind].total_mass == halves[kind].total_mass and halves[kind].stored_values == "float16"
 
 
 def test_the_last_token_has_the_code_of_its_token_row(
