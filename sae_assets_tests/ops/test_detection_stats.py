@@ -225,6 +225,27 @@ def test_memory_changes_nothing(world, most, data):
     assert count_detections(parts, thresholds) == count_detections(whole, thresholds)
 
 
+def test_a_large_budget_is_not_used_up(monkeypatch):
+    """More than some scores are put in order in parts, whatever there is room for; what comes out is the same."""
+    world = random_world(5)
+    chunk = LabelledChunk(world.filtered(), world.splits, torch.from_numpy(world.labels))
+    whole = score_examples([chunk], n_units=world.n_units)
+    monkeypatch.setattr(scores_module, "SCORES_ENOUGH", 2)
+    gathered = gather_scores([chunk], n_units=world.n_units, memory_budget=2**30)
+    assert len([*gathered.blocks()]) > 1
+    parts = gather_scores([chunk], n_units=world.n_units, memory_budget=2**30).whole()
+    for split, scores in parts.items():
+        assert torch.equal(scores.keys, whole[split].keys) and torch.equal(scores.example, whole[split].example)
+
+
+def test_chunks_of_other_concepts_are_refused():
+    world = random_world(5)
+    labels = torch.from_numpy(world.labels)
+    chunks = [LabelledChunk(world.filtered(), world.splits, each) for each in (labels, labels[:, :0])]
+    with pytest.raises(ArtifactError, match=f"labelled with 0 concepts, others with {labels.shape[1]}"):
+        gather_scores(chunks, n_units=world.n_units)
+
+
 def of_one_value(rows: SparseRows, value: float) -> SparseRows:
     """The same rows with this value everywhere, so that units ascend in each."""
     order = torch.from_numpy(np.lexsort([rows.unit_ids.numpy(), rows.row_of_entry().numpy()]))

@@ -86,3 +86,8 @@ def test_blocks_are_as_few_as_the_order_allows():
 def test_a_group_larger_than_the_bound_stands_alone(bound):
     """A group is never cut; its neighbours do not join it."""
     assert list(plan_blocks(torch.tensor([1, 100, 1]), bound)) == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_a_budget_holds_so_many_keys_and_no_more_than_are_of_use():
+    assert [segments.keys_within(budget) for budget in (0, 80, 2**40)] == [1, 10, segments.KEYS_ENOUGH]
+    assert segments.keys_within(2**40, "cuda") == 2**40 // 40

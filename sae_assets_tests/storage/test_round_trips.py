@@ -81,6 +81,17 @@ def test_every_column_is_described(kind: str) -> None:
     assert {name.split(":")[0] for name in columns.column_names} == set(table.COLUMNS)
 
 
+@pytest.mark.parametrize("kind", ["sparse_activations", "filtered_activations"])
+def test_of_a_chunk_only_what_is_decoded_is_parsed(kind: str) -> None:
+    """Whoever asks for the table has all of its columns."""
+    item = small(kind)
+    content = parquet.dump(item.artifact, lambda scalars: Header(kind, item.content_hash, scalars, item.provenance))
+    _, decoded = parquet.load_table(content, "here", decoded=True)
+    assert set(decoded.column_names) == set(table_of(kind).READ) == set(table_of(kind).COLUMNS) - {"position"}
+    assert "position" in parquet.load_table(content, "here")[1].column_names
+    assert parquet.load(content, "here")[0] == item.artifact
+
+
 @pytest.mark.parametrize(("group", "sizes"), [(1, [1, 2]), (3, [2, 1]), (2**16, [3])])
 def test_activations_by_unit_are_read_by_groups(
     tmp_path: Path, group: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
