@@ -44,7 +44,7 @@ def doubts_of_spelling(vocabulary: Mapping[str, int], embeddings: "Tensor") -> l
     pairs = [(one, other) for ids in alike.values() for one in sorted(ids) for other in sorted(ids) if one < other]
     if len(pairs) < PAIRS or len(vocabulary) < TOKENS:
         return []
-    first, second = torch.tensor(pairs, device="cpu").T
+    first, second = torch.tensor(pairs, dtype=torch.int64, device="cpu").T
     used, inverse = torch.cat([first, second]).unique(return_inverse=True)
     rows = embeddings[used.to(embeddings.device)].to("cpu").double()
     rows = torch.nn.functional.normalize(rows - rows.mean(0), dim=1)
