@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sae_assets.rows.texts import Tokenized
 
 MARKS = "▁Ġ#"  # by which tokenizers mark the beginning of a word, or its continuation
-PAIRS = 1000  # fewer alike tokens, or fewer tokens, do not decide
-TOKENS = 8000
+PAIRS, TOKENS = 1000, 8000  # fewer alike tokens, or fewer tokens, do not decide
+MOST_PAIRS = 2000  # compared, from all of the vocabulary: all of a large one's would be gigabytes in float64
 STANDARD_ERRORS = 5.0  # that alike tokens must be nearer by; a trained model's are by dozens
 IDS = 128  # of a text that are looked at
 ANSWERS = 50  # tokens that are to be foretold; fewer do not decide
@@ -44,6 +44,7 @@ def doubts_of_spelling(vocabulary: Mapping[str, int], embeddings: "Tensor") -> l
     pairs = [(one, other) for ids in alike.values() for one in sorted(ids) for other in sorted(ids) if one < other]
     if len(pairs) < PAIRS or len(vocabulary) < TOKENS:
         return []
+    pairs = pairs[:: -(-len(pairs) // MOST_PAIRS)]
     first, second = torch.tensor(pairs, dtype=torch.int64, device="cpu").T
     used, inverse = torch.cat([first, second]).unique(return_inverse=True)
     rows = embeddings[used.to(embeddings.device)].to("cpu").double()
