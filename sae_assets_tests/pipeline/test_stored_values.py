@@ -22,7 +22,7 @@ from sae_assets_tests.helpers.swift import swift_homes
 from sae_assets_tests.pipeline.recomputed import Recomputed
 from sae_assets_tests.pipeline.small import WITH_CONTROLS, make_dataset, write_catalog
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stored values")]
 N, CHUNKS = 12, ("0000", "0001")
 
 
@@ -42,13 +42,15 @@ def store_as(places: Places, stored_values: str) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Places]:
-    """Everything of the same data set by both ways to store values."""
+    """Everything of a data set in 16 bits, and activations of the same one in 32."""
     homes = {name: home_of(tmp_path_factory.mktemp(name), name) for name in ("float32", "float16")}
     with swift_homes():
-        for places in homes.values():
-            for wanted in ([], ["--token-kind", "cls", "--to", "sparse_activations"]):
-                result = invoke(places, "materialize", "-d", "small", *wanted)
-                assert result.exit_code == 0, result.output
+        activations = ["--to", "sparse_activations"]
+        for name, kind, last in (
+            ("float16", "patch", []), ("float16", "cls", activations), ("float32", "patch,cls", activations),
+        ):  # fmt: skip
+            result = invoke(homes[name], "materialize", "-d", "small", "--token-kind", kind, *last)
+            assert result.exit_code == 0, result.output
     return homes
 
 
