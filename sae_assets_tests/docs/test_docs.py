@@ -112,6 +112,7 @@ def test_every_switch_has_its_line():
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.xdist_group("formats")
 def test_storage_format_is_what_is_written(written):
     """Columns and types of every kind, as the normative page lists them."""
     for stage in written:
@@ -191,6 +192,7 @@ def documented_keys() -> dict[str, set[str]]:
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.xdist_group("formats")
 def test_json_has_the_documented_keys(home):
     """At the top, or of the one data set; `demo` prints the figures that `materialize` has, `import` is its class."""
     from dataclasses import fields

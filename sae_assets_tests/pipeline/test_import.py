@@ -19,6 +19,8 @@ from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.planned import failed_artifacts, launched, plan_of
 from sae_assets_tests.pipeline.small import WITH_CONTROLS, damaged_payload, make_dataset, write_catalog
 
+pytestmark = pytest.mark.xdist_group("import")
+
 K = 16
 SPARSE = Address("small", "sparse_activations", "patch", "clip-mini", "0000")
 N_PATCHES = 256
