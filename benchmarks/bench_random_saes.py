@@ -45,7 +45,7 @@ N_SEEDS, MATCHED_ROWS = Controls().n_seeds, 4096
 class World:
     """The rows of a packaged data set as its model embeds them, with their truth."""
 
-    def __init__(self, dataset: str, model: str, kind: str, rows_per_chunk: int):
+    def __init__(self, dataset: str, model: str, kind: str, rows_per_chunk: int = Controls().rows_per_chunk):
         catalog = load_catalog()
         entry, read = catalog.datasets[dataset], catalog.models[model].named(model)
         reader = open_dataset(entry)
