@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 STRAY = 2  # pixels that an outline may go out of its image
-APART = (
-    1.5  # pixels that an outline may end from where its box does: boxes are rounded, and count the last pixel or not
-)
+APART = 1.5  # pixels between ends of an outline and of its box, which is rounded and counts the last pixel or not
 FARTHEST = 1e6  # pixels; coordinates beyond would overflow the rasteriser's integers
 
 
