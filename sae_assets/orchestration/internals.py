@@ -214,6 +214,11 @@ def partition_states(
         yield key, by_status
 
 
+def newest_event(instance: dg.DagsterInstance) -> int:
+    """Number of the newest event of any asset, check or run's status; only that of a data set's own is public."""
+    return instance.event_log_storage.get_maximum_record_id() or 0
+
+
 def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tuple[str, str]]:
     """Every partition of an asset that was made, with the data version of the last time. Its tag is not public."""
     seen: set[str] = set()

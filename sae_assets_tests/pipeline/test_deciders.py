@@ -4,17 +4,21 @@ The kinds of change stand in one table. Two models share the data set, so that a
 """
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 from PIL import Image
 
+from sae_assets.catalog.names import name_of
 from sae_assets.commands.removing import plan_removal, remove
 from sae_assets.commands.session import Session, open_session
+from sae_assets.orchestration.automation import follow
 from sae_assets.pipeline import stages
 from sae_assets.storage.address import Address
 from sae_assets_tests.datasets.clevr_folder import COLOURS, CONCEPTS, ClevrFolder
@@ -353,3 +357,39 @@ def test_the_marker_follows_a_change_that_is_taken_back(made: World, tmp_path: P
             change()
             switch.follow()
             assert stale_by_dagster(session, NAME, switch.definitions) == stale_by_status(session, NAME) == expected
+
+
+def test_a_look_that_found_nothing_holds_until_something_changes(
+    made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tick of ``follow`` asks for the history if a file or Dagster's newest event changed, or after minutes."""
+    world, asked, cursor = copy_of(made, tmp_path), [], None
+    history_of = follow.history_of
+    monkeypatch.setattr(follow, "history_of", lambda *args: asked.append(1) or history_of(*args))
+    now = time.time()
+    monkeypatch.setattr(follow.time, "time", lambda: now)
+
+    def tick() -> tuple[int, str | None, list[Any]]:
+        nonlocal cursor
+        asked.clear()
+        with dg.build_sensor_context(
+            instance=session.instance, repository_def=switch.repository, resources=session.resources, cursor=cursor
+        ) as context:
+            told = switch.repository.get_sensor_def(name_of(NAME, "follow")).evaluate_tick(context)
+        cursor = told.cursor
+        return len(asked), told.skip_message, told.run_requests or []
+
+    with world.open() as session:
+        switch = Switch(session, NAME)
+        nothing = f"Nothing of {NAME} can be made now"
+        assert tick() == (1, nothing, [])
+        assert tick() == tick() == (0, nothing, [])
+        key = dg.AssetKey([NAME, "patch", "best_pairs"])
+        session.instance.report_runless_asset_event(dg.AssetObservation(key, partition="one"))
+        assert [tick()[0], tick()[0]] == [1, 0]
+        now += 1000
+        assert [tick()[0], tick()[0]] == [1, 0]
+        world.file(session, "best_pairs", "one").unlink()
+        for _ in range(2):  # what is requested is asked for again, until it is under way
+            looked, _, requests = tick()
+            assert looked == 1 and [request.partition_key for request in requests] == ["one"]

@@ -27,16 +27,27 @@ if TYPE_CHECKING:
 DATASET_TAG, KIND_TAG = "sae_assets/dataset", "sae_assets/backfill"
 
 
-def look(catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str) -> Outlook:
-    """What a data set's artifacts are now; Dagster is told of chunks that it does not know.
+def look_at_files(
+    catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str
+) -> tuple[Scope, Staleness]:
+    """What a data set's artifacts are now, as far as files tell; Dagster is told of chunks that it does not know.
 
     Raises:
         SaeAssetsError: manifests that cannot be read.
     """
     chunks = [manifest.key for manifest in read_manifests(store.root, dataset)]
     announce(dataset, chunks, instance)
-    staleness = Staleness(catalog, StoreSnapshot(store), {dataset: chunks})
-    return Outlook(Scope.whole(catalog, dataset, chunks), staleness, history_of(instance, catalog.datasets[dataset]))
+    return Scope.whole(catalog, dataset, chunks), Staleness(catalog, StoreSnapshot(store), {dataset: chunks})
+
+
+def look(catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str) -> Outlook:
+    """What a data set's artifacts are now, as files and history tell.
+
+    Raises:
+        SaeAssetsError: manifests that cannot be read.
+    """
+    files = look_at_files(catalog, store, instance, dataset)
+    return Outlook(*files, history_of(instance, catalog.datasets[dataset]))
 
 
 def launch(
