@@ -207,6 +207,20 @@ def test_a_tokenizer_that_may_be_another_models(
     assert tokens(transformer("gemma2")).doubts == []
 
 
+@pytest.mark.parametrize("name", MADE)
+def test_a_long_text_is_read_in_silence_and_touches_no_logger(
+    transformer: Models, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Telling each logger of the process to be silent took most of the time of a short text."""
+    made = tokens(transformer(name))
+    made._tokenizer.model_max_length = 3
+    hf.utils.logging.enable_propagation()
+    monkeypatch.setattr(hf.utils.logging, "set_verbosity", lambda _: pytest.fail("loggers are told for each text"))
+    made.encode(TEXTS[0])
+    hf.utils.logging.disable_propagation()
+    assert not caplog.records
+
+
 def as_python(folder: Path, made: Any) -> Tokens:
     """The folder's tokens with a tokenizer that gives no offsets."""
     with quiet():

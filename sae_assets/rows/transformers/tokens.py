@@ -133,8 +133,7 @@ class Tokens:
         """
         import torch
 
-        with quiet():
-            before, ids, after, spans = self._fast(text) if self._tokenizer.is_fast else self._slow(text)
+        before, ids, after, spans = self._fast(text) if self._tokenizer.is_fast else self._slow(text)
         if special := self._special & set(ids):
             names = ", ".join(map(repr, self._tokenizer.convert_ids_to_tokens(sorted(special))))
             raise DatasetError(
@@ -172,7 +171,8 @@ class Tokens:
         return ids[:first], ids[first:last], ids[last:], [tuple(span) for span in batch["offset_mapping"][first:last]]
 
     def _slow(self, text: str) -> tuple[list[int], list[int], list[int], list[tuple[int, int]]]:
-        tokens = self._tokenizer.tokenize(text, split_special_tokens=True) if text else []
+        with quiet():  # costs more than a short text's tokens: every logger of the process is told
+            tokens = self._tokenizer.tokenize(text, split_special_tokens=True) if text else []
         ids = self._tokenizer.convert_tokens_to_ids(tokens)
         whole = self._tokenizer.build_inputs_with_special_tokens(list(ids))
         places = range(len(whole) - len(ids) + 1)
