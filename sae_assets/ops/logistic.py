@@ -110,20 +110,21 @@ def _lengths(
 
     Float64 leaves the objective of a step unsure by about 1e-12 of it.
     """
-
-    def objective(length: Tensor) -> Tensor:
-        to = f + length[:, None] * along
-        loss = torch.nn.functional.softplus(to) - y * to
-        return (mass * loss).sum(1) + (penalty * (w + length[:, None] * step).square()).sum(1) / 2
-
     length = torch.ones(len(f), dtype=torch.float64, device=f.device)
-    before, slope = objective(length * 0), (gradient * step).sum(1)
+    before, slope = _objectives(f, y, mass, w, penalty), (gradient * step).sum(1)
     for _ in range(40):
-        short = objective(length) > before + 1e-4 * length * slope + 1e-12 * before
+        objective = _objectives(f + length[:, None] * along, y, mass, w + length[:, None] * step, penalty)
+        short = objective > before + 1e-4 * length * slope + 1e-12 * before
         if not bool(short.any()):
             break
         length = torch.where(short, length / 2, length)
     return length, before
+
+
+def _objectives(f: Tensor, y: Tensor, mass: Tensor, w: Tensor, penalty: Tensor) -> Float[Tensor, " problems"]:
+    """What each problem minimises, at weights ``w`` that give the scores ``f``."""
+    loss = torch.nn.functional.softplus(f) - y * f
+    return (mass * loss).sum(1) + (penalty * w.square()).sum(1) / 2
 
 
 @plain_arithmetic()
