@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sae_assets.artifacts.base import Artifact, bad_offsets, expect_tensor
+from sae_assets.artifacts.counts import f1_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -52,12 +53,10 @@ class CoalitionChoice(Artifact):
 
     @property
     def f1(self) -> Float[Tensor, "3 concepts"]:
-        """float64; NaN without members, and of a concept without positives in the part."""
+        """float64; NaN without members, and of a concept of which the part lacks a class."""
         import torch
 
-        tp, fp, fn, _ = self.counts.double().unbind(-1)
-        exists = (self.sizes > 0) & (tp + fn > 0)
-        return torch.where(exists, 2 * tp / (2 * tp + fp + fn).clamp(min=1), torch.nan)
+        return torch.where(self.sizes > 0, f1_of(self.counts), torch.nan)
 
     def rule(self, concept: int) -> str | None:
         """``or`` or ``and``; None of a coalition of one, which needs none, and without members."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sae_assets.artifacts.base import Artifact, expect_tensor
+from sae_assets.artifacts.counts import two_classes
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -199,7 +200,7 @@ class BestPairs(Artifact):
     @property
     def two_classes(self) -> Bool[Tensor, "2 concepts"]:
         """Where a concept has positive and negative examples; figures exist there alone."""
-        return (self.n_positive > 0) & (self.n_positive < self.n_examples)
+        return two_classes(self.counts)
 
     def rate(self, name: str) -> Float[Tensor, "2 concepts"]:
         """``precision``, ``recall``, ``f1`` or ``accuracy``; 0/0 is 0, NaN where the split lacks a class."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sae_assets.artifacts.base import Artifact, expect_tensor
+from sae_assets.artifacts.counts import f1_of
 from sae_assets.artifacts.units import REASONS
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class PruningAudit(Artifact):
         concepts: names, in catalog order.
         min_support: cal positives that a threshold had to find.
         units_by_reason: int64 [len(REASONS)], units of the SAE.
-        unit_ids: int64 [2, n_concepts], original ids; -1 where no unit has a threshold.
+        unit_ids: int64 [2, n_concepts], original ids; -1 where no unit has a threshold, and of a concept of which cal
+            lacks a class.
         thresholds: float64 [2, n_concepts], of the example score; NaN there.
         counts: int64 [2, 2, n_concepts, 4], TP FP FN TN; nothing is detected there.
         reasons: int64 [n_concepts], position in ``REASONS`` of the best unit of all, 0 if it is kept; -1 there.
@@ -41,12 +43,10 @@ class PruningAudit(Artifact):
 
     @property
     def f1(self) -> Float[Tensor, "2 2 concepts"]:
-        """float64; NaN where no unit has a threshold, and of a concept without positives in the split."""
+        """float64; NaN where no unit was chosen, and of a concept of which the split lacks a class."""
         import torch
 
-        tp, fp, fn, _ = self.counts.double().unbind(-1)
-        exists = (self.unit_ids >= 0)[:, None] & (tp + fn > 0)
-        return torch.where(exists, 2 * tp / (2 * tp + fp + fn).clamp(min=1), torch.nan)
+        return torch.where((self.unit_ids >= 0)[:, None], f1_of(self.counts), torch.nan)
 
     @property
     def loss(self) -> Float[Tensor, " concepts"]:

@@ -17,7 +17,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.chance import deal_folds, held_out_f1
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.example_scores import ExampleScores
-from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, supported
+from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, supported, two_classes_in
 from sae_assets.ops.process_state import plain_arithmetic
 
 
@@ -57,8 +57,8 @@ def choose_exactly(
             f"Row figures are of {rows.n_units} units and {len(rows.concepts)} concepts, scores of {n_units} and "
             f"{n_concepts}. Materialize row_alignment again."
         )
-    pairs = find_pairs(scores, min_support=min_support)
-    by_examples = torch.where(_two_classes(scores["cal"]), pairs.units, -1)
+    pairs = find_pairs(scores, min_support=min_support).only(two_classes_in(scores["cal"]))
+    by_examples = pairs.units
     units, by_rows = by_examples.clone(), torch.zeros(n_concepts, dtype=torch.bool, device="cpu")
     if choose_by == "rows":
         # Pairs stand concept by concept, the best row F1 first: of those with a threshold, the first of each concept.
@@ -114,7 +114,7 @@ def choose_by_tails(
     n_concepts, folds = len(stats.concepts), None
     if n_folds:
         folds = held_out_f1(thresholds, cal.of_units(thresholds.kept_units), n_folds, seed)
-        folds = torch.where(_two_classes(cal), folds, torch.nan)
+        folds = torch.where(two_classes_in(cal), folds, torch.nan)
     units = torch.full((n_concepts,), -1, dtype=torch.int64, device="cpu")
     cutoffs, fractions = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu") for _ in range(2))
     support = torch.zeros(n_concepts, dtype=torch.int64, device="cpu")
@@ -150,12 +150,6 @@ def _expect_folds(n_folds: int) -> None:
         raise ArtifactError(f"n_folds is {n_folds}, expected 0 (off) or at least 2.")
 
 
-def _two_classes(split: ExampleScores) -> Bool[Tensor, " concepts"]:
-    """Concepts of which the split holds positive and negative examples."""
-    positive = split.labels.sum(0).cpu()
-    return (positive > 0) & (positive < len(split.labels))
-
-
 def _row_thresholds(rows: RowAlignment, units: Int[Tensor, " concepts"]) -> Float[Tensor, " concepts"]:
     """The row threshold of each concept's unit; NaN where the two do not meet on a calibration row."""
     pairs = [rows.find(concept, unit) for concept, unit in enumerate(units.tolist())]
@@ -177,5 +171,5 @@ def _held_out(
         hits, detected = hits + true, detected + true + false
         folds_with_positives += (true + missed > 0).long()
     positive = cal.labels.sum(0).cpu().double()
-    exists = (folds_with_positives >= 2) & _two_classes(cal) & ~by_rows
+    exists = (folds_with_positives >= 2) & two_classes_in(cal) & ~by_rows
     return torch.where(exists, 2 * hits / (detected + positive).clamp(min=1), torch.nan)

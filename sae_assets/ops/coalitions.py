@@ -17,9 +17,10 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.coalitions import RULES, CoalitionChoice
+from sae_assets.artifacts.counts import f1_of, two_classes
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.example_scores import EVALUATED, ExampleScores
-from sae_assets.ops.found_pairs import MIN_SUPPORT, FoundPairs, find_pairs
+from sae_assets.ops.found_pairs import MIN_SUPPORT, FoundPairs, find_pairs, two_classes_in
 from sae_assets.ops.intervals import counts_of, f1_interval, weighted_f1_difference
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS, unpack_descending
@@ -51,10 +52,8 @@ class Coalitions:
 
     @property
     def f1(self) -> Float[Tensor, "2 concepts members"]:
-        """F1 with the members up to each one; NaN without a member, and of a concept without positives."""
-        tp, fp, fn, _ = self.counts.double().unbind(-1)
-        exists = ((tp + fn) > 0) & (self.units[:, :1] >= 0)
-        return torch.where(exists, 2 * tp / (2 * tp + fp + fn).clamp(min=1), torch.nan)
+        """F1 with the members up to each one; NaN without a member, and of a concept of which a class is missing."""
+        return torch.where(self.units[:, :1] >= 0, f1_of(self.counts), torch.nan)
 
 
 @plain_arithmetic()
@@ -126,7 +125,8 @@ def choose_coalitions(
 ) -> CoalitionChoice:
     """Grow coalitions by both rules on one part, take rule and size by F1 on the next, and count them on test.
 
-    Ties: fewer members, ``or`` first. Without a positive in the second part nothing tells sizes apart: one stays.
+    Ties: fewer members, ``or`` first. A concept of which the first part lacks a class has no members; where the second
+    does, nothing tells sizes apart, and one stays.
 
     Args:
         fitted, chosen, test: scores of the same units on train, cal and test, or on two halves of cal and test.
@@ -139,7 +139,7 @@ def choose_coalitions(
     """
     if kept is None:
         scores = {"cal": fitted, "test": chosen}
-        first = find_pairs(scores, min_support=min_support)
+        first = find_pairs(scores, min_support=min_support).only(two_classes_in(fitted))
         grown = [grow_coalitions(first, scores, rule=rule, max_units=max_units) for rule in RULES]
         picked = [_best_of(grown, concept) for concept in range(len(concepts))]
     else:
@@ -164,8 +164,8 @@ def choose_coalitions(
                 hits = _joined(hits, one, rule) if member else one
             detected.append(hits)
             counts[index, concept] = _confusion(hits, part.labels[:, concept])
-        true, false, missed, _ = counts[2, concept]
-        if members and int(true + missed):
+        if members and bool(two_classes(counts[2, concept])):
+            true, false, missed, _ = counts[2, concept]
             intervals[concept] = f1_interval(true, false, missed)
             unit, threshold = int(pairs[0][concept]), float(pairs[1][concept])
             if unit >= 0:

@@ -3,12 +3,13 @@
 The search is that of ``ops.exact_search``, over all distinct scores of cal. Test takes no part in it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_assets.artifacts.counts import f1_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.exact_search import Choices, ExactSearch
 from sae_assets.ops.example_scores import EVALUATED, ExampleScores
@@ -40,10 +41,20 @@ class FoundPairs:
 
     @property
     def f1(self) -> Float[Tensor, "2 concepts"]:
-        """float64; NaN without a pair, and of a concept without positives."""
-        true, false, missed, _ = self.counts.double().unbind(-1)
-        exists = (self.units >= 0) & (true + missed > 0)
-        return torch.where(exists, 2 * true / (2 * true + false + missed).clamp(min=1), torch.nan)
+        """float64; NaN without a pair, and of a concept of which the split lacks a class."""
+        return torch.where(self.units >= 0, f1_of(self.counts), torch.nan)
+
+    def only(self, concepts: Bool[Tensor, " concepts"]) -> "FoundPairs":
+        """The same pairs of these concepts, and of the others none."""
+        true, false, missed, rest = self.counts.unbind(-1)
+        nothing = torch.stack([torch.zeros_like(true), torch.zeros_like(true), true + missed, false + rest], -1)
+        return replace(
+            self,
+            units=torch.where(concepts, self.units, -1),
+            thresholds=torch.where(concepts, self.thresholds, torch.nan),
+            tail_fractions=torch.where(concepts, self.tail_fractions, torch.nan),
+            counts=torch.where(concepts[:, None], self.counts, nothing),
+        )
 
 
 @plain_arithmetic()
@@ -91,6 +102,12 @@ def find_pairs(
     return FoundPairs(
         best_units, thresholds, torch.where(best_units >= 0, share, torch.nan), counts, n_units, min_support
     )
+
+
+def two_classes_in(split: ExampleScores) -> Bool[Tensor, " concepts"]:
+    """Concepts of which the split holds positive and negative examples."""
+    positive = split.labels.sum(0).cpu()
+    return (positive > 0) & (positive < len(split.labels))
 
 
 def supported(cal: ExampleScores, min_support: int) -> Bool[Tensor, "units concepts"]:

@@ -12,7 +12,7 @@ from sae_assets.artifacts import REASONS, UnitMapping
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.example_scores import ExampleScores
-from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs
+from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, two_classes_in
 from sae_assets.ops.process_state import plain_arithmetic
 
 
@@ -22,7 +22,7 @@ def audit_pruning(
 ) -> PruningAudit:
     """Compare the search over all units with that over what the mapping keeps.
 
-    Both units are chosen on cal; their test counts are reported alone.
+    Both units are chosen on cal; their test counts are reported alone. A concept of which cal lacks a class has none.
 
     Args:
         scores: of all units, by original id.
@@ -36,8 +36,9 @@ def audit_pruning(
             f"The scores are of {n_units} units, the mapping of {mapping.n_original}. "
             "Search all units of the SAE, by their original ids."
         )
-    every = find_pairs(scores, min_support=min_support)
-    kept = find_pairs(scores, min_support=min_support, allowed=mapping.reasons == 0)
+    concerned = two_classes_in(scores["cal"])
+    every = find_pairs(scores, min_support=min_support).only(concerned)
+    kept = find_pairs(scores, min_support=min_support, allowed=mapping.reasons == 0).only(concerned)
     best = every.units
     return PruningAudit(
         concepts=tuple(concepts),

@@ -192,7 +192,8 @@ class _Page:
         if removed is None:
             return Markup("kept")
         loss = self.t.shown("pruning_audit", "cal_loss", concept.name)
-        return Markup("<small>removed ({})<br>cal F1 −{}</small>").format(removed.replace("_", " "), loss)
+        cost = f"cal F1 −{loss}" if float(self.t.value("pruning_audit", "cal_loss", concept.name)) > 0 else "one as good is kept"
+        return Markup("<small>removed ({})<br>{}</small>").format(removed.replace("_", " "), cost)
 
     def curve(self, concept: Concept) -> Markup:
         threshold = self.t.value("best_pairs", "threshold", concept.name)

@@ -22,7 +22,7 @@ def mapping_of(reasons: list[str]) -> UnitMapping:
 @PROPERTY
 @given(worlds(), st.data())
 def test_the_audit_is_two_exhaustive_searches(world, data):
-    """Best units of all and of the kept ones, their F1, the reason, and both totals."""
+    """Best units of all and of the kept ones, their F1, the reason, and both totals; none without both classes."""
     drawn = st.lists(st.sampled_from(REASONS), min_size=world.n_units, max_size=world.n_units)
     reasons = data.draw(drawn.filter(lambda names: "kept" in names))
     got = audit_pruning(score(world), mapping_of(reasons), world.concepts, min_support=1)
@@ -30,8 +30,9 @@ def test_the_audit_is_two_exhaustive_searches(world, data):
     kept = np.array([reason == "kept" for reason in reasons])
     removed = []
     for concept, truth in enumerate(labels.T):
-        best = reference.best_unit(scores, truth, 1)
-        best_kept = reference.best_unit(np.where(kept, scores, 0), truth, 1)
+        both = len({*truth}) == 2
+        best = reference.best_unit(scores, truth, 1) if both else -1
+        best_kept = reference.best_unit(np.where(kept, scores, 0), truth, 1) if both else -1
         assert got.unit_ids[:, concept].tolist() == [best, best_kept]
         for unit, figure in zip((best, best_kept), got.f1[:, 0], strict=True):
             if unit < 0:
@@ -53,3 +54,11 @@ def test_a_kept_best_unit_costs_nothing():
         audit_pruning(score(world), mapping_of(["dense", "kept"]), world.concepts)
     got = audit_pruning(score(world), mapping_of(["kept"]), world.concepts, min_support=1)
     assert got.loss.tolist() == [0] and got.removed_by(0) is None and got.f1[0, 0].tolist() == [1]
+
+
+def test_what_every_example_has_is_found_by_no_unit():
+    """Sky is in every frame of a street: a unit that fires in all of them is no detector that pruning could lose."""
+    world = world_of({"cal": [3.0, 2.0, 1.0], "test": [1.0, 2.0]}, {"cal": [True] * 3, "test": [True, False]})
+    got = audit_pruning(score(world), mapping_of(["kept"]), world.concepts, min_support=1)
+    assert got.unit_ids.tolist() == [[-1], [-1]] and bool(got.f1.isnan().all()) and bool(got.loss.isnan().all())
+    assert got.counts[0].tolist() == [[[0, 0, 3, 0]], [[0, 0, 1, 1]]] and got.concepts_by_reason.sum() == 0

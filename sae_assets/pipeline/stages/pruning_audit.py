@@ -74,6 +74,7 @@ PRUNING_AUDIT = Stage(
     make=_make,
     chunk_inputs=("sparse_activations", "labels"),
     model_inputs=("unit_mapping",),
+    code_version="2",
     settings=_settings,
     options=ScoringOptions,
     splits=SPLITS,
