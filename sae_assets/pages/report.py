@@ -187,12 +187,14 @@ class _Page:
         return sum(bool(self.better_controls(concept, level)) for concept in self.c.concepts)
 
     def cost_of_pruning(self, concept: Concept) -> Markup:
-        """Why the best unit was removed and the cal F1 that is lost, or that it is kept."""
+        """Why the best unit was removed and the cal F1 that is lost, or that it is kept; a dash without a best one."""
+        if self.t.value("pruning_audit", "unit_id", concept.name) is None:
+            return Markup("–")
         removed = self.t.value("pruning_audit", "removed_by", concept.name)
         if removed is None:
             return Markup("kept")
-        loss = self.t.shown("pruning_audit", "cal_loss", concept.name)
-        cost = f"cal F1 −{loss}" if float(self.t.value("pruning_audit", "cal_loss", concept.name)) > 0 else "one as good is kept"
+        lost = float(self.t.value("pruning_audit", "cal_loss", concept.name)) > 0
+        cost = f"cal F1 −{self.t.shown('pruning_audit', 'cal_loss', concept.name)}" if lost else "one as good is kept"
         return Markup("<small>removed ({})<br>{}</small>").format(removed.replace("_", " "), cost)
 
     def curve(self, concept: Concept) -> Markup:

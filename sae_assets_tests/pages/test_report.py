@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -16,6 +17,7 @@ from sae_assets.pages.charts import Evidence, glyph
 from sae_assets.pages.evidence import of_rows
 from sae_assets.pages.figures import KEYS, StageTable, Tables, figure
 from sae_assets.pages.rendering import MORE, NO_MORE, with_more
+from sae_assets.pages.report import _Page
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.summary import unit_summary
@@ -170,6 +172,28 @@ def test_what_the_page_counts_itself(made: Places, read: Figures) -> None:
         share = (rows_of["test_ap"].fill_null(0) >= least).sum() / len(judged)
         assert counted[f"coverage@{least:g}"] == share
     assert counted["silent"] == silent and counted["silent_share"] == silent / 1024
+
+
+def test_what_pruning_costs_is_what_its_audit_says(made: Places, page: str) -> None:
+    """Kept, or removed and at what cost."""
+    audit = pl.read_parquet(made["home"] / "store" / "small" / "patch" / "clip-mini" / "pruning_audit" / "all.parquet")
+    said = re.findall(r'<td data-label="best unit of all">(.*?)</td>', page)
+    lines = {line["concept"]: line for line in audit.to_dicts()}
+    cells = re.findall(r'<td data-label="concept"><a href="#concept-\d+">(.*?)</a></td>', page)
+    names = [re.sub(r"<wbr>|\u200b", "", name) for name in cells]
+    assert sorted(names) == sorted(lines)
+    for name, cost in zip(names, said, strict=True):
+        if lines[name]["removed_by"] is None:
+            assert cost == "kept"
+        else:
+            assert ("cal F1 −" in cost) == (lines[name]["cal_loss"] > 0)
+    assert len(set(said)) > 1
+
+
+def test_what_has_no_best_unit_keeps_none() -> None:
+    """Of a concept of which cal lacks a class."""
+    nothing = SimpleNamespace(t=SimpleNamespace(value=lambda *_: None))
+    assert _Page.cost_of_pruning(nothing, SimpleNamespace(name="sky")) == "–"  # type: ignore[arg-type]
 
 
 def test_a_page_needs_nothing_else(page: str, read: Figures) -> None:
