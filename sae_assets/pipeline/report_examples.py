@@ -203,7 +203,8 @@ class _Drawing:
         if not self._by_rows or seen.spans is None:
             yield Markup('<bdi class="text">{}</bdi>').format(text[:400] + ("…" if len(text) > 400 else ""))
             return
-        truth = seen.true_rows(concept) if concept in reader.true_concepts(seen.name) else None
+        located = reader.has_regions and concept in reader.true_concepts(seen.name)  # else all of the text inherits it
+        truth = seen.true_rows(concept) if located else None
         if pair is None:
             around = 8 if choice.kind == "top" else 20
             yield marked_tokens(text, seen.spans, seen.values(unit), threshold, truth, around)

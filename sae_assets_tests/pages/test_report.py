@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -18,6 +19,7 @@ from sae_assets.pages.evidence import of_rows
 from sae_assets.pages.figures import KEYS, StageTable, Tables, figure
 from sae_assets.pages.rendering import MORE, NO_MORE, with_more
 from sae_assets.pages.report import _Page
+from sae_assets.pipeline.report_examples import Wanted, _Drawing
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.summary import unit_summary
@@ -194,6 +196,19 @@ def test_what_has_no_best_unit_keeps_none() -> None:
     """Of a concept of which cal lacks a class."""
     nothing = SimpleNamespace(t=SimpleNamespace(value=lambda *_: None))
     assert _Page.cost_of_pruning(nothing, SimpleNamespace(name="sky")) == "–"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("says_where", [True, False])
+def test_a_text_that_inherits_its_label_is_not_marked_as_the_concepts_place(says_where: bool) -> None:
+    """Where nothing says where a concept is, every row of a positive text counts, and none is marked."""
+    drawing = _Drawing.__new__(_Drawing)
+    drawing._by_rows = True
+    reader = SimpleNamespace(text=lambda _: "so glad", true_concepts=lambda _: {"joy"}, has_regions=says_where)
+    seen = SimpleNamespace(
+        name="a", spans=[(0, 2), (2, 7)], values=lambda _: np.array([0.0, 2.0]), true_rows=lambda _: np.ones(2, bool)
+    )
+    (shown,) = drawing._texts(reader, seen, "joy", Wanted(0, "found", 0, 2.0), 3, 1.0, None)  # type: ignore[arg-type]
+    assert ("true" in re.split(r'[" ]', shown)) == says_where and "says" in shown
 
 
 def test_a_page_needs_nothing_else(page: str, read: Figures) -> None:
