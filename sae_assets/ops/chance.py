@@ -11,6 +11,7 @@ from torch import Tensor
 from sae_assets.artifacts import Thresholds
 from sae_assets.ops.choice import best_places
 from sae_assets.ops.example_scores import ExampleScores
+from sae_assets.ops.process_state import plain_arithmetic
 
 CELLS_AT_ONCE = 2**22  # (unit, tail fraction, draw) cells in hand, about 20 bytes each
 
@@ -23,6 +24,7 @@ def deal_folds(n_examples: int, n_folds: int, seed: int) -> Int[Tensor, " exampl
     return fold
 
 
+@plain_arithmetic()
 def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: int) -> Float[Tensor, " concepts"]:
     """F1 on cal of pairs that were chosen without the examples they are counted on.
 
@@ -56,6 +58,7 @@ def held_out_f1(thresholds: Thresholds, cal: ExampleScores, n_folds: int, seed: 
     return f1
 
 
+@plain_arithmetic()
 def quantile(values: Float[Tensor, "*n draws"], q: float) -> Float[Tensor, "*n"]:
     """Linear quantile over the last axis, nulls left out; null where nothing is left."""
     if values.shape[-1] == 0:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.ops.example_scores import ExampleScores
+from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import unpack_descending
 
 
@@ -31,6 +32,7 @@ class SortedOut:
     n_misses: int
 
 
+@plain_arithmetic()
 def scores_of(scores: ExampleScores, unit: int) -> Float[Tensor, " examples"]:
     """float32: a unit's score of every example of the split, 0 where it has none."""
     run = slice(int(scores.starts[unit]), int(scores.starts[unit + 1]))
@@ -39,6 +41,7 @@ def scores_of(scores: ExampleScores, unit: int) -> Float[Tensor, " examples"]:
     return whole.cpu()
 
 
+@plain_arithmetic()
 def sort_out(scores: ExampleScores, unit: int, threshold: float, concept: int, most: int) -> SortedOut:
     """What a unit finds and misses of a concept at a threshold; unit -1 stands for none, and misses everything.
 
@@ -68,6 +71,7 @@ def sort_out(scores: ExampleScores, unit: int, threshold: float, concept: int, m
     )
 
 
+@plain_arithmetic()
 def f1_curve(scores: ExampleScores, unit: int, concept: int) -> Float[Tensor, "thresholds 2"]:
     """float64: every distinct score of a unit, ascending, and the F1 of detecting from it on.
 

@@ -180,7 +180,6 @@ class GatheredScores:
         """
         self.labels, self._runs, self._counts, self._device = labels, runs, counts, device
 
-    @plain_arithmetic()
     def blocks(self) -> "Iterator[tuple[int, dict[str, ExampleScores]]]":
         """The first of some units, and their scores, units numbered from 0: so many units as there is memory for.
 
@@ -200,6 +199,7 @@ class GatheredScores:
             yield block.start, scores
             del scores
 
+    @plain_arithmetic()
     def whole(self) -> dict[str, ExampleScores]:
         """All of them, 16 bytes each: on the CPU in files, from which the system reads what it has no room to hold."""
         sizes = self._counts.sum(1).tolist()

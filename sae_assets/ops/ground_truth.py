@@ -15,8 +15,10 @@ from torch import Tensor
 
 from sae_assets.artifacts import GroundTruth, offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.process_state import plain_arithmetic
 
 
+@plain_arithmetic()
 def pixels_of_patches(mask: Bool[Tensor, "height width"], patch_size: int) -> Int[Tensor, " rows"]:
     """Pixels of each patch (row by row) that lie inside the mask, int32.
 
@@ -30,6 +32,7 @@ def pixels_of_patches(mask: Bool[Tensor, "height width"], patch_size: int) -> In
     return tiles.sum((1, 3)).flatten().int()
 
 
+@plain_arithmetic()
 def covered_patches(
     pixels: Int[Tensor, "*rows"], patch_pixels: int, min_overlap: int | float = 1
 ) -> Bool[Tensor, "*rows"]:
@@ -43,6 +46,7 @@ def covered_patches(
     return pixels >= math.ceil(least)
 
 
+@plain_arithmetic()
 def overlapping_tokens(tokens: Int[Tensor, "rows 2"], spans: Int[Tensor, "spans 2"]) -> Bool[Tensor, " rows"]:
     """Tokens whose characters [start, end) overlap a span's; an empty token or span overlaps nothing."""
     first = torch.maximum(tokens[:, None, 0], spans[None, :, 0])
@@ -50,6 +54,7 @@ def overlapping_tokens(tokens: Int[Tensor, "rows 2"], spans: Int[Tensor, "spans 
     return (first < last).any(1)
 
 
+@plain_arithmetic()
 def collect_truth(
     rows: Sequence[Bool[Tensor, "_ concepts"]],
     concepts: Sequence[str],
@@ -85,6 +90,7 @@ def collect_truth(
     )
 
 
+@plain_arithmetic()
 def count_positive_rows(chunks: Iterable[tuple[GroundTruth, Bool[Tensor, " examples"]]]) -> list[int]:
     """|G_c ∩ chosen| per concept over chunks, each with the mask of its chosen (calibration) examples."""
     total: Tensor | None = None

@@ -54,5 +54,6 @@ class JumpReluEncoder(Encoder):
 class ReluEncoder(JumpReluEncoder):
     """``max(z, 0)`` (Bricken et al. 2023, "Towards Monosemanticity"): JumpReLU with every threshold 0."""
 
+    @plain_arithmetic()
     def __init__(self, weight: Float[Tensor, "d units"], **kwargs):
         super().__init__(weight, torch.zeros(weight.shape[1], dtype=torch.float32, device="cpu"), **kwargs)

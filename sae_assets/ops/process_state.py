@@ -1,10 +1,11 @@
 """Computing as in a process that has set nothing, whatever other code of the process has set, and leaving it as it was.
 
-What torch keeps per thread (gradients, autocast, the flushing of subnormal numbers, the default device) is set aside in
-the calling thread alone. What it keeps per process is touched only where it is not as torch starts with it and no
-argument says the same, and put back when the last thread is through.
+What a thread keeps (gradients, autocast, modes, the default device, how the processor rounds and whether it takes
+subnormal numbers for 0) is set aside in the calling thread alone. What torch keeps per process is touched only where it
+is not as torch starts with it and no argument says the same, and put back when the last thread is through.
 """
 
+import ctypes
 import functools
 import math
 import threading
@@ -14,12 +15,14 @@ from typing import Any
 
 import torch
 import torch.overrides
+import torch.utils._python_dispatch as dispatch
 
 GRAIN = 2**15  # elements for which torch takes one more thread
 AUTOCAST = ("cpu", "cuda")
 PRODUCTS = ("cuda.matmul", "mkldnn.matmul")
 CONVOLUTIONS = ("cudnn.conv", "cudnn.rnn", "mkldnn.conv", "mkldnn.rnn")
 IEEE = ("none", "ieee")
+TO_NEAREST = 0  # FE_TONEAREST of x86 and of Arm
 
 Undo = Callable[[], Any]
 
@@ -111,6 +114,8 @@ def _on(read: Callable[[], bool], write: Callable[[bool], None]) -> Undo | None:
 
 
 _THREAD = threading.local()
+_C_LIBRARY = ctypes.CDLL(None)
+_ROUNDING, _ROUND = _C_LIBRARY.fegetround, _C_LIBRARY.fesetround
 _BY_BACKEND = hasattr(torch.backends, "fp32_precision")
 _IEEE_PRODUCTS = Shared([functools.partial(_ieee, path) for path in PRODUCTS] if _BY_BACKEND else [_highest])
 _NOT_DETERMINISTIC = Shared([_deterministic_off])
@@ -142,7 +147,14 @@ def plain_arithmetic() -> Iterator[None]:
 
     Tensors must name their dtype and their device: the defaults of the process are left as they are.
     """
-    with torch.inference_mode(False), torch.no_grad(), _without_autocast(), _subnormals_kept(), _NOT_DETERMINISTIC:
+    with (
+        _no_dispatch(),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        _without_autocast(),
+        _plain_floats(),
+        _NOT_DETERMINISTIC,
+    ):
         yield
 
 
@@ -182,8 +194,18 @@ def _without_autocast() -> Iterator[None]:
 
 
 @contextmanager
-def _subnormals_kept() -> Iterator[None]:
-    """Numbers below the smallest normal one are not taken for 0, by this thread or by the threads that help it.
+def _no_dispatch() -> Iterator[None]:
+    """Modes that take the place of torch's operations, such as fake tensors, which have no values."""
+    if not torch._C._len_torch_dispatch_stack():
+        yield
+        return
+    with dispatch._disable_current_modes():
+        yield
+
+
+@contextmanager
+def _plain_floats() -> Iterator[None]:
+    """Results are rounded to the nearest, and small ones not taken for 0, by this thread and by those that help it.
 
     A helping thread keeps for good what its first caller had set, and cannot be asked to change: then none helps.
     Asking wakes all of them: what is called within need not ask again, nor a later call with as many of them.
@@ -191,12 +213,15 @@ def _subnormals_kept() -> Iterator[None]:
     if getattr(_THREAD, "keeps", False):
         yield
         return
+    rounding = _ROUNDING()
+    if rounding != TO_NEAREST:
+        _ROUND(TO_NEAREST)
     flushed = math.ulp(0.0) * 1.0 == 0  # Python's floats obey the same register
     if flushed:
         torch.set_flush_denormal(False)
-    threads = torch.get_num_threads()
-    prepared = not flushed and getattr(_THREAD, "keeping", 1) == threads
-    alone = threads > 1 and not prepared and _helpers_flush(threads)
+    strange, threads = flushed or rounding != TO_NEAREST, torch.get_num_threads()
+    prepared = not strange and getattr(_THREAD, "keeping", 1) == threads
+    alone = threads > 1 and not prepared and _helpers_differ(threads)
     _THREAD.keeping = 1 if alone else threads
     if alone:
         torch.set_num_threads(1)
@@ -209,8 +234,12 @@ def _subnormals_kept() -> Iterator[None]:
             torch.set_num_threads(threads)
         if flushed:
             torch.set_flush_denormal(True)
+        if rounding != TO_NEAREST:
+            _ROUND(rounding)
 
 
-def _helpers_flush(threads: int) -> bool:
-    probe = torch.ones(threads * GRAIN, dtype=torch.int32, device="cpu").view(torch.float32)
-    return bool(((probe * 1.0).view(torch.int32) == 0).any())
+def _helpers_differ(threads: int) -> bool:
+    """Whether some thread makes 0, 2 or 3 of 1.25 and 3.75 times the smallest number, where the nearest are 1 and 4."""
+    bits = torch.tensor([1, 3], dtype=torch.int32, device="cpu").repeat(threads * GRAIN // 2)
+    made = (bits.view(torch.float32) * 1.25).view(torch.int32).view(-1, 2)
+    return bool((made != torch.tensor([1, 4], dtype=torch.int32, device="cpu")).any())

@@ -274,6 +274,7 @@ def _starts(rows: Int[Tensor, " n"], n_rows: int) -> Int[Tensor, " rows_plus_1"]
 class TopKEncoder(Encoder):
     """The k largest pre-activations, then ReLU (Gao et al. 2024, arXiv:2406.04093)."""
 
+    @plain_arithmetic()
     def __init__(self, weight: Float[Tensor, "d units"], k: int, **kwargs):
         if not 1 <= k <= weight.shape[1]:
             raise ArtifactError(f"k is {k}, expected 1..{weight.shape[1]} (the SAE's number of units).")

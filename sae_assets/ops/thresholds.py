@@ -23,6 +23,7 @@ TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ENTRIES_AT_ONCE = 2**12  # whose keys, one per concept of their rows, the processor's cache holds while they are made
 
 
+@plain_arithmetic()
 def expect_same_rows(activations: SparseRows, truth: GroundTruth) -> None:
     """Refuse activations and ground truth of different chunks.
 

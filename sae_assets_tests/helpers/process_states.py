@@ -1,6 +1,8 @@
 """What other code of a process may have set before ours runs, each as a context, and a picture of all of it."""
 
+import ctypes
 import functools
+import platform
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,10 +11,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 T = TypeVar("T")
 # Where torch keeps the precision of float32 products, in the words of 2.9 and later; older versions have two switches.
 FP32 = ("", "cuda.matmul", "cudnn", "cudnn.conv", "cudnn.rnn", "mkldnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+UPWARD, DOWNWARD, TOWARD_ZERO = (0x800, 0x400, 0xC00) if platform.machine() == "x86_64" else (1 << 22, 2 << 22, 3 << 22)
 HAS_FP32 = hasattr(torch.backends, "fp32_precision")
 
 
@@ -109,6 +115,28 @@ def _flushed() -> Iterator[None]:
 
 
 @contextmanager
+def _rounded(mode: int) -> Iterator[None]:
+    """In the thread and in the one that helps it, which begins with what the thread has set."""
+    library = ctypes.CDLL(None)
+    with _threads(2):
+        library.fesetround(mode)
+        try:
+            yield
+        finally:
+            library.fesetround(0)
+
+
+class _Watching(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+class _Dispatching(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
 def _warnings_as_errors() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -142,6 +170,13 @@ STATES: dict[str, Callable[[], AbstractContextManager]] = {
     "one thread": lambda: _threads(1),
     "three threads": lambda: _threads(3),
     "subnormals to 0": _flushed,
+    "rounded up": lambda: _rounded(UPWARD),
+    "rounded down": lambda: _rounded(DOWNWARD),
+    "rounded to 0": lambda: _rounded(TOWARD_ZERO),
+    "fake tensors": FakeTensorMode,
+    "functions are watched": _Watching,
+    "operations are watched": _Dispatching,
+    "no oneDNN": _switch(torch._C._set_mkldnn_enabled, False, True),
     "autocast to bfloat16": lambda: torch.autocast("cpu", torch.bfloat16),
     "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True),
     "print options": _print_options,
@@ -181,12 +216,13 @@ def picture() -> dict[str, Any]:
         **({path: _owner(path).fp32_precision for path in FP32} if HAS_FP32 else {}),
         "dtype": torch.get_default_dtype(),
         "device": str(torch.get_default_device()),
-        "modes": len(torch.overrides._get_current_function_mode_stack()),
+        "modes": (len(torch.overrides._get_current_function_mode_stack()), torch._C._len_torch_dispatch_stack()),
         "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_anomaly_enabled()),
         "autocast": [(torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda")],
         "deterministic": (torch.get_deterministic_debug_mode(), deterministic.fill_uninitialized_memory),
         "threads": torch.get_num_threads(),
         "subnormals": float("5e-324") * float("1") > 0,
+        "rounding": ctypes.CDLL(None).fegetround(),
         "attention": (
             torch.backends.cuda.flash_sdp_enabled(),
             torch.backends.cuda.mem_efficient_sdp_enabled(),

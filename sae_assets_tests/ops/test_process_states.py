@@ -24,9 +24,11 @@ from sae_assets.ops.ground_truth import (
 )
 from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
 from sae_assets.ops.localization import localize
+from sae_assets.ops.pooling import MAXIMUM
 from sae_assets.ops.process_state import ieee_products, plain_torch
 from sae_assets.ops.protocols.interplm import score_regions
 from sae_assets.ops.protocols.netdissect import dissect
+from sae_assets.ops.protocols.sae_probes import probe_examples
 from sae_assets.ops.protocols.saev import probe_rows
 from sae_assets.ops.row_alignment import align_rows, rank_pairs
 from sae_assets.ops.row_chance import rows_of_pairs
@@ -59,38 +61,37 @@ def world_with_subnormals() -> World:
 
 
 WORLD = world_with_subnormals()
-LABELS = torch.from_numpy(WORLD.labels)
+CAL, LABELS = WORLD.mask("cal"), torch.from_numpy(WORLD.labels)
+KEPT, LOCATED = torch.arange(WORLD.n_units), torch.ones(len(WORLD.concepts), dtype=torch.bool)
+LENGTHS, NOWHERE = lengths_of(WORLD), torch.zeros(2, len(WORLD.concepts), dtype=torch.int64)
 RULES = PruningRules("fixed", min_active=2, max_density=0.9, strength_percentile=10.0, target_units=30)
 
 
 def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
     """Every artifact after encoding, from a chunk made beforehand."""
-    cal = WORLD.mask("cal")
-    stats = compute_unit_stats([(sparse, cal)], WORLD.n_units)
+    stats = compute_unit_stats([(sparse, CAL)], WORLD.n_units)
     mapping = map_units(stats, RULES)
     mapped = filter_activations(sparse, mapping)
     thresholds = calibrate_thresholds(
-        [CalibrationChunk(filtered, truth, cal)],
+        [CalibrationChunk(filtered, truth, CAL)],
         concepts=WORLD.concepts,
-        kept_units=torch.arange(WORLD.n_units, device="cpu"),
+        kept_units=KEPT,
         tail_fractions=(0.1, 0.5, 0.9),
     )
     scores = score_examples([LabelledChunk(filtered, WORLD.splits, LABELS)], n_units=WORLD.n_units)
     counts = count_detections(scores, thresholds)
     rows = [RowChunk(filtered, truth, WORLD.splits)]
     figures = align_rows(rows, concepts=WORLD.concepts, n_units=WORLD.n_units)
-    nowhere = torch.zeros(2, len(WORLD.concepts), dtype=torch.int64, device="cpu")
-    aligned = rank_pairs(figures, rows, concepts=WORLD.concepts, n_unlocated=nowhere)
+    aligned = rank_pairs(figures, rows, concepts=WORLD.concepts, n_unlocated=NOWHERE)
     tails = choose_by_tails(counts, thresholds, scores["cal"], aligned, n_folds=2)
     exact = choose_exactly(scores, aligned, choose_by="examples", n_folds=2)
     by_rows = choose_exactly(scores, aligned)
-    located = torch.ones(len(WORLD.concepts), dtype=torch.bool, device="cpu")
     best = [
         figure_pairs(
             each,
             scores,
-            lengths_of(WORLD),
-            rows_of_pairs(rows, each.unit_ids, each.row_thresholds, located),
+            LENGTHS,
+            rows_of_pairs(rows, each.unit_ids, each.row_thresholds, LOCATED),
             n_permutations=3,
         )
         for each in (exact, by_rows)
@@ -100,7 +101,7 @@ def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
         concepts=WORLD.concepts,
         unit_ids=exact.unit_ids,
         thresholds=exact.thresholds,
-        located=located,
+        located=LOCATED,
         n_units=WORLD.n_units,
     )
     together = choose_coalitions(
@@ -114,28 +115,32 @@ def artifacts(sparse: Any, truth: Any, filtered: Any) -> list[Any]:
 
 def protocols(filtered: Any, truth: Any) -> list[Any]:
     """What the protocols over rows answer, as tensors."""
-    rows, located = [RowChunk(filtered, truth, WORLD.splits)], torch.ones(2, dtype=torch.bool, device="cpu")
-    of_rows = {"concepts": WORLD.concepts, "n_units": WORLD.n_units, "located": located}
+    rows = [RowChunk(filtered, truth, WORLD.splits)]
+    of_rows = {"concepts": WORLD.concepts, "n_units": WORLD.n_units, "located": LOCATED}
     probes = probe_rows(rows, **of_rows)
+    labelled = [LabelledChunk(filtered, WORLD.splits, LABELS)]
+    sparse = probe_examples(labelled, n_units=WORLD.n_units, pooling=MAXIMUM, ks=(1, 8))
     return [
         dissect(rows, **of_rows).iou,
         score_regions(rows, width=None, **of_rows).f1,
         probes.unit_ids,
         probes.losses,
+        sparse.auc,
+        sparse.val_auc,
     ]
 
 
+MASK, TOKENS, SPAN = torch.arange(64).view(8, 8) % 5 == 0, torch.arange(8).view(4, 2), torch.tensor([[1, 3]])
+PATCHES = covered_patches(pixels_of_patches(MASK, 4), 16, 4)
+BOTH, CHOSEN = torch.stack([PATCHES, overlapping_tokens(TOKENS, SPAN)], 1), torch.tensor([True, False])
+OTHER, SHOWN = BOTH.flip(1), torch.arange(8, dtype=torch.int32).view(4, 2)
+
+
 def ground_truth() -> tuple[GroundTruth, list[Any]]:
-    mask = torch.arange(64, device="cpu").view(8, 8) % 5 == 0
-    pixels = pixels_of_patches(mask, 4)
-    patches = covered_patches(pixels, 16, 4)
-    tokens = torch.arange(8, device="cpu").view(4, 2)
-    met = overlapping_tokens(tokens, torch.tensor([[1, 3]], device="cpu"))
-    rows = [torch.stack([patches, met], 1), torch.stack([met, patches], 1)]
-    shown = [torch.stack([pixels, pixels + 1], 1)] * 2
-    truth = collect_truth(rows, ("a", "b"), 0, shown, 16)
-    chosen = torch.tensor([True, False], device="cpu")
-    return truth, [patches.tolist(), met.tolist(), count_positive_rows([(truth, chosen)])]
+    patches = covered_patches(pixels_of_patches(MASK, 4), 16, 4)
+    met = overlapping_tokens(TOKENS, SPAN)
+    truth = collect_truth([BOTH, OTHER], ("a", "b"), 0, [SHOWN] * 2, 16)
+    return truth, [patches.tolist(), met.tolist(), count_positive_rows([(truth, CHOSEN)])]
 
 
 def rows_and_weights() -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,11 +152,12 @@ def rows_and_weights() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 ROWS, WEIGHT = rows_and_weights()
+LEVELS = torch.where(torch.arange(200) % 10 == 0, 0.0, 1.0)
 SHARED = {"shift": ROWS[0].clone(), "bias": torch.where(torch.arange(200) % 10 == 0, 0.0, 0.25)}
 ENCODERS: dict[str, Callable[[], Any]] = {
     "topk": lambda: TopKEncoder(WEIGHT, 150, **SHARED),
     "topk without shift and bias": lambda: TopKEncoder(WEIGHT, 12),
-    "jumprelu": lambda: JumpReluEncoder(WEIGHT, SHARED["bias"] * 4, **SHARED),
+    "jumprelu": lambda: JumpReluEncoder(WEIGHT, LEVELS, **SHARED),
     "relu": lambda: ReluEncoder(WEIGHT),
 }
 
@@ -192,8 +198,8 @@ def test_encoders(alone: dict[str, Any], state: str) -> None:
 @pytest.mark.parametrize("state", EACH)
 def test_ops_and_artifacts(alone: dict[str, Any], state: str) -> None:
     """Every artifact after encoding, to the last bit."""
-    made = under(state, lambda: [artifact.content_hash() for artifact in artifacts(*alone["chunks"])])
-    assert made == alone["artifacts"]
+    made = under(state, lambda: artifacts(*alone["chunks"]))
+    assert [artifact.content_hash() for artifact in made] == alone["artifacts"]
 
 
 @pytest.mark.parametrize("state", EACH)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -47,6 +48,7 @@ class SparseProbes:
     accuracy: Float[Tensor, "concepts ks"]
 
 
+@plain_arithmetic()
 def probe_examples(
     chunks: Iterable[LabelledChunk], *, n_units: int, pooling: Pooling, ks: Sequence[int] = KS
 ) -> SparseProbes:
@@ -104,6 +106,7 @@ def rank_units(train: ExampleScores, truth: Bool[Tensor, " examples"]) -> Int[Te
     return (means[1] - means[0]).abs().sort(descending=True, stable=True).indices
 
 
+@plain_arithmetic()
 def fit_probe(
     x: Float[Tensor, "train k"],
     truth: Bool[Tensor, " train"],
@@ -111,14 +114,14 @@ def fit_probe(
     test_truth: Bool[Tensor, " test"],
 ) -> tuple[float, float, float, float]:
     """Test AUROC, the AUROC within train by which the strength was chosen, weighted F1 and accuracy."""
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - loads scipy, for this protocol alone
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - loads scipy, for this protocol alone
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score  # noqa: PLC0415
     from sklearn.utils import shuffle  # noqa: PLC0415
 
     x_train, y_train, x_test, y_test = (each.numpy() for each in (x, truth.int(), z, test_truth.int()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # A solver that stops early is the protocol's; what the process makes of warnings and underflows would stop it.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
         means, strengths = [], torch.logspace(5, -5, STRENGTHS, dtype=torch.float64, device="cpu").tolist()
         splits = _splits(x_train, y_train)
         for strength in strengths if splits else ():
@@ -134,14 +137,14 @@ def fit_probe(
         chosen = {"C": strengths[means.index(max(means))]} if means else {}
         model = LogisticRegression(**chosen, random_state=SEED, max_iter=1000)
         model.fit(*shuffle(x_train, y_train, random_state=SEED))
-    within = max(means) if means else roc_auc_score(y_train, model.predict_proba(x_train)[:, 1])
-    detected = model.predict(x_test)
-    return (
-        float(roc_auc_score(y_test, model.predict_proba(x_test)[:, 1])),
-        float(within),
-        float(f1_score(y_test, detected, average="weighted")),
-        float(accuracy_score(y_test, detected)),
-    )
+        within = max(means) if means else roc_auc_score(y_train, model.predict_proba(x_train)[:, 1])
+        detected = model.predict(x_test)
+        return (
+            float(roc_auc_score(y_test, model.predict_proba(x_test)[:, 1])),
+            float(within),
+            float(f1_score(y_test, detected, average="weighted")),
+            float(accuracy_score(y_test, detected)),
+        )
 
 
 def _splits(x: Any, y: Any) -> list[tuple[Any, Any]]:
