@@ -5,7 +5,7 @@ worlds, in which labels have nothing to do with scores. Coverage at 95 % is to l
 within .04 and .06; regions of simulated figures are wider by 99.9 % binomial bounds. Holm's only has an upper edge.
 
     python benchmarks/bench_statistics_validity.py [--trials 1000] [--sets 20] [--shuffles 79] [--seed 0]
-        [--cost | --rows | --noise] [--concepts 40] [--joint]
+        [--cost | --rows | --noise] [--concepts 40] [--joint] [--world NAME]
 """
 
 import argparse
@@ -289,10 +289,12 @@ def noise(
 
 
 def tests_of_noise(
-    sets: int, shuffles: int, first: int, n_concepts: int, families: tuple[Literal["max-t", "holm"], ...]
+    sets: int, shuffles: int, first: int, n_concepts: int, families: tuple[Literal["max-t", "holm"], ...], only: str
 ) -> None:
     """Concepts of a set share scores; their labels are independent, save in the correlated world."""
     for name, options in {**WORLDS, **OTHERS}.items():
+        if only not in name:
+            continue
         options = {**options, "n_concepts": n_concepts}
         for family in families:
             p, against, any_of, discovered = [], [], [], []
@@ -425,6 +427,7 @@ def main() -> None:
     parser.add_argument("--rows", action="store_true", help="the null of rows with 1,000 sets, and nothing else")
     parser.add_argument("--noise", action="store_true", help="the nulls of examples, and nothing else")
     parser.add_argument("--concepts", type=int, default=40, help="of every set of a noise world")
+    parser.add_argument("--world", default="", help="of noise worlds, those with this in their name alone")
     parser.add_argument("--joint", action="store_true", help="of noise worlds, joint nulls alone")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -441,7 +444,7 @@ def main() -> None:
         means(args.trials // 4, args.seed)
         rows(args.trials // 4, args.seed)
     families = ("max-t",) if args.joint else ("max-t", "holm")
-    tests_of_noise(args.sets, args.shuffles, args.seed, args.concepts, families)
+    tests_of_noise(args.sets, args.shuffles, args.seed, args.concepts, families, args.world)
     if not args.noise:
         rows_of_noise(10 * args.sets, args.seed)
     print(f"{len(outside)} outside" + "".join(f"\n  {name}" for name in outside))

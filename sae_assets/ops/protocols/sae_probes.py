@@ -1,8 +1,8 @@
 """sae-probes (Kantamneni et al. 2025, arXiv:2502.16681): logistic probes on the k units that separate train best.
 
-Formula: github.com/sae-probes/sae-probes, ``sae_probes/run_sae_evals.py`` (``get_sorted_indices_new``,
+Formula: github.com/sae-probes/sae-probes, version 0.4.2, ``sae_probes/run_sae_evals.py`` (``get_sorted_indices``,
 ``run_sae_eval``) and ``utils_training.py`` (``find_best_reg``, ``get_cv``, ``get_splits``): what its "normal" setting
-and the L2 penalty do. Its numbers are those of scikit-learn's solver, which is why that is called here.
+and the L2 penalty do by default. Its numbers are those of scikit-learn's solver, which is why that is called here.
 """
 
 import warnings
@@ -25,7 +25,7 @@ from sae_assets.ops.segments import unpack_descending
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 STRENGTHS = 10  # from 1e5 down to 1e-5
 TINY = 1e-6
-SEED, FOLD_SEED = 1, 42
+SEED = 42  # of folds, of the order of examples and of solvers
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,14 @@ def fit_probe(
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score  # noqa: PLC0415
     from sklearn.utils import shuffle  # noqa: PLC0415
 
-    x_train, y_train, x_test, y_test = (each.numpy() for each in (x, truth.int(), z, test_truth.int()))
+    # In float64, as which scikit-learn takes the tensors that the repository gives it.
+    x_train, y_train, x_test, y_test = (
+        each.numpy() for each in (x.double(), truth.long(), z.double(), test_truth.long())
+    )
     # A solver that stops early is the protocol's; what the process makes of warnings and underflows would stop it.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        means, strengths = [], torch.logspace(5, -5, STRENGTHS, dtype=torch.float64, device="cpu").tolist()
+        means, strengths = [], np.logspace(5, -5, STRENGTHS).tolist()
         splits = _splits(x_train, y_train)
         for strength in strengths if splits else ():
             reached = []
@@ -159,7 +162,7 @@ def _splits(x: Any, y: Any) -> list[tuple[Any, Any]]:
     if n <= 3:
         return []
     if n < 128:
-        folds = LeavePOut(2) if n <= 12 else StratifiedKFold(n_splits=6, shuffle=True, random_state=FOLD_SEED)
+        folds = LeavePOut(2) if n <= 12 else StratifiedKFold(n_splits=6, shuffle=True, random_state=SEED)
         parts = list(folds.split(x, y))
     else:
         size = n - min(int(0.2 * n), 100)
