@@ -271,18 +271,40 @@ OTHERS = {  # not looked at while the nulls were made
     "others: tiny splits": {"n": (30, 20), "prevalence": 0.3},
     "others: five levels, 100 units": {"levels": 5, "share": 0.8, "n_units": 100},
     "others: rare, correlated, wide": {"prevalence": 0.08, "correlation": 0.5, "n": (120, 90), "n_units": 60},
+    "unseen: very rare": {"prevalence": (0.03, 0.03), "n": (150, 150), "n_units": 40, "share": 0.3},
+    "unseen: long texts": {"texts": True, "prevalence": (0.2, 0.2), "n": (90, 70), "n_units": 80, "share": 0.05},
+    "unseen: one concept each": {"exclusive": True, "n": (72, 60), "n_units": 25, "share": 0.3},
+    "unseen: rarer on test": {"prevalence": (0.3, 0.12), "n": (100, 50), "n_units": 25, "share": 0.3},
+    "unseen: three levels": {"levels": 3, "prevalence": (0.2, 0.2), "n": (64, 64), "n_units": 25, "share": 0.3},
 }
 
 
 def noise(
-    seed: int, n=(50, 50), n_units=20, n_concepts=40, share=0.4, levels=10**6, prevalence=0.25, correlation=0.0
+    seed: int,
+    n=(50, 50),
+    n_units=20,
+    n_concepts=40,
+    share=0.4,
+    levels=10**6,
+    prevalence=0.25,
+    correlation=0.0,
+    texts=False,
+    exclusive=False,
 ) -> Iterator:
-    """Scores of cal and test, and labels that have nothing to do with them."""
+    """Scores of cal and test, and labels that have nothing to do with them.
+
+    Scores of ``texts`` are the largest of heavy-tailed values of a text's rows, and lengths of texts are of all sizes.
+    """
     rng = np.random.default_rng(seed)
-    for size in n:
+    for size, positive in zip(n, np.broadcast_to(prevalence, 2), strict=True):
         dense = rng.integers(1, levels + 1, (size, n_units)) * (rng.random((size, n_units)) < share)
+        if texts:
+            firing = rng.binomial(1 + rng.lognormal(3, 1, size).astype(int)[:, None], share, (size, n_units))
+            dense = (firing > 0) * (1 - rng.random((size, n_units)) ** (1 / firing.clip(1))) ** (-2 / 3)
         common = correlation**0.5 * rng.normal(size=(size, 1))
-        labels = common + (1 - correlation) ** 0.5 * rng.normal(size=(size, n_concepts)) < stats.norm.ppf(prevalence)
+        labels = common + (1 - correlation) ** 0.5 * rng.normal(size=(size, n_concepts)) < stats.norm.ppf(positive)
+        if exclusive:
+            labels = np.eye(n_concepts, dtype=bool)[rng.integers(n_concepts, size=size)]
         example, unit = dense.nonzero()
         parts = [torch.from_numpy(part) for part in (unit, example, dense[example, unit].astype(np.float32), labels)]
         yield example_scores(*parts, n_units=n_units)
