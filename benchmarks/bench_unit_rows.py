@@ -7,25 +7,27 @@ rows found both ways must be equal.
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import first_unit
 import numpy as np
 import torch
+from first_unit import opened
 
 from sae_assets.artifacts import SparseActivations, offsets_of
-from sae_assets.catalog import load_catalog
 from sae_assets.ops.unit_rows import rows_digest, sort_by_unit
 from sae_assets.pipeline.stage import Rereadable
-from sae_assets.reading.run import Run
 from sae_assets.storage.provenance import Provenance
-from sae_assets.storage.store import ArtifactStore, stored
+from sae_assets.storage.store import stored
 
 K, ROWS, EXAMPLES = 32, 256, 200  # entries of a row, rows of an example, examples of a chunk
-ASKED, OPENED = 40, 9  # units; runs that are opened
+ASKED, OPENED, PROCESSES = 40, 9, 9  # units; runs that are opened; processes that open one
 
 
 def chunk_of(number: int, n_units: int) -> SparseActivations:
@@ -84,6 +86,12 @@ def seconds(call: Callable[[], object]) -> tuple[float, object]:
     return time.process_time() - start, result
 
 
+def in_new_process(folder: str, n_chunks: int) -> float:
+    """CPU seconds that the first unit takes there."""
+    command = [sys.executable, first_unit.__file__, folder, str(n_chunks)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--chunks", type=int, default=28)
@@ -91,22 +99,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    catalog = load_catalog()
-    dataset, model = catalog.datasets["clevr_mini"], catalog.models["clip-mini"]
-    keys = [f"{number:04}" for number in range(options.chunks)]
     with tempfile.TemporaryDirectory() as folder:
-        store = ArtifactStore(folder)
-
-        def opened() -> Run:
-            run = Run(store, dataset, model.name, "patch", model)
-            run.__dict__["chunks"] = keys
-            return run
-
-        run = opened()
-        inputs = {}
+        run = opened(folder, options.chunks)
+        store, keys, inputs = run.store, run.chunks, {}
         for number, key in enumerate(keys):
             chunk = chunk_of(number, options.units)
-            provenance = Provenance("sparse_activations", dataset.name, "patch", model.name, key, "1")
+            provenance = Provenance("sparse_activations", run.entry.name, "patch", run.model, key, "1")
             item = stored(chunk, provenance)
             store.write(run.address("sparse_activations", key), item)
             inputs[f"sparse_activations/{key}"] = item.content_hash
@@ -117,7 +115,7 @@ def main() -> None:
         with Peak() as peak:
             sorting, (artifact, digest) = seconds(lambda: sort_by_unit(Rereadable(chunks), options.units))
             address = run.address("unit_rows")
-            provenance = Provenance("unit_rows", dataset.name, "patch", model.name, None, "1", inputs=inputs)
+            provenance = Provenance("unit_rows", run.entry.name, "patch", run.model, None, "1", inputs=inputs)
             writing, _ = seconds(lambda: store.write(address, stored(artifact, provenance)))  # noqa: F821 - deleted after
             del artifact
             checking, same = seconds(lambda: rows_digest(store.read(address).artifact) == digest)
@@ -130,13 +128,14 @@ def main() -> None:
             f"memory beyond what was held before: {peak.grown:,.0f} MiB; entries alone {n_rows * K * 12 / 2**20:,.0f}"
         )
         print(f"the same entries: {same}")
-        scanned = opened()
+        scanned = opened(folder, options.chunks)
         scanned.__dict__["by_unit"] = None
         scan, expected = seconds(lambda: scanned.unit(5)._entries)
         asked = np.linspace(0, options.units - 1, ASKED).astype(int).tolist()
-        fresh = opened()
-        of_process, got = seconds(lambda: fresh.unit(5)._entries)
-        runs = [opened() for _ in range(OPENED)]
+        of_process = statistics.median(in_new_process(folder, options.chunks) for _ in range(PROCESSES))
+        fresh = opened(folder, options.chunks)
+        got = fresh.unit(5)._entries
+        runs = [opened(folder, options.chunks) for _ in range(OPENED)]
         first = statistics.median(seconds(lambda run=run: run.unit(5)._entries)[0] for run in runs)
         each = [seconds(lambda unit=unit: fresh.unit(unit)._entries)[0] for unit in asked]
         assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
+from sae_assets.storage.atomic import is_local
 from sae_assets.storage.store import ArtifactStore, expect_place
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class ByUnit:
         return group, first(group)
 
     def _read(self, columns: list[str], group: int | None = None) -> "pa.Table":
-        with self._path.open("rb") as opened, parquet.damaged(str(self._path)):
+        import pyarrow as pa
+
+        path = self._path  # a local one is mapped: of a Python file every read is copied, and calls back
+        with pa.memory_map(path.path) if is_local(path) else path.open("rb") as opened, parquet.damaged(str(path)):
             file = parquet.open_part(opened, self._metadata)
             if group is None:
                 return file.read(columns=columns, use_threads=False)

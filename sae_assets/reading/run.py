@@ -120,14 +120,12 @@ class Run:
 
         by_unit = ByUnit(self.store, address)
         store = StoreSnapshot(self.store)  # looks for the files of all chunks by one listing
-        for key in self.chunks:
-            try:
-                made: str | None = store.header(self.address("sparse_activations", key)).content_hash
-            except NotMaterializedError:
-                made = None
-            if by_unit.header.provenance.inputs.get(f"sparse_activations/{key}") != made:
-                return None
-        return by_unit
+        inputs = by_unit.header.provenance.inputs
+        same = (
+            store.holds(self.address("sparse_activations", key), inputs.get(f"sparse_activations/{key}"))
+            for key in self.chunks
+        )
+        return by_unit if all(same) else None
 
     @cached_property
     def n_rows(self) -> int:

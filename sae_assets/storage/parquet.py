@@ -5,7 +5,7 @@ that a reader can take a slice. The header travels in the file's key-value metad
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -17,7 +17,7 @@ from sae_assets.artifacts import Artifact
 from sae_assets.errors import StoredFileError
 from sae_assets.storage import seal
 from sae_assets.storage.atomic import is_local
-from sae_assets.storage.header import KEY, Header, read_header
+from sae_assets.storage.header import KEY, Header, read_header, states
 from sae_assets.storage.tables import kinds, table_of
 
 ROW_GROUP = 8192
@@ -187,6 +187,19 @@ def load_footer(path: UPath) -> tuple[Header, pq.FileMetaData]:
         header = read_header((metadata.metadata or {}).get(KEY.encode()), where)
     seal.check_footer(tail, where, sealed=header.sealed)
     return header, metadata
+
+
+def has_content(path: UPath, content_hash: str, place: Mapping[str, Any]) -> bool:
+    """Whether a file's header is of this content and place; False where only :func:`load_header` can tell.
+
+    Raises:
+        StoredFileError: the footer is not as it was written.
+    """
+    footer = _read_footer(path)
+    if not states(footer, content_hash, place):
+        return False
+    seal.check_footer(footer, str(path), sealed=True)
+    return True
 
 
 def _read_footer(path: UPath) -> bytes:

@@ -6,7 +6,7 @@ one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,6 +27,7 @@ A = TypeVar("A", bound=Artifact)
 B = TypeVar("B")
 MOST_LOOKS = 3  # for a file that is not where it was a moment ago
 FORMATS = ("parquet", "pt")  # names of modules of this package, and the endings of their files
+PLACE = ("stage", "dataset", "token_kind", "model", "chunk")  # fields of an address, as headers have them
 ENDINGS = (*FORMATS, "html")  # pages have a format of their own, whatever is chosen for tables
 
 
@@ -78,14 +79,18 @@ def _module(extension: str) -> ModuleType:
     return storage.html if extension == "html" else storage.parquet
 
 
+def place_of(made: Address | Provenance) -> dict[str, Any]:
+    """The fields of an address, in the order in which headers have them."""
+    return {name: getattr(made, name) for name in PLACE}
+
+
 def expect_place(provenance: Provenance, address: Address, path: UPath) -> None:
     """See that a file lies where it was written.
 
     Raises:
         StoredFileError: it is the file of another address.
     """
-    parts = [part.name for part in fields(address)]
-    made = Address(**{name: getattr(provenance, name) for name in parts})
+    made = Address(**place_of(provenance))
     if made != address:
         raise StoredFileError(f"{path} holds {made}, not {address}: it was put in another's place.")
 
@@ -227,6 +232,19 @@ class ArtifactStore:
             return header
 
         return self._of_file(address, load)
+
+    def holds(self, address: Address, content_hash: str | None) -> bool:
+        """Whether there is an artifact of this content hash, or none where None is given. Raises: as :meth:`header`."""
+
+        def load(path: UPath) -> bool:
+            if content_hash is None or path.suffix != ".parquet":
+                return False
+            return bool(storage.parquet.has_content(path, content_hash, place_of(address)))
+
+        try:
+            return self._of_file(address, load) or self.header(address).content_hash == content_hash
+        except NotMaterializedError:
+            return content_hash is None
 
     def size(self, address: Address) -> int:
         """Bytes of the file at an address."""

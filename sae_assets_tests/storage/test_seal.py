@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -181,3 +182,36 @@ def test_file_in_anothers_place_is_refused(tmp_path: Path, other: Address, form:
         assert str(place) in str(caught.value) and str(ADDRESS) in str(caught.value)
     with pytest.raises(StoredFileError, match="put in another's place"):
         store.read_file(store.find(other))
+
+
+def test_whether_a_file_is_of_a_content_is_told_without_parsing_it(tmp_path: Path, monkeypatch) -> None:
+    """Of sealed Parquet; a changed footer is refused, and whatever else there is is told by the header."""
+    store, path = written(tmp_path, "sparse_activations", "parquet")
+    expected, content = store.header(ADDRESS).content_hash, path.read_bytes()
+    parsed: list[object] = []
+    load_footer = parquet.load_footer
+    monkeypatch.setattr(parquet, "load_footer", lambda file: parsed.append(file) or load_footer(file))
+    assert store.holds(ADDRESS, expected) and not parsed
+    assert not store.holds(ADDRESS, None) and not store.holds(ADDRESS, "0" * 64) and len(parsed) == 2
+    footer = content.rindex(b'"content_hash"')
+    for place in range(footer, footer + 400, 9):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(StoredFileError):
+            store.holds(ADDRESS, expected)
+    path.unlink()
+    assert store.holds(ADDRESS, None) and not store.holds(ADDRESS, expected)
+
+
+def test_a_file_in_the_place_of_another_is_of_no_content(tmp_path: Path) -> None:
+    store, path = written(tmp_path, "sparse_activations", "parquet")
+    expected, other = store.header(ADDRESS).content_hash, replace(ADDRESS, model="other")
+    moved = Path(str(path).replace(str(ADDRESS.model), "other"))
+    moved.parent.mkdir(parents=True)
+    path.rename(moved)
+    with pytest.raises(StoredFileError, match="put in another's place"):
+        store.holds(other, expected)
+
+
+def test_whether_a_pt_file_is_of_a_content(tmp_path: Path) -> None:
+    store, _ = written(tmp_path, "sparse_activations", "pt")
+    assert store.holds(ADDRESS, store.header(ADDRESS).content_hash) and not store.holds(ADDRESS, "0" * 64)
