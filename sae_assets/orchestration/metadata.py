@@ -34,6 +34,7 @@ FIXED = (
 )  # fmt: skip
 # Broken into lines here: the UI gives values as much room as the table of the first rows takes, and shows half of it.
 SENTENCES, LINE = ("verdict", "row_verdict"), 50
+ROOM = 32  # characters of a name that do not run into what stands beside it; the UI breaks names at spaces alone
 IMPORTED = "imported from older files; L0 counts stored entries only"
 KEPT = "nothing was computed: the file that was there is what would be made now"
 
@@ -79,6 +80,11 @@ def links(address: "Address") -> dict[str, Any]:
     return entries
 
 
+def label(name: str) -> str:
+    """The name of a figure in the UI; a long one of a concept may go on in the next line."""
+    return name.replace("[", " [", 1) if len(name) > ROOM else name
+
+
 def shown(name: str, value: Any) -> Any:
     """A figure for the UI: what settings fix is a text, for numbers are plotted."""
     if name in SENTENCES:
@@ -113,7 +119,8 @@ def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, A
     else:
         making = {**figures, "rows_per_second": rows / max(figures.get("seconds_of_pass", figures["seconds"]), 1e-9)}
     return {
-        **{name: shown(name, value) for name, value in {**counts(item), **making, "table_rows": rows}.items()},
+        **{label(name): shown(name, value) for name, value in counts(item).items()},
+        **{name: shown(name, value) for name, value in {**making, "table_rows": rows}.items()},
         "fingerprint": item.provenance.fingerprint,
     }
 

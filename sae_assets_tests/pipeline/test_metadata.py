@@ -9,7 +9,7 @@ import typer
 
 from sae_assets.cli import app
 from sae_assets.orchestration.instance.launcher import HOST_TAG, WORKER_TAG
-from sae_assets.orchestration.metadata import artifact_metadata, links, number_of, shown, storage_metadata
+from sae_assets.orchestration.metadata import ROOM, artifact_metadata, label, links, number_of, shown, storage_metadata
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
@@ -75,3 +75,13 @@ def test_sentences_are_broken_into_lines_that_the_ui_has_room_for() -> None:
     for name in ("verdict", "row_verdict"):
         lines = metadata[name].value.split("  \n")
         assert max(map(len, lines)) <= 50 and " ".join(lines).startswith("On "), name
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_names_of_figures_do_not_run_into_the_next_column(kind: str) -> None:
+    """The UI breaks them at spaces, and has room for 32 characters."""
+    item = stored(SMALL[kind], Provenance(kind, "birds", "patch", "dino", None, "1"))
+    names = artifact_metadata(item, {"seconds": 1.0, "device": "cpu"})
+    assert [name for name in names if max(map(len, name.split())) > ROOM] == []
+    assert label("superactivators_test_iou[shape::cylinder]") == "superactivators_test_iou [shape::cylinder]"
+    assert label("test_f1[color::red]") == "test_f1[color::red]"

@@ -49,7 +49,7 @@ def _counts(artifact: Any) -> dict[str, Any]:
     return {
         "selection": artifact.selection,
         "concepts_by_rows": int(artifact.by_rows.sum()),
-        "concepts_with_other_unit_by_examples": int(other.sum()),
+        "other_unit_by_examples": int(other.sum()),
         **units,
     }
 
