@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sae_assets.cli.advice import advice
 from sae_assets.cli.common import (
     FOUND,
     AsJson,
@@ -57,12 +58,29 @@ def find(
             print_json({"dataset": run.entry.name, "token_kind": run.token_kind, "model": run.model, "units": lines})
             return
         names = table.column_names
+        echo(f"{run.entry.name}/{run.token_kind}/{run.model}  {_title(names, concept, words, example, label)}")
         numbers = [name for name in names if name != "label"]
         echo("  ".join(f"{name:>9}" for name in numbers) + ("  label" if "label" in names else ""))
         for line in lines:
             cells = [str(line[name]) if name == "unit_id" else _shown(line[name]) for name in numbers]
             echo("  ".join(f"{cell:>{max(9, len(name))}}" for cell, name in zip(cells, numbers, strict=True))
                        + (f"  {line['label']}" if "label" in line else ""))  # fmt: skip
+        if lines:
+            of_kind = "" if run.token_kind == next(iter(kinds)) else f" --token-kind {run.token_kind}"
+            which = f"{run.entry.name} {run.model}"
+            echo(advice(f"How sure, where, beside what: sae-assets unit {which} {lines[0]['unit_id']}{of_kind}"))
+
+
+def _title(names: list[str], concept: str | None, words: str | None, example: str | None, label: str | None) -> str:
+    """What units were looked for, and by what they are sorted."""
+    if concept is not None:
+        of = "rows" if "test_precision" in names else "examples"
+        return f"units for {concept}, the best F1 of {of} on cal first"
+    if words is not None:
+        return f"units that fire on {words!r}, by F1 over all tokens"
+    if example is not None:
+        return f"units that fire in {example} and nowhere else, by the share of their rows that lie in it"
+    return f"units labelled {label!r}, by the share of its words in the label"
 
 
 def _shown(value: object) -> str:

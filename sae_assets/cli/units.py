@@ -16,7 +16,7 @@ from sae_assets.cli.common import (
     errors_without_traceback,
     print_json,
 )
-from sae_assets.wording import counted
+from sae_assets.wording import counted, interval
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -64,6 +64,8 @@ def _print(unit: dict[str, Any]) -> None:
 
     echo(f"{unit['dataset']}/{unit['token_kind']}/{unit['model']}  unit {unit['unit']}")
     echo(headline(unit))
+    for pair in unit["pairs"]:
+        _print_beside(pair)
     counts = unit["histogram"]["counts"]
     if any(counts):
         bars = "".join(BLOCKS[-(-8 * count // max(counts))] for count in counts)
@@ -83,6 +85,22 @@ def _print(unit: dict[str, Any]) -> None:
     if unit["co_active"]:
         beside = ", ".join(f"{one['unit_id']} ({one['jaccard']:.2f})" for one in unit["co_active"])
         echo(f"\nfires with (share of rows of either): {beside}")
+
+
+def _print_beside(pair: dict[str, Any]) -> None:
+    """The F1 of a pair on examples and on rows, beside chance, random SAEs and the best detector without an SAE."""
+    from sae_assets.pages.figures import figure  # noqa: PLC0415
+
+    echo(f"\n{pair['concept'][:20]:20} test F1       95 %  chance  random SAEs  best without an SAE")
+    for level, beside in pair["beside"].items():
+        ends = interval(beside["f1_low"], beside["f1_high"]) if beside["f1_low"] is not None else "–"
+        best = figure(beside["without_sae"])
+        name = beside["without_sae_name"]
+        echo(
+            f"{'on ' + level:20} {figure(beside['f1']):>7}  {ends:>9}  {figure(beside['chance']):>6}  "
+            f"{figure(beside['random_saes']):>11}  {best}{f' ({name})' if name else ''}"
+        )
+    echo("")
 
 
 def _where(peak: dict[str, Any] | None) -> str:

@@ -8,12 +8,12 @@ from sae_assets.artifacts.detection import FEWEST
 from sae_assets.datasets import ImageReader, TextReader
 from sae_assets.errors import SaeAssetsError
 from sae_assets.pages import charts, evidence
-from sae_assets.pages.figures import StageTable, Tables, figure
+from sae_assets.pages.figures import figure
 from sae_assets.pages.pictures import image_element, marked_tokens, overlaid
 from sae_assets.pages.rendering import render
 from sae_assets.reading.display import WIDEST
 from sae_assets.reading.files import columns_of
-from sae_assets.reading.summary import unit_summary
+from sae_assets.reading.summary import levels_of, tables_of, unit_summary
 from sae_assets.reading.unit import TopExample, Unit
 from sae_assets.wording import counted, interval, without_places
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 
 PARTS, OF_EACH = 4, 3  # quarters of the examples, and how many of each
 AROUND = 60  # tokens on either side of the largest value
-STAGES = ("best_pairs", "controls", "row_alignment", "unit_mapping", "unit_stats")
-KINDS = {"patch": "patches", "token": "tokens", "cls": "rows"}
 
 
 def unit_page(unit: Unit, top: int = 6) -> str:
     """The page of a unit. Raises: as :func:`unit_summary`."""
-    summary, tables = unit_summary(unit, top), _tables(unit)
+    tables = tables_of(unit)
+    summary = unit_summary(unit, top, tables)
     counts, edges = summary["histogram"]["counts"], summary["histogram"]["edges"]
     names = [pair["concept"] for pair in summary["pairs"]]
     concept = names[0] if names else None
@@ -39,7 +38,7 @@ def unit_page(unit: Unit, top: int = 6) -> str:
         figure=figure,
         headline=headline(summary),
         histogram=charts.histogram(counts, edges, summary["threshold"]),
-        levels={name: _levels(unit, tables, name) for name in names},
+        levels={name: levels_of(unit, tables, name) for name in names},
         control_rows=evidence.control_rows,
         bars={name: evidence.control_bars(tables, name) for name in names},
         glyph=charts.glyph,
@@ -66,28 +65,6 @@ def headline(summary: dict[str, Any]) -> str:
         for few in (f", of fewer than {FEWEST} examples of a class" if pair["too_few"] else "",)
     ]
     return f"{said} and is chosen for {', '.join(parts)}."
-
-
-def _tables(unit: Unit) -> Tables:
-    """The stages' tables where they were made; of the large ones the unit's lines alone."""
-    tables = {}
-    for stage in STAGES:
-        if unit.run.store.find(unit.run.address(stage)) is not None:
-            header, table = columns_of(unit.run.store, unit.run.address(stage))
-            whole = StageTable(stage, table, header.scalars)
-            large = stage in ("row_alignment", "unit_mapping", "unit_stats")
-            tables[stage] = whole.only(unit_id=[unit.unit_id]) if large else whole
-    return Tables(tables)
-
-
-def _levels(unit: Unit, tables: Tables, concept: str) -> list[tuple[str, charts.Evidence]]:
-    """The evidence on examples and, where it is known which rows are the concept's, on rows."""
-    levels = [("examples", evidence.of_examples(tables, concept))]
-    if unit.run.token_kind != "cls" and tables.value("best_pairs", "test_row_f1_low", concept) is not None:
-        number = unit.run.entry.concepts.index(concept)
-        of_rows = evidence.of_rows(tables, concept, number, unit.unit_id)
-        levels.append((KINDS[unit.run.token_kind], of_rows))
-    return levels
 
 
 def _neighbours(unit: Unit, top: int) -> list[dict[str, Any]]:

@@ -6,6 +6,10 @@ from typing import Any
 from sae_assets.artifacts.detection import rests_on_few
 from sae_assets.datasets import ImageReader
 from sae_assets.errors import SaeAssetsError
+from sae_assets.pages import evidence
+from sae_assets.pages.charts import Evidence
+from sae_assets.pages.figures import StageTable, Tables
+from sae_assets.reading.files import columns_of
 from sae_assets.reading.unit import TopExample, Unit
 
 STATS = ("n_active", "density", "mean", "max", "p95", "p99", "selectivity")
@@ -13,21 +17,24 @@ PAIR = (
     *("concept", "threshold", "test_f1", "test_f1_low", "test_f1_high"),
     *("test_auroc", "test_auroc_low", "test_auroc_high", "test_p", "test_q"),
 )
+STAGES = ("best_pairs", "controls", "row_alignment", "unit_mapping", "unit_stats")
+KINDS = {"patch": "patches", "token": "tokens", "cls": "rows"}
 ALIGNED = ("concept", "threshold", "cal_f1", "test_f1", "test_precision", "test_recall", "test_iou", "test_ap")
 
 
-def unit_summary(unit: Unit, top: int = 5) -> dict[str, Any]:
+def unit_summary(unit: Unit, top: int = 5, tables: Tables | None = None) -> dict[str, Any]:
     """Statistics, concepts on examples and on rows, best examples with the place of the largest value, co-active units.
 
     Args:
         top: how many examples, concepts on rows and co-active units.
+        tables: as of :func:`tables_of`, where they were read already.
 
     Raises:
         MissingChunksError, NotMaterializedError: what it reads was not made.
     """
     run = unit.run
     aligned = unit.concepts() if run.has("row_alignment") else []
-    stats = unit.stats()
+    stats, tables = unit.stats(), tables_of(unit) if tables is None else tables
     counts, edges = unit.histogram()
     summary = {
         "dataset": run.entry.name,
@@ -37,7 +44,7 @@ def unit_summary(unit: Unit, top: int = 5) -> dict[str, Any]:
         "rows": unit.n_rows,
         "threshold": unit.threshold,
         "stats": {name: stats[name] for name in STATS},
-        "pairs": [{**{name: pair[name] for name in PAIR}, "too_few": rests_on_few(pair)} for pair in unit.pairs()],
+        "pairs": [_pair(unit, tables, pair) for pair in unit.pairs()],
         "concepts": [{name: line[name] for name in ALIGNED} for line in aligned[:top]],
         "examples": [_example(unit, one) for one in unit.top_examples(top)],
         "co_active": [vars(one) for one in unit.co_active(top)],
@@ -45,6 +52,45 @@ def unit_summary(unit: Unit, top: int = 5) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _plain(summary)
     return plain
+
+
+def tables_of(unit: Unit) -> Tables:
+    """The stages' tables where they were made; of the large ones the unit's lines alone."""
+    tables = {}
+    for stage in STAGES:
+        if unit.run.store.find(unit.run.address(stage)) is not None:
+            header, table = columns_of(unit.run.store, unit.run.address(stage))
+            whole = StageTable(stage, table, header.scalars)
+            large = stage in ("row_alignment", "unit_mapping", "unit_stats")
+            tables[stage] = whole.only(unit_id=[unit.unit_id]) if large else whole
+    return Tables(tables)
+
+
+def levels_of(unit: Unit, tables: Tables, concept: str) -> list[tuple[str, Evidence]]:
+    """The evidence on examples and, where it is known which rows are the concept's, on rows."""
+    levels = [("examples", evidence.of_examples(tables, concept))]
+    if unit.run.token_kind != "cls" and tables.value("best_pairs", "test_row_f1_low", concept) is not None:
+        number = unit.run.entry.concepts.index(concept)
+        of_rows = evidence.of_rows(tables, concept, number, unit.unit_id)
+        levels.append((KINDS[unit.run.token_kind], of_rows))
+    return levels
+
+
+def _pair(unit: Unit, tables: Tables, pair: dict[str, Any]) -> dict[str, Any]:
+    """A pair that the unit is chosen for, and by level what its F1 stands beside."""
+    beside = {
+        level: {
+            "f1": shown.value,
+            "f1_low": shown.low,
+            "f1_high": shown.high,
+            "chance": shown.chance,
+            "random_saes": shown.random,
+            "without_sae": shown.other,
+            "without_sae_name": shown.other_name if shown.other is not None else None,
+        }
+        for level, shown in levels_of(unit, tables, pair["concept"])
+    }
+    return {**{name: pair[name] for name in PAIR}, "too_few": rests_on_few(pair), "beside": beside}
 
 
 def _example(unit: Unit, one: TopExample) -> dict[str, Any]:

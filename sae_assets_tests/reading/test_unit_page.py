@@ -157,6 +157,21 @@ def test_the_command(made: Places, busy: int, tmp_path: Path) -> None:
     assert wrong.exit_code == 2 and "clip-mini" in wrong.stderr
 
 
+def test_the_command_says_what_a_unit_stands_beside(texts: Places, text_run: Run) -> None:
+    """Of each concept that it is chosen for, by level: chance as it is stored; no controls where there are none."""
+    pair = next(line for line in text_run.best_pairs().to_arrow().to_pylist() if line["unit_id"] is not None)
+    unit = text_run.unit(pair["unit_id"])
+    beside = next(one for one in unit_summary(unit)["pairs"] if one["concept"] == pair["concept"])["beside"]
+    of_examples, of_tokens = beside["examples"], beside["tokens"]
+    assert (of_examples["f1"], of_examples["f1_low"]) == (pair["test_f1"], pair["test_f1_low"])
+    bars = [pair[name] for name in ("test_always_positive_f1", "test_null_f1_p95") if pair[name] is not None]
+    assert of_examples["chance"] == max(bars) and of_examples["random_saes"] is of_examples["without_sae"] is None
+    assert (of_tokens["f1_low"], of_tokens["f1_high"]) == (pair["test_row_f1_low"], pair["test_row_f1_high"])
+    shown = invoke(texts, "unit", "moods", "gemma-mini", str(unit.unit_id)).output
+    assert re.search(rf"on examples +{figure(pair['test_f1'])} .* {figure(of_examples['chance'])} +– +–\n", shown)
+    assert re.search(rf"on tokens +{figure(of_tokens['f1'])} ", shown)
+
+
 def test_figures_are_shown_alike() -> None:
     assert [figure(value) for value in (None, 1234, 0.5, 12.345, -0.25)] == ["–", "1,234", "0.500", "12.3", "−0.250"]
 
