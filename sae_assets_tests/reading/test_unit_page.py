@@ -157,6 +157,7 @@ def test_the_command(made: Places, busy: int, tmp_path: Path) -> None:
     assert wrong.exit_code == 2 and "clip-mini" in wrong.stderr
 
 
+@pytest.mark.xdist_group("small-texts")
 def test_the_command_says_what_a_unit_stands_beside(texts: Places, text_run: Run) -> None:
     """Of each concept that it is chosen for, by level: chance as it is stored; no controls where there are none."""
     pair = next(line for line in text_run.best_pairs().to_arrow().to_pylist() if line["unit_id"] is not None)
