@@ -51,8 +51,23 @@ class _ByName(Mapping[str, V]):
         """The part of a name that there is."""
 
     def __getitem__(self, name: str) -> V:
-        """A part. Raises: CatalogError: there is none of this name; the nearest is named."""
+        """A part.
+
+        Raises:
+            NotMaterializedError: the catalog has it and nothing of it was made; the command that makes it is named.
+            CatalogError: there is none of this name; the nearest is named.
+        """
+        for known, options in self._possible():
+            if known.lower() == name.lower() and known not in self._names:
+                raise NotMaterializedError(
+                    f"Nothing has been made of {self.what} {known!r} in {self._label}. "
+                    f"Run: sae-assets materialize {options}"
+                )
         return self._part(match_name(name, self._names, self.what))
+
+    @abstractmethod
+    def _possible(self) -> Iterator[tuple[str, str]]:
+        """Every name of the catalog, and the options of the command that makes its part."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -82,6 +97,9 @@ class Project(_ByName["DatasetFigures"]):
     def _part(self, name: str) -> "DatasetFigures":
         return DatasetFigures(self._store, self._catalog, name)
 
+    def _possible(self) -> Iterator[tuple[str, str]]:
+        return ((name, f"-d {name}") for name in self._catalog.datasets)
+
 
 class DatasetFigures(_ByName["ModelFigures"]):
     """What was made of a data set, by model."""
@@ -98,6 +116,9 @@ class DatasetFigures(_ByName["ModelFigures"]):
     def _part(self, name: str) -> "ModelFigures":
         return ModelFigures(self._store, self._catalog, self.name, name, self._kinds[name])
 
+    def _possible(self) -> Iterator[tuple[str, str]]:
+        return ((model, f"-d {self.name} -m {model}") for model in self._kinds)
+
 
 class ModelFigures(_ByName[Run]):
     """What was made of a data set with a model, by token kind."""
@@ -110,6 +131,10 @@ class ModelFigures(_ByName[Run]):
 
     def _part(self, name: str) -> Run:
         return Run(self._store, self._catalog.datasets[self.dataset], self.name, name, self._catalog.models[self.name])
+
+    def _possible(self) -> Iterator[tuple[str, str]]:
+        kinds = self._catalog.datasets[self.dataset].token_kinds
+        return ((kind, f"-d {self.dataset} -m {self.name} --token-kind {kind}") for kind in kinds)
 
 
 def _folders(folder: UPath) -> set[str]:

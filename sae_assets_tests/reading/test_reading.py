@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import sae_assets
+from sae_assets.catalog import load_catalog
 from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
 from sae_assets.ops.intervals import auroc_interval
 from sae_assets.pages.pictures import VEIL, VEILED, opacity
@@ -244,6 +245,23 @@ def test_errors_say_what_there_is(project: Project, run: Run, made: Places, tmp_
         sae_assets.open(tmp_path / "empty")
     with pytest.raises(MissingChunksError, match="Run: sae-assets materialize -d small"):
         run.table("no_such_stage")
+
+
+def test_what_was_not_made_is_told_from_what_there_is_not(made: Places, project: Project) -> None:
+    """A model and a token kind that the catalog has and the home does not: the command that makes them is named."""
+    catalog = load_catalog(made["catalog"])
+    more = {"token_kinds": ("patch", "cls"), "models": ("clip-mini", "clip")}
+    catalog.datasets["small"] = catalog.datasets["other"] = catalog.datasets["small"].model_copy(update=more)
+    opened = Project(project._store, catalog)
+    with pytest.raises(NotMaterializedError, match=r"of data set 'other' in .*store\. Run: .* -d other$"):
+        opened["Other"]
+    data = opened["small"]
+    with pytest.raises(NotMaterializedError, match=r"'clip' in small\. Run: .* -d small -m clip$"):
+        data["clip"]
+    with pytest.raises(NotMaterializedError, match=r"Run: .* -d small -m clip-mini --token-kind cls$"):
+        data["clip-mini"]["cls"]
+    with pytest.raises(CatalogError, match="Known: patch"):
+        data["clip-mini"]["token"]
 
 
 def test_neither_torch_nor_dagster_is_needed(made: Places) -> None:
