@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sae_assets.artifacts.fit import FitSums
     from sae_assets.rows.loaded import OpenedSae
-    from sae_assets.rows.source import RowSource
+    from sae_assets.rows.source import ExampleRows, RowSource
 
 EXAMPLES = 8  # whose rows are compared
 CLEARLY = 0.9  # of the variance that the SAE leaves unexplained: what another function must leave at most
@@ -135,13 +135,23 @@ def _unexplained(source: "RowSource", kind: str, sae: "OpenedSae", example_ids: 
     """Fraction of variance unexplained over the rows of these examples; those that cannot be read are left out."""
     fits: list[FitSums] = []
     assert sae.decoder is not None
-    for example in example_ids:
-        with suppress(DatasetError, OSError):
-            (found,) = source.embed([example])
-            rows = found.rows[kind]
-            if kind in found.silent or not len(rows) or not bool(rows.isfinite().all()):
-                continue
-            fit = ops.reconstruction.Fit(sae.decoder)
-            fit.add(rows, sae.encoder.encode(rows))
-            fits.append(fit.sums())
+    for found in _embedded(source, example_ids):
+        rows = found.rows[kind]
+        if kind in found.silent or not len(rows) or not bool(rows.isfinite().all()):
+            continue
+        fit = ops.reconstruction.Fit(sae.decoder)
+        fit.add(rows, sae.encoder.encode(rows))
+        fits.append(fit.sums())
     return ops.reconstruction.merge_fits(fits).fvu if fits else None
+
+
+def _embedded(source: "RowSource", example_ids: Sequence[str]) -> "list[ExampleRows]":
+    """Rows of these examples from one pass or, where some cannot be read, from one for each of the others."""
+    try:
+        return [*source.embed(example_ids)]
+    except (DatasetError, OSError):
+        found: list[ExampleRows] = []
+        for example in example_ids:
+            with suppress(DatasetError, OSError):
+                found += source.embed([example])
+        return found

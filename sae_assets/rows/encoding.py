@@ -14,6 +14,7 @@ from sae_assets.artifacts.rows import FLOAT16
 from sae_assets.catalog import Dataset, Model
 from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
 from sae_assets.progress import track
+from sae_assets.rows.alternatives import EXAMPLES, better_alternatives
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.random_encoders import random_encoders
@@ -84,6 +85,7 @@ def encode_chunk(
     control_kinds: Collection[str] = (),
     control_pooling: "Pooling | None" = None,
     sae: "OpenedSae | None" = None,
+    try_alternatives: bool = False,
     step: Callable[[int, int], None] = lambda done, total: None,
 ) -> RowsPerKind:
     """Encode every example of a chunk.
@@ -99,6 +101,8 @@ def encode_chunk(
         control_kinds: token kinds whose control inputs are made, as the data set's ``controls`` say.
         control_pooling: of rows to the scores of random SAEs; of ``cls``, whose row is the example, and None: maximum.
         sae: in place of the model's own, such as one of a few of its units.
+        try_alternatives: also say whether another activation function or normalisation than the model's suits the SAE
+            better, by the first examples; each way to try takes as long as they do.
         step: called after every batch with the number of examples done and their total.
 
     Raises:
@@ -111,6 +115,10 @@ def encode_chunk(
         for _, source in sources:
             _expect_width(source, sae.d_model, sae.name)
         pooled = {kind for kind in token_kinds if is_pooled(dataset, model, kind)}
+        doubts = [doubt for _, source in sources for doubt in source.doubts]
+        ids = chunk.example_ids
+        if try_alternatives:
+            doubts += _better_alternatives(sources, pooled, sae, ids[:EXAMPLES])
         results = {
             kind: _Collected(
                 None if kind in pooled else k_stored,
@@ -119,7 +127,6 @@ def encode_chunk(
             for kind in token_kinds
         }
         blank: set[str] = set()
-        ids = chunk.example_ids
         collectors: dict[str, Collector] = {}
         largest = ops.pooling.MAXIMUM
         pooling_of = {kind: largest if kind == "cls" else control_pooling or largest for kind in token_kinds}
@@ -159,7 +166,7 @@ def encode_chunk(
                 model,
                 next((source.behind for _, source in sources if source.behind), ""),
                 lambda limit: _beyond([source.longest for _, source in sources], limit),
-                dict.fromkeys(doubt for _, source in sources for doubt in source.doubts),
+                dict.fromkeys(doubts),
             ),
             tuple(example for example in ids if example in blank),
             any(source.one_by_one for _, source in sources),
@@ -175,6 +182,17 @@ def encode_chunk(
 def _beyond(longest: Sequence[int | None], limit: int) -> Iterable[int] | None:
     known = [length for length in longest if length is not None]
     return [length for length in known if length > limit] if known else None
+
+
+def _better_alternatives(
+    sources: "Sequence[tuple[tuple[str, ...], RowSource]]", pooled: Collection[str], sae: "OpenedSae",
+    example_ids: Sequence[str],
+) -> list[str]:  # fmt: skip
+    """What suits the SAE better than the network's own configuration, by rows of its first token kind."""
+    kinds, source = next(((kinds, source) for kinds, source in sources if source.network is not None), ((), None))
+    if source is None:
+        return []
+    return better_alternatives(source, "token" if kinds[0] in pooled else kinds[0], sae, example_ids)
 
 
 def _expect_width(source: "RowSource", d_model: int, sae: str) -> None:

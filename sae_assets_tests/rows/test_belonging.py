@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ import transformers as hf
 from PIL import Image
 
 from sae_assets.catalog import Model, Transformer, load_catalog
+from sae_assets.chunks.chunking import Manifest
+from sae_assets.chunks.contents import describe_examples
 from sae_assets.datasets import open_dataset
+from sae_assets.errors import DatasetError
 from sae_assets.rows import inspection
 from sae_assets.rows.alternatives import better_alternatives
+from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
@@ -122,6 +126,37 @@ def test_another_activation_function_than_that_of_the_weights(gemma: Path, funct
     assert not said or "with the activation function gelu" in found
     after = [rows.rows["token"] for rows in source.embed(ids)]
     assert all(map(torch.equal, before, after))  # the model is as it was
+
+
+@pytest.mark.slow
+def test_a_chunk_says_it_too_where_it_is_asked(gemma: Path) -> None:
+    """As the first chunk of a model is. What cannot be read is left out."""
+    edited(gemma / "config.json", lambda config: config.update(hidden_activation="silu"))
+    model, dataset = at(gemma), load_catalog().datasets["moods_mini"]
+    reader = open_dataset(dataset)
+    chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:4]), reader)
+    for asked in (False, True):
+        encoded = encode_chunk(
+            chunk, ("token", "cls"), dataset=dataset, model=model, reader=reader, k_stored=None, batch_size=2,
+            precision="float32", device="cpu", memory_budget=BUDGET, try_alternatives=asked,
+        )  # fmt: skip
+        assert ("the activation function gelu" in encoded.elsewhere) == asked
+    sae = open_encoder(model.sae, "cpu", BUDGET)
+    ((_, source),) = open_sources(reader, dataset, model, ("token",), "cpu", "float32")
+
+    class Unreadable:
+        """The source, of which one example cannot be read."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(source, name)
+
+        def embed(self, ids: Sequence[str]) -> Any:
+            if "none" in ids:
+                raise DatasetError("is not there")
+            return source.embed(ids)
+
+    found = better_alternatives(Unreadable(), "token", sae, [*chunk.example_ids, "none"])  # type: ignore[arg-type]
+    assert found and found == better_alternatives(source, "token", sae, chunk.example_ids)
 
 
 def test_another_vocabulary_beside_the_one_that_is_read(gemma: Path) -> None:

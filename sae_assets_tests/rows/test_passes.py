@@ -139,6 +139,19 @@ def test_a_model_whose_rows_depend_on_what_fills_them_up_goes_one_by_one(
     assert torch.equal(rows, torch.ones(2, 1)) == found
 
 
+def test_what_only_longer_inputs_show_is_found() -> None:
+    """Other positional frequencies change no first row: an input of several rows is tried beside the shortest there
+    can be.
+    """
+
+    def forward(inputs: Sequence[Tensor], length: int | None) -> list[Tensor]:
+        return [x + (length or len(x)) * torch.arange(len(x))[:, None] for x in inputs]
+
+    shapes = FixedShapes(forward, lambda x: x[:1])
+    found = shapes.rows([torch.ones(8, 1), torch.ones(2, 1)], 2, 8)
+    assert shapes.one_by_one and found[1][:, 0].tolist() == [1.0, 3.0]
+
+
 @pytest.mark.parametrize(("heeds", "found"), [(0.0, False), (1e-7, True)])
 def test_what_fills_an_input_up_is_of_no_account(heeds: float, found: bool) -> None:
     """In half precision rounding hides what a convolution takes from its neighbours; another filling shows it."""
@@ -188,7 +201,7 @@ def test_texts_that_are_filled_up_have_the_rows_that_they_have_alone(tmp_path: P
 
 
 def test_each_shape_is_tried_once() -> None:
-    """With three more passes; a pass alone needs none."""
+    """With four more passes; a pass alone needs none."""
     seen: list[tuple[int, int | None]] = []
 
     def forward(inputs: Sequence[Tensor], length: int | None) -> list[Tensor]:
@@ -199,7 +212,7 @@ def test_each_shape_is_tried_once() -> None:
     for size, length in ((4, 8), (4, 8), (4, 16), (1, 8), (1, 8)):
         shapes.rows([x, x][:size], size, length)
     once = (1, None)
-    assert seen == [*[(4, 8)] * 3, once, (4, 8), *[(4, 16)] * 3, once, once, once]
+    assert seen == [*[(4, 8)] * 3, once, once, (4, 8), *[(4, 16)] * 3, once, once, once, once]
 
 
 @given(st.integers(1, 10**6), st.none() | st.integers(1, 10**6))

@@ -62,9 +62,12 @@ def make_rows(run: Pass) -> Made:
         step=lambda done, total: run.log(f"{done} of {total} examples encoded"),
         control_kinds=[kind for kind in run.token_kinds if (CONTROL_INPUTS, kind) in run.due],
         control_pooling=pooling_of(target, run.options),
+        try_alternatives=examples.first_index == 0,  # once per model
         **settings,
     )
 
+    if encoded.elsewhere:
+        run.log(f"Warning: {encoded.elsewhere}")
     if encoded.one_by_one:
         run.log("Examples went through the transformer one by one: its rows depend on what goes with them.")
 

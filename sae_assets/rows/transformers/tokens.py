@@ -16,6 +16,7 @@ from sae_assets.rows.texts import Tokenized
 from sae_assets.rows.transformers.alignment import align
 from sae_assets.rows.transformers.files import locate_hub_folder, quiet, read_config, read_pretrained
 from sae_assets.rows.transformers.hook_point import shortened
+from sae_assets.rows.transformers.lengths import one_way_up_to
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 ROUNDED_UP, MOST_OF = 4096, 0.9  # embeddings beyond the tokens, in number and in share, that a model may have
@@ -30,8 +31,8 @@ class Tokens:
         pad_id: an id to fill up with (it is masked); max_positions: ids that the model takes; None: any number.
 
     Raises:
-        CheckpointError: files that cannot be read, ``prepend_bos`` for a tokenizer without such a token, or more tokens
-            than the model has embeddings.
+        CheckpointError: files that cannot be read, ``prepend_bos`` for a tokenizer without such a token, more tokens
+            than the model has embeddings, or texts so long that others decide how they are read.
     """
 
     def __init__(self, model: Model):
@@ -54,6 +55,7 @@ class Tokens:
             raise CheckpointError(f"The tokenizer of {self._label} has no BOS token; leave `prepend_bos` out.")
         unknown = self._tokenizer.unk_token_id
         self._special = frozenset(self._tokenizer.all_special_ids) - {unknown}
+        self._expect_one_way()
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -123,6 +125,22 @@ class Tokens:
                 f"The tokenizer of {self._label} ({type(self._tokenizer).__name__}) has {known:,} tokens, the model "
                 f"({self.config.model_type}) {size:,} embeddings: they do not belong together."
             )
+
+    def _expect_one_way(self) -> None:
+        """Allow no text so long that the model reads it in another way, nor filling one up to that length."""
+        found = one_way_up_to(self.config)
+        if found is None or (self.max_positions is not None and self.max_positions <= found[0]):
+            return
+        limit, what = found
+        any_text = self.encode("a")
+        around = len(any_text.ids) - len(any_text.spans)
+        if self._max_tokens is None or self._max_tokens + around > limit:
+            raise CheckpointError(
+                f"{self._label} ({self.config.model_type}, {what}) reads texts of more than {limit:,} ids in another "
+                "way than shorter ones, by what stands beside them or was read before: their rows would depend on "
+                f"other texts. Set `max_tokens: {limit - around}` or less."
+            )
+        self.max_positions = limit
 
     def encode(self, text: str) -> Tokenized:
         """Ids and spans of a text.

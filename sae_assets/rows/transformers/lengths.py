@@ -1,0 +1,44 @@
+"""Up to how many ids a model computes its rows in one way, whatever was read before and whatever fills a text up.
+
+Beyond, some models of ``transformers`` silently take another attention or other positional frequencies, for all tokens
+of the text, by the length to which it was filled up, and some remember what they took.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+CHANGING_ROPE = ("dynamic", "longrope")
+
+
+def one_way_up_to(config: Any) -> tuple[int, str] | None:
+    """The most ids of a text that is read like shorter ones, and what changes beyond; None where nothing does."""
+    kind = getattr(config, "model_type", "")
+    if kind == "big_bird" and config.attention_type == "block_sparse":
+        # Shorter ones are read with full attention, and so is everything after the first of them.
+        return (5 + 2 * config.num_random_blocks) * config.block_size, "attention_type block_sparse"
+    if kind == "reformer" and "lsh" in config.attn_layers:
+        return config.lsh_attn_chunk_length, "attn_layers lsh, whose buckets the first text decides"
+    limits = [
+        (int(limit), f"rope_type {rope}")
+        for parameters in _ropes(config)
+        if (rope := parameters.get("rope_type", parameters.get("type"))) in CHANGING_ROPE
+        and (limit := _trained_on(config, parameters, str(rope)))
+    ]
+    return min(limits, default=None)
+
+
+def _ropes(config: Any) -> Iterator[dict[str, Any]]:
+    """Settings of rotary positions: one set, or one for each kind of layer."""
+    for name in ("rope_parameters", "rope_scaling"):
+        found = getattr(config, name, None)
+        if isinstance(found, dict):
+            yield found
+            yield from (each for each in found.values() if isinstance(each, dict))
+
+
+def _trained_on(config: Any, parameters: dict[str, Any], rope: str) -> Any:
+    """Ids up to which frequencies are those of the training."""
+    original = parameters.get("original_max_position_embeddings")
+    if rope == "longrope":
+        original = original or getattr(config, "original_max_position_embeddings", None)
+    return original or getattr(config, "max_position_embeddings", None)
