@@ -62,15 +62,37 @@ MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
 
 
+LAST_TABLES = ("dynamic_partitions", "asset_check_executions")  # made one after the other; versions before had fewer
+
+
 def has_its_tables(instance: dg.DagsterInstance) -> bool:
     """Whether the database of events has been made: Dagster takes any file in its place for one that has.
 
-    The last of its tables stands for all.
+    The last of its tables stand for all.
     """
     from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
     storage = instance.event_log_storage
-    return not isinstance(storage, SqlEventLogStorage) or bool(storage.has_table("dynamic_partitions"))
+    return not isinstance(storage, SqlEventLogStorage) or all(map(storage.has_table, LAST_TABLES))
+
+
+def make_missing_tables(instance: dg.DagsterInstance) -> None:
+    """Go on where a process was killed that made the tables of the database of events; what is there stays.
+
+    Dagster does so by itself for its other databases. One that holds events was finished once: it is damaged.
+    """
+    from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+    from sqlalchemy import select
+
+    storage = instance.event_log_storage
+    if not isinstance(storage, ConsolidatedSqliteEventLogStorage):
+        return
+    if storage.has_table(SqlEventLogStorageTable.name):
+        with storage.index_connection() as connection:
+            if connection.execute(select(SqlEventLogStorageTable.c.id).limit(1)).first() is not None:
+                return
+    storage._init_db()
 
 
 def files_of_history(instance: dg.DagsterInstance) -> list[Path]:

@@ -90,6 +90,33 @@ def test_a_daemon_that_makes_the_tables_of_a_new_home_at_the_same_time_is_waited
     assert len(calls) == min(times + 1, module.TRIES)
 
 
+@pytest.mark.parametrize("n_tables", [1, 5, 8])
+def test_tables_that_a_killed_process_left_unmade_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_tables: int
+) -> None:
+    """Killed after any of them. A table that a database with events lacks was lost, and is not made."""
+    monkeypatch.setattr(module, "SECONDS_BETWEEN", 0.0)
+    settings = load_settings(tmp_path)
+    with as_shipped(), open_instance(settings) as instance:
+        (events,) = tmp_path.rglob("event_log.db")
+    with closing(sqlite3.connect(events)) as database:
+        made = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY rowid"
+        tables = [name for (name,) in database.execute(made) if name != "alembic_version"]
+        assert len(tables) == 9 and tables[-1] == "asset_check_executions"
+        for name in [*tables[n_tables:], "alembic_version"]:
+            database.execute(f"DROP TABLE {name}")
+        database.commit()
+    with open_instance(settings) as instance:
+        assert instance.get_runs() == []
+        assert instance.event_log_storage.get_pool_limits()
+        instance.report_runless_asset_event(dg.AssetMaterialization("a"))
+    with closing(sqlite3.connect(events)) as database:
+        database.execute("DROP TABLE dynamic_partitions")
+        database.commit()
+    with pytest.raises(HistoryError, match="tables are missing"):
+        open_instance(settings).__enter__()
+
+
 def test_looking_makes_no_history(tmp_path: Path) -> None:
     with history_if_there(load_settings(tmp_path)) as (instance, reason):
         assert instance is None and "dagster.yaml" in reason
@@ -192,8 +219,8 @@ def test_databases_of_no_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_history_without_its_tables_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "prepare", SHIPPED)
     settings = load_settings(tmp_path)
-    with open_instance(settings):
-        pass
+    with open_instance(settings) as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization("a"))
     (events,) = (tmp_path / "dagster").rglob("event_log.db")
     with sqlite3.connect(events) as database:
         database.execute("DROP TABLE dynamic_partitions")

@@ -18,7 +18,7 @@ from upath import UPath
 from sae_assets.errors import HistoryError
 from sae_assets.orchestration.instance.abandoned import settle
 from sae_assets.orchestration.instance.launcher import close_engines, keep_engines
-from sae_assets.orchestration.internals import carry_switches_over, has_its_tables
+from sae_assets.orchestration.internals import carry_switches_over, has_its_tables, make_missing_tables
 from sae_assets.orchestration.switches import renamed
 from sae_assets.settings import Settings
 from sae_assets.storage.atomic import write_atomically
@@ -127,7 +127,8 @@ def _opened(home: Path, settings: Settings) -> dg.DagsterInstance:
     """The instance as its ``dagster.yaml`` describes it, with limits of pools.
 
     Dagster's daemon or UI, started by hand beside this process, knows nothing of our lock: of two who make the same
-    table of a new home one fails, and who comes between them finds some. Both are looked at again.
+    table of a new home one fails, and who comes between them finds some. Both are looked at again. Where tables are
+    still missing then, who made them was killed, and the others are made.
 
     Raises:
         HistoryError: the file is not one that Dagster takes, or a table of the history is missing.
@@ -138,6 +139,8 @@ def _opened(home: Path, settings: Settings) -> dg.DagsterInstance:
             if has_its_tables(instance):
                 set_pool_limits(instance)
                 return instance
+            if left == 1:
+                make_missing_tables(instance)
             instance.dispose()
             if not left:
                 raise HistoryError(_explained(sqlite3.DatabaseError("malformed: tables are missing"), settings))
