@@ -19,6 +19,7 @@ from sae_assets.wording import looks, spelt
 
 LABELS = "labels"
 CERTAIN = ",|;\t\n，｜；、"  # lists have these, and hardly any name
+SCORED = re.compile(r"\s*[:=(]\s*[-+]?[\d.,]+\s*%?\s*\)?\s*$")  # a number behind a label, and no part of its name
 WRAPPING = "\"'`“”‘’«»()[]{}<>.,;:!?*"  # what may stand around a label and be none of it
 
 
@@ -72,6 +73,7 @@ class Labels:
         """
         if self.per_concept:
             problems = [f"span: {hint}" for label in located if (hint := self._meant(label))]
+            problems += self._denied(cells)
             self._seen.update(set(located))
             values = [zero_or_one(cells.get(concept)) for concept in self.concepts]
             problems += [
@@ -96,6 +98,15 @@ class Labels:
         problems += [f"{of}: {hint}" for label in sorted(true) if (hint := self._meant(label))]
         self._seen.update(true)
         return [int(concept in true) for concept in self.concepts], problems
+
+    def _denied(self, cells: Mapping[str, Any]) -> list[str]:
+        """Concepts that a column of labels names beside the concepts' own columns, which say 0."""
+        try:
+            listed = set(self._listed(cells.get(LABELS)))
+        except ValueError:  # it is no list of labels, and nobody reads it
+            return []
+        denied = [concept for concept in self.concepts if concept in listed and zero_or_one(cells.get(concept)) == 0]
+        return [f"column {name!r}: found 0, but column {LABELS!r} names it; remove one of them" for name in denied]
 
     def _meant(self, label: str) -> str:
         return "" if label in self._seen else meant_by(label, self.concepts, declared=self._separator is not None)
@@ -123,6 +134,8 @@ class Labels:
             return []
         if isinstance(cell, str):
             text = cell.strip()
+            if text.startswith("{"):  # scores by label, or a set
+                raise ValueError(f"found {text[:60]!r}")
             cell = (
                 plain_json.parse(text)
                 if text.startswith("[")
@@ -160,6 +173,11 @@ def meant_by(label: str, concepts: Collection[str], *, declared: bool = False) -
             return _several(label, next(filter(None, parts)), separator)
     if (concept := plain.get(_plain(label))) is not None:
         return f"found {spelt(label)}, which is no concept; {concept!r} is, so write it in this way"
+    if (scored := SCORED.search(label)) and (concept := plain.get(_plain(label[: scored.start()]))) is not None:
+        return (
+            f"found {spelt(label)}, which is no concept; {concept!r} is. Where labels have scores, decide from which "
+            "on one is true, and list those"
+        )
     if declared:
         return ""
     for separator in [*sorted({sign for sign in label if not sign.isalnum()} - {*CERTAIN, "_"}), "and", "or"]:

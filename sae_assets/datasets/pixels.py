@@ -30,6 +30,7 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations whose height is the stored width
 ORIENTATION, PHOTOMETRIC, BITS, SAMPLE_FORMAT, SUBFILE, DNG = 274, 262, 258, 339, 254, 50706  # tags of TIFF and EXIF
 WHITE_IS_ZERO, SIGNED, CAMERA = 0, 2, (32803, 34892)
 PLANES, APART = 284, 2  # the tag that says how colours lie, and the value of planes
+PALETTE = 320  # the tag of a TIFF's colours, of 16 bits each
 
 # The documents' table: what a file holds, and what becomes of it.
 MODES = {
@@ -98,7 +99,11 @@ def exif_of(image: "Image") -> "Exif":
         PixelError: they cannot be read.
     """
     try:
-        return image.getexif()
+        found = image.getexif()
+        orientation = found.get(ORIENTATION, 1)
+        if not isinstance(orientation, int):
+            raise TypeError(f"its orientation is {orientation!r}, and no number")
+        return found
     except Exception as error:  # of damaged EXIF Pillow raises SyntaxError, ValueError, struct.error and more
         raise PixelError(
             f"has EXIF data that cannot be read ({error}), so that nothing says which side is up; remove them "
@@ -152,6 +157,10 @@ def expect_picture(image: "ImageFile") -> None:
         )
     if getattr(image, "n_frames", 1) > 1:
         raise PixelError(f"is a TIFF of {image.n_frames} pages; save each page that is an example as a file")  # type: ignore[attr-defined]
+    planes = len(image.getbands()) if tags.get(PLANES) == APART else 1
+    raw = [(right - left) * (end - top) for coder, (left, top, right, end), *_ in image.tile if coder == "raw"]
+    if raw and sum(raw) < image.width * image.height * planes:  # the library leaves the rest black
+        raise PixelError("lacks a part of its pixels; its file is cut or damaged")
 
 
 def as_rgb(image: "ImageFile", white: float | None) -> "Image":
@@ -170,6 +179,8 @@ def as_rgb(image: "ImageFile", white: float | None) -> "Image":
         if "transparency" in image.info:
             raise PixelError(f"has a transparent number among pixels of mode {image.mode}; save it with 8 bits")
         return upright(_levels(image, white)).convert("RGB")
+    if 0 < max(getattr(image, "tag_v2", {}).get(PALETTE, (0,))) <= WHITE_8:
+        raise PixelError("is a TIFF whose palette has 8 bits in place of 16, so that all is black; save it again")
     load(image, stored)
     if ";16" in stored:
         _expect_16_bits(image, white)

@@ -98,7 +98,9 @@ def _kept(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
 
 def _expect_separator(name: str, table: Path, columns: Sequence[str], separator: str) -> None:
     """Refuse a header of one column that another separator would cut into several."""
-    if columns and columns[0].startswith("sep="):
+    if not columns:
+        raise DatasetError(f"Data set {name!r}: {table} has no columns: its first line, which names them, is empty.")
+    if columns[0].startswith("sep="):
         raise DatasetError(
             f"Data set {name!r}: the first line of {table} is {columns[0]!r}, which spreadsheets write in front of the "
             "header; remove that line."

@@ -17,7 +17,8 @@ from sae_assets.errors import DatasetError
 from sae_assets.wording import looks, spelt
 
 WORD = re.compile(r"\S+")
-SPAN, TEXT = ("start", "end", "label"), "text"  # keys of a span
+SPAN = ("start", "end", "label")  # keys of a span
+QUOTES = ("text", "quote", "exact", "surface", "mention")  # keys by which it says what stands there
 NO_TEXT = {"nan", "NaN", "NA", "N/A", "<NA>", "#N/A", "None", "NULL", "null", "\\N", "#NAME?", "#VALUE!", "#REF!"}
 UNITS = {"codepoints": "characters", "utf16": "UTF-16 code units", "bytes": "UTF-8 bytes"}  # what offsets may count
 
@@ -149,7 +150,7 @@ def _denied(text: str, start: int, end: int, place: Span, said: Mapping[str, Any
     shown = text[slice(*place)]
     for key, quote in said.items():
         likely = _likely(text, start, end, quote, unit) if quote != shown else ""
-        if likely or (key == TEXT and quote not in (None, shown)):
+        if likely or (key in QUOTES and quote not in (None, shown)):
             if isinstance(quote, str) and looks(quote) == looks(shown):  # composed letters, invisible characters, case
                 return f"its {key} is {spelt(quote)}, but {spelt(shown)} stands there"
             return f"its {key} is {quote!r}, but {shown!r} stands there{likely}"

@@ -253,6 +253,8 @@ def test_declared_separator_of_labels(tmp_path: Path) -> None:
         ('"calm"', True), ("{calm}", True), ("calm.", True), ("ca\u00adlm", True), ("ｃａｌｍ", True),
         ("\u0441\u0430lm", True), ("\u0441ок", False), ("not calm", False), ("calm，x", True),
         ("calm、very angry", True), ("calm++", False),
+        ("calm:0.9", True), ("Very angry = 0", True), ("calm (12 %)", True), ("calm 2", False), ("calm: sea", False),
+        ("sea:0.9", False),
     ],
 )  # fmt: skip
 def test_labels_that_seem_to_name_concepts(label: str, names: bool) -> None:
@@ -283,6 +285,32 @@ def test_first_line_of_spreadsheets(tmp_path: Path) -> None:
     for said in ("sep=;", "sep=,"):
         content = f"{said}\ntext;split;calm\nx;cal;1\n"
         assert "which spreadsheets write in front of the header" in refusal(tmp_path / "t.csv", content)
+
+
+@pytest.mark.parametrize("cell", ['"{""calm"": 0.1, ""very angry"": 0.9}"', "\"{'calm'}\"", "calm:0.9;very angry:0.1"])
+def test_labels_with_scores(tmp_path: Path, cell: str) -> None:
+    """All rows would be negative; which score is high enough is not ours to say."""
+    (tmp_path / "metadata.csv").write_text(f"text,split,labels\na,cal,{cell}\nb,cal,calm\n")
+    with pytest.raises(DatasetError, match=r"line 2: column 'labels': found") as caught:
+        open_dataset(entry_of(tmp_path, "table", CONCEPTS, modality="text"))
+    assert "line 3" not in str(caught.value)
+
+
+def test_column_of_labels_beside_columns_of_concepts(tmp_path: Path) -> None:
+    """Where both name concepts they agree; a column of other labels, or of a few of them, is nobody's business."""
+    path = tmp_path / "metadata.csv"
+    for cells, said in (("0,1,calm", "column 'calm': found 0, but column 'labels' names it"), ("1,0,calm", ""),
+                        ("1,0,sea", ""), ("1,1,", ""), ("0,1,[x", "")):  # fmt: skip
+        path.write_text(f"text,split,calm,very angry,labels\na,cal,{cells}\n")
+        if said:
+            with pytest.raises(DatasetError, match=said):
+                open_dataset(entry_of(tmp_path, "table", CONCEPTS, modality="text"))
+        else:
+            open_dataset(entry_of(tmp_path, "table", CONCEPTS, modality="text"))
+
+
+def test_first_line_that_is_empty(tmp_path: Path) -> None:
+    assert "has no columns: its first line" in refusal(tmp_path / "t.csv", "\ntext,split,calm\nx,cal,1\n")
 
 
 def test_declared_separator_leaves_its_lists_alone() -> None:

@@ -99,6 +99,13 @@ def test_text_of_a_span_under_another_name(key: str) -> None:
     assert check_spans("spans", [{**span, "note": None}], TEXT)[1] == []
 
 
+@pytest.mark.parametrize(("key", "compared"), [("quote", True), ("surface", True), ("mention", True), ("note", False)])
+def test_another_text_than_what_stands_there(key: str, compared: bool) -> None:
+    """Where no way of counting explains it: by the names that say that it is the span's text."""
+    spans, problems = check_spans("spans", [{"start": 3, "end": 7, "label": "calm", key: "loud"}], TEXT)
+    assert bool(problems) == compared and bool(spans) != compared
+
+
 def test_text_of_a_span_that_only_looks_like_it() -> None:
     """The message shows what nobody sees."""
     span = {"start": 0, "end": 5, "label": "calm", "text": "caf\u00e9"}

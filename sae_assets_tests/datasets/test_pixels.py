@@ -281,6 +281,46 @@ def test_exif_that_cannot_be_read_is_refused(tmp_path: Path, mode: str) -> None:
         _picture(opened, None)
 
 
+@pytest.mark.parametrize(("kind", "value"), [(1, b"\6\0\0\0"), (2, b"6\0\0\0")])
+def test_orientation_that_is_no_number_is_refused(tmp_path: Path, kind: int, value: bytes) -> None:
+    """As a byte or a text it would be passed over."""
+    exif = b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHI", 274, kind, len(value.rstrip(b"\0"))) + value + bytes(4)
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    (tmp_path / "a.png").write_bytes(png(COLOURS, 2, 8, chunk))
+    assert "and no number), so that nothing says which side is up" in refusal(tmp_path / "a.png")
+
+
+def test_tiff_without_a_part_of_its_pixels_is_refused(tmp_path: Path) -> None:
+    """Of offsets that are not there the library leaves the pixels black; in pictures and masks."""
+    whole = planes(COLOURS)
+    one = struct.pack("<HHII", 273, 4, 3, 10 + 9 * 12 + 4 + 6)
+    assert one in whole
+    start = len(whole) - COLOURS.size
+    (tmp_path / "a.tif").write_bytes(whole.replace(one, struct.pack("<HHII", 273, 4, 1, start)))
+    assert "lacks a part of its pixels" in refusal(tmp_path / "a.tif")
+    with pytest.raises(DatasetError, match="lacks a part of its pixels"):
+        open_mask("pictures", tmp_path / "a.tif", (WIDTH, HEIGHT))
+
+
+def test_palette_of_eight_bits_in_a_tiff_is_refused(tmp_path: Path) -> None:
+    """It has 16; some writers put 8 there, and every colour would be black."""
+    image = Image.fromarray(COLOURS[..., 0]).convert("P")
+    for scale, wrong in ((1, True), (257, False)):
+        colours = struct.pack("<768H", *(scale * (number % 256) for number in range(768)))
+        image.putpalette(bytes(range(256)) * 3)
+        path = tmp_path / "a.tif"
+        image.save(path)
+        content = path.read_bytes()
+        with Image.open(path) as opened:
+            own = struct.pack("<768H", *opened.tag_v2[320])  # type: ignore[attr-defined]
+        assert own in content
+        path.write_bytes(content.replace(own, colours))
+        if wrong:
+            assert "palette has 8 bits in place of 16" in refusal(path)
+        else:
+            read(path)
+
+
 def test_cmyk_goes_by_its_profile(tmp_path: Path) -> None:
     """A profile that is none of CMYK is refused, and not ignored."""
     wrong = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
