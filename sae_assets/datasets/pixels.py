@@ -158,8 +158,9 @@ def expect_picture(image: "ImageFile") -> None:
     if getattr(image, "n_frames", 1) > 1:
         raise PixelError(f"is a TIFF of {image.n_frames} pages; save each page that is an example as a file")  # type: ignore[attr-defined]
     planes = len(image.getbands()) if tags.get(PLANES) == APART else 1
-    raw = [(right - left) * (end - top) for coder, (left, top, right, end), *_ in image.tile if coder == "raw"]
-    if raw and sum(raw) < image.width * image.height * planes:  # the library leaves the rest black
+    parts = [part[1] for part in image.tile if part[0] == "raw" and part[1] is not None]
+    stored = sum((right - left) * (end - top) for left, top, right, end in parts)
+    if parts and stored < image.width * image.height * planes:  # the library leaves the rest black
         raise PixelError("lacks a part of its pixels; its file is cut or damaged")
 
 
