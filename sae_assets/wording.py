@@ -34,6 +34,11 @@ def without_places(error: BaseException, folder: Path) -> str:
     return shown if home == home.parent else shown.replace(str(home), "~")
 
 
+def shortened(text: str, most: int = 200) -> str:
+    """The text, of which others decide how long it is, as far as a message has room for it."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """``1 row``, ``2,048 rows``; ``plural`` where it is not the noun with an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

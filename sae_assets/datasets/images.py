@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_assets.datasets.bounded import open_file
 from sae_assets.datasets.pixels import IS_RAW, RAW_FILES, PixelError, as_rgb, known_formats, shown_size
 from sae_assets.errors import DatasetError
 
@@ -74,7 +75,7 @@ def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterato
         if isinstance(source, Path) and source.suffix.lower() in RAW_FILES:
             raise PixelError(IS_RAW)
         # Of a path Pillow maps TIFFs into memory, and where they are turned it maps them with width and height swapped.
-        file: Any = source.open("rb") if isinstance(source, Path) else source
+        file: Any = open_file(source) if isinstance(source, Path) else source
         with file, Image.open(file, formats=known_formats()) as image:
             yield image
     except (FileNotFoundError, DatasetError, AssertionError):

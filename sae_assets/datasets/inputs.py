@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset, Model
 from sae_assets.datasets.images import decode_image, open_image
-from sae_assets.datasets.pixels import ORIENTATION, PixelError, exif_of
+from sae_assets.datasets.pixels import ORIENTATION, PixelError, exif_of, expect_no_strip
 from sae_assets.datasets.reader import ImageReader, Span, TextReader
 from sae_assets.datasets.records import Record
 from sae_assets.datasets.texts import read_text
@@ -95,6 +95,7 @@ def _picture(one: Any, white: float | None) -> "Image":
     if not isinstance(one, Image.Image):
         raise DatasetError(f"A picture is a path, a picture of Pillow or an array, found {type(one).__name__}.")
     try:
+        expect_no_strip(one.size)
         exif = exif_of(one)
     except PixelError as error:
         raise DatasetError(f"The picture {error}.") from None

@@ -25,6 +25,7 @@ PLAIN = ("1", "L", "P", "RGB", "RGBX", "YCbCr", "CMYK")
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 WHITE_16, WHITE_8 = 65535, 255
 PIXELS_AT_ONCE = 2**22
+LONGEST = 500  # times as long as it is wide: such a picture is huge once its shorter edge is as long as a model's input
 STEPS = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies grey of fewer bits, but not its transparent number
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose height is the stored width
 ORIENTATION, PHOTOMETRIC, BITS, SAMPLE_FORMAT, SUBFILE, DNG = 274, 262, 258, 339, 254, 50706  # tags of TIFF and EXIF
@@ -47,7 +48,7 @@ MODES = {
     "animation (GIF, WebP, PNG, AVIF), further pictures of a JPEG": "the first frame",
     "animated PNG whose still picture is no frame, TIFF of several pages, signed TIFF, TIFF of "
     "more than 8 bits per colour in planes, "
-    "camera files (DNG, NEF, CR2, ARW, …)": "refused",
+    "camera files (DNG, NEF, CR2, ARW, …), pictures more than 500 times as long as wide": "refused",
     "Lab and any other mode; HEIC, PSD, EPS, SVG, PDF and any format but "
     "PNG, JPEG, TIFF, GIF, WebP, BMP, PPM, JPEG 2000, AVIF, TGA, QOI": "refused",
 }
@@ -135,9 +136,10 @@ def expect_picture(image: "ImageFile") -> None:
     """Check that a file is one picture whose numbers are brightness.
 
     Raises:
-        PixelError: several pages, a still picture beside an animation, a camera's own data, signed numbers, or planes
-            that are read wrongly.
+        PixelError: several pages, a still picture beside an animation, a camera's own data, signed numbers, planes
+            that are read wrongly, or a strip.
     """
+    expect_no_strip(image.size)
     if getattr(image, "default_image", False):
         raise PixelError(
             "is an animated PNG whose still picture is none of its frames, so that programs show one or the other; "
@@ -162,6 +164,16 @@ def expect_picture(image: "ImageFile") -> None:
     stored = sum((right - left) * (end - top) for left, top, right, end in parts)
     if parts and stored < image.width * image.height * planes:  # the library leaves the rest black
         raise PixelError("lacks a part of its pixels; its file is cut or damaged")
+
+
+def expect_no_strip(size: tuple[int, int]) -> None:
+    """Refuse a size that takes gigabytes where a model's preprocessing makes the shorter edge longer.
+
+    Raises:
+        PixelError: it is too narrow.
+    """
+    if max(size) > LONGEST * min(size):
+        raise PixelError(f"is {size[0]}x{size[1]} pixels, more than {LONGEST} times as long as wide; cut it up")
 
 
 def as_rgb(image: "ImageFile", white: float | None) -> "Image":

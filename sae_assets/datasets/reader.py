@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
+from sae_assets.datasets.bounded import open_file
 from sae_assets.datasets.records import Record, with_origins
 from sae_assets.datasets.tables import raise_problems
 from sae_assets.errors import DatasetError
@@ -193,7 +194,7 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 
 def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:  # whatever its size, a piece at a time
+    with open_file(path) as file:  # whatever its size, a piece at a time
         return hashlib.file_digest(file, "sha256").digest()
 
 

@@ -223,5 +223,7 @@ def _digest(path: Path) -> str:
     """
     if path.is_dir():
         return hashlib.sha256("\n".join(sorted(os.listdir(path))).encode()).hexdigest()  # noqa: PTH208
+    if not path.is_file():  # a pipe, which whoever reads it refuses
+        return ""
     with path.open("rb") as file:
         return hashlib.sha256(file.read(MOST_DIGESTED)).hexdigest()

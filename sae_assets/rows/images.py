@@ -3,6 +3,7 @@
 What a library's vision model must offer is the two protocols here; ``open_clip`` and ``transformers`` do.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,23 @@ class Geometry(Protocol):
     def mask(self, mask: "Image") -> "Tensor":
         """bool [grid down × patch, grid across × patch]: the mask under the image's transform, nearest neighbour."""
         ...
+
+
+def odd_normalisation(mean: Any, std: Any, prefix: str = "") -> list[str]:
+    """What is wrong with a mean and a standard deviation of a configuration, which libraries compute with unseen.
+
+    Args:
+        prefix: of their keys.
+    """
+    problems = []
+    for name, values, least, expected in (
+        ("mean", mean, -math.inf, "three finite numbers"),
+        ("std", std, 0.0, "three finite numbers above 0"),
+    ):
+        listed = isinstance(values, (list, tuple)) and len(values) == 3
+        if not listed or not all(isinstance(v, (int, float)) and math.isfinite(v) and v > least for v in values):
+            problems.append(f"{prefix}{name} is {values!r}, expected {expected}")
+    return problems
 
 
 class WholeTensors(ABC):

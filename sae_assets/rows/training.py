@@ -8,6 +8,7 @@ from sae_assets.catalog import Model
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.texts import open_tokens
 from sae_assets.saes.hook_points import difference, tower
+from sae_assets.wording import shortened
 
 if TYPE_CHECKING:
     from sae_assets.rows.loaded import OpenedSae
@@ -44,10 +45,12 @@ def trained_elsewhere(
         state = "" if model.hidden_state_read is None else f" (hidden state {model.hidden_state_read})"
         before = where.startswith("before ")
         advice = f"; set `layer: {model.hidden_state - 1}`" if before and model.hidden_state else ""
-        parts.append(f"trained at {sae.hook_point} ({where}), read at {model.hook_point}{state}{advice}")
+        named = f"{shortened(str(sae.hook_point))} ({shortened(where)})"
+        parts.append(f"trained at {named}, read at {model.hook_point}{state}{advice}")
     read = tower(sae.hook_point)
     if read is not None and read != model.modality:
-        parts.append(f"trained where {read}s are read ({sae.hook_point}), and {model.modality}s are read here")
+        named = shortened(str(sae.hook_point))
+        parts.append(f"trained where {read}s are read ({named}), and {model.modality}s are read here")
     if tokens is not None:
         with suppress(CheckpointError):
             parts += _texts_differ(sae.training, tokens, model, beyond)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sae_assets.wording import shortened
+
 INPUT, OUTPUT = "input", "output"  # of a block: the residual stream before and behind it
 FINAL_NORM = "the final norm"
 UNSAID = "an unknown part"
@@ -205,6 +207,7 @@ def named_by_publisher(path: Path) -> str | None:
 def in_words(name: str | None) -> str:
     """A checkpoint's place as people are told it: the name, and what of it is not known."""
     point = understood(name)
+    name = None if name is None else shortened(name)
     if name is None or point is None:
         return "not known" if name is None else f"{name} (not known where that is)"
     return f"{name} (not known: residual stream, MLP or attention)" if point.part == UNSAID else name

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets import plain_json
 from sae_assets.errors import CheckpointError
+from sae_assets.wording import shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Half precision is read by widening, which is exact: encoding then takes the stored weights as they are.
 WIDENED = ("float32", "float16", "bfloat16")
 MOST_HEADER = 2**22  # bytes of a safetensors file that name its tensors: some 40,000; a shard of any model has hundreds
+MOST_NAMED = 20  # tensors that a message names
 MOST_GROWTH, SMALL_BYTES = 1000, 2**24  # of a compressed entry; zeros shrink a thousandfold
 
 
@@ -135,10 +137,12 @@ def tensor_problems(
     """
     import torch
 
-    listed = ", ".join(tensors) or "none"
+    listed = shortened(", ".join([*tensors][:MOST_NAMED])) or "none"
     problems = [f"tensor {name} is missing; found {listed}" for name in shapes if name not in tensors]
-    problems += [f"tensor {name} is not of this format, which has {', '.join(shapes)}" for name in tensors
-                 if name not in shapes]  # fmt: skip
+    others = [name for name in tensors if name not in shapes]
+    problems += [f"tensor {shortened(name)} is not of this format, which has {', '.join(shapes)}"
+                 for name in others[:MOST_NAMED]]  # fmt: skip
+    problems += [f"… and {len(others) - MOST_NAMED:,} more tensors"] if len(others) > MOST_NAMED else []
     for name, shape in shapes.items():
         if name not in tensors:
             continue

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from sae_assets.datasets import bounded, open_dataset
+from sae_assets.datasets.images import open_image
 from sae_assets.datasets.reader import hash_files, hash_parts
+from sae_assets.datasets.texts import read_text
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import entry_of
 
@@ -116,3 +118,22 @@ def test_a_large_picture_takes_the_memory_of_two(tmp_path: Path, mode: str) -> N
     command = [sys.executable, "-c", IN_STRIPS, str(tmp_path), f"{mode[0]}.png"]
     kilobytes = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert kilobytes < 3 * 4096 * 4096 * 4 / 1024
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_pipes_in_a_data_set_are_waited_for_by_nobody(tmp_path: Path) -> None:
+    """An archive may hold them, and one may take a file's place; a folder is none either."""
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").mkdir()
+    for name in ("a.png", "b.png"):
+        with pytest.raises(DatasetError, match="is no file, but a folder, a pipe or a device"):
+            open_image("x", tmp_path, name)
+        with pytest.raises(OSError, match="is no file"):
+            hash_files([tmp_path / name])
+        with pytest.raises(OSError, match="is no file"):
+            read_text("x", tmp_path, name)
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines/a.jsonl").write_text('{"text": "a", "split": "cal", "calm": 1}\n')
+    os.mkfifo(tmp_path / "lines/b.jsonl")
+    with pytest.raises(DatasetError, match="is no file"):
+        open_dataset(entry_of(tmp_path / "lines", "spans", ("calm",), modality="text"))

@@ -264,6 +264,21 @@ def test_planes_of_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
     assert "in planes behind one another" in refusal(path)
 
 
+def test_strips_are_refused(tmp_path: Path) -> None:
+    """A model's preprocessing would make gigabytes of a few thousand pixels; masks, and pictures that are handed over,
+    too.
+    """
+    for size in ((1, 501), (1001, 2)):
+        Image.new("L", size).save(tmp_path / "a.png")
+        assert f"is {size[0]}x{size[1]} pixels, more than 500 times as long as wide" in refusal(tmp_path / "a.png")
+        with pytest.raises(DatasetError, match="as long as wide"):
+            open_mask("pictures", tmp_path / "a.png", size)
+        with pytest.raises(DatasetError, match="as long as wide"):
+            _picture(Image.new("RGB", size), None)
+    Image.new("L", (1, 500)).save(tmp_path / "a.png")
+    assert read(tmp_path / "a.png").shape == (500, 1, 3)
+
+
 def test_animation_beside_its_still_picture_is_refused(tmp_path: Path) -> None:
     """Some programs show the picture that is no frame, others the first frame."""
     still, *frames = (Image.new("RGB", (4, 3), colour) for colour in ("green", "red", "blue"))

@@ -145,3 +145,8 @@ def test_last_hidden_state_behind_a_final_norm() -> None:
 )  # fmt: skip
 def test_towers(name: str | None, reads: str | None) -> None:
     assert tower(name) == reads
+
+
+def test_a_name_of_a_million_letters_fills_no_message() -> None:
+    for name in ("x" * 10**6, f"blocks.7.{'y' * 10**6}"):
+        assert len(in_words(name)) < 300

@@ -168,3 +168,12 @@ def test_metadata_is_optional(tmp_path: Path, metadata: Any) -> None:
     """Where it was trained is only told, so a folder that does not say it is read."""
     folder = write_saelens(tmp_path, tensors_of("standard"), saelens_config(metadata=metadata))
     assert read_saelens(folder).hook_point is None
+
+
+def test_many_tensors_with_long_names_fill_no_message(tmp_path: Path) -> None:
+    others = {f"{number}{'x' * 10**5}": torch.zeros(1) for number in range(30)}
+    write_saelens(tmp_path, {**tensors_of("topk"), **others}, saelens_config("topk", k=2))
+    problems = refusal(tmp_path)
+    assert "… and 10 more tensors" in problems and sum(map(len, problems)) < 10_000
+    write_saelens(tmp_path, others, saelens_config("topk", k=2))
+    assert sum(map(len, refusal(tmp_path))) < 20_000

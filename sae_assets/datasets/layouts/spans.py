@@ -11,7 +11,7 @@ from pathlib import Path
 from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
-from sae_assets.datasets.bounded import LongLineError, lines_of
+from sae_assets.datasets.bounded import LongLineError, lines_of, open_file
 from sae_assets.datasets.listing import Line, Listing
 from sae_assets.datasets.listing_reader import TEXTS_LOCATED, open_listing
 from sae_assets.datasets.reader import Reader
@@ -41,9 +41,9 @@ def _read(name: str, files: list[Path], root: Path, base: Path) -> Listing:
     for file in files:
         before = f"{file.name} " if len(files) > 1 else ""
         try:
-            with file.open("rb") as opened:
+            with open_file(file) as opened:
                 contents = [*lines_of(opened)]
-        except LongLineError as error:
+        except (LongLineError, OSError) as error:
             raise DatasetError(f"Data set {name!r}: {file} is not readable as JSON lines: {error}.") from None
         for number, content in enumerate(contents, start=1):
             content = content.removeprefix(codecs.BOM_UTF8) if number == 1 else content

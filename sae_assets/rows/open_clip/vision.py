@@ -5,12 +5,15 @@ kind is decided in ``images``.
 """
 
 import difflib
+import functools
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops, plain_json
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError, DatasetError
+from sae_assets.rows.open_clip.config import odd_numbers, odd_preprocessing
 from sae_assets.saes.files import cached_hub_file, file_hash
 from sae_assets.saes.weights import expect_small_header
 
@@ -93,7 +96,7 @@ class ImageGeometry:
             locate_weights(transformer)
             try:
                 config = plain_json.read(transformer.path / "open_clip_config.json")
-                vision, preprocess = config["model_cfg"]["vision_cfg"], dict(config.get("preprocess_cfg", {}))
+                vision, preprocess = dict(config["model_cfg"]["vision_cfg"]), dict(config.get("preprocess_cfg", {}))
                 unsaid = [key for key in ("mean", "std") if key not in preprocess]
             except (ValueError, KeyError, TypeError) as error:
                 raise CheckpointError(f"{transformer.path}/open_clip_config.json is not readable: {error!r}") from None
@@ -107,13 +110,15 @@ class ImageGeometry:
         size = vision.get("image_size", 224)
         preprocess["size"] = size
         settings = {key: value for key, value in preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
-        height, width = (size, size) if isinstance(size, int) else size
         if "patch_size" not in vision or isinstance(vision.get("layers"), (list, tuple)):
             raise CheckpointError(
                 f"{transformer.name or transformer.path} is no vision transformer (it has no patches)."
             )
         if transformer.path is None:
             _expect_activation(transformer.name or "", transformer.pretrained or "")
+        elif problems := [*odd_numbers(config["model_cfg"], locate_weights(transformer)), *odd_preprocessing(settings)]:
+            raise CheckpointError(f"{transformer.path}/open_clip_config.json:", problems)
+        height, width = (size, size) if isinstance(size, int) else size
         self.patch_size = int(vision["patch_size"])
         self.grid = (height // self.patch_size, width // self.patch_size)
         self.n_patches = self.grid[0] * self.grid[1]
@@ -252,6 +257,20 @@ def _shape_in(weights: Path, name: str) -> tuple[int, ...] | None:
         return None
 
 
+@functools.cache
+def _offline() -> Any:
+    """Ask the hub for nothing: the configuration of a local folder may name any of its models as the text tower."""
+    return ops.process_state.Shared([_no_hub])
+
+
+def _no_hub() -> Any:
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    return functools.partial(setattr, constants, "HF_HUB_OFFLINE", before)
+
+
 class VisionTransformer:
     """A loaded vision transformer, cut after the hook's block.
 
@@ -271,7 +290,7 @@ class VisionTransformer:
             _expect_positions(weights, self.geometry.n_prefix + self.geometry.n_patches)
         source = transformer.path or transformer.name
         try:
-            with ops.process_state.plain_torch("cpu"):
+            with ops.process_state.plain_torch("cpu"), _offline() if transformer.path else nullcontext():
                 model = self._create(transformer)
         except Exception as error:  # open_clip and the hub client raise many kinds; all mean: no usable weights
             raise CheckpointError(

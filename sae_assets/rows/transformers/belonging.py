@@ -89,8 +89,11 @@ def doubt_of_texts(model: Model, texts: Sequence[str]) -> str:
     network.eval()
     size = min(int(network.get_input_embeddings().num_embeddings), tokens.config.vocab_size)
     exchanged = _exchanged(size, tokens.special_ids)
-    own = _nats(network, encoded, torch.arange(size, device="cpu"), mask)
-    other = _nats(network, encoded, exchanged, mask)
+    try:
+        own = _nats(network, encoded, torch.arange(size, device="cpu"), mask)
+        other = _nats(network, encoded, exchanged, mask)
+    except Exception:  # whatever a model raises for what it does not take is said where its rows are read
+        return ""
     if own < other - GAIN:
         return ""
     return (

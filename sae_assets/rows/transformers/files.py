@@ -31,7 +31,11 @@ BESIDE_WEIGHTS = (  # tokenizers and preprocessors, whatever of them there is
 
 
 QUANTISED = "GGUF files are not read: their weights are mostly rounded. Use the model that it was made from. "
-MOST_LAYERS = 10_000
+MOST_LAYERS, MOST_WIDTH = 10_000, 2**20
+WIDTHS = (
+    "hidden_size", "intermediate_size", "embed_dim", "d_model", "d_ff", "image_size", "patch_size", "num_channels",
+)  # fmt: skip
+FEW_NUMBERS = 2**26  # of a block that any machine has room for
 FIX = "Correct `transformer.path` in the catalog."
 
 
@@ -90,6 +94,25 @@ def _sound(files: list[Path]) -> list[Path]:
     return files
 
 
+def expect_room(network: Any, transformer: Transformer) -> None:
+    """Check that a part of a model has no more numbers than its files can hold, before memory is taken for it.
+
+    Args:
+        network: made on the meta device.
+
+    Raises:
+        CheckpointError: it has. Where there are no weights, nothing is known.
+    """
+    folder = transformer.path or locate_hub_folder(transformer)
+    held = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder is not None else 0
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    if held and numbers > max(held, FEW_NUMBERS):  # a byte at least for each
+        raise CheckpointError(
+            f"A block of {transformer.label} has {numbers:,} numbers by config.json, but all of its weights are "
+            f"{held:,} bytes: they do not belong together. {FIX}"
+        )
+
+
 def locate_hub_folder(transformer: Transformer) -> Path | None:
     """The folder of a hub's model if it is on this machine, else None; never touches the network.
 
@@ -146,10 +169,11 @@ def read_pretrained(auto: str, transformer: Transformer, what: str, **options: A
 
 
 def _expect_modest(path: Path) -> None:
-    """Before the library makes a list of all layers, see that there are no more than models have.
+    """Before the library makes a list of all layers, or a matrix, see that they are no larger than models' are.
 
     Raises:
-        CheckpointError: there are; what is no configuration at all is said by the library.
+        CheckpointError: they are, or code of the hub is to take the library's place. What is no configuration at all is
+            said by the library.
     """
     try:
         parts = [plain_json.read(path)]
@@ -159,8 +183,11 @@ def _expect_modest(path: Path) -> None:
         for key, value in part.items() if isinstance(part, dict) else ():
             if isinstance(value, dict):
                 parts.append(value)
-            elif "layer" in key and isinstance(value, (int, float)) and value > MOST_LAYERS:
-                raise CheckpointError(f"{path} says {key} {value:,}, expected {MOST_LAYERS:,} at most. {FIX}")
+            most = MOST_LAYERS if "layer" in key else MOST_WIDTH if key in WIDTHS else None
+            if most is not None and isinstance(value, (int, float)) and value > most:
+                raise CheckpointError(f"{path} says {key} {value:,}, expected {most:,} at most. {FIX}")
+            if key.endswith("_implementation") and "/" in str(value):
+                raise CheckpointError(f"{path} names code of the hub, {key} {value!r}, which is not run. Take it out.")
 
 
 def read_config(transformer: Transformer, part: str) -> Any:
@@ -174,6 +201,8 @@ def read_config(transformer: Transformer, part: str) -> Any:
         _expect_modest(folder / "config.json")
     config = read_pretrained("AutoConfig", transformer, "configuration")
     config = getattr(config, part, None) or config
+    if not hasattr(config, "model_type"):  # of a model without towers, which makes nothing of it
+        raise CheckpointError(f"{transformer.label} has a {part} in config.json, but its model has no towers. {FIX}")
     if getattr(config, "is_encoder_decoder", False) and auto_model(config) == "AutoModel":
         raise CheckpointError(
             f"{transformer.label} ({config.model_type}) has an encoder and a decoder; models of one stack are read."

@@ -259,5 +259,7 @@ def _max_positions(config: Any, tokenizer: Any) -> int | None:
     else:
         limit = None
     maximum = tokenizer.model_max_length
+    if not isinstance(maximum, (int, float)) or not maximum >= 1:  # NaN is neither
+        raise CheckpointError(f"The tokenizer takes {maximum!r} ids (`model_max_length`), expected 1 or more.")
     limits = [value for value in (limit, maximum) if isinstance(value, int) and value < UNLIMITED]
     return min(limits, default=None)

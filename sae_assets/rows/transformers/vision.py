@@ -7,13 +7,14 @@ Images are resized by Pillow (integers, the same on every machine) where the lib
 torchvision on the CPU (DINOv3).
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.catalog import Model, Transformer
 from sae_assets.errors import CheckpointError, DatasetError
-from sae_assets.rows.images import WholeTensors
-from sae_assets.rows.transformers.files import quiet, read_config, read_pretrained
+from sae_assets.rows.images import WholeTensors, odd_normalisation
+from sae_assets.rows.transformers.files import expect_room, quiet, read_config, read_pretrained
 from sae_assets.rows.transformers.hook_point import CutModel, shortened
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CLS_NAMES = ("cls_token", "class_embedding", "class_token", "cls_embedding")
+MOST_SIDE = 4096  # pixels of an input; those of published models are 1,024 or so
+MOST_RESAMPLE = 5  # Pillow's filters are numbered from 0
 EDGE = 2  # pixels along a border where a resampled image and its mask may differ
 
 
@@ -43,11 +46,12 @@ class TransformersGeometry(WholeTensors):
         self._processor = read_pretrained("AutoImageProcessor", transformer, "image processor", backend="pil")
         self.backend = str(getattr(self._processor, "backend", "pil"))
         self._refuse_other_grids()
+        self._refuse_odd_settings()
         self.patch_size = self._patch()
         self._size = self._output_size()
         self.grid = (self._size[0] // self.patch_size, self._size[1] // self.patch_size)
         self.n_patches = self.grid[0] * self.grid[1]
-        self.n_prefix, self.has_cls = self._prefix()
+        self.n_prefix, self.has_cls = self._prefix(transformer)
         self._masks_follow = False
 
     @property
@@ -98,6 +102,26 @@ class TransformersGeometry(WholeTensors):
                 f"{self._processor.max_num_patches} patches). Use the variant of fixed size."
             )
 
+    def _refuse_odd_settings(self) -> None:
+        """What the library takes until the first image, or computes with as if it were a setting."""
+        processor, problems = self._processor, list[str]()
+        if getattr(processor, "do_normalize", False):
+            problems += odd_normalisation(processor.image_mean, processor.image_std, "image_")
+        factor = getattr(processor, "rescale_factor", None)
+        if getattr(processor, "do_rescale", False) and not (
+            isinstance(factor, (int, float)) and math.isfinite(factor) and factor > 0
+        ):
+            problems.append(f"rescale_factor is {factor!r}, expected a number above 0")
+        resample = getattr(processor, "resample", None)
+        if resample is not None and (not isinstance(resample, int) or not 0 <= resample <= MOST_RESAMPLE):
+            problems.append(f"resample is {resample!r}, expected 0 to {MOST_RESAMPLE}")
+        for name in ("size", "crop_size"):
+            sides = _pixels(processor, name) or {}
+            if odd := {key: side for key, side in sides.items() if not 0 < side <= MOST_SIDE}:
+                problems.append(f"{name} is {odd}, expected 1 to {MOST_SIDE:,} pixels")
+        if problems:
+            raise CheckpointError(f"The image processor of {self._label} ({type(processor).__name__}):", problems)
+
     def _patch(self) -> int:
         size = getattr(self.config, "patch_size", None)
         sides = set(size) if isinstance(size, (list, tuple)) else {size}
@@ -121,17 +145,21 @@ class TransformersGeometry(WholeTensors):
             )
         return final["height"], final["width"]
 
-    def _prefix(self) -> tuple[int, bool]:
+    def _prefix(self, transformer: Transformer) -> tuple[int, bool]:
         """How many positions stand before the patches and whether CLS is among them, verified with random weights."""
         import torch
         import transformers
 
         try:
+            with quiet(), ops.process_state.plain_torch("meta"):  # made, and not run
+                expect_room(transformers.AutoModel.from_config(shortened(self.config, 1)), transformer)
             with quiet(), ops.process_state.plain_torch("cpu"), torch.inference_mode():
                 network = transformers.AutoModel.from_config(shortened(self.config, 1), dtype=torch.float32).eval()
                 shape = network(
                     pixel_values=torch.zeros(1, 3, *self._size, dtype=torch.float32, device="cpu")
                 ).last_hidden_state.shape
+        except CheckpointError:
+            raise
         except Exception as error:  # whatever a model raises for images that it does not take
             raise CheckpointError(
                 f"{self._label} ({self.config.model_type}) does not take the {self._size[0]}x{self._size[1]} images of "
@@ -152,10 +180,16 @@ class TransformersGeometry(WholeTensors):
         """The model's input, float32 [3, height, width].
 
         Raises:
-            CheckpointError: the image processor gave another shape.
+            CheckpointError: the image processor fails, or gave another shape.
         """
-        with quiet(), ops.process_state.plain_torch():
-            pixels = self._processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+        try:
+            with quiet(), ops.process_state.plain_torch():
+                pixels = self._processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+        except Exception as error:  # whatever a processor raises for its own settings
+            raise CheckpointError(
+                f"The image processor of {self._label} fails on {image.width}x{image.height} pixels "
+                f"({type(error).__name__}: {str(error)[:300]})."
+            ) from error
         if tuple(pixels.shape) != (1, 3, *self._size):
             raise CheckpointError(f"The image processor gave {tuple(pixels.shape)}, expected {(1, 3, *self._size)}.")
         return pixels[0].float()

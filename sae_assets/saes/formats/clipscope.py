@@ -12,6 +12,8 @@ from sae_assets import ops
 from sae_assets.catalog.registry import SaeFormat
 from sae_assets.errors import CheckpointError
 from sae_assets.saes.hook_points import named_by_publisher
+from sae_assets.saes.weights import MOST_NAMED
+from sae_assets.wording import shortened
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +108,8 @@ def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -
 
 
 def _missing(content: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:
-    return [f"key {prefix}{key} is missing; found {', '.join(map(str, content)) or 'none'}" for key in keys
-            if key not in content]  # fmt: skip
+    found = shortened(", ".join(map(str, [*content][:MOST_NAMED]))) or "none"
+    return [f"key {prefix}{key} is missing; found {found}" for key in keys if key not in content]
 
 
 FORMAT = SaeFormat("clipscope", read_clipscope, decoder=read_decoder)
