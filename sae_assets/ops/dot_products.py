@@ -8,7 +8,9 @@ from torch import Tensor
 
 from sae_assets.ops.segments import tree_sums
 
-CACHE_BYTES = 2**23  # of products at once on a CPU: what its cache holds while halves are added to halves
+CACHE_BYTES = 3 * 2**21  # at once on a CPU: what its cache holds while halves of products are added to halves
+
+Fold = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # columns, rows, unit and row of each pair to its terms
 
 
 def dot_products(
@@ -26,11 +28,28 @@ def dot_products(
     """
     fold, terms = fold_of(columns)
     limit = memory_budget if columns.device.type == "cuda" else min(memory_budget, CACHE_BYTES)
-    at_once = max(1, limit // (24 * terms))
+    at_once = max(1, min(limit // (24 * terms), len(unit)))
+    if columns.device.type == "cpu":
+        fold = products_in_place(columns, rows, at_once)
     parts = [torch.zeros(0, dtype=torch.float64, device=rows.device)]
     for u, r in zip(unit.split(at_once), row.split(at_once), strict=True):
         parts.append(tree_sums(fold(columns, rows, u, r)).clone())
     return torch.cat(parts)
+
+
+def products_in_place(columns: Float[Tensor, "units d"], rows: Float[Tensor, "rows d"], most: int) -> Fold:
+    """:func:`products` of at most so many pairs, each time in the same memory: new one would take as long."""
+    shape = most, columns.shape[1]
+    narrow = torch.empty(shape, dtype=columns.dtype, device="cpu")
+    terms, factors = (torch.empty(shape, dtype=torch.float64, device="cpu") for _ in range(2))
+
+    def fold(columns: Tensor, rows: Tensor, unit: Tensor, row: Tensor) -> Tensor:
+        n = len(unit)
+        torch.index_select(columns, 0, unit, out=narrow[:n])
+        torch.index_select(rows, 0, row, out=factors[:n])
+        return terms[:n].copy_(narrow[:n]).mul_(factors[:n])  # widened first, which is exact
+
+    return fold
 
 
 def products(
@@ -42,7 +61,7 @@ def products(
     return terms
 
 
-def fold_of(columns: Float[Tensor, "units d"]) -> tuple[Callable[..., Tensor], int]:
+def fold_of(columns: Float[Tensor, "units d"]) -> tuple[Fold, int]:
     """What gives a pair's terms, and how many: :func:`products`, or on a GPU a kernel that adds most of them up."""
     d = columns.shape[1]
     if columns.device.type != "cuda":

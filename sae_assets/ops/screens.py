@@ -1,5 +1,6 @@
 """Matrix products that say which units can matter: fast, in low precision, with a bound of their error.
 
+On a CPU float32 is multiplied by whichever of torch's two libraries is faster there, which a short try finds out.
 Operands are bfloat16 where the device multiplies it much faster: on a GPU, where float32 would run on the vector units,
 some 14 times slower, and on CPUs with instructions for it, which a short try finds out. Products are summed in float32,
 and a GPU gives them so; a CPU rounds each sum to bfloat16 once more. bfloat16 has float32's range, and asking for it
@@ -27,7 +28,7 @@ NARROW_ROUNDOFF = 2.0**-8  # of bfloat16
 # bfloat16 leaves more candidates to be computed again: on a CPU it is worth that from this many times as fast as
 # float32, and from this many units.
 WORTH = 1.5
-MANY_UNITS = 2**14
+MANY_UNITS = 2**15
 LEADER_BYTES = 2**23  # of weights that are gathered at once
 
 
@@ -40,6 +41,24 @@ def exact_float32_product(x: Float[Tensor, "rows d"], weight: Float[Tensor, "d u
     """``x @ weight`` in IEEE float32, also where the process allows tf32 or bf16: error bounds count on it."""
     with ieee_products():
         return x @ weight
+
+
+def screening_product(x: Float[Tensor, "rows d"], columns: Float[Tensor, "units d"]) -> Float[Tensor, "rows units"]:
+    """``x @ columns.T`` in IEEE float32, by oneDNN where that is faster; bounds are of sums in any order."""
+    if x.device.type == "cpu" and is_onednn_faster() and errs_as_float32(x.shape[1], onednn_product):
+        with ieee_products():
+            return onednn_product(x, columns)
+    return exact_float32_product(x, columns.T)
+
+
+def onednn_product(x: Float[Tensor, "rows d"], columns: Float[Tensor, "units d"]) -> Float[Tensor, "rows units"]:
+    """``x @ columns.T`` by oneDNN, which torch itself asks for lower precisions alone.
+
+    Raises:
+        AttributeError, RuntimeError: a torch without it.
+    """
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, columns, None, "none", [], "")
+    return product
 
 
 def leaders(
@@ -84,22 +103,54 @@ def takes_bfloat16(device: torch.device, n_units: int, d: int) -> bool:
         return False
 
 
+def _operands() -> tuple[Tensor, Tensor]:
+    """Rows and columns of an ordinary product."""
+    rows, columns = (torch.ones((n, 1024), dtype=torch.float32, device="cpu") for n in (64, 2048))
+    return rows, columns
+
+
+def _seconds(product: Callable[[], Tensor]) -> float:
+    """Of a product, the least of three."""
+    product()
+    marks = [time.perf_counter()]
+    for _ in range(3):
+        product()
+        marks.append(time.perf_counter())
+    return min(after - before for before, after in itertools.pairwise(marks))
+
+
 @cache
 def _is_faster_on_the_cpu() -> bool:
-    """Whether a product of ordinary size is, with what torch has chosen for this processor; milliseconds, once."""
-    rows, columns = (torch.ones((n, 1024), dtype=torch.float32, device="cpu") for n in (64, 2048))
+    """Whether bfloat16 is, with what torch has chosen for this processor; milliseconds, once."""
+    rows, columns = _operands()
     narrow = rows.bfloat16(), columns.bfloat16()
+    wide = _seconds(lambda: screening_product(rows, columns))
+    return wide > WORTH * _seconds(lambda: narrow[0] @ narrow[1].T)
 
-    def seconds(product: Callable[[], torch.Tensor]) -> float:
-        product()
-        marks = [time.perf_counter()]
-        for _ in range(3):
-            product()
-            marks.append(time.perf_counter())
-        return min(after - before for before, after in itertools.pairwise(marks))
 
-    wide = seconds(lambda: exact_float32_product(rows, columns.T))
-    return wide > WORTH * seconds(lambda: narrow[0] @ narrow[1].T)
+@cache
+def is_onednn_faster() -> bool:
+    """Whether oneDNN is, in float32, as on processors that MKL's authors do not make; milliseconds, once."""
+    rows, columns = _operands()
+    try:
+        onednn = _seconds(lambda: onednn_product(rows, columns))
+    except (AttributeError, RuntimeError):
+        return False
+    return onednn < _seconds(lambda: exact_float32_product(rows, columns.T))
+
+
+@cache
+def errs_as_float32(d: int, product: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Whether a product of rows and columns computes in float32: an environment can let libraries take less.
+
+    Parts of a sum of terms of size 1 are √d large: float32 moves them by some 2⁻²⁴ √d each, 10 bits by 2⁻¹¹.
+    """
+    generator = torch.Generator("cpu").manual_seed(d)
+    rows, columns = (torch.randn((n, d), generator=generator, dtype=torch.float32, device="cpu") for n in (32, 256))
+    exact = rows.double() @ columns.double().T
+    with ieee_products():
+        errors = [(product(rows[:n], columns).double() - exact[:n]).abs().max() for n in (1, 8, 32)]
+    return bool(torch.stack(errors).max() <= 2.0**-14 * d**0.5)
 
 
 @cache
@@ -178,7 +229,7 @@ class Screen:
         """
         rounded = centred.to(self.dtype)
         if self.dtype == torch.float32:
-            return exact_float32_product(rounded, self.operand), norm * (2 * UNIT_ROUNDOFF)
+            return screening_product(rounded, self.operand.T), norm * (2 * UNIT_ROUNDOFF)
         stray = _distance(centred, rounded)[:, None]
         if self.share:
             return (rounded @ self.operand).float(), stray

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -47,7 +48,13 @@ def screened_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screens, "LEADER_BYTES", 160)  # a few candidates at once
 
 
-PRECISIONS = {"float32": lambda patch: None, "narrow": narrow_on_the_cpu, "narrow results": rounded_on_the_cpu}
+def by(onednn: bool) -> Callable[[pytest.MonkeyPatch], None]:
+    """float32 by one of torch's two libraries, whichever would be chosen here."""
+    return lambda patch: patch.setattr(screens, "is_onednn_faster", lambda: onednn)
+
+
+WIDE = {"float32": by(False), "float32 by oneDNN": by(True)}
+PRECISIONS = {**WIDE, "narrow": narrow_on_the_cpu, "narrow results": rounded_on_the_cpu}
 
 
 @pytest.fixture(params=list(PRECISIONS))
@@ -76,7 +83,7 @@ def test_no_product_lies_further_from_the_exact_one_than_the_bound(precision, d,
     assert (error <= bound).all()
     assert error.max() > 0 or d == 1
     assert (screen.share > 0) == (precision == "narrow results")
-    if precision != "float32":
+    if precision not in WIDE:
         assert screen.dtype == torch.bfloat16
         assert (error / bound).max() > 0.01  # and it is no bound that would hold for anything
 
@@ -97,11 +104,34 @@ def test_the_screens_precision_changes_no_code(seed, d, units, k, spread, close)
         with pytest.MonkeyPatch.context() as patch:
             set_up(patch)
             encoders = TopKEncoder(weight, min(k, units), bias=bias), JumpReluEncoder(weight, jump, bias=bias)
-            assert (encoders[0].screen.dtype == torch.float32) == (name == "float32")
+            assert (encoders[0].screen.dtype == torch.float32) == (name in WIDE)
             made[name] = [encoder.encode(x) for encoder in encoders]
     for each in zip(*made.values(), strict=True):
         for other in each[1:]:
             assert_bit_equal(each[0], other)
+
+
+def test_onednn_is_asked_only_where_it_is_faster_and_computes_in_float32(monkeypatch):
+    """A torch without it, and an environment in which it takes less than float32, leave the other library's product."""
+    x, columns = torch.randn(5, 40), torch.randn(70, 40)
+
+    def missing(*_):
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+
+    def narrow(x, columns):
+        return (x.bfloat16() @ columns.bfloat16().T).float()
+
+    screens.is_onednn_faster.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screens, "onednn_product", missing)
+        assert torch.equal(screens.screening_product(x, columns), screens.exact_float32_product(x, columns.T))
+    screens.is_onednn_faster.cache_clear()
+    by(True)(monkeypatch)
+    for d in (1, 40, 1024):
+        assert screens.errs_as_float32(d, lambda x, columns: x @ columns.T)
+        assert not screens.errs_as_float32(d, narrow)
+    monkeypatch.setattr(screens, "onednn_product", narrow)
+    assert torch.equal(screens.screening_product(x, columns), screens.exact_float32_product(x, columns.T))
 
 
 def test_the_second_screen_leaves_few_and_all_that_matter(monkeypatch):
