@@ -27,14 +27,8 @@ def open_image(dataset: str, root: Path, path: str, white: float | None = None) 
     Raises:
         DatasetError: the file is missing, no image, or one whose pixels have no one meaning.
     """
-    try:
-        with opened_image(dataset, root / path, repr(path)) as image:
-            return as_rgb(image, white)
-    except FileNotFoundError:
-        raise DatasetError(
-            f"Data set {dataset!r}: image {path!r} does not exist in {root}, though its chunk was registered with it. "
-            "Restore the file, or register a new data set without it."
-        ) from None
+    with _image_of(dataset, root, path) as image:
+        return as_rgb(image, white)
 
 
 def image_size(dataset: str, root: Path, path: str) -> tuple[int, int]:
@@ -43,11 +37,21 @@ def image_size(dataset: str, root: Path, path: str) -> tuple[int, int]:
     Raises:
         DatasetError: as :func:`open_image`.
     """
+    with _image_of(dataset, root, path) as image:
+        return shown_size(image)
+
+
+@contextmanager
+def _image_of(dataset: str, root: Path, path: str) -> "Iterator[ImageFile]":
+    """:func:`opened_image` of a file that a chunk was registered with. Raises: DatasetError, also if it is missing."""
     try:
         with opened_image(dataset, root / path, repr(path)) as image:
-            return shown_size(image)
-    except FileNotFoundError as error:
-        raise DatasetError(f"Data set {dataset!r}: {path!r} is not a readable image: {error}") from None
+            yield image
+    except FileNotFoundError:
+        raise DatasetError(
+            f"Data set {dataset!r}: image {path!r} does not exist in {root}, though its chunk was registered with it. "
+            "Restore the file, or register a new data set without it."
+        ) from None
 
 
 def decode_image(dataset: str, content: bytes, what: str, white: float | None = None) -> "Image":

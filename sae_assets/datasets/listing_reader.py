@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
-from sae_assets.datasets.images import decode_image, open_image
+from sae_assets.datasets.images import decode_image, image_size, open_image
 from sae_assets.datasets.labels import LABELS, Labels
 from sae_assets.datasets.listing import (
     Line,
@@ -134,6 +134,11 @@ class ListedImages(ImageReader):
             return self.deferred_image(example_id)()
         return open_image(self.name, self.root, record.path, self.white)
 
+    def size(self, example_id: str) -> tuple[int, int]:
+        if self._content in self._listing.big:
+            return super().size(example_id)
+        return image_size(self.name, self.root, self.record(example_id).path)
+
     def deferred_image(self, example_id: str) -> "Callable[[], Image]":
         if self._content not in self._listing.big:
             return super().deferred_image(example_id)
@@ -144,7 +149,7 @@ class ListedImages(ImageReader):
         true = self.true_concepts(example_id) if self.has_regions else []
         if not true:
             return {}
-        size, opened, masks = self.image(example_id).size, {}, {}
+        size, opened, masks = self.size(example_id), {}, {}
         made: dict[tuple[Path | bytes, Any], Image] = {}
         for concept in true:
             source, labels = self._mask(example_id, concept), self._labels_of(concept)

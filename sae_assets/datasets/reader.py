@@ -123,6 +123,14 @@ class ImageReader(Reader):
             DatasetError: the file is missing or no image.
         """
 
+    def size(self, example_id: str) -> tuple[int, int]:
+        """Width and height of :meth:`image`; a file's header tells them where what turns pictures stands there, too.
+
+        Raises:
+            DatasetError: the file is missing or no image.
+        """
+        return self.image(example_id).size
+
     def deferred_image(self, example_id: str) -> "Callable[[], Image]":
         """What gives :meth:`image` in another thread, while others are asked for here; in any order.
 

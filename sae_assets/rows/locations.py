@@ -68,7 +68,7 @@ def _patches(chunk: Examples, dataset: Dataset, model: Model, reader: ImageReade
         return unlocated(chunk, count)
     transform = cache(lambda size: transform_of(geometry, *size))
     try:
-        transforms = [transform(reader.image(example).size) for example in track(chunk.example_ids, "pictures")]
+        transforms = [transform(reader.size(example)) for example in track(chunk.example_ids, "pictures")]
     except CheckpointError:  # masks cannot follow either: whoever needs it is told there
         return unlocated(chunk, count)
     return RowLocations(

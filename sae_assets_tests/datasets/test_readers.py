@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import layouts
@@ -141,6 +141,25 @@ def test_opening_reads_no_image(tmp_path: Path, layout: str, monkeypatch: pytest
     assert len(reader.records) == len(NAMES)
     with pytest.raises(AssertionError, match="an image was opened"):
         reader.image(NAMES[0])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("layout", ["clevr", "coco", "broden", "table"])
+def test_a_size_is_told_by_the_header(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pixel is decoded for it (of PNG, they may come before what says how it is turned); a file that is gone is
+    named with what to do."""
+    given = entry(tmp_path / "data", layout, split=DRAWN)
+    reader: Any = open_dataset(given)
+    path = reader.root / reader.record(NAMES[0]).path
+    Image.new("RGB", (5, 3)).save(path, "JPEG")
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("pixels were decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
+    assert reader.size(NAMES[0]) == (5, 3)
+    (reader.root / reader.record(NAMES[1]).path).unlink()
+    with pytest.raises(DatasetError, match=r"does not exist in .*Restore the file"):
+        reader.size(NAMES[1])
 
 
 @pytest.mark.slow

@@ -81,13 +81,16 @@ class BrodenReader(ImageReader):
     def image(self, example_id: str) -> "Image":
         return open_image(self.name, self.root, self.record(example_id).path, self.white)
 
+    def size(self, example_id: str) -> tuple[int, int]:
+        return image_size(self.name, self.root, self.record(example_id).path)
+
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         from PIL import Image as Images
 
         record = self.record(example_id)
         if not any(record.labels):
             return {}
-        size = image_size(self.name, self.root, record.path)
+        size = self.size(example_id)
         layers = {category: self._layers(example_id, category) for category in self._categories}
         masks: dict[str, Image] = {}
         for concept, true in zip(self.concepts, record.labels, strict=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
-from sae_assets.datasets.images import open_image
+from sae_assets.datasets.images import image_size, open_image
 from sae_assets.datasets.masks import open_mask
 from sae_assets.datasets.reader import ImageReader, hash_files
 from sae_assets.datasets.records import Record, read_metadata
@@ -46,6 +46,9 @@ class ClevrReader(ImageReader):
 
     def image(self, example_id: str) -> "Image":
         return open_image(self.name, self.root, self.record(example_id).path, self.white)
+
+    def size(self, example_id: str) -> tuple[int, int]:
+        return image_size(self.name, self.root, self.record(example_id).path)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         labels = self.record(example_id).labels

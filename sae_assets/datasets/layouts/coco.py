@@ -73,9 +73,12 @@ class CocoReader(ImageReader):
     def image(self, example_id: str) -> "Image":
         return open_image(self.name, self.root, self.record(example_id).path, self.white)
 
+    def size(self, example_id: str) -> tuple[int, int]:
+        return image_size(self.name, self.root, self.record(example_id).path)
+
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         record, annotated = self.record(example_id), self._annotated(example_id)
-        size = image_size(self.name, self.root, record.path)
+        size = self.size(example_id)
         if size != (annotated.width, annotated.height):
             raise DatasetError(
                 f"Data set {self.name!r}: {record.path!r} is {size[0]}x{size[1]} pixels, its annotations are for "
