@@ -113,9 +113,17 @@ def _on(read: Callable[[], bool], write: Callable[[bool], None]) -> Undo | None:
     return functools.partial(write, False)
 
 
+def _rounding() -> tuple[Callable[[], int], Callable[[int], int]]:
+    """What reads and sets how a thread rounds; where the C library cannot be asked for it, that is left alone."""
+    try:
+        library = ctypes.CDLL(None)
+        return library.fegetround, library.fesetround
+    except (AttributeError, OSError, TypeError):
+        return (lambda: TO_NEAREST), (lambda _mode: 0)
+
+
 _THREAD = threading.local()
-_C_LIBRARY = ctypes.CDLL(None)
-_ROUNDING, _ROUND = _C_LIBRARY.fegetround, _C_LIBRARY.fesetround
+_ROUNDING, _ROUND = _rounding()
 _BY_BACKEND = hasattr(torch.backends, "fp32_precision")
 _IEEE_PRODUCTS = Shared([functools.partial(_ieee, path) for path in PRODUCTS] if _BY_BACKEND else [_highest])
 _NOT_DETERMINISTIC = Shared([_deterministic_off])

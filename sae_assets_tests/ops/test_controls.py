@@ -352,7 +352,7 @@ def alone() -> tuple[list[ControlChunk], str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("state", ["inference mode", "three threads", "subnormals to 0", "many at once"])
+@pytest.mark.parametrize("state", ["inference mode", "three threads", "subnormals to 0", "rounded up", "many at once"])
 def test_the_same_bits_whatever_the_process_has_set(alone, state: str) -> None:
     """Collected, fitted and compared under the state: the same artifact."""
     chunks, expected = alone

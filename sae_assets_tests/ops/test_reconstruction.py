@@ -157,7 +157,8 @@ def test_rows_that_do_not_vary_have_no_fraction(value):
 
 
 @pytest.mark.parametrize(
-    "state", ["float64", "meta device", "subnormals to 0", "autocast to bfloat16", "gradients", "inference mode"]
+    "state",
+    ["float64", "meta device", "subnormals to 0", "autocast to bfloat16", "gradients", "inference mode", "rounded up"],
 )
 def test_whatever_the_process_has_set(state):
     """As the encoders and the other ops."""
