@@ -57,6 +57,7 @@ def _scattered(values: Tensor, order: Tensor, tested: Tensor) -> Tensor:
     return result
 
 
+@plain_arithmetic()
 def sequential_p(
     observed: Float[Tensor, " tests"], null: Float[Tensor, "tests shuffles"], stop_after: int
 ) -> tuple[Float[Tensor, " tests"], Int[Tensor, " tests"]]:

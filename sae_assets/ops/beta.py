@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_assets.ops.process_state import plain_arithmetic
 
+
+@plain_arithmetic()
 def beta_quantile(a: Float[Tensor, " n"], b: Float[Tensor, " n"], share: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Quantile of Beta(a, b), to 1e-10: Newton's steps on the logarithm of the lower tail over the log-odds.
 
@@ -27,6 +30,7 @@ def beta_quantile(a: Float[Tensor, " n"], b: Float[Tensor, " n"], share: Float[T
     return torch.where(upper, torch.sigmoid(-y), torch.sigmoid(y))
 
 
+@plain_arithmetic()
 def incomplete_beta(a: Float[Tensor, " n"], b: Float[Tensor, " n"], x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Regularised incomplete beta function by its continued fraction (DLMF 8.17.22), float64, from the end forwards."""
     flipped = x > (a + 1) / (a + b + 2)

@@ -28,6 +28,7 @@ NOTHING = 1e-10  # less than a row can move a figure by, more than rounding can
 COUNTS_AT_ONCE = 2**21  # of examples, in memory: 16 MB and a dozen times that beside them
 
 
+@plain_arithmetic()
 def counts_of(
     detected: Bool[Tensor, "*draws concepts examples"], truth: Bool[Tensor, "*draws concepts examples"]
 ) -> Int[Tensor, "*draws concepts examples 3"]:
@@ -35,6 +36,7 @@ def counts_of(
     return torch.stack([detected & truth, detected & ~truth, ~detected & truth], -1).long()
 
 
+@plain_arithmetic()
 def weighted_f1(counts: Int[Tensor, "*draws concepts examples 3"]) -> Float[Tensor, "*draws"]:
     """Mean over concepts of F1, weighted by their positives; NaN without a positive."""
     return _weighted(counts.double().sum(-2)[..., None])[..., 0]
@@ -82,6 +84,7 @@ def weighted_f1_interval(
     return torch.cat([mean[..., None], limits], -1)
 
 
+@plain_arithmetic()
 def clustered_f1_intervals(
     counts: Int[Tensor, "concepts examples 3"], level: float = 0.95
 ) -> Float[Tensor, "concepts 2"]:
@@ -178,8 +181,8 @@ def bootstrap_f1(
     reached = reached[~reached.isnan()]
     if not len(reached) or bool((reached == reached[0]).all()):
         return torch.cat([figure[None], empty])
-    below = ((reached < figure).sum() + (reached == figure).sum() / 2) / len(reached)
-    bias = torch.special.ndtri(below.double().clamp(0.5 / len(reached), 1 - 0.5 / len(reached)))
+    below = ((reached < figure).sum().double() + (reached == figure).sum().double() / 2) / len(reached)
+    bias = torch.special.ndtri(below.clamp(0.5 / len(reached), 1 - 0.5 / len(reached)))
     left = left[~left.isnan()]
     skew = left.mean() - left
     acceleration = (skew**3).sum() / (6 * (skew**2).sum() ** 1.5).clamp(min=1e-300)
