@@ -149,7 +149,7 @@ class ExactSearch:
                     least, self._reached(bounds[-1], self._bounds[looked], truth, running, n_positive)
                 )
                 looked = slab + 1
-                if not bool((2 * n_positive / (looked * BLOCK + 1.0 + n_positive) >= least).any()):
+                if not bool((2 * n_positive.float() / (looked * BLOCK + 1 + n_positive).float() >= least).any()):
                     break
         return running, torch.cat(bounds), least
 
@@ -172,7 +172,7 @@ class ExactSearch:
     def _bound(self, hits: Shaped[Tensor, "*n"], first: Int[Tensor, "*#n"], n_positive: Int[Tensor, "*#n"]) -> Tensor:
         """What F1 can be within a block, float32; 0 where support lacks."""
         count = hits.float()
-        bound = 2 * count / (torch.maximum(count, first + 1.0) + n_positive)
+        bound = 2 * count / (torch.maximum(count, (first + 1).float()) + n_positive)
         return torch.where(hits >= self.min_support, bound, 0.0)
 
     def _walk(

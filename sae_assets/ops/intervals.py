@@ -219,7 +219,7 @@ def _tango(delta: Tensor, difference: Tensor, speaks: Tensor) -> Tensor:
 
     q is the likeliest share of pairs that speak against the sign of δ, given that the difference is δ.
     """
-    sign = torch.where(delta < 0, -1.0, 1.0)
+    sign = 1 - 2 * (delta < 0).double()
     delta, difference = delta.abs(), sign * difference
     against, plain = ((speaks - difference) / 2).clamp(min=0), delta * (1 - delta)
     b = (2 - difference) * delta - speaks

@@ -151,7 +151,7 @@ def choose_penalty(
         best = torch.full((len(problems),), torch.inf, dtype=torch.float64, device=x.device)
         at = torch.where(fits.any(1), 0, USUAL)
         for number, penalty in enumerate(PENALTIES if len(problem) else ()):
-            weights = fit_logistic(x, y, ~held_out, 1 / (penalty * (~held_out).sum(0)), weights, ROUGH)
+            weights = fit_logistic(x, y, ~held_out, 1 / (penalty * (~held_out).sum(0).float()), weights, ROUGH)
             f = x @ weights[:-1] + weights[-1]
             each = (held_out * (torch.nn.functional.softplus(f) - y.double() * f)).sum(0)
             loss = torch.full_like(best, torch.inf)

@@ -21,8 +21,8 @@ def midrank_excess(scores: ExampleScores) -> Float[Tensor, " scores"]:
     lengths = scores.starts.diff()
     unit = torch.repeat_interleave(torch.arange(len(lengths), device=keys.device), lengths)
     # Descending places first..last (from 1) are ascending ranks n + 1 − position; zeros have (n − length + 1) / 2.
-    middle = (ends[group] - scores.starts[unit]).double() - (sizes[group] - 1) / 2
-    return n_examples + 1 - middle - (n_examples - lengths[unit] + 1) / 2
+    middle = (ends[group] - scores.starts[unit]).double() - (sizes[group] - 1).double() / 2
+    return n_examples + 1 - middle - (n_examples - lengths[unit] + 1).double() / 2
 
 
 def rank_sums(
@@ -57,5 +57,5 @@ def rank_sums(
 def auroc_of(ranks: Float[Tensor, " n"], n_positive: Int[Tensor, " n"], n_examples: int) -> Float[Tensor, " n"]:
     """AUROC from sums of the positives' midranks (Mann & Whitney 1947): ties count half. NaN without two classes."""
     pairs = n_positive * (n_examples - n_positive)
-    area = (ranks - n_positive * (n_positive + 1) / 2) / pairs.clamp(min=1)
+    area = (ranks - (n_positive * (n_positive + 1)).double() / 2) / pairs.clamp(min=1)
     return torch.where(pairs > 0, area, torch.nan)

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae_assets.artifacts import GroundTruth
 from sae_assets.ops.best_pairs import figure_pairs
@@ -261,3 +263,28 @@ def test_weights_that_are_trained() -> None:
     code = TopKEncoder(weight, 12).encode(ROWS.clone().requires_grad_())
     assert_bit_equal(code, TopKEncoder(WEIGHT, 12).encode(ROWS))
     assert weight.grad is None and not code.values.requires_grad
+
+
+class _OfDefault(TorchDispatchMode):
+    """Notes what is computed in the process's default dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.get_default_dtype():
+            self.found.add(str(func))
+        return result
+
+
+def test_no_number_has_the_default_dtype(alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotients of whole numbers have it, unless they are converted: in 16 bits 257 of them are 256."""
+    monkeypatch.setattr("sae_assets.ops.process_state._no_dispatch", nullcontext)
+    with STATES["bfloat16"](), _OfDefault() as watching:
+        for make in ENCODERS.values():
+            make().encode(ROWS, 150)
+        artifacts(*alone["chunks"])
+        protocols(*alone["chunks"][:0:-1])
+    assert not watching.found

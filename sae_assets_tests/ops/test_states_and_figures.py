@@ -8,9 +8,11 @@ from torch import Tensor
 
 from sae_assets.ops import adjusted_p, beta, intervals, prevalence_free, rarefaction
 from sae_assets.ops.example_figures import f1_curve
-from sae_assets.ops.example_scores import LabelledChunk, score_examples
+from sae_assets.ops.example_scores import LabelledChunk, example_scores, score_examples
+from sae_assets.ops.found_pairs import find_pairs
 from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.ops.random_saes import match_density, random_encoder
+from sae_assets.ops.significance import search_null
 from sae_assets_tests.helpers.process_states import STATES, under
 from sae_assets_tests.strategies import random_world
 
@@ -39,6 +41,18 @@ def matched() -> Tensor:
     return match_density(random_encoder(TRAINED, 1), N_ACTIVE, X).encode(X).values
 
 
+# More examples than a 16-bit dtype counts.
+MANY = 700
+FIRES = torch.rand(MANY, 5, generator=GENERATOR) < 0.9
+VALUES = torch.rand(MANY, 5, generator=GENERATOR).mul(40).ceil()[FIRES]
+LABELS = torch.rand(MANY, 2, generator=GENERATOR) < 0.45
+EXAMPLE, UNIT = FIRES.nonzero(as_tuple=True)
+LARGE = {
+    split: example_scores(UNIT, EXAMPLE, VALUES, labels, n_units=5)
+    for split, labels in (("cal", LABELS), ("test", LABELS.flip(0)))
+}
+
+
 FIGURES: dict[str, Callable[[], Tensor]] = {
     "quantiles of beta": lambda: beta.beta_quantile(SIZES, MORE, SHARES),
     "early p": lambda: adjusted_p.sequential_p(SHARES, NULL, 5)[0],
@@ -60,6 +74,9 @@ FIGURES: dict[str, Callable[[], Tensor]] = {
     "calibration": lambda: prevalence_free.calibration_error(CHANCES, HITS),
     "curve": lambda: f1_curve(WHOLE, 2, 0),
     "matched density": matched,
+    "exact thresholds": lambda: find_pairs(LARGE).thresholds,
+    "p of shuffles": lambda: search_null(LARGE, n_shuffles=19, family="max-t").p,
+    "AUROC of shuffles": lambda: search_null(LARGE, n_shuffles=19, family="holm").auroc,
 }
 
 

@@ -101,7 +101,7 @@ def rank_units(train: ExampleScores, truth: Bool[Tensor, " examples"]) -> Int[Te
     sums = torch.zeros(2 * n_units, dtype=torch.float64, device="cpu")
     sums.index_add_(0, sides * n_units + unit, value.double())
     sums = sums.view(2, n_units)
-    own = sums.sum(0) / (train.starts.diff() + TINY)
+    own = sums.sum(0) / (train.starts.diff().double() + TINY)
     means = sums / (own + TINY) / sizes[:, None].clamp(min=1)
     return (means[1] - means[0]).abs().sort(descending=True, stable=True).indices
 

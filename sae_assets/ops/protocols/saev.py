@@ -177,7 +177,7 @@ def fit_probes(
         active = gain > 1e-13
         if not bool(active.any()):
             break
-        size = torch.where(active, 1.0, 0.0)
+        size = active.double()
         for _ in range(40):
             trial = objective(w - size * dw, b - size * db)
             worse = active & ~(trial[0] <= loss - 1e-4 * size * 2 * gain)
