@@ -193,8 +193,9 @@ class _Page:
         removed = self.t.value("pruning_audit", "removed_by", concept.name)
         if removed is None:
             return Markup("kept")
-        lost = float(self.t.value("pruning_audit", "cal_loss", concept.name)) > 0
-        cost = f"cal F1 −{self.t.shown('pruning_audit', 'cal_loss', concept.name)}" if lost else "one as good is kept"
+        key = ("pruning_audit", "cal_loss", concept.name)
+        lost = float(self.t.value(*key)) > 0
+        cost = Markup("cal F1 −{}").format(self.t.shown(*key)) if lost else "one as good is kept"
         return Markup("<small>removed ({})<br>{}</small>").format(removed.replace("_", " "), cost)
 
     def curve(self, concept: Concept) -> Markup:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import sae_assets
@@ -196,6 +197,16 @@ def test_what_has_no_best_unit_keeps_none() -> None:
     """Of a concept of which cal lacks a class."""
     nothing = SimpleNamespace(t=SimpleNamespace(value=lambda *_: None))
     assert _Page.cost_of_pruning(nothing, SimpleNamespace(name="sky")) == "–"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("loss", "said"), [(0.0, "one as good is kept"), (0.0128, "cal F1 −0.013")])
+def test_what_pruning_costs_is_a_figure_and_no_markup_that_is_read(loss: float, said: str) -> None:
+    line = {"concept": "sky", "unit_id": 3, "removed_by": "too_dense", "cal_loss": loss}
+    table = StageTable("pruning_audit", pa.Table.from_pylist([line]), {})
+    page = SimpleNamespace(t=Tables({"pruning_audit": table}))
+    cost = _Page.cost_of_pruning(page, SimpleNamespace(name="sky"))  # type: ignore[arg-type]
+    assert "&lt;" not in cost and ("<data " in cost) == (loss > 0)
+    assert re.sub("<.*?>", "", cost) == f"removed (too dense){said}"
 
 
 @pytest.mark.parametrize("says_where", [True, False])
