@@ -105,7 +105,7 @@ def control_rows(tables: Tables, concept: str) -> list[tuple[str, tuple[str, str
 def control_bars(tables: Tables, concept: str, level: str = LEVELS[0]) -> Markup:
     """Bars of the unit and of every control on examples, or on rows; nothing where there are no controls."""
     unit = tables["controls"].of(level, UNIT, None, concept) if "controls" in tables else None
-    if unit is None or (level != LEVELS[0] and unit["test_f1"] is None):  # rows of a concept that is not located
+    if unit is None or unit["test_f1"] is None:  # of examples a split lacks a class, of rows nothing says where
         return Markup("")
     rows: list[tuple[str, float | None, float | None, float | None, Markup]] = []
     for name in (UNIT, *CONTROLS):

@@ -5,6 +5,7 @@ and ``data-concept``, ``data-unit_id`` and so on the row; ``data-scalar`` is a p
 Figures that a page counts itself have ``data-count``, their name.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ NOTHING = "–"
 
 def figure(value: Any, digits: int = 3, signed: bool = False) -> str:
     """A number as it is shown, a difference with its sign; one that does not exist is a dash."""
-    if value is None:
+    if _is_none(value):
         return NOTHING
     if isinstance(value, int):
         return f"{value:,}"
@@ -43,9 +44,14 @@ def figure(value: Any, digits: int = 3, signed: bool = False) -> str:
 
 def element(value: Any, digits: int = 3, signed: bool = False, **where: Any) -> Markup:
     """A figure with where it comes from; of one that does not exist the title says so."""
-    if value is None:
+    if _is_none(value):
         return Markup('<span title="this figure does not exist here">{}</span>').format(NOTHING)
     return Markup("<data {}>{}</data>").format(attributes(value, **where), figure(value, digits, signed))
+
+
+def _is_none(value: Any) -> bool:
+    """Whether a figure does not exist: a cell is null then, a scalar of a header is NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def attributes(value: Any, **where: Any) -> Markup:

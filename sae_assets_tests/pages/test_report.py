@@ -1,6 +1,7 @@
 """Reports: every figure of a page is the cell of a table that it says it is, and a page needs nothing else."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ import pytest
 
 import sae_assets
 from sae_assets.pages.charts import Evidence, glyph
-from sae_assets.pages.evidence import of_rows
-from sae_assets.pages.figures import KEYS, StageTable, Tables, figure
+from sae_assets.pages.evidence import control_bars, of_rows
+from sae_assets.pages.figures import KEYS, StageTable, Tables, element, figure
 from sae_assets.pages.rendering import MORE, NO_MORE, with_more
-from sae_assets.pages.report import _Page
+from sae_assets.pages.report import Concept, Content, _Page, report_page
 from sae_assets.pipeline.report_examples import Wanted, _Drawing
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.page import headline, unit_page
@@ -197,6 +198,59 @@ def test_what_has_no_best_unit_keeps_none() -> None:
     """Of a concept of which cal lacks a class."""
     nothing = SimpleNamespace(t=SimpleNamespace(value=lambda *_: None))
     assert _Page.cost_of_pruning(nothing, SimpleNamespace(name="sky")) == "–"  # type: ignore[arg-type]
+
+
+def content_of(made: Places, located: bool, **changed: Any) -> Content:
+    """A report's content from stored tables, without pictures; best pairs with changed scalars."""
+    project = sae_assets.open(made["home"], made["catalog"])
+    run, tables = project["small"]["clip-mini"]["patch"], {}
+    for stage in KEYS:
+        header, table = columns_of(run.store, run.address(stage))
+        scalars = {**header.scalars, **(changed if stage == "best_pairs" else {})}
+        tables[stage] = StageTable(stage, table, scalars)
+    units = {line["concept"]: line["unit_id"] for line in tables["best_pairs"].lines}
+    pictures: dict[str, list[Any]] = {kind: [] for kind in ("top", "hits", "false_positives", "misses", "regular")}
+    concepts = [Concept(name, number, units[name], located, pictures) for number, name in enumerate(run.entry.concepts)]
+    counts = dict.fromkeys(("n_rows", "n_units", "n_chunks", "dense_bytes", "stored_bytes"), 1)
+    fit = {"fvu": None, "mean_l0": 1.0, "stated_l0": None, "chunks": []}
+    spread = [{**line, "reason": "kept"} for line in tables["unit_stats"].lines]
+    about: dict[str, str] = dict.fromkeys(("description", "model", "sae"), "")
+    return Content(
+        *("small", "patch", "clip-mini", "image", about, Tables(tables), concepts),
+        *(
+            {"cal": 1, "test": 1},
+            counts,
+            {"concepts": 0},
+            fit,
+            spread,
+            [],
+            {"selection": "exact"},
+            ["sae-assets verify"] * 3,
+        ),
+    )
+
+
+def test_a_report_says_which_figures_there_are_not(made: Places) -> None:
+    """Where no concept has both classes nothing is weighted; where nothing is located no column is of rows."""
+    usual = report_page(content_of(made, located=True))
+    assert "Weighted by test positives" in usual and 'data-label="F1, patches"' in usual
+    nothing = report_page(content_of(made, located=False, weighted_test_f1=math.nan, weighted_interval=[math.nan] * 2))
+    assert "No F1 is weighted over concepts" in nothing and 'patches"' not in nothing.partition("</table>")[0]
+    assert not re.search(r"\bnan\b", nothing)
+    assert "nan" not in element(math.nan) and figure(math.nan) == "–"
+
+
+def test_controls_are_drawn_where_there_is_something_to_compare(made: Places) -> None:
+    """On examples a split may lack a class of a concept; a page says so in place of empty bars."""
+    content = content_of(made, located=True)
+    name = next(line["concept"] for line in content.tables["best_pairs"].lines if line["test_f1"] is not None)
+    bare = report_page(content).count("On examples nothing is compared")
+    assert control_bars(content.tables, name) and bare < len(content.concepts)
+    lines = content.tables["controls"].lines
+    for line in lines:
+        line["test_f1"] = None if line["concept"] == name else line["test_f1"]
+    assert not control_bars(content.tables, name)
+    assert report_page(content).count("On examples nothing is compared") == bare + 1
 
 
 @pytest.mark.parametrize(("loss", "said"), [(0.0, "one as good is kept"), (0.0128, "cal F1 −0.013")])
