@@ -142,15 +142,19 @@ class Tables:
         said = '<span title="fewer than {} positive or negative test examples: figures say little">?</span>'
         return Markup(said).format(FEWEST)
 
-    def interval(self, stage: str, column: str, *key: Any) -> Markup:
-        """Both ends of an interval, with as many digits as tell them apart; tables of earlier versions may lack it."""
+    def interval(self, stage: str, column: str, *key: Any, few: str | None = None) -> Markup:
+        """Both ends of an interval, with as many digits as tell them apart; tables of earlier versions may lack it.
+
+        Args:
+            few: a concept; the interval is marked if figures of it rest on few examples.
+        """
         line = (self[stage].of(*key) if stage in self else None) or {}
         low, high = (line.get(f"{column}_{end}") for end in ("low", "high"))
         if low is None or high is None:
             return Markup(NOTHING)
         digits = digits_apart(low, high, 3)
         ends = (self.shown(stage, f"{column}_{end}", *key, digits=digits) for end in ("low", "high"))
-        return Markup("<span>{} – {}</span>").format(*ends)
+        return Markup("<span>{} – {}</span>").format(*ends) + ("" if few is None else self.few(few))
 
     def shown_scalar(self, stage: str, path: str, digits: int = 3) -> Markup:
         return element(self.scalar(stage, path), digits, table=stage, scalar=path)

@@ -30,7 +30,7 @@ def unit_page(unit: Unit, top: int = 6) -> str:
     summary = unit_summary(unit, top, tables)
     counts, edges = summary["histogram"]["counts"], summary["histogram"]["edges"]
     names = [pair["concept"] for pair in summary["pairs"]]
-    concept = names[0] if names else None
+    concept, levels = names[0] if names else None, {name: levels_of(unit, tables, name) for name in names}
     return render(
         "unit.html",
         u=summary,
@@ -38,11 +38,12 @@ def unit_page(unit: Unit, top: int = 6) -> str:
         figure=figure,
         headline=headline(summary),
         histogram=charts.histogram(counts, edges, summary["threshold"]),
-        levels={name: levels_of(unit, tables, name) for name in names},
+        levels=levels,
         control_rows=evidence.control_rows,
         bars={name: evidence.control_bars(tables, name) for name in names},
         glyph=charts.glyph,
         legend=charts.legend("controls" in tables),
+        located=concept is not None and len(levels[concept]) > 1,
         texts=unit.run.entry.modality == "text",
         top=[_shown(unit, one, concept) for one in unit.top_examples(top)],
         stratified=[[_shown(unit, one, concept) for one in part] for part in _parts(unit, top)],

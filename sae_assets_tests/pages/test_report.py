@@ -253,6 +253,14 @@ def test_controls_are_drawn_where_there_is_something_to_compare(made: Places) ->
     assert report_page(content).count("On examples nothing is compared") == bare + 1
 
 
+def test_an_interval_that_rests_on_few_is_marked_where_there_is_one() -> None:
+    few = {"concept": "sky", "test_tp": 2, "test_fn": 0, "test_fp": 1, "test_tn": 50, "f1_low": 0.5, "f1_high": 0.7}
+    table = pa.Table.from_pylist([few, {**few, "concept": "sea", "f1_low": None, "f1_high": None}])
+    tables = Tables({"best_pairs": StageTable("best_pairs", table, {})})
+    marked = {name: "?" in tables.interval("best_pairs", "f1", name, few=name) for name in ("sky", "sea")}
+    assert marked == {"sky": True, "sea": False} and "?" not in tables.interval("best_pairs", "f1", "sky")
+
+
 @pytest.mark.parametrize(("loss", "said"), [(0.0, "one as good is kept"), (0.0128, "cal F1 −0.013")])
 def test_what_pruning_costs_is_a_figure_and_no_markup_that_is_read(loss: float, said: str) -> None:
     line = {"concept": "sky", "unit_id": 3, "removed_by": "too_dense", "cal_loss": loss}

@@ -14,7 +14,7 @@ from sae_assets.pages.figures import figure
 from sae_assets.reading.activations import Activations
 from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.run import Run
-from sae_assets.reading.summary import ALIGNED, STATS, unit_summary
+from sae_assets.reading.summary import ALIGNED, STATS, levels_of, unit_summary
 from sae_assets.reading.unit import TopExample
 from sae_assets.saes import open_decoder
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
@@ -158,7 +158,9 @@ def test_the_command(made: Places, busy: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("small-texts")
-def test_the_command_says_what_a_unit_stands_beside(texts: Places, text_run: Run) -> None:
+def test_the_command_says_what_a_unit_stands_beside(
+    texts: Places, text_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of each concept that it is chosen for, by level: chance as it is stored; no controls where there are none."""
     pair = next(line for line in text_run.best_pairs().to_arrow().to_pylist() if line["unit_id"] is not None)
     unit = text_run.unit(pair["unit_id"])
@@ -168,6 +170,10 @@ def test_the_command_says_what_a_unit_stands_beside(texts: Places, text_run: Run
     bars = [pair[name] for name in ("test_always_positive_f1", "test_null_f1_p95") if pair[name] is not None]
     assert of_examples["chance"] == max(bars) and of_examples["random_saes"] is of_examples["without_sae"] is None
     assert (of_tokens["f1_low"], of_tokens["f1_high"]) == (pair["test_row_f1_low"], pair["test_row_f1_high"])
+    page = unit_page(unit, 2)
+    assert f"; orange: {pair['concept']}" in page
+    monkeypatch.setattr("sae_assets.reading.page.levels_of", lambda *given: levels_of(*given)[:1])
+    assert "; orange" not in unit_page(unit, 2)  # where nothing says where the concept is
     shown = invoke(texts, "unit", "moods", "gemma-mini", str(unit.unit_id)).output
     assert re.search(rf"on examples +{figure(pair['test_f1'])} .* {figure(of_examples['chance'])} +– +–\n", shown)
     assert re.search(rf"on tokens +{figure(of_tokens['f1'])} ", shown)
