@@ -5,7 +5,7 @@ Numbers stay numbers, so that the UI plots them over partitions, but for those t
 """
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -81,8 +81,19 @@ def links(address: "Address") -> dict[str, Any]:
 
 
 def label(name: str) -> str:
-    """The name of a figure in the UI; a long one of a concept may go on in the next line."""
-    return name.replace("[", " [", 1) if len(name) > ROOM else name
+    """The name of a figure in the UI, with spaces at which a long one goes on in the next line."""
+    if len(name) <= ROOM:
+        return name
+    return " ".join(part for word in name.replace("[", " [", 1).split(" ") for part in _parts(word))
+
+
+def _parts(word: str) -> Iterator[str]:
+    """Pieces of a word that have room, cut behind an underscore or a colon where there is one."""
+    while len(word) > ROOM:
+        cut = max(word.rfind("_", 0, ROOM), word.rfind(":", 0, ROOM)) + 1 or ROOM
+        yield word[:cut]
+        word = word[cut:]
+    yield word
 
 
 def shown(name: str, value: Any) -> Any:

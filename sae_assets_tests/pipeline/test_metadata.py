@@ -85,3 +85,8 @@ def test_names_of_figures_do_not_run_into_the_next_column(kind: str) -> None:
     assert [name for name in names if max(map(len, name.split())) > ROOM] == []
     assert label("superactivators_test_iou[shape::cylinder]") == "superactivators_test_iou [shape::cylinder]"
     assert label("test_f1[color::red]") == "test_f1[color::red]"
+    assert label("test_f1[has_back_pattern::solid_and_with_a_spot]").split() == [
+        "test_f1", "[has_back_pattern::solid_and_", "with_a_spot]",
+    ]  # fmt: skip
+    assert max(map(len, label(f"row_q[{'x' * 99}]").split())) == ROOM
+    assert label("unit[long  name that has places to break at]") == "unit [long  name that has places to break at]"
