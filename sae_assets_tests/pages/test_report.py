@@ -366,7 +366,7 @@ def test_runs_that_cannot_be_compared(made: Places, tmp_path: Path) -> None:
     """One run alone, runs of two data sets, and names that are none are refused, with what was expected."""
     places = {**made, "catalog": with_packaged(made["catalog"], tmp_path / "catalog.yaml")}
     for names, said in (
-        (["small"], "at least two"),
+        (["small"], "Found small/patch/clip-mini, expected at least two"),
         (["small/patch/clip-mini", "small/patch/clip-mini"], "at least two"),
         (["small/patch"], "dataset/token_kind/model"),
         (["smal/patch/clip-mini", "small"], "small"),
