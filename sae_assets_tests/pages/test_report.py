@@ -211,22 +211,22 @@ def content_of(made: Places, located: bool, **changed: Any) -> Content:
     units = {line["concept"]: line["unit_id"] for line in tables["best_pairs"].lines}
     pictures: dict[str, list[Any]] = {kind: [] for kind in ("top", "hits", "false_positives", "misses", "regular")}
     concepts = [Concept(name, number, units[name], located, pictures) for number, name in enumerate(run.entry.concepts)]
-    counts = dict.fromkeys(("n_rows", "n_units", "n_chunks", "dense_bytes", "stored_bytes"), 1)
-    fit = {"fvu": None, "mean_l0": 1.0, "stated_l0": None, "chunks": []}
-    spread = [{**line, "reason": "kept"} for line in tables["unit_stats"].lines]
-    about: dict[str, str] = dict.fromkeys(("description", "model", "sae"), "")
     return Content(
-        *("small", "patch", "clip-mini", "image", about, Tables(tables), concepts),
-        *(
-            {"cal": 1, "test": 1},
-            counts,
-            {"concepts": 0},
-            fit,
-            spread,
-            [],
-            {"selection": "exact"},
-            ["sae-assets verify"] * 3,
-        ),
+        dataset="small",
+        token_kind="patch",
+        model="clip-mini",
+        modality="image",
+        about={},
+        tables=Tables(tables),
+        concepts=concepts,
+        n_examples={"cal": 1, "test": 1},
+        sizes=dict.fromkeys(("n_rows", "n_units", "n_chunks", "dense_bytes", "stored_bytes"), 1),
+        rows={"concepts": 0},
+        fit={"fvu": None, "mean_l0": 1.0, "stated_l0": None, "chunks": []},
+        units=[{**line, "reason": "kept"} for line in tables["unit_stats"].lines],
+        provenance=[],
+        settings={"selection": "exact"},
+        commands=["sae-assets verify"] * 3,
     )
 
 
@@ -235,7 +235,7 @@ def test_a_report_says_which_figures_there_are_not(made: Places) -> None:
     usual = report_page(content_of(made, located=True))
     assert "Weighted by test positives" in usual and 'data-label="F1, patches"' in usual
     nothing = report_page(content_of(made, located=False, weighted_test_f1=math.nan, weighted_interval=[math.nan] * 2))
-    assert "No F1 is weighted over concepts" in nothing and 'patches"' not in nothing.partition("</table>")[0]
+    assert "so no F1 is weighted over concepts" in nothing and 'patches"' not in nothing.partition("</table>")[0]
     assert not re.search(r"\bnan\b", nothing)
     assert "nan" not in element(math.nan) and figure(math.nan) == "–"
 
@@ -244,13 +244,13 @@ def test_controls_are_drawn_where_there_is_something_to_compare(made: Places) ->
     """On examples a split may lack a class of a concept; a page says so in place of empty bars."""
     content = content_of(made, located=True)
     name = next(line["concept"] for line in content.tables["best_pairs"].lines if line["test_f1"] is not None)
-    bare = report_page(content).count("On examples nothing is compared")
+    bare = report_page(content).count("Nothing is compared on examples")
     assert control_bars(content.tables, name) and bare < len(content.concepts)
     lines = content.tables["controls"].lines
     for line in lines:
         line["test_f1"] = None if line["concept"] == name else line["test_f1"]
     assert not control_bars(content.tables, name)
-    assert report_page(content).count("On examples nothing is compared") == bare + 1
+    assert report_page(content).count("Nothing is compared on examples") == bare + 1
 
 
 def test_an_interval_that_rests_on_few_is_marked_where_there_is_one() -> None:
