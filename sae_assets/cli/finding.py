@@ -18,6 +18,8 @@ from sae_assets.cli.common import (
     print_json,
 )
 
+HEADS = {f"test_{name}": name for name in ("precision", "recall", "iou", "ap")}  # room for a line in 80 columns
+
 
 @app.command(rich_help_panel=FOUND)
 def find(
@@ -58,12 +60,12 @@ def find(
             print_json({"dataset": run.entry.name, "token_kind": run.token_kind, "model": run.model, "units": lines})
             return
         names = table.column_names
-        echo(f"{run.entry.name}/{run.token_kind}/{run.model}  {_title(names, concept, words, example, label)}")
-        numbers = [name for name in names if name != "label"]
-        echo("  ".join(f"{name:>9}" for name in numbers) + ("  label" if "label" in names else ""))
+        echo(f"{run.entry.name}/{run.token_kind}/{run.model}\n{_title(names, concept, words, example, label)}")
+        numbers = {name: HEADS.get(name, name) for name in names if name != "label"}
+        echo("  ".join(f"{head:>7}" for head in numbers.values()) + ("  label" if "label" in names else ""))
         for line in lines:
-            cells = [str(line[name]) if name == "unit_id" else _shown(line[name]) for name in numbers]
-            echo("  ".join(f"{cell:>{max(9, len(name))}}" for cell, name in zip(cells, numbers, strict=True))
+            cells = {name: str(line[name]) if name == "unit_id" else _shown(line[name]) for name in numbers}
+            echo("  ".join(f"{cells[name]:>{max(7, len(head))}}" for name, head in numbers.items())
                        + (f"  {line['label']}" if "label" in line else ""))  # fmt: skip
         if lines:
             of_kind = "" if run.token_kind == next(iter(kinds)) else f" --token-kind {run.token_kind}"
@@ -74,12 +76,12 @@ def find(
 def _title(names: list[str], concept: str | None, words: str | None, example: str | None, label: str | None) -> str:
     """What units were looked for, and by what they are sorted."""
     if concept is not None:
-        of = "rows" if "test_precision" in names else "examples"
-        return f"units for {concept}, the best F1 of {of} on cal first"
+        more = "; precision to ap are of test" if "test_precision" in names else ""
+        return f"units for {concept}, by F1 of {'rows' if more else 'examples'} on cal{more}"
     if words is not None:
         return f"units that fire on {words!r}, by F1 over all tokens"
     if example is not None:
-        return f"units that fire in {example} and nowhere else, by the share of their rows that lie in it"
+        return f"units that fire in {example} and nowhere else, by the share of their rows there"
     return f"units labelled {label!r}, by the share of its words in the label"
 
 

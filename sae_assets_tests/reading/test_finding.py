@@ -174,15 +174,16 @@ def test_the_command(texts: Places, text_run: Run, tmp_path: Path) -> None:
     for words in (*asked, ["--example", str(tmp_path / "text.txt")]):
         assert set(found(*words)) == documented_keys()["find"] and len(found(*words)["units"]) == 10
     result = invoke(texts, "find", "moods", "gemma-mini", "--label", "red", "--labels", str(tmp_path / "labels.json"))
-    title, *lines, advised = result.output.splitlines()
-    assert title == "moods/token/gemma-mini  units labelled 'red', by the share of its words in the label"
+    of, title, *lines, advised = result.output.splitlines()
+    assert of == "moods/token/gemma-mini" and title == "units labelled 'red', by the share of its words in the label"
     lines = [line.split(maxsplit=2) for line in lines]
     assert lines == [["unit_id", "matched", "label"], ["3", "1.000", "red"], ["1234", "1.000", "red hot"]]
     command = shlex.split(advised.partition("sae-assets ")[2])  # as it stands there, home and catalog with it
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0 and "unit 3" in shown.output.splitlines()[0]
     for words, of in ((asked[0], "rows"), (asked[1], "tokens"), (asked[2], "rows")):
-        assert of in invoke(texts, "find", "moods", "gemma-mini", *words).output.splitlines()[0]
+        said = invoke(texts, "find", "moods", "gemma-mini", *words).output.splitlines()
+        assert of in said[1] and max(map(len, said[:-1])) <= 80
     for words, message in (
         ([], "found none"),
         ([*asked[0], *asked[1]], "found concept and words"),
