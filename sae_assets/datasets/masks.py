@@ -6,7 +6,7 @@ numbers or colours of each concept, or that everything that is not black is insi
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,8 +81,7 @@ class MaskPixels:
 
         if self.image is None:
             return self.numbers != 0
-        pixels = np.asarray(self.image)
-        return pixels > 0 if pixels.ndim == 2 else pixels.any(-1)
+        return _by_parts(self.image, lambda pixels: pixels > 0 if pixels.ndim == 2 else pixels.any(-1), np.bool_)
 
     def _expect_one_value(self) -> None:
         values = self._values()
@@ -119,7 +118,8 @@ class MaskPixels:
         if colour is not None:
             if self.image is None:
                 raise PixelError(f"has no colours, but `labels` names the colour {label}")
-            return (np.asarray(self.image.convert("RGB")) == np.array(colour, np.uint8)).all(-1)
+            sought = np.array(colour, np.uint8)
+            return _by_parts(self.image.convert("RGB"), lambda pixels: (pixels == sought).all(-1), np.bool_)
         if self.numbers is None:
             raise PixelError(
                 f"holds colours, but `labels` names the class number {label}; name a colour, such as '#804080', or "
@@ -221,22 +221,43 @@ def _pixels(image: "ImageFile", name: str) -> MaskPixels:
             raise PixelError("is transparent in parts, which may mean anything; save it without transparency")
         shown.info.pop("transparency", None)
     indices = np.asarray(shown) if shown.mode == "P" else None
-    if shown.mode in ("1", "L"):
+    if shown.mode in ("L", "RGB"):
+        pixels = shown  # and no copy of it
+    elif shown.mode == "1":
         pixels = shown.convert("L")
-    elif shown.mode in ("P", "PA", "LA", "La", "RGB", "RGBA", "RGBa"):
+    elif shown.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
         pixels = shown.convert("RGB")
     else:
         raise PixelError(f"has pixels of mode {shown.mode}; expected grey, a palette or RGB")
     return MaskPixels(name, pixels.size, pixels, indices, _numbers(shown, pixels, stored) if numbered else None)
 
 
+def _parts(image: "Image") -> "Iterator[tuple[slice, Any]]":
+    """Rows of an image, some at a time, and their pixels."""
+    import numpy as np
+
+    for top, end in strips(image):
+        yield slice(top, end), np.asarray(image.crop((0, top, image.width, end)))
+
+
+def _by_parts(image: "Image", of: Callable[[Any], Any], kind: Any) -> Any:
+    """One value per pixel [height, width], made of some rows at a time: three bytes of each are not held at once."""
+    import numpy as np
+
+    made = np.empty((image.height, image.width), kind)
+    for rows, pixels in _parts(image):
+        made[rows] = of(pixels)
+    return made
+
+
 def _numbers(shown: "Image", pixels: "Image", stored: str) -> Any:
     """Class numbers of 8 bits or fewer: palette places, grey levels as stored, or RGB of three equal channels."""
     import numpy as np
 
+    if shown.mode != "P" and pixels.mode == "RGB":
+        known = stored in ("RGB", "RGBA", "BGR", "BGRX", "LA")
+        equal = known and all((values == values[..., :1]).all() for _, values in _parts(pixels))
+        return np.asarray(pixels.getchannel(0)) if equal else None
     values = np.asarray(shown if shown.mode == "P" else pixels)
-    if values.ndim == 3:
-        equal = all((values[top:end] == values[top:end, :, :1]).all() for top, end in strips(pixels))
-        return values[..., 0] if equal and stored in ("RGB", "RGBA", "BGR", "BGRX", "LA") else None
     factor = FACTORS.get(stored)
     return None if factor is None else values // np.uint8(factor)

@@ -1,5 +1,6 @@
 """Masks: inside is whatever is not black, label maps by number or colour, and many values are asked about."""
 
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sae_assets.catalog import load_catalog
-from sae_assets.datasets import open_dataset
+from sae_assets.datasets import open_dataset, pixels
 from sae_assets.datasets.inspection import inspect_dataset
+from sae_assets.datasets.masks import open_mask
 from sae_assets.errors import CatalogError, DatasetError
 from sae_assets_tests.datasets.layouts import entry_of, write_csv, write_image
 from sae_assets_tests.datasets.pictures import SHOWN, save
@@ -42,8 +44,8 @@ def refusal(root: Path, **changes: Any) -> str:
     return str(caught.value)
 
 
-def masked(root: Path, pixels: np.ndarray | Image.Image, name: str = "a", **options: Any) -> Path:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+def masked(root: Path, drawn: np.ndarray | Image.Image, name: str = "a", **options: Any) -> Path:
+    image = drawn if isinstance(drawn, Image.Image) else Image.fromarray(drawn)
     path = root / "masks" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **options)
@@ -55,6 +57,26 @@ def test_any_channel_above_zero_is_inside(tmp_path: Path, colour: tuple[int, int
     """Luminance would round the darkest of them to black."""
     masked(tmp_path, (HALF[..., None] * np.array(colour)).astype(np.uint8))
     assert (seen(streets(tmp_path)) == HALF).all()
+
+
+@pytest.mark.parametrize("labels", [None, [0], ["#000001"]])
+def test_large_masks_of_colours_are_looked_at_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: list[Any] | None
+) -> None:
+    """Three bytes of each pixel, and what is made of them, are not in memory at once beside the library's own."""
+    monkeypatch.setattr(pixels, "PIXELS_AT_ONCE", 10_000)
+    n = 800
+    inside = np.arange(n)[:, None].repeat(n, 1) < 300
+    colours = np.zeros((n, n, 3), np.uint8)
+    colours[inside if labels != [0] else ~inside] = (0, 0, 1) if labels != [0] else (5, 5, 5)
+    Image.fromarray(colours).save(tmp_path / "mask.png")
+    tracemalloc.start()
+    try:
+        found = np.asarray(open_mask("x", tmp_path / "mask.png", (n, n), labels=labels)) > 0
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(found, inside) and peak < 5 * n * n
 
 
 @pytest.mark.parametrize("level", [1, 2, 255, 256, 65535])

@@ -1,0 +1,57 @@
+"""What the fit of the SAE tells of a model's configuration is said by ``materialize``, once per model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from sae_assets.catalog import load_catalog
+from sae_assets.commands.session import open_session
+from sae_assets_tests.helpers.homes import Places, invoke
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Places:
+    """Three chunks of two texts, and the packaged language model with another activation function."""
+    packaged = load_catalog().models["gemma-mini"]
+    assert packaged.transformer is not None and packaged.transformer.path is not None
+    folder = shutil.copytree(packaged.transformer.path, tmp_path / "gemma")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_activation": "silu"}), encoding="utf-8")
+    model = json.loads(packaged.model_dump_json(exclude_defaults=True))
+    model["transformer"] = {"library": "transformers", "path": str(folder)}
+    lines = [
+        {"text": f"Adam is waiting at the station, number {n}.", "split": split, "calm": n % 2}
+        for n, split in enumerate(("train", "cal", "test") * 2)
+    ]
+    (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    dataset = {
+        "root": str(tmp_path / "texts.jsonl"), "layout": "spans", "modality": "text", "concepts": ["calm"],
+        "models": ["mine"], "chunk_size": 2,
+    }  # fmt: skip
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump({"models": {"mine": model}, "datasets": {"texts": dataset}}))
+    return {"catalog": tmp_path / "catalog.yaml", "home": tmp_path / "home"}
+
+
+def test_another_activation_function_is_warned_of_once(texts: Places) -> None:
+    """On stderr, in the first chunk's check and in its run's log; the other chunks say nothing."""
+    result = invoke(texts, "materialize", "-d", "texts", "--to", "sparse_activations")
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.stderr.splitlines() if "the activation function gelu" in line]
+    assert len(said) == 1 and "(0000|mine)" in said[0] and "read_where_trained" in said[0]
+    with open_session(texts["home"], texts["catalog"]) as session:
+        events = [event for run in session.instance.get_runs() for event in session.instance.all_logs(run.run_id)]
+    assert sum("Warning: the SAE leaves" in event.user_message for event in events) == 1
+    found = [
+        event.dagster_event.asset_check_evaluation_data
+        for event in events
+        if event.dagster_event and event.dagster_event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+    checked = [each for each in found if each.check_name == "read_where_trained"]
+    assert sorted(each.passed for each in checked) == [False, True, True]
+    assert "the SAE leaves" not in invoke(texts, "materialize", "-d", "texts", "--to", "sparse_activations").stderr
