@@ -1,6 +1,7 @@
 """Settings of models that nobody means are refused by name, before memory is taken for them or a hub is asked."""
 
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from sae_assets.rows.images import open_geometry
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.rows.loaded import KEPT
 from sae_assets.rows.open_clip.vision import ImageGeometry, VisionTransformer
+from sae_assets.rows.transformers.files import expect_folder, weight_files
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets.rows.transformers.vision import TransformersGeometry
 from sae_assets_tests.rows.tiny_transformers import entry, local
@@ -144,3 +146,32 @@ def test_what_is_refused_is_not_kept(tiny: Path, tmp_path: Path) -> None:
         open_geometry(Transformer(library="open_clip", path=folder))
     shutil.copy(tiny / "open_clip_config.json", folder)
     assert open_geometry(Transformer(library="open_clip", path=folder)).n_patches
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "vocab.txt", "preprocessor_config.json"])
+def test_settings_of_a_terabyte(transformer: Callable[[str], Path], tmp_path: Path, file: str) -> None:
+    """The library would read them whole; they take no room on the disk."""
+    folder = changed(transformer("gemma2"), tmp_path / "model", "config.json", {})
+    with (folder / file).open("ab") as opened:
+        opened.truncate(2**40)
+    with pytest.raises(CheckpointError, match=f"{file} has 1,099,511,627,776 bytes"):
+        Tokens(entry(folder, "text"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_pipes_are_no_settings(transformer: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = changed(transformer("gemma2"), tmp_path / "model", "config.json", {})
+    os.mkfifo(folder / "added_tokens.json")
+    with pytest.raises(CheckpointError, match=r"added_tokens.json is no file"):
+        Tokens(entry(folder, "text"))
+
+
+def test_folders_of_quantised_weights_say_so(transformer: Callable[[str], Path], tmp_path: Path) -> None:
+    """Beside a configuration and without one."""
+    folder = changed(transformer("vit"), tmp_path / "model", "config.json", {})
+    (folder / "model.safetensors").rename(folder / "model-q4.gguf")
+    with pytest.raises(CheckpointError, match=r"holds no model.safetensors .* GGUF files are not read"):
+        weight_files(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config.json is not there. GGUF files are not read"):
+        expect_folder(folder)

@@ -30,6 +30,7 @@ BESIDE_WEIGHTS = (  # tokenizers and preprocessors, whatever of them there is
 )
 
 
+READ_WHOLE = ("*.json", "*.txt", "*.model", "*.jinja")
 QUANTISED = "GGUF files are not read: their weights are mostly rounded. Use the model that it was made from. "
 MOST_LAYERS, MOST_WIDTH = 10_000, 2**20
 WIDTHS = (
@@ -40,10 +41,10 @@ FIX = "Correct `transformer.path` in the catalog."
 
 
 def expect_folder(folder: Path) -> None:
-    """Check that a folder has a ``config.json``.
+    """Check that a folder has a ``config.json``, and no settings or vocabularies far larger than anybody's.
 
     Raises:
-        CheckpointError: there is no such folder, it is a file, or it holds something else.
+        CheckpointError: there is no such folder, it is a file, it holds something else, or such a file.
     """
     if folder.is_file():
         raise CheckpointError(
@@ -52,8 +53,14 @@ def expect_folder(folder: Path) -> None:
         )
     if not folder.is_dir():
         raise CheckpointError(f"The folder {folder} does not exist. {FIX}")
+    quantised = QUANTISED if next(folder.glob("*.gguf"), None) is not None else ""
     if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} is no transformers folder: config.json is not there. {FIX}")
+        raise CheckpointError(f"{folder} is no transformers folder: config.json is not there. {quantised}{FIX}")
+    for file in (file for pattern in READ_WHOLE for file in folder.glob(pattern)):
+        if not file.is_file():  # a pipe, for which the library would wait
+            raise CheckpointError(f"{file} is no file. {FIX}")
+        if (size := file.stat().st_size) > plain_json.MOST_BYTES:  # which the library would read
+            raise CheckpointError(f"{file} has {size:,} bytes, expected {plain_json.MOST_BYTES:,} at most. {FIX}")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -69,8 +76,9 @@ def weight_files(folder: Path) -> list[Path]:
         return _sound([whole])
     if not index.is_file():
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        quantised = f" {QUANTISED.rstrip()}" if next(folder.glob("*.gguf"), None) is not None else ""
         hint = f" {', '.join(pickled)} may run code when read and is refused: save the model again as safetensors."
-        raise CheckpointError(f"{folder} holds no {WHOLE} and no {INDEX}.{hint if pickled else ''} {FIX}")
+        raise CheckpointError(f"{folder} holds no {WHOLE} and no {INDEX}.{hint if pickled else quantised} {FIX}")
     try:
         names = {*plain_json.read(index)["weight_map"].values()}
         odd = sorted(name for name in names if Path(name).name != name)
