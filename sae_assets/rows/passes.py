@@ -67,6 +67,7 @@ class FixedShapes(Generic[T]):
         filler: what fills a pass up beside an input; as short as an input can be.
         precision: that the model computes in.
         refilled: as ``forward``, of inputs that are filled up with something else; None where nothing fills them up.
+        alone: it is known that rows depend on what goes with them, which a try may not show.
     """
 
     def __init__(
@@ -75,7 +76,10 @@ class FixedShapes(Generic[T]):
         filler: Callable[[T], T],
         precision: str = "float32",
         refilled: "Callable[[Sequence[T], int], Sequence[Tensor]] | None" = None,
+        *,
+        alone: bool = False,
     ):
+        self._alone = alone
         self._forward, self._filler, self._refilled = forward, filler, refilled
         self._exact, self._rounding = precision in ROUNDING, ROUNDING.get(precision, ROUNDING_OF_HALVES)
         self._independent: dict[tuple[int, int], bool] = {}
@@ -83,11 +87,11 @@ class FixedShapes(Generic[T]):
     @property
     def one_by_one(self) -> bool:
         """Whether a shape was found in which rows depend on what goes with them, or on what fills them up."""
-        return not all(self._independent.values())
+        return self._alone or not all(self._independent.values())
 
     def rows(self, inputs: Sequence[T], size: int, length: int) -> "Sequence[Tensor]":
         """Rows of inputs, at most ``size`` of them, which are not longer than ``length``."""
-        if size == 1:
+        if size == 1 or self._alone:
             return [self._forward([each], None)[0] for each in inputs]
         full = [*inputs, *[self._filler(inputs[0])] * (size - len(inputs))]
         found = self._forward(full, length)

@@ -131,7 +131,8 @@ class TextRows:
             def refilled(texts: Sequence[Tokenized], length: int) -> "list[Tensor]":
                 return [*language.embed(texts, length, refilled=True)]
 
-            return _Opened(language, FixedShapes(forward, _one_token, precision, refilled))
+            alone = getattr(language, "one_by_one", False)
+            return _Opened(language, FixedShapes(forward, _one_token, precision, refilled, alone=alone))
 
         found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
         self._language, self._shapes = found.language, found.shapes

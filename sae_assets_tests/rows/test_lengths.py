@@ -9,7 +9,7 @@ import transformers as hf
 
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.transformers.files import quiet
-from sae_assets.rows.transformers.lengths import one_way_up_to
+from sae_assets.rows.transformers.lengths import has_experts, one_way_up_to
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets_tests.rows.tiny_transformers import TEXT, entry, gemma_tokenizer
 
@@ -35,6 +35,15 @@ def test_the_length_up_to_which_nothing_changes(name: str) -> None:
     config, limit = CONFIGURATIONS[name]
     found = one_way_up_to(config)
     assert (None if found is None else found[0]) == limit
+
+
+def test_mixtures_of_experts_are_known() -> None:
+    for config, mixes in (
+        (hf.MixtralConfig(**TEXT), True),
+        (hf.LlamaConfig(**TEXT), False),
+        (hf.Qwen2MoeConfig(), True),
+    ):
+        assert has_experts(config) == mixes
 
 
 def test_settings_of_each_kind_of_layer_and_of_earlier_versions() -> None:

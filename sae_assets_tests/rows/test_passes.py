@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sae_assets.datasets.inputs import InputImages, inputs_entry
 from sae_assets.rows.images import open_image_rows
+from sae_assets.rows.loaded import KEPT
 from sae_assets.rows.passes import POSITIONS, FixedShapes, in_groups, padded, prepared, together
 from sae_assets.rows.texts import TextRows, open_text_rows
 from sae_assets.rows.transformers.files import quiet
@@ -112,6 +113,17 @@ def test_a_model_whose_rows_depend_on_others_goes_one_by_one(size: int) -> None:
     assert shapes.one_by_one == (size > 1)
 
 
+def test_a_model_that_is_known_to_mix_is_not_tried() -> None:
+    seen: list[int] = []
+
+    def forward(inputs: Sequence[Tensor], _length: int | None) -> list[Tensor]:
+        seen.append(len(inputs))
+        return [*inputs]
+
+    shapes = FixedShapes(forward, torch.zeros_like, alone=True)
+    assert len(shapes.rows([torch.ones(2, 2)] * 3, 4, 8)) == 3 and seen == [1, 1, 1] and shapes.one_by_one
+
+
 def test_a_model_whose_rows_depend_on_their_place_goes_one_by_one() -> None:
     def forward(inputs: Sequence[Tensor], _length: int | None) -> list[Tensor]:
         return [x + torch.finfo(torch.float32).eps * place for place, x in enumerate(inputs)]
@@ -183,6 +195,31 @@ def test_models_in_half_precision_that_heed_what_fills_texts_up(tmp_path: Path, 
     rows = open_text_rows(GivenTexts(("hello world",)), entry(tmp_path, "text"), ("token",), "cpu", precision, None)
     [*_] = rows.embed(["0"])
     assert rows.one_by_one == heeds
+
+
+@pytest.mark.slow
+def test_mixtures_of_experts_go_one_by_one(tmp_path: Path) -> None:
+    """The products of an expert are as large as the tokens that go to it from all texts; a try may not show it."""
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        wider = {**TEXT, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+        network = hf.MixtralModel(hf.MixtralConfig(**wider, num_key_value_heads=2, num_local_experts=4))
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        network.save_pretrained(tmp_path)
+        gemma_tokenizer().save_pretrained(tmp_path)
+    drawn = random.Random(3)
+    words = [word for word in WORDS if word != "🤖"]  # with these a pass of the first try shows nothing
+    texts = [" ".join(drawn.choices(words, k=n)) for n in (1, 2, 3, 5, 8, 9, 13, 20, 30, 45)]
+    found: list[Tensor] = []
+    for order in (range(len(texts)), reversed(range(len(texts)))):
+        KEPT.clear()
+        source = open_text_rows(GivenTexts(texts), entry(tmp_path, "text"), ("token",), "cpu", "float32", None)
+        order = [*order]
+        rows = {place: rows.rows["token"] for place, rows in zip(order, source.embed([*map(str, order)]), strict=True)}
+        found.append(torch.cat([rows[place] for place in range(len(texts))]))
+    assert torch.equal(*found)
+    assert source.one_by_one
 
 
 @pytest.mark.slow

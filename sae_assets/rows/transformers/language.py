@@ -11,6 +11,7 @@ from sae_assets.catalog import Model
 from sae_assets.rows.texts import Tokenized
 from sae_assets.rows.transformers.belonging import doubts_of_spelling
 from sae_assets.rows.transformers.hook_point import CutModel
+from sae_assets.rows.transformers.lengths import has_experts
 from sae_assets.rows.transformers.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class TransformersLanguage:
         ids = torch.tensor([[self.tokens.pad_id]], dtype=torch.int64, device="cpu")
         self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
         self.behind, self.network = self._network.behind, self._network.network
+        self.one_by_one = has_experts(self.tokens.config)
         embeddings = self.network.get_input_embeddings()
         self.doubts = doubts_of_spelling(self.tokens.vocabulary, embeddings.weight) if embeddings is not None else []
 

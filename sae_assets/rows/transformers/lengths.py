@@ -1,4 +1,4 @@
-"""Up to how many ids a model computes its rows in one way, whatever was read before and whatever fills a text up.
+"""Where a model's rows depend on other texts: up to how many ids it computes them in one way, and mixtures of experts.
 
 Beyond, some models of ``transformers`` silently take another attention or other positional frequencies, for all tokens
 of the text, by the length to which it was filled up, and some remember what they took.
@@ -7,6 +7,7 @@ of the text, by the length to which it was filled up, and some remember what the
 from collections.abc import Iterator
 from typing import Any
 
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 CHANGING_ROPE = ("dynamic", "longrope")
 
 
@@ -25,6 +26,14 @@ def one_way_up_to(config: Any) -> tuple[int, str] | None:
         and (limit := _trained_on(config, parameters, str(rope)))
     ]
     return min(limits, default=None)
+
+
+def has_experts(config: Any) -> bool:
+    """Whether tokens of all texts of a pass are multiplied together by the expert they go to, so that the shape of such
+    a product, and with it the last bits, depends on the other texts.
+    """
+    counts = (getattr(config, name, None) for name in EXPERTS)
+    return any(isinstance(count, int) and count > 1 for count in counts)
 
 
 def _ropes(config: Any) -> Iterator[dict[str, Any]]:
