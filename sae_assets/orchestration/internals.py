@@ -62,13 +62,13 @@ MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
 
 
-LAST_TABLES = ("dynamic_partitions", "asset_check_executions")  # made one after the other; versions before had fewer
+LAST_TABLES = ("dynamic_partitions", "asset_check_executions")  # of nine the fifth and the last that are made
 
 
 def has_its_tables(instance: dg.DagsterInstance) -> bool:
     """Whether the database of events has been made: Dagster takes any file in its place for one that has.
 
-    The last of its tables stand for all.
+    Two of its tables stand for all: the last that is made, and one whose loss was seen.
     """
     from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
