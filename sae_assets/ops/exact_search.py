@@ -20,7 +20,7 @@ GROUP = 64  # units whose best hits are looked at together
 ROWS_AT_ONCE = 2048  # blocks whose hits stay in the processor's cache
 LINE = 128
 CELLS_AT_ONCE = 2**24  # (block, truth) cells in hand, a byte each up to 255 positives and two or four beyond
-ENTRIES_AT_ONCE = 2**22  # scores walked together, about 40 bytes each
+ENTRIES_AT_ONCE = 2**19  # scores walked together, about 40 bytes each
 
 
 @dataclass(frozen=True)
@@ -87,22 +87,28 @@ class ExactSearch:
         at_once = CELLS_AT_ONCE / max(1, len(slab))  # in whole lines of the processor's cache, two truths to a byte
         self.truths_at_once = max(32, round(at_once / LINE) * LINE)
 
-    def best(self, truths: Bool[Tensor, "examples truths"]) -> Choices:
-        """The best pair for each truth; a truth without positives gets none."""
+    def best(self, truths: Bool[Tensor, "examples truths"], reached: Float[Tensor, " truths"] | None = None) -> Choices:
+        """The best pair for each truth; a truth without positives gets none.
+
+        Args:
+            reached: F1 below which nobody asks for a pair of each truth: there may be none then.
+        """
         # Truths with few positives need only the heads of the lists, so alike ones are searched together.
         order = truths.sum(0).argsort(stable=True)
-        parts = [self._best(truths[:, some]) for some in order.split(self.truths_at_once)]
+        reached = torch.zeros(len(order), dtype=torch.float64, device=truths.device) if reached is None else reached
+        parts = [self._best(truths[:, some], reached[some]) for some in order.split(self.truths_at_once)]
         columns = zip(*((part.units, part.lengths, part.hits) for part in parts), strict=True)
         return Choices(*(torch.cat(column)[order.argsort()] for column in columns))
 
-    def _best(self, truths: Bool[Tensor, "examples truths"]) -> Choices:
+    def _best(self, truths: Bool[Tensor, "examples truths"], reached: Float[Tensor, " truths"]) -> Choices:
         n_truths, device = truths.shape[1], truths.device
         nothing = torch.full((n_truths,), -1, device=device, dtype=torch.int64)
         if not len(self._unit) or not n_truths:
             return Choices(nothing, nothing + 1, nothing + 1)
         truth = torch.nn.functional.pad(truths.to(torch.uint8), (0, n_truths % 2, 0, 1))
         n_positive = truth.sum(0, dtype=torch.int64)
-        running, bound, least = self._running(truth, n_positive)
+        least = torch.nn.functional.pad(_below(reached), (0, n_truths % 2))
+        running, bound, least = self._running(truth, n_positive, least)
         group, column = ((bound >= least) & (bound > 0)).nonzero(as_tuple=True)
         rows = group[:, None] * GROUP + torch.arange(GROUP, device=device)
         hits = _at(running, rows, column[:, None])
@@ -113,7 +119,10 @@ class ExactSearch:
         return Choices(units[:n_truths], lengths[:n_truths], hits_of[:n_truths])
 
     def _running(
-        self, truth: Integer[Tensor, "examples_1 truths"], n_positive: Int[Tensor, " truths"]
+        self,
+        truth: Integer[Tensor, "examples_1 truths"],
+        n_positive: Int[Tensor, " truths"],
+        least: Float[Tensor, " truths"],
     ) -> tuple[Integer[Tensor, "2 rows half"], Float[Tensor, "groups truths"], Float[Tensor, " truths"]]:
         """Hits of a unit up to the end of each of its blocks, bounds of groups, and F1 that a truth surely reaches."""
         half, device = truth.shape[1] // 2, truth.device
@@ -122,7 +131,6 @@ class ExactSearch:
         kind = torch.uint8 if most < 2**8 else torch.int16 if most < 2**15 else torch.int32
         running = torch.empty(2, len(self._unit), half, dtype=kind, device=device)
         sums, more = (torch.empty(ROWS_AT_ONCE, half, dtype=torch.uint8, device=device) for _ in range(2))
-        least = torch.zeros(2 * half, device=device, dtype=torch.float32)
         bounds: list[Tensor] = []
         looked = 0
         for slab, (start, stop) in enumerate(zip(self._bounds[:-1], self._bounds[1:], strict=True)):
@@ -167,7 +175,7 @@ class ExactSearch:
         # The eight with most hits are enough to try: any F1 that is reached will do.
         rows = rows.gather(1, _at(running, rows, every[:, None]).int().topk(8, 1).indices)
         reached = self._walk(rows.flatten(), every.repeat_interleave(8), truth, running, n_positive)[0]
-        return reached.view(-1, 8).amax(1).clamp(min=0).float() * (1 - 1e-6)
+        return _below(reached.view(-1, 8).amax(1))
 
     def _bound(self, hits: Shaped[Tensor, "*n"], first: Int[Tensor, "*#n"], n_positive: Int[Tensor, "*#n"]) -> Tensor:
         """What F1 can be within a block, float32; 0 where support lacks."""
@@ -228,6 +236,11 @@ class ExactSearch:
         position = (self.scores.starts[units.clamp(min=0)] + lengths - 1).clamp(min=0)
         bits = 0x7FFFFFFF - (self.scores.keys[position] & (1 << BITS) - 1) if len(self.scores.keys) else position
         return torch.where(units >= 0, bits.int().view(torch.float32), torch.nan)
+
+
+def _below(f1: Float[Tensor, " truths"]) -> Float[Tensor, " truths"]:
+    """A float32 below these, against which bounds are held; 0 at least."""
+    return f1.clamp(min=0).float() * (1 - 1e-6)
 
 
 def _largest(groups: Integer[Tensor, "2 groups blocks half"]) -> Integer[Tensor, "2 groups half"]:

@@ -17,7 +17,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.scratch import ScratchColumn
+from sae_assets.ops.scratch import ScratchColumn, let_go
 from sae_assets.ops.segments import BITS, LARGEST, pack_descending, plan_blocks, positions, unpack_descending
 
 EVALUATED = ("cal", "test")
@@ -77,24 +77,27 @@ class ExampleScores:
         """End (exclusive) of the scores ≥ threshold in the runs of these units; a run's start where it is null."""
         return torch.searchsorted(self.keys, _keys(units, thresholds), right=True)
 
-    def some_units(self) -> "Iterator[tuple[int, ExampleScores]]":
-        """The first of some units, and their scores, units numbered from 0: what a processor's cache holds of them."""
+    def some_units(self, at_once: int = SCORES_AT_ONCE) -> "Iterator[tuple[int, ExampleScores]]":
+        """The first of some units, and their scores, units numbered from 0: by default what a processor's cache holds.
+
+        Scores that lie in a file take no memory when others have come.
+        """
         on_cpu = self.keys.device.type == "cpu"
-        for start, stop in plan_blocks(self.starts.diff(), SCORES_AT_ONCE if on_cpu else max(1, len(self.keys))):
+        for start, stop in plan_blocks(self.starts.diff(), at_once if on_cpu else max(1, len(self.keys))):
             run = slice(int(self.starts[start]), int(self.starts[stop]))
             starts = self.starts[start : stop + 1] - run.start
             yield start, ExampleScores(self.keys[run] - (start << BITS), starts, self.example[run], self.labels)
+            let_go(self.keys, self.example)
 
     def of_units(self, units: Int[Tensor, " kept"]) -> "ExampleScores":
         """The scores of these units alone, ascending ids, renumbered by their position."""
-        index = torch.full((len(self.starts) - 1,), -1, dtype=torch.int64, device=self.keys.device)
-        index[units.to(index.device)] = torch.arange(len(units), device=index.device)
-        unit, value = unpack_descending(self.keys)
-        inside = index[unit] >= 0
+        device, units = self.keys.device, units.to(self.keys.device)
+        counts = self.starts.diff()[units]
+        starts, position = offsets_of(counts), torch.arange(len(units), device=device).repeat_interleave(counts)
+        index = torch.arange(len(position), device=device) + (self.starts[units] - starts[:-1])[position]
         # Ids ascend as their positions do, so what is left is sorted.
-        keys = pack_descending(index[unit[inside]], value[inside])
-        starts = offsets_of(self.starts.diff()[units.to(index.device)])
-        return ExampleScores(keys, starts, self.example[inside], self.labels)
+        keys = self.keys[index] - (units[position] - position << BITS)
+        return ExampleScores(keys, starts, self.example[index], self.labels)
 
     def of_examples(self, examples: Bool[Tensor, " examples"]) -> "ExampleScores":
         """The scores of these examples alone, renumbered by their position among them."""

@@ -17,6 +17,7 @@ from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS
 
 MIN_SUPPORT = 3
+SCORES_SEARCHED = 2**17  # at once: memory is a few hundred bytes each, and more together are no faster
 
 
 @dataclass(frozen=True)
@@ -112,25 +113,44 @@ def two_classes_in(split: ExampleScores) -> Bool[Tensor, " concepts"]:
 
 def supported(cal: ExampleScores, min_support: int) -> Bool[Tensor, "units concepts"]:
     """Whether a unit fires in ``min_support`` positives of a concept: whether the two have a threshold at all."""
-    unit, n_units = cal.keys >> BITS, len(cal.starts) - 1
-    columns = [torch.bincount(unit[truth[cal.example]], minlength=n_units) >= min_support for truth in cal.labels.T]
-    nothing = torch.zeros(n_units, 0, dtype=torch.bool, device=unit.device)
-    return torch.stack(columns, 1).cpu() if columns else nothing.cpu()
+    able = torch.zeros(len(cal.starts) - 1, cal.labels.shape[1], dtype=torch.bool, device="cpu")
+    for first, part in cal.some_units(SCORES_SEARCHED):
+        unit, n_units = part.keys >> BITS, len(part.starts) - 1
+        for concept, truth in enumerate(cal.labels.T):
+            counts = torch.bincount(unit[truth[part.example]], minlength=n_units)
+            able[first : first + n_units, concept] = (counts >= min_support).cpu()
+    return able
 
 
 def _best_among(
     cal: ExampleScores, truths: Bool[Tensor, "examples n"], min_support: int, allowed: Tensor | None
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """Unit and threshold (float64) of the best pair of each truth, -1 and NaN without one."""
-    device, ids = cal.keys.device, None
+    """Unit and threshold (float64) of the best pair of each truth, -1 and NaN without one.
+
+    Some units at a time are searched: of the best of each part the best one is taken, by the search's own order.
+    """
+    device, ids, n_positive = cal.keys.device, None, truths.sum(0)
     if allowed is not None:
         ids = allowed.to(device).nonzero().flatten()
         cal = cal.of_units(ids)
-    search = ExactSearch(cal, min_support=min_support)
-    best: Choices = search.best(truths)
-    thresholds = search.values(best.units, best.lengths).double()
-    units = best.units if ids is None or not len(ids) else torch.where(best.units >= 0, ids[best.units], -1)
-    return units, thresholds
+    units = torch.full_like(n_positive, -1)
+    f1, hits, thresholds = (torch.full(units.shape, -1.0, dtype=torch.float64, device=device) for _ in range(3))
+    for first, part in cal.some_units(SCORES_SEARCHED):
+        search = ExactSearch(part, min_support=min_support)
+        best: Choices = search.best(truths, f1)
+        new = best.f1(n_positive), best.hits.double(), search.values(best.units, best.lengths).double()
+        # Higher F1, higher recall, higher threshold; the lower unit came before.
+        better = torch.zeros_like(units, dtype=torch.bool)
+        for one, other in zip(reversed(new), (thresholds, hits, f1), strict=True):
+            better = (one > other) | (one == other) & better
+        better &= best.units >= 0
+        units = torch.where(better, best.units + first, units)
+        f1, hits, thresholds = (
+            torch.where(better, one, other) for one, other in zip(new, (f1, hits, thresholds), strict=True)
+        )
+    if ids is not None and len(ids):
+        units = torch.where(units >= 0, ids[units], -1)
+    return units, torch.where(units >= 0, thresholds, torch.nan)
 
 
 def _counts(split: ExampleScores, units: Tensor, thresholds: Tensor) -> Int[Tensor, "concepts 4"]:

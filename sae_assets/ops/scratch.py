@@ -87,4 +87,18 @@ class ScratchFile:
         """Its first ``n`` elements, which are read when they are looked at; they stay when this object goes."""
         self._file.flush()
         content = mmap.mmap(self._file.fileno(), n * dtype.itemsize, access=mmap.ACCESS_COPY)
-        return torch.frombuffer(content, dtype=dtype)
+        tensor = torch.frombuffer(content, dtype=dtype)
+        _MAPPED[tensor.data_ptr()] = content
+        return tensor
+
+
+_MAPPED: "weakref.WeakValueDictionary[int, mmap.mmap]" = weakref.WeakValueDictionary()  # by the first byte's address
+
+
+def let_go(*tensors: Tensor) -> None:
+    """Let the system take back the memory of tensors that are mapped from a file and as they were read: it is read
+    again when somebody looks. Of other tensors, and where the system cannot, nothing happens."""
+    for tensor in tensors:
+        content = _MAPPED.get(tensor.data_ptr())
+        if content is not None and hasattr(mmap, "MADV_DONTNEED"):
+            content.madvise(mmap.MADV_DONTNEED)

@@ -1,6 +1,7 @@
 """Found pairs against an exhaustive search in exact fractions, rule by rule, observed labels and shuffled ones."""
 
 import dataclasses
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import f1_score
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops import segments
+from sae_assets.ops import found_pairs, segments
 from sae_assets.ops.choice import best_units
 from sae_assets.ops.exact_search import ExactSearch
 from sae_assets.ops.example_scores import EVALUATED, ExampleScores, sort_scores
@@ -56,12 +57,14 @@ def test_every_pair_is_the_exhaustive_one(device, data, n_examples, n_units, n_c
     allowed = data.draw(hnp.arrays(np.bool_, n_units, fill=st.nothing()))
     units = torch.tensor(data.draw(st.lists(st.integers(-1, n_units - 1), min_size=n_concepts, max_size=n_concepts)))
     only = [np.arange(n_units) == unit for unit in units.tolist()]
-    able = supported(scores["cal"], min_support)
-    for got, among in (
-        (find_pairs(scores, min_support=min_support), [np.ones(n_units, bool)] * n_concepts),
-        (find_pairs(scores, min_support=min_support, allowed=torch.from_numpy(allowed)), [allowed] * n_concepts),
-        (find_pairs(scores, min_support=min_support, units=units), only),
-    ):
+    with patch.object(found_pairs, "SCORES_SEARCHED", data.draw(st.sampled_from([1, 5, found_pairs.SCORES_SEARCHED]))):
+        able = supported(scores["cal"], min_support)
+        made = (
+            (find_pairs(scores, min_support=min_support), [np.ones(n_units, bool)] * n_concepts),
+            (find_pairs(scores, min_support=min_support, allowed=torch.from_numpy(allowed)), [allowed] * n_concepts),
+            (find_pairs(scores, min_support=min_support, units=units), only),
+        )
+    for got, among in made:
         for concept, mask in enumerate(among):
             truth = {split: labels[split][:, concept] for split in EVALUATED}
             unit = reference.best_unit(np.where(mask, dense["cal"], 0), truth["cal"], min_support)

@@ -1,0 +1,56 @@
+"""What lies in a file is what was written there, whatever memory the system has taken back meanwhile."""
+
+import mmap
+from pathlib import Path
+
+import pytest
+import torch
+
+from sae_assets.ops.example_scores import sort_scores
+from sae_assets.ops.scratch import IN_MEMORY, ScratchColumn, let_go
+
+
+def mapped_bytes() -> int:
+    """Memory of this process that files stand behind."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_what_was_looked_at_is_let_go_and_read_again() -> None:
+    """Of a tensor in a file, and of no other."""
+    n = 40 * IN_MEMORY
+    column, ordinary = ScratchColumn(n, torch.int64, "cpu"), torch.arange(9)
+    for part in torch.arange(n).split(IN_MEMORY):
+        column.append(part)
+    tensor, total = column.tensor(), n * (n - 1) // 2
+    assert int(tensor.sum()) == total
+    looked_at = mapped_bytes()
+    let_go(tensor, ordinary)
+    if hasattr(mmap, "MADV_DONTNEED"):
+        assert looked_at - mapped_bytes() > 0.8 * 8 * n
+    assert int(tensor.sum()) == total and ordinary.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_units_some_at_a_time_and_by_name_have_their_own_scores(at_once: int) -> None:
+    """All of them, in their order, units numbered anew; units without a score, too."""
+    unit, value = torch.tensor([0, 0, 2, 2, 2, 5, 6]), torch.tensor([1.0, 2, 3, 3, 1, 4, 4])
+    example, labels = torch.tensor([3, 1, 0, 2, 1, 3, 3]), torch.rand(4, 2) < 0.5
+    scores = sort_scores(unit, value, example, labels, 8)
+    seen = 0
+    for first, part in scores.some_units(at_once):
+        n = len(part.starts) - 1
+        by_name = scores.of_units(torch.arange(first, first + n))
+        assert torch.equal(part.keys, by_name.keys) and torch.equal(part.example, by_name.example)
+        assert torch.equal(part.starts, by_name.starts)
+        kept = (unit >= first) & (unit < first + n)
+        fresh = sort_scores(unit[kept] - first, value[kept], example[kept], labels, n)
+        assert torch.equal(part.keys, fresh.keys) and torch.equal(part.example, fresh.example)
+        assert first == seen
+        seen += n
+    assert seen == 8
+    some = scores.of_units(torch.tensor([2, 6]))
+    fresh = sort_scores(torch.tensor([0, 0, 0, 1]), value[[2, 3, 4, 6]], example[[2, 3, 4, 6]], labels, 2)
+    assert torch.equal(some.keys, fresh.keys) and torch.equal(some.example, fresh.example)
+    assert torch.equal(some.starts, fresh.starts)
