@@ -25,6 +25,7 @@ from sae_assets.ops.segments import pack_descending, plan_blocks
 
 FLOAT32_LIMIT = 2.0**127
 TILE = 32  # units of which the largest screened value is looked at first
+CACHED_BYTES, FEWEST_ROWS = 2**24, 256  # of products on a CPU, and rows for which a product is no slower
 # The most that is held at once, in bytes: per screened pair beside the product, and what is found of its tile; per
 # candidate its row, unit, value and sort key, with the sort's copies of them.
 SCREEN_BYTES = 1
@@ -161,6 +162,12 @@ class Encoder(ABC):
         """Rows that are encoded together within the memory budget; the result does not depend on it."""
         return max(1, self.memory_budget // self.row_bytes)
 
+    def _rows_screened(self) -> int:
+        """Rows of one product: on a CPU hardly more than its caches hold products of while they are looked through."""
+        if self.columns.device.type != "cpu":
+            return self.rows_at_once
+        return min(self.rows_at_once, max(FEWEST_ROWS, CACHED_BYTES // (4 * self.n_units)))
+
     @abstractmethod
     def floor(
         self, largest: Float[Tensor, "rows tiles"], stray: Float[Tensor, "rows 1"], norm: Float[Tensor, "rows 1"]
@@ -199,8 +206,9 @@ class Encoder(ABC):
             raise ArtifactError(
                 f"Embeddings have shape {tuple(x.shape)}, but the SAE's encoder takes rows of width {self.d_model}."
             )
-        codes = [truncated(code, k_stored) for number, block in enumerate(x.split(self.rows_at_once))
-                 for code in self._encode_block(block, number * self.rows_at_once)]  # fmt: skip
+        size = self._rows_screened()
+        codes = [truncated(code, k_stored) for number, block in enumerate(x.split(size))
+                 for code in self._encode_block(block, number * size)]  # fmt: skip
         return joined(codes or [_nothing()])
 
     def _encode_block(self, block: Tensor, first_row: int) -> Iterator[SparseCode]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sae_assets.errors import ArtifactError
+from sae_assets.ops import sparse_activations
 from sae_assets.ops.sparse_activations import TopKEncoder, truncated
 from sae_assets_tests.ops.codes import assert_bit_equal, joined, rows_of
 from sae_assets_tests.reference.sparse_activations import dense_topk, stored_entries
@@ -189,6 +190,20 @@ def test_no_rows_give_an_empty_code():
     """A batch without rows is no special case."""
     code = encoder(ordinary()[1], 4).encode(torch.zeros(0, 48))
     assert code.row_offsets.tolist() == [0] and code.l0.tolist() == [] and len(code.values) == 0
+
+
+def test_rows_of_one_product_are_few_and_change_no_code(monkeypatch):
+    """Whatever memory there is: on a CPU products are looked through while its caches hold them."""
+    x, enc = ordinary()
+    x, enc = torch.from_numpy(x), encoder(enc, 3)
+    sizes, real = [], enc.screen.product
+    monkeypatch.setattr(enc.screen, "product", lambda rows, norm: sizes.append(len(rows)) or real(rows, norm))
+    whole = enc.encode(x)
+    assert sizes == [len(x)]
+    monkeypatch.setattr(sparse_activations, "FEWEST_ROWS", 7)
+    monkeypatch.setattr(sparse_activations, "CACHED_BYTES", 0)
+    assert_bit_equal(enc.encode(x), whole)
+    assert max(sizes[1:]) == 7 and sum(sizes[1:]) == len(x)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
