@@ -21,7 +21,8 @@ ROW_BYTES = 48  # per row and dimension: the row, what is decoded of it, a decod
 NUMBERS_AT_ONCE = 2**18  # of rows that are decoded together on a CPU, whose cache holds them
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -148, 128  # of float32, as frexp gives them
 MANTISSA_BITS = 24
-BIN_BITS = 8
+BIN_SHIFT = 3
+BIN_BITS = 1 << BIN_SHIFT  # exponents of one bin
 N_BINS = (LARGEST_EXPONENT - SMALLEST_EXPONENT) // BIN_BITS + 1
 
 
@@ -152,14 +153,15 @@ class Fit:
             self._add_block(x[block].to(self._device, torch.float32), _rows_of(code, block))
 
     def _add_block(self, x: Tensor, code: SparseCode) -> None:
-        self._residuals += tree_sums((x.double() - self._decoder.decode(code)).square_()).tolist()
-        self._squares += tree_sums(x.double().square_()).tolist()
+        wide = x.double()
+        self._residuals += tree_sums(self._decoder.decode(code).sub_(wide).square_()).tolist()
+        self._squares += tree_sums(wide.square_()).tolist()
         # A float32 is a whole number of 24 bits times a power of 2, and whole numbers add up exactly in any order.
         mantissa, exponent = torch.frexp(x)
         index = exponent.long() - SMALLEST_EXPONENT
-        whole = (mantissa * 2.0**MANTISSA_BITS).long() << index % BIN_BITS
+        whole = (mantissa * 2.0**MANTISSA_BITS).long() << (index & (BIN_BITS - 1))
         column = torch.arange(x.shape[1], device=x.device)
-        self._bins.index_add_(0, (index // BIN_BITS * x.shape[1] + column).flatten(), whole.flatten())
+        self._bins.index_add_(0, (index >> BIN_SHIFT).mul_(x.shape[1]).add_(column).flatten(), whole.flatten())
 
     def sums(self) -> FitSums:
         """The sums so far; each is rounded once, but for what the sums of squares within a row err by."""
