@@ -48,6 +48,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._core.snap import snapshot_from_execution_plan
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+from dagster._core.storage.sqlite import LAST_KNOWN_STAMPED_SQLITE_ALEMBIC_REVISION
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.impl import core_execute_run
@@ -58,6 +59,8 @@ from dagster._utils.interrupts import capture_interrupts, check_captured_interru
 if TYPE_CHECKING:
     from dagster._core.storage.event_log.base import EventLogStorage
 
+# The version that Dagster writes down for tables of which nobody has written one.
+EARLIER_VERSION = LAST_KNOWN_STAMPED_SQLITE_ALEMBIC_REVISION
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
 

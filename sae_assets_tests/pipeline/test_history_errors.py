@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -14,6 +15,7 @@ import sqlalchemy.event
 import sqlalchemy.exc
 
 from sae_assets.errors import HistoryError
+from sae_assets.orchestration.instance import founding
 from sae_assets.orchestration.instance import home as module
 from sae_assets.orchestration.instance.home import history_if_there, open_instance
 from sae_assets.settings import load_settings
@@ -88,6 +90,75 @@ def test_a_daemon_that_makes_the_tables_of_a_new_home_at_the_same_time_is_waited
         with pytest.raises(HistoryError, match="already exists" if comes == "beside" else "tables are missing"):
             open_instance(settings).__enter__()
     assert len(calls) == min(times + 1, module.TRIES)
+
+
+def _versions(home: Path) -> dict[str, list[str]]:
+    found = {}
+    for name in founding.VERSIONED:
+        with closing(sqlite3.connect(home / "dagster" / name)) as database:
+            found[name] = [version for (version,) in database.execute(founding.VERSIONS)]
+    return found
+
+
+def test_a_new_homes_databases_come_into_their_places_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the instance is opened there, they are finished; a daemon never meets them half made."""
+    seen: list[dict[str, list[str]]] = []
+    opened = dg.DagsterInstance.from_config
+
+    def look(folder: str) -> dg.DagsterInstance:
+        if Path(folder) == tmp_path / "dagster":
+            seen.append(_versions(tmp_path))
+            assert all((Path(folder) / name).is_file() for name in founding.DATABASES)
+        return opened(folder)
+
+    monkeypatch.setattr(dg.DagsterInstance, "from_config", look)
+    with as_shipped(), open_instance(load_settings(tmp_path)) as instance:
+        assert instance.get_runs() == [] and instance.all_instigator_state() == []
+    assert [len(versions) for versions in seen[0].values()] == [1, 1] and seen[0] == _versions(tmp_path)
+    assert [path.name for path in (tmp_path / "dagster").glob(".new_*")] == []
+
+
+def test_databases_that_a_daemon_is_making_are_waited_for(tmp_path: Path) -> None:
+    """Its tables are there and no version yet, which Dagster would take for tables of an earlier Dagster."""
+    with as_shipped(), open_instance(load_settings(tmp_path)):
+        pass
+    path = tmp_path / "dagster" / "schedules" / "schedules.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        ((version,),) = database.execute(founding.VERSIONS).fetchall()
+        database.execute("DELETE FROM alembic_version")
+
+    def finish() -> None:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("INSERT INTO alembic_version VALUES (?)", (version,))
+
+    maker = threading.Timer(0.7, finish)
+    maker.start()
+    with open_instance(load_settings(tmp_path)) as instance:
+        assert not maker.is_alive() and instance.all_instigator_state() == []
+    assert _versions(tmp_path)["schedules/schedules.db"] == [version]
+
+
+def test_two_versions_that_two_makers_wrote_are_one_again(tmp_path: Path) -> None:
+    """Such a database was opened by nobody any more."""
+    with as_shipped(), open_instance(load_settings(tmp_path)):
+        pass
+    before = _versions(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "dagster" / "schedules" / "schedules.db")) as database, database:
+        database.execute("INSERT INTO alembic_version VALUES (?)", (founding.EARLIER_VERSION,))
+    with open_instance(load_settings(tmp_path)) as instance:
+        assert instance.all_instigator_state() == []
+    assert _versions(tmp_path) == before
+
+
+def test_settings_with_other_storages_are_left_to_them(tmp_path: Path) -> None:
+    """No database is made that nobody would read."""
+    folder = tmp_path / "dagster"
+    folder.mkdir()
+    text = "storage: {sqlite: {base_dir: " + str(tmp_path / "elsewhere") + "}}\n"
+    (folder / "dagster.yaml").write_text(text)
+    with as_shipped(), open_instance(load_settings(tmp_path)) as instance:
+        assert instance.get_runs() == []
+    assert list(folder.rglob("*.db")) == []
 
 
 @pytest.mark.parametrize("n_tables", [1, 5, 8])

@@ -9,14 +9,17 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
+from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 from upath import UPath
 
 from sae_assets.errors import HistoryError
 from sae_assets.orchestration.instance.abandoned import settle
+from sae_assets.orchestration.instance.founding import keep_one_version, make_databases, wait_for_databases
 from sae_assets.orchestration.instance.launcher import close_engines, keep_engines
 from sae_assets.orchestration.internals import carry_switches_over, has_its_tables, make_missing_tables
 from sae_assets.orchestration.switches import renamed
@@ -83,8 +86,7 @@ def prepare(settings: Settings) -> Path:
     try:
         home.mkdir(parents=True, exist_ok=True)
         before = config.read_text(encoding="utf-8") if config.exists() else None
-        text = DAGSTER_YAML if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER)
-        text = EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
+        text = _placed(DAGSTER_YAML if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER), home)
         if text != before:
             write_atomically(UPath(config), text.encode())
         _drop_empty(home / "history" / "events" / "event_log.db")
@@ -93,6 +95,11 @@ def prepare(settings: Settings) -> Path:
     except OSError as error:
         raise HistoryError(_explained(error, settings)) from None
     return home
+
+
+def _placed(text: str, home: Path) -> str:
+    """A ``dagster.yaml`` that says where events are."""
+    return EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
 
 
 def _drop_empty(database: Path) -> None:
@@ -126,15 +133,17 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 def _opened(home: Path, settings: Settings) -> dg.DagsterInstance:
     """The instance as its ``dagster.yaml`` describes it, with limits of pools.
 
-    Dagster's daemon or UI, started by hand beside this process, knows nothing of our lock: of two who make the same
-    table of a new home one fails, and who comes between them finds some. Both are looked at again. Where tables are
-    still missing then, who made them was killed, and the others are made.
+    Dagster's daemon or UI, started by hand beside this process, knows nothing of our lock: databases that it makes are
+    waited for, and where it was faster by a moment they are looked at again. Where tables are still missing then, who
+    made them was killed, and the others are made.
 
     Raises:
         HistoryError: the file is not one that Dagster takes, or a table of the history is missing.
     """
     for left in reversed(range(TRIES)):
         try:
+            wait_for_databases(home)
+            make_databases(home, partial(_placed, DAGSTER_YAML))
             instance = dg.DagsterInstance.from_config(str(home))
             if has_its_tables(instance):
                 set_pool_limits(instance)
@@ -148,6 +157,10 @@ def _opened(home: Path, settings: Settings) -> dg.DagsterInstance:
             # The code of an error of SQL itself: neither a lock nor damage.
             if not left or getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
                 raise
+        except CommandError as error:  # alembic's, of versions
+            if not left:
+                raise HistoryError(_explained(error, settings)) from None
+            keep_one_version(home)
         except (HistoryError, sqlite3.Error, OSError):
             raise
         except Exception as error:  # the parser's, Dagster's of wrong keys and of classes that do not exist
