@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 import torch.overrides
-import torch.utils._python_dispatch as dispatch
 
 GRAIN = 2**15  # elements for which torch takes one more thread
 AUTOCAST = ("cpu", "cuda")
 PRODUCTS = ("cuda.matmul", "mkldnn.matmul")
 CONVOLUTIONS = ("cudnn.conv", "cudnn.rnn", "mkldnn.conv", "mkldnn.rnn")
 IEEE = ("none", "ieee")
+FAKE = torch._C._TorchDispatchModeKey.FAKE
 TO_NEAREST = 0  # FE_TONEAREST of x86 and of Arm
 
 Undo = Callable[[], Any]
@@ -156,7 +156,7 @@ def plain_arithmetic() -> Iterator[None]:
     Tensors must name their dtype and their device: the defaults of the process are left as they are.
     """
     with (
-        _no_dispatch(),
+        _no_fake_tensors(),
         torch.inference_mode(False),
         torch.no_grad(),
         _without_autocast(),
@@ -202,13 +202,14 @@ def _without_autocast() -> Iterator[None]:
 
 
 @contextmanager
-def _no_dispatch() -> Iterator[None]:
-    """Modes that take the place of torch's operations, such as fake tensors, which have no values."""
-    if not torch._C._len_torch_dispatch_stack():
+def _no_fake_tensors() -> Iterator[None]:
+    """The mode in which tensors have no values; those that only watch operations go on watching."""
+    mode = torch._C._unset_dispatch_mode(FAKE)
+    try:
         yield
-        return
-    with dispatch._disable_current_modes():
-        yield
+    finally:
+        if mode is not None:
+            torch._C._set_dispatch_mode(mode)
 
 
 @contextmanager
