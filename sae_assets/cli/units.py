@@ -91,14 +91,14 @@ def _print_beside(pair: dict[str, Any]) -> None:
     """The F1 of a pair on examples and on rows, beside chance, random SAEs and the best detector without an SAE."""
     from sae_assets.pages.figures import figure  # noqa: PLC0415
 
-    echo(f"\n{pair['concept'][:20]:20} test F1       95 %  chance  random SAEs  best without an SAE")
+    echo(f"\n{pair['concept']}\n{'':11}  test F1       95 %  chance  random  best without an SAE")
     for level, beside in pair["beside"].items():
         ends = interval(beside["f1_low"], beside["f1_high"]) if beside["f1_low"] is not None else "–"
         best = figure(beside["without_sae"])
         name = beside["without_sae_name"]
         echo(
-            f"{'on ' + level:20} {figure(beside['f1']):>7}  {ends:>9}  {figure(beside['chance']):>6}  "
-            f"{figure(beside['random_saes']):>11}  {best}{f' ({name})' if name else ''}"
+            f"{'on ' + level:11}  {figure(beside['f1']):>7}  {ends:>9}  {figure(beside['chance']):>6}  "
+            f"{figure(beside['random_saes']):>6}  {best}{f' ({name})' if name else ''}"
         )
     echo("")
 

@@ -176,6 +176,7 @@ def test_the_command_says_what_a_unit_stands_beside(
     assert "; orange" not in unit_page(unit, 2)  # where nothing says where the concept is
     shown = invoke(texts, "unit", "moods", "gemma-mini", str(unit.unit_id)).output
     assert re.search(rf"on examples +{figure(pair['test_f1'])} .* {figure(of_examples['chance'])} +– +–\n", shown)
+    assert max(map(len, shown.partition("\nvalues")[0].splitlines()[2:])) <= 80
     assert re.search(rf"on tokens +{figure(of_tokens['f1'])} ", shown)
 
 
