@@ -1,5 +1,6 @@
 """Heavy imports happen where they are needed: proved in a fresh process, by a detector that is itself proved."""
 
+import gc
 import json
 import os
 import pkgutil
@@ -12,6 +13,7 @@ import pytest
 import sae_assets
 import sae_assets.artifacts
 import sae_assets.ops
+from sae_assets.package import SELDOM
 
 pytestmark = pytest.mark.slow
 
@@ -135,3 +137,43 @@ def test_a_failing_import_fails_the_detector(tmp_path: Path) -> None:
     """A statement that raises is no proof of anything."""
     with pytest.raises(AssertionError, match="nonsense"):
         loaded_by("import planted", plant(tmp_path, planted="import nonsense_that_is_nowhere"))
+
+
+LOOKS = (
+    "import gc; looks = []; {first}; "
+    "gc.callbacks.append(lambda phase, info: looks.append(phase) if info['generation'] == 2 else None); "
+    "import torch; print(len(looks) // 2)"
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "seldom"),
+    [("pass", False), ("from sae_assets.package import collect_seldom; collect_seldom()", True)],
+    ids=["as Python does", "as commands do"],
+)
+def test_all_objects_are_looked_through_seldom_while_libraries_load(first: str, seldom: bool) -> None:
+    """Whether Python looks for cycles among them more than once while torch alone is imported."""
+    code = LOOKS.format(first=first)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (int(result.stdout) <= 1) is seldom
+
+
+def test_commands_and_workers_collect_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In processes of their own; nobody else's process is touched."""
+    from sae_assets import cli
+    from sae_assets.orchestration.instance import worker
+
+    before, seen = gc.get_threshold(), []
+    for module, last in ((cli, "heed_signals"), (worker, "copy_output_by")):
+
+        def stop(*_: object) -> None:
+            seen.append(gc.get_threshold())
+            raise InterruptedError
+
+        monkeypatch.setattr(module, last, stop)
+        try:
+            with pytest.raises(InterruptedError):
+                (cli.run if module is cli else worker.main)()
+        finally:
+            gc.set_threshold(*before)
+    assert seen == [(*before[:2], SELDOM)] * 2

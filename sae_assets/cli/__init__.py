@@ -22,7 +22,7 @@ from sae_assets.cli import (  # noqa: F401
 from sae_assets.cli.advice import forget_places
 from sae_assets.cli.common import app
 from sae_assets.cli.interrupts import heed_signals
-from sae_assets.package import VERSION
+from sae_assets.package import VERSION, collect_seldom
 
 __all__ = ["app", "run"]
 
@@ -37,5 +37,6 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def run() -> None:
     """Entry point of the console script."""
+    collect_seldom()
     heed_signals()
     app()

@@ -28,6 +28,7 @@ from sae_assets.orchestration.internals import (
     interruptible,
     looking_for_slots,
 )
+from sae_assets.package import collect_seldom
 
 LOOK_SECONDS = 5.0  # between two looks at whether the run is to be canceled, or the parent is gone
 END_SECONDS = 15.0  # for a run to end after the pool has gone
@@ -141,6 +142,7 @@ def echo_afterwards(path: str, stream: IO[str]) -> Iterator[tuple[None, None]]:
 
 def main() -> None:
     """Serve the pool whose socket and process id are the arguments."""
+    collect_seldom()
     copy_output_by(echo_afterwards)
     keep_engines()
     with looking_for_slots(SLOT_SECONDS):
