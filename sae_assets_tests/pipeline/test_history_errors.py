@@ -114,10 +114,11 @@ def test_a_new_homes_databases_come_into_their_places_whole(tmp_path: Path, monk
         return opened(folder)
 
     monkeypatch.setattr(dg.DagsterInstance, "from_config", look)
+    (tmp_path / "dagster" / f"{founding.ASIDE}killed" / "history").mkdir(parents=True)
     with as_shipped(), open_instance(load_settings(tmp_path)) as instance:
         assert instance.get_runs() == [] and instance.all_instigator_state() == []
     assert [len(versions) for versions in seen[0].values()] == [1, 1] and seen[0] == _versions(tmp_path)
-    assert [path.name for path in (tmp_path / "dagster").glob(".new_*")] == []
+    assert [path.name for path in (tmp_path / "dagster").glob(f"{founding.ASIDE}*")] == []
 
 
 def test_databases_that_a_daemon_is_making_are_waited_for(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ with two versions in a database, no process opens the home any more.
 """
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,8 @@ from sae_assets.orchestration.instance.launcher import close_engines
 from sae_assets.orchestration.internals import EARLIER_VERSION
 
 VERSIONED = ("history/runs.db", "schedules/schedules.db")
-DATABASES = (
-    *VERSIONED,
-    "history/events/event_log.db",
-)  # of the packaged settings; the last is made if no file is there
+DATABASES = (*VERSIONED, "history/events/event_log.db")  # of the packaged settings
+ASIDE = ".new_"  # begin of the folder's name
 OTHER_STORAGES = ("storage", "run_storage", "schedule_storage")  # keys of settings that keep them elsewhere
 VERSIONS = "SELECT version_num FROM alembic_version"
 WAIT, BETWEEN = 2.5, 0.1  # seconds for another process to finish, and between two looks
@@ -32,14 +31,18 @@ WAIT, BETWEEN = 2.5, 0.1  # seconds for another process to finish, and between t
 def make_databases(home: Path, settings: Callable[[Path], str]) -> None:
     """Make those that are not there aside, and link each to its place unless somebody else was faster.
 
+    What a killed process left aside goes: one at a time is here.
+
     Args:
         home: the instance's folder, with its ``dagster.yaml``.
         settings: content of the packaged ``dagster.yaml`` for a folder.
     """
+    for left in home.glob(f"{ASIDE}*"):
+        shutil.rmtree(left, ignore_errors=True)
     missing = [name for name in DATABASES if not (home / name).exists()]
     if not missing or not _are_packaged(home):
         return
-    with suppress(OSError), TemporaryDirectory(dir=home, prefix=".new_") as temporary:  # no links here: made in place
+    with suppress(OSError), TemporaryDirectory(dir=home, prefix=ASIDE) as temporary:  # no links here: made in place
         folder = Path(temporary)
         (folder / "dagster.yaml").write_text(settings(folder), encoding="utf-8")
         dg.DagsterInstance.from_config(str(folder)).dispose()
