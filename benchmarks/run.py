@@ -25,6 +25,7 @@ SIZES: dict[str, tuple[str, str]] = {
     "bench_exact_search": ("--units 500 --examples 500 --concepts 20", ""),
     "bench_row_alignment": ("--units 200 --rows 20480 --concepts 20", "--full"),
     "bench_unit_rows": ("--chunks 4 --units 4096", ""),
+    "bench_report": ("--images 240", ""),
     "bench_find": (HOME, HOME),
     "bench_startup": (f"{HOME} --repeat 1", HOME),
     "bench_preflight": ("--chunks 2 4 --examples 20", ""),
