@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SMALL, LARGE = 104, 240  # pixels of a picture at most, in the table and in the sections: twice what is seen, and once
 MANY = 24  # concepts; of more, pictures are smaller, so that all of them take as much as these
 MOST_BYTES = 8_000_000  # of pictures in a page; what would exceed it is left out
+PAGE_BYTES, CONCEPT_BYTES = 9_600_000, 32_000  # of a page, and of what it says of a concept beside pictures
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,18 @@ def _spans(places: Any, rows: slice) -> list[tuple[int, int]] | None:
     return None if places.spans is None else [(start, end) for start, end in places.spans[rows].tolist()]
 
 
+def room_for_pictures(n_concepts: int) -> int:
+    """Bytes of pictures beside which a page of so many concepts stays below 10 MB."""
+    return max(0, min(MOST_BYTES, PAGE_BYTES - CONCEPT_BYTES * n_concepts))
+
+
 class _Drawing:
     """Examples as pictures or texts, as long as there is room for them."""
 
     def __init__(self, run: Pass):
-        self._by_rows, self._room = run.target.token_kind != "cls", MOST_BYTES
-        share = min(1.0, math.sqrt(MANY / len(run.target.dataset.concepts)))
+        self._by_rows, n_concepts = run.target.token_kind != "cls", len(run.target.dataset.concepts)
+        self._room = room_for_pictures(n_concepts)
+        share = min(1.0, math.sqrt(MANY / n_concepts))
         self._small, self._large = max(64, round(SMALL * share)), max(128, round(LARGE * share))
         self._root = run.target.dataset.root
         self._reader: Reader | None = None

@@ -21,7 +21,7 @@ from sae_assets.pages.evidence import control_bars, of_rows
 from sae_assets.pages.figures import KEYS, StageTable, Tables, element, figure
 from sae_assets.pages.rendering import MORE, NO_MORE, with_more
 from sae_assets.pages.report import Concept, Content, _Page, report_page
-from sae_assets.pipeline.report_examples import Wanted, _Drawing
+from sae_assets.pipeline.report_examples import MOST_BYTES, Wanted, _Drawing, room_for_pictures
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.page import headline, unit_page
 from sae_assets.reading.summary import unit_summary
@@ -282,6 +282,13 @@ def test_a_text_that_inherits_its_label_is_not_marked_as_the_concepts_place(says
     )
     (shown,) = drawing._texts(reader, seen, "joy", Wanted(0, "found", 0, 2.0), 3, 1.0, None)  # type: ignore[arg-type]
     assert ("true" in re.split(r'[" ]', shown)) == says_where and "says" in shown
+
+
+def test_pictures_leave_room_for_what_is_said_of_many_concepts() -> None:
+    """With 80 concepts a page had 10.4 MB (``bench_report.py``): 8 of pictures, and 30 kB per concept."""
+    assert room_for_pictures(6) == MOST_BYTES and room_for_pictures(1000) == 0
+    assert room_for_pictures(80) + 80 * 30_000 < 10_000_000
+    assert room_for_pictures(300) + 300 * 30_000 < 10_000_000
 
 
 def test_a_page_needs_nothing_else(page: str, read: Figures) -> None:
