@@ -31,15 +31,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1024)
     rows = parser.parse_args().rows
     torch.set_num_threads(1)
-    chosen = screens.takes_bfloat16
+    chosen = screens.operands
     print(f"{rows:,} rows; {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
     for name, d, units, active in SHAPES:
         x, weight = problem(d, units, rows)
         calls = {
             "plain": partial(plain, x, weight.T.contiguous(), active if name.startswith("TopK") else None, x.dtype)
         }
-        for label, choice in (("float32", lambda *_: False), ("chosen", chosen)):
-            screens.takes_bfloat16 = choice
+        for label, choice in (("float32", lambda *_: torch.float32), ("chosen", chosen)):
+            screens.operands = choice
             sae = encoder(name, weight, active)
             calls[f"{label} ({str(sae.screen.dtype).removeprefix('torch.')})"] = partial(sae.encode, x)
         taken = seconds(calls)

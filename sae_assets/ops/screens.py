@@ -1,11 +1,12 @@
 """Matrix products that say which units can matter: fast, in low precision, with a bound of their error.
 
 On a CPU float32 is multiplied by whichever of torch's two libraries is faster there, which a short try finds out.
-Operands are bfloat16 where the device multiplies it much faster: on a GPU, where float32 would run on the vector units,
-some 14 times slower, and on CPUs with instructions for it, which a short try finds out. Products are summed in float32,
-and a GPU gives them so; a CPU rounds each sum to bfloat16 once more. bfloat16 has float32's range, and asking for it
-touches no switch of the process, as TF32 would. What rounding the operands did is measured, not assumed; only the order
-and the rounding of sums, and of results, are bounded for the worst case.
+Operands are of 16 bits where the device multiplies those much faster: float16 on a GPU, where float32 would run on the
+vector units, some 14 times slower, and bfloat16 on CPUs with instructions for it, which a short try finds out. Products
+are summed in float32, and a GPU gives them so; a CPU rounds each sum to bfloat16 once more. float16 errs an eighth as
+much as bfloat16 but has a small range: operands are scaled into it by powers of two. Neither touches a switch of the
+process, as TF32 would. What rounding the operands did is measured, not assumed; only the order and the rounding of
+sums, and of results, are bounded for the worst case.
 """
 
 import itertools
@@ -25,10 +26,15 @@ SMALLEST_NORMAL = 2.0**-126
 # per block of at least four (Fasi, Higham, Mikaitis and Pranesh 2021, "Numerical behavior of NVIDIA tensor cores").
 CUT_SUMS = 2.5
 NARROW_ROUNDOFF = 2.0**-8  # of bfloat16
+# Operands in float16 are at most 2^15 and a little more; smaller ones than 2^-45 are not lifted so far that the product
+# of both scales would leave float32.
+LARGEST_EXPONENT, LEAST_SCALE = 15, -60
+EXPONENT, EXPONENT_OF_ONE = 52, 1023  # in float64: its place, and what 1 has there
 # bfloat16 leaves more candidates to be computed again: on a CPU it is worth that from this many times as fast as
 # float32, and from this many units.
 WORTH = 1.5
 MANY_UNITS = 2**15
+MATRIX_UNITS = 7, 0  # the first capability of a GPU with units for products of float16
 LEADER_BYTES = 2**23  # of weights that are gathered at once
 
 
@@ -90,17 +96,18 @@ def leaders(
     return keeps
 
 
-def takes_bfloat16(device: torch.device, n_units: int, d: int) -> bool:
-    """Whether the device is to multiply bfloat16; on a GPU, with sums given in float32, as torch 2.8 and later can."""
+def operands(device: torch.device, n_units: int, d: int) -> torch.dtype:
+    """What the device is to multiply; on a GPU float16, with sums given in float32, as torch 2.8 and later can."""
     if device.type == "cpu":
-        return n_units >= MANY_UNITS and _is_faster_on_the_cpu() and sums_in_float32(d)
-    if device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False):
-        return False
-    probe = torch.ones((16, 16), dtype=torch.bfloat16, device=device)
+        narrow = n_units >= MANY_UNITS and _is_faster_on_the_cpu() and sums_in_float32(d)
+        return torch.bfloat16 if narrow else torch.float32
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < MATRIX_UNITS:
+        return torch.float32
+    probe = torch.ones((16, 16), dtype=torch.float16, device=device)
     try:
-        return torch.mm(probe, probe, out_dtype=torch.float32).dtype == torch.float32
+        return torch.float16 if torch.mm(probe, probe, out_dtype=torch.float32).dtype == torch.float32 else torch.float32
     except (TypeError, RuntimeError):
-        return False
+        return torch.float32
 
 
 def _operands() -> tuple[Tensor, Tensor]:
@@ -181,8 +188,8 @@ class Screen:
     """``x @ columns.T`` in low precision, and what is known of its error.
 
     With x̃ and w̃ the rounded operands, ``|x·w - sum| <= |x - x̃| |w| + |x̃| |w - w̃| + γ |x̃| |w̃|`` (Cauchy–Schwarz; Higham
-    2002, eq. 3.5, for any order of summation): at most ``stray * |w| + |x| * slope``. The sum lies within
-    ``share * |screened|`` of what is screened.
+    2002, eq. 3.5, for any order of summation): at most ``stray * |w| + (|x| + stray) * slope`` for a row that rounding
+    moved by ``stray``. The sum lies within ``share * |screened|`` of what is screened.
 
     Args:
         columns: float32 [n_units, d_model], finite.
@@ -196,51 +203,60 @@ class Screen:
 
     def __init__(self, columns: Float[Tensor, "units d"], n_places: int):
         n_units, d = columns.shape
-        self.dtype = torch.bfloat16 if takes_bfloat16(columns.device, n_units, d) else torch.float32
-        rounded = columns.to(self.dtype)
+        self.dtype = operands(columns.device, n_units, d)
+        rounded, self.scale = self._rounded(columns)
         if not bool(torch.isfinite(rounded).all()):  # the largest floats round to infinity
             self.dtype, rounded = torch.float32, columns
         if n_places > n_units:
             rounded = torch.nn.functional.pad(rounded, (0, 0, 0, n_places - n_units))
         self.operand = rounded.T
-        norms = torch.linalg.vector_norm(rounded[:n_units], dim=1, dtype=torch.float64)
+        norms = torch.linalg.vector_norm(rounded[:n_units], dim=1, dtype=torch.float64) * self.scale
         gamma = _gamma(d * UNIT_ROUNDOFF * (1 if self.dtype == torch.float32 else CUT_SUMS * 2))
         self.share = _gamma(NARROW_ROUNDOFF) if self.rounds_results(columns.device) else 0.0
         self.bytes = 6 if self.share else 4
-        drift = torch.zeros_like(norms) if self.dtype == torch.float32 else _distance(columns, rounded[:n_units])
-        self.slope = (1 + self.stray_limit) * (gamma * norms + drift)
+        self.slope = gamma * norms
+        if self.dtype != torch.float32:
+            self.slope += _distance(columns, rounded[:n_units], self.scale)
 
     def rounds_results(self, device: torch.device) -> bool:
         """Whether products come as bfloat16: torch asks for float32 on a GPU alone."""
         return self.dtype == torch.bfloat16 and device.type == "cpu"
 
-    @property
-    def stray_limit(self) -> float:
-        """The most that rounding makes a row longer or takes from it, as a share of its norm."""
-        return NARROW_ROUNDOFF if self.dtype == torch.bfloat16 else 2.0**-23
-
     def product(
         self, centred: Float[Tensor, "rows d"], norm: Float[Tensor, "rows 1"]
-    ) -> tuple[Float[Tensor, "rows places"], Float[Tensor, "rows 1"]]:
-        """The screened products, float32, and how far rounding moved each row, float64.
+    ) -> tuple[Float[Tensor, "rows places"], Float[Tensor, "rows 1"], Float[Tensor, ""]]:
+        """The screened products, float32; how far rounding moved each row, float64; what the products are times.
+
+        Products that are not yet multiplied by that, a power of two as float32, save a pass over all of them.
 
         Args:
             centred: float64, rows; norm: their norms.
         """
-        rounded = centred.to(self.dtype)
+        rounded, scale = self._rounded(centred)
         if self.dtype == torch.float32:
-            return screening_product(rounded, self.operand.T), norm * (2 * UNIT_ROUNDOFF)
-        stray = _distance(centred, rounded)[:, None]
+            return screening_product(rounded, self.operand.T), norm * (2 * UNIT_ROUNDOFF), scale.float()
+        stray = _distance(centred, rounded, scale)[:, None]
+        scale = (scale * self.scale).float()
         if self.share:
-            return (rounded @ self.operand).float(), stray
-        return torch.mm(rounded, self.operand, out_dtype=torch.float32), stray
+            return (rounded @ self.operand).float(), stray, scale
+        return torch.mm(rounded, self.operand, out_dtype=torch.float32), stray, scale
+
+    def _rounded(self, operand: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, ""]]:
+        """An operand in the screen's precision, and the power of two, float64, that it is to be multiplied by."""
+        if self.dtype != torch.float16 or not operand.numel():
+            return operand.to(self.dtype), torch.ones((), dtype=torch.float64, device=operand.device)
+        low, high = operand.aminmax()
+        exponent = torch.maximum(high, -low).double().frexp().exponent.long() - LARGEST_EXPONENT
+        scale = (exponent.clamp(min=LEAST_SCALE) + EXPONENT_OF_ONE << EXPONENT).view(torch.float64)
+        rounded = torch.empty_like(operand, dtype=self.dtype, memory_format=torch.contiguous_format)
+        return torch.mul(operand, 1 / scale, out=rounded), scale
 
 
-def _distance(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    """Norm of the difference of each row, float64, in blocks of rows."""
+def _distance(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"], scale: Float[Tensor, ""]) -> Float[Tensor, " n"]:
+    """Norm of each row of x less ``scale`` times that of y, float64, in blocks of rows."""
     return torch.cat(
         [
-            torch.linalg.vector_norm(a.double() - b.double(), dim=1)
+            torch.linalg.vector_norm(a.double() - b.double() * scale, dim=1)
             for a, b in zip(x.split(4096), y.split(4096), strict=True)
         ]
     )

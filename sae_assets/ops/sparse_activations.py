@@ -176,7 +176,7 @@ class Encoder(ABC):
 
         Args:
             largest: screened value of each tile.
-            stray, norm: of each row, by which the error of the screen is bounded.
+            stray, norm: of each row, how far rounding moved it and how long it is at most, before and after that.
         """
 
     @abstractmethod
@@ -225,19 +225,20 @@ class Encoder(ABC):
             raise ArtifactError(
                 f"Embedding row {first_row + bad} is too large: its products with the encoder leave float32."
             )
-        screened, stray = self.screen.product(centred, norm)
+        screened, stray, scale = self.screen.product(centred, norm)
         if self.level is not None:
-            screened += self.level
+            torch.addcmul(self.level, screened, scale, out=screened)
+            scale = torch.ones_like(scale)
         tiles = screened.view(len(block), self.tile, self.n_tiles)
-        largest_of_tile = tiles.amax(1)
-        floor = self.floor(largest_of_tile, upper_float32(stray), upper_float32(norm))
+        largest_of_tile = tiles.amax(1) * scale
+        floor = self.floor(largest_of_tile, upper_float32(stray), upper_float32(norm + stray))
         holds = largest_of_tile >= floor
         floor = floor.expand_as(holds)
         # A row can have any number of candidates: where all units are positive, all of them are computed again.
         limit = max(1, self.memory_budget // (2 * CANDIDATE_BYTES * self.tile))
         for start, stop in plan_blocks(holds.sum(1), limit):
             row, tile = holds[start:stop].nonzero(as_tuple=True)
-            reaches = tiles[start:stop][row, :, tile] >= floor[start:stop][row, tile, None]
+            reaches = tiles[start:stop][row, :, tile] * scale >= floor[start:stop][row, tile, None]
             index, inside = reaches.nonzero(as_tuple=True)
             pairs = (row[index] * self.n_units + inside * self.n_tiles + tile[index]).sort().values
             yield self._choose(centred[start:stop], pairs // self.n_units, pairs % self.n_units)

@@ -23,21 +23,20 @@ pytestmark = pytest.mark.slow
 
 
 def narrow_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bfloat16 operands and float32 sums, which torch offers on a GPU alone."""
+    """float16 operands and float32 sums, which torch offers on a GPU alone."""
     real = torch.mm
 
     def mm(a: torch.Tensor, b: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
-        assert a.dtype == b.dtype == torch.bfloat16 and out_dtype == torch.float32
+        assert a.dtype == b.dtype == torch.float16 and out_dtype == torch.float32
         return real(a.float(), b.float())
 
-    monkeypatch.setattr(screens, "takes_bfloat16", lambda *_: True)
+    monkeypatch.setattr(screens, "operands", lambda *_: torch.float16)
     monkeypatch.setattr(torch, "mm", mm)
-    monkeypatch.setattr(Screen, "rounds_results", lambda *_: False)
 
 
 def rounded_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """bfloat16 operands and results, as on CPUs with instructions for them; others give the same, slowly."""
-    monkeypatch.setattr(screens, "takes_bfloat16", lambda *_: True)
+    monkeypatch.setattr(screens, "operands", lambda *_: torch.bfloat16)
 
 
 def screened_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,15 +75,17 @@ def test_no_product_lies_further_from_the_exact_one_than_the_bound(precision, d,
     screen = Screen(weight.T.contiguous(), 96)
     centred, norms = x.double(), weight.double().norm(dim=0)
     norm = centred.norm(dim=1, keepdim=True)
-    screened, stray = screen.product(centred, norm)
+    screened, stray, scale = screen.product(centred, norm)
     assert screened.shape == (40, 96) and screened.dtype == torch.float32 and not screened[:, 90:].any()
+    assert scale.dtype == torch.float32 and scale.frexp().mantissa == 0.5
+    screened = screened * scale
     error = (screened[:, :90].double() - centred @ weight.double()).abs()
-    bound = stray * norms + norm * screen.slope + screen.share * screened[:, :90].abs()
+    bound = stray * norms + (norm + stray) * screen.slope + screen.share * screened[:, :90].abs()
     assert (error <= bound).all()
     assert error.max() > 0 or d == 1
     assert (screen.share > 0) == (precision == "narrow results")
     if precision not in WIDE:
-        assert screen.dtype == torch.bfloat16
+        assert screen.dtype == {"narrow": torch.float16, "narrow results": torch.bfloat16}[precision]
         assert (error / bound).max() > 0.01  # and it is no bound that would hold for anything
 
 
@@ -94,7 +95,7 @@ def test_no_product_lies_further_from_the_exact_one_than_the_bound(precision, d,
     spread=st.sampled_from([0.0, 3.0]), close=st.booleans(),
 )  # fmt: skip
 def test_the_screens_precision_changes_no_code(seed, d, units, k, spread, close):
-    """Units that bfloat16 cannot tell apart, and any number of them per tile, give the code that float32 gives."""
+    """Units that 16 bits cannot tell apart, and any number of them per tile, give the code that float32 gives."""
     x, weight = problem(seed, d, units, 5, spread)
     if close:
         weight = weight[:, :1] * (1 + 2.0**-20 * torch.arange(units))
@@ -182,10 +183,27 @@ def test_a_product_that_rounds_sums_on_the_way_is_found_out(d):
 
 
 def test_weights_that_bfloat16_would_make_infinite_are_screened_in_float32(monkeypatch):
-    narrow_on_the_cpu(monkeypatch)
+    rounded_on_the_cpu(monkeypatch)
     largest = torch.finfo(torch.float32).max
     assert Screen(torch.tensor([[largest]]), 1).dtype == torch.float32
     assert Screen(torch.tensor([[largest / 2]]), 1).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("size", [2.0**-126, 2.0**-60, 2.0**-14, 1.0, 2.0**17, 2.0**60])
+@pytest.mark.parametrize("of_weights", [2.0**-100, 2.0**-30, 1.0, 2.0**60])
+def test_operands_of_any_size_are_scaled_into_float16(monkeypatch, size, of_weights):
+    """No entry is rounded to infinity, rows much smaller than others included, and codes are float32's."""
+    x, weight = problem(5, 40, 70, 6, 0.0)
+    x[0] *= 2.0**-20
+    x, weight, bias = x * size, weight * of_weights, torch.randn(70) * size * of_weights
+    expected = [TopKEncoder(weight, 5, bias=each).encode(x) for each in (None, bias)]
+    narrow_on_the_cpu(monkeypatch)
+    encoders = [TopKEncoder(weight, 5, bias=each) for each in (None, bias)]
+    assert all(encoder.screen.dtype == torch.float16 for encoder in encoders)
+    for encoder, code in zip(encoders, expected, strict=True):
+        assert_bit_equal(encoder.encode(x), code)
+    screened, _, scale = encoders[0].screen.product(x.double(), x.double().norm(dim=1, keepdim=True))
+    assert screened.isfinite().all() and (screened * scale).isfinite().all()
 
 
 @pytest.mark.parametrize("device", DEVICES)
