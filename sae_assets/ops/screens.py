@@ -105,9 +105,10 @@ def operands(device: torch.device, n_units: int, d: int) -> torch.dtype:
         return torch.float32
     probe = torch.ones((16, 16), dtype=torch.float16, device=device)
     try:
-        return torch.float16 if torch.mm(probe, probe, out_dtype=torch.float32).dtype == torch.float32 else torch.float32
+        wide = torch.mm(probe, probe, out_dtype=torch.float32).dtype == torch.float32
     except (TypeError, RuntimeError):
-        return torch.float32
+        wide = False
+    return torch.float16 if wide else torch.float32
 
 
 def _operands() -> tuple[Tensor, Tensor]:

@@ -77,16 +77,16 @@ def ordered_sums(keys: Int[Tensor, " n"], counts: Int[Tensor, " groups"]) -> Flo
     sums = torch.empty(2, len(lengths), dtype=torch.float64, device="cpu")
     for start, stop, some in _slices(lengths):
         terms = unpack(keys[some].cpu())[1].double()
-        sums[0, start:stop] = _added_up(terms, lengths[start:stop])
-        sums[1, start:stop] = _added_up(terms.square(), lengths[start:stop])
+        sums[0, start:stop] = added_up(terms, lengths[start:stop])
+        sums[1, start:stop] = added_up(terms.square(), lengths[start:stop])
     while len(counts) and int(counts.max()) > 1:
         lengths, counts = _block_lengths(counts)
-        sums = torch.stack([_added_up(terms, lengths) for terms in sums])
+        sums = torch.stack([added_up(terms, lengths) for terms in sums])
     total[:, filled] = sums
     return total
 
 
-def _added_up(terms: Float[Tensor, " n"], lengths: Int[Tensor, " blocks"]) -> Float[Tensor, " blocks"]:
+def added_up(terms: Float[Tensor, " n"], lengths: Int[Tensor, " blocks"]) -> Float[Tensor, " blocks"]:
     """Sum of each block of terms, which on the CPU are added one after another."""
     return torch.segment_reduce(terms, "sum", lengths=lengths, unsafe=True)
 

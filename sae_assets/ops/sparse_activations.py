@@ -21,7 +21,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.dot_products import dot_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, leaders, upper_float32
-from sae_assets.ops.segments import pack_descending, plan_blocks
+from sae_assets.ops.segments import added_up, pack_descending, plan_blocks
 
 FLOAT32_LIMIT = 2.0**127
 TILE = 32  # units of which the largest screened value is looked at first
@@ -54,6 +54,8 @@ class SparseCode:
 
 def joined(codes: Sequence[SparseCode]) -> SparseCode:
     """The rows of all codes, one after the other; there is at least one code."""
+    if len(codes) == 1:
+        return codes[0]
     return SparseCode(
         row_offsets=offsets_of(torch.cat([code.row_offsets.diff() for code in codes])),
         unit_ids=torch.cat([code.unit_ids for code in codes]),
@@ -257,8 +259,7 @@ class Encoder(ABC):
         row_offsets, values = _starts(rows, len(centred)).cpu(), values.cpu()
         l0 = row_offsets.diff()
         nothing = torch.zeros(len(centred), dtype=torch.float64, device="cpu")
-        row = torch.repeat_interleave(torch.arange(len(centred), device="cpu"), l0)
-        mass = nothing.index_add(0, row, values.double())
+        mass = added_up(values.double(), l0)
         return SparseCode(row_offsets, units.int().cpu(), values, l0.int(), mass, nothing)
 
 
