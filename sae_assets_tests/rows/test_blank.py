@@ -25,8 +25,10 @@ TEXTS = ("hello joyful world", "", " \n\t ", "ok")
 def test_one_pixel_of_another_colour_is_enough(colour: tuple[int, int, int]) -> None:
     image = Image.new("RGB", (5, 3), colour)
     assert is_one_colour(image)
-    image.putpixel((4, 2), (colour[0], colour[1], colour[2] ^ 1))
-    assert not is_one_colour(image)
+    for place in ((4, 2), (0, 1)):  # on the diagonal, and beside it
+        other = image.copy()
+        other.putpixel(place, (colour[0], colour[1], colour[2] ^ 1))
+        assert not is_one_colour(other)
 
 
 def test_images_of_one_colour_are_named_by_the_pass_that_encodes(
