@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import BestPairs
 from sae_assets.artifacts.chosen_pairs import ChosenPairs
+from sae_assets.artifacts.counts import two_classes
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import prevalence_free
 from sae_assets.ops.example_scores import EVALUATED, ExampleScores
@@ -58,17 +59,16 @@ def figure_pairs(
     detected = {split: of_units[split].double() >= thresholds[:, None] for split in EVALUATED}
     truths = {split: scores[split].labels.T.cpu().contiguous() for split in EVALUATED}
     counts = torch.stack([_counts(detected[split], truths[split]) for split in EVALUATED])
-    positive = counts[..., 0] + counts[..., 2]
-    two_classes = (positive > 0) & (positive < counts.sum(-1))
-    counted = two_classes.all(0)
+    both = two_classes(counts)
+    counted = both.all(0)
     each = counts_of(detected["test"][counted], truths["test"][counted])
     true_positive, false_positive, false_negative, _ = counts[1].unbind(-1)
     interval = f1_interval(true_positive, false_positive, false_negative)
-    ranked = two_classes[1] & (units >= 0)
+    ranked = both[1] & (units >= 0)
     of_auroc = auroc_interval(of_units["test"], truths["test"])[:, 1:]
     null = shuffle_held_out(scores["test"], units, thresholds, counted, n_shuffles=n_permutations, seed=seed)
     of_rows = exchange_maps(rows, n_draws=n_permutations, seed=seed)
-    null_f1, p, family_p, q = _null_of_cal(chosen, scores, two_classes[0], n_permutations, seed)
+    null_f1, p, family_p, q = _null_of_cal(chosen, scores, both[0], n_permutations, seed)
     return BestPairs(
         concepts=chosen.concepts,
         unit_ids=units,
@@ -80,7 +80,7 @@ def figure_pairs(
         p=torch.stack([p, null.p]),
         family_p=torch.stack([family_p, null.family_p]),
         q=torch.stack([q, null.q]),
-        test_interval=torch.where(two_classes[1][:, None], interval, torch.nan),
+        test_interval=torch.where(both[1][:, None], interval, torch.nan),
         scores=_scores(of_units, truths, counts[1], ranked),
         auroc_interval=torch.where(ranked[:, None], of_auroc, torch.nan),
         length_auroc=length_auroc(torch.cat([*lengths["test"]]), scores["test"].labels.cpu()),
@@ -104,13 +104,13 @@ def _counts(detected: Tensor, truth: Tensor) -> Int[Tensor, "concepts 4"]:
 
 
 def _null_of_cal(
-    chosen: ChosenPairs, scores: dict[str, ExampleScores], two_classes: Tensor, n_permutations: int, seed: int
+    chosen: ChosenPairs, scores: dict[str, ExampleScores], both: Tensor, n_permutations: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """null_f1, p, family_p and q of cal: of the concepts that examples chose by exact search."""
     n_concepts = len(chosen.concepts)
     null_f1 = torch.full((n_concepts, 2), torch.nan, dtype=torch.float64, device="cpu")
     p, family_p, q = (torch.full((n_concepts,), torch.nan, dtype=torch.float64, device="cpu") for _ in range(3))
-    some = ~chosen.by_rows & two_classes
+    some = ~chosen.by_rows & both
     if chosen.selection == "exact" and n_permutations and bool(some.any()):
         part = {split: _of_concepts(scores[split], some) for split in EVALUATED}
         null = search_null(part, n_shuffles=n_permutations, min_support=chosen.min_support, seed=seed)

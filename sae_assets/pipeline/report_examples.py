@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 SMALL, LARGE = 104, 240  # pixels of a picture at most, in the table and in the sections: twice what is seen, and once
 MANY = 24  # concepts; of more, pictures are smaller, so that all of them take as much as these
 MOST_BYTES = 8_000_000  # of pictures in a page; what would exceed it is left out
-PAGE_BYTES, CONCEPT_BYTES = 9_600_000, 32_000  # of a page, and of what it says of a concept beside pictures
+PAGE_BYTES = 10_000_000  # of a page at most
+FRAME_BYTES, CONCEPT_BYTES = 400_000, 32_000  # of a page without concepts, and of what it says of one beside pictures
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ def _spans(places: Any, rows: slice) -> list[tuple[int, int]] | None:
 
 
 def room_for_pictures(n_concepts: int) -> int:
-    """Bytes of pictures beside which a page of so many concepts stays below 10 MB."""
-    return max(0, min(MOST_BYTES, PAGE_BYTES - CONCEPT_BYTES * n_concepts))
+    """Bytes of pictures beside which a page of so many concepts stays below ``PAGE_BYTES``."""
+    return max(0, min(MOST_BYTES, PAGE_BYTES - FRAME_BYTES - CONCEPT_BYTES * n_concepts))
 
 
 class _Drawing:

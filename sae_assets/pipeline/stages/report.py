@@ -6,11 +6,10 @@ from sae_assets.artifacts.report import Report
 from sae_assets.pages.report import plain_headline, report_page
 from sae_assets.pipeline.checks import Check, Expected, Outcome
 from sae_assets.pipeline.options import ScoringOptions
+from sae_assets.pipeline.report_examples import PAGE_BYTES
 from sae_assets.pipeline.reporting import about, gather
 from sae_assets.pipeline.scoring import scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
-
-MOST_BYTES = 10_000_000
 
 
 def _make(run: Pass) -> Made:
@@ -25,7 +24,7 @@ def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
 
 def _small_enough(artifact: Any, _expected: Expected) -> Outcome:
     size = len(artifact.html.encode())
-    return Outcome(size <= MOST_BYTES, {"bytes": size, "most_bytes": MOST_BYTES})
+    return Outcome(size <= PAGE_BYTES, {"bytes": size, "most_bytes": PAGE_BYTES})
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
