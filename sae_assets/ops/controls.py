@@ -44,7 +44,7 @@ FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal
     "k_sparse": lambda data, min_support=MIN_SUPPORT: k_sparse(data.examples, min_support),
     "embedding_dims": lambda data, min_support=MIN_SUPPORT: dimensions(data.examples, data.max_embeddings, min_support),
 }
-MOST_ROWS_FACTORED = 2048  # rows that a regression on all units is fitted on, an eighth of the time of twice as many
+MOST_ROWS_ON_UNITS = 2048  # rows that a regression on all units is fitted on
 ROW_FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, whose ``rows`` are given, and the same
     "diffmean": lambda data, min_support=MIN_SUPPORT: mean_difference(data.rows, min_support),
     LARGEST: lambda data, min_support=MIN_SUPPORT: directed(  # the largest of one row is its own
@@ -52,7 +52,7 @@ ROW_FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, whose ``ro
     ),
     "logistic": lambda data, min_support=MIN_SUPPORT: logistic_on_embeddings(data.rows, min_support),
     "logistic_units": lambda data, min_support=MIN_SUPPORT: logistic_on_units(
-        data.rows, min_support, MOST_ROWS_FACTORED
+        data.rows, min_support, MOST_ROWS_ON_UNITS
     ),
     "k_sparse": lambda data, min_support=MIN_SUPPORT: k_sparse(data.rows, min_support),
     "embedding_dims": lambda data, min_support=MIN_SUPPORT: dimensions(data.rows, data.rows.embeddings, min_support),

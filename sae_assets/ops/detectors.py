@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_assets.ops.designs import NO_DEVIATION, DenseDesign, Design, of_scores
 from sae_assets.ops.found_pairs import MIN_SUPPORT
-from sae_assets.ops.items import Detector, Items, LargestScores, UnitScores
-from sae_assets.ops.logistic import PENALTIES, choose_penalty, fit_logistic, stratified_folds
+from sae_assets.ops.items import Detector, Items, LargestScores
+from sae_assets.ops.logistic import EXACT, PENALTIES, choose_penalty, fit_logistic, some_problems, stratified_folds
 from sae_assets.ops.process_state import plain_arithmetic
 
 SPARSITIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of k-sparse probes
-MOST_FACTORED = 4096  # items that a regression on all units is fitted on: a matrix of this side is factored
+MOST_ON_UNITS = 4096  # items that a regression on all units is fitted on
 VALUES_FITTED = 2**23  # items × dimensions, or × units, that a regression on embeddings or k units is fitted on
 MOST_FOLDED = 2048  # items that a penalty is chosen on
 FEWEST = 2  # of each class among what a logistic regression is fitted on
@@ -81,40 +82,32 @@ def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Dete
     x = items.embeddings[fits].double()
     mean = x.mean(0)
     x = x - mean
-    scale = _deviation(x)
-    x = x / scale
-    size = _size(x)
-    x = x / size
-    weights, penalties = _fitted(items, x, fits)
-    direction = weights[:-1] / (scale * size)[:, None]
+    deviation = x.square().mean(0).sqrt()
+    scale = torch.where(deviation > NO_DEVIATION, deviation, 1.0)
+    weights, penalties = _fitted(items, DenseDesign(x / scale), fits, items.labels[fits])
+    direction = weights[:-1] / scale[:, None]
     scores = projected(items.embeddings, direction) + (weights[-1] - mean @ direction)
     return _at_best_threshold(items, scores.T, penalties, 4 * items.embeddings.numel(), min_support)
 
 
 @plain_arithmetic()
-def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = MOST_FACTORED) -> Detector:
+def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = MOST_ON_UNITS) -> Detector:
     """L2 logistic regression on the scores of all units, not scaled one by one: a unit that fires once stays small.
 
-    The solution is a sum of the items it is fitted on, so it is found in as many dimensions as these are: with
-    ``K = X Xᵀ = Q Λ Qᵀ`` of centred scores the features are ``K Q Λ^−½``, of which the penalty is the same. Of more
-    than ``most`` items the first in their order are fitted on.
+    Of more than ``most`` items the first in their order are fitted on.
     """
     fits = items.first_fitted(most)
     if not len(fits):
         return Detector.nothing(items)
-    n_fits, n = len(fits), len(items.labels)
-    inner = items.units.of_items(fits, n)
-    ones = torch.ones(n_fits, 1, dtype=torch.float64, device=fits.device)
-    mean = inner.per_unit(ones) / n_fits
-    beside = inner.per_item(mean, n_fits)  # x_j · mean
-    kernel = _products(inner, n_fits) - beside - beside.T + (mean.T @ mean)
-    size = (kernel.trace() / n_fits).clamp(min=1e-300).sqrt()
-    roots = _roots(kernel)
-    weights, penalties = _fitted(items, kernel @ roots / size, fits, turned=True)
-    pull = roots @ weights[:-1] / size
-    direction = inner.per_unit(pull) - mean @ pull.sum(0, keepdim=True)
-    scores = items.units.per_item(direction, n) + (weights[-1] - (mean.T @ direction)[0])
-    return _at_best_threshold(items, scores.T, penalties, items.units.n_bytes, min_support)
+    n = len(items.labels)
+    scores = items.units.of_items(fits, n)
+    firing = scores.starts.diff().nonzero().flatten()
+    x, mean, _ = of_scores(scores.of_units(firing), len(fits), divided=False)
+    weights, penalties = _fitted(items, x, fits, items.labels[fits])
+    direction = torch.zeros(items.units.n_units, weights.shape[1], dtype=torch.float64, device=fits.device)
+    direction[firing] = weights[:-1]
+    of_items = items.units.per_item(direction, n) + (weights[-1] - mean @ weights[:-1])
+    return _at_best_threshold(items, of_items.T, penalties, items.units.n_bytes, min_support)
 
 
 @plain_arithmetic()
@@ -122,7 +115,8 @@ def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int
     """L2 logistic regression on k units, each divided by its deviation; k by F1 on cal, ties to the smaller one.
 
     Units are ranked by ``|difference of class means| / pooled deviation`` on what it is fitted on (sae-probes,
-    arXiv:2502.16681); ties: the lower unit. The regression takes at most 16,384 items, so that its dense features fit.
+    arXiv:2502.16681); ties: the lower unit. The regression takes at most 16,384 items. All k of a concept are solved
+    together, each concept by itself.
     """
     (n, n_concepts), effect = items.labels.shape, effect_sizes(items)
     fits, truth = items.first_fitted(max(1, VALUES_FITTED // max(sparsities))), items.labels[items.chooses].T
@@ -134,20 +128,14 @@ def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int
         if not len(units):
             continue
         ranked_units = items.units.of_units(units)
-        x = ranked_units.of_items(fits, n).dense(torch.arange(len(units), device=fits.device), len(fits)).T.double()
-        mean, scale = x.mean(0), _deviation(x - x.mean(0))
-        x, lines, penalties = (x - mean) / scale, [], []
-        sizes = [k for k in sparsities if k <= len(units)]
-        for k in sizes:
-            size = _size(x[:, :k])
-            weights, choice = _fitted(items, x[:, :k] / size, fits, [concept])
-            direction = torch.nn.functional.pad(weights[:-1, 0] / (size * scale[:k]), (0, len(units) - k))
-            lines.append(torch.cat([direction, (weights[-1] - mean @ direction)]))
-            penalties.append(int(choice))
-        every = torch.stack(lines, 1)
-        each = (ranked_units.per_item(every[:-1], n) + every[-1]).T
+        x, mean, scale = of_scores(ranked_units.of_items(fits, n), len(fits), divided=True)
+        sizes = torch.tensor([k for k in sparsities if k <= len(units)], device=fits.device)
+        y = items.labels[fits, concept, None].expand(-1, len(sizes))
+        weights, penalties = _fitted(items, x, fits, y, sizes)
+        directions = weights[:-1] / scale[:, None]
+        each = (ranked_units.per_item(directions, n) + (weights[-1] - mean @ directions)).T
         best = -1.0
-        for k, penalty, line in zip(sizes, penalties, each, strict=True):
+        for k, penalty, line in zip(sizes.tolist(), penalties.tolist(), each, strict=True):
             mine = line.float()[None, items.chooses]
             f1 = float(_f1(mine >= best_thresholds(mine, truth[[concept]], min_support)[:, None], truth[[concept]]))
             if penalty >= 0 and f1 > best:
@@ -212,34 +200,46 @@ def _at_best_threshold(items: Items, scores: Tensor, choices: Tensor, n_bytes: i
 
 def _fitted(
     items: Items,
-    x: Float[Tensor, "n features"],
+    x: Design,
     fits: Int[Tensor, " n"],
-    concepts: list[int] | None = None,
-    turned: bool = False,
-) -> tuple[Float[Tensor, "features_plus_1 concepts"], Int[Tensor, " concepts"]]:
-    """Weights on the features of these items, and the number of the penalty that was chosen by folds.
+    truth: Bool[Tensor, "n problems"],
+    widths: Int[Tensor, " problems"] | None = None,
+) -> tuple[Float[Tensor, "features_plus_1 problems"], Int[Tensor, " problems"]]:
+    """Weights on the centred features of these items, and the number of the penalty that was chosen by folds.
 
-    NaN and −1 where one of the classes is (nearly) missing. Folds of examples are dealt class by class. For the fit,
-    features are turned into the axes of their scatter, which leaves the penalty as it is; ``turned``: they are these.
+    NaN and −1 where one of the classes is (nearly) missing. Folds of examples are dealt class by class. Penalties are
+    those of features that are divided by one number, the root of the mean squared norm. A dense matrix is turned into
+    the axes of its scatter for the fit, which leaves the penalty as it is.
+
+    Args:
+        widths: how many features, from the first, each problem has; all of them if None.
     """
-    truth = (items.labels if concepts is None else items.labels[:, concepts])[fits]
-    weights = torch.full((x.shape[1] + 1, truth.shape[1]), torch.nan, dtype=torch.float64, device=x.device)
-    penalties = torch.full((truth.shape[1],), -1, dtype=torch.int64, device=x.device)
+    weights = torch.full((x.n_features + 1, truth.shape[1]), torch.nan, dtype=torch.float64, device=fits.device)
+    penalties = torch.full((truth.shape[1],), -1, dtype=torch.int64, device=fits.device)
     able = ((truth.sum(0) >= FEWEST) & ((~truth).sum(0) >= FEWEST)).nonzero().flatten()
-    if len(able):
-        truth, order, axes = truth[:, able], items.order[fits], None
-        if not turned:
-            axes = x.T @ _roots(x @ x.T) if len(x) < x.shape[1] else torch.linalg.eigh(x.T @ x).eigenvectors
-            x = x @ axes
-        if items.folds is None:
-            folds = stratified_folds(truth, order.argsort())
-        else:
-            folds = items.folds[fits, None].expand(-1, len(able))
-        some = order.argsort()[:MOST_FOLDED]
-        penalties[able] = choose_penalty(x[some], truth[some], folds[some])
-        strengths = 1 / (len(x) * torch.tensor(PENALTIES, dtype=torch.float64, device=x.device)[penalties[able]])
-        fitted = fit_logistic(x, truth, torch.ones_like(truth), strengths)
-        weights[:-1, able], weights[-1, able] = fitted[:-1] if axes is None else axes @ fitted[:-1], fitted[-1]
+    if not len(able):
+        return weights, penalties
+    truth, order, axes = truth[:, able], items.order[fits], None
+    widths = None if widths is None else widths[able]
+    norms = x.squares(torch.ones(1, len(fits), dtype=torch.float64, device=fits.device))[0, :-1].cumsum(0) / len(fits)
+    norms = (norms[-1:] if widths is None else norms[widths - 1]).expand(len(able)).clamp(min=1e-300)
+    if isinstance(x, DenseDesign) and widths is None:
+        few = len(fits) < x.n_features
+        axes = x.x.T @ _roots(x.x @ x.x.T) if few else torch.linalg.eigh(x.x.T @ x.x).eigenvectors
+        x = DenseDesign(x.x @ axes)
+    if items.folds is None:
+        folds = stratified_folds(truth, order.argsort())
+    else:
+        folds = items.folds[fits, None].expand(-1, len(able))
+    some = order.argsort()[:MOST_FOLDED]
+    penalties[able] = choose_penalty(x.of_items(some), truth[some], folds[some], norms, widths)
+    strengths = 1 / (len(fits) * torch.tensor(PENALTIES, dtype=torch.float64, device=fits.device)[penalties[able]])
+    for part in some_problems(x, truth):
+        y = truth[:, part]
+        has = None if widths is None else widths[part]
+        fitted = fit_logistic(x, y, torch.ones_like(y), (strengths / norms)[part], None, EXACT, has)
+        weights[:-1, able[part]] = fitted[:-1] if axes is None else axes @ fitted[:-1]
+        weights[-1, able[part]] = fitted[-1]
     return weights, penalties
 
 
@@ -258,28 +258,6 @@ def _blocks(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
 def projected(x: Float[Tensor, "items d"], direction: Float[Tensor, "d concepts"]) -> Float[Tensor, "items concepts"]:
     """Products in float64, a few items at a time."""
     return torch.cat([part.double() @ direction for (part,) in _blocks(x)])
-
-
-def _products(scores: UnitScores, n: int, block: int = 256) -> Float[Tensor, "n n"]:
-    """Products of the scores of each two items, a few items at a time."""
-    parts = []
-    for some in torch.arange(n, device=scores.items.device).split(block):
-        few = scores.of_items(some, n)
-        dense = torch.zeros(scores.n_units, len(some), dtype=torch.float64, device=some.device)
-        dense[few.units(), few.items] = few.values.double()
-        parts.append(scores.per_item(dense, n))
-    return torch.cat(parts, 1)
-
-
-def _deviation(x: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
-    """Of each column, which is centred; 1 where it does not vary."""
-    deviation = x.square().mean(0).sqrt()
-    return torch.where(deviation > 1e-12, deviation, 1.0)
-
-
-def _size(x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Root of the mean squared norm: one number, so that penalties mean the same of all features."""
-    return x.square().sum(1).mean().sqrt().clamp(min=1e-150)
 
 
 def _f1(detected: Bool[Tensor, "*n items"], truth: Bool[Tensor, "*n items"]) -> Float[Tensor, "*n"]:

@@ -67,19 +67,19 @@ class UnitScores:
 
     def per_unit(self, weights: Float[Tensor, "items k"], power: int = 1) -> Float[Tensor, "units k"]:
         """``Σ_i score(i, u)^power · weights(i)``, float64."""
-        return _sums(self.items, self.starts, self.values.double() ** power, weights)
+        return summed(self.items, self.starts, self.values.double() ** power, weights)
 
     def per_item(self, weights: Float[Tensor, "units k"], n_items: int) -> Float[Tensor, "items k"]:
         """``Σ_u score(i, u) · weights(u)``, float64."""
         order = self.items.sort(stable=True).indices
         starts = offsets_of(torch.bincount(self.items, minlength=n_items))
-        return _sums(self.units()[order], starts, self.values[order].double(), weights)
+        return summed(self.units()[order], starts, self.values[order].double(), weights)
 
 
-def _sums(index: Tensor, starts: Tensor, factors: Tensor, weights: Tensor) -> Float[Tensor, "runs k"]:
-    """``Σ factor · weights[index]`` of each run, float64."""
+def summed(index: Tensor, starts: Tensor, factors: Tensor, weights: Tensor) -> Float[Tensor, "runs k"]:
+    """``Σ factor · weights[index]`` of each run, one after the other, in the dtype of factors and weights."""
     if not len(index):
-        return torch.zeros(len(starts) - 1, weights.shape[1], dtype=torch.float64, device=weights.device)
+        return torch.zeros(len(starts) - 1, weights.shape[1], dtype=weights.dtype, device=weights.device)
     return torch.nn.functional.embedding_bag(
         index, weights.contiguous(), starts, mode="sum", per_sample_weights=factors, include_last_offset=True
     )

@@ -1,12 +1,14 @@
 """Each control against scikit-learn on dense arrays: what is fitted, chosen, detected."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_assets.ops import detectors, unit_detectors
+from sae_assets.ops import designs, detectors, unit_detectors
 from sae_assets.ops.control_data import collect
 from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
@@ -32,9 +34,15 @@ def expect_detector(got: Detector, concept: int, items: Items, scores: np.ndarra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("without_train", [False, True])
-def test_fitted_detectors_are_those_of_scikit_learn(without_train: bool) -> None:
-    """DiffMean, logistic on embeddings and on all units, k-sparse; fitted on train, or on half of cal."""
+@pytest.mark.parametrize(("without_train", "sparse"), [(False, False), (True, False), (False, True)])
+def test_fitted_detectors_are_those_of_scikit_learn(
+    without_train: bool, sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DiffMean, logistic on embeddings and on all units, k-sparse; fitted on train, or on half of cal.
+
+    Scores of units are taken as a dense matrix, as these are, or as sparse ones, as those of rows are.
+    """
+    monkeypatch.setattr(designs, "DENSE_SHARE", 2.0 if sparse else 0.0)
     made = MADE
     if without_train:
         splits = tuple("cal" if split == "train" else split for split in MADE.world.splits)
@@ -50,7 +58,7 @@ def test_fitted_detectors_are_those_of_scikit_learn(without_train: bool) -> None
     largest = detectors.largest_mean_difference(items, data.largest)
     rows, of_row = made.embeddings.astype(np.float64), made.world.example_of_row
     regression, on_units = detectors.logistic_on_embeddings(items), detectors.logistic_on_units(items)
-    sparse = detectors.k_sparse(items)
+    probes = detectors.k_sparse(items)
     for concept, y in enumerate(made.world.labels.T):
         expect_detector(means, concept, items, reference.diffmean(x, y, fits), 0)
         expect_detector(largest, concept, items, reference.diffmean_of_rows(rows, of_row, y, fits), 0)
@@ -61,7 +69,7 @@ def test_fitted_detectors_are_those_of_scikit_learn(without_train: bool) -> None
         expect_detector(on_units, concept, items, *reference.logistic(reference.one_size(units, fits), y, fits, folds))
         effects = reference.effects(units[fits], y[fits])
         np.testing.assert_allclose(detectors.effect_sizes(items)[:, concept], effects, rtol=1e-9)
-        expect_detector(sparse, concept, items, *reference.k_sparse(units, y, fits, chooses, folds))
+        expect_detector(probes, concept, items, *reference.k_sparse(units, y, fits, chooses, folds))
 
 
 @pytest.mark.slow
@@ -110,10 +118,26 @@ def test_k_sparse_probes_are_fitted_on_as_many_items_as_fit(monkeypatch: pytest.
     items = collect([MADE.chunk()]).examples
     monkeypatch.setattr(detectors, "VALUES_FITTED", 20 * max(detectors.SPARSITIES))
     shapes, fit = [], detectors._fitted
-    monkeypatch.setattr(detectors, "_fitted", lambda items, x, *rest: shapes.append(len(x)) or fit(items, x, *rest))
+    monkeypatch.setattr(detectors, "_fitted", lambda items, x, *rest: shapes.append(x.n_items) or fit(items, x, *rest))
     got = detectors.k_sparse(items)
     assert set(shapes) == {20} and int(items.fits.sum()) > 20
     assert min(got.choices.tolist()) > 0 and not bool(got.scores.isnan().any())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 2.0])
+def test_a_concept_is_the_same_beside_others(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, or among three: k-sparse probes to the last bit, regressions that are solved together but for the last."""
+    monkeypatch.setattr(designs, "DENSE_SHARE", share)
+    items = collect([control_world(7, n_examples=75, n_units=9, n_concepts=3).chunk()]).examples
+    for make in (detectors.k_sparse, detectors.logistic_on_units, detectors.logistic_on_embeddings):
+        together = make(items)
+        for concept in range(3):
+            alone = make(replace(items, labels=items.labels[:, [concept]]))
+            assert int(alone.choices) == int(together.choices[concept])
+            assert torch.equal(alone.detected[0], together.detected[concept])
+            apart = (alone.scores[0] - together.scores[concept]).abs().max()
+            assert float(apart) <= (0.0 if make is detectors.k_sparse else 1e-6 * float(alone.scores.abs().max()))
 
 
 @PROPERTY

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from sae_assets.ops.designs import DenseDesign
 from sae_assets.ops.logistic import PENALTIES, USUAL, choose_penalty, fit_logistic, stratified_folds
 from sae_assets_tests.reference import controls as reference
+
+ONE = torch.ones(1, dtype=torch.float64)  # the mean squared norm of features of one size
 
 
 def problems(seed: int, n: int = 90, d: int = 7, n_problems: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +31,7 @@ def test_coefficients_are_scikit_learns(n: int, d: int) -> None:
     many = [torch.from_numpy(np.repeat(each, len(PENALTIES), 1)) for each in (y, used)]
     penalties = PENALTIES * y.shape[1]
     strengths = 1 / (torch.tensor(penalties, dtype=torch.float64) * many[1].sum(0))
-    got = fit_logistic(torch.from_numpy(x), *many, strengths).numpy()
+    got = fit_logistic(DenseDesign(torch.from_numpy(x)), *many, strengths).numpy()
     for place, penalty in enumerate(penalties):
         problem = place // len(PENALTIES)
         mine = used[:, problem]
@@ -46,7 +49,7 @@ def test_penalties_are_those_of_the_least_loss_on_held_out_folds() -> None:
     folds = stratified_folds(torch.from_numpy(y), torch.from_numpy(np.argsort(order)))
     for problem in range(y.shape[1]):
         np.testing.assert_array_equal(folds[:, problem], reference.stratified_folds(y[:, problem], order))
-    got = choose_penalty(torch.from_numpy(x), torch.from_numpy(y), folds).tolist()
+    got = choose_penalty(DenseDesign(torch.from_numpy(x)), torch.from_numpy(y), folds, ONE.expand(y.shape[1])).tolist()
     assert got == [reference.choose_penalty(x, y[:, each], folds[:, each].numpy()) for each in range(y.shape[1])]
     assert len(set(got)) > 1
 
@@ -57,9 +60,8 @@ def test_a_fold_without_a_class_is_left_out() -> None:
     y[:] = False
     y[[0, 5]] = True
     folds = torch.arange(len(y))[:, None] % 5
-    assert int(choose_penalty(torch.from_numpy(x), torch.from_numpy(y), folds)) == reference.choose_penalty(
-        x, y[:, 0], folds[:, 0].numpy()
-    )
+    got = choose_penalty(DenseDesign(torch.from_numpy(x)), torch.from_numpy(y), folds, ONE)
+    assert int(got) == reference.choose_penalty(x, y[:, 0], folds[:, 0].numpy())
 
 
 def test_without_folds_the_usual_penalty_is_taken() -> None:
@@ -68,4 +70,4 @@ def test_without_folds_the_usual_penalty_is_taken() -> None:
     y[:] = False
     y[0] = True
     folds = torch.zeros(len(y), 1, dtype=torch.int64)
-    assert choose_penalty(torch.from_numpy(x), torch.from_numpy(y), folds).tolist() == [USUAL]
+    assert choose_penalty(DenseDesign(torch.from_numpy(x)), torch.from_numpy(y), folds, ONE).tolist() == [USUAL]
