@@ -25,6 +25,7 @@ from sae_assets.ops.detectors import (
 from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.intervals import (
     auroc_interval,
+    clustered_f1_differences,
     clustered_f1_intervals,
     counts_of,
     difference_to_draws,
@@ -175,36 +176,39 @@ def _figures(
     every = [detector for draws in detectors.values() for detector in draws]
     choices = torch.stack([torch.where(keeps, each.choices, -1) for each in every])
     exists = choices >= 0
-    by_example = [
-        _per_example(counts_of(each.detected & there[:, None], truth), example)
-        for each, there in zip(every, exists, strict=True)
-    ]
-    counts = torch.stack([each.sum(1) for each in by_example])
+    by_example = torch.stack(
+        [
+            _per_example(counts_of(each.detected & there[:, None], truth), example)
+            for each, there in zip(every, exists, strict=True)
+        ]
+    )
+    counts = by_example.sum(2)
     scores = [torch.where(there[:, None], each.scores, torch.nan) for each, there in zip(every, exists, strict=True)]
     differences, weighted, first = [], [], 1
     for draws in list(detectors.values())[1:]:
-        places = range(first, first + len(draws))
+        places = slice(first, first + len(draws))
         first += len(draws)
-        both = keeps & exists[list(places)].any(0)  # a concept that no unit stands for is not detected: F1 0
-        mine, others = by_example[0], [by_example[place] for place in places]
+        both = keeps & exists[places].any(0)  # a concept that no unit stands for is not detected: F1 0
+        mine, others = by_example[0, both], by_example[places, both]
         of_each = torch.full((len(truth), 3), torch.nan, dtype=torch.float64, device=truth.device)
-        for concept in both.nonzero().flatten().tolist():
-            of_each[concept] = _difference(mine[[concept]], [other[[concept]] for other in others])
+        of_each[both] = _differences(mine, others)
         of_all = torch.full((4,), torch.nan, dtype=torch.float64, device=truth.device)
         if bool(both.any()):
-            of_all[0] = weighted_f1(mine[both])
-            of_all[1] = torch.stack([weighted_f1(other[both]) for other in others]).mean()
-            of_all[2:] = _difference(mine[both], [other[both] for other in others])[1:]
+            of_all[0], of_all[1] = weighted_f1(mine), weighted_f1(others).mean()
+            of_all[2:] = _difference(mine, others)[1:]
         differences.append(of_each)
         weighted.append(of_all)
-    of_auroc = torch.stack([auroc_interval(each, truth)[..., 1:] for each in scores])
+    intervals = clustered_f1_intervals(by_example.flatten(0, 1))  # items of one example go together
+    of_auroc = torch.full((*choices.shape, 2), torch.nan, dtype=torch.float64, device=truth.device)
+    if level == LEVELS[0]:
+        of_auroc = torch.stack([auroc_interval(each, truth)[..., 1:] for each in scores])
     return {
         "choices": choices,
         "counts": torch.cat([counts, truth.shape[1] - counts.sum(-1, keepdim=True)], -1),
-        "intervals": torch.where(exists[..., None], _intervals(by_example), torch.nan),
+        "intervals": torch.where(exists[..., None], intervals.view(*choices.shape, 2), torch.nan),
         "auroc": torch.stack([auroc(each, truth) for each in scores]),
         "average_precision": torch.stack([average_precision(each, truth) for each in scores]),
-        "auroc_intervals": torch.where(exists[..., None] & (level == LEVELS[0]), of_auroc, torch.nan),
+        "auroc_intervals": torch.where(exists[..., None], of_auroc, torch.nan),
         "differences": torch.stack(differences),
         "weighted": torch.stack(weighted),
     }
@@ -218,11 +222,14 @@ def _per_example(counts: Int[Tensor, "concepts items 3"], example: Int[Tensor, "
     return total.index_add_(1, place, counts)
 
 
-def _intervals(by_example: list[Int[Tensor, "concepts n 3"]]) -> Float[Tensor, "detectors concepts 2"]:
-    """Of the F1 of each detector and concept; items of one example go together."""
-    return torch.stack([clustered_f1_intervals(each) for each in by_example])
+def _differences(mine: Int[Tensor, "c n 3"], draws: Int[Tensor, "draws c n 3"]) -> Float[Tensor, "c 3"]:
+    """Of the F1 of each concept by itself, as :func:`_difference` has it of all together."""
+    if len(draws) == 1:
+        return clustered_f1_differences(mine, draws[0])
+    each = [difference_to_draws(mine[[concept]], draws[:, [concept]]) for concept in range(len(mine))]
+    return torch.stack(each) if each else torch.empty(0, 3, dtype=torch.float64, device=mine.device)
 
 
-def _difference(mine: Int[Tensor, "c n 3"], draws: list[Int[Tensor, "c n 3"]]) -> Float[Tensor, " 3"]:
+def _difference(mine: Int[Tensor, "c n 3"], draws: Int[Tensor, "draws c n 3"]) -> Float[Tensor, " 3"]:
     """Of the weighted F1 to that of one other detector, or to the mean of several draws."""
-    return weighted_f1_difference(mine, draws[0]) if len(draws) == 1 else difference_to_draws(mine, torch.stack(draws))
+    return weighted_f1_difference(mine, draws[0]) if len(draws) == 1 else difference_to_draws(mine, draws)

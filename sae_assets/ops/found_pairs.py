@@ -79,30 +79,46 @@ def find_pairs(
     """
     cal, test = (scores[split] for split in EVALUATED)
     n_units, n_concepts = len(cal.starts) - 1, cal.labels.shape[1]
-    if min_support < 1:
-        raise ArtifactError(f"min_support is {min_support}, expected at least 1.")
     if len(test.starts) != len(cal.starts) or test.labels.shape[1] != n_concepts:
         raise ArtifactError(
             f"cal has {n_units} units and {n_concepts} concepts, test {len(test.starts) - 1} and "
             f"{test.labels.shape[1]}: they must agree."
         )
-    device = cal.keys.device
-    if units is None:
-        best_units, thresholds = _best_among(cal, cal.labels, min_support, allowed)
-    else:
-        best_units = torch.full((n_concepts,), -1, dtype=torch.int64, device=device)
-        thresholds = torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device)
-        for unit in units[units >= 0].unique().tolist():
-            mine = (units == unit).to(device)
-            one = torch.arange(n_units, device=device) == unit
-            best_units[mine], thresholds[mine] = _best_among(cal, cal.labels[:, mine], min_support, one)
-    counts = torch.stack([_counts(split, best_units, thresholds) for split in (cal, test)]).cpu()
+    best_units, thresholds = search_pairs(cal, min_support=min_support, allowed=allowed, units=units)
+    counts = torch.stack([counts_of_pairs(split, best_units, thresholds) for split in (cal, test)]).cpu()
     firing = _firing_positives(cal, best_units).cpu()
     best_units, thresholds = best_units.cpu(), thresholds.cpu()
     share = counts[0, :, 0].double() / firing.clamp(min=1)
     return FoundPairs(
         best_units, thresholds, torch.where(best_units >= 0, share, torch.nan), counts, n_units, min_support
     )
+
+
+@plain_arithmetic()
+def search_pairs(
+    cal: ExampleScores,
+    *,
+    min_support: int = MIN_SUPPORT,
+    allowed: Bool[Tensor, " units"] | None = None,
+    units: Int[Tensor, " concepts"] | None = None,
+) -> tuple[Int[Tensor, " concepts"], Float[Tensor, " concepts"]]:
+    """Unit and threshold (float64) of each concept's pair, as :func:`find_pairs` has them: -1 and NaN without one.
+
+    Raises:
+        ArtifactError: no positive ``min_support``.
+    """
+    if min_support < 1:
+        raise ArtifactError(f"min_support is {min_support}, expected at least 1.")
+    if units is None:
+        return _best_among(cal, cal.labels, min_support, allowed)
+    n_units, n_concepts, device = len(cal.starts) - 1, cal.labels.shape[1], cal.keys.device
+    best_units = torch.full((n_concepts,), -1, dtype=torch.int64, device=device)
+    thresholds = torch.full((n_concepts,), torch.nan, dtype=torch.float64, device=device)
+    for unit in units[units >= 0].unique().tolist():
+        mine = (units == unit).to(device)
+        one = torch.arange(n_units, device=device) == unit
+        best_units[mine], thresholds[mine] = _best_among(cal, cal.labels[:, mine], min_support, one)
+    return best_units, thresholds
 
 
 def two_classes_in(split: ExampleScores) -> Bool[Tensor, " concepts"]:
@@ -153,7 +169,9 @@ def _best_among(
     return units, torch.where(units >= 0, thresholds, torch.nan)
 
 
-def _counts(split: ExampleScores, units: Tensor, thresholds: Tensor) -> Int[Tensor, "concepts 4"]:
+def counts_of_pairs(
+    split: ExampleScores, units: Int[Tensor, " concepts"], thresholds: Float[Tensor, " concepts"]
+) -> Int[Tensor, "concepts 4"]:
     """TP, FP, FN, TN of each concept's pair; without one nothing is detected."""
     chosen, unit = units >= 0, units.clamp(min=0)
     stops = split.stops(unit, thresholds)

@@ -128,6 +128,17 @@ def weighted_f1_difference(
 
 
 @plain_arithmetic()
+def clustered_f1_differences(
+    counts: Int[Tensor, "concepts examples 3"], others: Int[Tensor, "concepts examples 3"], level: float = 0.95
+) -> Float[Tensor, "concepts 3"]:
+    """Difference of the F1 of each concept by itself, as :func:`weighted_f1_difference`; some concepts at a time."""
+    at_once = max(1, COUNTS_AT_ONCE // max(1, counts[:1].numel()))
+    pairs = zip(counts.split(at_once), others.split(at_once), strict=True)
+    parts = [weighted_f1_difference(one[:, None], two[:, None], level) for one, two in pairs]
+    return torch.cat(parts) if parts else torch.empty(0, 3, dtype=torch.float64, device=counts.device)
+
+
+@plain_arithmetic()
 def difference_to_draws(
     counts: Int[Tensor, "concepts examples 3"], draws: Int[Tensor, "draws concepts examples 3"], level: float = 0.95
 ) -> Float[Tensor, " 3"]:

@@ -7,13 +7,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_assets.artifacts.counts import f1_of
 from sae_assets.ops.exact_search import ExactSearch
 from sae_assets.ops.example_scores import ExampleScores, sort_scores
-from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, supported
+from sae_assets.ops.found_pairs import MIN_SUPPORT, counts_of_pairs, search_pairs, supported
 from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.segments import positions
 
-CAL, TEST = 1, 2  # of ``Items.split``
+CAL = 1  # of ``Items.split``
 VALUES_AT_ONCE = 2**21  # of dimensions that are searched together, about 100 bytes each
 
 
@@ -44,11 +46,12 @@ def searched_units(
         units: of concepts whose unit was chosen otherwise, so that only its threshold is searched; -1 of others.
     """
     scores = items.units if scores is None else scores
-    both = {"cal": _of_split(items, scores, CAL), "test": _of_split(items, scores, TEST)}
-    pairs = find_pairs(both, min_support=min_support)
+    cal = _of_cal(items, scores)
+    best, thresholds = search_pairs(cal, min_support=min_support)
     if units is not None:
-        pairs = find_pairs(both, min_support=min_support, units=torch.where(units >= 0, units, pairs.units))
-    return given_units(items, pairs.units, pairs.thresholds, scores)
+        given = units.to(best.device)
+        best, thresholds = search_pairs(cal, min_support=min_support, units=torch.where(given >= 0, given, best))
+    return given_units(items, best.cpu(), thresholds, scores)
 
 
 @plain_arithmetic()
@@ -64,8 +67,8 @@ def units_by_rows(
 
     int64, on the CPU. Rows choose as in ``ops.chosen_pairs``, of the rows that are here.
     """
-    able = supported(_of_split(examples, scores, CAL), min_support)
-    cal, units = _of_split(rows, on_rows, CAL), torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
+    able = supported(_of_cal(examples, scores), min_support)
+    cal, units = _of_cal(rows, on_rows), torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
     asked = concepts.nonzero().flatten()
     # The best of all units is the best of those that it is among; where it is not, these are searched by themselves.
     found = ExactSearch(cal, min_support=1).best(cal.labels[:, asked.to(cal.labels.device)]).units.tolist()
@@ -80,10 +83,10 @@ def units_by_rows(
     return units
 
 
-def _of_split(items: Items, scores: UnitScores, split: int) -> ExampleScores:
-    """Sorted scores of the items of one split, which are numbered anew."""
-    inside = items.split == split
-    chosen, index = inside[scores.items], inside.long().cumsum(0) - 1
+def _of_cal(items: Items, scores: UnitScores) -> ExampleScores:
+    """Sorted scores of the items of cal, which are numbered anew."""
+    inside = items.split == CAL
+    chosen, index = positions(inside[scores.items]), inside.long().cumsum(0) - 1
     kept = (scores.units()[chosen], scores.values[chosen], index[scores.items[chosen]])
     return sort_scores(*kept, items.labels[inside], scores.n_units)
 
@@ -104,11 +107,12 @@ def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: 
         ranks = torch.cat([ranks, ranks.amax(1, keepdim=True) + 1 - ranks]) if n else torch.cat([ranks, ranks])
         item = torch.arange(n, device=ranks.device).expand(len(ranks), -1).flatten()
         scores = UnitScores(torch.arange(len(ranks) + 1, device=ranks.device) * n, item, ranks.float().flatten())
-        both = {"cal": _of_split(items, scores, CAL), "test": _of_split(items, scores, TEST)}
-        pairs = find_pairs(both, min_support=min_support)
-        found = given_units(items, pairs.units, pairs.thresholds, scores)
+        cal = _of_cal(items, scores)
+        units, thresholds = search_pairs(cal, min_support=min_support)
+        counts = counts_of_pairs(cal, units, thresholds)
+        found = given_units(items, units, thresholds, scores)
         ids = torch.cat([some, some + d]).tolist()
-        columns = (pairs.units, pairs.f1[0], pairs.counts[0, :, 0], pairs.thresholds)
+        columns = (units, f1_of(counts), counts[:, 0], thresholds)
         for concept, (unit, *figures) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
             order = (*figures, -ids[unit])
             if unit >= 0 and order > orders[concept]:

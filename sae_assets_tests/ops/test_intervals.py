@@ -14,6 +14,7 @@ from sae_assets.ops.intervals import (
     auroc_interval,
     beta_interval,
     bootstrap_f1,
+    clustered_f1_differences,
     clustered_f1_intervals,
     counts_of,
     f1_interval,
@@ -391,6 +392,17 @@ def test_concepts_are_taken_one_by_one_however_many_at_a_time(monkeypatch):
         monkeypatch.setattr(intervals, "COUNTS_AT_ONCE", at_once)
         np.testing.assert_allclose(clustered_f1_intervals(counts), expected, atol=1e-10)
     assert clustered_f1_intervals(counts[:0]).shape == (0, 2)
+
+
+def test_differences_of_concepts_are_those_of_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All together, or one at a time."""
+    rng = np.random.default_rng(17)
+    one, two = (torch.from_numpy(rng.integers(0, 3, size=(5, 30, 3))) for _ in range(2))
+    expected = torch.stack([weighted_f1_difference(a[None], b[None]) for a, b in zip(one, two, strict=True)])
+    for at_once in (2**21, 1):
+        monkeypatch.setattr(intervals, "COUNTS_AT_ONCE", at_once)
+        np.testing.assert_allclose(clustered_f1_differences(one, two), expected, atol=1e-10)
+    assert clustered_f1_differences(one[:0], two[:0]).shape == (0, 3)
 
 
 def test_rows_of_an_example_are_not_taken_for_independent():

@@ -66,6 +66,7 @@ FIGURES: dict[str, Callable[[], Tensor]] = {
     "mean": lambda: intervals.weighted_f1_interval(COUNTS),
     "clusters": lambda: intervals.clustered_f1_intervals(COUNTS),
     "difference": lambda: intervals.weighted_f1_difference(COUNTS, OTHERS),
+    "differences": lambda: intervals.clustered_f1_differences(COUNTS, OTHERS),
     "difference to draws": lambda: intervals.difference_to_draws(COUNTS, DRAWS),
     "bootstrap": lambda: intervals.bootstrap_f1(COUNTS, OTHERS, n_resamples=50),
     "Matthews": lambda: prevalence_free.matthews(*CONFUSION),
