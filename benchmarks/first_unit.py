@@ -1,5 +1,9 @@
 """CPU seconds that the first unit takes in a process that has imported what it needs, and read nothing: for
 ``bench_unit_rows``, whose store this reads. Nothing here loads torch, as nobody does who reads units.
+
+    python benchmarks/first_unit.py FOLDER CHUNKS [scan]
+
+``scan`` goes through all activations, as where there are none by unit.
 """
 
 import sys
@@ -23,6 +27,8 @@ def opened(folder: str, n_chunks: int) -> Run:
 
 if __name__ == "__main__":
     first = opened(sys.argv[1], int(sys.argv[2]))
+    if "scan" in sys.argv[3:]:
+        first.__dict__["by_unit"] = None
     start = time.process_time()
     assert first.unit(5).n_rows
     print(time.process_time() - start)

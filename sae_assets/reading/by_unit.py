@@ -3,10 +3,12 @@
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from upath import UPath
+
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
 from sae_assets.storage.atomic import is_local
-from sae_assets.storage.store import ArtifactStore, expect_place
+from sae_assets.storage.store import expect_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,13 +18,14 @@ if TYPE_CHECKING:
 class ByUnit:
     """The file of ``unit_rows``. Its footer is read once, and then the row group of the unit that is asked for.
 
+    Args:
+        path: of the file; address: where it has to be.
+
     Attributes:
         header: what made the file; n_units: units of the SAE.
     """
 
-    def __init__(self, store: ArtifactStore, address: Address):
-        path = store.find(address)
-        assert path is not None
+    def __init__(self, path: UPath, address: Address):
         self._path = path
         self.header, self._metadata = parquet.load_footer(path)
         expect_place(self.header.provenance, address, path)

@@ -114,12 +114,13 @@ class Run:
     def by_unit(self) -> "ByUnit | None":
         """Activations by unit, if they were made of the activations that there are now."""
         address = self.address("unit_rows")
-        if self.store.find(address) is None:
+        store = StoreSnapshot(self.store)  # looks for the files of all chunks by one listing
+        path = store.find(address)
+        if path is None:
             return None
         from sae_assets.reading.by_unit import ByUnit  # noqa: PLC0415  # pyarrow
 
-        by_unit = ByUnit(self.store, address)
-        store = StoreSnapshot(self.store)  # looks for the files of all chunks by one listing
+        by_unit = ByUnit(path, address)
         inputs = by_unit.header.provenance.inputs
         same = (
             store.holds(self.address("sparse_activations", key), inputs.get(f"sparse_activations/{key}"))

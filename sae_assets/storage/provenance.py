@@ -48,7 +48,7 @@ class Provenance:
 
     def _plain(self) -> dict[str, Any]:
         values = {part.name: getattr(self, part.name) for part in fields(self)}
-        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+        return values | {name: dict(values[name]) for name in ("config", "inputs", "identity")}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Provenance":

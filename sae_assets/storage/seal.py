@@ -51,12 +51,14 @@ def check(content: bytes | memoryview, where: str, *, sealed: bool) -> None:
     Raises:
         StoredFileError: it is not.
     """
-    _check(memoryview(content), FILE, where, sealed)
+    view = memoryview(content)
+    first = _tail(view)
+    _check(view, first, bytes(view[first:]), FILE, where, sealed)
 
 
 def check_footer(tail: bytes, where: str, *, sealed: bool) -> None:
     """See that the footer of Parquet, given up to the end of the file, is as it was written. Raises: the same."""
-    _check(memoryview(tail), FOOTER, where, sealed)
+    _check(memoryview(tail), 0, tail, FOOTER, where, sealed)
 
 
 def mapped(path: str) -> memoryview:
@@ -67,9 +69,8 @@ def mapped(path: str) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _check(content: memoryview, mark: bytes, where: str, sealed: bool) -> None:
-    first = _tail(content) if mark == FILE else 0  # of a footer it is all
-    tail = bytes(content[first:])
+def _check(content: memoryview, first: int, tail: bytes, mark: bytes, where: str, sealed: bool) -> None:
+    """Compare with the seal behind ``mark``; ``tail`` is the content from ``first`` on, where the seals are."""
     offset = _place(tail, mark)
     if offset is None:
         if sealed:

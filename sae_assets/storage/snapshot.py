@@ -42,9 +42,10 @@ class StoreSnapshot(ArtifactStore):
 def _listed(folder: UPath) -> Mapping[str, UPath]:
     files: dict[str, UPath] = {}
     for path in folder.iterdir() if folder.exists() else ():
-        if path.suffix[1:] not in ENDINGS or path.name.startswith(TEMPORARY_PREFIX):
+        stem, _, ending = path.name.rpartition(".")
+        if ending not in ENDINGS or stem.startswith(TEMPORARY_PREFIX):
             continue
-        twin = files.get(path.stem)  # in both formats only if a run was killed in between: the later one counts
+        twin = files.get(stem)  # in both formats only if a run was killed in between: the later one counts
         if twin is None or path.stat().st_mtime > twin.stat().st_mtime:
-            files[path.stem] = path
+            files[stem] = path
     return files

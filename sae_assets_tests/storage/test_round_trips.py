@@ -106,7 +106,8 @@ def test_activations_by_unit_are_read_by_groups(
     assert store.read(address) == item
     groups = pq.ParquetFile(str(path)).metadata
     assert [groups.row_group(number).num_rows for number in range(groups.num_row_groups)] == sizes
-    by_unit, offsets = ByUnit(store, address), item.artifact.unit_offsets.tolist()
+    assert {groups.schema.column(place).max_definition_level for place in (2, 3, 4)} == {1}, "a level for nulls is read"
+    by_unit, offsets = ByUnit(path, address), item.artifact.unit_offsets.tolist()
     for unit, (start, stop) in enumerate(itertools.pairwise(offsets)):
         columns = (item.artifact.examples, item.artifact.positions, item.artifact.values)
         assert [each.tolist() for each in by_unit.rows(unit)] == [each[start:stop].tolist() for each in columns]

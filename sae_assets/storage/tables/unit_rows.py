@@ -22,7 +22,7 @@ COLUMNS = {
     "positions": "position of each row in its example, ascending within one",
     "values": "its activation on each row, > 0",
 }
-GROUP = 2**16  # entries that a row group has at most, but where one unit has more: read for one unit
+GROUP = 2**17  # entries that a row group has at most, but where one unit has more: read for one unit
 PART = 2**28  # entries that are one Arrow array at most, whose offsets have 32 bits
 
 
@@ -41,7 +41,7 @@ def encode(artifact: UnitRows) -> tuple[pa.Table, Scalars]:
         for start, stop in blocks:
             offsets = artifact.unit_offsets[start : stop + 1]
             parts.append(lists(offsets - offsets[0], values[int(offsets[0]) : int(offsets[-1])].numpy()))
-        return pa.chunked_array(parts)
+        return pa.chunked_array(parts).cast(pa.list_(pa.field("item", parts[0].type.value_type, nullable=False)))
 
     columns = {
         "unit_id": pa.array(range(artifact.n_units), pa.int32()),
@@ -50,7 +50,9 @@ def encode(artifact: UnitRows) -> tuple[pa.Table, Scalars]:
         "positions": column(artifact.positions),
         "values": column(artifact.values),
     }
-    return pa.table(columns), {"n_units": artifact.n_units, "n_rows": artifact.n_rows}
+    table = pa.table(columns)  # nothing is null, and a reader who is told so need not look: a quarter of the time
+    table = table.cast(pa.schema([field.with_nullable(False) for field in table.schema]))
+    return table, {"n_units": artifact.n_units, "n_rows": artifact.n_rows}
 
 
 def decode(table: pa.Table, scalars: Scalars) -> UnitRows:
