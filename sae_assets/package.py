@@ -4,6 +4,7 @@ Heads of packages whose modules load torch or Dagster use the latter (PEP 562): 
 nothing then, and ``ops.thresholds`` is the module of that name.
 """
 
+import atexit
 import gc
 import importlib
 from types import ModuleType
@@ -16,10 +17,12 @@ def collect_seldom() -> None:
     """Let Python look through all objects for cycles more seldom, in a process of this package's own.
 
     While torch, Dagster and models' libraries load it would do so nine times, through up to 770,000 objects, and find
-    nothing. Young objects are looked through as ever.
+    nothing. Young objects are looked through as ever. When the process ends nobody looks any more, which takes a second
+    after Dagster and torch: the memory of all objects goes with it, and what has to be done before is done before.
     """
     youngest, young, _ = gc.get_threshold()
     gc.set_threshold(youngest, young, SELDOM)
+    atexit.register(gc.freeze)
 
 
 def submodule(package: str, name: str) -> ModuleType:

@@ -158,6 +158,24 @@ def test_all_objects_are_looked_through_seldom_while_libraries_load(first: str, 
     assert (int(result.stdout) <= 1) is seldom
 
 
+ENDS = """
+class Cycle:
+    def __del__(self):
+        print("looked at")
+cycle = Cycle()
+cycle.itself = cycle
+"""
+
+
+@pytest.mark.parametrize("seldom", [False, True], ids=["as Python does", "as commands do"])
+def test_nobody_looks_for_cycles_when_a_command_ends(seldom: bool) -> None:
+    """Memory goes with the process; after Dagster or torch was loaded looking takes half a second."""
+    first = "from sae_assets.package import collect_seldom; collect_seldom()" if seldom else ""
+    code = f"{first}\n{ENDS}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == ("" if seldom else "looked at\n")
+
+
 def test_commands_and_workers_collect_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """In processes of their own; nobody else's process is touched."""
     from sae_assets import cli

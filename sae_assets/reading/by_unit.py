@@ -7,7 +7,6 @@ from upath import UPath
 
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
-from sae_assets.storage.atomic import is_local
 from sae_assets.storage.store import expect_place
 
 if TYPE_CHECKING:
@@ -60,11 +59,7 @@ class ByUnit:
         return group, first(group)
 
     def _read(self, columns: list[str], group: int | None = None) -> "pa.Table":
-        import pyarrow as pa
-
-        path = self._path  # a local one is mapped: of a Python file every read is copied, and calls back
-        with pa.memory_map(path.path) if is_local(path) else path.open("rb") as opened, parquet.damaged(str(path)):
-            file = parquet.open_part(opened, self._metadata)
+        with parquet.open_part(self._path, self._metadata) as file:
             if group is None:
                 return file.read(columns=columns, use_threads=False)
             return file.read_row_group(group, columns=columns, use_threads=False)

@@ -43,8 +43,7 @@ def columns_of(
         return header, table
     header, footer = parquet.load_footer(path)
     expect_place(header.provenance, address, path)
-    with path.open("rb") as file, parquet.damaged(str(path)):
-        part = parquet.open_part(file, footer)
+    with parquet.open_part(path, footer) as part:
         groups = list(_groups_of(part, examples))
         return header, part.read_row_groups(groups, columns=columns, use_threads=False)
 

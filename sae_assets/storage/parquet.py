@@ -86,8 +86,8 @@ def load_file(path: UPath) -> tuple[Artifact, Header]:
     if is_local(path):
         seal.check(seal.mapped(path.path), str(path), sealed=header.sealed)
     module: Any = table_of(path.parent.name)
-    with path.open("rb") as file, damaged(str(path)):
-        return module.read_groups(pq.ParquetFile(file, page_checksum_verification=True), dict(header.scalars)), header
+    with open_part(path) as file:
+        return module.read_groups(file, dict(header.scalars)), header
 
 
 def load(content: bytes, where: str) -> tuple[Artifact, Header]:
@@ -174,13 +174,17 @@ def load_header(path: UPath) -> Header:
     return load_footer(path)[0]
 
 
-def open_part(file: BinaryIO, footer: pq.FileMetaData) -> pq.ParquetFile:
-    """An opened file of which a few row groups or columns are to be read, with the checksums of its pages.
+@contextmanager
+def open_part(path: UPath, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    """A file of which some row groups or columns are to be read, with checksums of its pages; a local one is mapped.
 
-    Where the file is mapped, nothing is gained by a thread that fetches them beforehand.
+    Nothing is fetched beforehand, as that takes a thread of Arrow's (see :func:`load_table`), which calls Python here.
+
+    Raises:
+        StoredFileError: whatever went wrong within.
     """
-    far = not isinstance(file, pa.MemoryMappedFile)
-    return pq.ParquetFile(file, metadata=footer, page_checksum_verification=True, pre_buffer=far)
+    with pa.memory_map(path.path) if is_local(path) else path.open("rb") as file, damaged(str(path)):
+        yield pq.ParquetFile(file, metadata=footer, page_checksum_verification=True, pre_buffer=False)
 
 
 def load_footer(path: UPath) -> tuple[Header, pq.FileMetaData]:

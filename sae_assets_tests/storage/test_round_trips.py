@@ -331,15 +331,22 @@ def test_other_format_replaces_the_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts the threads that Linux lists")
 def test_reading_starts_no_thread(tmp_path: Path) -> None:
     """One of Arrow's threads at work when the interpreter ends aborts the process, after all is done."""
-    written = ArtifactStore(str(tmp_path)).write(ADDRESS, small("sparse_activations"))
-    script = (
-        "import os, sys, pyarrow.parquet, torch\n"
-        "from upath import UPath\n"
-        "from sae_assets.storage.store import ArtifactStore\n"
-        "before = len(os.listdir('/proc/self/task'))\n"
-        "ArtifactStore(sys.argv[1]).read_file(UPath(sys.argv[2]))\n"
-        "print(len(os.listdir('/proc/self/task')) - before)\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path), str(written.path)]
+    store, by_unit = ArtifactStore(str(tmp_path)), dataclasses.replace(ADDRESS, stage="unit_rows")
+    items = {ADDRESS: small("sparse_activations"), by_unit: small("unit_rows", by_unit)}
+    files = [store.write(address, item).path for address, item in items.items()]
+    script = f"""
+import os, sys, numpy, pyarrow.parquet, torch
+from upath import UPath
+from sae_assets.reading.by_unit import ByUnit
+from sae_assets.reading.files import columns_of
+from sae_assets.storage.address import Address
+from sae_assets.storage.store import ArtifactStore
+store, rows, units = ArtifactStore(sys.argv[1]), *map(UPath, sys.argv[2:])
+before = len(os.listdir("/proc/self/task"))
+store.read_file(rows), store.read_file(units), ByUnit(units, {by_unit!r}).rows(0)
+columns_of(store, {ADDRESS!r}, numpy.array([{SMALL["sparse_activations"].first_example}], "int32"))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path), *map(str, files)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "0\n"
