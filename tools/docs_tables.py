@@ -24,6 +24,7 @@ from sae_assets.orchestration.switches import SWITCHES
 from sae_assets.pipeline.checks import READABLE, READABLE_DESCRIPTION, Check
 from sae_assets.pipeline.planning import STATES
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.rows.properties import KNOWN, OF
 from sae_assets.settings import VARIABLES
 from sae_assets.storage.tables import table_of
 from sae_assets_tests.storage.small import SMALL
@@ -57,6 +58,12 @@ def layout_table() -> Rows:
 def pixel_table() -> Rows:
     yield "the file holds", "read"
     yield from MODES.items()
+
+
+def property_table() -> Rows:
+    yield "property", "of", "the model's files say it", "the SAE's files say it", "a difference"
+    for name, cells in KNOWN.items():
+        yield name, " and ".join(f"{modality}s" for modality, names in OF.items() if name in names), *cells
 
 
 def format_table() -> Rows:
@@ -190,6 +197,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "stages": stages,
     "layouts": layout_table,
     "pixels": pixel_table,
+    "properties": property_table,
     "formats": format_table,
     "commands": commands,
     "common-options": common_options,

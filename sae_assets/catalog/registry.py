@@ -71,6 +71,11 @@ def _nowhere(transformer: "Transformer") -> Path | None:
     """The location is unknown, so that what is read from it is not kept for the next chunk."""
 
 
+def _no_properties(model: "Model") -> Sequence[Any]:
+    """Of a library that says nothing of its models."""
+    return ()
+
+
 def _any_transformer(transformer: "Transformer") -> None:
     """Nothing to say against it."""
 
@@ -91,6 +96,7 @@ class Library:
         tokens: a text model's ``Tokenizer``, without the model's weights.
         language: a text model's ``Language``, from the model's entry, the device and the precision.
         doubt_of_texts: what is to be said where a text model, from its entry, makes nothing of these texts; else empty.
+        properties: what a model, from its entry, is used with and its files say (``rows.properties.Property``).
         located: the file or folder on this machine that a transformer of the hub is read from; None before it is there.
         check_transformer, check_model: raise ValueError where an entry of the catalog says what the library cannot do.
     """
@@ -102,6 +108,7 @@ class Library:
     tokens: "Callable[[Model], Any] | None" = None
     language: "Callable[[Model, Any, str], Any] | None" = None
     doubt_of_texts: "Callable[[Model, Sequence[str]], str] | None" = None
+    properties: "Callable[[Model], Sequence[Any]]" = _no_properties
     located: "Callable[[Transformer], Path | None]" = _nowhere
     check_transformer: "Callable[[Transformer], None]" = _any_transformer
     check_model: "Callable[[Model], None]" = _any_model

@@ -143,6 +143,11 @@ def _print_model(name: str, report: dict[str, Any]) -> None:
         if values:
             said = ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
             console.print(f"  {title}: {said}", soft_wrap=True)
+    for title, known in report["properties"].items():
+        sources = known["model_says"] or {"the model's files": "not known"}
+        sources = {**sources, "the SAE": known["sae_says"] or "not known"}
+        by = "; ".join(f"{where}: {value}" for where, value in sources.items())
+        console.print(f"  {title}: {known['used']} ({by})", soft_wrap=True)
     for kind, count in report.get("rows", {}).items():
         l0 = f", mean L0 {report['mean_l0'][kind]:.3g}" if kind in report["mean_l0"] else ""
         console.print(f"  {report['example_is']}: {count:,} {kind} rows{l0}")

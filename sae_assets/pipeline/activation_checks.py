@@ -21,7 +21,7 @@ def _little_mass_dropped(artifact: Any, expected: Expected) -> Outcome:
 
 
 def _read_where_trained(_artifact: Any, expected: Expected) -> Outcome:
-    return Outcome(not expected.elsewhere, {"sae": expected.elsewhere or "no other place is named"})
+    return Outcome(not expected.elsewhere, {"sae": expected.elsewhere or "nothing differs, as far as files say"})
 
 
 def _activity_within_bounds(artifact: Any, expected: Expected) -> Outcome:
@@ -112,7 +112,7 @@ CHECKS = (
     ),
     Check(
         "read_where_trained",
-        "Rows are read at the hook point that the SAE's checkpoint names, where it names one.",
+        "Rows are read where the SAE was trained, and as the weights were, as far as any file or figure says so.",
         _read_where_trained,
         blocking=False,
     ),

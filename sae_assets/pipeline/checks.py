@@ -10,6 +10,7 @@ from typing import Any
 
 READABLE = "file_reads_back"
 READABLE_DESCRIPTION = "The written file reads back, its content hash holds, and no invariant is broken."
+WARNING = "warning"  # beside a stage's figures in the file and in the UI: what ``Expected.elsewhere`` said of it
 MOST_NAMED = 20  # examples or concepts that a check names
 
 
@@ -20,7 +21,7 @@ class Expected:
     Attributes:
         rows: how many rows every example has: one number, a tensor [n_examples], or None where nothing is known.
         changes: examples that are no longer what was registered, and what happened to each; what_to_do: about it.
-        elsewhere: where the SAE was trained, if that is not where the rows were read.
+        elsewhere: how the training differed from what is used: another place, dtype, preprocessing, tokenizer.
         limits: bounds by name, from the catalog; None where it says none.
         others: figures of other chunks of the same stage, by figure, to compare a chunk with.
         blank: ids of examples whose image is one colour or whose text is empty.
@@ -35,6 +36,11 @@ class Expected:
     others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     blank: tuple[str, ...] = ()
     beside: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def warning(self) -> dict[str, str]:
+        """What stands with the file's figures; empty if there is nothing to say."""
+        return {WARNING: self.elsewhere} if self.elsewhere else {}
 
 
 NOTHING_MORE = Expected()

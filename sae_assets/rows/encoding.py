@@ -12,6 +12,7 @@ from sae_assets import ops
 from sae_assets.artifacts import Examples, SparseActivations, offsets_of
 from sae_assets.artifacts.rows import FLOAT16
 from sae_assets.catalog import Dataset, Model
+from sae_assets.datasets import TextReader
 from sae_assets.errors import ArtifactError, CheckpointError, DatasetError
 from sae_assets.progress import track
 from sae_assets.rows.alternatives import EXAMPLES, better_alternatives
@@ -19,6 +20,7 @@ from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.random_encoders import random_encoders
 from sae_assets.rows.source import is_pooled
+from sae_assets.rows.texts import doubt_of_texts
 from sae_assets.rows.training import trained_elsewhere
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from sae_assets.ops.sparse_activations import Encoder, SparseCode
     from sae_assets.rows.loaded import OpenedSae
     from sae_assets.rows.source import ExampleRows, RowSource
+
+
+LIGHT = 2**31  # bytes of weights that are read once more, with their head, before a model's first chunk
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ def encode_chunk(
         control_pooling: of rows to the scores of random SAEs; of ``cls``, whose row is the example, and None: maximum.
         sae: in place of the model's own, such as one of a few of its units.
         try_alternatives: also say whether another activation function or normalisation than the model's suits the SAE
-            better, by the first examples; each way to try takes as long as they do.
+            better, by the first examples; each way to try takes as long as they do. Of texts, and a model that is not
+            large, also whether it makes anything of them in the tokens that they come in.
         step: called after every batch with the number of examples done and their total.
 
     Raises:
@@ -119,6 +125,8 @@ def encode_chunk(
         ids = chunk.example_ids
         if try_alternatives:
             doubts += _better_alternatives(sources, pooled, sae, ids[:EXAMPLES])
+            if isinstance(reader, TextReader) and any(source.network is not None for _, source in sources):
+                doubts += filter(None, [doubt_of_texts(reader, ids, model, LIGHT)])
         results = {
             kind: _Collected(
                 None if kind in pooled else k_stored,

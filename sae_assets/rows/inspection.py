@@ -5,22 +5,21 @@ Plain values for the command line and tests. One example goes through the transf
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
 from sae_assets.catalog import Dataset, Model
-from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import TextReader
 from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
 from sae_assets.rows.alternatives import EXAMPLES, better_alternatives
 from sae_assets.rows.images import noise, open_geometry
-from sae_assets.rows.loaded import open_encoder, weight_bytes
+from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import is_pooled, precomputed_kinds
-from sae_assets.rows.texts import ANY_TEXT, lengths_beyond, open_tokens
-from sae_assets.rows.training import trained_elsewhere
+from sae_assets.rows.texts import ANY_TEXT, doubt_of_texts, lengths_beyond, open_tokens
+from sae_assets.rows.training import properties_of
 from sae_assets.saes.hook_points import in_words
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
     """Open a model and its SAE, and send the first example through both.
 
     ``preprocessing`` is what becomes of an image or text before the transformer; ``rows`` and ``mean_l0`` are the
-    example's, by token kind; ``differences`` says how the SAE was trained otherwise than it is used. ``problems`` are
+    example's, by token kind; ``properties`` are what files say of the training beside what is used, by name, with None
+    where that is not known; ``differences`` says how the SAE was trained otherwise than it is used. ``problems`` are
     all errors that would end a run, of the SAE, the preprocessing, and the rows of each token kind; ``sound`` says that
     there are none. ``example_is`` says what was sent through.
 
@@ -47,7 +47,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
         memory_budget: bytes for the largest block of intermediate values.
     """
     report: dict[str, Any] = {"hook_point": model.hook_point, "differences": "", "problems": [], "rows": {}}
-    report["mean_l0"] = {}
+    report |= {"mean_l0": {}, "properties": {}}
     with ops.process_state.plain_arithmetic():
         sae, behind = None, None
         doubts: list[str] = []
@@ -68,7 +68,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
         computed = [kind for kind in dataset.token_kinds if kind not in precomputed_kinds(dataset, model)]
         if computed and isinstance(reader, TextReader):
             with _noting(report):  # first, so that the whole model and its part are not in memory together
-                doubts.append(_doubt_of_texts(reader, model))
+                doubts.append(doubt_of_texts(reader, reader.by_id, model, int(_memory() * MOST_OF_MEMORY)))
         for kind in dataset.token_kinds:
             if reader is None and kind in precomputed_kinds(dataset, model):
                 continue
@@ -79,17 +79,18 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
                 if sae is not None and reader is not None and [kind] == computed[:1]:
                     rows_of = "token" if is_pooled(dataset, model, kind) else kind
                     doubts += better_alternatives(source, rows_of, sae, [*reader.by_id][:EXAMPLES])
-        if sae is not None:
-            with _noting(report):
-                report["differences"] = trained_elsewhere(
-                    sae,
-                    model,
-                    behind,
-                    lambda limit: (
-                        lengths_beyond(reader, reader.by_id, model, limit) if isinstance(reader, TextReader) else None
-                    ),
-                    [*dict.fromkeys(filter(None, doubts))],
-                )
+        with _noting(report):
+            properties = properties_of(
+                sae,
+                model,
+                behind,
+                lambda limit: (
+                    lengths_beyond(reader, reader.by_id, model, limit) if isinstance(reader, TextReader) else None
+                ),
+            )
+            report["properties"] = {each.name: each.plain() for each in properties}
+            differences = [*(each.differs for each in properties), *doubts]
+            report["differences"] = "; ".join(dict.fromkeys(filter(None, differences)))
     report["sound"] = not report["problems"]
     return report
 
@@ -102,20 +103,6 @@ def _noting(report: dict[str, Any]) -> Iterator[None]:
     except (SaeAssetsError, OSError) as error:
         if str(error) not in report["problems"]:
             report["problems"].append(str(error))
-
-
-def _doubt_of_texts(reader: TextReader, model: Model) -> str:
-    """What the model's library says of the first texts that can be read and have anything in them."""
-    assert model.transformer is not None
-    judge, texts = libraries()[model.transformer.library].doubt_of_texts, []
-    if weight_bytes(model.transformer) > _memory() * MOST_OF_MEMORY:
-        return ""
-    for example in reader.by_id if judge is not None else ():
-        with suppress(DatasetError, OSError):
-            texts.append(reader.text(example))
-        if len(texts) == EXAMPLES:
-            break
-    return judge(model, texts) if judge is not None else ""
 
 
 def _memory() -> int:

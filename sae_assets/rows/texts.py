@@ -4,12 +4,15 @@ What a library's language model must offer is the protocols here; ``transformers
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Model
 from sae_assets.catalog.registry import libraries
 from sae_assets.datasets import TextReader
+from sae_assets.errors import DatasetError
+from sae_assets.rows.alternatives import EXAMPLES
 from sae_assets.rows.blank import is_empty
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
 from sae_assets.rows.passes import POSITIONS, FixedShapes, in_groups, padded, positions_at_once, together
@@ -259,3 +262,21 @@ def lengths_beyond(reader: TextReader, example_ids: Iterable[str], model: Model,
             continue  # no token is less than a character
         if (length := len(tokens.encode(text).ids)) > limit:
             yield length
+
+
+def doubt_of_texts(reader: TextReader, example_ids: Iterable[str], model: Model, most_bytes: int) -> str:
+    """What the model's library says of the first of these texts that can be read and have anything in them.
+
+    Args:
+        most_bytes: of weights, all of which are read; of a larger model nothing is said.
+    """
+    assert model.transformer is not None
+    judge, texts = libraries()[model.transformer.library].doubt_of_texts, list[str]()
+    if judge is None or weight_bytes(model.transformer) > most_bytes:
+        return ""
+    for example in example_ids:
+        with suppress(DatasetError, OSError):
+            texts.append(reader.text(example))
+        if len(texts) == EXAMPLES:
+            break
+    return judge(model, texts)

@@ -1,41 +1,85 @@
-"""What an SAE was trained with, where its checkpoint says so, beside what it is given here: place, BOS, text length."""
+"""What an SAE and the weights were trained with, where files say so, beside what is used here, and what differs.
+
+Each property is one of ``properties.KNOWN``; the libraries' own files are compared in their packages.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Model
+from sae_assets.catalog.registry import libraries
 from sae_assets.errors import CheckpointError
+from sae_assets.rows.properties import BOS, DTYPE, LENGTH, MODEL, OF, PLACE, TOKENIZER, Property
 from sae_assets.rows.texts import open_tokens
-from sae_assets.saes.hook_points import difference, tower
-from sae_assets.wording import shortened
+from sae_assets.saes.hook_points import difference, in_words, tower
+from sae_assets.wording import shortened, visible
 
 if TYPE_CHECKING:
     from sae_assets.rows.loaded import OpenedSae
     from sae_assets.rows.texts import Tokenizer
     from sae_assets.saes import Checkpoint
 
+Beyond = Callable[[int], Iterable[int] | None]
+
 
 def trained_elsewhere(
-    sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None,
-    beyond: Callable[[int], Iterable[int] | None] = lambda limit: None, doubts: Iterable[str] = (),
+    sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None, beyond: Beyond = lambda limit: None,
+    doubts: Iterable[str] = (),
 ) -> str:  # fmt: skip
-    """How what the checkpoint says of its training differs from what is read: the place, and whether images or texts
-    are read there, BOS, the length of texts; and whether the tokenizer seems to be another model's.
+    """How what files say of the training differs from what is used, in one line; empty if nothing does, or nothing is
+    said that is understood. Arguments as of :func:`properties_of`, and ``doubts``: what else is to be said.
 
-    Empty if nothing differs, or the checkpoint says nothing that is understood.
+    It is kept with the rows, so a folder is named without where it lies.
+    """
+    said = [each.differs for each in properties_of(sae, model, behind, beyond)]
+    folder = None if model.transformer is None else model.transformer.path
+    text = visible("; ".join([*filter(None, said), *doubts]))
+    return text if folder is None else text.replace(str(folder), folder.name)
+
+
+def properties_of(
+    sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None = None, beyond: Beyond = lambda limit: None
+) -> list[Property]:
+    """Every property of a model of this modality, in order; of a model without a transformer, none.
 
     Args:
+        sae: None where it cannot be read.
         behind: as of :class:`RowSource`; None where the model was not opened.
-        doubts: why the tokenizer may be another model's, by the weights.
         beyond: lengths of the texts that are longer than a number of ids; None where nobody knows.
     """
     if model.transformer is None:
-        return ""
+        return []
     tokens: Tokenizer | None = None
+    found: dict[str, Property] = {}
+    # Of a kept file the model's files need not be here; whoever encodes is told.
+    with suppress(CheckpointError):
+        found = {each.name: each for each in libraries()[model.transformer.library].properties(model)}
     if model.modality == "text":
-        with suppress(CheckpointError):  # of a kept file the tokenizer need not be here; whoever encodes is told
+        with suppress(CheckpointError):
             tokens = open_tokens(model)
+    training: Mapping[str, Any] = {} if sae is None else sae.training
+    place, trained_at = _place(sae, model, behind, tokens), None if sae is None else sae.hook_point
+    found[PLACE] = Property(
+        PLACE, model.hook_point, sae=None if trained_at is None else in_words(trained_at), differs=place
+    )
+    found[MODEL] = _model(training, model)
+    if DTYPE in found and isinstance(dtype := training.get("dtype"), str):
+        found[DTYPE] = _dtype(found[DTYPE], dtype, model.precision)
+    if tokens is not None:
+        for name, each in ((BOS, _bos), (LENGTH, _length)):
+            with suppress(CheckpointError):
+                found[name] = each(found.get(name, Property(name, "")), training, tokens, model, beyond)
+        doubts = "; ".join(tokens.doubts)
+        found[TOKENIZER] = replace(found.get(TOKENIZER, Property(TOKENIZER, "")), differs=doubts)
+    return [found[name] for name in OF[model.modality] if name in found]
+
+
+def _place(sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None, tokens: "Tokenizer | None") -> str:
+    """How the place, and whether images or texts are read there, differs."""
+    if sae is None:
+        return ""
     if behind is None:
         count = getattr(getattr(tokens, "config", None), "num_hidden_layers", None)
         is_last = count is not None and model.hidden_state == count
@@ -51,32 +95,66 @@ def trained_elsewhere(
     if read is not None and read != model.modality:
         named = shortened(str(sae.hook_point))
         parts.append(f"trained where {read}s are read ({named}), and {model.modality}s are read here")
-    if tokens is not None:
-        with suppress(CheckpointError):
-            parts += _texts_differ(sae.training, tokens, model, beyond)
-    return "; ".join([*parts, *doubts])
+    return "; ".join(parts)
 
 
-def _texts_differ(
-    training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, beyond: Callable[[int], Iterable[int] | None]
-) -> list[str]:
-    """How texts are read otherwise than the SAE was trained on them: by the catalog's keys, or by what the tokenizer
-    and the model do where these say nothing.
-    """
-    parts = []
-    bos, length = training.get("prepend_bos"), training.get("context_size")
+def _model(training: "Mapping[str, Any]", model: Model) -> Property:
+    """The model that the SAE was trained on. Ids of the hub are compared; other names (TransformerLens') are shown."""
+    assert model.transformer is not None
+    trained, used, parts = training.get("model") or "", model.transformer.label, list[str]()
+    hub_ids = "/" in trained and "/" in (model.transformer.name or "")
+    if hub_ids and _plain(trained) != _plain(used):
+        parts.append(f"trained on {shortened(trained)}, read from {used} (set `transformer.name`, if that is another)")
+    if training.get("centred"):
+        parts.append("trained on a model with center_writing_weights, which is used here as it is")
+    return Property(MODEL, used, sae=shortened(trained) or None, differs="; ".join(parts))
+
+
+def _plain(name: str) -> str:
+    """A model's name without whose it is; some were renamed (``Meta-Llama``)."""
+    return name.rpartition("/")[2].casefold().removeprefix("meta-").removesuffix("-hf").replace("_", "-")
+
+
+def _dtype(found: Property, trained: str, precision: str) -> Property:
+    """Which dtype the model computed in when the SAE was trained, beside the catalog's."""
+    if trained == precision:
+        return replace(found, sae=trained, differs="")
+    advice = f" (set `precision: {trained}`)" if trained in ("float32", "bfloat16", "float16") else ""
+    named = f"trained on rows computed in {shortened(trained)}, read in {precision}{advice}"
+    return replace(found, sae=shortened(trained), differs="; ".join(filter(None, (named, found.differs))))
+
+
+def _bos(
+    found: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, _beyond: Beyond
+) -> Property:
+    """Whether texts begin with BOS, by the catalog or by what the tokenizer does where it says nothing."""
+    bos = training.get("prepend_bos")
+    if not isinstance(bos, bool):
+        return found
     has_bos = tokens.has_bos if model.prepend_bos is None else model.prepend_bos
-    if isinstance(bos, bool) and bos != has_bos:
-        advice = f" (set `prepend_bos: {str(bos).lower()}`)" if model.prepend_bos is None else ""
-        parts.append(f"trained with prepend_bos {bos}, read with {has_bos}{advice}")
+    if bos == has_bos:
+        return replace(found, sae=str(bos), differs="")
+    advice = f" (set `prepend_bos: {str(bos).lower()}`)" if model.prepend_bos is None else ""
+    return replace(found, sae=str(bos), differs=f"trained with prepend_bos {bos}, read with {has_bos}{advice}")
+
+
+def _length(
+    found: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, beyond: Beyond
+) -> Property:
+    """How long texts are, where the SAE was trained on shorter ones."""
+    length = training.get("context_size")
+    if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+        return found
+    found = replace(found, sae=f"{length:,}")
     limits = [limit for limit in (model.max_tokens, tokens.max_positions) if limit is not None]
     most = min(limits, default=None)
-    if isinstance(length, int) and length > 0 and length is not True and (most is None or most > length):
-        longer = beyond(length)
-        first = None if longer is None else next(iter(longer), None)
-        read = "read of any length" if most is None else f"read of up to {most}"
-        advice = f" (set `max_tokens` to at most {length})" if model.max_tokens is None else ""
-        if longer is None or first is not None:
-            here = read if first is None else f"and a text here has {first}"
-            parts.append(f"trained on texts of {length} tokens, {here}{advice}")
-    return [*parts, *tokens.doubts]
+    if most is not None and most <= length:
+        return found
+    longer = beyond(length)
+    first = None if longer is None else next(iter(longer), None)
+    if longer is not None and first is None:
+        return found
+    read = "read of any length" if most is None else f"read of up to {most}"
+    advice = f" (set `max_tokens` to at most {length})" if model.max_tokens is None else ""
+    here = read if first is None else f"and a text here has {first}"
+    return replace(found, differs=f"trained on texts of {length} tokens, {here}{advice}")

@@ -31,7 +31,9 @@ class Checkpoint(Protocol):
 
     @property
     def training(self) -> "Mapping[str, Any]":
-        """What the checkpoint says of the texts that it was trained on: ``prepend_bos``, ``context_size``."""
+        """What the checkpoint says of its training, as far as it does: of its texts ``prepend_bos`` and
+        ``context_size``; of the model whose rows it saw ``model`` (its name), ``dtype`` (of its computation) and
+        ``centred`` (TransformerLens' ``center_writing_weights``)."""
 
     @property
     def d_model(self) -> int:

@@ -10,6 +10,9 @@ import yaml
 
 from sae_assets.catalog import load_catalog
 from sae_assets.commands.session import open_session
+from sae_assets.orchestration.build import build_definitions
+from sae_assets.orchestration.partitions import multi_key
+from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Places, invoke
 
 pytestmark = pytest.mark.slow
@@ -55,3 +58,45 @@ def test_another_activation_function_is_warned_of_once(texts: Places) -> None:
     checked = [each for each in found if each.check_name == "read_where_trained"]
     assert sorted(each.passed for each in checked) == [False, True, True]
     assert "the SAE leaves" not in invoke(texts, "materialize", "-d", "texts", "--to", "sparse_activations").stderr
+
+
+def test_the_warning_stays_with_the_file(texts: Places) -> None:
+    """In its header, in the metadata of its materialization, and again where the file is kept and looked at anew, as
+    from Dagster's UI; the folder is named without where it lies.
+    """
+    assert invoke(texts, "materialize", "-d", "texts", "--to", "sparse_activations").exit_code == 0
+    key = dg.AssetKey(["texts", "token", "sparse_activations"])
+    with open_session(texts["home"], texts["catalog"]) as session:
+        counts = session.store.header(Address("texts", "sparse_activations", "token", "mine", "0000")).counts
+        assert counts is not None and "the activation function gelu" in counts["warning"]
+        others = session.store.header(Address("texts", "sparse_activations", "token", "mine", "0001")).counts
+        assert others is not None and "warning" not in others
+        (event,) = [
+            record.asset_materialization
+            for record in session.instance.fetch_materializations(key, limit=9).records
+            if "0000" in str(record.partition_key)
+        ]
+        assert event is not None and event.metadata["warning"].value == counts["warning"]
+        job = build_definitions(session.catalog, session.resources).resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            instance=session.instance, partition_key=multi_key("mine", "0000"), asset_selection=[key],
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )  # fmt: skip
+        (made,) = [event.materialization for event in result.get_asset_materialization_events()]
+        assert "kept" in made.metadata and made.metadata["warning"].value == counts["warning"]
+        (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "read_where_trained"]
+        assert not check.passed and check.metadata["sae"].value == counts["warning"]
+
+
+def test_a_folder_is_named_without_where_it_lies(texts: Places) -> None:
+    """Files and histories travel."""
+    catalog = yaml.safe_load(texts["catalog"].read_text())
+    sae = Path(catalog["models"]["mine"]["sae"]["path"])
+    place = texts["catalog"].parent / "gemma-scope-2b-pt-mlp/layer_2" / sae.name
+    catalog["models"]["mine"]["sae"]["path"] = str(shutil.copytree(sae, place))
+    texts["catalog"].write_text(yaml.safe_dump(catalog))
+    assert invoke(texts, "materialize", "-d", "texts", "--to", "sparse_activations").exit_code == 0
+    with open_session(texts["home"], texts["catalog"]) as session:
+        counts = session.store.header(Address("texts", "sparse_activations", "token", "mine", "0001")).counts
+    assert counts is not None and "read at block 2 of gemma" in counts["warning"]
+    assert str(texts["catalog"].parent) not in counts["warning"]

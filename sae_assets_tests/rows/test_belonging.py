@@ -16,7 +16,7 @@ from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import DatasetError
-from sae_assets.rows import inspection
+from sae_assets.rows import encoding, inspection
 from sae_assets.rows.alternatives import better_alternatives
 from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.inspection import inspect_model
@@ -157,6 +157,27 @@ def test_a_chunk_says_it_too_where_it_is_asked(gemma: Path) -> None:
 
     found = better_alternatives(Unreadable(), "token", sae, [*chunk.example_ids, "none"])  # type: ignore[arg-type]
     assert found and found == better_alternatives(source, "token", sae, chunk.example_ids)
+
+
+@pytest.mark.slow
+def test_a_first_chunk_says_whether_the_model_makes_anything_of_its_texts(
+    gemma: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``check --models`` does, where the weights are not large."""
+    edited(gemma / "tokenizer.json", in_another_order)
+    model, dataset = at(gemma), load_catalog().datasets["moods_mini"]
+    reader = open_dataset(dataset)
+    chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:8]), reader)
+
+    def said() -> str:
+        return encode_chunk(
+            chunk, ("token",), dataset=dataset, model=model, reader=reader, k_stored=None, batch_size=8,
+            precision="float32", device="cpu", memory_budget=BUDGET, try_alternatives=True,
+        ).elsewhere  # fmt: skip
+
+    assert "hardly likelier" in said()
+    monkeypatch.setattr(encoding, "LIGHT", 2**10)
+    assert "hardly likelier" not in said()
 
 
 def test_another_vocabulary_beside_the_one_that_is_read(gemma: Path) -> None:

@@ -143,7 +143,8 @@ def carry_out(
         past = costs_of(context.instance, targets[name].address)
         probable = forecast(selected[name][0], past, examples, len(due), first=first).figures
         figures |= {f"expected_{figure}": value for figure, value in probable.items()}
-        item = stored(result.artifact, made_by, selected[name][0].counts(result.artifact))
+        counts = {**selected[name][0].counts(result.artifact), **result.expected.warning}
+        item = stored(result.artifact, made_by, counts)
         yield from _handed_on(made, name, context, store, item, result, figures)
 
 
@@ -161,7 +162,11 @@ def _handed_on(
     yield dg.Output(
         Kept(item) if "kept" in figures else item,
         output_name=name,
-        metadata={**pictures(stage, item.artifact, result.plot), **artifact_metadata(item, figures)},
+        metadata={
+            **result.expected.warning,
+            **pictures(stage, item.artifact, result.plot),
+            **artifact_metadata(item, figures),
+        },
         data_version=dg.DataVersion(item.content_hash[:20]),
     )
     selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}

@@ -19,7 +19,7 @@ from sae_assets.datasets import TextReader
 from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.pipeline import glances
 from sae_assets.pipeline.activation_checks import CHECKS, figures_of_rows
-from sae_assets.pipeline.checks import Expected
+from sae_assets.pipeline.checks import WARNING, Expected
 from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.plots import plot_sparse_activations
@@ -183,18 +183,18 @@ def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "
         return Expected(limits=limits, others=others)
     reader, ids = sources.reader(target.dataset), sources.manifest(target).example_ids
     opened = () if target.token_kind in precomputed_kinds(target.dataset, target.model) else ids
+    # What only whoever encodes can see stands in the file; files of earlier versions do not hold it.
+    elsewhere = (kept.counts or {}).get(WARNING) or trained_elsewhere(
+        open_sae(target.model.sae),
+        target.model,
+        beyond=lambda limit: (
+            lengths_beyond(reader, opened, target.model, limit) if opened and isinstance(reader, TextReader) else None
+        ),
+    )
     return Expected(
         rows_per_example(target.token_kind, target.dataset, target.model, reader),
         limits=limits,
-        elsewhere=trained_elsewhere(
-            open_sae(target.model.sae),
-            target.model,
-            beyond=lambda limit: (
-                lengths_beyond(reader, opened, target.model, limit)
-                if opened and isinstance(reader, TextReader)
-                else None
-            ),
-        ),
+        elsewhere=elsewhere,
         others=others,
         blank=tuple(blank_examples(reader, opened)),
         beside=figures_beside(target, kept.artifact, {}, store),

@@ -2,6 +2,7 @@
 
 from sae_assets.catalog import Model, Transformer
 from sae_assets.catalog.registry import Library
+from sae_assets.rows.open_clip.said import properties
 from sae_assets.rows.open_clip.vision import ImageGeometry, VisionTransformer, identity, locate_weights
 
 
@@ -29,6 +30,7 @@ LIBRARY = Library(
     identity=identity,
     geometry=ImageGeometry,
     vision=_vision,
+    properties=properties,
     located=locate_weights,
     check_transformer=_check_transformer,
     check_model=_check_model,

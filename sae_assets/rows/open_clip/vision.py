@@ -82,6 +82,7 @@ class ImageGeometry:
 
     Attributes:
         patch_size: pixels; grid: patches (down, across); n_patches: their product.
+        activation: the activation function, ``gelu`` or ``quick_gelu``.
 
     Raises:
         CheckpointError: unknown architecture or weights tag (known ones are listed), weights that were trained with
@@ -109,6 +110,12 @@ class ImageGeometry:
             vision, preprocess = _published_config(transformer)
         size = vision.get("image_size", 224)
         preprocess["size"] = size
+        quick = (
+            config["model_cfg"].get("quick_gelu")
+            if transformer.path is not None
+            else computes_quick(transformer.name or "")
+        )
+        self.activation = "quick_gelu" if quick else "gelu"
         settings = {key: value for key, value in preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
         if "patch_size" not in vision or isinstance(vision.get("layers"), (list, tuple)):
             raise CheckpointError(
@@ -196,6 +203,13 @@ def _published_config(transformer: Transformer) -> tuple[dict[str, Any], dict[st
                                   if pretrained.get(key) is not None}  # fmt: skip
 
 
+def computes_quick(name: str) -> bool:
+    """Whether open_clip computes QuickGELU under an architecture's name."""
+    import open_clip
+
+    return bool((open_clip.get_model_config(name) or {}).get("quick_gelu"))
+
+
 def _expect_activation(name: str, tag: str) -> None:
     """Refuse weights that were trained with another activation function than the architecture computes.
 
@@ -207,7 +221,7 @@ def _expect_activation(name: str, tag: str) -> None:
     """
     import open_clip
 
-    computed = bool((open_clip.get_model_config(name) or {}).get("quick_gelu"))
+    computed = computes_quick(name)
     trained = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
     twin = name.removesuffix(QUICK) if computed else name + QUICK
     if computed == trained or (computed and (twin == name or twin not in open_clip.list_models())):

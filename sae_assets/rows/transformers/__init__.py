@@ -5,6 +5,7 @@ from sae_assets.catalog.registry import Library
 from sae_assets.rows.transformers.belonging import doubt_of_texts
 from sae_assets.rows.transformers.files import identity, locate_hub_folder
 from sae_assets.rows.transformers.language import TransformersLanguage
+from sae_assets.rows.transformers.said import properties
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets.rows.transformers.vision import TransformersGeometry, TransformersVision
 
@@ -24,6 +25,7 @@ LIBRARY = Library(
     tokens=Tokens,
     language=TransformersLanguage,
     doubt_of_texts=doubt_of_texts,
+    properties=properties,
     located=locate_hub_folder,
     check_transformer=_check_transformer,
 )

@@ -58,11 +58,16 @@ class Tokens:
         self._expect_one_way()
 
     @property
+    def kind(self) -> str:
+        """The library's class of it."""
+        return type(self._tokenizer).__name__
+
+    @property
     def preprocessing(self) -> dict[str, Any]:
         """What becomes of a text, as plain values, for people to look at: special tokens are those around each text."""
         with quiet():
             around = self._tokenizer.convert_ids_to_tokens(list(self.encode("a").ids))
-        return {"tokenizer": type(self._tokenizer).__name__, "text 'a'": around, "max_positions": self.max_positions}
+        return {"tokenizer": self.kind, "text 'a'": around, "max_positions": self.max_positions}
 
     @property
     def vocabulary(self) -> dict[str, int]:

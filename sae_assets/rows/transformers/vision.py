@@ -14,6 +14,7 @@ from sae_assets import ops
 from sae_assets.catalog import Model, Transformer
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.images import WholeTensors, odd_normalisation
+from sae_assets.rows.properties import edges_of
 from sae_assets.rows.transformers.files import expect_room, quiet, read_config, read_pretrained
 from sae_assets.rows.transformers.hook_point import CutModel, shortened
 
@@ -53,6 +54,11 @@ class TransformersGeometry(WholeTensors):
         self.n_patches = self.grid[0] * self.grid[1]
         self.n_prefix, self.has_cls = self._prefix(transformer)
         self._masks_follow = False
+
+    @property
+    def processor(self) -> Any:
+        """The library's image processor."""
+        return self._processor
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -258,7 +264,7 @@ def _pixels(processor: Any, name: str) -> dict[str, int] | None:
         return None
     if isinstance(size, int):
         return {"height": size, "width": size}
-    return {key: int(value) for key, value in dict(size).items() if value is not None}
+    return {key: int(value) for key, value in (edges_of(size) or {}).items()}
 
 
 def _prefix_tokens(network: "nn.Module") -> tuple[int, int]:

@@ -9,7 +9,7 @@ not subtracted from the input. ``average_l0_*`` folders are chosen in ``average_
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +47,7 @@ class GemmaScopeCheckpoint:
     W_enc: "Tensor"
     b_enc: "Tensor"
     threshold: "Tensor"
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        return {}
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def d_model(self) -> int:
@@ -76,7 +73,9 @@ def read_gemmascope(path: Path) -> GemmaScopeCheckpoint:
     config, tensors = _sound(path)
     name = _name(path.parent if path.is_file() else path)
     hook_point = config.get("hf_hook_point_in") or named_by_publisher(path)
-    return GemmaScopeCheckpoint(name, hook_point, tensors["W_enc"], tensors["b_enc"], tensors["threshold"])
+    model = config.get("model_name")
+    training = {"model": model} if isinstance(model, str) else {}
+    return GemmaScopeCheckpoint(name, hook_point, tensors["W_enc"], tensors["b_enc"], tensors["threshold"], training)
 
 
 def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":

@@ -100,8 +100,22 @@ def read_saelens(folder: Path) -> SaeLensCheckpoint:
         b_dec=tensors["b_dec"].float() if config["apply_b_dec_to_input"] else None,
         k=count_of(config, "k") if kind == "topk" else None,
         threshold=tensors["threshold"].float() if kind == "jumprelu" else None,
-        training={key: metadata[key] for key in TRAINING if metadata.get(key) is not None},
+        training=_training(metadata),
     )
+
+
+def _training(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What SAELens notes of the model that gave the rows, and of its texts."""
+    loaded = metadata.get("model_from_pretrained_kwargs")
+    loaded = loaded if isinstance(loaded, dict) else {}
+    dtype = next((loaded[key] for key in ("dtype", "torch_dtype") if isinstance(loaded.get(key), str)), None)
+    found = {
+        **{key: metadata[key] for key in TRAINING if metadata.get(key) is not None},
+        "dtype": dtype and dtype.removeprefix("torch."),
+        "model": name if isinstance(name := metadata.get("model_name"), str) else None,
+        "centred": True if loaded.get("center_writing_weights") is True else None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":

@@ -6,7 +6,8 @@ would also compute in half precision.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sae_assets.ops.reconstruction import Decoder
     from sae_assets.ops.sparse_activations import TopKEncoder
 
-CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
+CONFIG, WEIGHTS, RUN = "cfg.json", "sae.safetensors", "config.json"
 # Checkpoints of older versions lack some of these and mean the first value.
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "activation": ("topk",),
@@ -51,15 +52,12 @@ class SparsifyCheckpoint:
     weight: "Tensor"
     bias: "Tensor"
     b_dec: "Tensor"
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def hook_point(self) -> str | None:
         """The folder's name: sparsify names it after the module, such as ``layers.10``, and says so nowhere else."""
         return self.name
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        return {}
 
     @property
     def d_model(self) -> int:
@@ -84,7 +82,22 @@ def read_sparsify(folder: Path) -> SparsifyCheckpoint:
     """
     k, tensors = _sound(folder)
     weight, bias, b_dec = (tensors[key].float() for key in ("encoder.weight", "encoder.bias", "b_dec"))
-    return SparsifyCheckpoint(folder.name, k, weight, bias, b_dec)
+    return SparsifyCheckpoint(folder.name, k, weight, bias, b_dec, _training(folder))
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    """What the settings of the run say, which sparsify writes above its SAEs; empty where they are not there."""
+    config: dict[str, Any] = {}
+    with suppress(CheckpointError):
+        config = read_config(folder.parent / RUN)
+    if not isinstance(config.get("sae"), dict):  # a file of something else
+        return {}
+    found = {
+        "context_size": count_of(config, "ctx_len"),
+        "model": name if isinstance(name := config.get("model"), str) else None,
+        "dtype": "8 bits" if config.get("load_in_8bit") is True else None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
