@@ -19,6 +19,7 @@ BUDGET_VARIABLE = "SAE_ASSETS_MEMORY_BUDGET_MB"
 KEPT_VARIABLE = "SAE_ASSETS_KEEP_LOADED"
 WEBHOOK_VARIABLE = "SAE_ASSETS_WEBHOOK_URL"
 HOSTS_VARIABLE = "SAE_ASSETS_UI_HOSTS"
+PIXELS_VARIABLE = "SAE_ASSETS_MOST_PIXELS"
 DAGSTER_VARIABLE = "DAGSTER_HOME"
 
 FORMATS = ("parquet", "pt")
@@ -45,6 +46,10 @@ VARIABLES = {
     WEBHOOK_VARIABLE: Variable("address that failed runs are posted to, once the sensor is switched on"),
     HOSTS_VARIABLE: Variable(
         "names, separated by commas, by which browsers reach the UI through a proxy of yours", "this machine alone"
+    ),
+    PIXELS_VARIABLE: Variable(
+        "pixels of the largest picture that is read, which takes 8 bytes each; larger ones are refused by name",
+        "178956970",
     ),
     DAGSTER_VARIABLE: Variable("an existing Dagster instance to use", "<home>/dagster"),
 }
@@ -143,6 +148,18 @@ def kept_loaded() -> int:
     if not re.fullmatch(r"[0-9]+", text):
         raise CatalogError(f"{KEPT_VARIABLE}: found {text!r}, expected a whole number (0 keeps nothing).")
     return int(text)
+
+
+def most_pixels() -> int | None:
+    """Pixels of the largest picture that is read; None: what the library of images takes.
+
+    Raises:
+        CatalogError: not a whole number from 1.
+    """
+    text = os.environ.get(PIXELS_VARIABLE) or ""
+    if text and (not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < 1):
+        raise CatalogError(f"{PIXELS_VARIABLE}: found {text!r}, expected a whole number of pixels, at least 1.")
+    return int(text) if text else None
 
 
 def ui_hosts() -> list[str]:

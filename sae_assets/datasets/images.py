@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets.datasets.bounded import open_file
 from sae_assets.datasets.pixels import IS_RAW, RAW_FILES, PixelError, as_rgb, known_formats, shown_size
 from sae_assets.errors import DatasetError
+from sae_assets.settings import PIXELS_VARIABLE, most_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,6 +76,10 @@ def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterato
     """
     from PIL import Image
 
+    if (
+        most := most_pixels()
+    ) is not None:  # Pillow's is of the whole process; it warns at it and refuses twice as much
+        Image.MAX_IMAGE_PIXELS = -(-most // 2)
     try:
         if isinstance(source, Path) and source.suffix.lower() in RAW_FILES:
             raise PixelError(IS_RAW)
@@ -92,7 +97,8 @@ def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterato
     except Image.DecompressionBombError as error:
         said = str(error).rstrip(".")
         raise DatasetError(
-            f"Data set {dataset!r}: {what} is not a readable image: {said}. Make it smaller, or cut it into several."
+            f"Data set {dataset!r}: {what} is not a readable image: {said}. Make it smaller, cut it up, or set "
+            f"the environment variable {PIXELS_VARIABLE} to more, where memory has 8 bytes for each pixel."
         ) from None
     except PixelError as error:
         raise DatasetError(f"Data set {dataset!r}: {what} {error}.") from None

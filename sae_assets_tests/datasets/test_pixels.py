@@ -16,7 +16,8 @@ from sae_assets.datasets import open_dataset, pixels
 from sae_assets.datasets.images import image_size, open_image
 from sae_assets.datasets.inputs import _picture
 from sae_assets.datasets.masks import open_mask
-from sae_assets.errors import DatasetError
+from sae_assets.errors import CatalogError, DatasetError
+from sae_assets.settings import PIXELS_VARIABLE
 from sae_assets_tests.datasets.layouts import entry_of, write_csv
 from sae_assets_tests.datasets.pictures import SHOWN, Picture, pictures, save
 from sae_assets_tests.strategies import PROPERTY
@@ -353,6 +354,25 @@ def test_too_large_an_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"'large\.png' is not a readable image: Image size"):
         reader.image("large")
     assert reader.image("small").size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_the_limit_of_pixels_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the environment, for images and masks; the message says how. Pillow keeps its own for the process."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    Image.new("L", (10, 10), 9).save(tmp_path / "a.png")
+    for most, fine in (("100", True), ("98", False), ("1000000000", True)):
+        monkeypatch.setenv(PIXELS_VARIABLE, most)
+        if fine:
+            assert read(tmp_path / "a.png").shape == (10, 10, 3)
+        else:
+            said = refusal(tmp_path / "a.png")
+            assert "exceeds limit of 98 pixels" in said and f"the environment variable {PIXELS_VARIABLE}" in said
+            with pytest.raises(DatasetError, match=PIXELS_VARIABLE):
+                open_mask("pictures", tmp_path / "a.png", (10, 10))
+    monkeypatch.setenv(PIXELS_VARIABLE, "many")
+    with pytest.raises(CatalogError, match="found 'many', expected a whole number of pixels"):
+        read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.gif", "a.webp", "a.jpg"])
