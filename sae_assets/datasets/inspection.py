@@ -5,7 +5,7 @@ Plain values for the command line and tests. Nothing is stored, and no model is 
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -62,6 +62,7 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
             found = f"; the labels found are {names}: class numbers, or names of something else?" if names else ""
             report["problems"].append(f"no concept is true of any example{found}")
         report["files"] = _read_all(reader) if files else None
+        report["problems"] += _never_shown(report, entry)
         report["remarks"] = [] if problems else reader.remarks()
     except (DatasetError, OSError) as error:
         return {"error": str(error), "sound": False}
@@ -179,6 +180,18 @@ def _read_all(reader: Reader) -> dict[str, Any]:
             "max": max(lengths, default=None),
         }
     return report
+
+
+def _never_shown(report: dict[str, Any], entry: Dataset) -> list[str]:
+    """Concepts whose number or colour in ``labels`` stands in no mask of an example of which they are true."""
+    if not isinstance(entry.labels, Mapping) or report["files"] is None or report["files"]["bad"]:
+        return []
+    return [
+        f"no mask of the {count:,} positive examples of {concept!r} holds "
+        f"{', '.join(map(str, entry.labels[concept]))}, as `labels` says"
+        for concept, count in report["files"]["positives_without_region"].items()
+        if count == sum(report["concepts"][concept][split] for split in SPLITS)
+    ]
 
 
 def _read(reader: Reader, example: str, lengths: list[int]) -> Iterable[str]:

@@ -9,6 +9,9 @@ from typing import Any
 
 STRAY = 2  # pixels that an outline may go out of its image
 APART = 1.5  # pixels between ends of an outline and of its box, which is rounded and counts the last pixel or not
+LITTLE = 0.5  # intersection over union of an outline's box and its annotation's, below which they show different things
+MANY_RUNS = 8  # below which a mask may be compact in both orders
+COMPACT = 3  # times as long a border as in the other order says that the order is wrong
 FARTHEST = 1e6  # pixels; coordinates beyond would overflow the rasteriser's integers
 
 
@@ -57,13 +60,61 @@ def leaves_box(shape: Any, box: Any, height: int) -> bool:
     Args:
         shape: sound polygons or run lengths; box: left, top, width and height, or anything else that says nothing.
     """
+    found = _both(shape, box, height)
+    return found is not None and not _agree(*found)
+
+
+def far_from_box(shape: Any, box: Any, height: int) -> bool:
+    """Whether an outline and its box have little in common, or agree once x and y are exchanged: one of them is in
+    another order, size or unit. A box that names right and bottom in place of width and height is not far.
+    """
+    found = _both(shape, box, height)
+    if found is None or _agree(*found):
+        return False
+    (left, top, right, bottom), said = found
+    exchanged = _agree((top, left, bottom, right), said)
+    return exchanged or max(_overlap(found[0], corners) for corners in (said, tuple(box))) < LITTLE
+
+
+def _agree(own: Sequence[float], said: Sequence[float]) -> bool:
+    return all(abs(one - other) <= APART for one, other in zip(own, said, strict=True))  # a box may hold NaN
+
+
+def _both(
+    shape: Any, box: Any, height: int
+) -> tuple[tuple[float, float, float, float], tuple[float, float, float, float]] | None:
+    """Left, top, right and bottom of the outline and of the box; None where one says nothing."""
     plain = isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
     extent = _pixels_of(shape, height) if isinstance(shape, dict) else _corners_of(shape)
     if not plain or extent is None:
-        return False
+        return None
     left, top, width, tall = box
-    ends = zip(extent, (left, top, left + width, top + tall), strict=True)
-    return not all(abs(own - said) <= APART for own, said in ends)  # a box may hold NaN
+    return extent, (left, top, left + width, top + tall)
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes; 0 of one that has no area, or holds NaN."""
+    sides = [max(0.0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in (0, 1)]
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    inner, outer = sides[0] * sides[1], sum(areas) - sides[0] * sides[1]
+    return inner / outer if outer > 0 and min(areas) > 0 else 0.0
+
+
+def borders(shape: Any, height: int, width: int) -> tuple[int, int]:
+    """How long the border of a list of run lengths is, in pixels, read down the columns as COCO's are and read along
+    the rows; 0 and 0 of anything else, and of few runs. Things have short borders, and long ones in the wrong order.
+    """
+    import numpy as np
+
+    runs = shape.get("counts") if isinstance(shape, dict) else None
+    if not isinstance(runs, list) or len(runs) <= MANY_RUNS or height == width:
+        return 0, 0
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    by_order = []
+    for sides in ((width, height), (height, width)):
+        inside = flat.reshape(sides)
+        by_order.append(int((inside[1:] != inside[:-1]).sum() + (inside[:, 1:] != inside[:, :-1]).sum()))
+    return by_order[0], by_order[1]
 
 
 def _corners_of(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float] | None:

@@ -11,7 +11,7 @@ from pycocotools import mask as rasterise
 
 from sae_assets.datasets import expect_files, open_dataset
 from sae_assets.datasets.inspection import inspect_dataset
-from sae_assets.datasets.outlines import decode_runs
+from sae_assets.datasets.outlines import COMPACT, borders, decode_runs
 from sae_assets.errors import DatasetError
 from sae_assets_tests.datasets.layouts import (
     COCO_CATEGORIES,
@@ -496,6 +496,63 @@ def test_outlines_that_are_not_where_their_box_is(tmp_path: Path) -> None:
             "instances.json: 1 of 2 annotations have no outline",
             "instances.json: 1 of 2 annotations have an outline that ends elsewhere than their box",
         ]
+
+
+def test_run_lengths_along_the_rows(tmp_path: Path) -> None:
+    """They sum up to the image's pixels in either order, but show a thing in one of them. Of a square image, of few
+    runs and of noise nothing is known.
+    """
+    y, x = np.mgrid[:60, :90]
+    disc = ((y - 25) ** 2 + (x - 40) ** 2 < 15**2).astype(np.uint8)
+    pole = ((abs(x - 40 - y // 9) < 3) & (y > 4)).astype(np.uint8)
+    noise = (np.random.default_rng(0).random((60, 90)) < 0.5).astype(np.uint8)
+    square_disc = disc[:50, 10:60]
+    for mask, wrong in ((disc, True), (pole, True), (noise, False), (square_disc, False)):
+        height, width = mask.shape
+        for order in ("F", "C"):
+            down = run_lengths(mask) if order == "F" else run_lengths(mask.reshape(width, height).T)
+            assert sum(down) == height * width
+            problem = order == "C" and wrong
+            shape = {"size": [height, width], "counts": down}
+            seen_down, seen_along = borders(shape, height, width)
+            assert (seen_along * COMPACT < seen_down) == problem
+    write_image(tmp_path / "1.jpg", (90, 60))
+    write_csv(tmp_path / "metadata.csv", [{"image_path": "1.jpg", "kite": 1, "split": "cal"}])
+    part = {
+        "image_id": 1,
+        "category_id": 1,
+        "segmentation": {"size": [60, 90], "counts": run_lengths(disc.reshape(90, 60).T)},
+    }
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 90, "height": 60}],
+        "annotations": [part],
+        "categories": [{"id": 1, "name": "kite"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="run lengths seem to go along the rows; COCO's go down the columns"):
+        open_dataset(entry_of(tmp_path, "coco", ("kite",))).masks("1")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("box", "refused"),
+    [
+        ([0, 0, 5, 2], True),  # x and y exchanged
+        ([4, 10, 10, 4], True),  # for twice the size
+        ([0, 0, 2, 5], False),
+        ([1, 1, 2, 5], False),  # and a remark: ends elsewhere than its box
+    ],
+)
+def test_outlines_that_have_little_in_common_with_their_box(tmp_path: Path, box: list[int], refused: bool) -> None:
+    """Of most annotations of a file, that is no slip. A box of right and bottom ends stands for itself."""
+    images = [{"id": 1, "file_name": "1.jpg"}]
+    parts = [{"image_id": 1, "segmentation": square(0, 0, 2, 5), "bbox": box}] * 2
+    if refused:
+        with pytest.raises(DatasetError, match=r"2 of 2 annotations have an outline that has little in common with"):
+            kites(tmp_path, images, parts, "1.jpg").remarks()
+    else:
+        kites(tmp_path, images, parts, "1.jpg").remarks()
+    corners = {"image_id": 1, "segmentation": square(4, 3, 8, 6), "bbox": [4, 3, 8, 6]}
+    assert "ends elsewhere" in kites(tmp_path, images, [corners], "1.jpg").remarks()[0]
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,16 @@ def test_many_values_are_asked_about(tmp_path: Path) -> None:
     assert "holds 48 values beside black" in refusal(tmp_path)
 
 
+def test_labels_that_no_map_holds_are_a_problem(tmp_path: Path) -> None:
+    """Rows of all positive examples would be negative."""
+    masked(tmp_path, HALF.astype(np.uint8) * 7)
+    streets(tmp_path)
+    for labels, problem in (({"road": 7, "sky": (8, 300)}, True), ({"road": 7, "sky": 0}, False)):
+        found = inspect_dataset(entry_of(tmp_path, "table", CONCEPTS, labels=labels), files=True)
+        said = "no mask of the 1 positive examples of 'sky' holds 8, 300, as `labels` says"
+        assert (said in found["problems"]) == problem and found["sound"] != problem
+
+
 def test_mask_that_is_transparent_in_parts(tmp_path: Path) -> None:
     """White everywhere, and cut out by transparency: nothing says that this means inside."""
     pixels = np.full((6, 8, 4), 255, np.uint8)

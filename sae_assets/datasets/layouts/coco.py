@@ -19,7 +19,7 @@ from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
 from sae_assets.datasets.images import as_mask, image_size, open_image
-from sae_assets.datasets.outlines import leaves, leaves_box, shape_problem, union
+from sae_assets.datasets.outlines import COMPACT, borders, far_from_box, leaves, leaves_box, shape_problem, union
 from sae_assets.datasets.paths import best_fits
 from sae_assets.datasets.reader import ImageReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
@@ -30,6 +30,7 @@ from sae_assets.wording import looks, spelt
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MOST_LISTS = 32  # run lengths of which the order is looked at
 PATTERNS = ("annotations/instances*.json", "instances*.json")
 
 
@@ -219,7 +220,8 @@ def _read_annotations(
         if sizes.setdefault(path, (size[0], size[1])) != (size[0], size[1]):
             problems.append(f"image {'/'.join(path)!r} stands there twice, with other sizes")
     farthest = 0.0  # coordinate of all polygons
-    beyond, elsewhere = 0, 0  # annotations that have one that leaves its image, and that are not where their box is
+    beyond, elsewhere, far = 0, 0, 0  # annotations that leave their image, that are not where their box is, nor near it
+    lists, columns, rows = 0, 0, 0  # run lengths looked at, and their borders in both orders
     for image_id, part in annotations:
         if image_id not in wanted:
             continue
@@ -235,19 +237,34 @@ def _read_annotations(
         else:
             assert known is not None
             instances[path].append((*known, part["segmentation"]))
-            elsewhere += leaves_box(part["segmentation"], part.get("bbox"), height)
+            if leaves_box(part["segmentation"], part.get("bbox"), height):
+                elsewhere += 1
+                far += far_from_box(part["segmentation"], part.get("bbox"), height)
+            if isinstance(part["segmentation"], dict) and lists < MOST_LISTS:
+                down, along = borders(part["segmentation"], height, width)
+                lists, columns, rows = lists + (down > 0), columns + down, rows + along
             polygons = part["segmentation"] if isinstance(part["segmentation"], list) else []
             farthest = max(farthest, *map(max, polygons), 0.0)
             beyond += any(leaves(polygon, height, width) for polygon in polygons)
     if 0 < farthest <= 1 and any(max(size) > 1 for size in sizes.values()):
         problems.append("no coordinate of any polygon is above 1: they seem to be shares of the image, not its pixels")
+    of = sum(map(len, instances.values()))
+    if rows * COMPACT < columns:
+        problems.append(
+            "run lengths seem to go along the rows; COCO's go down the columns (encode masks in Fortran's order)"
+        )
+    elif far * 2 > of:
+        problems.append(
+            f"{far:,} of {of:,} annotations have an outline that has little in common with their box (`bbox`): are x "
+            "and y exchanged, run lengths along the rows, or one of them for another size? Take the boxes out if they "
+            "are wrong"
+        )
     raise_problems(name, file, problems)
     remarks = [f"{strays:,} of {len(annotations):,} annotations name no image of the file"] if strays else []
     if not annotations:
         remarks.append("there are no annotations")
     if alone:
         remarks.append(f"no super-category is named of {', '.join(map(spelt, alone))}, but of others")
-    of = sum(map(len, instances.values()))
     if empty := sum(not shape for parts in instances.values() for *_, shape in parts):
         remarks.append(f"{empty:,} of {of:,} annotations have no outline")
     if elsewhere:
