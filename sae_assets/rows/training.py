@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets.catalog import Model
 from sae_assets.catalog.registry import libraries
 from sae_assets.errors import CheckpointError
-from sae_assets.rows.properties import BOS, DTYPE, LENGTH, MODEL, OF, PLACE, TOKENIZER, Property
+from sae_assets.rows.properties import BOS, DTYPE, LENGTH, MODEL, NOT_KNOWN, OF, PLACE, TOKENIZER, Property
 from sae_assets.rows.texts import open_tokens
 from sae_assets.saes.hook_points import difference, in_words, tower
 from sae_assets.wording import shortened, visible
@@ -73,7 +73,7 @@ def properties_of(
                 found[name] = each(found.get(name, Property(name, "")), training, tokens, model, beyond)
         doubts = "; ".join(tokens.doubts)
         found[TOKENIZER] = replace(found.get(TOKENIZER, Property(TOKENIZER, "")), differs=doubts)
-    return [found[name] for name in OF[model.modality] if name in found]
+    return [found.get(name, Property(name, NOT_KNOWN)) for name in OF[model.modality]]
 
 
 def _place(sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None, tokens: "Tokenizer | None") -> str:

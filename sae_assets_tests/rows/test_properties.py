@@ -55,6 +55,13 @@ def test_every_property_is_told_of_every_model(
     assert set(KNOWN) == {name for names in OF.values() for name in names}
 
 
+def test_of_a_model_that_cannot_be_read_nothing_is_known(tmp_path: Path) -> None:
+    """Every property says so."""
+    found = properties_of(None, entry(tmp_path / "nowhere", "text"))
+    assert tuple(each.name for each in found) == OF["text"] and not any(each.said or each.sae for each in found)
+    assert {each.used for each in found[2:]} == {"not known"}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
