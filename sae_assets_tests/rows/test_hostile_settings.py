@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,22 @@ def test_tokenizers_that_take_no_text(transformer: Callable[[str], Path], tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pattern", ["(a+)+$", "((a{1,100}){1,100}){1,100}b"])
+def test_patterns_that_do_not_come_to_an_end(
+    transformer: Callable[[str], Path], tmp_path: Path, pattern: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The library's expressions count their steps and panic, which is no ``Exception``; other texts are read."""
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    folder = changed(transformer("roberta"), tmp_path / "model", "tokenizer.json", {"pre_tokenizer": split})
+    tokens = Tokens(entry(folder, "text"))
+    started = time.perf_counter()
+    with pytest.raises(CheckpointError, match=r"fails on the text 'aaa.*PanicException.*retry-limit-in-match"):
+        tokens.encode("a" * 300 + "!")
+    assert time.perf_counter() - started < 60
+    assert len(tokens.encode("ok").spans)
+    capfd.readouterr()  # the library's own report
+
+
 def test_a_model_that_fails_is_a_problem_of_check(transformer: Callable[[str], Path], tmp_path: Path) -> None:
     """It is asked about its texts first, which says nothing of it, and then for their rows."""
     folder = changed(transformer("gemma2"), tmp_path / "model", "config.json", {"sliding_window": -1})

@@ -169,11 +169,18 @@ def read_pretrained(auto: str, transformer: Transformer, what: str, **options: A
     try:
         with quiet(), ops.process_state.plain_torch("cpu"):
             return getattr(transformers, auto).from_pretrained(str(transformer.label), **where, **options)
-    except Exception as error:  # transformers and the hub client raise many kinds; all mean: it cannot be had
+    except BaseException as error:  # transformers and the hub client raise many kinds; all mean: it cannot be had
+        if not is_failure(error):
+            raise
         hint = "" if transformer.path else " Without network, set `transformer.path` to a local folder."
         raise CheckpointError(
             f"The {what} of {transformer.label} could not be read ({type(error).__name__}: {str(error)[:500]}).{hint}"
         ) from error
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether a library failed, and nobody told the process to end. A panic of code in Rust is no ``Exception``."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _expect_modest(path: Path) -> None:

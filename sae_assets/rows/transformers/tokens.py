@@ -11,10 +11,10 @@ from typing import Any
 
 from sae_assets import ops, plain_json
 from sae_assets.catalog import Model
-from sae_assets.errors import CheckpointError, DatasetError
+from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
 from sae_assets.rows.texts import Tokenized
 from sae_assets.rows.transformers.alignment import align
-from sae_assets.rows.transformers.files import locate_hub_folder, quiet, read_config, read_pretrained
+from sae_assets.rows.transformers.files import is_failure, locate_hub_folder, quiet, read_config, read_pretrained
 from sae_assets.rows.transformers.hook_point import shortened
 from sae_assets.rows.transformers.lengths import one_way_up_to
 
@@ -152,11 +152,21 @@ class Tokens:
 
         Raises:
             DatasetError: tokens that cannot be found in the text, or a text whose tokens are special ones.
-            CheckpointError: ids that the model does not know.
+            CheckpointError: ids that the model does not know, or the tokenizer fails.
         """
         import torch
 
-        before, ids, after, spans = self._fast(text) if self._tokenizer.is_fast else self._slow(text)
+        try:
+            before, ids, after, spans = self._fast(text) if self._tokenizer.is_fast else self._slow(text)
+        except SaeAssetsError:
+            raise
+        except BaseException as error:  # of a pattern that does not come to an end, too: the library counts its steps
+            if not is_failure(error):
+                raise
+            raise CheckpointError(
+                f"The tokenizer of {self._label} fails on the text {text[:60]!r} ({type(error).__name__}: "
+                f"{str(error)[:300]}). Correct its tokenizer.json, or take that text out."
+            ) from None
         if special := self._special & set(ids):
             names = ", ".join(map(repr, self._tokenizer.convert_ids_to_tokens(sorted(special))))
             raise DatasetError(
