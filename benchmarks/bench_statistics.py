@@ -3,7 +3,8 @@
 Seconds are of CPU (on a GPU: of the wall), the least of three of each.
 
 Dense statistics are measured on a slice of the units and scaled up, since the dense matrix does not fit: the slice is
-printed. Results of both are compared, so that the same thing is timed.
+printed. Results of both are compared, so that the same thing is timed. With Numba installed (``pip install
+sae-assets[fast]``) loops are compiled where that pays; ``NUMBA_DISABLE_JIT=1`` leaves them out.
 
     python benchmarks/bench_statistics.py [--examples 200] [--rows 256] [--units 65536] [--kept 2000] [--concepts 20]
 """
@@ -16,10 +17,11 @@ import torch
 from synthetic import synthetic_chunk
 
 from sae_assets.artifacts import GroundTruth, UnitMapping, offsets_of
+from sae_assets.ops import compiled
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.filtered_activations import filter_activations
-from sae_assets.ops.segments import sort_keys
+from sae_assets.ops.scratch import zeros
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_stats import compute_unit_stats
 
@@ -38,7 +40,7 @@ def seconds(call: Callable[[], object], device: str, repeat: int = 3) -> tuple[f
 
 
 def report(name: str, ours: float, dense: float, result: float = 0.0) -> None:
-    """``result``: seconds that it takes to fill the result alone, and of thresholds to sort the values once."""
+    """``result``: seconds that it takes to fill the result alone."""
     most = f"   at least {result:.4f} s" if result else ""
     print(f"{name:24} ours {ours:9.4f} s   dense {dense:10.3f} s   ratio {dense / ours:10,.0f}{most}", flush=True)
 
@@ -57,7 +59,8 @@ def main() -> None:
     cal = torch.arange(args.examples) % 2 == 0
     print(
         f"{chunk.n_rows:,} rows of {args.examples:,} examples, {args.units:,} units, k = 32, "
-        f"{args.kept:,} kept, {args.concepts} concepts, {device}"
+        f"{args.kept:,} kept, {args.concepts} concepts, {device}, "
+        f"{'with' if compiled.kernels(compiled.FIRST, device) else 'without'} compiled loops"
     )
 
     # Unit statistics: dense columns are densified and reduced in blocks of 256 units, two blocks measured.
@@ -141,8 +144,7 @@ def main() -> None:
 
     dense, values = seconds(dense_thresholds, device)
     assert torch.allclose(values.cpu().double(), cutoffs.values[:-1, :some], rtol=1e-5, equal_nan=True)
-    keys = calibration[0].keys(args.concepts)
-    filled, _ = seconds(lambda: [torch.ones_like(cutoffs.values), sort_keys(keys.clone())], "cpu")
+    filled, _ = seconds(lambda: zeros(*cutoffs.values.shape, dtype=torch.float64).fill_(1), "cpu")
     report("thresholds", ours, dense * args.kept / some, filled)
 
     splits = tuple("cal" if flag else "test" for flag in cal.tolist())
@@ -179,7 +181,7 @@ def main() -> None:
     dense, hits = seconds(dense_detection, device)
     assert torch.equal(hits.cpu().int(), stats_ours.true_positives[1, :, :some])
     counts = (stats_ours.true_positives, stats_ours.false_positives)
-    filled, _ = seconds(lambda: [torch.ones_like(each) for each in counts], "cpu")
+    filled, _ = seconds(lambda: [zeros(*each.shape, dtype=torch.int32).fill_(1) for each in counts], "cpu")
     report("scores and detection", ours, dense * args.kept / some * 2, filled)  # two splits
     report("  dense by products", ours, by_products * args.kept / some * 2)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sae_assets.artifacts.base import Artifact, expect_tensor
+from sae_assets.artifacts.base import Artifact, any_step, expect_tensor
 from sae_assets.artifacts.counts import two_classes
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ class Thresholds(Artifact):
         if list(self.tail_fractions) != sorted(set(self.tail_fractions)):
             yield "tail fractions must ascend without repeats"
         null, low, rising = False, False, False
-        for values, n_positive in zip(self.values, self.n_positive, strict=True):  # what a processor's cache holds
-            null |= not values.isnan().equal((n_positive == 0)[:, None].expand_as(values))
-            low |= bool((values <= 0).any())
-            rising |= bool((values[:, 1:] > values[:, :-1]).any())
+        for values, n_positive in zip(self.values.numpy(), self.n_positive.numpy(), strict=True):  # what a cache holds
+            nulls, silent = values != values, n_positive == 0  # NaN alone is not what it is
+            null |= nulls.sum() != silent.sum() * values.shape[1] or not nulls[silent].all()
+            low |= (values <= 0).any()
+            rising |= any_step(values, operator.gt)
         if null:
             yield "a threshold must be null exactly where n_positive is 0"
         if low:
@@ -115,12 +117,12 @@ class DetectionStats(Artifact):
         ):
             outside, invalid, falling = False, False, False
             for split in range(2):
-                for concept, valid in enumerate(self.valid):  # what a processor's cache holds
-                    some = counts[split, concept]
-                    if some.numel():
-                        outside |= int(some.min()) < 0 or int(some.max()) > int(total[split, concept])
-                    invalid |= bool(some[~valid].any())
-                    falling |= bool((some[:, 1:] < some[:, :-1]).any())
+                for concept, valid in enumerate(self.valid.numpy()):  # what a processor's cache holds
+                    some = counts[split, concept].numpy()
+                    if some.size:
+                        outside |= some.min() < 0 or some.max() > int(total[split, concept])
+                    invalid |= some[~valid].any()
+                    falling |= any_step(some, operator.lt)
             if outside:
                 yield f"{name} must lie between 0 and the number of examples"
             if invalid:

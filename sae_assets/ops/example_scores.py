@@ -14,13 +14,23 @@ from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.compiled import kernels
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import ScratchColumn, let_go
-from sae_assets.ops.segments import BITS, LARGEST, pack_descending, plan_blocks, positions, unpack_descending
+from sae_assets.ops.segments import (
+    BITS,
+    LARGEST,
+    pack_descending,
+    plan_blocks,
+    positions,
+    sort_tagged,
+    unpack_descending,
+)
 
 EVALUATED = ("cal", "test")
+ENTRIES_AT_ONCE = 2**17  # whose largest values are found together
 SCORES_AT_ONCE = 2**17  # that are counted together, for one concept after another
 SCORE_BYTES = 64  # of a score while it is put in order
 CELLS_SIDE_BY_SIDE = 2**21  # of a table of some units' scores, 4 bytes each
@@ -191,14 +201,12 @@ class GatheredScores:
         for block in self._runs.blocks(self._counts.sum(0)):
             scores = {}
             for place, split in enumerate(EVALUATED):
-                mine = (block.tags & 1 == place).nonzero().flatten()
-                if self._runs.spilled:  # else they are as they came: by example where unit and value are the same
-                    mine = mine[block.tags[mine].sort().indices]
-                order = block.keys[mine].to(self._device).sort(stable=True)
-                example = (block.tags[mine].to(self._device)[order.indices] >> 1).long()
+                mine = positions(block.tags & 1 == place)
+                keys, tags = (column.index_select(0, mine).to(self._device) for column in (block.keys, block.tags))
+                keys, tags = sort_tagged(keys, tags)  # by example where unit and value are the same
                 starts = offsets_of(self._counts[place, block.start : block.stop]).to(self._device)
-                scores[split] = ExampleScores(order.values, starts, example, self.labels[split])
-                del mine, order, example
+                scores[split] = ExampleScores(keys, starts, (tags >> 1).long(), self.labels[split])
+                del mine, keys, tags
             yield block.start, scores
             del scores
 
@@ -241,7 +249,7 @@ def gather_scores(
     # Tensors of their own, which stay, between those of chunks, which go, would leave memory in pieces.
     labels = [bytearray() for _ in EVALUATED]
     counts = torch.zeros(len(EVALUATED), n_units, dtype=torch.int64, device="cpu")
-    n_examples, n_concepts = [0] * len(EVALUATED), None
+    n_examples, n_concepts, n_entries = [0] * len(EVALUATED), None, 0
     for chunk in chunks:
         rows = chunk.activations
         if n_concepts not in (None, chunk.labels.shape[1]):
@@ -252,17 +260,21 @@ def gather_scores(
                 f"A chunk has {rows.n_units} units and {rows.n_examples} examples, expected {n_units} units and "
                 f"{len(chunk.splits)} examples."
             )
-        unit, value, example = (column.cpu() for column in pool_rows(rows, pooling, device))
         tag_of_example = torch.full((rows.n_examples,), -1, dtype=torch.int32, device="cpu")
         for place, split in enumerate(EVALUATED):
             inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool, device="cpu")
             position = inside.cumsum(0, dtype=torch.int32) - 1 + n_examples[place]
             tag_of_example[inside] = (position << 1 | place)[inside]
-            counts[place] += torch.bincount(unit[inside[example]], minlength=n_units)
             labels[place] += chunk.labels[inside].cpu().numpy().tobytes()
             n_examples[place] += int(inside.sum())
-        tag = tag_of_example[example]
-        runs.add(pack_descending(unit, value)[tag >= 0], tag[tag >= 0])
+        n_entries += rows.n_entries
+        loops = kernels(n_entries, device) if pooling.name == "max" else None
+        for keys, tags in (
+            _largest(rows, tag_of_example, counts, loops)
+            if loops
+            else (_pooled(rows, tag_of_example, counts, pooling, device),)
+        ):
+            runs.add(keys, tags)
     if n_concepts is None:
         raise ArtifactError("There are no chunks to detect in.")
     truth = {}
@@ -270,6 +282,37 @@ def gather_scores(
         table = torch.frombuffer(content or bytearray(1), dtype=torch.bool)  # which takes nothing that is empty
         truth[split] = table[: n * n_concepts].view(n, n_concepts).to(device)
     return GatheredScores(runs, counts, truth, device)
+
+
+def _pooled(
+    rows: SparseRows,
+    tag_of_example: Int[Tensor, " examples"],
+    counts: Int[Tensor, "2 units"],
+    pooling: Pooling,
+    device: torch.device | str,
+) -> tuple[Int[Tensor, " scores"], Int[Tensor, " scores"]]:
+    """Keys and tags of the scores of examples that have a tag, which are counted by split and unit."""
+    unit, value, example = (column.cpu() for column in pool_rows(rows, pooling, device))
+    tag = tag_of_example[example]
+    inside = tag >= 0
+    unit, tag = unit[inside], tag[inside]
+    counts += torch.bincount((tag & 1) * counts.shape[1] + unit, minlength=counts.numel()).view_as(counts)
+    return pack_descending(unit, value[inside]), tag
+
+
+def _largest(
+    rows: SparseRows, tag_of_example: Int[Tensor, " examples"], counts: Int[Tensor, "2 units"], loops: Any
+) -> Iterator[tuple[Int[Tensor, " scores"], Int[Tensor, " scores"]]]:
+    """The same of the maximum, some examples at a time, by a compiled loop."""
+    ends = rows.row_offsets[rows.example_offsets]
+    for start, stop in plan_blocks(ends.diff(), ENTRIES_AT_ONCE):
+        n = int(ends[stop] - ends[start])
+        keys, tags = (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
+        columns = rows.row_offsets, rows.unit_ids, rows.values.view(torch.int32), tag_of_example[start:stop]
+        n = loops.gather_largest(
+            *(column.numpy() for column in (rows.example_offsets[start : stop + 1], *columns, keys, tags, counts))
+        )
+        yield keys[:n], tags[:n]
 
 
 def score_examples(chunks: Iterable[LabelledChunk], **how: Any) -> dict[str, ExampleScores]:

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sae_assets.ops.scratch import ScratchFile
-from sae_assets.ops.segments import BITS, plan_blocks, sort_keys
+from sae_assets.ops.scratch import ScratchFile, zeros
+from sae_assets.ops.segments import BITS, plan_blocks, sort_keys, sort_tagged
 
 STEP = 512  # keys of a run between two that are held in memory
 
@@ -45,7 +45,7 @@ class KeyRuns:
         """
         self._most, self._shift, self._held = max(1, most), shift, 0
         # The system gives memory as it is written to. Parts that are freed one by one would leave it in pieces.
-        self._keys = torch.empty(self._most, dtype=torch.int64, device="cpu")
+        self._keys = zeros(self._most, dtype=torch.int64)
         self._tags = torch.empty(0, dtype=torch.int32, device="cpu")
         self._runs: list[_Run] = []
         self._some = bytearray()  # every STEP-th key of all runs; one piece, as what stays between chunks is in the way
@@ -54,7 +54,7 @@ class KeyRuns:
     def add(self, keys: Int[Tensor, " n"], tags: Int[Tensor, " _"] | None = None) -> None:
         """Take in a chunk's keys, int64 on the CPU, and a tag of each, int32: of all that come or of none."""
         if tags is not None and not len(self._tags):
-            self._tags = torch.empty(self._most, dtype=torch.int32, device="cpu")
+            self._tags = zeros(self._most, dtype=torch.int32)
         first = 0
         while first < len(keys):
             if self._held == self._most:
@@ -65,11 +65,6 @@ class KeyRuns:
             if tags is not None:
                 self._tags[key] = tags[first:stop]
             self._held, first = key.stop, stop
-
-    @property
-    def spilled(self) -> bool:
-        """Whether some were written; what is given back is in the order in which it came, else."""
-        return bool(self._runs)
 
     def blocks(self, counts: Int[Tensor, " groups"]) -> Iterator[Block]:
         """All keys, as many groups at a time as are held in memory, in their order; once only.
@@ -95,8 +90,7 @@ class KeyRuns:
             self._file = ScratchFile()
         keys, tags = self._keys[: self._held], self._tags[: self._held]
         if len(tags):
-            order = torch.from_numpy(keys.numpy().argsort())
-            keys, tags = keys[order], tags[order]
+            keys, tags = sort_tagged(keys, tags)
         else:
             sort_keys(keys)
         starts = self._file.append(keys), self._file.append(tags)

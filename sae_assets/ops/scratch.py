@@ -1,6 +1,8 @@
 """Tensors that may be larger than memory, in temporary files: mapped from one, or one after another in one."""
 
+import contextlib
 import io
+import math
 import mmap
 import tempfile
 import weakref
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 IN_MEMORY = 2**18  # elements up to which a tensor is an ordinary one
+LARGE = 2**24  # bytes of a tensor that gets large pages
 
 
 def scratch(n: int, dtype: torch.dtype) -> Tensor:
@@ -54,6 +57,48 @@ class ScratchColumn:
             assert self._whole is not None and self._filled == self._n
             return self._whole
         return self._file.mapped(self._n, self._dtype)
+
+
+class GrowingColumn:
+    """A tensor that is filled part by part, on the CPU, of a length that is not known before; in a file if it is large.
+
+    Raises:
+        OSError: as of :class:`ScratchFile`.
+    """
+
+    def __init__(self, dtype: torch.dtype):
+        self._dtype, self._n = dtype, 0
+        self._parts: list[Tensor] = []
+        self._file: ScratchFile | None = None
+
+    def append(self, part: Tensor) -> None:
+        """Add what comes next."""
+        self._n += len(part)
+        self._parts.append(part.to(self._dtype))
+        if self._file is None and self._n > IN_MEMORY:
+            self._file = ScratchFile()
+        if self._file is not None:
+            for each in self._parts:
+                self._file.append(each)
+            self._parts.clear()
+
+    def tensor(self) -> Tensor:
+        """All of it; of a large one, what is looked at is read from its file."""
+        if self._file is not None:
+            return self._file.mapped(self._n, self._dtype)
+        return torch.cat([torch.empty(0, dtype=self._dtype, device="cpu"), *self._parts])
+
+
+def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """As ``torch.zeros``; a large one on the CPU in large pages where the system has them, as each first touch of one
+    of 4 KiB takes a microsecond."""
+    n = math.prod(shape) * dtype.itemsize
+    if torch.device(device).type != "cpu" or n < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.zeros(*shape, dtype=dtype, device=device)
+    content = mmap.mmap(-1, n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a system without large pages
+        content.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(content, dtype=dtype).view(shape)
 
 
 class ScratchFile:

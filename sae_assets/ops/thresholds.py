@@ -1,26 +1,41 @@
 """Thresholds: exact quantiles of the positive calibration values, per concept and unit and per unit (numerics 5).
 
-One pass collects values, as in ``ops.unit_stats``; then those of as many pairs as fit the budget are sorted. Nothing of
-the test split is looked at.
+One pass collects the values of each unit, with the number of their row; those of as many units as fit the budget are
+then sorted, and dealt out to the concepts of their rows, a few units at a time. Nothing of the test split is looked at.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from sae_assets.artifacts import FilteredActivations, GroundTruth, SparseRows, Thresholds
+from sae_assets.artifacts import FilteredActivations, GroundTruth, SparseRows, Thresholds, offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.compiled import kernels
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import BITS, keys_within, linear_quantiles, pack, positions, sort_keys
+from sae_assets.ops.scratch import GrowingColumn, let_go, zeros
+from sae_assets.ops.segments import (
+    BITS,
+    LARGEST,
+    keys_within,
+    linear_quantiles,
+    pack,
+    plan_blocks,
+    positions,
+    sort_keys,
+    sort_tagged,
+)
 from sae_assets.ops.truth_sets import spread
 from sae_assets.ops.unit_stats import rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-ENTRIES_AT_ONCE = 2**12  # whose keys, one per concept of their rows, the processor's cache holds while they are made
+ENTRY_BYTES = 12  # of a value that is held with its unit and the number of its row
+MOST_ROWS = 2**31 - 1
+ROWS_AT_ONCE = 2**13
+KEYS_AT_ONCE = 2**18
 
 
 @plain_arithmetic()
@@ -53,27 +68,6 @@ class CalibrationChunk:
     def __post_init__(self) -> None:
         expect_same_rows(self.activations, self.truth)
 
-    def keys(self, n_concepts: int) -> Int[Tensor, " n"]:
-        """(pair, value) packed, of every positive value on calibration rows: as of "any", then of its row's concepts.
-
-        Pairs are concept · units + unit, "any" being concept ``n_concepts``.
-        """
-        rows = self.activations
-        entry = positions(rows_of(rows, self.cal).repeat_interleave(rows.entries_per_row()))
-        of_unit = pack(rows.unit_ids.index_select(0, entry), rows.values.index_select(0, entry))
-        row, offsets = rows.row_of_entry().index_select(0, entry), self.truth.row_offsets
-        starts, lengths = offsets.index_select(0, row), offsets.diff().index_select(0, row)
-        concepts = self.truth.concept_ids.long() * rows.n_units << BITS
-        keys = torch.empty(len(entry) + int(lengths.sum()), dtype=torch.int64, device="cpu")
-        filled = len(entry)
-        torch.add(of_unit, n_concepts * rows.n_units << BITS, out=keys[:filled])
-        for part in zip(*(each.split(ENTRIES_AT_ONCE) for each in (of_unit, starts, lengths)), strict=True):
-            member, run = spread(*part[1:])
-            stop = filled + len(run)
-            torch.add(part[0].index_select(0, run), concepts.index_select(0, member), out=keys[filled:stop])
-            filled = stop
-        return keys
-
 
 @plain_arithmetic()
 def calibrate_thresholds(
@@ -98,41 +92,139 @@ def calibrate_thresholds(
     if not all(0 < p < 1 for p in tail_fractions) or list(tail_fractions) != sorted(set(tail_fractions)):
         raise ArtifactError(f"Tail fractions must ascend within (0, 1), found {list(tail_fractions)}.")
     n_kept, n_concepts = len(kept_units), len(concepts)
-    runs = KeyRuns(keys_within(memory_budget, device))
-    rows, n_positive = _collect(chunks, concepts, n_kept, runs)
-    if rows == 0:
+    runs = KeyRuns(keys_within(memory_budget * 8 // ENTRY_BYTES, device))
+    rows = _collect(chunks, concepts, n_kept, runs)
+    if rows.n == 0:
         raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
 
     q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
-    values = torch.empty(len(n_positive), len(tail_fractions), dtype=torch.float64, device=device)
-    for block in runs.blocks(n_positive):
-        pairs, keys = slice(block.start, block.stop), sort_keys(block.keys.to(device))
-        linear_quantiles(keys, n_positive[pairs].to(device), q, out=values[pairs])
-        del block, keys  # before the next ones
+    n_positive = torch.zeros(n_concepts + 1, n_kept, dtype=torch.int64, device="cpu")
+    values = zeros(n_concepts + 1, n_kept, len(q), dtype=torch.float64)
+    row_offsets, concept_ids = rows.row_offsets.tensor(), rows.concept_ids.tensor()
+    loops, truth = kernels(rows.steps, device), (row_offsets.to(device), concept_ids.to(device))
+    for block in runs.blocks(rows.n_active):
+        units = slice(block.start, block.stop)
+        starts = offsets_of(rows.n_active[units])
+        sorted_values = sort_tagged(block.keys.to(device), block.tags.to(device))
+        del block  # before what is made of it
+        result = n_positive[:, units], values[:, units]
+        if loops:
+            columns = (*sorted_values, starts, *truth, q, *result)
+            loops.quantiles_by_concept(*(column.numpy() for column in columns))
+        else:
+            _fill(*sorted_values, starts, *truth, q, *result, keys_within(memory_budget, device))
+        let_go(row_offsets, concept_ids)
+        del sorted_values  # before the next ones
     return Thresholds(
         concepts=tuple(concepts),
         kept_units=kept_units,
         tail_fractions=tuple(tail_fractions),
-        n_positive=n_positive.view(n_concepts + 1, n_kept),
-        values=values.view(n_concepts + 1, n_kept, -1).cpu(),
+        n_positive=n_positive,
+        values=values,
     )
 
 
-def _collect(
-    chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int, runs: KeyRuns
-) -> tuple[int, Int[Tensor, " pairs"]]:
-    """Calibration rows, and each pair's positive values; its own function, so that no chunk outlives the pass."""
-    n_concepts = len(concepts)
-    n_positive = torch.zeros((n_concepts + 1) * n_kept, dtype=torch.int64, device="cpu")
-    rows = 0
+class _Rows:
+    """What is known of the calibration rows, which are numbered as they come, beside their values.
+
+    Attributes:
+        n: how many; n_active: int64 [n_kept], on how many of them each unit fires.
+        row_offsets: int64 [n + 1] and concept_ids: the concepts of each, in the narrowest type that holds them.
+        steps: values, and concepts of their rows, about.
+    """
+
+    def __init__(self, n_kept: int, n_concepts: int):
+        self.n, self.steps = 0, 0
+        self.n_active = torch.zeros(n_kept, dtype=torch.int64, device="cpu")
+        self.row_offsets = GrowingColumn(torch.int64)
+        self.row_offsets.append(torch.zeros(1, dtype=torch.int64, device="cpu"))
+        self.concept_ids = GrowingColumn(next(each for each in (torch.uint8, torch.int16, torch.int32)
+                                              if n_concepts <= torch.iinfo(each).max + 1))  # fmt: skip
+        self._members = 0
+
+    def add(self, chunk: CalibrationChunk) -> Int[Tensor, " rows"]:
+        """Take in the truth of a chunk: the number of each of its rows, int32, -1 of another split."""
+        inside, truth = rows_of(chunk.activations, chunk.cal), chunk.truth
+        lengths = truth.row_offsets.diff()
+        members = truth.concept_ids.index_select(0, positions(inside.repeat_interleave(lengths)))
+        self.row_offsets.append(lengths[inside].cumsum(0) + self._members)
+        self.concept_ids.append(members)
+        numbers = torch.where(inside, inside.cumsum(0, dtype=torch.int32) - 1 + self.n, -1).int()
+        self._members += len(members)
+        self.n += int(inside.sum())
+        if self.n > MOST_ROWS:
+            raise ArtifactError(f"There are more than {MOST_ROWS:,} calibration rows. Use fewer examples.")
+        return numbers
+
+
+def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int, runs: KeyRuns) -> _Rows:
+    """Calibration rows, and each unit's positive values; its own function, so that no chunk outlives the pass."""
+    rows = _Rows(n_kept, len(concepts))
     for chunk in chunks:
         activations = chunk.activations
         if activations.n_units != n_kept:
             raise ArtifactError(f"A chunk has {activations.n_units} kept units, the mapping {n_kept}.")
         if chunk.truth.concepts != tuple(concepts):
             raise ArtifactError(f"Ground truth is of concepts {list(chunk.truth.concepts)}, expected {list(concepts)}.")
-        rows += int(rows_of(activations, chunk.cal).sum())
-        keys = chunk.keys(n_concepts)
-        n_positive += torch.bincount(keys >> BITS, minlength=len(n_positive))
-        runs.add(keys)
-    return rows, n_positive
+        numbers = rows.add(chunk)
+        per_row = len(chunk.truth.concept_ids) / max(1, activations.n_rows)
+        rows.steps += int(activations.n_entries * (1 + per_row))
+        _collect_values(activations, numbers, rows, runs)
+    return rows
+
+
+def _collect_values(
+    activations: FilteredActivations, numbers: Int[Tensor, " rows"], rows: _Rows, runs: KeyRuns
+) -> None:
+    """Add the positive values of rows that have a number, tagged with it; some rows at a time, which a cache holds."""
+    loops = kernels(rows.steps)
+    for start in range(0, activations.n_rows, ROWS_AT_ONCE):
+        some = numbers[start : start + ROWS_AT_ONCE]
+        offsets = activations.row_offsets[start : start + ROWS_AT_ONCE + 1]
+        of_row, entries = offsets.diff(), slice(int(offsets[0]), int(offsets[-1]))
+        unit_ids, values = activations.unit_ids[entries], activations.values[entries]
+        if loops:
+            n = int(of_row[some >= 0].sum())
+            keys, tags = (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
+            columns = (offsets - entries.start, unit_ids, values.view(torch.int32), some, keys, tags, rows.n_active)
+            loops.gather_values(*(column.numpy() for column in columns))
+        else:
+            tags = some.repeat_interleave(of_row)
+            entry = positions(tags >= 0)
+            unit_ids, values, tags = (each.index_select(0, entry) for each in (unit_ids, values, tags))
+            keys = pack(unit_ids, values)
+            rows.n_active += torch.bincount(unit_ids, minlength=len(rows.n_active))
+        runs.add(keys, tags)
+
+
+def _fill(
+    keys: Int[Tensor, " n"],
+    tags: Int[Tensor, " n"],
+    starts: Int[Tensor, " units_plus_1"],
+    row_offsets: Int[Tensor, " rows_plus_1"],
+    concept_ids: Integer[Tensor, " members"],
+    q: Float[Tensor, " fractions"],
+    n_positive: Int[Tensor, "concepts_plus_1 units"],
+    values: Float[Tensor, "concepts_plus_1 units fractions"],
+    most: int,
+) -> None:
+    """Fill ``n_positive`` and ``values`` of units from their sorted values, tagged with the rows of the truth.
+
+    Values are sorted once more with each concept of their row, those of some units at a time: at most ``most``.
+    """
+    device, columns = keys.device, len(n_positive)
+    work = torch.nn.functional.pad((row_offsets.diff().index_select(0, tags) + 1).cumsum(0), (1, 0))
+    per_unit = work.cpu()[starts].diff()
+    for first, stop in plan_blocks(per_unit, min(most, KEYS_AT_ONCE) if device.type == "cpu" else most):
+        some = slice(int(starts[first]), int(starts[stop]))
+        here, row = keys[some], tags[some]
+        begin = row_offsets.index_select(0, row)
+        member, entry = spread(begin, row_offsets.index_select(0, row + 1) - begin)
+        pair = ((here >> BITS) - first) * columns
+        value = here & LARGEST
+        with_concept = pair.index_select(0, entry) + concept_ids.index_select(0, member)
+        each = torch.cat([pair + (columns - 1) << BITS | value, with_concept << BITS | value.index_select(0, entry)])
+        counts = torch.bincount(each >> BITS, minlength=(stop - first) * columns)
+        quantiles = linear_quantiles(sort_keys(each), counts, q)
+        n_positive[:, first:stop] = counts.view(-1, columns).T.cpu()
+        values[:, first:stop] = quantiles.view(-1, columns, len(q)).transpose(0, 1).cpu()

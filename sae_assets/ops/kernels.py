@@ -1,0 +1,188 @@
+"""Loops over scores and values that torch has no operation for, compiled by Numba (``ops.compiled`` says when).
+
+Each gives what the torch code beside its call gives, bit for bit. Whole numbers are unsigned where they are positions:
+Numba would test each for being negative, and count from the end. Compiled code is kept beside this file or in the
+user's cache, and made anew when this file changes.
+"""
+
+from typing import Any, no_type_check
+
+import numpy as np
+
+from sae_assets.ops.segments import BITS, LARGEST
+
+try:
+    import numba
+except ImportError:  # not installed, or not of this NumPy: interpreted they are right, and of no use but to tests
+    COMPILED = False
+
+    def loop(function: Any) -> Any:
+        return function
+else:
+    COMPILED = not numba.config.DISABLE_JIT
+    loop = numba.njit(cache=True, nogil=True)
+
+LAST = np.int64(LARGEST)
+ONE = np.uint64(1)
+FINE = 8  # places of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
+
+
+@loop
+@no_type_check
+def gather_values(row_offsets, unit_ids, bits, numbers, keys, tags, n_active):
+    """Fill ``keys`` (unit, value) and ``tags`` (number of the row) with entries of rows that have one; count units."""
+    filled = np.uint64(0)
+    for row in range(len(numbers)):
+        if numbers[row] < 0:
+            continue
+        for entry in range(row_offsets[row], row_offsets[row + 1]):
+            unit = np.int64(unit_ids[entry])
+            keys[filled] = unit << BITS | np.int64(bits[entry])
+            tags[filled] = numbers[row]
+            n_active[unit] += 1
+            filled += ONE
+
+
+@loop
+@no_type_check
+def _quantiles(ordered, start, n, q, out):
+    """``segments.linear_quantiles`` of the n values from ``start`` on."""
+    if n == 0:
+        out[:] = np.nan
+        return
+    for place in range(len(q)):
+        rank = np.float64(n - ONE) * q[place]
+        low = np.floor(rank)
+        weight = rank - low
+        first = np.uint64(low)
+        below = np.float64(ordered[start + first])
+        above = np.float64(ordered[start + min(first + ONE, n - ONE)])
+        step = above - below
+        out[place] = below + step * weight if weight < 0.5 else above - step * (1.0 - weight)
+
+
+@loop
+@no_type_check
+def quantiles_by_concept(keys, tags, starts, row_offsets, concept_ids, q, n_positive, values):
+    """Fill [concepts + 1, units] and [concepts + 1, units, fractions] of the units of a block.
+
+    The values of a unit, ascending, are dealt out to the concepts of their rows, so that those of each ascend too.
+    """
+    n_concepts = len(n_positive) - 1
+    stops = np.empty(n_concepts, np.uint32)
+    own = np.empty(1 << 12, np.float32)
+    dealt = np.empty(1 << 14, np.float32)  # by concept
+    value, concept = np.empty_like(dealt), np.empty(len(dealt), concept_ids.dtype)  # as they come
+    for unit in range(len(starts) - 1):
+        start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
+        if n > len(own):
+            own = np.empty(2 * n, np.float32)
+        total = np.uint64(0)
+        for place in range(n):
+            own[place] = np.int32(keys[start + place] & LAST).view(np.float32)
+            row = np.uint64(tags[start + place])
+            total += np.uint64(row_offsets[row + ONE] - row_offsets[row])
+        if total > len(dealt):
+            dealt = np.empty(2 * total, np.float32)
+            value, concept = np.empty_like(dealt), np.empty(len(dealt), concept_ids.dtype)
+        stops[:] = 0
+        filled = np.uint64(0)
+        for place in range(n):
+            row = np.uint64(tags[start + place])
+            for member in range(np.uint64(row_offsets[row]), np.uint64(row_offsets[row + ONE])):
+                value[filled], concept[filled] = own[place], concept_ids[member]
+                stops[np.uint64(concept_ids[member])] += np.uint32(1)
+                filled += ONE
+        before = np.uint32(0)
+        for number in range(n_concepts):
+            count = stops[number]
+            n_positive[number, unit], stops[number] = count, before
+            before += count
+        for place in range(total):
+            number = np.uint64(concept[place])
+            dealt[np.uint64(stops[number])] = value[place]
+            stops[number] += np.uint32(1)
+        first = np.uint64(0)
+        for number in range(n_concepts):
+            _quantiles(dealt, first, np.uint64(stops[number]) - first, q, values[number, unit])
+            first = np.uint64(stops[number])
+        n_positive[n_concepts, unit] = n
+        _quantiles(own, np.uint64(0), n, q, values[n_concepts, unit])
+
+
+@loop
+@no_type_check
+def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example, keys, tags, counts):
+    """Fill ``keys`` (unit, largest value descending) and ``tags`` of examples that have one; count them by split and
+    unit. Returns how many."""
+    slot = np.full(counts.shape[1], -1, np.int64)  # where the score of a unit stands, in the example or one before
+    filled = 0
+    for example in range(len(tag_of_example)):
+        tag, begin = tag_of_example[example], filled
+        if tag < 0:
+            continue
+        for entry in range(row_offsets[example_offsets[example]], row_offsets[example_offsets[example + 1]]):
+            unit = np.int64(unit_ids[entry])
+            key = unit << BITS | LAST - np.int64(bits[entry])
+            place = slot[np.uint64(unit)]
+            if place >= begin:
+                keys[np.uint64(place)] = min(keys[np.uint64(place)], key)
+                continue
+            slot[np.uint64(unit)] = filled
+            keys[np.uint64(filled)], tags[np.uint64(filled)] = key, tag
+            counts[tag & 1, unit] += 1
+            filled += 1
+    return filled
+
+
+@loop
+@no_type_check
+def count_detected(keys, starts, example, truth, thresholds, true, false):
+    """Fill [concepts, units, fractions] with true and false positives at thresholds (null: none).
+
+    A table says for the first bits of a threshold how many scores are surely above it, and few are left to compare.
+
+    Args:
+        truth: [examples, at least the concepts], of a type that counts the examples.
+    """
+    n_concepts, n_units, n_fractions = true.shape
+    width = truth.shape[1]
+    longest = np.int64(0)
+    for unit in range(n_units):
+        longest = max(longest, starts[unit + 1] - starts[unit])
+    score = np.empty(longest + 1, np.float64)
+    bits = score.view(np.int64)
+    positive = np.zeros((longest + 1, width), truth.dtype)  # among the first scores, of each concept
+    above = np.empty(FINE * longest + 2, np.uint32)
+    for unit in range(n_units):
+        start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
+        if n == 0:
+            true[:, unit], false[:, unit] = 0, 0
+            continue
+        for place in range(n):
+            score[place] = np.int32(LAST - (keys[start + place] & LAST)).view(np.float32)
+            row, last, now = truth[example[start + place]], positive[place], positive[place + ONE]
+            for concept in range(width):
+                now[concept] = last[concept] + row[concept]
+        score[n] = -np.inf
+        least = bits[n - ONE]
+        shift = 0
+        while (bits[0] - least >> shift) >= FINE * n:
+            shift += 1
+        n_places = (bits[0] - least >> shift) + 1
+        above[0] = n  # of a threshold below all scores
+        reached = np.uint64(0)
+        for place in range(n_places, -1, -1):
+            while reached < n and (bits[reached] - least >> shift) > place:
+                reached += ONE
+            above[np.uint64(place + 1)] = reached
+        for concept in range(n_concepts):
+            for fraction in range(n_fractions):
+                threshold = thresholds[concept, unit, fraction]
+                place = (np.float64(threshold).view(np.int64) - least >> shift) + 1
+                detected = np.uint64(above[np.uint64(min(max(place, 0), n_places + 1))])
+                while score[detected] >= threshold:
+                    detected += ONE
+                hits = np.int32(positive[detected, np.uint64(concept)])
+                true[concept, unit, fraction] = hits
+                false[concept, unit, fraction] = np.int32(detected) - hits

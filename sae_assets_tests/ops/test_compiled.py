@@ -1,0 +1,139 @@
+"""Loops that are compiled where Numba is installed give the same bits as torch, and only large work asks for them."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_assets.ops import compiled, detection_stats, example_scores, kernels, thresholds
+from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.example_scores import EVALUATED, SCORE_BYTES, LabelledChunk, gather_scores
+from sae_assets.ops.thresholds import ENTRY_BYTES
+from sae_assets_tests.helpers.ops_of_worlds import calibrate
+from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
+
+USERS = (thresholds, example_scores, detection_stats)
+
+
+@pytest.fixture(params=["interpreted", "compiled"], scope="module")
+def loops(request: pytest.FixtureRequest) -> ModuleType | SimpleNamespace:
+    """The loops as Python runs them, and as Numba compiles them where it is installed."""
+    if request.param == "interpreted":
+        return SimpleNamespace(**{name: getattr(each, "py_func", each) for name, each in vars(kernels).items()})
+    if not kernels.COMPILED:
+        pytest.skip("Numba is not installed")
+    return kernels
+
+
+@pytest.fixture(scope="module")
+def by(loops: object) -> Iterator[Callable[[bool], None]]:
+    """Lets the ops that have a loop take it, however small the work is, or torch."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def switch(on: bool) -> None:
+            for module in USERS:
+                patch.setattr(module, "kernels", lambda *_: loops if on else None)
+
+        yield switch
+
+
+@PROPERTY
+@given(world=worlds(max_rows=6), fractions=tail_fractions, data=st.data())
+def test_thresholds_are_the_same_bits(by, world, fractions, data):
+    """For any cut into chunks and any memory, through files too."""
+    how = {
+        "parts": data.draw(chunkings(len(world.lengths))),
+        "memory_budget": data.draw(st.sampled_from([0, 3 * ENTRY_BYTES, 20 * ENTRY_BYTES, 2**20])),
+    }
+    by(False)
+    expected = calibrate(world, fractions, **how)
+    by(True)
+    assert calibrate(world, fractions, **how) == expected
+
+
+@PROPERTY
+@given(world=worlds(), fractions=tail_fractions, most=st.integers(1, 20), data=st.data())
+def test_scores_and_counts_are_the_same_bits(by, world, fractions, most, data):
+    """Where scores are equal, in the same order; those that fit and those that go through a file."""
+    by(False)
+    cutoffs = calibrate(world, fractions)
+    budget = data.draw(st.sampled_from([most * SCORE_BYTES, 2**20]))
+    expected, counts = _scored(world, budget), count_detections(_gathered(world, budget), cutoffs)
+    by(True)
+    got = _scored(world, budget)
+    for split in EVALUATED:
+        for name in ("keys", "starts", "example", "labels"):
+            assert torch.equal(getattr(got[split], name), getattr(expected[split], name)), name
+    assert count_detections(_gathered(world, budget), cutoffs) == counts
+    assert count_detections(got, cutoffs) == counts
+
+
+def _gathered(world: World, budget: int):
+    chunk = LabelledChunk(world.filtered(), world.splits, torch.from_numpy(world.labels))
+    return gather_scores([chunk, chunk], n_units=world.n_units, memory_budget=budget)
+
+
+def _scored(world: World, budget: int):
+    return _gathered(world, budget).whole()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_many_continuous_values_are_the_same_bits(by, seed):
+    """Where quantiles interpolate and scores of a unit take many places of its table."""
+    world = random_world(seed, n_examples=120, n_concepts=4)
+    by(False)
+    cutoffs = calibrate(world)
+    counts = count_detections(_gathered(world, 2**20), cutoffs)
+    by(True)
+    assert calibrate(world) == cutoffs
+    assert count_detections(_gathered(world, 2**20), cutoffs) == counts
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """As in a process that has not asked for loops, then as before."""
+    compiled._load.cache_clear()
+    yield
+    compiled._load.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_only_work_that_is_worth_it_asks_for_loops(monkeypatch):
+    """Less once they are there; never on a GPU, nor where Numba is missing."""
+    monkeypatch.setattr(kernels, "COMPILED", True)
+    assert compiled.kernels(compiled.FIRST - 1) is None
+    assert compiled.kernels(compiled.FIRST, "cuda") is None
+    assert compiled.kernels(compiled.FIRST) is kernels
+    assert compiled.kernels(compiled.FURTHER) is kernels
+    assert compiled.kernels(compiled.FURTHER - 1) is None
+    compiled._load.cache_clear()
+    monkeypatch.setattr(kernels, "COMPILED", False)
+    assert compiled.kernels(compiled.FIRST) is None
+
+
+@pytest.mark.slow
+def test_small_work_does_not_load_numba():
+    """In a process of its own."""
+    code = (
+        "import sys; from sae_assets_tests.helpers.ops_of_worlds import calibrate, random_world;"
+        "calibrate(random_world(0)); print('numba' in sys.modules, 'sae_assets.ops.kernels' in sys.modules)"
+    ).replace("calibrate, random_world;", "calibrate; from sae_assets_tests.strategies import random_world;")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("disabled", ["0", "1"])
+@pytest.mark.slow
+def test_numba_that_is_told_not_to_compile_is_not_used(disabled, monkeypatch):
+    """Interpreted, loops would take a hundred times as long as torch."""
+    if not kernels.COMPILED:
+        pytest.skip("Numba is not installed")
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", disabled)
+    code = "from sae_assets.ops import compiled; print(compiled.kernels(compiled.FIRST) is not None)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == str(disabled == "0")
