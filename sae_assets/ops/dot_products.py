@@ -1,6 +1,8 @@
 """Dot products of named (unit, row) pairs in float64, added up by one fixed tree: the same bits everywhere."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from sae_assets.ops.segments import tree_sums
 
+GRAIN = 2**20  # terms for which one more thread pays
 CACHE_BYTES = 3 * 2**21  # at once on a CPU: what its cache holds while halves of products are added to halves
 
 Fold = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # columns, rows, unit and row of each pair to its terms
@@ -19,13 +22,17 @@ def dot_products(
     unit: Int[Tensor, " pairs"],
     row: Int[Tensor, " pairs"],
     memory_budget: int,
+    loops: Any = None,
 ) -> Float[Tensor, " pairs"]:
     """``columns[unit] · rows[row]``, float64: products first, then halves of them added until one is left.
 
     Args:
         columns: float32; rows: float64.
         memory_budget: bytes held at once beside the result; one pair always fits.
+        loops: compiled ones (``compiled.kernels``), which give the same bits.
     """
+    if loops and len(unit):
+        return _by_loops(loops, columns, rows, unit, row)
     fold, terms = fold_of(columns)
     limit = memory_budget if columns.device.type == "cuda" else min(memory_budget, CACHE_BYTES)
     at_once = max(1, min(limit // (24 * terms), len(unit)))
@@ -35,6 +42,23 @@ def dot_products(
     for u, r in zip(unit.split(at_once), row.split(at_once), strict=True):
         parts.append(tree_sums(fold(columns, rows, u, r)).clone())
     return torch.cat(parts)
+
+
+def _by_loops(loops: Any, columns: Tensor, rows: Tensor, unit: Tensor, row: Tensor) -> Tensor:
+    """Pairs shared out among as many threads as torch would take."""
+    out = torch.empty(len(unit), dtype=torch.float64, device="cpu")
+    n_threads = max(1, min(torch.get_num_threads(), len(unit) * columns.shape[1] // GRAIN))
+    shares = [each.tensor_split(n_threads) for each in (unit, row, out)]
+
+    def fold(number: int) -> None:
+        loops.fold(columns.numpy(), rows.numpy(), *(each[number].numpy() for each in shares))
+
+    if n_threads == 1:
+        fold(0)
+        return out
+    with ThreadPoolExecutor(n_threads, "fold") as threads:
+        list(threads.map(fold, range(n_threads)))
+    return out
 
 
 def products_in_place(columns: Float[Tensor, "units d"], rows: Float[Tensor, "rows d"], most: int) -> Fold:

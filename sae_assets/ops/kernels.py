@@ -186,3 +186,26 @@ def count_detected(keys, starts, example, truth, thresholds, true, false):
                 hits = np.int32(positive[detected, np.uint64(concept)])
                 true[concept, unit, fraction] = hits
                 false[concept, unit, fraction] = np.int32(detected) - hits
+
+
+@loop
+@no_type_check
+def fold(columns, rows, unit, row, out):
+    """Fill ``out`` with ``columns[unit] · rows[row]`` of each pair, as ``dot_products.dot_products`` adds it up."""
+    d = columns.shape[1]
+    half = (d + 1) // 2
+    terms = np.empty(half, np.float64)
+    for pair in range(len(out)):
+        weights, values = columns[np.uint64(unit[pair])], rows[np.uint64(row[pair])]
+        for place in range(d - half):
+            high = np.float64(weights[half + place]) * values[half + place]
+            terms[place] = np.float64(weights[place]) * values[place] + high
+        if half > d - half:
+            terms[half - 1] = np.float64(weights[half - 1]) * values[half - 1]
+        width = half
+        while width > 1:
+            left = (width + 1) // 2
+            for place in range(width - left):
+                terms[place] += terms[left + place]
+            width = left
+        out[pair] = terms[0]

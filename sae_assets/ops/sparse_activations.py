@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.compiled import kernels
 from sae_assets.ops.dot_products import dot_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, leaders, upper_float32
@@ -31,6 +32,7 @@ CACHED_BYTES, FEWEST_ROWS = 2**24, 256  # of products on a CPU, and rows for whi
 SCREEN_BYTES = 1
 TILE_BYTES = 32
 CANDIDATE_BYTES = 128
+TERMS_PER_STEP = 32  # of exact products, which gain less than a nanosecond each by compiled loops
 # From this many candidates of a row per stored one, and from this many terms of a row's products, a second screen pays.
 MANY_CANDIDATES = 2
 MANY_TERMS = 2**19
@@ -122,6 +124,7 @@ class Encoder(ABC):
         self.shift = shift.double().to(device)
         self.bias = bias.double().to(device)
         self.memory_budget = memory_budget
+        self._n_terms = 0  # of all products that were computed exactly
         self.tile = self._tile()
         self.n_tiles = -(-self.n_units // self.tile)
         self.screen = Screen(self.columns, self.n_tiles * self.tile)
@@ -248,7 +251,10 @@ class Encoder(ABC):
     def _choose(self, centred: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
         """The code of a block's rows from their candidates, which come by row, then unit."""
         rows, units = self.narrowed(centred, rows, units)
-        values = (dot_products(self.columns, centred, units, rows, self.memory_budget // 4) + self.bias[units]).float()
+        self._n_terms += len(units) * self.d_model
+        loops = kernels(self._n_terms // TERMS_PER_STEP, self.columns.device)
+        exact = dot_products(self.columns, centred, units, rows, self.memory_budget // 4, loops)
+        values = (exact + self.bias[units]).float()
         rows, units, values = _where(values > 0, rows, units, values)
         # A stable sort by value leaves ties in the order of their units.
         order = pack_descending(rows, values).sort(stable=True).indices

@@ -10,11 +10,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_assets.ops import compiled, detection_stats, example_scores, kernels, thresholds
+from sae_assets.ops import (
+    compiled,
+    detection_stats,
+    dot_products,
+    example_scores,
+    kernels,
+    sparse_activations,
+    thresholds,
+)
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.example_scores import EVALUATED, SCORE_BYTES, LabelledChunk, gather_scores
+from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import ENTRY_BYTES
 from sae_assets_tests.helpers.ops_of_worlds import calibrate
+from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
 USERS = (thresholds, example_scores, detection_stats)
@@ -80,6 +90,32 @@ def _gathered(world: World, budget: int):
 
 def _scored(world: World, budget: int):
     return _gathered(world, budget).whole()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("d", [1, 2, 3, 24, 77, 1024])
+def test_products_are_the_same_bits(loops, d, threads, monkeypatch):
+    """However many threads share them."""
+    monkeypatch.setattr(dot_products, "GRAIN", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    generator = torch.Generator().manual_seed(d)
+    columns, rows = torch.randn(9, d, generator=generator), torch.randn(6, d, dtype=torch.float64, generator=generator)
+    unit, row = torch.randint(9, (40,), generator=generator), torch.randint(6, (40,), generator=generator)
+    for n in (40, 1, 0):
+        pairs = columns, rows, unit[:n], row[:n], 2**20
+        assert torch.equal(dot_products.dot_products(*pairs, loops), dot_products.dot_products(*pairs))
+
+
+def test_an_encoder_asks_for_loops_once_it_has_worked_for_long(loops, monkeypatch):
+    """Its codes are the same before and after."""
+    asked = []
+    monkeypatch.setattr(sparse_activations, "TERMS_PER_STEP", 1)
+    monkeypatch.setattr(sparse_activations, "kernels", lambda steps, _device: asked.append(steps))
+    encoder, x = TopKEncoder(torch.randn(16, 50), 4), torch.randn(30, 16)
+    before = encoder.encode(x)
+    assert asked[-1] >= 30 * 4 * 16
+    monkeypatch.setattr(sparse_activations, "kernels", lambda *_: loops)
+    assert_bit_equal(encoder.encode(x), before)
 
 
 @pytest.mark.parametrize("seed", range(2))
