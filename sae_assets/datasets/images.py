@@ -76,9 +76,8 @@ def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterato
     """
     from PIL import Image
 
-    if (
-        most := most_pixels()
-    ) is not None:  # Pillow's is of the whole process; it warns at it and refuses twice as much
+    # Pillow's limit is of the whole process; it warns there, and refuses twice as much.
+    if (most := most_pixels()) is not None:
         Image.MAX_IMAGE_PIXELS = -(-most // 2)
     try:
         if isinstance(source, Path) and source.suffix.lower() in RAW_FILES:
