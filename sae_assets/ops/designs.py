@@ -15,6 +15,7 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.ops.items import UnitScores, summed
 
 MOST_DENSE = 2**23  # values of a dense matrix of scores
+ITEMS_AT_ONCE = 256  # that are made dense, for products of items
 NO_DEVIATION = 1e-12  # a feature with less does not vary
 DENSE_SHARE = 1 / 16  # of values that are not 0, from which on dense products take less time than sparse ones
 
@@ -27,6 +28,10 @@ class Design(Protocol):
     def n_items(self) -> int: ...
     @property
     def n_features(self) -> int: ...
+    @property
+    def n_values(self) -> int:
+        """How many values are held."""
+        ...
 
     @property
     def rounded(self) -> "Design":
@@ -53,6 +58,10 @@ class Design(Protocol):
         """``Σ_i x_ij² v_i`` of each feature, where no v is below 0."""
         ...
 
+    def kernel(self) -> Float[Tensor, "items items"]:
+        """``Σ_j x_ij x_kj`` of each two items, over features alone."""
+        ...
+
 
 class DenseDesign:
     """A matrix [n_items, n_features].
@@ -71,6 +80,10 @@ class DenseDesign:
     @property
     def n_features(self) -> int:
         return self.x.shape[1]
+
+    @property
+    def n_values(self) -> int:
+        return self.x.numel()
 
     @cached_property
     def rounded(self) -> "DenseDesign":
@@ -95,6 +108,9 @@ class DenseDesign:
     def squares(self, values: Float[Tensor, "problems items"]) -> Float[Tensor, "problems features_plus_1"]:
         return values @ self._squares
 
+    def kernel(self) -> Float[Tensor, "items items"]:
+        return self.x @ self.x.T
+
 
 @dataclass(frozen=True)
 class SparseDesign:
@@ -116,6 +132,10 @@ class SparseDesign:
     @property
     def n_features(self) -> int:
         return len(self.mean)
+
+    @property
+    def n_values(self) -> int:
+        return len(self.items)
 
     @cached_property
     def rounded(self) -> "SparseDesign":
@@ -161,6 +181,17 @@ class SparseDesign:
         silent = total - summed(self.items, self.starts, torch.ones_like(self.values), values.T)
         sums = summed(self.items, self.starts, self._squares, values.T)
         return torch.cat([sums + self.mean.square()[:, None] * silent.clamp(min=0), total]).T
+
+    def kernel(self) -> Float[Tensor, "items items"]:
+        units, starts, values = self._by_item
+        item = torch.repeat_interleave(torch.arange(self.n_items, device=starts.device), starts.diff())
+        parts = []
+        for first in range(0, self.n_items, ITEMS_AT_ONCE):
+            run = slice(int(starts[first]), int(starts[min(self.n_items, first + ITEMS_AT_ONCE)]))
+            rows = -self.mean.repeat(min(ITEMS_AT_ONCE, self.n_items - first), 1)
+            rows[item[run] - first, units[run]] += values[run]
+            parts.append(self.per_item(torch.nn.functional.pad(rows, (0, 1))))
+        return torch.cat(parts)
 
 
 def of_scores(

@@ -5,7 +5,7 @@ chosen) on cal, and is then let loose on test. Units, which are not fitted, are 
 detectors are controls, and how they compare, is in ``ops.controls``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +21,7 @@ SPARSITIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of k-sparse probes
 MOST_ON_UNITS = 4096  # items that a regression on all units is fitted on
 VALUES_FITTED = 2**23  # items × dimensions, or × units, that a regression on embeddings or k units is fitted on
 MOST_FOLDED = 2048  # items that a penalty is chosen on
+MOST_OF_KERNEL = 4  # products of two items, for each value of a feature, with which they take less time than features
 FEWEST = 2  # of each class among what a logistic regression is fitted on
 EIGEN = 1e-12  # of the largest eigenvalue: directions with less do not exist
 
@@ -208,8 +209,7 @@ def _fitted(
     """Weights on the centred features of these items, and the number of the penalty that was chosen by folds.
 
     NaN and −1 where one of the classes is (nearly) missing. Folds of examples are dealt class by class. Penalties are
-    those of features that are divided by one number, the root of the mean squared norm. A dense matrix is turned into
-    the axes of its scatter for the fit, which leaves the penalty as it is.
+    those of features that are divided by one number, the root of the mean squared norm.
 
     Args:
         widths: how many features, from the first, each problem has; all of them if None.
@@ -219,28 +219,41 @@ def _fitted(
     able = ((truth.sum(0) >= FEWEST) & ((~truth).sum(0) >= FEWEST)).nonzero().flatten()
     if not len(able):
         return weights, penalties
-    truth, order, axes = truth[:, able], items.order[fits], None
+    truth, order = truth[:, able], items.order[fits]
     widths = None if widths is None else widths[able]
     norms = x.squares(torch.ones(1, len(fits), dtype=torch.float64, device=fits.device))[0, :-1].cumsum(0) / len(fits)
     norms = (norms[-1:] if widths is None else norms[widths - 1]).expand(len(able)).clamp(min=1e-300)
-    if isinstance(x, DenseDesign) and widths is None:
-        few = len(fits) < x.n_features
-        axes = x.x.T @ _roots(x.x @ x.x.T) if few else torch.linalg.eigh(x.x.T @ x.x).eigenvectors
-        x = DenseDesign(x.x @ axes)
+    turned, back = _turned(x) if widths is None else (x, None)
     if items.folds is None:
         folds = stratified_folds(truth, order.argsort())
     else:
         folds = items.folds[fits, None].expand(-1, len(able))
     some = order.argsort()[:MOST_FOLDED]
-    penalties[able] = choose_penalty(x.of_items(some), truth[some], folds[some], norms, widths)
+    penalties[able] = choose_penalty(turned.of_items(some), truth[some], folds[some], norms, widths)
     strengths = 1 / (len(fits) * torch.tensor(PENALTIES, dtype=torch.float64, device=fits.device)[penalties[able]])
-    for part in some_problems(x, truth):
+    for part in some_problems(turned, truth):
         y = truth[:, part]
         has = None if widths is None else widths[part]
-        fitted = fit_logistic(x, y, torch.ones_like(y), (strengths / norms)[part], None, EXACT, has)
-        weights[:-1, able[part]] = fitted[:-1] if axes is None else axes @ fitted[:-1]
+        fitted = fit_logistic(turned, y, torch.ones_like(y), (strengths / norms)[part], None, EXACT, has)
+        weights[:-1, able[part]] = fitted[:-1] if back is None else back(fitted[:-1])
         weights[-1, able[part]] = fitted[-1]
     return weights, penalties
+
+
+def _turned(x: Design) -> tuple[Design, Callable[[Tensor], Tensor] | None]:
+    """The features in axes of their scatter, which leaves the penalty as it is, and what turns weights back.
+
+    Few items have as many dimensions as they are: with ``K = X Xᵀ = Q Λ Qᵀ`` the features are ``K Q Λ^−½``, and their
+    weights those of ``Xᵀ Q Λ^−½``. Sparse features of many items are left as they are.
+    """
+    if x.n_items < x.n_features and x.n_items**2 <= MOST_OF_KERNEL * x.n_values:
+        kernel = x.kernel()
+        roots = _roots(kernel)
+        return DenseDesign(kernel @ roots), lambda w: x.per_feature((roots @ w).T)[:, :-1].T
+    if isinstance(x, DenseDesign):
+        axes = torch.linalg.eigh(x.x.T @ x.x).eigenvectors
+        return DenseDesign(x.x @ axes), lambda w: axes @ w
+    return x, None
 
 
 def _roots(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n r"]:

@@ -3,6 +3,8 @@
 Nothing is fitted here; that is ``ops.detectors``'s.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -47,11 +49,13 @@ def searched_units(
     """
     scores = items.units if scores is None else scores
     cal = _of_cal(items, scores)
-    best, thresholds = search_pairs(cal, min_support=min_support)
-    if units is not None:
-        given = units.to(best.device)
-        best, thresholds = search_pairs(cal, min_support=min_support, units=torch.where(given >= 0, given, best))
-    return given_units(items, best.cpu(), thresholds, scores)
+    given = torch.full(cal.labels.shape[1:], -1, dtype=torch.int64, device="cpu") if units is None else units.cpu()
+    best, thresholds = search_pairs(cal, min_support=min_support, units=given)
+    rest = (given < 0).to(best.device)
+    if bool(rest.any()):
+        cal = replace(cal, labels=cal.labels[:, rest])
+        best[rest], thresholds[rest] = search_pairs(cal, min_support=min_support)
+    return given_units(items, best, thresholds, scores)
 
 
 @plain_arithmetic()

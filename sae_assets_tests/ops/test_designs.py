@@ -57,6 +57,9 @@ def test_products_are_those_of_a_matrix(kind: str, divided: bool, monkeypatch: p
             np.testing.assert_allclose(of.per_feature(v), values @ matrix, atol=near)
             np.testing.assert_allclose(of.squares(v), values @ matrix**2, atol=near)
             assert of.per_item(w).dtype == of.per_feature(v).dtype == dtype
+        for at_once in (1, 10, 256):
+            monkeypatch.setattr(designs, "ITEMS_AT_ONCE", at_once)
+            np.testing.assert_allclose(each.kernel(), matrix[:, :-1] @ matrix[:, :-1].T, atol=1e-12)
 
 
 def test_much_is_dense_only_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,25 @@ def test_more_dimensions_than_examples_are_the_same_regression() -> None:
         expect_detector(got, concept, items, *reference.logistic(reference.standardised(x, fits), y, fits, folds))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [0, 10**6])
+@pytest.mark.parametrize("share", [0.0, 2.0])
+def test_more_units_than_examples_are_the_same_regression(
+    share: float, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the axes of units or of examples, dense or sparse."""
+    monkeypatch.setattr(designs, "DENSE_SHARE", share)
+    monkeypatch.setattr(detectors, "MOST_OF_KERNEL", most)
+    made = control_world(8, n_examples=45, n_units=60)
+    items = collect([made.chunk()]).examples
+    fits, units = items.fits.numpy(), made.pooled(made.world.activations).astype(np.float64)
+    assert fits.sum() < 60
+    got = detectors.logistic_on_units(items)
+    for concept, y in enumerate(made.world.labels.T):
+        folds = reference.stratified_folds(y[fits], order_of(items)[fits])
+        expect_detector(got, concept, items, *reference.logistic(reference.one_size(units, fits), y, fits, folds))
+
+
 def test_units_and_dimensions_are_searched_exhaustively() -> None:
     """Random SAEs and both signs of every dimension, against an exhaustive search on cal."""
     data = collect([MADE.chunk()])
