@@ -24,6 +24,7 @@ from sae_assets_tests.browser.server import webserver
 DATASET, MODEL, CHUNK, UNIT = "clevr_mini", "clip-mini", "0001", 6
 TEXTS, TEXT_MODEL, TEXT_UNIT = "moods_mini", "gemma-mini", 1178
 WIDTH, HEIGHT = 1440, 900
+USUAL_SIZE: ViewportSize = {"width": WIDTH, "height": HEIGHT}
 LINEAGE_SIZE: ViewportSize = {"width": 3200, "height": 1700}
 NAMES_SIZE: ViewportSize = {"width": 2200, "height": 1180}  # so small that the UI shows names alone, and larger
 PAGE_SIZE: ViewportSize = {"width": 1130, "height": 1400}
@@ -47,9 +48,13 @@ ARGUMENTS = (
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 GROUP_GRAPH = f'group:"{DATASET}__patch"'  # one group alone is shown expanded
 STORED = """(given) => {
+    const still = new CSSStyleSheet();
+    still.replaceSync("*, *::before, *::after { animation: none !important; transition: none !important; }");
+    document.adoptedStyleSheets = [still];
     localStorage.setItem("dagster-nav-collapsed", "true");
     for (const [key, value] of Object.entries(given)) localStorage.setItem(key, JSON.stringify(value));
 }"""
+GO_WITHIN = "(path) => { history.pushState({}, '', path); dispatchEvent(new PopStateEvent('popstate', {state: {}})); }"
 IN_FULL = {"asset-graph-direction": "vertical", "asset-node-facets": ["status", "checks", "kind-tag"]}
 
 
@@ -69,7 +74,11 @@ class Window:
     strangers: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> None:
-        self.page.goto(self.url + path, wait_until="domcontentloaded")
+        """Go to an address; within the app as its links do, which does not load and start the app once more."""
+        if self.page.url.startswith(f"{self.url}/"):
+            self.page.evaluate(GO_WITHIN, path)
+        else:
+            self.page.goto(self.url + path, wait_until="domcontentloaded")
 
     def settle(self) -> None:
         """Wait until nothing turns any more, and a moment for what moves."""
@@ -128,9 +137,7 @@ def chromium() -> Iterator[Browser | None]:
 @contextmanager
 def window(browser: Browser, url: str, scale: int = 1, stored: Mapping[str, object] | None = None) -> Iterator[Window]:
     """A fresh profile with one page. The invitation to the community stays away; nothing else is changed."""
-    context = browser.new_context(
-        viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=scale, color_scheme="light", locale="en-GB"
-    )
+    context = browser.new_context(viewport=USUAL_SIZE, device_scale_factor=scale, color_scheme="light", locale="en-GB")
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     found = Window(page, url)

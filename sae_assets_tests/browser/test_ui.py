@@ -43,7 +43,7 @@ def test_a_person_sees_lineage_figures_and_pictures_of_the_demo(
             shown.shoot(pictures / "lineage.png")
             shown.assert_whole()
 
-        with ui.window(browser, server.url) as shown:
+            shown.page.set_viewport_size(ui.USUAL_SIZE)
             table = ui.open_partition(shown, "sparse_activations", PARTITION)
             assert float(ui.metadata_value(table, "compression_ratio").replace(",", "")) > 1
             assert int(ui.metadata_value(table, "rows").replace(",", "")) > 0

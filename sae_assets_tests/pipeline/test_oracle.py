@@ -163,11 +163,10 @@ def test_every_stage(world):
     on = {split: splits[example_of_row] == split for split in ("cal", "test")}
     assert aligned.n_rows.tolist() == [int(rows.sum()) for rows in on.values()]
     firing = dense(world["ids"], world["values"], np.arange(len(truth)), everything).astype(np.float32)
+    f1_of = best_f1s(firing[on["cal"]], truth[on["cal"]])
     for concept, pair in enumerate(aligned.best.tolist()):
-        there = truth[on["cal"], concept]
-        f1_of = [best_f1(firing[on["cal"], unit], there) for unit in range(world["n_units"])]
         unit = int(aligned.unit_ids[pair])
-        assert f1_of[unit] == max(f1_of) == float(aligned.rate("f1")[0, pair])
+        assert f1_of[unit, concept] == f1_of[:, concept].max() == float(aligned.rate("f1")[0, pair])
         for place, rows in enumerate(on.values()):
             there, values = truth[rows, concept], firing[rows, unit]
             predicted = values >= float(aligned.thresholds[pair])
@@ -233,12 +232,16 @@ def test_every_stage(world):
             assert tuple(together.counts[place, concept].tolist()) == cells
 
 
-def best_f1(values: np.ndarray, truth: np.ndarray) -> float:
-    """The largest F1 over all thresholds above 0, of values as they rank."""
-    order = np.argsort(-values[values > 0], kind="stable")
-    ranked, hits = values[values > 0][order], truth[values > 0][order].cumsum()
-    ends = np.flatnonzero(np.append(np.diff(ranked) < 0, True)) if len(ranked) else np.array([], int)
-    return (2 * hits[ends] / (ends + 1 + truth.sum())).max(initial=0)
+def best_f1s(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The largest F1 [units, concepts] over all thresholds above 0, of values [rows, units] as they rank."""
+    best = np.zeros((values.shape[1], truth.shape[1]))
+    for unit, column in enumerate(np.ascontiguousarray(values.T)):
+        rows = np.flatnonzero(column > 0)
+        order = rows[np.argsort(-column[rows], kind="stable")]
+        ends = np.flatnonzero(np.append(np.diff(column[order]) < 0, True)) if len(rows) else np.array([], int)
+        hits = truth[order].cumsum(0)[ends]
+        best[unit] = (2 * hits / (ends[:, None] + 1 + truth.sum(0))).max(0, initial=0)
+    return best
 
 
 def test_text_activations_are_the_dense_jumprelu_ones(demo):

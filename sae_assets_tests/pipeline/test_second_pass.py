@@ -1,5 +1,6 @@
 """The control for which rows go through the model once more: AxBench's DiffMean, from images and texts on, by numpy."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,17 +25,27 @@ from sae_assets_tests.reference import controls as reference
 pytestmark = pytest.mark.slow
 
 
+@functools.cache
+def _embedded(home: Path, catalog: Path | None, dataset: str, model: str) -> dict[str, list[np.ndarray]]:
+    """Rows of every example, float64, by the token kind whose rows they are; of texts all tokens."""
+    run = next(iter(open_project(home, catalog)[dataset][model].values()))
+    reader, entry = open_dataset(run.entry), run.model_entry
+    kinds = ("token",) if entry.modality == "text" else tuple(run.entry.token_kinds)
+    ((_, source),) = open_sources(reader, run.entry, entry, kinds, "cpu", "float32", None)
+    found = [each.rows for each in source.embed(list(reader.by_id))]
+    return {kind: [rows[kind].double().numpy() for rows in found] for kind in kinds}
+
+
 def expect_axbench(home: Path, catalog: Path | None, address: str, min_support: int) -> None:
     """Figures on test of ``diffmean_max`` are those of all rows at once, held dense in float64."""
     dataset, kind, model = address.split("/")
     run = open_project(home, catalog)[dataset][model][kind]
-    reader, entry = open_dataset(run.entry), run.model_entry
-    rows_of = "token" if entry.modality == "text" else kind
-    ((_, source),) = open_sources(reader, run.entry, entry, (rows_of,), "cpu", "float32", None)
+    reader = open_dataset(run.entry)
     ids = list(reader.by_id)
-    rows = [found.rows[rows_of].double().numpy() for found in source.embed(ids)]
+    rows = _embedded(home, catalog, dataset, model)["token" if run.model_entry.modality == "text" else kind]
     means = np.array([each.mean(0) for each in rows])
     splits = np.array([reader.by_id[example].split for example in ids])
+    every_row, example = np.concatenate(rows), np.repeat(np.arange(len(ids)), [len(each) for each in rows])
     for line in run.table("controls").to_polars().to_dicts():
         if (line["level"], line["detector"]) != ("examples", LARGEST) or line["test_f1"] is None:
             continue
@@ -43,8 +54,7 @@ def expect_axbench(home: Path, catalog: Path | None, address: str, min_support: 
         if kind == "cls":  # one row per example in the direction
             scores = np.array([(each @ (means[train & y].mean(0) - means[train & ~y].mean(0))).max() for each in rows])
         else:
-            example = np.repeat(np.arange(len(ids)), [len(each) for each in rows])
-            scores = reference.diffmean_of_rows(np.concatenate(rows), example, y, train)
+            scores = reference.diffmean_of_rows(every_row, example, y, train)
         threshold = reference.best_threshold(scores[cal].astype(np.float32), y[cal], min_support)
         detected = scores[test].astype(np.float32) >= np.float32(threshold)
         assert line["test_f1"] == pytest.approx(f1_score(y[test], detected), abs=1e-12)

@@ -56,7 +56,9 @@ def diffmean(x: np.ndarray, y: np.ndarray, fits: np.ndarray) -> np.ndarray:
 def diffmean_of_rows(rows: np.ndarray, example: np.ndarray, y: np.ndarray, fits: np.ndarray) -> np.ndarray:
     """AxBench: mean of rows of positive examples minus that of all others; the largest score of each example."""
     scores = diffmean(rows, y[example], fits[example])
-    return np.array([scores[example == each].max(initial=-np.inf) for each in range(len(y))])
+    largest = np.full(len(y), -np.inf)
+    np.maximum.at(largest, example, scores)
+    return largest
 
 
 def one_size(x: np.ndarray, fits: np.ndarray) -> np.ndarray:
