@@ -1,9 +1,10 @@
 """Homes whose Dagster is quick: what tests of the pipeline run in unless they say that they want one as it ships.
 
 The packaged ``dagster.yaml`` with other storages (see ``swift_storage``), no capture of what steps print (Dagster
-starts two processes per step for it), and no pictures, of which the runs of small homes would be a fifth. The demo and
-the homes of real daemons and browsers are as they ship, where all of this is as users have it;
-``pipeline/test_plots.py`` draws pictures.
+starts two processes per step for it), no pictures, of which the runs of small homes would be a fifth, and no trial of
+other configurations of a model, for which five of six passes through it would be. The demo and the homes of real
+daemons and browsers are as they ship, where all of this is as users have it; ``pipeline/test_plots.py`` draws pictures,
+``pipeline/test_model_warnings.py`` tries configurations.
 """
 
 import functools
@@ -18,9 +19,10 @@ import pytest
 
 from sae_assets.orchestration.assets import passes
 from sae_assets.orchestration.instance import home as homes
+from sae_assets.rows import encoding
 from sae_assets.settings import Settings
 
-SHIPPED, PICTURES = homes.prepare, passes.pictures
+SHIPPED, PICTURES, ALTERNATIVES = homes.prepare, passes.pictures, encoding.better_alternatives
 STORAGES = {"event_log_storage": "SwiftEvents", "run_storage": "SwiftRuns", "schedule_storage": "SwiftSchedules"}
 NO_CAPTURE = """\
 compute_logs:
@@ -71,19 +73,25 @@ def _no_pictures(*_: Any) -> dict[str, Any]:
     return {}
 
 
+def _no_alternatives(*_: Any) -> list[str]:
+    return []
+
+
 @contextmanager
 def swift_homes() -> Iterator[None]:
     """Homes that are made from here on are quick."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(homes, "prepare", prepare)
         patch.setattr(passes, "pictures", _no_pictures)
+        patch.setattr(encoding, "better_alternatives", _no_alternatives)
         yield
 
 
 @contextmanager
 def as_shipped() -> Iterator[None]:
-    """Homes that are made from here on, and the pictures in them, are as the package makes them."""
+    """Homes that are made from here on, and what runs add to them, are as the package makes them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(homes, "prepare", SHIPPED)
         patch.setattr(passes, "pictures", PICTURES)
+        patch.setattr(encoding, "better_alternatives", ALTERNATIVES)
         yield

@@ -12,15 +12,18 @@ from sae_assets.catalog import load_catalog
 from sae_assets.commands.session import open_session
 from sae_assets.orchestration.build import build_definitions
 from sae_assets.orchestration.partitions import multi_key
+from sae_assets.rows import encoding
 from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Places, invoke
+from sae_assets_tests.helpers.swift import ALTERNATIVES
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def texts(tmp_path: Path) -> Places:
+def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     """Three chunks of two texts, and the packaged language model with another activation function."""
+    monkeypatch.setattr(encoding, "better_alternatives", ALTERNATIVES)
     packaged = load_catalog().models["gemma-mini"]
     assert packaged.transformer is not None and packaged.transformer.path is not None
     folder = shutil.copytree(packaged.transformer.path, tmp_path / "gemma")
