@@ -200,14 +200,14 @@ def test_every_stage(world):
         stored.model("localization"),
         np.concatenate([densify(chunk) for chunk in chunks]).astype(np.float64),
     )
-    fitted = on["cal"] | (splits[example_of_row] == "train")
+    fitted, norms = on["cal"] | (splits[example_of_row] == "train"), np.linalg.norm(values, axis=1)
     assert places.located.tolist() == [kind != "cls"] * labels.shape[1]
     for concept, (unit, threshold) in enumerate(zip(best.unit_ids.tolist(), best.thresholds.tolist(), strict=True)):
         towards = localization.direction(values, unit, threshold, fitted)
         np.testing.assert_allclose(places.direction(concept).numpy(), towards, rtol=1e-9, atol=1e-15)
         inside = localization.detected(values, unit, threshold, example_of_row)
         cutoffs = places.cutoffs[:, concept].tolist()
-        similar = localization.similarities(values, towards)
+        similar = localization.similarities(values, towards, norms)
         if kind == "cls":
             assert np.isnan(cutoffs[1:]).all()
             continue

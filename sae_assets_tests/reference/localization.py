@@ -21,9 +21,13 @@ def direction(values: np.ndarray, unit: int, threshold: float, fitted: np.ndarra
     return mean / np.linalg.norm(mean)
 
 
-def similarities(values: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    """Cosine of every row with a direction, rounded to float32 so that rows alike tie; 0 of a row without values."""
-    lengths = np.linalg.norm(values, axis=1)
+def similarities(values: np.ndarray, towards: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Cosine of every row with a direction, rounded to float32 so that rows alike tie; 0 of a row without values.
+
+    Args:
+        lengths: of the rows, where several directions are asked for.
+    """
+    lengths = np.linalg.norm(values, axis=1) if lengths is None else lengths
     cosines = np.divide(values @ towards, lengths, out=np.zeros(len(values)), where=lengths > 0)
     return np.minimum(cosines, 1).astype(np.float32).astype(np.float64)
 
