@@ -19,6 +19,7 @@ from sae_assets.settings import CATALOG_VARIABLE, Settings
 PATIENCE = 420.0  # seconds in which nothing changes
 MOST_TIMES = 3  # patience in all, with changes
 PAUSE_SECONDS = 0.5
+PROGRESS_SECONDS = 5.0  # between two looks at what changes, each of which reads the history
 STOP_SECONDS = 60.0
 SHOWN = 6_000  # characters of a log that a failure shows
 SWIFT = Path(__file__).parent / "swift"
@@ -116,14 +117,16 @@ def wait_until(
     Raises:
         AssertionError: it took too long, or the processes ended.
     """
-    start = changed = time.monotonic()
+    start = changed = looked = time.monotonic()
     seen = progress()
     while not done():
         if group is not None and group.ended:
             raise AssertionError(f"{what}: the process has ended with {group.process.returncode}\n{_told(tell, group)}")
-        now, found = time.monotonic(), progress()
-        if found != seen:
-            seen, changed = found, now
+        now = time.monotonic()
+        if now - looked > min(PROGRESS_SECONDS, seconds / 4):
+            looked, found = now, progress()
+            if found != seen:
+                seen, changed = found, now
         if now - changed > seconds or now - start > MOST_TIMES * seconds:
             raise AssertionError(f"{what}: not within {now - start:.0f} s\n{_told(tell, group)}")
         pause(PAUSE_SECONDS)

@@ -54,8 +54,8 @@ class World:
     def states(self) -> set[str]:
         return all_states(self.session)
 
-    def wait(self, done: Callable[[], bool], what: str, *, seconds_between: float = 2.0) -> None:
-        """Poll for it; a look at everything takes most of a second of CPU, which whoever works there lacks."""
+    def wait(self, done: Callable[[], bool], what: str, *, seconds_between: float = 4.0) -> None:
+        """Poll for it, seldom: a look takes CPU, which whoever works there lacks."""
 
         def tell() -> str:
             stages = states_of(self.session)
@@ -88,7 +88,8 @@ class World:
 def world(tmp_path: Path, n: int, most_runs: int, **entry: object) -> Iterator[World]:
     root = make_dataset(tmp_path / "data", n)
     entry = {
-        "token_kinds": ["patch"], "chunk_size": 6, "arrivals": {"settle_seconds": 1, "check_every_seconds": 5}, **entry,
+        "token_kinds": ["patch"], "chunk_size": 6,
+        "arrivals": {"settle_seconds": 1, "check_every_seconds": 10}, **entry,
     }  # fmt: skip
     catalog = write_catalog(tmp_path / "catalog.yaml", root, **entry)
     write_quick_settings(tmp_path / "home", most_runs)
@@ -127,7 +128,7 @@ def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path
         # A script lands a second chunk; while it is encoded the power fails, and a third one lands.
         land(living.root, 12)
         # Looked for often: on an idle machine the step is over within a second or two.
-        living.wait(lambda: encoding(living), "the second chunk is being encoded", seconds_between=0.1)
+        living.wait(lambda: encoding(living), "the second chunk is being encoded", seconds_between=0.2)
         living.daemon.kill()
         (killed,) = living.runs(*ACTIVE)  # nobody is left to end it
         before = living.made
@@ -215,7 +216,7 @@ def test_schedules_backfill_what_can_be_made_repair_what_failed_and_take_what_ar
 
         switch_on(instance, living.daemon, "small__register_chunks")
         land(living.root, 18)
-        living.wait(filtering, "the second wave has begun", seconds_between=0.1)
+        living.wait(filtering, "the second wave has begun", seconds_between=0.2)
         land(living.root, 24)
         living.wait(living.done(4), "four chunks, and everything over them, are current")
         assert living.runs(dg.DagsterRunStatus.FAILURE) == failed_before
