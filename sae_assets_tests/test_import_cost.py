@@ -169,11 +169,16 @@ cycle.itself = cycle
 
 @pytest.mark.parametrize("seldom", [False, True], ids=["as Python does", "as commands do"])
 def test_nobody_looks_for_cycles_when_a_command_ends(seldom: bool) -> None:
-    """Memory goes with the process; after Dagster or torch was loaded looking takes half a second."""
+    """Memory goes with the process; after Dagster was loaded looking takes half a second."""
     first = "from sae_assets.package import collect_seldom; collect_seldom()" if seldom else ""
-    code = f"{first}\n{ENDS}"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", f"{first}\n{ENDS}"], capture_output=True, text=True, check=True)
     assert result.stdout == ("" if seldom else "looked at\n")
+
+
+def test_libraries_find_all_of_theirs_gone_when_a_command_ends() -> None:
+    """One that torch loads where it can compile prints what is left of its own."""
+    code = "from sae_assets.package import collect_seldom; collect_seldom(); import torch._inductor.utils"
+    assert not subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
 
 
 def test_commands_and_workers_collect_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
