@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from unicodedata import bidirectional
 
 from markupsafe import Markup
 
@@ -172,4 +173,10 @@ def marked_tokens(
         parts.append(mark.format(kind, float(alphas[number]), float(values[number]), shown))
     rest = text[end:] if stop == n else ""
     parts.append(Markup("<span class=more>…</span>") if stop < n else Markup.escape(rest))
-    return Markup('<bdi class="text">{}</bdi>').format(Markup("").join(parts))
+    return Markup('<bdi class="text" dir="{}">{}</bdi>').format(direction(text), Markup("").join(parts))
+
+
+def direction(text: str) -> str:
+    """``ltr`` or ``rtl`` by the first letter that has one, as browsers tell, who see only the part that is shown."""
+    kinds = (bidirectional(character) for character in text)
+    return next(("ltr" if kind == "L" else "rtl" for kind in kinds if kind in ("L", "R", "AL")), "auto")

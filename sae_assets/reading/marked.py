@@ -107,4 +107,4 @@ class MarkedText:
             marked += [escape(self.text[end:start]), style]
             end = max(end, token.end)
         marked.append(escape(self.text[end:]))
-        return f'<div style="line-height:1.8;white-space:pre-wrap">{"".join(marked)}</div>'
+        return f'<div dir="auto" style="line-height:1.8;white-space:pre-wrap">{"".join(marked)}</div>'

@@ -25,3 +25,20 @@ def test_long_names_are_broken(browser: Browser, tmp_path: Path, width: int) -> 
         shown.page.set_viewport_size({"width": width, "height": 800})
         shown.open("")
         assert shown.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_mark_stands_beside_its_figure(browser: Browser, tmp_path: Path) -> None:
+    """On a card, whose cells have their label at one end and what they say at the other."""
+    page = tmp_path / "page.html"
+    style = (Path(TEMPLATES) / "style.css").read_text(encoding="utf-8")
+    cell = '<td data-label="95 %"><span id="one">0.456 – 0.935</span><span id="two" title="few">?</span></td>'
+    table = f'<table class="cards"><tbody><tr><td>joy</td>{cell}</tr></tbody></table>'
+    page.write_text(f"<!doctype html><style>{style}</style><main>{table}</main>", encoding="utf-8")
+    with window(browser, page.as_uri()) as shown:
+        shown.page.set_viewport_size({"width": 390, "height": 800})
+        shown.open("")
+        ends = "one.getBoundingClientRect().right, two.getBoundingClientRect().left, two.getBoundingClientRect().right"
+        figure, mark, end = shown.page.evaluate(f"[{ends}]")
+        cell_end = shown.page.evaluate("one.parentElement.getBoundingClientRect().right")
+        assert 0 <= mark - figure < 8
+        assert abs(cell_end - end) < 1

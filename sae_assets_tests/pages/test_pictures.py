@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from markupsafe import Markup
 from PIL import Image
 
@@ -84,6 +85,19 @@ def test_only_tokens_around_the_largest_are_shown() -> None:
     assert plain(html) == "…w28 w29 w30 w31 w32…"
     assert plain(marked_tokens(text, spans, values, 1.0, around=1, peak=3)) == "…w2 w3 w4…"
     assert "w0 " in plain(marked_tokens(text, spans, values, 1.0, around=None))
+
+
+@pytest.mark.parametrize(
+    ("text", "direction"),
+    [("She says שלום to all", "ltr"), ("שלום to all of them", "rtl"), ("«مرحبا» hello", "rtl"), ("1 2 3 4", "auto")],
+)
+def test_a_part_has_the_direction_of_the_whole(text: str, direction: str) -> None:
+    """Though the part that is shown may begin with words of the other one."""
+    words = [match.span() for match in re.finditer(r"\S+", text)]
+    values = np.zeros(len(words), np.float32)
+    for peak in range(len(words)):
+        shown = marked_tokens(text, words, values, 1.0, around=0, peak=peak)
+        assert shown.startswith(f'<bdi class="text" dir="{direction}">')
 
 
 def test_space_is_seen_where_it_is_the_token() -> None:

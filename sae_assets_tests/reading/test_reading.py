@@ -227,6 +227,7 @@ def test_marked_text_is_the_text() -> None:
     assert repr(marked) == "⟦a⟧ <b> שלום ⟦🎈⟧!"
     html = marked._repr_html_()
     assert "&lt;b&gt;" in html and "<b>" not in html and html.count("🎈") == 1
+    assert html.startswith('<div dir="auto"')
     assert [token.text for token in marked] == ["a", "<b>", "🎈", "🎈", "!"]
 
 

@@ -36,7 +36,7 @@ REPORT = Stage(
     level="model",
     description="A page for people: which unit detects which concept, how sure, and where, with examples.",
     make=_make,
-    code_version="10",
+    code_version="11",
     chunk_inputs=("sparse_activations", "ground_truth", "row_locations", "labels", "examples"),
     model_inputs=(
         "unit_stats",
