@@ -15,7 +15,7 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo check units test test-long test-living test-reference reference compiled lint ruff mypy layers docs ui bench \
-	browser chaos fuzz clean
+	browser chaos fuzz audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae-assets demo --home $(HOME_DIR)
@@ -104,5 +104,13 @@ $(REFERENCE_INSTALLED): constraints-reference.txt | $(INSTALLED)
 		--no-deps -r constraints-reference.txt
 	touch $@
 
+# The versions that were tested beside known advisories, in an environment of its own. It fails where a package is affected, and
+# where nothing could be found out, which is no verdict.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	echo '*' > .venv-audit/.gitignore
+	.venv-audit/bin/pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
 clean:
-	rm -rf $(VENV) $(REFERENCE) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .grimp_cache
+	rm -rf $(VENV) $(REFERENCE) .venv-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .grimp_cache

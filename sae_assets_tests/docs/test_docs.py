@@ -6,6 +6,7 @@ The own-data walk-through and the tables of SAE formats are carried out. Prose i
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,20 @@ def test_version_and_metadata_agree():
     import importlib.metadata
 
     assert importlib.metadata.version("sae-assets") == sae_assets.__version__
+
+
+def test_bounds_that_leave_out_known_faults_hold():
+    """Those that SECURITY.md names are in pyproject.toml, and the tested versions are none of those left out."""
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    said = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "SECURITY.md").read_text("utf-8"), re.M)
+    lines = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    needed = {one.name: one.specifier for one in map(Requirement, lines)}
+    pinned = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").split())
+    assert len(said) == 3
+    for name, least in said:
+        assert str(needed[name]) == f">={least}" and Version(pinned[name]) >= Version(least), name
 
 
 def test_documents_name_no_machine():
