@@ -16,7 +16,7 @@ FINAL_NORM = "the final norm"
 UNSAID = "an unknown part"
 _SEPARATORS = re.compile(r"[./:\[\]()'\"\s]+")
 _LISTS = ("layers", "layer", "h", "resblocks", "blocks", "block")  # what libraries call a model's blocks
-_NUMBERED = re.compile(rf"(?:\w+_)?({'|'.join(_LISTS)})_(\d+)")  # encoder_layer_7
+_NUMBERED = re.compile(rf"(?:(\w+)_)?({'|'.join(_LISTS)})_(\d+)")  # encoder_layer_7, mlp_out_layer_7
 _GEMMA_SCOPE = re.compile(r"(?:gemma[-_]scope(?:[-_]\d)?[-_].*?|^)(res|att|mlp|transcoders?|crosscoders?)(?:$|[-_])")
 _NUMBER = re.compile(r"[0-9]{1,6}")  # of a block
 _GEMMA_SCOPE_LAYER = re.compile(rf"layer_({_NUMBER.pattern})")
@@ -30,6 +30,8 @@ _ENDS = re.compile(  # before the first block and behind the last one: embedding
 _PARTS = (("attention", ("attn", "attention", "hook_z", "hook_q", "hook_k", "hook_v", "hook_result")),
           ("the MLP", ("mlp", "feed_forward", "ffn", "intermediate", "fc1", "fc2", "densereludense", "moe",
                        "output.dense")))  # fmt: skip
+# Of what stands before `layer_7` in a name, words that say a place in the block; `encoder` says none.
+_BEFORE = ("resid", "transcoder", "crosscoder", "norm", *(word for _, words in _PARTS for word in words))
 # What libraries call the part of a model that reads images, or texts.
 _TOWERS = {
     "image": ("visual", "vision_model", "vision_tower", "vision_encoder", "vision_transformer", "image_encoder"),
@@ -90,7 +92,9 @@ def _split(name: str | None) -> list[str]:
     parts: list[str] = []
     for part in _SEPARATORS.split((name or "").strip()):
         match = _NUMBERED.fullmatch(part)
-        parts += [match[1], match[2]] if match else [part] if part else []
+        parts += [match[2], match[3]] if match else [part] if part else []
+        if match and match[1] and any(word in match[1].lower() for word in _BEFORE):
+            parts.append(match[1])
     if parts[-2:] in (["output", "0"], ["hook_out", "0"]):
         parts.pop()
     return parts

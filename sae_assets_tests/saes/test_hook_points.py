@@ -11,6 +11,7 @@ RESIDUAL = {
     "model.language_model.layers.2.output": 3, "vision_model.encoder.layers.7": 8, "transformer.h.3": 4,
     "model.layers[7]": 8, "model.layers[7].output[0]": 8, "layers/7": 8, "model.layers['7']": 8, "gpt_neox.layers.7": 8,
     "encoder.layer.7.output": 8, "visual.transformer.resblocks[7]": 8, "encoder.layers.encoder_layer_7": 8,
+    "resid_post_layer_7": 8, "resid_pre_layer_7": 7,
     "layers.7.input": 7, "blocks.7.hook_in": 7, "blocks.7.hook_out": 8, "decoder.block.7": 8,
     "decoder.block.7.layer.2": 8, "encoder.block.7.layer.1": 8,
 }  # fmt: skip
@@ -25,6 +26,8 @@ INSIDE = {
     "encoder.layer.7.output.dense": "the MLP", "vision_model.encoder.layers.7.self_attn": "attention",
     "visual.transformer.resblocks.7.ln_2": "`ln_2`", "gpt_neox.layers.7.post_attention_layernorm":
     "`post_attention_layernorm`", "model.layers.7.block_sparse_moe": "the MLP",
+    "mlp_out_layer_7": "the MLP", "attn_layer_7": "attention", "resid_mid_layer_7": "`resid_mid`",
+    "transcoder_layer_7": "`transcoder`",
 }  # fmt: skip
 UNKNOWN = (
     "somewhere",
