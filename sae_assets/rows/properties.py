@@ -86,6 +86,7 @@ OPEN_CLIP, PROCESSOR, WHOLE_PROCESSOR, CONFIG = (
     "open_clip_config.json", "preprocessor_config.json", "processor_config.json", "config.json",
 )  # fmt: skip
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
+CONTRADICTION = "the folder's files contradict each other: correct the wrong one"
 DIGITS = 3  # to which published means and deviations are compared
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 

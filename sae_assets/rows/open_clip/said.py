@@ -10,6 +10,7 @@ from sae_assets.rows.images import open_geometry
 from sae_assets.rows.open_clip.vision import locate_weights
 from sae_assets.rows.properties import (
     ACTIVATION,
+    CONTRADICTION,
     INTERPOLATION,
     NORMALISATION,
     NOT_KNOWN,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sae_assets.rows.open_clip.vision import ImageGeometry
 
 
-FOLDER_ADVICE = "the folder's files contradict each other: correct the one that is not the weights'"
 NAME_ADVICE = "name the architecture and the tag that the weights were trained as, or their whole folder by `path`"
 
 
@@ -55,7 +55,7 @@ def properties(model: Model) -> list[Property]:
         keys = {NORMALISATION: "mean", INTERPOLATION: "interpolation", RESIZE: "resize_mode", SIZE: "size"}
         for name in [ACTIVATION, *(name for name, key in keys.items() if key in own)]:
             said[name] = {where: used[name], **said.get(name, {})}
-    advice = FOLDER_ADVICE if model.transformer.path is not None else NAME_ADVICE
+    advice = CONTRADICTION if model.transformer.path is not None else NAME_ADVICE
     found = [compared(name, value, said.get(name, {}), advice) for name, value in used.items()]
     dtype = None if weights is None else stored_dtype(weights)
     stored = {} if weights is None or dtype is None else {weights.name: dtype}

@@ -12,6 +12,7 @@ from sae_assets.rows.properties import (
     ACTIVATION,
     BOS,
     CONFIG,
+    CONTRADICTION,
     INTERPOLATION,
     LENGTH,
     NORMALISATION,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 STRETCHED = "dinov2"  # begins the types of models that are published with positions of another size than they read
-ADVICE = "the folder's files contradict each other: correct the one that is not the weights'"
 
 
 def properties(model: Model) -> list[Property]:
@@ -86,10 +86,10 @@ def _of_images(model: Model, folder: Path | None) -> list[Property]:
         SIZE: size_in_words(geometry.size) or NOT_KNOWN,
         RESIZE: resize_in_words(getattr(processor, "size", None)) or NOT_KNOWN,
     }
-    found = [compared(name, value, said.get(name, {}), ADVICE) for name, value in used.items()]
+    found = [compared(name, value, said.get(name, {}), CONTRADICTION) for name, value in used.items()]
     if geometry.config.model_type.startswith(STRETCHED):
         others = {where: value for where, value in said.get(SIZE, {}).items() if where != CONFIG}
-        own = [compared(each.name, each.used, others, ADVICE).differs if each.name == SIZE else each.differs
+        own = [compared(each.name, each.used, others, CONTRADICTION).differs if each.name == SIZE else each.differs
                for each in found]  # fmt: skip
         found = [Property(each.name, each.used, each.said, differs=text) for each, text in zip(found, own, strict=True)]
     return found
@@ -101,7 +101,9 @@ def _of_texts(model: Model, folder: Path | None) -> list[Property]:
     text = config.get("text_config")
     config = text if isinstance(text, dict) else config
     named = activation_of(config)
-    activation = compared(ACTIVATION, _activation(tokens.config), {} if named is None else {CONFIG: named}, ADVICE)
+    activation = compared(
+        ACTIVATION, _activation(tokens.config), {} if named is None else {CONFIG: named}, CONTRADICTION
+    )
     kind = own.get("tokenizer_class")
     adds = own.get("add_bos_token")
     bos = compared(
