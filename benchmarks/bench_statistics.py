@@ -19,7 +19,7 @@ from synthetic import synthetic_chunk
 from sae_assets.artifacts import GroundTruth, UnitMapping, offsets_of
 from sae_assets.ops import compiled
 from sae_assets.ops.detection_stats import count_detections
-from sae_assets.ops.example_scores import LabelledChunk, score_examples
+from sae_assets.ops.example_scores import LabelledChunk, gather_scores
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.scratch import zeros
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
@@ -150,7 +150,7 @@ def main() -> None:
     splits = tuple("cal" if flag else "test" for flag in cal.tolist())
 
     def detect() -> object:
-        scores = score_examples([LabelledChunk(filtered, splits, labels)], n_units=args.kept, device=device)
+        scores = gather_scores([LabelledChunk(filtered, splits, labels)], n_units=args.kept, device=device)
         return count_detections(scores, cutoffs)
 
     ours, stats_ours = seconds(detect, device)

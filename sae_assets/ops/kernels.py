@@ -29,16 +29,16 @@ FINE = 8  # places of a table of scores for each of them: with fewer more is lef
 
 @loop
 @no_type_check
-def gather_values(row_offsets, unit_ids, bits, numbers, keys, tags, n_active):
-    """Fill ``keys`` (unit, value) and ``tags`` (number of the row) with entries of rows that have one; count units."""
+def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active):
+    """Fill ``keys`` (unit, value) and ``tags`` (place of the row) with entries of rows that have one; count units."""
     filled = np.uint64(0)
-    for row in range(len(numbers)):
-        if numbers[row] < 0:
+    for row in range(len(places)):
+        if places[row] < 0:
             continue
         for entry in range(row_offsets[row], row_offsets[row + 1]):
             unit = np.int64(unit_ids[entry])
             keys[filled] = unit << BITS | np.int64(bits[entry])
-            tags[filled] = numbers[row]
+            tags[filled] = places[row]
             n_active[unit] += 1
             filled += ONE
 
@@ -63,16 +63,19 @@ def _quantiles(ordered, start, n, q, out):
 
 @loop
 @no_type_check
-def quantiles_by_concept(keys, tags, starts, row_offsets, concept_ids, q, n_positive, values):
+def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
     """Fill [concepts + 1, units] and [concepts + 1, units, fractions] of the units of a block.
 
     The values of a unit, ascending, are dealt out to the concepts of their rows, so that those of each ascend too.
+
+    Args:
+        truth: at twice the place that a tag names, how many concepts the row has, and then these.
     """
     n_concepts = len(n_positive) - 1
     stops = np.empty(n_concepts, np.uint32)
     own = np.empty(1 << 12, np.float32)
     dealt = np.empty(1 << 14, np.float32)  # by concept
-    value, concept = np.empty_like(dealt), np.empty(len(dealt), concept_ids.dtype)  # as they come
+    value, concept = np.empty_like(dealt), np.empty(len(dealt), truth.dtype)  # as they come
     for unit in range(len(starts) - 1):
         start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
         if n > len(own):
@@ -80,18 +83,17 @@ def quantiles_by_concept(keys, tags, starts, row_offsets, concept_ids, q, n_posi
         total = np.uint64(0)
         for place in range(n):
             own[place] = np.int32(keys[start + place] & LAST).view(np.float32)
-            row = np.uint64(tags[start + place])
-            total += np.uint64(row_offsets[row + ONE] - row_offsets[row])
+            total += np.uint64(truth[np.uint64(tags[start + place]) << ONE])
         if total > len(dealt):
             dealt = np.empty(2 * total, np.float32)
-            value, concept = np.empty_like(dealt), np.empty(len(dealt), concept_ids.dtype)
+            value, concept = np.empty_like(dealt), np.empty(len(dealt), truth.dtype)
         stops[:] = 0
         filled = np.uint64(0)
         for place in range(n):
-            row = np.uint64(tags[start + place])
-            for member in range(np.uint64(row_offsets[row]), np.uint64(row_offsets[row + ONE])):
-                value[filled], concept[filled] = own[place], concept_ids[member]
-                stops[np.uint64(concept_ids[member])] += np.uint32(1)
+            head = np.uint64(tags[start + place]) << ONE
+            for member in range(head + ONE, head + ONE + np.uint64(truth[head])):
+                value[filled], concept[filled] = own[place], truth[member]
+                stops[np.uint64(truth[member])] += np.uint32(1)
                 filled += ONE
         before = np.uint32(0)
         for number in range(n_concepts):

@@ -59,25 +59,33 @@ def sort_keys(keys: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
 
 
 def sort_tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """These keys ascending, their tags beside them, ascending too where keys are equal. None is negative.
+    """These keys ascending, their tags beside them, ascending too where keys are equal. Neither is negative.
 
-    On the CPU both are sorted in place, as one number where 63 bits hold it.
+    On the CPU a key and its tag are sorted as one number of 64 bits, in place; where these do not hold both, the keys
+    are parted in two, as often as it takes.
     """
     if not len(keys):
         return keys, tags
-    bits = int(tags.max()).bit_length()
-    if keys.device.type != "cpu" or int(keys.max()).bit_length() + bits > 63:
+    if keys.device.type != "cpu":
         order = tags.sort(stable=True).indices
         order = order[keys[order].sort(stable=True).indices]
         return keys[order], tags[order]
-    parts = list(zip(keys.split(SLICE), tags.split(SLICE), strict=True))  # whose memory is used over and over
-    for some, beside in parts:
-        some <<= bits
-        some |= beside
-    sort_keys(keys)
-    for some, beside in parts:
-        beside.copy_(some & (1 << bits) - 1)
-        some >>= bits
+    least, most, bits = int(keys.min()), int(keys.max()), int(tags.max()).bit_length()
+    if (most - least).bit_length() + bits > 64:
+        low = keys <= (least + most) // 2
+        parts = [sort_tagged(*(each.index_select(0, positions(some)) for each in (keys, tags))) for some in (low, ~low)]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    both, beside = keys.numpy().view("uint64"), tags.numpy().view("uint32")
+    slices = [slice(first, first + SLICE) for first in range(0, len(both), SLICE)]  # whose memory is used over and over
+    for some in slices:
+        both[some] -= least
+        both[some] <<= bits
+        both[some] |= beside[some]
+    both.sort()
+    for some in slices:
+        beside[some] = both[some] & (1 << bits) - 1
+        both[some] >>= bits
+        both[some] += least
     return keys, tags
 
 

@@ -20,6 +20,7 @@ from sae_assets.ops.scratch import GrowingColumn, let_go, zeros
 from sae_assets.ops.segments import (
     BITS,
     LARGEST,
+    SLICE,
     keys_within,
     linear_quantiles,
     pack,
@@ -32,8 +33,8 @@ from sae_assets.ops.truth_sets import spread
 from sae_assets.ops.unit_stats import rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-ENTRY_BYTES = 12  # of a value that is held with its unit and the number of its row
-MOST_ROWS = 2**31 - 1
+ENTRY_BYTES = 12  # of a value that is held with its unit and the place of its row's truth
+MOST_PLACES = 2**31 - 1
 ROWS_AT_ONCE = 2**13
 KEYS_AT_ONCE = 2**18
 
@@ -100,8 +101,8 @@ def calibrate_thresholds(
     q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
     n_positive = torch.zeros(n_concepts + 1, n_kept, dtype=torch.int64, device="cpu")
     values = zeros(n_concepts + 1, n_kept, len(q), dtype=torch.float64)
-    row_offsets, concept_ids = rows.row_offsets.tensor(), rows.concept_ids.tensor()
-    loops, truth = kernels(rows.steps, device), (row_offsets.to(device), concept_ids.to(device))
+    truth = rows.truth.tensor()
+    loops, truth_there = kernels(rows.steps, device), truth.to(device)
     for block in runs.blocks(rows.n_active):
         units = slice(block.start, block.stop)
         starts = offsets_of(rows.n_active[units])
@@ -109,11 +110,12 @@ def calibrate_thresholds(
         del block  # before what is made of it
         result = n_positive[:, units], values[:, units]
         if loops:
-            columns = (*sorted_values, starts, *truth, q, *result)
+            columns = (*sorted_values, starts, truth, q, *result)
             loops.quantiles_by_concept(*(column.numpy() for column in columns))
+            del columns
         else:
-            _fill(*sorted_values, starts, *truth, q, *result, keys_within(memory_budget, device))
-        let_go(row_offsets, concept_ids)
+            _fill(*sorted_values, starts, truth_there, q, *result, keys_within(memory_budget, device))
+        let_go(truth)
         del sorted_values  # before the next ones
     return Thresholds(
         concepts=tuple(concepts),
@@ -125,36 +127,43 @@ def calibrate_thresholds(
 
 
 class _Rows:
-    """What is known of the calibration rows, which are numbered as they come, beside their values.
+    """What is known of the calibration rows beside their values.
 
     Attributes:
         n: how many; n_active: int64 [n_kept], on how many of them each unit fires.
-        row_offsets: int64 [n + 1] and concept_ids: the concepts of each, in the narrowest type that holds them.
+        truth: of each row with concepts how many, then which, from an even place on; first a 0, where rows without any
+            are. In the narrowest type that holds them, and no more, as it stays for all chunks.
         steps: values, and concepts of their rows, about.
     """
 
     def __init__(self, n_kept: int, n_concepts: int):
-        self.n, self.steps = 0, 0
+        self.n, self.steps, self._places = 0, 0, 1
         self.n_active = torch.zeros(n_kept, dtype=torch.int64, device="cpu")
-        self.row_offsets = GrowingColumn(torch.int64)
-        self.row_offsets.append(torch.zeros(1, dtype=torch.int64, device="cpu"))
-        self.concept_ids = GrowingColumn(next(each for each in (torch.uint8, torch.int16, torch.int32)
-                                              if n_concepts <= torch.iinfo(each).max + 1))  # fmt: skip
-        self._members = 0
+        types = torch.uint8, torch.int16, torch.int32
+        self.truth = GrowingColumn(next(each for each in types if n_concepts <= torch.iinfo(each).max))
+        self.truth.append(torch.zeros(2, dtype=torch.int64, device="cpu"))
 
     def add(self, chunk: CalibrationChunk) -> Int[Tensor, " rows"]:
-        """Take in the truth of a chunk: the number of each of its rows, int32, -1 of another split."""
+        """Take in a chunk: of each of its rows half the place of its truth, int32, -1 of rows of another split."""
         inside, truth = rows_of(chunk.activations, chunk.cal), chunk.truth
-        lengths = truth.row_offsets.diff()
-        members = truth.concept_ids.index_select(0, positions(inside.repeat_interleave(lengths)))
-        self.row_offsets.append(lengths[inside].cumsum(0) + self._members)
-        self.concept_ids.append(members)
-        numbers = torch.where(inside, inside.cumsum(0, dtype=torch.int32) - 1 + self.n, -1).int()
-        self._members += len(members)
         self.n += int(inside.sum())
-        if self.n > MOST_ROWS:
-            raise ArtifactError(f"There are more than {MOST_ROWS:,} calibration rows. Use fewer examples.")
-        return numbers
+        lengths = torch.where(inside, truth.row_offsets.diff(), 0)
+        with_some = positions(lengths > 0)
+        lengths = lengths.index_select(0, with_some)
+        ends = (lengths // 2 + 1).cumsum(0)
+        heads = torch.nn.functional.pad(ends, (1, 0))[:-1]
+        part = torch.zeros(2 * int(ends[-1]) if len(ends) else 0, dtype=torch.int32, device="cpu")
+        part[2 * heads] = lengths.int()
+        members, row = spread(truth.row_offsets.index_select(0, with_some), lengths)
+        shift = 2 * heads + 1 - (lengths.cumsum(0) - lengths)
+        part[torch.arange(len(row), device="cpu") + shift.index_select(0, row)] = truth.concept_ids[members]
+        self.truth.append(part)
+        places = torch.where(inside, 0, -1).int()
+        places[with_some] = (heads + self._places).int()
+        self._places += len(part) // 2
+        if self._places > MOST_PLACES:
+            raise ArtifactError(f"Calibration rows have more than {MOST_PLACES:,} concepts in all. Use fewer examples.")
+        return places
 
 
 def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int, runs: KeyRuns) -> _Rows:
@@ -166,20 +175,18 @@ def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept
             raise ArtifactError(f"A chunk has {activations.n_units} kept units, the mapping {n_kept}.")
         if chunk.truth.concepts != tuple(concepts):
             raise ArtifactError(f"Ground truth is of concepts {list(chunk.truth.concepts)}, expected {list(concepts)}.")
-        numbers = rows.add(chunk)
+        places = rows.add(chunk)
         per_row = len(chunk.truth.concept_ids) / max(1, activations.n_rows)
         rows.steps += int(activations.n_entries * (1 + per_row))
-        _collect_values(activations, numbers, rows, runs)
+        _collect_values(activations, places, rows, runs)
     return rows
 
 
-def _collect_values(
-    activations: FilteredActivations, numbers: Int[Tensor, " rows"], rows: _Rows, runs: KeyRuns
-) -> None:
-    """Add the positive values of rows that have a number, tagged with it; some rows at a time, which a cache holds."""
+def _collect_values(activations: FilteredActivations, places: Int[Tensor, " rows"], rows: _Rows, runs: KeyRuns) -> None:
+    """Add the positive values of rows that have a place, tagged with it; some rows at a time, which a cache holds."""
     loops = kernels(rows.steps)
     for start in range(0, activations.n_rows, ROWS_AT_ONCE):
-        some = numbers[start : start + ROWS_AT_ONCE]
+        some = places[start : start + ROWS_AT_ONCE]
         offsets = activations.row_offsets[start : start + ROWS_AT_ONCE + 1]
         of_row, entries = offsets.diff(), slice(int(offsets[0]), int(offsets[-1]))
         unit_ids, values = activations.unit_ids[entries], activations.values[entries]
@@ -201,28 +208,26 @@ def _fill(
     keys: Int[Tensor, " n"],
     tags: Int[Tensor, " n"],
     starts: Int[Tensor, " units_plus_1"],
-    row_offsets: Int[Tensor, " rows_plus_1"],
-    concept_ids: Integer[Tensor, " members"],
+    truth: Integer[Tensor, " places"],
     q: Float[Tensor, " fractions"],
     n_positive: Int[Tensor, "concepts_plus_1 units"],
     values: Float[Tensor, "concepts_plus_1 units fractions"],
     most: int,
 ) -> None:
-    """Fill ``n_positive`` and ``values`` of units from their sorted values, tagged with the rows of the truth.
+    """Fill ``n_positive`` and ``values`` of units from their sorted values, tagged with the places of their truth.
 
     Values are sorted once more with each concept of their row, those of some units at a time: at most ``most``.
     """
-    device, columns = keys.device, len(n_positive)
-    work = torch.nn.functional.pad((row_offsets.diff().index_select(0, tags) + 1).cumsum(0), (1, 0))
-    per_unit = work.cpu()[starts].diff()
-    for first, stop in plan_blocks(per_unit, min(most, KEYS_AT_ONCE) if device.type == "cpu" else most):
-        some = slice(int(starts[first]), int(starts[stop]))
-        here, row = keys[some], tags[some]
-        begin = row_offsets.index_select(0, row)
-        member, entry = spread(begin, row_offsets.index_select(0, row + 1) - begin)
-        pair = ((here >> BITS) - first) * columns
-        value = here & LARGEST
-        with_concept = pair.index_select(0, entry) + concept_ids.index_select(0, member)
+    columns, on_cpu, work = len(n_positive), keys.device.type == "cpu", torch.zeros(len(starts) - 1, device="cpu")
+    for some, place in zip(keys.split(SLICE), tags.split(SLICE), strict=True):
+        each = truth.index_select(0, 2 * place.long()).double() + 1
+        work = work + torch.bincount(some >> BITS, each, len(work)).cpu()
+    for first, stop in plan_blocks(work.long(), min(most, KEYS_AT_ONCE) if on_cpu else most):
+        block = slice(int(starts[first]), int(starts[stop]))
+        value, place = keys[block] & LARGEST, 2 * tags[block].long()
+        member, entry = spread(place + 1, truth.index_select(0, place).long())
+        pair = ((keys[block] >> BITS) - first) * columns
+        with_concept = pair.index_select(0, entry) + truth.index_select(0, member)
         each = torch.cat([pair + (columns - 1) << BITS | value, with_concept << BITS | value.index_select(0, entry)])
         counts = torch.bincount(each >> BITS, minlength=(stop - first) * columns)
         quantiles = linear_quantiles(sort_keys(each), counts, q)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from sae_assets.ops import scratch
 from sae_assets.ops.example_scores import sort_scores
-from sae_assets.ops.scratch import IN_MEMORY, ScratchColumn, let_go
+from sae_assets.ops.scratch import IN_MEMORY, GrowingColumn, ScratchColumn, let_go, zeros
 
 
 def mapped_bytes() -> int:
@@ -54,3 +55,27 @@ def test_units_some_at_a_time_and_by_name_have_their_own_scores(at_once: int) ->
     fresh = sort_scores(torch.tensor([0, 0, 0, 1]), value[[2, 3, 4, 6]], example[[2, 3, 4, 6]], labels, 2)
     assert torch.equal(some.keys, fresh.keys) and torch.equal(some.example, fresh.example)
     assert torch.equal(some.starts, fresh.starts)
+
+
+@pytest.mark.parametrize("in_memory", [0, 3, 100])
+def test_a_column_of_unknown_length_is_all_that_was_added(in_memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its type, in memory or from the part on by which it grew too large in a file."""
+    monkeypatch.setattr(scratch, "IN_MEMORY", in_memory)
+    column = GrowingColumn(torch.uint8)
+    assert column.tensor().tolist() == []
+    for part in ([1, 2], [], [3], [4, 255, 6]):
+        column.append(torch.tensor(part, dtype=torch.int64))
+    assert torch.equal(column.tensor(), torch.tensor([1, 2, 3, 4, 255, 6], dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("large", [1, scratch.LARGE])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float64])
+def test_zeros_are_zeros_that_can_be_written(large: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In large pages and in others, also where the system refuses these; they live as long as they are looked at."""
+    monkeypatch.setattr(scratch, "LARGE", large)
+    table = zeros(3, 5, dtype=dtype)
+    assert torch.equal(table, torch.zeros(3, 5, dtype=dtype)) and table.is_contiguous()
+    part = table[1]
+    part += 2
+    del table
+    assert part.tolist() == [2] * 5

@@ -1,5 +1,7 @@
 """Packed sorting, exact quantiles of runs, and the plan of blocks."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_assets.ops import segments
-from sae_assets.ops.segments import linear_quantiles, pack, pack_descending, plan_blocks, unpack
+from sae_assets.ops.segments import BITS, linear_quantiles, pack, pack_descending, plan_blocks, sort_tagged, unpack
 from sae_assets_tests.strategies import DENORMAL, HUGE, PROPERTY
 
 positive = st.floats(min_value=DENORMAL, max_value=HUGE, width=32, allow_subnormal=True)
@@ -24,6 +26,25 @@ def test_packed_keys_sort_by_group_then_value(pairs):
     assert list(zip(got_groups.tolist(), got_values.tolist(), strict=True)) == sorted(pairs)
     order = pack_descending(groups, values).sort(stable=True).indices.tolist()
     assert order == sorted(range(len(pairs)), key=lambda i: (pairs[i][0], -pairs[i][1]))
+
+
+@PROPERTY
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 2**31 - 1), st.sampled_from([0, 1, 77, 2**31 - 1])), max_size=20
+    ),
+    st.sampled_from([0, 28, 29]),
+    st.integers(1, 4),
+)
+def test_tagged_keys_sort_by_key_then_tag(triples, high, at_once):
+    """Where a key and its tag fit 64 bits together, and where the keys have to be parted for that."""
+    keys = torch.tensor([group << BITS + high | bits for group, bits, _ in triples], dtype=torch.int64)
+    tags = torch.tensor([tag for _, _, tag in triples], dtype=torch.int32)
+    expected = sorted(zip(keys.tolist(), tags.tolist(), strict=True))
+    with patch.object(segments, "SLICE", at_once):
+        got_keys, got_tags = sort_tagged(keys.clone(), tags.clone())
+    assert (got_keys.dtype, got_tags.dtype) == (torch.int64, torch.int32)
+    assert list(zip(got_keys.tolist(), got_tags.tolist(), strict=True)) == expected
 
 
 @PROPERTY
