@@ -70,8 +70,11 @@ class DenseDesign:
     """
 
     def __init__(self, x: Float[Tensor, "items features"]):
-        self.x = x
         self._padded = torch.nn.functional.pad(x, (0, 1), value=1.0)
+
+    @property
+    def x(self) -> Float[Tensor, "items features"]:
+        return self._padded[:, :-1]
 
     @property
     def n_items(self) -> int:
@@ -192,6 +195,16 @@ class SparseDesign:
             rows[item[run] - first, units[run]] += values[run]
             parts.append(self.per_item(torch.nn.functional.pad(rows, (0, 1))))
         return torch.cat(parts)
+
+
+def of_embeddings(x: Float[Tensor, "items d"]) -> tuple[DenseDesign, Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """Embeddings, centred and divided by their deviations, where they vary; with means and what divided them."""
+    x = x.double()
+    mean = x.mean(0)
+    x = x - mean
+    deviation = x.square().mean(0).sqrt()
+    scale = torch.where(deviation > NO_DEVIATION, deviation, 1.0)
+    return DenseDesign(x / scale), mean, scale
 
 
 def of_scores(

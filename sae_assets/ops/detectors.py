@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.ops.designs import NO_DEVIATION, DenseDesign, Design, of_scores
+from sae_assets.ops.designs import DenseDesign, Design, of_embeddings, of_scores
 from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.items import Detector, Items, LargestScores
 from sae_assets.ops.logistic import EXACT, PENALTIES, choose_penalty, fit_logistic, some_problems, stratified_folds
@@ -80,12 +80,8 @@ def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Dete
     fits = items.first_fitted(max(1, VALUES_FITTED // max(1, items.embeddings.shape[1])))
     if not len(fits):
         return Detector.nothing(items)
-    x = items.embeddings[fits].double()
-    mean = x.mean(0)
-    x = x - mean
-    deviation = x.square().mean(0).sqrt()
-    scale = torch.where(deviation > NO_DEVIATION, deviation, 1.0)
-    weights, penalties = _fitted(items, DenseDesign(x / scale), fits, items.labels[fits])
+    x, mean, scale = of_embeddings(items.embeddings[fits])
+    weights, penalties = _fitted(items, x, fits, items.labels[fits])
     direction = weights[:-1] / scale[:, None]
     scores = projected(items.embeddings, direction) + (weights[-1] - mean @ direction)
     return _at_best_threshold(items, scores.T, penalties, 4 * items.embeddings.numel(), min_support)
