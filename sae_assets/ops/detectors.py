@@ -217,8 +217,9 @@ def _fitted(
         return weights, penalties
     truth, order = truth[:, able], items.order[fits]
     widths = None if widths is None else widths[able]
-    norms = x.squares(torch.ones(1, len(fits), dtype=torch.float64, device=fits.device))[0, :-1].cumsum(0) / len(fits)
-    norms = (norms[-1:] if widths is None else norms[widths - 1]).expand(len(able)).clamp(min=1e-300)
+    squares = x.squares(torch.ones(1, len(fits), dtype=torch.float64, device=fits.device))[0, :-1]
+    norms = torch.nn.functional.pad(squares.cumsum(0) / len(fits), (1, 0))
+    norms = norms[x.n_features if widths is None else widths].expand(len(able)).clamp(min=1e-300)
     turned, back = _turned(x) if widths is None else (x, None)
     if items.folds is None:
         folds = stratified_folds(truth, order.argsort())

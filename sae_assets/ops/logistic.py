@@ -69,13 +69,16 @@ def fit_logistic(
         step = _newton_step(x.rounded, mass * p * (1 - p), penalty, gradient, rest, has)
         going = -(gradient * step).sum(1) / 2 > tolerance * objective
         w, f, objective = _stepped(f, x.per_item(step), y, mass, w, step, penalty, gradient, objective)
+        if bool(going.all()):
+            continue
         weights[left] = w
         if not bool(going.any()):
             break
-        if not bool(going.all()):  # those that are done leave
-            left, sizes, objective = left[going], sizes[going], objective[going]
-            w, f, y, mass = (x.laid(each[going]) for each in (w, f, y, mass))
-            has = None if has is None else x.laid(has[going])
+        left, sizes, objective = left[going], sizes[going], objective[going]  # those that are done leave
+        w, f, y, mass = (x.laid(each[going]) for each in (w, f, y, mass))
+        has = None if has is None else x.laid(has[going])
+    else:
+        weights[left] = w
     return weights.T
 
 

@@ -184,6 +184,16 @@ def test_a_missing_class_gives_no_detector() -> None:
         assert got.choices.tolist() == [-1, -1] and not bool(got.detected.any()) and bool(got.scores.isnan().all())
 
 
+def test_units_that_are_all_silent_say_the_same_of_every_example() -> None:
+    """Only the intercept is fitted: the best threshold detects all; no unit is there for a probe."""
+    items = collect([MADE.chunk()]).examples
+    nothing = torch.zeros(0, dtype=torch.int64)
+    items = replace(items, units=UnitScores.of(nothing, nothing, torch.zeros(0), items.units.n_units))
+    got = detectors.logistic_on_units(items)
+    assert bool(got.detected.all()) and all(len(each.unique()) == 1 for each in got.scores)
+    assert detectors.k_sparse(items).choices.tolist() == [-1, -1]
+
+
 def test_nothing_to_fit_on_gives_no_detector() -> None:
     """Neither train nor cal: nothing is fitted or searched, and nothing fails."""
     world = type(MADE.world)(**{**vars(MADE.world), "splits": ("test",) * len(MADE.world.splits)})
