@@ -20,6 +20,7 @@ from playwright.sync_api import Browser
 
 from sae_assets.commands.session import Session, open_session
 from sae_assets.commands.status import states
+from sae_assets.orchestration.instance.home import DAGSTER_YAML
 from sae_assets_tests.browser import living as ui
 from sae_assets_tests.browser.screenshots import Window, metadata_value, window
 from sae_assets_tests.browser.server import Server, platform
@@ -30,6 +31,17 @@ from sae_assets_tests.processes import PATIENCE, SHOWN, environment, wait_until
 pytestmark = [pytest.mark.living, pytest.mark.xdist_group("living")]
 SPARSE = dg.AssetKey([ui.DATASET, "patch", "sparse_activations"])
 SCHEDULE = f"{ui.DATASET}__backfill"
+# Everything up to labels; then an image is damaged, and the run that encodes it fails.
+MAKE = """
+import sys
+from pathlib import Path
+from typer.testing import CliRunner
+from sae_assets.cli import app
+for datasets, last, code in (("small,damaged", "labels", 0), ("damaged", "sparse_activations", 1)):
+    done = CliRunner().invoke(app, ["materialize", "-d", datasets, "--to", last])
+    assert done.exit_code == code, f"ended with {done.exit_code}: {done.output}"
+    Path(sys.argv[1]).write_bytes(b"nonsense")
+"""
 
 
 @dataclass(frozen=True)
@@ -91,20 +103,18 @@ def shop(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     datasets = {name: {**entry, "root": str(root)} for name, root in roots.items()}
     catalog.write_text(yaml.safe_dump({"datasets": datasets}))
     home = base / "home"
+    settings = DAGSTER_YAML.replace("max_concurrent_runs: 4", "max_concurrent_runs: 2")  # each is a worker process
+    assert settings != DAGSTER_YAML
+    (home / "dagster").mkdir(parents=True)
+    (home / "dagster" / "dagster.yaml").write_text(settings)
 
-    # In processes of their own: the browser's event loop runs in this one, and a run would start another.
-    def command(*arguments: str, code: int) -> None:
-        given = [sys.executable, "-c", "from sae_assets.cli import run; run()", *arguments]
-        done = subprocess.run(
-            given, env=environment(home, catalog), capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-        said = f"{done.stdout}\n{done.stderr}"
-        assert done.returncode == code, f"{' '.join(arguments)} ended with {done.returncode}:\n{said}"
-
-    command("materialize", "-d", "small,damaged", "--to", "labels", code=0)
+    # In a process of its own: the browser's event loop runs in this one, and a run would start another.
     victim = sorted((roots["damaged"] / "images").iterdir())[1]
-    victim.write_bytes(b"nonsense")
-    command("materialize", "-d", "damaged", "--to", "sparse_activations", code=1)
+    given = [sys.executable, "-c", MAKE, str(victim)]
+    done = subprocess.run(
+        given, env=environment(home, catalog), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     with open_session(home, catalog) as session:
         failed = session.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))[0]
         with platform(home, catalog) as server:
