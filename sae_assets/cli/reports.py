@@ -1,5 +1,7 @@
 """The command that hands out a report: it writes the page, and opens it where no file is named."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,4 +37,10 @@ def report(
             typer.echo(advice(f"Stale ({written['stale']}). For the figures of now: {written['making']}"), err=True)
         typer.echo(f"Page: {written['page']}")
         if out is None:
-            typer.launch(Path(written["page"]).resolve().as_uri())
+            _open(Path(written["page"]))
+
+
+def _open(page: Path) -> None:
+    """Show a page in the browser. Linux without a screen has none, and says so for every program that it looks for."""
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        typer.launch(page.resolve().as_uri())
