@@ -4,6 +4,7 @@ Python's parser raises RecursionError for the first, takes all memory for the se
 """
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ def read(path: Path) -> Any:
     """The content of a configuration.
 
     Raises:
-        ValueError: not JSON, nested too deeply, or larger than a configuration can be.
+        ValueError: not JSON, nested too deeply, larger than a configuration can be, or no file.
         OSError: as the file system gives it.
     """
-    size = path.stat().st_size
+    seen = path.stat()
+    if not stat.S_ISREG(seen.st_mode):  # a pipe, for which reading would wait
+        raise ValueError("it is no file, but a folder, a pipe or a device")
+    size = seen.st_size
     if size > MOST_BYTES:
         raise ValueError(f"it has {size:,} bytes, expected {MOST_BYTES:,} at most")
     return parse(path.read_bytes(), encoding="utf-8")

@@ -171,7 +171,7 @@ def encode_chunk(
             {kind: source.rows_per_example(kind) for kinds, source in sources for kind in kinds},
             trained_elsewhere(
                 sae,
-                model,
+                model.model_copy(update={"precision": precision}),
                 next((source.behind for _, source in sources if source.behind), ""),
                 lambda limit: _beyond([source.longest for _, source in sources], limit),
                 dict.fromkeys(doubts),

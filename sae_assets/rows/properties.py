@@ -4,13 +4,13 @@ A property is what changes rows without an error. Libraries tell those of their 
 ``training`` adds what the SAE's checkpoint says; ``check --models`` shows them all, and what differs is a warning.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sae_assets import plain_json
+from sae_assets.saes.weights import MOST_HEADER, expect_small_header
 
 PLACE, MODEL, ACTIVATION, DTYPE = "place", "model", "activation function", "dtype"
 NORMALISATION, INTERPOLATION, SIZE, RESIZE = "mean and std", "interpolation", "image size", "resize"
@@ -223,8 +223,9 @@ def stored_dtype(weights: Path) -> str | None:
     """The dtype of most numbers of a safetensors file, by its header; None of another file."""
     names = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn"}
     try:
+        expect_small_header(weights)
         with weights.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            header = plain_json.parse(file.read(min(int.from_bytes(file.read(8), "little"), MOST_HEADER)))
         sizes: dict[str, int] = {}
         for one in header.values():
             if one.get("dtype") in names:

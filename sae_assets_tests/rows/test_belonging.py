@@ -180,6 +180,20 @@ def test_a_first_chunk_says_whether_the_model_makes_anything_of_its_texts(
     assert "hardly likelier" not in said()
 
 
+def test_the_precision_of_a_command_is_what_is_compared(gemma: Path) -> None:
+    """An option goes before the catalog."""
+    edited(gemma / "config.json", lambda config: config.update(dtype="bfloat16"))
+    model, dataset = at(gemma), load_catalog().datasets["moods_mini"]
+    reader = open_dataset(dataset)
+    chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:1]), reader)
+    for precision in ("float32", "float16"):
+        encoded = encode_chunk(
+            chunk, ("token",), dataset=dataset, model=model, reader=reader, k_stored=None, batch_size=1,
+            precision=precision, device="cpu", memory_budget=BUDGET,
+        )  # fmt: skip
+        assert ("computed in float16, but config.json says bfloat16" in encoded.elsewhere) == (precision == "float16")
+
+
 def test_another_vocabulary_beside_the_one_that_is_read(gemma: Path) -> None:
     """Files of one tokenizer agree; a token or two may have been added since."""
     own = json.loads((gemma / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]

@@ -1,6 +1,7 @@
 """What files say of how weights were trained is compared with what is used, property by property."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from sae_assets.catalog import Model
 from sae_assets.catalog.models import Sae
-from sae_assets.rows.properties import KNOWN, OF, filter_in_words, size_in_words
+from sae_assets.rows.properties import KNOWN, OF, filter_in_words, size_in_words, stored_dtype
 from sae_assets.rows.training import properties_of, trained_elsewhere
 from sae_assets.saes import open_sae
 from sae_assets_tests.rows.tiny_model import catalog_model, write_tiny_model
@@ -241,8 +242,23 @@ def test_odd_settings_say_nothing(tmp_path: Path, silent: Any, odd: dict[str, An
     folder = write_tiny_model(tmp_path / "model")
     beside(folder, "preprocessor_config.json", **odd)
     assert trained_elsewhere(silent, catalog_model(folder, tmp_path / "sae.pt")) == ""
+    model = catalog_model(folder, tmp_path / "sae.pt")
     (folder / "preprocessor_config.json").write_text("[1")
-    assert trained_elsewhere(silent, catalog_model(folder, tmp_path / "sae.pt")) == ""
+    assert trained_elsewhere(silent, model) == ""
+    (folder / "preprocessor_config.json").unlink()
+    os.mkfifo(folder / "preprocessor_config.json")  # for which reading would wait
+    assert trained_elsewhere(silent, model) == ""
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"\xff" * 8, (2**40).to_bytes(8, "little"), (9).to_bytes(8, "little") + b"[" * 9]
+)
+def test_weights_whose_header_makes_no_sense(tmp_path: Path, head: bytes) -> None:
+    """No memory is taken for what it says; whoever reads the weights says what is wrong."""
+    (tmp_path / "a.safetensors").write_bytes(head)
+    assert stored_dtype(tmp_path / "a.safetensors") is stored_dtype(tmp_path / "none") is None
+    save_file({"a": torch.zeros(9, dtype=torch.bfloat16), "b": torch.zeros(2)}, tmp_path / "a.safetensors")
+    assert stored_dtype(tmp_path / "a.safetensors") == "bfloat16"
 
 
 def test_spellings() -> None:

@@ -184,9 +184,10 @@ def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "
     reader, ids = sources.reader(target.dataset), sources.manifest(target).example_ids
     opened = () if target.token_kind in precomputed_kinds(target.dataset, target.model) else ids
     # What only whoever encodes can see stands in the file; files of earlier versions do not hold it.
+    precision = kept.provenance.config.get("precision", target.model.precision)
     elsewhere = (kept.counts or {}).get(WARNING) or trained_elsewhere(
         open_sae(target.model.sae),
-        target.model,
+        target.model.model_copy(update={"precision": precision}),
         beyond=lambda limit: (
             lengths_beyond(reader, opened, target.model, limit) if opened and isinstance(reader, TextReader) else None
         ),
