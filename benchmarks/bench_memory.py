@@ -66,6 +66,7 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     import torch
 
     from sae_assets.artifacts import Thresholds
+    from sae_assets.ops import compiled
     from sae_assets.ops.detection_stats import count_detections
     from sae_assets.ops.example_scores import LabelledChunk, gather_scores, score_examples
     from sae_assets.ops.found_pairs import find_pairs
@@ -74,6 +75,7 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     from sae_assets.pipeline.stage import Rereadable
     from sae_assets.storage.store import ArtifactStore, ChunkReader
 
+    compiled.kernels(compiled.FIRST)  # loops, where Numba is installed, which else only long work would load
     passes, start = [0], time.process_time()
     store = ArtifactStore(root)
     reader = {stage: ChunkReader(store, {f"{n:04d}": address(stage, n) for n in range(n_chunks)}) for stage in STAGES}

@@ -72,9 +72,10 @@ def sort_tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"]) -> tuple[Int[T
         return keys[order], tags[order]
     least, most, bits = int(keys.min()), int(keys.max()), int(tags.max()).bit_length()
     if (most - least).bit_length() + bits > 64:
-        low = keys <= (least + most) // 2
-        parts = [sort_tagged(*(each.index_select(0, positions(some)) for each in (keys, tags))) for some in (low, ~low)]
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        n = _part(keys, tags, (least + most) // 2)
+        for some in (slice(0, n), slice(n, None)):
+            sort_tagged(keys[some], tags[some])
+        return keys, tags
     both, beside = keys.numpy().view("uint64"), tags.numpy().view("uint32")
     slices = [slice(first, first + SLICE) for first in range(0, len(both), SLICE)]  # whose memory is used over and over
     for some in slices:
@@ -87,6 +88,21 @@ def sort_tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"]) -> tuple[Int[T
         both[some] >>= bits
         both[some] += least
     return keys, tags
+
+
+def _part(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"], middle: int) -> int:
+    """Put the keys that are not above ``middle`` before the others, with their tags, in place; how many they are."""
+    n, m = 0, int((keys > middle).sum())
+    others = torch.empty_like(keys[:m]), torch.empty_like(tags[:m])
+    m = 0
+    for some, beside in zip(keys.split(SLICE), tags.split(SLICE), strict=True):
+        low = some <= middle
+        here, there = int(low.sum()), int((~low).sum())
+        others[0][m : m + there], others[1][m : m + there] = some[~low], beside[~low]
+        keys[n : n + here], tags[n : n + here] = some[low], beside[low]  # which overwrites some of what is through
+        n, m = n + here, m + there
+    keys[n:], tags[n:] = others
+    return n
 
 
 def positions(mask: Bool[Tensor, " n"]) -> Int[Tensor, " m"]:

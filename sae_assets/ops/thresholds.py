@@ -33,7 +33,7 @@ from sae_assets.ops.truth_sets import spread
 from sae_assets.ops.unit_stats import rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-ENTRY_BYTES = 12  # of a value that is held with its unit and the place of its row's truth
+ENTRY_BYTES = 32  # of a value, its unit and the place of its row's truth, while they are put in order
 MOST_PLACES = 2**31 - 1
 ROWS_AT_ONCE = 2**13
 KEYS_AT_ONCE = 2**18
