@@ -218,10 +218,11 @@ def _fill(
 
     Values are sorted once more with each concept of their row, those of some units at a time: at most ``most``.
     """
-    columns, on_cpu, work = len(n_positive), keys.device.type == "cpu", torch.zeros(len(starts) - 1, device="cpu")
+    columns, on_cpu = len(n_positive), keys.device.type == "cpu"
+    work = torch.zeros(len(starts) - 1, dtype=torch.float64, device="cpu")
     for some, place in zip(keys.split(SLICE), tags.split(SLICE), strict=True):
         each = truth.index_select(0, 2 * place.long()).double() + 1
-        work = work + torch.bincount(some >> BITS, each, len(work)).cpu()
+        work += torch.bincount(some >> BITS, each, len(work)).cpu()
     for first, stop in plan_blocks(work.long(), min(most, KEYS_AT_ONCE) if on_cpu else most):
         block = slice(int(starts[first]), int(starts[stop]))
         value, place = keys[block] & LARGEST, 2 * tags[block].long()
