@@ -31,6 +31,7 @@ from sae_assets.pipeline.stages import STAGES
 from sae_assets.saes import open_sae
 from sae_assets.saes.formats.saelens import BEFORE_6
 from sae_assets.storage import html
+from sae_assets_tests.pipeline.small import WITH_CONTROLS
 from tools import docs_tables
 
 ROOT = Path(sae_assets.__file__).parent.parent
@@ -138,7 +139,7 @@ def run(*arguments: str) -> str:
 def home(tmp_path_factory: pytest.TempPathFactory, made_home: Any) -> Path:
     """A folder with a home in which everything was made, controls too, and what a second run prints."""
     base = tmp_path_factory.mktemp("format")
-    made_home(base, controls={"n_seeds": 2})
+    made_home(base, **WITH_CONTROLS, detection={"min_support": 1})  # as other tests have it
     printed = run("materialize", "-d", "small", "--json", *places(base))
     (base / "materialize.json").write_text(printed)
     return base
