@@ -340,6 +340,7 @@ def test_the_command(made: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """It writes the page with what its stages took; without a file it opens one of the home's own."""
     opened: list[str] = []
     monkeypatch.setattr("typer.launch", opened.append)
+    monkeypatch.setenv("DISPLAY", ":0")  # on Linux a browser needs a screen
     out = tmp_path / "deep" / "page.html"
     result = invoke(made, "report", "small", "clip-mini", "--out", str(out), "--json")
     written = {"report": "small/patch/clip-mini/report", "page": str(out), "stale": None, "making": None}
