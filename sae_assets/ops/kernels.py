@@ -23,7 +23,7 @@ else:
     loop = numba.njit(cache=True, nogil=True)
 
 LAST = np.int64(LARGEST)
-ONE = np.uint64(1)
+ONE, TWO = np.uint64(1), np.uint64(2)
 FINE = 8  # places of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
 
 
@@ -79,13 +79,13 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
     for unit in range(len(starts) - 1):
         start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
         if n > len(own):
-            own = np.empty(2 * n, np.float32)
+            own = np.empty(n + (n >> TWO), np.float32)
         total = np.uint64(0)
         for place in range(n):
             own[place] = np.int32(keys[start + place] & LAST).view(np.float32)
             total += np.uint64(truth[np.uint64(tags[start + place]) << ONE])
         if total > len(dealt):
-            dealt = np.empty(2 * total, np.float32)
+            dealt = np.empty(total + (total >> TWO), np.float32)
             value, concept = np.empty_like(dealt), np.empty(len(dealt), truth.dtype)
         stops[:] = 0
         filled = np.uint64(0)

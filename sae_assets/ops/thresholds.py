@@ -85,7 +85,9 @@ def calibrate_thresholds(
     Args:
         chunks: gone through once.
         tail_fractions: shares p of the values to keep, each within (0, 1).
-        memory_budget: as of ``compute_unit_stats``; at least one (concept, unit) pair's values are held.
+        memory_budget: bytes for the values while they are put in order, ``ENTRY_BYTES`` each, beside one chunk; what
+            does not fit goes through a temporary file. At least one unit's are held. The truth of all rows, about a
+            byte for each concept of a row, comes on top.
 
     Raises:
         ArtifactError: tail fractions outside (0, 1) or not ascending, no calibration rows, or widths that differ.
@@ -218,19 +220,24 @@ def _fill(
 
     Values are sorted once more with each concept of their row, those of some units at a time: at most ``most``.
     """
-    columns, on_cpu = len(n_positive), keys.device.type == "cpu"
+    n_concepts, on_cpu = len(n_positive) - 1, keys.device.type == "cpu"
+    n_positive[-1] = starts.diff()
+    values[-1] = linear_quantiles(keys, n_positive[-1].to(keys.device), q).cpu()
     work = torch.zeros(len(starts) - 1, dtype=torch.float64, device="cpu")
     for some, place in zip(keys.split(SLICE), tags.split(SLICE), strict=True):
-        each = truth.index_select(0, 2 * place.long()).double() + 1
-        work += torch.bincount(some >> BITS, each, len(work)).cpu()
+        lengths = truth.index_select(0, 2 * place.long()).double()
+        work += torch.bincount(some >> BITS, lengths, len(work)).cpu()
     for first, stop in plan_blocks(work.long(), min(most, KEYS_AT_ONCE) if on_cpu else most):
-        block = slice(int(starts[first]), int(starts[stop]))
-        value, place = keys[block] & LARGEST, 2 * tags[block].long()
-        member, entry = spread(place + 1, truth.index_select(0, place).long())
-        pair = ((keys[block] >> BITS) - first) * columns
-        with_concept = pair.index_select(0, entry) + truth.index_select(0, member)
-        each = torch.cat([pair + (columns - 1) << BITS | value, with_concept << BITS | value.index_select(0, entry)])
-        counts = torch.bincount(each >> BITS, minlength=(stop - first) * columns)
+        block, filled = slice(int(starts[first]), int(starts[stop])), 0
+        each = torch.empty(int(work[first:stop].sum()), dtype=torch.int64, device=keys.device)
+        counts = torch.zeros((stop - first) * n_concepts, dtype=torch.int64, device=keys.device)
+        for some, place in zip(keys[block].split(SLICE), tags[block].split(SLICE), strict=True):
+            place = 2 * place.long()
+            member, entry = spread(place + 1, truth.index_select(0, place).long())
+            pair = ((some >> BITS) - first).index_select(0, entry) * n_concepts + truth.index_select(0, member)
+            each[filled : filled + len(pair)] = pair << BITS | (some & LARGEST).index_select(0, entry)
+            counts += torch.bincount(pair, minlength=len(counts))
+            filled += len(pair)
         quantiles = linear_quantiles(sort_keys(each), counts, q)
-        n_positive[:, first:stop] = counts.view(-1, columns).T.cpu()
-        values[:, first:stop] = quantiles.view(-1, columns, len(q)).transpose(0, 1).cpu()
+        n_positive[:-1, first:stop] = counts.view(stop - first, n_concepts).T.cpu()
+        values[:-1, first:stop] = quantiles.view(stop - first, n_concepts, len(q)).transpose(0, 1).cpu()
