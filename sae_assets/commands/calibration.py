@@ -27,7 +27,7 @@ ENCODING = "sparse_activations"
 SECONDS = 5.0  # of CPU at most for the examples, once everything is open
 FEWEST, MOST = 2, 64  # examples
 LARGEST = 2 * 10**9  # bytes of weights that are opened to say what a plan costs
-Measured = tuple[float, float | None, dict[tuple[str, str], tuple[int | None, int | None]]]
+Measured = tuple[float, float, float | None, dict[tuple[str, str], tuple[int | None, int | None]]]
 Costs = Mapping[tuple[str, str], list[Cost]]  # by stage and token kind
 
 
@@ -54,14 +54,14 @@ def _encoded(session: Session, planned: Planned, addresses: Collection[Address],
     costs: dict[tuple[str, str], list[Cost]] = {}
 
     def note(n_examples: int, seconds: float, measured: Measured, *, first: bool) -> None:
-        for made, (rows, n_bytes) in measured[2].items():
-            costs.setdefault(made, []).append(Cost(n_examples, rows, n_bytes, seconds, measured[1], first))
+        for made, (rows, n_bytes) in measured[3].items():
+            costs.setdefault(made, []).append(Cost(n_examples, rows, n_bytes, seconds, measured[2], first))
 
     cold = _pass(session, planned, addresses, folder, 1)
     few = _pass(session, planned, addresses, folder, FEWEST)
     count = max(FEWEST + 1, min(MOST, int(SECONDS / few[0] * FEWEST), sum(planned.examples.values())))
     many = _pass(session, planned, addresses, folder, count)
-    opening = max(0.0, cold[0] - few[0])
+    opening = max(0.0, cold[0] - few[0]) + cold[1]
     # Two points, by which nothing is scaled that is constant.
     for n_examples, measured in ((FEWEST, few), (count, many)):
         note(n_examples, measured[0], measured, first=False)
@@ -70,7 +70,9 @@ def _encoded(session: Session, planned: Planned, addresses: Collection[Address],
 
 
 def _pass(session: Session, planned: Planned, addresses: Collection[Address], folder: str, n_examples: int) -> Measured:
-    """CPU seconds and peak memory of encoding the first examples, and of each artifact its rows and bytes."""
+    """CPU seconds of encoding the first examples and of what is done once for all, peak memory, and of each artifact
+    its rows and bytes.
+    """
 
     first = next(iter(addresses))
     stage, scratch = STAGES[ENCODING], ArtifactStore(folder, session.store.file_format)
@@ -99,4 +101,5 @@ def _pass(session: Session, planned: Planned, addresses: Collection[Address], fo
         if name == ENCODING and (name, kind) in due:  # the rows of control inputs are drawn: these do not grow evenly
             rows = len(storage.parquet.to_table(result.artifact)[0])
             sizes[name, kind] = rows, written(result.artifact, kind)
-    return meter.cpu_seconds, meter.peak_bytes, sizes
+    once = max((result.measured.get("once_cpu_seconds", 0.0) for result in made.values()), default=0.0)
+    return meter.cpu_seconds - once, once, meter.peak_bytes, sizes

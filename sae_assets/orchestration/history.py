@@ -272,7 +272,7 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
     """What the last artifacts of this stage, token kind and model cost, of any chunk; the latest first.
 
     Only of those made on the device of the latest. What was kept or imported, and what earlier versions made, tells
-    nothing.
+    nothing; nor does what a pass did once and no other does (``once_cpu_seconds``).
     """
     costs: list[tuple[Any, Cost]] = []
     for limit in (REMEMBERED, PAGE):  # other models' chunks may have been made since
@@ -284,6 +284,7 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
             values: dict[str, Any] = {name: value.value for name, value in made.metadata.items()}
             if "cpu_seconds" in values and "examples_read" in values:
                 seconds = values.get("cpu_seconds_of_pass", values["cpu_seconds"])
+                seconds = max(0.0, seconds - values.get("once_cpu_seconds", 0.0))
                 examples, n_bytes = number_of(values["examples_read"]), values.get("stored_bytes")
                 rows = number_of(values.get("table_rows", values.get("dagster/row_count")))  # of earlier versions
                 peak, first = values.get("peak_bytes"), bool(values.get("first_of_process"))

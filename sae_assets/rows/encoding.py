@@ -4,6 +4,7 @@ Only one batch of dense rows is in memory at any time; which token kinds are wan
 """
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ class RowsPerKind:
     ``elsewhere`` says where the SAE was trained if its checkpoint names a hook point that is not the catalog's,
     ``blank`` names the examples whose image is one colour or whose text is empty (of embeddings made elsewhere, none is
     opened). ``one_by_one`` says that examples were to go through the transformer together and cannot, because its rows
-    depend on what goes with them.
+    depend on what goes with them. ``once_cpu_seconds`` is what looking for better alternatives took.
     """
 
     artifacts: dict[str, SparseActivations]
@@ -56,6 +57,7 @@ class RowsPerKind:
     blank: tuple[str, ...] = ()
     one_by_one: bool = False
     control_inputs: "dict[str, ControlInputs]" = field(default_factory=dict)
+    once_cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -123,10 +125,13 @@ def encode_chunk(
         pooled = {kind for kind in token_kinds if is_pooled(dataset, model, kind)}
         doubts = [doubt for _, source in sources for doubt in source.doubts]
         ids = chunk.example_ids
+        once = 0.0
         if try_alternatives:
+            start = time.process_time()
             doubts += _better_alternatives(sources, pooled, sae, ids[:EXAMPLES])
             if isinstance(reader, TextReader) and any(source.network is not None for _, source in sources):
                 doubts += filter(None, [doubt_of_texts(reader, ids, model, LIGHT)])
+            once = time.process_time() - start
         results = {
             kind: _Collected(
                 None if kind in pooled else k_stored,
@@ -184,6 +189,7 @@ def encode_chunk(
                 else collectors[kind].result(chunk.first_index, artifacts[kind].example_offsets, pooling_of[kind])
                 for kind in control_kinds
             },
+            once,
         )
 
 

@@ -143,9 +143,11 @@ def test_costs_are_of_the_model_and_of_the_device_of_the_latest(tmp_path: Path, 
         report("clip-mini", "cpu", 8.0, cpu_seconds_of_pass=16.0, first_of_process=True)
         counted = {"examples_read": "1,006", "table_rows": "2,000"}  # an earlier version wrote numbers
         report("clip-mini", "cpu", 8.0, **counted)
+        report("clip-mini", "cpu", 8.0, once_cpu_seconds=5.0)
         for _ in range(9):
             report("other", "cpu", 99.0)
         assert costs_of(session.instance, address) == [
+            Cost(6, cpu_seconds=3.0),  # what is done once per model comes no more
             Cost(1006, 2000, cpu_seconds=8.0),
             Cost(6, cpu_seconds=16.0, first=True),
         ]

@@ -83,14 +83,15 @@ def make_rows(run: Pass) -> Made:
             beside=figures_beside(of_kind, encoded.artifacts[kind], encoded.artifacts, run.store),
         )
 
+    once = {"once_cpu_seconds": encoded.once_cpu_seconds} if examples.first_index == 0 else {}
     made = {
         (SPARSE_ACTIVATIONS.name, kind): Result(
-            encoded.artifacts[kind], expected(kind), partial(plot_sparse_activations, encoded.artifacts[kind])
+            encoded.artifacts[kind], expected(kind), partial(plot_sparse_activations, encoded.artifacts[kind]), once
         )
         for kind in run.token_kinds
     }
     controls = {
-        (CONTROL_INPUTS, kind): Result(artifact, Expected(artifact.example_offsets.diff()))
+        (CONTROL_INPUTS, kind): Result(artifact, Expected(artifact.example_offsets.diff()), measured=once)
         for kind, artifact in encoded.control_inputs.items()
     }
     return {**made, **controls}
