@@ -126,13 +126,14 @@ def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int
             continue
         ranked_units = items.units.of_units(units)
         x, mean, scale = of_scores(ranked_units.of_items(fits, n), len(fits), divided=True)
-        sizes = torch.tensor([k for k in sparsities if k <= len(units)], device=fits.device)
+        fitting = [k for k in sparsities if k <= len(units)]
+        sizes = torch.tensor(fitting, dtype=torch.int64, device=fits.device)
         y = items.labels[fits, concept, None].expand(-1, len(sizes))
         weights, penalties = _fitted(items, x, fits, y, sizes)
         directions = weights[:-1] / scale[:, None]
         each = (ranked_units.per_item(directions, n) + (weights[-1] - mean @ directions)).T
         best = -1.0
-        for k, penalty, line in zip(sizes.tolist(), penalties.tolist(), each, strict=True):
+        for k, penalty, line in zip(fitting, penalties.tolist(), each, strict=True):
             mine = line.float()[None, items.chooses]
             f1 = float(_f1(mine >= best_thresholds(mine, truth[[concept]], min_support)[:, None], truth[[concept]]))
             if penalty >= 0 and f1 > best:

@@ -5,8 +5,7 @@ would look like any others. Which input a model is asked about is ``images``' an
 """
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from sae_assets.errors import CheckpointError
@@ -32,13 +31,12 @@ def steady(make: Callable[[], T], rows: Callable[[T], "Tensor"], n_bytes: Callab
     Raises:
         CheckpointError: the rows differ, or those of one pass from those of the next.
     """
-    with _what_is_there_set_aside():
+    made = make()
+    first = _pass(made, rows, seed=1)
+    if n_bytes() <= BUILT_TWICE:
+        del made
+        gc.collect()  # hooks refer to the model that holds them
         made = make()
-        first = _pass(made, rows, seed=1)
-        if n_bytes() <= BUILT_TWICE:
-            del made
-            gc.collect()  # hooks refer to the model that holds them
-            made = make()
     for seed in (2, 3):
         differ = _differing(first, _pass(made, rows, seed))
         if differ:
@@ -48,19 +46,6 @@ def steady(make: Callable[[], T], rows: Callable[[T], "Tensor"], n_bytes: Callab
                 "compared; use another model, or an encoder saved without its random part (of ViTMAE, as a ViTModel)."
             )
     return made
-
-
-@contextmanager
-def _what_is_there_set_aside() -> Iterator[None]:
-    """Let Python look for cycles among new objects alone: among those of all libraries it takes half a second."""
-    if gc.get_freeze_count():  # somebody else's, who would find them thawed
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _pass(made: T, rows: Callable[[T], "Tensor"], seed: int) -> "Tensor":

@@ -139,9 +139,10 @@ def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path
         after = living.made
         assert set(after) == expected(["0000", "0001", "0002"])
         once = {key: times for key, times in after.items() if key[0].endswith(ONCE)}
-        # What the killed run had recorded of its pass when the power failed, the second attempt makes again.
+        # What the killed run had recorded of a step when the power failed the second attempt makes again, but not what
+        # a step had ended with.
         twice = [key for key in before if key[1] == multi_key(MODEL, "0001")]
-        assert {key: times for key, times in once.items() if times != (2 if key in twice else 1)} == {}
+        assert {key: times for key, times in once.items() if times not in ((1, 2) if key in twice else (1,))} == {}
         # Aggregates followed, and nothing that was made is gone.
         assert [stage for stage in MODEL_STAGES if after[f"small/patch/{stage}", MODEL] <= 1] == []
         assert before - after == Counter()

@@ -1,7 +1,6 @@
 """A model whose rows differ from call to call is refused by name, and one whose rows do not is left alone."""
 
 import gc
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,31 +116,3 @@ def test_what_differs_is_found(differs: str, found: bool, n_bytes: int) -> None:
     else:
         with pytest.raises(CheckpointError, match="it gives other rows"):
             steady(make, rows, lambda: n_bytes, "it")
-
-
-def test_nothing_of_the_process_stays_set_aside() -> None:
-    """What is there is not looked through for cycles meanwhile; the first model is gone before there is a second."""
-    alive: list[weakref.ref[torch.nn.Module]] = []
-
-    def make() -> torch.nn.Module:
-        assert not any(one() for one in alive) and gc.get_freeze_count() > 0
-        made = torch.nn.Linear(2, 2)
-        made.own = [made]  # a cycle
-        alive.append(weakref.ref(made))
-        return made
-
-    def rows(made: torch.nn.Module) -> torch.Tensor:
-        return torch.ones(1, 2)
-
-    of_the_tests = gc.get_freeze_count()
-    gc.unfreeze()
-    kept = steady(make, rows, lambda: 1, "block 1")
-    assert [one() for one in alive] == [None, kept] and gc.get_freeze_count() == 0
-    gc.freeze()  # as servers do before they fork
-    try:
-        alive.clear()
-        steady(make, rows, lambda: 1, "block 1")
-        assert gc.get_freeze_count() > 0
-    finally:
-        if not of_the_tests:
-            gc.unfreeze()
