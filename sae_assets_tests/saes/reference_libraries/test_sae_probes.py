@@ -17,7 +17,7 @@ from sae_assets_tests.saes.reference_libraries.test_reference_libraries import P
 from sae_assets_tests.saes.reference_libraries.test_reference_libraries import pytestmark as pytestmark
 from sae_assets_tests.strategies import random_world
 
-EXAMPLES = (24, 60, 200, 330, 800)  # some that leave pairs out, some with six folds, some with the last fifth
+EXAMPLES = (24, 200, 800)  # pairs are left out, six folds, the last fifth
 
 
 def test_every_k_is_the_librarys(tmp_path: Path) -> None:
