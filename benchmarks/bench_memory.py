@@ -75,7 +75,7 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     from sae_assets.pipeline.stage import Rereadable
     from sae_assets.storage.store import ArtifactStore, ChunkReader
 
-    compiled.kernels(compiled.FIRST)  # loops, where Numba is installed, which else only long work would load
+    compiled.loops_for(compiled.FIRST)  # loops, where Numba is installed, which else only long work would load
     passes, start = [0], time.process_time()
     store = ArtifactStore(root)
     reader = {stage: ChunkReader(store, {f"{n:04d}": address(stage, n) for n in range(n_chunks)}) for stage in STAGES}

@@ -60,7 +60,7 @@ def main() -> None:
     print(
         f"{chunk.n_rows:,} rows of {args.examples:,} examples, {args.units:,} units, k = 32, "
         f"{args.kept:,} kept, {args.concepts} concepts, {device}, "
-        f"{'with' if compiled.kernels(compiled.FIRST, device) else 'without'} compiled loops"
+        f"{'with' if compiled.loops_for(compiled.FIRST, device) else 'without'} compiled loops"
     )
 
     # Unit statistics: dense columns are densified and reduced in blocks of 256 units, two blocks measured.

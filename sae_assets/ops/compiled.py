@@ -13,7 +13,7 @@ FIRST = 2**23  # steps from which on loading Numba pays
 FURTHER = 2**16  # once it is loaded
 
 
-def kernels(steps: int, device: torch.device | str = "cpu") -> ModuleType | None:
+def loops_for(steps: int, device: torch.device | str = "cpu") -> ModuleType | None:
     """The module of compiled loops, or None where torch's operations are to be used.
 
     Args:

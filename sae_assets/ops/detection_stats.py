@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import DetectionStats, Thresholds
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import kernels
+from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.example_scores import EVALUATED, ExampleScores, GatheredScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import zeros
@@ -40,7 +40,7 @@ def count_detections(scores: dict[str, ExampleScores] | GatheredScores, threshol
     true, false = (zeros(*shape, dtype=torch.int32) for _ in range(2))
     for first, block in blocks:
         for place, split in enumerate(EVALUATED):
-            loops = kernels(true.numel(), block[split].keys.device)
+            loops = loops_for(true.numel(), block[split].keys.device)
             for start, part in block[split].some_units():
                 units = slice(first + start, first + start + len(part.starts) - 1)
                 columns = thresholds.values[:-1, units], true[place, :, units], false[place, :, units]

@@ -29,7 +29,7 @@ def dot_products(
     Args:
         columns: float32; rows: float64.
         memory_budget: bytes held at once beside the result; one pair always fits.
-        loops: compiled ones (``compiled.kernels``), which give the same bits.
+        loops: compiled ones (``compiled.loops_for``), which give the same bits.
     """
     if loops and len(unit):
         return _by_loops(loops, columns, rows, unit, row)

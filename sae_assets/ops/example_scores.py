@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import kernels
+from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
@@ -268,7 +268,7 @@ def gather_scores(
             labels[place] += chunk.labels[inside].cpu().numpy().tobytes()
             n_examples[place] += int(inside.sum())
         n_entries += rows.n_entries
-        loops = kernels(n_entries, device) if pooling.name == "max" else None
+        loops = loops_for(n_entries, device) if pooling.name == "max" else None
         for keys, tags in (
             _largest(rows, tag_of_example, counts, loops)
             if loops

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import kernels
+from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.dot_products import dot_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, leaders, upper_float32
@@ -252,7 +252,7 @@ class Encoder(ABC):
         """The code of a block's rows from their candidates, which come by row, then unit."""
         rows, units = self.narrowed(centred, rows, units)
         self._n_terms += len(units) * self.d_model
-        loops = kernels(self._n_terms // TERMS_PER_STEP, self.columns.device)
+        loops = loops_for(self._n_terms // TERMS_PER_STEP, self.columns.device)
         exact = dot_products(self.columns, centred, units, rows, self.memory_budget // 4, loops)
         values = (exact + self.bias[units]).float()
         rows, units, values = _where(values > 0, rows, units, values)

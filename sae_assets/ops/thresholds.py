@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import FilteredActivations, GroundTruth, SparseRows, Thresholds, offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import kernels
+from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import GrowingColumn, let_go, zeros
@@ -104,7 +104,7 @@ def calibrate_thresholds(
     n_positive = torch.zeros(n_concepts + 1, n_kept, dtype=torch.int64, device="cpu")
     values = zeros(n_concepts + 1, n_kept, len(q), dtype=torch.float64)
     truth = rows.truth.tensor()
-    loops, truth_there = kernels(rows.steps, device), truth.to(device)
+    loops, truth_there = loops_for(rows.steps, device), truth.to(device)
     for block in runs.blocks(rows.n_active):
         units = slice(block.start, block.stop)
         starts = offsets_of(rows.n_active[units])
@@ -186,7 +186,7 @@ def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept
 
 def _collect_values(activations: FilteredActivations, places: Int[Tensor, " rows"], rows: _Rows, runs: KeyRuns) -> None:
     """Add the positive values of rows that have a place, tagged with it; some rows at a time, which a cache holds."""
-    loops = kernels(rows.steps)
+    loops = loops_for(rows.steps)
     for start in range(0, activations.n_rows, ROWS_AT_ONCE):
         some = places[start : start + ROWS_AT_ONCE]
         offsets = activations.row_offsets[start : start + ROWS_AT_ONCE + 1]

@@ -47,7 +47,7 @@ def by(loops: object) -> Iterator[Callable[[bool], None]]:
 
         def switch(on: bool) -> None:
             for module in USERS:
-                patch.setattr(module, "kernels", lambda *_: loops if on else None)
+                patch.setattr(module, "loops_for", lambda *_: loops if on else None)
 
         yield switch
 
@@ -110,11 +110,11 @@ def test_an_encoder_asks_for_loops_once_it_has_worked_for_long(loops, monkeypatc
     """Its codes are the same before and after."""
     asked = []
     monkeypatch.setattr(sparse_activations, "TERMS_PER_STEP", 1)
-    monkeypatch.setattr(sparse_activations, "kernels", lambda steps, _device: asked.append(steps))
+    monkeypatch.setattr(sparse_activations, "loops_for", lambda steps, _device: asked.append(steps))
     encoder, x = TopKEncoder(torch.randn(16, 50), 4), torch.randn(30, 16)
     before = encoder.encode(x)
     assert asked[-1] >= 30 * 4 * 16
-    monkeypatch.setattr(sparse_activations, "kernels", lambda *_: loops)
+    monkeypatch.setattr(sparse_activations, "loops_for", lambda *_: loops)
     assert_bit_equal(encoder.encode(x), before)
 
 
@@ -142,14 +142,14 @@ def fresh() -> Iterator[None]:
 def test_only_work_that_is_worth_it_asks_for_loops(monkeypatch):
     """Less once they are there; never on a GPU, nor where Numba is missing."""
     monkeypatch.setattr(kernels, "COMPILED", True)
-    assert compiled.kernels(compiled.FIRST - 1) is None
-    assert compiled.kernels(compiled.FIRST, "cuda") is None
-    assert compiled.kernels(compiled.FIRST) is kernels
-    assert compiled.kernels(compiled.FURTHER) is kernels
-    assert compiled.kernels(compiled.FURTHER - 1) is None
+    assert compiled.loops_for(compiled.FIRST - 1) is None
+    assert compiled.loops_for(compiled.FIRST, "cuda") is None
+    assert compiled.loops_for(compiled.FIRST) is kernels
+    assert compiled.loops_for(compiled.FURTHER) is kernels
+    assert compiled.loops_for(compiled.FURTHER - 1) is None
     compiled._load.cache_clear()
     monkeypatch.setattr(kernels, "COMPILED", False)
-    assert compiled.kernels(compiled.FIRST) is None
+    assert compiled.loops_for(compiled.FIRST) is None
 
 
 @pytest.mark.slow
@@ -170,6 +170,6 @@ def test_numba_that_is_told_not_to_compile_is_not_used(disabled, monkeypatch):
     if not kernels.COMPILED:
         pytest.skip("Numba is not installed")
     monkeypatch.setenv("NUMBA_DISABLE_JIT", disabled)
-    code = "from sae_assets.ops import compiled; print(compiled.kernels(compiled.FIRST) is not None)"
+    code = "from sae_assets.ops import compiled; print(compiled.loops_for(compiled.FIRST) is not None)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == str(disabled == "0")
