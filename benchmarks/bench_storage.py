@@ -1,5 +1,8 @@
 """Bytes per row of one CLIP-Scope-sized chunk (51,200 patches × 65,536 units, k = 32), and the ratio to dense.
 
+Beside what older scripts save, and what Delphi (eai-delphi 0.1.3, ``LatentCache.save_splits``) writes of the same
+entries: the place of each in its text and its unit within the file, five files, values rounded to 16 bits; and the same
+lossless.
 And what a chunk costs once it is encoded: CPU milliseconds, the least of three, of what a run does to hand it on.
 
 python benchmarks/bench_storage.py [--rows 51200]
@@ -7,15 +10,18 @@ python benchmarks/bench_storage.py [--rows 51200]
 
 import argparse
 import io
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 from bench_stored_values import with_values
+from safetensors.numpy import save
 from synthetic import synthetic_chunk
 
 from sae_assets.artifacts import SparseActivations
@@ -57,6 +63,19 @@ def hand_on(chunk: SparseActivations, made: Provenance) -> None:
     print(f"{'all of it':30} {first + second + third + fourth + fifth:10.0f} ms")
 
 
+def as_delphi(chunk: SparseActivations, values: type, places: type, n_files: int = 5) -> int:
+    """Bytes of the files in which Delphi keeps activations, without the tokens that it repeats in each."""
+    row = chunk.row_of_entry()
+    example = chunk.example_of_row()[row]
+    locations = torch.stack([example, row - chunk.example_offsets[example], chunk.unit_ids.long()], 1).numpy()
+    size, edges = 0, np.linspace(0, chunk.n_units, n_files + 1).astype(int)
+    for first, end in itertools.pairwise(edges):
+        here = (locations[:, 2] >= first) & (locations[:, 2] < end)
+        place = (locations[here] - [0, 0, first]).astype(places)
+        size += len(save({"locations": place, "activations": chunk.values.numpy()[here].astype(values)}))
+    return size
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=51_200)
@@ -73,6 +92,8 @@ def main() -> None:
     sizes = {
         "dense float32": chunk.dense_bytes,
         "older .pt, int64 + float32": len(wide.getvalue()),
+        "Delphi, float16": as_delphi(chunk, np.float16, np.uint16),
+        "Delphi, lossless": as_delphi(chunk, np.float32, np.uint16),
         "ours, .pt (int32 + float32)": len(pt.dump(chunk, header)),
         "ours, Parquet (default)": len(parquet.dump(chunk, header)),
         "ours, Parquet, 16-bit values": len(parquet.dump(with_values(chunk, "float16"), header)),
