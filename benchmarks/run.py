@@ -21,6 +21,7 @@ SIZES: dict[str, tuple[str, str]] = {
     "bench_storage": ("--rows 5120", ""),
     "bench_stored_values": ("--only clevr_mini", ""),
     "bench_statistics": ("--examples 40 --units 8192 --kept 500", ""),
+    "bench_tables": ("--examples 40 --units 8192 --kept 500", "--kept 5000 --concepts 100"),
     "bench_memory": ("--chunks 10 100", ""),
     "bench_exact_search": ("--units 500 --examples 500 --concepts 20", ""),
     "bench_row_alignment": ("--units 200 --rows 20480 --concepts 20", "--full"),
