@@ -9,7 +9,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from sae_assets.ops.segments import BITS, LARGEST
+from sae_assets.ops.segments import AT_ONCE, BITS, LARGEST
 
 try:
     import numba
@@ -23,7 +23,7 @@ else:
     loop = numba.njit(cache=True, nogil=True)
 
 LAST = np.int64(LARGEST)
-ONE, TWO = np.uint64(1), np.uint64(2)
+ONE, TWO, WIDTH = np.uint64(1), np.uint64(2), np.uint64(AT_ONCE)
 FINE = 8  # places of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
 
 
@@ -45,20 +45,31 @@ def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active):
 
 @loop
 @no_type_check
-def _quantiles(ordered, start, n, q, out):
-    """``segments.linear_quantiles`` of the n values from ``start`` on."""
-    if n == 0:
-        out[:] = np.nan
-        return
-    for place in range(len(q)):
-        rank = np.float64(n - ONE) * q[place]
-        low = np.floor(rank)
-        weight = rank - low
-        first = np.uint64(low)
-        below = np.float64(ordered[start + first])
-        above = np.float64(ordered[start + min(first + ONE, n - ONE)])
-        step = above - below
-        out[place] = below + step * weight if weight < 0.5 else above - step * (1.0 - weight)
+def _quantiles(ordered, first, last, q, work, out):
+    """``segments.linear_quantiles`` of runs of ``ordered`` that begin at ``first`` and are ``last`` longer than one;
+    fills ``out`` [fractions, runs], for an empty run with anything.
+
+    In steps, so that a processor takes several runs at a time in all but the one that looks values up.
+
+    Args:
+        work: arrays [runs] of which two are of whole numbers, and three are not.
+    """
+    low, high, weight, below, above = work
+    n = np.uint64(len(first))
+    for fraction in range(np.uint64(len(q))):
+        for run in range(n):
+            rank = np.float64(last[run]) * q[fraction]
+            whole = np.int64(rank)
+            weight[run] = rank - np.float64(whole)
+            low[run] = first[run] + whole
+            high[run] = low[run] + np.int64(rank > np.float64(whole))
+        for run in range(n):
+            below[run], above[run] = ordered[np.uint64(low[run])], ordered[np.uint64(high[run])]
+        for run in range(n):
+            step = above[run] - below[run]
+            nearer_below = below[run] + step * weight[run]
+            nearer_above = above[run] - step * (1.0 - weight[run])
+            out[fraction, run] = nearer_below if weight[run] < 0.5 else nearer_above
 
 
 @loop
@@ -69,47 +80,58 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
     The values of a unit, ascending, are dealt out to the concepts of their rows, so that those of each ascend too.
 
     Args:
-        truth: at twice the place that a tag names, how many concepts the row has, and then these.
+        truth: at twice the place that a tag names, how many concepts the row has, and then these; ``AT_ONCE`` more at
+            its end, of anything.
     """
-    n_concepts = len(n_positive) - 1
-    stops = np.empty(n_concepts, np.uint32)
-    own = np.empty(1 << 12, np.float32)
-    dealt = np.empty(1 << 14, np.float32)  # by concept
+    n_fractions, n_runs = np.uint64(len(q)), len(n_positive)  # a run of each concept, and the unit's own
+    n_concepts = np.uint64(n_runs - 1)
+    stops, first, last = np.zeros(n_runs, np.uint32), np.empty(n_runs, np.int64), np.empty(n_runs, np.int64)
+    number, out = np.empty(n_runs, np.float64), np.empty((len(q), n_runs), np.float64)
+    work = np.empty_like(first), np.empty_like(first), number, np.empty_like(number), np.empty_like(number)
+    dealt = np.zeros(1 << 14, np.float32)  # by concept, and behind them all
     value, concept = np.empty_like(dealt), np.empty(len(dealt), truth.dtype)  # as they come
     for unit in range(len(starts) - 1):
         start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
-        if n > len(own):
-            own = np.empty(n + (n >> TWO), np.float32)
         total = np.uint64(0)
-        for place in range(n):
-            own[place] = np.int32(keys[start + place] & LAST).view(np.float32)
-            total += np.uint64(truth[np.uint64(tags[start + place]) << ONE])
-        if total > len(dealt):
-            dealt = np.empty(total + (total >> TWO), np.float32)
+        for entry in range(start, start + n):
+            total += np.uint64(truth[np.uint64(tags[entry]) << ONE])
+        needed = total + n + WIDTH
+        if needed > np.uint64(len(dealt)):
+            dealt = np.empty(needed + (needed >> TWO), np.float32)
             value, concept = np.empty_like(dealt), np.empty(len(dealt), truth.dtype)
-        stops[:] = 0
         filled = np.uint64(0)
-        for place in range(n):
-            head = np.uint64(tags[start + place]) << ONE
-            for member in range(head + ONE, head + ONE + np.uint64(truth[head])):
-                value[filled], concept[filled] = own[place], truth[member]
-                stops[np.uint64(truth[member])] += np.uint32(1)
-                filled += ONE
+        for entry in range(n):
+            head = np.uint64(tags[start + entry]) << ONE
+            own, members = np.int32(keys[start + entry] & LAST).view(np.float32), np.uint64(truth[head])
+            dealt[total + entry] = own
+            for member in range(WIDTH):  # all at once, most rows having fewer; what is too many is overwritten
+                value[filled + member] = own
+            for member in range(WIDTH):
+                concept[filled + member] = truth[head + ONE + member]
+            for member in range(WIDTH, members):
+                value[filled + member], concept[filled + member] = own, truth[head + ONE + member]
+            filled += members
+        stops[:] = 0
+        for entry in range(total):
+            stops[np.uint64(concept[entry])] += np.uint32(1)
+        stops[n_concepts] = np.uint32(n)
         before = np.uint32(0)
-        for number in range(n_concepts):
-            count = stops[number]
-            n_positive[number, unit], stops[number] = count, before
+        for run in range(np.uint64(n_runs)):
+            count = stops[run]
+            n_positive[run, unit], first[run], last[run] = count, before, max(np.int64(count), 1) - 1
+            stops[run] = before
             before += count
-        for place in range(total):
-            number = np.uint64(concept[place])
-            dealt[np.uint64(stops[number])] = value[place]
-            stops[number] += np.uint32(1)
-        first = np.uint64(0)
-        for number in range(n_concepts):
-            _quantiles(dealt, first, np.uint64(stops[number]) - first, q, values[number, unit])
-            first = np.uint64(stops[number])
-        n_positive[n_concepts, unit] = n
-        _quantiles(own, np.uint64(0), n, q, values[n_concepts, unit])
+        for entry in range(total):
+            run = np.uint64(concept[entry])
+            dealt[np.uint64(stops[run])] = value[entry]
+            stops[run] += np.uint32(1)
+        _quantiles(dealt, first, last, q, work, out)
+        for run in range(np.uint64(n_runs)):
+            if n_positive[run, unit] == 0:
+                values[run, unit] = np.nan
+                continue
+            for fraction in range(n_fractions):
+                values[run, unit, fraction] = out[fraction, run]
 
 
 @loop

@@ -18,6 +18,7 @@ from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import GrowingColumn, let_go, zeros
 from sae_assets.ops.segments import (
+    AT_ONCE,
     BITS,
     LARGEST,
     SLICE,
@@ -103,6 +104,7 @@ def calibrate_thresholds(
     q = 1 - torch.tensor(tail_fractions, dtype=torch.float64, device=device)
     n_positive = torch.zeros(n_concepts + 1, n_kept, dtype=torch.int64, device="cpu")
     values = zeros(n_concepts + 1, n_kept, len(q), dtype=torch.float64)
+    rows.truth.append(torch.zeros(AT_ONCE, dtype=torch.int64, device="cpu"))  # loops read so many beyond
     truth = rows.truth.tensor()
     loops, truth_there = loops_for(rows.steps, device), truth.to(device)
     for block in runs.blocks(rows.n_active):

@@ -118,10 +118,11 @@ def test_an_encoder_asks_for_loops_once_it_has_worked_for_long(loops, monkeypatc
     assert_bit_equal(encoder.encode(x), before)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_many_continuous_values_are_the_same_bits(by, seed):
-    """Where quantiles interpolate and scores of a unit take many places of its table."""
-    world = random_world(seed, n_examples=120, n_concepts=4)
+@pytest.mark.parametrize(("n_examples", "n_concepts"), [(120, 4), (121, 4), (40, 30), (12, 260)])
+def test_many_continuous_values_are_the_same_bits(by, n_examples, n_concepts):
+    """Where quantiles interpolate, rows have more concepts than are dealt out at once, and these are many."""
+    world = random_world(n_concepts, n_examples=n_examples, n_concepts=n_concepts, n_units=max(12, n_concepts))
+    world = World(world.activations[:, :12], world.lengths, world.splits, world.truth, world.labels)
     by(False)
     cutoffs = calibrate(world)
     counts = count_detections(_gathered(world, 2**20), cutoffs)
