@@ -48,8 +48,8 @@ class Thresholds(Artifact):
             yield "tail fractions must ascend without repeats"
         null, low, rising = False, False, False
         for values, n_positive in zip(self.values.numpy(), self.n_positive.numpy(), strict=True):  # what a cache holds
-            nulls, silent = values != values, n_positive == 0  # NaN alone is not what it is
-            null |= nulls.sum() != silent.sum() * values.shape[1] or not nulls[silent].all()
+            silent = (n_positive == 0).repeat(values.shape[1])
+            null |= ((values != values).reshape(-1) != silent).any()  # NaN alone is not what it is
             low |= (values <= 0).any()
             rising |= any_step(values, operator.gt)
         if null:
@@ -111,17 +111,17 @@ class DetectionStats(Artifact):
         yield from structure
         if structure:
             return
+        invalid_pairs = [(~valid).nonzero()[0] for valid in self.valid.numpy()]
         for name, counts, total in (
             ("true positives", self.true_positives, self.n_positive),
             ("false positives", self.false_positives, self.n_negative),
         ):
             outside, invalid, falling = False, False, False
-            for split in range(2):
-                for concept, valid in enumerate(self.valid.numpy()):  # what a processor's cache holds
-                    some = counts[split, concept].numpy()
+            for split, table in enumerate(counts.numpy()):
+                for concept, (some, silent) in enumerate(zip(table, invalid_pairs, strict=True)):  # what a cache holds
                     if some.size:
                         outside |= some.min() < 0 or some.max() > int(total[split, concept])
-                    invalid |= some[~valid].any()
+                    invalid |= some.take(silent, axis=0).any()
                     falling |= any_step(some, operator.lt)
             if outside:
                 yield f"{name} must lie between 0 and the number of examples"
