@@ -21,7 +21,7 @@ CHUNKS, OPTIONAL = {"sae_assets/read": "chunks"}, {"sae_assets/read": "optional"
 
 
 class ArtifactIOManager(dg.ConfigurableIOManager):
-    """Writes ``Stored`` artifacts atomically and reads them back verified; of ``Kept`` ones the file stays as it is."""
+    """Writes ``Stored`` artifacts atomically; of ``Kept`` ones the file stays as it is. Reads by the seal."""
 
     artifact_store: dg.ResourceDependency[StoreResource]
 
@@ -45,4 +45,6 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
             return ChunkReader(store, {address.chunk or CHUNK: address for address in addresses})
         partition = context.asset_partition_key if context.has_asset_partitions else None
         address = address_of(path, partition)
-        return None if how.items() >= OPTIONAL.items() and store.find(address) is None else store.read(address)
+        if how.items() >= OPTIONAL.items() and store.find(address) is None:
+            return None
+        return store.read(address, hashed=False)

@@ -105,26 +105,36 @@ def sparse_columns(artifact: SparseRows) -> tuple[dict[str, pa.Array], Scalars]:
 
 def sparse_fields(table: pa.Table, scalars: Scalars) -> dict[str, Any]:
     """Fields of sparse rows from their columns and scalars."""
-    row_offsets = offsets_of(_lengths(table["unit_ids"]))
     return {
         "first_example": scalars["first_example"],
         "example_offsets": offsets_of_examples(table, scalars),
-        "row_offsets": row_offsets,
+        "row_offsets": _starts(table["unit_ids"]),
         "unit_ids": _numbers(table["unit_ids"], np.int32),
         "values": _numbers(table["values"], np.float32),
         "n_units": scalars["n_units"],
     }
 
 
-def _lengths(column: pa.ChunkedArray) -> Tensor:
-    """How many values each list has, int64."""
-    parts = [np.diff(split_lists(chunk)[0]) for chunk in column.chunks]
-    return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]))
+def _starts(column: pa.ChunkedArray) -> Tensor:
+    """Where each list starts and the last one ends, int64 [n + 1]."""
+    parts = [split_lists(chunk)[0] for chunk in column.chunks]
+    if len(parts) == 1:
+        return torch.from_numpy(parts[0])
+    return offsets_of(torch.from_numpy(np.concatenate([np.empty(0, np.int64), *map(np.diff, parts)])))
 
 
 def _numbers(column: pa.ChunkedArray, dtype: type) -> Tensor:
-    """All values of a column of lists; :func:`flat` and :func:`plain_numbers` copy twice. Raises: as the latter."""
-    arrays = [numbers(split_lists(chunk)[1]) for chunk in column.chunks]
+    """All values of a column of lists, in Arrow's own memory where they lie there as they are needed.
+
+    :func:`flat` and :func:`plain_numbers` copy twice.
+
+    Raises:
+        ValueError: the column has nulls.
+    """
+    parts = [split_lists(chunk)[1] for chunk in column.chunks]
+    if len(parts) == 1 and len(parts[0]) and not parts[0].null_count and parts[0].type == pa.from_numpy_dtype(dtype):
+        return torch.from_dlpack(parts[0])
+    arrays = [numbers(part) for part in parts]
     return torch.from_numpy(np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False))
 
 

@@ -3,13 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from upath import UPath
 
 from sae_assets.errors import MissingChunksError, StoredFileError
+from sae_assets.orchestration.io_manager import ArtifactIOManager
+from sae_assets.orchestration.resources import StoreResource
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import Header
-from sae_assets.storage.store import ArtifactStore, ChunkReader
+from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
 from sae_assets_tests.storage.small import small
 
 
@@ -89,6 +92,26 @@ def test_a_chunk_is_taken_by_its_seal_and_no_byte_of_it_can_change(store: Artifa
     assert reader(store, "0000")["0000"].artifact == other.artifact
     with pytest.raises(StoredFileError, match="content hash"):
         store.read(address("0000"))
+
+
+def test_what_a_run_takes_as_input_is_taken_by_its_seal(store: ArtifactStore) -> None:
+    """As aggregates take chunks: its own checks computed the content hash."""
+    other = replace(small("sparse_activations", address("0000")), content_hash="0" * 64)
+    store.write(address("0000"), other)
+    manager = ArtifactIOManager(artifact_store=StoreResource(root=str(store.root)))
+    partitions = dg.MultiPartitionsDefinition(
+        {"chunk": dg.StaticPartitionsDefinition(["0000"]), "model": dg.StaticPartitionsDefinition(["tiny"])}
+    )
+    key = dg.MultiPartitionKey({"chunk": "0000", "model": "tiny"})
+    context = dg.build_input_context(
+        asset_key=dg.AssetKey(["pictures", "patch", "sparse_activations"]),
+        asset_partitions_def=partitions,
+        asset_partition_key_range=dg.PartitionKeyRange(key, key),
+        partition_key=key,
+    )
+    loaded = manager.load_input(context)
+    assert isinstance(loaded, Stored)
+    assert loaded.artifact == other.artifact
 
 
 def test_a_chunk_without_a_seal_is_hashed(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
