@@ -14,6 +14,8 @@ import sae_assets
 import sae_assets.artifacts
 import sae_assets.ops
 from sae_assets.package import SELDOM
+from sae_assets.storage.store import ArtifactStore
+from sae_assets_tests.storage.small import ADDRESS, small
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +90,16 @@ def test_only_what_is_needed_is_loaded(statement: str, needed: set[str], not_nee
     loaded = loaded_by(statement)
     assert needed <= loaded
     assert loaded & not_needed == set()
+
+
+def test_headers_are_read_without_arrow(tmp_path: Path) -> None:
+    """So that ``status`` loads neither it nor numpy, which are half of what a look takes."""
+    ArtifactStore(str(tmp_path)).write(ADDRESS, small("labels"))
+    look = f"from sae_assets.storage.store import ArtifactStore; store = ArtifactStore({str(tmp_path)!r})"
+    named = ", ".join(map(repr, (ADDRESS.dataset, ADDRESS.stage, ADDRESS.token_kind, ADDRESS.model, ADDRESS.chunk)))
+    loaded = loaded_by(f"{look}; from sae_assets.storage.address import Address; store.header(Address({named})).kind")
+    assert "upath" in loaded
+    assert loaded & {"pyarrow", "numpy", "torch", "dagster"} == set()
 
 
 def plant(folder: Path, **modules: str) -> Path:

@@ -121,12 +121,35 @@ def partitions_not_passed(
 
     The last is the id of the run that planned the check and did not make it; empty if the check failed.
 
-    No public call gives the last result of a check by partition; this one is behind the UI's partition page.
+    No public call gives the last result of a check by partition. The one behind the UI's partition page asks the
+    database once for each check, and makes an object of each partition; here those alone come that are looked for.
     """
-    for info in instance.event_log_storage.get_asset_check_partition_info(checks):
-        if info.latest_execution_status != AssetCheckExecutionRecordStatus.SUCCEEDED and info.partition_key:
-            only_planned = info.latest_execution_status == AssetCheckExecutionRecordStatus.PLANNED
-            yield info.check_key.asset_key, info.partition_key, info.latest_planned_run_id if only_planned else ""
+    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+    from sqlalchemy import func, select
+
+    storage = instance.event_log_storage
+    assert isinstance(storage, SqlEventLogStorage)
+    table, asked = AssetCheckExecutionsTable.c, {(key.asset_key.to_string(), key.name): key for key in checks}
+    last = (
+        select(func.max(table.id))
+        .where(table.evaluation_event_storage_id.is_not(None))  # as Dagster does: plans of earlier versions count not
+        .where(table.asset_key.in_({asset for asset, _ in asked}))
+        .where(table.check_name.in_({name for _, name in asked}))
+        .group_by(table.asset_key, table.check_name, table.partition)
+    )
+    not_passed = (
+        select(table.asset_key, table.check_name, table.partition, table.execution_status, table.run_id)
+        .where(table.id.in_(last))
+        .where(table.execution_status != AssetCheckExecutionRecordStatus.SUCCEEDED.value)
+    )
+    with storage.index_connection() as connection:
+        rows = connection.execute(not_passed).all()
+    for asset, name, partition, status, run_id in rows:
+        key = asked.get((asset, name))
+        if key is not None and partition:
+            only_planned = status == AssetCheckExecutionRecordStatus.PLANNED.value
+            yield key.asset_key, partition, run_id if only_planned else ""
 
 
 def active_backfills(instance: dg.DagsterInstance) -> Iterator[tuple[str, Sequence[dg.AssetKey]]]:

@@ -5,7 +5,7 @@ that a reader can take a slice. The header travels in the file's key-value metad
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -17,11 +17,11 @@ from sae_assets.artifacts import Artifact
 from sae_assets.errors import StoredFileError
 from sae_assets.storage import seal
 from sae_assets.storage.atomic import is_local
-from sae_assets.storage.header import KEY, Header, read_header, states
+from sae_assets.storage.footers import read_footer
+from sae_assets.storage.header import KEY, Header, read_header
 from sae_assets.storage.tables import kinds, table_of
 
 ROW_GROUP = 8192
-MOST_FOOTERS = 2**14  # bytes at the end of a file that hold the footer of most, got by one read
 
 
 def to_table(artifact: Artifact) -> tuple[pa.Table, dict[str, Any]]:
@@ -189,35 +189,9 @@ def open_part(path: UPath, footer: pq.FileMetaData | None = None) -> Iterator[pq
 
 def load_footer(path: UPath) -> tuple[Header, pq.FileMetaData]:
     """The header, and what the footer says of row groups and columns. Raises: as :func:`load`."""
-    where, tail = str(path), _read_footer(path)
+    where, tail = str(path), read_footer(path)
     with _readable(where):
         metadata = pq.read_metadata(pa.BufferReader(tail))
         header = read_header((metadata.metadata or {}).get(KEY.encode()), where)
     seal.check_footer(tail, where, sealed=header.sealed)
     return header, metadata
-
-
-def has_content(path: UPath, content_hash: str, place: Mapping[str, Any]) -> bool:
-    """Whether a file's header is of this content and place; False where only :func:`load_header` can tell.
-
-    Raises:
-        StoredFileError: the footer is not as it was written.
-    """
-    footer = _read_footer(path)
-    if not states(footer, content_hash, place):
-        return False
-    seal.check_footer(footer, str(path), sealed=True)
-    return True
-
-
-def _read_footer(path: UPath) -> bytes:
-    """The footer of a file and what stands behind it."""
-    with open(path.path, "rb", buffering=0) if is_local(path) else path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - MOST_FOOTERS))
-        tail = file.read()
-        length = int.from_bytes(tail[-seal.FOOTER_END : -4], "little") + seal.FOOTER_END
-        if length > len(tail):
-            file.seek(max(0, size - length))
-            tail = file.read()
-    return tail[-length:]

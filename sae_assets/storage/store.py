@@ -15,6 +15,7 @@ from upath import UPath
 from sae_assets import storage
 from sae_assets.artifacts import Artifact
 from sae_assets.errors import ArtifactError, MissingChunksError, NotMaterializedError, StoredFileError
+from sae_assets.storage import footers
 from sae_assets.storage.address import Address, address_at, path_of
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, is_local, write_atomically
 from sae_assets.storage.header import Header
@@ -77,6 +78,14 @@ def _module(extension: str) -> ModuleType:
     if extension == "pt":
         return storage.pt
     return storage.html if extension == "html" else storage.parquet
+
+
+def _header_of(path: UPath) -> Header:
+    """The header of a file alone, without what is loaded to read the rest of it."""
+    if path.suffix == ".parquet":
+        return footers.load_header(path)
+    header: Header = _module(path.suffix[1:]).load_header(path)
+    return header
 
 
 def place_of(made: Address | Provenance) -> dict[str, Any]:
@@ -205,7 +214,7 @@ class ArtifactStore:
     def _remedy(path: UPath, address: Address) -> str:
         """How to make a damaged file again: where its header is whole it counts as current, so only by --force."""
         try:
-            imported = _module(path.suffix[1:]).load_header(path).provenance.config.get("imported")
+            imported = _header_of(path).provenance.config.get("imported")
         except OSError:
             imported = False
         return f"Import it again: {address.importing}" if imported else f"Run: {address.remaking}"
@@ -227,7 +236,7 @@ class ArtifactStore:
         """The header alone, cheaply where the format allows. Raises: as :meth:`read`, of the header."""
 
         def load(path: UPath) -> Header:
-            header: Header = _module(path.suffix[1:]).load_header(path)
+            header = _header_of(path)
             expect_place(header.provenance, address, path)
             return header
 
@@ -239,7 +248,7 @@ class ArtifactStore:
         def load(path: UPath) -> bool:
             if content_hash is None or path.suffix != ".parquet":
                 return False
-            return bool(storage.parquet.has_content(path, content_hash, place_of(address)))
+            return footers.has_content(path, content_hash, place_of(address))
 
         try:
             return self._of_file(address, load) or self.header(address).content_hash == content_hash

@@ -219,21 +219,21 @@ def test_reader_finds_a_file_that_is_written_in_another_format_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Callable, snapshot: bool
 ) -> None:
     """The old file is found, and gone when it is opened."""
-    from sae_assets.storage import parquet
+    from sae_assets.storage import footers, parquet
     from sae_assets.storage.snapshot import StoreSnapshot
 
     item = small("sparse_activations")
     store = ArtifactStore(str(tmp_path))
     store.write(ADDRESS, item)
     reading = StoreSnapshot(store) if snapshot else store
-    for name in ("load_file", "load_header"):
-        whole = getattr(parquet, name)
+    for module, name in ((parquet, "load_file"), (footers, "load_header")):
+        whole = getattr(module, name)
 
         def late(path: UPath, whole: Callable = whole) -> Any:
             ArtifactStore(str(tmp_path), "pt").write(ADDRESS, item)
             return whole(path)
 
-        monkeypatch.setattr(parquet, name, late)
+        monkeypatch.setattr(module, name, late)
     assert reader(reading, ADDRESS).content_hash == item.content_hash
     assert [path.suffix for path in store.files()] == [".pt"]
 

@@ -12,7 +12,7 @@ import torch
 
 from sae_assets.errors import StoredFileError
 from sae_assets.reading.files import columns_of
-from sae_assets.storage import html, parquet, pt, seal
+from sae_assets.storage import footers, html, parquet, pt, seal
 from sae_assets.storage.address import Address
 from sae_assets.storage.header import KEY
 from sae_assets.storage.store import ArtifactStore
@@ -189,8 +189,8 @@ def test_whether_a_file_is_of_a_content_is_told_without_parsing_it(tmp_path: Pat
     store, path = written(tmp_path, "sparse_activations", "parquet")
     expected, content = store.header(ADDRESS).content_hash, path.read_bytes()
     parsed: list[object] = []
-    load_footer = parquet.load_footer
-    monkeypatch.setattr(parquet, "load_footer", lambda file: parsed.append(file) or load_footer(file))
+    load_header = footers.load_header
+    monkeypatch.setattr(footers, "load_header", lambda file: parsed.append(file) or load_header(file))
     assert store.holds(ADDRESS, expected) and not parsed
     assert not store.holds(ADDRESS, None) and not store.holds(ADDRESS, "0" * 64) and len(parsed) == 2
     footer = content.rindex(b'"content_hash"')
