@@ -170,6 +170,17 @@ def test_all_objects_are_looked_through_seldom_while_libraries_load(first: str, 
     assert (int(result.stdout) <= 1) is seldom
 
 
+def test_nobody_looks_for_cycles_while_definitions_are_made() -> None:
+    """Afterwards Python does as before."""
+    count = "gc.callbacks.append(lambda phase, info: looks.append(phase))"
+    made = "import sae_assets.definitions; print(len(looks), gc.isenabled())"
+    code = f"import gc, dagster; looks = []; gc.disable(); {count}; gc.enable(); {made}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    looks, enabled = result.stdout.split()
+    assert int(looks) <= 4, "of a few objects before and after"
+    assert enabled == "True"
+
+
 ENDS = """
 class Cycle:
     def __del__(self):

@@ -4,6 +4,7 @@ Wrong data, damaged files and bugs are not retried: they would fail again, later
 """
 
 import errno
+import inspect
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
@@ -46,4 +47,5 @@ def retrying_transient(body: Callable[..., Iterator[Any]]) -> Callable[..., Iter
             context.log.warning(f"{type(error).__name__}: {error}. Trying again in {wait:.0f} s.")
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait) from error
 
+    tried.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]  # Dagster asks for it many times
     return tried

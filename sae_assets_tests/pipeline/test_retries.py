@@ -1,6 +1,7 @@
 """Transient failures are tried again, later each time, and everything else fails at once; in a real run too."""
 
 import errno
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,3 +96,14 @@ def test_after_the_last_attempt_the_error_itself_is_raised(monkeypatch):
     assert attempts == list(range(MAX_RETRIES + 1))
     failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
     assert f"lost {MAX_RETRIES}" in failure.error.to_string()
+
+
+def test_the_signature_is_the_body_s_and_is_not_made_anew() -> None:
+    """Dagster asks for it many times for each asset."""
+
+    def body(context: object, config: int, *, compute: str, **inputs: object) -> Iterator[str]:
+        yield ""
+
+    tried = retrying_transient(body)
+    assert inspect.signature(tried) == inspect.signature(body)
+    assert inspect.signature(tried) is inspect.signature(tried)
