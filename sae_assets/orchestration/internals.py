@@ -504,9 +504,14 @@ def interruptible() -> AbstractContextManager[None]:
     return capture_interrupts()
 
 
-def copy_output_by(copy: Callable[..., Any]) -> None:
+@contextmanager
+def copy_output_by(copy: Callable[..., Any]) -> Iterator[None]:
     """Have what a run prints copied from its log to this process's own output by this context manager."""
-    compute_logs.tail_to_stream = copy
+    theirs, compute_logs.tail_to_stream = compute_logs.tail_to_stream, copy
+    try:
+        yield
+    finally:
+        compute_logs.tail_to_stream = theirs
 
 
 @contextmanager

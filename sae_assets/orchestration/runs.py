@@ -21,7 +21,8 @@ from sae_assets.orchestration.history import failed_checks, first_cause, history
 from sae_assets.orchestration.instance.abandoned import settle, waited_for
 from sae_assets.orchestration.instance.home import CODE_LOCATION
 from sae_assets.orchestration.instance.launcher import HOST_TAG, PROCESS_TAG
-from sae_assets.orchestration.internals import RunsHere, looking_for_slots
+from sae_assets.orchestration.instance.output import copied_along
+from sae_assets.orchestration.internals import RunsHere, copy_output_by, looking_for_slots
 from sae_assets.orchestration.marker import tell
 from sae_assets.orchestration.partitions import asset_key, partition_key
 from sae_assets.pipeline.options import RunOptions
@@ -231,7 +232,7 @@ class Runner:
         run_config = {"ops": ops, "loggers": {"console": {"config": {"log_level": console}}}}
         tags = {"dataset": batch.dataset, "stages": "+".join(batch.stages)}
         tags |= {HOST_TAG: socket.gethostname(), PROCESS_TAG: str(os.getpid())}
-        with looking_for_slots(SLOT_SECONDS, self._wait):
+        with copy_output_by(copied_along), looking_for_slots(SLOT_SECONDS, self._wait):
             run_id, succeeded, events = self._runs.execute(
                 self._instance, keys, partition, run_config=run_config, tags=tags, told_to_end=self._told_to_end
             )

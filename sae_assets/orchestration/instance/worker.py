@@ -12,15 +12,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import dagster as dg
 
 from sae_assets.orchestration.instance.launcher import keep_engines
+from sae_assets.orchestration.instance.output import copied_along
 from sae_assets.orchestration.internals import (
     copy_output_by,
     execute_run,
@@ -125,27 +124,11 @@ class WorkerProcess:
                     os.kill(os.getpid(), signal.SIGINT)
 
 
-@contextmanager
-def echo_afterwards(path: str, stream: IO[str]) -> Iterator[tuple[None, None]]:
-    """What a run printed into its log goes to this process's own output when it has ended.
-
-    In place of Dagster's ``tail_to_stream``, which starts two processes per stream for it, one of them Python: as much
-    CPU as a small run of a warm worker costs altogether.
-    """
-    start = Path(path).stat().st_size
-    yield None, None
-    with suppress(OSError, ValueError), Path(path).open("rb") as log:
-        log.seek(start)
-        while part := log.read(2**20):
-            os.write(stream.fileno(), part)
-
-
 def main() -> None:
     """Serve the pool whose socket and process id are the arguments."""
     collect_seldom()
-    copy_output_by(echo_afterwards)
     keep_engines()
-    with looking_for_slots(SLOT_SECONDS):
+    with copy_output_by(copied_along), looking_for_slots(SLOT_SECONDS):
         WorkerProcess(Connection(int(sys.argv[1])), int(sys.argv[2])).work()
 
 
