@@ -5,12 +5,15 @@ about half a second, once per process.
 """
 
 import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import torch
 
 FIRST = 2**23  # steps from which on loading Numba pays
 FURTHER = 2**16  # once it is loaded
+GRAIN = 2**20  # terms of products for which one more thread pays
 
 
 def loops_for(steps: int, device: torch.device | str = "cpu") -> ModuleType | None:
@@ -31,3 +34,15 @@ def _load() -> ModuleType | None:
     except RuntimeError:  # Numba finds no folder to keep compiled code in, and would make it anew in every process
         return None
     return module if module.COMPILED else None
+
+
+def in_threads(work: "Callable[..., None]", terms: int, *columns: torch.Tensor) -> None:
+    """Call ``work`` with a share of the columns' rows each in as many threads as torch would take for so many terms."""
+    n_threads = max(1, min(torch.get_num_threads(), terms // GRAIN))
+    if n_threads == 1:
+        work(*columns)
+        return
+    shares = zip(*(column.tensor_split(n_threads) for column in columns), strict=True)
+    with ThreadPoolExecutor(n_threads, "loops") as threads:
+        for done in [threads.submit(work, *share) for share in shares]:
+            done.result()

@@ -1,16 +1,15 @@
 """Dot products of named (unit, row) pairs in float64, added up by one fixed tree: the same bits everywhere."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae_assets.ops.compiled import in_threads
 from sae_assets.ops.segments import tree_sums
 
-GRAIN = 2**20  # terms for which one more thread pays
 CACHE_BYTES = 3 * 2**21  # at once on a CPU: what its cache holds while halves of products are added to halves
 
 Fold = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # columns, rows, unit and row of each pair to its terms
@@ -45,19 +44,12 @@ def dot_products(
 
 
 def _by_loops(loops: Any, columns: Tensor, rows: Tensor, unit: Tensor, row: Tensor) -> Tensor:
-    """Pairs shared out among as many threads as torch would take."""
     out = torch.empty(len(unit), dtype=torch.float64, device="cpu")
-    n_threads = max(1, min(torch.get_num_threads(), len(unit) * columns.shape[1] // GRAIN))
-    shares = [each.tensor_split(n_threads) for each in (unit, row, out)]
 
-    def fold(number: int) -> None:
-        loops.fold(columns.numpy(), rows.numpy(), *(each[number].numpy() for each in shares))
+    def fold(*pairs: Tensor) -> None:
+        loops.fold(columns.numpy(), rows.numpy(), *(each.numpy() for each in pairs))
 
-    if n_threads == 1:
-        fold(0)
-        return out
-    with ThreadPoolExecutor(n_threads, "fold") as threads:
-        list(threads.map(fold, range(n_threads)))
+    in_threads(fold, len(unit) * columns.shape[1], unit, row, out)
     return out
 
 

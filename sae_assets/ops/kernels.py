@@ -214,22 +214,111 @@ def count_detected(keys, starts, example, truth, thresholds, true, false):
 
 @loop
 @no_type_check
+def _halves_added(terms, width):
+    """The sum of the first terms as ``segments.tree_sums`` adds them up."""
+    while width > 1:
+        left = (width + 1) // 2
+        for place in range(width - left):
+            terms[place] += terms[left + place]
+        width = left
+    return terms[0]
+
+
+@loop
+@no_type_check
+def _product(weights, values, terms):
+    """``weights · values`` as ``dot_products.dot_products`` adds it up; ``terms`` holds half of them."""
+    d, half = len(weights), len(terms)
+    for place in range(d - half):
+        high = np.float64(weights[half + place]) * values[half + place]
+        terms[place] = np.float64(weights[place]) * values[place] + high
+    if half > d - half:
+        terms[half - 1] = np.float64(weights[half - 1]) * values[half - 1]
+    return _halves_added(terms, half)
+
+
+@loop
+@no_type_check
 def fold(columns, rows, unit, row, out):
-    """Fill ``out`` with ``columns[unit] · rows[row]`` of each pair, as ``dot_products.dot_products`` adds it up."""
-    d = columns.shape[1]
-    half = (d + 1) // 2
-    terms = np.empty(half, np.float64)
+    """Fill ``out`` with ``columns[unit] · rows[row]`` of each pair."""
+    terms = np.empty((columns.shape[1] + 1) // 2, np.float64)
     for pair in range(len(out)):
-        weights, values = columns[np.uint64(unit[pair])], rows[np.uint64(row[pair])]
-        for place in range(d - half):
-            high = np.float64(weights[half + place]) * values[half + place]
-            terms[place] = np.float64(weights[place]) * values[place] + high
-        if half > d - half:
-            terms[half - 1] = np.float64(weights[half - 1]) * values[half - 1]
-        width = half
-        while width > 1:
-            left = (width + 1) // 2
-            for place in range(width - left):
-                terms[place] += terms[left + place]
-            width = left
-        out[pair] = terms[0]
+        out[pair] = _product(columns[np.uint64(unit[pair])], rows[np.uint64(row[pair])], terms)
+
+
+@loop
+@no_type_check
+def choose_largest(screened, largest, floor, columns, rows, bias, units, values, l0, mass):
+    """Fill the first places of each row of ``units`` and ``values`` with its largest positive values, as many as there
+    is room for, ``l0`` with their numbers and ``mass`` with their sums; returns how many products it took.
+
+    Args:
+        screened: [rows, units at least]; what is below the row's ``floor`` is not among them.
+        largest: screened value of each tile, [rows, tiles]: unit u is in tile ``u % tiles``.
+        columns, rows, bias: of exact values.
+    """
+    n_places, n_tiles, room = screened.shape[1], largest.shape[1], units.shape[1]
+    terms = np.empty((columns.shape[1] + 1) // 2, np.float64)
+    n_products = 0
+    for row in range(len(rows)):
+        least, n = floor[row], 0
+        for tile in range(n_tiles):
+            if largest[row, tile] < least:
+                continue
+            for unit in range(tile, n_places, n_tiles):
+                if screened[row, unit] < least:
+                    continue
+                n_products += 1
+                value = np.float32(_product(columns[np.uint64(unit)], rows[row], terms) + bias[np.uint64(unit)])
+                if not value > 0:
+                    continue
+                place = n
+                while place > 0 and (
+                    values[row, place - 1] < value or (values[row, place - 1] == value and units[row, place - 1] > unit)
+                ):
+                    place -= 1
+                if place == room:
+                    continue
+                n = min(n + 1, room)
+                for other in range(n - 1, place, -1):
+                    values[row, other], units[row, other] = values[row, other - 1], units[row, other - 1]
+                values[row, place], units[row, place] = value, unit
+        total = 0.0
+        for place in range(n):
+            total += np.float64(values[row, place])
+        l0[row], mass[row] = n, total
+    return n_products
+
+
+@loop
+@no_type_check
+def reconstruct(rows, weight, bias, starts, stops, unit_ids, values, squares, residuals, bins, least, shift):
+    """Fill the sums of squares of rows and of what their code leaves of them, and add the rows to ``bins``: all as
+    ``reconstruction.Fit`` does.
+
+    Args:
+        bins: int64 [bins, d], of ``1 << shift`` exponents each, as float32 encodes them, from ``least`` on.
+    """
+    d = rows.shape[1]
+    decoded, terms = np.empty(d, np.float64), np.empty(d, np.float64)
+    for row in range(len(rows)):
+        decoded[:] = 0.0
+        for entry in range(starts[row], stops[row]):
+            weights, value = weight[np.uint64(unit_ids[entry])], np.float64(values[entry])
+            for place in range(d):
+                decoded[place] += np.float64(weights[place]) * value
+        for place in range(d):
+            rest = decoded[place] + bias[place] - np.float64(rows[row, place])
+            terms[place] = rest * rest
+        residuals[row] = _halves_added(terms, d)
+        for place in range(d):
+            terms[place] = np.float64(rows[row, place]) * np.float64(rows[row, place])
+        squares[row] = _halves_added(terms, d)
+        bits = rows[row].view(np.int32)
+        for place in range(d):
+            exponent, whole = np.int64(bits[place] >> 23 & 0xFF), np.int64(bits[place] & 0x7FFFFF)
+            if exponent > 0:
+                whole |= 1 << 23
+            index = max(exponent, 1) - least
+            whole <<= index & (1 << shift) - 1
+            bins[np.uint64(index >> shift), place] += whole if bits[place] >= 0 else -whole

@@ -11,6 +11,7 @@ in ``jumprelu``, reading checkpoints in ``saes``.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import loops_for
+from sae_assets.ops.compiled import in_threads, loops_for
 from sae_assets.ops.dot_products import dot_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, leaders, upper_float32
@@ -237,6 +238,12 @@ class Encoder(ABC):
         tiles = screened.view(len(block), self.tile, self.n_tiles)
         largest_of_tile = tiles.amax(1) * scale
         floor = self.floor(largest_of_tile, upper_float32(stray), upper_float32(norm + stray))
+        loops = self._loops()
+        if loops is not None:
+            code = self.chosen_by(loops, screened, largest_of_tile, floor, centred)
+            if code is not None:
+                yield code
+                return
         holds = largest_of_tile >= floor
         floor = floor.expand_as(holds)
         # A row can have any number of candidates: where all units are positive, all of them are computed again.
@@ -248,12 +255,25 @@ class Encoder(ABC):
             pairs = (row[index] * self.n_units + inside * self.n_tiles + tile[index]).sort().values
             yield self._choose(centred[start:stop], pairs // self.n_units, pairs % self.n_units)
 
+    def _loops(self) -> Any:
+        """Compiled loops, once so much was computed exactly that they pay."""
+        return loops_for(self._n_terms // TERMS_PER_STEP, self.columns.device)
+
+    def chosen_by(
+        self, loops: Any, screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor
+    ) -> SparseCode | None:
+        """What :meth:`_choose` gives of all candidates of a block, by compiled loops; None where it has to be asked.
+
+        Args:
+            screened: [rows, places] of the block; largest, floor: as :meth:`floor` has and gives them.
+        """
+        return None
+
     def _choose(self, centred: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
         """The code of a block's rows from their candidates, which come by row, then unit."""
         rows, units = self.narrowed(centred, rows, units)
         self._n_terms += len(units) * self.d_model
-        loops = loops_for(self._n_terms // TERMS_PER_STEP, self.columns.device)
-        exact = dot_products(self.columns, centred, units, rows, self.memory_budget // 4, loops)
+        exact = dot_products(self.columns, centred, units, rows, self.memory_budget // 4, self._loops())
         values = (exact + self.bias[units]).float()
         rows, units, values = _where(values > 0, rows, units, values)
         # A stable sort by value leaves ties in the order of their units.
@@ -309,6 +329,29 @@ class TopKEncoder(Encoder):
         error = stray * width + norm * slope + offset
         kth = largest.topk(self.k, dim=1).values[:, -1:]
         return torch.maximum(kth - 2 * (error + self.screen.share * kth.abs()), -error)
+
+    def chosen_by(self, loops, screened, largest, floor, centred):
+        if self.screen.share:
+            return None
+        n_rows, d = centred.shape
+        units = torch.empty(n_rows, self.k, dtype=torch.int32, device="cpu")
+        values, mass = (
+            torch.empty_like(units, dtype=torch.float32),
+            torch.empty(n_rows, dtype=torch.float64, device="cpu"),
+        )
+        l0 = torch.empty(n_rows, dtype=torch.int32, device="cpu")
+        columns, bias, taken = self.columns.numpy(), self.bias.numpy(), []
+
+        def choose(screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor, *filled: Tensor) -> None:
+            block = (each.numpy() for each in (screened, largest, floor))
+            n = loops.choose_largest(*block, columns, centred.numpy(), bias, *(each.numpy() for each in filled))
+            taken.append(n)
+
+        in_threads(choose, units.numel() * d, screened, largest, floor[:, 0], centred, units, values, l0, mass)
+        self._n_terms += sum(taken) * d
+        stored = torch.arange(self.k, device="cpu") < l0[:, None]
+        nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
+        return SparseCode(offsets_of(l0), units[stored], values[stored], l0, mass, nothing)
 
     def narrowed(self, centred, rows, units):
         n_rows, d = centred.shape

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +17,7 @@ from sae_assets.ops import (
     dot_products,
     example_scores,
     kernels,
+    reconstruction,
     sparse_activations,
     thresholds,
 )
@@ -25,6 +27,8 @@ from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import ENTRY_BYTES
 from sae_assets_tests.helpers.ops_of_worlds import calibrate
 from sae_assets_tests.ops.codes import assert_bit_equal
+from sae_assets_tests.ops.test_reconstruction import fitted, hostile, problem
+from sae_assets_tests.ops.test_sparse_activations import encoder, problems
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
 USERS = (thresholds, example_scores, detection_stats)
@@ -96,7 +100,7 @@ def _scored(world: World, budget: int):
 @pytest.mark.parametrize("d", [1, 2, 3, 24, 77, 1024])
 def test_products_are_the_same_bits(loops, d, threads, monkeypatch):
     """However many threads share them."""
-    monkeypatch.setattr(dot_products, "GRAIN", 1)
+    monkeypatch.setattr(compiled, "GRAIN", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     generator = torch.Generator().manual_seed(d)
     columns, rows = torch.randn(9, d, generator=generator), torch.randn(6, d, dtype=torch.float64, generator=generator)
@@ -116,6 +120,60 @@ def test_an_encoder_asks_for_loops_once_it_has_worked_for_long(loops, monkeypatc
     assert asked[-1] >= 30 * 4 * 16
     monkeypatch.setattr(sparse_activations, "loops_for", lambda *_: loops)
     assert_bit_equal(encoder.encode(x), before)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@PROPERTY
+@given(problem=problems(), bias=st.booleans(), budget=st.sampled_from([1, 2**20]))
+def test_codes_are_the_same_bits(loops, threads, problem, bias, budget):
+    """Ties, rows without a positive unit and blocks of single rows among them."""
+    x, enc, pre_b, k, k_stored = problem
+    more = {"bias": torch.linspace(-1, 1, enc.shape[1])} if bias else {}
+    made = encoder(enc, k, pre_b, memory_budget=budget, **more)
+    expected = made.encode(torch.from_numpy(x), k_stored)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse_activations, "loops_for", lambda *_: loops)
+        patch.setattr(compiled, "GRAIN", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        assert_bit_equal(made.encode(torch.from_numpy(x), k_stored), expected)
+
+
+@pytest.mark.parametrize(("k", "spread"), [(1, 0.0), (16, 0.0), (16, 4.0), (300, 0.0)])
+def test_codes_of_ordinary_floats_are_the_same_bits(loops, k, spread, monkeypatch):
+    """Of candidates that rounding could have swapped, the same are stored."""
+    rng = np.random.default_rng(k)
+    enc = (rng.normal(size=(77, 300)) * np.exp(rng.normal(size=300) * spread)).astype(np.float32)
+    made, x = encoder(enc, k), torch.from_numpy(rng.normal(size=(20, 77)).astype(np.float32))
+    expected = made.encode(x)
+    monkeypatch.setattr(sparse_activations, "loops_for", lambda *_: loops)
+    assert_bit_equal(made.encode(x), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@PROPERTY
+@given(hostile(), st.integers(1, 4))
+def test_fits_are_the_same_bits(loops, threads, made, times):
+    """Of subnormal and of the largest rows, and of rows on which nothing is active."""
+    x, code, decoder = made
+    expected = fitted(decoder, *[(x, code)] * times)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconstruction, "loops_for", lambda *_: loops)
+        patch.setattr(compiled, "GRAIN", 1)
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        assert fitted(decoder, *[(x, code)] * times) == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fit_asks_for_loops_once_it_has_worked_for_long(loops, seed, monkeypatch):
+    """Its sums are the same before and after."""
+    asked = []
+    monkeypatch.setattr(reconstruction, "TERMS_PER_STEP", 1)
+    monkeypatch.setattr(reconstruction, "loops_for", lambda steps, _device: asked.append(steps))
+    x, code, decoder = problem(seed)
+    before = fitted(decoder, (x, code), (x, code))
+    assert asked == [len(code.values) * decoder.d_model, 2 * len(code.values) * decoder.d_model]
+    monkeypatch.setattr(reconstruction, "loops_for", lambda *_: loops)
+    assert fitted(decoder, (x, code), (x, code)) == before
 
 
 @pytest.mark.parametrize(("n_examples", "n_concepts"), [(120, 4), (121, 4), (40, 30), (12, 260)])
