@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -307,6 +308,14 @@ def _starts(rows: Int[Tensor, " n"], n_rows: int) -> Int[Tensor, " rows_plus_1"]
     return torch.searchsorted(rows, torch.arange(n_rows + 1, device=rows.device))
 
 
+def _kth_largest(values: Float[Tensor, "rows n"], k: int) -> Float[Tensor, "rows 1"]:
+    """The k-th largest value of each row; on the CPU by numpy, which takes a tenth of torch's time."""
+    if values.device.type != "cpu":
+        return values.topk(k, dim=1).values[:, -1:]
+    place = values.shape[1] - k
+    return torch.from_numpy(np.partition(values.numpy(), place, axis=1)[:, place, None])
+
+
 class TopKEncoder(Encoder):
     """The k largest pre-activations, then ReLU (Gao et al. 2024, arXiv:2406.04093)."""
 
@@ -327,7 +336,7 @@ class TopKEncoder(Encoder):
         # below it, and what is screened another error below that is not among them. Negatives are never stored.
         width, slope, offset = self.largest_error
         error = stray * width + norm * slope + offset
-        kth = largest.topk(self.k, dim=1).values[:, -1:]
+        kth = _kth_largest(largest, self.k)
         return torch.maximum(kth - 2 * (error + self.screen.share * kth.abs()), -error)
 
     def chosen_by(self, loops, screened, largest, floor, centred):
