@@ -14,6 +14,7 @@ from sae_assets import ops, plain_json
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.open_clip.config import odd_numbers, odd_preprocessing
+from sae_assets.rows.open_clip.library import library
 from sae_assets.saes.files import cached_hub_file, file_hash
 from sae_assets.saes.weights import expect_small_header
 
@@ -47,9 +48,7 @@ def locate_weights(transformer: Transformer) -> Path | None:
         if not transformer.weights.is_file():
             raise CheckpointError(f"Weights file {transformer.weights} does not exist (`transformer.weights`).")
         return _sound(transformer.weights)
-    import open_clip.pretrained
-
-    tag = open_clip.pretrained.get_pretrained_cfg(transformer.name, transformer.pretrained) or {}
+    tag = library().get_pretrained_cfg(transformer.name, transformer.pretrained) or {}
     repo = tag.get("hf_hub", "").strip("/")
     hits = [cached_hub_file(repo, name) for name in WEIGHT_FILES] if repo.count("/") == 1 else []
     return next((hit for hit in hits if hit), None)
@@ -90,8 +89,7 @@ class ImageGeometry:
     """
 
     def __init__(self, transformer: Transformer):
-        import open_clip
-        from open_clip.transform import PreprocessCfg, image_transform_v2
+        open_clip = library()
 
         if transformer.path is not None:
             locate_weights(transformer)
@@ -116,7 +114,8 @@ class ImageGeometry:
             else computes_quick(transformer.name or "")
         )
         self.activation = "quick_gelu" if quick else "gelu"
-        settings = {key: value for key, value in preprocess.items() if key in PreprocessCfg.__dataclass_fields__}
+        config_class = open_clip.transform.PreprocessCfg
+        settings = {key: value for key, value in preprocess.items() if key in config_class.__dataclass_fields__}
         if "patch_size" not in vision or isinstance(vision.get("layers"), (list, tuple)):
             raise CheckpointError(
                 f"{transformer.name or transformer.path} is no vision transformer (it has no patches)."
@@ -131,7 +130,7 @@ class ImageGeometry:
         self.n_patches = self.grid[0] * self.grid[1]
         self.n_prefix, self.has_cls = 1, True
         self._size = (height, width)
-        self._transform = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+        self._transform = open_clip.transform.image_transform_v2(config_class(**settings), is_train=False)
         self.preprocessing = {**settings, "open_clip": open_clip.__version__.split(".")[0]}
 
     @property
@@ -188,7 +187,7 @@ class ImageGeometry:
 
 
 def _published_config(transformer: Transformer) -> tuple[dict[str, Any], dict[str, Any]]:
-    import open_clip
+    open_clip = library()
 
     name, tag = transformer.name or "", transformer.pretrained or ""
     config = open_clip.get_model_config(name)
@@ -205,7 +204,7 @@ def _published_config(transformer: Transformer) -> tuple[dict[str, Any], dict[st
 
 def computes_quick(name: str) -> bool:
     """Whether open_clip computes QuickGELU under an architecture's name."""
-    import open_clip
+    open_clip = library()
 
     return bool((open_clip.get_model_config(name) or {}).get("quick_gelu"))
 
@@ -219,7 +218,7 @@ def _expect_activation(name: str, tag: str) -> None:
     Raises:
         CheckpointError: they differ; the entry to name instead is said.
     """
-    import open_clip
+    open_clip = library()
 
     computed = computes_quick(name)
     trained = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
@@ -332,7 +331,7 @@ class VisionTransformer:
     @staticmethod
     def _create(transformer: Transformer) -> Any:
         """open_clip's own model with its weights, in float32 on the CPU."""
-        import open_clip
+        open_clip = library()
 
         if transformer.path is not None:
             return open_clip.create_model(f"local-dir:{transformer.path}", require_pretrained=True)
