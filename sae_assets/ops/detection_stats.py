@@ -4,6 +4,9 @@ Scores of examples are merged with the thresholds of their unit; positives are t
 pairs and chance levels live in ``ops.best_pairs``.
 """
 
+from collections.abc import Collection
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -11,11 +14,12 @@ from torch import Tensor
 from sae_assets.artifacts import DetectionStats, Thresholds
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.compiled import loops_for
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores, GatheredScores
+from sae_assets.ops.example_scores import EVALUATED, ExampleScores, GatheredScores, some_units_of
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import zeros
 
 LANES = 32
+SCORES_AT_ONCE = 2**17  # that are counted together, for one concept after another
 
 
 @plain_arithmetic()
@@ -38,19 +42,21 @@ def count_detections(scores: dict[str, ExampleScores] | GatheredScores, threshol
             raise ArtifactError(f"Labels cover {truth.shape[1]} concepts, thresholds {n_concepts}.")
     shape = (len(EVALUATED), n_concepts, n_kept, n_fractions)
     true, false = (zeros(*shape, dtype=torch.int32) for _ in range(2))
+    loops = loops_for(true.numel(), next(iter(labels.values())).device)
+    padded = _padded(labels.values()) if loops else ()
     for first, block in blocks:
-        for place, split in enumerate(EVALUATED):
-            loops = loops_for(true.numel(), block[split].keys.device)
-            for start, part in block[split].some_units():
-                units = slice(first + start, first + start + len(part.starts) - 1)
-                columns = thresholds.values[:-1, units], true[place, :, units], false[place, :, units]
-                if loops:
-                    sorted_scores = part.keys, part.starts, part.example, _padded(part.labels)
-                    loops.count_detected(*(column.numpy() for column in (*sorted_scores, *columns)))
-                    del sorted_scores
-                else:
-                    _count(part, *columns)
-        del block, part
+        for start, parts in some_units_of([block[split] for split in EVALUATED], SCORES_AT_ONCE):
+            units = slice(first + start, first + start + len(parts[0].starts) - 1)
+            cutoffs, counts = thresholds.values[:-1, units], (true[:, :, units], false[:, :, units])
+            if loops:
+                columns = tuple((part.keys.numpy(), part.starts.numpy(), part.example.numpy()) for part in parts)
+                loops.count_detected(columns, padded, *(each.numpy() for each in (cutoffs, *counts)))
+                del columns
+            else:
+                for part, hits, others in zip(parts, *counts, strict=True):
+                    _count(part, cutoffs, hits, others)
+            del parts
+        del block
     return DetectionStats(
         concepts=thresholds.concepts,
         kept_units=thresholds.kept_units,
@@ -77,9 +83,9 @@ def _count(
         false[concept] = (places - scores.starts[:-1, None] - hits).int().cpu()
 
 
-def _padded(labels: Bool[Tensor, "examples concepts"]) -> Int[Tensor, "examples width"]:
-    """Labels in a type that counts the examples, with concepts that no example has up to what a loop does at once."""
-    dtype = torch.int16 if len(labels) <= torch.iinfo(torch.int16).max else torch.int32
-    padded = torch.zeros(len(labels), -(-labels.shape[1] // LANES) * LANES, dtype=dtype, device="cpu")
-    padded[:, : labels.shape[1]] = labels
-    return padded
+def _padded(labels: Collection[Bool[Tensor, "_ concepts"]]) -> tuple[Any, ...]:
+    """Labels of splits as NumPy's, in a type that counts their examples, with concepts that no example has up to what
+    a loop does at once."""
+    most = max(len(truth) for truth in labels)
+    dtype = torch.int16 if most <= torch.iinfo(torch.int16).max else torch.int32
+    return tuple(torch.nn.functional.pad(truth.to(dtype), (0, -truth.shape[1] % LANES)).numpy() for truth in labels)

@@ -3,7 +3,7 @@
 Scores stay sparse and are sorted once per unit, largest first, so that what a threshold detects is the head of a run.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,6 @@ from sae_assets.ops.segments import (
 
 EVALUATED = ("cal", "test")
 ENTRIES_AT_ONCE = 2**17  # whose largest values are found together
-SCORES_AT_ONCE = 2**17  # that are counted together, for one concept after another
 SCORE_BYTES = 64  # of a score while it is put in order
 CELLS_SIDE_BY_SIDE = 2**21  # of a table of some units' scores, 4 bytes each
 SCORES_ENOUGH = 2**18  # that are put in order together on the CPU: with more nothing is faster
@@ -87,17 +86,10 @@ class ExampleScores:
         """End (exclusive) of the scores ≥ threshold in the runs of these units; a run's start where it is null."""
         return torch.searchsorted(self.keys, _keys(units, thresholds), right=True)
 
-    def some_units(self, at_once: int = SCORES_AT_ONCE) -> "Iterator[tuple[int, ExampleScores]]":
-        """The first of some units, and their scores, units numbered from 0: by default what a processor's cache holds.
-
-        Scores that lie in a file take no memory when others have come.
-        """
-        on_cpu = self.keys.device.type == "cpu"
-        for start, stop in plan_blocks(self.starts.diff(), at_once if on_cpu else max(1, len(self.keys))):
-            run = slice(int(self.starts[start]), int(self.starts[stop]))
-            starts = self.starts[start : stop + 1] - run.start
-            yield start, ExampleScores(self.keys[run] - (start << BITS), starts, self.example[run], self.labels)
-            let_go(self.keys, self.example)
+    def some_units(self, at_once: int) -> "Iterator[tuple[int, ExampleScores]]":
+        """As :func:`some_units_of`, of this split alone."""
+        for start, (part,) in some_units_of((self,), at_once):
+            yield start, part
 
     def of_units(self, units: Int[Tensor, " kept"]) -> "ExampleScores":
         """The scores of these units alone, ascending ids, renumbered by their position."""
@@ -151,6 +143,28 @@ class ExampleScores:
         mask = torch.zeros(len(self.labels), dtype=torch.bool, device=self.keys.device)
         mask[self.example[run][values.double() >= threshold]] = True
         return mask
+
+
+def some_units_of(splits: Sequence[ExampleScores], at_once: int) -> Iterator[tuple[int, tuple[ExampleScores, ...]]]:
+    """The first of some units, and their scores on each of these splits, units numbered from 0.
+
+    Scores that lie in a file take no memory when others have come.
+
+    Args:
+        at_once: scores of these units, on all the splits; on a GPU all units come together.
+    """
+    counts = torch.stack([split.starts.diff() for split in splits]).sum(0)
+    on_cpu = counts.device.type == "cpu"
+    for start, stop in plan_blocks(counts, at_once if on_cpu else max(1, int(counts.sum()))):
+        parts = []
+        for split in splits:
+            run = slice(int(split.starts[start]), int(split.starts[stop]))
+            starts = split.starts[start : stop + 1] - run.start
+            parts.append(ExampleScores(split.keys[run] - (start << BITS), starts, split.example[run], split.labels))
+        yield start, tuple(parts)
+        del parts
+        for split in splits:
+            let_go(split.keys, split.example)
 
 
 def _keys(units: Int[Tensor, "*#n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:

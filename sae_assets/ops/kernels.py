@@ -161,55 +161,73 @@ def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example,
 
 @loop
 @no_type_check
-def count_detected(keys, starts, example, truth, thresholds, true, false):
-    """Fill [concepts, units, fractions] with true and false positives at thresholds (null: none).
+def count_detected(scores, truths, thresholds, true, false):
+    """Fill [splits, concepts, units, fractions] with true and false positives at thresholds (null: none).
 
     A table says for the first bits of a threshold how many scores are surely above it, and few are left to compare.
+    Both splits come together, as to fetch thresholds, which do not lie side by side, takes the longest.
 
     Args:
-        truth: [examples, at least the concepts], of a type that counts the examples.
+        scores: of each split keys, starts and examples.
+        truths: of each split [examples, at least the concepts], of a type that counts the examples.
     """
-    n_concepts, n_units, n_fractions = true.shape
-    width = truth.shape[1]
+    n_splits, n_concepts, n_units, n_fractions = true.shape
+    width = truths[0].shape[1]
+    concepts, fractions = np.uint64(n_concepts), np.uint64(n_fractions)
     longest = np.int64(0)
-    for unit in range(n_units):
-        longest = max(longest, starts[unit + 1] - starts[unit])
+    for split in range(n_splits):
+        starts = scores[split][1]
+        for unit in range(n_units):
+            longest = max(longest, starts[unit + 1] - starts[unit])
     score = np.empty(longest + 1, np.float64)
     bits = score.view(np.int64)
-    positive = np.zeros((longest + 1, width), truth.dtype)  # among the first scores, of each concept
+    positive = np.zeros((longest + 1, width), truths[0].dtype)  # among the first scores, of each concept
     above = np.empty(FINE * longest + 2, np.uint32)
+    threshold = np.empty(n_concepts * n_fractions, np.float64)
+    wanted, cell = threshold.view(np.int64), np.empty(len(threshold), np.int64)
     for unit in range(n_units):
-        start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
-        if n == 0:
-            true[:, unit], false[:, unit] = 0, 0
-            continue
-        for place in range(n):
-            score[place] = np.int32(LAST - (keys[start + place] & LAST)).view(np.float32)
-            row, last, now = truth[example[start + place]], positive[place], positive[place + ONE]
-            for concept in range(width):
-                now[concept] = last[concept] + row[concept]
-        score[n] = -np.inf
-        least = bits[n - ONE]
-        shift = 0
-        while (bits[0] - least >> shift) >= FINE * n:
-            shift += 1
-        n_places = (bits[0] - least >> shift) + 1
-        above[0] = n  # of a threshold below all scores
-        reached = np.uint64(0)
-        for place in range(n_places, -1, -1):
-            while reached < n and (bits[reached] - least >> shift) > place:
-                reached += ONE
-            above[np.uint64(place + 1)] = reached
-        for concept in range(n_concepts):
-            for fraction in range(n_fractions):
-                threshold = thresholds[concept, unit, fraction]
-                place = (np.float64(threshold).view(np.int64) - least >> shift) + 1
-                detected = np.uint64(above[np.uint64(min(max(place, 0), n_places + 1))])
-                while score[detected] >= threshold:
-                    detected += ONE
-                hits = np.int32(positive[detected, np.uint64(concept)])
-                true[concept, unit, fraction] = hits
-                false[concept, unit, fraction] = np.int32(detected) - hits
+        for concept in range(concepts):
+            for fraction in range(fractions):
+                threshold[concept * fractions + fraction] = thresholds[concept, unit, fraction]
+        for split in range(n_splits):
+            keys, starts, example = scores[split]
+            truth = truths[split]
+            start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
+            if n == 0:
+                true[split, :, unit], false[split, :, unit] = 0, 0
+                continue
+            for place in range(n):
+                score[place] = np.int32(LAST - (keys[start + place] & LAST)).view(np.float32)
+                row, last, now = truth[example[start + place]], positive[place], positive[place + ONE]
+                for concept in range(width):
+                    now[concept] = last[concept] + row[concept]
+            score[n] = -np.inf
+            least = bits[n - ONE]
+            shift = 0
+            while (bits[0] - least >> shift) >= FINE * n:
+                shift += 1
+            n_places = (bits[0] - least >> shift) + 1
+            above[: n_places + 1] = 0
+            for place in range(n):
+                above[np.uint64(bits[place] - least >> shift)] += np.uint32(1)
+            total = np.uint32(0)
+            for place in range(n_places, -1, -1):
+                total += above[np.uint64(place)]
+                above[np.uint64(place)] = total
+            for place in range(len(cell)):
+                surely = min(max((wanted[place] - least >> shift) + 1, 0), n_places)
+                cell[place] = surely if threshold[place] == threshold[place] else n_places  # NaN has either sign
+            place = np.uint64(0)
+            for concept in range(concepts):
+                for fraction in range(fractions):
+                    detected = np.uint64(above[np.uint64(cell[place])])
+                    detected += np.uint64(score[detected] >= threshold[place])  # often one more; guesses cost more
+                    while score[detected] >= threshold[place]:
+                        detected += ONE
+                    hits = np.int32(positive[detected, concept])
+                    true[split, concept, unit, fraction] = hits
+                    false[split, concept, unit, fraction] = np.int32(detected) - hits
+                    place += ONE
 
 
 @loop

@@ -1,5 +1,6 @@
 """Loops that are compiled where Numba is installed give the same bits as torch, and only large work asks for them."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -187,6 +188,21 @@ def test_many_continuous_values_are_the_same_bits(by, n_examples, n_concepts):
     by(True)
     assert calibrate(world) == cutoffs
     assert count_detections(_gathered(world, 2**20), cutoffs) == counts
+
+
+def test_a_null_of_either_sign_detects_nothing(by):
+    """What a processor makes of 0 / 0 has a sign, unlike the null that torch writes."""
+    world = random_world(0)
+    cutoffs = calibrate(world, (0.1, 0.5))
+    values = cutoffs.values.clone()
+    values[:, 0], cutoffs.n_positive[:, 0] = -torch.nan, 0
+    assert bool(values[:, 0].signbit().all())
+    null = dataclasses.replace(cutoffs, values=values)
+    by(False)
+    expected = count_detections(_gathered(world, 2**20), null)
+    assert not bool(expected.true_positives[:, :, 0].any()) and bool(expected.true_positives.any())
+    by(True)
+    assert count_detections(_gathered(world, 2**20), null) == expected
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sae_assets.artifacts import DetectionStats, SparseRows, Thresholds
 from sae_assets.errors import ArtifactError
+from sae_assets.ops import detection_stats, scratch
 from sae_assets.ops import example_scores as scores_module
-from sae_assets.ops import scratch
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.example_scores import (
     EVALUATED,
@@ -139,7 +139,7 @@ def test_counts_are_the_same_however_many_scores_are_taken_together(monkeypatch,
         ("a", "b"), torch.arange(6), (0.1, 0.5), torch.ones(3, 6, dtype=torch.int64), cutoffs.expand(3, 6, 2).clone()
     )
     whole = count_detections({"cal": one, "test": one}, thresholds)
-    monkeypatch.setattr(scores_module, "SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(detection_stats, "SCORES_AT_ONCE", at_once)
     assert count_detections({"cal": one, "test": one}, thresholds) == whole
 
 
