@@ -29,6 +29,24 @@ FINE = 8  # places of a table of scores for each of them: with fewer more is lef
 
 @loop
 @no_type_check
+def lay_out_truth(row_offsets, concept_ids, place, places, truth):
+    """Fill ``truth`` with how many concepts a row has, and then these, from an even place on; half of that goes to
+    ``places``, counted from ``place``, of rows that have some and are not below 0 there. Returns how much is filled."""
+    filled = np.uint64(0)
+    for row in range(len(places)):
+        first, stop = np.uint64(row_offsets[row]), np.uint64(row_offsets[row + 1])
+        if places[row] < 0 or first == stop:
+            continue
+        places[row] = np.int64(place) + np.int64(filled >> ONE)
+        truth[filled] = stop - first
+        for member in range(first, stop):
+            truth[filled + ONE + member - first] = concept_ids[member]
+        filled += ((stop - first >> ONE) + ONE) << ONE
+    return np.int64(filled)
+
+
+@loop
+@no_type_check
 def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active):
     """Fill ``keys`` (unit, value) and ``tags`` (place of the row) with entries of rows that have one; count units."""
     filled = np.uint64(0)

@@ -67,14 +67,14 @@ class GrowingColumn:
     """
 
     def __init__(self, dtype: torch.dtype):
-        self._dtype, self._n = dtype, 0
+        self.dtype, self._n = dtype, 0
         self._parts: list[Tensor] = []
         self._file: ScratchFile | None = None
 
     def append(self, part: Tensor) -> None:
         """Add what comes next."""
         self._n += len(part)
-        self._parts.append(part.to(self._dtype))
+        self._parts.append(part.to(self.dtype))
         if self._file is None and self._n > IN_MEMORY:
             self._file = ScratchFile()
         if self._file is not None:
@@ -85,8 +85,8 @@ class GrowingColumn:
     def tensor(self) -> Tensor:
         """All of it; of a large one, what is looked at is read from its file."""
         if self._file is not None:
-            return self._file.mapped(self._n, self._dtype)
-        return torch.cat([torch.empty(0, dtype=self._dtype, device="cpu"), *self._parts])
+            return self._file.mapped(self._n, self.dtype)
+        return torch.cat([torch.empty(0, dtype=self.dtype, device="cpu"), *self._parts])
 
 
 def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:

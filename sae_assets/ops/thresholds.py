@@ -151,7 +151,24 @@ class _Rows:
         """Take in a chunk: of each of its rows half the place of its truth, int32, -1 of rows of another split."""
         inside, truth = rows_of(chunk.activations, chunk.cal), chunk.truth
         self.n += int(inside.sum())
-        lengths = torch.where(inside, truth.row_offsets.diff(), 0)
+        places = torch.where(inside, 0, -1).int()
+        loops = loops_for(self.steps)
+        if loops:
+            part = torch.zeros(len(truth.concept_ids) + 2 * len(places), dtype=self.truth.dtype, device="cpu")
+            columns = (each.numpy() for each in (truth.row_offsets, truth.concept_ids))
+            filled = loops.lay_out_truth(*columns, self._places, places.numpy(), part.numpy())
+            part = part[:filled].clone()  # what is not filled does not stay
+        else:
+            part = self._lay_out(truth, places)
+        self.truth.append(part)
+        self._places += len(part) // 2
+        if self._places > MOST_PLACES:
+            raise ArtifactError(f"Calibration rows have more than {MOST_PLACES:,} concepts in all. Use fewer examples.")
+        return places
+
+    def _lay_out(self, truth: GroundTruth, places: Int[Tensor, " rows"]) -> Int[Tensor, " n"]:
+        """The chunk's part of ``truth``; fills in the places of rows that are not below 0."""
+        lengths = torch.where(places < 0, 0, truth.row_offsets.diff())
         with_some = positions(lengths > 0)
         lengths = lengths.index_select(0, with_some)
         ends = (lengths // 2 + 1).cumsum(0)
@@ -161,13 +178,8 @@ class _Rows:
         members, row = spread(truth.row_offsets.index_select(0, with_some), lengths)
         shift = 2 * heads + 1 - (lengths.cumsum(0) - lengths)
         part[torch.arange(len(row), device="cpu") + shift.index_select(0, row)] = truth.concept_ids[members]
-        self.truth.append(part)
-        places = torch.where(inside, 0, -1).int()
         places[with_some] = (heads + self._places).int()
-        self._places += len(part) // 2
-        if self._places > MOST_PLACES:
-            raise ArtifactError(f"Calibration rows have more than {MOST_PLACES:,} concepts in all. Use fewer examples.")
-        return places
+        return part
 
 
 def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept: int, runs: KeyRuns) -> _Rows:
@@ -179,9 +191,9 @@ def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept
             raise ArtifactError(f"A chunk has {activations.n_units} kept units, the mapping {n_kept}.")
         if chunk.truth.concepts != tuple(concepts):
             raise ArtifactError(f"Ground truth is of concepts {list(chunk.truth.concepts)}, expected {list(concepts)}.")
-        places = rows.add(chunk)
         per_row = len(chunk.truth.concept_ids) / max(1, activations.n_rows)
         rows.steps += int(activations.n_entries * (1 + per_row))
+        places = rows.add(chunk)
         _collect_values(activations, places, rows, runs)
     return rows
 
