@@ -37,7 +37,7 @@ test: $(INSTALLED)
 test-long: $(INSTALLED)
 	$(MAKE) test TESTS=long
 
-# A real daemon, killed and restarted, and the UI driven by clicks: four groups of tests that often wait, side by side.
+# A real daemon, killed and restarted, and the UI driven by clicks: three groups of tests that often wait, side by side.
 # Pictures of the UI are kept in out/screenshots.
 test-living: $(INSTALLED)
 	$(MAKE) test TESTS=living WORKERS=3

@@ -54,20 +54,30 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Group:
     """A process and whatever it starts: one group, with a folder of its own for sockets and temporary files.
+
+    Args:
+        background: it is started as a shell starts what is followed by ``&``.
 
     Attributes:
         log: the file that the output of all of them is added to.
     """
 
-    def __init__(self, command: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path):
+    def __init__(
+        self, command: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path, background: bool = False
+    ):
         self.log = log
         self._scratch = tempfile.TemporaryDirectory(prefix="sae_", ignore_cleanup_errors=True)  # sockets: a short path
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, env={**variables, "TMPDIR": self._scratch.name}, cwd=folder, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_heed_interrupts,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=_ignore_interrupts if background else _heed_interrupts,
             )  # fmt: skip
         self._leash = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", LEASH, str(self.process.pid), self._scratch.name],

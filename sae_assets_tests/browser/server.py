@@ -67,7 +67,7 @@ def webserver(home: Path, catalog: Path | None = None) -> Iterator[Server]:
 
 @contextmanager
 def platform(home: Path, catalog: Path) -> Iterator[Server]:
-    """``sae-assets ui``: webserver and daemon on a home, as a person starts them; stopped afterwards.
+    """``sae-assets ui``: webserver and daemon on a home, as a script starts them by ``&``; stopped afterwards.
 
     Raises:
         RuntimeError: as :func:`webserver`.
@@ -76,7 +76,7 @@ def platform(home: Path, catalog: Path) -> Iterator[Server]:
 
     def start(port: int) -> Group:
         variables = environment(home, catalog, swift=True)
-        return Group([*command, "--port", str(port)], variables, home, home / f"ui_{port}.log")
+        return Group([*command, "--port", str(port)], variables, home, home / f"ui_{port}.log", background=True)
 
     with _served(start, home) as server:
         yield server

@@ -1,12 +1,16 @@
 """``sae-assets ui`` on a data set that grows, driven by clicks in headless Chromium, webserver and daemon real.
 
+Orders of pages of other sites are refused, of a real browser too; and what a script started ends by SIGTERM.
+
 Pictures are kept in ``out/screenshots/test_living``, or under the folder that ``SAE_ASSETS_SCREENSHOTS`` names; after a
 failure also one of the page that it happened on.
 """
 
+import json
 import re
-import subprocess
-import sys
+import signal
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,24 +28,15 @@ from sae_assets.orchestration.instance.home import DAGSTER_YAML
 from sae_assets_tests.browser import living as ui
 from sae_assets_tests.browser.screenshots import Window, metadata_value, window
 from sae_assets_tests.browser.server import Server, platform
+from sae_assets_tests.browser.strangers import ATTACK, DELETE, page_of_another_origin, status, upgraded
+from sae_assets_tests.helpers.homes import invoke
 from sae_assets_tests.pipeline.daemon import history, states_of_runs, ticks_of
 from sae_assets_tests.pipeline.small import CONCEPTS, make_dataset
-from sae_assets_tests.processes import PATIENCE, SHOWN, environment, wait_until
+from sae_assets_tests.processes import SHOWN, wait_until
 
 pytestmark = [pytest.mark.living, pytest.mark.xdist_group("living")]
 SPARSE = dg.AssetKey([ui.DATASET, "patch", "sparse_activations"])
 SCHEDULE = f"{ui.DATASET}__backfill"
-# Everything up to labels; then an image is damaged, and the run that encodes it fails.
-MAKE = """
-import sys
-from pathlib import Path
-from typer.testing import CliRunner
-from sae_assets.cli import app
-for datasets, last, code in (("small,damaged", "labels", 0), ("damaged", "sparse_activations", 1)):
-    done = CliRunner().invoke(app, ["materialize", "-d", datasets, "--to", last])
-    assert done.exit_code == code, f"ended with {done.exit_code}: {done.output}"
-    Path(sys.argv[1]).write_bytes(b"nonsense")
-"""
 
 
 @dataclass(frozen=True)
@@ -91,8 +86,11 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """Twelve images in three chunks, registered and listed; and a data set with a damaged image, whose run failed."""
+def shop(chromium_is_there: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Twelve images in three chunks, registered and listed; and a data set with a damaged image, whose run failed.
+
+    Made before a browser starts: the browser's event loop runs in this process, and a run would start another one.
+    """
     base = tmp_path_factory.mktemp("living")
     roots = {"small": make_dataset(base / "small", 12), "damaged": make_dataset(base / "damaged", 4, first=20)}
     entry = {
@@ -108,13 +106,12 @@ def shop(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     (home / "dagster").mkdir(parents=True)
     (home / "dagster" / "dagster.yaml").write_text(settings)
 
-    # In a process of its own: the browser's event loop runs in this one, and a run would start another.
+    # Everything up to labels; then an image is damaged, and the run that encodes it fails.
     victim = sorted((roots["damaged"] / "images").iterdir())[1]
-    given = [sys.executable, "-c", MAKE, str(victim)]
-    done = subprocess.run(
-        given, env=environment(home, catalog), capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    for names, last, code in (("small,damaged", "labels", 0), ("damaged", "sparse_activations", 1)):
+        done = invoke({"home": home, "catalog": catalog}, "materialize", "-d", names, "--to", last)
+        assert done.exit_code == code, done.output
+        victim.write_bytes(b"nonsense")
     with open_session(home, catalog) as session:
         failed = session.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))[0]
         with platform(home, catalog) as server:
@@ -125,7 +122,7 @@ def ended(backfills: Sequence[PartitionBackfill]) -> int:
     return sum(found.status.value.startswith(("COMPLETED", "FAILED", "CANCELED")) for found in backfills)
 
 
-def test_a_person_runs_a_growing_data_set_by_clicks(browser: Browser, shop: Shop, pictures: Path) -> None:
+def test_a_person_runs_a_growing_data_set_by_clicks(shop: Shop, browser: Browser, pictures: Path) -> None:
     instance = shop.session.instance
     failure = pictures / "failure.png"
     failure.unlink(missing_ok=True)
@@ -188,3 +185,43 @@ def test_a_person_runs_a_growing_data_set_by_clicks(browser: Browser, shop: Shop
         assert newest.tags["sae_assets/backfill"] == "backfill"
         assert SPARSE not in set(newest.asset_selection or ())  # it is there already
         assert "Traceback" not in shop.server.output()
+
+
+def test_pages_of_other_sites_give_no_orders(shop: Shop, browser: Browser) -> None:
+    @dg.job
+    def nothing() -> None: ...
+
+    instance = shop.session.instance
+    run_id = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.SUCCESS).run_id
+    query = DELETE % run_id
+    body = json.dumps({"query": query}).encode()
+    graphql = f"{shop.server.url}/graphql"
+    json_type = {"Content_Type": "application/json"}
+    assert status(graphql, body, **json_type, Origin="http://evil.example") == 403
+    assert status(graphql, body, **json_type, Host="evil.example") == 403
+    assert status(graphql, body, Content_Type="text/plain") == 403
+    assert status(f"{graphql}?query={urllib.request.quote(query)}") == 403
+    assert status(shop.server.url, Host="evil.example") == 403
+    assert not upgraded(shop.server.url, "http://evil.example") and upgraded(shop.server.url, shop.server.url)
+    with page_of_another_origin(ATTACK.format(url=shop.server.url, query=json.dumps(query))) as evil:
+        page = browser.new_page()
+        page.goto(evil)
+        page.wait_for_function("document.title.endsWith('done')", timeout=120_000)
+        assert page.title() == "evil done"  # no socket was opened
+        page.evaluate("document.forms[0].submit()")
+        page.wait_for_timeout(500)
+        page.close()
+    assert instance.get_run_by_id(run_id) is not None
+    assert status(shop.server.url) == 200
+    # The same order of a program that is no browser is carried out: it was a real one.
+    assert status(graphql, body, **json_type) == 200
+    assert instance.get_run_by_id(run_id) is None
+
+
+def test_ui_that_a_script_started_in_the_background_ends_by_sigterm(shop: Shop) -> None:
+    """A shell lets what it starts with & ignore Ctrl-C, and Dagster takes SIGTERM for that. Nothing serves then."""
+    process = shop.server.group.process
+    process.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    process.wait(120)
+    assert time.monotonic() - start < 60, "it was killed by somebody else"

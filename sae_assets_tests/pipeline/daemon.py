@@ -26,6 +26,7 @@ from sae_assets_tests.processes import PAUSE_SECONDS, Group, environment, wait_u
 
 MINUTE = 60.0
 QUICK = {  # the packaged file's numbers, for tests: what takes minutes there takes seconds
+    "max_concurrent_runs: 4": "max_concurrent_runs: 1",  # one more is one worker more, which loads everything
     "poll_interval_seconds: 30": "poll_interval_seconds: 2",
     "free_slots_after_run_end_seconds: 60": "free_slots_after_run_end_seconds: 1",
 }
@@ -37,13 +38,13 @@ compute_logs:
 """
 
 
-def write_quick_settings(home: Path, most_runs: int) -> None:
-    """The home's ``dagster.yaml`` as this package writes it, with shorter waits and fewer runs at once.
+def write_quick_settings(home: Path) -> None:
+    """The home's ``dagster.yaml`` as this package writes it, with shorter waits and one run at a time.
 
-    A run more at once is a worker process more, which loads all that encoding needs.
+    Two at a time are in ``browser/test_living.py``.
     """
     text = DAGSTER_YAML
-    for given, quick in {**QUICK, "max_concurrent_runs: 4": f"max_concurrent_runs: {most_runs}"}.items():
+    for given, quick in QUICK.items():
         assert given in text
         text = text.replace(given, quick)
     (home / "dagster").mkdir(parents=True, exist_ok=True)
