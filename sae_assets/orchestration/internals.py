@@ -20,12 +20,12 @@ from dagster._core.definitions.data_version import (
     DATA_VERSION_TAG,
     CachingStaleStatusResolver,
     DataProvenance,
-    StaleStatus,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
 from dagster._core.definitions.events import AssetKeyPartitionKey
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.partitions.context import partition_loading_context, use_partition_loading_context
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.events import EngineEventData
 from dagster._core.execution import compute_logs
@@ -38,6 +38,7 @@ from dagster._core.execution.context_creation_job import (
 from dagster._core.execution.execute_in_process import merge_run_tags
 from dagster._core.execution.plan import instance_concurrency_context as pools
 from dagster._core.instance import InstanceRef
+from dagster._core.instance.types import CachingDynamicPartitionsLoader
 from dagster._core.loader import LoadingContext
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 # The version that Dagster writes down for tables of which nobody has written one.
 EARLIER_VERSION = LAST_KNOWN_STAMPED_SQLITE_ALEMBIC_REVISION
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
+PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
 
 
@@ -128,8 +130,13 @@ def partitions_not_passed(
     from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
     from sqlalchemy import func, select
 
-    storage = instance.event_log_storage
-    assert isinstance(storage, SqlEventLogStorage)
+    storage, status_of = instance.event_log_storage, AssetCheckExecutionRecordStatus
+    if not isinstance(storage, SqlEventLogStorage):
+        for info in storage.get_asset_check_partition_info(checks):
+            if info.latest_execution_status != status_of.SUCCEEDED and info.partition_key:
+                only_planned = info.latest_execution_status == status_of.PLANNED
+                yield info.check_key.asset_key, info.partition_key, info.latest_planned_run_id if only_planned else ""
+        return
     table, asked = AssetCheckExecutionsTable.c, {(key.asset_key.to_string(), key.name): key for key in checks}
     last = (
         select(func.max(table.id))
@@ -141,15 +148,14 @@ def partitions_not_passed(
     not_passed = (
         select(table.asset_key, table.check_name, table.partition, table.execution_status, table.run_id)
         .where(table.id.in_(last))
-        .where(table.execution_status != AssetCheckExecutionRecordStatus.SUCCEEDED.value)
+        .where(table.execution_status != status_of.SUCCEEDED.value)
     )
     with storage.index_connection() as connection:
         rows = connection.execute(not_passed).all()
     for asset, name, partition, status, run_id in rows:
         key = asked.get((asset, name))
         if key is not None and partition:
-            only_planned = status == AssetCheckExecutionRecordStatus.PLANNED.value
-            yield key.asset_key, partition, run_id if only_planned else ""
+            yield key.asset_key, partition, run_id if status == status_of.PLANNED.value else ""
 
 
 def active_backfills(instance: dg.DagsterInstance) -> Iterator[tuple[str, Sequence[dg.AssetKey]]]:
@@ -239,16 +245,28 @@ def partition_states(
 ) -> Iterator[tuple[dg.AssetKey, Mapping[dg.AssetPartitionStatus, set[str]]]]:
     """By asset that any run ever planned to make: its partitions by what ``get_status_by_partition`` says of them.
 
-    That call reads an asset's record again, with its latest event; here the records of all assets are read at once.
+    That call reads an asset's record again, with its latest event, asks for the newest run that planned to make it, and
+    several times which partitions there are. Here each of these is one question for all assets, and what Dagster itself
+    keeps of an asset is taken where nothing is newer.
     """
     from dagster._core.storage.event_log.base import AssetRecord
 
-    look = _Loading(instance)
+    look, dynamic = _Loading(instance), CachingDynamicPartitionsLoader(instance)
     records = AssetRecord.blocking_get_many(look, list(definitions))
-    for key in [record.asset_entry.asset_key for record in records if record is not None]:
-        definition = definitions[key]
-        cached = get_and_update_asset_status_cache_value(instance, key, definition, loading_context=look)
-        partitions = set(definition.get_partition_keys(dynamic_partitions_store=instance))
+    entries = {record.asset_entry.asset_key: record.asset_entry for record in records if record is not None}
+    newest = _newest_attempts(instance, entries)
+    for key, entry in entries.items():
+        definition, cached = definitions[key], entry.cached_status
+        with partition_loading_context(None, dynamic):
+            holds = (
+                cached is not None
+                and cached.latest_storage_id == newest.get(key)
+                and cached.earliest_in_progress_materialization_event_id is None
+                and cached.partitions_def_id == definition.get_serializable_unique_identifier()
+            )
+        if not holds:
+            cached = get_and_update_asset_status_cache_value(instance, key, definition, dynamic, look)
+        partitions = set(definition.get_partition_keys(dynamic_partitions_store=dynamic))
         by_status: dict[dg.AssetPartitionStatus, set[str]] = {}
         for status, subset in {
             dg.AssetPartitionStatus.IN_PROGRESS: cached
@@ -260,6 +278,26 @@ def partition_states(
             by_status[status] = {partition for partition in partitions if subset and partition in subset}
             partitions -= by_status[status]
         yield key, by_status
+
+
+def _newest_attempts(instance: dg.DagsterInstance, keys: Collection[dg.AssetKey]) -> Mapping[dg.AssetKey, int]:
+    """Number of the newest event by which each asset was planned or made; empty where that is not kept in SQL."""
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+    from sqlalchemy import func, select
+
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        return {}
+    table, by_column = SqlEventLogStorageTable.c, {key.to_string(): key for key in keys}
+    question = (
+        select(table.asset_key, func.max(table.id))
+        .where(table.asset_key.in_(by_column))
+        .where(table.dagster_event_type.in_([MATERIALIZATION.value, PLANNED.value]))
+        .group_by(table.asset_key)
+    )
+    with storage.index_connection() as connection:
+        return {by_column[asset]: newest for asset, newest in connection.execute(question)}
 
 
 def newest_event(instance: dg.DagsterInstance) -> int:
@@ -284,12 +322,25 @@ def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tu
 class _StaleStatus(CachingStaleStatusResolver):
     """Dagster's own, but for a question for every partition that an artifact reads: whether it was made anew since.
 
-    Here one question per asset tells which were; of those alone Dagster's code compares the data versions.
+    Here one question per asset tells which were; of those alone Dagster's code compares the data versions. Nor is the
+    latest materialization of a partition asked for that was read before, or what partitions there are once more.
     """
 
     def __init__(self, instance: dg.DagsterInstance, asset_graph: Any, look: LoadingContext):
         super().__init__(instance, asset_graph, look)
+        self._partition_loading_context = self._partition_loading_context.updated(
+            effective_dt=None, dynamic_partitions_store=CachingDynamicPartitionsLoader(instance)
+        )
         self._latest_ids: dict[dg.AssetKey, Mapping[str, int]] = {}
+        self.read: dict[AssetKeyPartitionKey, dg.EventLogRecord] = {}
+
+    @use_partition_loading_context
+    def is_stale(self, key: AssetKeyPartitionKey) -> bool:
+        """What :meth:`get_status` says of a partition that was made, after the first cause that is found."""
+        return next(iter(self._get_stale_causes_materialized(key=key)), None) is not None
+
+    def _get_latest_data_version_record(self, key: AssetKeyPartitionKey) -> dg.EventLogRecord | None:
+        return self.read.get(key) or super()._get_latest_data_version_record(key=key)
 
     def latest_ids(self, key: dg.AssetKey) -> Mapping[str, int]:
         """Storage id of the latest materialization of every partition, as it was at the first question."""
@@ -315,9 +366,13 @@ class StaleMarker:
         self._instance, self._graph = instance, asset_graph
         self._resolver = _StaleStatus(instance, asset_graph, _Loading(instance))
 
-    def is_stale(self, key: dg.AssetKey, partition: str) -> bool:
-        """Whether the marker says that the partition is out of date."""
-        return self._resolver.get_status(key, partition) == StaleStatus.STALE
+    def is_stale(self, latest: dg.EventLogRecord) -> bool:
+        """Whether the marker says that a partition is out of date, whose latest materialization this is."""
+        made = latest.asset_materialization
+        assert made is not None
+        key = AssetKeyPartitionKey(made.asset_key, made.partition)
+        self._resolver.read[key] = latest
+        return self._resolver.is_stale(key)
 
     def latest_ids(self, key: dg.AssetKey) -> Mapping[str, int]:
         """Storage id of the latest materialization of every partition: one question for all of them."""

@@ -41,7 +41,7 @@ def tell(instance: dg.DagsterInstance, asset_graph: Any, outlook: Outlook) -> li
         unknown = {each for each in recorded if latest[each] > newest or version != looked_version or each in was_due}
         for record, address in _doubtful(marker, key, recorded, unknown, outlook):
             reason = outlook.reason(address)
-            if bool(reason) != marker.is_stale(key, partition_key(address)):
+            if bool(reason) != marker.is_stale(record):
                 marker.say(record, stale=reason)
                 changed.append(address)
         due = frozenset(partition for partition, address in recorded.items() if outlook.is_due(address))
