@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ install_import_hook("sae_assets.ops", "beartype.beartype")  # before anything im
 shapes.update("jaxtyping_disable", True)  # an eighth of a pipeline's CPU; the tests in ops/ check them
 
 LONGEST = ("daemon", "scheduler", "living", "deciders")  # groups of minutes each, more than `.ci/run` has processes
+MANY_MODULES = 100  # that were imported since, after which it is worth it to look again at what stays
+_left_alone = 0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -66,11 +69,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     """What was imported stays: the garbage collector need not look through it at every model that is dropped.
 
-    At the very end all of it goes: nanobind, which Triton uses, prints a page of leaks about what is still frozen.
+    Nor at what a test imports while it runs: it looks as seldom as in commands (``package.collect_seldom``). At the
+    very end all of it goes: nanobind, which Triton uses, prints a page of leaks about what is still frozen.
     """
-    gc.freeze()
+    from sae_assets.package import SELDOM
+
+    _leave_imports_alone()
+    gc.set_threshold(*gc.get_threshold()[:2], SELDOM)
     gc.enable()
     atexit.register(gc.unfreeze)
+
+
+def pytest_runtest_setup() -> None:
+    """So does what earlier tests have imported, torch and Dagster among it: a tenth of a pipeline's CPU."""
+    if len(sys.modules) > _left_alone + MANY_MODULES:
+        gc.collect()
+        _leave_imports_alone()
+
+
+def _leave_imports_alone() -> None:
+    global _left_alone
+    gc.freeze()
+    _left_alone = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)
