@@ -8,6 +8,8 @@ costs what was worked and not a start.
 """
 
 import argparse
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -17,12 +19,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sae_assets.package import SELDOM
 from sae_assets_tests.helpers.homes import Places, places_in
 from sae_assets_tests.helpers.swift import swift_homes
 from sae_assets_tests.pipeline.small import WITH_CONTROLS, make_dataset, write_catalog
@@ -30,6 +33,7 @@ from sae_assets_tests.pipeline.small import WITH_CONTROLS, make_dataset, write_c
 N_IMAGES, CHUNK = 6, 3
 OPERATIONS = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "sqlite3.connect", "socket.connect")
 HANG_SECONDS = 300.0
+LONGEST_IMPORTS = ("torch", "open_clip", "sae_assets.orchestration.build")  # not once more for what the rest of them is
 
 
 class StuckError(AssertionError):
@@ -214,6 +218,7 @@ def undisturbed(places: Places, log: Path) -> tuple[dict[str, bytes], Moments]:
     folder = places["home"]
     modules, count = log.with_suffix(".modules"), log.with_suffix(".count")
     first, second = ({**places, "home": folder / name} for name in ("first", "second"))
+    import_all(LONGEST_IMPORTS)
     ended = waited_for(forked(lambda: command_and_modules(first, log, modules)), HANG_SECONDS)
     if ended == 0:
         import_all(json.loads(modules.read_text()))
@@ -284,7 +289,7 @@ def chaos(folder: Path, kills: int, seed: int, **entry: Any) -> dict[str, Any]:
     return {"kills": done, "homes": homes, "files": len(expected), "cpu_seconds": round(cpu - started)}
 
 
-def import_all(modules: list[str]) -> None:
+def import_all(modules: Iterable[str]) -> None:
     """Import what a command imports, so that children need not; to run one here would start threads.
 
     Raises:
@@ -293,6 +298,9 @@ def import_all(modules: list[str]) -> None:
     for name in modules:
         with suppress(Exception):  # some exist only once another one has made them
             importlib.import_module(name)
+    atexit.register(gc.unfreeze)  # nanobind prints a page about what is still frozen at the end
+    gc.freeze()  # children look for garbage as commands do, and not among imports, which they would copy for it
+    gc.set_threshold(*gc.get_threshold()[:2], SELDOM)
     threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     if len([name for name in threads if name != "jemalloc_bg_thd"]) > 1:  # Arrow's allocator knows of forks
         raise StuckError(f"the process that others are forked from has other threads: {threads}")
