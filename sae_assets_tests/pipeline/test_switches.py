@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 
 import dagster as dg
+import pytest
+import sqlalchemy
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import (
@@ -12,14 +14,19 @@ from dagster._core.scheduler.instigation import (
     ScheduleInstigatorData,
     SensorInstigatorData,
 )
+from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_assets.catalog.names import name_of
+from sae_assets.commands.session import open_session
+from sae_assets.orchestration.automation.backfills import look_at_files
 from sae_assets.orchestration.instance.home import open_instance
 from sae_assets.orchestration.switches import BACKFILL, FOLLOW, SWITCHES, VERIFY, renamed
 from sae_assets.settings import load_settings
+from sae_assets_tests.helpers.homes import Places
 
 SENSOR, SCHEDULE = InstigatorType.SENSOR, InstigatorType.SCHEDULE
 RUNNING, STOPPED = InstigatorStatus.RUNNING, InstigatorStatus.STOPPED
@@ -81,3 +88,14 @@ def test_what_was_on_under_a_former_name_is_on_and_what_was_off_is_off(tmp_path:
         assert found["sae_assets", "pets__follow"].status == STOPPED
         assert not {("sae_assets", name) for name in ("follow_birds", "backfill_birds", "follow_pets")} & set(found)
         assert ("sae_assets", "birds__register_chunks") not in found
+
+
+def test_whoever_looks_keeps_engines(small: Places, monkeypatch: pytest.MonkeyPatch):
+    """A server of code launches nothing, and nothing else would tell it not to make an engine for every query."""
+    storages = (consolidated_sqlite_event_log, sqlite_run_storage)
+    with open_session(small["home"], small["catalog"]) as session:
+        instance = session.instance
+        for storage in storages:
+            monkeypatch.setattr(storage, "create_engine", sqlalchemy.create_engine)
+        look_at_files(session.catalog, session.store, instance, "small")
+        assert not [each for each in storages if each.create_engine is sqlalchemy.create_engine]

@@ -35,6 +35,9 @@ def look_at_files(
     Raises:
         SaeAssetsError: manifests that cannot be read.
     """
+    from sae_assets.orchestration.instance.launcher import keep_engines  # noqa: PLC0415 - loads sqlalchemy
+
+    keep_engines()  # a look is hundreds of queries, in a server that launches nothing
     chunks = [manifest.key for manifest in read_manifests(store.root, dataset)]
     announce(dataset, chunks, instance)
     return Scope.whole(catalog, dataset, chunks), Staleness(catalog, StoreSnapshot(store), {dataset: chunks})
