@@ -1,4 +1,7 @@
-"""A data set grows: each chunk is made once, what depends on it follows, reruns change nothing, a freeze holds."""
+"""A data set grows: dependents follow, reruns change nothing, a freeze holds, what failed holds up its own and no more.
+
+That everything is made once, and once more what a new chunk changes, is shown with a real daemon (``test_daemon``).
+"""
 
 import csv
 import os
@@ -53,30 +56,6 @@ def everything(chunks: list[str]) -> set[tuple[str, str]]:
     return found | {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES}
 
 
-def of_small(follower: Switch) -> set[tuple[str, str]]:
-    return follower.settle()
-
-
-def test_automation_makes_everything_once_and_follows_what_arrives(living):
-    session, root = living
-    follower = Switch(session, "small")
-    assert of_small(follower) == everything(["0000", "0001"])
-    assert set(follower.made.values()) == {1}
-    assert all_states(session) == {"current"}
-
-    land(root, 18)
-    session.register("small")
-    made = of_small(follower)
-    new = {(key, partition) for key, partition in everything(["0002"]) if partition == multi_key(MODEL, "0002")}
-    assert {("small/examples", "0002"), ("small/labels", "0002"), *new} <= made
-    # No chunk that was there is encoded again; aggregates follow.
-    once = ("examples", "labels", "sparse_activations", "ground_truth")
-    encoded = {partition for key, partition in made if key.endswith(once)}
-    assert encoded == {"0002", multi_key(MODEL, "0002")}
-    assert {(f"small/patch/{stage}", MODEL) for stage in MODEL_STAGES} <= made
-    assert all_states(session) == {"current"}
-
-
 def test_without_a_chunk_nothing_is_asked_for(tmp_path):
     """Aggregates over nothing would only fail: a data set may be followed before its first chunk is registered."""
     catalog = write_catalog(tmp_path / "catalog.yaml", make_dataset(tmp_path / "data", 6), token_kinds=["patch"])
@@ -92,7 +71,7 @@ def test_rerun_with_the_same_content_ripples_no_further(living):
     follower = Switch(session, "small")
     assert follower.settle() == set()  # what a command has made
     follower.make({("small/patch/sparse_activations", multi_key(MODEL, "0000"))})
-    assert of_small(follower) == set()
+    assert follower.settle() == set()
 
 
 @everything_made
@@ -107,7 +86,7 @@ def test_corrected_labels_encode_nothing_again_whoever_asks(living, monkeypatch)
     session.materialize(["small"], last="labels")
     files = {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")}
     monkeypatch.setattr("sae_assets.pipeline.stages.sparse_activations.encode_chunk", None)
-    made = of_small(follower)
+    made = follower.settle()
     key, partition = "small/patch/sparse_activations", multi_key(MODEL, "0000")
     assert ("small/patch/ground_truth", partition) in made and key not in {name for name, _ in made}
     assert {path: path.stat().st_mtime_ns for path in session.store.root.rglob("sparse_activations/*")} == files
@@ -127,7 +106,7 @@ def test_chunk_without_calibration_rows_changes_no_statistics(living):
     }
     land_without_calibration(root, 12, 6)
     session.register("small")
-    made = of_small(follower)
+    made = follower.settle()
     assert ("small/patch/filtered_activations", multi_key(MODEL, "0002")) in made
     assert ("small/patch/filtered_activations", multi_key(MODEL, "0000")) not in made
     assert ("small/patch/detection_stats", MODEL) in made
@@ -156,7 +135,7 @@ def test_freeze_keeps_what_was_fitted_and_extends_the_rest(tmp_path, made_home):
         chosen = {s: session.store.read(address(s)).artifact for s in ("coalitions", "localization")}
         land(places["root"], 18)
         session.register("small")
-        made = of_small(follower)
+        made = follower.settle()
         assert not {(f"small/patch/{stage}", MODEL) for stage in fitted} & made
         assert ("small/patch/filtered_activations", multi_key(MODEL, "0002")) in made
         assert ("small/patch/best_pairs", MODEL) in made
