@@ -43,6 +43,7 @@ def incomplete_beta(a: Float[Tensor, " n"], b: Float[Tensor, " n"], x: Float[Ten
     odd = -(p + m) * (p + q + m) * y / ((p + 2 * m) * (p + 2 * m + 1))
     even = (m + 1) * (q - m - 1) * y / ((p + 2 * m + 1) * (p + 2 * m + 2))
     value = torch.ones_like(y)
-    for term in range(depth - 1, -1, -1):
-        value = 1 + odd[term] / (1 + even[term] / value)
+    for first, second in zip(reversed(odd.unbind()), reversed(even.unbind()), strict=True):
+        torch.div(second, value, out=value).add_(1)  # in place: thousands of operations on few numbers
+        torch.div(first, value, out=value).add_(1)
     return torch.where(flipped, 1 - front / value, front / value)

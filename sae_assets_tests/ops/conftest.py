@@ -14,6 +14,14 @@ def _checked_shapes() -> Iterator[None]:
     shapes.update("jaxtyping_disable", True)
 
 
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """For a test that does the same with the same shapes again and again: to check each would be a fifth of its CPU."""
+    shapes.update("jaxtyping_disable", True)
+    yield
+    shapes.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(autouse=True, scope="package")
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()

@@ -23,10 +23,20 @@ from sklearn.metrics import (
 )
 
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.best_pairs import figure_pairs
 from sae_assets.ops.choice import best_pair
 from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.intervals import auroc_interval, counts_of, weighted_f1_interval
-from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choice, choose, dense_scores, world_of
+from sae_assets_tests.helpers.ops_of_worlds import (
+    at,
+    calibrate,
+    choice,
+    choose,
+    dense_scores,
+    lengths_of,
+    rows_of,
+    world_of,
+)
 from sae_assets_tests.reference import best_pairs as reference
 from sae_assets_tests.reference import detection_stats as reference_detection
 from sae_assets_tests.strategies import (
@@ -301,6 +311,7 @@ def noise_world(seed: int, n_examples: int = 160) -> World:
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_noise_exceeds_the_95_percent_point_in_5_percent_of_trials():
     """On labels at random, test F1 is above the null's 95 % point about one time in twenty: 99.9 % binomial bounds."""
     trials, above, means = 300 if THOROUGH else 120, 0, []
@@ -396,14 +407,15 @@ def test_folds_are_counted_with_the_pair_chosen_without_them(device, world, frac
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_folds_see_through_the_choice_on_noise():
     """On labels at random cal F1 is raised by the choice, and the folds' figure is not: it agrees with test."""
     figures = []
     for seed in range(40):
         world = noise_world(seed, 240)
-        got = choose(world, (0.2, 0.5, 0.8), n_permutations=0)
-        folds = choice(world, (0.2, 0.5, 0.8), n_folds=5)[0].fold_f1
-        figures.append([*got.rate("f1")[:, 0].tolist(), float(folds[0])])
+        chosen, scores = choice(world, (0.2, 0.5, 0.8), n_folds=5)
+        got = figure_pairs(chosen, scores, lengths_of(world), rows_of(world, chosen), n_permutations=0)
+        figures.append([*got.rate("f1")[:, 0].tolist(), float(chosen.fold_f1[0])])
     cal, test, folds = np.mean(figures, 0)
     error = np.std(np.array(figures)[:, 2] - np.array(figures)[:, 1]) / 40**0.5
     assert cal - folds > 0.05 and abs(folds - test) < 4 * error

@@ -283,6 +283,7 @@ def test_chunks_that_do_not_belong_together_are_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(("n", "spread", "recall"), [(76, 0.0, 0.85), (76, 0.6, 0.85), (200, 0.4, 0.7)])
 def test_a_detector_drawn_as_the_others_differs_by_nothing(n: int, spread: float, recall: float) -> None:
     """Six draws of one kind, which differ by ``spread`` and agree on what is hard: 0 is held as often as said."""
@@ -313,6 +314,7 @@ def test_a_better_detector_is_told_from_random_ones() -> None:
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_random_sae_given_as_the_sae_differs_from_random_saes_by_nothing() -> None:
     """The whole choice of unit and threshold on cal, for seven random SAEs a trial: one of them plays the SAE.
 
@@ -352,6 +354,7 @@ def alone() -> tuple[list[ControlChunk], str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("state", ["inference mode", "three threads", "subnormals to 0", "rounded up", "many at once"])
 def test_the_same_bits_whatever_the_process_has_set(alone, state: str) -> None:
     """Collected, fitted and compared under the state: the same artifact."""

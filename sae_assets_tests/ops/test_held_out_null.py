@@ -69,6 +69,7 @@ def test_p_is_the_share_of_shuffles_at_least_as_good():
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_noise_is_rejected_at_its_level():
     """Labels at random, rare and frequent, ties everywhere: p ≤ .05 in one of twenty, within 99.9 % binomial bounds."""
     trials = 1000 if THOROUGH else 300
