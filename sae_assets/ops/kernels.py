@@ -9,7 +9,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from sae_assets.ops.segments import AT_ONCE, BITS, LARGEST
+from sae_assets.ops.segments import AT_ONCE, BITS, FAN, LARGEST
 
 try:
     import numba
@@ -24,6 +24,7 @@ else:
 
 LAST = np.int64(LARGEST)
 ONE, TWO, WIDTH = np.uint64(1), np.uint64(2), np.uint64(AT_ONCE)
+LEVELS = 3  # of sums of sums of FAN values: for as many as 32 bits count
 FINE = 8  # places of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
 
 
@@ -48,7 +49,8 @@ def lay_out_truth(row_offsets, concept_ids, place, places, truth):
 @loop
 @no_type_check
 def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active):
-    """Fill ``keys`` (unit, value) and ``tags`` (place of the row) with entries of rows that have one; count units."""
+    """Fill ``keys`` (unit, value) with entries of rows that have a place, and ``tags`` with that, unless it is empty;
+    count units."""
     filled = np.uint64(0)
     for row in range(len(places)):
         if places[row] < 0:
@@ -56,9 +58,59 @@ def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active):
         for entry in range(row_offsets[row], row_offsets[row + 1]):
             unit = np.int64(unit_ids[entry])
             keys[filled] = unit << BITS | np.int64(bits[entry])
-            tags[filled] = places[row]
             n_active[unit] += 1
             filled += ONE
+        if len(tags):
+            tags[filled - np.uint64(row_offsets[row + 1] - row_offsets[row]) : filled] = places[row]
+
+
+@loop
+@no_type_check
+def _between(below, above, weight):
+    """The point between two neighbours, from the nearer one."""
+    step = above - below
+    nearer_below, nearer_above = below + step * weight, above - step * (1.0 - weight)
+    return nearer_below if weight < 0.5 else nearer_above
+
+
+@loop
+@no_type_check
+def sums_and_quantiles(keys, starts, q, sums, quantiles):
+    """``segments.ordered_sums`` and ``linear_quantiles`` of the sorted keys of groups: fills [2, groups], which are 0,
+    and [groups, fractions]."""
+    total, square = np.empty(LEVELS, np.float64), np.empty(LEVELS, np.float64)
+    terms = np.empty(LEVELS, np.int64)
+    for group in range(len(starts) - 1):
+        start, stop = np.uint64(starts[group]), np.uint64(starts[group + 1])
+        if start == stop:
+            quantiles[group] = np.nan
+            continue
+        total[:], square[:], terms[:] = 0.0, 0.0, 0
+        for first in range(start, stop, np.uint64(FAN)):
+            some = more = 0.0
+            for place in range(first, min(first + np.uint64(FAN), stop)):
+                value = np.float64(np.int32(keys[place] & LAST).view(np.float32))
+                some += value
+                more += value * value
+            level = 0
+            while True:
+                total[level], square[level], terms[level] = total[level] + some, square[level] + more, terms[level] + 1
+                if terms[level] < FAN or level == LEVELS - 1:
+                    break
+                some, more = total[level], square[level]
+                total[level], square[level], terms[level] = 0.0, 0.0, 0
+                level += 1
+        for level in range(LEVELS - 1):
+            total[level + 1] += total[level]
+            square[level + 1] += square[level]
+        sums[0, group], sums[1, group] = total[LEVELS - 1], square[LEVELS - 1]
+        for fraction in range(len(q)):
+            rank = np.float64(stop - start - ONE) * q[fraction]
+            whole = np.uint64(rank)
+            weight = rank - np.float64(whole)
+            low = np.float64(np.int32(keys[start + whole] & LAST).view(np.float32))
+            high = np.float64(np.int32(keys[start + whole + np.uint64(weight > 0)] & LAST).view(np.float32))
+            quantiles[group, fraction] = _between(low, high, weight)
 
 
 @loop
@@ -84,10 +136,7 @@ def _quantiles(ordered, first, last, q, work, out):
         for run in range(n):
             below[run], above[run] = ordered[np.uint64(low[run])], ordered[np.uint64(high[run])]
         for run in range(n):
-            step = above[run] - below[run]
-            nearer_below = below[run] + step * weight[run]
-            nearer_above = above[run] - step * (1.0 - weight[run])
-            out[fraction, run] = nearer_below if weight[run] < 0.5 else nearer_above
+            out[fraction, run] = _between(below[run], above[run], weight[run])
 
 
 @loop

@@ -24,19 +24,17 @@ from sae_assets.ops.segments import (
     SLICE,
     keys_within,
     linear_quantiles,
-    pack,
     plan_blocks,
     positions,
     sort_keys,
     sort_tagged,
 )
 from sae_assets.ops.truth_sets import spread
-from sae_assets.ops.unit_stats import rows_of
+from sae_assets.ops.unit_stats import collect_values, rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ENTRY_BYTES = 32  # of a value, its unit and the place of its row's truth, while they are put in order
 MOST_PLACES = 2**31 - 1
-ROWS_AT_ONCE = 2**13
 KEYS_AT_ONCE = 2**18
 
 
@@ -194,30 +192,8 @@ def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept
         per_row = len(chunk.truth.concept_ids) / max(1, activations.n_rows)
         rows.steps += int(activations.n_entries * (1 + per_row))
         places = rows.add(chunk)
-        _collect_values(activations, places, rows, runs)
+        collect_values(activations, places, rows.n_active, runs, loops_for(rows.steps), tagged=True)
     return rows
-
-
-def _collect_values(activations: FilteredActivations, places: Int[Tensor, " rows"], rows: _Rows, runs: KeyRuns) -> None:
-    """Add the positive values of rows that have a place, tagged with it; some rows at a time, which a cache holds."""
-    loops = loops_for(rows.steps)
-    for start in range(0, activations.n_rows, ROWS_AT_ONCE):
-        some = places[start : start + ROWS_AT_ONCE]
-        offsets = activations.row_offsets[start : start + ROWS_AT_ONCE + 1]
-        of_row, entries = offsets.diff(), slice(int(offsets[0]), int(offsets[-1]))
-        unit_ids, values = activations.unit_ids[entries], activations.values[entries]
-        if loops:
-            n = int(of_row[some >= 0].sum())
-            keys, tags = (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
-            columns = (offsets - entries.start, unit_ids, values.view(torch.int32), some, keys, tags, rows.n_active)
-            loops.gather_values(*(column.numpy() for column in columns))
-        else:
-            tags = some.repeat_interleave(of_row)
-            entry = positions(tags >= 0)
-            unit_ids, values, tags = (each.index_select(0, entry) for each in (unit_ids, values, tags))
-            keys = pack(unit_ids, values)
-            rows.n_active += torch.bincount(unit_ids, minlength=len(rows.n_active))
-        runs.add(keys, tags)
 
 
 def _fill(

@@ -6,18 +6,21 @@ are cut or ordered, so every figure is too, bit for bit.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sae_assets.artifacts import SparseRows, UnitStats
+from sae_assets.artifacts import SparseRows, UnitStats, offsets_of
 from sae_assets.errors import ArtifactError
+from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import keys_within, linear_quantiles, ordered_sums, pack, positions, sort_keys
 
 QUANTILES = (0.95, 0.99)
+ROWS_AT_ONCE = 2**13
 
 
 # Activations with the mask of their calibration examples.
@@ -56,6 +59,7 @@ def compute_unit_stats(
     """
     runs = KeyRuns(keys_within(memory_budget, device))
     n_rows, n_active = _collect(chunks, n_units, runs)
+    loops = loops_for(int(n_active.sum()), device)
     if n_rows == 0:
         raise ArtifactError("There are no calibration rows: the chunks hold no example of split 'cal'.")
 
@@ -65,8 +69,13 @@ def compute_unit_stats(
     for block in runs.blocks(n_active):
         start, stop = block.start, block.stop
         counts, keys = n_active[start:stop], sort_keys(block.keys.to(device))
-        sums[:, start:stop] = ordered_sums(keys, counts)
-        quantiles[start:stop] = linear_quantiles(keys, counts.to(device), q).cpu()
+        if loops:
+            columns = keys, offsets_of(counts), q, sums[:, start:stop], quantiles[start:stop]
+            loops.sums_and_quantiles(*(column.numpy() for column in columns))
+            del columns
+        else:
+            sums[:, start:stop] = ordered_sums(keys, counts)
+            quantiles[start:stop] = linear_quantiles(keys, counts.to(device), q).cpu()
         del block, keys  # before the next ones
     return UnitStats(
         n_rows=n_rows,
@@ -81,14 +90,49 @@ def compute_unit_stats(
 
 def _collect(chunks: ChunkPairs, n_units: int, runs: KeyRuns) -> tuple[int, Int[Tensor, " units"]]:
     """Calibration rows, and each unit's positive values; its own function, so that no chunk outlives the pass."""
-    n_rows, n_active = 0, torch.zeros(n_units, dtype=torch.int64, device="cpu")
+    n_rows, n_entries, n_active = 0, 0, torch.zeros(n_units, dtype=torch.int64, device="cpu")
     for chunk, cal in chunks:
         if chunk.n_units != n_units:
             raise ArtifactError(f"A chunk has {chunk.n_units} units, expected {n_units}.")
         rows = rows_of(chunk, cal)
         n_rows += int(rows.sum())
-        chosen = positions(rows.repeat_interleave(chunk.entries_per_row()))
-        units = chunk.unit_ids.index_select(0, chosen)
-        n_active += torch.bincount(units, minlength=n_units)
-        runs.add(pack(units, chunk.values.index_select(0, chosen)))
+        n_entries += chunk.n_entries
+        collect_values(chunk, torch.where(rows, 0, -1).int(), n_active, runs, loops_for(n_entries), tagged=False)
     return n_rows, n_active
+
+
+def collect_values(
+    activations: SparseRows,
+    places: Int[Tensor, " rows"],
+    n_active: Int[Tensor, " units"],
+    runs: KeyRuns,
+    loops: Any,
+    *,
+    tagged: bool,
+) -> None:
+    """Add the positive values of rows that have a place, which is not below 0, by unit; and count them in ``n_active``.
+
+    Some rows at a time, which a cache holds.
+
+    Args:
+        places: int32, with which values are tagged, if they are.
+        loops: as of ``loops_for``.
+    """
+    for start in range(0, activations.n_rows, ROWS_AT_ONCE):
+        some = places[start : start + ROWS_AT_ONCE]
+        offsets = activations.row_offsets[start : start + ROWS_AT_ONCE + 1]
+        of_row, entries = offsets.diff(), slice(int(offsets[0]), int(offsets[-1]))
+        unit_ids, values = activations.unit_ids[entries], activations.values[entries]
+        if loops:
+            n = int(of_row[some >= 0].sum())
+            keys = torch.empty(n, dtype=torch.int64, device="cpu")
+            tags = torch.empty(n if tagged else 0, dtype=torch.int32, device="cpu")
+            columns = (offsets - entries.start, unit_ids, values.view(torch.int32), some, keys, tags, n_active)
+            loops.gather_values(*(column.numpy() for column in columns))
+        else:
+            tags = some.repeat_interleave(of_row)
+            entry = positions(tags >= 0)
+            unit_ids, values, tags = (each.index_select(0, entry) for each in (unit_ids, values, tags))
+            keys = pack(unit_ids, values)
+            n_active += torch.bincount(unit_ids, minlength=len(n_active))
+        runs.add(keys, tags if tagged else None)

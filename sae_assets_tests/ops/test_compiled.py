@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sae_assets.artifacts import offsets_of
 from sae_assets.ops import (
     compiled,
     detection_stats,
@@ -21,18 +22,21 @@ from sae_assets.ops import (
     reconstruction,
     sparse_activations,
     thresholds,
+    unit_stats,
 )
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.example_scores import EVALUATED, SCORE_BYTES, LabelledChunk, gather_scores
+from sae_assets.ops.segments import FAN, linear_quantiles, ordered_sums, pack
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import ENTRY_BYTES
+from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import calibrate
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.ops.test_reconstruction import fitted, hostile, problem
 from sae_assets_tests.ops.test_sparse_activations import encoder, problems
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
-USERS = (thresholds, example_scores, detection_stats)
+USERS = (unit_stats, thresholds, example_scores, detection_stats)
 
 
 @pytest.fixture(params=["interpreted", "compiled"], scope="module")
@@ -69,6 +73,31 @@ def test_thresholds_are_the_same_bits(by, world, fractions, data):
     expected = calibrate(world, fractions, **how)
     by(True)
     assert calibrate(world, fractions, **how) == expected
+
+
+@PROPERTY
+@given(world=worlds(max_rows=6), data=st.data())
+def test_statistics_of_units_are_the_same_bits(by, world, data):
+    """For any cut into chunks and any memory, through files too."""
+    parts = [world.take(part) for part in data.draw(chunkings(len(world.lengths)))]
+    chunks, budget = [(part.sparse(), part.mask("cal")) for part in parts], data.draw(st.sampled_from([0, 64, 2**20]))
+    by(False)
+    expected = compute_unit_stats(chunks, world.n_units, memory_budget=budget)
+    by(True)
+    assert compute_unit_stats(chunks, world.n_units, memory_budget=budget) == expected
+
+
+@pytest.mark.parametrize("n", [1, FAN, FAN + 1, FAN**2, FAN**2 + 1, FAN**2 + 3 * FAN + 5, 2 * FAN**2 + 7])
+def test_sums_of_sums_are_the_same_bits(loops, n):
+    """Of as many values as fill blocks of blocks, and of some more, beside a group of none."""
+    values = torch.empty(n + 2).log_normal_(0, 4, generator=torch.Generator().manual_seed(n))
+    counts, q = torch.tensor([1, 0, n, 1]), torch.tensor([0.95, 1.0], dtype=torch.float64)
+    keys = pack(torch.arange(4).repeat_interleave(counts), values).sort().values
+    sums, quantiles = torch.zeros(2, 4, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64)
+    columns = keys, offsets_of(counts), q, sums, quantiles
+    loops.sums_and_quantiles(*(column.numpy() for column in columns))
+    assert torch.equal(sums, ordered_sums(keys, counts))
+    assert torch.equal(quantiles.view(torch.int64), linear_quantiles(keys, counts, q).view(torch.int64))
 
 
 @PROPERTY
