@@ -4,26 +4,35 @@ Seconds are of CPU (on a GPU: of the wall), the least of three of each.
 
 Dense statistics are measured on a slice of the units and scaled up, since the dense matrix does not fit: the slice is
 printed. Results of both are compared, so that the same thing is timed. With Numba installed (``pip install
-sae-assets[fast]``) loops are compiled where that pays; ``NUMBA_DISABLE_JIT=1`` leaves them out.
+sae-assets[fast]``) loops are compiled where that pays; ``NUMBA_DISABLE_JIT=1`` leaves them out. Unit statistics stand
+beside the plainest sparse way in NumPy, too, one sort of all values, and thresholds and detection beside what filling
+their result alone takes. ``--null`` also draws 1,000 shuffles of all labels and searches each exactly (numerics 9).
 
     python benchmarks/bench_statistics.py [--examples 200] [--rows 256] [--units 65536] [--kept 2000] [--concepts 20]
+        [--null]
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
+import numpy as np
 import torch
 from synthetic import synthetic_chunk
 
-from sae_assets.artifacts import GroundTruth, UnitMapping, offsets_of
+from sae_assets.artifacts import GroundTruth, SparseActivations, UnitMapping, offsets_of
 from sae_assets.ops import compiled
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.example_scores import LabelledChunk, gather_scores
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.scratch import zeros
+from sae_assets.ops.significance import search_null
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_stats import compute_unit_stats
+
+FAMILIES: tuple[Literal["max-t", "holm"], ...] = ("max-t", "holm")
 
 
 def seconds(call: Callable[[], object], device: str, repeat: int = 3) -> tuple[float, object]:
@@ -45,6 +54,30 @@ def report(name: str, ours: float, dense: float, result: float = 0.0) -> None:
     print(f"{name:24} ours {ours:9.4f} s   dense {dense:10.3f} s   ratio {dense / ours:10,.0f}{most}", flush=True)
 
 
+def one_sort(chunk: SparseActivations, cal: torch.Tensor) -> np.ndarray:
+    """float64 [6, units], by NumPy alone: count, sum, sum of squares, p95, p99 and maximum, from one sort of all values
+    with their units. It checks nothing, and holds every value at once."""
+    inside = np.repeat(cal.numpy()[chunk.example_of_row().numpy()], np.diff(chunk.row_offsets.numpy()))
+    units, values = chunk.unit_ids.numpy()[inside], chunk.values.numpy()[inside]
+    keys = units.astype(np.int64) << 32 | values.view(np.int32)
+    keys.sort()
+    ordered = keys.astype(np.int32).view(np.float32).astype(np.float64)
+    counts = np.bincount(units, minlength=chunk.n_units)
+    filled = counts > 0
+    n = counts[filled]
+    starts = n.cumsum() - n
+    found = np.full((6, chunk.n_units), np.nan)
+    found[0], found[1:3] = counts, 0
+    found[1, filled], found[2, filled] = (np.add.reduceat(each, starts) for each in (ordered, ordered * ordered))
+    for place, q in enumerate((0.95, 0.99)):
+        rank = (n - 1) * q
+        low = rank.astype(np.int64)
+        below, above = ordered[starts + low], ordered[starts + np.minimum(low + 1, n - 1)]
+        found[3 + place, filled] = below + (above - below) * (rank - low)
+    found[5, filled] = ordered[starts + n - 1]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=200)
@@ -53,6 +86,7 @@ def main() -> None:
     parser.add_argument("--kept", type=int, default=2000)
     parser.add_argument("--concepts", type=int, default=20)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--null", action="store_true", help="the null of 1,000 shuffles, too")
     args = parser.parse_args()
     device = args.device
     chunk = synthetic_chunk(args.examples, args.rows, args.units, 32)
@@ -90,6 +124,13 @@ def main() -> None:
     dense, quantiles = seconds(dense_stats, device)
     assert torch.allclose(quantiles[1].cpu().double(), stats.p99[common], rtol=1e-5)
     report("unit statistics", ours, dense * args.units / 512)
+    if not device.startswith("cuda"):
+        sorted_once, found = seconds(lambda: one_sort(chunk, cal), device)
+        assert np.array_equal(found[0], stats.n_active.numpy())
+        for row, column in zip(found[1:], (stats.total, stats.total_sq, stats.p95, stats.p99, stats.max), strict=True):
+            assert np.allclose(row, column.numpy(), rtol=1e-10, equal_nan=True)
+        beside = f"NumPy {sorted_once:10.4f} s   ours takes {ours / sorted_once:.2f} of it"
+        print(f"{'  one sort, in NumPy':24} ours {ours:9.4f} s   {beside}")
 
     # Filter: dense is a column gather of the kept units, in row blocks.
     reasons = torch.full((args.units,), 2, dtype=torch.uint8)
@@ -184,6 +225,11 @@ def main() -> None:
     filled, _ = seconds(lambda: [zeros(*each.shape, dtype=torch.int32).fill_(1) for each in counts], "cpu")
     report("scores and detection", ours, dense * args.kept / some * 2, filled)  # two splits
     report("  dense by products", ours, by_products * args.kept / some * 2)
+    if args.null:
+        everything = gather_scores([LabelledChunk(filtered, splits, labels)], n_units=args.kept, device=device).whole()
+        for family in FAMILIES:
+            ours, null = seconds(partial(search_null, everything, n_shuffles=1000, family=family), device, 1)
+            print(f"null, {family:18} ours {ours:9.4f} s   {null.n_shuffles.double().mean():,.0f} shuffles per concept")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ else:
     COMPILED = not numba.config.DISABLE_JIT
     loop = numba.njit(cache=True, nogil=True)
 
-LAST = np.int64(LARGEST)
+LAST, ABOVE = np.int64(LARGEST), np.int64(np.iinfo(np.int64).max)
 ONE, TWO, WIDTH = np.uint64(1), np.uint64(2), np.uint64(AT_ONCE)
 LEVELS = 3  # of sums of sums of FAN values: for as many as 32 bits count
 FINE = 8  # places of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
@@ -207,7 +207,8 @@ def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example,
     """Fill ``keys`` (unit, largest value descending) and ``tags`` of examples that have one; count them by split and
     unit. Returns how many."""
     slot = np.full(counts.shape[1], -1, np.int64)  # where the score of a unit stands, in the example or one before
-    filled = 0
+    keys[:] = ABOVE
+    filled = np.int64(0)
     for example in range(len(tag_of_example)):
         tag, begin = tag_of_example[example], filled
         if tag < 0:
@@ -216,13 +217,14 @@ def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example,
             unit = np.int64(unit_ids[entry])
             key = unit << BITS | LAST - np.int64(bits[entry])
             place = slot[np.uint64(unit)]
-            if place >= begin:
-                keys[np.uint64(place)] = min(keys[np.uint64(place)], key)
-                continue
-            slot[np.uint64(unit)] = filled
-            keys[np.uint64(filled)], tags[np.uint64(filled)] = key, tag
-            counts[tag & 1, unit] += 1
-            filled += 1
+            fresh = place < begin  # which a processor guesses badly, so that both do the same
+            place = filled if fresh else place
+            slot[np.uint64(unit)] = place
+            keys[np.uint64(place)] = min(keys[np.uint64(place)], key)
+            filled += np.int64(fresh)
+        for place in range(np.uint64(begin), np.uint64(filled)):
+            tags[place] = tag
+            counts[tag & 1, np.uint64(keys[place] >> BITS)] += 1
     return filled
 
 
