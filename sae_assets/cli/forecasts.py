@@ -10,6 +10,7 @@ from rich.table import Table
 from sae_assets.cli.display import console, figure
 
 UNKNOWN = "–"
+LEAST_SECONDS = 0.2  # of CPU of one stage: what takes less varies by more from run to run than a figure would say
 
 
 def print_expected(expected: Mapping[str, Any]) -> None:
@@ -24,7 +25,8 @@ def print_expected(expected: Mapping[str, Any]) -> None:
         for each in stages:
             table.add_row(f"{'  ' if group else ''}{each['stage']}", f"{each['runs']:,}", *_cells(each))
     table.add_section()
-    table.add_row("in all, of what is known", "", *_cells({**expected["total"], "rows": None}, blank=("rows",)))
+    total = {**expected["total"], "rows": None}
+    table.add_row("in all, of what is known", "", *_cells(total, blank=("rows",), least=0))
     console.print(table)
     others = sorted({each["by"] for each in expected["stages"]} - {None, "history", "calibration"})
     more = f"; of another data set: {', '.join(others)}" if others else ""
@@ -39,13 +41,13 @@ def _place(each: Mapping[str, Any]) -> str:
     return "/".join(part for part in (each["token_kind"], each["model"]) if part)
 
 
-def _cells(each: Mapping[str, Any], blank: tuple[str, ...] = ()) -> list[str]:
-    """Rows, MB, seconds and MiB as texts."""
+def _cells(each: Mapping[str, Any], blank: tuple[str, ...] = (), least: float = LEAST_SECONDS) -> list[str]:
+    """Rows, MB, seconds (below ``least`` no more than that) and MiB as texts."""
     rows = UNKNOWN if each["rows"] is None else f"{each['rows']:,.0f}"
-    size, peak = each["bytes"], each["peak_bytes"]
+    size, seconds, peak = each["bytes"], each["cpu_seconds"], each["peak_bytes"]
     return [
         "" if "rows" in blank else rows,
         figure(None if size is None else size / 1e6, 2),
-        figure(each["cpu_seconds"], 2),
+        f"< {least}" if seconds is not None and seconds < least else figure(seconds, 2),
         UNKNOWN if peak is None else f"{peak / 2**20:,.0f}",
     ]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from sae_assets.catalog import Dataset
 from sae_assets.commands.calibration import ENCODING, Costs, calibrated
 from sae_assets.commands.session import Planned, Session
 from sae_assets.pipeline.forecast import Cost, forecast
@@ -65,19 +66,29 @@ def _examples(planned: Planned, address: Address) -> int:
 
 
 def _past(session: Session, address: Address) -> tuple[str | None, Sequence[Cost]]:
-    """What tells the cost of an artifact, and the costs: of its data set, else its model's rows of another one."""
+    """What tells the cost of an artifact, and the costs: of its data set, else its model's rows of another one.
+
+    Rows that were made elsewhere are only read, and tell nothing of those that a transformer makes.
+    """
     from sae_assets.orchestration.history import costs_of  # noqa: PLC0415 - loads Dagster
 
     past = costs_of(session.instance, address)
     if past:
         return "history", past
     if STAGES[address.stage].level == "chunk":
+        are_read = _are_read(session.catalog.datasets[address.dataset], address)
         for name, entry in session.catalog.datasets.items():
-            if address.model in entry.models and address.token_kind in entry.token_kinds:
+            same = address.model in entry.models and address.token_kind in entry.token_kinds
+            if same and _are_read(entry, address) is are_read:
                 past = costs_of(session.instance, replace(address, dataset=name))
                 if past:
                     return name, past
     return None, ()
+
+
+def _are_read(entry: Dataset, address: Address) -> bool:
+    """Whether rows of this model and token kind are precomputed."""
+    return address.token_kind in entry.embeddings.get(str(address.model), {})
 
 
 def _together(costs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

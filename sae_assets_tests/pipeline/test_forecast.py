@@ -2,17 +2,24 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from sae_assets import ops
+from sae_assets.cli.forecasts import print_expected
+from sae_assets.commands import forecasts
 from sae_assets.commands.session import open_session
+from sae_assets.orchestration import history
 from sae_assets.orchestration.history import costs_of
 from sae_assets.orchestration.metadata import number_of
 from sae_assets.orchestration.partitions import asset_key
 from sae_assets.pipeline.forecast import Cost, forecast
+from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 
@@ -170,3 +177,45 @@ def test_where_nothing_was_encoded_some_examples_are_now_and_nothing_of_it_stays
     monkeypatch.setattr("sae_assets.commands.calibration.LARGEST", 0)
     (each,) = (one for one in told(places, *last)["stages"] if one["stage"] == "sparse_activations")
     assert each["by"] is None and {each[name] for name in FIGURES} == {None}
+
+
+def test_rows_that_are_read_tell_nothing_of_rows_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither way; rows that come about alike tell of each other."""
+    made = {"models": ("clip-mini",), "token_kinds": ("patch",), "embeddings": {}}
+    read = made | {"embeddings": {"clip-mini": {"patch": "rows.pt"}}}
+    entries = {name: SimpleNamespace(**each) for name, each in {"a": made, "b": made, "c": read, "d": read}.items()}
+    session: Any = SimpleNamespace(catalog=SimpleNamespace(datasets=entries), instance=None)
+    address, past = CHUNK.address("b", "patch", "clip-mini", "0000"), [Cost(1)]
+
+    def told_by(dataset: str, known: str) -> str | None:
+        monkeypatch.setattr(history, "costs_of", lambda _, asked: past if asked.dataset == known else [])
+        return forecasts._past(session, replace(address, dataset=dataset))[0]
+
+    assert (told_by("b", "a"), told_by("d", "c"), told_by("b", "b")) == ("a", "c", "history")
+    assert told_by("b", "c") is None and told_by("d", "a") is None
+
+
+@pytest.mark.slow
+def test_what_every_process_loads_is_no_cost_of_its_first_pass(
+    tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is asked for, which loads torch, before anything is measured."""
+    places, noted = made_home(tmp_path, "labels"), list[str]()
+    enter, device = PassMeter.__enter__, ops.device.resolve_device
+    monkeypatch.setattr(PassMeter, "__enter__", lambda self: (noted.append("measured"), enter(self))[1])
+    monkeypatch.setattr(ops.device, "resolve_device", lambda name: (noted.append("device"), device(name))[1])
+    assert invoke(places, "materialize", "-d", "small", "--force", "--to", "labels").exit_code == 0
+    assert "measured" in noted
+    assert all(before == "device" for before, now in pairwise(["", *noted]) if now == "measured")
+
+
+def test_few_seconds_are_not_given_in_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a stage; sums are."""
+    parts = {"token_kind": None, "model": None, "runs": 1, "rows": 1, "bytes": 1, "peak_bytes": 1, "by": "history"}
+    stages = [{"stage": name, "cpu_seconds": seconds, **parts} for name, seconds in (("a", 0.19), ("b", 0.2))]
+    total = {"cpu_seconds": 0.1, "rows": 1, "bytes": 1, "peak_bytes": 1, "unknown": 0}
+    print_expected({"stages": stages, "total": total})
+    lines = capsys.readouterr().out.splitlines()
+    (small,), (large,) = ([line for line in lines if line.split()[:1] == [name]] for name in "ab")
+    assert "< 0.2" in small and " 0.20" in large and "<" not in large
+    assert " 0.10" in next(line for line in lines if line.startswith("in all"))

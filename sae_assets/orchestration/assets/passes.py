@@ -105,6 +105,7 @@ def carry_out(
     if due:
         _CARRIED_OUT.add(made.name)
         kinds = tuple(dict.fromkeys(targets[name].token_kind for name in due))
+        device = compute.torch_device  # loads torch, which is no pass's: whoever comes first would seem to cost it
         with meter:
             results = stage.make(
                 Pass(
@@ -114,7 +115,7 @@ def carry_out(
                     sources,
                     kinds,
                     frozenset((selected[name][0].name, targets[name].token_kind) for name in due),
-                    compute.torch_device,
+                    device,
                     compute.memory_budget,
                     context.log.info,
                     store,
