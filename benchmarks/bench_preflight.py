@@ -1,16 +1,17 @@
 """What a plan says that it will cost, beside what its runs then record: predicted, actual and their ratio.
 
 Examples arrive in steps, chunk by chunk: the packaged images or texts, the same images as somebody's own table, or
-embeddings of them that were made elsewhere (random ones). Before each step but the first the plan is asked
-(`materialize --dry-run --json`), then carried out by the command, each in a process of its own. Figures of the same
-stage are added up; "of all" are sums over the stages, of memory the largest. Seconds are of CPU. A ratio outside of
-.8 to 1.25 is marked, but for seconds of a stage that was expected to take less than the plan gives in figures, and
-did.
+embeddings of them that were made elsewhere (a direction for each concept, and noise). Before each step but the first
+the plan is asked (`materialize --dry-run --json`), then carried out by the command, each in a process of its own.
+Figures of the same stage are added up; "of all" are sums over the stages, of memory the largest. Seconds are of CPU. A
+ratio outside of .8 to 1.25 is marked, but for seconds of a stage that was expected to take less than the plan gives in
+figures, and did.
 
     python benchmarks/bench_preflight.py [--data images texts table embeddings] [--chunks 2 4 8] [--examples 40]
 """
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -98,8 +99,11 @@ def land_data(kind: str, folder: Path, before: int, count: int) -> dict[str, Any
         return entry
     (folder / "rows_chunks_info.json").write_text("{}")
     number = len(list(folder.glob("rows_chunk_*.pt")))
-    rows = torch.randn((count - before) * PATCHES, WIDTH, generator=torch.Generator().manual_seed(number))
-    torch.save(rows, folder / f"rows_chunk_{number}.pt")
+    with (root / "metadata.csv").open() as file:
+        true = [[float(row[concept]) for concept in CONCEPTS] for row in csv.DictReader(file)][before:]
+    directions = torch.randn(len(CONCEPTS), WIDTH, generator=torch.Generator().manual_seed(-1))
+    noise = torch.randn(len(true), PATCHES, WIDTH, generator=torch.Generator().manual_seed(number))
+    torch.save((torch.tensor(true) @ directions)[:, None].add(noise).flatten(0, 1), folder / f"rows_chunk_{number}.pt")
     return {**entry, "embeddings": {"clip-mini": {"patch": {"path": str(folder / "rows_chunks_info.json")}}}}
 
 

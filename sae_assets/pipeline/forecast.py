@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sae_assets.pipeline.stage import Stage
 
-APART = 4  # times the smallest size: sizes nearer to each other tell as much of chance as of growth
+APART = 4  # times the smallest size: seconds of sizes nearer to each other tell as much of chance as of growth
+APART_IN_FILES = 1.5  # the same of rows and bytes, in which there is less chance
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int =
 
     Rows, bytes and seconds are on a line over the examples; memory is not, since work is done in blocks: the most that
     was seen is expected. The line begins where the past shows it to, if that is of sizes ``APART`` times as large as
-    each other, and else where the stage says (``seconds_offset``, ``file_offset``).
+    each other (``APART_IN_FILES``), and else where the stage says (``seconds_offset``, ``file_offset``).
 
     Args:
         past: what artifacts of the stage cost, the latest first; empty where none was made.
@@ -64,37 +65,38 @@ def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int =
     of_file = stage.file_offset
     if of_file is None:
         of_file = inf if stage.level == "model" else 0
-    seconds = _at(examples, [(cost.examples, cost.cpu_seconds) for cost in alike], stage.seconds_offset)
+    seconds = _at(examples, [(cost.examples, cost.cpu_seconds) for cost in alike], stage.seconds_offset, APART)
     return Cost(
         examples,
-        _at(examples, [(cost.examples, cost.rows) for cost in past], of_file),
-        _at(examples, [(cost.examples, cost.n_bytes) for cost in past], of_file),
+        _at(examples, [(cost.examples, cost.rows) for cost in past], of_file, APART_IN_FILES),
+        _at(examples, [(cost.examples, cost.n_bytes) for cost in past], of_file, APART_IN_FILES),
         None if seconds is None else seconds / sharing,
         max((cost.peak_bytes for cost in past if cost.peak_bytes is not None), default=None),
     )
 
 
-def _at(examples: int, points: Sequence[tuple[int, float | None]], offset: float) -> float | None:
+def _at(examples: int, points: Sequence[tuple[int, float | None]], offset: float, apart: float) -> float | None:
     """The value of a line through these (examples, value), the latest first.
 
     Args:
         offset: in examples, what every value has beside that of its examples; infinite where all are as the latest.
+        apart: how many times as large as another a size must be for the line to be drawn through them all.
     """
     known = [(count, value) for count, value in points if value is not None and count > 0]
     if not known:
         return None
-    if offset == inf:
-        return known[0][1]
     total = sum(value for _, value in known)
     mean_x, mean_y = sum(count for count, _ in known) / len(known), total / len(known)
     sizes = [count for count, _ in known]
-    if max(sizes) >= APART * min(sizes):
+    if max(sizes) >= apart * min(sizes):
         spread = sum((count - mean_x) ** 2 for count in sizes)
         slope = sum((count - mean_x) * (value - mean_y) for count, value in known) / spread
         start = mean_y - slope * mean_x
         if slope >= 0 and start >= 0:
             return start + slope * examples
         if slope < 0:
-            return mean_y
+            return known[0][1] if offset == inf else mean_y
         offset = 0
+    if offset == inf:
+        return known[0][1]
     return mean_y * (offset + examples) / (offset + mean_x)

@@ -72,9 +72,18 @@ def test_a_line_that_begins_below_nothing_begins_there_and_one_that_falls_is_lev
 
 
 def test_the_file_of_an_aggregate_is_as_large_as_the_last_unless_it_holds_every_row() -> None:
-    past = [Cost(20, 64, 900.0, 1.0), Cost(10, 64, 800.0, 1.0)]
+    past = [Cost(20, 64, 900.0, 1.0), Cost(16, 64, 800.0, 1.0)]
     same, growing = forecast(AGGREGATE, past, 40), forecast(GROWING, past[:1], 40)
     assert (same.rows, same.n_bytes) == (64, 900.0) and (growing.rows, growing.n_bytes) == (128, 1800.0)
+
+
+def test_two_sizes_of_a_file_show_how_it_grows() -> None:
+    """Sooner than seconds do, in which there is more chance; one that became smaller stays so."""
+    past = [Cost(20, 64, 900.0, 3.0), Cost(10, 64, 800.0, 1.0)]
+    grown = forecast(AGGREGATE, past, 40)
+    assert (grown.rows, grown.n_bytes, grown.cpu_seconds) == pytest.approx((64, 1100.0, 2 / 15 * 40))
+    smaller = forecast(AGGREGATE, [Cost(20, 64, 700.0), *past[1:]], 40)
+    assert smaller.n_bytes == 700.0
 
 
 def test_examples_of_none_tell_nothing() -> None:
