@@ -23,7 +23,7 @@ from sae_assets.datasets import open_dataset
 from sae_assets.rows import loaded
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.opening import open_sources
-from sae_assets.rows.passes import prepared
+from sae_assets.rows.threads import prepared
 
 PACKAGED = (("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini"))
 LAYERS = ((1024, 257, (1, 4, 8)), (1024, 32, (1, 8)), (128, 65, (1, 3, 16)), (128, 24, (1, 10, 32)))

@@ -15,9 +15,10 @@ from sae_assets.datasets import ImageReader
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.blank import is_one_colour
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
-from sae_assets.rows.passes import LOOKAHEAD, FixedShapes, in_groups, prepared, together
+from sae_assets.rows.passes import LOOKAHEAD, FixedShapes, Pass, in_groups, together
 from sae_assets.rows.source import ExampleRows
 from sae_assets.rows.steady import steady
+from sae_assets.rows.threads import prepared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,10 @@ class Vision(Protocol):
     def d_model(self) -> int: ...
 
     def embed(self, images: "Tensor") -> "Tensor":
-        """float32 [batch, n_prefix + n_patches, d_model] on the device, for ``geometry.tensor`` images stacked."""
+        """float32 [batch, n_prefix + n_patches, d_model] on the device, for ``geometry.tensor`` images stacked.
+
+        On a CPU several threads ask at once.
+        """
         ...
 
 
@@ -140,10 +144,12 @@ class ImageRows:
         return self._count[kind]
 
     def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
-        """Rows of these images; the next ones are decoded while a pass is computed."""
+        """Rows of these images; the next ones are decoded while passes are computed."""
         images = (self._reader.deferred_image(example) for example in example_ids)
-        for group in in_groups(prepared(self._input, images, LOOKAHEAD * self._size), self._size):
-            found = self._shapes.rows([pixels for pixels, _ in group], self._size, self._length)
+        at_once = self._size * self._shapes.n_beside(self._size, self._length)
+        for group in in_groups(prepared(self._input, images, LOOKAHEAD * at_once), at_once):
+            passes = [Pass(inputs, self._size, self._length) for inputs in in_groups((x for x, _ in group), self._size)]
+            found = [rows for of_pass in self._shapes.rows(passes) for rows in of_pass]
             for one, (_, blank) in zip(found, group, strict=True):
                 yield ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=blank)
 
@@ -200,7 +206,7 @@ def open_image_rows(
         def forward(pixels: "Sequence[np.ndarray]", _length: int | None) -> "list[Tensor]":
             return [*vision.embed(vision.geometry.inputs(pixels, device))]
 
-        return _Opened(vision, FixedShapes(forward, np.zeros_like, precision))
+        return _Opened(vision, FixedShapes(forward, np.zeros_like, precision, device=device))
 
     found: _Opened = keep_transformer("vision", transformer, settings, opened, device)
     geometry = found.vision.geometry

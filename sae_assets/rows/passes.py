@@ -3,14 +3,15 @@
 A matrix product's last bits depend on its shape, not on what stands in its other rows. So a pass always has the same
 number of examples for inputs of one length; the last one is filled up. Whether a model keeps to that, and takes no
 notice of what an input is filled up with, is tried once for each shape; one that does not gets its examples one by one.
+On a CPU as many passes are computed side by side as torch has threads, each by one thread (``threads``).
 """
 
-import os
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sae_assets.rows.threads import side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +20,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 POSITIONS = 256  # of one pass on the CPU, where more gain nothing
+MOST_BESIDE = 4 * POSITIONS  # of a pass that has others beside it; a larger one keeps all threads busy
 BYTES_PER_POSITION = 2**21  # of a GPU's memory
+ENOUGH = 2**13  # numbers that do not agree by chance; with fewer, threads have nothing to share
 SHORTEST = 8  # lengths are multiples of it
 # Most by which rows of another shape of pass differ, as a share of their length. Rounding came to 3e-6 in float32,
 # 3e-3 in float16 and 2e-2 in bfloat16 (48 blocks with random weights), a model that mixes all positions (FNet) to 0.9.
 ROUNDING = {"float32": 1e-3}
 ROUNDING_OF_HALVES = 0.1
-LOOKAHEAD = 2  # passes whose inputs are prepared while one is computed
+LOOKAHEAD = 2  # times as many inputs as are computed at once are prepared meanwhile
 
 
 def positions_at_once(device: Any) -> int:
@@ -59,15 +62,30 @@ def padded(length: int, longest: int | None) -> int:
     return full if longest is None else max(length, min(full, longest))
 
 
+@dataclass(frozen=True)
+class Pass(Generic[T]):
+    """Inputs that go through a model together: at most ``size``, at least one, and none longer than ``length``."""
+
+    inputs: Sequence[T]
+    size: int
+    length: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.size, self.length
+
+
 class FixedShapes(Generic[T]):
     """A model's passes, and what was found of each of their shapes.
 
     Args:
-        forward: rows of inputs that go together, filled up to a length (None: as long as they are).
+        forward: rows of inputs that go together, filled up to a length (None: as long as they are); several threads
+            may ask at once.
         filler: what fills a pass up beside an input; as short as an input can be.
-        precision: that the model computes in.
+        precision: that the model computes in; device: where it does.
         refilled: as ``forward``, of inputs that are filled up with something else; None where nothing fills them up.
         alone: it is known that rows depend on what goes with them, which a try may not show.
+        length_of: an input; None: all are as long as their passes.
     """
 
     def __init__(
@@ -77,97 +95,155 @@ class FixedShapes(Generic[T]):
         precision: str = "float32",
         refilled: "Callable[[Sequence[T], int], Sequence[Tensor]] | None" = None,
         *,
+        device: Any = "cpu",
         alone: bool = False,
+        length_of: Callable[[T], int] | None = None,
     ):
-        self._alone = alone
+        self._alone, self._on_cpu, self._length_of = alone, str(device).startswith("cpu"), length_of
         self._forward, self._filler, self._refilled = forward, filler, refilled
         self._exact, self._rounding = precision in ROUNDING, ROUNDING.get(precision, ROUNDING_OF_HALVES)
         self._independent: dict[tuple[int, int], bool] = {}
+        self._same_by_all: dict[tuple[int, int, int], bool] = {}
 
     @property
     def one_by_one(self) -> bool:
         """Whether a shape was found in which rows depend on what goes with them, or on what fills them up."""
         return self._alone or not all(self._independent.values())
 
-    def rows(self, inputs: Sequence[T], size: int, length: int) -> "Sequence[Tensor]":
-        """Rows of inputs, at most ``size`` of them, which are not longer than ``length``."""
-        if size == 1 or self._alone:
-            return [self._forward([each], None)[0] for each in inputs]
-        full = [*inputs, *[self._filler(inputs[0])] * (size - len(inputs))]
-        found = self._forward(full, length)
-        if (size, length) not in self._independent:
-            self._independent[size, length] = self._is_independent(full, found, length)
-        return found[: len(inputs)] if self._independent[size, length] else self.rows(inputs, 1, length)
+    def n_beside(self, size: int, length: int) -> int:
+        """How many passes of a shape are computed side by side."""
+        import torch
 
-    def _is_independent(self, inputs: Sequence[T], found: "Sequence[Tensor]", length: int) -> bool:
-        """Whether inputs have the same rows at other places, and the first of them also beside others; and whether an
-        input that is filled up has the rows that it has for itself, but for rounding, whatever fills it up.
+        beside = self._on_cpu and size * length <= MOST_BESIDE
+        return torch.get_num_threads() if beside else 1
+
+    def rows(self, passes: Sequence[Pass[T]]) -> "list[Sequence[Tensor]]":
+        """Rows of the inputs of each pass, in order."""
+        found: dict[int, Sequence[Tensor]] = {}
+        numbers: dict[int, list[int]] = {}
+        for place, one in enumerate(passes):
+            if not self._mixes(one):
+                numbers.setdefault(self.n_beside(*one.shape), []).append(place)
+        for n_beside, places in numbers.items():
+            found |= zip(places, self._rows([passes[place] for place in places], n_beside), strict=True)
+        return [
+            self._one_by_one(one) if self._mixes(one) else found[place][: len(one.inputs)]
+            for place, one in enumerate(passes)
+        ]
+
+    def _mixes(self, one: Pass[T]) -> bool:
+        """Whether rows are known to depend on what they are computed with."""
+        return (self._alone and one.size > 1) or not self._independent.get(one.shape, True)
+
+    def _rows(self, passes: Sequence[Pass[T]], n_beside: int) -> "list[Sequence[Tensor]]":
+        """Rows of passes that are filled up, after new shapes were tried.
+
+        Fewer passes than half of the threads are computed by all threads one after the other where that changes no bit.
+        """
+        calls: list[Callable[[], Sequence[Tensor]]] = [partial(self._forward, *self._full(one)) for one in passes]
+        first = {one.shape: place for place, one in reversed([*enumerate(passes)])}
+        keys = [self._key(one, n_beside) for one in passes]
+        few = 2 * len(passes) <= n_beside
+        new = [shape for shape in first if shape not in self._independent and (n_beside > 1 or shape[0] > 1)]
+        by_all = few and all(self._same_by_all.get(key, False) for key in keys)
+        found = _computed(calls, 1 if by_all else n_beside)
+        for key, call, rows in zip(keys, calls, found, strict=True):
+            if few and key not in self._same_by_all:
+                self._same_by_all[key] = _are_same_by_all(call, rows)
+        tries = [self._try(passes[first[shape]], found[first[shape]]) for shape in new]
+        tried = iter(_computed([call for calls_of_try, _ in tries for call in calls_of_try], n_beside))
+        for shape, (calls_of_try, holds) in zip(new, tries, strict=True):
+            self._independent[shape] = holds([next(tried) for _ in calls_of_try]) and (
+                n_beside == 1 or self._is_undisturbed(keys[first[shape]], calls[first[shape]], found[first[shape]])
+            )
+        return found
+
+    def _key(self, one: Pass[T], n_threads: int) -> tuple[int, int, int]:
+        """What decides whether a pass by all threads has the bits that it has by one."""
+        own = self._length_of if one.size == 1 else None
+        return one.size, own(one.inputs[0]) if own else one.length, n_threads
+
+    def _is_undisturbed(
+        self, key: tuple[int, int, int], call: "Callable[[], Sequence[Tensor]]", found: "Sequence[Tensor]"
+    ) -> bool:
+        """Whether a pass that had others beside it has the rows that it has without, by all threads or by one."""
+        if key not in self._same_by_all:
+            self._same_by_all[key] = _are_same_by_all(call, found)
+        return self._same_by_all[key] or _same_bits(side_by_side([call])[0], found)
+
+    def _one_by_one(self, one: Pass[T]) -> "list[Tensor]":
+        """Rows of a pass's inputs, each for itself, and where even that depends on others, with none beside it."""
+        if one.size > 1:
+            return [rows for (rows,) in self.rows([Pass([each], 1, one.length) for each in one.inputs])]
+        return [self._forward([each], None)[0] for each in one.inputs]
+
+    def _full(self, one: Pass[T]) -> tuple[list[T], int | None]:
+        """What goes through the model in a pass, and how long it is."""
+        if one.size == 1:
+            return [*one.inputs], None
+        return [*one.inputs, *[self._filler(one.inputs[0])] * (one.size - len(one.inputs))], one.length
+
+    def _try(
+        self, one: Pass[T], found: "Sequence[Tensor]"
+    ) -> "tuple[list[Callable[[], Sequence[Tensor]]], Callable[[Sequence[Sequence[Tensor]]], bool]]":
+        """What is to be computed to know whether a shape's rows are independent, and what tells it from the results.
+
+        Inputs must have the same rows at other places, and the first of them also beside others; and an input that is
+        filled up must have the rows that it has for itself, but for rounding, whatever fills it up.
 
         A model that mixes positions and masks none (FNet) or not in all it does (ConvBERT's convolutions) has not. The
         first is far beyond rounding; the second need not be in half precision, and differs where the filling does.
-        Beside what is as short as can be, the shortest input is tried, for what only longer ones show.
+        Beside what is as short as can be, the shortest input is tried, for what only longer ones show. A pass of one
+        input has only itself beside it, for what a model changes in itself meanwhile.
         """
+        inputs, length = self._full(one)
+        if length is None:
+            again = partial(self._forward, inputs, None)
+            return [again] * 2, lambda results: all(_same_bits(found, rows) for rows in results)
         filler = self._filler(inputs[0])
-        turned = self._forward(inputs[::-1], length)[::-1]
         group = [*[filler] * (len(inputs) - 1), inputs[0]]
-        (filled, *others, alone) = self._forward(group, length)
-        pairs = [*zip(found, turned, strict=True), (found[0], alone)]
-        if self._refilled is not None:
-            pairs += zip((filled, *others, alone), self._refilled(group, length), strict=True)
-        if not all(_same_bits(one, other) for one, other in pairs):
-            return False
         shortest = min(range(len(inputs)), key=lambda place: len(found[place]))
-        for one, with_others in ((filler, filled), (inputs[shortest], found[shortest])):
-            (itself,) = self._forward([one], None)
-            difference = (with_others - itself).double().norm(dim=-1)
-            beyond = difference > self._rounding * itself.double().norm(dim=-1)
-            # In half precision single rows of many round to more.
-            if bool(beyond.any() if self._exact else beyond.double().mean() > 0.5):
+        calls: list[Callable[[], Sequence[Tensor]]] = [
+            partial(self._forward, inputs[::-1], length),
+            partial(self._forward, group, length),
+            partial(self._forward, [filler], None),
+            partial(self._forward, [inputs[shortest]], None),
+        ]
+        if self._refilled is not None:
+            calls.append(partial(self._refilled, group, length))
+
+        def holds(results: "Sequence[Sequence[Tensor]]") -> bool:
+            turned, beside, (filler_itself,), (shortest_itself,), *refilled = results
+            if not _same_bits(found, turned[::-1]) or not _same_bits(found[:1], beside[-1:]):
                 return False
-        return True
+            if not all(_same_bits(beside, rows) for rows in refilled):
+                return False
+            return self._is_rounding(beside[0], filler_itself) and self._is_rounding(found[shortest], shortest_itself)
+
+        return calls, holds
+
+    def _is_rounding(self, with_others: "Tensor", itself: "Tensor") -> bool:
+        difference = (with_others - itself).double().norm(dim=-1)
+        beyond = difference > self._rounding * itself.double().norm(dim=-1)
+        # In half precision single rows of many round to more.
+        return not bool(beyond.any() if self._exact else beyond.double().mean() > 0.5)
 
 
-def _same_bits(one: "Tensor", other: "Tensor") -> bool:
+def _computed(calls: Sequence[Callable[[], R]], n_beside: int) -> list[R]:
+    return side_by_side(calls) if n_beside > 1 else [call() for call in calls]
+
+
+def _are_same_by_all(call: "Callable[[], Sequence[Tensor]]", found: "Sequence[Tensor]") -> bool:
+    """Whether a pass by all threads has the bits that it has by one, and so many that this is no chance."""
+    return sum(rows.numel() for rows in found) >= ENOUGH and _same_bits(call(), found)
+
+
+def _same_bits(some: "Sequence[Tensor]", others: "Sequence[Tensor]") -> bool:
     import torch
 
-    return torch.equal(one.view(torch.int32), other.view(torch.int32))
-
-
-def prepared(prepare: Callable[[T], R], items: Iterable[T], n_ahead: int) -> Iterator[R]:
-    """What threads make of each item, in order, while earlier ones are used.
-
-    Args:
-        n_ahead: items that may be prepared before they are asked for.
-    """
-    waiting: deque[Future[R]] = deque()
-    n_threads = min(n_ahead, os.cpu_count() or 1)
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="prepare") as threads:
-        _start_alone(threads, n_threads)
-        try:
-            for item in items:
-                waiting.append(threads.submit(prepare, item))
-                if len(waiting) > n_ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _start_alone(threads: ThreadPoolExecutor, n_threads: int) -> None:
-    """Start the threads, whom no others help with torch's work: each would ask for as many as there are cores."""
-    import torch
-
-    barrier, here = threading.Barrier(n_threads + 1), torch.get_num_threads()
-
-    def alone() -> None:
-        torch.set_num_threads(1)  # of this thread, and of those that start from now on
-        barrier.wait()
-
-    for _ in range(n_threads):
-        threads.submit(alone)
-    barrier.wait()
-    torch.set_num_threads(here)
+    return all(
+        torch.equal(one.view(torch.int32), other.view(torch.int32)) for one, other in zip(some, others, strict=True)
+    )
 
 
 def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

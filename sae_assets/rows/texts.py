@@ -15,7 +15,7 @@ from sae_assets.errors import DatasetError
 from sae_assets.rows.alternatives import EXAMPLES
 from sae_assets.rows.blank import is_empty
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
-from sae_assets.rows.passes import POSITIONS, FixedShapes, in_groups, padded, positions_at_once, together
+from sae_assets.rows.passes import POSITIONS, FixedShapes, Pass, in_groups, padded, positions_at_once, together
 from sae_assets.rows.source import ExampleRows, Normalisation, RowSource
 from sae_assets.rows.steady import steady
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sae_assets.datasets import Reader
 
 
-PASSES_OF_A_WINDOW = 16  # whose rows are held; their texts are sorted by length
+PASSES_OF_A_WINDOW = 16  # whose rows are held, four per thread at least; their texts are sorted by length
 ANY_TEXT = "this is a text of 13 words and signs, such as it is: no more"  # what models are tried with
 AROUND = 16  # special ids and signs that tokenizers put around a text: fewer
 
@@ -91,6 +91,8 @@ class Language(Protocol):
         Args:
             length: ids that texts are filled up to; None: as many as the longest has.
             refilled: whether they are filled up with another id than usual, of which the model takes no notice.
+
+        On a CPU several threads ask at once.
         """
         ...
 
@@ -135,7 +137,10 @@ class TextRows:
                 return [*language.embed(texts, length, refilled=True)]
 
             alone = getattr(language, "one_by_one", False)
-            return _Opened(language, FixedShapes(forward, _one_token, precision, refilled, alone=alone))
+            shapes = FixedShapes(
+                forward, _one_token, precision, refilled, device=device, alone=alone, length_of=_ids_of
+            )
+            return _Opened(language, shapes)
 
         found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
         self._language, self._shapes = found.language, found.shapes
@@ -155,7 +160,8 @@ class TextRows:
     def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
         """Rows of these texts; those of one length go through the model together, a window of texts at a time."""
         for window in self._windows(example_ids):
-            rows: dict[int, Tensor] = {}
+            places_of_pass: list[list[int]] = []
+            passes: list[Pass[Tokenized]] = []
             by_length: dict[int, list[int]] = {}
             for place, (text, _) in enumerate(window):
                 if len(text.spans):
@@ -164,15 +170,19 @@ class TextRows:
             for length, places in by_length.items():
                 size = together(self._forward_batch, length, self._device)
                 for group in in_groups(places, size):
-                    found = self._shapes.rows([window[place][0] for place in group], size, length)
-                    rows |= zip(group, found, strict=True)
+                    places_of_pass.append(group)
+                    passes.append(Pass([window[place][0] for place in group], size, length))
+            rows: dict[int, Tensor] = {}
+            for group, found in zip(places_of_pass, self._shapes.rows(passes), strict=True):
+                rows |= zip(group, found, strict=True)
             for place, (text, blank) in enumerate(window):
                 yield self._kept(text, rows.pop(place, None), blank)
 
     def _windows(self, example_ids: Sequence[str]) -> Iterator[list[tuple[Tokenized, bool]]]:
         """Texts and whether they are empty, as many at a time as fill passes of several lengths."""
         window: list[tuple[Tokenized, bool]] = []
-        n_ids, full = 0, PASSES_OF_A_WINDOW * positions_at_once(self._device)
+        n_passes = max(PASSES_OF_A_WINDOW, 4 * self._shapes.n_beside(1, 1))
+        n_ids, full = 0, n_passes * positions_at_once(self._device)
         for example in example_ids:
             content = self._reader.text(example)
             window.append((self._language.tokens.encode(content), is_empty(content)))
@@ -210,6 +220,10 @@ class _Opened:
 def _one_token(text: Tokenized) -> Tokenized:
     """The first token of a text, which fills a pass up."""
     return Tokenized(text.ids[:1], 0, text.spans[:1], 0)
+
+
+def _ids_of(text: Tokenized) -> int:
+    return len(text.ids)
 
 
 def _rows_of_text(language: Language) -> "Tensor":

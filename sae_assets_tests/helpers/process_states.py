@@ -15,6 +15,8 @@ from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sae_assets_tests.helpers.threads import torch_threads
+
 T = TypeVar("T")
 # Where torch keeps the precision of float32 products, in the words of 2.9 and later; older versions have two switches.
 FP32 = ("", "cuda.matmul", "cudnn", "cudnn.conv", "cudnn.rnn", "mkldnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
@@ -72,16 +74,6 @@ def _default_device(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def _filled_memory(fill: bool) -> Iterator[None]:
     import torch.utils.deterministic as deterministic
 
@@ -106,7 +98,7 @@ def _print_options() -> Iterator[None]:
 @contextmanager
 def _flushed() -> Iterator[None]:
     """Two threads: the helping one begins with what the thread has set that asks for it first, and keeps it."""
-    with _threads(2):
+    with torch_threads(2):
         torch.set_flush_denormal(True)
         try:
             yield
@@ -118,7 +110,7 @@ def _flushed() -> Iterator[None]:
 def _rounded(mode: int) -> Iterator[None]:
     """In the thread and in the one that helps it, which begins with what the thread has set."""
     library = ctypes.CDLL(None)
-    with _threads(2):
+    with torch_threads(2):
         library.fesetround(mode)
         try:
             yield
@@ -167,8 +159,8 @@ STATES: dict[str, Callable[[], AbstractContextManager]] = {
     "deterministic with warnings": lambda: _deterministic("warn"),
     "memory not filled": lambda: _filled_memory(False),
     "memory filled": lambda: _filled_memory(True),
-    "one thread": lambda: _threads(1),
-    "three threads": lambda: _threads(3),
+    "one thread": lambda: torch_threads(1),
+    "three threads": lambda: torch_threads(3),
     "subnormals to 0": _flushed,
     "rounded up": lambda: _rounded(UPWARD),
     "rounded down": lambda: _rounded(DOWNWARD),

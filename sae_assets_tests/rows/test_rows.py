@@ -14,10 +14,11 @@ from sae_assets.catalog import Model, load_catalog
 from sae_assets.catalog.registry import formats
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples
-from sae_assets.datasets import open_dataset
+from sae_assets.datasets import ImageReader, open_dataset
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows import loaded
 from sae_assets.rows.encoding import RowsPerKind, encode_chunk
+from sae_assets.rows.images import open_geometry
 from sae_assets.rows.open_clip import vision as open_clip_vision
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.training import trained_elsewhere
@@ -179,13 +180,16 @@ def test_embedding_that_is_not_finite_names_the_image(
     pictures: ClevrFolder, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A NaN out of the transformer stops the chunk with the example's id."""
+    assert model.transformer is not None
     encode(chunk_of(pictures, "a"), pictures, model)  # opened, and tried with noise
     embed = open_clip_vision.VisionTransformer.embed
-    seen: list[None] = []
+    reader = open_dataset(pictures.entry())
+    assert isinstance(reader, ImageReader)
+    second = open_geometry(model.transformer).tensor(reader.image("b"))
 
     def second_is_damaged(self: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
-        seen.append(None)
-        return embed(self, images) * (torch.nan if len(seen) == 2 else 1)
+        damaged = (images == second).flatten(1).all(1)
+        return embed(self, images).masked_fill(damaged[:, None, None], torch.nan)
 
     monkeypatch.setattr(open_clip_vision.VisionTransformer, "embed", second_is_damaged)
     with pytest.raises(DatasetError, match=r"'pictures': the embedding of 'b' holds"):

@@ -17,6 +17,7 @@ from sae_assets.rows.texts import TextRows, lengths_beyond, open_text_rows
 from sae_assets.rows.training import trained_elsewhere
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
+from sae_assets_tests.helpers.threads import torch_threads
 from sae_assets_tests.rows.texts_folder import GivenTexts
 from sae_assets_tests.rows.tiny_transformers import (
     GEMMA,
@@ -50,7 +51,7 @@ def source(
 
 def library_states(folder: Path, ids: tuple[int, ...]) -> tuple[Tensor, ...]:
     """All hidden states of one text by the library alone, float32 [positions, d_model] each."""
-    with torch.inference_mode():
+    with torch.inference_mode(), torch_threads(1):  # small products of several have other last bits
         output = full_model(folder)(input_ids=torch.tensor([ids]), output_hidden_states=True)
     return tuple(state[0] for state in output.hidden_states)
 
@@ -224,7 +225,7 @@ def test_encoder_that_was_saved_alone(tmp_path: Path, kind: str, said: bool) -> 
         made.save_pretrained(tmp_path)
         gemma_tokenizer().save_pretrained(tmp_path)
     encoded = Tokens(entry(tmp_path, "text")).encode(TEXTS[0])
-    with torch.no_grad():
+    with torch.no_grad(), torch_threads(1):
         states = made(torch.tensor([encoded.ids]), output_hidden_states=True).hidden_states
     for index in range(LAYERS + 1):
         rows = source(tmp_path, hidden_state=index)

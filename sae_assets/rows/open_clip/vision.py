@@ -6,6 +6,7 @@ kind is decided in ``images``.
 
 import difflib
 import functools
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -322,9 +323,9 @@ class VisionTransformer:
         self._dtype = getattr(torch, precision)
         self._device = device
         self.d_model = int(visual.transformer.width)
-        self._output: list[Tensor] = []
+        self._of_thread = threading.local()
         visual.transformer.resblocks[layer].register_forward_hook(
-            lambda _module, _inputs, output: self._output.append(output)
+            lambda _module, _inputs, output: setattr(self._of_thread, "output", output)
         )
         self._inference = torch.inference_mode
 
@@ -344,10 +345,9 @@ class VisionTransformer:
         Args:
             images: float32 [batch, 3, height, width], as ``geometry.tensor`` gives them, stacked.
         """
-        self._output.clear()
         with ops.process_state.plain_torch(), self._inference():
             self._visual(images.to(self._device, self._dtype))
-        rows = self._output.pop()
+        rows: Tensor = self._of_thread.__dict__.pop("output")
         rows = rows if self._batch_first else rows.transpose(0, 1)
         expected = (len(images), self.geometry.n_prefix + self.geometry.n_patches)
         if rows.shape[:2] != expected:

@@ -7,6 +7,7 @@ final norms, poolers and heads play no part. What goes in and which positions ar
 
 import copy
 import difflib
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,7 @@ class CutModel:
         if getattr(self.network.config, "use_cache", False):
             self.network.config.use_cache = False  # nothing is generated; a shortened model may not be able to make one
         self._device, self._stop = device, True
-        self._found: list[Any] = []
+        self._of_thread = threading.local()
         self._inference = torch.inference_mode
         self._hidden_state, self.behind = model.hidden_state, ""
         self._blocks = blocks
@@ -185,6 +186,12 @@ class CutModel:
             )
         else:
             blocks[last - 1].register_forward_hook(lambda _m, _i, output: self._reach(output))
+
+    @property
+    def _found(self) -> list[Any]:
+        """What the calling thread's pass has found at the hook point."""
+        found: list[Any] = self._of_thread.__dict__.setdefault("found", [])
+        return found
 
     def _reach(self, output: Any) -> None:
         self._found.append(_first(output))
