@@ -45,10 +45,17 @@ def better_alternatives(source: "RowSource", kind: str, sae: "OpenedSae", exampl
         return []
     slots = [*_activations(network)]
     mine = sorted({type(parent.get_submodule(child)).__name__ for parent, child in slots})
-    functions = {name: _replaced(slots, function) for name, function in (_functions() if slots else {}).items()}
+    as_it_is = {repr(parent.get_submodule(child)) for parent, child in slots}
+    functions = {
+        name: _replaced(slots, function)
+        for name, function in _functions().items()
+        if slots and {repr(function)} != as_it_is  # its own would give the same rows once more
+    }
     tried = {f"the activation function {{}} in place of {', '.join(mine)}": functions}
     if source.normalisation is not None:
-        named = {name: _normalised(network, source.normalisation, other) for name, other in NORMALISATIONS.items()}
+        own_one = source.normalisation
+        others = {name: other for name, other in NORMALISATIONS.items() if other != own_one}
+        named = {name: _normalised(network, own_one, other) for name, other in others.items()}
         tried |= {f"pixels normalised by {{}} in place of {_shown(source.normalisation)}": named}
     found = []
     for what, ways in tried.items():

@@ -155,13 +155,13 @@ class ImageGeometry:
         """What it then does to numbers, on the device, float32 [n, 3, height, width]."""
         import numpy as np
         import torch
+        from torchvision.transforms import functional
 
         to_tensor, normalize = self._transform.transforms[-2:]
         assert type(to_tensor).__name__ in TO_TENSOR, to_tensor
-        with ops.process_state.plain_torch():
+        with ops.process_state.plain_arithmetic():
             numbers = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2).contiguous()
-            normalized: Tensor = normalize(numbers.float().div(255))
-            return normalized
+            return functional.normalize(numbers.float().div_(255), normalize.mean, normalize.std, inplace=True)
 
     def mask(self, mask: "Image") -> "Tensor":
         """bool [height, width]: the mask under the geometric steps of the image's transform, nearest neighbour."""
