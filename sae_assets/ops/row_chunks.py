@@ -26,7 +26,7 @@ from sae_assets.ops.incidences import (
 )
 from sae_assets.ops.key_runs import Block, KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import SLICE, plan_blocks, sort_keys
+from sae_assets.ops.segments import SLICE, plan_blocks, positions, sort_keys
 from sae_assets.ops.thresholds import expect_same_rows
 from sae_assets.ops.truth_sets import TruthSets, contained, spread, truth_sets
 
@@ -259,6 +259,7 @@ def entries_of_pairs(rows: SparseRows, units: Int[Tensor, " pairs"]) -> tuple[In
     pairs = pairs[units[pairs].sort(stable=True).indices]
     counts = torch.bincount(units[pairs], minlength=rows.n_units)
     starts = offsets_of(counts)
-    unit = rows.unit_ids.long()
-    position, entry = spread(starts[unit], counts[unit])
-    return pairs[position], entry
+    entry = positions((counts > 0).index_select(0, rows.unit_ids))  # few of all
+    unit = rows.unit_ids[entry].long()
+    position, run = spread(starts[unit], counts[unit])
+    return pairs[position], entry[run]
