@@ -1,11 +1,12 @@
-"""Dagster's SQLite storages for tests: one engine per storage, and no waiting for the disk.
+"""Dagster's SQLite storages for tests: one engine per storage, a connection per thread, and no waiting for the disk.
 
 Dagster makes a new engine for every query, so that SQLAlchemy compiles every statement anew, one more database for
-every run, and looks for its newest migration at every opening. What is stored and what can be asked is the same. Named
-in the ``dagster.yaml`` of homes made by ``homes``.
+every run, looks for its newest migration at every opening, and for a table's columns at every event. What is stored and
+what can be asked is the same. Named in the ``dagster.yaml`` of homes made by ``homes``.
 """
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
@@ -42,7 +43,8 @@ for module in (consolidated_sqlite_event_log, sqlite_run_storage, sqlite_schedul
 
 
 class _OneEngine:
-    """One pool of connections; ``dispose`` closes them, so that the files can be copied then."""
+    """One connection of each thread, and more where it is in use; ``dispose`` closes all, so that the files can be
+    copied then."""
 
     _conn_string: str
 
@@ -52,14 +54,39 @@ class _OneEngine:
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         return engine
 
+    @cached_property
+    def _kept(self) -> dict[int, Connection]:
+        return {}
+
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection, connection.begin():
-            yield connection
+        thread = threading.get_ident()
+        kept = self._kept.get(thread)
+        if kept is None:
+            kept = self._kept[thread] = self._engine.connect()
+        if kept.in_transaction():
+            with self._engine.connect() as another, another.begin():
+                yield another
+        else:
+            with kept.begin():
+                yield kept
 
     def dispose(self) -> None:
+        for connection in self._kept.values():
+            connection.close()
+        self._kept.clear()
         self._engine.dispose()
         super().dispose()  # type: ignore[misc]
+
+    @cached_property
+    def _there(self) -> set[str]:
+        return set()
+
+    def _is_there(self, what: str, look: Callable[[], bool]) -> bool:
+        """Whether a table or column is there: one that was seen stays."""
+        if what not in self._there and look():
+            self._there.add(what)
+        return what in self._there
 
 
 class SwiftEvents(_OneEngine, ConsolidatedSqliteEventLogStorage):
@@ -75,6 +102,10 @@ class SwiftEvents(_OneEngine, ConsolidatedSqliteEventLogStorage):
     def has_table(self, table_name: str) -> bool:
         return table_name in self._tables
 
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        look = super()._has_asset_key_col_on_connection
+        return self._is_there(column_name, lambda: look(conn, column_name))
+
 
 class SwiftRuns(_OneEngine, SqliteRunStorage):
     """Runs."""
@@ -82,6 +113,12 @@ class SwiftRuns(_OneEngine, SqliteRunStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> "SwiftRuns":
         return cls.from_local(inst_data=inst_data, **config_value)
+
+    def has_run_stats_index_cols(self) -> bool:
+        return self._is_there("run stats", super().has_run_stats_index_cols)
+
+    def has_backfill_id_column(self) -> bool:
+        return self._is_there("backfill id", super().has_backfill_id_column)
 
 
 class SwiftSchedules(_OneEngine, SqliteScheduleStorage):
