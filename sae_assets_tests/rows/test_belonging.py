@@ -209,6 +209,16 @@ def test_another_vocabulary_beside_the_one_that_is_read(gemma: Path) -> None:
         assert opened.doubts == []
 
 
+def test_a_vocabulary_beside_is_compared_in_one_reading(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To list the tokenizer's own takes as long as it is: asked for at every token, GPT-2's 50,000 take minutes."""
+    own = json.loads((gemma / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    (gemma / "vocab.json").write_text(json.dumps(own), encoding="utf-8")
+    opened, readings, vocabulary = Tokens(at(gemma)), [], Tokens.vocabulary.fget
+    assert vocabulary is not None
+    monkeypatch.setattr(Tokens, "vocabulary", property(lambda self: readings.append(1) or vocabulary(self)))
+    assert opened.doubts == [] and len(readings) == 1
+
+
 @pytest.mark.slow
 def test_another_normalisation_than_that_of_the_weights(tmp_path: Path) -> None:
     """Pixels of the packaged image model in ImageNet's normalisation; in its own nothing is said."""

@@ -111,10 +111,10 @@ class Tokens:
 
     def _other_vocabularies(self) -> list[str]:
         """Vocabularies beside the one that is read, which it should be another writing of."""
-        doubts = []
+        doubts, own = [], self.vocabulary  # made anew each time that it is asked for: as long as it is itself
         for file in (self._folder / name for name in ("vocab.json", "vocab.txt")) if self._folder is not None else ():
             beside = _vocabulary(file)
-            other = sum(self.vocabulary.get(token, index) != index for token, index in beside.items())
+            other = sum(own.get(token, index) != index for token, index in beside.items())
             if other > DIFFERENT * len(beside):
                 doubts.append(
                     f"{other:,} of {len(beside):,} tokens have other ids in {file.name} than in the tokenizer that is "
