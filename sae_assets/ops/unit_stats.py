@@ -130,9 +130,9 @@ def collect_values(
             columns = (offsets - entries.start, unit_ids, values.view(torch.int32), some, keys, tags, n_active)
             loops.gather_values(*(column.numpy() for column in columns))
         else:
-            tags = some.repeat_interleave(of_row)
-            entry = positions(tags >= 0)
-            unit_ids, values, tags = (each.index_select(0, entry) for each in (unit_ids, values, tags))
+            entry = positions((some >= 0).repeat_interleave(of_row))
+            tags = some.repeat_interleave(of_row).index_select(0, entry) if tagged else some
+            unit_ids, values = unit_ids.index_select(0, entry), values.index_select(0, entry)
             keys = pack(unit_ids, values)
             n_active += torch.bincount(unit_ids, minlength=len(n_active))
         runs.add(keys, tags if tagged else None)
