@@ -63,13 +63,14 @@ def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int =
     """
     alike = [cost for cost in past if cost.first is first] or past
     of_file = stage.file_offset
+    apart = inf if of_file == inf else APART_IN_FILES
     if of_file is None:
         of_file = inf if stage.level == "model" else 0
     seconds = _at(examples, [(cost.examples, cost.cpu_seconds) for cost in alike], stage.seconds_offset, APART)
     return Cost(
         examples,
-        _at(examples, [(cost.examples, cost.rows) for cost in past], of_file, APART_IN_FILES),
-        _at(examples, [(cost.examples, cost.n_bytes) for cost in past], of_file, APART_IN_FILES),
+        _at(examples, [(cost.examples, cost.rows) for cost in past], of_file, apart),
+        _at(examples, [(cost.examples, cost.n_bytes) for cost in past], of_file, apart),
         None if seconds is None else seconds / sharing,
         max((cost.peak_bytes for cost in past if cost.peak_bytes is not None), default=None),
     )

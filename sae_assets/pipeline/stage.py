@@ -190,8 +190,9 @@ class Stage:
         after: a stage that stands before it in every list though it reads nothing of it.
         applies: whether a data set has it; where it has not, it is neither an asset nor planned.
         seconds_offset: what a pass takes whatever it reads, in examples that take as long, so that seconds over one
-            number of examples are foretold for another; file_offset: the same of its file, None for the usual: of a
-            model-level stage it is as large whatever was read, of a chunk it grows with the examples.
+            number of examples are foretold for another; file_offset: the same of its file, infinite where it is as
+            large whatever was read; None for the usual: of a model-level stage so, until two sizes show how it grows,
+            of a chunk it grows with the examples.
         of_encoded: it needs the rows behind activations, so there is none where these were imported.
         pool: name of the limited resource that its passes need.
         checks: asked of the file that was written.

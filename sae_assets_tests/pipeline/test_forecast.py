@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,6 +85,7 @@ def test_two_sizes_of_a_file_show_how_it_grows() -> None:
     assert (grown.rows, grown.n_bytes, grown.cpu_seconds) == pytest.approx((64, 1100.0, 2 / 15 * 40))
     smaller = forecast(AGGREGATE, [Cost(20, 64, 700.0), *past[1:]], 40)
     assert smaller.n_bytes == 700.0
+    assert forecast(replace(AGGREGATE, file_offset=inf), past, 40).n_bytes == 900.0
 
 
 def test_examples_of_none_tell_nothing() -> None:

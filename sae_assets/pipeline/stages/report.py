@@ -1,5 +1,6 @@
 """``report``: a page about a data set, token kind and model: which unit detects which concept, how sure, and where."""
 
+from math import inf
 from typing import Any
 
 from sae_assets.artifacts.report import Report
@@ -52,6 +53,7 @@ REPORT = Stage(
     settings=_settings,
     options=ScoringOptions,
     seconds_offset=250,  # it shows as many examples whatever is read
+    file_offset=inf,
     splits=("train", "cal", "test"),
     checks=(Check("small_enough", "The page has at most 10 MB.", _small_enough, blocking=False),),
     counts=_counts,
