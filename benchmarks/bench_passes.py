@@ -1,18 +1,20 @@
 """What it gains that examples go through a transformer together, in passes of a fixed shape, against one by one.
 
 CPU milliseconds per example of one thread: packaged data through their own models, the passes' tries of each shape
-included and not, and one layer of the width of larger models, for several numbers of examples. On a GPU with
-``--device cuda``: images per second of a ViT-L/14 with random weights, from JPEG files, decoding included, beside what
-the GPU computes of images that lie there already, and the share of time between the first and the last step of a pass.
+included and not, and one layer of the width of larger models, for several numbers of examples. With ``--threads 2``
+or more: passes that threads share, as torch has it, against passes side by side, by CPU and by the clock. On a GPU
+with ``--device cuda``: images per second of a ViT-L/14 with random weights, from JPEG files, decoding included, beside
+what the GPU computes of images that lie there already, and the share of time between the first and the last step of a
+pass.
 
-python benchmarks/bench_passes.py [--examples 160]
+python benchmarks/bench_passes.py [--examples 160] [--threads 2]
 """
 
 import argparse
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +25,7 @@ from sae_assets.datasets import open_dataset
 from sae_assets.rows import loaded
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.opening import open_sources
+from sae_assets.rows.passes import FixedShapes, Pass
 from sae_assets.rows.threads import prepared
 
 PACKAGED = (("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini"))
@@ -78,6 +81,37 @@ def layers(at_once: int) -> None:
             took = per_example(work)
             alone = alone or took
             print(f"width {width}, {positions} positions".ljust(24) + f"{size:12}{took:12.3f}{took / alone:8.2f}")
+
+
+def beside(n_threads: int, n_examples: int) -> None:
+    """The same passes shared by threads and side by side, bits compared; three blocks of each width."""
+    torch.set_num_threads(n_threads)
+    print(f"{f'{n_threads} threads':28}{'shared':>10}{'by the clock':>14}{'beside':>10}{'by the clock':>14}   ms each")
+    for width, positions, size in ((128, 65, 3), (768, 197, 1), (768, 32, 8), (1024, 257, 1)):
+        layer = torch.nn.TransformerEncoderLayer(width, max(1, width // 64), 4 * width, batch_first=True)
+        blocks = torch.nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
+
+        def forward(inputs: Sequence[torch.Tensor], _length: int | None) -> list[torch.Tensor]:
+            with torch.inference_mode():
+                return [*blocks(torch.stack([*inputs]))]  # noqa: B023
+
+        n = max(2 * n_threads * size, n_examples * 128 // width)
+        groups = [Pass([*x], size, positions) for x in torch.randn(n, positions, width).split(size) if len(x) == size]
+        cells, found = "", []
+        for sharing in (True, False):
+            shapes = FixedShapes(forward, torch.zeros_like)
+            if sharing:
+                shapes.n_beside = lambda _size, _length: 1  # type: ignore[method-assign]
+            found.append(torch.cat([rows for group in shapes.rows(groups) for rows in group]))  # shapes are tried
+            times = []
+            for _ in range(3):
+                start = time.process_time(), time.perf_counter()
+                shapes.rows(groups)
+                times.append((time.process_time() - start[0], time.perf_counter() - start[1]))
+            cpu, wall = (1000 * min(each) / n for each in zip(*times, strict=True))
+            cells += f"{cpu:10.2f}{wall:14.2f}"
+        same = "" if torch.equal(*found) else "   other bits"
+        print(f"width {width}, {positions} positions × {size}".ljust(28) + cells + same, flush=True)
 
 
 def _alone(folder: Path, precision: str) -> float:
@@ -170,9 +204,15 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--examples", type=int, default=160, help="of each packaged data set")
     parser.add_argument("--images", type=int, default=2000, help="images of the GPU's part")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="more than one: shared passes against passes side by side"
+    )
     arguments = parser.parse_args()
     if arguments.device == "cuda":
         gpu(arguments.images)
+        return
+    if arguments.threads > 1:
+        beside(arguments.threads, arguments.examples)
         return
     torch.set_num_threads(1)
     packaged(arguments.examples)

@@ -32,6 +32,7 @@ SIZES: dict[str, tuple[str, str]] = {
     "bench_preflight": ("--chunks 2 4 --examples 20", ""),
     "bench_passes": ("--examples 32", ""),
     "bench_pipeline": ("--images 60 --chunk 30", ""),
+    "bench_busy": ("--images 60 --large 4", ""),
     "bench_encoding": ("--rows 256", ""),
     "bench_precision": ("--rows 128 --images 4", ""),
     "bench_fit": ("--small", ""),
