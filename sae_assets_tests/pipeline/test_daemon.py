@@ -93,8 +93,10 @@ def world(tmp_path: Path, n: int, **entry: object) -> Iterator[World]:
     }  # fmt: skip
     catalog = write_catalog(tmp_path / "catalog.yaml", root, **entry)
     write_quick_settings(tmp_path / "home")
-    with open_session(tmp_path / "home", catalog) as session, daemon(tmp_path / "home", catalog) as running:
-        yield World(root, session, running)
+    with open_session(tmp_path / "home", catalog) as session:
+        assert session.instance is not None  # its tables are made before daemon and code server race for them
+        with daemon(tmp_path / "home", catalog) as running:
+            yield World(root, session, running)
 
 
 def expected(chunks: list[str]) -> set[tuple[str, str]]:
