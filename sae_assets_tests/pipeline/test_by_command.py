@@ -12,7 +12,6 @@ import pytest
 import yaml
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
-from dagster_graphql.schema import create_schema
 
 import sae_assets
 from sae_assets.catalog import Dataset
@@ -136,6 +135,8 @@ def test_the_ui_makes_runs_of_the_command_again(made, monkeypatch, tmp_path):
         open_instance(load_settings(made["home"])) as instance,
         WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)])) as server,
     ):
+        from dagster_graphql.schema import create_schema  # half a second, of every process that collects tests
+
         first = instance.get_runs(limit=1)[0]
         context = server.create_request_context()
         asked = create_schema().execute_async(AGAIN, context_value=context, variables={"run": first.run_id})

@@ -4,7 +4,6 @@ import sys
 
 import pytest
 import torch
-import torch._dynamo.utils as compiler
 
 from sae_assets.rows.open_clip.library import COMPILER, UTILS, _compiler_put_off, is_compile_supported
 
@@ -13,14 +12,16 @@ def plain() -> None: ...
 
 
 def test_what_stands_in_for_the_compiler_answers_as_it_does() -> None:
+    import torch._dynamo.utils as compiler
+
     assert [is_compile_supported(device) for device in ("cpu", "meta")] == [
         compiler.is_compile_supported(device) for device in ("cpu", "meta")
     ]
 
 
 def test_the_stand_in_makes_way_for_the_compiler_and_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, COMPILER)
-    monkeypatch.delitem(sys.modules, UTILS)
+    for name in (COMPILER, UTILS):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     disable, finders = torch.compiler.disable, [*sys.meta_path]
     for needed in (True, False):
         with _compiler_put_off():
