@@ -17,7 +17,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_assets.catalog.names import name_of
@@ -27,6 +27,7 @@ from sae_assets.orchestration.instance.home import open_instance
 from sae_assets.orchestration.switches import BACKFILL, FOLLOW, SWITCHES, VERIFY, renamed
 from sae_assets.settings import load_settings
 from sae_assets_tests.helpers.homes import Places
+from sae_assets_tests.strategies import PROPERTY
 
 SENSOR, SCHEDULE = InstigatorType.SENSOR, InstigatorType.SCHEDULE
 RUNNING, STOPPED = InstigatorStatus.RUNNING, InstigatorStatus.STOPPED
@@ -34,6 +35,7 @@ DATASETS = st.from_regex(r"[a-c][a-cA_0]{0,6}", fullmatch=True)
 ACTIONS = [switch.action for switch in SWITCHES if switch.former is not None]
 
 
+@settings(PROPERTY, max_examples=100)
 @given(st.lists(DATASETS, unique=True, max_size=6))
 def test_no_two_data_sets_share_a_name(datasets: list[str]):
     names = [name_of(dataset, action) for dataset in datasets for action in ACTIONS]
