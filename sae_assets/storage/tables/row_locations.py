@@ -27,7 +27,7 @@ def encode(artifact: RowLocations) -> tuple[pa.Table, Scalars]:
     n, spans, transforms = artifact.n_rows, artifact.spans, artifact.transforms
     for index, name in enumerate(SPAN):
         columns[name] = pa.nulls(n, pa.int32()) if spans is None else spans[:, index].contiguous().numpy()
-    boxes = None if transforms is None else torch.cat([artifact.boxes(each) for each in range(artifact.n_examples)])
+    boxes = None if transforms is None else torch.cat(_boxes(artifact, transforms.tolist()))
     for index, name in enumerate(BOX):
         columns[name] = pa.nulls(n, pa.float64()) if boxes is None else boxes[:, index].contiguous().numpy()
     return pa.table(columns), {
@@ -38,6 +38,15 @@ def encode(artifact: RowLocations) -> tuple[pa.Table, Scalars]:
         "grid": list(artifact.grid),
         "patch": list(artifact.patch),
     }
+
+
+def _boxes(artifact: RowLocations, transforms: list[list[int]]) -> list[torch.Tensor]:
+    """Boxes of every example's rows; pictures of one size share them."""
+    made: dict[tuple[int, ...], torch.Tensor] = {}
+    for example, transform in enumerate(map(tuple, transforms)):
+        if transform not in made:
+            made[transform] = artifact.boxes(example)
+    return [made[tuple(transform)] for transform in transforms]
 
 
 def decode(table: pa.Table, scalars: Scalars) -> RowLocations:
