@@ -65,8 +65,8 @@ def seconds(line: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def write_images(folder: Path, count: int) -> None:
-    noise = np.random.default_rng(0)
+def write_images(folder: Path, count: int, seed: int = 0) -> None:
+    noise = np.random.default_rng(seed)
     lines = ["image_path,split,thing,other"]
     (folder / "images").mkdir()
     for number in range(count):
@@ -95,12 +95,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--chunk", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of what is measured")
     given = parser.parse_args()
     model = load_catalog().models[MODEL]
     assert model.transformer.path is not None
     with tempfile.TemporaryDirectory(prefix="sae_assets_pipeline_", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        write_images(folder, given.images)
+        write_images(folder, given.images, given.seed)
         entry = {
             "root": str(folder / "table.csv"), "layout": "table", "modality": "image", "concepts": ["thing", "other"],
             "token_kinds": ["patch"], "models": [MODEL], "chunk_size": given.chunk,

@@ -88,10 +88,11 @@ def main() -> None:
     parser.add_argument("--kept", type=int, default=2000)
     parser.add_argument("--concepts", type=int, default=20)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0, help="of what is measured")
     parser.add_argument("--null", action="store_true", help="the null of 1,000 shuffles, too")
     args = parser.parse_args()
     device = args.device
-    chunk = synthetic_chunk(args.examples, args.rows, args.units, 32)
+    chunk = synthetic_chunk(args.examples, args.rows, args.units, 32, args.seed)
     cal = torch.arange(args.examples) % 2 == 0
     print(
         f"{chunk.n_rows:,} rows of {args.examples:,} examples, {args.units:,} units, k = 32, "
@@ -154,7 +155,7 @@ def main() -> None:
     report("filter", ours, dense * chunk.n_rows / slice_rows)
 
     # Thresholds and detection.
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(args.seed + 1)
     labels = torch.rand(args.examples, args.concepts, generator=generator) < 0.3
     truth_rows = labels[chunk.example_of_row()] & (torch.rand(chunk.n_rows, args.concepts, generator=generator) < 0.2)
     truth = GroundTruth(

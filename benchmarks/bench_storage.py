@@ -90,8 +90,9 @@ def parse(path: Path) -> list[Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=51_200)
+    parser.add_argument("--seed", type=int, default=0, help="of what is measured")
     args = parser.parse_args()
-    chunk = synthetic_chunk(args.rows // 256, 256, 65_536, 32)
+    chunk = synthetic_chunk(args.rows // 256, 256, 65_536, 32, args.seed)
     made = Provenance("sparse_activations", "bench", "patch", "synthetic", "0000", "1")
 
     def header(scalars: dict) -> Header:

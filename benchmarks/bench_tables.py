@@ -40,8 +40,9 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=65_536)
     parser.add_argument("--kept", type=int, default=2000)
     parser.add_argument("--concepts", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of what is measured")
     given = parser.parse_args()
-    chunk = synthetic_chunk(given.examples, given.rows, given.units, 32)
+    chunk = synthetic_chunk(given.examples, given.rows, given.units, 32, given.seed)
     cal = torch.arange(given.examples) % 2 == 0
     loops = "with" if compiled.loops_for(compiled.FIRST, "cpu") else "without"
     print(
@@ -81,7 +82,7 @@ def main() -> None:
     assert np.array_equal(narrow["unit"], filtered.unit_ids) and np.array_equal(narrow["value"], filtered.values)
     report("filter", ours, table)
 
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(given.seed + 1)
     labels = torch.rand(given.examples, given.concepts, generator=generator) < 0.3
     truth_rows = labels[example] & (torch.rand(chunk.n_rows, given.concepts, generator=generator) < 0.2)
     truth = GroundTruth(
