@@ -256,24 +256,24 @@ def test_only_work_that_is_worth_it_asks_for_loops(monkeypatch):
     assert compiled.loops_for(compiled.FIRST) is None
 
 
+ASKED = "from sae_assets.ops import compiled; print(compiled.loops_for(compiled.FIRST) is not None)"
+
+
 @pytest.mark.slow
-def test_small_work_does_not_load_numba():
+def test_small_work_does_not_load_numba_and_large_work_does():
     """In a process of its own."""
     code = (
-        "import sys; from sae_assets_tests.helpers.ops_of_worlds import calibrate, random_world;"
-        "calibrate(random_world(0)); print('numba' in sys.modules, 'sae_assets.ops.kernels' in sys.modules)"
-    ).replace("calibrate, random_world;", "calibrate; from sae_assets_tests.strategies import random_world;")
+        "import sys; from sae_assets_tests.helpers.ops_of_worlds import calibrate;"
+        "from sae_assets_tests.strategies import random_world; calibrate(random_world(0));"
+        f"print('numba' in sys.modules, 'sae_assets.ops.kernels' in sys.modules); {ASKED}"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.split() == ["False", "False"]
+    assert found.split() == ["False", "False", str(kernels.COMPILED)]
 
 
-@pytest.mark.parametrize("disabled", ["0", "1"])
 @pytest.mark.slow
-def test_numba_that_is_told_not_to_compile_is_not_used(disabled, monkeypatch):
+def test_numba_that_is_told_not_to_compile_is_not_used(monkeypatch):
     """Interpreted, loops would take a hundred times as long as torch."""
-    if not kernels.COMPILED:
-        pytest.skip("Numba is not installed")
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", disabled)
-    code = "from sae_assets.ops import compiled; print(compiled.loops_for(compiled.FIRST) is not None)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.strip() == str(disabled == "0")
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    found = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "False"

@@ -70,9 +70,11 @@ def world(request, demo, embeddings, sae):
     ids, values = [], []
     for block in np.array_split(embeddings[kind].astype(np.float64), max(1, len(embeddings[kind]) // 4096)):
         pre = pre_activations(block, sae["enc"], sae["pre_b"])
-        order = np.argsort(-pre, axis=1, kind="stable")[:, : sae["k"]]  # stable: ties keep the lower unit first
-        for row, units in zip(pre, order, strict=True):
-            ids.append(units[row[units] > 0])
+        least = np.partition(pre, -sae["k"], axis=1)[:, -sae["k"]]
+        for row, kth in zip(pre, np.maximum(least, 0), strict=True):
+            units = np.flatnonzero((row >= kth) & (row > 0))
+            order = np.argsort(-row[units], kind="stable")  # stable: ties keep the lower unit first
+            ids.append(units[order[: sae["k"]]])
             values.append(row[ids[-1]])
     return {"stored": stored, "ids": ids, "values": values, "n_units": sae["enc"].shape[1]}
 
