@@ -161,6 +161,7 @@ def rank_pairs(
     """
     located = n_unlocated.sum(0) == 0
     f1, order = figures.rate("f1")[0], []
+    first = torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
     for concept in located.nonzero().flatten().tolist():
         units = (~figures.thresholds[:, concept].isnan()).nonzero().flatten()
         for column, descending in (  # the last sort decides first
@@ -170,9 +171,9 @@ def rank_pairs(
         ):
             units = units[column[units, concept].sort(descending=descending, stable=True).indices]
         order.append(torch.stack([torch.full_like(units, concept), units]))
+        if len(units):
+            first[concept] = units[0]
     concept_ids, unit_ids = torch.cat(order, 1) if order else torch.zeros(2, 0, dtype=torch.int64, device="cpu")
-    first = torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
-    first[concept_ids.flip(0)] = unit_ids.flip(0)
     pixels, intervals = _second_look(figures, chunks, first)
     return RowAlignment(
         concepts=tuple(concepts),

@@ -15,6 +15,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops import row_chunks
 from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.ground_truth import collect_truth, covered_patches, pixels_of_patches
+from sae_assets.ops.intervals import clustered_f1_intervals
 from sae_assets.ops.row_alignment import PixelCounts, RowFigures, align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk, count_per_example
 from sae_assets_tests.reference import row_alignment as reference
@@ -299,3 +300,22 @@ def test_what_does_not_fit_is_refused():
         RowChunk(world.filtered(), world.ground_truth(), ("cal",))
     with pytest.raises(ArtifactError, match="must agree"):
         RowChunk(world.filtered(), world.take(range(59)).ground_truth(), world.splits)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 4])
+def test_the_interval_is_of_the_first_pair_of_each_concept_on_any_number_of_threads(n_threads):
+    """Also of many units; a concept without a threshold has none."""
+    world = random_world(5, n_examples=24, rows=6, n_units=2000, n_concepts=4)
+    world.truth[:, 3] = False
+    chunk, located = chunk_of(world), torch.zeros(2, 4, dtype=torch.int64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        aligned = rank_pairs(align(world), [chunk], concepts=world.concepts, n_unlocated=located)
+    finally:
+        torch.set_num_threads(before)
+    first = aligned.best[:3].long()
+    counts = count_per_example(chunk, aligned.unit_ids[first].long(), torch.arange(3), aligned.thresholds[first])
+    expected = clustered_f1_intervals(counts[:, chunk.examples_in("test")])
+    assert torch.equal(aligned.intervals[:3], expected) and bool(expected.isfinite().all())
+    assert bool(aligned.intervals[3].isnan().all())
