@@ -14,7 +14,7 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 # Without compiled files every process of the tests compiles the package anew, and pytest every assertion.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo check units test test-long test-living test-reference reference compiled lint ruff mypy layers docs ui bench \
+.PHONY: demo check units test test-long test-living test-reference reference lint ruff mypy layers docs ui bench \
 	browser chaos fuzz audit clean
 
 demo: $(INSTALLED)
@@ -47,10 +47,6 @@ test-reference: reference
 		$(BIN)/python -m pytest -m long sae_assets_tests/saes/reference_libraries
 
 reference: $(REFERENCE_INSTALLED)
-
-# Python compiles what it imports: once, where else each process of the tests would do it at the same time.
-compiled: $(INSTALLED)
-	$(BIN)/python -m pytest --collect-only --quiet > /dev/null
 
 lint: ruff mypy layers
 

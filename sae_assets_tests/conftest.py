@@ -2,11 +2,13 @@
 
 import atexit
 import gc
+import importlib.util
 import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 gc.disable()  # until all is imported, of which nothing is garbage
@@ -35,6 +37,30 @@ def _group(item: pytest.Item) -> str:
     """Of pytest-xdist; empty for a test by itself."""
     marker = item.get_closest_marker("xdist_group")
     return str(marker.args[0]) if marker and marker.args else ""
+
+
+@contextmanager
+def in_turn_if_nothing_is_compiled() -> Iterator[None]:
+    """In a fresh environment one process imports after the other.
+
+    Python compiles what it imports: the first process does so for all, where else each would at the same time.
+    """
+    import fcntl
+
+    torch = importlib.util.find_spec("torch")
+    assert torch is not None and torch.origin is not None
+    if sys.dont_write_bytecode or os.path.exists(importlib.util.cache_from_source(torch.origin)):
+        yield
+        return
+    with open(__file__) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    with in_turn_if_nothing_is_compiled():
+        return (yield)
 
 
 @pytest.hookimpl(trylast=True)

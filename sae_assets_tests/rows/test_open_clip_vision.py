@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import huggingface_hub.constants
-import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
+from sae_assets.rows.open_clip.library import library
 from sae_assets.rows.open_clip.vision import (
     ImageGeometry,
     VisionTransformer,
@@ -35,7 +35,7 @@ def rows_of(vision: VisionTransformer, image: Tensor) -> Tensor:
 
 def open_clip_output(folder: Path, layer: int, image: Tensor) -> Tensor:
     """The block's output by open_clip alone: the whole model, a forward hook, nothing cut off."""
-    model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True).eval()
+    model = library().create_model(f"local-dir:{folder}", require_pretrained=True).eval()
     found: list[Tensor] = []
     model.visual.transformer.resblocks[layer].register_forward_hook(lambda _m, _i, out: found.append(out))
     with torch.inference_mode():
@@ -192,7 +192,7 @@ def test_unknown_tag_lists_the_known_ones() -> None:
     """A misspelt weights tag: every tag of the architecture."""
     with pytest.raises(CheckpointError, match=r"no weights 'laion3b' for ViT-L-14\. Known tags: ") as caught:
         ImageGeometry(named("ViT-L-14", "laion3b"))
-    for tag in open_clip.list_pretrained_tags_by_model("ViT-L-14"):
+    for tag in library().list_pretrained_tags_by_model("ViT-L-14"):
         assert tag in str(caught.value)
 
 
@@ -269,10 +269,10 @@ def test_weights_of_another_activation_function_are_refused(tag: str) -> None:
 
 def test_no_tag_is_computed_with_another_function_than_it_was_trained_with() -> None:
     """Of all that open_clip knows: what is accepted agrees with its tag, and advice names an architecture there is."""
-    models, refused = set(open_clip.list_models()), 0
-    for name, tag in open_clip.list_pretrained():
-        computed = bool(open_clip.get_model_config(name).get("quick_gelu"))
-        trained = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
+    models, refused = set(library().list_models()), 0
+    for name, tag in library().list_pretrained():
+        computed = bool(library().get_model_config(name).get("quick_gelu"))
+        trained = bool(library().get_pretrained_cfg(name, tag).get("quick_gelu"))
         try:
             _expect_activation(name, tag)
             assert computed == trained or name == "roberta-ViT-B-32"

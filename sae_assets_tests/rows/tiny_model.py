@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from safetensors.torch import save_file
 
 from sae_assets.catalog import Model, Pruning, Sae, Transformer
+from sae_assets.rows.open_clip.library import library
 
 LAYERS, WIDTH, PATCH, SIZE = 3, 16, 8, 32
 PREPROCESSING = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
@@ -31,7 +31,7 @@ def write_tiny_model(folder: Path, *, vision: dict[str, Any] | None = None, prep
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = open_clip.CLIP(**config)
+        model = library().CLIP(**config)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")
