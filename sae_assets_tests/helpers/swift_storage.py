@@ -8,13 +8,13 @@ what can be asked is the same. Named in the ``dagster.yaml`` of homes made by ``
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, sql_event_log
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
@@ -40,6 +40,9 @@ def _revisions(config: Config, connection: Connection) -> tuple[str | None, str 
 
 for module in (consolidated_sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
     setattr(module, "check_alembic_revision", _revisions)  # noqa: B010 - private names of the modules
+
+# Events stay as they were written, and are asked for again and again.
+sql_event_log.deserialize_value = lru_cache(maxsize=5000)(sql_event_log.deserialize_value)  # type: ignore[assignment]
 
 
 class _OneEngine:
