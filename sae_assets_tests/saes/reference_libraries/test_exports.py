@@ -1,32 +1,24 @@
 """Delphi and SAEDashboard read what is exported for them, by their own readers, in the reference environment."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import sae_assets
 from sae_assets.reading.exports import export_delphi, export_neuronpedia
 from sae_assets_tests.helpers.homes import Places
 from sae_assets_tests.reading.conftest import texts  # noqa: F401  # a fixture
-from sae_assets_tests.saes.reference_libraries.test_reference_libraries import PYTHON
-from sae_assets_tests.saes.reference_libraries.test_reference_libraries import pytestmark as pytestmark
+from sae_assets_tests.saes.reference_libraries.libraries import MARKS, Ask
+
+pytestmark = MARKS
 
 
-def test_what_is_exported_is_read(texts: Places, tmp_path: Path) -> None:  # noqa: F811
+def test_what_is_exported_is_read(ask: Ask, texts: Places, tmp_path: Path) -> None:  # noqa: F811
     run = sae_assets.open(texts["home"], texts["catalog"])["moods"]["gemma-mini"]["token"]
     busy = sorted(range(run.n_units), key=lambda unit: -run.unit_counts[unit])[:3]
     export_delphi(run, tmp_path / "delphi")
     export_neuronpedia(run, tmp_path / "units.json", units=busy)
     tokenizer = Path(sae_assets.__file__).parent / "demo" / "checkpoints" / "gemma-mini"
-    done = subprocess.run(
-        [str(PYTHON), "-W", "ignore", str(Path(__file__).with_name("read_exports.py")), str(tmp_path), str(tokenizer),
-         *map(str, busy)],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-             "WANDB_MODE": "disabled"},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    ask("read_exports.py", tmp_path, tokenizer, *busy)
     read = json.loads((tmp_path / "read.json").read_text())
     assert read["same"] and read["features"] == busy
     assert read["entries"] == {str(unit): run.unit(unit).n_rows for unit in busy}

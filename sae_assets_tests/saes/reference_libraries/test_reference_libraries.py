@@ -4,15 +4,12 @@ The libraries run in ``.venv-reference`` (``make test-reference``), because thei
 them is needed otherwise. Without it these tests are skipped, unless SAE_ASSETS_REQUIRE_REFERENCE is set.
 """
 
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import sae_assets
 from sae_assets.catalog import Sae
 from sae_assets.errors import CheckpointError
 from sae_assets.saes import open_sae
@@ -26,8 +23,8 @@ from sae_assets_tests.saes.published_folders import (
     write_saelens,
     write_sparsify,
 )
+from sae_assets_tests.saes.reference_libraries.libraries import MARKS, Ask
 
-PYTHON = Path(sae_assets.__file__).parent.parent / ".venv-reference/bin/python"
 D, N, K = 32, 300, 12
 CASES = (
     *("saelens-standard", "saelens-topk", "saelens-jumprelu"),
@@ -49,15 +46,7 @@ REFUSED = {
     "sparsify-skip": "skip_connection is True; supported: False",
 }
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.slow,
-    pytest.mark.xdist_group("reference-libraries"),
-    pytest.mark.skipif(
-        not PYTHON.exists() and not os.environ.get("SAE_ASSETS_REQUIRE_REFERENCE"),
-        reason="the reference libraries are not installed; `make test-reference` installs them and runs this",
-    ),
-]
+pytestmark = MARKS
 
 
 def give(folder: Path) -> None:
@@ -76,24 +65,13 @@ def give(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the libraries made of it, in one run."""
-    if not PYTHON.exists():
-        pytest.fail(f"{PYTHON} does not exist, and SAE_ASSETS_REQUIRE_REFERENCE asks for it: run `make test-reference`")
     folder = tmp_path_factory.mktemp("reference")
     rng = np.random.default_rng(0)
     np.save(folder / "x.npy", rng.normal(size=(200, D)).astype(np.float32))
     give(folder / "given")
-    script = Path(__file__).with_name("encode.py")
-    settings = {"HOME": str(folder), "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
-    done = subprocess.run(
-        [str(PYTHON), "-W", "ignore", str(script), str(folder)],
-        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **settings},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    ask("encode.py", folder)
     return folder
 
 
