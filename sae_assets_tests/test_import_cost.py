@@ -226,3 +226,43 @@ def test_commands_and_workers_collect_seldom(monkeypatch: pytest.MonkeyPatch) ->
         finally:
             gc.set_threshold(*before)
     assert seen == [(*before[:2], SELDOM)] * 2
+
+
+LEAVES = """
+import atexit, sys, types
+from sae_assets.package import collect_seldom, end_with
+class Last:
+    def __del__(self):
+        print("taken apart")
+collect_seldom()
+atexit.register(print, "done at exit")
+sys.modules["holder"] = holder = types.ModuleType("holder")
+holder.kept = Last()
+sys.stdout.write("written, ")
+if {said}:
+    end_with({code})
+sys.exit({code})
+"""
+
+
+@pytest.mark.parametrize(("code", "number"), [("0", 0), ("3", 3), ("None", 0), ("'in words'", 1)])
+def test_objects_are_not_taken_apart_when_a_command_ends(code: str, number: int) -> None:
+    """After torch that takes two seconds. What is to be done at exit is done, and what was printed is written."""
+    for said, expected in ((True, "written, done at exit\n"), (False, "written, done at exit\ntaken apart\n")):
+        line = [sys.executable, "-c", LEAVES.format(said=said, code=code)]
+        ended = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout) == (number, expected)
+        assert ended.stderr == ("in words\n" if number == 1 else "")
+
+
+def test_a_command_says_what_it_ends_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sae_assets import cli
+
+    codes: list[object] = []
+    monkeypatch.setattr(cli, "end_with", codes.append)
+    for name in ("collect_seldom", "heed_signals"):
+        monkeypatch.setattr(cli, name, lambda: None)
+    monkeypatch.setattr(sys, "argv", ["sae-assets", "--nonsense"])
+    with pytest.raises(SystemExit):
+        cli.run()
+    assert codes == [2]

@@ -22,7 +22,7 @@ from sae_assets.cli import (  # noqa: F401
 from sae_assets.cli.advice import forget_places
 from sae_assets.cli.common import app
 from sae_assets.cli.interrupts import heed_signals
-from sae_assets.package import VERSION, collect_seldom
+from sae_assets.package import VERSION, collect_seldom, end_with
 
 __all__ = ["app", "run"]
 
@@ -39,4 +39,8 @@ def run() -> None:
     """Entry point of the console script."""
     collect_seldom()
     heed_signals()
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        end_with(end.code)
+        raise

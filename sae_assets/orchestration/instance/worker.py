@@ -27,7 +27,7 @@ from sae_assets.orchestration.internals import (
     interruptible,
     looking_for_slots,
 )
-from sae_assets.package import collect_seldom
+from sae_assets.package import collect_seldom, end_with
 
 LOOK_SECONDS = 5.0  # between two looks at whether the run is to be canceled, or the parent is gone
 END_SECONDS = 15.0  # for a run to end after the pool has gone
@@ -130,6 +130,7 @@ def main() -> None:
     keep_engines()
     with copy_output_by(copied_along), looking_for_slots(SLOT_SECONDS):
         WorkerProcess(Connection(int(sys.argv[1])), int(sys.argv[2])).work()
+    end_with(0)
 
 
 if __name__ == "__main__":
