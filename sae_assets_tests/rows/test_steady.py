@@ -1,6 +1,7 @@
 """A model whose rows differ from call to call is refused by name, and one whose rows do not is left alone."""
 
 import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,3 +117,35 @@ def test_what_differs_is_found(differs: str, found: bool, n_bytes: int) -> None:
     else:
         with pytest.raises(CheckpointError, match="it gives other rows"):
             steady(make, rows, lambda: n_bytes, "it")
+
+
+class Cyclic:
+    """Refers to itself, as a model with hooks does."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_the_first_build_is_gone_before_the_second_and_nothing_older_is_looked_at() -> None:
+    """Two large models would not fit; to look through all that torch and Dagster made takes half a second."""
+    aside = gc.get_freeze_count()  # by the test run
+    gc.unfreeze()
+    gc.collect()
+    gc.disable()
+    try:
+        old, built = weakref.ref(Cyclic()), list[weakref.ref[Cyclic]]()
+
+        def make() -> Cyclic:
+            assert all(one() is None for one in built)
+            built.append(weakref.ref(made := Cyclic()))
+            return made
+
+        kept = steady(make, lambda _: torch.zeros(1, 1), lambda: 0, "it")
+        assert len(built) == 2 and built[1]() is kept
+        assert old() is not None and gc.get_freeze_count() == 0
+    finally:
+        gc.enable()
+    gc.collect()
+    assert old() is None
+    if aside:
+        gc.freeze()
