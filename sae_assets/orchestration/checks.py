@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from sae_assets.errors import SaeAssetsError
+from sae_assets.orchestration.internals import CheckResult
 from sae_assets.orchestration.metadata import short
 from sae_assets.pipeline.checks import READABLE, READABLE_DESCRIPTION, Expected, Outcome
 from sae_assets.pipeline.stage import Stage
@@ -49,10 +50,10 @@ def evaluate(
         artifact, problem = None, {"problem": str(error)}
     else:
         problem = {}
-    yield dg.AssetCheckResult(passed=not problem, check_name=READABLE, asset_key=key, metadata=problem)
+    yield CheckResult(passed=not problem, check_name=READABLE, asset_key=key, metadata=problem)
     for check in stage.checks:
         outcome = Outcome(False, problem) if problem else check.test(artifact, expected)
-        yield dg.AssetCheckResult(
+        yield CheckResult(
             passed=outcome.passed,
             check_name=check.name,
             asset_key=key,

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
@@ -67,6 +68,7 @@ PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 NEVER_AGAIN = {MAX_RETRIES_TAG: "0"}  # tags of a run that the daemon is not to make again by itself
 
 
+_targets: WeakKeyDictionary[Any, dict[dg.AssetKey, Any]] = WeakKeyDictionary()  # by step: what its checks are of
 LAST_TABLES = ("dynamic_partitions", "asset_check_executions")  # of nine the fifth and the last that are made
 
 
@@ -420,6 +422,22 @@ class StaleMarker:
         self._instance.report_runless_asset_event(
             dg.AssetMaterialization(made.asset_key, partition=made.partition, metadata=made.metadata, tags=tags)
         )
+
+
+class CheckResult(dg.AssetCheckResult):
+    """The result of a check. All results of an asset in a step are of one materialization, which is read once.
+
+    Dagster reads it for every result anew, with all its metadata.
+    """
+
+    def _get_partitioned_target_materialization_data(
+        self, step_context: Any, asset_key: dg.AssetKey, partition_key: str
+    ) -> Any:
+        found = _targets.setdefault(step_context, {})
+        if asset_key not in found:
+            read = super()._get_partitioned_target_materialization_data
+            found[asset_key] = read(step_context, asset_key, partition_key)
+        return found[asset_key]
 
 
 class RunsHere:

@@ -14,8 +14,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +166,12 @@ def keep_engines() -> None:
     """Let Dagster's SQLite storages of this process use one SQLAlchemy engine per file, which keeps its connections.
 
     They make a new one for every event, and with it compile every statement anew: a third of the CPU of an event. And
-    the last connection to be closed writes the log of changes back to the disk, here after every event.
+    the last connection to be closed writes the log of changes back to the disk, here after every event. They also look
+    at every event whether its tables are there; one that was seen stays.
     """
 
     def create_engine(url: str, **options: Any) -> Any:
-        file = Path(sqlalchemy.make_url(url).database or "")
+        file = _file_of(url)
         if not file.is_file():  # about to be made
             return sqlalchemy.create_engine(url, **options)
         stat = file.stat()
@@ -180,12 +181,30 @@ def keep_engines() -> None:
                 if len(_engines) >= MOST_ENGINES:  # a file per run, in homes of earlier versions
                     close_engines()
                 options["poolclass"] = sqlalchemy.QueuePool
-                _engines[key] = sqlalchemy.create_engine(url, **options, max_overflow=-1)
+                engine = _engines[key] = sqlalchemy.create_engine(url, **options, max_overflow=-1)
+                setattr(engine.dialect, "has_table", _seen_once(engine.dialect.has_table))  # noqa: B010 - of this one
             return _engines[key]
 
     for module in (consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage):
         if getattr(module, "create_engine") is sqlalchemy.create_engine:  # noqa: B009
             setattr(module, "create_engine", create_engine)  # noqa: B010
+
+
+@lru_cache(maxsize=MOST_ENGINES)
+def _file_of(url: str) -> Path:
+    return Path(sqlalchemy.make_url(url).database or "")
+
+
+def _seen_once(look: Callable[..., bool]) -> Callable[..., bool]:
+    """Whether a table is there, asked until it is."""
+    seen: set[str] = set()
+
+    def has_table(connection: Any, table: str, *arguments: Any, **named: Any) -> bool:
+        if table not in seen and look(connection, table, *arguments, **named):
+            seen.add(table)
+        return table in seen
+
+    return has_table
 
 
 def close_engines() -> None:
