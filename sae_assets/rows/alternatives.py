@@ -15,7 +15,6 @@ from sae_assets.rows.source import Normalisation
 if TYPE_CHECKING:
     from torch import nn
 
-    from sae_assets.artifacts.fit import FitSums
     from sae_assets.rows.loaded import OpenedSae
     from sae_assets.rows.source import ExampleRows, RowSource
 
@@ -140,16 +139,17 @@ def _replaced(slots: "Sequence[tuple[nn.Module, str]]", function: "nn.Module") -
 
 def _unexplained(source: "RowSource", kind: str, sae: "OpenedSae", example_ids: Sequence[str]) -> float | None:
     """Fraction of variance unexplained over the rows of these examples; those that cannot be read are left out."""
-    fits: list[FitSums] = []
+    import torch
+
     assert sae.decoder is not None
-    for found in _embedded(source, example_ids):
-        rows = found.rows[kind]
-        if kind in found.silent or not len(rows) or not bool(rows.isfinite().all()):
-            continue
-        fit = ops.reconstruction.Fit(sae.decoder)
+    spoken = [found.rows[kind] for found in _embedded(source, example_ids) if kind not in found.silent]
+    every = [rows for rows in spoken if len(rows) and bool(rows.isfinite().all())]
+    if not every:
+        return None
+    fit = ops.reconstruction.Fit(sae.decoder)
+    for rows in torch.cat(every).split(sae.encoder.rows_at_once):
         fit.add(rows, sae.encoder.encode(rows))
-        fits.append(fit.sums())
-    return ops.reconstruction.merge_fits(fits).fvu if fits else None
+    return fit.sums().fvu
 
 
 def _embedded(source: "RowSource", example_ids: Sequence[str]) -> "list[ExampleRows]":
