@@ -11,7 +11,9 @@ from sae_assets.ops.jit import loop
 from sae_assets.ops.segments import BITS, LARGEST
 
 LAST, ABOVE = np.int64(LARGEST), np.int64(np.iinfo(np.int64).max)
+NEVER = np.int32(LARGEST)  # no score has so many bits
 ONE = np.uint64(1)
+SOME_UNITS, SOME_SCORES, SOME_CELLS = np.uint64(64), np.uint64(2**14), np.uint64(2**17)  # that a cache holds
 FINE = 8  # places of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
 
 
@@ -44,70 +46,117 @@ def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example,
 
 @loop
 @no_type_check
-def count_detected(scores, truths, thresholds, true, false):
-    """Fill [splits, concepts, units, fractions] with true and false positives at thresholds (null: none).
+def _lay_out_scores(keys, n, score, above):
+    """Fill ``score`` with the bits of a unit's n scores, falling, and one below all, and ``above`` with how many are
+    surely above a threshold by its first bits; returns the least score, how many last bits to leave out, and the number
+    of places."""
+    for place in range(n):
+        score[place] = np.int32(LAST - (keys[place] & LAST))
+    score[n] = np.int32(-1)
+    least, shift = score[n - ONE], np.int32(0)
+    while (score[np.uint64(0)] - least >> shift) >= FINE * np.int64(n):
+        shift += np.int32(1)
+    n_places = np.uint64(score[np.uint64(0)] - least >> shift) + ONE
+    above[: n_places + ONE] = 0
+    for place in range(n):
+        above[np.uint64(score[place] - least >> shift)] += np.uint32(1)
+    total = np.uint32(0)
+    for place in range(n_places):
+        total += above[n_places - ONE - place]
+        above[n_places - ONE - place] = total
+    return least, shift, np.int32(n_places)
 
-    A table says for the first bits of a threshold how many scores are surely above it, and few are left to compare.
-    Both splits come together, as to fetch thresholds, which do not lie side by side, takes the longest.
+
+@loop
+@no_type_check
+def count_detected(keys, tags, starts, truths, half, thresholds, first_unit, n_fractions, true, false):
+    """Fill [splits, concepts, units · fractions] from a unit on with true and false positives at thresholds (null:
+    none); returns whether thresholds do not rise, so that counts do not fall.
+
+    Both splits are counted at once, as one number in whose last bits the first split stands. Thresholds of some units
+    come concept by concept, as they lie; the same of counts, as to fetch and to write them takes the longest.
 
     Args:
-        scores: of each split keys, starts and examples.
-        truths: of each split [examples, at least the concepts], of a type that counts the examples.
+        tags: twice the position of the example within its split, plus the number of the split.
+        truths: by tag and concept 1, of the second split times 2^half; of a type of unsigned numbers of 2·half bits,
+            half of which count the examples of a split.
+        thresholds: of all units, [concepts, units · fractions].
     """
-    n_splits, n_concepts, n_units, n_fractions = true.shape
-    width = truths[0].shape[1]
-    concepts, fractions = np.uint64(n_concepts), np.uint64(n_fractions)
+    concepts, fractions, width = np.uint64(true.shape[1]), np.uint64(n_fractions), np.uint64(truths.shape[1])
+    n_units, first_unit = np.uint64(len(starts) - 1), np.uint64(first_unit)
     longest = np.int64(0)
-    for split in range(n_splits):
-        starts = scores[split][1]
-        for unit in range(n_units):
-            longest = max(longest, starts[unit + 1] - starts[unit])
-    score = np.empty(longest + 1, np.float64)
-    bits = score.view(np.int64)
-    positive = np.zeros((longest + 1, width), truths[0].dtype)  # among the first scores, of each concept
-    above = np.empty(FINE * longest + 2, np.uint32)
-    threshold = np.empty(n_concepts * n_fractions, np.float64)
-    wanted, cell = threshold.view(np.int64), np.empty(len(threshold), np.int64)
     for unit in range(n_units):
+        longest = max(longest, starts[unit + ONE] - starts[unit])
+    room = max(SOME_SCORES, np.uint64(longest + 1))
+    some_units = max(ONE, min(SOME_UNITS, SOME_CELLS // (concepts * fractions + ONE)))
+    score, above = np.empty(room, np.int32), np.empty(FINE * room, np.uint32)
+    positive, detected = np.zeros((longest + 1, width), truths.dtype), np.zeros(longest + 1, truths.dtype)
+    one = np.empty(2, truths.dtype)
+    one[0], one[1] = 1, 1 << half
+    shift_half, mask = one.dtype.type(half), one[1] - one[0]
+    cells = some_units * fractions
+    least, shift, n_places = np.zeros(cells, np.int32), np.zeros(cells, np.int32), np.zeros(cells, np.int32)
+    inner = np.ones(cells, np.int32)  # that has another fraction of its unit before it
+    inner[::fractions] = 0
+    wanted, cell = np.empty((concepts, cells), np.int32), np.empty((concepts, cells), np.int32)
+    hits, others = np.empty((concepts, cells), truths.dtype), np.empty((concepts, cells), truths.dtype)
+    rising = np.int32(0)
+    unit = np.uint64(0)
+    while unit < n_units:
+        n_some = np.uint64(0)  # units
+        first = np.uint64(0)
+        while n_some < some_units and unit + n_some < n_units:
+            start = np.uint64(starts[unit + n_some])
+            n = np.uint64(starts[unit + n_some + ONE]) - start
+            if n_some > 0 and first + n + ONE > room:
+                break
+            low, skipped, places = np.int32(1), np.int32(0), np.int32(0)
+            score[first], above[FINE * first] = -1, 0
+            if n > 0:
+                low, skipped, places = _lay_out_scores(keys[start:], n, score[first:], above[FINE * first :])
+            for place in range(n_some * fractions, (n_some + ONE) * fractions):
+                least[place], shift[place], n_places[place] = low, skipped, places
+            first += n + ONE
+            n_some += ONE
+        filled = n_some * fractions
+        begin = (first_unit + unit) * fractions
         for concept in range(concepts):
-            for fraction in range(fractions):
-                threshold[concept * fractions + fraction] = thresholds[concept, unit, fraction]
-        for split in range(n_splits):
-            keys, starts, example = scores[split]
-            truth = truths[split]
-            start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
-            if n == 0:
-                true[split, :, unit], false[split, :, unit] = 0, 0
-                continue
+            for place in range(filled):
+                threshold = thresholds[concept, begin + place]
+                rounded = np.float32(threshold)  # scores reach it that reach the least number of 32 bits above it
+                bits = rounded.view(np.int32) + np.int32(np.float64(rounded) < threshold)
+                wanted[concept, place] = bits if threshold == threshold else NEVER
+            for place in range(filled):
+                index = (wanted[concept, place] - least[place] >> shift[place]) + np.int32(1)
+                cell[concept, place] = min(max(index, np.int32(0)), n_places[place])
+            for place in range(ONE, filled):
+                rising |= inner[place] & np.int32(wanted[concept, place] > wanted[concept, place - ONE])
+        first = np.uint64(0)
+        for number in range(n_some):
+            start = np.uint64(starts[unit + number])
+            n = np.uint64(starts[unit + number + ONE]) - start
             for place in range(n):
-                score[place] = np.int32(LAST - (keys[start + place] & LAST)).view(np.float32)
-                row, last, now = truth[example[start + place]], positive[place], positive[place + ONE]
+                tag = np.uint64(tags[start + place])
                 for concept in range(width):
-                    now[concept] = last[concept] + row[concept]
-            score[n] = -np.inf
-            least = bits[n - ONE]
-            shift = 0
-            while (bits[0] - least >> shift) >= FINE * n:
-                shift += 1
-            n_places = (bits[0] - least >> shift) + 1
-            above[: n_places + 1] = 0
-            for place in range(n):
-                above[np.uint64(bits[place] - least >> shift)] += np.uint32(1)
-            total = np.uint32(0)
-            for place in range(n_places, -1, -1):
-                total += above[np.uint64(place)]
-                above[np.uint64(place)] = total
-            for place in range(len(cell)):
-                surely = min(max((wanted[place] - least >> shift) + 1, 0), n_places)
-                cell[place] = surely if threshold[place] == threshold[place] else n_places  # NaN has either sign
-            place = np.uint64(0)
+                    positive[place + ONE, concept] = positive[place, concept] + truths[tag, concept]
+                detected[place + ONE] = detected[place] + one[tag & ONE]
+            table = FINE * first
             for concept in range(concepts):
-                for fraction in range(fractions):
-                    detected = np.uint64(above[np.uint64(cell[place])])
-                    detected += np.uint64(score[detected] >= threshold[place])  # often one more; guesses cost more
-                    while score[detected] >= threshold[place]:
-                        detected += ONE
-                    hits = np.int32(positive[detected, concept])
-                    true[split, concept, unit, fraction] = hits
-                    false[split, concept, unit, fraction] = np.int32(detected) - hits
-                    place += ONE
+                for place in range(number * fractions, (number + ONE) * fractions):
+                    bits = wanted[concept, place]
+                    stop = np.uint64(above[table + np.uint64(cell[concept, place])])
+                    stop += np.uint64(score[first + stop] >= bits)  # often one more; guesses cost more
+                    while score[first + stop] >= bits:
+                        stop += ONE
+                    some = positive[stop, concept]
+                    hits[concept, place], others[concept, place] = some, detected[stop] - some
+            first += n + ONE
+        for concept in range(concepts):
+            for place in range(filled):
+                true[0, concept, begin + place] = hits[concept, place] & mask
+                true[1, concept, begin + place] = hits[concept, place] >> shift_half
+            for place in range(filled):
+                false[0, concept, begin + place] = others[concept, place] & mask
+                false[1, concept, begin + place] = others[concept, place] >> shift_half
+        unit += n_some
+    return rising == 0

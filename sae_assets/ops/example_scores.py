@@ -1,15 +1,14 @@
 """Scores of examples: an example's largest activation of a unit over its rows, or another of ``ops.pooling``.
 
-Scores stay sparse and are sorted once per unit, largest first, so that what a threshold detects is the head of a run.
+Gathered here, in one pass over the chunks. They stay sparse and are sorted once per unit (``ops.sorted_scores``).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, offsets_of
@@ -18,163 +17,16 @@ from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.scratch import ScratchColumn, let_go
-from sae_assets.ops.segments import (
-    BITS,
-    LARGEST,
-    pack_descending,
-    plan_blocks,
-    positions,
-    sort_tagged,
-    unpack_descending,
-)
+from sae_assets.ops.scratch import ScratchColumn
+from sae_assets.ops.segments import BITS, pack_descending, plan_blocks, positions, sort_tagged
+from sae_assets.ops.sorted_scores import EVALUATED as EVALUATED
+from sae_assets.ops.sorted_scores import SCORES_ENOUGH
+from sae_assets.ops.sorted_scores import ExampleScores as ExampleScores
+from sae_assets.ops.sorted_scores import example_scores as example_scores
+from sae_assets.ops.sorted_scores import sort_scores as sort_scores
 
-EVALUATED = ("cal", "test")
 ENTRIES_AT_ONCE = 2**17  # whose largest values are found together
 SCORE_BYTES = 64  # of a score while it is put in order
-CELLS_SIDE_BY_SIDE = 2**21  # of a table of some units' scores, 4 bytes each
-SCORES_ENOUGH = 2**18  # that are put in order together on the CPU: with more nothing is faster
-
-
-@dataclass(frozen=True)
-class ExampleScores:
-    """The score of each (unit, example) of one split that has one, sorted by unit, then value descending.
-
-    Attributes:
-        keys: int64 [n_scores], (unit, value) packed as ``pack_descending`` does.
-        starts: int64 [n_units + 1], run of each unit.
-        example: int64 [n_scores], position of the example within the split.
-        labels: bool [n_examples, n_concepts], the split's example-level truth.
-    """
-
-    keys: Int[Tensor, " scores"]
-    starts: Int[Tensor, " units_plus_1"]
-    example: Int[Tensor, " scores"]
-    labels: Bool[Tensor, "examples concepts"]
-
-    def places(self, thresholds: Float[Tensor, "units fractions"]) -> Int[Tensor, "units fractions"]:
-        """End (exclusive) of the scores ≥ threshold in each unit's run; the run's start where it is null."""
-        if self._side_by_side is not None:
-            wanted = _keys(self.starts.new_zeros(()), thresholds).clamp(max=LARGEST - 1).int()
-            return torch.searchsorted(self._side_by_side, wanted, right=True) + self.starts[:-1, None]
-        keys = _keys(torch.arange(len(thresholds), device=self.keys.device)[:, None], thresholds).flatten()
-        if keys.device.type != "cpu" or bool((keys[1:] < keys[:-1]).any()):
-            return torch.searchsorted(self.keys, keys, right=True).view_as(thresholds)
-        # Two sorted runs are merged in a third of the time that a search per threshold takes; equal scores come first.
-        merged = torch.cat([self.keys << 1, keys << 1 | 1])
-        merged.numpy().sort(kind="stable")
-        ends = positions((merged & 1).bool()) - torch.arange(len(keys), device="cpu")
-        return ends.view_as(thresholds)
-
-    @cached_property
-    def _side_by_side(self) -> Int[Tensor, "units longest"] | None:
-        """Keys without their units, int32, filled up with the largest; None where that would take much more memory.
-
-        A search in a short run of one's own is several times as fast as one among all runs.
-        """
-        if self.keys.device.type != "cpu" or not len(self.keys):
-            return None
-        lengths = self.starts.diff()
-        longest = int(lengths.max())
-        if len(lengths) * longest > CELLS_SIDE_BY_SIDE:
-            return None
-        table = torch.full((len(lengths), longest), LARGEST, dtype=torch.int32, device="cpu")
-        table[torch.arange(longest, device="cpu") < lengths[:, None]] = (self.keys & LARGEST).int()
-        return table
-
-    def stops(self, units: Int[Tensor, "*n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-        """End (exclusive) of the scores ≥ threshold in the runs of these units; a run's start where it is null."""
-        return torch.searchsorted(self.keys, _keys(units, thresholds), right=True)
-
-    def some_units(self, at_once: int) -> "Iterator[tuple[int, ExampleScores]]":
-        """As :func:`some_units_of`, of this split alone."""
-        for start, (part,) in some_units_of((self,), at_once):
-            yield start, part
-
-    def of_units(self, units: Int[Tensor, " kept"]) -> "ExampleScores":
-        """The scores of these units alone, ascending ids, renumbered by their position."""
-        device, units = self.keys.device, units.to(self.keys.device)
-        counts = self.starts.diff()[units]
-        starts, position = offsets_of(counts), torch.arange(len(units), device=device).repeat_interleave(counts)
-        index = torch.arange(len(position), device=device) + (self.starts[units] - starts[:-1])[position]
-        # Ids ascend as their positions do, so what is left is sorted.
-        keys = self.keys[index] - (units[position] - position << BITS)
-        return ExampleScores(keys, starts, self.example[index], self.labels)
-
-    def of_examples(self, examples: Bool[Tensor, " examples"]) -> "ExampleScores":
-        """The scores of these examples alone, renumbered by their position among them."""
-        inside, unit = examples[self.example], self.keys >> BITS
-        counts = torch.bincount(unit[inside], minlength=len(self.starts) - 1)
-        position = (examples.long().cumsum(0) - 1)[self.example[inside]]
-        return ExampleScores(self.keys[inside], offsets_of(counts), position, self.labels[examples])
-
-    def positives(self, places: Int[Tensor, "units fractions"], truth: Bool[Tensor, "*b examples"]) -> Tensor:
-        """Detected examples that are true: int32 [*b, n_units, n_fractions] for truths [*b, n_examples]."""
-        hits = torch.zeros(*truth.shape[:-1], len(self.example) + 1, dtype=torch.int32, device=truth.device)
-        hits[..., 1:] = truth.to(torch.uint8).index_select(-1, self.example).cumsum(-1, dtype=torch.int32)
-        before, until = (hits.index_select(-1, each.flatten()) for each in (self.starts[:-1], places))
-        return until.view(*truth.shape[:-1], *places.shape) - before[..., None]
-
-    def sums(
-        self, places: Int[Tensor, "units fractions"], weights: Float[Tensor, "examples columns"]
-    ) -> Float[Tensor, "units fractions columns"]:
-        """Weights of the detected examples, added up per column: what many truths need at once.
-
-        ``weights`` are float32 whole numbers that sum to less than 2^24, so that every sum is exact in any order.
-        Places must not fall along a unit's fractions, as those of thresholds do not.
-        """
-        bounds = torch.cat([self.starts[:-1, None], places], 1)  # the last bag of a unit is what no fraction detects
-        bags = torch.nn.functional.embedding_bag(self.example, weights, bounds.flatten(), mode="sum")
-        return bags.view(*bounds.shape, -1)[:, :-1].cumsum(1)
-
-    def hits(
-        self, units: Int[Tensor, " draws"], stops: Int[Tensor, " draws"], truth: Bool[Tensor, "examples draws"]
-    ) -> Int[Tensor, " draws"]:
-        """True examples among those that a unit detects, per draw of a unit, an end of its run, and a truth."""
-        lengths = stops - self.starts[units]
-        draw = torch.repeat_interleave(torch.arange(len(units), device=lengths.device), lengths)
-        position = torch.arange(len(draw), device=lengths.device) + (stops - lengths.cumsum(0))[draw]
-        return torch.bincount(draw[truth[self.example[position], draw]], minlength=len(units))
-
-    def detected(self, unit: int, threshold: float) -> Bool[Tensor, " examples"]:
-        """Which examples this unit detects at this threshold."""
-        run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
-        _, values = unpack_descending(self.keys[run])
-        mask = torch.zeros(len(self.labels), dtype=torch.bool, device=self.keys.device)
-        mask[self.example[run][values.double() >= threshold]] = True
-        return mask
-
-
-def some_units_of(splits: Sequence[ExampleScores], at_once: int) -> Iterator[tuple[int, tuple[ExampleScores, ...]]]:
-    """The first of some units, and their scores on each of these splits, units numbered from 0.
-
-    Scores that lie in a file take no memory when others have come.
-
-    Args:
-        at_once: scores of these units, on all the splits; on a GPU all units come together.
-    """
-    counts = torch.stack([split.starts.diff() for split in splits]).sum(0)
-    on_cpu = counts.device.type == "cpu"
-    for start, stop in plan_blocks(counts, at_once if on_cpu else max(1, int(counts.sum()))):
-        parts = []
-        for split in splits:
-            run = slice(int(split.starts[start]), int(split.starts[stop]))
-            starts = split.starts[start : stop + 1] - run.start
-            parts.append(ExampleScores(split.keys[run] - (start << BITS), starts, split.example[run], split.labels))
-        yield start, tuple(parts)
-        del parts
-        for split in splits:
-            let_go(split.keys, split.example)
-
-
-def _keys(units: Int[Tensor, "*#n"], thresholds: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-    """Keys as of scores, before which all scores of the unit that reach the threshold lie, and none where it is null.
-
-    Scores are float32: score ≥ t exactly when score ≥ the smallest float32 that is ≥ t.
-    """
-    rounded = thresholds.nan_to_num(torch.inf, posinf=torch.inf).float()
-    bits = rounded.view(torch.int32) + (rounded.double() < thresholds)
-    return units << BITS | LARGEST - bits.long()
 
 
 @dataclass(frozen=True)
@@ -212,17 +64,31 @@ class GatheredScores:
 
         In the order of the units, once only.
         """
-        for block in self._runs.blocks(self._counts.sum(0)):
+        for first, keys, tags, starts in self.tagged():
+            counts = self._counts[:, first : first + len(starts) - 1]
             scores = {}
             for place, split in enumerate(EVALUATED):
-                mine = positions(block.tags & 1 == place)
-                keys, tags = (column.index_select(0, mine).to(self._device) for column in (block.keys, block.tags))
-                keys, tags = sort_tagged(keys, tags)  # by example where unit and value are the same
-                starts = offsets_of(self._counts[place, block.start : block.stop]).to(self._device)
-                scores[split] = ExampleScores(keys, starts, (tags >> 1).long(), self.labels[split])
-                del mine, keys, tags
-            yield block.start, scores
+                mine = positions(tags & 1 == place)
+                starts = offsets_of(counts[place]).to(self._device)
+                example = (tags.index_select(0, mine) >> 1).long()
+                scores[split] = ExampleScores(keys.index_select(0, mine), starts, example, self.labels[split])
+                del mine, example
+            del keys, tags
+            yield first, scores
             del scores
+
+    def tagged(self) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """The same, of both splits together: the first unit, keys, tags and the run of each unit.
+
+        By example where unit and value are the same. A tag is twice the position of the example within its split, plus
+        the number of that in ``EVALUATED``.
+        """
+        for block in self._runs.blocks(self._counts.sum(0)):
+            keys, tags = sort_tagged(block.keys.to(self._device), block.tags.to(self._device))
+            first, starts = block.start, offsets_of(self._counts[:, block.start : block.stop].sum(0)).to(self._device)
+            del block
+            yield first, keys, tags, starts
+            del keys, tags, starts
 
     @plain_arithmetic()
     def whole(self) -> dict[str, ExampleScores]:
@@ -283,12 +149,10 @@ def gather_scores(
             n_examples[place] += int(inside.sum())
         n_entries += rows.n_entries
         loops = loops_for(n_entries, device) if pooling.name == "max" else None
-        for keys, tags in (
-            _largest(rows, tag_of_example, counts, loops)
-            if loops
-            else (_pooled(rows, tag_of_example, counts, pooling, device),)
-        ):
-            runs.add(keys, tags)
+        if loops:
+            _add_largest(rows, tag_of_example, counts, runs, loops)
+        else:
+            runs.add(*_pooled(rows, tag_of_example, counts, pooling, device))
     if n_concepts is None:
         raise ArtifactError("There are no chunks to detect in.")
     truth = {}
@@ -314,68 +178,29 @@ def _pooled(
     return pack_descending(unit, value[inside]), tag
 
 
-def _largest(
-    rows: SparseRows, tag_of_example: Int[Tensor, " examples"], counts: Int[Tensor, "2 units"], loops: Any
-) -> Iterator[tuple[Int[Tensor, " scores"], Int[Tensor, " scores"]]]:
-    """The same of the maximum, some examples at a time, by a compiled loop."""
+def _add_largest(
+    rows: SparseRows,
+    tag_of_example: Int[Tensor, " examples"],
+    counts: Int[Tensor, "2 units"],
+    runs: KeyRuns,
+    loops: Any,
+) -> None:
+    """The same of the maximum, which are added, some examples at a time, by a compiled loop."""
     ends = rows.row_offsets[rows.example_offsets]
     for start, stop in plan_blocks(ends.diff(), ENTRIES_AT_ONCE):
         n = int(ends[stop] - ends[start])
-        keys, tags = (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
+        room = runs.room(n, tagged=True)
+        keys, tags = room or (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
         columns = rows.row_offsets, rows.unit_ids, rows.values.view(torch.int32), tag_of_example[start:stop]
         n = loops.gather_largest(
             *(column.numpy() for column in (rows.example_offsets[start : stop + 1], *columns, keys, tags, counts))
         )
-        yield keys[:n], tags[:n]
+        if room:
+            runs.filled(int(n))
+        else:
+            runs.add(keys[:n], tags[:n])
 
 
 def score_examples(chunks: Iterable[LabelledChunk], **how: Any) -> dict[str, ExampleScores]:
     """All example scores of both splits at once. Arguments and errors: as :func:`gather_scores`."""
     return gather_scores(chunks, **how).whole()
-
-
-def sort_scores(
-    units: Int[Tensor, " scores"],
-    values: Float[Tensor, " scores"],
-    examples: Int[Tensor, " scores"],
-    labels: Bool[Tensor, "examples concepts"],
-    n_units: int,
-) -> ExampleScores:
-    """Scores of one split from (unit, value, example) in any order; values float32 and > 0, each pair once."""
-    order = pack_descending(units, values).sort(stable=True)
-    return ExampleScores(
-        keys=order.values,
-        starts=offsets_of(torch.bincount(units, minlength=n_units)),
-        example=examples[order.indices],
-        labels=labels,
-    )
-
-
-def example_scores(
-    unit: Int[Tensor, " scores"],
-    example: Int[Tensor, " scores"],
-    value: Float[Tensor, " scores"],
-    labels: Bool[Tensor, "examples concepts"],
-    *,
-    n_units: int,
-) -> ExampleScores:
-    """Sorted scores of one split from (unit, example, score) triples in any order; an absent pair scores 0.
-
-    Args:
-        unit: 0 to ``n_units`` − 1. example: row of ``labels``. value: float32, > 0, in the unit's own scale.
-
-    Raises:
-        ArtifactError: a score that is not a positive finite number, an id out of range, or a pair that comes twice.
-    """
-    n_examples = len(labels)
-    problems = []
-    if not bool((value.isfinite() & (value > 0)).all()):
-        problems.append("scores must be positive and finite; leave out what is 0")
-    for name, ids, limit in (("units", unit, n_units), ("examples", example, n_examples)):
-        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < limit:
-            problems.append(f"{name} go from {int(ids.min())} to {int(ids.max())}, expected 0 to {limit - 1}")
-    if not problems and len((unit.long() * n_examples + example).unique()) != len(unit):
-        problems.append("a (unit, example) pair has several scores; pool them first")
-    if problems:
-        raise ArtifactError("These are no example scores:", problems)
-    return sort_scores(unit, value.float(), example.long(), labels, n_units)

@@ -53,18 +53,31 @@ class KeyRuns:
 
     def add(self, keys: Int[Tensor, " n"], tags: Int[Tensor, " _"] | None = None) -> None:
         """Take in a chunk's keys, int64 on the CPU, and a tag of each, int32: of all that come or of none."""
-        if tags is not None and not len(self._tags):
-            self._tags = zeros(self._most, dtype=torch.int32)
         first = 0
         while first < len(keys):
             if self._held == self._most:
                 self._write()
             stop = min(len(keys), first + self._most - self._held)
-            key = slice(self._held, self._held + stop - first)
-            self._keys[key] = keys[first:stop]
+            room = self.room(stop - first, tagged=tags is not None)
+            assert room is not None
+            room[0].copy_(keys[first:stop])
             if tags is not None:
-                self._tags[key] = tags[first:stop]
-            self._held, first = key.stop, stop
+                room[1].copy_(tags[first:stop])
+            self.filled(stop - first)
+            first = stop
+
+    def room(self, n: int, *, tagged: bool) -> tuple[Tensor, Tensor] | None:
+        """Where to put the next ``n`` keys, or fewer, and their tags, if so many are held; then call ``filled``."""
+        if self._held + n > self._most:
+            return None
+        if tagged and not len(self._tags):
+            self._tags = zeros(self._most, dtype=torch.int32)
+        place = slice(self._held, self._held + n)
+        return self._keys[place], self._tags[place]
+
+    def filled(self, n: int) -> None:
+        """So many of those that there was room for are there."""
+        self._held += n
 
     def blocks(self, counts: Int[Tensor, " groups"]) -> Iterator[Block]:
         """All keys, as many groups at a time as are held in memory, in their order; once only.

@@ -17,7 +17,7 @@ LARGEST = 0x7FFFFFFF  # bits of a float32 without a sign
 FAN = 256
 KEYS_ENOUGH = 5 * 2**20  # that are sorted at once on the CPU
 SLICE = 2**17
-AT_ONCE = 8  # members of a run that compiled loops read, whether it has so many or others stand behind it
+AT_ONCE = 16  # members of a run that compiled loops read, whether it has so many or others stand behind it
 GROUPS_AT_ONCE = 2**12  # whose quantiles the processor's cache holds with what is made of them
 
 

@@ -105,6 +105,7 @@ def calibrate_thresholds(
     rows.truth.append(torch.zeros(AT_ONCE, dtype=torch.int64, device="cpu"))  # loops read so many beyond
     truth = rows.truth.tensor()
     loops, truth_there = loops_for(rows.steps, device), truth.to(device)
+    examined = loops is not None
     for block in runs.blocks(rows.n_active):
         units = slice(block.start, block.stop)
         starts = offsets_of(rows.n_active[units])
@@ -113,7 +114,7 @@ def calibrate_thresholds(
         result = n_positive[:, units], values[:, units]
         if loops:
             columns = (*sorted_values, starts, truth, q, *result)
-            loops.quantiles_by_concept(*(column.numpy() for column in columns))
+            examined &= loops.quantiles_by_concept(*(column.numpy() for column in columns))
             del columns
         else:
             _fill(*sorted_values, starts, truth_there, q, *result, keys_within(memory_budget, device))
@@ -125,6 +126,7 @@ def calibrate_thresholds(
         tail_fractions=tuple(tail_fractions),
         n_positive=n_positive,
         values=values,
+        examined=examined,
     )
 
 

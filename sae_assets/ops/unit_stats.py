@@ -125,10 +125,13 @@ def collect_values(
         unit_ids, values = activations.unit_ids[entries], activations.values[entries]
         if loops:
             n = int(of_row[some >= 0].sum())
-            keys = torch.empty(n, dtype=torch.int64, device="cpu")
-            tags = torch.empty(n if tagged else 0, dtype=torch.int32, device="cpu")
+            room = runs.room(n, tagged=tagged)
+            keys, tags = room or (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
             columns = (offsets - entries.start, unit_ids, values.view(torch.int32), some, keys, tags, n_active)
-            loops.gather_values(*(column.numpy() for column in columns))
+            loops.gather_values(*(column.numpy() for column in columns), tagged)
+            if room:
+                runs.filled(n)
+                continue
         else:
             entry = positions((some >= 0).repeat_interleave(of_row))
             tags = some.repeat_interleave(of_row).index_select(0, entry) if tagged else some

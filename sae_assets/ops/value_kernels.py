@@ -12,6 +12,7 @@ from sae_assets.ops.segments import AT_ONCE, BITS, FAN, LARGEST
 
 LAST = np.int64(LARGEST)
 ONE, TWO, WIDTH = np.uint64(1), np.uint64(2), np.uint64(AT_ONCE)
+FEW = 64  # values, of which fewer have their quantiles' places looked up
 LEVELS = 3  # of sums of sums of FAN values: for as many as 32 bits count
 
 
@@ -35,8 +36,8 @@ def lay_out_truth(row_offsets, concept_ids, place, places, truth):
 
 @loop
 @no_type_check
-def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active):
-    """Fill ``keys`` (unit, value) with entries of rows that have a place, and ``tags`` with that, unless it is empty;
+def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active, tagged):
+    """Fill ``keys`` (unit, value) with entries of rows that have a place, and ``tags`` with that, if they are tagged;
     count units."""
     filled = np.uint64(0)
     for row in range(len(places)):
@@ -47,7 +48,7 @@ def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active):
             keys[filled] = unit << BITS | np.int64(bits[entry])
             n_active[unit] += 1
             filled += ONE
-        if len(tags):
+        if tagged:
             tags[filled - np.uint64(row_offsets[row + 1] - row_offsets[row]) : filled] = places[row]
 
 
@@ -58,6 +59,16 @@ def _between(below, above, weight):
     step = above - below
     nearer_below, nearer_above = below + step * weight, above - step * (1.0 - weight)
     return nearer_below if weight < 0.5 else nearer_above
+
+
+@loop
+@no_type_check
+def _rank(n, q):
+    """Places of the two of n values between which a quantile lies, and how far from the first."""
+    rank = np.float64(n - ONE) * q
+    whole = np.uint64(rank)
+    weight = rank - np.float64(whole)
+    return whole, whole + np.uint64(weight > 0), weight
 
 
 @loop
@@ -92,44 +103,37 @@ def sums_and_quantiles(keys, starts, q, sums, quantiles):
             square[level + 1] += square[level]
         sums[0, group], sums[1, group] = total[LEVELS - 1], square[LEVELS - 1]
         for fraction in range(len(q)):
-            rank = np.float64(stop - start - ONE) * q[fraction]
-            whole = np.uint64(rank)
-            weight = rank - np.float64(whole)
-            low = np.float64(np.int32(keys[start + whole] & LAST).view(np.float32))
-            high = np.float64(np.int32(keys[start + whole + np.uint64(weight > 0)] & LAST).view(np.float32))
+            below, above, weight = _rank(stop - start, q[fraction])
+            low = np.float64(np.int32(keys[start + below] & LAST).view(np.float32))
+            high = np.float64(np.int32(keys[start + above] & LAST).view(np.float32))
             quantiles[group, fraction] = _between(low, high, weight)
 
 
 @loop
 @no_type_check
-def _quantiles(ordered, first, last, q, work, out):
-    """``segments.linear_quantiles`` of runs of ``ordered`` that begin at ``first`` and are ``last`` longer than one;
-    fills ``out`` [fractions, runs], for an empty run with anything.
-
-    In steps, so that a processor takes several runs at a time in all but the one that looks values up.
-
-    Args:
-        work: arrays [runs] of which two are of whole numbers, and three are not.
-    """
-    low, high, weight, below, above = work
-    n = np.uint64(len(first))
-    for fraction in range(np.uint64(len(q))):
-        for run in range(n):
-            rank = np.float64(last[run]) * q[fraction]
-            whole = np.int64(rank)
-            weight[run] = rank - np.float64(whole)
-            low[run] = first[run] + whole
-            high[run] = low[run] + np.int64(rank > np.float64(whole))
-        for run in range(n):
-            below[run], above[run] = ordered[np.uint64(low[run])], ordered[np.uint64(high[run])]
-        for run in range(n):
-            out[fraction, run] = _between(below[run], above[run], weight[run])
+def _copy(source, start, target, first):
+    """Copy ``AT_ONCE`` members. All are read before one is written, so that a processor may move them together."""
+    a, b, c, d = source[start], source[start + ONE], source[start + TWO], source[start + np.uint64(3)]
+    start += np.uint64(4)
+    e, f, g, h = source[start], source[start + ONE], source[start + TWO], source[start + np.uint64(3)]
+    start += np.uint64(4)
+    i, j, k, m = source[start], source[start + ONE], source[start + TWO], source[start + np.uint64(3)]
+    start += np.uint64(4)
+    n, o, p, q = source[start], source[start + ONE], source[start + TWO], source[start + np.uint64(3)]
+    target[first], target[first + ONE], target[first + TWO], target[first + np.uint64(3)] = a, b, c, d
+    first += np.uint64(4)
+    target[first], target[first + ONE], target[first + TWO], target[first + np.uint64(3)] = e, f, g, h
+    first += np.uint64(4)
+    target[first], target[first + ONE], target[first + TWO], target[first + np.uint64(3)] = i, j, k, m
+    first += np.uint64(4)
+    target[first], target[first + ONE], target[first + TWO], target[first + np.uint64(3)] = n, o, p, q
 
 
 @loop
 @no_type_check
 def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
-    """Fill [concepts + 1, units] and [concepts + 1, units, fractions] of the units of a block.
+    """Fill [concepts + 1, units] and [concepts + 1, units, fractions] of the units of a block; returns whether their
+    values are positive and ascend, so that quantiles do.
 
     The values of a unit, ascending, are dealt out to the concepts of their rows, so that those of each ascend too.
 
@@ -137,18 +141,26 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
         truth: at twice the place that a tag names, how many concepts the row has, and then these; ``AT_ONCE`` more at
             its end, of anything.
     """
-    n_fractions, n_runs = np.uint64(len(q)), len(n_positive)  # a run of each concept, and the unit's own
-    n_concepts = np.uint64(n_runs - 1)
-    stops, first, last = np.zeros(n_runs, np.uint32), np.empty(n_runs, np.int64), np.empty(n_runs, np.int64)
-    number, out = np.empty(n_runs, np.float64), np.empty((len(q), n_runs), np.float64)
-    work = np.empty_like(first), np.empty_like(first), number, np.empty_like(number), np.empty_like(number)
+    fractions, n_runs = np.uint64(len(q)), np.uint64(len(n_positive))  # a run of each concept, and the unit's own
+    n_concepts = n_runs - ONE
+    below, above = np.zeros((FEW, len(q)), np.uint64), np.zeros((FEW, len(q)), np.uint64)
+    weight = np.zeros((FEW, len(q)), np.float64)
+    for n in range(1, FEW):
+        for fraction in range(fractions):
+            below[n, fraction], above[n, fraction], weight[n, fraction] = _rank(np.uint64(n), q[fraction])
+    stops = np.zeros(n_runs, np.uint32)
     dealt = np.zeros(1 << 14, np.float32)  # by concept, and behind them all
     value, concept = np.empty_like(dealt), np.empty(len(dealt), truth.dtype)  # as they come
-    for unit in range(len(starts) - 1):
+    outside = 0
+    for unit in range(np.uint64(len(starts) - 1)):
         start, n = np.uint64(starts[unit]), np.uint64(starts[unit + 1] - starts[unit])
         total = np.uint64(0)
         for entry in range(start, start + n):
             total += np.uint64(truth[np.uint64(tags[entry]) << ONE])
+        if n > 0:
+            outside += keys[start] & LAST == 0
+            for entry in range(start, start + n - ONE):
+                outside += keys[entry + ONE] < keys[entry]
         needed = total + n + WIDTH
         if needed > np.uint64(len(dealt)):
             dealt = np.empty(needed + (needed >> TWO), np.float32)
@@ -160,8 +172,7 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
             dealt[total + entry] = own
             for member in range(WIDTH):  # all at once, most rows having fewer; what is too many is overwritten
                 value[filled + member] = own
-            for member in range(WIDTH):
-                concept[filled + member] = truth[head + ONE + member]
+            _copy(truth, head + ONE, concept, filled)
             for member in range(WIDTH, members):
                 value[filled + member], concept[filled + member] = own, truth[head + ONE + member]
             filled += members
@@ -170,19 +181,30 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
             stops[np.uint64(concept[entry])] += np.uint32(1)
         stops[n_concepts] = np.uint32(n)
         before = np.uint32(0)
-        for run in range(np.uint64(n_runs)):
+        for run in range(n_runs):
             count = stops[run]
-            n_positive[run, unit], first[run], last[run] = count, before, max(np.int64(count), 1) - 1
-            stops[run] = before
+            n_positive[run, unit], stops[run] = count, before
             before += count
         for entry in range(total):
             run = np.uint64(concept[entry])
             dealt[np.uint64(stops[run])] = value[entry]
             stops[run] += np.uint32(1)
-        _quantiles(dealt, first, last, q, work, out)
-        for run in range(np.uint64(n_runs)):
-            if n_positive[run, unit] == 0:
+        stops[n_concepts] = before
+        first = np.uint64(0)
+        for run in range(n_runs):
+            stop = np.uint64(stops[run])
+            count = stop - first
+            if count == 0:
                 values[run, unit] = np.nan
-                continue
-            for fraction in range(n_fractions):
-                values[run, unit, fraction] = out[fraction, run]
+            elif count < np.uint64(FEW):
+                for fraction in range(fractions):
+                    low = np.float64(dealt[first + below[count, fraction]])
+                    high = np.float64(dealt[first + above[count, fraction]])
+                    values[run, unit, fraction] = _between(low, high, weight[count, fraction])
+            else:
+                for fraction in range(fractions):
+                    here, there, share = _rank(count, q[fraction])
+                    low, high = np.float64(dealt[first + here]), np.float64(dealt[first + there])
+                    values[run, unit, fraction] = _between(low, high, share)
+            first = stop
+    return outside == 0

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_assets.artifacts import offsets_of
+from sae_assets.errors import ArtifactError
 from sae_assets.ops import (
     compiled,
     detection_stats,
@@ -26,7 +27,7 @@ from sae_assets.ops import (
 )
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.example_scores import EVALUATED, SCORE_BYTES, LabelledChunk, gather_scores
-from sae_assets.ops.segments import FAN, linear_quantiles, ordered_sums, pack
+from sae_assets.ops.segments import AT_ONCE, FAN, linear_quantiles, ordered_sums, pack
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import ENTRY_BYTES
 from sae_assets.ops.unit_stats import compute_unit_stats
@@ -232,6 +233,53 @@ def test_a_null_of_either_sign_detects_nothing(by):
     assert not bool(expected.true_positives[:, :, 0].any()) and bool(expected.true_positives.any())
     by(True)
     assert count_detections(_gathered(world, 2**20), null) == expected
+
+
+@pytest.mark.parametrize("half", [8, 16, 32])
+def test_counts_of_any_type_are_the_same_bits(by, half, monkeypatch):
+    """Of as many examples as fit in a byte, and as if there were more; with scores of one split alone, too."""
+    world = random_world(5, n_examples=90, n_concepts=5)
+    cutoffs = calibrate(world)
+    scores = _scored(world, 2**20)
+    by(False)
+    expected = count_detections(scores, cutoffs)
+    monkeypatch.setattr(detection_stats, "HALVES", {half: detection_stats.HALVES[half]})
+    by(True)
+    assert count_detections(scores, cutoffs) == expected
+
+
+@pytest.mark.parametrize("n_examples", [500, 1100])
+def test_counts_of_many_examples_are_the_same_bits(by, n_examples):
+    """Of which a byte holds no more than a part; units are counted together, and some alone."""
+    world = random_world(6, n_examples=n_examples, n_concepts=3, n_units=70)
+    by(False)
+    cutoffs = calibrate(world)
+    expected = count_detections(_gathered(world, 2**20), cutoffs)
+    by(True)
+    assert calibrate(world) == cutoffs
+    assert count_detections(_gathered(world, 2**20), cutoffs) == expected
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_thresholds_that_rise_are_found_when_they_are_counted(by, on):
+    """Though nobody had looked before."""
+    world = random_world(1)
+    by(on)
+    cutoffs = calibrate(world, (0.1, 0.9))
+    rising = dataclasses.replace(cutoffs, values=cutoffs.values.flip(-1), examined=True)
+    assert not torch.equal(rising.values.nan_to_num(), cutoffs.values.nan_to_num())
+    with pytest.raises(ArtifactError, match="must not fall as the tail fraction grows"):
+        count_detections(_gathered(world, 2**20), rising)
+
+
+def test_values_that_are_not_sorted_or_not_positive_are_found(loops):
+    """So that thresholds are looked at."""
+    tags, starts, truth = torch.zeros(3, dtype=torch.int32), torch.tensor([0, 3]), torch.zeros(AT_ONCE + 2).byte()
+    q, n_positive, out = torch.tensor([0.5]).double(), torch.zeros(2, 1).long(), torch.zeros(2, 1, 1).double()
+    for values, expected in (([1.0, 2.0, 2.0], True), ([2.0, 1.0, 2.0], False), ([0.0, 1.0, 2.0], False)):
+        keys = pack(torch.zeros(3).long(), torch.tensor(values))
+        columns = keys, tags, starts, truth, q, n_positive, out
+        assert loops.quantiles_by_concept(*(column.numpy() for column in columns)) == expected
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sae_assets.artifacts import DetectionStats, SparseRows, Thresholds
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import detection_stats, scratch
-from sae_assets.ops import example_scores as scores_module
+from sae_assets.ops import example_scores as gathering
+from sae_assets.ops import sorted_scores as scores_module
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.example_scores import (
     EVALUATED,
@@ -230,7 +231,7 @@ def test_a_large_budget_is_not_used_up(monkeypatch):
     world = random_world(5)
     chunk = LabelledChunk(world.filtered(), world.splits, torch.from_numpy(world.labels))
     whole = score_examples([chunk], n_units=world.n_units)
-    monkeypatch.setattr(scores_module, "SCORES_ENOUGH", 2)
+    monkeypatch.setattr(gathering, "SCORES_ENOUGH", 2)
     gathered = gather_scores([chunk], n_units=world.n_units, memory_budget=2**30)
     assert len([*gathered.blocks()]) > 1
     parts = gather_scores([chunk], n_units=world.n_units, memory_budget=2**30).whole()

@@ -22,27 +22,35 @@ from sae_assets_tests.strategies import PROPERTY
 PARTS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 2**31 - 1), st.integers(0, 99)), max_size=12))
 
 
-def put_in(runs: KeyRuns, parts: list, *, tagged: bool) -> torch.Tensor:
+def put_in(runs: KeyRuns, parts: list, *, tagged: bool, in_place: bool = False) -> torch.Tensor:
     """The number of keys of each of seven groups, of which the last has none."""
     counts = torch.zeros(7, dtype=torch.int64)
     for part in parts:
         keys = torch.tensor([group << BITS | bits for group, bits, _ in part], dtype=torch.int64)
         tags = torch.tensor([tag for _, _, tag in part], dtype=torch.int32)
         counts += torch.bincount(keys >> BITS, minlength=7)
-        runs.add(keys, tags if tagged else None)
+        room = runs.room(len(keys) + 2, tagged=tagged) if in_place else None
+        if room is None:
+            runs.add(keys, tags if tagged else None)
+            continue
+        room[0][: len(keys)] = keys
+        if tagged:
+            room[1][: len(keys)] = tags
+        runs.filled(len(keys))
     return counts
 
 
 @PROPERTY
-@given(PARTS, st.integers(0, 40), st.booleans(), st.sampled_from([1, 2, 3, key_runs.STEP]))
-def test_blocks_are_all_keys_in_the_order_of_their_groups(parts, most, tagged, step):
-    """Each with its tag; no block is larger than allowed, unless it is of one group."""
+@given(PARTS, st.integers(0, 40), st.booleans(), st.sampled_from([1, 2, 3, key_runs.STEP]), st.booleans())
+def test_blocks_are_all_keys_in_the_order_of_their_groups(parts, most, tagged, step, in_place):
+    """Each with its tag; no block is larger than allowed, unless it is of one group. Where there is room, keys may be
+    put there, and fewer than there is room for."""
     with patch.object(key_runs, "STEP", step):
-        _expect_blocks(KeyRuns(most), parts, most, tagged)
+        _expect_blocks(KeyRuns(most), parts, most, tagged, in_place)
 
 
-def _expect_blocks(runs, parts, most, tagged):
-    counts = put_in(runs, parts, tagged=tagged)
+def _expect_blocks(runs, parts, most, tagged, in_place=False):
+    counts = put_in(runs, parts, tagged=tagged, in_place=in_place)
     found: Counter = Counter()
     stop = 0
     for block in runs.blocks(counts):
