@@ -1,5 +1,10 @@
-"""Dot products of named (unit, row) pairs in float64, added up by one fixed tree: the same bits everywhere."""
+"""Dot products of named (unit, row) pairs in float64, added up by one fixed tree: the same bits everywhere.
 
+What is stored of one is rounded to float32, and nearly always any other order of additions rounds to the same. So on a
+CPU products are first added up in the order that is fastest there, and by the tree only where the two could differ.
+"""
+
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae_assets.ops.compiled import in_threads
-from sae_assets.ops.segments import tree_sums
+from sae_assets.ops.segments import FEW, LEAST, REACH, positions, tree_sums
 
 CACHE_BYTES = 3 * 2**21  # at once on a CPU: what its cache holds while halves of products are added to halves
+
+TERMS_PER_ROW = 2**15  # of candidates of a row on average, from which a product of matrix and vector pays for each row
 
 Fold = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # columns, rows, unit and row of each pair to its terms
 
@@ -21,17 +28,13 @@ def dot_products(
     unit: Int[Tensor, " pairs"],
     row: Int[Tensor, " pairs"],
     memory_budget: int,
-    loops: Any = None,
 ) -> Float[Tensor, " pairs"]:
     """``columns[unit] · rows[row]``, float64: products first, then halves of them added until one is left.
 
     Args:
         columns: float32; rows: float64.
         memory_budget: bytes held at once beside the result; one pair always fits.
-        loops: compiled ones (``compiled.loops_for``), which give the same bits.
     """
-    if loops and len(unit):
-        return _by_loops(loops, columns, rows, unit, row)
     fold, terms = fold_of(columns)
     limit = memory_budget if columns.device.type == "cuda" else min(memory_budget, CACHE_BYTES)
     at_once = max(1, min(limit // (24 * terms), len(unit)))
@@ -43,13 +46,78 @@ def dot_products(
     return torch.cat(parts)
 
 
-def _by_loops(loops: Any, columns: Tensor, rows: Tensor, unit: Tensor, row: Tensor) -> Tensor:
-    out = torch.empty(len(unit), dtype=torch.float64, device="cpu")
+def rounded_products(
+    columns: Float[Tensor, "units d"],
+    norms: Float[Tensor, " units"],
+    bias: Float[Tensor, " units"],
+    rows: Float[Tensor, "rows d"],
+    unit: Int[Tensor, " pairs"],
+    row: Int[Tensor, " pairs"],
+    memory_budget: int,
+    loops: Any = None,
+) -> Float[Tensor, " pairs"]:
+    """``dot_products(…) + bias[unit]``, rounded to float32: the same bits everywhere.
 
-    def fold(*pairs: Tensor) -> None:
-        loops.fold(columns.numpy(), rows.numpy(), *(each.numpy() for each in pairs))
+    With q a product in any order and t that of the tree, ``|q - t| <= 2γ |x| |w|`` (Higham 2002, eq. 3.5). Rounding is
+    monotone: where both ends of an interval around q + bias that holds t + bias round to one float32, t + bias does.
 
-    in_threads(fold, len(unit) * columns.shape[1], unit, row, out)
+    Args:
+        columns: float32; norms: theirs, float64; bias, rows: float64; row: ascending.
+        memory_budget: as of :func:`dot_products`.
+        loops: compiled ones (``compiled.loops_for``), which give the same bits.
+    """
+    if columns.device.type == "cuda":  # where a kernel adds by the tree as fast
+        return (dot_products(columns, rows, unit, row, memory_budget) + bias[unit]).float()
+    if not len(unit):
+        return torch.zeros(0, dtype=torch.float32, device="cpu")
+    norm = torch.linalg.vector_norm(rows, dim=1)
+    if loops:
+        return _rounded_by_loops(loops, columns, norms, bias, rows, norm, unit, row)
+    total = quick_products(columns, rows, unit, row, memory_budget) + bias[unit]
+    reach = columns.shape[1] * REACH * norms[unit] * norm[row] + FEW * total.abs() + LEAST
+    values = (total - reach).float()
+    open_ones = positions(values != (total + reach).float())
+    u, r = unit[open_ones], row[open_ones]
+    values[open_ones] = (dot_products(columns, rows, u, r, memory_budget) + bias[u]).float()
+    return values
+
+
+def quick_products(
+    columns: Float[Tensor, "units d"],
+    rows: Float[Tensor, "rows d"],
+    unit: Int[Tensor, " pairs"],
+    row: Int[Tensor, " pairs"],
+    memory_budget: int,
+) -> Float[Tensor, " pairs"]:
+    """``columns[unit] · rows[row]``, float64, added up in any order; arguments as of :func:`dot_products`, on a CPU."""
+    (n_rows, d), n_pairs = rows.shape, len(unit)
+    out = torch.empty(n_pairs, dtype=torch.float64, device="cpu")
+    at_once = max(1, min(memory_budget, CACHE_BYTES) // (24 * d))
+    if n_pairs * d < TERMS_PER_ROW * n_rows:
+        fold = products_in_place(columns, rows, min(at_once, n_pairs))
+        for some, u, r in zip(out.split(at_once), unit.split(at_once), row.split(at_once), strict=True):
+            torch.sum(fold(columns, rows, u, r), dim=1, out=some)
+        return out
+    narrow = torch.empty((at_once, d), dtype=torch.float32, device="cpu")
+    wide = torch.empty_like(narrow, dtype=torch.float64)
+    starts = torch.searchsorted(row, torch.arange(n_rows + 1, device="cpu")).tolist()
+    for number, (first, last) in enumerate(itertools.pairwise(starts)):
+        for start in range(first, last, at_once):
+            stop = min(start + at_once, last)
+            torch.index_select(columns, 0, unit[start:stop], out=narrow[: stop - start])
+            terms = wide[: stop - start].copy_(narrow[: stop - start])  # exact
+            torch.mv(terms, rows[number], out=out[start:stop])
+    return out
+
+
+def _rounded_by_loops(loops: Any, columns: Tensor, norms: Tensor, bias: Tensor, rows: Tensor, norm: Tensor,
+                      unit: Tensor, row: Tensor) -> Tensor:  # fmt: skip
+    out = torch.empty(len(unit), dtype=torch.float32, device="cpu")
+
+    def fill(*pairs: Tensor) -> None:
+        loops.round_products(*(each.numpy() for each in (columns, norms, bias, rows, norm, *pairs)))
+
+    in_threads(fill, len(unit) * columns.shape[1], unit, row, out)
     return out
 
 

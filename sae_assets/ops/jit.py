@@ -14,6 +14,9 @@ except ImportError:  # not installed, or not of this NumPy: interpreted they are
 
     def loop(function: Any) -> Any:
         return function
+
+    any_order = loop
 else:
     COMPILED = not numba.config.DISABLE_JIT
     loop = numba.njit(cache=True, nogil=True)
+    any_order = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # of additions

@@ -11,11 +11,15 @@ import numpy as np
 from sae_assets.ops.detection_kernels import count_detected as count_detected
 from sae_assets.ops.detection_kernels import gather_largest as gather_largest
 from sae_assets.ops.jit import COMPILED as COMPILED
-from sae_assets.ops.jit import loop
+from sae_assets.ops.jit import any_order, loop
+from sae_assets.ops.segments import FEW, LEAST, REACH
 from sae_assets.ops.value_kernels import gather_values as gather_values
 from sae_assets.ops.value_kernels import lay_out_truth as lay_out_truth
 from sae_assets.ops.value_kernels import quantiles_by_concept as quantiles_by_concept
 from sae_assets.ops.value_kernels import sums_and_quantiles as sums_and_quantiles
+
+ONE, TWO = np.uint64(1), np.uint64(2)
+FOUR = np.uint64(4)  # products that are taken together
 
 
 @loop
@@ -43,52 +47,103 @@ def _product(weights, values, terms):
     return _halves_added(terms, half)
 
 
+@any_order
+@no_type_check
+def _quick_products(first, second, third, fourth, values):
+    """Products of four units with a row, added up in whatever order is fast."""
+    a = b = c = d = 0.0
+    for place in range(len(values)):
+        value = values[place]
+        a += np.float64(first[place]) * value
+        b += np.float64(second[place]) * value
+        c += np.float64(third[place]) * value
+        d += np.float64(fourth[place]) * value
+    return a, b, c, d
+
+
 @loop
 @no_type_check
-def fold(columns, rows, unit, row, out):
-    """Fill ``out`` with ``columns[unit] · rows[row]`` of each pair."""
+def _rounded(quick, bias, reach, weights, values, terms):
+    """One of ``dot_products.rounded_products`` from a product in any order."""
+    total = quick + bias
+    reach += FEW * abs(total) + LEAST
+    value = np.float32(total - reach)
+    if value == np.float32(total + reach):
+        return value
+    return np.float32(_product(weights, values, terms) + bias)
+
+
+@loop
+@no_type_check
+def _round_some(columns, norms, bias, values, norm, units, terms, out):
+    """Fill ``out`` with the rounded products of these units with a row of this norm."""
+    last = np.uint64(len(units) - 1)
+    scale = len(values) * REACH * norm
+    for start in range(np.uint64(0), np.uint64(len(units)), FOUR):
+        a, b = np.uint64(units[start]), np.uint64(units[min(start + ONE, last)])
+        c, d = np.uint64(units[min(start + TWO, last)]), np.uint64(units[min(start + TWO + ONE, last)])
+        quick = _quick_products(columns[a], columns[b], columns[c], columns[d], values)
+        for number in range(min(FOUR, last + ONE - start)):
+            unit = np.uint64(units[start + number])
+            out[start + number] = _rounded(quick[number], bias[unit], scale * norms[unit], columns[unit], values, terms)
+
+
+@loop
+@no_type_check
+def round_products(columns, norms, bias, rows, norm, unit, row, out):
+    """Fill ``out`` as ``dot_products.rounded_products``; pairs come by row."""
     terms = np.empty((columns.shape[1] + 1) // 2, np.float64)
-    for pair in range(len(out)):
-        out[pair] = _product(columns[np.uint64(unit[pair])], rows[np.uint64(row[pair])], terms)
+    start = 0
+    while start < len(out):
+        stop, number = start + 1, np.uint64(row[start])
+        while stop < len(out) and row[stop] == row[start]:
+            stop += 1
+        _round_some(columns, norms, bias, rows[number], norm[number], unit[start:stop], terms, out[start:stop])
+        start = stop
 
 
 @loop
 @no_type_check
-def choose_largest(screened, largest, floor, columns, rows, bias, units, values, l0, mass):
+def choose_largest(screened, largest, floor, columns, norms, bias, rows, norm, units, values, l0, mass):
     """Fill the first places of each row of ``units`` and ``values`` with its largest positive values, as many as there
     is room for, ``l0`` with their numbers and ``mass`` with their sums; returns how many products it took.
 
     Args:
         screened: [rows, units at least]; what is below the row's ``floor`` is not among them.
         largest: screened value of each tile, [rows, tiles]: unit u is in tile ``u % tiles``.
-        columns, rows, bias: of exact values.
+        columns, norms, bias, rows, norm: of exact values, as ``dot_products.rounded_products`` takes them.
     """
     n_places, n_tiles, room = screened.shape[1], largest.shape[1], units.shape[1]
     terms = np.empty((columns.shape[1] + 1) // 2, np.float64)
+    candidates, exact = np.empty(n_places, np.int64), np.empty(n_places, np.float32)
     n_products = 0
     for row in range(len(rows)):
-        least, n = floor[row], 0
+        least, n_candidates, n = floor[row], 0, 0
         for tile in range(n_tiles):
             if largest[row, tile] < least:
                 continue
             for unit in range(tile, n_places, n_tiles):
-                if screened[row, unit] < least:
-                    continue
-                n_products += 1
-                value = np.float32(_product(columns[np.uint64(unit)], rows[row], terms) + bias[np.uint64(unit)])
-                if not value > 0:
-                    continue
-                place = n
-                while place > 0 and (
-                    values[row, place - 1] < value or (values[row, place - 1] == value and units[row, place - 1] > unit)
-                ):
-                    place -= 1
-                if place == room:
-                    continue
-                n = min(n + 1, room)
-                for other in range(n - 1, place, -1):
-                    values[row, other], units[row, other] = values[row, other - 1], units[row, other - 1]
-                values[row, place], units[row, place] = value, unit
+                if screened[row, unit] >= least:
+                    candidates[n_candidates] = unit
+                    n_candidates += 1
+        if n_candidates > 0:
+            _round_some(columns, norms, bias, rows[row], norm[row], candidates[:n_candidates], terms, exact)
+        n_products += n_candidates
+        for candidate in range(n_candidates):
+            unit, value = candidates[candidate], exact[candidate]
+            if not value > 0:
+                continue
+            place = n
+            while place > 0 and (
+                values[row, place - 1] < value or (values[row, place - 1] == value and units[row, place - 1] > unit)
+            ):
+                place -= 1
+            if place == room:
+                continue
+            n = min(n + 1, room)
+            for other in range(n - 1, place, -1):
+                values[row, other], units[row, other] = values[row, other - 1], units[row, other - 1]
+            values[row, place], units[row, place] = value, unit
         total = 0.0
         for place in range(n):
             total += np.float64(values[row, place])

@@ -20,7 +20,7 @@ from torch import Tensor
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.compiled import in_threads, loops_for
-from sae_assets.ops.dot_products import dot_products
+from sae_assets.ops.dot_products import rounded_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, leaders, upper_float32
 from sae_assets.ops.segments import added_up, pack_descending, plan_blocks
@@ -129,7 +129,7 @@ class Encoder(ABC):
         self.tile = self._tile()
         self.n_tiles = -(-self.n_units // self.tile)
         self.screen = Screen(self.columns, self.n_tiles * self.tile)
-        norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
+        self.norms = norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
         self.largest_norm = float(norms.max())
         self.largest_bias = float(self.bias.abs().max())
         level = self._level()
@@ -273,8 +273,9 @@ class Encoder(ABC):
         """The code of a block's rows from their candidates, which come by row, then unit."""
         rows, units = self.narrowed(centred, rows, units)
         self._n_terms += len(units) * self.d_model
-        exact = dot_products(self.columns, centred, units, rows, self.memory_budget // 4, self._loops())
-        values = (exact + self.bias[units]).float()
+        values = rounded_products(
+            self.columns, self.norms, self.bias, centred, units, rows, self.memory_budget // 4, self._loops()
+        )
         rows, units, values = _where(values > 0, rows, units, values)
         # A stable sort by value leaves ties in the order of their units.
         order = pack_descending(rows, values).sort(stable=True).indices
@@ -349,14 +350,14 @@ class TopKEncoder(Encoder):
             torch.empty(n_rows, dtype=torch.float64, device="cpu"),
         )
         l0 = torch.empty(n_rows, dtype=torch.int32, device="cpu")
-        columns, bias, taken = self.columns.numpy(), self.bias.numpy(), []
+        weights, taken = (self.columns, self.norms, self.bias), []
 
-        def choose(screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor, *filled: Tensor) -> None:
-            block = (each.numpy() for each in (screened, largest, floor))
-            n = loops.choose_largest(*block, columns, centred.numpy(), bias, *(each.numpy() for each in filled))
-            taken.append(n)
+        def choose(screened: Tensor, largest: Tensor, floor: Tensor, *by_row: Tensor) -> None:
+            columns = screened, largest, floor, *weights, *by_row
+            taken.append(loops.choose_largest(*(each.numpy() for each in columns)))
 
-        in_threads(choose, units.numel() * d, screened, largest, floor[:, 0], centred, units, values, l0, mass)
+        norm = centred.norm(dim=1)
+        in_threads(choose, units.numel() * d, screened, largest, floor[:, 0], centred, norm, units, values, l0, mass)
         self._n_terms += sum(taken) * d
         stored = torch.arange(self.k, device="cpu") < l0[:, None]
         nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")

@@ -17,7 +17,6 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops import (
     compiled,
     detection_stats,
-    dot_products,
     example_scores,
     kernels,
     reconstruction,
@@ -26,6 +25,7 @@ from sae_assets.ops import (
     unit_stats,
 )
 from sae_assets.ops.detection_stats import count_detections
+from sae_assets.ops.dot_products import rounded_products
 from sae_assets.ops.example_scores import EVALUATED, SCORE_BYTES, LabelledChunk, gather_scores
 from sae_assets.ops.segments import AT_ONCE, FAN, linear_quantiles, ordered_sums, pack
 from sae_assets.ops.sparse_activations import TopKEncoder
@@ -33,6 +33,7 @@ from sae_assets.ops.thresholds import ENTRY_BYTES
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import calibrate
 from sae_assets_tests.ops.codes import assert_bit_equal
+from sae_assets_tests.ops.test_dot_products import between_two_floats, ordinary, rounded_by_the_tree
 from sae_assets_tests.ops.test_reconstruction import fitted, hostile, problem
 from sae_assets_tests.ops.test_sparse_activations import encoder, problems
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
@@ -129,16 +130,14 @@ def _scored(world: World, budget: int):
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("d", [1, 2, 3, 24, 77, 1024])
-def test_products_are_the_same_bits(loops, d, threads, monkeypatch):
-    """However many threads share them."""
+def test_rounded_products_are_the_same_bits(loops, d, threads, monkeypatch):
+    """However many threads share them, those that have to be added up by the tree among them."""
     monkeypatch.setattr(compiled, "GRAIN", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    generator = torch.Generator().manual_seed(d)
-    columns, rows = torch.randn(9, d, generator=generator), torch.randn(6, d, dtype=torch.float64, generator=generator)
-    unit, row = torch.randint(9, (40,), generator=generator), torch.randint(6, (40,), generator=generator)
-    for n in (40, 1, 0):
-        pairs = columns, rows, unit[:n], row[:n], 2**20
-        assert torch.equal(dot_products.dot_products(*pairs, loops), dot_products.dot_products(*pairs))
+    for units in between_two_floats(d), ordinary(d):
+        for n in (41, 1, 0):
+            some = (*units[:4], *(pairs[:n] for pairs in units[4:]))
+            assert torch.equal(rounded_products(*some, 2**20, loops), rounded_by_the_tree(*some))
 
 
 def test_an_encoder_asks_for_loops_once_it_has_worked_for_long(loops, monkeypatch):

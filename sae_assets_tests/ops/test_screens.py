@@ -11,13 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_assets.ops import screens, sparse_activations
-from sae_assets.ops.dot_products import dot_products, products
 from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.ops.screens import Screen
-from sae_assets.ops.segments import tree_sums
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets_tests.ops.codes import assert_bit_equal
-from sae_assets_tests.strategies import DEVICES, PROPERTY
+from sae_assets_tests.strategies import PROPERTY
 
 pytestmark = pytest.mark.slow
 
@@ -206,25 +204,10 @@ def test_operands_of_any_size_are_scaled_into_float16(monkeypatch, size, of_weig
     assert screened.isfinite().all() and (screened * scale).isfinite().all()
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("budget", [1, 2**12, 2**28])
-@pytest.mark.parametrize("d", [1, 3, 24, 77, 1024, 3584])
-def test_dot_products_add_halves_to_halves(device, d, budget):
-    """Equal bits at any budget and on any device; a GPU's kernel leaves the last, odd number of terms to torch."""
-    generator = torch.Generator().manual_seed(d)
-    columns, rows = torch.randn(9, d, generator=generator), torch.randn(6, d, dtype=torch.float64, generator=generator)
-    unit, row = torch.randint(9, (40,), generator=generator), torch.randint(6, (40,), generator=generator)
-    expected = tree_sums(products(columns, rows, unit, row))
-    got = dot_products(*(each.to(device) for each in (columns, rows, unit, row)), budget)
-    assert got.dtype == torch.float64 and torch.equal(got.cpu(), expected)
-    torch.testing.assert_close(got.cpu(), (columns[unit].double() * rows[row]).sum(1), rtol=1e-9, atol=1e-9)
-
-
 KERNEL = """
 import torch
 from sae_assets.ops.dot_products import products
 from sae_assets.ops.folded_products import folded, terms_left
-from sae_assets.ops.segments import tree_sums
 
 assert [terms_left(d) for d in (8, 24, 768, 1024, 2304, 3584, 4096)] == [1, 3, 3, 1, 9, 7, 4]
 assert terms_left(77) is None and terms_left(12) is None
