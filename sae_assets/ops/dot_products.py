@@ -51,6 +51,7 @@ def rounded_products(
     norms: Float[Tensor, " units"],
     bias: Float[Tensor, " units"],
     rows: Float[Tensor, "rows d"],
+    norm: Float[Tensor, " rows"],
     unit: Int[Tensor, " pairs"],
     row: Int[Tensor, " pairs"],
     memory_budget: int,
@@ -62,7 +63,7 @@ def rounded_products(
     monotone: where both ends of an interval around q + bias that holds t + bias round to one float32, t + bias does.
 
     Args:
-        columns: float32; norms: theirs, float64; bias, rows: float64; row: ascending.
+        columns: float32; norms: theirs, float64; bias, rows: float64; norm: of the rows, float64; row: ascending.
         memory_budget: as of :func:`dot_products`.
         loops: compiled ones (``compiled.loops_for``), which give the same bits.
     """
@@ -70,7 +71,6 @@ def rounded_products(
         return (dot_products(columns, rows, unit, row, memory_budget) + bias[unit]).float()
     if not len(unit):
         return torch.zeros(0, dtype=torch.float32, device="cpu")
-    norm = torch.linalg.vector_norm(rows, dim=1)
     if loops:
         return _rounded_by_loops(loops, columns, norms, bias, rows, norm, unit, row)
     total = quick_products(columns, rows, unit, row, memory_budget) + bias[unit]

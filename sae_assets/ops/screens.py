@@ -32,7 +32,8 @@ LARGEST_EXPONENT, LEAST_SCALE = 15, -60
 EXPONENT, EXPONENT_OF_ONE = 52, 1023  # in float64: its place, and what 1 has there
 # bfloat16 leaves more candidates to be computed again: on a CPU it is worth that from this many times as fast as
 # float32, and from this many units.
-WORTH = 1.5
+WORTH = 1.4
+TRIES = 15  # of a product whose time is taken
 MANY_UNITS = 2**15
 MATRIX_UNITS = 7, 0  # the first capability of a GPU with units for products of float16
 LEADER_BYTES = 2**23  # of weights that are gathered at once
@@ -112,19 +113,20 @@ def operands(device: torch.device, n_units: int, d: int) -> torch.dtype:
 
 
 def _operands() -> tuple[Tensor, Tensor]:
-    """Rows and columns of an ordinary product."""
-    rows, columns = (torch.ones((n, 1024), dtype=torch.float32, device="cpu") for n in (64, 2048))
+    """Rows and columns of a product that is over before something else gets the processor."""
+    rows, columns = (torch.ones((256, 1024), dtype=torch.float32, device="cpu") for _ in range(2))
     return rows, columns
 
 
-def _seconds(product: Callable[[], Tensor]) -> float:
-    """Of a product, the least of three."""
-    product()
-    marks = [time.perf_counter()]
-    for _ in range(3):
-        product()
-        marks.append(time.perf_counter())
-    return min(after - before for before, after in itertools.pairwise(marks))
+def _seconds(*products: Callable[[], Tensor]) -> list[float]:
+    """Of each product, the least of some tries; they take turns, so that what runs beside disturbs them alike."""
+    taken: list[list[float]] = [[] for _ in products]
+    for _ in range(TRIES):
+        for product, seconds in zip(products, taken, strict=True):
+            start = time.perf_counter()
+            product()
+            seconds.append(time.perf_counter() - start)
+    return [min(seconds) for seconds in taken]
 
 
 @cache
@@ -132,8 +134,8 @@ def _is_faster_on_the_cpu() -> bool:
     """Whether bfloat16 is, with what torch has chosen for this processor; milliseconds, once."""
     rows, columns = _operands()
     narrow = rows.bfloat16(), columns.bfloat16()
-    wide = _seconds(lambda: screening_product(rows, columns))
-    return wide > WORTH * _seconds(lambda: narrow[0] @ narrow[1].T)
+    wide, half = _seconds(lambda: screening_product(rows, columns), lambda: narrow[0] @ narrow[1].T)
+    return wide > WORTH * half
 
 
 @cache
@@ -141,10 +143,10 @@ def is_onednn_faster() -> bool:
     """Whether oneDNN is, in float32, as on processors that MKL's authors do not make; milliseconds, once."""
     rows, columns = _operands()
     try:
-        onednn = _seconds(lambda: onednn_product(rows, columns))
+        onednn, other = _seconds(lambda: onednn_product(rows, columns), lambda: exact_float32_product(rows, columns.T))
     except (AttributeError, RuntimeError):
         return False
-    return onednn < _seconds(lambda: exact_float32_product(rows, columns.T))
+    return onednn < other
 
 
 @cache

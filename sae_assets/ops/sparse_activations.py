@@ -192,7 +192,11 @@ class Encoder(ABC):
         """Which exact candidates are active; ``rank`` is the place of each within its row, by value."""
 
     def narrowed(
-        self, centred: Float[Tensor, "rows d"], rows: Int[Tensor, " n"], units: Int[Tensor, " n"]
+        self,
+        centred: Float[Tensor, "rows d"],
+        norm: Float[Tensor, " rows"],
+        rows: Int[Tensor, " n"],
+        units: Int[Tensor, " n"],
     ) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
         """The candidates that are worth an exact product, in their order."""
         return rows, units
@@ -240,7 +244,7 @@ class Encoder(ABC):
         floor = self.floor(largest_of_tile, upper_float32(stray), upper_float32(norm + stray))
         loops = self._loops()
         if loops is not None:
-            code = self.chosen_by(loops, screened, largest_of_tile, floor, centred)
+            code = self.chosen_by(loops, screened, largest_of_tile, floor, centred, norm[:, 0])
             if code is not None:
                 yield code
                 return
@@ -253,28 +257,29 @@ class Encoder(ABC):
             reaches = tiles[start:stop][row, :, tile] * scale >= floor[start:stop][row, tile, None]
             index, inside = reaches.nonzero(as_tuple=True)
             pairs = (row[index] * self.n_units + inside * self.n_tiles + tile[index]).sort().values
-            yield self._choose(centred[start:stop], pairs // self.n_units, pairs % self.n_units)
+            yield self._choose(centred[start:stop], norm[start:stop, 0], pairs // self.n_units, pairs % self.n_units)
 
     def _loops(self) -> Any:
         """Compiled loops, once so much was computed exactly that they pay."""
         return loops_for(self._n_terms // TERMS_PER_STEP, self.columns.device)
 
     def chosen_by(
-        self, loops: Any, screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor
+        self, loops: Any, screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor, norm: Tensor
     ) -> SparseCode | None:
         """What :meth:`_choose` gives of all candidates of a block, by compiled loops; None where it has to be asked.
 
         Args:
             screened: [rows, places] of the block; largest, floor: as :meth:`floor` has and gives them.
+            norm: of each row of ``centred``.
         """
         return None
 
-    def _choose(self, centred: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
+    def _choose(self, centred: Tensor, norm: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
         """The code of a block's rows from their candidates, which come by row, then unit."""
-        rows, units = self.narrowed(centred, rows, units)
+        rows, units = self.narrowed(centred, norm, rows, units)
         self._n_terms += len(units) * self.d_model
         values = rounded_products(
-            self.columns, self.norms, self.bias, centred, units, rows, self.memory_budget // 4, self._loops()
+            self.columns, self.norms, self.bias, centred, norm, units, rows, self.memory_budget // 4, self._loops()
         )
         rows, units, values = _where(values > 0, rows, units, values)
         # A stable sort by value leaves ties in the order of their units.
@@ -340,7 +345,7 @@ class TopKEncoder(Encoder):
         kth = _kth_largest(largest, self.k)
         return torch.maximum(kth - 2 * (error + self.screen.share * kth.abs()), -error)
 
-    def chosen_by(self, loops, screened, largest, floor, centred):
+    def chosen_by(self, loops, screened, largest, floor, centred, norm):
         if self.screen.share:
             return None
         n_rows, d = centred.shape
@@ -356,19 +361,18 @@ class TopKEncoder(Encoder):
             columns = screened, largest, floor, *weights, *by_row
             taken.append(loops.choose_largest(*(each.numpy() for each in columns)))
 
-        norm = centred.norm(dim=1)
         in_threads(choose, units.numel() * d, screened, largest, floor[:, 0], centred, norm, units, values, l0, mass)
         self._n_terms += sum(taken) * d
         stored = torch.arange(self.k, device="cpu") < l0[:, None]
         nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
         return SparseCode(offsets_of(l0), units[stored], values[stored], l0, mass, nothing)
 
-    def narrowed(self, centred, rows, units):
+    def narrowed(self, centred, norm, rows, units):
         n_rows, d = centred.shape
         few = max(MANY_CANDIDATES * self.k, MANY_TERMS / d) * n_rows
         if not self.screen.share or len(units) <= few:
-            return super().narrowed(centred, rows, units)
-        norm, w = centred.norm(dim=1), self.largest_norm
+            return super().narrowed(centred, norm, rows, units)
+        w = self.largest_norm
         # Rounding the row, the product in float32, the sum with the bias and the stored value; underflow of any.
         gamma = d * UNIT_ROUNDOFF / (1 - d * UNIT_ROUNDOFF)
         error = norm * w * ((1 + 2.0**-20) * gamma + 16 * UNIT_ROUNDOFF) + 16 * UNIT_ROUNDOFF * self.largest_bias

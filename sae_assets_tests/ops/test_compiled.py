@@ -134,9 +134,9 @@ def test_rounded_products_are_the_same_bits(loops, d, threads, monkeypatch):
     """However many threads share them, those that have to be added up by the tree among them."""
     monkeypatch.setattr(compiled, "GRAIN", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    for units in between_two_floats(d), ordinary(d):
+    for whole in between_two_floats(d), ordinary(d):
         for n in (41, 1, 0):
-            some = (*units[:4], *(pairs[:n] for pairs in units[4:]))
+            some = (*whole[:5], *(pairs[:n] for pairs in whole[5:]))
             assert torch.equal(rounded_products(*some, 2**20, loops), rounded_by_the_tree(*some))
 
 

@@ -9,14 +9,14 @@ from sae_assets.ops.dot_products import dot_products, products, quick_products, 
 from sae_assets.ops.segments import tree_sums
 from sae_assets_tests.strategies import DEVICES
 
-Problem = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]  # columns, their norms, bias, rows; pairs: unit, row
+Problem = tuple[Tensor, ...]  # columns, their norms, bias; rows, their norms; unit and row of pairs
 
 
 def of_pairs(columns: Tensor, bias: Tensor, rows: Tensor, seed: int) -> Problem:
     """41 of the pairs, by row, some more than once and some rows without any."""
     generator = torch.Generator().manual_seed(seed)
     unit, row = (torch.randint(len(each), (41,), generator=generator) for each in (columns, rows))
-    return columns, columns.double().norm(dim=1), bias, rows, unit, row.sort().values
+    return columns, columns.double().norm(dim=1), bias, rows, rows.norm(dim=1), unit, row.sort().values
 
 
 def ordinary(d: int, of_weights: float = 1.0, of_rows: float = 1.0) -> Problem:
@@ -37,7 +37,7 @@ def between_two_floats(d: int) -> Problem:
     return of_pairs(columns, torch.zeros(9, dtype=torch.float64), rows, d)
 
 
-def rounded_by_the_tree(columns, _norms, bias, rows, unit, row) -> Tensor:
+def rounded_by_the_tree(columns, _norms, bias, rows, _norm, unit, row) -> Tensor:
     return (tree_sums(products(columns, rows, unit, row)) + bias[unit]).float()
 
 
@@ -84,9 +84,9 @@ def test_products_of_any_size_are_stored_as_the_tree_gives_them(of_weights, of_r
 @pytest.mark.parametrize("d", [24, 77, 1024, 3584])
 def test_an_order_that_is_fast_stays_within_its_reach_and_would_store_other_bits(d):
     """So that the tree has to be asked for some, and is for few of ordinary ones."""
-    columns, norms, _bias, rows, unit, row = problem = between_two_floats(d)
+    columns, norms, _bias, rows, norm, unit, row = problem = between_two_floats(d)
     quick, tree = (each(columns, rows, unit, row, 2**20) for each in (quick_products, dot_products))
-    assert ((quick - tree).abs() <= d * module.REACH * norms[unit] * rows.norm(dim=1)[row]).all()
+    assert ((quick - tree).abs() <= d * module.REACH * norms[unit] * norm[row]).all()
     assert d == 24 or not torch.equal(quick.float(), rounded_by_the_tree(*problem))
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -131,6 +132,27 @@ def test_onednn_is_asked_only_where_it_is_faster_and_computes_in_float32(monkeyp
         assert not screens.errs_as_float32(d, narrow)
     monkeypatch.setattr(screens, "onednn_product", narrow)
     assert torch.equal(screens.screening_product(x, columns), screens.exact_float32_product(x, columns.T))
+
+
+def test_what_runs_beside_does_not_choose_between_products(monkeypatch):
+    """Both are tried in turns, so that neither is alone when something else has the processor for a while."""
+    clock, calls = [0.0], []
+
+    def taking(seconds):
+        def product(*_):
+            calls.append(seconds)
+            clock[0] += seconds + (3 if len(calls) <= 4 else 0)
+
+        return product
+
+    screens.is_onednn_faster.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(screens, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+        patch.setattr(screens, "onednn_product", taking(1.0))
+        patch.setattr(screens, "exact_float32_product", taking(1.2))
+        assert screens.is_onednn_faster()
+    screens.is_onednn_faster.cache_clear()
+    assert calls[:4] == [1.0, 1.2, 1.0, 1.2]
 
 
 def test_the_second_screen_leaves_few_and_all_that_matter(monkeypatch):
