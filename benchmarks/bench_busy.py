@@ -38,7 +38,7 @@ PARTS: tuple[tuple[Any, str, str], ...] = (
     (screens.Screen, "product", "products of the SAE"),
     (sparse_activations.Encoder, "encode", "encoding, beside products"),
     (reconstruction.Fit, "add", "fit of the SAE"),
-    (images.ImageRows, "_input", "decoding and resizing"),
+    (images, "input_of", "decoding and resizing"),
     (vision.ImageGeometry, "inputs", "normalising"),
 )
 USEFUL = ("transformer", "products of the SAE")
