@@ -2,9 +2,13 @@
 
 Images of 500×375 pixels, as COCO's, go in one chunk through the packaged model and SAE, and through a model of the
 width of ViT-B/16 with random weights (11 blocks, 768 to 24,576, k = 32). CPU seconds of all threads, torch with one:
-products of several are computed by threads that cannot be asked. Shapes have been tried before.
+products of several are computed by threads that cannot be asked. What a process does once is done before, by four
+images, and said apart: shapes are tried, and compiled loops loaded.
 
-    python benchmarks/bench_busy.py [--images 2000] [--large 200]
+With ``--writing``: chunks of 200 images of the packaged model, each written (hash, file, reading back) before the next
+is encoded, against by a thread beside it; CPU and wall seconds, least of three.
+
+    python benchmarks/bench_busy.py [--images 2000] [--large 200] [--writing 4]
 """
 
 import argparse
@@ -13,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,14 +27,18 @@ import torch
 from bench_pipeline import write_images
 from safetensors.torch import save_file
 
+from sae_assets.artifacts import Examples
 from sae_assets.catalog import Dataset, Model, Pruning, Sae, Transformer, load_catalog
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples
 from sae_assets.datasets import open_dataset
-from sae_assets.ops import reconstruction, screens, sparse_activations
+from sae_assets.ops import compiled, reconstruction, screens, sparse_activations
 from sae_assets.rows import images
 from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.open_clip import vision
+from sae_assets.storage.address import Address
+from sae_assets.storage.provenance import Provenance
+from sae_assets.storage.store import ArtifactStore, stored
 
 BASE = {"width": 768, "layers": 12, "patch_size": 16, "image_size": 224, "head_width": 64}
 UNITS, K, LAYER = 24_576, 32, 10
@@ -85,44 +94,102 @@ def large_model(folder: Path) -> Model:
     ).named("base")  # fmt: skip
 
 
-def measure(name: str, folder: Path, model: Model, n_images: int) -> None:
+def settings_of(folder: Path, model: Model) -> dict[str, Any]:
     entry = Dataset(root=folder / "table.csv", layout="table", modality="image", concepts=("thing", "other"),
                     models=(model.name,)).named("made")  # fmt: skip
     reader = open_dataset(entry)
-    ids = tuple(record.example_id for record in reader.records)
-    settings: dict[str, Any] = {
+    return {
         "dataset": entry, "model": model, "reader": reader, "k_stored": K, "precision": "float32", "batch_size": 32,
         "device": "cpu", "memory_budget": 256 * 2**20, "forward_batch": None,
     }  # fmt: skip
-    chunk = describe_examples(Manifest("0000", 0, ids[:n_images]), reader)
-    encode_chunk(describe_examples(Manifest("0000", 0, ids[:4]), reader), ("patch",), **settings)
+
+
+def chunk_of(settings: dict[str, Any], number: int, n_images: int) -> Examples:
+    ids = tuple(record.example_id for record in settings["reader"].records)
+    first = number * n_images
+    manifest = Manifest(f"{number:04d}", first, ids[first : first + n_images])
+    return describe_examples(manifest, settings["reader"])
+
+
+def measure(name: str, folder: Path, model: Model, n_images: int) -> None:
+    settings = settings_of(folder, model)
+    chunk = chunk_of(settings, 0, n_images)
     spent = Spent()
     before = [(owner, attribute, owner.__dict__[attribute]) for owner, attribute, _ in PARTS]
     for owner, attribute, part in PARTS:
         setattr(owner, attribute, spent.counted(owner.__dict__[attribute], part))
-    start = time.process_time()
     try:
+        start = time.process_time()
+        encode_chunk(chunk_of(settings, 0, 4), ("patch",), **settings)
+        once = time.process_time() - start
+        spent.seconds.clear()
+        start = time.process_time()
         encode_chunk(chunk, ("patch",), **settings)
-    finally:
         total = time.process_time() - start
+    finally:
         for owner, attribute, function in before:
             setattr(owner, attribute, function)
     spent.seconds["all else"] = total - spent.seconds.total()
     useful = sum(spent.seconds[part] for part in USEFUL)
-    print(f"{name}: {n_images:,} images, {1000 * total / n_images:.1f} ms each, of these {useful / total:.1%} useful")
+    print(f"{name}: {n_images:,} images, {1000 * total / n_images:.1f} ms each, of these {useful / total:.1%} useful; "
+          f"{once:.1f} s once")  # fmt: skip
     for part, seconds in spent.seconds.most_common():
         print(f"  {part:28}{1000 * seconds / n_images:9.2f} ms{seconds / total:8.1%}", flush=True)
+
+
+def write_beside(folder: Path, n_chunks: int, n_images: int = 200) -> None:
+    """Chunks that are written one after the other, or each while the next is encoded."""
+    settings = settings_of(folder, load_catalog().models["clip-mini"])
+    chunks = [chunk_of(settings, number, n_images) for number in range(n_chunks)]
+    store = ArtifactStore(str(folder / "store"))
+
+    def write(number: int, artifact: Any) -> None:
+        address = Address("made", "sparse_activations", "patch", "clip-mini", f"{number:04d}")
+        made = Provenance("sparse_activations", "made", "patch", "clip-mini", f"{number:04d}", "1")
+        store.write(address, stored(artifact, made))
+        store.read(address)
+
+    def run(beside: bool) -> tuple[float, float, float]:
+        start, cpu, writing, waiting = time.perf_counter(), time.process_time(), 0.0, list[Future[None]]()
+        with ThreadPoolExecutor(1) as thread:
+            for number, chunk in enumerate(chunks):
+                artifact = encode_chunk(chunk, ("patch",), **settings).artifacts["patch"]
+                if beside:
+                    for each in waiting:
+                        each.result()
+                    waiting = [thread.submit(write, number, artifact)]
+                else:
+                    began = time.process_time()
+                    write(number, artifact)
+                    writing += time.process_time() - began
+        return time.process_time() - cpu, time.perf_counter() - start, writing
+
+    run(False)
+    found: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
+    for _ in range(3):
+        for beside in found:
+            found[beside].append(run(beside))
+    print(f"{n_chunks} chunks of {n_images} images{'CPU s':>15}{'by the clock':>14}{'of it writing':>15}")
+    for beside, times in found.items():
+        cpu, wall, writing = (min(each) for each in zip(*times, strict=True))
+        share = "" if beside else f"{writing / cpu:15.1%}"
+        print(f"{'beside the next' if beside else 'one after the other':28}{cpu:11.2f}{wall:14.2f}{share}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000, help="for the packaged model")
     parser.add_argument("--large", type=int, default=200, help="for the model of ViT-B/16's width")
+    parser.add_argument("--writing", type=int, default=0, help="chunks that are written one by one, and beside")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    compiled.FIRST = compiled.FURTHER  # loops are compiled from the first images on, as after a chunk or two
     with TemporaryDirectory(prefix="sae_assets_busy_") as name:
         folder = Path(name)
-        write_images(folder, max(given.images, given.large, 4))
+        write_images(folder, max(given.images, given.large, 200 * given.writing, 4))
+        if given.writing:
+            write_beside(folder, given.writing)
+            return
         measure("clip-mini", folder, load_catalog().models["clip-mini"], given.images)
         if given.large:
             measure("width of ViT-B/16", folder, large_model(folder), given.large)

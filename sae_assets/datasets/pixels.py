@@ -206,7 +206,7 @@ def as_rgb(image: "ImageFile", white: float | None) -> "Image":
         return _by_profile(shown, image.info["icc_profile"])
     if shown.mode not in PLAIN:
         raise PixelError(f"has pixels of mode {shown.mode}; expected grey, a palette, RGB or CMYK")
-    return shown.convert("RGB")
+    return shown if shown.mode == "RGB" else shown.convert("RGB")
 
 
 def _levels(image: "ImageFile", white: float | None) -> "Image":
