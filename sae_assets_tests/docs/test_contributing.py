@@ -40,9 +40,9 @@ def recipe(heading: str) -> dict[str, str]:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A folder with a copy of the package; the demo's data are only linked."""
+    """A folder with a copy of the package, of what Python made of it too; the demo's data are only linked."""
     folder = tmp_path / "checkout"
-    shutil.copytree(PACKAGE, folder / "sae_assets", ignore=shutil.ignore_patterns("__pycache__", "demo"))
+    shutil.copytree(PACKAGE, folder / "sae_assets", ignore=shutil.ignore_patterns("demo"))
     (folder / "sae_assets" / "demo").symlink_to(PACKAGE / "demo")
     return folder
 
