@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from sae_assets.ops.jumprelu import JumpReluEncoder, ReluEncoder
 from sae_assets.ops.localization import localize
 from sae_assets.ops.pooling import MAXIMUM
 from sae_assets.ops.process_state import ieee_products, plain_torch
+from sae_assets.ops.protocols import sae_probes
 from sae_assets.ops.protocols.interplm import score_regions
 from sae_assets.ops.protocols.netdissect import dissect
 from sae_assets.ops.protocols.sae_probes import probe_examples
@@ -120,9 +122,10 @@ def protocols(filtered: Any, truth: Any) -> list[Any]:
     rows = [RowChunk(filtered, truth, WORLD.splits)]
     of_rows = {"concepts": WORLD.concepts, "n_units": WORLD.n_units, "located": LOCATED}
     probes = probe_rows(rows, **of_rows)
-    # Of one concept and with one k: each more is the same 46 fits by scikit-learn once more.
+    # Of one concept, with one k and three strengths of ten: each more is the same fits by scikit-learn once more.
     labelled = [LabelledChunk(filtered, WORLD.splits, FIRST)]
-    sparse = probe_examples(labelled, n_units=WORLD.n_units, pooling=MAXIMUM, ks=(8,))
+    with patch.object(sae_probes, "STRENGTHS", 3):
+        sparse = probe_examples(labelled, n_units=WORLD.n_units, pooling=MAXIMUM, ks=(8,))
     return [
         dissect(rows, **of_rows).iou,
         score_regions(rows, width=None, **of_rows).f1,
