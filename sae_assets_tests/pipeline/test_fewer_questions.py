@@ -1,5 +1,7 @@
-"""What Dagster would ask its database at every event is asked once: tables that are there, and what checks are of."""
+"""What Dagster would ask its database at every event is asked once, and no event waits for the disk."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -76,5 +78,23 @@ def test_a_table_that_was_seen_is_not_looked_for_again(tmp_path: Path, monkeypat
                     assert engine.dialect.has_table(connection, "things") is there
             assert len([each for each in looks if "table_info" in each and "temp" not in each]) == 3
             file.rename(tmp_path / "before.db")  # kept, so that its number is not given again
+    finally:
+        close_engines()
+
+
+@pytest.mark.parametrize(("journal", "synchronous"), [("wal", 1), ("delete", 2)])
+def test_commits_wait_for_the_disk_only_where_a_database_could_be_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: str, synchronous: int
+) -> None:
+    """1 is NORMAL: a log of changes is whole after any loss of its end; 2 is FULL."""
+    with closing(sqlite3.connect(tmp_path / "some.db")) as connection:
+        connection.execute(f"PRAGMA journal_mode={journal}")
+        connection.execute("CREATE TABLE things (id INTEGER)")
+    monkeypatch.setattr(consolidated_sqlite_event_log, "create_engine", sqlalchemy.create_engine)
+    keep_engines()
+    try:
+        engine = consolidated_sqlite_event_log.create_engine(f"sqlite:///{tmp_path / 'some.db'}")
+        with engine.connect() as connection:
+            assert connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar() == synchronous
     finally:
         close_engines()

@@ -183,6 +183,7 @@ def keep_engines() -> None:
                 options["poolclass"] = sqlalchemy.QueuePool
                 engine = _engines[key] = sqlalchemy.create_engine(url, **options, max_overflow=-1)
                 setattr(engine.dialect, "has_table", _seen_once(engine.dialect.has_table))  # noqa: B010 - of this one
+                sqlalchemy.event.listen(engine, "connect", _wait_for_checkpoints_alone)
             return _engines[key]
 
     for module in (consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage):
@@ -205,6 +206,16 @@ def _seen_once(look: Callable[..., bool]) -> Callable[..., bool]:
         return table in seen
 
     return has_table
+
+
+def _wait_for_checkpoints_alone(connection: Any, _record: Any) -> None:
+    """Let a commit to a log of changes (WAL) not wait for the disk: half of an event's CPU, and most of its time.
+
+    What a killed process committed is there all the same, and the database is whole whatever happens. Where the power
+    fails, the last events may be missing: artifacts of which no event tells are recorded anew.
+    """
+    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def close_engines() -> None:
