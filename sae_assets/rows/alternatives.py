@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sae_assets.rows.source import ExampleRows, RowSource
 
 EXAMPLES = 8  # whose rows are compared
+ROWS = 1024  # that are enough: of examples that have as many, fewer are compared
+FEWEST = 2  # examples: one may be odd
 CLEARLY = 0.9  # of the variance that the SAE leaves unexplained: what another function must leave at most
 NORMALISATIONS: dict[str, Normalisation] = {
     "mean and standard deviation 0.5": ((0.5,) * 3, (0.5,) * 3),
@@ -39,6 +41,7 @@ def better_alternatives(source: "RowSource", kind: str, sae: "OpenedSae", exampl
         kind: token kind of the rows, which are embeddings.
     """
     network = source.network
+    example_ids = example_ids[: max(FEWEST, -(-ROWS // (source.rows_per_example(kind) or 1)))]
     own = None if network is None or sae.decoder is None else _unexplained(source, kind, sae, example_ids)
     if network is None or own is None:
         return []

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 import transformers as hf
 from PIL import Image
 
+from sae_assets import ops
 from sae_assets.catalog import Model, Transformer, load_catalog
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples
@@ -22,6 +24,7 @@ from sae_assets.rows.encoding import encode_chunk
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources
+from sae_assets.rows.source import ExampleRows
 from sae_assets.rows.transformers.belonging import doubt_of_texts, doubts_of_spelling
 from sae_assets.rows.transformers.files import quiet
 from sae_assets.rows.transformers.tokens import Tokens
@@ -234,6 +237,30 @@ def test_another_normalisation_than_that_of_the_weights(tmp_path: Path) -> None:
         ((_, source),) = open_sources(reader, dataset, entry, ("patch",), "cpu", "float32")
         found = better_alternatives(source, "patch", sae, [*reader.by_id][:2])
         assert len(found) == len(said) and all(map(str.__contains__, found, said))
+
+
+@pytest.mark.parametrize(("n_rows", "compared"), [(2000, 2), (256, 4), (100, 8), (1, 8), (None, 8)])
+def test_alternatives_are_compared_by_no_more_examples_than_tell(n_rows: int | None, compared: int) -> None:
+    """Eight, or fewer that have a thousand rows; each way to try costs what they do."""
+    asked: list[int] = []
+
+    class Source:
+        network, normalisation = torch.nn.Sequential(torch.nn.ReLU()), None
+
+        def rows_per_example(self, kind: str) -> int | None:
+            return n_rows
+
+        def embed(self, ids: Sequence[str]) -> Any:
+            asked.append(len(ids))
+            return iter([ExampleRows({"patch": torch.ones(3, 4)}) for _ in ids])
+
+    encoder = SimpleNamespace(rows_at_once=2, encode=lambda rows: rows)
+    fit = SimpleNamespace(add=lambda rows, code: None, sums=lambda: SimpleNamespace(fvu=0.5))
+    sae = SimpleNamespace(encoder=encoder, decoder=object())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops.reconstruction, "Fit", lambda _decoder: fit)
+        assert better_alternatives(Source(), "patch", sae, [str(number) for number in range(8)]) == []  # type: ignore
+    assert len(asked) > 1 and set(asked) == {compared}
 
 
 @pytest.mark.parametrize(
