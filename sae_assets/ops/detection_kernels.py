@@ -160,3 +160,59 @@ def count_detected(keys, tags, starts, truths, half, thresholds, first_unit, n_f
                 false[1, concept, begin + place] = others[concept, place] >> shift_half
         unit += n_some
     return rising == 0
+
+
+@loop
+@no_type_check
+def add_up_blocks(pairs, examples, bounds, running, first_slab, stop_slab):
+    """Fill rows of ``running`` [2, rows, half] with the hits of their examples and those of the same row of the slab
+    before, from one slab to another.
+
+    Args:
+        pairs: uint8 [examples + 1, half], two truths in each, four bits of one.
+        examples: [rows, BLOCK], the last of ``pairs`` where there are fewer.
+        bounds: of each slab its first row.
+    """
+    half = np.uint64(pairs.shape[1])
+    sums = np.empty(half, np.uint8)
+    for slab in range(first_slab, stop_slab):
+        before = np.uint64(bounds[slab] - bounds[slab - 1]) if slab > 0 else np.uint64(0)
+        for row in range(np.uint64(bounds[slab]), np.uint64(bounds[slab + 1])):
+            a, b = np.uint64(examples[row, 0]), np.uint64(examples[row, 1])
+            c, d = np.uint64(examples[row, 2]), np.uint64(examples[row, 3])
+            e, f = np.uint64(examples[row, 4]), np.uint64(examples[row, 5])
+            g, h = np.uint64(examples[row, 6]), np.uint64(examples[row, 7])
+            for place in range(half):
+                first = pairs[a, place] + pairs[b, place] + pairs[c, place] + pairs[d, place]
+                sums[place] = first + pairs[e, place] + pairs[f, place] + pairs[g, place] + pairs[h, place]
+            if before == 0:
+                for place in range(half):
+                    running[0, row, place] = sums[place] & 15
+                for place in range(half):
+                    running[1, row, place] = sums[place] >> 4
+            else:
+                for place in range(half):
+                    running[0, row, place] = running[0, row - before, place] + (sums[place] & 15)
+                for place in range(half):
+                    running[1, row, place] = running[1, row - before, place] + (sums[place] >> 4)
+
+
+@loop
+@no_type_check
+def add_up_ranks(example, excess, starts, lengths, detected, truths, hits, ranks):
+    """Add to ``hits`` and ``ranks`` of each truth what ``rank_sums.rank_sums`` finds in the run of its unit.
+
+    Args:
+        starts, lengths, detected: of each truth, where that run begins and how far it goes.
+        truths: [examples, truths].
+    """
+    for draw in range(len(hits)):
+        start, total = np.uint64(starts[draw]), 0.0
+        within, until = start + np.uint64(detected[draw]), start + np.uint64(lengths[draw])
+        count = np.int64(0)
+        for position in range(start, until):
+            if truths[np.uint64(example[position]), draw]:
+                count += position < within
+                total += excess[position]
+        hits[draw] += count
+        ranks[draw] += total

@@ -12,7 +12,9 @@ from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
+from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.example_scores import ExampleScores
+from sae_assets.ops.scratch import zeros
 from sae_assets.ops.segments import BITS
 
 BLOCK = 8  # scores of a unit whose hits are added up together; at most 15, for two truths share a byte
@@ -84,6 +86,8 @@ class ExactSearch:
         self._ends = inside & last[each]
         self._examples = torch.where(inside, scores.example[each], len(scores.labels)).int()
         self._columns = self._examples.T.contiguous()
+        # Of one search after another: that the system gives memory anew takes as long as to fill it.
+        self._room = torch.empty(0, dtype=torch.uint8, device=device)
         at_once = CELLS_AT_ONCE / max(1, len(slab))  # in whole lines of the processor's cache, two truths to a byte
         self.truths_at_once = max(32, round(at_once / LINE) * LINE)
 
@@ -94,19 +98,26 @@ class ExactSearch:
             reached: F1 below which nobody asks for a pair of each truth: there may be none then.
         """
         # Truths with few positives need only the heads of the lists, so alike ones are searched together.
-        order = truths.sum(0).argsort(stable=True)
+        n_positive = truths.sum(0)
+        order = n_positive.argsort(stable=True)
         reached = torch.zeros(len(order), dtype=torch.float64, device=truths.device) if reached is None else reached
-        parts = [self._best(truths[:, some], reached[some]) for some in order.split(self.truths_at_once)]
+        some_truths = order.split(self.truths_at_once)
+        parts = [self._best(truths[:, some], n_positive[some], reached[some]) for some in some_truths]
         columns = zip(*((part.units, part.lengths, part.hits) for part in parts), strict=True)
         return Choices(*(torch.cat(column)[order.argsort()] for column in columns))
 
-    def _best(self, truths: Bool[Tensor, "examples truths"], reached: Float[Tensor, " truths"]) -> Choices:
+    def _best(
+        self,
+        truths: Bool[Tensor, "examples truths"],
+        n_positive: Int[Tensor, " truths"],
+        reached: Float[Tensor, " truths"],
+    ) -> Choices:
         n_truths, device = truths.shape[1], truths.device
         nothing = torch.full((n_truths,), -1, device=device, dtype=torch.int64)
         if not len(self._unit) or not n_truths:
             return Choices(nothing, nothing + 1, nothing + 1)
         truth = torch.nn.functional.pad(truths.to(torch.uint8), (0, n_truths % 2, 0, 1))
-        n_positive = truth.sum(0, dtype=torch.int64)
+        n_positive = torch.nn.functional.pad(n_positive, (0, n_truths % 2))
         least = torch.nn.functional.pad(_below(reached), (0, n_truths % 2))
         running, bound, least = self._running(truth, n_positive, least)
         group, column = ((bound >= least) & (bound > 0)).nonzero(as_tuple=True)
@@ -129,11 +140,40 @@ class ExactSearch:
         pairs = truth[:, :half] | truth[:, half:] << 4
         most = int(n_positive.max())
         kind = torch.uint8 if most < 2**8 else torch.int16 if most < 2**15 else torch.int32
-        running = torch.empty(2, len(self._unit), half, dtype=kind, device=device)
-        sums, more = (torch.empty(ROWS_AT_ONCE, half, dtype=torch.uint8, device=device) for _ in range(2))
+        n = 2 * len(self._unit) * half * kind.itemsize
+        if len(self._room) < n:
+            self._room = zeros(n, dtype=torch.uint8, device=device)
+        running = self._room[:n].view(kind).view(2, len(self._unit), half)
         bounds: list[Tensor] = []
-        looked = 0
-        for slab, (start, stop) in enumerate(zip(self._bounds[:-1], self._bounds[1:], strict=True)):
+        looked, n_slabs = 0, len(self._bounds) - 1
+        while looked < n_slabs:
+            before, looked = looked, min(n_slabs, max(2, 3 * looked))
+            self._add_up(pairs, before, looked, running)
+            # F1 of a list of L examples is at most 2K / (L + K): what was reached says where lists may be left.
+            start, stop = self._bounds[before], self._bounds[looked]
+            groups = _largest(running[:, start:stop].view(2, -1, GROUP, half))
+            bounds.append(self._bound(torch.cat([*groups], 1), self._first[start:stop:GROUP, None], n_positive))
+            least = torch.maximum(least, self._reached(bounds[-1], start, truth, running, n_positive))
+            if not bool((2 * n_positive.float() / (looked * BLOCK + 1 + n_positive).float() >= least).any()):
+                break
+        return running, torch.cat(bounds), least
+
+    def _add_up(
+        self,
+        pairs: Integer[Tensor, "examples_1 half"],
+        first_slab: int,
+        stop_slab: int,
+        running: Integer[Tensor, "2 rows half"],
+    ) -> None:
+        """Fill in the hits of the blocks of some slabs, those of the slab before being there."""
+        loops = loops_for(self._examples.numel() * running.shape[2], running.device)
+        if loops:
+            columns = pairs, self._examples, torch.tensor(self._bounds, device="cpu"), running
+            loops.add_up_blocks(*(column.numpy() for column in columns), first_slab, stop_slab)
+            return
+        sums, more = (torch.empty(ROWS_AT_ONCE, pairs.shape[1], dtype=torch.uint8, device=pairs.device) for _ in "ab")
+        for slab in range(first_slab, stop_slab):
+            start, stop = self._bounds[slab : slab + 2]
             before = self._bounds[slab - 1] - start if slab else 0
             for first in range(start, stop, ROWS_AT_ONCE):
                 rows = slice(first, min(stop, first + ROWS_AT_ONCE))
@@ -147,19 +187,6 @@ class ExactSearch:
                         torch.add(hits, running[number, first + before : rows.stop + before], out=running[number, rows])
                     else:
                         running[number, rows] = hits
-            last = slab == len(self._bounds) - 2
-            if last or slab + 1 >= max(2, 3 * looked):
-                # F1 of a list of L examples is at most 2K / (L + K): what was reached says where lists may be left.
-                groups = _largest(running[:, self._bounds[looked] : stop].view(2, -1, GROUP, half))
-                firsts = self._first[self._bounds[looked] : stop : GROUP, None]
-                bounds.append(self._bound(torch.cat([groups[0], groups[1]], 1), firsts, n_positive))
-                least = torch.maximum(
-                    least, self._reached(bounds[-1], self._bounds[looked], truth, running, n_positive)
-                )
-                looked = slab + 1
-                if not bool((2 * n_positive.float() / (looked * BLOCK + 1 + n_positive).float() >= least).any()):
-                    break
-        return running, torch.cat(bounds), least
 
     def _reached(
         self,

@@ -68,8 +68,8 @@ def shuffle_held_out(
     def figures(truths: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """F1 and statistic, [n_concepts, draws], of truths bool [n_examples, draws * n_concepts]."""
         times = truths.shape[1] // max(1, n_concepts)
-        hits, ranks = rank_sums(scores, excess, unit.repeat(times), detected.repeat(times), truths)
         positive = truths.sum(0)
+        hits, ranks = rank_sums(scores, excess, unit.repeat(times), detected.repeat(times), truths, positive)
         f1 = 2 * hits.double() / (detected.repeat(times) + positive).clamp(min=1)
         broken = AUROC_SHARE * auroc_of(ranks, positive, n).nan_to_num(0.5) + DRAW_SHARE * draws.to(device)
         # Without a pair the figure is below every other of F1 0; such ties are not broken, and p is then 1.

@@ -8,6 +8,8 @@ from typing import no_type_check
 
 import numpy as np
 
+from sae_assets.ops.detection_kernels import add_up_blocks as add_up_blocks
+from sae_assets.ops.detection_kernels import add_up_ranks as add_up_ranks
 from sae_assets.ops.detection_kernels import count_detected as count_detected
 from sae_assets.ops.detection_kernels import gather_largest as gather_largest
 from sae_assets.ops.jit import COMPILED as COMPILED

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.exact_search import ENTRIES_AT_ONCE
 from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.segments import positions
@@ -31,17 +32,25 @@ def rank_sums(
     units: Int[Tensor, " truths"],
     detected: Int[Tensor, " truths"],
     truths: Bool[Tensor, "examples truths"],
+    n_positive: Int[Tensor, " truths"],
 ) -> tuple[Int[Tensor, " truths"], Float[Tensor, " truths"]]:
     """True examples among the first ``detected`` of a unit's list, and the midranks of all true ones, added up.
 
     Args:
         excess: of these scores, by :func:`midrank_excess`.
+        n_positive: true examples of each truth.
     """
     lengths = scores.starts.diff()[units]
     hits = torch.zeros(len(units), dtype=torch.int64, device=units.device)
-    ranks = truths.sum(0).double() * (len(scores.labels) - lengths + 1) / 2
+    ranks = n_positive.double() * (len(scores.labels) - lengths + 1) / 2
+    starts = scores.starts[units]
+    loops = loops_for(int(lengths.sum()), units.device)
+    if loops:
+        columns = scores.example, excess, starts, lengths, detected, truths, hits, ranks
+        loops.add_up_ranks(*(column.numpy() for column in columns))
+        return hits, ranks
     at_once = max(1, ENTRIES_AT_ONCE // max(1, int(lengths.max()) if len(lengths) else 1))
-    starts, flat = scores.starts[units], truths.reshape(-1)
+    flat = truths.reshape(-1)
     for some in torch.arange(len(units), device=units.device).split(at_once):
         position, draw = spread(starts[some], lengths[some])
         draw += some[0]

@@ -62,8 +62,8 @@ class ShuffledSearch:
         lengths = (torch.searchsorted(test.keys, keys, right=True) - test.starts[unit]) * (choices.units >= 0)
         f1, auroc = [], []
         for number, (split, detected) in enumerate(zip(self.splits, (choices.lengths, lengths), strict=True)):
-            hits, ranks = rank_sums(split, self.excess[number], unit, detected, truths[number])
             n, positive = len(split.labels), truths[number].sum(0)
+            hits, ranks = rank_sums(split, self.excess[number], unit, detected, truths[number], positive)
             figure = 2 * hits.double() / (detected + positive).clamp(min=1)
             f1.append(torch.where(positive > 0, figure, torch.nan))
             area = auroc_of(ranks, positive, n)

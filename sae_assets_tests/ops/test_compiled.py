@@ -17,8 +17,10 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops import (
     compiled,
     detection_stats,
+    exact_search,
     example_scores,
     kernels,
+    rank_sums,
     reconstruction,
     sparse_activations,
     thresholds,
@@ -28,6 +30,7 @@ from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.dot_products import rounded_products
 from sae_assets.ops.example_scores import EVALUATED, SCORE_BYTES, LabelledChunk, gather_scores
 from sae_assets.ops.segments import AT_ONCE, FAN, linear_quantiles, ordered_sums, pack
+from sae_assets.ops.significance import search_null
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import ENTRY_BYTES
 from sae_assets.ops.unit_stats import compute_unit_stats
@@ -38,7 +41,7 @@ from sae_assets_tests.ops.test_reconstruction import fitted, hostile, problem
 from sae_assets_tests.ops.test_sparse_activations import encoder, problems
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
-USERS = (unit_stats, thresholds, example_scores, detection_stats)
+USERS = (unit_stats, thresholds, example_scores, detection_stats, exact_search, rank_sums)
 
 
 @pytest.fixture(params=["interpreted", "compiled"], scope="module")
@@ -232,6 +235,39 @@ def test_a_null_of_either_sign_detects_nothing(by):
     assert not bool(expected.true_positives[:, :, 0].any()) and bool(expected.true_positives.any())
     by(True)
     assert count_detections(_gathered(world, 2**20), null) == expected
+
+
+@PROPERTY
+@given(world=worlds(), truths=st.integers(1, 9), most=st.integers(1, 3), data=st.data())
+def test_searches_are_the_same_bits(by, world, truths, most, data):
+    """Of any number of truths, together and some at a time."""
+    scores = _scored(world, 2**20)["cal"]
+    n = len(scores.labels)
+    cells = data.draw(st.lists(st.booleans(), min_size=n * truths, max_size=n * truths))
+    truth, found = torch.tensor(cells, dtype=torch.bool).view(n, truths), []
+    for on in (False, True):
+        by(on)
+        search = exact_search.ExactSearch(scores)
+        search.truths_at_once = most
+        found.append(search.best(truth))
+    for name in ("units", "lengths", "hits"):
+        assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
+
+
+@pytest.mark.parametrize(("n_examples", "family"), [(60, "max-t"), (60, "holm"), (900, "max-t")])
+def test_nulls_are_the_same_bits(by, n_examples, family):
+    """With lists of many blocks and of few, and with more positives than a byte counts."""
+    world = random_world(3, n_examples=n_examples, n_concepts=3)
+    scores, found = _scored(world, 2**20), []
+    for on in (False, True):
+        by(on)
+        null = dataclasses.asdict(search_null(scores, n_shuffles=20, family=family))
+        found.append({name: each for name, each in null.items() if name != "seconds"})
+    for name, expected in found[0].items():
+        if name == "family":
+            assert expected == found[1][name]
+            continue
+        assert torch.equal(*(torch.as_tensor(each).nan_to_num(-9) for each in (expected, found[1][name]))), name
 
 
 @pytest.mark.parametrize("half", [8, 16, 32])
