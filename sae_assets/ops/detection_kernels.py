@@ -204,15 +204,15 @@ def add_up_ranks(example, excess, starts, lengths, detected, truths, hits, ranks
 
     Args:
         starts, lengths, detected: of each truth, where that run begins and how far it goes.
-        truths: [examples, truths].
+        truths: [truths, examples].
     """
     for draw in range(len(hits)):
         start, total = np.uint64(starts[draw]), 0.0
         within, until = start + np.uint64(detected[draw]), start + np.uint64(lengths[draw])
-        count = np.int64(0)
+        count, truth = np.int64(0), truths[draw]
         for position in range(start, until):
-            if truths[np.uint64(example[position]), draw]:
-                count += position < within
-                total += excess[position]
+            true = truth[np.uint64(example[position])]  # which a processor guesses badly, so that both do the same
+            count += np.int64(true) & np.int64(position < within)
+            total += excess[position] if true else 0.0
         hits[draw] += count
         ranks[draw] += total

@@ -102,7 +102,7 @@ class ExactSearch:
         order = n_positive.argsort(stable=True)
         reached = torch.zeros(len(order), dtype=torch.float64, device=truths.device) if reached is None else reached
         some_truths = order.split(self.truths_at_once)
-        parts = [self._best(truths[:, some], n_positive[some], reached[some]) for some in some_truths]
+        parts = [self._best(_columns(truths, some), n_positive[some], reached[some]) for some in some_truths]
         columns = zip(*((part.units, part.lengths, part.hits) for part in parts), strict=True)
         return Choices(*(torch.cat(column)[order.argsort()] for column in columns))
 
@@ -263,6 +263,11 @@ class ExactSearch:
         position = (self.scores.starts[units.clamp(min=0)] + lengths - 1).clamp(min=0)
         bits = 0x7FFFFFFF - (self.scores.keys[position] & (1 << BITS) - 1) if len(self.scores.keys) else position
         return torch.where(units >= 0, bits.int().view(torch.float32), torch.nan)
+
+
+def _columns(table: Bool[Tensor, "rows columns"], some: Int[Tensor, " some"]) -> Bool[Tensor, "rows some"]:
+    """Some columns; on the CPU by numpy, which takes an eighth of torch's time."""
+    return torch.from_numpy(table.numpy().take(some.numpy(), 1)) if table.device.type == "cpu" else table[:, some]
 
 
 def _below(f1: Float[Tensor, " truths"]) -> Float[Tensor, " truths"]:

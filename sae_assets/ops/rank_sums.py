@@ -46,7 +46,7 @@ def rank_sums(
     starts = scores.starts[units]
     loops = loops_for(int(lengths.sum()), units.device)
     if loops:
-        columns = scores.example, excess, starts, lengths, detected, truths, hits, ranks
+        columns = scores.example, excess, starts, lengths, detected, truths.T.contiguous(), hits, ranks
         loops.add_up_ranks(*(column.numpy() for column in columns))
         return hits, ranks
     at_once = max(1, ENTRIES_AT_ONCE // max(1, int(lengths.max()) if len(lengths) else 1))
