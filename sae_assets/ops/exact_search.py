@@ -21,6 +21,7 @@ BLOCK = 8  # scores of a unit whose hits are added up together; at most 15, for 
 GROUP = 64  # units whose best hits are looked at together
 ROWS_AT_ONCE = 2048  # blocks whose hits stay in the processor's cache
 LINE = 128
+TRUTHS_PER_STEP = 128  # whose hits at a score take as long to add up as a step of other loops takes
 CELLS_AT_ONCE = 2**24  # (block, truth) cells in hand, a byte each up to 255 positives and two or four beyond
 ENTRIES_AT_ONCE = 2**19  # scores walked together, about 40 bytes each
 
@@ -88,6 +89,7 @@ class ExactSearch:
         self._columns = self._examples.T.contiguous()
         # Of one search after another: that the system gives memory anew takes as long as to fill it.
         self._room = torch.empty(0, dtype=torch.uint8, device=device)
+        self._steps = 0  # of all searches
         at_once = CELLS_AT_ONCE / max(1, len(slab))  # in whole lines of the processor's cache, two truths to a byte
         self.truths_at_once = max(32, round(at_once / LINE) * LINE)
 
@@ -166,7 +168,8 @@ class ExactSearch:
         running: Integer[Tensor, "2 rows half"],
     ) -> None:
         """Fill in the hits of the blocks of some slabs, those of the slab before being there."""
-        loops = loops_for(self._examples.numel() * running.shape[2], running.device)
+        self._steps += self._examples.numel() * running.shape[2] // TRUTHS_PER_STEP
+        loops = loops_for(self._steps, running.device)
         if loops:
             columns = pairs, self._examples, torch.tensor(self._bounds, device="cpu"), running
             loops.add_up_blocks(*(column.numpy() for column in columns), first_slab, stop_slab)

@@ -254,6 +254,19 @@ def test_searches_are_the_same_bits(by, world, truths, most, data):
         assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
 
 
+def test_a_search_asks_for_loops_once_it_has_worked_for_long(monkeypatch):
+    """Whatever it searched for."""
+    asked = []
+    monkeypatch.setattr(exact_search, "TRUTHS_PER_STEP", 1)
+    monkeypatch.setattr(exact_search, "loops_for", lambda steps, _device: asked.append(steps))
+    search, truths = exact_search.ExactSearch(_scored(random_world(0), 2**20)["cal"]), random_world(0).labels
+    truths = torch.from_numpy(truths)[: len(search.scores.labels)]
+    search.best(truths)
+    first = len(asked)
+    search.best(truths)
+    assert asked == sorted(asked) and 0 < asked[first - 1] < asked[first]
+
+
 @pytest.mark.parametrize(("n_examples", "family"), [(60, "max-t"), (60, "holm"), (900, "max-t")])
 def test_nulls_are_the_same_bits(by, n_examples, family):
     """With lists of many blocks and of few, and with more positives than a byte counts."""
