@@ -69,7 +69,7 @@ def _lay_out_scores(keys, n, score, above):
 
 @loop
 @no_type_check
-def count_detected(keys, tags, starts, truths, half, thresholds, first_unit, n_fractions, true, false):
+def count_detected(keys, tags, starts, truths, half, thresholds, true, false, first_unit, n_fractions):
     """Fill [splits, concepts, units · fractions] from a unit on with true and false positives at thresholds (null:
     none); returns whether thresholds do not rise, so that counts do not fall.
 

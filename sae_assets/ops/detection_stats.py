@@ -1,11 +1,10 @@
 """Detection: is a concept present in an example? Confusion counts of every (concept, unit, tail fraction) (numerics 6).
 
-Scores of examples are merged with the thresholds of their unit; positives are then differences of prefix sums. Choosing
-pairs and chance levels live in ``ops.best_pairs``.
+Scores of both splits are merged with the thresholds of their unit; positives are then differences of prefix sums, in
+one number of both splits. Choosing pairs and chance levels live in ``ops.best_pairs``.
 """
 
 from collections.abc import Collection
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +16,7 @@ from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.example_scores import EVALUATED, ExampleScores, GatheredScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import zeros
-from sae_assets.ops.sorted_scores import some_units_of, tagged
+from sae_assets.ops.sorted_scores import tagged
 
 LANES = 32
 HALVES = {8: torch.int16, 16: torch.int32, 32: torch.int64}  # bits of a count, and a type for two of them
@@ -41,18 +40,22 @@ def count_detections(scores: dict[str, ExampleScores] | GatheredScores, threshol
             raise ArtifactError(f"Labels cover {truth.shape[1]} concepts, thresholds {n_concepts}.")
     shape = (len(EVALUATED), n_concepts, n_kept, n_fractions)
     true, false = (zeros(*shape, dtype=torch.int32) for _ in range(2))
-    loops = loops_for(true.numel(), next(iter(labels.values())).device)
-    if loops:
-        examined = _count_by_loops(scores, labels, thresholds, true, false, loops)
-    else:
-        examined = False
-        for first, block in scores.blocks() if isinstance(scores, GatheredScores) else ((0, scores),):
-            for start, parts in some_units_of([block[split] for split in EVALUATED], SCORES_AT_ONCE):
-                units = slice(first + start, first + start + len(parts[0].starts) - 1)
-                for split, part in enumerate(parts):
-                    _count(part, thresholds.values[:-1, units], true[split, :, units], false[split, :, units])
-                del parts
-            del block
+    truths, half = _packed(labels.values())
+    loops, in_order = loops_for(true.numel(), truths.device), True
+    for first, keys, tags, starts in scores.tagged() if isinstance(scores, GatheredScores) else tagged(scores):
+        if loops:
+            columns = (*(each.numpy() for each in (keys, tags, starts)), truths.numpy().view(f"uint{2 * half}"))
+            tables = (each.contiguous().flatten(-2).numpy() for each in (thresholds.values[:-1], true, false))
+            in_order &= loops.count_detected(*columns, half, *tables, first, n_fractions)
+            del columns, tables
+        else:
+            together = ExampleScores(keys, starts, tags.long(), truths[:, :0].bool())
+            for start, some in together.some_units(SCORES_AT_ONCE):
+                units = slice(first + start, first + start + len(some.starts) - 1)
+                _count(some, truths, half, thresholds.values[:-1, units], true[:, :, units], false[:, :, units])
+                del some
+            del together
+        del keys, tags, starts
     return DetectionStats(
         concepts=thresholds.concepts,
         kept_units=thresholds.kept_units,
@@ -62,51 +65,52 @@ def count_detections(scores: dict[str, ExampleScores] | GatheredScores, threshol
         true_positives=true,
         false_positives=false,
         valid=(thresholds.n_positive[:-1] > 0),
-        examined=examined,
+        examined=loops is not None and bool(in_order),
     )
-
-
-def _count_by_loops(
-    scores: dict[str, ExampleScores] | GatheredScores,
-    labels: dict[str, Bool[Tensor, "_ concepts"]],
-    thresholds: Thresholds,
-    true: Int[Tensor, "2 concepts units fractions"],
-    false: Int[Tensor, "2 concepts units fractions"],
-    loops: Any,
-) -> bool:
-    """Fill the counts; returns whether thresholds do not rise, from which follows that no count falls."""
-    truths, half = _packed(labels.values())
-    tables = (each.contiguous().flatten(-2).numpy() for each in (thresholds.values[:-1], true, false))
-    (cutoffs, *counts), n_fractions = tables, true.shape[-1]
-    in_order = True
-    for first, *columns in scores.tagged() if isinstance(scores, GatheredScores) else tagged(scores):
-        some = [column.numpy() for column in columns]
-        del columns
-        in_order &= loops.count_detected(*some, truths, half, cutoffs, first, n_fractions, *counts)
-        del some
-    return bool(in_order)
 
 
 def _count(
     scores: ExampleScores,
+    truths: Int[Tensor, "tags padded"],
+    half: int,
     thresholds: Float[Tensor, "concepts units fractions"],
-    true: Int[Tensor, "concepts units fractions"],
-    false: Int[Tensor, "concepts units fractions"],
+    true: Int[Tensor, "2 concepts units fractions"],
+    false: Int[Tensor, "2 concepts units fractions"],
 ) -> None:
-    """Fill the counts of these units, concept by concept."""
+    """Fill the counts of these units, concept by concept.
+
+    Args:
+        scores: of both splits, with tags for examples.
+        truths, half: as of :func:`_packed`.
+    """
+    tags, starts, mask = scores.example, scores.starts[:-1], (1 << half) - 1
+    detected = _running((1 << half * (tags & 1)).to(truths.dtype))
     for concept in range(len(thresholds)):
-        places = scores.places(thresholds[concept].to(scores.keys.device))
-        hits = scores.positives(places, scores.labels[:, concept])
-        true[concept] = hits.cpu()
-        false[concept] = (places - scores.starts[:-1, None] - hits).int().cpu()
+        places = scores.places(thresholds[concept].to(tags.device))
+        hits = _running(truths[:, concept].index_select(0, tags))
+        some, each = (
+            counts.index_select(0, places.flatten()).view_as(places) - counts.index_select(0, starts)[:, None]
+            for counts in (hits, detected)
+        )
+        for counts, table in ((some, true), (each - some, false)):
+            for split in range(len(table)):
+                table[split, concept] = (counts >> half * split & mask).cpu()
 
 
-def _packed(labels: Collection[Bool[Tensor, "_ concepts"]]) -> tuple[Any, int]:
-    """Labels of both splits by tag, as a loop counts them (``detection_kernels``), with concepts that no example has up
-    to what it does at once; and of how many bits the count of a split is."""
-    most, n_concepts = max(1, *map(len, labels)), next(iter(labels)).shape[1]
+def _running(amounts: Int[Tensor, " n"]) -> Int[Tensor, " n_1"]:
+    """Sums of the first of them, from none to all; of the same type, so that what is above its bits is lost."""
+    return torch.nn.functional.pad(amounts.cumsum(0, dtype=amounts.dtype), (1, 0))
+
+
+def _packed(labels: Collection[Bool[Tensor, "_ concepts"]]) -> tuple[Int[Tensor, "tags padded"], int]:
+    """Labels of both splits by tag, 1 of the first split, 2^half of the second; and half, of whose bits a count is.
+
+    Concepts that no example has fill them up to what a loop does at once.
+    """
+    truth = next(iter(labels))
+    most, n_concepts = max(1, *map(len, labels)), truth.shape[1]
     half, dtype = next((bits, dtype) for bits, dtype in HALVES.items() if most < 1 << bits)
-    table = torch.zeros(most, len(labels), n_concepts + -n_concepts % LANES, dtype=dtype, device="cpu")
-    for split, truth in enumerate(labels):
-        table[: len(truth), split, :n_concepts] = truth.to(dtype) << half * split
-    return table.flatten(0, 1).numpy().view(f"uint{2 * half}"), half
+    table = torch.zeros(most, len(labels), n_concepts + -n_concepts % LANES, dtype=dtype, device=truth.device)
+    for split, each in enumerate(labels):
+        table[: len(each), split, :n_concepts] = each.to(dtype) << half * split
+    return table.flatten(0, 1), half

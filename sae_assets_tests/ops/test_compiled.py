@@ -292,8 +292,9 @@ def test_counts_of_any_type_are_the_same_bits(by, half, monkeypatch):
     by(False)
     expected = count_detections(scores, cutoffs)
     monkeypatch.setattr(detection_stats, "HALVES", {half: detection_stats.HALVES[half]})
-    by(True)
-    assert count_detections(scores, cutoffs) == expected
+    for on in (False, True):
+        by(on)
+        assert count_detections(scores, cutoffs) == expected
 
 
 @pytest.mark.parametrize("n_examples", [500, 1100])
