@@ -5,7 +5,7 @@ import torch
 from sae_assets.artifacts import FilteredActivations, SparseActivations, UnitMapping
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import positions
+from sae_assets.ops.segments import SLICE, plan_blocks, positions
 
 
 @plain_arithmetic()
@@ -19,16 +19,25 @@ def filter_activations(
     """
     if chunk.n_units != mapping.n_original:
         raise ArtifactError(f"The chunk has {chunk.n_units} units, but the mapping covers {mapping.n_original}.")
-    index = mapping.kept_index.int().to(device).index_select(0, chunk.unit_ids.to(device))
-    keeps = index >= 0
-    kept = positions(keeps)
-    before = torch.nn.functional.pad(keeps.cumsum(0), (1, 0))
+    index = mapping.kept_index.int().to(device)
+    on_cpu, n_entries = index.device.type == "cpu", chunk.row_offsets.diff()
+    unit_ids, values, n_kept = [], [], [n_entries.new_zeros(1)]
+    # Some rows at a time: what is made of all of them, the system would give memory for page by page.
+    for start, stop in plan_blocks(n_entries, SLICE if on_cpu else max(1, chunk.n_entries)):
+        offsets = chunk.row_offsets[start : stop + 1]
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        some = index.index_select(0, chunk.unit_ids[entries].to(device))
+        kept = positions(some >= 0)
+        before = torch.nn.functional.pad((some >= 0).cumsum(0), (1, 0))
+        unit_ids.append(some.index_select(0, kept).cpu())
+        values.append(chunk.values[entries].to(device).index_select(0, kept).cpu())
+        n_kept.append(before.index_select(0, (offsets[1:] - offsets[0]).to(device)).cpu() + n_kept[-1][-1])
     return FilteredActivations(
         first_example=chunk.first_example,
         example_offsets=chunk.example_offsets,
-        row_offsets=before.index_select(0, chunk.row_offsets.to(device)).cpu(),
-        unit_ids=index.index_select(0, kept).cpu(),
-        values=chunk.values.to(device).index_select(0, kept).cpu(),
+        row_offsets=torch.cat(n_kept),
+        unit_ids=torch.cat([chunk.unit_ids[:0], *unit_ids]),
+        values=torch.cat([chunk.values[:0], *values]),
         n_units=mapping.n_filtered,
         n_original=mapping.n_original,
     )

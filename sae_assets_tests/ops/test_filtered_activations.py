@@ -1,6 +1,7 @@
 """Filtered activations are the kept columns, renumbered."""
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from sae_assets.artifacts import UnitMapping
 from sae_assets.errors import ArtifactError
+from sae_assets.ops import filtered_activations
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets_tests.reference.filtered_activations import filtered
 from sae_assets_tests.strategies import DEVICES, PROPERTY, chunkings, densify, random_world, worlds
@@ -23,11 +25,13 @@ def mapping_of(reasons) -> UnitMapping:
 @PROPERTY
 @given(world=worlds(), data=st.data())
 def test_filtered_rows_are_the_kept_columns(device, world, data):
-    """Values are untouched, ids are positions among the kept units, rows and examples are the same."""
+    """Values are untouched, ids are positions among the kept units, rows and examples are the same; however many rows
+    are filtered at a time."""
     reasons = data.draw(st.lists(st.integers(0, 5), min_size=world.n_units, max_size=world.n_units))
     assume(0 in reasons)
     mapping = mapping_of(reasons)
-    got = filter_activations(world.sparse(), mapping, device=device)
+    with patch.object(filtered_activations, "SLICE", data.draw(st.sampled_from([1, 3, 2**17]))):
+        got = filter_activations(world.sparse(), mapping, device=device)
     expected = filtered(world.activations, np.flatnonzero(np.array(reasons) == 0))
     np.testing.assert_array_equal(densify(got), expected)
     assert got.n_units == mapping.n_filtered and got.n_original == world.n_units
