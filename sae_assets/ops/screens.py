@@ -9,13 +9,12 @@ process, as TF32 would. What rounding the operands did is measured, not assumed;
 sums, and of results, are bounded for the worst case.
 """
 
-import itertools
 import time
 from collections.abc import Callable
 from functools import cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from sae_assets.ops.process_state import ieee_products
@@ -36,7 +35,6 @@ WORTH = 1.4
 TRIES = 15  # of a product whose time is taken
 MANY_UNITS = 2**15
 MATRIX_UNITS = 7, 0  # the first capability of a GPU with units for products of float16
-LEADER_BYTES = 2**23  # of weights that are gathered at once
 
 
 def upper_float32(bound: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -66,35 +64,6 @@ def onednn_product(x: Float[Tensor, "rows d"], columns: Float[Tensor, "units d"]
     """
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, columns, None, "none", [], "")
     return product
-
-
-def leaders(
-    columns: Float[Tensor, "units d"],
-    bias: Float[Tensor, " units"],
-    rows: Float[Tensor, "rows d"],
-    row: Int[Tensor, " pairs"],
-    unit: Int[Tensor, " pairs"],
-    k: int,
-    error: Float[Tensor, " rows"],
-) -> Bool[Tensor, " pairs"]:
-    """Which pairs can be among the ``k`` largest of their row: a second screen, of named pairs, in float32.
-
-    It reads a third of the bytes per pair that ``dot_products`` does.
-
-    Args:
-        row: ascending. error: of each row, float64, by which a value may lie beside the one that is stored of it.
-    """
-    starts = torch.searchsorted(row, torch.arange(len(rows) + 1, device="cpu")).tolist()
-    keeps, narrow = torch.ones(len(row), dtype=torch.bool, device="cpu"), rows.float()
-    at_once = max(1, LEADER_BYTES // (4 * columns.shape[1]))
-    for number, (start, stop) in enumerate(itertools.pairwise(starts)):
-        if stop - start <= k:
-            continue
-        parts = [exact_float32_product(columns.index_select(0, some), narrow[number, :, None])[:, 0]
-                 for some in unit[start:stop].split(at_once)]  # fmt: skip
-        values = torch.cat(parts).double() + bias[unit[start:stop]]
-        keeps[start:stop] = values >= values.topk(k).values[-1] - 2 * error[number]
-    return keeps
 
 
 def operands(device: torch.device, n_units: int, d: int) -> torch.dtype:

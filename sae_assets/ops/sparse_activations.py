@@ -22,7 +22,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.compiled import in_threads, loops_for
 from sae_assets.ops.dot_products import rounded_products
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, leaders, upper_float32
+from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, upper_float32
 from sae_assets.ops.segments import added_up, pack_descending, plan_blocks
 
 FLOAT32_LIMIT = 2.0**127
@@ -34,9 +34,6 @@ SCREEN_BYTES = 1
 TILE_BYTES = 32
 CANDIDATE_BYTES = 128
 TERMS_PER_STEP = 32  # of exact products, which gain less than a nanosecond each by compiled loops
-# From this many candidates of a row per stored one, and from this many terms of a row's products, a second screen pays.
-MANY_CANDIDATES = 2
-MANY_TERMS = 2**19
 
 
 @dataclass(frozen=True)
@@ -191,16 +188,6 @@ class Encoder(ABC):
     ) -> Bool[Tensor, " n"]:
         """Which exact candidates are active; ``rank`` is the place of each within its row, by value."""
 
-    def narrowed(
-        self,
-        centred: Float[Tensor, "rows d"],
-        norm: Float[Tensor, " rows"],
-        rows: Int[Tensor, " n"],
-        units: Int[Tensor, " n"],
-    ) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-        """The candidates that are worth an exact product, in their order."""
-        return rows, units
-
     @plain_arithmetic()
     def encode(self, x: Float[Tensor, "rows d"], k_stored: int | None = None) -> SparseCode:
         """Encode rows.
@@ -276,7 +263,6 @@ class Encoder(ABC):
 
     def _choose(self, centred: Tensor, norm: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
         """The code of a block's rows from their candidates, which come by row, then unit."""
-        rows, units = self.narrowed(centred, norm, rows, units)
         self._n_terms += len(units) * self.d_model
         values = rounded_products(
             self.columns, self.norms, self.bias, centred, norm, units, rows, self.memory_budget // 4, self._loops()
@@ -346,8 +332,6 @@ class TopKEncoder(Encoder):
         return torch.maximum(kth - 2 * (error + self.screen.share * kth.abs()), -error)
 
     def chosen_by(self, loops, screened, largest, floor, centred, norm):
-        if self.screen.share:
-            return None
         n_rows, d = centred.shape
         units = torch.empty(n_rows, self.k, dtype=torch.int32, device="cpu")
         values, mass = (
@@ -366,19 +350,6 @@ class TopKEncoder(Encoder):
         stored = torch.arange(self.k, device="cpu") < l0[:, None]
         nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
         return SparseCode(offsets_of(l0), units[stored], values[stored], l0, mass, nothing)
-
-    def narrowed(self, centred, norm, rows, units):
-        n_rows, d = centred.shape
-        few = max(MANY_CANDIDATES * self.k, MANY_TERMS / d) * n_rows
-        if not self.screen.share or len(units) <= few:
-            return super().narrowed(centred, norm, rows, units)
-        w = self.largest_norm
-        # Rounding the row, the product in float32, the sum with the bias and the stored value; underflow of any.
-        gamma = d * UNIT_ROUNDOFF / (1 - d * UNIT_ROUNDOFF)
-        error = norm * w * ((1 + 2.0**-20) * gamma + 16 * UNIT_ROUNDOFF) + 16 * UNIT_ROUNDOFF * self.largest_bias
-        error += d * SMALLEST_NORMAL * (1 + norm + w)
-        keeps = leaders(self.columns, self.bias, centred, rows, units, self.k, error)
-        return rows[keeps], units[keeps]
 
     def active(self, rows, rank, units, values):
         return rank < self.k

@@ -22,6 +22,7 @@ from sae_assets.ops import (
     kernels,
     rank_sums,
     reconstruction,
+    screens,
     sparse_activations,
     thresholds,
     unit_stats,
@@ -171,9 +172,11 @@ def test_codes_are_the_same_bits(loops, threads, problem, bias, budget):
         assert_bit_equal(made.encode(torch.from_numpy(x), k_stored), expected)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("k", "spread"), [(1, 0.0), (16, 0.0), (16, 4.0), (300, 0.0)])
-def test_codes_of_ordinary_floats_are_the_same_bits(loops, k, spread, monkeypatch):
-    """Of candidates that rounding could have swapped, the same are stored."""
+def test_codes_of_ordinary_floats_are_the_same_bits(loops, k, spread, precision, monkeypatch):
+    """Of candidates that rounding could have swapped, the same are stored, whatever screened them."""
+    monkeypatch.setattr(screens, "operands", lambda *_: precision)
     rng = np.random.default_rng(k)
     enc = (rng.normal(size=(77, 300)) * np.exp(rng.normal(size=300) * spread)).astype(np.float32)
     made, x = encoder(enc, k), torch.from_numpy(rng.normal(size=(20, 77)).astype(np.float32))

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sae_assets.ops import screens, sparse_activations
+from sae_assets.ops import screens
 from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.ops.screens import Screen
 from sae_assets.ops.sparse_activations import TopKEncoder
@@ -36,14 +36,6 @@ def narrow_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def rounded_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """bfloat16 operands and results, as on CPUs with instructions for them; others give the same, slowly."""
     monkeypatch.setattr(screens, "operands", lambda *_: torch.bfloat16)
-
-
-def screened_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a second screen in float32 of whatever the first one left."""
-    rounded_on_the_cpu(monkeypatch)
-    monkeypatch.setattr(sparse_activations, "MANY_CANDIDATES", 0)
-    monkeypatch.setattr(sparse_activations, "MANY_TERMS", 0)
-    monkeypatch.setattr(screens, "LEADER_BYTES", 160)  # a few candidates at once
 
 
 def by(onednn: bool) -> Callable[[pytest.MonkeyPatch], None]:
@@ -100,7 +92,7 @@ def test_the_screens_precision_changes_no_code(seed, d, units, k, spread, close)
         weight = weight[:, :1] * (1 + 2.0**-20 * torch.arange(units))
     bias, jump = 0.1 * torch.randn(units), torch.rand(units) * 3 - 1
     made = {}
-    for name, set_up in {**PRECISIONS, "screened twice": screened_twice}.items():
+    for name, set_up in PRECISIONS.items():
         with pytest.MonkeyPatch.context() as patch:
             set_up(patch)
             encoders = TopKEncoder(weight, min(k, units), bias=bias), JumpReluEncoder(weight, jump, bias=bias)
@@ -155,38 +147,20 @@ def test_what_runs_beside_does_not_choose_between_products(monkeypatch):
     assert calls[:4] == [1.0, 1.2, 1.0, 1.2]
 
 
-def test_the_second_screen_leaves_few_and_all_that_matter(monkeypatch):
-    """Of candidates whose values lie closer together than bfloat16 tells apart, those that float32 tells apart go."""
-    screened_twice(monkeypatch)
-    x, weight = problem(3, 256, 600, 7, 0.0)
-    seen, real = [], screens.leaders
-
-    def noted(*args):
-        keeps = real(*args)
-        seen.append((len(keeps), int(keeps.sum())))
-        return keeps
-
-    monkeypatch.setattr(sparse_activations, "leaders", noted)
-    code = TopKEncoder(weight, 8).encode(x)
-    exact = (x.double() @ weight.double()).float().topk(8, 1)
-    assert torch.equal(code.unit_ids.view(7, 8).long(), exact.indices)
-    ((before, after),) = seen
-    assert before > after and 7 * 8 <= after <= 7 * 8 + 7
-
-
 @pytest.mark.parametrize("seed", range(4))
-def test_the_second_screen_loses_nothing_where_large_terms_cancel(monkeypatch, seed):
+@pytest.mark.parametrize("precision", list(PRECISIONS))
+def test_nothing_is_lost_where_large_terms_cancel(monkeypatch, precision, seed):
     """Products of float32 alone would choose other units."""
     generator = torch.Generator().manual_seed(seed)
     x = 100 * torch.randn(1, 64, generator=generator, dtype=torch.float64)
     shared = torch.randn(64, generator=generator, dtype=torch.float64)
     shared -= x[0] * (x[0] @ shared) / (x[0] @ x[0])
     weight = (shared[:, None] + 1e-6 * torch.randn(64, 400, generator=generator, dtype=torch.float64)).float()
-    exact = TopKEncoder(weight, 32).encode(x.float())
+    exact = (x.float().double() @ weight.double()).float().topk(32).indices.tolist()[0]
     alone = (x.float() @ weight).topk(32).indices.tolist()[0]
-    assert {*alone} != {*exact.unit_ids.tolist()}
-    screened_twice(monkeypatch)
-    assert_bit_equal(TopKEncoder(weight, 32).encode(x.float()), exact)
+    assert {*alone} != {*exact}
+    PRECISIONS[precision](monkeypatch)
+    assert TopKEncoder(weight, 32).encode(x.float()).unit_ids.tolist() == exact
 
 
 @pytest.mark.parametrize("d", [128, 1024, 3584, 3585])
