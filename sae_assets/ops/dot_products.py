@@ -92,12 +92,14 @@ def quick_products(
     """``columns[unit] · rows[row]``, float64, added up in any order; arguments as of :func:`dot_products`, on a CPU."""
     (n_rows, d), n_pairs = rows.shape, len(unit)
     out = torch.empty(n_pairs, dtype=torch.float64, device="cpu")
-    at_once = max(1, min(memory_budget, CACHE_BYTES) // (24 * d))
+    limit = min(memory_budget, CACHE_BYTES)
     if n_pairs * d < TERMS_PER_ROW * n_rows:
+        at_once = max(1, limit // (24 * d))
         fold = products_in_place(columns, rows, min(at_once, n_pairs))
         for some, u, r in zip(out.split(at_once), unit.split(at_once), row.split(at_once), strict=True):
             torch.sum(fold(columns, rows, u, r), dim=1, out=some)
         return out
+    at_once = max(1, limit // (12 * d))
     narrow = torch.empty((at_once, d), dtype=torch.float32, device="cpu")
     wide = torch.empty_like(narrow, dtype=torch.float64)
     starts = torch.searchsorted(row, torch.arange(n_rows + 1, device="cpu")).tolist()

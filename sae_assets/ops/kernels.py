@@ -106,13 +106,15 @@ def round_products(columns, norms, bias, rows, norm, unit, row, out):
 
 @loop
 @no_type_check
-def choose_largest(screened, largest, floor, columns, norms, bias, rows, norm, units, values, l0, mass):
+def choose_largest(
+    screened, largest, floor, columns, norms, bias, rows, norm, units, values, l0, mass, tile_step, unit_step
+):
     """Fill the first places of each row of ``units`` and ``values`` with its largest positive values, as many as there
     is room for, ``l0`` with their numbers and ``mass`` with their sums; returns how many products it took.
 
     Args:
         screened: [rows, units at least]; what is below the row's ``floor`` is not among them.
-        largest: screened value of each tile, [rows, tiles]: unit u is in tile ``u % tiles``.
+        largest: screened value of each tile, [rows, tiles]: unit ``t * tile_step + i * unit_step`` is in tile t.
         columns, norms, bias, rows, norm: of exact values, as ``dot_products.rounded_products`` takes them.
     """
     n_places, n_tiles, room = screened.shape[1], largest.shape[1], units.shape[1]
@@ -124,7 +126,8 @@ def choose_largest(screened, largest, floor, columns, norms, bias, rows, norm, u
         for tile in range(n_tiles):
             if largest[row, tile] < least:
                 continue
-            for unit in range(tile, n_places, n_tiles):
+            for place in range(n_places // n_tiles):
+                unit = tile * tile_step + place * unit_step
                 if screened[row, unit] >= least:
                     candidates[n_candidates] = unit
                     n_candidates += 1

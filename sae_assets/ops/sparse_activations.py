@@ -125,13 +125,16 @@ class Encoder(ABC):
         self._n_terms = 0  # of all products that were computed exactly
         self.tile = self._tile()
         self.n_tiles = -(-self.n_units // self.tile)
+        # Units of a tile lie together where a processor finds their largest as fast so: its caches fetch them together.
+        self.together = self.columns.device.type == "cpu" and self.tile == TILE
+        self.tile_step, self.unit_step = (self.tile, 1) if self.together else (1, self.n_tiles)
         self.screen = Screen(self.columns, self.n_tiles * self.tile)
         self.norms = norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
         self.largest_norm = float(norms.max())
         self.largest_bias = float(self.bias.abs().max())
         level = self._level()
         # No unit stands in the places that fill up the tiles: nothing that is screened there is ever a candidate.
-        lifted = self._by_tile(level, -torch.inf).flatten().float()
+        lifted = self._padded(level, -torch.inf).float()
         self.level = lifted if bool((lifted != 0).any()) else None
         # |screened + level - exact| <= stray * width + norm * slope + offset + share * |screened + level|, for each
         # unit the largest of its tile: the product's error (``Screen``); a few roundings, of the level, the sum, the
@@ -141,7 +144,8 @@ class Encoder(ABC):
         slope = self.screen.slope + few * norms + d * SMALLEST_NORMAL
         offset = (few + share) * (self.bias.abs() + level.abs()) + d * SMALLEST_NORMAL * (1 + norms)
         self.width, self.slope, self.offset = (
-            upper_float32(self._by_tile(bound * (1 + 2 * share), 0.0).amax(0)) for bound in (norms, slope, offset)
+            upper_float32(self._by_tile(self._padded(bound * (1 + 2 * share), 0.0)).amax(0))
+            for bound in (norms, slope, offset)
         )
         of_pair = self.screen.bytes + SCREEN_BYTES
         self.row_bytes = of_pair * self.n_units + TILE_BYTES * self.n_tiles + 24 * self.d_model
@@ -154,11 +158,15 @@ class Encoder(ABC):
         """What is added to each unit's product before it is held against the floor."""
         return self.bias
 
-    def _by_tile(self, values: Float[Tensor, " units"], filling: float) -> Float[Tensor, "tile tiles"]:
-        """Values of units as tiles, in columns: unit u is in tile ``u % n_tiles``."""
-        return torch.nn.functional.pad(values, (0, self.tile * self.n_tiles - self.n_units), value=filling).view(
-            self.tile, self.n_tiles
-        )
+    def _padded(self, values: Float[Tensor, " units"], filling: float) -> Float[Tensor, " places"]:
+        """Values of units, and as many more as fill up the tiles."""
+        return torch.nn.functional.pad(values, (0, self.tile * self.n_tiles - self.n_units), value=filling)
+
+    def _by_tile(self, values: Float[Tensor, "*rows places"]) -> Float[Tensor, "*rows tile tiles"]:
+        """Values of units as tiles, in columns: unit ``t * tile_step + i * unit_step`` is the i-th of tile t."""
+        if self.together:
+            return values.unflatten(-1, (self.n_tiles, self.tile)).transpose(-1, -2)
+        return values.unflatten(-1, (self.tile, self.n_tiles))
 
     @property
     def rows_at_once(self) -> int:
@@ -226,7 +234,7 @@ class Encoder(ABC):
         if self.level is not None:
             torch.addcmul(self.level, screened, scale, out=screened)
             scale = torch.ones_like(scale)
-        tiles = screened.view(len(block), self.tile, self.n_tiles)
+        tiles = self._by_tile(screened)
         largest_of_tile = tiles.amax(1) * scale
         floor = self.floor(largest_of_tile, upper_float32(stray), upper_float32(norm + stray))
         loops = self._loops()
@@ -243,7 +251,9 @@ class Encoder(ABC):
             row, tile = holds[start:stop].nonzero(as_tuple=True)
             reaches = tiles[start:stop][row, :, tile] * scale >= floor[start:stop][row, tile, None]
             index, inside = reaches.nonzero(as_tuple=True)
-            pairs = (row[index] * self.n_units + inside * self.n_tiles + tile[index]).sort().values
+            pairs = row[index] * self.n_units + inside * self.unit_step + tile[index] * self.tile_step
+            if not self.together:
+                pairs = pairs.sort().values
             yield self._choose(centred[start:stop], norm[start:stop, 0], pairs // self.n_units, pairs % self.n_units)
 
     def _loops(self) -> Any:
@@ -343,7 +353,8 @@ class TopKEncoder(Encoder):
 
         def choose(screened: Tensor, largest: Tensor, floor: Tensor, *by_row: Tensor) -> None:
             columns = screened, largest, floor, *weights, *by_row
-            taken.append(loops.choose_largest(*(each.numpy() for each in columns)))
+            steps = self.tile_step, self.unit_step
+            taken.append(loops.choose_largest(*(each.numpy() for each in columns), *steps))
 
         in_threads(choose, units.numel() * d, screened, largest, floor[:, 0], centred, norm, units, values, l0, mass)
         self._n_terms += sum(taken) * d
