@@ -1,4 +1,11 @@
-"""Products of named pairs: one tree of additions in float64, and what is stored of it, whatever order is fast."""
+"""Products of named pairs: one tree of additions in float64, and what is stored of it, whatever order is fast.
+
+The GPU's kernel sums as torch does.
+"""
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,6 +15,8 @@ from sae_assets.ops import dot_products as module
 from sae_assets.ops.dot_products import dot_products, products, quick_products, rounded_products
 from sae_assets.ops.segments import tree_sums
 from sae_assets_tests.strategies import DEVICES
+
+pytestmark = pytest.mark.slow
 
 Problem = tuple[Tensor, ...]  # columns, their norms, bias; rows, their norms; unit and row of pairs
 
@@ -98,3 +107,33 @@ def test_the_tree_is_asked_for_few(monkeypatch):
     rounded_products(*ordinary(1024), 2**20)
     rounded_products(*between_two_floats(1024), 2**20)
     assert asked[0] <= 1 and asked[1] == 41
+
+
+KERNEL = """
+import torch
+from sae_assets.ops.dot_products import products
+from sae_assets.ops.folded_products import folded, terms_left
+from sae_assets.ops.segments import tree_sums
+
+assert [terms_left(d) for d in (8, 24, 768, 1024, 2304, 3584, 4096)] == [1, 3, 3, 1, 9, 7, 4]
+assert terms_left(77) is None and terms_left(12) is None
+for d in (8, 24, 768, 1024, 3584, 4096):
+    generator = torch.Generator().manual_seed(d)
+    columns, rows = torch.randn(5, d, generator=generator), torch.randn(4, d, dtype=torch.float64, generator=generator)
+    unit, row = torch.randint(5, (3,), generator=generator), torch.randint(4, (3,), generator=generator)
+    left = folded(columns, rows, unit, row)
+    assert left.shape == (3, terms_left(d))
+    assert torch.equal(tree_sums(left), tree_sums(products(columns, rows, unit, row))), d
+print("equal")
+"""
+
+
+@pytest.mark.long
+def test_the_kernel_interpreted_on_the_cpu_sums_as_torch_does():
+    """In a process of its own: Triton is told to interpret before it is loaded."""
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, "-c", KERNEL], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "equal", done.stderr

@@ -1,8 +1,5 @@
-"""The screen's bound holds in either precision, and codes are the same; the GPU's kernel sums as torch does."""
+"""The screen's bound holds in either precision, and codes are the same."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -198,32 +195,3 @@ def test_operands_of_any_size_are_scaled_into_float16(monkeypatch, size, of_weig
         assert_bit_equal(encoder.encode(x), code)
     screened, _, scale = encoders[0].screen.product(x.double(), x.double().norm(dim=1, keepdim=True))
     assert screened.isfinite().all() and (screened * scale).isfinite().all()
-
-
-KERNEL = """
-import torch
-from sae_assets.ops.dot_products import products
-from sae_assets.ops.folded_products import folded, terms_left
-
-assert [terms_left(d) for d in (8, 24, 768, 1024, 2304, 3584, 4096)] == [1, 3, 3, 1, 9, 7, 4]
-assert terms_left(77) is None and terms_left(12) is None
-for d in (8, 24, 768, 1024, 3584, 4096):
-    generator = torch.Generator().manual_seed(d)
-    columns, rows = torch.randn(5, d, generator=generator), torch.randn(4, d, dtype=torch.float64, generator=generator)
-    unit, row = torch.randint(5, (3,), generator=generator), torch.randint(4, (3,), generator=generator)
-    left = folded(columns, rows, unit, row)
-    assert left.shape == (3, terms_left(d))
-    assert torch.equal(tree_sums(left), tree_sums(products(columns, rows, unit, row))), d
-print("equal")
-"""
-
-
-@pytest.mark.long
-def test_the_kernel_interpreted_on_the_cpu_sums_as_torch_does():
-    """In a process of its own: Triton is told to interpret before it is loaded."""
-    pytest.importorskip("triton")
-    done = subprocess.run(
-        [sys.executable, "-c", KERNEL], env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.stdout.strip() == "equal", done.stderr
