@@ -9,7 +9,8 @@ from typing import Any
 from sae_assets.catalog import Dataset
 from sae_assets.commands.calibration import ENCODING, Costs, calibrated
 from sae_assets.commands.session import Planned, Session
-from sae_assets.pipeline.forecast import Cost, forecast
+from sae_assets.pipeline.forecast import Cost, effort_of, forecast
+from sae_assets.pipeline.stage import Sources, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
 
@@ -36,15 +37,21 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
         first = next(address for address in addresses if address.model == model and _pass_of(address)[0] == ENCODING)
         return calibrated(session, planned, [each for each in addresses if _pass_of(each) == _pass_of(first)])
 
-    stages = []
+    stages, sources = [], Sources(session.store.root)
     for (kind, model, name), members in places.items():
         by, past = _past(session, members[0])
         if not past and _pass_of(members[0])[0] == ENCODING:
             past = of_model(str(model)).get((name, str(kind)), [])
             by = "calibration" if past else None
+        effort = effort_of(STAGES[name], Target(session.catalog, members[0]), sources)
         costs = [
             forecast(
-                STAGES[name], past, _examples(planned, address), sharing[_pass_of(address)], first=number == 0
+                STAGES[name],
+                past,
+                _examples(planned, address),
+                sharing[_pass_of(address)],
+                first=number == 0,
+                effort=effort,
             ).figures
             for number, address in enumerate(members)
         ]

@@ -5,13 +5,16 @@ From sizes that lie close together the line takes its growth alone: where it beg
 Nothing is measured here, and what is not known stays unknown. Where costs come from says ``orchestration.history``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 from typing import TYPE_CHECKING
 
+from sae_assets.errors import SaeAssetsError
+
 if TYPE_CHECKING:
-    from sae_assets.pipeline.stage import Stage
+    from sae_assets.pipeline.stage import Sources, Stage, Target
 
 APART = 4  # times the smallest size: seconds of sizes nearer to each other tell as much of chance as of growth
 APART_IN_FILES = 1.5  # the same of rows and bytes, in which there is less chance
@@ -48,7 +51,37 @@ class Cost:
         return {name: value for name, value in named.items() if value is not None}
 
 
-def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int = 1, *, first: bool = False) -> Cost:
+def same_effort(_examples: int) -> float:
+    """For stages whose work for an example is the same over any number of them."""
+    return 1.0
+
+
+def effort_of(stage: "Stage", target: "Target", sources: "Sources") -> Callable[[int], float]:
+    """What the work for an example is over the first so many examples of the data set, as the stage says."""
+    effort = stage.effort
+    if effort is None:
+        return same_effort
+
+    @cache
+    def over(examples: int) -> float:
+        try:
+            records = sources.reader(target.dataset).records
+        except (SaeAssetsError, OSError):  # whoever reads the data set is told
+            return 1.0
+        return effort(target, records[:examples])
+
+    return over
+
+
+def forecast(
+    stage: "Stage",
+    past: Sequence[Cost],
+    examples: int,
+    sharing: int = 1,
+    *,
+    first: bool = False,
+    effort: Callable[[int], float] = same_effort,
+) -> Cost:
     """What an artifact is expected to cost over so many examples.
 
     Rows, bytes and seconds are on a line over the examples; memory is not, since work is done in blocks: the most that
@@ -60,18 +93,21 @@ def forecast(stage: "Stage", past: Sequence[Cost], examples: int, sharing: int =
         sharing: how many artifacts the pass makes, each of which has its share of the seconds.
         first: whether it is the first such pass of its process; seconds are then those of other first ones, if any
             is among the past.
+        effort: what the work for an example is over so many examples, by which seconds are compared.
     """
     alike = [cost for cost in past if cost.first is first] or past
     of_file = stage.file_offset
     apart = inf if of_file == inf else APART_IN_FILES
     if of_file is None:
         of_file = inf if stage.level == "model" else 0
-    seconds = _at(examples, [(cost.examples, cost.cpu_seconds) for cost in alike], stage.seconds_offset, APART)
+    known = [(cost.examples, cost.cpu_seconds) for cost in alike if cost.cpu_seconds is not None and cost.examples > 0]
+    each = [(count, value / effort(count)) for count, value in known]
+    seconds = _at(examples, each, stage.seconds_offset, APART)
     return Cost(
         examples,
         _at(examples, [(cost.examples, cost.rows) for cost in past], of_file, apart),
         _at(examples, [(cost.examples, cost.n_bytes) for cost in past], of_file, apart),
-        None if seconds is None else seconds / sharing,
+        None if seconds is None else seconds * effort(examples) / sharing,
         max((cost.peak_bytes for cost in past if cost.peak_bytes is not None), default=None),
     )
 

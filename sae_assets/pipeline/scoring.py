@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops
+from sae_assets.catalog import Dataset
 from sae_assets.datasets.reader import WEAK
+from sae_assets.datasets.records import Record
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.options import Options, PoolingOptions
 from sae_assets.pipeline.stage import Pass, Rereadable, Target
@@ -32,6 +34,12 @@ def pooling_of(target: Target, options: PoolingOptions) -> "Pooling":
     """These settings as ops take them."""
     settings = scoring_settings(target, options)
     return ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))
+
+
+def found_concepts(dataset: Dataset, records: Sequence[Record]) -> int:
+    """How many concepts have the positives on cal that a threshold has to find."""
+    cal = [record.labels for record in records if record.split == "cal"]
+    return sum(sum(labels) >= dataset.detection.min_support for labels in zip(*cal, strict=True))
 
 
 class Unlocated:

@@ -4,7 +4,7 @@ Each stage is one module of ``stages``. Provenance (``recipes``), staleness, pla
 documentation all read this object; nothing here or there knows Dagster.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from upath import UPath
 from sae_assets.catalog import Catalog, Dataset, Model
 from sae_assets.chunks.manifests import read_manifest
 from sae_assets.datasets import open_registered
+from sae_assets.datasets.records import Record
 from sae_assets.errors import DatasetError, UnreadableDatasetError
 from sae_assets.pipeline.checks import NOTHING_MORE, Check, Expected
 from sae_assets.pipeline.options import Options
@@ -193,6 +194,8 @@ class Stage:
             number of examples are foretold for another; file_offset: the same of its file, infinite where it is as
             large whatever was read; None for the usual: of a model-level stage so, until two sizes show how it grows,
             of a chunk it grows with the examples.
+        effort: how much work an example is, over these examples, beside others: for seconds that are foretold; None:
+            as much over any.
         of_encoded: it needs the rows behind activations, so there is none where these were imported.
         pool: name of the limited resource that its passes need.
         checks: asked of the file that was written.
@@ -226,6 +229,7 @@ class Stage:
     applies: Callable[[Dataset], bool] = every_dataset
     seconds_offset: float = 0
     file_offset: float | None = None
+    effort: Callable[[Target, Sequence[Record]], float] | None = None
     of_encoded: bool = False
     pool: str | None = None
     checks: tuple[Check, ...] = ()

@@ -15,13 +15,16 @@ from sae_assets import ops
 from sae_assets.cli.forecasts import print_expected
 from sae_assets.commands import forecasts
 from sae_assets.commands.session import open_session
+from sae_assets.datasets.records import Record
 from sae_assets.orchestration import history
 from sae_assets.orchestration.history import costs_of
 from sae_assets.orchestration.metadata import number_of
 from sae_assets.orchestration.partitions import asset_key
-from sae_assets.pipeline.forecast import Cost, forecast
+from sae_assets.pipeline.forecast import Cost, effort_of, forecast
 from sae_assets.pipeline.measuring import PassMeter
+from sae_assets.pipeline.scoring import found_concepts
 from sae_assets.pipeline.stages import STAGES
+from sae_assets.pipeline.stages.controls import BESIDE, CONTROLS
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 
 CHUNK, AGGREGATE, GROWING = STAGES["sparse_activations"], STAGES["unit_stats"], STAGES["unit_rows"]
@@ -50,6 +53,20 @@ def test_the_first_pass_of_a_process_takes_what_first_ones_took() -> None:
 def test_what_a_stage_pays_in_any_case_is_not_scaled() -> None:
     report = replace(AGGREGATE, seconds_offset=30)
     assert forecast(report, [Cost(10, 0, 0, 4.0)], 50).cpu_seconds == pytest.approx(8.0)
+
+
+def test_what_is_done_for_each_concept_grows_with_those_that_have_enough_positives() -> None:
+    """As ``controls``: a concept that gets its third positive on cal is fitted from then on."""
+    records = [Record(f"{n}", "", "cal", (n % 2 == 0, n % 8 == 0)) for n in range(40)]
+    dataset: Any = SimpleNamespace(detection=SimpleNamespace(min_support=3))
+    assert [found_concepts(dataset, records[:n]) for n in (0, 4, 5, 16, 17)] == [0, 0, 1, 1, 2]
+    target: Any = SimpleNamespace(dataset=dataset)
+    sources: Any = SimpleNamespace(reader=lambda _: SimpleNamespace(records=records))
+    effort = effort_of(CONTROLS, target, sources)
+    assert effort(40) / effort(10) == (BESIDE + 2) / (BESIDE + 1)
+    past = [Cost(10, cpu_seconds=6.0 * (BESIDE + 1))]
+    assert forecast(CONTROLS, past, 40, effort=effort).cpu_seconds == pytest.approx(9.0 * (BESIDE + 2))
+    assert effort_of(AGGREGATE, target, sources)(40) == 1
 
 
 def test_what_two_sizes_show_to_be_paid_once_is_not_scaled() -> None:

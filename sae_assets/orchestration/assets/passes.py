@@ -20,7 +20,7 @@ from sae_assets.orchestration.internals import launched_at
 from sae_assets.orchestration.metadata import artifact_metadata, pictures
 from sae_assets.orchestration.partitions import address_of, asset_key_of
 from sae_assets.orchestration.resources import ComputeResource
-from sae_assets.pipeline.forecast import forecast
+from sae_assets.pipeline.forecast import effort_of, forecast
 from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.options import AggregateOptions, EncodeOptions, Options
 from sae_assets.pipeline.recipes import chunks_read, imported_still_fits, is_imported, recipe
@@ -142,7 +142,8 @@ def carry_out(
         if len(due) > 1:
             figures |= {"seconds_of_pass": taken, "cpu_seconds_of_pass": meter.cpu_seconds}
         past = costs_of(context.instance, targets[name].address)
-        probable = forecast(selected[name][0], past, examples, len(due), first=first).figures
+        effort = effort_of(selected[name][0], targets[name], sources)
+        probable = forecast(selected[name][0], past, examples, len(due), first=first, effort=effort).figures
         figures |= {f"expected_{figure}": value for figure, value in probable.items()}
         counts = {**selected[name][0].counts(result.artifact), **result.expected.warning}
         item = stored(result.artifact, made_by, counts)

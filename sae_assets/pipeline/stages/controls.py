@@ -1,6 +1,6 @@
 """``controls``: the unit of each concept beside random SAEs and detectors that need no SAE, on the same test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +8,14 @@ from sae_assets import ops
 from sae_assets.artifacts.controls import LARGEST, LEVELS, UNIT
 from sae_assets.chunks.contents import expect_contents
 from sae_assets.datasets.reader import WEAK
+from sae_assets.datasets.records import Record
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
 from sae_assets.pipeline.measuring import Meter
 from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.plots import plot_controls
-from sae_assets.pipeline.scoring import pooling_of, scoring_settings
+from sae_assets.pipeline.scoring import found_concepts, pooling_of, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 from sae_assets.rows.again import largest_scores
 from sae_assets.rows.source import is_pooled, precomputed_kinds
@@ -33,6 +34,7 @@ NAMES = {
     "k_sparse": "k-sparse probes",
     "embedding_dims": "single dimensions",
 }
+BESIDE = 4  # concepts that take as long to fit as what is done whatever their number
 # Of examples, where it is of their mean embeddings.
 OF_MEANS = {"diffmean": "difference of mean embeddings"}
 # Of rows, where it is by the direction that labels of examples give.
@@ -200,6 +202,11 @@ def _counts(artifact: Any) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if value == value}  # one that does not exist is not shown
 
 
+def _effort(target: Target, records: Sequence[Record]) -> float:
+    """Fits are of every concept that can have a threshold; the rest takes as long as ``BESIDE`` of them."""
+    return BESIDE + found_concepts(target.dataset, records)
+
+
 CONTROLS = Stage(
     name="controls",
     level="model",
@@ -211,6 +218,7 @@ CONTROLS = Stage(
     settings=_settings,
     options=ScoringOptions,
     seconds_offset=50,  # fits, in steps of which there are as many
+    effort=_effort,
     splits=("train", "cal", "test"),
     applies=lambda dataset: dataset.controls is not None,
     of_encoded=True,
