@@ -6,6 +6,7 @@ of their assets can be selected alone. What a run of a pass does is in ``passes`
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -19,6 +20,7 @@ from sae_assets.orchestration.io_manager import CHUNKS, OPTIONAL
 from sae_assets.orchestration.partitions import CHUNK, MODEL, along, asset_key_of, partitions_of
 from sae_assets.orchestration.resources import ComputeResource, StoreResource
 from sae_assets.orchestration.retries import retrying_transient
+from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Stage, Target
 from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.storage.html import KINDS as PAGES
@@ -86,30 +88,27 @@ def _definition(made: PassAssets) -> dg.AssetsDefinition:
         ],
         can_subset=len(made.outputs) > 1,
         pool=made.stage.pool,
+        config_schema=_schema(made.stage.options),
     )
     return define(retrying_transient(_body(made)))
 
 
 def _body(made: PassAssets) -> Callable[..., Any]:
-    """What Dagster calls; it reads from the signature whether there is anything to configure."""
-    config_class = config_of(made.stage.options)
+    """What Dagster calls. What it may be given stands in ``_schema``, once for all assets."""
+    options_class = made.stage.options
 
-    def configured(
-        context: dg.AssetExecutionContext,
-        config: config_class,
-        compute: ComputeResource,
-        artifact_store: StoreResource,
-        **inputs: Any,
-    ):
-        options = options_from(config, made.stage.options)
+    def body(context: dg.AssetExecutionContext, compute: ComputeResource, artifact_store: StoreResource, **inputs: Any):
+        given = context.op_execution_context.op_config if options_class.model_fields else None
+        options = options_class() if given is None else options_from(config_of(options_class)(**given), options_class)
         yield from carry_out(made, context, options, compute, artifact_store.store, inputs)
 
-    def plain(
-        context: dg.AssetExecutionContext, compute: ComputeResource, artifact_store: StoreResource, **inputs: Any
-    ):
-        yield from carry_out(made, context, made.stage.options(), compute, artifact_store.store, inputs)
+    return body
 
-    return configured if made.stage.options.model_fields else plain
+
+@cache
+def _schema(options: type[Options]) -> dict[str, dg.Field] | None:
+    """What a run can be given, as Dagster has it; None: nothing."""
+    return config_of(options).to_fields_dict() if options.model_fields else None
 
 
 def _inputs(made: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
