@@ -1,11 +1,11 @@
 """What a plan says that it will cost, beside what its runs then record: predicted, actual and their ratio.
 
 Examples arrive in steps, chunk by chunk: the packaged images or texts, the same images as somebody's own table, or
-embeddings of them that were made elsewhere (a direction for each concept, and noise). Before each step but the first
-the plan is asked (`materialize --dry-run --json`), then carried out by the command, each in a process of its own.
-Figures of the same stage are added up; "of all" are sums over the stages, of memory the largest. Seconds are of CPU. A
-ratio outside of .8 to 1.25 is marked, but for seconds of a stage that was expected to take less than the plan gives in
-figures, and did.
+embeddings of them that were made elsewhere (a direction for each concept, and noise). Before each step, of which the
+first goes by examples that are encoded then and there, the plan is asked (`materialize --dry-run --json`), then
+carried out by the command, each in a process of its own. Figures of the same stage are added up; "of all" are sums
+over the stages, of memory the largest. Seconds are of CPU. A ratio outside of .8 to 1.25 is marked, but for seconds of
+a stage that was expected to take less than the plan gives in figures, and did.
 
     python benchmarks/bench_preflight.py [--data images texts table embeddings] [--chunks 2 4 8] [--examples 40]
 """
@@ -129,7 +129,7 @@ def report(step: str, expected: dict[str, Any], actual: dict[str, dict[str, floa
 
 
 def steps(kind: str, chunks: list[int], examples: int) -> None:
-    """Let examples arrive, and report what each step but the first was expected to take, and took."""
+    """Let examples arrive, and report what each step was expected to take, and took."""
     with tempfile.TemporaryDirectory(prefix="sae_assets_preflight_", ignore_cleanup_errors=True) as name:
         folder, before = Path(name), 0
         print(kind, flush=True)
@@ -139,7 +139,7 @@ def steps(kind: str, chunks: list[int], examples: int) -> None:
             (folder / "catalog.yaml").write_text(yaml.safe_dump({"datasets": {NAME: entry}}))
             expected = command(folder, "--dry-run")["datasets"][NAME]["expected"]
             command(folder)
-            if before:
+            if expected["stages"]:
                 actual = {each["stage"]: recorded(folder, each) for each in expected["stages"]}
                 report(f"{before} to {count} chunks", expected, actual)
             before = count

@@ -32,7 +32,7 @@ def print_expected(expected: Mapping[str, Any]) -> None:
     more = f"; of another data set: {', '.join(others)}" if others else ""
     console.print(f"By what earlier runs of this home cost, in proportion to the examples{more}.")
     if any(each["by"] == "calibration" for each in expected["stages"]):
-        console.print("What was never encoded here: by some examples, which were encoded now.")
+        console.print("What was never made here: by some examples, of which it was made now.")
     if unknown := expected["total"]["unknown"]:
         console.print(f'"–": nothing here tells, {unknown} stages take seconds that are not known.')
 

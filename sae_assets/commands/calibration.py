@@ -4,7 +4,7 @@ Nothing of it is kept. Weights that are not on this machine, or are large, are n
 """
 
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sae_assets import ops, storage
@@ -48,6 +48,12 @@ def calibrated(session: Session, planned: Planned, addresses: Collection[Address
             return _encoded(session, planned, addresses, folder)
     except (SaeAssetsError, OSError):  # whoever encodes is told
         return {}
+
+
+def few_of(past: Sequence[Cost], examples: int) -> int:
+    """How many of so many examples are encoded within ``SECONDS``, by what others took; none where nothing tells."""
+    each = [cost.cpu_seconds / cost.examples for cost in past if cost.cpu_seconds and cost.examples and not cost.first]
+    return min(MOST, examples, int(SECONDS / min(each))) if each else 0
 
 
 def _encoded(session: Session, planned: Planned, addresses: Collection[Address], folder: str) -> Costs:

@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 from sae_assets.catalog import Dataset
-from sae_assets.commands.calibration import ENCODING, Costs, calibrated
+from sae_assets.commands.calibration import ENCODING, Costs, calibrated, few_of
+from sae_assets.commands.rehearsal import rehearsed
 from sae_assets.commands.session import Planned, Session
 from sae_assets.pipeline.forecast import Cost, effort_of, forecast
 from sae_assets.pipeline.stage import Sources, Target
@@ -37,11 +38,24 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
         first = next(address for address in addresses if address.model == model and _pass_of(address)[0] == ENCODING)
         return calibrated(session, planned, [each for each in addresses if _pass_of(each) == _pass_of(first)])
 
+    @cache
+    def of_all(model: str) -> Costs:
+        encoded = next((address for address in addresses if address.model == model and address.stage == ENCODING), None)
+        if encoded is None:
+            return {}
+        past = _past(session, encoded)[1] or of_model(model).get((ENCODING, str(encoded.token_kind)), [])
+        count = few_of(past, sum(planned.examples.values()))
+        kinds = tuple(dict.fromkeys(each.token_kind for each in addresses if each.model == model and each.token_kind))
+        return rehearsed(session, planned, encoded, kinds, count)
+
     stages, sources = [], Sources(session.store.root)
     for (kind, model, name), members in places.items():
         by, past = _past(session, members[0])
         if not past and _pass_of(members[0])[0] == ENCODING:
             past = of_model(str(model)).get((name, str(kind)), [])
+            by = "calibration" if past else None
+        elif not past and model is not None:
+            past = of_all(model).get((name, str(kind)), [])
             by = "calibration" if past else None
         effort = effort_of(STAGES[name], Target(session.catalog, members[0]), sources)
         costs = [

@@ -201,10 +201,30 @@ def test_where_nothing_was_encoded_some_examples_are_now_and_nothing_of_it_stays
     assert each["by"] == "calibration" and each["runs"] == 2 and each["rows"] == 12 * 256
     assert each["bytes"] > 0 and each["cpu_seconds"] > 0 and each["peak_bytes"] > 0
     text = invoke(places, "materialize", "-d", "small", "--dry-run", *last).output
-    assert "some examples are encoded now" in text and "What was never encoded here" in text
+    assert "some examples are encoded now" in text and "What was never made here" in text
     monkeypatch.setattr("sae_assets.commands.calibration.LARGEST", 0)
     (each,) = (one for one in told(places, *last)["stages"] if one["stage"] == "sparse_activations")
     assert each["by"] is None and {each[name] for name in FIGURES} == {None}
+
+
+@pytest.mark.slow
+def test_what_was_never_made_is_made_of_some_examples_and_nothing_of_it_stays(
+    tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every stage of the first plan has a forecast; with too few examples only what was encoded has."""
+    places = made_home(tmp_path, "labels")
+    before = {path: path.read_bytes() for path in (places["home"] / "store").rglob("*") if path.is_file()}
+    monkeypatch.setattr("sae_assets.commands.rehearsal.FEWEST", 6)
+    expected = told(places)
+    assert {path: path.read_bytes() for path in (places["home"] / "store").rglob("*") if path.is_file()} == before
+    assert expected["total"]["unknown"] == 0
+    stages = {each["stage"]: each for each in expected["stages"]}
+    assert {each["by"] for each in stages.values()} == {"calibration"} and len(stages) > 10
+    assert stages["thresholds"]["rows"] > 0 and stages["report"]["bytes"] > 10_000
+    assert all(each["cpu_seconds"] >= 0 and each["peak_bytes"] > 0 for each in stages.values())
+    monkeypatch.setattr("sae_assets.commands.rehearsal.FEWEST", 13)
+    known = {each["stage"] for each in told(places)["stages"] if each["by"]}
+    assert known == {"sparse_activations"}
 
 
 def test_rows_that_are_read_tell_nothing_of_rows_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,114 @@
+"""What every stage will cost where it was never made: all of them are made of a few examples, now, in some folder.
+
+Nothing of it is kept. How many examples that are says ``calibration``, which knows what encoding one takes.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sae_assets import ops, storage
+from sae_assets.chunks.chunking import Manifest
+from sae_assets.chunks.manifests import write_anew
+from sae_assets.commands.session import Planned, Session
+from sae_assets.errors import SaeAssetsError
+from sae_assets.pipeline.forecast import Cost
+from sae_assets.pipeline.measuring import PassMeter
+from sae_assets.pipeline.recipes import chunks_read, recipe
+from sae_assets.pipeline.stage import Pass, Sources, Target
+from sae_assets.pipeline.stages import STAGES, stages_of
+from sae_assets.settings import memory_budget_mb
+from sae_assets.storage.address import Address
+from sae_assets.storage.html import KINDS as PAGES
+from sae_assets.storage.store import ArtifactStore, ChunkReader, stored
+
+CHUNK = "0000"
+FEWEST = 16  # examples from which on aggregates say anything of more
+Costs = Mapping[tuple[str, str], list[Cost]]  # by stage and token kind
+
+
+def rehearsed(session: Session, planned: Planned, address: Address, kinds: Sequence[str], count: int) -> Costs:
+    """Costs of every stage of a data set and model, of so many examples; those that cannot be made are left out.
+
+    Args:
+        address: any of the model's; kinds: token kinds that are planned.
+        count: examples, the first of the data set.
+    """
+    if count < FEWEST:
+        return {}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _Rehearsal(session, planned, address, kinds, folder, count).costs()
+    except (SaeAssetsError, OSError):  # whoever makes them is told
+        return {}
+
+
+class _Rehearsal:
+    def __init__(
+        self, session: Session, planned: Planned, address: Address, kinds: Sequence[str], folder: str, count: int
+    ):
+        self._catalog, self._address, self._kinds, self._count = session.catalog, address, kinds, count
+        self._entry = session.catalog.datasets[address.dataset]
+        self._store = ArtifactStore(folder, session.store.file_format)
+        self._sources, self._options = Sources(self._store.root), planned.outlook.staleness.options
+        self._device = ops.device.resolve_device(session.resources["compute"].device)
+        ids = tuple(record.example_id for record in self._sources.reader(self._entry).records[:count])
+        write_anew(self._store.root, address.dataset, Manifest(CHUNK, 0, ids))
+
+    def costs(self) -> Costs:
+        costs: dict[tuple[str, str], list[Cost]] = {}
+        for members in self._passes():
+            try:
+                costs |= {made: [cost] for made, cost in self._made(members)}
+            except (SaeAssetsError, OSError):  # what reads it has no input
+                continue
+        return costs
+
+    def _passes(self) -> Iterator[list[Address]]:
+        """What each pass makes, inputs first."""
+        passes: dict[tuple[str, str | None], list[Address]] = {}
+        for stage in (STAGES[name] for name in stages_of(self._entry)):
+            for kind in self._kinds if stage.has_token_kind else (None,):
+                address = stage.address(self._entry.name, kind, self._address.model, CHUNK)
+                passes.setdefault((stage.shared or stage.name, None if stage.every_kind else kind), []).append(address)
+        yield from passes.values()
+
+    def _made(self, members: Sequence[Address]) -> Iterator[tuple[tuple[str, str], Cost]]:
+        stage = STAGES[members[0].stage]
+        target, options = Target(self._catalog, members[0]), self._options.of(stage.options)
+        inputs = self._inputs(members[0])
+        kinds = tuple(dict.fromkeys(address.token_kind or "" for address in members))
+        due = frozenset((address.stage, address.token_kind or "") for address in members)
+        budget = ops.device.memory_budget(memory_budget_mb(), self._device)
+        where = (self._device, budget, lambda _: None, self._store)
+        with PassMeter() as meter:
+            made = stage.make(Pass(target, inputs, options, self._sources, kinds, due, *where))
+        for address in members:
+            of_address, kind = STAGES[address.stage], address.token_kind or ""
+            result = made[address.stage, kind]
+            made_by = recipe(of_address, Target(self._catalog, address), inputs, options, self._sources)
+            assert made_by is not None  # what it needs was just read
+            item = stored(result.artifact, made_by, of_address.counts(result.artifact))
+            n_bytes = self._store.write(address, item).n_bytes
+            rows = None if result.artifact.kind in PAGES else len(storage.parquet.to_table(result.artifact)[0])
+            seconds = max(0.0, meter.cpu_seconds - result.measured.get("once_cpu_seconds", 0.0))
+            yield (address.stage, kind), Cost(self._count, rows, n_bytes, seconds, meter.peak_bytes)
+
+    def _inputs(self, address: Address) -> dict[str, Any]:
+        """What a pass reads, of what was made before. Raises: StoredFileError: it could not be made."""
+        stage, inputs = STAGES[address.stage], dict[str, Any]()
+        names = stages_of(self._entry, stage.inputs)
+        beside = {name: self._beside(name, address) for name in names}
+        for name in names:
+            if stage.level == "model" and STAGES[name].level != "model":
+                inputs[name] = ChunkReader(self._store, {CHUNK: beside[name]})
+            elif name not in stage.optional_inputs or self._store.find(beside[name]) is not None:
+                inputs[name] = self._store.read(beside[name])
+        if stage.level == "model":
+            readers = {name: inputs[name] for name in stage.chunk_inputs}
+            inputs |= chunks_read(stage, address.dataset, readers, allow_missing=False)
+        return inputs
+
+    @staticmethod
+    def _beside(name: str, address: Address) -> Address:
+        return STAGES[name].address(address.dataset, address.token_kind, address.model, CHUNK)
