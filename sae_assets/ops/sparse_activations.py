@@ -33,6 +33,7 @@ CACHED_BYTES, FEWEST_ROWS = 2**24, 256  # of products on a CPU, and rows for whi
 SCREEN_BYTES = 1
 TILE_BYTES = 32
 CANDIDATE_BYTES = 128
+SPARE_PLACES = 4  # in which candidates stand by row, for each of them
 TERMS_PER_STEP = 32  # of exact products, which gain less than a nanosecond each by compiled loops
 
 
@@ -196,6 +197,20 @@ class Encoder(ABC):
     ) -> Bool[Tensor, " n"]:
         """Which exact candidates are active; ``rank`` is the place of each within its row, by value."""
 
+    def narrowed(
+        self,
+        rows: Int[Tensor, " n"],
+        screened: Float[Tensor, " n"],
+        stray: Float[Tensor, "rows 1"],
+        norm: Float[Tensor, "rows 1"],
+    ) -> Bool[Tensor, " n"] | None:
+        """Which candidates, by row, can still be stored when those of all tiles are known; None: all of them.
+
+        Args:
+            stray, norm: as :meth:`floor` has them, before they are rounded up.
+        """
+        return None
+
     @plain_arithmetic()
     def encode(self, x: Float[Tensor, "rows d"], k_stored: int | None = None) -> SparseCode:
         """Encode rows.
@@ -249,8 +264,11 @@ class Encoder(ABC):
         limit = max(1, self.memory_budget // (2 * CANDIDATE_BYTES * self.tile))
         for start, stop in plan_blocks(holds.sum(1), limit):
             row, tile = holds[start:stop].nonzero(as_tuple=True)
-            reaches = tiles[start:stop][row, :, tile] * scale >= floor[start:stop][row, tile, None]
-            index, inside = reaches.nonzero(as_tuple=True)
+            values = tiles[start:stop][row, :, tile] * scale
+            index, inside = (values >= floor[start:stop][row, tile, None]).nonzero(as_tuple=True)
+            kept = self.narrowed(row[index], values[index, inside], stray[start:stop], norm[start:stop])
+            if kept is not None:
+                index, inside = _where(kept, index, inside)
             pairs = row[index] * self.n_units + inside * self.unit_step + tile[index] * self.tile_step
             if not self.together:
                 pairs = pairs.sort().values
@@ -340,6 +358,16 @@ class TopKEncoder(Encoder):
         error = stray * width + norm * slope + offset
         kth = _kth_largest(largest, self.k)
         return torch.maximum(kth - 2 * (error + self.screen.share * kth.abs()), -error)
+
+    def narrowed(self, rows, screened, stray, norm):
+        # Of the k largest screened values some share a tile, so the k-th largest of all is larger than that of tiles.
+        starts = _starts(rows, len(stray))
+        width = max(self.k, int(starts.diff().max()))
+        if rows.device.type != "cpu" or len(stray) * width > SPARE_PLACES * len(rows):
+            return None
+        by_row = torch.full((len(stray), width), -FLOAT32_LIMIT, dtype=torch.float32, device="cpu")
+        by_row[rows, torch.arange(len(rows), device="cpu") - starts[rows]] = screened
+        return screened >= self.floor(by_row, upper_float32(stray), upper_float32(norm + stray))[rows, 0]
 
     def chosen_by(self, loops, screened, largest, floor, centred, norm):
         n_rows, d = centred.shape

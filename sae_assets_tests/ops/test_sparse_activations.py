@@ -253,3 +253,21 @@ def test_k_beyond_the_units_is_refused(k):
     """k lies within 1..n_units."""
     with pytest.raises(ArtifactError, match=f"k is {k}, expected 1..3"):
         TopKEncoder(torch.ones(2, 3), k)
+
+
+def test_units_that_share_a_tile_leave_few_others_to_be_computed(monkeypatch):
+    """The k-th largest of tiles is smaller than that of units; where it is, some that cannot be stored reach it."""
+    seen, real = [], sparse_activations.rounded_products
+
+    def noted(*args):
+        seen.append(len(args[5]))
+        return real(*args)
+
+    monkeypatch.setattr(sparse_activations, "loops_for", lambda *_: None)
+    monkeypatch.setattr(sparse_activations, "rounded_products", noted)
+    generator = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(64, 2048, generator=generator), torch.randn(50, 64, generator=generator)
+    code = TopKEncoder(weight, 64).encode(x)
+    exact = (x.double() @ weight.double()).float().topk(64, 1)
+    assert torch.equal(code.unit_ids.view(50, 64).long(), exact.indices)
+    assert 50 * 64 <= sum(seen) <= 50 * 65
