@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from sae_assets.errors import DecodingError
@@ -27,7 +28,7 @@ from sae_assets.settings import PIXELS_VARIABLE, PROCESSES_VARIABLE, decoding_pr
 T = TypeVar("T")
 R = TypeVar("R")
 
-LEAST_CORES = 4  # with fewer, what processes gain is less than what moving results to this one takes
+LEAST_CORES = 4  # with fewer, hardly any are left beside the process that feeds the device
 AT_ONCE = 8  # items of one task, whose way there and back takes as long as that of one
 
 _work: Callable[[Any], Any] = str  # what this process was started for
@@ -36,14 +37,27 @@ _work: Callable[[Any], Any] = str  # what this process was started for
 def number_of_processes(device: Any) -> int:
     """How many processes prepare inputs for a device: as the environment says, else one per core for a GPU.
 
-    None (0) where there are few cores, or where the program is a script: each process would have to carry it out once
-    more, which only a module that is run (``python -m``), as every run is, is known to take.
+    None (0) where there are few cores, or where the program is a script that each process would carry out once more.
     """
     if (chosen := decoding_processes()) is not None:
         return chosen
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    is_module = getattr(sys.modules["__main__"], "__spec__", None) is not None
-    return n_cores if str(device).startswith("cuda") and n_cores >= LEAST_CORES and is_module else 0
+    return n_cores if str(device).startswith("cuda") and n_cores >= LEAST_CORES and _loads_quietly() else 0
+
+
+def _loads_quietly() -> bool:
+    """Whether the program can be loaded in another process and does nothing there, as Python's processes have to.
+
+    A module that is run (``python -m``, as workers are) does; so does a script that asks for its ``__name__``, as those
+    that pip installs do (``sae-assets``); of what was typed in (``python -c``, a notebook) nothing is loaded.
+    """
+    main = sys.modules["__main__"]
+    if getattr(main, "__spec__", None) is not None or getattr(main, "__file__", None) is None:
+        return True
+    try:
+        return "__name__" in Path(str(main.__file__)).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 class Processes(Generic[T, R]):
@@ -118,7 +132,7 @@ def _pool(work: Callable[[T], R], n: int) -> ProcessPoolExecutor:
     context = get_context("forkserver")
     # Loaded once, before processes are forked; without effect where a server runs already.
     main = getattr(sys.modules["__main__"], "__spec__", None)
-    context.set_forkserver_preload([*_modules_of(work), *([main.name] if main is not None else [])])
+    context.set_forkserver_preload([*_modules_of(work), "__main__" if main is None else main.name])
     return ProcessPoolExecutor(n, context, initializer=_begin, initargs=(work, os.environ.get(PIXELS_VARIABLE)))
 
 

@@ -219,24 +219,42 @@ def _expect_gone(ids: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "is_module", "chosen", "expected"),
+    ("device", "cores", "chosen", "expected"),
     [
-        ("cuda", 16, True, "", 16),
-        ("cuda:1", 4, True, "auto", 4),
-        ("cuda", 3, True, "", 0),
-        ("cuda", 16, False, "", 0),
-        ("cpu", 16, True, "", 0),
-        ("cpu", 2, False, "3", 3),
-        ("cuda", 16, True, "0", 0),
+        ("cuda", 16, "", 16),
+        ("cuda:1", 4, "auto", 4),
+        ("cuda", 3, "", 0),
+        ("cpu", 16, "", 0),
+        ("cpu", 2, "3", 3),
+        ("cuda", 16, "0", 0),
     ],
 )
 def test_there_are_processes_where_they_pay(
-    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, is_module: bool, chosen: str, expected: int
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, chosen: str, expected: int
 ) -> None:
     monkeypatch.setenv(PROCESSES_VARIABLE, chosen)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
-    monkeypatch.setattr(sys.modules["__main__"], "__spec__", os.__spec__ if is_module else None)
+    monkeypatch.setattr(processes, "_loads_quietly", lambda: True)
     assert number_of_processes(device) == expected
+    monkeypatch.setattr(processes, "_loads_quietly", lambda: False)
+    assert number_of_processes(device) == (expected if chosen.isdigit() else 0)
+
+
+def test_a_script_that_would_be_carried_out_again_gets_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not so one with a guard, as pip installs `sae-assets`; nor a module; nor what was typed in."""
+    script, main = tmp_path / "script.py", sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", None)
+    monkeypatch.setattr(main, "__file__", str(script), raising=False)
+    assert not processes._loads_quietly()
+    script.write_text("encode()")
+    assert not processes._loads_quietly()
+    script.write_text("if __name__ == '__main__':\n    encode()")
+    assert processes._loads_quietly()
+    monkeypatch.delattr(main, "__file__")
+    assert processes._loads_quietly()
+    monkeypatch.setattr(main, "__spec__", os.__spec__)
+    monkeypatch.setattr(main, "__file__", "nowhere", raising=False)
+    assert processes._loads_quietly()
 
 
 @pytest.mark.parametrize("chosen", ["-1", "many", "1000", "1.5"])
