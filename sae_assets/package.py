@@ -42,7 +42,7 @@ def end_with(code: object) -> None:
 
 @contextmanager
 def without_looks() -> Iterator[None]:
-    """Make many objects that stay, none of which is garbage: meanwhile Python does not look for cycles among them.
+    """Make many objects, none of which is garbage until all are made: meanwhile Python does not look for cycles.
 
     Looking takes a good part of the time in which the definitions of ten data sets are made.
     """
