@@ -171,7 +171,8 @@ class ExactSearch:
         self._steps += self._examples.numel() * running.shape[2] // TRUTHS_PER_STEP
         loops = loops_for(self._steps, running.device)
         if loops:
-            columns = pairs, self._examples, torch.tensor(self._bounds, device="cpu"), running
+            bounds = torch.tensor(self._bounds, dtype=torch.int64, device="cpu")
+            columns = pairs, self._examples, bounds, running
             loops.add_up_blocks(*(column.numpy() for column in columns), first_slab, stop_slab)
             return
         sums, more = (torch.empty(ROWS_AT_ONCE, pairs.shape[1], dtype=torch.uint8, device=pairs.device) for _ in "ab")
