@@ -16,7 +16,6 @@ from sae_assets.ops.compiled import in_threads
 from sae_assets.ops.segments import FEW, LEAST, REACH, positions, tree_sums
 
 CACHE_BYTES = 3 * 2**21  # at once on a CPU: what its cache holds while halves of products are added to halves
-
 TERMS_PER_ROW = 2**15  # of candidates of a row on average, from which a product of matrix and vector pays for each row
 
 Fold = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # columns, rows, unit and row of each pair to its terms

@@ -2,10 +2,10 @@
 
 A row's pre-activations are defined as float64 dot products, rounded once to float32. A matrix product of lower
 precision (``screens``) screens them block by block; a certified error bound says which units can possibly be among the
-chosen, and only those are computed again in float64 by a fixed binary tree of additions (``dot_products``). So ids and
-values do not depend on the batch, on the block of rows, on threads or on the device. Units are screened in tiles: the
-largest value of each says where candidates can be, so that the whole matrix is passed over once. ReLU and JumpReLU live
-in ``jumprelu``, reading checkpoints in ``saes``.
+chosen, and only those are computed again, as a fixed binary tree of float64 additions gives them (``dot_products``). So
+ids and values do not depend on the batch, on the block of rows, on threads or on the device. Units are screened in
+tiles: the largest value of each says where candidates can be, so that the whole matrix is passed over once. ReLU and
+JumpReLU live in ``jumprelu``, reading checkpoints in ``saes``.
 """
 
 from abc import ABC, abstractmethod
