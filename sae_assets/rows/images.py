@@ -206,8 +206,8 @@ def open_image_rows(
     def opened() -> _Opened:
         import numpy as np
 
-        # Processes start while weights are read.
-        inputs = Processes(partial(input_of, open_geometry(transformer)), number_of_processes(device))
+        n = number_of_processes(device)  # which start while weights are read
+        started = Processes(partial(input_of, open_geometry(transformer)), n) if n else None
         vision: Vision = steady(
             lambda: load(model, device, precision), _rows_of_noise, lambda: weight_bytes(transformer), model.hook_point
         )
@@ -215,6 +215,7 @@ def open_image_rows(
         def forward(pixels: "Sequence[np.ndarray]", _length: int | None) -> "list[Tensor]":
             return [*vision.embed(vision.geometry.inputs(pixels, device))]
 
+        inputs = started or Processes(partial(input_of, vision.geometry), 0)
         return _Opened(vision, inputs, FixedShapes(forward, np.zeros_like, precision, device=device))
 
     found: _Opened = keep_transformer("vision", transformer, settings, opened, device)
