@@ -47,7 +47,7 @@ PARTS: tuple[tuple[Any, str, str], ...] = (
     (screens.Screen, "product", "products of the SAE"),
     (sparse_activations.Encoder, "encode", "encoding, beside products"),
     (reconstruction.Fit, "add", "fit of the SAE"),
-    (images, "input_of", "decoding and resizing"),
+    (images.ImageRows, "_input", "decoding and resizing"),
     (vision.ImageGeometry, "inputs", "normalising"),
 )
 USEFUL = ("transformer", "products of the SAE")

@@ -3,35 +3,30 @@
 CPU milliseconds per example of one thread: packaged data through their own models, the passes' tries of each shape
 included and not, and one layer of the width of larger models, for several numbers of examples. With ``--threads 2``
 or more: passes that threads share, as torch has it, against passes side by side, by CPU and by the clock. On a GPU
-with ``--device cuda``: images per second of a ViT-L/14 with random weights, from JPEG files, decoded by threads and by
-processes, beside what the GPU computes of images that lie there already, and the share of time between the first and
-the last step of a pass. ``--decoding 2``: images per second that so many threads, and processes, decode, and of the
-process that asks for them the CPU's milliseconds per image.
+with ``--device cuda``: images per second of a ViT-L/14 with random weights, from JPEG files, decoding included, beside
+what the GPU computes of images that lie there already, and the share of time between the first and the last step of a
+pass.
 
-python benchmarks/bench_passes.py [--examples 160] [--threads 2] [--decoding 2]
+python benchmarks/bench_passes.py [--examples 160] [--threads 2]
 """
 
 import argparse
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from sae_assets.catalog import Dataset, Model, Pruning, Sae, Transformer, load_catalog
-from sae_assets.datasets import ImageReader, open_dataset
+from sae_assets.datasets import open_dataset
 from sae_assets.rows import loaded
-from sae_assets.rows.images import Geometry, input_of, open_geometry
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.passes import FixedShapes, Pass
-from sae_assets.rows.processes import Processes
-from sae_assets.settings import PROCESSES_VARIABLE
+from sae_assets.rows.threads import prepared
 
 PACKAGED = (("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini"))
 LAYERS = ((1024, 257, (1, 4, 8)), (1024, 32, (1, 8)), (128, 65, (1, 3, 16)), (128, 24, (1, 10, 32)))
@@ -119,45 +114,6 @@ def beside(n_threads: int, n_examples: int) -> None:
         print(f"width {width}, {positions} positions × {size}".ljust(28) + cells + same, flush=True)
 
 
-def write_listed(root: Path, n_images: int) -> Dataset:
-    """JPEG files of 500×375 pixels, as COCO's, and the table of them."""
-    import numpy as np
-    from PIL import Image
-
-    noise, lines = np.random.default_rng(0), ["image_path,split,thing"]
-    for number in range(n_images):
-        small = noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(small).resize((500, 375)).save(buffer, "JPEG", quality=90)
-        (root / f"{number}.jpg").write_bytes(buffer.getvalue())
-        lines.append(f"{number}.jpg,train,{number % 2}")
-    (root / "table.csv").write_text("\n".join(lines) + "\n")
-    entry = Dataset(root=root / "table.csv", layout="table", modality="image", concepts=("thing",), models=("vit",))
-    return entry.named("made")
-
-
-def decoding(entry: Dataset, geometry: Geometry, n: int) -> None:
-    """Images per second that ``n`` threads, and as many processes, decode and resize."""
-    reader = open_dataset(entry)
-    assert isinstance(reader, ImageReader)
-    ids = [record.example_id for record in reader.records]
-    print(f"{'decoded by':16}{'images/s':>10}{'ms of the CPU that asks':>26}{'seconds to start':>18}")
-    found = []
-    for name, n_processes in ((f"{n} threads", 0), (f"{n} processes", n)):
-        start = time.perf_counter()
-        inputs = Processes(partial(input_of, geometry), n_processes)
-        assert inputs.wait() is (n_processes > 0)
-        list(inputs.prepared(map(reader.deferred_image, ids[: 16 * n]), n, apart=True))
-        began, cpu, again = time.perf_counter() - start, time.process_time(), time.perf_counter()
-        ahead = 16 * n if n_processes else n  # as many threads as that
-        pixels = [each for each, _ in inputs.prepared(map(reader.deferred_image, ids), ahead, apart=True)]
-        wall, cpu = time.perf_counter() - again, time.process_time() - cpu
-        found.append(pixels)
-        print(f"{name:16}{len(ids) / wall:10.0f}{1000 * cpu / len(ids):26.2f}{began:18.1f}", flush=True)
-    same = all((one == other).all() for one, other in zip(*found, strict=True))
-    print("bit-equal" if same else "DIFFERENT", flush=True)
-
-
 def _alone(folder: Path, precision: str) -> float:
     """Images per second of passes of a hundred that lie on the GPU, one after the other."""
     vision = VisionTransformer(Transformer(library="open_clip", path=folder), 22, "cuda", precision)
@@ -173,11 +129,13 @@ def _alone(folder: Path, precision: str) -> float:
 
 def gpu(n_images: int) -> None:
     """Images of 500×375 pixels, as COCO's, through ViT-L/14 up to block 22; what CUDA events time of passes."""
+    import numpy as np
     import open_clip
+    from PIL import Image
     from safetensors.torch import save_file
 
     with TemporaryDirectory() as folder:
-        root = Path(folder)
+        root, noise = Path(folder), np.random.default_rng(0)
         model_folder = root / "model"
         model_folder.mkdir()
         text = {"context_length": 8, "vocab_size": 64, "width": 64, "heads": 2, "layers": 1}
@@ -189,7 +147,16 @@ def gpu(n_images: int) -> None:
         (model_folder / "open_clip_config.json").write_text(
             json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
         )
-        entry = write_listed(root, n_images)
+        lines = ["image_path,split,thing"]
+        for number in range(n_images):
+            small = noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(small).resize((500, 375)).save(buffer, "JPEG", quality=90)
+            (root / f"{number}.jpg").write_bytes(buffer.getvalue())
+            lines.append(f"{number}.jpg,train,{number % 2}")
+        (root / "table.csv").write_text("\n".join(lines) + "\n")
+        entry = Dataset(root=root / "table.csv", layout="table", modality="image", concepts=("thing",),
+                        models=("vit",)).named("made")  # fmt: skip
         reader = open_dataset(entry)
         model = Model(
             modality="image", transformer=Transformer(library="open_clip", path=model_folder), layer=22,
@@ -197,19 +164,16 @@ def gpu(n_images: int) -> None:
             pruning=Pruning(min_active=1, max_density=1, strength_percentile=0, target_units=100),
         ).named("vit")  # fmt: skip
         ids = [record.example_id for record in reader.records]
-        n_cores = len(os.sched_getaffinity(0))
-        print(f"{torch.cuda.get_device_name()}, {n_cores} cores")
-        decoding(entry, open_geometry(Transformer(library="open_clip", path=model_folder)), n_cores)
-        print(f"{'precision':12}{'processes':>10}{'forward_batch':>14}{'images/s':>10}{'of the GPU':>12}"
-              f"{'in passes':>11}")  # fmt: skip
+        ((_, source),) = open_sources(reader, entry, model, ("patch",), "cuda", "float32", None)
+        start = time.perf_counter()
+        images = (reader.deferred_image(example) for example in ids)
+        n = sum(1 for _ in prepared(source._input, images, 64))
+        print(f"{torch.cuda.get_device_name()}: {n / (time.perf_counter() - start):.0f} images/s are decoded")
+        print(f"{'precision':12}{'forward_batch':>14}{'images/s':>10}{'of the GPU':>12}{'in passes':>11}")
         for precision in ("float32", "bfloat16"):
             most = _alone(model_folder, precision)
-            choices = ((0, 1, 200), (0, 16, 800), (0, None, n_images), (n_cores, None, n_images))
-            for n_processes, forward_batch, n in choices:
-                os.environ[PROCESSES_VARIABLE] = str(n_processes)
-                loaded.KEPT.clear()
+            for forward_batch, n in ((1, 200), (16, 800), (None, n_images)):
                 ((_, source),) = open_sources(reader, entry, model, ("patch",), "cuda", precision, forward_batch)
-                assert source._inputs.wait() is (n_processes > 0)
                 list(source.embed(ids[:200]))  # shapes are tried, kernels chosen
                 busy: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
                 forward = source._shapes._forward
@@ -232,7 +196,7 @@ def gpu(n_images: int) -> None:
                 source._shapes._forward = forward
                 share = sum(begin.elapsed_time(end) for begin, end in busy) / 1000 / seconds
                 rates = f"{n / seconds:10.1f}{n / seconds / most:12.2f}{share:11.2f}"
-                print(f"{precision:12}{n_processes or 'threads':>10}{forward_batch or 'null':>14}{rates}", flush=True)
+                print(f"{precision:12}{forward_batch or 'null':>14}{rates}")
 
 
 def main() -> None:
@@ -243,15 +207,7 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, default=1, help="more than one: shared passes against passes side by side"
     )
-    parser.add_argument("--decoding", type=int, default=0, help="so many threads against as many processes")
     arguments = parser.parse_args()
-    if arguments.decoding:
-        torch.set_num_threads(1)
-        with TemporaryDirectory() as folder:
-            transformer = load_catalog().models["clip-mini"].transformer
-            assert transformer is not None
-            decoding(write_listed(Path(folder), arguments.images), open_geometry(transformer), arguments.decoding)
-        return
     if arguments.device == "cuda":
         gpu(arguments.images)
         return

@@ -1,14 +1,12 @@
 """Everything a GPU is used for, in one go: tests of ops on CUDA, codes against the CPU's, encoding against its limits.
 
 Needs only what ``sae_assets.ops`` and its tests need: torch, pytest, pytest-xdist, hypothesis, jaxtyping, beartype,
-pyarrow, scipy, scikit-learn; where open_clip is installed also how busy images keep the device. Where there is no CUDA
-device it says so and measures nothing.
+pyarrow, scipy, scikit-learn. Where there is no CUDA device it says so and measures nothing.
 
     python benchmarks/gpu.py [--rows 51200] [--no-tests]
 """
 
 import argparse
-import importlib.util
 import itertools
 import os
 import platform
@@ -139,12 +137,6 @@ def main() -> int:
         [sys.executable, str(ROOT / "benchmarks" / "bench_statistics.py"), "--device", "cuda"],
         check=True,
     )
-    if importlib.util.find_spec("open_clip") is None:
-        print("\nopen_clip is not installed: how busy images keep the device was not measured.", flush=True)
-    else:
-        print("\nimages through a transformer (bench_passes.py --device cuda)", flush=True)
-        passes = ROOT / "benchmarks" / "bench_passes.py"
-        subprocess.run([sys.executable, str(passes), "--device", "cuda"], check=True)
     if args.no_tests:
         return 0
     print("\ntests of ops", flush=True)

@@ -83,10 +83,6 @@ class DetectorError(SaeAssetsError, ValueError):
     """A detector's files are damaged or foreign, do not fit the models on this machine, or cannot be made."""
 
 
-class DecodingError(SaeAssetsError, RuntimeError):
-    """A process that decodes images for this one has ended."""
-
-
 class DeviceError(SaeAssetsError, RuntimeError):
     """The device asked for does not exist here."""
 

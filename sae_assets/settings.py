@@ -20,7 +20,6 @@ KEPT_VARIABLE = "SAE_ASSETS_KEEP_LOADED"
 WEBHOOK_VARIABLE = "SAE_ASSETS_WEBHOOK_URL"
 HOSTS_VARIABLE = "SAE_ASSETS_UI_HOSTS"
 PIXELS_VARIABLE = "SAE_ASSETS_MOST_PIXELS"
-PROCESSES_VARIABLE = "SAE_ASSETS_DECODING_PROCESSES"
 DAGSTER_VARIABLE = "DAGSTER_HOME"
 
 FORMATS = ("parquet", "pt")
@@ -51,11 +50,6 @@ VARIABLES = {
     PIXELS_VARIABLE: Variable(
         "pixels of the largest picture that is read, which takes 8 bytes each; larger ones are refused by name",
         "178956970",
-    ),
-    PROCESSES_VARIABLE: Variable(
-        "processes that decode images for a run, which gives the same bits; 0: threads; `auto`: one per core, of at "
-        "least 4, where numerics run on a GPU, else threads",
-        "auto",
     ),
     DAGSTER_VARIABLE: Variable("an existing Dagster instance to use", "<home>/dagster"),
 }
@@ -166,20 +160,6 @@ def most_pixels() -> int | None:
     if text and (not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < 1):
         raise CatalogError(f"{PIXELS_VARIABLE}: found {text!r}, expected a whole number of pixels, at least 1.")
     return int(text) if text else None
-
-
-def decoding_processes() -> int | None:
-    """How many processes decode images; 0: threads do; None: what suits the device.
-
-    Raises:
-        CatalogError: neither ``auto`` nor a whole number.
-    """
-    text = _value(PROCESSES_VARIABLE)
-    if text == "auto":
-        return None
-    if not re.fullmatch(r"[0-9]{1,3}", text):
-        raise CatalogError(f"{PROCESSES_VARIABLE}: found {text!r}, expected auto or a whole number below 1,000.")
-    return int(text)
 
 
 def ui_hosts() -> list[str]:

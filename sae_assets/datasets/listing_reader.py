@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
-from sae_assets.datasets.images import decode_image
+from sae_assets.datasets.images import decode_image, image_size, open_image
 from sae_assets.datasets.labels import LABELS, Labels
 from sae_assets.datasets.listing import (
     Line,
@@ -21,7 +21,7 @@ from sae_assets.datasets.masks import Label, inside, read_mask
 from sae_assets.datasets.reader import (
     NOWHERE,
     WEAK,
-    ImageFileReader,
+    ImageReader,
     Reader,
     Span,
     TextReader,
@@ -64,7 +64,7 @@ def open_listing(entry: Dataset, files: Sequence[Path], read: Callable[[], Listi
     return opened
 
 
-class ListedImages(ImageFileReader):
+class ListedImages(ImageReader):
     """Images of a listing, as paths or bytes; masks from a column, or from the folder ``masks`` beside the table."""
 
     def __init__(self, entry: Dataset, listing: Listing):
@@ -128,8 +128,16 @@ class ListedImages(ImageFileReader):
             hashes[concept] = mask_hashes[mask]
         return hashes
 
+    def image(self, example_id: str) -> "Image":
+        record = self.record(example_id)
+        if self._content in self._listing.big:
+            return self.deferred_image(example_id)()
+        return open_image(self.name, self.root, record.path, self.white)
+
     def size(self, example_id: str) -> tuple[int, int]:
-        return self.image(example_id).size if self._content in self._listing.big else super().size(example_id)
+        if self._content in self._listing.big:
+            return super().size(example_id)
+        return image_size(self.name, self.root, self.record(example_id).path)
 
     def deferred_image(self, example_id: str) -> "Callable[[], Image]":
         if self._content not in self._listing.big:

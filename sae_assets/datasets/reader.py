@@ -9,11 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.bounded import open_file
-from sae_assets.datasets.images import image_size, open_image
 from sae_assets.datasets.records import Record, with_origins
 from sae_assets.datasets.tables import raise_problems
 from sae_assets.errors import DatasetError
@@ -114,13 +113,7 @@ class Reader(ABC):
 
 
 class ImageReader(Reader):
-    """A data set of images.
-
-    Attributes:
-        sends_images: whether :meth:`deferred_image` gives what another process can be sent.
-    """
-
-    sends_images: ClassVar[bool] = False
+    """A data set of images."""
 
     @abstractmethod
     def image(self, example_id: str) -> "Image":
@@ -154,21 +147,6 @@ class ImageReader(Reader):
         Raises:
             DatasetError: a mask is missing, no image, or of another size.
         """
-
-
-class ImageFileReader(ImageReader):
-    """Images that are files of their own, where records say."""
-
-    sends_images = True
-
-    def image(self, example_id: str) -> "Image":
-        return self.deferred_image(example_id)()
-
-    def deferred_image(self, example_id: str) -> "Callable[[], Image]":
-        return partial(open_image, self.name, self.root, self.record(example_id).path, self.white)
-
-    def size(self, example_id: str) -> tuple[int, int]:
-        return image_size(self.name, self.root, self.record(example_id).path)
 
 
 class TextReader(Reader):

@@ -7,7 +7,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sae_assets.catalog import Model, Transformer
@@ -17,9 +16,9 @@ from sae_assets.errors import CheckpointError
 from sae_assets.rows.blank import is_one_colour
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
 from sae_assets.rows.passes import LOOKAHEAD, FixedShapes, Pass, in_groups, together
-from sae_assets.rows.processes import Processes, number_of_processes
 from sae_assets.rows.source import ExampleRows
 from sae_assets.rows.steady import steady
+from sae_assets.rows.threads import prepared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 class Geometry(Protocol):
     """Size, patches and preprocessing of a vision model, from its configuration alone (no weights).
-
-    It is sent to other processes, by pickle, which then do their part of the pictures.
 
     Attributes:
         patch_size: pixels; grid: patches (down, across); n_patches: their product.
@@ -54,7 +51,7 @@ class Geometry(Protocol):
         ...
 
     def pixels(self, image: "Image") -> "np.ndarray":
-        """The part of it that is done to each picture for itself, in threads or other processes."""
+        """The part of it that is done to each picture for itself, in threads."""
         ...
 
     def inputs(self, pixels: "Sequence[np.ndarray]", device: Any) -> "Tensor":
@@ -127,7 +124,6 @@ class ImageRows:
     def __init__(self, reader: "ImageReader", opened: "_Opened", kinds: Sequence[str], hook_point: str, size: int):
         geometry = self._geometry = opened.vision.geometry
         self._reader, self._shapes, self._size = reader, opened.shapes, size
-        self._inputs = opened.inputs
         self.origin, self.d_model = hook_point, opened.vision.d_model
         self.behind, self.network = getattr(opened.vision, "behind", ""), getattr(opened.vision, "network", None)
         self.doubts: Sequence[str] = ()
@@ -151,26 +147,23 @@ class ImageRows:
         """Rows of these images; the next ones are decoded while passes are computed."""
         images = (self._reader.deferred_image(example) for example in example_ids)
         at_once = self._size * self._shapes.n_beside(self._size, self._length)
-        inputs = self._inputs.prepared(images, LOOKAHEAD * at_once, apart=self._reader.sends_images)
-        for group in in_groups(inputs, at_once):
+        for group in in_groups(prepared(self._input, images, LOOKAHEAD * at_once), at_once):
             passes = [Pass(inputs, self._size, self._length) for inputs in in_groups((x for x, _ in group), self._size)]
             found = [rows for of_pass in self._shapes.rows(passes) for rows in of_pass]
             for one, (_, blank) in zip(found, group, strict=True):
                 yield ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=blank)
 
-
-def input_of(geometry: Geometry, deferred: "Callable[[], Image]") -> "tuple[np.ndarray, bool]":
-    """The picture as the model's input is made of it, and whether it shows nothing."""
-    image = deferred()
-    return geometry.pixels(image), is_one_colour(image)
+    def _input(self, deferred: "Callable[[], Image]") -> "tuple[np.ndarray, bool]":
+        """The picture as the model's input is made of it, and whether it shows nothing."""
+        image = deferred()
+        return self._geometry.pixels(image), is_one_colour(image)
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A loaded vision model, what was found of its passes, and what prepares its inputs."""
+    """A loaded vision model, and what was found of its passes."""
 
     vision: Vision
-    inputs: "Processes[Callable[[], Image], tuple[np.ndarray, bool]]"
     shapes: "FixedShapes[np.ndarray]"
 
 
@@ -206,8 +199,6 @@ def open_image_rows(
     def opened() -> _Opened:
         import numpy as np
 
-        n = number_of_processes(device)  # which start while weights are read
-        started = Processes(partial(input_of, open_geometry(transformer)), n) if n else None
         vision: Vision = steady(
             lambda: load(model, device, precision), _rows_of_noise, lambda: weight_bytes(transformer), model.hook_point
         )
@@ -215,8 +206,7 @@ def open_image_rows(
         def forward(pixels: "Sequence[np.ndarray]", _length: int | None) -> "list[Tensor]":
             return [*vision.embed(vision.geometry.inputs(pixels, device))]
 
-        inputs = started or Processes(partial(input_of, vision.geometry), 0)
-        return _Opened(vision, inputs, FixedShapes(forward, np.zeros_like, precision, device=device))
+        return _Opened(vision, FixedShapes(forward, np.zeros_like, precision, device=device))
 
     found: _Opened = keep_transformer("vision", transformer, settings, opened, device)
     geometry = found.vision.geometry

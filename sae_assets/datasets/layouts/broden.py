@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
-from sae_assets.datasets.images import as_mask
+from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.masks import read_mask
 from sae_assets.datasets.paths import Parts, best_fits
-from sae_assets.datasets.reader import ImageFileReader, hash_files, hash_parts
+from sae_assets.datasets.reader import ImageReader, hash_files, hash_parts
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import (
     Version,
@@ -37,7 +37,7 @@ IMAGES = "images"  # the folder
 SIZES = ("sh", "sw")  # height and width of the segmentations
 
 
-class BrodenReader(ImageFileReader):
+class BrodenReader(ImageReader):
     """Images of ``metadata.csv`` with the segmentations that Broden's index names for them."""
 
     def __init__(self, entry: Dataset, *, lenient: bool = False):
@@ -77,6 +77,12 @@ class BrodenReader(ImageFileReader):
     def _unread(self, cell: str) -> str:
         """Hash of the segmentations of one category as they are, whatever other concepts there are."""
         return hash_parts([b"unreadable", hash_files([self._images / part for part in _files(cell)]).encode()])
+
+    def image(self, example_id: str) -> "Image":
+        return open_image(self.name, self.root, self.record(example_id).path, self.white)
+
+    def size(self, example_id: str) -> tuple[int, int]:
+        return image_size(self.name, self.root, self.record(example_id).path)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         from PIL import Image as Images

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
+from sae_assets.datasets.images import image_size, open_image
 from sae_assets.datasets.masks import open_mask
-from sae_assets.datasets.reader import ImageFileReader, hash_files
+from sae_assets.datasets.reader import ImageReader, hash_files
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import missing_file
 from sae_assets.errors import DatasetError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 COLOUR_DIFFERENCE = 20  # grey levels between an object pixel's channels, at least one pair
 
 
-class ClevrReader(ImageFileReader):
+class ClevrReader(ImageReader):
     """Examples, images and masks of one folder. Reads ``metadata.csv`` when built, images when asked."""
 
     def __init__(self, entry: Dataset, *, lenient: bool = False):
@@ -42,6 +43,12 @@ class ClevrReader(ImageFileReader):
 
     def _mask_file(self, example_id: str) -> Path:
         return self.root / "masks" / f"{Path(self.record(example_id).path).stem}.png"
+
+    def image(self, example_id: str) -> "Image":
+        return open_image(self.name, self.root, self.record(example_id).path, self.white)
+
+    def size(self, example_id: str) -> tuple[int, int]:
+        return image_size(self.name, self.root, self.record(example_id).path)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         labels = self.record(example_id).labels

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from sae_assets import plain_json
 from sae_assets.catalog import Dataset
 from sae_assets.catalog.registry import Layout
-from sae_assets.datasets.images import as_mask
+from sae_assets.datasets.images import as_mask, image_size, open_image
 from sae_assets.datasets.outlines import COMPACT, borders, far_from_box, leaves, leaves_box, shape_problem, union
 from sae_assets.datasets.paths import best_fits
-from sae_assets.datasets.reader import ImageFileReader, hash_files, hash_text
+from sae_assets.datasets.reader import ImageReader, hash_files, hash_text
 from sae_assets.datasets.records import Record, read_metadata
 from sae_assets.datasets.tables import Version, missing_file, nearest, raise_problems, version_of
 from sae_assets.errors import DatasetError
@@ -43,7 +43,7 @@ class Annotated:
     instances: tuple[tuple[str, str, Any], ...]
 
 
-class CocoReader(ImageFileReader):
+class CocoReader(ImageReader):
     """Images of ``metadata.csv`` with the instances of one or several annotation files."""
 
     def __init__(self, entry: Dataset, *, lenient: bool = False):
@@ -70,6 +70,12 @@ class CocoReader(ImageFileReader):
             )
             for concept in self.true_concepts(example_id)
         }
+
+    def image(self, example_id: str) -> "Image":
+        return open_image(self.name, self.root, self.record(example_id).path, self.white)
+
+    def size(self, example_id: str) -> tuple[int, int]:
+        return image_size(self.name, self.root, self.record(example_id).path)
 
     def masks(self, example_id: str) -> "Mapping[str, Image]":
         record, annotated = self.record(example_id), self._annotated(example_id)
