@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sae_assets.artifacts.base import Artifact, any_step, expect_tensor
@@ -33,12 +33,6 @@ class Thresholds(Artifact):
     tail_fractions: tuple[float, ...]
     n_positive: Int[Tensor, "concepts_plus_1 kept"]
     values: Float[Tensor, "concepts_plus_1 kept fractions"]
-    examined: InitVar[bool] = False
-
-    def __post_init__(self, examined: bool) -> None:
-        """``examined``: whoever made it looked at what its invariants follow from, which is less than all of it."""
-        if not examined:
-            super().__post_init__()
 
     def problems(self) -> Iterator[str]:
         shape = (len(self.concepts) + 1, len(self.kept_units))
@@ -85,12 +79,6 @@ class DetectionStats(Artifact):
     true_positives: Int[Tensor, "2 concepts kept fractions"]
     false_positives: Int[Tensor, "2 concepts kept fractions"]
     valid: Bool[Tensor, "concepts kept"]
-    examined: InitVar[bool] = False
-
-    def __post_init__(self, examined: bool) -> None:
-        """``examined``: as of :class:`Thresholds`."""
-        if not examined:
-            super().__post_init__()
 
     @property
     def false_negatives(self) -> Int[Tensor, "2 concepts kept fractions"]:

@@ -6,6 +6,7 @@ the scores of random SAEs, pooled as those of the SAE's units are. What is fitte
 
 import hashlib
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -112,7 +113,7 @@ class Collector:
         example_offsets: Tensor,
         sample: "_Sample",
         pooling: Pooling,
-        codes_of_rows: dict[str, Tensor],
+        codes_of_rows: dict[str, Any],
     ) -> ControlInputs:
         lengths, units, values = [], [], []
         for parts in self._scores[pooling]:

@@ -6,6 +6,7 @@ here stands which there are, and how they compare.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -123,7 +124,7 @@ def compare(
         random_rows = {RANDOM: list(rows.random)} if rows.random else {}
         beside = {UNIT: [rows.unit], **random_rows, **{name: [rows.fitted[name]] for name in ROW_CONTROLS[1:]}}
         parts.append(_figures(data.rows, beside, of_row, rows.located.to(items.labels.device), LEVELS[1]))
-    figures = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+    figures: dict[str, Any] = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     n_items = torch.zeros(2, 3, dtype=torch.int64, device="cpu")
     for level, each in enumerate((items, data.rows)[: len(parts)]):
         assert each is not None

@@ -612,6 +612,13 @@ def test_broken_content_is_refused(make, changes, message):
         dataclasses.replace(valid, **changes)
 
 
+def test_what_its_maker_examined_is_taken_as_it_is():
+    """And found by whoever looks; its hash is that of its content, whether or not it was examined."""
+    assert dataclasses.replace(labels(), examined=True) == labels()
+    taken = dataclasses.replace(sparse_activations(), dropped_mass=9.0, examined=True)
+    assert len(list(taken.problems())) == 1
+
+
 def test_all_problems_are_raised_at_once():
     """Two broken rules are two lines of one error."""
     with pytest.raises(ArtifactError) as caught:
