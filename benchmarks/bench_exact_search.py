@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from sae_assets.ops.coalitions import RULES, grow_coalitions
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores, sort_scores
 from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs
 from sae_assets.ops.segments import unpack_descending
+from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores, sort_scores
 
 FEW = 40  # units of the plain way
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from scipy import stats
 
-from sae_assets.ops.example_scores import example_scores
 from sae_assets.ops.found_pairs import find_pairs
 from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.intervals import (
@@ -33,6 +32,7 @@ from sae_assets.ops.intervals import (
 )
 from sae_assets.ops.row_chance import PairRows, exchange_maps
 from sae_assets.ops.significance import search_null
+from sae_assets.ops.sorted_scores import example_scores
 from sae_assets.ops.truth_sets import truth_sets
 
 COVERED, REJECTED = (0.93, 0.98), (0.04, 0.06)

@@ -16,13 +16,13 @@ from sae_assets.artifacts.chosen_pairs import ChosenPairs
 from sae_assets.artifacts.counts import two_classes
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import prevalence_free
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores
 from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.intervals import auroc_interval, counts_of, f1_interval, weighted_f1_interval
 from sae_assets.ops.pooling import length_auroc
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chance import PairRows, exchange_maps, row_intervals
 from sae_assets.ops.significance import search_null
+from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores
 
 
 @plain_arithmetic()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sae_assets.artifacts import Thresholds
 from sae_assets.ops.choice import best_places
-from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
+from sae_assets.ops.sorted_scores import ExampleScores
 
 CELLS_AT_ONCE = 2**22  # (unit, tail fraction, draw) cells in hand, about 20 bytes each
 

@@ -1,4 +1,4 @@
-"""When loops that are compiled (``ops.kernels``) take the place of operations of torch: the results are the same bits.
+"""When loops that are compiled take the place of operations of torch: the results are the same bits.
 
 On the CPU, where Numba is installed (``pip install sae-assets[fast]``), for work that is worth loading it: that takes
 about half a second, once per process.
@@ -7,7 +7,8 @@ about half a second, once per process.
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -16,8 +17,17 @@ FURTHER = 2**16  # once it is loaded
 GRAIN = 2**20  # terms of products for which one more thread pays
 
 
-def loops_for(steps: int, device: torch.device | str = "cpu") -> ModuleType | None:
-    """The module of compiled loops, or None where torch's operations are to be used.
+@dataclass(frozen=True)
+class Loops:
+    """Modules of loops, each of which gives what the torch code beside its call gives."""
+
+    encoding: Any
+    values: Any
+    detection: Any
+
+
+def loops_for(steps: int, device: torch.device | str = "cpu") -> Loops | None:
+    """The compiled loops, or None where torch's operations are to be used.
 
     Args:
         steps: values, thresholds or whatever else is gone through one by one.
@@ -28,12 +38,12 @@ def loops_for(steps: int, device: torch.device | str = "cpu") -> ModuleType | No
 
 
 @functools.cache
-def _load() -> ModuleType | None:
-    try:
-        from sae_assets.ops import kernels as module  # noqa: PLC0415 - with Numba, which most processes never need
+def _load() -> Loops | None:
+    try:  # with Numba, which most processes never need
+        from sae_assets.ops import detection_kernels, encoding_kernels, jit, value_kernels  # noqa: PLC0415
     except RuntimeError:  # Numba finds no folder to keep compiled code in, and would make it anew in every process
         return None
-    return module if module.COMPILED else None
+    return Loops(encoding_kernels, value_kernels, detection_kernels) if jit.COMPILED else None
 
 
 def in_threads(work: "Callable[..., None]", terms: int, *columns: torch.Tensor) -> None:

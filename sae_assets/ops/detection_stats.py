@@ -13,10 +13,10 @@ from torch import Tensor
 from sae_assets.artifacts import DetectionStats, Thresholds
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.compiled import loops_for
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores, GatheredScores
+from sae_assets.ops.example_scores import GatheredScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import zeros
-from sae_assets.ops.sorted_scores import tagged
+from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores, tagged
 
 LANES = 32
 HALVES = {8: torch.int16, 16: torch.int32, 32: torch.int64}  # bits of a count, and a type for two of them
@@ -46,7 +46,7 @@ def count_detections(scores: dict[str, ExampleScores] | GatheredScores, threshol
         if loops:
             columns = (*(each.numpy() for each in (keys, tags, starts)), truths.numpy().view(f"uint{2 * half}"))
             tables = (each.contiguous().flatten(-2).numpy() for each in (thresholds.values[:-1], true, false))
-            in_order &= loops.count_detected(*columns, half, *tables, first, n_fractions)
+            in_order &= loops.detection.count_detected(*columns, half, *tables, first, n_fractions)
             del columns, tables
         else:
             together = ExampleScores(keys, starts, tags.long(), truths[:, :0].bool())

@@ -6,13 +6,12 @@ CPU products are first added up in the order that is fastest there, and by the t
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_assets.ops.compiled import in_threads
+from sae_assets.ops.compiled import Loops, in_threads
 from sae_assets.ops.segments import FEW, LEAST, REACH, positions, tree_sums
 
 CACHE_BYTES = 3 * 2**21  # at once on a CPU: what its cache holds while halves of products are added to halves
@@ -54,7 +53,7 @@ def rounded_products(
     unit: Int[Tensor, " pairs"],
     row: Int[Tensor, " pairs"],
     memory_budget: int,
-    loops: Any = None,
+    loops: Loops | None = None,
 ) -> Float[Tensor, " pairs"]:
     """``dot_products(…) + bias[unit]``, rounded to float32: the same bits everywhere.
 
@@ -111,12 +110,12 @@ def quick_products(
     return out
 
 
-def _rounded_by_loops(loops: Any, columns: Tensor, norms: Tensor, bias: Tensor, rows: Tensor, norm: Tensor,
+def _rounded_by_loops(loops: Loops, columns: Tensor, norms: Tensor, bias: Tensor, rows: Tensor, norm: Tensor,
                       unit: Tensor, row: Tensor) -> Tensor:  # fmt: skip
     out = torch.empty(len(unit), dtype=torch.float32, device="cpu")
 
     def fill(*pairs: Tensor) -> None:
-        loops.round_products(*(each.numpy() for each in (columns, norms, bias, rows, norm, *pairs)))
+        loops.encoding.round_products(*(each.numpy() for each in (columns, norms, bias, rows, norm, *pairs)))
 
     in_threads(fill, len(unit) * columns.shape[1], unit, row, out)
     return out

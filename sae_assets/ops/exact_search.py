@@ -13,9 +13,9 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.ops.compiled import loops_for
-from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.scratch import zeros
 from sae_assets.ops.segments import BITS
+from sae_assets.ops.sorted_scores import ExampleScores
 
 BLOCK = 8  # scores of a unit whose hits are added up together; at most 15, for two truths share a byte
 GROUP = 64  # units whose best hits are looked at together
@@ -173,7 +173,7 @@ class ExactSearch:
         if loops:
             bounds = torch.tensor(self._bounds, dtype=torch.int64, device="cpu")
             columns = pairs, self._examples, bounds, running
-            loops.add_up_blocks(*(column.numpy() for column in columns), first_slab, stop_slab)
+            loops.detection.add_up_blocks(*(column.numpy() for column in columns), first_slab, stop_slab)
             return
         sums, more = (torch.empty(ROWS_AT_ONCE, pairs.shape[1], dtype=torch.uint8, device=pairs.device) for _ in "ab")
         for slab in range(first_slab, stop_slab):

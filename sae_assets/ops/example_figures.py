@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import unpack_descending
+from sae_assets.ops.sorted_scores import ExampleScores
 
 
 @dataclass(frozen=True)

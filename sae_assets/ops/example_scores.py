@@ -13,17 +13,13 @@ from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import loops_for
+from sae_assets.ops.compiled import Loops, loops_for
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import ScratchColumn
 from sae_assets.ops.segments import BITS, pack_descending, plan_blocks, positions, sort_tagged
-from sae_assets.ops.sorted_scores import EVALUATED as EVALUATED
-from sae_assets.ops.sorted_scores import SCORES_ENOUGH
-from sae_assets.ops.sorted_scores import ExampleScores as ExampleScores
-from sae_assets.ops.sorted_scores import example_scores as example_scores
-from sae_assets.ops.sorted_scores import sort_scores as sort_scores
+from sae_assets.ops.sorted_scores import EVALUATED, SCORES_ENOUGH, ExampleScores
 
 ENTRIES_AT_ONCE = 2**17  # whose largest values are found together
 SCORE_BYTES = 64  # of a score while it is put in order
@@ -183,7 +179,7 @@ def _add_largest(
     tag_of_example: Int[Tensor, " examples"],
     counts: Int[Tensor, "2 units"],
     runs: KeyRuns,
-    loops: Any,
+    loops: Loops,
 ) -> None:
     """The same of the maximum, which are added, some examples at a time, by a compiled loop."""
     ends = rows.row_offsets[rows.example_offsets]
@@ -192,7 +188,7 @@ def _add_largest(
         room = runs.room(n, tagged=True)
         keys, tags = room or (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
         columns = rows.row_offsets, rows.unit_ids, rows.values.view(torch.int32), tag_of_example[start:stop]
-        n = loops.gather_largest(
+        n = loops.detection.gather_largest(
             *(column.numpy() for column in (rows.example_offsets[start : stop + 1], *columns, keys, tags, counts))
         )
         if room:

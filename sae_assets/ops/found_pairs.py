@@ -12,9 +12,9 @@ from torch import Tensor
 from sae_assets.artifacts.counts import f1_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.exact_search import Choices, ExactSearch
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS
+from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores
 
 MIN_SUPPORT = 3
 SCORES_SEARCHED = 2**17  # at once: memory is a few hundred bytes each, and more together are no faster

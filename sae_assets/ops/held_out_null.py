@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sae_assets.ops.adjusted_p import benjamini_hochberg, max_t, sequential_p
 from sae_assets.ops.chance import quantile
-from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.rank_sums import auroc_of, midrank_excess, rank_sums
 from sae_assets.ops.shuffled_search import AUROC_SHARE, DRAW_SHARE, TRUTHS_AT_ONCE
+from sae_assets.ops.sorted_scores import ExampleScores
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS
+from sae_assets.ops.sorted_scores import ExampleScores
 
 
 @plain_arithmetic()

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from sae_assets.ops.compiled import loops_for
 from sae_assets.ops.exact_search import ENTRIES_AT_ONCE
-from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.segments import positions
+from sae_assets.ops.sorted_scores import ExampleScores
 from sae_assets.ops.truth_sets import spread
 
 
@@ -47,7 +47,7 @@ def rank_sums(
     loops = loops_for(int(lengths.sum()), units.device)
     if loops:
         columns = scores.example, excess, starts, lengths, detected, truths.T.contiguous(), hits, ranks
-        loops.add_up_ranks(*(column.numpy() for column in columns))
+        loops.detection.add_up_ranks(*(column.numpy() for column in columns))
         return hits, ranks
     at_once = max(1, ENTRIES_AT_ONCE // max(1, int(lengths.max()) if len(lengths) else 1))
     flat = truths.reshape(-1)

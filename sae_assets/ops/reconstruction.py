@@ -7,7 +7,6 @@ depend on batches, blocks, threads or the device. How rows are encoded lives in 
 import math
 from collections.abc import Iterable
 from threading import Lock
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import in_threads, loops_for
+from sae_assets.ops.compiled import Loops, in_threads, loops_for
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import tree_sums
 from sae_assets.ops.sparse_activations import SparseCode
@@ -165,7 +164,7 @@ class Fit:
             block = slice(start, start + decoder.rows_at_once)
             self._add_block(x[block].to(self._device, torch.float32), _rows_of(code, block))
 
-    def _add_by(self, loops: Any, x: Tensor, code: SparseCode) -> None:
+    def _add_by(self, loops: Loops, x: Tensor, code: SparseCode) -> None:
         """:meth:`_add_block` by compiled loops."""
         made = torch.empty(2, len(x), dtype=torch.float64, device="cpu")
         decoder, lock = self._decoder, Lock()
@@ -176,7 +175,7 @@ class Fit:
         def add(x: Tensor, *more: Tensor) -> None:
             starts, stops, squares, residuals = (each.numpy() for each in more)
             bins = torch.zeros_like(self._bins).view(N_BINS, -1)
-            loops.reconstruct(
+            loops.encoding.reconstruct(
                 x.numpy(), weight, bias, starts, stops, unit_ids, values, squares, residuals, bins.numpy(),
                 LEAST_ENCODED, BIN_SHIFT,
             )  # fmt: skip

@@ -17,11 +17,11 @@ from sae_assets.artifacts import Labels
 from sae_assets.artifacts.row_alignment import RowAlignment, row_rate
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.choice import best_units
-from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.incidences import ENTRIES_AT_ONCE, Walk
 from sae_assets.ops.intervals import clustered_f1_intervals
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk, count_per_example, gather_rows, shared_pixels
+from sae_assets.ops.sorted_scores import EVALUATED
 
 PURITY_ROWS = 16
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sae_assets.artifacts import GroundTruth, SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.incidences import (
     ENTRIES_AT_ONCE,
     VALUE_BITS,
@@ -27,6 +26,7 @@ from sae_assets.ops.incidences import (
 from sae_assets.ops.key_runs import Block, KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import SLICE, plan_blocks, positions, sort_keys
+from sae_assets.ops.sorted_scores import EVALUATED
 from sae_assets.ops.thresholds import expect_same_rows
 from sae_assets.ops.truth_sets import TruthSets, contained, spread, truth_sets
 

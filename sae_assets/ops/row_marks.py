@@ -13,11 +13,11 @@ from torch import Tensor
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.artifacts.localization import METHODS, Localization
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.intervals import clustered_f1_intervals
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk, entries_of_pairs
+from sae_assets.ops.sorted_scores import EVALUATED
 from sae_assets.ops.truth_sets import spread
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.exact_search import Choices, ExactSearch
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores
 from sae_assets.ops.rank_sums import auroc_of, midrank_excess, rank_sums
 from sae_assets.ops.segments import pack_descending
+from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores
 
 TRUTHS_AT_ONCE = 512  # shuffled truths searched between two looks at the clock
 AUROC_SHARE, DRAW_SHARE = 1e-9, 1e-12  # weights by which ties of F1 are broken

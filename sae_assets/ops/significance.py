@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sae_assets.ops.adjusted_p import benjamini_hochberg, holm, max_t, sequential_p
 from sae_assets.ops.chance import quantile
-from sae_assets.ops.example_scores import ExampleScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.shuffled_search import Figures, ShuffledSearch
+from sae_assets.ops.sorted_scores import ExampleScores
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ JumpReLU live in ``jumprelu``, reading checkpoints in ``saes``.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import in_threads, loops_for
+from sae_assets.ops.compiled import Loops, in_threads, loops_for
 from sae_assets.ops.dot_products import rounded_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, upper_float32
@@ -274,12 +273,12 @@ class Encoder(ABC):
                 pairs = pairs.sort().values
             yield self._choose(centred[start:stop], norm[start:stop, 0], pairs // self.n_units, pairs % self.n_units)
 
-    def _loops(self) -> Any:
+    def _loops(self) -> Loops | None:
         """Compiled loops, once so much was computed exactly that they pay."""
         return loops_for(self._n_terms // TERMS_PER_STEP, self.columns.device)
 
     def chosen_by(
-        self, loops: Any, screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor, norm: Tensor
+        self, loops: Loops, screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor, norm: Tensor
     ) -> SparseCode | None:
         """What :meth:`_choose` gives of all candidates of a block, by compiled loops; None where it has to be asked.
 
@@ -382,7 +381,7 @@ class TopKEncoder(Encoder):
         def choose(screened: Tensor, largest: Tensor, floor: Tensor, *by_row: Tensor) -> None:
             columns = screened, largest, floor, *weights, *by_row
             steps = self.tile_step, self.unit_step
-            taken.append(loops.choose_largest(*(each.numpy() for each in columns), *steps))
+            taken.append(loops.encoding.choose_largest(*(each.numpy() for each in columns), *steps))
 
         in_threads(choose, units.numel() * d, screened, largest, floor[:, 0], centred, norm, units, values, l0, mass)
         self._n_terms += sum(taken) * d

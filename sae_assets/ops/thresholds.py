@@ -114,7 +114,7 @@ def calibrate_thresholds(
         result = n_positive[:, units], values[:, units]
         if loops:
             columns = (*sorted_values, starts, truth, q, *result)
-            examined &= loops.quantiles_by_concept(*(column.numpy() for column in columns))
+            examined &= loops.values.quantiles_by_concept(*(column.numpy() for column in columns))
             del columns
         else:
             _fill(*sorted_values, starts, truth_there, q, *result, keys_within(memory_budget, device))
@@ -156,7 +156,7 @@ class _Rows:
         if loops:
             part = torch.zeros(len(truth.concept_ids) + 2 * len(places), dtype=self.truth.dtype, device="cpu")
             columns = (each.numpy() for each in (truth.row_offsets, truth.concept_ids))
-            filled = loops.lay_out_truth(*columns, self._places, places.numpy(), part.numpy())
+            filled = loops.values.lay_out_truth(*columns, self._places, places.numpy(), part.numpy())
             part = part[:filled].clone()  # what is not filled does not stay
         else:
             part = self._lay_out(truth, places)

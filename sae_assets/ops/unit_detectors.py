@@ -11,11 +11,11 @@ from torch import Tensor
 
 from sae_assets.artifacts.counts import f1_of
 from sae_assets.ops.exact_search import ExactSearch
-from sae_assets.ops.example_scores import ExampleScores, sort_scores
 from sae_assets.ops.found_pairs import MIN_SUPPORT, counts_of_pairs, search_pairs, supported
 from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import positions
+from sae_assets.ops.sorted_scores import ExampleScores, sort_scores
 
 CAL = 1  # of ``Items.split``
 VALUES_AT_ONCE = 2**21  # of dimensions that are searched together, about 100 bytes each

@@ -6,7 +6,6 @@ are cut or ordered, so every figure is too, bit for bit.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import SparseRows, UnitStats, offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import loops_for
+from sae_assets.ops.compiled import Loops, loops_for
 from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import keys_within, linear_quantiles, ordered_sums, pack, positions, sort_keys
@@ -71,7 +70,7 @@ def compute_unit_stats(
         counts, keys = n_active[start:stop], sort_keys(block.keys.to(device))
         if loops:
             columns = keys, offsets_of(counts), q, sums[:, start:stop], quantiles[start:stop]
-            loops.sums_and_quantiles(*(column.numpy() for column in columns))
+            loops.values.sums_and_quantiles(*(column.numpy() for column in columns))
             del columns
         else:
             sums[:, start:stop] = ordered_sums(keys, counts)
@@ -106,7 +105,7 @@ def collect_values(
     places: Int[Tensor, " rows"],
     n_active: Int[Tensor, " units"],
     runs: KeyRuns,
-    loops: Any,
+    loops: Loops | None,
     *,
     tagged: bool,
 ) -> None:
@@ -128,7 +127,7 @@ def collect_values(
             room = runs.room(n, tagged=tagged)
             keys, tags = room or (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
             columns = (offsets - entries.start, unit_ids, values.view(torch.int32), some, keys, tags, n_active)
-            loops.gather_values(*(column.numpy() for column in columns), tagged)
+            loops.values.gather_values(*(column.numpy() for column in columns), tagged)
             if room:
                 runs.filled(n)
                 continue

@@ -14,8 +14,9 @@ from sae_assets.storage.ahead import chunk_by_chunk
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import Labels
-    from sae_assets.ops.example_scores import ExampleScores, GatheredScores
+    from sae_assets.ops.example_scores import GatheredScores
     from sae_assets.ops.pooling import Pooling
+    from sae_assets.ops.sorted_scores import ExampleScores
 
 
 def catalog_or(target: Target, options: Options, names: Sequence[str]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def gather_scores(
     """
     pooling = pooling_of(run.target, run.options)  # type: ignore[arg-type]
     chunks = run.inputs[stage]
-    lengths: dict[str, list[Any]] = {split: [] for split in ops.example_scores.EVALUATED}
+    lengths: dict[str, list[Any]] = {split: [] for split in ops.sorted_scores.EVALUATED}
 
     def labelled() -> "Iterator[ops.example_scores.LabelledChunk]":
         for activations, labels in run.pairs(stage):

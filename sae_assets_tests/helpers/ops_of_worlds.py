@@ -9,10 +9,11 @@ from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.ops.best_pairs import figure_pairs
 from sae_assets.ops.chosen_pairs import choose_by_tails
 from sae_assets.ops.detection_stats import count_detections
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores, LabelledChunk, score_examples, sort_scores
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.row_chance import PairRows, rows_of_pairs
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.segments import unpack_descending
+from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores, sort_scores
 from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
 from sae_assets_tests.reference import detection_stats as reference
 from sae_assets_tests.strategies import World

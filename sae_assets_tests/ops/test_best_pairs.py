@@ -25,8 +25,8 @@ from sklearn.metrics import (
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.best_pairs import figure_pairs
 from sae_assets.ops.choice import best_pair
-from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.intervals import auroc_interval, counts_of, weighted_f1_interval
+from sae_assets.ops.sorted_scores import EVALUATED
 from sae_assets_tests.helpers.ops_of_worlds import (
     at,
     calibrate,

@@ -9,9 +9,9 @@ import torch
 from sae_assets.artifacts import REASONS, SparseActivations, UnitMapping, UnitStats
 from sae_assets.ops.detectors import best_thresholds
 from sae_assets.ops.exact_search import ExactSearch
-from sae_assets.ops.example_scores import example_scores
 from sae_assets.ops.filtered_activations import filter_activations
 from sae_assets.ops.ground_truth import covered_patches, overlapping_tokens, pixels_of_patches
+from sae_assets.ops.sorted_scores import example_scores
 from sae_assets.ops.unit_mapping import adaptive_rules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import at, calibrate, choose, hand, world_of

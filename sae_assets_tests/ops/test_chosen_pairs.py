@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.chosen_pairs import choose_exactly
-from sae_assets.ops.example_scores import ExampleScores, LabelledChunk, score_examples
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.row_alignment import align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk
+from sae_assets.ops.sorted_scores import ExampleScores
 from sae_assets_tests.helpers.ops_of_worlds import nowhere
 from sae_assets_tests.reference import found_pairs as reference
 from sae_assets_tests.reference.detection_stats import example_scores

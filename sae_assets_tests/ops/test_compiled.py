@@ -4,7 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,22 +16,27 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import (
     compiled,
+    detection_kernels,
     detection_stats,
+    encoding_kernels,
     exact_search,
     example_scores,
-    kernels,
+    jit,
     rank_sums,
     reconstruction,
     screens,
     sparse_activations,
     thresholds,
     unit_stats,
+    value_kernels,
 )
+from sae_assets.ops.compiled import Loops
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.dot_products import rounded_products
-from sae_assets.ops.example_scores import EVALUATED, SCORE_BYTES, LabelledChunk, gather_scores
+from sae_assets.ops.example_scores import SCORE_BYTES, LabelledChunk, gather_scores
 from sae_assets.ops.segments import AT_ONCE, FAN, linear_quantiles, ordered_sums, pack
 from sae_assets.ops.significance import search_null
+from sae_assets.ops.sorted_scores import EVALUATED
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.thresholds import ENTRY_BYTES
 from sae_assets.ops.unit_stats import compute_unit_stats
@@ -46,17 +51,19 @@ USERS = (unit_stats, thresholds, example_scores, detection_stats, exact_search, 
 
 
 @pytest.fixture(params=["interpreted", "compiled"], scope="module")
-def loops(request: pytest.FixtureRequest) -> ModuleType | SimpleNamespace:
+def loops(request: pytest.FixtureRequest) -> Loops:
     """The loops as Python runs them, and as Numba compiles them where it is installed."""
-    if request.param == "interpreted":
-        return SimpleNamespace(**{name: getattr(each, "py_func", each) for name, each in vars(kernels).items()})
-    if not kernels.COMPILED:
-        pytest.skip("Numba is not installed")
-    return kernels
+    modules = encoding_kernels, value_kernels, detection_kernels
+    if request.param == "compiled":
+        if not jit.COMPILED:
+            pytest.skip("Numba is not installed")
+        return Loops(*modules)
+    python = ({name: getattr(each, "py_func", each) for name, each in vars(module).items()} for module in modules)
+    return Loops(*(SimpleNamespace(**functions) for functions in python))
 
 
 @pytest.fixture(scope="module")
-def by(loops: object) -> Iterator[Callable[[bool], None]]:
+def by(loops: Loops) -> Iterator[Callable[[bool], None]]:
     """Lets the ops that have a loop take it, however small the work is, or torch."""
     with pytest.MonkeyPatch.context() as patch:
 
@@ -101,7 +108,7 @@ def test_sums_of_sums_are_the_same_bits(loops, n):
     keys = pack(torch.arange(4).repeat_interleave(counts), values).sort().values
     sums, quantiles = torch.zeros(2, 4, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64)
     columns = keys, offsets_of(counts), q, sums, quantiles
-    loops.sums_and_quantiles(*(column.numpy() for column in columns))
+    loops.values.sums_and_quantiles(*(column.numpy() for column in columns))
     assert torch.equal(sums, ordered_sums(keys, counts))
     assert torch.equal(quantiles.view(torch.int64), linear_quantiles(keys, counts, q).view(torch.int64))
 
@@ -331,7 +338,7 @@ def test_values_that_are_not_sorted_or_not_positive_are_found(loops):
     for values, expected in (([1.0, 2.0, 2.0], True), ([2.0, 1.0, 2.0], False), ([0.0, 1.0, 2.0], False)):
         keys = pack(torch.zeros(3).long(), torch.tensor(values))
         columns = keys, tags, starts, truth, q, n_positive, out
-        assert loops.quantiles_by_concept(*(column.numpy() for column in columns)) == expected
+        assert loops.values.quantiles_by_concept(*(column.numpy() for column in columns)) == expected
 
 
 @pytest.fixture
@@ -345,14 +352,14 @@ def fresh() -> Iterator[None]:
 @pytest.mark.usefixtures("fresh")
 def test_only_work_that_is_worth_it_asks_for_loops(monkeypatch):
     """Less once they are there; never on a GPU, nor where Numba is missing."""
-    monkeypatch.setattr(kernels, "COMPILED", True)
+    monkeypatch.setattr(jit, "COMPILED", True)
     assert compiled.loops_for(compiled.FIRST - 1) is None
     assert compiled.loops_for(compiled.FIRST, "cuda") is None
-    assert compiled.loops_for(compiled.FIRST) is kernels
-    assert compiled.loops_for(compiled.FURTHER) is kernels
+    loops = Loops(encoding_kernels, value_kernels, detection_kernels)
+    assert compiled.loops_for(compiled.FIRST) == compiled.loops_for(compiled.FURTHER) == loops
     assert compiled.loops_for(compiled.FURTHER - 1) is None
     compiled._load.cache_clear()
-    monkeypatch.setattr(kernels, "COMPILED", False)
+    monkeypatch.setattr(jit, "COMPILED", False)
     assert compiled.loops_for(compiled.FIRST) is None
 
 
@@ -365,10 +372,10 @@ def test_small_work_does_not_load_numba_and_large_work_does():
     code = (
         "import sys; from sae_assets_tests.helpers.ops_of_worlds import calibrate;"
         "from sae_assets_tests.strategies import random_world; calibrate(random_world(0));"
-        f"print('numba' in sys.modules, 'sae_assets.ops.kernels' in sys.modules); {ASKED}"
+        f"print('numba' in sys.modules, 'sae_assets.ops.jit' in sys.modules); {ASKED}"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.split() == ["False", "False", str(kernels.COMPILED)]
+    assert found.split() == ["False", "False", str(jit.COMPILED)]
 
 
 @pytest.mark.slow

@@ -15,14 +15,8 @@ from sae_assets.ops import detection_stats, scratch
 from sae_assets.ops import example_scores as gathering
 from sae_assets.ops import sorted_scores as scores_module
 from sae_assets.ops.detection_stats import count_detections
-from sae_assets.ops.example_scores import (
-    EVALUATED,
-    SCORE_BYTES,
-    LabelledChunk,
-    example_scores,
-    gather_scores,
-    score_examples,
-)
+from sae_assets.ops.example_scores import SCORE_BYTES, LabelledChunk, gather_scores, score_examples
+from sae_assets.ops.sorted_scores import EVALUATED, example_scores
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, dense_scores, hand, score
 from sae_assets_tests.reference import detection_stats as reference
 from sae_assets_tests.reference import thresholds as reference_thresholds

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import exact_search
 from sae_assets.ops.exact_search import ExactSearch
-from sae_assets.ops.example_scores import example_scores
+from sae_assets.ops.sorted_scores import example_scores
 from sae_assets_tests.reference.exact_search import best_threshold
 from sae_assets_tests.strategies import DEVICES, PROPERTY
 

@@ -15,8 +15,8 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops import found_pairs, segments
 from sae_assets.ops.choice import best_units
 from sae_assets.ops.exact_search import ExactSearch
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores, sort_scores
 from sae_assets.ops.found_pairs import FoundPairs, find_pairs, supported
+from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores, sort_scores
 from sae_assets_tests.helpers.ops_of_worlds import dense_scores, score
 from sae_assets_tests.reference import found_pairs as reference
 from sae_assets_tests.strategies import DEVICES, HOSTILE, PROPERTY, random_world, worlds

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import binom, hypergeom
 from sklearn.metrics import f1_score, roc_auc_score
 
-from sae_assets.ops.example_scores import sort_scores
 from sae_assets.ops.held_out_null import shuffle_held_out
+from sae_assets.ops.sorted_scores import sort_scores
 from sae_assets_tests.strategies import THOROUGH
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.detection_stats import count_detections
-from sae_assets.ops.example_scores import EVALUATED, LabelledChunk
+from sae_assets.ops.example_scores import LabelledChunk
 from sae_assets.ops.pooling import Pooling
 from sae_assets.ops.protocols.interplm import SHARES, score_regions
 from sae_assets.ops.protocols.netdissect import dissect
@@ -22,6 +22,7 @@ from sae_assets.ops.protocols.sae_probes import KS, probe_examples
 from sae_assets.ops.protocols.saev import probe_rows
 from sae_assets.ops.protocols.superactivators import choose_on_test
 from sae_assets.ops.row_chunks import RowChunk
+from sae_assets.ops.sorted_scores import EVALUATED
 from sae_assets_tests.helpers.ops_of_worlds import calibrate, dense_scores, score
 from sae_assets_tests.reference import protocols as reference
 from sae_assets_tests.strategies import ORDINARY, PROPERTY, World, chunkings, random_world, worlds

@@ -13,11 +13,11 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score, ro
 from sae_assets.artifacts.row_alignment import MATCHES, RowAlignment
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import row_chunks
-from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.ground_truth import collect_truth, covered_patches, pixels_of_patches
 from sae_assets.ops.intervals import clustered_f1_intervals
 from sae_assets.ops.row_alignment import PixelCounts, RowFigures, align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk, count_per_example
+from sae_assets.ops.sorted_scores import EVALUATED
 from sae_assets_tests.reference import row_alignment as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, activations, chunkings, random_world, worlds
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sae_assets.ops import scratch
-from sae_assets.ops.example_scores import sort_scores
 from sae_assets.ops.scratch import IN_MEMORY, GrowingColumn, ScratchColumn, let_go, zeros
+from sae_assets.ops.sorted_scores import sort_scores
 
 
 def mapped_bytes() -> int:

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from sae_assets.ops import adjusted_p, beta, intervals, prevalence_free, rarefaction
 from sae_assets.ops.example_figures import f1_curve
-from sae_assets.ops.example_scores import LabelledChunk, example_scores, score_examples
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.found_pairs import find_pairs
 from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.ops.random_saes import match_density, random_encoder
 from sae_assets.ops.significance import search_null
+from sae_assets.ops.sorted_scores import example_scores
 from sae_assets_tests.helpers.process_states import STATES, under
 from sae_assets_tests.strategies import random_world
 

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.example_scores import EVALUATED, ExampleScores, sort_scores
 from sae_assets.ops.incidences import Walk
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import above, connected_regions
 from sae_assets.ops.row_chunks import RowChunk, gather_rows
+from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores, sort_scores
 from sae_assets.ops.truth_sets import spread
 
 SHARES = (0.0, 0.15, 0.5, 0.6, 0.8)

@@ -16,11 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.example_scores import ExampleScores, LabelledChunk, score_examples
+from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.pooling import Pooling
 from sae_assets.ops.prevalence_free import unit_scores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import unpack_descending
+from sae_assets.ops.sorted_scores import ExampleScores
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 STRENGTHS = 10  # from 1e5 down to 1e-5

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.example_scores import EVALUATED
 from sae_assets.ops.incidences import Walk
 from sae_assets.ops.prevalence_free import average_precision
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.protocols.rows import in_place_of
 from sae_assets.ops.row_alignment import PURITY_ROWS
 from sae_assets.ops.row_chunks import RowChunk, entries_of_pairs, gather_rows
+from sae_assets.ops.sorted_scores import EVALUATED
 
 RIDGE = 1e-8
 LEAST_PRIOR = 1e-8

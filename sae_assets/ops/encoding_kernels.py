@@ -1,5 +1,4 @@
-"""All loops that are compiled by Numba, which torch has no operation for (``ops.compiled`` says when): of encoding
-here, those of values in ``ops.value_kernels`` and those of examples' scores in ``ops.detection_kernels``.
+"""Loops of encoding: exact products of candidates, the largest of a row, and what its code reconstructs.
 
 Each gives what the torch code beside its call gives, bit for bit.
 """
@@ -8,17 +7,8 @@ from typing import no_type_check
 
 import numpy as np
 
-from sae_assets.ops.detection_kernels import add_up_blocks as add_up_blocks
-from sae_assets.ops.detection_kernels import add_up_ranks as add_up_ranks
-from sae_assets.ops.detection_kernels import count_detected as count_detected
-from sae_assets.ops.detection_kernels import gather_largest as gather_largest
-from sae_assets.ops.jit import COMPILED as COMPILED
 from sae_assets.ops.jit import any_order, loop
 from sae_assets.ops.segments import FEW, LEAST, REACH
-from sae_assets.ops.value_kernels import gather_values as gather_values
-from sae_assets.ops.value_kernels import lay_out_truth as lay_out_truth
-from sae_assets.ops.value_kernels import quantiles_by_concept as quantiles_by_concept
-from sae_assets.ops.value_kernels import sums_and_quantiles as sums_and_quantiles
 
 ONE, TWO = np.uint64(1), np.uint64(2)
 FOUR = np.uint64(4)  # products that are taken together
