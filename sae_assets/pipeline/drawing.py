@@ -5,8 +5,12 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sae_assets.pipeline.lettering import drawable, lettering_of
+from sae_assets.wording import shortened
+
 INK = "#787878"  # contrast 4.4 on white, 4.6 on the page of the UI's dark theme
 WIDTH, HEIGHT, DPI = 1000, 330, 100  # pixels: the UI's dialog shows 1,100 and does not scale
+LONGEST = 40  # letters of a name beside a row, which leave room for the row
 
 
 def new_axes(columns: int = 1, rows: int = 1, *, tall: bool = False, fitted: bool = True) -> tuple[Any, Any]:
@@ -47,20 +51,35 @@ def _texts(figure: Any) -> Iterator[Any]:
 
 
 def literal(name: str) -> str:
-    """A name as matplotlib shows it literally: two dollar signs would make a formula of what is between them."""
-    return name.replace("$", r"\$")
+    """A name as matplotlib shows it literally: two dollar signs would make a formula of what is between them, and a
+    letter that no font has would be a box."""
+    return drawable(name).replace("$", r"\$")
 
 
-def markdown(figure: Any, title: str) -> str:
+def markdown(figure: Any, title: str, names: Sequence[str] = ()) -> str:
+    """The picture, in fonts that have the letters of these ``names``; below it, which letters none of them has."""
     _in_both_themes(figure)
+    lettering = lettering_of(names)
+    if lettering.families:
+        for text in _texts(figure):
+            text.set_fontfamily(lettering.families)
+        for axis in figure.axes:
+            axis.tick_params(labelfontfamily=lettering.families)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+    picture = f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+    return f"{picture}\n\n{lettering.note}" if lettering.note else picture
 
 
-def name_rows(axis: Any, places: Any, labels: Sequence[str], measure: str | None = None) -> None:
-    """One row per concept, the first on top, of a figure from 0 to 1; ``measure`` where the axis has no title yet."""
-    axis.set_yticks(places, [literal(label) for label in labels], size=8)
+def name_rows(
+    axis: Any, places: Any, names: Sequence[str], details: Sequence[str] = (), measure: str | None = None
+) -> None:
+    """One row per concept, the first on top, of a figure from 0 to 1, with ``details`` behind the name if there are
+    any; ``measure`` where the axis has no title yet."""
+    labels = [literal(shortened(name, LONGEST)) for name in names]
+    if details:
+        labels = [f"{label} — {detail}" for label, detail in zip(labels, details, strict=True)]
+    axis.set_yticks(places, labels, size=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.03)
     if measure:

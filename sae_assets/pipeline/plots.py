@@ -6,7 +6,8 @@ Each function takes artifacts and gives a Markdown image with the PNG inside, wh
 from typing import TYPE_CHECKING
 
 from sae_assets.artifacts import REASONS
-from sae_assets.pipeline.drawing import legend_below, literal, markdown, name_rows, new_axes
+from sae_assets.pipeline.drawing import LONGEST, legend_below, literal, markdown, name_rows, new_axes
+from sae_assets.wording import shortened
 
 if TYPE_CHECKING:
     from sae_assets.artifacts import BestPairs, DetectionStats, UnitMapping, UnitStats
@@ -127,13 +128,14 @@ def plot_detection(stats: "DetectionStats", most: int = 12) -> str:
         axis.plot(stats.tail_fractions, stats.f1[0, concept, row], marker=".", color="#777777", label="cal")
         axis.plot(stats.tail_fractions, stats.f1[1, concept, row], marker="o", color="#1b7f5c", label="test")
         axis.set_ylim(0, 1.03)
-        axis.set_title(f"{literal(stats.concepts[concept])} — unit {int(stats.kept_units[row])}", size=9)
+        name = literal(shortened(stats.concepts[concept], LONGEST))
+        axis.set_title(f"{name} — unit {int(stats.kept_units[row])}", size=9)
         axis.set_xlabel("tail fraction")
         axis.set_ylabel("F1")
     if shown:
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return markdown(figure, "F1 against tail fraction")
+    return markdown(figure, "F1 against tail fraction", [stats.concepts[concept] for concept in shown])
 
 
 def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
@@ -159,9 +161,10 @@ def plot_best_pairs(best: "BestPairs", most: int = 12) -> str:
         axis.scatter(values.numpy()[numbers], places, s=60 if marker == "|" else 30, color=colour, marker=marker,
                      label=label, zorder=3)  # fmt: skip
     units = [f"unit {unit}" if unit >= 0 else "no unit" for unit in best.unit_ids[numbers].tolist()]
-    name_rows(axis, places, [f"{best.concepts[n]} — {unit}" for n, unit in zip(shown, units, strict=True)])
+    names = [best.concepts[number] for number in shown]
+    name_rows(axis, places, names, units)
     legend_below(figure, 3)
-    return markdown(figure, "test F1")
+    return markdown(figure, "test F1", names)
 
 
 def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
@@ -186,10 +189,10 @@ def plot_row_alignment(alignment: "RowAlignment", most: int = 12) -> str:
     numbers = [alignment.concepts.index(name) for name, _ in shown]
     low, high = alignment.intervals.numpy()[numbers].T
     axis.hlines(places, low, high, color="#1b7f5c", lw=2, alpha=0.5)
-    labels = [f"{name} — unit {int(alignment.unit_ids[pair])}" for name, pair in shown]
-    name_rows(axis, places, labels)
+    names = [name for name, _ in shown]
+    name_rows(axis, places, names, [f"unit {int(alignment.unit_ids[pair])}" for _, pair in shown])
     legend_below(figure, 3)  # a poor unit's marks lie at the left
-    return markdown(figure, "row alignment")
+    return markdown(figure, "row alignment", names)
 
 
 def plot_localization(localization: "Localization", most: int = 12) -> str:
@@ -211,9 +214,10 @@ def plot_localization(localization: "Localization", most: int = 12) -> str:
         height = places + (number - 1) * 0.2
         axis.scatter(f1[number, shown], height, color=colour, marker=marker, label=name, zorder=3)
         axis.hlines(height, *localization.intervals[number].numpy()[shown].T, color=colour, lw=2, alpha=0.5)
-    name_rows(axis, places, [localization.concepts[number] for number in shown], "row F1 (test)")
+    names = [localization.concepts[number] for number in shown]
+    name_rows(axis, places, names, measure="row F1 (test)")
     legend_below(figure, 4)
-    return markdown(figure, "localization")
+    return markdown(figure, "localization", names)
 
 
 def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
@@ -227,11 +231,10 @@ def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
     axis.hlines(places, kept, best, color="#e6550d", lw=3)
     axis.scatter(best, places, color="#777777", marker="o", s=30, label="best of all units", zorder=3)
     axis.scatter(kept, places, color="#1b7f5c", marker="|", s=120, label="best of those that are kept", zorder=4)
-    rules = [audit.removed_by(number) for number in range(len(names))]
-    labels = [f"{name} — {rule or 'kept'}" for name, rule in zip(names, rules, strict=True)]
-    name_rows(axis, places, labels, "F1 on cal")
+    rules = [audit.removed_by(number) or "kept" for number in range(len(names))]
+    name_rows(axis, places, names, rules, "F1 on cal")
     legend_below(figure, 2)
-    return markdown(figure, "pruning audit")
+    return markdown(figure, "pruning audit", names)
 
 
 def plot_coalitions(coalitions: "CoalitionChoice", most: int = 12) -> str:
@@ -248,10 +251,9 @@ def plot_coalitions(coalitions: "CoalitionChoice", most: int = 12) -> str:
     axis.scatter(together, places, color="#1b7f5c", s=30, label="together, 95 % interval", zorder=4)
     members = [f" {coalitions.rule(number) or ''} ".join(map(str, coalitions.members(number)))
                for number in range(len(names))]  # fmt: skip
-    labels = [f"{name} — {units or 'no unit'}" for name, units in zip(names, members, strict=True)]
-    name_rows(axis, places, labels, "F1 on test")
+    name_rows(axis, places, names, [units or "no unit" for units in members], "F1 on test")
     legend_below(figure, 2)
-    return markdown(figure, "coalitions")
+    return markdown(figure, "coalitions", names)
 
 
 CONTROL_COLOURS = {
@@ -285,6 +287,6 @@ def plot_controls(controls: "Controls", most: int = 12) -> str:
                 values, places, color=CONTROL_COLOURS[name], marker="|" if name == "random_sae" else "D", s=30,
                 label=name if not seed else None, zorder=3,
             )  # fmt: skip
-    name_rows(axis, places, controls.concepts[:shown], "F1 on test")
+    name_rows(axis, places, controls.concepts[:shown], measure="F1 on test")
     legend_below(figure, 8)
-    return markdown(figure, "controls")
+    return markdown(figure, "controls", controls.concepts[:shown])
