@@ -7,15 +7,9 @@ is built, so that definitions can name these classes without it.
 
 from sae_assets.artifacts.base import Artifact, offsets_of
 from sae_assets.artifacts.detection import BestPairs, DetectionStats, Thresholds
+from sae_assets.artifacts.examples import SPLITS, Examples, Labels
 from sae_assets.artifacts.ground_truth import GroundTruth
-from sae_assets.artifacts.rows import (
-    SPLITS,
-    Examples,
-    FilteredActivations,
-    Labels,
-    SparseActivations,
-    SparseRows,
-)
+from sae_assets.artifacts.rows import FilteredActivations, SparseActivations, SparseRows
 from sae_assets.artifacts.units import REASONS, UnitMapping, UnitStats
 
 __all__ = [

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sae_assets.artifacts import SPLITS, GroundTruth, Labels, SparseRows
 from sae_assets.artifacts.control_inputs import ControlInputs
-from sae_assets.artifacts.rows import stands_in_for_train
+from sae_assets.artifacts.examples import stands_in_for_train
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.items import Items, LargestScores, UnitScores
 from sae_assets.ops.logistic import N_FOLDS

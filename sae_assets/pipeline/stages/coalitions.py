@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sae_assets import ops
-from sae_assets.artifacts.rows import stands_in_for_train
+from sae_assets.artifacts.examples import stands_in_for_train
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import MOST_NAMED, Check, Expected, Outcome
