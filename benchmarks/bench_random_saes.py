@@ -32,7 +32,8 @@ from sae_assets.ops.intervals import counts_of, difference_to_draws, weighted_f1
 from sae_assets.ops.items import Detector, Items, UnitScores
 from sae_assets.ops.pooling import MAXIMUM, pool_rows
 from sae_assets.ops.row_chunks import RowChunk
-from sae_assets.ops.sparse_activations import Encoder, joined
+from sae_assets.ops.sparse_activations import Encoder
+from sae_assets.ops.sparse_code import joined
 from sae_assets.ops.unit_detectors import given_units, searched_units, units_by_rows
 from sae_assets.rows.loaded import open_encoder
 from sae_assets.rows.opening import open_sources

@@ -20,7 +20,7 @@ from sae_assets.artifacts import SparseActivations
 from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.intervals import weighted_f1
 from sae_assets.ops.rounding import rounded
-from sae_assets.ops.sparse_activations import SparseCode, joined
+from sae_assets.ops.sparse_code import SparseCode, joined
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import EVERY_ACTIVE_UNIT, map_units
 from sae_assets.storage import parquet

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import significance as significance
     from sae_assets.ops import sorted_scores as sorted_scores
     from sae_assets.ops import sparse_activations as sparse_activations
+    from sae_assets.ops import sparse_code as sparse_code
     from sae_assets.ops import thresholds as thresholds
     from sae_assets.ops import truth_sets as truth_sets
     from sae_assets.ops import unit_detectors as unit_detectors

@@ -14,7 +14,8 @@ from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS, pack, pack_descending, positions, sort_keys, unpack, unpack_descending
-from sae_assets.ops.sparse_activations import Encoder, SparseCode, joined
+from sae_assets.ops.sparse_activations import Encoder
+from sae_assets.ops.sparse_code import SparseCode, joined
 
 MOST_GROUPS = 2**31  # that keys of 64 bits tell apart beside a value
 POOLINGS = ("max", "mean", "topk_mean", "last")

@@ -17,7 +17,7 @@ from sae_assets.errors import ArtifactError
 from sae_assets.ops.compiled import Loops, in_threads, loops_for
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import tree_sums
-from sae_assets.ops.sparse_activations import SparseCode
+from sae_assets.ops.sparse_code import SparseCode
 
 ROW_BYTES = 48  # per row and dimension: the row, what is decoded of it, a decoder's row, their product and difference
 NUMBERS_AT_ONCE = 2**18  # of rows that are decoded together on a CPU, whose cache holds them

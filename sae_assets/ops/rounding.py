@@ -10,7 +10,7 @@ from torch import Tensor
 from sae_assets.artifacts.rows import FLOAT16, FLOAT16_CUT
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import pack_descending
-from sae_assets.ops.sparse_activations import SparseCode
+from sae_assets.ops.sparse_code import SparseCode
 
 # Bit patterns of the positive numbers that are left, at both ends.
 LEAST, MOST = 1 << FLOAT16_CUT, 0x7F7FFFFF >> FLOAT16_CUT << FLOAT16_CUT

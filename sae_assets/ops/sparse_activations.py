@@ -9,8 +9,7 @@ JumpReLU live in ``jumprelu``, reading checkpoints in ``saes``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +22,7 @@ from sae_assets.ops.dot_products import rounded_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, upper_float32
 from sae_assets.ops.segments import added_up, pack_descending, plan_blocks
+from sae_assets.ops.sparse_code import SparseCode, joined, truncated
 
 FLOAT32_LIMIT = 2.0**127
 TILE = 32  # units of which the largest screened value is looked at first
@@ -34,53 +34,6 @@ TILE_BYTES = 32
 CANDIDATE_BYTES = 128
 SPARE_PLACES = 4  # in which candidates stand by row, for each of them
 TERMS_PER_STEP = 32  # of exact products, which gain less than a nanosecond each by compiled loops
-
-
-@dataclass(frozen=True)
-class SparseCode:
-    """Encoded rows as compressed sparse rows on the CPU; fields as in ``SparseActivations``.
-
-    Attributes:
-        row_mass, row_dropped: float64 [n_rows], sum of a row's active values, and of those not stored.
-    """
-
-    row_offsets: Int[Tensor, " rows_plus_1"]
-    unit_ids: Int[Tensor, " entries"]
-    values: Float[Tensor, " entries"]
-    l0: Int[Tensor, " rows"]
-    row_mass: Float[Tensor, " rows"]
-    row_dropped: Float[Tensor, " rows"]
-
-
-def joined(codes: Sequence[SparseCode]) -> SparseCode:
-    """The rows of all codes, one after the other; there is at least one code."""
-    if len(codes) == 1:
-        return codes[0]
-    return SparseCode(
-        row_offsets=offsets_of(torch.cat([code.row_offsets.diff() for code in codes])),
-        unit_ids=torch.cat([code.unit_ids for code in codes]),
-        values=torch.cat([code.values for code in codes]),
-        l0=torch.cat([code.l0 for code in codes]),
-        row_mass=torch.cat([code.row_mass for code in codes]),
-        row_dropped=torch.cat([code.row_dropped for code in codes]),
-    )
-
-
-def truncated(code: SparseCode, k_stored: int | None) -> SparseCode:
-    """A whole code, at most the ``k_stored`` largest entries of each row: what :meth:`Encoder.encode` gives with it."""
-    lengths = code.row_offsets.diff()
-    if k_stored is None or not bool((lengths > k_stored).any()):
-        return code
-    row = torch.repeat_interleave(torch.arange(len(lengths), device="cpu"), lengths)
-    kept = torch.arange(len(row), device="cpu") - code.row_offsets[row] < k_stored
-    return SparseCode(
-        row_offsets=offsets_of(lengths.clamp(max=k_stored)),
-        unit_ids=code.unit_ids[kept],
-        values=code.values[kept],
-        l0=code.l0,
-        row_mass=code.row_mass,
-        row_dropped=torch.zeros_like(code.row_mass).index_add(0, row[~kept], code.values[~kept].double()),
-    )
 
 
 class Encoder(ABC):
@@ -228,7 +181,7 @@ class Encoder(ABC):
         size = self._rows_screened()
         codes = [truncated(code, k_stored) for number, block in enumerate(x.split(size))
                  for code in self._encode_block(block, number * size)]  # fmt: skip
-        return joined(codes or [_nothing()])
+        return joined(codes)
 
     def _encode_block(self, block: Tensor, first_row: int) -> Iterator[SparseCode]:
         centred = block.to(self.shift.device, torch.float64, copy=True)
@@ -306,13 +259,6 @@ class Encoder(ABC):
         nothing = torch.zeros(len(centred), dtype=torch.float64, device="cpu")
         mass = added_up(values.double(), l0)
         return SparseCode(row_offsets, units.int().cpu(), values, l0.int(), mass, nothing)
-
-
-def _nothing() -> SparseCode:
-    """The code of no row."""
-    start = torch.zeros(1, dtype=torch.int64, device="cpu")
-    nothing = start[:0]
-    return SparseCode(start, nothing.int(), nothing.float(), nothing.int(), nothing.double(), nothing.double())
 
 
 def _where(chosen: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from sae_assets.ops.control_inputs import Collector
     from sae_assets.ops.pooling import Pooling
     from sae_assets.ops.reconstruction import Fit
-    from sae_assets.ops.sparse_activations import Encoder, SparseCode
+    from sae_assets.ops.sparse_activations import Encoder
+    from sae_assets.ops.sparse_code import SparseCode
     from sae_assets.rows.loaded import OpenedSae
     from sae_assets.rows.source import ExampleRows, RowSource
 
@@ -246,7 +247,7 @@ def _encode(
             continue
         if into.fit is not None:
             into.fit.add(rows_of_block, code)
-        code = ops.sparse_activations.truncated(code, into.k_stored)
+        code = ops.sparse_code.truncated(code, into.k_stored)
         into.codes.append(code if bool(is_row.all()) else _with_silent(code, ~is_row))
     if pool is not None:
         pool.codes += pooled
@@ -269,7 +270,7 @@ def _with_silent(code: "SparseCode", silent: "Tensor") -> "SparseCode":
     def spread(values: "Tensor") -> "Tensor":
         return torch.zeros(len(silent), dtype=values.dtype, device="cpu").masked_scatter(~silent, values)
 
-    return ops.sparse_activations.SparseCode(
+    return ops.sparse_code.SparseCode(
         row_offsets=offsets_of(spread(code.row_offsets.diff())),
         unit_ids=code.unit_ids,
         values=code.values,
@@ -286,7 +287,7 @@ def _artifact(result: _Collected, chunk: Examples, n_units: int, stored_values: 
     n_rows = sum(len(code.l0) for code in result.codes)
     if len(lengths) != len(chunk) or n_rows != int(lengths.sum()):
         raise ArtifactError(f"{n_rows} rows were encoded, expected {int(lengths.sum())} of {len(chunk)} examples.")
-    code = ops.rounding.rounded(ops.sparse_activations.joined(result.codes), stored_values)
+    code = ops.rounding.rounded(ops.sparse_code.joined(result.codes), stored_values)
     return SparseActivations(
         first_example=chunk.first_index,
         example_offsets=offsets_of(lengths),

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 
-from sae_assets.ops.sparse_activations import SparseCode
+from sae_assets.ops.sparse_code import SparseCode
 
 
 def rows_of(code: SparseCode) -> list[list[tuple[int, float]]]:

@@ -13,7 +13,7 @@ from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.pooling import POOLINGS, Pooling, length_auroc, pool_codes, pool_rows
 from sae_assets.ops.segments import unpack_descending
 from sae_assets.ops.sorted_scores import EVALUATED
-from sae_assets.ops.sparse_activations import SparseCode
+from sae_assets.ops.sparse_code import SparseCode
 from sae_assets_tests.ops.codes import rows_of
 from sae_assets_tests.reference import pooling as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, chunkings, worlds

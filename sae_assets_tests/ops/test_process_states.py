@@ -36,7 +36,8 @@ from sae_assets.ops.protocols.saev import probe_rows
 from sae_assets.ops.row_alignment import align_rows, rank_pairs
 from sae_assets.ops.row_chance import rows_of_pairs
 from sae_assets.ops.row_chunks import RowChunk
-from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder
+from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets.ops.sparse_code import SparseCode
 from sae_assets.ops.thresholds import CalibrationChunk, calibrate_thresholds
 from sae_assets.ops.unit_mapping import PruningRules, map_units
 from sae_assets.ops.unit_stats import compute_unit_stats

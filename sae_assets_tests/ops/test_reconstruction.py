@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 from sae_assets.artifacts.fit import FitSums
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.reconstruction import Decoder, Fit, merge_fits
-from sae_assets.ops.sparse_activations import SparseCode, TopKEncoder, truncated
+from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets.ops.sparse_code import SparseCode, truncated
 from sae_assets_tests.helpers.process_states import STATES, under
 from sae_assets_tests.ops.codes import rows_of
 from sae_assets_tests.reference import reconstruction as reference

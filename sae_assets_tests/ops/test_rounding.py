@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sae_assets.artifacts import SparseActivations, offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.rounding import rounded, to_significant
-from sae_assets.ops.sparse_activations import SparseCode
+from sae_assets.ops.sparse_code import SparseCode
 from sae_assets_tests.strategies import PROPERTY
 
 POSITIVE = st.floats(2.0**-149, float(np.finfo(np.float32).max), width=32)

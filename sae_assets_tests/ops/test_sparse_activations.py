@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from sae_assets.errors import ArtifactError
 from sae_assets.ops import sparse_activations
-from sae_assets.ops.sparse_activations import TopKEncoder, truncated
+from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets.ops.sparse_code import truncated
 from sae_assets_tests.ops.codes import assert_bit_equal, joined, rows_of
 from sae_assets_tests.reference.sparse_activations import dense_topk, stored_entries
 from sae_assets_tests.strategies import DEVICES, PROPERTY

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sae_assets.ops.sparse_activations import SparseCode
+from sae_assets.ops.sparse_code import SparseCode
 from sae_assets_tests.reference.sparse_activations import dense_jumprelu, dense_topk
 
 GEMMA_SCOPE_2 = {
