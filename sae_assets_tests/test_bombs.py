@@ -19,7 +19,7 @@ from sae_assets import ops, plain_json
 from sae_assets.catalog import Transformer, load_catalog
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import CatalogError, CheckpointError, DatasetError, StoredFileError
-from sae_assets.rows.open_clip.vision import locate_weights
+from sae_assets.rows.open_clip.weights import locate_weights
 from sae_assets.rows.precomputed.files import SafetensorsPart, TensorPart
 from sae_assets.rows.transformers.files import read_config as read_model_config
 from sae_assets.rows.transformers.files import weight_files

@@ -18,7 +18,8 @@ from sae_assets.errors import CheckpointError
 from sae_assets.rows.images import open_geometry
 from sae_assets.rows.inspection import inspect_model
 from sae_assets.rows.loaded import KEPT
-from sae_assets.rows.open_clip.vision import ImageGeometry, VisionTransformer
+from sae_assets.rows.open_clip.geometry import ImageGeometry
+from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.transformers.files import expect_folder, weight_files
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets.rows.transformers.vision import TransformersGeometry

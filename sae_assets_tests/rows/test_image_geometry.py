@@ -12,7 +12,7 @@ from sae_assets.catalog import Dataset, Model, Transformer
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_labels
 from sae_assets.datasets import open_dataset
-from sae_assets.rows.open_clip.vision import ImageGeometry
+from sae_assets.rows.open_clip.geometry import ImageGeometry
 from sae_assets.rows.truth import row_truth
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.helpers.images import near_border

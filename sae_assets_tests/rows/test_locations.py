@@ -14,7 +14,7 @@ from sae_assets.datasets import ImageReader, open_dataset
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.images import Geometry
 from sae_assets.rows.locations import locate_rows, transform_of
-from sae_assets.rows.open_clip.vision import ImageGeometry
+from sae_assets.rows.open_clip.geometry import ImageGeometry
 from sae_assets.rows.transformers.vision import TransformersGeometry
 from sae_assets_tests.datasets.layouts import entry_of, write_csv
 from sae_assets_tests.datasets.pictures import SHOWN, save

@@ -13,14 +13,10 @@ from torch import Tensor
 
 from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError
+from sae_assets.rows.open_clip.geometry import ImageGeometry, expect_activation
 from sae_assets.rows.open_clip.library import library
-from sae_assets.rows.open_clip.vision import (
-    ImageGeometry,
-    VisionTransformer,
-    _expect_activation,
-    identity,
-    locate_weights,
-)
+from sae_assets.rows.open_clip.vision import VisionTransformer
+from sae_assets.rows.open_clip.weights import identity, locate_weights
 from sae_assets_tests.rows.tiny_model import LAYERS, SIZE, WIDTH, local, write_tiny_model
 
 
@@ -274,7 +270,7 @@ def test_no_tag_is_computed_with_another_function_than_it_was_trained_with() -> 
         computed = bool(library().get_model_config(name).get("quick_gelu"))
         trained = bool(library().get_pretrained_cfg(name, tag).get("quick_gelu"))
         try:
-            _expect_activation(name, tag)
+            expect_activation(name, tag)
             assert computed == trained or name == "roberta-ViT-B-32"
         except CheckpointError as error:
             refused += 1

@@ -20,6 +20,7 @@ from sae_assets.rows import loaded
 from sae_assets.rows.encoding import RowsPerKind, encode_chunk
 from sae_assets.rows.images import open_geometry
 from sae_assets.rows.open_clip import vision as open_clip_vision
+from sae_assets.rows.open_clip.geometry import ImageGeometry
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.training import trained_elsewhere
 from sae_assets.saes import open_sae, opening
@@ -206,7 +207,7 @@ def test_images_of_the_models_own_size_are_not_resampled(tiny: Path) -> None:
     """What the other tests rely on: at the model's own size the transform only scales the colours."""
     from PIL import Image
 
-    geometry = open_clip_vision.ImageGeometry(local(tiny))
+    geometry = ImageGeometry(local(tiny))
     image = Image.effect_noise((SIZE, SIZE), 80).convert("RGB")
     expected = (torch.tensor(list(image.getchannel(0).tobytes())).view(SIZE, SIZE) / 255 - 0.5) / 0.5
     torch.testing.assert_close(geometry.tensor(image)[0], expected)

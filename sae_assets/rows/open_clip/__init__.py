@@ -2,8 +2,10 @@
 
 from sae_assets.catalog import Model, Transformer
 from sae_assets.catalog.registry import Library
+from sae_assets.rows.open_clip.geometry import ImageGeometry
 from sae_assets.rows.open_clip.said import properties
-from sae_assets.rows.open_clip.vision import ImageGeometry, VisionTransformer, identity, locate_weights
+from sae_assets.rows.open_clip.vision import VisionTransformer
+from sae_assets.rows.open_clip.weights import identity, locate_weights
 
 
 def _check_transformer(transformer: Transformer) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sae_assets.catalog import Model
 from sae_assets.rows.images import open_geometry
-from sae_assets.rows.open_clip.vision import locate_weights
+from sae_assets.rows.open_clip.weights import locate_weights
 from sae_assets.rows.properties import (
     ACTIVATION,
     CONTRADICTION,
@@ -27,7 +27,7 @@ from sae_assets.rows.properties import (
 )
 
 if TYPE_CHECKING:
-    from sae_assets.rows.open_clip.vision import ImageGeometry
+    from sae_assets.rows.open_clip.geometry import ImageGeometry
 
 
 NAME_ADVICE = "name the architecture and the tag that the weights were trained as, or their whole folder by `path`"
