@@ -22,7 +22,7 @@ from torch import Tensor
 from sae_assets import ops
 from sae_assets.artifacts import SparseRows, offsets_of
 from sae_assets.catalog import load_catalog
-from sae_assets.catalog.datasets import Controls
+from sae_assets.catalog.detection import Controls
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_labels
 from sae_assets.datasets import open_dataset

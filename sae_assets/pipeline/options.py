@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sae_assets.catalog import plain_message
-from sae_assets.catalog.datasets import Detection, ascending, folds
+from sae_assets.catalog.detection import Detection, ascending, folds
 from sae_assets.errors import CatalogError
 
 PRECISIONS = ("float32", "bfloat16", "float16")

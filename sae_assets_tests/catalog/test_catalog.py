@@ -538,7 +538,7 @@ def test_a_key_of_earlier_versions_changes_nothing() -> None:
     """``n_bootstrap`` of catalogs that were written before it went; any other unknown key is a mistake still."""
     from pydantic import ValidationError
 
-    from sae_assets.catalog.datasets import Detection
+    from sae_assets.catalog.detection import Detection
 
     assert Detection.model_validate({"n_bootstrap": 5, "seed": 3}) == Detection(seed=3)
     with pytest.raises(ValidationError, match="n_bootstraps"):

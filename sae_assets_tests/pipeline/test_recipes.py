@@ -10,7 +10,7 @@ from upath import UPath
 
 from sae_assets.artifacts import Examples, Labels
 from sae_assets.catalog import Catalog, Model, Sae, load_catalog
-from sae_assets.catalog.datasets import Detection
+from sae_assets.catalog.detection import Detection
 from sae_assets.chunks.registering import register
 from sae_assets.errors import MismatchError
 from sae_assets.pipeline.options import EncodeOptions, Options

@@ -9,7 +9,7 @@ import torch
 
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.catalog import Dataset, Model, Sae
-from sae_assets.catalog.datasets import Controls
+from sae_assets.catalog.detection import Controls
 from sae_assets.datasets import open_dataset
 from sae_assets.ops.pooling import Pooling
 from sae_assets.ops.random_saes import match_density, random_encoder
