@@ -153,7 +153,7 @@ def _read_listed(store: ArtifactStore, path: "UPath", address: Address | None) -
         return store.read_file(path)
     except FileNotFoundError:
         try:
-            return None if address is None else store.read(address)
+            return None if address is None else store.read(address, hashed=True)
         except NotMaterializedError:
             return None
 

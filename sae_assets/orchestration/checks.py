@@ -45,7 +45,7 @@ def evaluate(
 ) -> Iterator[dg.AssetCheckResult]:
     """Read the file back and run the stage's checks on it; a file that cannot be read fails them all."""
     try:
-        artifact = store.read(address).artifact
+        artifact = store.read(address, hashed=True).artifact
     except SaeAssetsError as error:
         artifact, problem = None, {"problem": str(error)}
     else:

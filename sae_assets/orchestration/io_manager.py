@@ -47,4 +47,4 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         address = address_of(path, partition)
         if how.items() >= OPTIONAL.items() and store.find(address) is None:
             return None
-        return store.read(address, hashed=False)
+        return store.read(address)

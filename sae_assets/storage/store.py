@@ -150,12 +150,12 @@ class ArtifactStore:
                 twin.unlink()
         return WrittenFile(path, int(path.stat().st_size))
 
-    def read(self, address: Address, *, hashed: bool = True) -> Stored:
-        """Read and verify one artifact.
+    def read(self, address: Address, *, hashed: bool = False) -> Stored:
+        """Read and verify one artifact: all bytes by its seal, and its invariants.
 
         Args:
-            hashed: compute the content hash anew. Without, a sealed file is taken for what its seal says: all of its
-                bytes are as they were when its checks read it in full. A file without a seal is hashed all the same.
+            hashed: compute the content hash anew, too. A seal says that all bytes are as they were when its checks did
+                so from them. A file without a seal is always hashed.
 
         Raises:
             StoredFileError: missing, damaged (the seal, the content hash or an invariant is broken), the file of
@@ -195,7 +195,7 @@ class ArtifactStore:
 
         return self._of_file(address, load)
 
-    def _read(self, path: UPath, address: Address | None, hashed: bool = True) -> Stored:
+    def _read(self, path: UPath, address: Address | None, hashed: bool) -> Stored:
         with self._remedied(path, address):
             item = self._verified(path, hashed)
             if address is not None:
@@ -265,8 +265,8 @@ class ArtifactStore:
         return WrittenFile(path, int(path.stat().st_size))
 
     def read_file(self, path: UPath) -> Stored:
-        """Read and verify a file by its path, as :meth:`read` does."""
-        return self._read(path, address_at(self.root, path))
+        """Read and verify a file by its path, as :meth:`read` does, its content hash computed anew."""
+        return self._read(path, address_at(self.root, path), hashed=True)
 
     def _existing(self, address: Address) -> UPath:
         path = self.find(address)
@@ -289,8 +289,6 @@ class ArtifactStore:
 class ChunkReader(Mapping[str, Stored]):
     """Many chunks of one stage: keys first, artifacts read one at a time, each time they are asked for.
 
-    Aggregates go through all chunks, several times, after each was read in full by its checks: seals are enough here.
-
     Args:
         store: where the chunks are; addresses: the address of each chunk key.
 
@@ -307,7 +305,7 @@ class ChunkReader(Mapping[str, Stored]):
         self.stage = next(iter(addresses.values())).stage if addresses else ""
 
     def __getitem__(self, key: str) -> Stored:
-        return self._store.read(self._addresses[key], hashed=False)
+        return self._store.read(self._addresses[key])
 
     def __contains__(self, key: object) -> bool:  # Mapping's own would read the file
         return key in self._addresses

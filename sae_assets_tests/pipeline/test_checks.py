@@ -460,6 +460,17 @@ def test_a_file_that_cannot_be_read_fails_every_check(tmp_path: Path) -> None:
     assert "has not been materialized" in str(results[0].metadata["problem"].value)
 
 
+def test_a_file_that_does_not_hold_what_was_made_fails_every_check(tmp_path: Path) -> None:
+    """Its seal holds, which is of what was written; what was to be written its content hash tells."""
+    store, item = ArtifactStore(str(tmp_path)), small("sparse_activations")
+    store.write(ADDRESS, replace(item, content_hash="0" * 64))
+    assert store.read(ADDRESS).artifact == item.artifact
+    results = list(evaluate(STAGES["sparse_activations"], dg.AssetKey("any"), store, ADDRESS, NOTHING_MORE))
+    assert results[0].check_name == READABLE and len(results) > 1
+    assert not any(result.passed for result in results)
+    assert "content hash" in str(results[0].metadata["problem"].value)
+
+
 class TestInARun:
     """A camera that was covered, and an SAE whose L0 (5) the catalog does not expect."""
 

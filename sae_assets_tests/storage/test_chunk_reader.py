@@ -79,7 +79,7 @@ def test_header_reads_no_data(store: ArtifactStore, reads: list[str]) -> None:
     assert reads == []
 
 
-def test_a_chunk_is_taken_by_its_seal_and_no_byte_of_it_can_change(store: ArtifactStore) -> None:
+def test_what_is_read_is_taken_by_its_seal_and_no_byte_of_it_can_change(store: ArtifactStore) -> None:
     """Its checks computed the content hash from the same bytes."""
     path = Path(str(store.find(address("0000"))))
     content = path.read_bytes()
@@ -89,9 +89,11 @@ def test_a_chunk_is_taken_by_its_seal_and_no_byte_of_it_can_change(store: Artifa
             reader(store, "0000")["0000"]
     other = replace(small("sparse_activations", address("0000")), content_hash="0" * 64)
     store.write(address("0000"), other)
-    assert reader(store, "0000")["0000"].artifact == other.artifact
+    assert reader(store, "0000")["0000"].artifact == store.read(address("0000")).artifact == other.artifact
     with pytest.raises(StoredFileError, match="content hash"):
-        store.read(address("0000"))
+        store.read(address("0000"), hashed=True)
+    with pytest.raises(StoredFileError, match="content hash"):
+        store.read_file(UPath(path))
 
 
 def test_what_a_run_takes_as_input_is_taken_by_its_seal(store: ArtifactStore) -> None:
