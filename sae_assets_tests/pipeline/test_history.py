@@ -4,10 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from sae_assets.commands.session import Session, open_session
@@ -21,6 +25,15 @@ from sae_assets_tests.helpers.homes import Homes
 
 LABELS, EXAMPLES = dg.AssetKey(["small", "labels"]), dg.AssetKey(["small", "examples"])
 MOST_QUESTIONS = 12  # of a look that finds nothing new, however many assets and checks there are
+ASSETS = [dg.AssetKey(["small", "patch", name]) for name in ("labels", "thresholds", "unit_stats")]
+CHECKS = [dg.AssetCheckKey(asset, name) for asset in ASSETS for name in ("readable", "sums_up", "is_new")]
+ROW = st.tuples(
+    st.sampled_from(CHECKS),
+    st.sampled_from([None, "", "tiny", "0000|tiny", "0001|tiny"]),
+    st.sampled_from(list(Status)),
+    st.sampled_from(["first", "second", "third"]),
+    st.sampled_from([None, 1]),
+)
 
 
 @contextmanager
@@ -29,7 +42,8 @@ def counted() -> Iterator[list[str]]:
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
+        if not statement.startswith("PRAGMA"):
+            statements.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
@@ -54,12 +68,19 @@ def expect_what_dagster_tells(session: Session) -> None:
                 dynamic_partitions_store=instance), definition)  # fmt: skip
             assert of == {partition: status for partition, status in (expected or {}).items() if status}, key
     checks = [dg.AssetCheckKey(key, name) for key in definitions for name in blocking_checks(STAGES[key.path[-1]])]
-    assert sorted(partitions_not_passed(instance, checks)) == sorted(
-        (info.check_key.asset_key, info.partition_key or "",
-         info.latest_planned_run_id if info.latest_execution_status == AssetCheckExecutionRecordStatus.PLANNED else "")
+    assert set(partitions_not_passed(instance, checks)) == not_passed_by_dagster(instance, checks)
+
+
+def not_passed_by_dagster(
+    instance: dg.DagsterInstance, checks: list[dg.AssetCheckKey]
+) -> set[tuple[dg.AssetKey, str, str]]:
+    """Partitions whose checks did not pass, by the call behind the UI's partition page: a question for each check."""
+    return {
+        (info.check_key.asset_key, info.partition_key,
+         info.latest_planned_run_id if info.latest_execution_status == Status.PLANNED else "")
         for info in instance.event_log_storage.get_asset_check_partition_info(checks)
-        if info.latest_execution_status != AssetCheckExecutionRecordStatus.SUCCEEDED
-    )  # fmt: skip
+        if info.latest_execution_status != Status.SUCCEEDED and info.partition_key
+    }  # fmt: skip
 
 
 def test_states_and_checks_are_those_that_dagster_tells(
@@ -102,3 +123,36 @@ def test_a_look_asks_few_questions(made_home: Homes, tmp_path: Path) -> None:
         with counted() as statements:
             history_of(session.instance, entry)
         assert len(statements) <= MOST_QUESTIONS < len(definitions_of(session)), statements
+
+
+@pytest.fixture(scope="module")
+def empty_instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def record(instance: dg.DagsterInstance, rows: list[Any]) -> None:
+    """These are all executions of checks that there are, the first one first."""
+    storage: Any = instance.event_log_storage
+    with storage.index_connection() as connection:
+        connection.execute(AssetCheckExecutionsTable.delete())
+        for key, partition, status, run, event_id in rows:
+            connection.execute(
+                AssetCheckExecutionsTable.insert().values(
+                    asset_key=key.asset_key.to_string(), check_name=key.name, partition=partition, run_id=run,
+                    execution_status=status.value, evaluation_event_storage_id=event_id,
+                )
+            )  # fmt: skip
+
+
+@given(st.lists(ROW, max_size=30, unique_by=lambda row: (row[0], row[1], row[3])), st.sets(st.sampled_from(CHECKS)))
+def test_whatever_is_recorded_of_checks_those_are_found_that_dagster_finds(
+    empty_instance: dg.DagsterInstance, rows: list[Any], asked: set[dg.AssetCheckKey]
+) -> None:
+    """By one statement, of the checks that are asked for, whatever is recorded of others."""
+    record(empty_instance, rows)
+    checks = sorted(asked, key=str)
+    with counted() as statements:
+        found = set(partitions_not_passed(empty_instance, checks))
+    assert found == not_passed_by_dagster(empty_instance, checks)
+    assert len(statements) == 1
