@@ -16,6 +16,8 @@ from sae_assets.rows.threads import side_by_side
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Call = Callable[[], Sequence[Tensor]]  # of a pass, for its rows
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -75,8 +77,20 @@ class Pass(Generic[T]):
         return self.size, self.length
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What is computed to know whether rows of a shape are independent, and what tells it from the results."""
+
+    calls: "Sequence[Call]"
+    holds: "Callable[[Sequence[Sequence[Tensor]]], bool]"
+
+
 class FixedShapes(Generic[T]):
-    """A model's passes, and what was found of each of their shapes.
+    """A model's passes, and what is known of each of their shapes.
+
+    Two things are tried, each by computing a pass once more in another way and comparing bits: whether its rows depend
+    on what they are computed with (its inputs then go one by one), and whether all threads together give the bits that
+    one gives (they then share a pass where there are few).
 
     Args:
         forward: rows of inputs that go together, filled up to a length (None: as long as they are); several threads
@@ -119,16 +133,16 @@ class FixedShapes(Generic[T]):
 
     def rows(self, passes: Sequence[Pass[T]]) -> "list[Sequence[Tensor]]":
         """Rows of the inputs of each pass, in order."""
-        found: dict[int, Sequence[Tensor]] = {}
-        numbers: dict[int, list[int]] = {}
-        for place, one in enumerate(passes):
+        computed: dict[int, Sequence[Tensor]] = {}
+        by_number: dict[int, list[int]] = {}  # of passes side by side
+        for index, one in enumerate(passes):
             if not self._mixes(one):
-                numbers.setdefault(self.n_beside(*one.shape), []).append(place)
-        for n_beside, places in numbers.items():
-            found |= zip(places, self._rows([passes[place] for place in places], n_beside), strict=True)
+                by_number.setdefault(self.n_beside(*one.shape), []).append(index)
+        for n_beside, indices in by_number.items():
+            computed |= zip(indices, self._rows([passes[index] for index in indices], n_beside), strict=True)
         return [
-            self._one_by_one(one) if self._mixes(one) else found[place][: len(one.inputs)]
-            for place, one in enumerate(passes)
+            self._one_by_one(one) if self._mixes(one) else computed[index][: len(one.inputs)]
+            for index, one in enumerate(passes)
         ]
 
     def _mixes(self, one: Pass[T]) -> bool:
@@ -136,40 +150,43 @@ class FixedShapes(Generic[T]):
         return (self._alone and one.size > 1) or not self._independent.get(one.shape, True)
 
     def _rows(self, passes: Sequence[Pass[T]], n_beside: int) -> "list[Sequence[Tensor]]":
-        """Rows of passes that are filled up, after new shapes were tried.
+        """Rows of passes that are filled up; new shapes are tried.
 
         Fewer passes than half of the threads are computed by all threads one after the other where that changes no bit.
         """
-        calls: list[Callable[[], Sequence[Tensor]]] = [partial(self._forward, *self._full(one)) for one in passes]
-        first = {one.shape: place for place, one in reversed([*enumerate(passes)])}
+        calls: list[Call] = [partial(self._forward, *self._full(one)) for one in passes]
+        first = {one.shape: index for index, one in reversed([*enumerate(passes)])}
         keys = [self._key(one, n_beside) for one in passes]
         few = 2 * len(passes) <= n_beside
         new = [shape for shape in first if shape not in self._independent and (n_beside > 1 or shape[0] > 1)]
         by_all = few and all(self._same_by_all.get(key, False) for key in keys)
-        found = _computed(calls, 1 if by_all else n_beside)
-        for key, call, rows in zip(keys, calls, found, strict=True):
-            if few and key not in self._same_by_all:
-                self._same_by_all[key] = _are_same_by_all(call, rows)
-        tries = [self._try(passes[first[shape]], found[first[shape]]) for shape in new]
-        tried = iter(_computed([call for calls_of_try, _ in tries for call in calls_of_try], n_beside))
-        for shape, (calls_of_try, holds) in zip(new, tries, strict=True):
-            self._independent[shape] = holds([next(tried) for _ in calls_of_try]) and (
-                n_beside == 1 or self._is_undisturbed(keys[first[shape]], calls[first[shape]], found[first[shape]])
+        rows = _computed(calls, 1 if by_all else n_beside)
+        if few:
+            for key, call, of_pass in zip(keys, calls, rows, strict=True):
+                self._is_same_by_all(key, call, of_pass)
+        trials = [self._trial(passes[first[shape]], rows[first[shape]]) for shape in new]
+        results = iter(_computed([call for trial in trials for call in trial.calls], n_beside))
+        for shape, trial in zip(new, trials, strict=True):
+            index = first[shape]
+            self._independent[shape] = trial.holds([next(results) for _ in trial.calls]) and (
+                n_beside == 1 or self._is_undisturbed(keys[index], calls[index], rows[index])
             )
-        return found
+        return rows
 
     def _key(self, one: Pass[T], n_threads: int) -> tuple[int, int, int]:
         """What decides whether a pass by all threads has the bits that it has by one."""
         own = self._length_of if one.size == 1 else None
         return one.size, own(one.inputs[0]) if own else one.length, n_threads
 
-    def _is_undisturbed(
-        self, key: tuple[int, int, int], call: "Callable[[], Sequence[Tensor]]", found: "Sequence[Tensor]"
-    ) -> bool:
-        """Whether a pass that had others beside it has the rows that it has without, by all threads or by one."""
+    def _is_same_by_all(self, key: tuple[int, int, int], call: "Call", rows: "Sequence[Tensor]") -> bool:
+        """Whether a pass by all threads has the bits that it has by one, and so many that this is no chance."""
         if key not in self._same_by_all:
-            self._same_by_all[key] = _are_same_by_all(call, found)
-        return self._same_by_all[key] or _same_bits(side_by_side([call])[0], found)
+            self._same_by_all[key] = sum(each.numel() for each in rows) >= ENOUGH and _same_bits(call(), rows)
+        return self._same_by_all[key]
+
+    def _is_undisturbed(self, key: tuple[int, int, int], call: "Call", rows: "Sequence[Tensor]") -> bool:
+        """Whether a pass that had others beside it has the rows that it has without, by all threads or by one."""
+        return self._is_same_by_all(key, call, rows) or _same_bits(side_by_side([call])[0], rows)
 
     def _one_by_one(self, one: Pass[T]) -> "list[Tensor]":
         """Rows of a pass's inputs, each for itself, and where even that depends on others, with none beside it."""
@@ -183,10 +200,8 @@ class FixedShapes(Generic[T]):
             return [*one.inputs], None
         return [*one.inputs, *[self._filler(one.inputs[0])] * (one.size - len(one.inputs))], one.length
 
-    def _try(
-        self, one: Pass[T], found: "Sequence[Tensor]"
-    ) -> "tuple[list[Callable[[], Sequence[Tensor]]], Callable[[Sequence[Sequence[Tensor]]], bool]]":
-        """What is to be computed to know whether a shape's rows are independent, and what tells it from the results.
+    def _trial(self, one: Pass[T], rows: "Sequence[Tensor]") -> "Trial":
+        """Whether rows of a shape depend on what they are computed with, by one pass of it and its rows.
 
         Inputs must have the same rows at other places, and the first of them also beside others; and an input that is
         filled up must have the rows that it has for itself, but for rounding, whatever fills it up.
@@ -199,11 +214,11 @@ class FixedShapes(Generic[T]):
         inputs, length = self._full(one)
         if length is None:
             again = partial(self._forward, inputs, None)
-            return [again] * 2, lambda results: all(_same_bits(found, rows) for rows in results)
+            return Trial([again] * 2, lambda results: all(_same_bits(rows, result) for result in results))
         filler = self._filler(inputs[0])
         group = [*[filler] * (len(inputs) - 1), inputs[0]]
-        shortest = min(range(len(inputs)), key=lambda place: len(found[place]))
-        calls: list[Callable[[], Sequence[Tensor]]] = [
+        shortest = min(range(len(inputs)), key=lambda index: len(rows[index]))
+        calls: list[Call] = [
             partial(self._forward, inputs[::-1], length),
             partial(self._forward, group, length),
             partial(self._forward, [filler], None),
@@ -214,13 +229,13 @@ class FixedShapes(Generic[T]):
 
         def holds(results: "Sequence[Sequence[Tensor]]") -> bool:
             turned, beside, (filler_itself,), (shortest_itself,), *refilled = results
-            if not _same_bits(found, turned[::-1]) or not _same_bits(found[:1], beside[-1:]):
+            if not _same_bits(rows, turned[::-1]) or not _same_bits(rows[:1], beside[-1:]):
                 return False
-            if not all(_same_bits(beside, rows) for rows in refilled):
+            if not all(_same_bits(beside, result) for result in refilled):
                 return False
-            return self._is_rounding(beside[0], filler_itself) and self._is_rounding(found[shortest], shortest_itself)
+            return self._is_rounding(beside[0], filler_itself) and self._is_rounding(rows[shortest], shortest_itself)
 
-        return calls, holds
+        return Trial(calls, holds)
 
     def _is_rounding(self, with_others: "Tensor", itself: "Tensor") -> bool:
         difference = (with_others - itself).double().norm(dim=-1)
@@ -231,11 +246,6 @@ class FixedShapes(Generic[T]):
 
 def _computed(calls: Sequence[Callable[[], R]], n_beside: int) -> list[R]:
     return side_by_side(calls) if n_beside > 1 else [call() for call in calls]
-
-
-def _are_same_by_all(call: "Callable[[], Sequence[Tensor]]", found: "Sequence[Tensor]") -> bool:
-    """Whether a pass by all threads has the bits that it has by one, and so many that this is no chance."""
-    return sum(rows.numel() for rows in found) >= ENOUGH and _same_bits(call(), found)
 
 
 def _same_bits(some: "Sequence[Tensor]", others: "Sequence[Tensor]") -> bool:
