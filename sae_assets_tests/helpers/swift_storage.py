@@ -8,12 +8,9 @@ what can be asked is the same. Named in the ``dagster.yaml`` of homes made by ``
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, sql_event_log
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log
 from dagster._core.storage.runs import SqliteRunStorage
@@ -23,23 +20,10 @@ from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from dagster._core.storage.sql import create_engine
 from sqlalchemy import Connection, Engine, event, inspect
 
-
-@cache
-def _newest(migrations: str) -> str | None:
-    config = Config()
-    config.set_main_option("script_location", migrations)
-    return ScriptDirectory.from_config(config).as_revision_number("head")
-
-
-def _revisions(config: Config, connection: Connection) -> tuple[str | None, str | None]:
-    """As Dagster's: of a database, and the newest. To find that, Alembic imports all migrations, at every opening."""
-    migrations = config.get_main_option("script_location")
-    assert migrations is not None
-    return MigrationContext.configure(connection).get_current_revision(), _newest(migrations)
-
+from sae_assets.orchestration.instance.launcher import revisions
 
 for module in (consolidated_sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
-    setattr(module, "check_alembic_revision", _revisions)  # noqa: B010 - private names of the modules
+    setattr(module, "check_alembic_revision", revisions)  # noqa: B010 - before an instance of ours is opened
 
 # Events stay as they were written, and are asked for again and again.
 sql_event_log.deserialize_value = lru_cache(maxsize=5000)(sql_event_log.deserialize_value)  # type: ignore[assignment]

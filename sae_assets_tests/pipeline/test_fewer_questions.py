@@ -7,9 +7,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy
+from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log
+from dagster._core.storage.sql import check_alembic_revision, get_alembic_config
 
-from sae_assets.orchestration.instance.launcher import close_engines, keep_engines
+from sae_assets.orchestration.instance.launcher import close_engines, keep_engines, revisions
 from sae_assets.orchestration.internals import CheckResult
 
 PARTITIONS = dg.StaticPartitionsDefinition(["a", "b"])
@@ -98,3 +100,21 @@ def test_commits_wait_for_the_disk_only_where_a_database_could_be_damaged(
             assert connection.execute(sqlalchemy.text("PRAGMA synchronous")).scalar() == synchronous
     finally:
         close_engines()
+
+
+def test_migrations_are_loaded_once_however_often_a_database_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told of a database is what Dagster's own function tells: its version, an earlier one, none."""
+    config = get_alembic_config(consolidated_sqlite_event_log.__file__)
+    engine = sqlalchemy.create_engine("sqlite://")
+    statements = (
+        "SELECT 1",
+        "CREATE TABLE alembic_version (version_num TEXT)",
+        "INSERT INTO alembic_version VALUES ('x')",
+    )
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(sqlalchemy.text(statement))
+            assert revisions(config, connection) == check_alembic_revision(config, connection)
+        monkeypatch.setattr(ScriptDirectory, "_load_revisions", None)
+        version, newest = revisions(config, connection)
+        assert version == "x" and newest not in ("x", None)

@@ -16,6 +16,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,7 +95,7 @@ def test_what_was_on_under_a_former_name_is_on_and_what_was_off_is_off(tmp_path:
 
 def test_whoever_looks_keeps_engines(small: Places, monkeypatch: pytest.MonkeyPatch):
     """A server of code launches nothing, and nothing else would tell it not to make an engine for every query."""
-    storages = (consolidated_sqlite_event_log, sqlite_run_storage)
+    storages = (consolidated_sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage)
     with open_session(small["home"], small["catalog"]) as session:
         instance = session.instance
         for storage in storages:

@@ -15,12 +15,15 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import sqlalchemy
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 # The launcher's interface is a private module of Dagster, and so is what a launcher is told of
 # a run: where its code is (origins) and how to open its instance (a reference, serialized).
@@ -28,6 +31,7 @@ from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, 
 from dagster._core.origin import RepositoryPythonOrigin
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log, sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster._utils import get_run_crash_explanation  # the words that Dagster has for exit codes
@@ -165,9 +169,10 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
 def keep_engines() -> None:
     """Let Dagster's SQLite storages of this process use one SQLAlchemy engine per file, which keeps its connections.
 
-    They make a new one for every event, and with it compile every statement anew: a third of the CPU of an event. And
-    the last connection to be closed writes the log of changes back to the disk, here after every event. They also look
-    at every event whether its tables are there; one that was seen stays.
+    They make a new one for every event and tick, and with it compile every statement anew: a third of the CPU of an
+    event. And the last connection to be closed writes the log of changes back to the disk, here after every event. They
+    also look at every event whether its tables are there; one that was seen stays. And whoever opens an instance, a
+    code server at every tick of a sensor, has them load all migrations, to know the newest (``revisions``).
     """
 
     def create_engine(url: str, **options: Any) -> Any:
@@ -186,9 +191,24 @@ def keep_engines() -> None:
                 sqlalchemy.event.listen(engine, "connect", _wait_for_checkpoints_alone)
             return _engines[key]
 
-    for module in (consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage):
+    for module in (consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
         if getattr(module, "create_engine") is sqlalchemy.create_engine:  # noqa: B009
             setattr(module, "create_engine", create_engine)  # noqa: B010
+        setattr(module, "check_alembic_revision", revisions)  # noqa: B010
+
+
+def revisions(config: Config, connection: sqlalchemy.Connection) -> tuple[str | None, str | None]:
+    """In place of Dagster's: the revision of a database and the newest, for which migrations are loaded once."""
+    migrations = config.get_main_option("script_location")
+    assert migrations is not None
+    return MigrationContext.configure(connection).get_current_revision(), _newest_revision(migrations)
+
+
+@cache
+def _newest_revision(migrations: str) -> str | None:
+    config = Config()
+    config.set_main_option("script_location", migrations)
+    return ScriptDirectory.from_config(config).as_revision_number("head")
 
 
 @lru_cache(maxsize=MOST_ENGINES)
