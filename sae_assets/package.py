@@ -1,7 +1,7 @@
-"""What this package is as a package: its version, and how its modules and others' are loaded.
+"""What this package is as a package: its version, how its modules are loaded, and how its processes collect and end.
 
-Heads of packages whose modules load torch or Dagster use the latter (PEP 562): ``from sae_assets import ops`` costs
-nothing then, and ``ops.thresholds`` is the module of that name.
+Heads of packages whose modules load torch or Dagster hand these out by ``submodule`` (PEP 562): ``from sae_assets
+import ops`` costs nothing then, and ``ops.thresholds`` is the module of that name.
 """
 
 import atexit

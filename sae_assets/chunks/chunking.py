@@ -48,6 +48,9 @@ def plan_chunks(
     Args:
         removed: chunks that were once registered; their numbers and positions are not given again.
         keep_splits: write each example's split into the manifest (splits that were drawn, not read).
+
+    Raises:
+        DatasetError: they are more chunks than there are numbers left.
     """
     registered_ids = {example for manifest in registered for example in manifest.example_ids}
     fresh = [record for record in records if record.example_id not in registered_ids]

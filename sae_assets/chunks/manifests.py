@@ -147,8 +147,7 @@ def register_chunks(
         for position, manifest in enumerate(fresh):
             contents, regions = zip(*map(hashes, manifest.example_ids), strict=True)
             hashed = replace(manifest, content_hashes=contents, region_hashes=regions)
-            path = _folder(root, dataset) / f"{manifest.key}.json"
-            if not write_once(path, _content(hashed, dataset)):
+            if not write_once(manifest_path(root, dataset, manifest.key), _content(hashed, dataset)):
                 break
             fresh[position] = hashed
         else:

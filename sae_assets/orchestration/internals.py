@@ -121,12 +121,12 @@ def files_of_history(instance: dg.DagsterInstance) -> list[Path]:
 def partitions_not_passed(
     instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
 ) -> Iterator[tuple[dg.AssetKey, str, str]]:
-    """Asset and partition of every check that did not pass the last time it was planned, and who never came to it.
+    """Asset and partition of every check that did not pass when it was last planned, and the run that never reached it.
 
-    The last is the id of the run that planned the check and did not make it; empty if the check failed.
+    The run's id is empty where the check was reached and failed.
 
     No public call gives the last result of a check by partition. The one behind the UI's partition page asks the
-    database once for each check, and makes an object of each partition; here those alone come that are looked for.
+    database once for each check and makes an object of each partition; here one question gives what did not pass.
     """
     from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
     from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
@@ -142,7 +142,7 @@ def partitions_not_passed(
     table, asked = AssetCheckExecutionsTable.c, {(key.asset_key.to_string(), key.name): key for key in checks}
     last = (
         select(func.max(table.id))
-        .where(table.evaluation_event_storage_id.is_not(None))  # as Dagster does: plans of earlier versions count not
+        .where(table.evaluation_event_storage_id.is_not(None))  # as in Dagster: plans of earlier versions do not count
         .where(table.asset_key.in_({asset for asset, _ in asked}))
         .where(table.check_name.in_({name for _, name in asked}))
         .group_by(table.asset_key, table.check_name, table.partition)
@@ -161,7 +161,7 @@ def partitions_not_passed(
 
 
 def active_backfills(instance: dg.DagsterInstance) -> Iterator[tuple[str, Sequence[dg.AssetKey]]]:
-    """Id and assets of every backfill that has not ended. Backfills have no public call in Python."""
+    """Id and assets of every backfill that has not ended; no public call in Python lists backfills."""
     statuses = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=statuses)):
         yield backfill.backfill_id, backfill.asset_selection or ()
@@ -303,7 +303,7 @@ def _newest_attempts(instance: dg.DagsterInstance, keys: Collection[dg.AssetKey]
 
 
 def newest_event(instance: dg.DagsterInstance) -> int:
-    """Number of the newest event of any asset, check or run's status; only that of a data set's own is public."""
+    """Number of the newest event of any kind; the public calls tell only that of one asset or of run statuses."""
     return instance.event_log_storage.get_maximum_record_id() or 0
 
 

@@ -153,15 +153,17 @@ class Runner:
                 left = batch.without(self._holding(batch, stopped))
                 stopped |= set(batch.addresses) - set(left.addresses if left else ())
                 if left is not None and batch.waits_for and not self._force:
-                    left = left.without(
-                        self._made_meanwhile(left, outlook.history)
-                    )  # what it waited for may be what it was
+                    # What it waited for may have come out as it was.
+                    left = left.without(self._made_meanwhile(left, outlook.history))
                 if left is None:
                     continue
                 if times[left.addresses[0]] == MOST_TIMES and not self._force:
                     reason = outlook.reason(left.addresses[0])
                     failures.append(
-                        RunFailedError(f"{left.label} was made {MOST_TIMES} times and is due again: {reason}")
+                        RunFailedError(
+                            f"{left.label} was made {MOST_TIMES} times and is due again ({reason}): what it reads is "
+                            "changed meanwhile. Try again once nobody changes it."
+                        )
                     )
                     stopped |= set(left.addresses)
                     continue

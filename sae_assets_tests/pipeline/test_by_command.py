@@ -221,4 +221,4 @@ def test_what_is_never_current_ends_with_the_reason(made, monkeypatch):
     monkeypatch.setattr(Staleness, "reason", never)
     result = invoke(made, "materialize", "-d", "small")
     assert result.exit_code == 1
-    assert "best_pairs" in result.stderr and "was made 3 times and is due again: the moon is full" in result.stderr
+    assert "best_pairs" in result.stderr and "was made 3 times and is due again (the moon is full)" in result.stderr
