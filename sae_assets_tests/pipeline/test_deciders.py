@@ -205,6 +205,16 @@ def manifest_deleted(world: World) -> None:
     world.folder.write()
 
 
+def wiped(stage: str) -> Callable[[World], None]:
+    """By a click in the UI: nothing of the asset is in Dagster's history any more."""
+
+    def apply(world: World) -> None:
+        with world.open() as session:
+            session.instance.wipe_assets([dg.AssetKey([NAME, stage])])
+
+    return apply
+
+
 def frozen(change: Callable[[World], None]) -> Callable[[World], None]:
     def apply(world: World) -> None:
         world.dataset["calibration"] = "freeze"
@@ -248,13 +258,14 @@ CHANGES: dict[str, tuple[Callable[[World], None], Named]] = {
         model_level("thresholds", "chosen_pairs", "best_pairs", "localization")
         | chunk_level("filtered_activations") | chunk_level("ground_truth"),
     ),
-    "fewer units of one model; an SAE's file of the other; code of an aggregate": (
+    # What Dagster's history has lost is made again, and nothing that reads it if it comes out as it was.
+    "fewer units of one model; an SAE's file of the other; code of an aggregate; labels wiped": (
         both(
             lambda world: world.model("one", pruning={**PRUNING, "target_units": 9}), another_sae,
-            code_raised("thresholds"),
+            code_raised("thresholds"), wiped("labels"),
         ),
         model_level("unit_mapping", models=("one",)) | chunk_level("sparse_activations", models=("two",))
-        | model_level("thresholds"),
+        | model_level("thresholds") | chunk_level("labels"),
     ),
     "a chunk's file of one model deleted; fewer entries of the other": (
         both(chunk_deleted, lambda world: world.model("two", k_stored=3)),
