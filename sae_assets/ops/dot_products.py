@@ -12,13 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sae_assets.ops.compiled import Loops, in_threads
-from sae_assets.ops.segments import positions, tree_sums
+from sae_assets.ops.segments import FEW, LEAST, REACH, positions, tree_sums
 
 CACHE_BYTES = 3 * 2**21  # at once on a CPU: what its cache holds while halves of products are added to halves
 TERMS_PER_ROW = 2**15  # of candidates of a row on average, from which a product of matrix and vector pays for each row
-# How far two orders of adding up d products of float64 can lie apart: each errs by at most d·2⁻⁵³ of |x| |w|, and half
-# of that more is for the rounding of norms. Then a few roundings of the sum with the bias, and what may underflow.
-REACH, FEW, LEAST = 3 * 2.0**-53, 8 * 2.0**-53, 2.0**-300
 
 Fold = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # columns, rows, unit and row of each pair to its terms
 

@@ -7,8 +7,8 @@ from typing import no_type_check
 
 import numpy as np
 
-from sae_assets.ops.dot_products import FEW, LEAST, REACH
 from sae_assets.ops.jit import any_order, loop
+from sae_assets.ops.segments import FEW, LEAST, REACH
 
 ONE, TWO = np.uint64(1), np.uint64(2)
 FOUR = np.uint64(4)  # products that are taken together
