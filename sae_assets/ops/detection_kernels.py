@@ -13,7 +13,7 @@ from sae_assets.ops.segments import BITS, LARGEST
 LAST, ABOVE = np.int64(LARGEST), np.int64(np.iinfo(np.int64).max)
 NEVER = np.int32(LARGEST)  # no score has so many bits
 ONE = np.uint64(1)
-SOME_UNITS, SOME_SCORES, SOME_CELLS = np.uint64(64), np.uint64(2**14), np.uint64(2**17)  # that a cache holds
+SOME_SCORES = np.uint64(2**14)  # that a cache holds
 FINE = 8  # places of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
 
 
@@ -69,7 +69,7 @@ def _lay_out_scores(keys, n, score, above):
 
 @loop
 @no_type_check
-def count_detected(keys, tags, starts, truths, half, thresholds, true, false, first_unit, n_fractions):
+def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, false, first_unit, n_fractions):
     """Fill [splits, concepts, units · fractions] from a unit on with true and false positives at thresholds (null:
     none); returns whether thresholds do not rise, so that counts do not fall.
 
@@ -80,6 +80,8 @@ def count_detected(keys, tags, starts, truths, half, thresholds, true, false, fi
         tags: twice the position of the example within its split, plus the number of the split.
         truths: by tag and concept 1, of the second split times 2^half; of a type of unsigned numbers of 2·half bits,
             half of which count the examples of a split.
+        staged: room for two numbers of each concept and fraction of some units, [2, concepts, units · fractions]: what
+            of a threshold is looked for, and then, in its place, what was found; signed, of 32 bits at least.
         thresholds: of all units, [concepts, units · fractions].
     """
     concepts, fractions, width = np.uint64(true.shape[1]), np.uint64(n_fractions), np.uint64(truths.shape[1])
@@ -88,18 +90,18 @@ def count_detected(keys, tags, starts, truths, half, thresholds, true, false, fi
     for unit in range(n_units):
         longest = max(longest, starts[unit + ONE] - starts[unit])
     room = max(SOME_SCORES, np.uint64(longest + 1))
-    some_units = max(ONE, min(SOME_UNITS, SOME_CELLS // (concepts * fractions + ONE)))
+    wanted, cell = staged[0], staged[1]
+    hits, others = wanted, cell
+    cells = np.uint64(staged.shape[2])
+    some_units = cells // max(ONE, fractions)
     score, above = np.empty(room, np.int32), np.empty(FINE * room, np.uint32)
     positive, detected = np.zeros((longest + 1, width), truths.dtype), np.zeros(longest + 1, truths.dtype)
     one = np.empty(2, truths.dtype)
     one[0], one[1] = 1, 1 << half
-    shift_half, mask = one.dtype.type(half), one[1] - one[0]
-    cells = some_units * fractions
+    shift_half, mask = staged.dtype.type(half), staged.dtype.type(one[1] - one[0])
     least, shift, n_places = np.zeros(cells, np.int32), np.zeros(cells, np.int32), np.zeros(cells, np.int32)
     inner = np.ones(cells, np.int32)  # that has another fraction of its unit before it
     inner[::fractions] = 0
-    wanted, cell = np.empty((concepts, cells), np.int32), np.empty((concepts, cells), np.int32)
-    hits, others = np.empty((concepts, cells), truths.dtype), np.empty((concepts, cells), truths.dtype)
     rising = np.int32(0)
     unit = np.uint64(0)
     while unit < n_units:
@@ -154,10 +156,12 @@ def count_detected(keys, tags, starts, truths, half, thresholds, true, false, fi
         for concept in range(concepts):
             for place in range(filled):
                 true[0, concept, begin + place] = hits[concept, place] & mask
-                true[1, concept, begin + place] = hits[concept, place] >> shift_half
+            for place in range(filled):
+                true[1, concept, begin + place] = hits[concept, place] >> shift_half & mask
             for place in range(filled):
                 false[0, concept, begin + place] = others[concept, place] & mask
-                false[1, concept, begin + place] = others[concept, place] >> shift_half
+            for place in range(filled):
+                false[1, concept, begin + place] = others[concept, place] >> shift_half & mask
         unit += n_some
     return rising == 0
 

@@ -20,6 +20,8 @@ from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores, tagged
 
 LANES = 32
 HALVES = {8: torch.int16, 16: torch.int32, 32: torch.int64}  # bits of a count, and a type for two of them
+UNITS_AT_ONCE = 32  # whose thresholds a loop fetches and whose counts it writes together, of all concepts,
+CELLS_AT_ONCE = 2**17  # or as many as a cache holds
 SCORES_AT_ONCE = 2**17  # that are counted together, for one concept after another
 
 
@@ -42,11 +44,14 @@ def count_detections(scores: dict[str, ExampleScores] | GatheredScores, threshol
     true, false = (zeros(*shape, dtype=torch.int32) for _ in range(2))
     truths, half = _packed(labels.values())
     loops, in_order = loops_for(true.numel(), truths.device), True
+    some_units = max(1, min(UNITS_AT_ONCE, CELLS_AT_ONCE // max(1, n_concepts * n_fractions)))
+    wide = torch.promote_types(truths.dtype, torch.int32)
+    staged = torch.empty(2, n_concepts, some_units * n_fractions, dtype=wide, device="cpu")
     for first, keys, tags, starts in scores.tagged() if isinstance(scores, GatheredScores) else tagged(scores):
         if loops:
             columns = (*(each.numpy() for each in (keys, tags, starts)), truths.numpy().view(f"uint{2 * half}"))
             tables = (each.contiguous().flatten(-2).numpy() for each in (thresholds.values[:-1], true, false))
-            in_order &= loops.detection.count_detected(*columns, half, *tables, first, n_fractions)
+            in_order &= loops.detection.count_detected(*columns, half, staged.numpy(), *tables, first, n_fractions)
             del columns, tables
         else:
             together = ExampleScores(keys, starts, tags.long(), truths[:, :0].bool())
