@@ -18,9 +18,9 @@ FAN = 256
 KEYS_ENOUGH = 5 * 2**20  # that are sorted at once on the CPU
 SLICE = 2**17
 AT_ONCE = 16  # members of a run that compiled loops read, whether it has so many or others stand behind it
-# How far two orders of adding up d products of float64 can lie apart, of which one is that of ``tree_sums``: each errs by
-# at most d·2⁻⁵³ of |x| |w|, and half of that more is for the rounding of norms. Then a few roundings of the sum with the
-# bias, and what may underflow. Here, as both ``dot_products`` and the loops that it calls need it.
+# How far two orders of adding up d products of float64 can lie apart: each errs by at most d·2⁻⁵³ of |x| |w|, and half
+# of that more is for the rounding of norms. Then a few roundings of the sum with the bias, and what may underflow.
+# Here, as ``dot_products`` and the loops that it calls both look.
 REACH, FEW, LEAST = 3 * 2.0**-53, 8 * 2.0**-53, 2.0**-300
 GROUPS_AT_ONCE = 2**12  # whose quantiles the processor's cache holds with what is made of them
 
