@@ -16,7 +16,7 @@ BITS = 32
 LARGEST = 0x7FFFFFFF  # bits of a float32 without a sign
 FAN = 256
 KEYS_ENOUGH = 5 * 2**20  # that are sorted at once on the CPU
-SLICE = 2**17
+SLICE = 2**17  # of keys and what goes with them, which a cache holds
 AT_ONCE = 16  # members of a run that compiled loops read, whether it has so many or others stand behind it
 # How far two orders of adding up d products of float64 can lie apart: each errs by at most d·2⁻⁵³ of |x| |w|, and half
 # of that more is for the rounding of norms. Then a few roundings of the sum with the bias, and what may underflow.
@@ -75,8 +75,10 @@ def sort_tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"]) -> tuple[Int[T
         order = tags.sort(stable=True).indices
         order = order[keys[order].sort(stable=True).indices]
         return keys[order], tags[order]
-    least, most = int(keys.numpy().min()), int(keys.numpy().max())  # a quarter of torch's time
+    least, most = 0, int(keys.numpy().max())  # a quarter of torch's time
     bits = int(tags.numpy().max()).bit_length()
+    if most.bit_length() + bits > 64:  # of large keys only the difference from the least one is sorted
+        least = int(keys.numpy().min())
     if (most - least).bit_length() + bits > 64:
         n = _part(keys, tags, (least + most) // 2)
         for some in (slice(0, n), slice(n, None)):
@@ -85,14 +87,17 @@ def sort_tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"]) -> tuple[Int[T
     both, beside = keys.numpy().view("uint64"), tags.numpy().view("uint32")
     slices = [slice(first, first + SLICE) for first in range(0, len(both), SLICE)]  # whose memory is used over and over
     for some in slices:
-        both[some] -= least
+        if least:
+            both[some] -= least
         both[some] <<= bits
         both[some] |= beside[some]
     both.sort()
     for some in slices:
-        beside[some] = both[some] & (1 << bits) - 1
+        beside[some] = both[some]  # of which 32 bits are left
+        beside[some] &= (1 << bits) - 1
         both[some] >>= bits
-        both[some] += least
+        if least:
+            both[some] += least
     return keys, tags
 
 
