@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import yaml
 from bench_scale import CONCEPTS, NAME, land
+from PIL import Image, ImageOps
 
 from sae_assets.catalog import load_catalog
 from sae_assets.cli.forecasts import LEAST_SECONDS
@@ -86,12 +87,26 @@ def land_texts(root: Path, count: int) -> dict[str, Any]:
     return {"layout": "words", **TEXTS, "concepts": list(entry.concepts)}
 
 
+def turn(root: Path, before: int, count: int) -> None:
+    """Have each of the packaged images and its mask lie there once in each of eight ways, not as copies of one file:
+    repeated rows take less room than rows do.
+    """
+    packaged = len((Path(load_catalog().datasets["clevr_mini"].root) / "metadata.csv").read_text().splitlines()) - 1
+    for number in range(max(before, packaged), count):
+        for path in (*(root / "images").glob(f"{number:06d}.*"), root / "masks" / f"{number:06d}.png"):
+            with Image.open(path) as image:
+                turned = image.rotate(90 * (number // packaged % 4))
+            path.unlink()  # a link to the packaged one
+            (turned if number // packaged < 4 else ImageOps.mirror(turned)).save(path)
+
+
 def land_data(kind: str, folder: Path, before: int, count: int) -> dict[str, Any]:
     """Have so many examples there, of which some were there before; what the catalog says of them."""
     root = folder / "data"
     if kind == "texts":
         return land_texts(root, count)
     land(root, count)
+    turn(root, before, count)
     if kind == "images":
         return {"layout": "clevr", **IMAGES}
     entry = {"layout": "table", "columns": {"image": "image_path"}, **IMAGES}

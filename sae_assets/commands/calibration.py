@@ -5,34 +5,59 @@ Nothing of it is kept. Weights that are not on this machine, or are large, are n
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
-from sae_assets import ops, storage
+from sae_assets import ops
 from sae_assets.chunks.chunking import Manifest
-from sae_assets.chunks.contents import describe_examples
+from sae_assets.chunks.contents import describe_examples, describe_labels
 from sae_assets.commands.session import Planned, Session
+from sae_assets.commands.sizes import sized
 from sae_assets.errors import SaeAssetsError
 from sae_assets.pipeline.forecast import Cost
 from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.stage import Pass, Sources, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.rows.loaded import weight_bytes
+from sae_assets.rows.truth import row_truth
 from sae_assets.saes import locate_sae
 from sae_assets.settings import memory_budget_mb
 from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import ArtifactStore, stored
 
-ENCODING = "sparse_activations"
+ENCODING, TRUTH = "sparse_activations", "ground_truth"
 SECONDS = 5.0  # of CPU at most for the examples, once everything is open
-FEWEST, MOST = 2, 64  # examples
+FEWEST, MOST = 2, 128  # examples
 LARGEST = 2 * 10**9  # bytes of weights that are opened to say what a plan costs
-Measured = tuple[float, float, float | None, dict[tuple[str, str], tuple[int | None, int | None]]]
 Costs = Mapping[tuple[str, str], list[Cost]]  # by stage and token kind
 
 
-def calibrated(session: Session, planned: Planned, addresses: Collection[Address]) -> Costs:
-    """Costs of what one pass makes of a few examples and of as many as some seconds allow; empty if it cannot be said.
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured.
+
+    Attributes:
+        costs: of encoding; empty if it cannot be said.
+        opening: CPU seconds that the first pass of a process takes beside those of its examples, by stage and token
+            kind: of truth that is made before anything is encoded.
+    """
+
+    costs: Costs = field(default_factory=dict)
+    opening: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """CPU seconds of encoding some examples and of what is done once for all, peak memory, and sizes of files."""
+
+    seconds: float
+    once: float
+    peak_bytes: int | None
+    sizes: Costs
+
+
+def calibrated(session: Session, planned: Planned, addresses: Collection[Address]) -> Calibration:
+    """Costs of what one pass makes of a few examples and of as many as some seconds allow.
 
     Args:
         addresses: what the pass of a chunk is to make, all of one model.
@@ -42,12 +67,13 @@ def calibrated(session: Session, planned: Planned, addresses: Collection[Address
     weights = 0 if model.transformer is None else weight_bytes(model.transformer)
     absent = model.transformer is not None and not weights
     if absent or weights > LARGEST or locate_sae(model.sae, download=False) is None:
-        return {}
+        return Calibration()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return _encoded(session, planned, addresses, folder)
+            opening = _opening_of_truth(session, planned, str(first.model))
+            return Calibration(_encoded(session, planned, addresses, folder), opening)
     except (SaeAssetsError, OSError):  # whoever encodes is told
-        return {}
+        return Calibration()
 
 
 def few_of(past: Sequence[Cost], examples: int) -> int:
@@ -56,30 +82,43 @@ def few_of(past: Sequence[Cost], examples: int) -> int:
     return min(MOST, examples, int(SECONDS / min(each))) if each else 0
 
 
+def _opening_of_truth(session: Session, planned: Planned, model: str) -> dict[tuple[str, str], float]:
+    """What truth of the first image takes more at first, libraries and all, than once more.
+
+    Other truth is made after rows are encoded, which have then opened all of it: Dagster goes by the names of steps.
+    """
+    truths = (each for each in planned.plan.addresses if (each.stage, each.token_kind) == (TRUTH, "patch"))
+    address = next((each for each in truths if each.model == model), None)
+    if address is None:
+        return {}
+    ops.device.resolve_device(session.resources["compute"].device)  # loads torch, which is no stage's
+    target = Target(session.catalog, address)
+    reader = Sources(session.store.root).reader(target.dataset)
+    labels = describe_labels(Manifest(target.chunk, 0, (reader.records[0].example_id,)), reader)
+    seconds = []
+    for _ in range(2):
+        with PassMeter() as meter:
+            row_truth(labels, "patch", target.dataset, target.model, reader)
+        seconds.append(meter.cpu_seconds)
+    return {(TRUTH, "patch"): max(0.0, seconds[0] - seconds[1])}
+
+
 def _encoded(session: Session, planned: Planned, addresses: Collection[Address], folder: str) -> Costs:
-    costs: dict[tuple[str, str], list[Cost]] = {}
-
-    def note(n_examples: int, seconds: float, measured: Measured, *, first: bool) -> None:
-        for made, (rows, n_bytes) in measured[3].items():
-            costs.setdefault(made, []).append(Cost(n_examples, rows, n_bytes, seconds, measured[2], first))
-
     cold = _pass(session, planned, addresses, folder, 1)
     few = _pass(session, planned, addresses, folder, FEWEST)
-    count = max(FEWEST + 1, min(MOST, int(SECONDS / few[0] * FEWEST), sum(planned.examples.values())))
+    count = max(FEWEST + 1, min(MOST, int(SECONDS / few.seconds * FEWEST), sum(planned.examples.values())))
     many = _pass(session, planned, addresses, folder, count)
-    opening = max(0.0, cold[0] - few[0]) + cold[1]
-    # Two points, by which nothing is scaled that is constant.
-    for n_examples, measured in ((FEWEST, few), (count, many)):
-        note(n_examples, measured[0], measured, first=False)
-        note(n_examples, measured[0] + opening, measured, first=True)
-    return costs
+    opening = max(0.0, cold.seconds - few.seconds) + cold.once
+    taken = list[Cost]()
+    for n_examples, measured in ((FEWEST, few), (count, many)):  # two points: nothing is scaled that is constant
+        taken.append(Cost(n_examples, None, None, measured.seconds, measured.peak_bytes))
+        taken.append(Cost(n_examples, None, None, measured.seconds + opening, measured.peak_bytes, first=True))
+    return {made: [*taken, *sizes] for made, sizes in many.sizes.items()}
 
 
-def _pass(session: Session, planned: Planned, addresses: Collection[Address], folder: str, n_examples: int) -> Measured:
-    """CPU seconds of encoding the first examples and of what is done once for all, peak memory, and of each artifact
-    its rows and bytes.
-    """
-
+def _pass(
+    session: Session, planned: Planned, addresses: Collection[Address], folder: str, n_examples: int
+) -> _Measured:
     first = next(iter(addresses))
     stage, scratch = STAGES[ENCODING], ArtifactStore(folder, session.store.file_format)
     sources, options = Sources(session.store.root), planned.outlook.staleness.options.of(stage.options)
@@ -88,12 +127,6 @@ def _pass(session: Session, planned: Planned, addresses: Collection[Address], fo
     ids = tuple(record.example_id for record in reader.records[:n_examples])
     manifest = Manifest(target.chunk, 0, ids)
     device = ops.device.resolve_device(session.resources["compute"].device)
-
-    def written(artifact: Any, kind: str | None) -> int:
-        address = stage.address(first.dataset, kind, first.model, first.chunk)
-        made_by = Provenance(stage.name, first.dataset, kind, first.model, first.chunk, "0")
-        return int(scratch.write(address, stored(artifact, made_by)).n_bytes)
-
     examples = stored(describe_examples(manifest, reader), Provenance("examples", first.dataset, None, None, None, "0"))
     kinds = tuple(dict.fromkeys(str(address.token_kind) for address in addresses))
     due = frozenset((address.stage, str(address.token_kind)) for address in addresses)
@@ -102,10 +135,12 @@ def _pass(session: Session, planned: Planned, addresses: Collection[Address], fo
         made = stage.make(
             Pass(target, {"examples": examples}, options, sources, kinds, due, device, budget, lambda _: None, scratch)
         )
-    sizes: dict[tuple[str, str], tuple[int | None, int | None]] = dict.fromkeys(due, (None, None))
-    for (name, kind), result in made.items():
-        if name == ENCODING and (name, kind) in due:  # the rows of control inputs are drawn: these do not grow evenly
-            rows = len(storage.parquet.to_table(result.artifact)[0])
-            sizes[name, kind] = rows, written(result.artifact, kind)
+    sizes: dict[tuple[str, str], list[Cost]] = {}
+    for name, kind in due:
+        address = STAGES[name].address(first.dataset, kind, first.model, first.chunk)
+        made_by = Provenance(name, first.dataset, kind, first.model, first.chunk, "0")
+        artifact = made[name, kind].artifact
+        path = scratch.write(address, stored(artifact, made_by)).path
+        sizes[name, kind] = sized(artifact, path, len(ids), planned.examples.values(), target.dataset)
     once = max((result.measured.get("once_cpu_seconds", 0.0) for result in made.values()), default=0.0)
-    return meter.cpu_seconds - once, once, meter.peak_bytes, sizes
+    return _Measured(meter.cpu_seconds - once, once, meter.peak_bytes, sizes)

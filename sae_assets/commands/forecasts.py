@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from sae_assets.catalog import Dataset
-from sae_assets.commands.calibration import ENCODING, Costs, calibrated, few_of
+from sae_assets.commands.calibration import ENCODING, Calibration, Costs, calibrated, few_of
 from sae_assets.commands.rehearsal import rehearsed
 from sae_assets.commands.session import Planned, Session
 from sae_assets.pipeline.forecast import Cost, effort_of, forecast
@@ -33,7 +33,7 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
         places.setdefault((address.token_kind, address.model, address.stage), []).append(address)
 
     @cache
-    def of_model(model: str) -> Costs:
+    def of_model(model: str) -> Calibration:
         on_wait(f"{model} encoded nothing here yet: some examples are encoded now to see what they cost.")
         first = next(address for address in addresses if address.model == model and _pass_of(address)[0] == ENCODING)
         return calibrated(session, planned, [each for each in addresses if _pass_of(each) == _pass_of(first)])
@@ -43,19 +43,24 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
         encoded = next((address for address in addresses if address.model == model and address.stage == ENCODING), None)
         if encoded is None:
             return {}
-        past = _past(session, encoded)[1] or of_model(model).get((ENCODING, str(encoded.token_kind)), [])
+        past, now = _past(session, encoded)[1], Calibration()
+        if not past:
+            now = of_model(model)
+            past = now.costs.get((ENCODING, str(encoded.token_kind)), [])
         count = few_of(past, sum(planned.examples.values()))
         kinds = tuple(dict.fromkeys(each.token_kind for each in addresses if each.model == model and each.token_kind))
-        return rehearsed(session, planned, encoded, kinds, count)
+        return rehearsed(session, planned, encoded, kinds, count, now.opening)
 
+    models = dict.fromkeys(address.model for address in addresses if address.stage == ENCODING)
     stages, sources = [], Sources(session.store.root)
     for (kind, model, name), members in places.items():
         by, past = _past(session, members[0])
         if not past and _pass_of(members[0])[0] == ENCODING:
-            past = of_model(str(model)).get((name, str(kind)), [])
+            past = of_model(str(model)).costs.get((name, str(kind)), [])
             by = "calibration" if past else None
-        elif not past and model is not None:
-            past = of_all(model).get((name, str(kind)), [])
+        elif not past:  # what is of no model, such as labels, every model's rehearsal makes
+            made = (of_all(each).get((name, kind or ""), []) for each in models if model in (None, each))
+            past = next(filter(None, made), [])
             by = "calibration" if past else None
         effort = effort_of(STAGES[name], Target(session.catalog, members[0]), sources)
         costs = [

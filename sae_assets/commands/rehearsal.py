@@ -5,14 +5,17 @@ Nothing of it is kept. How many examples that are says ``calibration``, which kn
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sae_assets import ops, storage
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.manifests import write_anew
+from sae_assets.commands.calibration import Costs
 from sae_assets.commands.session import Planned, Session
+from sae_assets.commands.sizes import sized
 from sae_assets.errors import SaeAssetsError
-from sae_assets.pipeline.forecast import Cost
+from sae_assets.pipeline.forecast import APART, Cost
 from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.recipes import chunks_read, recipe
 from sae_assets.pipeline.stage import Pass, Sources, Target
@@ -24,23 +27,46 @@ from sae_assets.storage.store import ArtifactStore, ChunkReader, stored
 
 CHUNK = "0000"
 FEWEST = 16  # examples from which on aggregates say anything of more
-Costs = Mapping[tuple[str, str], list[Cost]]  # by stage and token kind
+FARTHEST = 2  # times as many examples may be planned as are rehearsed before it is seen how costs grow
 
 
-def rehearsed(session: Session, planned: Planned, address: Address, kinds: Sequence[str], count: int) -> Costs:
+def rehearsed(
+    session: Session,
+    planned: Planned,
+    address: Address,
+    kinds: Sequence[str],
+    count: int,
+    opening: Mapping[tuple[str, str], float],
+) -> Costs:
     """Costs of every stage of a data set and model, of so many examples; those that cannot be made are left out.
 
     Args:
         address: any of the model's; kinds: token kinds that are planned.
-        count: examples, the first of the data set.
+        count: examples, the first of the data set; of many more a few of them are rehearsed, too.
+        opening: of stages whose first pass opens something, its CPU seconds; by then everything is open.
     """
     if count < FEWEST:
         return {}
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _Rehearsal(session, planned, address, kinds, folder, count).costs()
-    except (SaeAssetsError, OSError):  # whoever makes them is told
-        return {}
+    sizes = [count]
+    if sum(planned.examples.values()) >= FARTHEST * count and count // APART >= FEWEST:
+        sizes.append(count // APART)  # so that what is paid once is not taken to grow
+    costs: dict[tuple[str, str], list[Cost]] = {}
+    for size in sizes:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                made_of_size = _Rehearsal(session, planned, address, kinds, folder, size).costs()
+        except (SaeAssetsError, OSError):  # whoever makes them is told
+            continue
+        for made, measured in made_of_size.items():
+            costs.setdefault(made, []).extend(measured if size == count else measured[:1])
+    for made, seconds in opening.items():
+        timed = [cost for cost in costs.get(made, []) if cost.cpu_seconds is not None]
+        if len(timed) == 1:  # another, by which what opens is not scaled
+            times = count // APART / count
+            timed.append(replace(timed[0], examples=count // APART, cpu_seconds=times * (timed[0].cpu_seconds or 0)))
+        at_first = [replace(cost, cpu_seconds=seconds + (cost.cpu_seconds or 0), first=True) for cost in timed]
+        costs.setdefault(made, []).extend(at_first)
+    return costs
 
 
 class _Rehearsal:
@@ -48,18 +74,18 @@ class _Rehearsal:
         self, session: Session, planned: Planned, address: Address, kinds: Sequence[str], folder: str, count: int
     ):
         self._catalog, self._address, self._kinds, self._count = session.catalog, address, kinds, count
-        self._entry = session.catalog.datasets[address.dataset]
+        self._entry, self._sizes = session.catalog.datasets[address.dataset], planned.examples.values()
         self._store = ArtifactStore(folder, session.store.file_format)
         self._sources, self._options = Sources(self._store.root), planned.outlook.staleness.options
         self._device = ops.device.resolve_device(session.resources["compute"].device)
         ids = tuple(record.example_id for record in self._sources.reader(self._entry).records[:count])
         write_anew(self._store.root, address.dataset, Manifest(CHUNK, 0, ids))
 
-    def costs(self) -> Costs:
+    def costs(self) -> dict[tuple[str, str], list[Cost]]:
         costs: dict[tuple[str, str], list[Cost]] = {}
         for members in self._passes():
             try:
-                costs |= {made: [cost] for made, cost in self._made(members)}
+                costs |= dict(self._made(members))
             except (SaeAssetsError, OSError):  # what reads it has no input
                 continue
         return costs
@@ -73,7 +99,7 @@ class _Rehearsal:
                 passes.setdefault((stage.shared or stage.name, None if stage.every_kind else kind), []).append(address)
         yield from passes.values()
 
-    def _made(self, members: Sequence[Address]) -> Iterator[tuple[tuple[str, str], Cost]]:
+    def _made(self, members: Sequence[Address]) -> Iterator[tuple[tuple[str, str], list[Cost]]]:
         stage = STAGES[members[0].stage]
         target, options = Target(self._catalog, members[0]), self._options.of(stage.options)
         inputs = self._inputs(members[0])
@@ -89,10 +115,15 @@ class _Rehearsal:
             made_by = recipe(of_address, Target(self._catalog, address), inputs, options, self._sources)
             assert made_by is not None  # what it needs was just read
             item = stored(result.artifact, made_by, of_address.counts(result.artifact))
-            n_bytes = self._store.write(address, item).n_bytes
-            rows = None if result.artifact.kind in PAGES else len(storage.parquet.to_table(result.artifact)[0])
+            written = self._store.write(address, item)
             seconds = max(0.0, meter.cpu_seconds - result.measured.get("once_cpu_seconds", 0.0))
-            yield (address.stage, kind), Cost(self._count, rows, n_bytes, seconds, meter.peak_bytes)
+            cost = Cost(self._count, cpu_seconds=seconds, peak_bytes=meter.peak_bytes)
+            if of_address.level == "chunk":
+                sizes = sized(result.artifact, written.path, self._count, self._sizes, self._entry)
+                yield (address.stage, kind), [cost, *sizes]
+            else:
+                rows = None if result.artifact.kind in PAGES else len(storage.parquet.to_table(result.artifact)[0])
+                yield (address.stage, kind), [replace(cost, rows=rows, n_bytes=written.n_bytes)]
 
     def _inputs(self, address: Address) -> dict[str, Any]:
         """What a pass reads, of what was made before. Raises: StoredFileError: it could not be made."""

@@ -174,6 +174,16 @@ def load_header(path: UPath) -> Header:
     return load_footer(path)[0]
 
 
+def column_bytes(path: UPath) -> dict[str, int]:
+    """How many bytes of a file each column takes, compressed, by its name. Raises: as :func:`load`."""
+    metadata, sizes = load_footer(path)[1], dict[str, int]()
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(metadata.num_columns)):
+            name = column.path_in_schema.split(".")[0]
+            sizes[name] = sizes.get(name, 0) + column.total_compressed_size
+    return sizes
+
+
 @contextmanager
 def open_part(path: UPath, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
     """A file of which some row groups or columns are to be read, with checksums of its pages; a local one is mapped.

@@ -1,6 +1,7 @@
 """What an artifact will cost, from what others cost; and that a run says so beside what it took."""
 
 import json
+import time
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
@@ -13,7 +14,7 @@ import pytest
 
 from sae_assets import ops
 from sae_assets.cli.forecasts import print_expected
-from sae_assets.commands import forecasts
+from sae_assets.commands import forecasts, rehearsal
 from sae_assets.commands.session import open_session
 from sae_assets.datasets.records import Record
 from sae_assets.orchestration import history
@@ -25,6 +26,7 @@ from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.scoring import found_concepts
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.stages.controls import BESIDE, CONTROLS
+from sae_assets.rows.truth import RowTruth, row_truth
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 
 CHUNK, AGGREGATE, GROWING = STAGES["sparse_activations"], STAGES["unit_stats"], STAGES["unit_rows"]
@@ -225,6 +227,65 @@ def test_what_was_never_made_is_made_of_some_examples_and_nothing_of_it_stays(
     monkeypatch.setattr("sae_assets.commands.rehearsal.FEWEST", 13)
     known = {each["stage"] for each in told(places)["stages"] if each["by"]}
     assert known == {"sparse_activations"}
+
+
+@pytest.mark.slow
+def test_what_is_of_no_model_and_what_controls_need_have_a_forecast_on_a_first_plan(
+    tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what opens a model is expected where it is first needed, which is once."""
+    places, calls = made_home(tmp_path, "register", controls={"n_seeds": 2}), []
+
+    def slow_at_first(*arguments: Any) -> RowTruth:
+        calls.append(arguments)
+        end = time.process_time() + (0.5 if len(calls) == 1 else 0.0)
+        while time.process_time() < end:
+            pass
+        return row_truth(*arguments)
+
+    monkeypatch.setattr("sae_assets.commands.calibration.row_truth", slow_at_first)
+    monkeypatch.setattr("sae_assets.commands.rehearsal.FEWEST", 6)
+    stages = {each["stage"]: each for each in told(places)["stages"]}
+    for name in ("examples", "labels", "control_inputs"):
+        assert stages[name]["by"] == "calibration" and stages[name]["rows"] == 12 and stages[name]["bytes"] > 1000
+    assert len(calls) == 2 and stages["ground_truth"]["runs"] == 2
+    assert 0.45 <= stages["ground_truth"]["cpu_seconds"] < 0.95
+
+
+def test_of_many_more_examples_fewer_are_rehearsed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what is paid once is seen; what a chunk's file takes says the larger number alone."""
+    sizes: list[int] = []
+    chunk, aggregate = ("ground_truth", "patch"), ("report", "patch")
+
+    class Fake:
+        def __init__(self, *arguments: Any):
+            sizes.append(arguments[-1])
+
+        def costs(self) -> Any:
+            n = sizes[-1]
+            return {
+                chunk: [Cost(n, cpu_seconds=n / 64), Cost(500, 10.0, 20.0)],
+                aggregate: [Cost(n, 5, 300.0, 1 + n / 64)],
+            }
+
+    monkeypatch.setattr(rehearsal, "_Rehearsal", Fake)
+
+    def rehearsed(count: int, planned: int) -> Any:
+        sizes.clear()
+        plan: Any = SimpleNamespace(examples={"0000": planned - 5, "0001": 5})
+        return rehearsal.rehearsed(None, plan, None, (), count, {chunk: 2.0})  # type: ignore[arg-type]
+
+    assert rehearsed(15, 1000) == {} and sizes == []
+    once = rehearsed(64, 127)
+    assert sizes == [64] and once[aggregate] == [Cost(64, 5, 300.0, 2.0)]
+    assert forecast(STAGES["ground_truth"], once[chunk], 256, first=True).cpu_seconds == pytest.approx(6)
+    twice = rehearsed(64, 128)
+    assert sizes == [64, 16]
+    assert forecast(STAGES["unit_stats"], twice[aggregate], 960).cpu_seconds == pytest.approx(16)
+    of_file, at_first = Cost(500, 10.0, 20.0), [Cost(n, cpu_seconds=2 + n / 64, first=True) for n in (64, 16)]
+    assert twice[chunk] == [Cost(64, cpu_seconds=1.0), of_file, Cost(16, cpu_seconds=0.25), *at_first]
+    rehearsed(60, 1000)
+    assert sizes == [60]  # a quarter of them says nothing of aggregates
 
 
 def test_rows_that_are_read_tell_nothing_of_rows_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
