@@ -10,6 +10,7 @@ JumpReLU live in ``jumprelu``, reading checkpoints in ``saes``.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -49,6 +50,8 @@ class Encoder(ABC):
         ArtifactError: weights that are not finite, or shapes that do not fit each other.
     """
 
+    n_terms: ClassVar[int] = 0  # of all products that were computed exactly here: loading loops pays once for them all
+
     @plain_arithmetic()
     def __init__(
         self,
@@ -75,7 +78,6 @@ class Encoder(ABC):
         self.shift = shift.double().to(device)
         self.bias = bias.double().to(device)
         self.memory_budget = memory_budget
-        self._n_terms = 0  # of all products that were computed exactly
         self.tile = self._tile()
         self.n_tiles = -(-self.n_units // self.tile)
         # Units of a tile lie together where a processor finds their largest as fast so: its caches fetch them together.
@@ -228,7 +230,7 @@ class Encoder(ABC):
 
     def _loops(self) -> Loops | None:
         """Compiled loops, once so much was computed exactly that they pay."""
-        return loops_for(self._n_terms // TERMS_PER_STEP, self.columns.device)
+        return loops_for(Encoder.n_terms // TERMS_PER_STEP, self.columns.device)
 
     def chosen_by(
         self, loops: Loops, screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor, norm: Tensor
@@ -243,7 +245,7 @@ class Encoder(ABC):
 
     def _choose(self, centred: Tensor, norm: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
         """The code of a block's rows from their candidates, which come by row, then unit."""
-        self._n_terms += len(units) * self.d_model
+        Encoder.n_terms += len(units) * self.d_model
         values = rounded_products(
             self.columns, self.norms, self.bias, centred, norm, units, rows, self.memory_budget // 4, self._loops()
         )
@@ -330,7 +332,7 @@ class TopKEncoder(Encoder):
             taken.append(loops.encoding.choose_largest(*(each.numpy() for each in columns), *steps))
 
         in_threads(choose, units.numel() * d, screened, largest, floor[:, 0], centred, norm, units, values, l0, mass)
-        self._n_terms += sum(taken) * d
+        Encoder.n_terms += sum(taken) * d
         stored = torch.arange(self.k, device="cpu") < l0[:, None]
         nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
         return SparseCode(offsets_of(l0), units[stored], values[stored], l0, mass, nothing)

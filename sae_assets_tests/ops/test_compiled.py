@@ -37,7 +37,7 @@ from sae_assets.ops.example_scores import SCORE_BYTES, LabelledChunk, gather_sco
 from sae_assets.ops.segments import AT_ONCE, FAN, linear_quantiles, ordered_sums, pack
 from sae_assets.ops.significance import search_null
 from sae_assets.ops.sorted_scores import EVALUATED
-from sae_assets.ops.sparse_activations import TopKEncoder
+from sae_assets.ops.sparse_activations import Encoder, TopKEncoder
 from sae_assets.ops.thresholds import ENTRY_BYTES
 from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import calibrate
@@ -151,16 +151,20 @@ def test_rounded_products_are_the_same_bits(loops, d, threads, monkeypatch):
             assert torch.equal(rounded_products(*some, 2**20, loops), rounded_by_the_tree(*some))
 
 
-def test_an_encoder_asks_for_loops_once_it_has_worked_for_long(loops, monkeypatch):
-    """Its codes are the same before and after."""
+def test_encoders_ask_for_loops_once_they_have_worked_for_long_together(loops, monkeypatch):
+    """As the trained SAE and the random ones beside it; codes are the same before and after."""
     asked = []
+    monkeypatch.setattr(Encoder, "n_terms", 0)
     monkeypatch.setattr(sparse_activations, "TERMS_PER_STEP", 1)
     monkeypatch.setattr(sparse_activations, "loops_for", lambda steps, _device: asked.append(steps))
-    encoder, x = TopKEncoder(torch.randn(16, 50), 4), torch.randn(30, 16)
-    before = encoder.encode(x)
-    assert asked[-1] >= 30 * 4 * 16
+    encoders, x = [TopKEncoder(torch.randn(16, 50), 4) for _ in range(3)], torch.randn(30, 16)
+    before = [each.encode(x) for each in encoders]
+    assert asked[0] == 0
+    assert asked[-1] >= 3 * 30 * 4 * 16
     monkeypatch.setattr(sparse_activations, "loops_for", lambda *_: loops)
-    assert_bit_equal(encoder.encode(x), before)
+    for each, code in zip(encoders, before, strict=True):
+        assert_bit_equal(each.encode(x), code)
+    assert Encoder.n_terms >= 6 * 30 * 4 * 16
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -171,8 +175,9 @@ def test_codes_are_the_same_bits(loops, threads, problem, bias, budget):
     x, enc, pre_b, k, k_stored = problem
     more = {"bias": torch.linspace(-1, 1, enc.shape[1])} if bias else {}
     made = encoder(enc, k, pre_b, memory_budget=budget, **more)
-    expected = made.encode(torch.from_numpy(x), k_stored)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse_activations, "loops_for", lambda *_: None)
+        expected = made.encode(torch.from_numpy(x), k_stored)
         patch.setattr(sparse_activations, "loops_for", lambda *_: loops)
         patch.setattr(compiled, "GRAIN", 1)
         patch.setattr(torch, "get_num_threads", lambda: threads)
@@ -187,6 +192,7 @@ def test_codes_of_ordinary_floats_are_the_same_bits(loops, k, spread, precision,
     rng = np.random.default_rng(k)
     enc = (rng.normal(size=(77, 300)) * np.exp(rng.normal(size=300) * spread)).astype(np.float32)
     made, x = encoder(enc, k), torch.from_numpy(rng.normal(size=(20, 77)).astype(np.float32))
+    monkeypatch.setattr(sparse_activations, "loops_for", lambda *_: None)
     expected = made.encode(x)
     monkeypatch.setattr(sparse_activations, "loops_for", lambda *_: loops)
     assert_bit_equal(made.encode(x), expected)
