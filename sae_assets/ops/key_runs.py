@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sae_assets.ops.scratch import ScratchFile, zeros
+from sae_assets.ops.scratch import ScratchFile, empty
 from sae_assets.ops.segments import BITS, plan_blocks, sort_keys, sort_tagged
 
 STEP = 512  # keys of a run between two that are held in memory
@@ -45,7 +45,7 @@ class KeyRuns:
         """
         self._most, self._shift, self._held = max(1, most), shift, 0
         # The system gives memory as it is written to. Parts that are freed one by one would leave it in pieces.
-        self._keys = zeros(self._most, dtype=torch.int64)
+        self._keys = empty(self._most, torch.int64)
         self._tags = torch.empty(0, dtype=torch.int32, device="cpu")
         self._runs: list[_Run] = []
         self._some = bytearray()  # every STEP-th key of all runs; one piece, as what stays between chunks is in the way
@@ -71,7 +71,7 @@ class KeyRuns:
         if self._held + n > self._most:
             return None
         if tagged and not len(self._tags):
-            self._tags = zeros(self._most, dtype=torch.int32)
+            self._tags = empty(self._most, torch.int32)
         place = slice(self._held, self._held + n)
         return self._keys[place], self._tags[place]
 

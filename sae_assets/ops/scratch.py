@@ -92,9 +92,21 @@ class GrowingColumn:
 def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
     """As ``torch.zeros``; a large one on the CPU in large pages where the system has them, as each first touch of one
     of 4 KiB takes a microsecond."""
+    large = _in_large_pages(shape, dtype) if torch.device(device).type == "cpu" else None
+    return torch.zeros(*shape, dtype=dtype, device=device) if large is None else large
+
+
+def empty(n: int, dtype: torch.dtype) -> Tensor:
+    """A tensor [n] on the CPU of any content, which the system gives as it is written to; a large one as ``zeros``."""
+    large = _in_large_pages((n,), dtype)
+    return torch.empty(n, dtype=dtype, device="cpu") if large is None else large
+
+
+def _in_large_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+    """Zeros, if these are many and the system has such pages."""
     n = math.prod(shape) * dtype.itemsize
-    if torch.device(device).type != "cpu" or n < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.zeros(*shape, dtype=dtype, device=device)
+    if n < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return None
     content = mmap.mmap(-1, n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a system without large pages
         content.madvise(mmap.MADV_HUGEPAGE)
