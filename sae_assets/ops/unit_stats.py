@@ -120,18 +120,20 @@ def collect_values(
     for start in range(0, activations.n_rows, ROWS_AT_ONCE):
         some = places[start : start + ROWS_AT_ONCE]
         offsets = activations.row_offsets[start : start + ROWS_AT_ONCE + 1]
-        of_row, entries = offsets.diff(), slice(int(offsets[0]), int(offsets[-1]))
+        entries = slice(int(offsets[0]), int(offsets[-1]))
         unit_ids, values = activations.unit_ids[entries], activations.values[entries]
         if loops:
-            n = int(of_row[some >= 0].sum())
+            n = len(values)  # or fewer
             room = runs.room(n, tagged=tagged)
             keys, tags = room or (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))
             columns = (offsets - entries.start, unit_ids, values.view(torch.int32), some, keys, tags, n_active)
-            loops.values.gather_values(*(column.numpy() for column in columns), tagged)
+            n = int(loops.values.gather_values(*(column.numpy() for column in columns), tagged))
             if room:
                 runs.filled(n)
                 continue
+            keys, tags = keys[:n], tags[:n]
         else:
+            of_row = offsets.diff()
             entry = positions((some >= 0).repeat_interleave(of_row))
             tags = some.repeat_interleave(of_row).index_select(0, entry) if tagged else some
             unit_ids, values = unit_ids.index_select(0, entry), values.index_select(0, entry)

@@ -38,7 +38,7 @@ def lay_out_truth(row_offsets, concept_ids, place, places, truth):
 @no_type_check
 def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active, tagged):
     """Fill ``keys`` (unit, value) with entries of rows that have a place, and ``tags`` with that, if they are tagged;
-    count units."""
+    count units. Returns how many entries these are."""
     filled = np.uint64(0)
     for row in range(len(places)):
         if places[row] < 0:
@@ -50,6 +50,7 @@ def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active, tag
             filled += ONE
         if tagged:
             tags[filled - np.uint64(row_offsets[row + 1] - row_offsets[row]) : filled] = places[row]
+    return np.int64(filled)
 
 
 @loop
