@@ -207,12 +207,12 @@ def example_scores(
     """Sorted scores of one split from (unit, example, score) triples in any order; an absent pair scores 0.
 
     Args:
-        unit: 0 to ``n_units`` − 1. example: row of ``labels``. value: float32, > 0, in the unit's own scale.
+        unit: 0 to ``n_units`` − 1. example: row of ``labels``. value: > 0 as float32, in the unit's own scale.
 
     Raises:
         ArtifactError: a score that is not a positive finite number, an id out of range, or a pair that comes twice.
     """
-    n_examples = len(labels)
+    n_examples, value = len(labels), value.float()  # of which a small or a large one is 0 or infinite
     problems = []
     if not bool((value.isfinite() & (value > 0)).all()):
         problems.append("scores must be positive and finite; leave out what is 0")
@@ -223,4 +223,4 @@ def example_scores(
         problems.append("a (unit, example) pair has several scores; pool them first")
     if problems:
         raise ArtifactError("These are no example scores:", problems)
-    return sort_scores(unit, value.float(), example.long(), labels, n_units)
+    return sort_scores(unit, value, example.long(), labels, n_units)

@@ -74,13 +74,15 @@ def test_how_many_truths_are_in_hand_changes_nothing(monkeypatch):
     [
         ([0], [0], [0.0], "positive and finite"),
         ([0], [0], [float("nan")], "positive and finite"),
+        ([0], [0], [1e-60], "positive and finite"),
+        ([0], [0], [1e60], "positive and finite"),
         ([2], [0], [1.0], "units go from 2 to 2, expected 0 to 1"),
         ([0], [3], [1.0], "examples go from 3 to 3, expected 0 to 2"),
         ([1, 1], [0, 0], [1.0, 2.0], "several scores"),
     ],
 )
 def test_what_are_no_scores(unit, example, value, said):
-    """Each by its name."""
-    labels = torch.zeros(3, 1, dtype=torch.bool)
+    """Each by its name; numbers of 64 bits, too, that float32 does not hold."""
+    labels, value = torch.zeros(3, 1, dtype=torch.bool), torch.tensor(value, dtype=torch.float64)
     with pytest.raises(ArtifactError, match=said):
-        example_scores(torch.tensor(unit), torch.tensor(example), torch.tensor(value), labels, n_units=2)
+        example_scores(torch.tensor(unit), torch.tensor(example), value, labels, n_units=2)
