@@ -313,9 +313,10 @@ def test_counts_of_any_type_are_the_same_bits(by, half, monkeypatch):
         assert count_detections(scores, cutoffs) == expected
 
 
-@pytest.mark.parametrize("n_examples", [500, 1100])
-def test_counts_of_many_examples_are_the_same_bits(by, n_examples):
-    """Of which a byte holds no more than a part; units are counted together, and some alone."""
+@pytest.mark.parametrize(("n_examples", "cells"), [(500, 1), (1100, detection_stats.CELLS_AT_ONCE)])
+def test_counts_of_many_examples_are_the_same_bits(by, n_examples, cells, monkeypatch):
+    """Of which a byte holds no more than a part; units are counted one by one, together, and some alone."""
+    monkeypatch.setattr(detection_stats, "CELLS_AT_ONCE", cells)
     world = random_world(6, n_examples=n_examples, n_concepts=3, n_units=70)
     by(False)
     cutoffs = calibrate(world)
