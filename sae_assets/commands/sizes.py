@@ -9,7 +9,6 @@ from sae_assets.artifacts import Artifact
 from sae_assets.artifacts.control_inputs import ControlInputs
 from sae_assets.catalog import Dataset
 from sae_assets.pipeline.forecast import Cost
-from sae_assets.storage.tables.control_inputs import OF_SAMPLE
 
 
 def sized(artifact: Artifact, path: UPath, examples: int, sizes: Collection[int], dataset: Dataset) -> list[Cost]:
@@ -25,7 +24,8 @@ def sized(artifact: Artifact, path: UPath, examples: int, sizes: Collection[int]
     if path.suffix == ".parquet":
         columns = storage.parquet.column_bytes(path)
         fixed = n_bytes - sum(columns.values())
-        of_sample = sum(columns[name] for name in OF_SAMPLE) if isinstance(artifact, ControlInputs) else 0
+        drawn_columns = getattr(storage.tables.table_of(artifact.kind), "OF_SAMPLE", ())
+        of_sample = sum(columns[name] for name in drawn_columns)
     costs = []
     for size in sorted({min(sizes), max(sizes)}):
         times = drawn = size / examples

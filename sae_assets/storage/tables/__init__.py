@@ -5,7 +5,8 @@ A module gives ``encode`` (the artifact's Arrow table, and the scalars that are 
 (``docs/storage-format.md``), so pandas, Polars and DuckDB read them with a glob. Derived columns (mean, density, F1)
 are written for readers of the files and ignored when reading back. NaN in an artifact is null on disk. A kind whose
 artifacts may be larger than memory (``unit_rows``) also gives ``row_groups``, of its table, and ``read_groups``:
-the artifact from the opened file and the scalars, a row group at a time.
+the artifact from the opened file and the scalars, a row group at a time. One whose columns do not all grow with the
+examples names those of sampled rows (``OF_SAMPLE``).
 """
 
 import importlib

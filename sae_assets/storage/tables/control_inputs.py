@@ -26,6 +26,7 @@ COLUMNS = {
     "row_random_units": "these units, row after row, one SAE behind the other",
     "row_random_values": "the value of each",
 }
+# of sampled rows, which do not grow with the examples
 OF_SAMPLE = ("positions", "row_embeddings", "row_random_counts", "row_random_units", "row_random_values")
 
 
