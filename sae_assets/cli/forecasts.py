@@ -10,6 +10,7 @@ from rich.table import Table
 from sae_assets.cli.display import console, figure
 
 UNKNOWN = "–"
+LEAST_MB = 0.1  # of one stage, half of which may be header and footer
 LEAST_SECONDS = 0.2  # of CPU of one stage: what takes less varies by more from run to run than a figure would say
 
 
@@ -26,7 +27,7 @@ def print_expected(expected: Mapping[str, Any]) -> None:
             table.add_row(f"{'  ' if group else ''}{each['stage']}", f"{each['runs']:,}", *_cells(each))
     table.add_section()
     total = {**expected["total"], "rows": None}
-    table.add_row("in all, of what is known", "", *_cells(total, blank=("rows",), least=0))
+    table.add_row("in all, of what is known", "", *_cells(total, blank=("rows",), least=(0, 0)))
     console.print(table)
     others = sorted({each["by"] for each in expected["stages"]} - {None, "history", "calibration"})
     more = f"; of another data set: {', '.join(others)}" if others else ""
@@ -41,13 +42,19 @@ def _place(each: Mapping[str, Any]) -> str:
     return "/".join(part for part in (each["token_kind"], each["model"]) if part)
 
 
-def _cells(each: Mapping[str, Any], blank: tuple[str, ...] = (), least: float = LEAST_SECONDS) -> list[str]:
-    """Rows, MB, seconds (below ``least`` no more than that) and MiB as texts."""
+def _cells(
+    each: Mapping[str, Any], blank: tuple[str, ...] = (), least: tuple[float, float] = (LEAST_MB, LEAST_SECONDS)
+) -> list[str]:
+    """Rows, MB, seconds (both no more than that they are below ``least``) and MiB as texts."""
     rows = UNKNOWN if each["rows"] is None else f"{each['rows']:,.0f}"
     size, seconds, peak = each["bytes"], each["cpu_seconds"], each["peak_bytes"]
     return [
         "" if "rows" in blank else rows,
-        figure(None if size is None else size / 1e6, 2),
-        f"< {least}" if seconds is not None and seconds < least else figure(seconds, 2),
+        _above(None if size is None else size / 1e6, least[0]),
+        _above(seconds, least[1]),
         UNKNOWN if peak is None else f"{peak / 2**20:,.0f}",
     ]
+
+
+def _above(value: float | None, least: float) -> str:
+    return f"< {least}" if value is not None and value < least else figure(value, 2)

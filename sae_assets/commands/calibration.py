@@ -12,6 +12,7 @@ from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.contents import describe_examples, describe_labels
 from sae_assets.commands.session import Planned, Session
 from sae_assets.commands.sizes import sized
+from sae_assets.datasets.records import Record
 from sae_assets.errors import SaeAssetsError
 from sae_assets.pipeline.forecast import Cost
 from sae_assets.pipeline.measuring import PassMeter
@@ -26,7 +27,7 @@ from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import ArtifactStore, stored
 
 ENCODING, TRUTH = "sparse_activations", "ground_truth"
-SECONDS = 5.0  # of CPU at most for the examples, once everything is open
+SECONDS = 5.0  # of CPU at most for the examples, once everything is open; of all stages for twice as many
 FEWEST, MOST = 2, 128  # examples
 LARGEST = 2 * 10**9  # bytes of weights that are opened to say what a plan costs
 Costs = Mapping[tuple[str, str], list[Cost]]  # by stage and token kind
@@ -76,10 +77,16 @@ def calibrated(session: Session, planned: Planned, addresses: Collection[Address
         return Calibration()
 
 
+def spread(records: Sequence[Record], count: int) -> tuple[str, ...]:
+    """Ids of so many of these, evenly from first to last: those that come first may be of one sort."""
+    count = min(count, len(records))
+    return tuple(records[number * len(records) // count].example_id for number in range(count))
+
+
 def few_of(past: Sequence[Cost], examples: int) -> int:
-    """How many of so many examples are encoded within ``SECONDS``, by what others took; none where nothing tells."""
+    """How many of so many examples are rehearsed, by what others took to encode; none where nothing tells."""
     each = [cost.cpu_seconds / cost.examples for cost in past if cost.cpu_seconds and cost.examples and not cost.first]
-    return min(MOST, examples, int(SECONDS / min(each))) if each else 0
+    return min(MOST, examples, int(2 * SECONDS / min(each))) if each else 0
 
 
 def _opening_of_truth(session: Session, planned: Planned, model: str) -> dict[tuple[str, str], float]:
@@ -124,7 +131,7 @@ def _pass(
     sources, options = Sources(session.store.root), planned.outlook.staleness.options.of(stage.options)
     target = Target(session.catalog, first)
     reader = sources.reader(target.dataset)
-    ids = tuple(record.example_id for record in reader.records[:n_examples])
+    ids = spread(reader.records, n_examples)
     manifest = Manifest(target.chunk, 0, ids)
     device = ops.device.resolve_device(session.resources["compute"].device)
     examples = stored(describe_examples(manifest, reader), Provenance("examples", first.dataset, None, None, None, "0"))

@@ -11,7 +11,7 @@ from typing import Any
 from sae_assets import ops, storage
 from sae_assets.chunks.chunking import Manifest
 from sae_assets.chunks.manifests import write_anew
-from sae_assets.commands.calibration import Costs
+from sae_assets.commands.calibration import Costs, spread
 from sae_assets.commands.session import Planned, Session
 from sae_assets.commands.sizes import sized
 from sae_assets.errors import SaeAssetsError
@@ -27,7 +27,6 @@ from sae_assets.storage.store import ArtifactStore, ChunkReader, stored
 
 CHUNK = "0000"
 FEWEST = 16  # examples from which on aggregates say anything of more
-FARTHEST = 2  # times as many examples may be planned as are rehearsed before it is seen how costs grow
 
 
 def rehearsed(
@@ -42,30 +41,21 @@ def rehearsed(
 
     Args:
         address: any of the model's; kinds: token kinds that are planned.
-        count: examples, the first of the data set; of many more a few of them are rehearsed, too.
+        count: examples, evenly of all of the data set.
         opening: of stages whose first pass opens something, its CPU seconds; by then everything is open.
     """
     if count < FEWEST:
         return {}
-    sizes = [count]
-    if sum(planned.examples.values()) >= FARTHEST * count and count // APART >= FEWEST:
-        sizes.append(count // APART)  # so that what is paid once is not taken to grow
-    costs: dict[tuple[str, str], list[Cost]] = {}
-    for size in sizes:
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                made_of_size = _Rehearsal(session, planned, address, kinds, folder, size).costs()
-        except (SaeAssetsError, OSError):  # whoever makes them is told
-            continue
-        for made, measured in made_of_size.items():
-            costs.setdefault(made, []).extend(measured if size == count else measured[:1])
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            costs = _Rehearsal(session, planned, address, kinds, folder, count).costs()
+    except (SaeAssetsError, OSError):  # whoever makes them is told
+        return {}
     for made, seconds in opening.items():
-        timed = [cost for cost in costs.get(made, []) if cost.cpu_seconds is not None]
-        if len(timed) == 1:  # another, by which what opens is not scaled
-            times = count // APART / count
-            timed.append(replace(timed[0], examples=count // APART, cpu_seconds=times * (timed[0].cpu_seconds or 0)))
-        at_first = [replace(cost, cpu_seconds=seconds + (cost.cpu_seconds or 0), first=True) for cost in timed]
-        costs.setdefault(made, []).extend(at_first)
+        for cost in [each for each in costs.get(made, []) if each.cpu_seconds is not None]:
+            for times in (1.0, count // APART / count):  # two sizes, by which what opens is not scaled
+                at_first = seconds + times * (cost.cpu_seconds or 0.0)
+                costs[made].append(replace(cost, examples=round(times * count), cpu_seconds=at_first, first=True))
     return costs
 
 
@@ -78,7 +68,7 @@ class _Rehearsal:
         self._store = ArtifactStore(folder, session.store.file_format)
         self._sources, self._options = Sources(self._store.root), planned.outlook.staleness.options
         self._device = ops.device.resolve_device(session.resources["compute"].device)
-        ids = tuple(record.example_id for record in self._sources.reader(self._entry).records[:count])
+        ids = spread(self._sources.reader(self._entry).records, count)
         write_anew(self._store.root, address.dataset, Manifest(CHUNK, 0, ids))
 
     def costs(self) -> dict[tuple[str, str], list[Cost]]:

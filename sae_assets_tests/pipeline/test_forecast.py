@@ -15,6 +15,7 @@ import pytest
 from sae_assets import ops
 from sae_assets.cli.forecasts import print_expected
 from sae_assets.commands import forecasts, rehearsal
+from sae_assets.commands.calibration import spread
 from sae_assets.commands.session import open_session
 from sae_assets.datasets.records import Record
 from sae_assets.orchestration import history
@@ -67,7 +68,8 @@ def test_what_is_done_for_each_concept_grows_with_those_that_have_enough_positiv
     effort = effort_of(CONTROLS, target, sources)
     assert effort(40) / effort(10) == (BESIDE + 2) / (BESIDE + 1)
     past = [Cost(10, cpu_seconds=6.0 * (BESIDE + 1))]
-    assert forecast(CONTROLS, past, 40, effort=effort).cpu_seconds == pytest.approx(9.0 * (BESIDE + 2))
+    paid_once = replace(CONTROLS, seconds_offset=50)
+    assert forecast(paid_once, past, 40, effort=effort).cpu_seconds == pytest.approx(9.0 * (BESIDE + 2))
     assert effort_of(AGGREGATE, target, sources)(40) == 1
 
 
@@ -252,40 +254,24 @@ def test_what_is_of_no_model_and_what_controls_need_have_a_forecast_on_a_first_p
     assert 0.45 <= stages["ground_truth"]["cpu_seconds"] < 0.95
 
 
-def test_of_many_more_examples_fewer_are_rehearsed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that what is paid once is seen; what a chunk's file takes says the larger number alone."""
-    sizes: list[int] = []
-    chunk, aggregate = ("ground_truth", "patch"), ("report", "patch")
+def test_what_opens_a_model_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, other = ("ground_truth", "patch"), ("report", "patch")
+    chunk, of_file, aggregate = Cost(64, cpu_seconds=1.0), Cost(500, 10.0, 20.0), Cost(64, 5, 300.0, 2.0)
+    fake = SimpleNamespace(costs=lambda: {made: [chunk, of_file], other: [aggregate]})
+    monkeypatch.setattr(rehearsal, "_Rehearsal", lambda *_: fake)
+    none: Any = None
+    assert rehearsal.rehearsed(none, none, none, (), 15, {made: 2.0}) == {}
+    costs = rehearsal.rehearsed(none, none, none, (), 64, {made: 2.0})
+    assert costs[other] == [aggregate] and costs[made][:2] == [chunk, of_file]
+    for first, seconds in ((True, 6.0), (False, 4.0)):
+        assert forecast(STAGES[made[0]], costs[made], 256, first=first).cpu_seconds == pytest.approx(seconds)
+    assert rehearsal.rehearsed(none, none, none, (), 64, {})[made] == [chunk, of_file]
 
-    class Fake:
-        def __init__(self, *arguments: Any):
-            sizes.append(arguments[-1])
 
-        def costs(self) -> Any:
-            n = sizes[-1]
-            return {
-                chunk: [Cost(n, cpu_seconds=n / 64), Cost(500, 10.0, 20.0)],
-                aggregate: [Cost(n, 5, 300.0, 1 + n / 64)],
-            }
-
-    monkeypatch.setattr(rehearsal, "_Rehearsal", Fake)
-
-    def rehearsed(count: int, planned: int) -> Any:
-        sizes.clear()
-        plan: Any = SimpleNamespace(examples={"0000": planned - 5, "0001": 5})
-        return rehearsal.rehearsed(None, plan, None, (), count, {chunk: 2.0})  # type: ignore[arg-type]
-
-    assert rehearsed(15, 1000) == {} and sizes == []
-    once = rehearsed(64, 127)
-    assert sizes == [64] and once[aggregate] == [Cost(64, 5, 300.0, 2.0)]
-    assert forecast(STAGES["ground_truth"], once[chunk], 256, first=True).cpu_seconds == pytest.approx(6)
-    twice = rehearsed(64, 128)
-    assert sizes == [64, 16]
-    assert forecast(STAGES["unit_stats"], twice[aggregate], 960).cpu_seconds == pytest.approx(16)
-    of_file, at_first = Cost(500, 10.0, 20.0), [Cost(n, cpu_seconds=2 + n / 64, first=True) for n in (64, 16)]
-    assert twice[chunk] == [Cost(64, cpu_seconds=1.0), of_file, Cost(16, cpu_seconds=0.25), *at_first]
-    rehearsed(60, 1000)
-    assert sizes == [60]  # a quarter of them says nothing of aggregates
+def test_examples_that_say_what_a_plan_costs_are_of_all_of_the_data_set() -> None:
+    records = [Record(f"{n}", "", "cal", ()) for n in range(10)]
+    assert spread(records, 4) == ("0", "2", "5", "7") and spread(records, 1) == ("0",)
+    assert spread(records, 10) == spread(records, 11) == tuple("0123456789")
 
 
 def test_rows_that_are_read_tell_nothing_of_rows_that_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,13 +304,15 @@ def test_what_every_process_loads_is_no_cost_of_its_first_pass(
     assert all(before == "device" for before, now in pairwise(["", *noted]) if now == "measured")
 
 
-def test_few_seconds_are_not_given_in_figures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_few_seconds_and_bytes_are_not_given_in_figures(capsys: pytest.CaptureFixture[str]) -> None:
     """Of a stage; sums are."""
-    parts = {"token_kind": None, "model": None, "runs": 1, "rows": 1, "bytes": 1, "peak_bytes": 1, "by": "history"}
-    stages = [{"stage": name, "cpu_seconds": seconds, **parts} for name, seconds in (("a", 0.19), ("b", 0.2))]
-    total = {"cpu_seconds": 0.1, "rows": 1, "bytes": 1, "peak_bytes": 1, "unknown": 0}
+    parts = {"token_kind": None, "model": None, "runs": 1, "rows": 1, "peak_bytes": 1, "by": "history"}
+    figures = {"a": {"cpu_seconds": 0.19, "bytes": 99_999}, "b": {"cpu_seconds": 0.2, "bytes": 100_000}}
+    stages = [{"stage": name, **each, **parts} for name, each in figures.items()]
+    total = {"cpu_seconds": 0.1, "rows": 1, "bytes": 20_000, "peak_bytes": 1, "unknown": 0}
     print_expected({"stages": stages, "total": total})
     lines = capsys.readouterr().out.splitlines()
     (small,), (large,) = ([line for line in lines if line.split()[:1] == [name]] for name in "ab")
-    assert "< 0.2" in small and " 0.20" in large and "<" not in large
-    assert " 0.10" in next(line for line in lines if line.startswith("in all"))
+    assert "< 0.1" in small and "< 0.2" in small
+    assert " 0.10 " in large and " 0.20 " in large and "<" not in large
+    assert " 0.02 " in (last := next(line for line in lines if line.startswith("in all"))) and " 0.10 " in last
