@@ -1,4 +1,7 @@
-"""Loops that are compiled where Numba is installed give the same bits as torch, and only large work asks for them."""
+"""Loops that are compiled where Numba is installed give the same bits as torch, and only large work asks for them.
+
+One process runs these tests: in a clone each would compile the loops anew that no other has finished.
+"""
 
 import dataclasses
 import subprocess
@@ -47,6 +50,7 @@ from sae_assets_tests.ops.test_reconstruction import fitted, hostile, problem
 from sae_assets_tests.ops.test_sparse_activations import encoder, problems
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
+pytestmark = pytest.mark.xdist_group("compiled")
 USERS = (unit_stats, thresholds, example_scores, detection_stats, exact_search, rank_sums)
 
 
@@ -313,7 +317,15 @@ def test_counts_of_any_type_are_the_same_bits(by, half, monkeypatch):
         assert count_detections(scores, cutoffs) == expected
 
 
-@pytest.mark.parametrize(("n_examples", "cells"), [(500, 1), (1100, detection_stats.CELLS_AT_ONCE)])
+@pytest.mark.parametrize(
+    ("loops", "n_examples", "cells"),
+    [
+        ("interpreted", 500, 1),
+        ("compiled", 500, 1),
+        ("compiled", 1100, detection_stats.CELLS_AT_ONCE),
+    ],
+    indirect=["loops"],
+)
 def test_counts_of_many_examples_are_the_same_bits(by, n_examples, cells, monkeypatch):
     """Of which a byte holds no more than a part; units are counted one by one, together, and some alone."""
     monkeypatch.setattr(detection_stats, "CELLS_AT_ONCE", cells)
