@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.padding import Padding
 from rich.text import Text
@@ -21,6 +21,7 @@ from sae_assets.pipeline.drawing import literal
 from sae_assets.wording import alike, is_plain, looks, spelt, visible
 from sae_assets_tests.helpers.swift import as_shipped
 from sae_assets_tests.storage.small import SMALL
+from sae_assets_tests.strategies import PROPERTY
 
 STEERING = ["\x1b[2J", "\x1b]0;title\x07", "\r", "\x7f", "\x9b1m", "\u202egnp.exe", "\u2066x", "\u200f", "\u061cx",
             "\u2028", "\ud800"]  # fmt: skip
@@ -90,6 +91,7 @@ def test_concepts_that_look_alike_are_refused(tmp_path: Path, names: tuple[str, 
         load_catalog(path)
 
 
+@settings(PROPERTY, max_examples=100)
 @given(st.text(max_size=8), st.text(max_size=8))
 def test_looks_are_one_for_every_spelling(name: str, other: str) -> None:
     """Case, composition and what cannot be seen change no look; a look is its own look."""

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_assets.artifacts import FilteredActivations, offsets_of, rows
@@ -31,6 +31,7 @@ def problems(table: list[list[tuple[int, float]]]) -> list[str]:
 
 
 @pytest.mark.parametrize("at_once", [1, 5, rows.ENTRIES_AT_ONCE])
+@settings(PROPERTY, max_examples=100)
 @given(table=st.lists(SORTED | ANY, min_size=1, max_size=12))
 def test_what_is_wrong_with_entries_is_what_one_row_after_another_shows(
     at_once: int, table: list[list[tuple[int, float]]]

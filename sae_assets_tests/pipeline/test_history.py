@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
@@ -22,6 +22,7 @@ from sae_assets.orchestration.internals import partition_states, partitions_not_
 from sae_assets.orchestration.partitions import chunks_name, keys_of, partitions_of
 from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.helpers.homes import Homes
+from sae_assets_tests.strategies import PROPERTY
 
 LABELS, EXAMPLES = dg.AssetKey(["small", "labels"]), dg.AssetKey(["small", "examples"])
 MOST_QUESTIONS = 12  # of a look that finds nothing new, however many assets and checks there are
@@ -145,6 +146,7 @@ def record(instance: dg.DagsterInstance, rows: list[Any]) -> None:
             )  # fmt: skip
 
 
+@settings(PROPERTY, max_examples=100)
 @given(st.lists(ROW, max_size=30, unique_by=lambda row: (row[0], row[1], row[3])), st.sets(st.sampled_from(CHECKS)))
 def test_whatever_is_recorded_of_checks_those_are_found_that_dagster_finds(
     empty_instance: dg.DagsterInstance, rows: list[Any], asked: set[dg.AssetCheckKey]

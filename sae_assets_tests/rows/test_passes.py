@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -35,6 +35,7 @@ from sae_assets_tests.rows.tiny_transformers import (
     entry,
     gemma_tokenizer,
 )
+from sae_assets_tests.strategies import PROPERTY
 
 REFUSED = ("mae_unmasked", "mae", "swin", "naflex")  # by name, when they are opened
 VISION = sorted({"open_clip", *VISION_MODELS} - {*REFUSED})
@@ -271,6 +272,7 @@ def test_each_shape_is_tried_once() -> None:
     assert seen == [*[(4, 8)] * 3, once, once, (4, 8), *[(4, 16)] * 3, once, once, once, once]
 
 
+@settings(PROPERTY, max_examples=100)
 @given(st.integers(1, 10**6), st.none() | st.integers(1, 10**6))
 def test_lengths_are_filled_up_by_little(length: int, longest: int | None) -> None:
     """By less than 8 or a quarter, never beyond what the model takes, and what is full stays as it is."""
