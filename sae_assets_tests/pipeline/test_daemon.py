@@ -32,7 +32,7 @@ from sae_assets_tests.pipeline.planned import all_states, states_of
 from sae_assets_tests.pipeline.small import SMALL_STAGES, make_dataset, write_catalog
 
 pytestmark = pytest.mark.living
-MODEL = "clip-mini"
+MODEL, MOST_CHUNKS = "clip-mini", 8
 CHUNK_STAGES = [name for name, stage in SMALL_STAGES.items() if stage.level == "chunk"]
 MODEL_STAGES = [name for name, stage in SMALL_STAGES.items() if stage.level == "model"]
 ONCE = ("examples", "labels", "ground_truth", "sparse_activations")  # what no other chunk can change
@@ -113,6 +113,28 @@ def encoding(world: World) -> bool:
     return bool(world.session.instance.all_logs(left[0].run_id, of_type=dg.DagsterEventType.STEP_START))
 
 
+def land_until_one_is_being_encoded(world: World) -> int:
+    """Let a chunk land after the first, and another where its step was over before it was seen; how many there are.
+
+    On an idle machine the step takes a second or two, on a busy one whoever looks may not be given them.
+    """
+    key = dg.AssetKey(["small", "patch", "sparse_activations"])
+
+    def encoded() -> int:
+        return made(world.session.instance, [key]).total()
+
+    for chunks in range(2, MOST_CHUNKS):
+        land(world.root, 6 * chunks)
+        world.wait(
+            lambda chunks=chunks: encoding(world) or encoded() == chunks,
+            f"chunk {chunks} is being encoded", seconds_between=0.2,
+        )  # fmt: skip
+        if encoded() < chunks:
+            return chunks
+        world.wait(world.done(chunks), f"{chunks} chunks, and everything over them, are current")
+    raise AssertionError(f"No step of {MOST_CHUNKS - 2} chunks was seen")
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -128,22 +150,21 @@ def test_automation_makes_everything_once_though_all_is_killed_half_way(tmp_path
         assert first == dict.fromkeys(expected(["0000"]), 1)
 
         # A script lands a second chunk; while it is encoded the power fails, and a third one lands.
-        land(living.root, 12)
-        # Looked for often: on an idle machine the step is over within a second or two.
-        living.wait(lambda: encoding(living), "the second chunk is being encoded", seconds_between=0.2)
+        chunks = land_until_one_is_being_encoded(living)
         living.daemon.kill()
         (killed,) = living.runs(*ACTIVE)  # nobody is left to end it
         before = living.made
-        assert ("small/patch/sparse_activations", multi_key(MODEL, "0001")) not in before
-        land(living.root, 18)
+        half_way = multi_key(MODEL, f"{chunks - 1:04}")
+        assert ("small/patch/sparse_activations", half_way) not in before
+        land(living.root, 6 * (chunks + 1))
         living.daemon.start()
-        living.wait(living.done(3), "three chunks, and everything over them, are current")
+        living.wait(living.done(chunks + 1), "all chunks, and everything over them, are current")
         after = living.made
-        assert set(after) == expected(["0000", "0001", "0002"])
+        assert set(after) == expected([f"{chunk:04}" for chunk in range(chunks + 1)])
         once = {key: times for key, times in after.items() if key[0].endswith(ONCE)}
         # What the killed run had recorded of a step when the power failed the second attempt makes again, but not what
         # a step had ended with.
-        twice = [key for key in before if key[1] == multi_key(MODEL, "0001")]
+        twice = [key for key in before if key[1] == half_way]
         assert {key: times for key, times in once.items() if times not in ((1, 2) if key in twice else (1,))} == {}
         # Aggregates followed, and nothing that was made is gone.
         assert [stage for stage in MODEL_STAGES if after[f"small/patch/{stage}", MODEL] <= 1] == []
