@@ -46,12 +46,12 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
     planned_once: list[dg.AssetKey] = []
     recorded: set[Address] = set()
     failed: set[Address] = set()
-    for key, of in partition_states(instance, definitions):
+    for key, states in partition_states(instance, definitions):
         planned_once.append(key)
-        made = of[dg.AssetPartitionStatus.MATERIALIZED]
-        if of[dg.AssetPartitionStatus.FAILED] or of[dg.AssetPartitionStatus.IN_PROGRESS]:  # may have been made before
+        made, lost = states[dg.AssetPartitionStatus.MATERIALIZED], states[dg.AssetPartitionStatus.FAILED]
+        if lost or states[dg.AssetPartitionStatus.IN_PROGRESS]:  # they may have been made before
             made = instance.get_materialized_partitions(key)
-        failed |= {address_of(key.path, partition) for partition in of[dg.AssetPartitionStatus.FAILED]}
+        failed |= {address_of(key.path, partition) for partition in lost}
         recorded |= {address_of(key.path, partition) for partition in made}
     unchecked, interrupted = _without_checks(instance, planned_once)
     failed = {address for address in failed | unchecked if not _may_go_now(instance, address)}
@@ -100,7 +100,7 @@ def with_history(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> l
 
 
 def _without_checks(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> tuple[set[Address], set[Address]]:
-    """Artifacts of which a blocking check did not pass the last time it was planned; those that canceled runs left so.
+    """Artifacts of which a blocking check did not pass when it was last planned, and those that canceled runs left so.
 
     The file of such an artifact may be there and its fingerprint right, but nothing may be made from it. A check that a
     killed run had planned and never made counts too: what an earlier one found does not hold any more.
@@ -235,19 +235,19 @@ def taken_by(instance: dg.DagsterInstance, address: Address, chunks: Sequence[st
     stage = STAGES[address.stage]
     keys: Sequence[str | None] = [None] if stage.level == "model" else chunks
     partitions = {partition_key(stage.beside(address, chunk)) for chunk in keys}
-    found: dict[str | None, Mapping[str, Any]] = {}
+    latest: dict[str | None, Mapping[str, Any]] = {}
     cursor, more = None, True
-    while more and len(found) < len(partitions):  # latest first; a page holds many partitions
+    while more and len(latest) < len(partitions):  # latest first; a page holds many partitions
         page = instance.fetch_materializations(asset_key(address), limit=PAGE, cursor=cursor)
         for record in page.records:
-            if record.partition_key in partitions and record.partition_key not in found:
+            if record.partition_key in partitions and record.partition_key not in latest:
                 metadata = record.asset_materialization.metadata if record.asset_materialization else {}
                 if "kept" not in metadata:  # otherwise an earlier run took the time
-                    found[record.partition_key] = metadata
+                    latest[record.partition_key] = metadata
         cursor, more = page.cursor, page.has_more
 
     def numbers(name: str) -> list[float]:
-        values = (metadata.get(name) for metadata in found.values())
+        values = (metadata.get(name) for metadata in latest.values())
         known = (dg.FloatMetadataValue, dg.IntMetadataValue)
         return [value.value for value in values if isinstance(value, known) and value.value is not None]
 

@@ -4,9 +4,9 @@ The same for every stage; what is computed stands with the stage.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -94,9 +94,7 @@ def carry_out(
     kept: dict[str, Stored] = {}
     if stage.kept_if_current and not (isinstance(options, EncodeOptions) and options.force):
         for name, target in targets.items():
-            current = _current_file(
-                context, made.key(name), target.address, store, inputs, lambda n=name: provenance(n)
-            )
+            current = _current_file(context, made.key(name), target.address, store, inputs, partial(provenance, name))
             if current is not None:
                 kept[name] = current
     due = [name for name in selected if name not in kept]
@@ -190,7 +188,7 @@ def _current_file(
     address: Address,
     store: "ArtifactStore",
     inputs: Mapping[str, Any],
-    provenance: Any,
+    provenance: "Callable[[], Provenance | None]",
 ) -> "Stored | None":
     """The file that is there, if it is whole and what would be made now.
 
@@ -202,20 +200,20 @@ def _current_file(
         StoredFileError: it was imported and is damaged.
     """
     try:
-        stored = None if store.find(address) is None else store.header(address).provenance
+        made_by = None if store.find(address) is None else store.header(address).provenance
     except StoredFileError as error:
         if was_imported(context.instance, address):
             raise StoredFileError(str(error), [ENCODE_IMPORTED.format(address.importing, address.making)]) from None
         return None
-    if stored is None:
+    if made_by is None:
         return None
-    if is_imported(stored):
-        if not imported_still_fits(stored, inputs["examples"]):
+    if is_imported(made_by):
+        if not imported_still_fits(made_by, inputs["examples"]):
             again = ENCODE_IMPORTED.format(address.importing, address.making)
             raise MismatchError(f"{address} was imported and its examples have changed since. {again}")
         return store.read(address)
     expected = provenance()
-    if expected is None or stored.fingerprint != expected.fingerprint:
+    if expected is None or made_by.fingerprint != expected.fingerprint:
         return None
     try:
         return store.read(address)
