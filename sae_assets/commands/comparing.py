@@ -34,8 +34,8 @@ def compare(session: Session, names: Sequence[str]) -> dict[str, Any]:
     if len(datasets) > 1:
         raise CatalogError(f"Runs are of data sets {', '.join(sorted(datasets))}; those of one are compared.")
     if len(runs) < 2:
-        found = ", ".join(f"{run.dataset}/{run.token_kind}/{run.model}" for run in runs) or "no run that was made"
-        raise CatalogError(f"Found {found}, expected at least two runs: dataset/token_kind/model, once each.")
+        named = ", ".join(f"{run.dataset}/{run.token_kind}/{run.model}" for run in runs) or "no run that was made"
+        raise CatalogError(f"Found {named}, expected at least two runs: dataset/token_kind/model, once each.")
     counts = {run: _counts(session, run) for run in runs}
     units = {run: session.store.read(run).artifact.unit_ids.tolist() for run in runs}
     concepts = session.store.read(runs[0]).artifact.concepts

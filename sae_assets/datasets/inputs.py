@@ -47,11 +47,11 @@ def files_in(folder: Path, modality: str) -> Iterator[Path]:
 def named_inputs(inputs: Sequence[Any], modality: str) -> dict[str, Any]:
     """Inputs by name: their path, or ``input 0``, ``input 1``; a name that is there twice gets a number."""
     named: dict[str, Any] = {}
-    for place, one in enumerate(inputs):
+    for index, one in enumerate(inputs):
         is_path = isinstance(one, Path) or (isinstance(one, str) and modality == "image")
-        name = str(one) if is_path else f"input {place}"
+        name = str(one) if is_path else f"input {index}"
         while name in named:
-            name += f" ({place})"
+            name += f" ({index})"
         named[name] = one
     return named
 

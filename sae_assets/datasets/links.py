@@ -23,8 +23,8 @@ def expect_inside(entry: Dataset, reader: Reader) -> None:
     """
     if entry.follow_symlinks:
         return
-    found = links_outside(reader.places(), reader.folders)
-    first = [link for link, _ in zip(found, range(MOST_NAMED + 1), strict=False)]
+    outside = links_outside(reader.places(), reader.folders)
+    first = [link for link, _ in zip(outside, range(MOST_NAMED + 1), strict=False)]
     if first:
         more = [*first[:MOST_NAMED], *(["…"] if len(first) > MOST_NAMED else [])]
         raise DatasetError(

@@ -60,20 +60,20 @@ def leaves_box(shape: Any, box: Any, height: int) -> bool:
     Args:
         shape: sound polygons or run lengths; box: left, top, width and height, or anything else that says nothing.
     """
-    found = _both(shape, box, height)
-    return found is not None and not _agree(*found)
+    both = _both(shape, box, height)
+    return both is not None and not _agree(*both)
 
 
 def far_from_box(shape: Any, box: Any, height: int) -> bool:
     """Whether an outline and its box have little in common, or agree once x and y are exchanged: one of them is in
     another order, size or unit. A box that names right and bottom in place of width and height is not far.
     """
-    found = _both(shape, box, height)
-    if found is None or _agree(*found):
+    both = _both(shape, box, height)
+    if both is None or _agree(*both):
         return False
-    (left, top, right, bottom), said = found
+    (left, top, right, bottom), said = both
     exchanged = _agree((top, left, bottom, right), said)
-    return exchanged or max(_overlap(found[0], corners) for corners in (said, tuple(box))) < LITTLE
+    return exchanged or max(_overlap(both[0], corners) for corners in (said, tuple(box))) < LITTLE
 
 
 def _agree(own: Sequence[float], said: Sequence[float]) -> bool:

@@ -100,11 +100,11 @@ def exif_of(image: "Image") -> "Exif":
         PixelError: they cannot be read.
     """
     try:
-        found = image.getexif()
-        orientation = found.get(ORIENTATION, 1)
+        exif = image.getexif()
+        orientation = exif.get(ORIENTATION, 1)
         if not isinstance(orientation, int):
             raise TypeError(f"its orientation is {orientation!r}, and no number")
-        return found
+        return exif
     except Exception as error:  # of damaged EXIF Pillow raises SyntaxError, ValueError, struct.error and more
         raise PixelError(
             f"has EXIF data that cannot be read ({error}), so that nothing says which side is up; remove them "
@@ -219,11 +219,11 @@ def _levels(image: "ImageFile", white: float | None) -> "Image":
     bits = tags.get(BITS, (16,))[0]
     values = np.asarray(image)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    found = f"holds numbers from {low:g} to {high:g} (mode {image.mode})"
+    shown = f"holds numbers from {low:g} to {high:g} (mode {image.mode})"
     if white is None:
-        white = _usual_white(image, bits, high, found)
+        white = _usual_white(image, bits, high, shown)
     if not (math.isfinite(low) and math.isfinite(high) and low >= 0 and high <= white):
-        raise PixelError(f"{found}, expected 0 (black) to {white:g} (white; another by `white` in the catalog)")
+        raise PixelError(f"{shown}, expected 0 (black) to {white:g} (white; another by `white` in the catalog)")
     grey = np.empty(values.shape, np.uint8)
     for top, end in strips(image):
         grey[top:end] = np.rint(values[top:end].astype(np.float64) * (WHITE_8 / white))
@@ -234,16 +234,16 @@ def _levels(image: "ImageFile", white: float | None) -> "Image":
     return levels
 
 
-def _usual_white(image: "ImageFile", bits: int, high: float, found: str) -> float:
+def _usual_white(image: "ImageFile", bits: int, high: float, shown: str) -> float:
     if image.mode == "F":
         return 1
     if image.mode == "I" and image.format not in ("PPM", "PNG"):  # which have 16 bits whatever Pillow makes of them
-        raise PixelError(f"{found}, and 32 bits have no agreed white; name it by `white` in the catalog (65535?)")
+        raise PixelError(f"{shown}, and 32 bits have no agreed white; name it by `white` in the catalog (65535?)")
     if image.format in SCALED or bits < 16:
         return 2**bits - 1
     if 0 < high <= WHITE_16 // 2:
         raise PixelError(
-            f"{found} in 16 bits: fewer bits, or a dark picture? Say which number is white by `white` in the catalog "
+            f"{shown} in 16 bits: fewer bits, or a dark picture? Say which number is white by `white` in the catalog "
             f"({WHITE_16}, or {2 ** max(8, int(high).bit_length()) - 1}?)"
         )
     return WHITE_16

@@ -433,11 +433,11 @@ class CheckResult(dg.AssetCheckResult):
     def _get_partitioned_target_materialization_data(
         self, step_context: Any, asset_key: dg.AssetKey, partition_key: str
     ) -> Any:
-        found = _targets.setdefault(step_context, {})
-        if asset_key not in found:
+        of_step = _targets.setdefault(step_context, {})
+        if asset_key not in of_step:
             read = super()._get_partitioned_target_materialization_data
-            found[asset_key] = read(step_context, asset_key, partition_key)
-        return found[asset_key]
+            of_step[asset_key] = read(step_context, asset_key, partition_key)
+        return of_step[asset_key]
 
 
 class RunsHere:

@@ -53,8 +53,8 @@ def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
     mine = mine.append_column("threshold", cutoffs["threshold"])
     mine = mine.filter(pc.is_valid(mine["cal_f1"])).sort_by([("cal_f1", "descending"), *by_cell])
     first: dict[int, int] = {}
-    for place, unit in enumerate(mine["unit_id"].to_pylist()):
-        first.setdefault(unit, place)  # its best tail fraction
+    for index, unit in enumerate(mine["unit_id"].to_pylist()):
+        first.setdefault(unit, index)  # its best tail fraction
     best = np.array(list(first.values())[:n], np.int64)
     return Table(mine.take(array(best)).select(["unit_id", *DETECTED]))
 
@@ -79,9 +79,9 @@ def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
     pattern = re.compile(r"(?<!\w)" + r"\s+".join(map(re.escape, words.split())) + r"(?!\w)", re.IGNORECASE)
     rows = run.located_tokens
     inside = np.zeros(len(rows.example), bool)
-    for place, text in enumerate(run.texts):
+    for index, text in enumerate(run.texts):
         for match in pattern.finditer(text):
-            of_text = slice(*rows.offsets[place : place + 2])
+            of_text = slice(*rows.offsets[index : index + 2])
             inside[of_text] |= (rows.start[of_text] < match.end()) & (rows.end[of_text] > match.start())
     if not inside.any():
         raise CatalogError(f"{run}: {words!r} is nowhere in its texts.")

@@ -51,8 +51,8 @@ def largest_scores(
     scores, n_rows = [], 0
     with ops.process_state.plain_arithmetic():
         ((_, source),) = open_sources(reader, dataset, model, (kind,), device, precision, forward_batch)
-        for example, mean, found in zip(example_ids, means, source.embed(example_ids), strict=True):
-            rows = found.rows[of_rows][: 0 if of_rows in found.silent else None].to(directions.device)
+        for example, mean, embedded in zip(example_ids, means, source.embed(example_ids), strict=True):
+            rows = embedded.rows[of_rows][: 0 if of_rows in embedded.silent else None].to(directions.device)
             n_rows += len(rows)
             if len(rows):
                 apart = (rows.double().mean(0) - mean.to(rows.device).double()).norm()

@@ -59,7 +59,7 @@ def better_alternatives(source: "RowSource", kind: str, sae: "OpenedSae", exampl
         others = {name: other for name, other in NORMALISATIONS.items() if other != own_one}
         named = {name: _normalised(network, own_one, other) for name, other in others.items()}
         tried |= {f"pixels normalised by {{}} in place of {_shown(source.normalisation)}": named}
-    found = []
+    doubts = []
     for what, ways in tried.items():
         by_name = {}
         for name, way in ways.items():
@@ -67,11 +67,11 @@ def better_alternatives(source: "RowSource", kind: str, sae: "OpenedSae", exampl
                 by_name[name] = _unexplained(source, kind, sae, example_ids)
         name, least = min(by_name.items(), key=lambda item: 1.0 if item[1] is None else item[1], default=("", None))
         if least is not None and least < min(CLEARLY * own, 1.0):
-            found.append(
+            doubts.append(
                 f"the SAE leaves {own:.0%} of the variance of a few examples unexplained, and {least:.0%} with "
                 f"{what.format(name)}: the configuration may be another than the weights were trained with"
             )
-    return found
+    return doubts
 
 
 def _shown(normalisation: Normalisation) -> str:
@@ -145,7 +145,7 @@ def _unexplained(source: "RowSource", kind: str, sae: "OpenedSae", example_ids: 
     import torch
 
     assert sae.decoder is not None
-    spoken = [found.rows[kind] for found in _embedded(source, example_ids) if kind not in found.silent]
+    spoken = [one.rows[kind] for one in _embedded(source, example_ids) if kind not in one.silent]
     every = [rows for rows in spoken if len(rows) and bool(rows.isfinite().all())]
     if not every:
         return None
@@ -160,8 +160,8 @@ def _embedded(source: "RowSource", example_ids: Sequence[str]) -> "list[ExampleR
     try:
         return [*source.embed(example_ids)]
     except (DatasetError, OSError):
-        found: list[ExampleRows] = []
+        readable: list[ExampleRows] = []
         for example in example_ids:
             with suppress(DatasetError, OSError):
-                found += source.embed([example])
-        return found
+                readable += source.embed([example])
+        return readable

@@ -149,8 +149,8 @@ class ImageRows:
         at_once = self._size * self._shapes.n_beside(self._size, self._length)
         for group in in_groups(prepared(self._input, images, LOOKAHEAD * at_once), at_once):
             passes = [Pass(inputs, self._size, self._length) for inputs in in_groups((x for x, _ in group), self._size)]
-            found = [rows for of_pass in self._shapes.rows(passes) for rows in of_pass]
-            for one, (_, blank) in zip(found, group, strict=True):
+            rows_of_group = [rows for of_pass in self._shapes.rows(passes) for rows in of_pass]
+            for one, (_, blank) in zip(rows_of_group, group, strict=True):
                 yield ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=blank)
 
     def _input(self, deferred: "Callable[[], Image]") -> "tuple[np.ndarray, bool]":
@@ -208,10 +208,10 @@ def open_image_rows(
 
         return _Opened(vision, FixedShapes(forward, np.zeros_like, precision, device=device))
 
-    found: _Opened = keep_transformer("vision", transformer, settings, opened, device)
-    geometry = found.vision.geometry
+    loaded: _Opened = keep_transformer("vision", transformer, settings, opened, device)
+    geometry = loaded.vision.geometry
     size = together(forward_batch, geometry.n_prefix + geometry.n_patches, device)
-    return ImageRows(reader, found, kinds, model.hook_point, size)
+    return ImageRows(reader, loaded, kinds, model.hook_point, size)
 
 
 def noise() -> "Image":

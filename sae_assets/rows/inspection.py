@@ -130,10 +130,10 @@ def _send(
             f"SAE {sae.name} takes rows of width {sae.d_model}, but {source.origin} gives width {source.d_model}"
         )
     (rows,) = source.embed([example])
-    found = rows.rows["token" if is_pooled(dataset, model, kind) else kind]
-    if not bool(found.isfinite().all()):
+    embeddings = rows.rows["token" if is_pooled(dataset, model, kind) else kind]
+    if not bool(embeddings.isfinite().all()):
         raise DatasetError(f"{kind} rows of {example!r} hold values that are not finite")
-    report["rows"][kind] = len(found)
+    report["rows"][kind] = len(embeddings)
     if sae is not None:
-        report["mean_l0"][kind] = float(sae.encoder.encode(found).l0.double().mean()) if len(found) else 0.0
+        report["mean_l0"][kind] = float(sae.encoder.encode(embeddings).l0.double().mean()) if len(embeddings) else 0.0
     return source

@@ -35,9 +35,9 @@ def random_encoders(
     kind = next((kind for kind in kinds if kind != "cls"), "cls")
     rows: list[Tensor] = []
     for example in sorted(ids, key=lambda example: hashlib.sha256(example.encode()).digest())[:MATCHED_EXAMPLES]:
-        (found,) = source.embed([example])
-        if kind not in found.silent:
-            rows.append(found.rows[kind])
+        (embedded,) = source.embed([example])
+        if kind not in embedded.silent:
+            rows.append(embedded.rows[kind])
         if sum(map(len, rows)) >= MATCHED_ROWS:
             break
     x = torch.cat(rows) if rows else torch.zeros(0, encoder.d_model, dtype=torch.float32, device="cpu")

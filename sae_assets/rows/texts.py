@@ -142,8 +142,8 @@ class TextRows:
             )
             return _Opened(language, shapes)
 
-        found: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
-        self._language, self._shapes = found.language, found.shapes
+        loaded: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
+        self._language, self._shapes = loaded.language, loaded.shapes
         self.d_model, self.behind = self._language.d_model, getattr(self._language, "behind", "")
         self.network = getattr(self._language, "network", None)
         self.normalisation: Normalisation | None = None
@@ -160,23 +160,23 @@ class TextRows:
     def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
         """Rows of these texts; those of one length go through the model together, a window of texts at a time."""
         for window in self._windows(example_ids):
-            places_of_pass: list[list[int]] = []
+            indices_of_pass: list[list[int]] = []
             passes: list[Pass[Tokenized]] = []
             by_length: dict[int, list[int]] = {}
-            for place, (text, _) in enumerate(window):
+            for index, (text, _) in enumerate(window):
                 if len(text.spans):
                     length = padded(len(text.ids), self._language.tokens.max_positions)
-                    by_length.setdefault(length, []).append(place)
-            for length, places in by_length.items():
+                    by_length.setdefault(length, []).append(index)
+            for length, indices in by_length.items():
                 size = together(self._forward_batch, length, self._device)
-                for group in in_groups(places, size):
-                    places_of_pass.append(group)
-                    passes.append(Pass([window[place][0] for place in group], size, length))
+                for group in in_groups(indices, size):
+                    indices_of_pass.append(group)
+                    passes.append(Pass([window[index][0] for index in group], size, length))
             rows: dict[int, Tensor] = {}
-            for group, found in zip(places_of_pass, self._shapes.rows(passes), strict=True):
-                rows |= zip(group, found, strict=True)
-            for place, (text, blank) in enumerate(window):
-                yield self._kept(text, rows.pop(place, None), blank)
+            for group, rows_of_pass in zip(indices_of_pass, self._shapes.rows(passes), strict=True):
+                rows |= zip(group, rows_of_pass, strict=True)
+            for index, (text, blank) in enumerate(window):
+                yield self._kept(text, rows.pop(index, None), blank)
 
     def _windows(self, example_ids: Sequence[str]) -> Iterator[list[tuple[Tokenized, bool]]]:
         """Texts and whether they are empty, as many at a time as fill passes of several lengths."""

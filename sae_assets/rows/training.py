@@ -52,28 +52,28 @@ def properties_of(
     if model.transformer is None:
         return []
     tokens: Tokenizer | None = None
-    found: dict[str, Property] = {}
+    properties: dict[str, Property] = {}
     # Of a kept file the model's files need not be here; whoever encodes is told.
     with suppress(CheckpointError):
-        found = {each.name: each for each in libraries()[model.transformer.library].properties(model)}
+        properties = {each.name: each for each in libraries()[model.transformer.library].properties(model)}
     if model.modality == "text":
         with suppress(CheckpointError):
             tokens = open_tokens(model)
     training: Mapping[str, Any] = {} if sae is None else sae.training
     place, trained_at = _place(sae, model, behind, tokens), None if sae is None else sae.hook_point
-    found[PLACE] = Property(
+    properties[PLACE] = Property(
         PLACE, model.hook_point, sae=None if trained_at is None else in_words(trained_at), differs=place
     )
-    found[MODEL] = _model(training, model)
-    if DTYPE in found and isinstance(dtype := training.get("dtype"), str):
-        found[DTYPE] = _dtype(found[DTYPE], dtype, model.precision)
+    properties[MODEL] = _model(training, model)
+    if DTYPE in properties and isinstance(dtype := training.get("dtype"), str):
+        properties[DTYPE] = _dtype(properties[DTYPE], dtype, model.precision)
     if tokens is not None:
         for name, each in ((BOS, _bos), (LENGTH, _length)):
             with suppress(CheckpointError):
-                found[name] = each(found.get(name, Property(name, "")), training, tokens, model, beyond)
+                properties[name] = each(properties.get(name, Property(name, "")), training, tokens, model, beyond)
         doubts = "; ".join(tokens.doubts)
-        found[TOKENIZER] = replace(found.get(TOKENIZER, Property(TOKENIZER, "")), differs=doubts)
-    return [found.get(name, Property(name, NOT_KNOWN)) for name in OF[model.modality]]
+        properties[TOKENIZER] = replace(properties.get(TOKENIZER, Property(TOKENIZER, "")), differs=doubts)
+    return [properties.get(name, Property(name, NOT_KNOWN)) for name in OF[model.modality]]
 
 
 def _place(sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None, tokens: "Tokenizer | None") -> str:
@@ -115,46 +115,44 @@ def _plain(name: str) -> str:
     return name.rpartition("/")[2].casefold().removeprefix("meta-").removesuffix("-hf").replace("_", "-")
 
 
-def _dtype(found: Property, trained: str, precision: str) -> Property:
+def _dtype(own: Property, trained: str, precision: str) -> Property:
     """Which dtype the model computed in when the SAE was trained, beside the catalog's."""
     if trained == precision:
-        return replace(found, sae=trained, differs="")
+        return replace(own, sae=trained, differs="")
     advice = f" (set `precision: {trained}`)" if trained in ("float32", "bfloat16", "float16") else ""
     named = f"trained on rows computed in {shortened(trained)}, read in {precision}{advice}"
-    return replace(found, sae=shortened(trained), differs="; ".join(filter(None, (named, found.differs))))
+    return replace(own, sae=shortened(trained), differs="; ".join(filter(None, (named, own.differs))))
 
 
-def _bos(
-    found: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, _beyond: Beyond
-) -> Property:
+def _bos(own: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, _beyond: Beyond) -> Property:
     """Whether texts begin with BOS, by the catalog or by what the tokenizer does where it says nothing."""
     bos = training.get("prepend_bos")
     if not isinstance(bos, bool):
-        return found
+        return own
     has_bos = tokens.has_bos if model.prepend_bos is None else model.prepend_bos
     if bos == has_bos:
-        return replace(found, sae=str(bos), differs="")
+        return replace(own, sae=str(bos), differs="")
     advice = f" (set `prepend_bos: {str(bos).lower()}`)" if model.prepend_bos is None else ""
-    return replace(found, sae=str(bos), differs=f"trained with prepend_bos {bos}, read with {has_bos}{advice}")
+    return replace(own, sae=str(bos), differs=f"trained with prepend_bos {bos}, read with {has_bos}{advice}")
 
 
 def _length(
-    found: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, beyond: Beyond
+    own: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, beyond: Beyond
 ) -> Property:
     """How long texts are, where the SAE was trained on shorter ones."""
     length = training.get("context_size")
     if not isinstance(length, int) or isinstance(length, bool) or length < 1:
-        return found
-    found = replace(found, sae=f"{length:,}")
+        return own
+    own = replace(own, sae=f"{length:,}")
     limits = [limit for limit in (model.max_tokens, tokens.max_positions) if limit is not None]
     most = min(limits, default=None)
     if most is not None and most <= length:
-        return found
+        return own
     longer = beyond(length)
     first = None if longer is None else next(iter(longer), None)
     if longer is not None and first is None:
-        return found
+        return own
     read = "read of any length" if most is None else f"read of up to {most}"
     advice = f" (set `max_tokens` to at most {length})" if model.max_tokens is None else ""
     here = read if first is None else f"and a text here has {first}"
-    return replace(found, differs=f"trained on texts of {length} tokens, {here}{advice}")
+    return replace(own, differs=f"trained on texts of {length} tokens, {here}{advice}")

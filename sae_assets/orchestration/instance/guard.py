@@ -86,8 +86,8 @@ def refusal(scope: Mapping[str, Any], hosts: Collection[str]) -> str:
 
 def _name(host: str) -> str:
     """The name in a ``Host``, without its port; empty where it is no such."""
-    found = ADDRESS.fullmatch(host)
-    return (found["six"] or found["name"]).lower() if found else ""
+    match = ADDRESS.fullmatch(host)
+    return (match["six"] or match["name"]).lower() if match else ""
 
 
 def _unframed(send: Send) -> Send:

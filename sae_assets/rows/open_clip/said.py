@@ -56,7 +56,7 @@ def properties(model: Model) -> list[Property]:
         for name in [ACTIVATION, *(name for name, key in keys.items() if key in own)]:
             said[name] = {where: used[name], **said.get(name, {})}
     advice = CONTRADICTION if model.transformer.path is not None else NAME_ADVICE
-    found = [compared(name, value, said.get(name, {}), advice) for name, value in used.items()]
+    of_images = [compared(name, value, said.get(name, {}), advice) for name, value in used.items()]
     dtype = None if weights is None else stored_dtype(weights)
     stored = {} if weights is None or dtype is None else {weights.name: dtype}
-    return [*found, dtype_property(model.precision, stored)]
+    return [*of_images, dtype_property(model.precision, stored)]

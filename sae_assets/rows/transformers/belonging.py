@@ -144,6 +144,6 @@ def _nats(network: Any, texts: "Sequence[Tokenized]", exchanged: "Tensor", mask:
             logits = network(input_ids=given[None], attention_mask=torch.ones_like(given)[None]).logits[0].double()
         if mask is None:
             logits, ids, own = logits[:-1], ids[1:], own[1:]
-        found = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0][own]
-        total, count = total - float(found.sum()), count + len(found)
+        log_likelihoods = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0][own]
+        total, count = total - float(log_likelihoods.sum()), count + len(log_likelihoods)
     return total / max(count, 1)

@@ -39,10 +39,10 @@ def has_experts(config: Any) -> bool:
 def _ropes(config: Any) -> Iterator[dict[str, Any]]:
     """Settings of rotary positions: one set, or one for each kind of layer."""
     for name in ("rope_parameters", "rope_scaling"):
-        found = getattr(config, name, None)
-        if isinstance(found, dict):
-            yield found
-            yield from (each for each in found.values() if isinstance(each, dict))
+        settings = getattr(config, name, None)
+        if isinstance(settings, dict):
+            yield settings
+            yield from (each for each in settings.values() if isinstance(each, dict))
 
 
 def _trained_on(config: Any, parameters: dict[str, Any], rope: str) -> Any:

@@ -86,13 +86,15 @@ def _of_images(model: Model, folder: Path | None) -> list[Property]:
         SIZE: size_in_words(geometry.size) or NOT_KNOWN,
         RESIZE: resize_in_words(getattr(processor, "size", None)) or NOT_KNOWN,
     }
-    found = [compared(name, value, said.get(name, {}), CONTRADICTION) for name, value in used.items()]
+    properties = [compared(name, value, said.get(name, {}), CONTRADICTION) for name, value in used.items()]
     if geometry.config.model_type.startswith(STRETCHED):
         others = {where: value for where, value in said.get(SIZE, {}).items() if where != CONFIG}
         own = [compared(each.name, each.used, others, CONTRADICTION).differs if each.name == SIZE else each.differs
-               for each in found]  # fmt: skip
-        found = [Property(each.name, each.used, each.said, differs=text) for each, text in zip(found, own, strict=True)]
-    return found
+               for each in properties]  # fmt: skip
+        properties = [
+            Property(each.name, each.used, each.said, differs=text) for each, text in zip(properties, own, strict=True)
+        ]
+    return properties
 
 
 def _of_texts(model: Model, folder: Path | None) -> list[Property]:

@@ -133,10 +133,10 @@ class Tokens:
 
     def _expect_one_way(self) -> None:
         """Allow no text so long that the model reads it in another way, nor filling one up to that length."""
-        found = one_way_up_to(self.config)
-        if found is None or (self.max_positions is not None and self.max_positions <= found[0]):
+        other_way = one_way_up_to(self.config)
+        if other_way is None or (self.max_positions is not None and self.max_positions <= other_way[0]):
             return
-        limit, what = found
+        limit, what = other_way
         any_text = self.encode("a")
         around = len(any_text.ids) - len(any_text.spans)
         if self._max_tokens is None or self._max_tokens + around > limit:
@@ -226,11 +226,11 @@ def _vocabulary(file: Path) -> dict[str, int]:
     try:
         if file.suffix == ".txt":
             return {token: index for index, token in enumerate(file.read_text(encoding="utf-8").split("\n")) if token}
-        found = plain_json.read(file)
+        content = plain_json.read(file)
     except (OSError, ValueError):
         return {}
-    plain = isinstance(found, dict) and all(isinstance(index, int) for index in found.values())
-    return found if plain else {}
+    plain = isinstance(content, dict) and all(isinstance(index, int) for index in content.values())
+    return content if plain else {}
 
 
 def _spell_special_pieces_out(tokenizer: Any) -> None:

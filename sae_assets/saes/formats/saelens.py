@@ -109,13 +109,13 @@ def _training(metadata: dict[str, Any]) -> dict[str, Any]:
     loaded = metadata.get("model_from_pretrained_kwargs")
     loaded = loaded if isinstance(loaded, dict) else {}
     dtype = next((loaded[key] for key in ("dtype", "torch_dtype") if isinstance(loaded.get(key), str)), None)
-    found = {
+    noted = {
         **{key: metadata[key] for key in TRAINING if metadata.get(key) is not None},
         "dtype": dtype and dtype.removeprefix("torch."),
         "model": name if isinstance(name := metadata.get("model_name"), str) else None,
         "centred": True if loaded.get("center_writing_weights") is True else None,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in noted.items() if value is not None}
 
 
 def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":

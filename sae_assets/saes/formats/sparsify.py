@@ -92,12 +92,12 @@ def _training(folder: Path) -> dict[str, Any]:
         config = read_config(folder.parent / RUN)
     if not isinstance(config.get("sae"), dict):  # a file of something else
         return {}
-    found = {
+    noted = {
         "context_size": count_of(config, "ctx_len"),
         "model": name if isinstance(name := config.get("model"), str) else None,
         "dtype": "8 bits" if config.get("load_in_8bit") is True else None,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in noted.items() if value is not None}
 
 
 def read_decoder(folder: Path, device: "torch.device | str", memory_budget: int) -> "Decoder":
