@@ -72,11 +72,11 @@ def _lettering(letters: frozenset[str]) -> Lettering:
         try:
             font = FT2Font(path)
             drawn = _drawn(font, missing) if font.style_name in REGULAR else frozenset()
-        except (OSError, RuntimeError):  # not a font, or none that FreeType reads
+            if drawn and all(entry.fname != path for entry in fontManager.ttflist):
+                fontManager.addfont(path)  # installed since matplotlib listed them
+        except Exception:  # of one font; matplotlib too passes over whatever it cannot list
             continue
         if drawn:
-            if all(entry.fname != path for entry in fontManager.ttflist):
-                fontManager.addfont(path)  # installed since matplotlib listed them
             added.append(font.family_name)
             missing -= drawn
     return Lettering((*own, *added) if added else (), frozenset(missing))
