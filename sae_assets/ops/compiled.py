@@ -24,6 +24,7 @@ class Loops:
     encoding: Any
     values: Any
     detection: Any
+    sieve: Any
 
 
 def loops_for(steps: int, device: torch.device | str = "cpu") -> Loops | None:
@@ -40,10 +41,10 @@ def loops_for(steps: int, device: torch.device | str = "cpu") -> Loops | None:
 @functools.cache
 def _load() -> Loops | None:
     try:  # with Numba, which most processes never need
-        from sae_assets.ops import detection_kernels, encoding_kernels, jit, value_kernels  # noqa: PLC0415
+        from sae_assets.ops import detection_kernels, encoding_kernels, jit, sieve_kernels, value_kernels  # noqa: PLC0415
     except RuntimeError:  # Numba finds no folder to keep compiled code in, and would make it anew in every process
         return None
-    return Loops(encoding_kernels, value_kernels, detection_kernels) if jit.COMPILED else None
+    return Loops(encoding_kernels, value_kernels, detection_kernels, sieve_kernels) if jit.COMPILED else None
 
 
 def in_threads(work: "Callable[..., None]", terms: int, *columns: torch.Tensor) -> None:

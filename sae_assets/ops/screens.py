@@ -81,13 +81,13 @@ def operands(device: torch.device, n_units: int, d: int) -> torch.dtype:
     return torch.float16 if wide else torch.float32
 
 
-def _operands() -> tuple[Tensor, Tensor]:
+def trial_operands() -> tuple[Tensor, Tensor]:
     """Rows and columns of a product that is over before something else gets the processor."""
     rows, columns = (torch.ones((256, 1024), dtype=torch.float32, device="cpu") for _ in range(2))
     return rows, columns
 
 
-def _seconds(*products: Callable[[], Tensor]) -> list[float]:
+def seconds_of(*products: Callable[[], Tensor]) -> list[float]:
     """Of each product, the least of some tries; they take turns, so that what runs beside disturbs them alike."""
     taken: list[list[float]] = [[] for _ in products]
     for _ in range(TRIES):
@@ -101,18 +101,20 @@ def _seconds(*products: Callable[[], Tensor]) -> list[float]:
 @cache
 def _is_faster_on_the_cpu() -> bool:
     """Whether bfloat16 is, with what torch has chosen for this processor; milliseconds, once."""
-    rows, columns = _operands()
+    rows, columns = trial_operands()
     narrow = rows.bfloat16(), columns.bfloat16()
-    wide, half = _seconds(lambda: screening_product(rows, columns), lambda: narrow[0] @ narrow[1].T)
+    wide, half = seconds_of(lambda: screening_product(rows, columns), lambda: narrow[0] @ narrow[1].T)
     return wide > WORTH * half
 
 
 @cache
 def is_onednn_faster() -> bool:
     """Whether oneDNN is, in float32, as on processors that MKL's authors do not make; milliseconds, once."""
-    rows, columns = _operands()
+    rows, columns = trial_operands()
     try:
-        onednn, other = _seconds(lambda: onednn_product(rows, columns), lambda: exact_float32_product(rows, columns.T))
+        onednn, other = seconds_of(
+            lambda: onednn_product(rows, columns), lambda: exact_float32_product(rows, columns.T)
+        )
     except (AttributeError, RuntimeError):
         return False
     return onednn < other

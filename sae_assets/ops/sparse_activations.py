@@ -23,7 +23,9 @@ from sae_assets.ops.dot_products import rounded_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, upper_float32
 from sae_assets.ops.segments import added_up, pack_descending, plan_blocks
+from sae_assets.ops.sieve import Sieve
 from sae_assets.ops.sparse_code import SparseCode, joined, truncated
+from sae_assets.ops.ways import SIEVE_BYTES, Ways
 
 FLOAT32_LIMIT = 2.0**127
 TILE = 32  # units of which the largest screened value is looked at first
@@ -82,6 +84,7 @@ class Encoder(ABC):
         self.n_tiles = -(-self.n_units // self.tile)
         # Units of a tile lie together where a processor finds their largest as fast so: its caches fetch them together.
         self.together = self.columns.device.type == "cpu" and self.tile == TILE
+        self.on_cpu = self.columns.device.type == "cpu"
         self.tile_step, self.unit_step = (self.tile, 1) if self.together else (1, self.n_tiles)
         self.screen = Screen(self.columns, self.n_tiles * self.tile)
         self.norms = norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
@@ -104,6 +107,16 @@ class Encoder(ABC):
         )
         of_pair = self.screen.bytes + SCREEN_BYTES
         self.row_bytes = of_pair * self.n_units + TILE_BYTES * self.n_tiles + 24 * self.d_model
+        sifted_bytes = self.row_bytes + SIEVE_BYTES * self.n_units
+        self.ways = Ways(self.n_units, d, memory_budget // sifted_bytes)
+
+    def _sieve(self, loops: Loops, sample: Tensor, most: int) -> Sieve:
+        """What rows on a CPU can be screened by in bytes."""
+        return Sieve(loops, self.columns, self.norms, self.bias, self._level(), self._most(), self.tile, sample, most)
+
+    def _most(self) -> int:
+        """How many units a row stores at most; 0: any number."""
+        return 0
 
     def _tile(self) -> int:
         """Units per tile."""
@@ -181,8 +194,10 @@ class Encoder(ABC):
                 f"Embeddings have shape {tuple(x.shape)}, but the SAE's encoder takes rows of width {self.d_model}."
             )
         size = self._rows_screened()
-        codes = [truncated(code, k_stored) for number, block in enumerate(x.split(size))
-                 for code in self._encode_block(block, number * size)]  # fmt: skip
+        codes = []
+        for number, block in enumerate(x.split(size)):
+            with self.ways.timed(len(block)):
+                codes += [truncated(code, k_stored) for code in self._encode_block(block, number * size)]
         return joined(codes)
 
     def _encode_block(self, block: Tensor, first_row: int) -> Iterator[SparseCode]:
@@ -199,6 +214,12 @@ class Encoder(ABC):
             raise ArtifactError(
                 f"Embedding row {first_row + bad} is too large: its products with the encoder leave float32."
             )
+        candidates = self.ways.candidates(centred, norm[:, 0], self._sieve) if self.on_cpu else None
+        if candidates is not None:
+            kept, units = candidates
+            row_of = torch.repeat_interleave(torch.arange(len(kept), device="cpu"), kept)
+            yield self._choose(centred, norm[:, 0], row_of, units.long())
+            return
         screened, stray, scale = self.screen.product(centred, norm)
         if self.level is not None:
             torch.addcmul(self.level, screened, scale, out=screened)
@@ -220,9 +241,9 @@ class Encoder(ABC):
             row, tile = holds[start:stop].nonzero(as_tuple=True)
             values = tiles[start:stop][row, :, tile] * scale
             index, inside = (values >= floor[start:stop][row, tile, None]).nonzero(as_tuple=True)
-            kept = self.narrowed(row[index], values[index, inside], stray[start:stop], norm[start:stop])
-            if kept is not None:
-                index, inside = _where(kept, index, inside)
+            reaching = self.narrowed(row[index], values[index, inside], stray[start:stop], norm[start:stop])
+            if reaching is not None:
+                index, inside = _where(reaching, index, inside)
             pairs = row[index] * self.n_units + inside * self.unit_step + tile[index] * self.tile_step
             if not self.together:
                 pairs = pairs.sort().values
@@ -294,6 +315,9 @@ class TopKEncoder(Encoder):
         super().__init__(weight, **kwargs)
         self.row_bytes += 12 * k  # the k largest and their places
         self.largest_error = self.width.max(), self.slope.max(), self.offset.max()
+
+    def _most(self):
+        return self.k
 
     def _tile(self):
         return max(1, min(TILE, self.n_units // (4 * self.k)))  # few of the k largest then share a tile

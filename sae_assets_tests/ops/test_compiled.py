@@ -28,6 +28,7 @@ from sae_assets.ops import (
     rank_sums,
     reconstruction,
     screens,
+    sieve_kernels,
     sparse_activations,
     thresholds,
     unit_stats,
@@ -51,18 +52,18 @@ from sae_assets_tests.ops.test_sparse_activations import encoder, problems
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
 pytestmark = pytest.mark.xdist_group("compiled")
+MODULES = encoding_kernels, value_kernels, detection_kernels, sieve_kernels
 USERS = (unit_stats, thresholds, example_scores, detection_stats, exact_search, rank_sums)
 
 
 @pytest.fixture(params=["interpreted", "compiled"], scope="module")
 def loops(request: pytest.FixtureRequest) -> Loops:
     """The loops as Python runs them, and as Numba compiles them where it is installed."""
-    modules = encoding_kernels, value_kernels, detection_kernels
     if request.param == "compiled":
         if not jit.COMPILED:
             pytest.skip("Numba is not installed")
-        return Loops(*modules)
-    python = ({name: getattr(each, "py_func", each) for name, each in vars(module).items()} for module in modules)
+        return Loops(*MODULES)
+    python = ({name: getattr(each, "py_func", each) for name, each in vars(module).items()} for module in MODULES)
     return Loops(*(SimpleNamespace(**functions) for functions in python))
 
 
@@ -374,7 +375,7 @@ def test_only_work_that_is_worth_it_asks_for_loops(monkeypatch):
     monkeypatch.setattr(jit, "COMPILED", True)
     assert compiled.loops_for(compiled.FIRST - 1) is None
     assert compiled.loops_for(compiled.FIRST, "cuda") is None
-    loops = Loops(encoding_kernels, value_kernels, detection_kernels)
+    loops = Loops(*MODULES)
     assert compiled.loops_for(compiled.FIRST) == compiled.loops_for(compiled.FURTHER) == loops
     assert compiled.loops_for(compiled.FURTHER - 1) is None
     compiled._load.cache_clear()

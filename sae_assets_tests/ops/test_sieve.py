@@ -1,0 +1,264 @@
+"""Rows screened in bytes give the codes that one product gives, and the sieve is left where it does not pay."""
+
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sae_assets.ops import byte_products, sieve, ways
+from sae_assets.ops.byte_products import ZERO, adds_up, byte_product, packed_weights
+from sae_assets.ops.compiled import Loops
+from sae_assets.ops.jumprelu import JumpReluEncoder
+from sae_assets.ops.sieve import Sieve
+from sae_assets.ops.sparse_activations import Encoder, TopKEncoder
+from sae_assets.ops.sparse_code import SparseCode
+from sae_assets_tests.ops.codes import assert_bit_equal
+from sae_assets_tests.strategies import PROPERTY
+
+pytest.importorskip("numba")
+from sae_assets.ops import detection_kernels, encoding_kernels, jit, sieve_kernels, value_kernels
+
+pytestmark = [
+    pytest.mark.xdist_group("compiled"),
+    pytest.mark.slow,
+    pytest.mark.skipif(not jit.COMPILED, reason="the loops are not compiled here"),
+    pytest.mark.skipif(not hasattr(torch.ops.onednn, "qlinear_pointwise"), reason="torch has none of bytes here"),
+]
+
+D, UNITS, ROWS = 40, 2100, 70
+LOOPS = Loops(encoding_kernels, value_kernels, detection_kernels, sieve_kernels)
+
+
+def exactly_added(most: int) -> bool:
+    return adds_up(D, most)
+
+
+def random(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return torch.randn(ROWS, D, generator=generator), torch.randn(D, UNITS, generator=generator)
+
+
+def outliers(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x, weight = random(generator)
+    return x * torch.where(torch.arange(D) % 13 == 0, 500.0, 1.0), weight
+
+
+def ties(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x, weight = random(generator)
+    return (x * 2).round() / 2, (weight * 2).round() / 2
+
+
+def duplicates(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x, weight = random(generator)
+    return x, weight[:, torch.randint(60, (UNITS,), generator=generator)]
+
+
+def near_duplicates(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x, weight = random(generator)
+    return x, weight[:, :1] * (1 + 2.0**-20 * torch.arange(UNITS) / UNITS)
+
+
+def all_sizes(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x, weight = random(generator)
+    return (
+        x * torch.exp(9 * torch.randn(ROWS, 1, generator=generator)),
+        weight * torch.exp(5 * torch.randn(UNITS, generator=generator)),
+    )
+
+
+def subnormal(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x, weight = random(generator)
+    return x * 1e-40, weight * torch.where(torch.arange(UNITS) % 2 == 0, 1e-41, 1.0)
+
+
+def zeros(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x, weight = random(generator)
+    return x * (torch.arange(ROWS) % 3 > 0)[:, None], weight * (torch.arange(UNITS) % 5 > 0)
+
+
+def cancelling(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """All sums are of large terms and near 0 for the first row, which all others resemble."""
+    x, weight = random(generator)
+    x = 100 * (x[:1] + 1e-4 * x)
+    shared = weight[:, 0] - x[0] * (x[0] @ weight[:, 0]) / (x[0] @ x[0])
+    return x, shared[:, None] + 1e-5 * weight
+
+
+def sparse(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows that are few directions and a little noise, as an SAE is made for."""
+    x, weight = random(generator)
+    weight /= weight.norm(dim=0)
+    code = (torch.rand(ROWS, UNITS, generator=generator) < 8 / UNITS).float() * 3
+    return code @ weight.T + 0.05 * x, weight
+
+
+KINDS = random, outliers, ties, duplicates, near_duplicates, all_sizes, subnormal, zeros, cancelling, sparse
+
+
+def encoded(encoder: Encoder, x: Tensor, *, sifted: bool, k_stored: int | None = None) -> SparseCode:
+    """A code by one way or the other, whatever the clock says, and whatever bytes are worth here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ways, "largest_code", lambda _: next(filter(exactly_added, byte_products.WEIGHTS)))
+        patch.setattr(ways, "ROWS_BEFORE", 0)
+        patch.setattr(ways, "loops_for", lambda *_: LOOPS)
+        patch.setattr(ways.Ways, "_is_due", lambda _: sifted)
+        patch.setattr(sieve, "SHARE", 1)  # however many are candidates
+        code = encoder.encode(x, k_stored)
+    assert encoder.ways.sifted == sifted
+    return code
+
+
+@PROPERTY
+@given(seed=st.integers(0, 2**31), kind=st.sampled_from(KINDS), k=st.sampled_from([1, 7, 64, 300]),
+       lifted=st.booleans(), k_stored=st.none() | st.integers(1, 20))  # fmt: skip
+def test_a_sieve_changes_no_code(seed, kind, k, lifted, k_stored):
+    """Ids, values, order, L0 and masses are those of one product in float32, and so of the exact ones."""
+    generator = torch.Generator().manual_seed(seed)
+    x, weight = kind(generator)
+    size = float((x[:9].double() @ weight[:, :99].double()).abs().mean())
+    bias = torch.randn(UNITS, generator=generator) * size if lifted else None
+    jump = (torch.rand(UNITS, generator=generator) * 3 - 1) * size
+    for encoder in TopKEncoder(weight, k, bias=bias), JumpReluEncoder(weight, jump, bias=bias):
+        plain, sifted = (encoded(encoder, x, sifted=way, k_stored=k_stored) for way in (False, True))
+        assert_bit_equal(sifted, plain)
+
+
+def made(x: Tensor, weight: Tensor, k: int = 16, most: int | None = None) -> Sieve:
+    columns = weight.T.contiguous()
+    nothing = torch.zeros(len(columns), dtype=torch.float64)
+    most = most or next(filter(exactly_added, byte_products.WEIGHTS))
+    return Sieve(LOOPS, columns, columns.double().norm(dim=1), nothing, nothing, k, 16, x.double(), most)
+
+
+@pytest.mark.parametrize("kind", [random, outliers, all_sizes, sparse])
+def test_products_of_bytes_lie_within_their_bound_and_not_far_below_it(kind, monkeypatch):
+    """Distances are measured: what the first screen gives errs by no more, and by a good part of that."""
+    x, weight = kind(torch.Generator().manual_seed(3))
+    seen, real = [], sieve_kernels.collect
+
+    def noted(*args: np.ndarray) -> bool:
+        seen.append([torch.from_numpy(each) for each in args[:6]])
+        return real(*args)
+
+    monkeypatch.setattr(sieve_kernels, "collect", noted)
+    sieved = made(x, weight)
+    sieved.candidates(LOOPS, x.double(), x.double().norm(dim=1))
+    screened, _, scale, _, stray, length = seen[0]
+    found = screened[:, :UNITS].double() * scale[:, None]
+    bound = stray[:, None] * sieved.errors[0] + length[:, None] * sieved.errors[1] + sieved.errors[2]
+    error = (found - x.double() @ weight.double()).abs()
+    assert (error <= bound).all() and (error / bound).max() > 0.2
+
+
+def test_a_guess_that_is_too_high_is_mended(monkeypatch):
+    """It is proved by products in float32, and a wrong one costs a second look, no unit."""
+    generator = torch.Generator().manual_seed(1)
+    x, weight = random(generator)
+    encoder = TopKEncoder(weight, 32)
+    plain = encoded(encoder, x, sifted=False)
+    looks, real = [], sieve_kernels.collect
+
+    def noted(*args: np.ndarray) -> bool:
+        looks.append(len(args))
+        return real(*args)
+
+    monkeypatch.setattr(sieve_kernels, "collect", noted)
+    assert_bit_equal(encoded(encoder, x, sifted=True), plain)
+    assert len(looks) == 1
+    monkeypatch.setattr(sieve, "DEVIATIONS", -10.0)
+    assert_bit_equal(encoded(encoder, x, sifted=True), plain)
+    assert len(looks) == 3
+
+
+def test_few_more_than_are_stored_are_left():
+    """So that the exact products are few: of rows as they come, a unit in a hundred more."""
+    x, weight = random(torch.Generator().manual_seed(2))
+    found = made(x, weight).candidates(LOOPS, x.double(), x.double().norm(dim=1))
+    assert found is not None
+    kept, units = found
+    assert len(units) == kept.sum() and 16 * ROWS <= len(units) <= 16.5 * ROWS
+
+
+def test_rows_with_too_many_candidates_are_left_to_one_product():
+    """And so are those that would leave float32 on the way."""
+    x, weight = near_duplicates(torch.Generator().manual_seed(2))
+    assert made(x, weight, k=0).candidates(LOOPS, x.double(), x.double().norm(dim=1)) is None
+    large = torch.full((ROWS, D), 1e37)
+    x, weight = random(torch.Generator().manual_seed(2))
+    assert made(x, weight).candidates(LOOPS, large.double(), large.double().norm(dim=1)) is None
+
+
+def test_sums_of_bytes_that_are_cut_are_found_out(monkeypatch):
+    """As processors without instructions for bytes cut those of two products at 16 bits."""
+
+    def cut(codes: Tensor, weights: Tensor, scales: Tensor, lift: Tensor) -> Tensor:
+        products = codes[:, None].int() * weights[None].int()
+        return products.unflatten(2, (-1, 2)).sum(3).clamp(-(2**15), 2**15 - 1).sum(2).float() * scales + lift
+
+    monkeypatch.setattr(byte_products, "packed_weights", lambda codes: codes)
+    monkeypatch.setattr(byte_products, "byte_product", cut)
+    assert adds_up(40, 63) and not adds_up(40, 127)
+
+
+def test_bytes_count_from_the_byte_of_zero():
+    codes = torch.tensor([[ZERO, ZERO + 1, 255]], dtype=torch.uint8)
+    weights = torch.tensor([[1, 2, 3], [-3, 0, 7]], dtype=torch.int8)
+    lift = -ZERO * weights.sum(1).float() * 0.5
+    found = byte_product(codes, packed_weights(weights), torch.full((2,), 0.5), lift)
+    assert found.tolist() == [[0.5 * (2 + 3 * 127), 0.5 * 7 * 127]]
+
+
+class Clock:
+    """Time that passes by what each way is said to take."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+def carried_out(monkeypatch: pytest.MonkeyPatch, sifted: float, plain: float, blocks: int, many: bool = False
+                ) -> list[bool]:  # fmt: skip
+    """Which of the blocks were sifted, where each way takes so long."""
+    clock, done = Clock(), []
+    monkeypatch.setattr(ways, "time", clock)
+    monkeypatch.setattr(ways, "largest_code", lambda _: 127)
+    monkeypatch.setattr(ways, "loops_for", lambda *_: LOOPS)
+    code = None if many else (torch.zeros(256, dtype=torch.int64), torch.zeros(0, dtype=torch.int32))
+
+    class Made:
+        @staticmethod
+        def candidates(*_: object) -> object:
+            return code
+
+    way = ways.Ways(2**12, 8, 2**20)
+    for _ in range(blocks):
+        with way.timed(256):
+            done.append(
+                way.candidates(torch.zeros(256, 8), torch.zeros(256), lambda *_: cast("Sieve", Made())) is not None
+            )
+            clock.now += sifted if done[-1] else plain
+    return done
+
+
+def test_the_faster_way_is_gone_once_both_were_tried(monkeypatch):
+    faster = carried_out(monkeypatch, 1.0, 2.0, 60)
+    assert not faster[0] and sum(faster[:8]) >= 3 and faster[8:].count(False) == 1
+    slower = carried_out(monkeypatch, 2.0, 1.0, 60)
+    assert sum(slower[:8]) == 3 and slower[8:].count(True) == 1
+
+
+def test_a_sieve_that_holds_too_much_is_tried_more_and_more_seldom(monkeypatch):
+    tries, real = [], ways.Ways._is_due
+
+    def noted(way: ways.Ways) -> bool:
+        tries.append(real(way))
+        return tries[-1]
+
+    monkeypatch.setattr(ways.Ways, "_is_due", noted)
+    assert not any(carried_out(monkeypatch, 1.0, 2.0, 200, many=True))
+    assert 1 <= sum(tries) <= 9
