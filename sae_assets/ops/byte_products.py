@@ -81,9 +81,12 @@ def _is_faster() -> bool:
     """Whether bytes are, with what torch has chosen for this processor; milliseconds, once."""
     rows, columns = trial_operands()
     codes, packed, scales = rows.to(torch.uint8), packed_weights(columns.to(torch.int8)), columns[:, 0].contiguous()
-    start = time.perf_counter()
-    byte_product(codes[:1], packed, scales, scales)
-    if time.perf_counter() - start > SLOW:
+    taken = []
+    for _ in range(3):  # the first makes the kernel, and something else can have the processor
+        start = time.perf_counter()
+        byte_product(codes[:1], packed, scales, scales)
+        taken.append(time.perf_counter() - start)
+    if min(taken) > SLOW:
         return False
     narrow, wide = seconds_of(
         lambda: byte_product(codes, packed, scales, scales), lambda: screening_product(rows, columns)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sae_assets.ops import byte_products, sieve, ways
+from sae_assets.ops import byte_products, screens, sieve, ways
 from sae_assets.ops.byte_products import ZERO, adds_up, byte_product, packed_weights
 from sae_assets.ops.compiled import Loops
 from sae_assets.ops.jumprelu import JumpReluEncoder
@@ -209,6 +209,29 @@ def test_bytes_count_from_the_byte_of_zero():
     lift = -ZERO * weights.sum(1).float() * 0.5
     found = byte_product(codes, packed_weights(weights), torch.full((2,), 0.5), lift)
     assert found.tolist() == [[0.5 * (2 + 3 * 127), 0.5 * 7 * 127]]
+
+
+@pytest.mark.parametrize(("first", "later", "faster"), [(0.5, 0.0005, True), (0.05, 0.05, False), (0.5, 0.001, False)])
+def test_a_first_product_that_is_slow_decides_nothing(monkeypatch, first, later, faster):
+    """It makes the kernel; that later ones are slow, or hardly faster than float32's millisecond, does decide."""
+    clock, calls = Clock(), []
+
+    def product(*_: object) -> None:
+        calls.append(clock.now)
+        clock.now += later if calls[1:] else first
+
+    def wide(*_: object) -> None:
+        clock.now += 0.001
+
+    monkeypatch.setattr(byte_products, "time", clock)
+    monkeypatch.setattr(screens, "time", clock)
+    monkeypatch.setattr(byte_products, "packed_weights", lambda codes: codes)
+    monkeypatch.setattr(byte_products, "byte_product", product)
+    monkeypatch.setattr(byte_products, "screening_product", wide)
+    byte_products._is_faster.cache_clear()
+    found = byte_products._is_faster()
+    byte_products._is_faster.cache_clear()
+    assert found == faster and len(calls) <= 18
 
 
 class Clock:
