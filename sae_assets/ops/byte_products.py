@@ -65,7 +65,7 @@ def adds_up(d: int, most: int) -> bool:
     """Whether products of bytes with weights up to ``most`` are added up exactly, the largest sums included."""
     generator = torch.Generator("cpu").manual_seed(d)
     signs = torch.randint(2, (256, d), generator=generator, device="cpu") * 2 - 1
-    signs[:2] = torch.tensor([[1], [-1]], device="cpu")
+    signs[:2] = torch.tensor([[1], [-1]], dtype=torch.int64, device="cpu")
     weights = (signs * most).to(torch.int8)
     codes = torch.randint(256, (ROWS, d), generator=generator, device="cpu").to(torch.uint8)
     codes[::8] = 255
