@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -100,6 +101,18 @@ def make_missing_tables(instance: dg.DagsterInstance) -> None:
             if connection.execute(select(SqlEventLogStorageTable.c.id).limit(1)).first() is not None:
                 return
     storage._init_db()
+
+
+def sqlite_storages() -> tuple[ModuleType, ...]:
+    """The modules of Dagster's SQLite storages: each makes engines and compares versions by names of its own.
+
+    How a storage connects is nothing that a public interface lets one choose (``instance.engines``).
+    """
+    from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log, sqlite_event_log
+    from dagster._core.storage.runs.sqlite import sqlite_run_storage
+    from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage  # noqa: PLC0415 - with the others
+
+    return consolidated_sqlite_event_log, sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage
 
 
 def files_of_history(instance: dg.DagsterInstance) -> list[Path]:

@@ -58,7 +58,7 @@ def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], Dagst
     if kept_history is not None:
         return kept_history
     from sae_assets.orchestration.history import history_of  # noqa: PLC0415 - loads Dagster
-    from sae_assets.orchestration.instance.launcher import close_engines  # noqa: PLC0415
+    from sae_assets.orchestration.instance.engines import close_engines  # noqa: PLC0415
     from sae_assets.orchestration.internals import files_of_history  # noqa: PLC0415
 
     opened = instance()

@@ -20,7 +20,7 @@ from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from dagster._core.storage.sql import create_engine
 from sqlalchemy import Connection, Engine, event, inspect
 
-from sae_assets.orchestration.instance.launcher import revisions
+from sae_assets.orchestration.instance.engines import revisions
 
 for module in (consolidated_sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
     setattr(module, "check_alembic_revision", revisions)  # noqa: B010 - before an instance of ours is opened

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log
 from dagster._core.storage.sql import check_alembic_revision, get_alembic_config
 
-from sae_assets.orchestration.instance.launcher import close_engines, keep_engines, revisions
+from sae_assets.orchestration.instance.engines import close_engines, keep_engines, revisions
 from sae_assets.orchestration.internals import CheckResult
 
 PARTITIONS = dg.StaticPartitionsDefinition(["a", "b"])

@@ -35,7 +35,7 @@ def look_at_files(
     Raises:
         SaeAssetsError: manifests that cannot be read.
     """
-    from sae_assets.orchestration.instance.launcher import keep_engines  # noqa: PLC0415 - loads sqlalchemy
+    from sae_assets.orchestration.instance.engines import keep_engines  # noqa: PLC0415 - loads sqlalchemy
 
     keep_engines()  # a look is hundreds of queries, in a server that launches nothing
     chunks = [manifest.key for manifest in read_manifests(store.root, dataset)]

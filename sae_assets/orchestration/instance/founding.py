@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 import yaml
 
-from sae_assets.orchestration.instance.launcher import close_engines
+from sae_assets.orchestration.instance.engines import close_engines
 from sae_assets.orchestration.internals import EARLIER_VERSION
 
 VERSIONED = ("history/runs.db", "schedules/schedules.db")

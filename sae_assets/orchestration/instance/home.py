@@ -19,8 +19,8 @@ from upath import UPath
 
 from sae_assets.errors import HistoryError
 from sae_assets.orchestration.instance.abandoned import settle
+from sae_assets.orchestration.instance.engines import close_engines, keep_engines
 from sae_assets.orchestration.instance.founding import keep_one_version, make_databases, wait_for_databases
-from sae_assets.orchestration.instance.launcher import close_engines, keep_engines
 from sae_assets.orchestration.internals import carry_switches_over, has_its_tables, make_missing_tables
 from sae_assets.orchestration.switches import renamed
 from sae_assets.settings import Settings

@@ -18,7 +18,7 @@ from typing import Any
 
 import dagster as dg
 
-from sae_assets.orchestration.instance.launcher import keep_engines
+from sae_assets.orchestration.instance.engines import keep_engines
 from sae_assets.orchestration.instance.output import copied_along
 from sae_assets.orchestration.internals import (
     copy_output_by,
