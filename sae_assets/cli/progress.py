@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 30.0  # between two lines about one loop in a file or pipe
 SEEN_SECONDS = 0.5  # of a loop, before its rate is told
+TOLD_SECONDS = 1.0  # that are left: fewer say nothing
 
 Clock = Callable[[], float]
 
@@ -76,7 +77,8 @@ class Runs:
 
     @property
     def left(self) -> str:
-        """Remaining time of this run and those that are planned behind it; empty if nothing like them was seen."""
+        """Remaining time of this run and those planned behind it; empty if nothing like them was seen, or hardly one
+        second is left."""
         if self._current is None:
             return ""
         # Their median, for the first one loads libraries, too.
@@ -85,7 +87,7 @@ class Runs:
         now = max(0.0, usual.get(stages, 0.0) - (self._clock() - start))
         seconds = now + sum(usual.get(each, 0.0) for each in self._coming)
         unseen = {stages, *self._coming} - set(usual)
-        if seconds == 0.0:
+        if seconds < TOLD_SECONDS:
             return ""
         return f"{'at least' if unseen else 'about'} {duration(seconds)} left"
 

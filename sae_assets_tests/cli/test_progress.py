@@ -60,6 +60,8 @@ def test_runs_tell_what_is_left_from_runs_like_those_to_come() -> None:
     runs.begins(encode, [])
     clock.now += 50
     assert runs.left == "about 10 s left"
+    clock.now += 9.5  # hardly a second is left, of which nothing is said
+    assert runs.left == ""
     clock.now += 50  # longer than the ones before: nothing is known any more
     assert runs.left == ""
 
