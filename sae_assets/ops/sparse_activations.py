@@ -77,14 +77,14 @@ class Encoder(ABC):
             if not bool(torch.isfinite(tensor).all()):
                 raise ArtifactError(f"The encoder's {name} holds values that are not finite.")
         self.columns = weight.T.float().to(device).contiguous()  # [n_units, d_model]: a unit's weights lie together
+        self.on_cpu = self.columns.device.type == "cpu"
         self.shift = shift.double().to(device)
         self.bias = bias.double().to(device)
         self.memory_budget = memory_budget
         self.tile = self._tile()
         self.n_tiles = -(-self.n_units // self.tile)
         # Units of a tile lie together where a processor finds their largest as fast so: its caches fetch them together.
-        self.together = self.columns.device.type == "cpu" and self.tile == TILE
-        self.on_cpu = self.columns.device.type == "cpu"
+        self.together = self.on_cpu and self.tile == TILE
         self.tile_step, self.unit_step = (self.tile, 1) if self.together else (1, self.n_tiles)
         self.screen = Screen(self.columns, self.n_tiles * self.tile)
         self.norms = norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
@@ -143,7 +143,7 @@ class Encoder(ABC):
 
     def _rows_screened(self) -> int:
         """Rows of one product: on a CPU hardly more than its caches hold products of while they are looked through."""
-        if self.columns.device.type != "cpu":
+        if not self.on_cpu:
             return self.rows_at_once
         return min(self.rows_at_once, max(FEWEST_ROWS, CACHED_BYTES // (4 * self.n_units)))
 
