@@ -93,11 +93,16 @@ class Session:
 
     def register(self, dataset: str, *, close_tail: bool = True) -> Registered:
         """Register new examples as chunks; without ``close_tail`` by the rules of the data set's ``arrivals``."""
+        registered = register(self.catalog.datasets[dataset], self.store.root, close_tail=close_tail)
+        self._told_of(dataset, registered.keys)
+        return registered
+
+    def _told_of(self, dataset: str, chunks: list[str]) -> "Instance":
+        """Dagster's instance, which knows these chunks: it has no history of one whose partition somebody deleted."""
         from sae_assets.orchestration.automation.sensors import announce  # noqa: PLC0415 - loads Dagster
 
-        registered = register(self.catalog.datasets[dataset], self.store.root, close_tail=close_tail)
-        announce(dataset, registered.keys, self.instance)
-        return registered
+        announce(dataset, chunks, self.instance)
+        return self.instance
 
     def chunks_of(self, dataset: str) -> list[str]:
         """Keys of the registered chunks."""
@@ -108,7 +113,7 @@ class Session:
         chunks = self.chunks_of(dataset)
         staleness = Staleness(self.catalog, StoreSnapshot(self.store), {dataset: chunks}, options)
         entry = self.catalog.datasets[dataset]
-        history = remembered(self.settings, entry, lambda: self.instance)
+        history = remembered(self.settings, entry, lambda: self._told_of(dataset, chunks))
         return Outlook(Scope.whole(self.catalog, dataset, chunks), staleness, history)
 
     def materialize(

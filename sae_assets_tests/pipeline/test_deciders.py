@@ -19,6 +19,7 @@ from sae_assets.catalog.names import name_of
 from sae_assets.commands.removing import plan_removal, remove
 from sae_assets.commands.session import Session, open_session
 from sae_assets.orchestration.automation import follow
+from sae_assets.orchestration.partitions import chunks_name
 from sae_assets.pipeline import stages
 from sae_assets.storage.address import Address
 from sae_assets_tests.datasets.clevr_folder import COLOURS, CONCEPTS, ClevrFolder
@@ -368,6 +369,16 @@ def test_the_marker_follows_a_change_that_is_taken_back(made: World, tmp_path: P
             change()
             switch.follow()
             assert stale_by_dagster(session, NAME, switch.definitions) == stale_by_status(session, NAME) == expected
+
+
+def test_a_partition_deleted_by_hand_takes_no_history_along(made: World, tmp_path: Path) -> None:
+    """A click in the UI: Dagster is told of the chunk again by whoever looks first, and nothing is to be made."""
+    world = copy_of(made, tmp_path)
+    with world.open() as session:
+        session.instance.delete_dynamic_partition(chunks_name(NAME), "0001")
+        assert stale_by_status(session, NAME) == stale_by_dagster(session, NAME) == set()
+        session.instance.delete_dynamic_partition(chunks_name(NAME), "0001")
+        assert made_by_command(session, NAME) == (set(), 0)
 
 
 def test_a_look_that_found_nothing_holds_until_something_changes(
