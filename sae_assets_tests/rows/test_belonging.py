@@ -27,8 +27,8 @@ from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import ExampleRows
 from sae_assets.rows.transformers.belonging import doubt_of_texts, doubts_of_spelling
 from sae_assets.rows.transformers.files import quiet
+from sae_assets.rows.transformers.geometry import TransformersGeometry
 from sae_assets.rows.transformers.tokens import Tokens
-from sae_assets.rows.transformers.vision import TransformersGeometry
 from sae_assets_tests.rows.tiny_transformers import TEXT, entry
 
 BUDGET = 2**24

@@ -21,8 +21,8 @@ from sae_assets.rows.loaded import KEPT
 from sae_assets.rows.open_clip.geometry import ImageGeometry
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.transformers.files import expect_folder, weight_files
+from sae_assets.rows.transformers.geometry import TransformersGeometry
 from sae_assets.rows.transformers.tokens import Tokens
-from sae_assets.rows.transformers.vision import TransformersGeometry
 from sae_assets_tests.rows.tiny_transformers import entry, local
 
 NAN = float("nan")

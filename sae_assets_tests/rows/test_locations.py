@@ -15,7 +15,7 @@ from sae_assets.errors import CheckpointError
 from sae_assets.rows.images import Geometry
 from sae_assets.rows.locations import locate_rows, transform_of
 from sae_assets.rows.open_clip.geometry import ImageGeometry
-from sae_assets.rows.transformers.vision import TransformersGeometry
+from sae_assets.rows.transformers.geometry import TransformersGeometry
 from sae_assets_tests.datasets.layouts import entry_of, write_csv
 from sae_assets_tests.datasets.pictures import SHOWN, save
 from sae_assets_tests.rows import tiny_transformers

@@ -21,7 +21,8 @@ from sae_assets.rows.transformers.files import (
     read_pretrained,
     weight_files,
 )
-from sae_assets.rows.transformers.vision import TransformersGeometry, TransformersVision
+from sae_assets.rows.transformers.geometry import TransformersGeometry
+from sae_assets.rows.transformers.vision import TransformersVision
 from sae_assets_tests.rows.tiny_transformers import entry, local
 
 Models = Callable[[str], Path]

@@ -14,7 +14,8 @@ from sae_assets.datasets import open_dataset
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.images import open_geometry, open_image_rows
 from sae_assets.rows.transformers.files import quiet
-from sae_assets.rows.transformers.vision import TransformersGeometry, TransformersVision
+from sae_assets.rows.transformers.geometry import TransformersGeometry
+from sae_assets.rows.transformers.vision import TransformersVision
 from sae_assets_tests.datasets.clevr_folder import ClevrFolder
 from sae_assets_tests.helpers.images import near_border
 from sae_assets_tests.rows.tiny_transformers import LAYERS, WIDTH, entry, full_model, local

@@ -37,8 +37,8 @@ from sae_assets.rows.texts import open_tokens
 from sae_assets.rows.transformers.files import INDEX, WHOLE, locate_hub_folder
 
 if TYPE_CHECKING:
+    from sae_assets.rows.transformers.geometry import TransformersGeometry
     from sae_assets.rows.transformers.tokens import Tokens
-    from sae_assets.rows.transformers.vision import TransformersGeometry
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 STRETCHED = "dinov2"  # begins the types of models that are published with positions of another size than they read

@@ -14,8 +14,8 @@ from sae_assets.catalog import Model
 from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
 from sae_assets.rows.texts import Tokenized
 from sae_assets.rows.transformers.alignment import align
+from sae_assets.rows.transformers.blocks import shortened
 from sae_assets.rows.transformers.files import is_failure, locate_hub_folder, quiet, read_config, read_pretrained
-from sae_assets.rows.transformers.hook_point import shortened
 from sae_assets.rows.transformers.lengths import one_way_up_to
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
