@@ -39,4 +39,5 @@ def filter_activations(
         values=torch.cat([chunk.values[:0], *values]),
         n_units=mapping.n_filtered,
         n_original=mapping.n_original,
+        examined=True,  # as rows that hold their invariants do when entries drop out and kept units keep their order
     )

@@ -37,6 +37,7 @@ def test_filtered_rows_are_the_kept_columns(device, world, data):
     assert got.n_units == mapping.n_filtered and got.n_original == world.n_units
     assert torch.equal(got.example_offsets, world.sparse().example_offsets)
     assert got.n_entries == int((expected > 0).sum())
+    assert not list(got.problems())  # which its maker takes to follow from those of the chunk
 
 
 @PROPERTY
