@@ -19,6 +19,8 @@ from sae_assets.orchestration.io_manager import ArtifactIOManager
 from sae_assets.orchestration.resources import ComputeResource, StoreResource
 from sae_assets.settings import Settings, device_name, format_name, load_settings, memory_budget_mb
 
+KEPT_MB = 128  # of chunks that a run has read; less where blocks of intermediate values may take less
+
 
 def default_resources(
     settings: Settings | None = None, *, device: str | None = None, file_format: str | None = None
@@ -29,8 +31,10 @@ def default_resources(
         CatalogError: a value that names no format, no device or no size.
     """
     settings = settings or load_settings()
-    store = StoreResource(root=settings.store, file_format=format_name(file_format))
-    compute = ComputeResource(device=device_name(device), memory_budget_mb=memory_budget_mb())
+    budget = memory_budget_mb()
+    kept = KEPT_MB if budget is None else min(budget, KEPT_MB)
+    store = StoreResource(root=settings.store, file_format=format_name(file_format), kept_mb=kept)
+    compute = ComputeResource(device=device_name(device), memory_budget_mb=budget)
     return {"artifact_store": store, "io_manager": ArtifactIOManager(artifact_store=store), "compute": compute}
 
 

@@ -18,10 +18,12 @@ class StoreResource(dg.ConfigurableResource):
 
     root: str = Field(description="a path or any fsspec URL")
     file_format: str = Field("parquet", description="parquet, or pt for activations and mappings")
+    kept_mb: int = Field(0, ge=0, description="MiB of chunks that were read, kept for later passes of the same run")
 
     @cached_property
     def store(self) -> "ArtifactStore":
-        return ArtifactStore(self.root, self.file_format)
+        """The store of one run: Dagster makes resources anew for each."""
+        return ArtifactStore(self.root, self.file_format, self.kept_mb * 2**20)
 
 
 class ComputeResource(dg.ConfigurableResource):

@@ -19,6 +19,7 @@ from sae_assets.storage import footers
 from sae_assets.storage.address import Address, address_at, path_of
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, is_local, write_atomically
 from sae_assets.storage.header import Header
+from sae_assets.storage.kept_reads import KeptReads
 from sae_assets.storage.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -110,16 +111,18 @@ class ArtifactStore:
     Args:
         root: a path or any fsspec URL.
         file_format: ``parquet``, or ``pt`` for the kinds that have such a form (others stay Parquet).
+        kept_bytes: of chunks that were read, kept in memory for those who read them again.
 
     Raises:
         StoredFileError: an unknown format.
     """
 
-    def __init__(self, root: str, file_format: str = "parquet"):
+    def __init__(self, root: str, file_format: str = "parquet", kept_bytes: int = 0):
         if file_format not in FORMATS:
             raise StoredFileError(f"Unknown format {file_format!r}; expected one of {', '.join(FORMATS)}.")
         self.root = UPath(root)
         self.file_format = file_format
+        self._kept = KeptReads[Stored](kept_bytes)
 
     def find(self, address: Address) -> UPath | None:
         """The file at an address, in whichever format it was written; None if there is none."""
@@ -154,8 +157,8 @@ class ArtifactStore:
         """Read and verify one artifact: all bytes by its seal, and its invariants.
 
         Args:
-            hashed: compute the content hash anew, too. A seal says that all bytes are as they were when its checks did
-                so from them. A file without a seal is always hashed.
+            hashed: read the file in any case, and compute the content hash anew, too. A seal says that all bytes are as
+                they were when its checks did so from them. A file without a seal is always hashed.
 
         Raises:
             StoredFileError: missing, damaged (the seal, the content hash or an invariant is broken), the file of
@@ -196,11 +199,17 @@ class ArtifactStore:
         return self._of_file(address, load)
 
     def _read(self, path: UPath, address: Address | None, hashed: bool) -> Stored:
+        kept = None if hashed else self._kept.get(path)
+        if kept is not None:
+            return kept
+        version = self._kept.version(path)
         with self._remedied(path, address):
             item = self._verified(path, hashed)
             if address is not None:
                 expect_place(item.provenance, address, path)
-            return item
+        if address is not None and address.chunk is not None:  # what passes read again and again
+            self._kept.keep(path, version, item)
+        return item
 
     @contextmanager
     def _remedied(self, path: UPath, address: Address | None) -> Iterator[None]:

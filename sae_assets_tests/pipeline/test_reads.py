@@ -1,6 +1,9 @@
-"""How often a stage reads each chunk's file: at most twice, however little memory it may take."""
+"""How often a stage reads each chunk's file: at most twice, however little memory it may take; and a run, once."""
 
+import os
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +12,9 @@ from sae_assets.pipeline.recipes import chunks_read
 from sae_assets.pipeline.stage import Pass, Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
-from sae_assets.storage.store import ArtifactStore, ChunkReader
-from sae_assets_tests.helpers.homes import Homes, Places
+from sae_assets.storage.kept_reads import COARSEST, KeptReads
+from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
+from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.small import WITH_CONTROLS
 
 OF_ALL_CHUNKS = [name for name, stage in STAGES.items() if stage.level == "model"]
@@ -68,3 +72,32 @@ def test_a_stage_reads_each_file_at_most_twice(name: str, made: Places, reads: C
         artifact = made_anew(session, STAGES[name], LEAST)
     assert artifact == stored
     assert max(reads.values()) <= 2, reads
+
+
+@pytest.mark.slow
+def test_passes_of_a_run_share_what_they_read_and_leave_it_as_it_was(
+    tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = made_home(tmp_path, "sparse_activations", **WITH_CONTROLS, detection={"min_support": 1})
+    for path in filter(Path.is_file, (places["home"] / "store").rglob("*")):
+        stat = path.stat()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 2 * COARSEST))
+    kept, asked = dict[tuple[Any, str], Stored](), Counter[tuple[Any, str]]()
+    keep, get = KeptReads.keep, KeptReads.get
+
+    def noted(self: Any, path: Any, version: Any, item: Stored) -> None:
+        if version is not None:
+            assert (self, str(path)) not in kept  # of each store once
+            kept[self, str(path)] = item
+        keep(self, path, version, item)
+
+    def counted(self: Any, path: Any) -> Any:
+        asked[self, str(path)] += 1
+        return get(self, path)
+
+    monkeypatch.setattr(KeptReads, "keep", noted)
+    monkeypatch.setattr(KeptReads, "get", counted)
+    assert invoke(places, "materialize", "-d", "small").exit_code == 0
+    of_activations = [asked[place] for place in kept if "/sparse_activations/" in place[1]]
+    assert max(of_activations) > 4
+    assert all(item.artifact.content_hash() == item.content_hash for item in kept.values())
