@@ -18,6 +18,7 @@ WEIGHTS = 127, 63  # the largest codes of weights; without VNNI sums of two prod
 WORTH = 1.25  # times as fast as float32, from which on a screen of bytes can pay
 SLOW = 0.02  # seconds of a small product that only a library without a kernel for it takes
 ROWS = 256  # that products are laid out for
+AT_ONCE = 64  # bytes that compiled loops take at once: theirs are some times as many
 # |sum of bytes, scaled and lifted, - what it should be| <= SUMMED √d |w̃| scale of a row: four roundings in float32, of
 # which each is of at most (255 + ZERO) √d |w̃|, twice that to spare.
 SUMMED = 2.0**-21 * (255 + ZERO)

@@ -16,7 +16,18 @@ except ImportError:  # not installed, or not of this NumPy: interpreted they are
         return function
 
     any_order = loop
+
+    def has(feature: str) -> bool:
+        return False
+
 else:
     COMPILED = not numba.config.DISABLE_JIT
     loop = numba.njit(cache=True, nogil=True)
     any_order = numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})  # of additions
+
+    def has(feature: str) -> bool:
+        """Whether compiled loops may use such instructions, as LLVM calls them (``avx2``)."""
+        features: str | None = numba.config.CPU_FEATURES  # what the environment holds it to
+        if features is None:
+            features = numba.core.codegen.get_host_cpu_features()
+        return COMPILED and f"+{feature}" in features.split(",")

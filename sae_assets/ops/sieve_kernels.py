@@ -1,68 +1,91 @@
-"""Loops of ``ops.sieve``, compiled by Numba: rows to bytes, candidates of rows, and their products in float32."""
+"""Loops of ``ops.sieve``, compiled by Numba: rows to bytes, candidates of rows, and their products in more bits.
+
+Products of bytes are whole numbers: they are the same by whatever instructions a processor has for them.
+"""
 
 from typing import no_type_check
 
 import numpy as np
 
+from sae_assets.ops.byte_loops import products_of_bytes
+from sae_assets.ops.byte_products import ZERO
 from sae_assets.ops.jit import any_order, loop
 
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+LOWER = 2.0**-20  # by how much of itself a limit is lowered, for its rounding to float32
 
 
 @any_order
 @no_type_check
-def to_bytes(rows, factors, scales, zero, codes, strays, lengths):
-    """Fill ``codes`` with ``rows * factors`` in steps of each row's scale, counted from ``zero``, and the norms of what
-    that moved and of what it was."""
+def to_bytes(rows, factors, scales, zero, most, codes, rests, strays, lengths):
+    """Fill ``codes`` with ``rows * factors`` in steps of each row's scale, ``rests`` with what is left in finer steps.
+
+    Args:
+        zero: what both are counted from; most: the largest of the numbers of finer steps.
+        strays: [rows, 2], the norm of what is left beside codes, and beside codes and rests.
+        lengths: norms of ``rows * factors``.
+    """
     for row in range(len(rows)):
         step = np.float64(scales[row])
-        inverse, moved, length = 1 / step, 0.0, 0.0
+        fine = step / (2 * most)
+        inverse, inverse_of_fine, first, second, length = 1 / step, 1 / fine, 0.0, 0.0, 0.0
         for place in range(rows.shape[1]):
             value = np.float64(rows[row, place]) * factors[place]
             code = np.rint(value * inverse)
             rest = value - code * step
-            moved += rest * rest
+            number = np.rint(rest * inverse_of_fine)
+            last = rest - number * fine
+            first += rest * rest
+            second += last * last
             length += value * value
-            codes[row, place] = np.int32(code) + zero
-        strays[row], lengths[row] = np.sqrt(moved), np.sqrt(length)
+            codes[row, place], rests[row, place] = np.int32(code) + zero, np.int32(number) + zero
+        strays[row, 0], strays[row, 1], lengths[row] = np.sqrt(first), np.sqrt(second), np.sqrt(length)
 
 
 @loop
 @no_type_check
-def collect(screened, largest, scale, least, stray, norm, of_units, of_tiles, starts, units):
-    """Fill ``units`` with those that may reach each row's ``least``, by row and unit, and ``starts``; returns whether
-    there was room.
+def collect(screened, largest, scale, least, of_rows, of_units, of_tiles, starts, units, values):
+    """Fill ``units`` with those that may reach each row's ``least``, by row and unit, ``values`` with what was screened
+    and ``starts``; returns whether there was room.
 
     Args:
         screened: [rows, places], times each row's ``scale``; largest: of each tile of places, so multiplied.
-        of_units, of_tiles: width, slope and offset of the error, and their largest in each tile.
+        of_rows, of_units: [rows, 3] and [4, units], the error is at most their product, and the last of a unit.
+        of_tiles: the largest of units in each tile.
     """
-    n_tiles, n_units = largest.shape[1], of_units.shape[1]
-    tile_size = screened.shape[1] // n_tiles
-    n = 0
+    n_tiles, n_units = np.uint64(largest.shape[1]), np.uint64(of_units.shape[1])
+    tile_size, n = np.uint64(screened.shape[1]) // n_tiles, np.uint64(0)
     for row in range(len(screened)):
         starts[row] = n
-        limit, first, second, factor = least[row], stray[row], norm[row], scale[row]
+        limit, stray, length, factor = least[row], of_rows[row, 0], of_rows[row, 2], scale[row]
+        values_of_row = screened[row]
         for tile in range(n_tiles):
-            error = first * of_tiles[0, tile] + second * of_tiles[1, tile] + of_tiles[2, tile]
-            if np.float64(largest[row, tile]) + error < limit:
+            room = limit - (stray * of_tiles[0, tile] + length * of_tiles[2, tile] + of_tiles[3, tile])
+            if np.float64(largest[row, tile]) < room:
                 continue
             start = tile * tile_size
             stop = min(start + tile_size, n_units)
-            if n + stop - start > len(units):
+            if n + stop - start > np.uint64(len(units)):
                 return False
+            # First by the tile's largest error, in float32.
+            bound, last = np.float32((room - abs(room) * LOWER) / factor), n
             for unit in range(start, stop):
-                error = first * of_units[0, unit] + second * of_units[1, unit] + of_units[2, unit]
-                units[n] = unit
-                n += np.float64(screened[row, unit] * factor) + error >= limit
+                units[last] = unit
+                last += np.uint64(values_of_row[unit] >= bound)
+            for pair in range(n, last):
+                unit = np.uint64(units[pair])
+                value = values_of_row[unit] * factor
+                error = stray * of_units[0, unit] + length * of_units[2, unit] + of_units[3, unit]
+                units[n], values[n] = unit, value
+                n += np.uint64(np.float64(value) + error >= limit)
     starts[len(screened)] = n
     return True
 
 
 @loop
 @no_type_check
-def by_unit(starts, units, first, row_of, place_of):
-    """The pairs by unit: where each unit's begin (``first``), and of each the row, and its place among pairs by row."""
+def by_unit(starts, units, values, first, row_of, value_of):
+    """Pairs, which come by row, by unit: where each unit's begin (``first``), and of each its row and its value."""
     first[:] = 0
     for pair in range(starts[-1]):
         first[np.uint64(units[pair]) + ONE] += 1
@@ -72,99 +95,103 @@ def by_unit(starts, units, first, row_of, place_of):
     for row in range(len(starts) - 1):
         for pair in range(starts[row], starts[row + 1]):
             unit = np.uint64(units[pair])
-            place = np.uint64(free[unit])
-            row_of[place], place_of[place] = row, pair
+            index = np.uint64(free[unit])
+            row_of[index], value_of[index] = row, values[pair]
             free[unit] += 1
 
 
-@any_order
+@loop
 @no_type_check
-def _four(weights, first, second, third, fourth):
-    """Products of one unit with four rows."""
-    a = b = c = d = np.float32(0)
+def _plain_four(weights, first, second, third, fourth):
+    """Products of one unit's bytes, which have a sign, with those of four rows, which have none."""
+    a = b = c = d = np.int32(0)
     for place in range(len(weights)):
-        weight = weights[place]
-        a += weight * first[place]
-        b += weight * second[place]
-        c += weight * third[place]
-        d += weight * fourth[place]
+        weight = np.int32(weights[place])
+        a += weight * np.int32(first[place])
+        b += weight * np.int32(second[place])
+        c += weight * np.int32(third[place])
+        d += weight * np.int32(fourth[place])
     return a, b, c, d
 
 
-@any_order
-@no_type_check
-def _one(weights, values):
-    total = np.float32(0)
-    for place in range(len(weights)):
-        total += weights[place] * values[place]
-    return total
+_four, LARGEST = products_of_bytes(_plain_four)
 
 
 @loop
 @no_type_check
-def multiply(columns, rows, first, row_of, place_of, out):
-    """Fill ``out`` with the products of the pairs, at their places.
+def refine(codes, steps, of_rows, least, weights, weight_steps, sums, of_units, first, row_of, value_of, error_of):
+    """Add the products of these bytes to the pairs' values, and leave those that may still reach their row's ``least``.
 
     Args:
-        rows: [parts, rows, width] of the dimensions, a part of all rows being what a cache holds.
+        codes: uint8 [rows, width]; weights: int8 [units, width]; steps, weight_steps: float64, what one of each is.
+        sums: int64, of each unit's bytes; of_rows, of_units: of the error (:func:`collect`) that then remains.
+        first, row_of, value_of: as :func:`by_unit` gives them; error_of: float64, to be filled with their errors.
     """
-    width, d = rows.shape[2], columns.shape[1]
-    out[:] = 0
-    for part in range(rows.shape[0]):
-        start = part * width
-        stop = min(start + width, d)
-        for unit in range(columns.shape[0]):
-            weights = columns[unit, start:stop]
-            pair, last = np.uint64(first[unit]), np.uint64(first[unit + 1])
-            while pair + FOUR <= last:
-                four = _four(
-                    weights,
-                    rows[part, np.uint64(row_of[pair])],
-                    rows[part, np.uint64(row_of[pair + ONE])],
-                    rows[part, np.uint64(row_of[pair + TWO])],
-                    rows[part, np.uint64(row_of[pair + THREE])],
-                )
-                out[np.uint64(place_of[pair])] += four[0]
-                out[np.uint64(place_of[pair + ONE])] += four[1]
-                out[np.uint64(place_of[pair + TWO])] += four[2]
-                out[np.uint64(place_of[pair + THREE])] += four[3]
-                pair += FOUR
-            while pair < last:
-                out[np.uint64(place_of[pair])] += _one(weights, rows[part, np.uint64(row_of[pair])])
-                pair += ONE
+    n = np.uint64(0)
+    for unit in range(np.uint64(len(weights))):
+        start, stop = np.uint64(first[unit]), np.uint64(first[unit + ONE])
+        first[unit] = n
+        if start == stop:
+            continue
+        last = stop - ONE
+        bytes_of_unit, step, middle = weights[unit], weight_steps[unit], ZERO * sums[unit]
+        of_first, of_second, of_length, offset = (
+            of_units[0, unit],
+            of_units[1, unit],
+            of_units[2, unit],
+            of_units[3, unit],
+        )
+        for pair in range(start, stop, FOUR):
+            four = _four(
+                bytes_of_unit,
+                codes[np.uint64(row_of[pair])],
+                codes[np.uint64(row_of[min(pair + ONE, last)])],
+                codes[np.uint64(row_of[min(pair + TWO, last)])],
+                codes[np.uint64(row_of[min(pair + THREE, last)])],
+            )
+            for number in range(min(FOUR, stop - pair)):
+                row = np.uint64(row_of[pair + number])
+                value = value_of[pair + number] + steps[row] * step * (four[number] - middle)
+                error = of_rows[row, 0] * of_first + of_rows[row, 1] * of_second + of_rows[row, 2] * of_length + offset
+                row_of[n], value_of[n], error_of[n] = row, value, error
+                n += np.uint64(value + error >= least[row])
+    first[len(weights)] = n
 
 
 @loop
 @no_type_check
-def narrow(starts, units, values, level, norm, slope, offset, k, least, kept):
-    """Keep the pairs that can still be stored, in place; ``kept`` says how many each row has.
+def narrow(first, row_of, value_of, error_of, k, least, starts, units):
+    """Fill ``units`` with those of pairs that can still be stored, by row and unit, and ``starts``.
 
     With ``k`` > 0 they are those that reach what the row's k-th largest value certainly does. Returns whether that is
-    the row's ``least`` at least, of every row; where it is not, ``least`` becomes what it will be.
-
-    Args:
-        values: products of the pairs, in float32, to which the units' ``level`` is added.
-        slope, offset: of each unit, the error of a value being norm * slope + offset.
+    the row's ``least`` at least, of every row; where it is not, it becomes that.
     """
-    lower, holds, n = np.empty(len(slope), np.float64), True, 0
-    for row in range(len(starts) - 1):
-        first, last, limit, widest = starts[row], starts[row + 1], 0.0, 0.0
-        for pair in range(first, last):
-            unit = np.uint64(units[pair])
-            error = norm[row] * slope[unit] + offset[unit]
-            lower[pair - first] = np.float64(values[pair]) + level[unit] - error
-            widest = max(widest, error)
+    n_rows, n_pairs = len(least), first[-1]
+    starts[:] = 0
+    for pair in range(n_pairs):
+        starts[np.uint64(row_of[pair]) + ONE] += 1
+    for row in range(n_rows):
+        starts[row + 1] += starts[row]
+    free = starts.copy()
+    unit_of, lower, upper = np.empty(n_pairs, np.int32), np.empty(n_pairs, np.float64), np.empty(n_pairs, np.float64)
+    for unit in range(len(first) - 1):
+        for pair in range(first[unit], first[unit + 1]):
+            row = np.uint64(row_of[pair])
+            index = np.uint64(free[row])
+            free[row] += 1
+            unit_of[index], lower[index] = unit, value_of[pair] - error_of[pair]
+            upper[index] = value_of[pair] + error_of[pair]
+    holds, n = True, 0
+    for row in range(n_rows):
+        start, stop, limit = starts[row], starts[row + 1], 0.0
         if k > 0:
-            if last - first >= k:
-                limit = max(0.0, np.partition(lower[: last - first], last - first - k)[last - first - k])
+            if stop - start >= k:
+                limit = max(0.0, np.partition(lower[start:stop], stop - start - k)[stop - start - k])
             if limit < least[row]:
-                # Another order of sums can move the k-th largest by two errors.
-                holds, least[row] = False, max(0.0, limit - 4 * widest)
-        kept[row] = 0
-        for pair in range(first, last):
-            unit = np.uint64(units[pair])
-            units[n] = unit
-            reaches = lower[pair - first] + 2 * (norm[row] * slope[unit] + offset[unit]) >= limit
-            n += reaches
-            kept[row] += reaches
+                holds, least[row] = False, limit
+        starts[row] = n
+        for pair in range(start, stop):
+            units[n] = unit_of[pair]
+            n += upper[pair] >= limit
+    starts[n_rows] = n
     return holds

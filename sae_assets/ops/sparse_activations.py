@@ -112,7 +112,7 @@ class Encoder(ABC):
 
     def _sieve(self, loops: Loops, sample: Tensor, most: int) -> Sieve:
         """What rows on a CPU can be screened by in bytes."""
-        return Sieve(loops, self.columns, self.norms, self.bias, self._level(), self._most(), self.tile, sample, most)
+        return Sieve(loops, self.columns, self.bias, self._level(), self._most(), self.tile, sample, most)
 
     def _most(self) -> int:
         """How many units a row stores at most; 0: any number."""
@@ -214,7 +214,7 @@ class Encoder(ABC):
             raise ArtifactError(
                 f"Embedding row {first_row + bad} is too large: its products with the encoder leave float32."
             )
-        candidates = self.ways.candidates(centred, norm[:, 0], self._sieve) if self.on_cpu else None
+        candidates = self.ways.candidates(centred, self._sieve) if self.on_cpu else None
         if candidates is not None:
             kept, units = candidates
             row_of = torch.repeat_interleave(torch.arange(len(kept), device="cpu"), kept)

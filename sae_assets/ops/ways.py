@@ -18,7 +18,7 @@ from sae_assets.ops.sieve import Candidates, Sieve
 FEWEST_ROWS, FEWEST_UNITS = 64, 2**11  # of a block, for which a sieve can pay
 ROWS_BEFORE = 256  # that are encoded before a sieve is made, which takes as long as some hundred
 PRODUCTS_PER_STEP = 2**11  # of which a sieve saves some
-SIEVE_BYTES = 3  # held per row and unit beside the product
+SIEVE_BYTES = 6  # held per row and unit beside the product
 REMEMBERED, TRIED = 8, 3  # blocks of each way whose time counts, and that are needed to compare
 AGAIN = 32  # blocks after which the slower way is tried once more
 
@@ -51,9 +51,7 @@ class Ways:
         if n_rows >= FEWEST_ROWS:
             self.seconds[self.sifted].append((time.perf_counter() - start) / n_rows)
 
-    def candidates(
-        self, centred: Float[Tensor, "rows d"], norm: Float[Tensor, " rows"], build: Build
-    ) -> Candidates | None:
+    def candidates(self, centred: Float[Tensor, "rows d"], build: Build) -> Candidates | None:
         """Of a block's rows (``Sieve.candidates``); None: it is to be screened by one product.
 
         Args:
@@ -71,7 +69,7 @@ class Ways:
             self.seconds[False].clear()  # before there were compiled loops
         if not self._is_due():
             return None
-        found = self.sieve.candidates(loops, centred, norm)
+        found = self.sieve.candidates(loops, centred)
         self.sifted = found is not None
         if found is None:
             self.waits, self.patience = self.patience, 2 * self.patience

@@ -1,5 +1,8 @@
 """Rows screened in bytes give the codes that one product gives, and the sieve is left where it does not pay."""
 
+import os
+import subprocess
+import sys
 from typing import cast
 
 import numpy as np
@@ -26,11 +29,15 @@ pytestmark = [
     pytest.mark.xdist_group("compiled"),
     pytest.mark.slow,
     pytest.mark.skipif(not jit.COMPILED, reason="the loops are not compiled here"),
-    pytest.mark.skipif(not hasattr(torch.ops.onednn, "qlinear_pointwise"), reason="torch has none of bytes here"),
 ]
 
 D, UNITS, ROWS = 40, 2100, 70
 LOOPS = Loops(encoding_kernels, value_kernels, detection_kernels, sieve_kernels)
+
+
+def test_torch_multiplies_bytes_here():
+    """Else none of these tests would say anything, and encoding would be slower."""
+    assert any(map(exactly_added, byte_products.WEIGHTS))
 
 
 def exactly_added(most: int) -> bool:
@@ -130,27 +137,73 @@ def made(x: Tensor, weight: Tensor, k: int = 16, most: int | None = None) -> Sie
     columns = weight.T.contiguous()
     nothing = torch.zeros(len(columns), dtype=torch.float64)
     most = most or next(filter(exactly_added, byte_products.WEIGHTS))
-    return Sieve(LOOPS, columns, columns.double().norm(dim=1), nothing, nothing, k, 16, x.double(), most)
+    return Sieve(LOOPS, columns, nothing, nothing, k, 16, x.double(), most)
 
 
-@pytest.mark.parametrize("kind", [random, outliers, all_sizes, sparse])
-def test_products_of_bytes_lie_within_their_bound_and_not_far_below_it(kind, monkeypatch):
-    """Distances are measured: what the first screen gives errs by no more, and by a good part of that."""
+@pytest.mark.parametrize("kind", [random, outliers, all_sizes, sparse, cancelling, subnormal])
+def test_each_screen_lies_within_its_bound_and_not_far_below_it(kind, monkeypatch):
+    """Distances are measured: a screen errs by no more, and by a good part of that; each by less than the last."""
     x, weight = kind(torch.Generator().manual_seed(3))
-    seen, real = [], sieve_kernels.collect
+    exact = x.double() @ weight.double()
+    shares, errors, refine = [], [], sieve_kernels.refine
 
-    def noted(*args: np.ndarray) -> bool:
-        seen.append([torch.from_numpy(each) for each in args[:6]])
-        return real(*args)
+    def noted(screened: np.ndarray, largest: np.ndarray, scale: np.ndarray, *args: np.ndarray) -> bool:
+        of_rows, of_units = args[1:3]
+        bound = of_rows[:, :1] * of_units[0] + of_rows[:, 2:] * of_units[2] + of_units[3]
+        added = screened[:, :UNITS].astype(np.float64) * scale[:, None]
+        shares.append(np.abs(added - exact.numpy()) / bound)
+        errors.append(np.median(bound))
+        return collect(screened, largest, scale, *args)
 
+    def refined(*args: np.ndarray) -> None:
+        refine(*args)
+        first, row_of, value_of, error_of = args[-4:]
+        unit_of = np.repeat(np.arange(UNITS), np.diff(first))
+        assert len(unit_of) >= 16
+        row_of, value_of, error_of = (each[: len(unit_of)] for each in (row_of, value_of, error_of))
+        shares.append(np.abs(value_of - exact.numpy()[row_of, unit_of]) / error_of)
+        errors.append(np.median(error_of))
+
+    collect = sieve_kernels.collect
     monkeypatch.setattr(sieve_kernels, "collect", noted)
-    sieved = made(x, weight)
-    sieved.candidates(LOOPS, x.double(), x.double().norm(dim=1))
-    screened, _, scale, _, stray, length = seen[0]
-    found = screened[:, :UNITS].double() * scale[:, None]
-    bound = stray[:, None] * sieved.errors[0] + length[:, None] * sieved.errors[1] + sieved.errors[2]
-    error = (found - x.double() @ weight.double()).abs()
-    assert (error <= bound).all() and (error / bound).max() > 0.2
+    monkeypatch.setattr(sieve_kernels, "refine", refined)
+    monkeypatch.setattr(sieve, "SHARE", 1)
+    assert made(x, weight, k=0).candidates(LOOPS, x.double()) is not None
+    assert len(shares) == 3 and all(share.max() <= 1 for share in shares)
+    if kind in (random, outliers, sparse):
+        assert all(share.max() > 0.2 for share in shares) and 20 * errors[2] < errors[1] < errors[0]
+
+
+@pytest.mark.parametrize("width", [64, 128, 448])
+def test_bytes_are_multiplied_as_a_plain_loop_does(width):
+    """By whatever instructions loops have here, the largest sums included."""
+    generator = torch.Generator().manual_seed(width)
+    most = sieve_kernels.LARGEST
+    weights = torch.randint(-most, most + 1, (5, width), generator=generator, dtype=torch.int64)
+    weights[0], weights[1], weights[2, ::2] = most, -most, -most
+    codes = torch.randint(256, (9, width), generator=generator)
+    codes[0], codes[1] = 255, 0
+    first, row_of = torch.arange(6) * 9, torch.arange(9).repeat(5).int()
+    values, errors = torch.zeros((2, 45), dtype=torch.float64)
+    of_rows, of_units, least = torch.zeros(9, 3).double(), torch.zeros(4, 5).double(), torch.full((9,), -torch.inf)
+    ones, nothing = torch.ones(9).double(), torch.zeros(5, dtype=torch.int64)
+    columns = codes.to(torch.uint8), ones, of_rows, least.double(), weights.to(torch.int8), ones[:5], nothing, of_units
+    sieve_kernels.refine(*(each.numpy() for each in (*columns, first, row_of, values, errors)))
+    assert torch.equal(values.unflatten(0, (5, 9)), (weights @ codes.T).double())
+
+
+@pytest.mark.parametrize("features", ["+avx512vnni,+avx512f,+avx2,+fma", "+avx2,+fma", "+sse4.2"])
+def test_instructions_are_those_of_the_processor(features):
+    """Loops that were compiled for another processor would end the process: each kind is tried in one of its own."""
+    here = jit.numba.core.codegen.get_host_cpu_features().split(",")
+    if not set(features.split(",")) <= set(here):
+        pytest.skip("this processor has no such instructions")
+    environment = {**os.environ, "NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features}
+    calls = "test_bytes_are_multiplied_as_a_plain_loop_does(448); print(sieve_kernels.LARGEST)"
+    code = f"from {__name__} import *; {calls}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == (63 if features.startswith("+avx2") else 127)
 
 
 def test_a_guess_that_is_too_high_is_mended(monkeypatch):
@@ -176,7 +229,7 @@ def test_a_guess_that_is_too_high_is_mended(monkeypatch):
 def test_few_more_than_are_stored_are_left():
     """So that the exact products are few: of rows as they come, a unit in a hundred more."""
     x, weight = random(torch.Generator().manual_seed(2))
-    found = made(x, weight).candidates(LOOPS, x.double(), x.double().norm(dim=1))
+    found = made(x, weight).candidates(LOOPS, x.double())
     assert found is not None
     kept, units = found
     assert len(units) == kept.sum() and 16 * ROWS <= len(units) <= 16.5 * ROWS
@@ -185,10 +238,10 @@ def test_few_more_than_are_stored_are_left():
 def test_rows_with_too_many_candidates_are_left_to_one_product():
     """And so are those that would leave float32 on the way."""
     x, weight = near_duplicates(torch.Generator().manual_seed(2))
-    assert made(x, weight, k=0).candidates(LOOPS, x.double(), x.double().norm(dim=1)) is None
+    assert made(x, weight, k=0).candidates(LOOPS, x.double()) is None
     large = torch.full((ROWS, D), 1e37)
     x, weight = random(torch.Generator().manual_seed(2))
-    assert made(x, weight).candidates(LOOPS, large.double(), large.double().norm(dim=1)) is None
+    assert made(x, weight).candidates(LOOPS, large.double()) is None
 
 
 def test_sums_of_bytes_that_are_cut_are_found_out(monkeypatch):
@@ -261,9 +314,7 @@ def carried_out(monkeypatch: pytest.MonkeyPatch, sifted: float, plain: float, bl
     way = ways.Ways(2**12, 8, 2**20)
     for _ in range(blocks):
         with way.timed(256):
-            done.append(
-                way.candidates(torch.zeros(256, 8), torch.zeros(256), lambda *_: cast("Sieve", Made())) is not None
-            )
+            done.append(way.candidates(torch.zeros(256, 8), lambda *_: cast("Sieve", Made())) is not None)
             clock.now += sifted if done[-1] else plain
     return done
 
