@@ -24,6 +24,7 @@ class Loops:
     encoding: Any
     values: Any
     detection: Any
+    search: Any
     sieve: Any
 
 
@@ -41,10 +42,18 @@ def loops_for(steps: int, device: torch.device | str = "cpu") -> Loops | None:
 @functools.cache
 def _load() -> Loops | None:
     try:  # with Numba, which most processes never need
-        from sae_assets.ops import detection_kernels, encoding_kernels, jit, sieve_kernels, value_kernels  # noqa: PLC0415
+        from sae_assets.ops import (  # noqa: PLC0415
+            detection_kernels,
+            encoding_kernels,
+            jit,
+            search_kernels,
+            sieve_kernels,
+            value_kernels,
+        )
     except RuntimeError:  # Numba finds no folder to keep compiled code in, and would make it anew in every process
         return None
-    return Loops(encoding_kernels, value_kernels, detection_kernels, sieve_kernels) if jit.COMPILED else None
+    modules = encoding_kernels, value_kernels, detection_kernels, search_kernels, sieve_kernels
+    return Loops(*modules) if jit.COMPILED else None
 
 
 def in_threads(work: "Callable[..., None]", terms: int, *columns: torch.Tensor) -> None:

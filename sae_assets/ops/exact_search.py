@@ -6,13 +6,14 @@ has its own rule in ``ops.choice``.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
-from sae_assets.ops.compiled import loops_for
+from sae_assets.ops.compiled import Loops, loops_for
 from sae_assets.ops.scratch import zeros
 from sae_assets.ops.segments import BITS
 from sae_assets.ops.sorted_scores import ExampleScores
@@ -21,6 +22,9 @@ BLOCK = 8  # scores of a unit whose hits are added up together; at most 15, for 
 GROUP = 64  # units whose best hits are looked at together
 ROWS_AT_ONCE = 2048  # blocks whose hits stay in the processor's cache
 LINE = 128
+TRUTHS_TOGETHER = 512  # that a compiled loop searches
+LANES = 32  # bytes that a processor adds at once
+MOST_NARROW = 2**16 - 1  # positives of a truth from which on 16 bits do not count them
 TRUTHS_PER_STEP = 128  # whose hits at a score take as long to add up as a step of other loops takes
 CELLS_AT_ONCE = 2**24  # (block, truth) cells in hand, a byte each up to 255 positives and two or four beyond
 ENTRIES_AT_ONCE = 2**19  # scores walked together, about 40 bytes each
@@ -54,7 +58,8 @@ class ExactSearch:
 
     The search is exhaustive and exact. Hits are added up in blocks of ``BLOCK`` scores; within a block, F1 is at most
     ``2h / (max(h, L₀ + 1) + K)`` with h the hits up to its end and L₀ the scores before it. Only blocks whose bound
-    reaches the F1 of the truth's most promising block are walked score by score.
+    reaches the F1 of the truth's most promising block are walked score by score. A compiled loop goes unit by unit
+    instead, and walks blocks whose bound reaches the best F1 so far (``ops.search_kernels``).
     """
 
     def __init__(self, scores: ExampleScores, *, min_support: int = 1):
@@ -83,7 +88,7 @@ class ExactSearch:
         last = torch.ones(n_scores, dtype=torch.bool, device=device)
         last[:-1] = scores.keys[1:] != scores.keys[:-1]
         each = each.clamp(max=max(0, n_scores - 1))
-        self._unit, self._first = unit, slab * BLOCK
+        self._unit, self._first, self._n_longer = unit, slab * BLOCK, longer
         self._ends = inside & last[each]
         self._examples = torch.where(inside, scores.example[each], len(scores.labels)).int()
         self._columns = self._examples.T.contiguous()
@@ -93,20 +98,54 @@ class ExactSearch:
         at_once = CELLS_AT_ONCE / max(1, len(slab))  # in whole lines of the processor's cache, two truths to a byte
         self.truths_at_once = max(32, round(at_once / LINE) * LINE)
 
-    def best(self, truths: Bool[Tensor, "examples truths"], reached: Float[Tensor, " truths"] | None = None) -> Choices:
+    def best(
+        self,
+        truths: Bool[Tensor, "examples truths"],
+        reached: Float[Tensor, " truths"] | None = None,
+        n_positive: Int[Tensor, " truths"] | None = None,
+    ) -> Choices:
         """The best pair for each truth; a truth without positives gets none.
 
         Args:
             reached: F1 below which nobody asks for a pair of each truth: there may be none then.
+            n_positive: true examples of each, if they were counted.
         """
         # Truths with few positives need only the heads of the lists, so alike ones are searched together.
-        n_positive = truths.sum(0)
+        n_positive = truths.sum(0) if n_positive is None else n_positive
         order = n_positive.argsort(stable=True)
         reached = torch.zeros(len(order), dtype=torch.float64, device=truths.device) if reached is None else reached
-        some_truths = order.split(self.truths_at_once)
-        parts = [self._best(_columns(truths, some), n_positive[some], reached[some]) for some in some_truths]
+        self._steps += self._examples.numel() * len(order) // TRUTHS_PER_STEP
+        loops = loops_for(self._steps, truths.device)
+        best = partial(self._searched, loops) if loops else self._best
+        at_once = TRUTHS_TOGETHER if loops else self.truths_at_once
+        parts = [best(_columns(truths, some), n_positive[some], reached[some]) for some in order.split(at_once)]
         columns = zip(*((part.units, part.lengths, part.hits) for part in parts), strict=True)
         return Choices(*(torch.cat(column)[order.argsort()] for column in columns))
+
+    def _searched(
+        self,
+        loops: Loops,
+        truths: Bool[Tensor, "examples truths"],
+        n_positive: Int[Tensor, " truths"],
+        reached: Float[Tensor, " truths"],
+    ) -> Choices:
+        """As :meth:`_best`, by a compiled loop."""
+        n_truths = truths.shape[1]
+        n_more = -n_truths % (2 * LANES)  # without positives, so that the loop need not look where truths end
+        chosen = torch.zeros(3, n_truths + n_more, dtype=torch.int64, device="cpu")
+        chosen[0] = -1
+        if len(self._unit) and n_truths:
+            truth = torch.nn.functional.pad(truths.to(torch.uint8), (0, n_more, 0, 1))
+            n_positive = torch.nn.functional.pad(n_positive, (0, n_more))
+            least = torch.nn.functional.pad(_below(reached).double(), (0, n_more))
+            kind = torch.uint16 if int(n_positive.max()) < MOST_NARROW else torch.uint32
+            running = torch.empty(n_truths + n_more, dtype=kind, device="cpu")
+            bounds = torch.tensor(self._bounds, dtype=torch.int64, device="cpu")
+            blocks = _pairs(truth), self._examples, self._ends, self._unit, bounds, self._n_longer
+            columns = *blocks, self.scores.keys, self.scores.starts, n_positive, least
+            arrays = (column.numpy() for column in columns)
+            loops.search.search(*arrays, self.min_support, running.numpy(), chosen.numpy())
+        return Choices(*chosen[:, :n_truths])
 
     def _best(
         self,
@@ -138,8 +177,7 @@ class ExactSearch:
         least: Float[Tensor, " truths"],
     ) -> tuple[Integer[Tensor, "2 rows half"], Float[Tensor, "groups truths"], Float[Tensor, " truths"]]:
         """Hits of a unit up to the end of each of its blocks, bounds of groups, and F1 that a truth surely reaches."""
-        half, device = truth.shape[1] // 2, truth.device
-        pairs = truth[:, :half] | truth[:, half:] << 4
+        pairs, half, device = _pairs(truth), truth.shape[1] // 2, truth.device
         most = int(n_positive.max())
         kind = torch.uint8 if most < 2**8 else torch.int16 if most < 2**15 else torch.int32
         n = 2 * len(self._unit) * half * kind.itemsize
@@ -168,13 +206,6 @@ class ExactSearch:
         running: Integer[Tensor, "2 rows half"],
     ) -> None:
         """Fill in the hits of the blocks of some slabs, those of the slab before being there."""
-        self._steps += self._examples.numel() * running.shape[2] // TRUTHS_PER_STEP
-        loops = loops_for(self._steps, running.device)
-        if loops:
-            bounds = torch.tensor(self._bounds, dtype=torch.int64, device="cpu")
-            columns = pairs, self._examples, bounds, running
-            loops.detection.add_up_blocks(*(column.numpy() for column in columns), first_slab, stop_slab)
-            return
         sums, more = (torch.empty(ROWS_AT_ONCE, pairs.shape[1], dtype=torch.uint8, device=pairs.device) for _ in "ab")
         for slab in range(first_slab, stop_slab):
             start, stop = self._bounds[slab : slab + 2]
@@ -272,6 +303,12 @@ class ExactSearch:
 def _columns(table: Bool[Tensor, "rows columns"], some: Int[Tensor, " some"]) -> Bool[Tensor, "rows some"]:
     """Some columns; on the CPU by numpy, which takes an eighth of torch's time."""
     return torch.from_numpy(table.numpy().take(some.numpy(), 1)) if table.device.type == "cpu" else table[:, some]
+
+
+def _pairs(truth: Integer[Tensor, "examples_1 truths"]) -> Integer[Tensor, "examples_1 half"]:
+    """Two truths in each byte, four bits of one: of the first half and of the second."""
+    half = truth.shape[1] // 2
+    return truth[:, :half] | truth[:, half:] << 4
 
 
 def _below(f1: Float[Tensor, " truths"]) -> Float[Tensor, " truths"]:

@@ -47,7 +47,7 @@ def rank_sums(
     loops = loops_for(int(lengths.sum()), units.device)
     if loops:
         columns = scores.example, excess, starts, lengths, detected, truths.T.contiguous(), hits, ranks
-        loops.detection.add_up_ranks(*(column.numpy() for column in columns))
+        loops.search.add_up_ranks(*(column.numpy() for column in columns))
         return hits, ranks
     at_once = max(1, ENTRIES_AT_ONCE // max(1, int(lengths.max()) if len(lengths) else 1))
     flat = truths.reshape(-1)

@@ -53,16 +53,19 @@ class ShuffledSearch:
         self.seed = seed
         self.n_positive = torch.stack([each.labels.sum(0) for each in self.splits])
 
-    def figure(self, truths: list[Tensor], draws: Tensor) -> Figures:
-        """Choose on cal and figure on both splits, for truths bool [n_examples, n_truths]; NaN without positives."""
-        choices = self.search.best(truths[0])
+    def figure(self, truths: list[Tensor], n_positive: Tensor, draws: Tensor) -> Figures:
+        """Choose on cal and figure on both splits, for truths bool [n_examples, n_truths]; NaN without positives.
+
+        ``n_positive``: int64 [2, n_truths], how many examples each truth holds of, which no shuffle changes.
+        """
+        choices = self.search.best(truths[0], n_positive=n_positive[0])
         test = self.splits[1]
         unit = choices.units.clamp(min=0)
         keys = pack_descending(unit, self.search.values(choices.units, choices.lengths).nan_to_num(1.0))
         lengths = (torch.searchsorted(test.keys, keys, right=True) - test.starts[unit]) * (choices.units >= 0)
         f1, auroc = [], []
         for number, (split, detected) in enumerate(zip(self.splits, (choices.lengths, lengths), strict=True)):
-            n, positive = len(split.labels), truths[number].sum(0)
+            n, positive = len(split.labels), n_positive[number]
             hits, ranks = rank_sums(split, self.excess[number], unit, detected, truths[number], positive)
             figure = 2 * hits.double() / (detected + positive).clamp(min=1)
             f1.append(torch.where(positive > 0, figure, torch.nan))
@@ -90,7 +93,8 @@ class ShuffledSearch:
                     order = torch.randperm(len(split.labels), generator=generator, device="cpu")
                     each.append(split.labels[order.to(split.labels.device)])
                 draws.append(torch.rand(2, n_concepts, dtype=torch.float64, generator=generator, device="cpu"))
-            got = self.figure([torch.cat(each, 1) for each in truths], torch.cat(draws, 1))
+            n_positive = self.n_positive.repeat(1, n)
+            got = self.figure([torch.cat(each, 1) for each in truths], n_positive, torch.cat(draws, 1))
             parts.append([part.view(2, n, n_concepts).transpose(1, 2).cpu() for part in (got.f1, got.statistic)])
             done += n
             if may_give_up and self.budget is not None:
@@ -126,7 +130,8 @@ class ShuffledSearch:
                         )
                     each.append(truth.to(split.labels.device))
                 draws.append(torch.rand(2, n, dtype=torch.float64, generator=generators[group], device="cpu"))
-            got = self.figure([torch.cat(each, 1) for each in truths], torch.cat(draws, 1))
+            n_positive = pairs[:, active].repeat_interleave(n, 1).to(self.n_positive.device)
+            got = self.figure([torch.cat(each, 1) for each in truths], n_positive, torch.cat(draws, 1))
             for group, some, stats in zip(
                 active, got.f1.cpu().split(n, 1), got.statistic.cpu().split(n, 1), strict=True
             ):

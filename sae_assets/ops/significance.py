@@ -107,7 +107,8 @@ def search_null(
     generator = torch.Generator().manual_seed(seed)
     labels = [each.labels for each in search.splits]
     n_concepts = labels[0].shape[1]
-    observed = search.figure(labels, torch.rand(2, n_concepts, dtype=torch.float64, generator=generator, device="cpu"))
+    draws = torch.rand(2, n_concepts, dtype=torch.float64, generator=generator, device="cpu")
+    observed = search.figure(labels, search.n_positive, draws)
     start = time.perf_counter()
     joint = None if family == "holm" else search.joint(start, generator, may_give_up=family == "auto")
     f1, statistic = search.shared(start, observed) if joint is None else joint

@@ -28,6 +28,7 @@ from sae_assets.ops import (
     rank_sums,
     reconstruction,
     screens,
+    search_kernels,
     sieve_kernels,
     sparse_activations,
     thresholds,
@@ -37,6 +38,7 @@ from sae_assets.ops import (
 from sae_assets.ops.compiled import Loops
 from sae_assets.ops.detection_stats import count_detections
 from sae_assets.ops.dot_products import rounded_products
+from sae_assets.ops.exact_search import Choices
 from sae_assets.ops.example_scores import SCORE_BYTES, LabelledChunk, gather_scores
 from sae_assets.ops.segments import AT_ONCE, FAN, linear_quantiles, ordered_sums, pack
 from sae_assets.ops.significance import search_null
@@ -47,12 +49,13 @@ from sae_assets.ops.unit_stats import compute_unit_stats
 from sae_assets_tests.helpers.ops_of_worlds import calibrate
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.ops.test_dot_products import between_two_floats, ordinary, rounded_by_the_tree
+from sae_assets_tests.ops.test_exact_search import sparse
 from sae_assets_tests.ops.test_reconstruction import fitted, hostile, problem
 from sae_assets_tests.ops.test_sparse_activations import encoder, problems
 from sae_assets_tests.strategies import PROPERTY, World, chunkings, random_world, tail_fractions, worlds
 
 pytestmark = pytest.mark.xdist_group("compiled")
-MODULES = encoding_kernels, value_kernels, detection_kernels, sieve_kernels
+MODULES = encoding_kernels, value_kernels, detection_kernels, search_kernels, sieve_kernels
 USERS = (unit_stats, thresholds, example_scores, detection_stats, exact_search, rank_sums)
 
 
@@ -259,20 +262,67 @@ def test_a_null_of_either_sign_detects_nothing(by):
 
 
 @PROPERTY
-@given(world=worlds(), truths=st.integers(1, 9), most=st.integers(1, 3), data=st.data())
-def test_searches_are_the_same_bits(by, world, truths, most, data):
-    """Of any number of truths, together and some at a time."""
+@given(world=worlds(), truths=st.integers(1, 9), most=st.integers(1, 3), support=st.integers(1, 3), data=st.data())
+def test_searches_are_the_same_bits(by, world, truths, most, support, data):
+    """Of any number of truths, together and some at a time, also where positives are counted in more bits."""
     scores = _scored(world, 2**20)["cal"]
     n = len(scores.labels)
     cells = data.draw(st.lists(st.booleans(), min_size=n * truths, max_size=n * truths))
     truth, found = torch.tensor(cells, dtype=torch.bool).view(n, truths), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_search, "MOST_NARROW", data.draw(st.sampled_from([0, 2**16 - 1])))
+        patch.setattr(exact_search, "TRUTHS_TOGETHER", most)
+        for on in (False, True):
+            by(on)
+            search = exact_search.ExactSearch(scores, min_support=support)
+            search.truths_at_once = most
+            found.append(search.best(truth))
+    _assert_same(*found)
+
+
+def _assert_same(one: Choices, other: Choices) -> None:
+    for name in ("units", "lengths", "hits"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+@pytest.mark.parametrize("levels", [2, 10**6])
+@pytest.mark.parametrize("loops", ["compiled"], indirect=True)
+def test_searches_of_long_lists_are_the_same_bits(by, levels):
+    """Of units that fire on all examples and on few, with equal scores and without, and of truths of no, few and all
+    examples, that follow a unit or nothing."""
+    rng = np.random.default_rng(levels)
+    n = 700
+    share = np.concatenate([np.ones(5), np.linspace(0, 1, 40) ** 3])
+    dense = (rng.integers(1, levels + 1, (n, len(share))) * (rng.random((n, len(share))) < share)).astype(np.float32)
+    truths = rng.random((n, 150)) < np.linspace(0, 1, 150)
+    truths[:, ::7] = dense[:, rng.integers(0, len(share), len(range(0, 150, 7)))] > levels / 2
+    search, truth = exact_search.ExactSearch(sparse(dense, truths), min_support=2), torch.from_numpy(truths)
+    by(False)
+    expected = search.best(truth)
+    by(True)
+    _assert_same(search.best(truth), expected)
+    f1 = expected.f1(truth.sum(0))
+    _assert_same(search.best(truth, f1), expected)
+    assert bool((search.best(truth, f1 + 0.1).units < 0).any())  # which nobody looked for
+
+
+def test_ranks_are_the_same_bits(by):
+    """Of runs of odd and of even lengths, of which nothing, a part or all is detected."""
+    rng = np.random.default_rng(4)
+    dense = (rng.integers(1, 9, (90, 8)) * (rng.random((90, 8)) < np.linspace(0.1, 1, 8))).astype(np.float32)
+    scores = sparse(dense, np.zeros((90, 1), bool))
+    generator, n = torch.Generator().manual_seed(0), 60
+    truths = torch.rand(len(scores.labels), n, generator=generator) < torch.linspace(0, 1, n)
+    units = torch.arange(n) % (len(scores.starts) - 1)
+    lengths = scores.starts.diff()[units]
+    detected = (lengths * torch.linspace(0, 1, n)).long()
+    assert len({int(each) % 2 for each in lengths}) == 2
+    excess, found = rank_sums.midrank_excess(scores), []
     for on in (False, True):
         by(on)
-        search = exact_search.ExactSearch(scores)
-        search.truths_at_once = most
-        found.append(search.best(truth))
-    for name in ("units", "lengths", "hits"):
-        assert torch.equal(getattr(found[0], name), getattr(found[1], name)), name
+        found.append(rank_sums.rank_sums(scores, excess, units, detected, truths, truths.sum(0)))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_search_asks_for_loops_once_it_has_worked_for_long(monkeypatch):

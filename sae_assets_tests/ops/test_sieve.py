@@ -23,7 +23,7 @@ from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import PROPERTY
 
 pytest.importorskip("numba")
-from sae_assets.ops import detection_kernels, encoding_kernels, jit, sieve_kernels, value_kernels
+from sae_assets.ops import detection_kernels, encoding_kernels, jit, search_kernels, sieve_kernels, value_kernels
 
 pytestmark = [
     pytest.mark.xdist_group("compiled"),
@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 D, UNITS, ROWS = 40, 2100, 70
-LOOPS = Loops(encoding_kernels, value_kernels, detection_kernels, sieve_kernels)
+LOOPS = Loops(encoding_kernels, value_kernels, detection_kernels, search_kernels, sieve_kernels)
 
 
 def test_torch_multiplies_bytes_here():
