@@ -123,16 +123,16 @@ def lines(
     points = [point for curve in curves.values() for point in curve]
     most = max([x for x, _ in points] + [marked[0] if marked else 0]) or 1.0
 
-    def place(x: float, y: float) -> str:
+    def pixels(x: float, y: float) -> str:
         return f"{left + (right - left) * x / most:.1f} {height - bottom - (height - bottom - top) * y:.1f}"
 
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
-        y = place(0, tick).split()[1]
+        y = pixels(0, tick).split()[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{left - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for tick in ticks(most):
-        x = place(tick, 0).split()[0]
+        x = pixels(tick, 0).split()[0]
         parts.append(f'<text x="{x}" y="{height - bottom + 16}" text-anchor="middle">{tick:g}</text>')
     parts.append(f'<text x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">{Markup.escape(across)}</text>')
     parts.append(f'<text x="{left - 36}" y="{top - 3}">{Markup.escape(up)}</text>')
@@ -140,15 +140,15 @@ def lines(
     for number, (name, curve) in enumerate(curves.items()):
         if not curve:
             continue
-        path = "L".join(place(x, y) for x, y in curve)
+        path = "L".join(pixels(x, y) for x, y in curve)
         parts.append(f'<path class="curve c{number}" d="M{path}"/>')
-        at = float(place(*curve[-1]).split()[1])
+        at = float(pixels(*curve[-1]).split()[1])
         while any(abs(at - other) < 14 for other in ends):
             at -= 14
         ends.append(at)
         parts.append(f'<text class="c{number}" x="{right + 4}" y="{at + 4:.1f}">{Markup.escape(name)}</text>')
     if marked is not None:
-        x = place(marked[0], 0).split()[0]
+        x = pixels(marked[0], 0).split()[0]
         anchor = "end" if float(x) > (left + right) / 2 else "start"
         parts.append(f'<line class="chosen" x1="{x}" x2="{x}" y1="{top}" y2="{height - bottom}"/>')
         shift = -4 if anchor == "end" else 4
@@ -195,7 +195,7 @@ def scatter(
     xs, ys = ([log10(point[axis]) for point in points] for axis in (0, 1))
     low, high = (floor(min(xs)), max(xs) + 0.1), (min(ys) - 0.1, max(ys) + 0.1)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def pixels(x: float, y: float) -> tuple[float, float]:
         across_share = (log10(x) - low[0]) / max(low[1] - low[0], 1e-9)
         up_share = (log10(y) - high[0]) / max(high[1] - high[0], 1e-9)
         return round(left + (right - left) * across_share, 1), round(
@@ -204,24 +204,24 @@ def scatter(
 
     parts = []
     for power in range(int(low[0]), int(low[1]) + 1):
-        x, _ = place(10.0**power, 10 ** high[0])
+        x, _ = pixels(10.0**power, 10 ** high[0])
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{height - bottom}"/>')
         parts.append(f'<text x="{x}" y="{height - bottom + 16}" text-anchor="middle">{10.0**power:g}</text>')
     for tick in _decades(10 ** high[0], 10 ** high[1]):
-        _, y = place(10 ** low[0], tick)
+        _, y = pixels(10 ** low[0], tick)
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
     for number, group in enumerate(groups.values()):
-        dots = "".join("M{} {}h.1".format(*place(x, y)) for x, y in group)
+        dots = "".join("M{} {}h.1".format(*pixels(x, y)) for x, y in group)
         parts.append(f'<path class="dots g{number}" d="{dots}"/>')
     for axis, at in cuts:
         share = log10(at) if at > 0 else None
         if share is None or not (low if axis == "x" else high)[0] <= share <= (low if axis == "x" else high)[1]:
             continue
-        x, y = place(at if axis == "x" else 10 ** low[0], at if axis == "y" else 10 ** high[0])
+        x, y = pixels(at if axis == "x" else 10 ** low[0], at if axis == "y" else 10 ** high[0])
         ends = (x, x, top, height - bottom) if axis == "x" else (left, right, y, y)
         parts.append('<line class="chosen" x1="{}" x2="{}" y1="{}" y2="{}"/>'.format(*ends))
-    taken = [(*place(x, y), POINT) for x, y, _, _ in named]
+    taken = [(*pixels(x, y), POINT) for x, y, _, _ in named]
     parts += [f'<circle class="named" cx="{x}" cy="{y}" r="{POINT:g}"/>' for x, y, _ in taken]
     for (x, y, _), (_, _, name, link) in zip(list(taken), named, strict=True):
         half = DIGIT * len(name) / 2

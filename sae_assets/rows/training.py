@@ -60,9 +60,12 @@ def properties_of(
         with suppress(CheckpointError):
             tokens = open_tokens(model)
     training: Mapping[str, Any] = {} if sae is None else sae.training
-    place, trained_at = _place(sae, model, behind, tokens), None if sae is None else sae.hook_point
+    trained_at = None if sae is None else sae.hook_point
     properties[PLACE] = Property(
-        PLACE, model.hook_point, sae=None if trained_at is None else in_words(trained_at), differs=place
+        PLACE,
+        model.hook_point,
+        sae=None if trained_at is None else in_words(trained_at),
+        differs=_hook_point_difference(sae, model, behind, tokens),
     )
     properties[MODEL] = _model(training, model)
     if DTYPE in properties and isinstance(dtype := training.get("dtype"), str):
@@ -76,8 +79,10 @@ def properties_of(
     return [properties.get(name, Property(name, NOT_KNOWN)) for name in OF[model.modality]]
 
 
-def _place(sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None, tokens: "Tokenizer | None") -> str:
-    """How the place, and whether images or texts are read there, differs."""
+def _hook_point_difference(
+    sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None, tokens: "Tokenizer | None"
+) -> str:
+    """How the hook point differs, and whether images or texts are read there; empty if nothing does."""
     if sae is None:
         return ""
     if behind is None:
