@@ -27,7 +27,7 @@ from sae_assets.storage.provenance import Provenance
 from sae_assets.storage.store import ArtifactStore, stored
 
 ENCODING, TRUTH = "sparse_activations", "ground_truth"
-SECONDS = 5.0  # of CPU at most for the examples, once everything is open; of all stages for twice as many
+SECONDS = 5.0  # of CPU at most for the examples, each of two times; of all stages for twice as many
 FEWEST, MOST = 2, 128  # examples
 LARGEST = 2 * 10**9  # bytes of weights that are opened to say what a plan costs
 Costs = Mapping[tuple[str, str], list[Cost]]  # by stage and token kind
@@ -111,15 +111,21 @@ def _opening_of_truth(session: Session, planned: Planned, model: str) -> dict[tu
 
 
 def _encoded(session: Session, planned: Planned, addresses: Collection[Address], folder: str) -> Costs:
+    """Costs of encoding by some passes over a few examples, in which opening is told from what examples take.
+
+    The first one opens the model, and the first large one what small ones do without: compiled loops, and the choice
+    of how rows are screened.
+    """
     cold = _pass(session, planned, addresses, folder, 1)
     few = _pass(session, planned, addresses, folder, FEWEST)
     count = max(FEWEST + 1, min(MOST, int(SECONDS / few.seconds * FEWEST), sum(planned.examples.values())))
+    first_many = _pass(session, planned, addresses, folder, count)
     many = _pass(session, planned, addresses, folder, count)
-    opening = max(0.0, cold.seconds - few.seconds) + cold.once
+    opening = max(0.0, cold.seconds - few.seconds) + cold.once + max(0.0, first_many.seconds - many.seconds)
     taken = list[Cost]()
     for n_examples, measured in ((FEWEST, few), (count, many)):  # two points: nothing is scaled that is constant
-        taken.append(Cost(n_examples, None, None, measured.seconds, measured.peak_bytes))
-        taken.append(Cost(n_examples, None, None, measured.seconds + opening, measured.peak_bytes, first=True))
+        cost = Cost(n_examples, cpu_seconds=measured.seconds, peak_bytes=measured.peak_bytes)
+        taken += [cost, cost.at_first(opening)]
     return {made: [*taken, *sizes] for made, sizes in many.sizes.items()}
 
 

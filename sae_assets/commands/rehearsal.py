@@ -15,10 +15,10 @@ from sae_assets.commands.calibration import Costs, spread
 from sae_assets.commands.session import Planned, Session
 from sae_assets.commands.sizes import sized
 from sae_assets.errors import SaeAssetsError
-from sae_assets.pipeline.forecast import APART, Cost
+from sae_assets.pipeline.forecast import Cost, peak_of_more
 from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.recipes import chunks_read, recipe
-from sae_assets.pipeline.stage import Pass, Sources, Target
+from sae_assets.pipeline.stage import Pass, Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.settings import memory_budget_mb
 from sae_assets.storage.address import Address
@@ -27,6 +27,7 @@ from sae_assets.storage.store import ArtifactStore, ChunkReader, stored
 
 CHUNK = "0000"
 FEWEST = 16  # examples from which on aggregates say anything of more
+SHORT = 1.0  # CPU seconds of aggregates that are made twice, to see what of them loads libraries and compiled loops
 
 
 def rehearsed(
@@ -51,20 +52,25 @@ def rehearsed(
             costs = _Rehearsal(session, planned, address, kinds, folder, count).costs()
     except (SaeAssetsError, OSError):  # whoever makes them is told
         return {}
-    for made, seconds in opening.items():
-        for cost in [each for each in costs.get(made, []) if each.cpu_seconds is not None]:
-            for times in (1.0, count // APART / count):  # two sizes, by which what opens is not scaled
-                at_first = seconds + times * (cost.cpu_seconds or 0.0)
-                costs[made].append(replace(cost, examples=round(times * count), cpu_seconds=at_first, first=True))
+    for made in opening.keys() & costs.keys():
+        costs[made] += [cost.at_first(opening[made]) for cost in costs[made] if cost.cpu_seconds is not None]
     return costs
 
 
 class _Rehearsal:
+    """Every stage of a data set and model, made of one chunk of some examples in a store of its own.
+
+    Args:
+        address: any of the model's; kinds: token kinds that are planned.
+        folder: of the store; count: examples of the chunk.
+    """
+
     def __init__(
         self, session: Session, planned: Planned, address: Address, kinds: Sequence[str], folder: str, count: int
     ):
         self._catalog, self._address, self._kinds, self._count = session.catalog, address, kinds, count
         self._entry, self._sizes = session.catalog.datasets[address.dataset], planned.examples.values()
+        self._peak_bytes = 0.0  # expected of the passes so far
         self._store = ArtifactStore(folder, session.store.file_format)
         self._sources, self._options = Sources(self._store.root), planned.outlook.staleness.options
         self._device = ops.device.resolve_device(session.resources["compute"].device)
@@ -97,8 +103,15 @@ class _Rehearsal:
         due = frozenset((address.stage, address.token_kind or "") for address in members)
         budget = ops.device.memory_budget(memory_budget_mb(), self._device)
         where = (self._device, budget, lambda _: None, self._store)
+        one_pass = Pass(target, inputs, options, self._sources, kinds, due, *where)
         with PassMeter() as meter:
-            made = stage.make(Pass(target, inputs, options, self._sources, kinds, due, *where))
+            made = stage.make(one_pass)
+        opening = 0.0
+        if stage.level == "model" and meter.cpu_seconds < SHORT:
+            with PassMeter() as again:
+                stage.make(one_pass)
+            opening = max(0.0, meter.cpu_seconds - again.cpu_seconds)
+        self._peak_bytes = self._expected_peak(meter, stage, budget)
         for address in members:
             of_address, kind = STAGES[address.stage], address.token_kind or ""
             result = made[address.stage, kind]
@@ -106,14 +119,24 @@ class _Rehearsal:
             assert made_by is not None  # what it needs was just read
             item = stored(result.artifact, made_by, of_address.counts(result.artifact))
             written = self._store.write(address, item)
-            seconds = max(0.0, meter.cpu_seconds - result.measured.get("once_cpu_seconds", 0.0))
-            cost = Cost(self._count, cpu_seconds=seconds, peak_bytes=meter.peak_bytes)
-            if of_address.level == "chunk":
+            seconds = max(0.0, meter.cpu_seconds - opening - result.measured.get("once_cpu_seconds", 0.0))
+            # What is of no model comes before anything is open, which all is by now.
+            peak = None if of_address.level == "dataset-chunk" else self._peak_bytes or None
+            cost = Cost(self._count, cpu_seconds=seconds, peak_bytes=peak)
+            if of_address.level != "model":
                 sizes = sized(result.artifact, written.path, self._count, self._sizes, self._entry)
                 yield (address.stage, kind), [cost, *sizes]
             else:
                 rows = None if result.artifact.kind in PAGES else len(storage.parquet.to_table(result.artifact)[0])
-                yield (address.stage, kind), [replace(cost, rows=rows, n_bytes=written.n_bytes)]
+                cost = replace(cost, rows=rows, n_bytes=written.n_bytes)
+                yield (address.stage, kind), [cost, cost.at_first(opening)]
+
+    def _expected_peak(self, meter: PassMeter, stage: Stage, budget: int) -> float:
+        """Bytes at most, as many examples as are planned; no less than before: little is given back between passes."""
+        if meter.peak_bytes is None or meter.held_bytes is None:
+            return self._peak_bytes
+        examples = sum(self._sizes) if stage.level == "model" else max(self._sizes)
+        return max(self._peak_bytes, peak_of_more(meter.held_bytes, meter.peak_bytes, examples / self._count, budget))
 
     def _inputs(self, address: Address) -> dict[str, Any]:
         """What a pass reads, of what was made before. Raises: StoredFileError: it could not be made."""

@@ -6,9 +6,10 @@ Nothing is measured here, and what is not known stays unknown. Where costs come 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import inf
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from sae_assets.errors import SaeAssetsError
@@ -30,6 +31,7 @@ class Cost:
         cpu_seconds: of the whole pass, in which other artifacts may have been made too, all threads together.
         peak_bytes: the most memory that the process held during the pass, with all its libraries.
         first: it was the first such pass of its process, which loads libraries, models and SAEs.
+        opening_seconds: of ``cpu_seconds``, what is known to have gone into that, whatever was read.
     """
 
     examples: int
@@ -38,6 +40,12 @@ class Cost:
     cpu_seconds: float | None = None
     peak_bytes: float | None = None
     first: bool = False
+    opening_seconds: float = 0.0
+
+    def at_first(self, opening_seconds: float) -> "Cost":
+        """The same of the first pass of a process, which opens what later ones find open."""
+        seconds = (self.cpu_seconds or 0.0) + opening_seconds
+        return replace(self, cpu_seconds=seconds, first=True, opening_seconds=opening_seconds)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -49,6 +57,19 @@ class Cost:
             "peak_bytes": self.peak_bytes,
         }
         return {name: value for name, value in named.items() if value is not None}
+
+
+def peak_of_more(held: float, peak: float, times: float, block: float) -> float:
+    """Bytes that a process holds at most in a pass over so many times the examples of one that was measured.
+
+    What a pass takes grows with its examples until blocks are as large as they may be.
+
+    Args:
+        held: bytes before that pass; peak: at most during it.
+        block: bytes of the largest block.
+    """
+    taken = peak - held
+    return held + max(taken, min(taken * times, block))
 
 
 def same_effort(_examples: int) -> float:
@@ -92,7 +113,7 @@ def forecast(
         past: what artifacts of the stage cost, the latest first; empty where none was made.
         sharing: how many artifacts the pass makes, each of which has its share of the seconds.
         first: whether it is the first such pass of its process; seconds are then those of other first ones, if any
-            is among the past.
+            is among the past, and what these spent on opening is expected once more, over any number of examples.
         effort: what the work for an example is over so many examples, by which seconds are compared.
     """
     alike = [cost for cost in past if cost.first is first] or past
@@ -100,14 +121,15 @@ def forecast(
     apart = inf if of_file == inf else APART_IN_FILES
     if of_file is None:
         of_file = inf if stage.level == "model" else 0
-    known = [(cost.examples, cost.cpu_seconds) for cost in alike if cost.cpu_seconds is not None and cost.examples > 0]
-    each = [(count, value / effort(count)) for count, value in known]
+    known = [(cost, cost.cpu_seconds) for cost in alike if cost.cpu_seconds is not None and cost.examples > 0]
+    each = [(cost.examples, (value - cost.opening_seconds) / effort(cost.examples)) for cost, value in known]
     seconds = _at(examples, each, stage.seconds_offset, APART)
+    opening = fmean(cost.opening_seconds for cost, _ in known) if first and known else 0.0
     return Cost(
         examples,
         _at(examples, [(cost.examples, cost.rows) for cost in past], of_file, apart),
         _at(examples, [(cost.examples, cost.n_bytes) for cost in past], of_file, apart),
-        None if seconds is None else seconds * effort(examples) / sharing,
+        None if seconds is None else (seconds * effort(examples) + opening) / sharing,
         max((cost.peak_bytes for cost in past if cost.peak_bytes is not None), default=None),
     )
 

@@ -73,10 +73,12 @@ class PassMeter:
 
     Attributes:
         peak_bytes: with everything that the process holds, libraries included; None where the system does not tell.
+        held_bytes: the same before anything was done.
     """
 
     def __init__(self) -> None:
-        self.cpu_seconds, self.peak_bytes = 0.0, _resident()
+        self.cpu_seconds, self.held_bytes = 0.0, _resident()
+        self.peak_bytes = self.held_bytes
         self._stop = Event()
         self._watcher = Thread(target=self._watch, daemon=True)
 

@@ -7,14 +7,14 @@ from itertools import pairwise
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pytest
 
 from sae_assets import ops
 from sae_assets.cli.forecasts import print_expected
-from sae_assets.commands import forecasts, rehearsal
+from sae_assets.commands import calibration, forecasts, rehearsal
 from sae_assets.commands.calibration import spread
 from sae_assets.commands.session import open_session
 from sae_assets.datasets.records import Record
@@ -22,7 +22,7 @@ from sae_assets.orchestration import history
 from sae_assets.orchestration.history import costs_of
 from sae_assets.orchestration.metadata import number_of
 from sae_assets.orchestration.partitions import asset_key
-from sae_assets.pipeline.forecast import Cost, effort_of, forecast
+from sae_assets.pipeline.forecast import Cost, effort_of, forecast, peak_of_more
 from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.scoring import found_concepts
 from sae_assets.pipeline.stages import STAGES
@@ -51,6 +51,40 @@ def test_the_first_pass_of_a_process_takes_what_first_ones_took() -> None:
     past = [Cost(10, cpu_seconds=1.0), Cost(10, cpu_seconds=9.0, first=True)]
     assert forecast(CHUNK, past, 10, first=True).cpu_seconds == 9.0 and forecast(CHUNK, past, 20).cpu_seconds == 2.0
     assert forecast(CHUNK, past[:1], 10, first=True).cpu_seconds == 1.0
+
+
+def test_what_a_first_pass_opens_is_expected_once_of_first_ones_and_not_scaled() -> None:
+    later = Cost(10, cpu_seconds=4.0)
+    past = [later, later.at_first(3.0)]
+    assert past[1] == Cost(10, cpu_seconds=7.0, first=True, opening_seconds=3.0)
+    assert forecast(CHUNK, past, 20, first=True).cpu_seconds == 11.0 and forecast(CHUNK, past, 20).cpu_seconds == 8.0
+    assert forecast(CHUNK, past[1:], 20).cpu_seconds == 8.0
+    assert forecast(CHUNK, past, 20, 2, first=True, effort=lambda count: count / 10).cpu_seconds == (4 * 2 * 2 + 3) / 2
+
+
+def test_memory_of_more_examples_grows_until_blocks_are_full() -> None:
+    assert peak_of_more(100, 110, 5, block=256) == 150
+    assert peak_of_more(100, 110, 50, block=256) == 356
+    assert peak_of_more(100, 110, 0.5, block=256) == 110
+    assert peak_of_more(100, 500, 5, block=256) == 500  # what takes more already is not known to grow
+
+
+def test_what_only_a_large_pass_opens_is_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two large passes: the first one loads compiled loops, which small ones do without."""
+    made, none = ("sparse_activations", "patch"), cast(Any, None)
+    seconds = {1: [2.0], 2: [1.0], 10: [9.0, 5.0]}
+    monkeypatch.setattr(
+        calibration,
+        "_pass",
+        lambda *arguments: SimpleNamespace(
+            seconds=seconds[arguments[-1]].pop(0), once=0.5, peak_bytes=7, sizes={made: [Cost(10, 1.0, 2.0)]}
+        ),
+    )
+    planned: Any = SimpleNamespace(examples={"0000": 500})
+    costs = calibration._encoded(none, planned, none, "")
+    small, large = Cost(2, cpu_seconds=1.0, peak_bytes=7), Cost(10, cpu_seconds=5.0, peak_bytes=7)
+    opening = 1.0 + 0.5 + 4.0
+    assert costs == {made: [small, small.at_first(opening), large, large.at_first(opening), Cost(10, 1.0, 2.0)]}
 
 
 def test_what_a_stage_pays_in_any_case_is_not_scaled() -> None:
