@@ -149,15 +149,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     Tests that use it run in one process (group ``demo``).
     """
-    from sae_assets_tests.helpers.wheel import build, install, run
+    from sae_assets_tests.helpers.wheel import ROOT, build, install, lend_loops, run
 
     folder = tmp_path_factory.mktemp("demo")
     (folder / "sources").mkdir()
     wheel = build(folder / "sources")
-    command, home = str(install(wheel, folder)), folder / "home"
-    output = run([command, "demo", "--home", str(home), "--summary", str(folder / "summary.json")], folder)
+    (command, packages), home = install(wheel, folder), folder / "home"
+    lend_loops(ROOT, packages)
+    output = run([str(command), "demo", "--home", str(home), "--summary", str(folder / "summary.json")], folder)
+    lend_loops(packages, ROOT)  # those of a fresh clone, which other tests would compile once more
     summary = json.loads((folder / "summary.json").read_text())
-    return {"home": home, "output": output, "summary": summary, "wheel": wheel, "command": command}
+    return {"home": home, "output": output, "summary": summary, "wheel": wheel, "command": str(command)}
 
 
 @pytest.fixture
