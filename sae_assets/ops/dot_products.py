@@ -6,12 +6,12 @@ CPU products are first added up in the order that is fastest there, and by the t
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_assets.ops.compiled import Loops, in_threads
 from sae_assets.ops.segments import FEW, LEAST, REACH, positions, tree_sums
 
 CACHE_BYTES = 3 * 2**21  # at once on a CPU: what its cache holds while halves of products are added to halves
@@ -20,19 +20,35 @@ TERMS_PER_ROW = 2**15  # of candidates of a row on average, from which a product
 Fold = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # columns, rows, unit and row of each pair to its terms
 
 
-def dot_products(
-    columns: Float[Tensor, "units d"],
-    rows: Float[Tensor, "rows d"],
-    unit: Int[Tensor, " pairs"],
-    row: Int[Tensor, " pairs"],
-    memory_budget: int,
-) -> Float[Tensor, " pairs"]:
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of a unit and a row, whose products are asked for.
+
+    Args:
+        columns: float32 [units, d]; rows: float64 [rows, d].
+        unit, row: int64 [pairs], of each pair; rows ascend.
+    """
+
+    columns: Float[Tensor, "units d"]
+    rows: Float[Tensor, "rows d"]
+    unit: Int[Tensor, " pairs"]
+    row: Int[Tensor, " pairs"]
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+    def at(self, index: Int[Tensor, " n"]) -> "Pairs":
+        """Those at these places."""
+        return replace(self, unit=self.unit[index], row=self.row[index])
+
+
+def dot_products(pairs: Pairs, memory_budget: int) -> Float[Tensor, " pairs"]:
     """``columns[unit] · rows[row]``, float64: products first, then halves of them added until one is left.
 
     Args:
-        columns: float32; rows: float64.
         memory_budget: bytes held at once beside the result; one pair always fits.
     """
+    columns, rows, unit, row = pairs.columns, pairs.rows, pairs.unit, pairs.row
     fold, terms = fold_of(columns)
     limit = memory_budget if columns.device.type == "cuda" else min(memory_budget, CACHE_BYTES)
     at_once = max(1, min(limit // (24 * terms), len(unit)))
@@ -45,15 +61,11 @@ def dot_products(
 
 
 def rounded_products(
-    columns: Float[Tensor, "units d"],
+    pairs: Pairs,
     norms: Float[Tensor, " units"],
     bias: Float[Tensor, " units"],
-    rows: Float[Tensor, "rows d"],
     norm: Float[Tensor, " rows"],
-    unit: Int[Tensor, " pairs"],
-    row: Int[Tensor, " pairs"],
     memory_budget: int,
-    loops: Loops | None = None,
 ) -> Float[Tensor, " pairs"]:
     """``dot_products(…) + bias[unit]``, rounded to float32: the same bits everywhere.
 
@@ -61,33 +73,25 @@ def rounded_products(
     monotone: where both ends of an interval around q + bias that holds t + bias round to one float32, t + bias does.
 
     Args:
-        columns: float32; norms: theirs, float64; bias, rows: float64; norm: of the rows, float64; row: ascending.
+        norms: of columns; norm: of rows; bias: of units; float64.
         memory_budget: as of :func:`dot_products`.
-        loops: compiled ones (``compiled.loops_for``), which give the same bits.
     """
-    if columns.device.type == "cuda":  # where a kernel adds by the tree as fast
-        return (dot_products(columns, rows, unit, row, memory_budget) + bias[unit]).float()
-    if not len(unit):
+    unit = pairs.unit
+    if pairs.columns.device.type == "cuda":  # where a kernel adds by the tree as fast
+        return (dot_products(pairs, memory_budget) + bias[unit]).float()
+    if not len(pairs):
         return torch.zeros(0, dtype=torch.float32, device="cpu")
-    if loops:
-        return _rounded_by_loops(loops, columns, norms, bias, rows, norm, unit, row)
-    total = quick_products(columns, rows, unit, row, memory_budget) + bias[unit]
-    reach = columns.shape[1] * REACH * norms[unit] * norm[row] + FEW * total.abs() + LEAST
+    total = quick_products(pairs, memory_budget) + bias[unit]
+    reach = pairs.columns.shape[1] * REACH * norms[unit] * norm[pairs.row] + FEW * total.abs() + LEAST
     values = (total - reach).float()
     open_ones = positions(values != (total + reach).float())
-    u, r = unit[open_ones], row[open_ones]
-    values[open_ones] = (dot_products(columns, rows, u, r, memory_budget) + bias[u]).float()
+    values[open_ones] = (dot_products(pairs.at(open_ones), memory_budget) + bias[unit[open_ones]]).float()
     return values
 
 
-def quick_products(
-    columns: Float[Tensor, "units d"],
-    rows: Float[Tensor, "rows d"],
-    unit: Int[Tensor, " pairs"],
-    row: Int[Tensor, " pairs"],
-    memory_budget: int,
-) -> Float[Tensor, " pairs"]:
-    """``columns[unit] · rows[row]``, float64, added up in any order; arguments as of :func:`dot_products`, on a CPU."""
+def quick_products(pairs: Pairs, memory_budget: int) -> Float[Tensor, " pairs"]:
+    """:func:`dot_products` on a CPU, added up in any order."""
+    columns, rows, unit, row = pairs.columns, pairs.rows, pairs.unit, pairs.row
     (n_rows, d), n_pairs = rows.shape, len(unit)
     out = torch.empty(n_pairs, dtype=torch.float64, device="cpu")
     limit = min(memory_budget, CACHE_BYTES)
@@ -107,17 +111,6 @@ def quick_products(
             torch.index_select(columns, 0, unit[start:stop], out=narrow[: stop - start])
             terms = wide[: stop - start].copy_(narrow[: stop - start])  # exact
             torch.mv(terms, rows[number], out=out[start:stop])
-    return out
-
-
-def _rounded_by_loops(loops: Loops, columns: Tensor, norms: Tensor, bias: Tensor, rows: Tensor, norm: Tensor,
-                      unit: Tensor, row: Tensor) -> Tensor:  # fmt: skip
-    out = torch.empty(len(unit), dtype=torch.float32, device="cpu")
-
-    def fill(*pairs: Tensor) -> None:
-        loops.encoding.round_products(*(each.numpy() for each in (columns, norms, bias, rows, norm, *pairs)))
-
-    in_threads(fill, len(unit) * columns.shape[1], unit, row, out)
     return out
 
 

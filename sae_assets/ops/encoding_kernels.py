@@ -8,7 +8,7 @@ from typing import no_type_check
 import numpy as np
 
 from sae_assets.ops.jit import any_order, loop
-from sae_assets.ops.segments import FEW, LEAST, REACH
+from sae_assets.ops.segments import BITS, FEW, LARGEST, LEAST, REACH
 
 ONE, TWO = np.uint64(1), np.uint64(2)
 FOUR = np.uint64(4)  # products that are taken together
@@ -82,16 +82,34 @@ def _round_some(columns, norms, bias, values, norm, units, terms, out):
 
 @loop
 @no_type_check
-def round_products(columns, norms, bias, rows, norm, unit, row, out):
-    """Fill ``out`` as ``dot_products.rounded_products``; pairs come by row."""
-    terms = np.empty((columns.shape[1] + 1) // 2, np.float64)
-    start = 0
-    while start < len(out):
-        stop, number = start + 1, np.uint64(row[start])
-        while stop < len(out) and row[stop] == row[start]:
-            stop += 1
-        _round_some(columns, norms, bias, rows[number], norm[number], unit[start:stop], terms, out[start:stop])
-        start = stop
+def choose(starts, stops, candidates, least, columns, norms, bias, rows, norm, room, units, values, l0, mass):
+    """Fill ``units`` and ``values`` from each row's start on with its candidates whose exact values lie above their
+    unit's ``least``, the largest first and of equal ones the lower unit, as many as there is room for; ``l0`` with how
+    many that are, and ``mass`` with their sums.
+
+    Args:
+        starts, stops: of each row, where its candidates stand; least: float32, 0 at least.
+        columns, norms, bias, rows, norm: of exact values, as ``dot_products.rounded_products`` takes them.
+    """
+    terms, most = np.empty((columns.shape[1] + 1) // 2, np.float64), np.max(stops - starts)
+    exact, keys = np.empty(most, np.float32), np.empty(most, np.int64)
+    bits = exact.view(np.int32)
+    for row in range(len(rows)):
+        start, stop, n = starts[row], stops[row], 0
+        if stop > start:
+            _round_some(columns, norms, bias, rows[row], norm[row], candidates[start:stop], terms, exact)
+        for candidate in range(stop - start):
+            unit = np.uint64(candidates[start + candidate])
+            if exact[candidate] > least[unit]:
+                keys[n] = np.int64(LARGEST - bits[candidate]) << BITS | np.int64(unit)
+                n += 1
+        keys[:n].sort()
+        n, total = min(n, room), 0.0
+        for place in range(n):
+            bits[place] = LARGEST - (keys[place] >> BITS)
+            units[start + place], values[start + place] = keys[place] & LARGEST, exact[place]
+            total += np.float64(exact[place])
+        l0[row], mass[row] = n, total
 
 
 @loop

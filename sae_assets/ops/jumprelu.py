@@ -42,13 +42,13 @@ class JumpReluEncoder(Encoder):
 
     def _level(self):
         # Screened values are held against 0: an active unit lies above its threshold and above 0.
-        return self.bias - self.jump_threshold.double().clamp(min=0)
+        return self.bias - self._least().double()
+
+    def _least(self):
+        return self.jump_threshold.clamp(min=0)
 
     def floor(self, largest, stray, norm):
         return -(stray * self.width + norm * self.slope + self.offset)
-
-    def active(self, rows, rank, units, values):
-        return values > self.jump_threshold[units]
 
 
 class ReluEncoder(JumpReluEncoder):

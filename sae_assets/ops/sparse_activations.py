@@ -19,7 +19,7 @@ from torch import Tensor
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.compiled import Loops, in_threads, loops_for
-from sae_assets.ops.dot_products import rounded_products
+from sae_assets.ops.dot_products import Pairs, rounded_products
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, upper_float32
 from sae_assets.ops.segments import added_up, pack_descending, plan_blocks
@@ -90,6 +90,7 @@ class Encoder(ABC):
         self.norms = norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
         self.largest_norm = float(norms.max())
         self.largest_bias = float(self.bias.abs().max())
+        self.least = self._least()
         level = self._level()
         # No unit stands in the places that fill up the tiles: nothing that is screened there is ever a candidate.
         lifted = self._padded(level, -torch.inf).float()
@@ -117,6 +118,10 @@ class Encoder(ABC):
     def _most(self) -> int:
         """How many units a row stores at most; 0: any number."""
         return 0
+
+    def _least(self) -> Float[Tensor, " units"]:
+        """What each unit's stored values exceed: float32, 0 at least."""
+        return torch.zeros(self.n_units, dtype=torch.float32, device=self.columns.device)
 
     def _tile(self) -> int:
         """Units per tile."""
@@ -157,12 +162,6 @@ class Encoder(ABC):
             largest: screened value of each tile.
             stray, norm: of each row, how far rounding moved it and how long it is at most, before and after that.
         """
-
-    @abstractmethod
-    def active(
-        self, rows: Int[Tensor, " n"], rank: Int[Tensor, " n"], units: Int[Tensor, " n"], values: Float[Tensor, " n"]
-    ) -> Bool[Tensor, " n"]:
-        """Which exact candidates are active; ``rank`` is the place of each within its row, by value."""
 
     def narrowed(
         self,
@@ -217,8 +216,7 @@ class Encoder(ABC):
         candidates = self.ways.candidates(centred, self._sieve) if self.on_cpu else None
         if candidates is not None:
             kept, units = candidates
-            row_of = torch.repeat_interleave(torch.arange(len(kept), device="cpu"), kept)
-            yield self._choose(centred, norm[:, 0], row_of, units.long())
+            yield self._choose(centred, norm[:, 0], offsets_of(kept), units.long())
             return
         screened, stray, scale = self.screen.product(centred, norm)
         if self.level is not None:
@@ -247,7 +245,8 @@ class Encoder(ABC):
             pairs = row[index] * self.n_units + inside * self.unit_step + tile[index] * self.tile_step
             if not self.together:
                 pairs = pairs.sort().values
-            yield self._choose(centred[start:stop], norm[start:stop, 0], pairs // self.n_units, pairs % self.n_units)
+            starts = _starts(pairs // self.n_units, stop - start)
+            yield self._choose(centred[start:stop], norm[start:stop, 0], starts, pairs % self.n_units)
 
     def _loops(self) -> Loops | None:
         """Compiled loops, once so much was computed exactly that they pay."""
@@ -264,24 +263,49 @@ class Encoder(ABC):
         """
         return None
 
-    def _choose(self, centred: Tensor, norm: Tensor, rows: Tensor, units: Tensor) -> SparseCode:
-        """The code of a block's rows from their candidates, which come by row, then unit."""
+    def _choose(self, centred: Tensor, norm: Tensor, starts: Tensor, units: Tensor) -> SparseCode:
+        """The code of a block's rows from their candidates, which come by row, then unit; ``starts`` are of rows."""
         Encoder.n_terms += len(units) * self.d_model
-        values = rounded_products(
-            self.columns, self.norms, self.bias, centred, norm, units, rows, self.memory_budget // 4, self._loops()
-        )
-        rows, units, values = _where(values > 0, rows, units, values)
+        most, loops = self._most() or self.n_units, self._loops()
+        if loops is not None:
+            return self._choose_by(loops, centred, norm, starts, units, most)
+        n_rows = len(centred)
+        rows = torch.repeat_interleave(torch.arange(n_rows, device=starts.device), starts.diff())
+        pairs = Pairs(self.columns, centred, units, rows)
+        values = rounded_products(pairs, self.norms, self.bias, norm, self.memory_budget // 4)
+        rows, units, values = _where(values > self.least[units], rows, units, values)
         # A stable sort by value leaves ties in the order of their units.
         order = pack_descending(rows, values).sort(stable=True).indices
         rows, units, values = rows[order], units[order], values[order]
-        starts = _starts(rows, len(centred))
-        rank = torch.arange(len(rows), device=rows.device) - starts[rows]
-        rows, units, values = _where(self.active(rows, rank, units, values), rows, units, values)
-        row_offsets, values = _starts(rows, len(centred)).cpu(), values.cpu()
+        rank = torch.arange(len(rows), device=rows.device) - _starts(rows, n_rows)[rows]
+        rows, units, values = _where(rank < most, rows, units, values)
+        row_offsets, values = _starts(rows, n_rows).cpu(), values.cpu()
         l0 = row_offsets.diff()
-        nothing = torch.zeros(len(centred), dtype=torch.float64, device="cpu")
+        nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
         mass = added_up(values.double(), l0)
         return SparseCode(row_offsets, units.int().cpu(), values, l0.int(), mass, nothing)
+
+    def _choose_by(
+        self, loops: Loops, centred: Tensor, norm: Tensor, starts: Tensor, candidates: Tensor, most: int
+    ) -> SparseCode:
+        n_rows, counts = len(centred), starts.diff()
+        units = torch.empty(len(candidates), dtype=torch.int32, device="cpu")
+        values = torch.empty_like(units, dtype=torch.float32)
+        l0 = torch.empty(n_rows, dtype=torch.int32, device="cpu")
+        mass, nothing = torch.zeros((2, n_rows), dtype=torch.float64, device="cpu")
+        encoder = candidates, self.least, self.columns, self.norms, self.bias
+
+        def choose(starts: Tensor, stops: Tensor, centred: Tensor, norm: Tensor, *of_rows: Tensor) -> None:
+            if len(starts):
+                columns = [each.numpy() for each in (starts, stops, *encoder, centred, norm)]
+                loops.encoding.choose(
+                    *columns, most, units.numpy(), values.numpy(), *(each.numpy() for each in of_rows)
+                )
+
+        in_threads(choose, len(candidates) * self.d_model, starts[:-1], starts[1:], centred, norm, l0, mass)
+        rank = torch.arange(len(candidates), device="cpu") - torch.repeat_interleave(starts[:-1], counts)
+        stored = rank < torch.repeat_interleave(l0, counts)
+        return SparseCode(offsets_of(l0), units[stored], values[stored], l0, mass, nothing)
 
 
 def _where(chosen: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
@@ -360,6 +384,3 @@ class TopKEncoder(Encoder):
         stored = torch.arange(self.k, device="cpu") < l0[:, None]
         nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
         return SparseCode(offsets_of(l0), units[stored], values[stored], l0, mass, nothing)
-
-    def active(self, rows, rank, units, values):
-        return rank < self.k

@@ -4,6 +4,9 @@ One process runs these tests: in a clone each would compile the loops anew that 
 """
 
 import dataclasses
+import functools
+import itertools
+import operator
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,7 +40,6 @@ from sae_assets.ops import (
 )
 from sae_assets.ops.compiled import Loops
 from sae_assets.ops.detection_stats import count_detections
-from sae_assets.ops.dot_products import rounded_products
 from sae_assets.ops.exact_search import Choices
 from sae_assets.ops.example_scores import SCORE_BYTES, LabelledChunk, gather_scores
 from sae_assets.ops.segments import AT_ONCE, FAN, linear_quantiles, ordered_sums, pack
@@ -147,16 +149,27 @@ def _scored(world: World, budget: int):
     return _gathered(world, budget).whole()
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("room", [3, 41])
 @pytest.mark.parametrize("d", [1, 2, 3, 24, 77, 1024])
-def test_rounded_products_are_the_same_bits(loops, d, threads, monkeypatch):
-    """However many threads share them, those that have to be added up by the tree among them."""
-    monkeypatch.setattr(compiled, "GRAIN", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+def test_chosen_values_are_the_same_bits(loops, d, room):
+    """Those that have to be added up by the tree among them, in order, as many as there is room for."""
     for whole in between_two_floats(d), ordinary(d):
         for n in (41, 1, 0):
-            some = (*whole[:5], *(pairs[:n] for pairs in whole[5:]))
-            assert torch.equal(rounded_products(*some, 2**20, loops), rounded_by_the_tree(*some))
+            columns, norms, bias, rows, norm, unit, row = some = (*whole[:5], *(pairs[:n] for pairs in whole[5:]))
+            least = torch.linspace(0, 1, len(columns))
+            starts = torch.searchsorted(row, torch.arange(len(rows) + 1))
+            units, values = torch.full((n,), -1, dtype=torch.int32), torch.zeros(n)
+            l0, mass = torch.zeros(len(rows), dtype=torch.int32), torch.zeros(len(rows), dtype=torch.float64)
+            given = starts[:-1], starts[1:], unit, least, columns, norms, bias, rows, norm
+            filled = units, values, l0, mass
+            loops.encoding.choose(*(each.numpy() for each in given), room, *(each.numpy() for each in filled))
+            exact = rounded_by_the_tree(*some)
+            for number, (start, stop) in enumerate(itertools.pairwise(starts.tolist())):
+                pairs = zip((-exact[start:stop]).tolist(), unit[start:stop].tolist(), strict=True)
+                expected = [(-value, u) for value, u in sorted(pairs) if -value > least[u]][:room]
+                got = [each[start : start + int(l0[number])].tolist() for each in (values, units)]
+                assert list(zip(*got, strict=True)) == expected
+                assert mass[number] == functools.reduce(operator.add, (value for value, _ in expected), 0.0)
 
 
 def test_encoders_ask_for_loops_once_they_have_worked_for_long_together(loops, monkeypatch):

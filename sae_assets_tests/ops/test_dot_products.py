@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sae_assets.ops import dot_products as module
-from sae_assets.ops.dot_products import dot_products, products, quick_products, rounded_products
+from sae_assets.ops.dot_products import Pairs, dot_products, products, quick_products, rounded_products
 from sae_assets.ops.segments import tree_sums
 from sae_assets_tests.strategies import DEVICES
 
@@ -46,6 +46,11 @@ def between_two_floats(d: int) -> Problem:
     return of_pairs(columns, torch.zeros(9, dtype=torch.float64), rows, d)
 
 
+def rounded(problem: Problem, budget: int) -> Tensor:
+    columns, norms, bias, rows, norm, unit, row = problem
+    return rounded_products(Pairs(columns, rows, unit, row), norms, bias, norm, budget)
+
+
 def rounded_by_the_tree(columns, _norms, bias, rows, _norm, unit, row) -> Tensor:
     return (tree_sums(products(columns, rows, unit, row)) + bias[unit]).float()
 
@@ -57,9 +62,9 @@ def test_dot_products_add_halves_to_halves(device, d, budget):
     """Equal bits at any budget and on any device; a GPU's kernel leaves the last, odd number of terms to torch."""
     generator = torch.Generator().manual_seed(d)
     columns, rows = torch.randn(9, d, generator=generator), torch.randn(6, d, dtype=torch.float64, generator=generator)
-    unit, row = torch.randint(9, (40,), generator=generator), torch.randint(6, (40,), generator=generator)
+    unit, row = torch.randint(9, (40,), generator=generator), torch.randint(6, (40,), generator=generator).sort().values
     expected = tree_sums(products(columns, rows, unit, row))
-    got = dot_products(*(each.to(device) for each in (columns, rows, unit, row)), budget)
+    got = dot_products(Pairs(*(each.to(device) for each in (columns, rows, unit, row))), budget)
     assert got.dtype == torch.float64 and torch.equal(got.cpu(), expected)
     torch.testing.assert_close(got.cpu(), (columns[unit].double() * rows[row]).sum(1), rtol=1e-9, atol=1e-9)
 
@@ -76,7 +81,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_is_stored_is_the_trees_sum_rounded_once(d, budget):
     """At any budget, in the middle of two floats and elsewhere."""
     for problem in (ordinary(d), between_two_floats(d)):
-        assert torch.equal(rounded_products(*problem, budget), rounded_by_the_tree(*problem))
+        assert torch.equal(rounded(problem, budget), rounded_by_the_tree(*problem))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -85,7 +90,7 @@ def test_what_is_stored_is_the_trees_sum_rounded_once(d, budget):
 def test_products_of_any_size_are_stored_as_the_tree_gives_them(of_weights, of_rows, device):
     """What leaves the normal numbers of float32, and norms whose squares are 0 in float64, among them."""
     problem = ordinary(77, of_weights, of_rows)
-    got = rounded_products(*(each.to(device) for each in problem), 2**20)
+    got = rounded(tuple(each.to(device) for each in problem), 2**20)
     assert torch.equal(got.cpu(), rounded_by_the_tree(*problem))
 
 
@@ -94,7 +99,7 @@ def test_products_of_any_size_are_stored_as_the_tree_gives_them(of_weights, of_r
 def test_an_order_that_is_fast_stays_within_its_reach_and_would_store_other_bits(d):
     """So that the tree has to be asked for some, and is for few of ordinary ones."""
     columns, norms, _bias, rows, norm, unit, row = problem = between_two_floats(d)
-    quick, tree = (each(columns, rows, unit, row, 2**20) for each in (quick_products, dot_products))
+    quick, tree = (each(Pairs(columns, rows, unit, row), 2**20) for each in (quick_products, dot_products))
     assert ((quick - tree).abs() <= d * module.REACH * norms[unit] * norm[row]).all()
     assert d == 24 or not torch.equal(quick.float(), rounded_by_the_tree(*problem))
 
@@ -103,9 +108,9 @@ def test_an_order_that_is_fast_stays_within_its_reach_and_would_store_other_bits
 def test_the_tree_is_asked_for_few(monkeypatch):
     """And for all that lie in the middle of two floats."""
     asked, real = [], dot_products
-    monkeypatch.setattr(module, "dot_products", lambda *args: asked.append(len(args[2])) or real(*args))
-    rounded_products(*ordinary(1024), 2**20)
-    rounded_products(*between_two_floats(1024), 2**20)
+    monkeypatch.setattr(module, "dot_products", lambda *args: asked.append(len(args[0])) or real(*args))
+    rounded(ordinary(1024), 2**20)
+    rounded(between_two_floats(1024), 2**20)
     assert asked[0] <= 1 and asked[1] == 41
 
 
