@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 
 import sae_assets
 from sae_assets.catalog.registry import formats, layouts, libraries
-from sae_assets_tests.pipeline.small import make_dataset
+from sae_assets_tests.datasets.clevr_folder import CONCEPTS, ClevrFolder
+from sae_assets_tests.pipeline.small import NO_OTHERS, make_dataset
 from sae_assets_tests.pipeline.small import write_catalog as write_small
 
 pytestmark = pytest.mark.long
@@ -216,6 +217,34 @@ with open_session(Path("home"), Path("small.yaml")) as session:
             peaks[unit] = max(peaks[unit], value)
     assert [row["peak"] for row in shown["head"]] == peaks
     assert shown["counts"] == {"units": 1024, "largest": max(peaks)}
+
+
+def test_a_library_and_a_format_carry_the_pipeline(copied: Path) -> None:
+    """Rows of the one, through the encoder of the other, become pairs and a page, and lack nothing."""
+    for heading in ("Add an SAE format", "Add a model library"):
+        carry_out(heading, copied)
+    folder = ClevrFolder(copied / "data", (16, 16))
+    for number, split in enumerate(("cal", "test", "train", "cal", "test", "cal")):
+        folder.add(f"e{number}", split, CONCEPTS[number % 2], (1, 1, 7, 7))
+    folder.write()
+    (copied / "sae").mkdir()
+    (copied / "sae" / "plain.json").write_text(json.dumps({"k": 2}))
+    encoder = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+    save_file({"encoder": encoder}, copied / "sae" / "plain.safetensors")
+    model = {
+        "modality": "image", "transformer": {"library": "pixels", "name": "mean-colour"}, "layer": 0,
+        "sae": {"format": "plain", "path": "sae"},
+        "pruning": {"mode": "fixed", "min_active": 0, "max_density": 1, "strength_percentile": 0},
+    }  # fmt: skip
+    entry = {
+        "root": "data", "layout": "clevr", "modality": "image", "concepts": list(CONCEPTS), "models": ["own"],
+        "token_kinds": ["patch"], "detection": {"n_permutations": 5},
+    }  # fmt: skip
+    catalog = write_catalog(copied, models={"own": model}, datasets={**NO_OTHERS, "mine": entry})
+    command = ["-c", "from sae_assets.cli import run; run()"]
+    run(copied, *command, "materialize", "-d", "mine", "--home", "home", "--catalog", catalog)
+    states = json.loads(run(copied, *command, "status", "--json", "--home", "home", "--catalog", catalog))
+    assert {state for chunks in states["mine"]["stages"].values() for state in chunks.values()} == {"current"}
 
 
 @pytest.mark.parametrize("heading", ["Add a layout", "Add an SAE format", "Add a model library"])
