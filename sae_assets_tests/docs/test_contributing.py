@@ -26,6 +26,7 @@ from sae_assets.catalog.registry import formats, layouts, libraries
 from sae_assets_tests.datasets.clevr_folder import CONCEPTS, ClevrFolder
 from sae_assets_tests.pipeline.small import NO_OTHERS, make_dataset
 from sae_assets_tests.pipeline.small import write_catalog as write_small
+from sae_assets_tests.test_tensors_are_named import unnamed
 
 pytestmark = pytest.mark.long
 PACKAGE = Path(sae_assets.__file__).parent
@@ -245,6 +246,17 @@ def test_a_library_and_a_format_carry_the_pipeline(copied: Path) -> None:
     run(copied, *command, "materialize", "-d", "mine", "--home", "home", "--catalog", catalog)
     states = json.loads(run(copied, *command, "status", "--json", "--home", "home", "--catalog", catalog))
     assert {state for chunks in states["mine"]["stages"].values() for state in chunks.values()} == {"current"}
+
+
+def test_recipes_pass_lint(copied: Path) -> None:
+    """What somebody copies from the page is refused neither by ruff nor by mypy, and every tensor in it is named."""
+    files = [path for heading in MOST_FILES for path in carry_out(heading, copied)]
+    shutil.copy(GUIDE.parent / "pyproject.toml", copied)
+    run(copied, "-m", "ruff", "check", *files)
+    run(copied, "-m", "ruff", "format", "--check", *files)
+    run(copied, "-m", "mypy", *files)
+    left_open = {path: list(unnamed((copied / path).read_text(encoding="utf-8"))) for path in files}
+    assert {path: calls for path, calls in left_open.items() if calls} == {}
 
 
 @pytest.mark.parametrize("heading", ["Add a layout", "Add an SAE format", "Add a model library"])
