@@ -14,7 +14,7 @@ LAST, ABOVE = np.int64(LARGEST), np.int64(np.iinfo(np.int64).max)
 NEVER = np.int32(LARGEST)  # no score has so many bits
 ONE = np.uint64(1)
 SOME_SCORES = np.uint64(2**14)  # that a cache holds
-FINE = 8  # places of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
+FINE = 8  # bins of a table of scores for each of them: with fewer more is left to compare, with more caches hold less
 
 
 @loop
@@ -32,15 +32,15 @@ def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example,
         for entry in range(row_offsets[example_offsets[example]], row_offsets[example_offsets[example + 1]]):
             unit = np.int64(unit_ids[entry])
             key = unit << BITS | LAST - np.int64(bits[entry])
-            place = slot[np.uint64(unit)]
-            fresh = place < begin  # which a processor guesses badly, so that both do the same
-            place = filled if fresh else place
-            slot[np.uint64(unit)] = place
-            keys[np.uint64(place)] = min(keys[np.uint64(place)], key)
+            index = slot[np.uint64(unit)]
+            fresh = index < begin  # which a processor guesses badly, so that both do the same
+            index = filled if fresh else index
+            slot[np.uint64(unit)] = index
+            keys[np.uint64(index)] = min(keys[np.uint64(index)], key)
             filled += np.int64(fresh)
-        for place in range(np.uint64(begin), np.uint64(filled)):
-            tags[place] = tag
-            counts[tag & 1, np.uint64(keys[place] >> BITS)] += 1
+        for index in range(np.uint64(begin), np.uint64(filled)):
+            tags[index] = tag
+            counts[tag & 1, np.uint64(keys[index] >> BITS)] += 1
     return filled
 
 
@@ -49,22 +49,22 @@ def gather_largest(example_offsets, row_offsets, unit_ids, bits, tag_of_example,
 def _lay_out_scores(keys, n, score, above):
     """Fill ``score`` with the bits of a unit's n scores, falling, and one below all, and ``above`` with how many are
     surely above a threshold by its first bits; returns the least score, how many last bits to leave out, and the number
-    of places."""
-    for place in range(n):
-        score[place] = np.int32(LAST - (keys[place] & LAST))
+    of bins."""
+    for index in range(n):
+        score[index] = np.int32(LAST - (keys[index] & LAST))
     score[n] = np.int32(-1)
     least, shift = score[n - ONE], np.int32(0)
     while (score[np.uint64(0)] - least >> shift) >= FINE * np.int64(n):
         shift += np.int32(1)
-    n_places = np.uint64(score[np.uint64(0)] - least >> shift) + ONE
-    above[: n_places + ONE] = 0
-    for place in range(n):
-        above[np.uint64(score[place] - least >> shift)] += np.uint32(1)
+    n_bins = np.uint64(score[np.uint64(0)] - least >> shift) + ONE
+    above[: n_bins + ONE] = 0
+    for index in range(n):
+        above[np.uint64(score[index] - least >> shift)] += np.uint32(1)
     total = np.uint32(0)
-    for place in range(n_places):
-        total += above[n_places - ONE - place]
-        above[n_places - ONE - place] = total
-    return least, shift, np.int32(n_places)
+    for bin_index in range(n_bins):
+        total += above[n_bins - ONE - bin_index]
+        above[n_bins - ONE - bin_index] = total
+    return least, shift, np.int32(n_bins)
 
 
 @loop
@@ -81,7 +81,7 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
         truths: by tag and concept 1, of the second split times 2^half; of a type of unsigned numbers of 2·half bits,
             half of which count the examples of a split.
         staged: room for two numbers of each concept and fraction of some units, [2, concepts, units · fractions]: what
-            of a threshold is looked for, and then, in its place, what was found; signed, of 32 bits at least.
+            of a threshold is looked for, and then, over it, what was counted; signed, of 32 bits at least.
         thresholds: of all units, [concepts, units · fractions].
     """
     concepts, fractions, width = np.uint64(true.shape[1]), np.uint64(n_fractions), np.uint64(truths.shape[1])
@@ -90,17 +90,17 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
     for unit in range(n_units):
         longest = max(longest, starts[unit + ONE] - starts[unit])
     room = max(SOME_SCORES, np.uint64(longest + 1))
-    wanted, cell = staged[0], staged[1]
-    hits, others = wanted, cell
-    cells = np.uint64(staged.shape[2])
-    some_units = cells // max(ONE, fractions)
+    wanted, bins = staged[0], staged[1]
+    hits, others = wanted, bins
+    n_columns = np.uint64(staged.shape[2])
+    some_units = n_columns // max(ONE, fractions)
     score, above = np.empty(room, np.int32), np.empty(FINE * room, np.uint32)
     positive, detected = np.zeros((longest + 1, width), truths.dtype), np.zeros(longest + 1, truths.dtype)
     one = np.empty(2, truths.dtype)
     one[0], one[1] = 1, 1 << half
     shift_half, mask = staged.dtype.type(half), staged.dtype.type(one[1] - one[0])
-    least, shift, n_places = np.zeros(cells, np.int32), np.zeros(cells, np.int32), np.zeros(cells, np.int32)
-    inner = np.ones(cells, np.int32)  # that has another fraction of its unit before it
+    least, shift, n_bins = np.zeros(n_columns, np.int32), np.zeros(n_columns, np.int32), np.zeros(n_columns, np.int32)
+    inner = np.ones(n_columns, np.int32)  # that has another fraction of its unit before it
     inner[::fractions] = 0
     rising = np.int32(0)
     unit = np.uint64(0)
@@ -112,55 +112,55 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
             n = np.uint64(starts[unit + n_some + ONE]) - start
             if n_some > 0 and first + n + ONE > room:
                 break
-            low, skipped, places = np.int32(1), np.int32(0), np.int32(0)
+            low, skipped, some_bins = np.int32(1), np.int32(0), np.int32(0)
             score[first], above[FINE * first] = -1, 0
             if n > 0:
-                low, skipped, places = _lay_out_scores(keys[start:], n, score[first:], above[FINE * first :])
-            for place in range(n_some * fractions, (n_some + ONE) * fractions):
-                least[place], shift[place], n_places[place] = low, skipped, places
+                low, skipped, some_bins = _lay_out_scores(keys[start:], n, score[first:], above[FINE * first :])
+            for column in range(n_some * fractions, (n_some + ONE) * fractions):
+                least[column], shift[column], n_bins[column] = low, skipped, some_bins
             first += n + ONE
             n_some += ONE
         filled = n_some * fractions
         begin = (first_unit + unit) * fractions
         for concept in range(concepts):
-            for place in range(filled):
-                threshold = thresholds[concept, begin + place]
+            for column in range(filled):
+                threshold = thresholds[concept, begin + column]
                 rounded = np.float32(threshold)  # scores reach it that reach the least number of 32 bits above it
                 bits = rounded.view(np.int32) + np.int32(np.float64(rounded) < threshold)
-                wanted[concept, place] = bits if threshold == threshold else NEVER
-            for place in range(filled):
-                index = (wanted[concept, place] - least[place] >> shift[place]) + np.int32(1)
-                cell[concept, place] = min(max(index, np.int32(0)), n_places[place])
-            for place in range(ONE, filled):
-                rising |= inner[place] & np.int32(wanted[concept, place] > wanted[concept, place - ONE])
+                wanted[concept, column] = bits if threshold == threshold else NEVER
+            for column in range(filled):
+                bin_index = (wanted[concept, column] - least[column] >> shift[column]) + np.int32(1)
+                bins[concept, column] = min(max(bin_index, np.int32(0)), n_bins[column])
+            for column in range(ONE, filled):
+                rising |= inner[column] & np.int32(wanted[concept, column] > wanted[concept, column - ONE])
         first = np.uint64(0)
         for number in range(n_some):
             start = np.uint64(starts[unit + number])
             n = np.uint64(starts[unit + number + ONE]) - start
-            for place in range(n):
-                tag = np.uint64(tags[start + place])
+            for index in range(n):
+                tag = np.uint64(tags[start + index])
                 for concept in range(width):
-                    positive[place + ONE, concept] = positive[place, concept] + truths[tag, concept]
-                detected[place + ONE] = detected[place] + one[tag & ONE]
+                    positive[index + ONE, concept] = positive[index, concept] + truths[tag, concept]
+                detected[index + ONE] = detected[index] + one[tag & ONE]
             table = FINE * first
             for concept in range(concepts):
-                for place in range(number * fractions, (number + ONE) * fractions):
-                    bits = wanted[concept, place]
-                    stop = np.uint64(above[table + np.uint64(cell[concept, place])])
+                for column in range(number * fractions, (number + ONE) * fractions):
+                    bits = wanted[concept, column]
+                    stop = np.uint64(above[table + np.uint64(bins[concept, column])])
                     stop += np.uint64(score[first + stop] >= bits)  # often one more; guesses cost more
                     while score[first + stop] >= bits:
                         stop += ONE
                     some = positive[stop, concept]
-                    hits[concept, place], others[concept, place] = some, detected[stop] - some
+                    hits[concept, column], others[concept, column] = some, detected[stop] - some
             first += n + ONE
         for concept in range(concepts):
-            for place in range(filled):
-                true[0, concept, begin + place] = hits[concept, place] & mask
-            for place in range(filled):
-                true[1, concept, begin + place] = hits[concept, place] >> shift_half & mask
-            for place in range(filled):
-                false[0, concept, begin + place] = others[concept, place] & mask
-            for place in range(filled):
-                false[1, concept, begin + place] = others[concept, place] >> shift_half & mask
+            for column in range(filled):
+                true[0, concept, begin + column] = hits[concept, column] & mask
+            for column in range(filled):
+                true[1, concept, begin + column] = hits[concept, column] >> shift_half & mask
+            for column in range(filled):
+                false[0, concept, begin + column] = others[concept, column] & mask
+            for column in range(filled):
+                false[1, concept, begin + column] = others[concept, column] >> shift_half & mask
         unit += n_some
     return rising == 0

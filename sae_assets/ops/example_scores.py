@@ -21,7 +21,7 @@ from sae_assets.ops.scratch import ScratchColumn
 from sae_assets.ops.segments import BITS, pack_descending, plan_blocks, positions, sort_tagged
 from sae_assets.ops.sorted_scores import EVALUATED, SCORES_ENOUGH, ExampleScores
 
-ENTRIES_AT_ONCE = 2**17  # whose largest values are found together
+ENTRIES_AT_ONCE = 2**17  # whose largest values are looked for together
 SCORE_BYTES = 64  # of a score while it is put in order
 
 
@@ -63,9 +63,9 @@ class GatheredScores:
         for first, keys, tags, starts in self.tagged():
             counts = self._counts[:, first : first + len(starts) - 1]
             scores = {}
-            for place, split in enumerate(EVALUATED):
-                mine = positions(tags & 1 == place)
-                starts = offsets_of(counts[place]).to(self._device)
+            for number, split in enumerate(EVALUATED):
+                mine = positions(tags & 1 == number)
+                starts = offsets_of(counts[number]).to(self._device)
                 example = (tags.index_select(0, mine) >> 1).long()
                 scores[split] = ExampleScores(keys.index_select(0, mine), starts, example, self.labels[split])
                 del mine, example
@@ -137,12 +137,12 @@ def gather_scores(
                 f"{len(chunk.splits)} examples."
             )
         tag_of_example = torch.full((rows.n_examples,), -1, dtype=torch.int32, device="cpu")
-        for place, split in enumerate(EVALUATED):
+        for number, split in enumerate(EVALUATED):
             inside = torch.tensor([name == split for name in chunk.splits], dtype=torch.bool, device="cpu")
-            position = inside.cumsum(0, dtype=torch.int32) - 1 + n_examples[place]
-            tag_of_example[inside] = (position << 1 | place)[inside]
-            labels[place] += chunk.labels[inside].cpu().numpy().tobytes()
-            n_examples[place] += int(inside.sum())
+            position = inside.cumsum(0, dtype=torch.int32) - 1 + n_examples[number]
+            tag_of_example[inside] = (position << 1 | number)[inside]
+            labels[number] += chunk.labels[inside].cpu().numpy().tobytes()
+            n_examples[number] += int(inside.sum())
         n_entries += rows.n_entries
         loops = loops_for(n_entries, device) if pooling.name == "max" else None
         if loops:

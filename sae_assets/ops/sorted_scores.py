@@ -163,7 +163,7 @@ def tagged(scores: dict[str, ExampleScores]) -> Iterator[tuple[int, Tensor, Tens
     """Scores of both splits together, some units at a time, as :meth:`GatheredScores.tagged` gives them."""
     splits = [scores[split] for split in EVALUATED]
     for first, parts in some_units_of(splits, SCORES_ENOUGH):
-        tags = torch.cat([part.example.int() << 1 | place for place, part in enumerate(parts)])
+        tags = torch.cat([part.example.int() << 1 | number for number, part in enumerate(parts)])
         keys, tags = sort_tagged(torch.cat([part.keys for part in parts]), tags)
         yield first, keys, tags, sum((part.starts for part in parts), torch.zeros_like(parts[0].starts))
         del parts, keys, tags

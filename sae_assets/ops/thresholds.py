@@ -33,8 +33,8 @@ from sae_assets.ops.truth_sets import spread
 from sae_assets.ops.unit_stats import collect_values, rows_of
 
 TAIL_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-ENTRY_BYTES = 32  # of a value, its unit and the place of its row's truth, while they are put in order
-MOST_PLACES = 2**31 - 1
+ENTRY_BYTES = 32  # of a value, its unit and the tag of its row's truth, while they are put in order
+MOST_TAGS = 2**31 - 1
 KEYS_AT_ONCE = 2**18
 
 
@@ -135,40 +135,41 @@ class _Rows:
 
     Attributes:
         n: how many; n_active: int64 [n_kept], on how many of them each unit fires.
-        truth: of each row with concepts how many, then which, from an even place on; first a 0, where rows without any
-            are. In the narrowest type that holds them, and no more, as it stays for all chunks.
+        truth: of each row with concepts how many, then which, from an even position on, half of which is the row's tag;
+            first a 0, for rows without any. In the narrowest type that holds them, and no more, as it stays for all
+            chunks.
         steps: values, and concepts of their rows, about.
     """
 
     def __init__(self, n_kept: int, n_concepts: int):
-        self.n, self.steps, self._places = 0, 0, 1
+        self.n, self.steps, self._next_tag = 0, 0, 1
         self.n_active = torch.zeros(n_kept, dtype=torch.int64, device="cpu")
         types = torch.uint8, torch.int16, torch.int32
         self.truth = GrowingColumn(next(each for each in types if n_concepts <= torch.iinfo(each).max))
         self.truth.append(torch.zeros(2, dtype=torch.int64, device="cpu"))
 
     def add(self, chunk: CalibrationChunk) -> Int[Tensor, " rows"]:
-        """Take in a chunk: of each of its rows half the place of its truth, int32, -1 of rows of another split."""
+        """Take in a chunk: the tag of each row, int32, -1 of rows of another split."""
         inside, truth = rows_of(chunk.activations, chunk.cal), chunk.truth
         self.n += int(inside.sum())
-        places = torch.where(inside, 0, -1).int()
+        tag_of_row = torch.where(inside, 0, -1).int()
         loops = loops_for(self.steps)
         if loops:
-            part = torch.zeros(len(truth.concept_ids) + 2 * len(places), dtype=self.truth.dtype, device="cpu")
+            part = torch.zeros(len(truth.concept_ids) + 2 * len(tag_of_row), dtype=self.truth.dtype, device="cpu")
             columns = (each.numpy() for each in (truth.row_offsets, truth.concept_ids))
-            filled = loops.values.lay_out_truth(*columns, self._places, places.numpy(), part.numpy())
+            filled = loops.values.lay_out_truth(*columns, self._next_tag, tag_of_row.numpy(), part.numpy())
             part = part[:filled].clone()  # what is not filled does not stay
         else:
-            part = self._lay_out(truth, places)
+            part = self._lay_out(truth, tag_of_row)
         self.truth.append(part)
-        self._places += len(part) // 2
-        if self._places > MOST_PLACES:
-            raise ArtifactError(f"Calibration rows have more than {MOST_PLACES:,} concepts in all. Use fewer examples.")
-        return places
+        self._next_tag += len(part) // 2
+        if self._next_tag > MOST_TAGS:
+            raise ArtifactError(f"Calibration rows have more than {MOST_TAGS:,} concepts in all. Use fewer examples.")
+        return tag_of_row
 
-    def _lay_out(self, truth: GroundTruth, places: Int[Tensor, " rows"]) -> Int[Tensor, " n"]:
-        """The chunk's part of ``truth``; fills in the places of rows that are not below 0."""
-        lengths = torch.where(places < 0, 0, truth.row_offsets.diff())
+    def _lay_out(self, truth: GroundTruth, tag_of_row: Int[Tensor, " rows"]) -> Int[Tensor, " n"]:
+        """The chunk's part of ``truth``; fills in the tags of rows that are not below 0."""
+        lengths = torch.where(tag_of_row < 0, 0, truth.row_offsets.diff())
         with_some = positions(lengths > 0)
         lengths = lengths.index_select(0, with_some)
         ends = (lengths // 2 + 1).cumsum(0)
@@ -178,7 +179,7 @@ class _Rows:
         members, row = spread(truth.row_offsets.index_select(0, with_some), lengths)
         shift = 2 * heads + 1 - (lengths.cumsum(0) - lengths)
         part[torch.arange(len(row), device="cpu") + shift.index_select(0, row)] = truth.concept_ids[members]
-        places[with_some] = (heads + self._places).int()
+        tag_of_row[with_some] = (heads + self._next_tag).int()
         return part
 
 
@@ -193,8 +194,8 @@ def _collect(chunks: Iterable[CalibrationChunk], concepts: Sequence[str], n_kept
             raise ArtifactError(f"Ground truth is of concepts {list(chunk.truth.concepts)}, expected {list(concepts)}.")
         per_row = len(chunk.truth.concept_ids) / max(1, activations.n_rows)
         rows.steps += int(activations.n_entries * (1 + per_row))
-        places = rows.add(chunk)
-        collect_values(activations, places, rows.n_active, runs, loops_for(rows.steps), tagged=True)
+        tag_of_row = rows.add(chunk)
+        collect_values(activations, tag_of_row, rows.n_active, runs, loops_for(rows.steps), tagged=True)
     return rows
 
 
@@ -202,13 +203,13 @@ def _fill(
     keys: Int[Tensor, " n"],
     tags: Int[Tensor, " n"],
     starts: Int[Tensor, " units_plus_1"],
-    truth: Integer[Tensor, " places"],
+    truth: Integer[Tensor, " positions"],
     q: Float[Tensor, " fractions"],
     n_positive: Int[Tensor, "concepts_plus_1 units"],
     values: Float[Tensor, "concepts_plus_1 units fractions"],
     most: int,
 ) -> None:
-    """Fill ``n_positive`` and ``values`` of units from their sorted values, tagged with the places of their truth.
+    """Fill ``n_positive`` and ``values`` of units from their sorted values, with tags of their truth.
 
     Values are sorted once more with each concept of their row, those of some units at a time: at most ``most``.
     """
@@ -216,16 +217,16 @@ def _fill(
     n_positive[-1] = starts.diff()
     values[-1] = linear_quantiles(keys, n_positive[-1].to(keys.device), q).cpu()
     work = torch.zeros(len(starts) - 1, dtype=torch.float64, device="cpu")
-    for some, place in zip(keys.split(SLICE), tags.split(SLICE), strict=True):
-        lengths = truth.index_select(0, 2 * place.long()).double()
+    for some, tag in zip(keys.split(SLICE), tags.split(SLICE), strict=True):
+        lengths = truth.index_select(0, 2 * tag.long()).double()
         work += torch.bincount(some >> BITS, lengths, len(work)).cpu()
     for first, stop in plan_blocks(work.long(), min(most, KEYS_AT_ONCE) if on_cpu else most):
         block, filled = slice(int(starts[first]), int(starts[stop])), 0
         each = torch.empty(int(work[first:stop].sum()), dtype=torch.int64, device=keys.device)
         counts = torch.zeros((stop - first) * n_concepts, dtype=torch.int64, device=keys.device)
-        for some, place in zip(keys[block].split(SLICE), tags[block].split(SLICE), strict=True):
-            place = 2 * place.long()
-            member, entry = spread(place + 1, truth.index_select(0, place).long())
+        for some, tag in zip(keys[block].split(SLICE), tags[block].split(SLICE), strict=True):
+            position = 2 * tag.long()
+            member, entry = spread(position + 1, truth.index_select(0, position).long())
             pair = ((some >> BITS) - first).index_select(0, entry) * n_concepts + truth.index_select(0, member)
             each[filled : filled + len(pair)] = pair << BITS | (some & LARGEST).index_select(0, entry)
             counts += torch.bincount(pair, minlength=len(counts))

@@ -75,8 +75,8 @@ def units_by_rows(
     cal, units = _of_cal(rows, on_rows), torch.full((len(concepts),), -1, dtype=torch.int64, device="cpu")
     asked = concepts.nonzero().flatten()
     # The best of all units is the best of those that it is among; where it is not, these are searched by themselves.
-    found = ExactSearch(cal, min_support=1).best(cal.labels[:, asked.to(cal.labels.device)]).units.tolist()
-    for concept, unit in zip(asked.tolist(), found, strict=True):
+    best_units = ExactSearch(cal, min_support=1).best(cal.labels[:, asked.to(cal.labels.device)]).units.tolist()
+    for concept, unit in zip(asked.tolist(), best_units, strict=True):
         if unit < 0 or able[unit, concept]:
             units[concept] = unit
             continue
@@ -114,7 +114,7 @@ def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: 
         cal = _of_cal(items, scores)
         units, thresholds = search_pairs(cal, min_support=min_support)
         counts = counts_of_pairs(cal, units, thresholds)
-        found = given_units(items, units, thresholds, scores)
+        detector = given_units(items, units, thresholds, scores)
         ids = torch.cat([some, some + d]).tolist()
         columns = (units, f1_of(counts), counts[:, 0], thresholds)
         for concept, (unit, *figures) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
@@ -122,5 +122,5 @@ def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: 
             if unit >= 0 and order > orders[concept]:
                 orders[concept] = order
                 best.choices[concept] = ids[unit]
-                best.scores[concept], best.detected[concept] = found.scores[concept], found.detected[concept]
+                best.scores[concept], best.detected[concept] = detector.scores[concept], detector.detected[concept]
     return best

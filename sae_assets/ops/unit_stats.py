@@ -102,23 +102,23 @@ def _collect(chunks: ChunkPairs, n_units: int, runs: KeyRuns) -> tuple[int, Int[
 
 def collect_values(
     activations: SparseRows,
-    places: Int[Tensor, " rows"],
+    tag_of_row: Int[Tensor, " rows"],
     n_active: Int[Tensor, " units"],
     runs: KeyRuns,
     loops: Loops | None,
     *,
     tagged: bool,
 ) -> None:
-    """Add the positive values of rows that have a place, which is not below 0, by unit; and count them in ``n_active``.
+    """Add the positive values of rows that have a tag, which is not below 0, by unit; and count them in ``n_active``.
 
     Some rows at a time, which a cache holds.
 
     Args:
-        places: int32, with which values are tagged, if they are.
+        tag_of_row: int32, with which values are tagged, if they are.
         loops: as of ``loops_for``.
     """
     for start in range(0, activations.n_rows, ROWS_AT_ONCE):
-        some = places[start : start + ROWS_AT_ONCE]
+        some = tag_of_row[start : start + ROWS_AT_ONCE]
         offsets = activations.row_offsets[start : start + ROWS_AT_ONCE + 1]
         entries = slice(int(offsets[0]), int(offsets[-1]))
         unit_ids, values = activations.unit_ids[entries], activations.values[entries]

@@ -12,21 +12,22 @@ from sae_assets.ops.segments import AT_ONCE, BITS, FAN, LARGEST
 
 LAST = np.int64(LARGEST)
 ONE, TWO, WIDTH = np.uint64(1), np.uint64(2), np.uint64(AT_ONCE)
-FEW = 64  # values, of which fewer have their quantiles' places looked up
+FEW = 64  # values, of which fewer have their quantiles' positions looked up
 LEVELS = 3  # of sums of sums of FAN values: for as many as 32 bits count
 
 
 @loop
 @no_type_check
-def lay_out_truth(row_offsets, concept_ids, place, places, truth):
-    """Fill ``truth`` with how many concepts a row has, and then these, from an even place on; half of that goes to
-    ``places``, counted from ``place``, of rows that have some and are not below 0 there. Returns how much is filled."""
+def lay_out_truth(row_offsets, concept_ids, first_tag, tag_of_row, truth):
+    """Fill ``truth`` with how many concepts a row has, and then these, from an even position on; half of that goes to
+    ``tag_of_row``, counted from ``first_tag``, of rows that have some and are not below 0 there. Returns how much is
+    filled."""
     filled = np.uint64(0)
-    for row in range(len(places)):
+    for row in range(len(tag_of_row)):
         first, stop = np.uint64(row_offsets[row]), np.uint64(row_offsets[row + 1])
-        if places[row] < 0 or first == stop:
+        if tag_of_row[row] < 0 or first == stop:
             continue
-        places[row] = np.int64(place) + np.int64(filled >> ONE)
+        tag_of_row[row] = np.int64(first_tag) + np.int64(filled >> ONE)
         truth[filled] = stop - first
         for member in range(first, stop):
             truth[filled + ONE + member - first] = concept_ids[member]
@@ -36,12 +37,12 @@ def lay_out_truth(row_offsets, concept_ids, place, places, truth):
 
 @loop
 @no_type_check
-def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active, tagged):
-    """Fill ``keys`` (unit, value) with entries of rows that have a place, and ``tags`` with that, if they are tagged;
+def gather_values(row_offsets, unit_ids, bits, tag_of_row, keys, tags, n_active, tagged):
+    """Fill ``keys`` (unit, value) with entries of rows that have a tag, and ``tags`` with that, if they are tagged;
     count units. Returns how many entries these are."""
     filled = np.uint64(0)
-    for row in range(len(places)):
-        if places[row] < 0:
+    for row in range(len(tag_of_row)):
+        if tag_of_row[row] < 0:
             continue
         for entry in range(row_offsets[row], row_offsets[row + 1]):
             unit = np.int64(unit_ids[entry])
@@ -49,7 +50,7 @@ def gather_values(row_offsets, unit_ids, bits, places, keys, tags, n_active, tag
             n_active[unit] += 1
             filled += ONE
         if tagged:
-            tags[filled - np.uint64(row_offsets[row + 1] - row_offsets[row]) : filled] = places[row]
+            tags[filled - np.uint64(row_offsets[row + 1] - row_offsets[row]) : filled] = tag_of_row[row]
     return np.int64(filled)
 
 
@@ -65,7 +66,7 @@ def _between(below, above, weight):
 @loop
 @no_type_check
 def _rank(n, q):
-    """Places of the two of n values between which a quantile lies, and how far from the first."""
+    """Positions of the two of n values between which a quantile lies, and how far from the first."""
     rank = np.float64(n - ONE) * q
     whole = np.uint64(rank)
     weight = rank - np.float64(whole)
@@ -87,8 +88,8 @@ def sums_and_quantiles(keys, starts, q, sums, quantiles):
         total[:], square[:], terms[:] = 0.0, 0.0, 0
         for first in range(start, stop, np.uint64(FAN)):
             some = more = 0.0
-            for place in range(first, min(first + np.uint64(FAN), stop)):
-                value = np.float64(np.int32(keys[place] & LAST).view(np.float32))
+            for position in range(first, min(first + np.uint64(FAN), stop)):
+                value = np.float64(np.int32(keys[position] & LAST).view(np.float32))
                 some += value
                 more += value * value
             level = 0
@@ -139,8 +140,8 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
     The values of a unit, ascending, are dealt out to the concepts of their rows, so that those of each ascend too.
 
     Args:
-        truth: at twice the place that a tag names, how many concepts the row has, and then these; ``AT_ONCE`` more at
-            its end, of anything.
+        truth: at twice its tag, how many concepts the row has, and then these; ``AT_ONCE`` more at its end, of
+            anything.
     """
     fractions, n_runs = np.uint64(len(q)), np.uint64(len(n_positive))  # a run of each concept, and the unit's own
     n_concepts = n_runs - ONE
@@ -204,8 +205,8 @@ def quantiles_by_concept(keys, tags, starts, truth, q, n_positive, values):
                     values[run, unit, fraction] = _between(low, high, weight[count, fraction])
             else:
                 for fraction in range(fractions):
-                    here, there, share = _rank(count, q[fraction])
-                    low, high = np.float64(dealt[first + here]), np.float64(dealt[first + there])
+                    lower, upper, share = _rank(count, q[fraction])
+                    low, high = np.float64(dealt[first + lower]), np.float64(dealt[first + upper])
                     values[run, unit, fraction] = _between(low, high, share)
             first = stop
     return outside == 0
