@@ -13,7 +13,7 @@ from sae_assets.catalog.registry import libraries
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.properties import BOS, DTYPE, LENGTH, MODEL, NOT_KNOWN, OF, PLACE, TOKENIZER, Property
 from sae_assets.rows.texts import open_tokens
-from sae_assets.saes.hook_points import difference, in_words, tower
+from sae_assets.saes.hook_points import difference, in_words, is_before, tower
 from sae_assets.wording import shortened, visible
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _hook_point_difference(
     parts = []
     if where := difference(sae.hook_point, model.hidden_state_read, model.module, behind):
         state = "" if model.hidden_state_read is None else f" (hidden state {model.hidden_state_read})"
-        before = where.startswith("before ")
+        before = is_before(sae.hook_point, model.hidden_state_read, behind)
         advice = f"; set `layer: {model.hidden_state - 1}`" if before and model.hidden_state else ""
         named = f"{shortened(str(sae.hook_point))} ({shortened(where)})"
         parts.append(f"trained at {named}, read at {model.hook_point}{state}{advice}")

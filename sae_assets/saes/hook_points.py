@@ -160,6 +160,12 @@ def difference(trained: str | None, hidden_state: int | None, module: str | None
     return f"{where}, not {read}"
 
 
+def is_before(trained: str | None, hidden_state: int | None, behind: str) -> bool:
+    """Whether an SAE was trained at the state that is read, before what the library has put behind it."""
+    origin = understood(trained)
+    return bool(behind) and hidden_state is not None and origin is not None and origin.hidden_state == hidden_state
+
+
 def tower(name: str | None) -> str | None:
     """What the part of a model that a name begins with reads: ``image`` or ``text``; None where it does not say."""
     parts = _split(name)

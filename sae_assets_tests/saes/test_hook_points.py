@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_assets.saes.hook_points import difference, in_words, named_by_publisher, tower, understood
+from sae_assets.saes.hook_points import difference, in_words, is_before, named_by_publisher, tower, understood
 
 RESIDUAL = {
     "blocks.0.hook_resid_pre": 0, "blocks.10.hook_resid_post": 11, "model.layers.34.output": 35, "layers.10": 11,
@@ -135,6 +135,12 @@ def test_last_hidden_state_behind_a_final_norm() -> None:
     assert difference("blocks.2.hook_resid_post", 3, None, "`norm`") == "before `norm`, not behind it"
     assert difference("ln_final.hook_normalized", 3, None, "`norm`") == ""
     assert difference("blocks.1.hook_resid_post", 3, None, "`norm`") == "hidden state 2"
+    assert is_before("blocks.2.hook_resid_post", 3, "`norm`")
+    for name, state, behind in (
+        ("blocks.2.hook_resid_post", 3, ""), ("blocks.2.hook_resid_post", None, "`norm`"), (None, 3, "`norm`"),
+        ("blocks.1.hook_resid_post", 3, "`norm`"), ("ln_final.hook_normalized", 3, "`norm`"), ("ln_final", None, "`n`"),
+    ):  # fmt: skip
+        assert not is_before(name, state, behind)
 
 
 @pytest.mark.parametrize(
