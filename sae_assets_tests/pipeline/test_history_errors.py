@@ -121,17 +121,19 @@ def test_a_new_homes_databases_come_into_their_places_whole(tmp_path: Path, monk
     assert [path.name for path in (tmp_path / "dagster").glob(f"{founding.ASIDE}*")] == []
 
 
-def test_databases_that_a_daemon_is_making_are_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unfinished", ["DELETE FROM alembic_version", "DROP TABLE alembic_version"])
+def test_databases_that_a_daemon_is_making_are_waited_for(tmp_path: Path, unfinished: str) -> None:
     """Its tables are there and no version yet, which Dagster would take for tables of an earlier Dagster."""
     with as_shipped(), open_instance(load_settings(tmp_path)):
         pass
     path = tmp_path / "dagster" / "schedules" / "schedules.db"
     with closing(sqlite3.connect(path)) as database, database:
         ((version,),) = database.execute(founding.VERSIONS).fetchall()
-        database.execute("DELETE FROM alembic_version")
+        database.execute(unfinished)
 
     def finish() -> None:
         with closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
             database.execute("INSERT INTO alembic_version VALUES (?)", (version,))
 
     maker = threading.Timer(0.7, finish)

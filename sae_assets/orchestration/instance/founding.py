@@ -25,6 +25,7 @@ DATABASES = (*VERSIONED, "history/events/event_log.db")  # of the packaged setti
 ASIDE = ".new_"  # begin of the folder's name
 OTHER_STORAGES = ("storage", "run_storage", "schedule_storage")  # keys of settings that keep them elsewhere
 VERSIONS = "SELECT version_num FROM alembic_version"
+HAS_VERSIONS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
 WAIT, BETWEEN = 2.5, 0.1  # seconds for another process to finish, and between two looks
 
 
@@ -86,10 +87,8 @@ def _versions(home: Path) -> Iterator[tuple[Path, list[str]]]:
         if path.is_file():
             try:
                 with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-                    yield path, [version for (version,) in connection.execute(VERSIONS)]
-            except sqlite3.OperationalError as error:
-                if "no such table" in str(error):
-                    yield path, []
+                    written = connection.execute(HAS_VERSIONS).fetchone() is not None
+                    yield path, [version for (version,) in connection.execute(VERSIONS)] if written else []
             except sqlite3.Error:  # damaged, which opening will say
                 continue
 
