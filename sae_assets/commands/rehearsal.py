@@ -23,6 +23,7 @@ from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.settings import memory_budget_mb
 from sae_assets.storage.address import Address
 from sae_assets.storage.html import KINDS as PAGES
+from sae_assets.storage.kept_reads import bytes_of
 from sae_assets.storage.store import ArtifactStore, ChunkReader, stored
 
 CHUNK = "0000"
@@ -71,6 +72,7 @@ class _Rehearsal:
         self._catalog, self._address, self._kinds, self._count = session.catalog, address, kinds, count
         self._entry, self._sizes = session.catalog.datasets[address.dataset], planned.examples.values()
         self._peak_bytes = 0.0  # expected of the passes so far
+        self._chunk_bytes, self._kept_bytes = 0.0, session.resources["artifact_store"].kept_mb * 2**20
         self._store = ArtifactStore(folder, session.store.file_format)
         self._sources, self._options = Sources(self._store.root), planned.outlook.staleness.options
         self._device = ops.device.resolve_device(session.resources["compute"].device)
@@ -124,6 +126,7 @@ class _Rehearsal:
             peak = None if of_address.level == "dataset-chunk" else self._peak_bytes or None
             cost = Cost(self._count, cpu_seconds=seconds, peak_bytes=peak)
             if of_address.level != "model":
+                self._chunk_bytes += bytes_of(result.artifact)
                 sizes = sized(result.artifact, written.path, self._count, self._sizes, self._entry)
                 yield (address.stage, kind), [cost, *sizes]
             else:
@@ -132,11 +135,15 @@ class _Rehearsal:
                 yield (address.stage, kind), [cost, cost.at_first(opening)]
 
     def _expected_peak(self, meter: PassMeter, stage: Stage, budget: int) -> float:
-        """Bytes at most, as many examples as are planned; no less than before: little is given back between passes."""
+        """Bytes at most, as many examples as are planned; no less than before: little is given back between passes.
+
+        Aggregates hold the chunks besides that a run keeps for its later passes.
+        """
         if meter.peak_bytes is None or meter.held_bytes is None:
             return self._peak_bytes
-        examples = sum(self._sizes) if stage.level == "model" else max(self._sizes)
-        return max(self._peak_bytes, peak_of_more(meter.held_bytes, meter.peak_bytes, examples / self._count, budget))
+        times = (sum(self._sizes) if stage.level == "model" else max(self._sizes)) / self._count
+        kept = min(self._kept_bytes, self._chunk_bytes * times) if stage.level == "model" else 0
+        return max(self._peak_bytes, kept + peak_of_more(meter.held_bytes, meter.peak_bytes, times, budget))
 
     def _inputs(self, address: Address) -> dict[str, Any]:
         """What a pass reads, of what was made before. Raises: StoredFileError: it could not be made."""

@@ -59,7 +59,7 @@ class KeptReads(Generic[H]):
         """Keep what was read from a file of this version, if there is room."""
         if version is None:
             return
-        size = _bytes_of(item.artifact)
+        size = bytes_of(item.artifact)
         with self._lock:
             _, _, before = self._items.pop(str(path), (None, None, 0))
             self._n_bytes -= before
@@ -76,7 +76,7 @@ def _version(path: UPath) -> Version | None:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _bytes_of(artifact: Artifact) -> int:
+def bytes_of(artifact: Artifact) -> int:
     """Bytes of all its tensors."""
     fields = (getattr(artifact, field.name) for field in dataclasses.fields(artifact))
     return sum(getattr(value, "nbytes", 0) for value in fields)

@@ -25,6 +25,7 @@ from sae_assets.orchestration.partitions import asset_key
 from sae_assets.pipeline.forecast import Cost, effort_of, forecast, peak_of_more
 from sae_assets.pipeline.measuring import PassMeter
 from sae_assets.pipeline.scoring import found_concepts
+from sae_assets.pipeline.stage import Stage
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.pipeline.stages.controls import BESIDE, CONTROLS
 from sae_assets.rows.truth import RowTruth, row_truth
@@ -67,6 +68,20 @@ def test_memory_of_more_examples_grows_until_blocks_are_full() -> None:
     assert peak_of_more(100, 110, 50, block=256) == 356
     assert peak_of_more(100, 110, 0.5, block=256) == 110
     assert peak_of_more(100, 500, 5, block=256) == 500  # what takes more already is not known to grow
+
+
+def test_peaks_of_a_first_plan_hold_the_chunks_that_a_run_keeps_and_do_not_fall() -> None:
+    made = object.__new__(rehearsal._Rehearsal)
+    vars(made).update(_peak_bytes=0, _chunk_bytes=20, _kept_bytes=150, _sizes=[30, 50], _count=10)
+
+    def expected(stage: Stage, held: int | None, peak: int) -> float:
+        meter: Any = SimpleNamespace(held_bytes=held, peak_bytes=peak)
+        made._peak_bytes = made._expected_peak(meter, stage, 1000)
+        return made._peak_bytes
+
+    assert expected(CHUNK, 100, 110) == 150  # 50 examples in the largest chunk
+    assert expected(AGGREGATE, 200, 210) == 200 + 80 + 150  # 80 examples in all, and room for 150 of 160 bytes
+    assert expected(AGGREGATE, 200, 201) == expected(CHUNK, None, 7) == 430
 
 
 def test_what_only_a_large_pass_opens_is_opening(monkeypatch: pytest.MonkeyPatch) -> None:
