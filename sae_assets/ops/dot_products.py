@@ -7,6 +7,7 @@ CPU products are first added up in the order that is fastest there, and by the t
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -119,14 +120,15 @@ def products_in_place(columns: Float[Tensor, "units d"], rows: Float[Tensor, "ro
     shape = most, columns.shape[1]
     narrow = torch.empty(shape, dtype=columns.dtype, device="cpu")
     terms, factors = (torch.empty(shape, dtype=torch.float64, device="cpu") for _ in range(2))
+    return partial(_products_in, narrow, terms, factors)
 
-    def fold(columns: Tensor, rows: Tensor, unit: Tensor, row: Tensor) -> Tensor:
-        n = len(unit)
-        torch.index_select(columns, 0, unit, out=narrow[:n])
-        torch.index_select(rows, 0, row, out=factors[:n])
-        return terms[:n].copy_(narrow[:n]).mul_(factors[:n])  # widened first, which is exact
 
-    return fold
+def _products_in(narrow: Tensor, terms: Tensor, factors: Tensor, columns: Tensor, rows: Tensor, unit: Tensor,
+                 row: Tensor) -> Tensor:  # fmt: skip
+    n = len(unit)
+    torch.index_select(columns, 0, unit, out=narrow[:n])
+    torch.index_select(rows, 0, row, out=factors[:n])
+    return terms[:n].copy_(narrow[:n]).mul_(factors[:n])  # widened first, which is exact
 
 
 def products(
