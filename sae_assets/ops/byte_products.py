@@ -15,7 +15,9 @@ from sae_assets.ops.screens import UNIT_ROUNDOFF, screening_product, seconds_of,
 
 ZERO = 128  # what 0 of a row is as a byte, which oneDNN takes without a sign
 WEIGHTS = 127, 63  # the largest codes of weights; without VNNI sums of two products have 16 bits
-WORTH = 1.25  # times as fast as float32, from which on a screen of bytes can pay
+# Times as fast as float32, from which on a screen of bytes can pay: of 1.6 times, encoding gained a ninth
+# (`benchmarks/bench_encoding.py`, 3,584 to 16,384, held to AVX2).
+WORTH = 1.25
 SLOW = 0.02  # seconds of a small product that only a library without a kernel for it takes
 ROWS = 256  # that products are laid out for
 AT_ONCE = 64  # bytes that compiled loops take at once: theirs are some times as many

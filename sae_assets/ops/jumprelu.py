@@ -48,7 +48,7 @@ class JumpReluEncoder(Encoder):
         return self.jump_threshold.clamp(min=0)
 
     def floor(self, largest, stray, norm):
-        return -(stray * self.width + norm * self.slope + self.offset)
+        return -self.bounds.error(stray, norm)
 
 
 class ReluEncoder(JumpReluEncoder):

@@ -173,6 +173,7 @@ class Screen:
         slope: float64 [n_units].
         share: of a screened value, by which it may lie beside the sum that it was rounded from; 0 for float32.
         bytes: held at once of each product.
+        held_bytes: of directions beside the columns themselves.
     """
 
     def __init__(self, columns: Float[Tensor, "units d"], n_places: int):
@@ -184,6 +185,7 @@ class Screen:
         if n_places > n_units:
             rounded = torch.nn.functional.pad(rounded, (0, 0, 0, n_places - n_units))
         self.operand = rounded.T
+        self.held_bytes = 0 if rounded.data_ptr() == columns.data_ptr() else rounded.nbytes
         norms = torch.linalg.vector_norm(rounded[:n_units], dim=1, dtype=torch.float64) * self.scale
         gamma = _gamma(d * UNIT_ROUNDOFF * (1 if self.dtype == torch.float32 else CUT_SUMS * 2))
         self.share = _gamma(NARROW_ROUNDOFF) if self.rounds_results(columns.device) else 0.0

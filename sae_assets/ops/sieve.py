@@ -14,13 +14,16 @@ from torch import Tensor
 from sae_assets.ops.byte_products import AT_ONCE, SUMMED, ZERO, byte_product, packed_weights
 from sae_assets.ops.compiled import Loops, in_threads
 from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF
+from sae_assets.ops.segments import kth_largest
 
 MOST = 127  # the largest code of rows
 LEAST_SCALE, MOST_SCALE = 2.0**-60, 2.0**60
 MOST_FACTOR = 2.0**12
 LARGEST = 2.0**120  # of products, so that no step of theirs leaves float32
-SHARE = 6  # one in so many units may be a candidate: of more, a plain product in float32 is no slower
-DEVIATIONS = 2.0  # of the first screen's error, by which the k-th largest is guessed to be smaller
+# One in so many units may be a candidate, each of which took some five times as long as a product in float32, and one
+# of bytes a quarter (`benchmarks/bench_encoding.py` under a profiler, 3,584 to 16,384 with VNNI).
+SHARE = 6
+DEVIATIONS = 2.0  # of the first screen's error, by which the k-th largest is guessed to be smaller, as of random rows
 TRIES = 2  # a guess that does not hold is mended once
 UPPER = 1 + 2.0**-20  # what bounds are times, for their own roundings
 
@@ -127,7 +130,7 @@ class Sieve:
         least = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
         if self.k:
             error = errors[:, 0] * self.errors[0, 0].max() + errors[:, 2] * self.errors[0, 2].max()
-            least = (_kth_largest(largest, self.k).double() - DEVIATIONS / d**0.5 * error).clamp_(min=0)
+            least = (kth_largest(largest, self.k)[:, 0].double() - DEVIATIONS / d**0.5 * error).clamp_(min=0)
         shares: dict[int, Candidates | None] = {}
 
         def sift(row: Tensor, *by_row: Tensor) -> None:
@@ -170,12 +173,6 @@ class Sieve:
             ):
                 return kept.diff(), units[: int(kept[-1])].clone()
         return None
-
-
-def _kth_largest(values: Float[Tensor, "rows n"], k: int) -> Float[Tensor, " rows"]:
-    place, parted = values.shape[1] - k, values.clone()
-    parted.numpy().partition(place, axis=1)
-    return parted[:, place]
 
 
 def _scales(rows: Float[Tensor, "n d"], most: int) -> Float[Tensor, " n"]:

@@ -18,13 +18,15 @@ from torch import Tensor
 
 from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.compiled import Loops, in_threads, loops_for
-from sae_assets.ops.dot_products import Pairs, rounded_products
+from sae_assets.ops.chosen_units import ChosenUnits, starts_of, where
+from sae_assets.ops.compiled import Loops, loops_for
+from sae_assets.ops.error_bounds import Bounds
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.screens import SMALLEST_NORMAL, UNIT_ROUNDOFF, Screen, upper_float32
-from sae_assets.ops.segments import added_up, pack_descending, plan_blocks
+from sae_assets.ops.screens import Screen, upper_float32
+from sae_assets.ops.segments import kth_largest, plan_blocks
 from sae_assets.ops.sieve import Sieve
 from sae_assets.ops.sparse_code import SparseCode, joined, truncated
+from sae_assets.ops.tiles import Tiles
 from sae_assets.ops.ways import SIEVE_BYTES, Ways
 
 FLOAT32_LIMIT = 2.0**127
@@ -81,39 +83,29 @@ class Encoder(ABC):
         self.shift = shift.double().to(device)
         self.bias = bias.double().to(device)
         self.memory_budget = memory_budget
-        self.tile = self._tile()
-        self.n_tiles = -(-self.n_units // self.tile)
+        size = self._tile()
         # Units of a tile lie together where a processor finds their largest as fast so: its caches fetch them together.
-        self.together = self.on_cpu and self.tile == TILE
-        self.tile_step, self.unit_step = (self.tile, 1) if self.together else (1, self.n_tiles)
-        self.screen = Screen(self.columns, self.n_tiles * self.tile)
-        self.norms = norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
+        self.tiles = Tiles(self.n_units, size, together=self.on_cpu and size == TILE)
+        self.screen = Screen(self.columns, self.tiles.n_places)
+        norms = torch.linalg.vector_norm(self.columns, dim=1, dtype=torch.float64)
         self.largest_norm = float(norms.max())
         self.largest_bias = float(self.bias.abs().max())
-        self.least = self._least()
+        self.choice = ChosenUnits(
+            self.columns, norms, self.bias, self._least(), self._most() or self.n_units, memory_budget // 4
+        )
         level = self._level()
         # No unit stands in the places that fill up the tiles: nothing that is screened there is ever a candidate.
-        lifted = self._padded(level, -torch.inf).float()
+        lifted = self.tiles.padded(level, -torch.inf).float()
         self.level = lifted if bool((lifted != 0).any()) else None
-        # |screened + level - exact| <= stray * width + norm * slope + offset + share * |screened + level|, for each
-        # unit the largest of its tile: the product's error (``Screen``); a few roundings, of the level, the sum, the
-        # stored float32 and the floor; the underflow of any of them. All are a little larger, since what lies below a
-        # limit by an error is screened below it by (1 + share) / (1 - share) of that.
-        d, few, share = self.d_model, 8 * UNIT_ROUNDOFF, self.screen.share
-        slope = self.screen.slope + few * norms + d * SMALLEST_NORMAL
-        offset = (few + share) * (self.bias.abs() + level.abs()) + d * SMALLEST_NORMAL * (1 + norms)
-        self.width, self.slope, self.offset = (
-            upper_float32(self._by_tile(self._padded(bound * (1 + 2 * share), 0.0)).amax(0))
-            for bound in (norms, slope, offset)
-        )
+        self.bounds = Bounds.of_tiles(self.screen, norms, self.bias, level, self.tiles)
         of_pair = self.screen.bytes + SCREEN_BYTES
-        self.row_bytes = of_pair * self.n_units + TILE_BYTES * self.n_tiles + 24 * self.d_model
+        self.row_bytes = of_pair * self.n_units + TILE_BYTES * self.tiles.number + 24 * self.d_model
         sifted_bytes = self.row_bytes + SIEVE_BYTES * self.n_units
-        self.ways = Ways(self.n_units, d, memory_budget // sifted_bytes)
+        self.ways = Ways(self.n_units, self.d_model, memory_budget // sifted_bytes)
 
     def _sieve(self, loops: Loops, sample: Tensor, most: int) -> Sieve:
         """What rows on a CPU can be screened by in bytes."""
-        return Sieve(loops, self.columns, self.bias, self._level(), self._most(), self.tile, sample, most)
+        return Sieve(loops, self.columns, self.bias, self._level(), self._most(), self.tiles.size, sample, most)
 
     def _most(self) -> int:
         """How many units a row stores at most; 0: any number."""
@@ -131,15 +123,10 @@ class Encoder(ABC):
         """What is added to each unit's product before it is held against the floor."""
         return self.bias
 
-    def _padded(self, values: Float[Tensor, " units"], filling: float) -> Float[Tensor, " places"]:
-        """Values of units, and as many more as fill up the tiles."""
-        return torch.nn.functional.pad(values, (0, self.tile * self.n_tiles - self.n_units), value=filling)
-
-    def _by_tile(self, values: Float[Tensor, "*rows places"]) -> Float[Tensor, "*rows tile tiles"]:
-        """Values of units as tiles, in columns: unit ``t * tile_step + i * unit_step`` is the i-th of tile t."""
-        if self.together:
-            return values.unflatten(-1, (self.n_tiles, self.tile)).transpose(-1, -2)
-        return values.unflatten(-1, (self.tile, self.n_tiles))
+    @property
+    def held_bytes(self) -> int:
+        """What its directions come to hold at most, in all forms that they are multiplied in."""
+        return self.columns.nbytes + self.screen.held_bytes + (self.ways.most_held if self.on_cpu else 0)
 
     @property
     def rows_at_once(self) -> int:
@@ -216,13 +203,13 @@ class Encoder(ABC):
         candidates = self.ways.candidates(centred, self._sieve) if self.on_cpu else None
         if candidates is not None:
             kept, units = candidates
-            yield self._choose(centred, norm[:, 0], offsets_of(kept), units.long())
+            yield self._code(centred, norm[:, 0], offsets_of(kept), units.long())
             return
         screened, stray, scale = self.screen.product(centred, norm)
         if self.level is not None:
             torch.addcmul(self.level, screened, scale, out=screened)
             scale = torch.ones_like(scale)
-        tiles = self._by_tile(screened)
+        tiles = self.tiles.in_columns(screened)
         largest_of_tile = tiles.amax(1) * scale
         floor = self.floor(largest_of_tile, upper_float32(stray), upper_float32(norm + stray))
         loops = self._loops()
@@ -234,98 +221,40 @@ class Encoder(ABC):
         holds = largest_of_tile >= floor
         floor = floor.expand_as(holds)
         # A row can have any number of candidates: where all units are positive, all of them are computed again.
-        limit = max(1, self.memory_budget // (2 * CANDIDATE_BYTES * self.tile))
+        limit = max(1, self.memory_budget // (2 * CANDIDATE_BYTES * self.tiles.size))
         for start, stop in plan_blocks(holds.sum(1), limit):
             row, tile = holds[start:stop].nonzero(as_tuple=True)
             values = tiles[start:stop][row, :, tile] * scale
             index, inside = (values >= floor[start:stop][row, tile, None]).nonzero(as_tuple=True)
             reaching = self.narrowed(row[index], values[index, inside], stray[start:stop], norm[start:stop])
             if reaching is not None:
-                index, inside = _where(reaching, index, inside)
-            pairs = row[index] * self.n_units + inside * self.unit_step + tile[index] * self.tile_step
-            if not self.together:
+                index, inside = where(reaching, index, inside)
+            of_tiles, of_units = self.tiles.steps
+            pairs = row[index] * self.n_units + inside * of_units + tile[index] * of_tiles
+            if not self.tiles.together:
                 pairs = pairs.sort().values
-            starts = _starts(pairs // self.n_units, stop - start)
-            yield self._choose(centred[start:stop], norm[start:stop, 0], starts, pairs % self.n_units)
+            starts = starts_of(pairs // self.n_units, stop - start)
+            yield self._code(centred[start:stop], norm[start:stop, 0], starts, pairs % self.n_units)
 
     def _loops(self) -> Loops | None:
         """Compiled loops, once so much was computed exactly that they pay."""
         return loops_for(Encoder.n_terms // TERMS_PER_STEP, self.columns.device)
 
+    def _code(self, centred: Tensor, norm: Tensor, starts: Tensor, units: Tensor) -> SparseCode:
+        """The code of a block's rows from their candidates."""
+        Encoder.n_terms += len(units) * self.d_model
+        return self.choice.among(self._loops(), centred, norm, starts, units)
+
     def chosen_by(
         self, loops: Loops, screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor, norm: Tensor
     ) -> SparseCode | None:
-        """What :meth:`_choose` gives of all candidates of a block, by compiled loops; None where it has to be asked.
+        """What :meth:`_code` gives of all candidates of a block, by compiled loops; None where it has to be asked.
 
         Args:
             screened: [rows, places] of the block; largest, floor: as :meth:`floor` has and gives them.
             norm: of each row of ``centred``.
         """
         return None
-
-    def _choose(self, centred: Tensor, norm: Tensor, starts: Tensor, units: Tensor) -> SparseCode:
-        """The code of a block's rows from their candidates, which come by row, then unit; ``starts`` are of rows."""
-        Encoder.n_terms += len(units) * self.d_model
-        most, loops = self._most() or self.n_units, self._loops()
-        if loops is not None:
-            return self._choose_by(loops, centred, norm, starts, units, most)
-        n_rows = len(centred)
-        rows = torch.repeat_interleave(torch.arange(n_rows, device=starts.device), starts.diff())
-        pairs = Pairs(self.columns, centred, units, rows)
-        values = rounded_products(pairs, self.norms, self.bias, norm, self.memory_budget // 4)
-        rows, units, values = _where(values > self.least[units], rows, units, values)
-        # A stable sort by value leaves ties in the order of their units.
-        order = pack_descending(rows, values).sort(stable=True).indices
-        rows, units, values = rows[order], units[order], values[order]
-        rank = torch.arange(len(rows), device=rows.device) - _starts(rows, n_rows)[rows]
-        rows, units, values = _where(rank < most, rows, units, values)
-        row_offsets, values = _starts(rows, n_rows).cpu(), values.cpu()
-        l0 = row_offsets.diff()
-        nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
-        mass = added_up(values.double(), l0)
-        return SparseCode(row_offsets, units.int().cpu(), values, l0.int(), mass, nothing)
-
-    def _choose_by(
-        self, loops: Loops, centred: Tensor, norm: Tensor, starts: Tensor, candidates: Tensor, most: int
-    ) -> SparseCode:
-        n_rows, counts = len(centred), starts.diff()
-        units = torch.empty(len(candidates), dtype=torch.int32, device="cpu")
-        values = torch.empty_like(units, dtype=torch.float32)
-        l0 = torch.empty(n_rows, dtype=torch.int32, device="cpu")
-        mass, nothing = torch.zeros((2, n_rows), dtype=torch.float64, device="cpu")
-        encoder = candidates, self.least, self.columns, self.norms, self.bias
-
-        def choose(starts: Tensor, stops: Tensor, centred: Tensor, norm: Tensor, *of_rows: Tensor) -> None:
-            if len(starts):
-                columns = [each.numpy() for each in (starts, stops, *encoder, centred, norm)]
-                loops.encoding.choose(
-                    *columns, most, units.numpy(), values.numpy(), *(each.numpy() for each in of_rows)
-                )
-
-        in_threads(choose, len(candidates) * self.d_model, starts[:-1], starts[1:], centred, norm, l0, mass)
-        rank = torch.arange(len(candidates), device="cpu") - torch.repeat_interleave(starts[:-1], counts)
-        stored = rank < torch.repeat_interleave(l0, counts)
-        return SparseCode(offsets_of(l0), units[stored], values[stored], l0, mass, nothing)
-
-
-def _where(chosen: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
-    """Where ``chosen``, of each column; the device is asked once how many that are."""
-    (index,) = chosen.nonzero(as_tuple=True)
-    return tuple(column[index] for column in columns)
-
-
-def _starts(rows: Int[Tensor, " n"], n_rows: int) -> Int[Tensor, " rows_plus_1"]:
-    """Where each row begins among ascending ones, and where the last ends."""
-    return torch.searchsorted(rows, torch.arange(n_rows + 1, device=rows.device))
-
-
-def _kth_largest(values: Float[Tensor, "rows n"], k: int) -> Float[Tensor, "rows 1"]:
-    """The k-th largest value of each row; on the CPU by numpy, which takes a tenth of torch's time."""
-    if values.device.type != "cpu":
-        return values.topk(k, dim=1).values[:, -1:]
-    place, parted = values.shape[1] - k, values.clone()
-    parted.numpy().partition(place, axis=1)
-    return parted[:, place, None]
 
 
 class TopKEncoder(Encoder):
@@ -338,7 +267,7 @@ class TopKEncoder(Encoder):
         self.k = k
         super().__init__(weight, **kwargs)
         self.row_bytes += 12 * k  # the k largest and their places
-        self.largest_error = self.width.max(), self.slope.max(), self.offset.max()
+        self.largest_bounds = self.bounds.largest()
 
     def _most(self):
         return self.k
@@ -349,14 +278,13 @@ class TopKEncoder(Encoder):
     def floor(self, largest, stray, norm):
         # At least k units are screened at or above the k-th largest tile's value: the exact k-th is at most one error
         # below it, and what is screened another error below that is not among them. Negatives are never stored.
-        width, slope, offset = self.largest_error
-        error = stray * width + norm * slope + offset
-        kth = _kth_largest(largest, self.k)
+        error = self.largest_bounds.error(stray, norm)
+        kth = kth_largest(largest, self.k)
         return torch.maximum(kth - 2 * (error + self.screen.share * kth.abs()), -error)
 
     def narrowed(self, rows, screened, stray, norm):
         # Of the k largest screened values some share a tile, so the k-th largest of all is larger than that of tiles.
-        starts = _starts(rows, len(stray))
+        starts = starts_of(rows, len(stray))
         width = max(self.k, int(starts.diff().max()))
         if rows.device.type != "cpu" or len(stray) * width > SPARE_PLACES * len(rows):
             return None
@@ -365,22 +293,7 @@ class TopKEncoder(Encoder):
         return screened >= self.floor(by_row, upper_float32(stray), upper_float32(norm + stray))[rows, 0]
 
     def chosen_by(self, loops, screened, largest, floor, centred, norm):
-        n_rows, d = centred.shape
-        units = torch.empty(n_rows, self.k, dtype=torch.int32, device="cpu")
-        values, mass = (
-            torch.empty_like(units, dtype=torch.float32),
-            torch.empty(n_rows, dtype=torch.float64, device="cpu"),
-        )
-        l0 = torch.empty(n_rows, dtype=torch.int32, device="cpu")
-        weights, taken = (self.columns, self.norms, self.bias), []
-
-        def choose(screened: Tensor, largest: Tensor, floor: Tensor, *by_row: Tensor) -> None:
-            columns = screened, largest, floor, *weights, *by_row
-            steps = self.tile_step, self.unit_step
-            taken.append(loops.encoding.choose_largest(*(each.numpy() for each in columns), *steps))
-
-        in_threads(choose, units.numel() * d, screened, largest, floor[:, 0], centred, norm, units, values, l0, mass)
-        Encoder.n_terms += sum(taken) * d
-        stored = torch.arange(self.k, device="cpu") < l0[:, None]
-        nothing = torch.zeros(n_rows, dtype=torch.float64, device="cpu")
-        return SparseCode(offsets_of(l0), units[stored], values[stored], l0, mass, nothing)
+        steps = self.tiles.steps
+        code, n_products = self.choice.largest_by(loops, screened, largest, floor[:, 0], steps, centred, norm)
+        Encoder.n_terms += n_products * self.d_model
+        return code

@@ -19,6 +19,7 @@ FEWEST_ROWS, FEWEST_UNITS = 64, 2**11  # of a block, for which a sieve can pay
 ROWS_BEFORE = 256  # that are encoded before a sieve is made, which takes as long as some hundred
 PRODUCTS_PER_STEP = 2**11  # of which a sieve saves some
 SIEVE_BYTES = 6  # held per row and unit beside the product
+DIRECTION_BYTES = 3  # held per weight: twice as they are multiplied, in another order and in this, and what is left
 REMEMBERED, TRIED = 8, 3  # blocks of each way whose time counts, and that are needed to compare
 AGAIN = 32  # blocks after which the slower way is tried once more
 
@@ -41,6 +42,12 @@ class Ways:
         self.patience = 1  # blocks that are not tried after one that had too many candidates
         self.sifted = False  # the last block was
         self.seconds: dict[bool, deque[float]] = {way: deque(maxlen=REMEMBERED) for way in (True, False)}
+
+    @property
+    def most_held(self) -> int:
+        """Bytes of a sieve; 0 where there will be none, which is known for large encoders once loops are there."""
+        may_sift = self.large and self.most_rows >= FEWEST_ROWS
+        return DIRECTION_BYTES * self.products if may_sift else 0
 
     @contextmanager
     def timed(self, n_rows: int) -> Iterator[None]:

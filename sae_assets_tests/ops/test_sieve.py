@@ -226,6 +226,20 @@ def test_a_guess_that_is_too_high_is_mended(monkeypatch):
     assert len(looks) == 3
 
 
+@pytest.mark.parametrize("units", [UNITS, 2**11 - 1])
+def test_it_is_known_beforehand_what_an_encoder_comes_to_hold(units):
+    """All that is as large as its directions: of few units no bytes are made."""
+    x, weight = torch.randn(ROWS, 128), torch.randn(128, units)
+    encoder = TopKEncoder(weight, 16)
+    foretold = encoder.held_bytes
+    encoded(encoder, x, sifted=units == UNITS)
+    directions = {"columns": encoder.columns, "operand": encoder.screen.operand} | vars(encoder.ways.sieve or object)
+    large = [each for each in directions.values() if isinstance(each, Tensor) and each.numel() >= weight.numel()]
+    held = sum({each.data_ptr(): each.numel() * each.element_size() for each in large if not each.is_mkldnn}.values())
+    held += sum(each.numel() for each in large if each.is_mkldnn)
+    assert foretold == encoder.held_bytes and held <= 1.02 * foretold and foretold <= 1.02 * held
+
+
 def test_few_more_than_are_stored_are_left():
     """So that the exact products are few: of rows as they come, a unit in a hundred more."""
     x, weight = random(torch.Generator().manual_seed(2))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops import sparse_activations
+from sae_assets.ops import chosen_units, sparse_activations
 from sae_assets.ops.sparse_activations import TopKEncoder
 from sae_assets.ops.sparse_code import truncated
 from sae_assets_tests.ops.codes import assert_bit_equal, joined, rows_of
@@ -258,14 +258,14 @@ def test_k_beyond_the_units_is_refused(k):
 
 def test_units_that_share_a_tile_leave_few_others_to_be_computed(monkeypatch):
     """The k-th largest of tiles is smaller than that of units; where it is, some that cannot be stored reach it."""
-    seen, real = [], sparse_activations.rounded_products
+    seen, real = [], chosen_units.rounded_products
 
     def noted(*args):
         seen.append(len(args[0]))
         return real(*args)
 
     monkeypatch.setattr(sparse_activations, "loops_for", lambda *_: None)
-    monkeypatch.setattr(sparse_activations, "rounded_products", noted)
+    monkeypatch.setattr(chosen_units, "rounded_products", noted)
     generator = torch.Generator().manual_seed(0)
     weight, x = torch.randn(64, 2048, generator=generator), torch.randn(50, 64, generator=generator)
     code = TopKEncoder(weight, 64).encode(x)
