@@ -1,6 +1,7 @@
 """Which way blocks of rows are screened on the CPU: through a sieve where the clock says so, else by one product.
 
-What it decides cannot be seen in any bit.
+What it decides cannot be seen in any bit. Time is what passes: the process's seconds of CPU count other threads' work
+too, and a thread's own leave out the threads that share a block. The least of some blocks is what load disturbs least.
 """
 
 import time
