@@ -1,7 +1,6 @@
 """What an artifact will cost, from what others cost; and that a run says so beside what it took."""
 
 import json
-import time
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
@@ -287,20 +286,27 @@ def test_what_is_of_no_model_and_what_controls_need_have_a_forecast_on_a_first_p
     """And what opens a model is expected where it is first needed, which is once."""
     places, calls = made_home(tmp_path, "register", controls={"n_seeds": 2}), []
 
-    def slow_at_first(*arguments: Any) -> RowTruth:
+    def noted(*arguments: Any) -> RowTruth:
         calls.append(arguments)
-        end = time.process_time() + (0.5 if len(calls) == 1 else 0.0)
-        while time.process_time() < end:
-            pass
         return row_truth(*arguments)
 
-    monkeypatch.setattr("sae_assets.commands.calibration.row_truth", slow_at_first)
+    class SlowAtFirst(PassMeter):
+        """As if the first truth took 100 s, and later ones none."""
+
+        def __exit__(self, *raised: Any) -> None:
+            super().__exit__(*raised)
+            if calls and calls[-1] is not None:
+                self.cpu_seconds = 100.0 if len(calls) == 1 else 0.0
+                calls.append(None)
+
+    monkeypatch.setattr("sae_assets.commands.calibration.row_truth", noted)
+    monkeypatch.setattr("sae_assets.commands.calibration.PassMeter", SlowAtFirst)
     monkeypatch.setattr("sae_assets.commands.rehearsal.FEWEST", 6)
     stages = {each["stage"]: each for each in told(places)["stages"]}
     for name in ("examples", "labels", "control_inputs"):
         assert stages[name]["by"] == "calibration" and stages[name]["rows"] == 12 and stages[name]["bytes"] > 1000
-    assert len(calls) == 2 and stages["ground_truth"]["runs"] == 2
-    assert 0.45 <= stages["ground_truth"]["cpu_seconds"] < 0.95
+    assert len(calls) == 4 and stages["ground_truth"]["runs"] == 2
+    assert 100 <= stages["ground_truth"]["cpu_seconds"] < 150  # twice would be 200
 
 
 def test_what_opens_a_model_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
