@@ -234,11 +234,14 @@ def test_a_blocking_check_stops_what_follows(tmp_path, made_home, monkeypatch):
 
 
 def test_aggregates_hold_one_chunk_at_a_time(tmp_path, made_home, monkeypatch):
-    """An aggregate asks for each chunk by itself, and drops it before the next."""
+    """An aggregate asks for each chunk by itself, and drops it before the next; the store keeps none here."""
     import gc
     import weakref
 
+    from sae_assets.orchestration import build
     from sae_assets.storage.store import ChunkReader
+
+    monkeypatch.setattr(build, "KEPT_MB", 0)
 
     small = made_home(tmp_path, "sparse_activations", chunk_size=2)  # six chunks
     arguments = ["-d", "small", "--home", str(small["home"]), "--catalog", str(small["catalog"])]
