@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -48,6 +49,17 @@ SIZES: dict[str, tuple[str, str]] = {
     "bench_ui": ("--chunks 300 --made 100 --datasets 5", ""),
 }
 
+# What these print are no times (or CPU seconds beside them), so they may share the cores.
+SIMULATIONS = {
+    "bench_differences",
+    "bench_interval_choices",
+    "bench_statistics_validity",
+    "bench_controls",
+    "bench_diffmean",
+    "bench_few_examples",
+    "bench_random_saes",
+}
+
 
 def main() -> int:
     """Run them; 1 if one fails. What it printed stands in the results then, too."""
@@ -66,24 +78,31 @@ def main() -> int:
     changed = _git("status", "--porcelain", "--", ":!benchmarks/RESULTS.md")
     if changed and not given.names:
         parser.error(f"the working tree differs from its commit, so that figures would be nobody's:\n{changed}")
-    parts, failed = [], []
-    for name in given.names or SIZES:
-        sizes = SIZES[name][given.full]
-        start = time.perf_counter()
-        command = [sys.executable, str(HERE / f"{name}.py"), *sizes.replace(HOME, str(given.home)).split()]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - start
-        said = run.stdout.strip() if run.returncode == 0 else f"{run.stdout}{run.stderr[-2000:]}".strip()
-        failed += [name] * (run.returncode != 0)
-        end = "" if run.returncode == 0 else f", failed with {run.returncode}"
-        shown = f"python benchmarks/{name}.py {sizes}".strip()
-        print(f"{shown}  ({seconds:.0f} s{end})\n{said}\n", flush=True)
-        parts.append(f"`{shown}` ({seconds:.0f} s{end})\n\n```\n{said.replace(str(given.home), HOME)}\n```\n")
+    names = [*(given.names or SIZES)]
+    runs = {name: _run(name, given) for name in names if name not in SIMULATIONS}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        shared = [name for name in names if name in SIMULATIONS]
+        runs |= zip(shared, pool.map(lambda name: _run(name, given), shared), strict=True)
+    failed = [name for name in names if runs[name][1]]
     if not given.names:
-        RESULTS.write_text(_head(given.full) + "\n" + "\n".join(parts), encoding="utf-8")
+        RESULTS.write_text(_head(given.full) + "\n" + "\n".join(runs[name][0] for name in names), encoding="utf-8")
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
+
+
+def _run(name: str, given: argparse.Namespace) -> tuple[str, int]:
+    """What one script printed, as RESULTS.md shows it, and its exit status."""
+    sizes = SIZES[name][given.full]
+    start = time.perf_counter()
+    command = [sys.executable, str(HERE / f"{name}.py"), *sizes.replace(HOME, str(given.home)).split()]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    output = run.stdout.strip() if run.returncode == 0 else f"{run.stdout}{run.stderr[-2000:]}".strip()
+    end = "" if run.returncode == 0 else f", failed with {run.returncode}"
+    shown = f"python benchmarks/{name}.py {sizes}".strip()
+    print(f"{shown}  ({seconds:.0f} s{end})\n{output}\n", flush=True)
+    return f"`{shown}` ({seconds:.0f} s{end})\n\n```\n{output.replace(str(given.home), HOME)}\n```\n", run.returncode
 
 
 def _head(full: bool) -> str:
