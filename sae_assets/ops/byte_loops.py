@@ -1,7 +1,6 @@
 """Products of bytes in compiled loops, by a processor's own instructions for them: Numba uses none of its own accord.
 
-What they give is whole numbers, and the same as a plain loop's. Compiled code that is kept (``jit``) does not notice a
-change here: change ``sieve_kernels``, whose loops call this, with it.
+What they give is whole numbers, and the same as a plain loop's.
 """
 
 from collections.abc import Callable
