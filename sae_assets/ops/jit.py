@@ -24,7 +24,10 @@ def loop(function: Any, **options: Any) -> Any:
     if not COMPILED:
         return function
     compiled = numba.njit(nogil=True, **options)(function)
-    compiled._cache = _kept(function)
+    try:
+        compiled._cache = _kept(function)
+    except AttributeError:  # another version of Numba: what is kept then is as old as the loop's own file
+        compiled.enable_caching()
     return compiled
 
 
