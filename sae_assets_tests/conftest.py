@@ -16,7 +16,7 @@ gc.disable()  # until all is imported, of which nothing is garbage
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("SAE_ASSETS_") and "TEST" not in name]:
-    if name not in ("SAE_ASSETS_SCREENSHOTS", "SAE_ASSETS_REQUIRE_BROWSER", "SAE_ASSETS_REQUIRE_REFERENCE"):
+    if name != "SAE_ASSETS_SCREENSHOTS" and not name.startswith("SAE_ASSETS_REQUIRE_"):
         del os.environ[name]
 os.environ.pop("DAGSTER_HOME", None)
 

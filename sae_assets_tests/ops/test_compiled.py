@@ -48,6 +48,7 @@ from sae_assets.ops.sorted_scores import EVALUATED
 from sae_assets.ops.sparse_activations import Encoder, TopKEncoder
 from sae_assets.ops.thresholds import ENTRY_BYTES
 from sae_assets.ops.unit_stats import compute_unit_stats
+from sae_assets_tests.helpers.compiled_loops import expect_compiled
 from sae_assets_tests.helpers.ops_of_worlds import calibrate
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.ops.test_dot_products import between_two_floats, ordinary, rounded_by_the_tree
@@ -65,8 +66,7 @@ USERS = (unit_stats, thresholds, example_scores, detection_stats, exact_search, 
 def loops(request: pytest.FixtureRequest) -> Loops:
     """The loops as Python runs them, and as Numba compiles them where it is installed."""
     if request.param == "compiled":
-        if not jit.COMPILED:
-            pytest.skip("Numba is not installed")
+        expect_compiled()
         return Loops(*MODULES)
     python = ({name: getattr(each, "py_func", each) for name, each in vars(module).items()} for module in MODULES)
     return Loops(*(SimpleNamespace(**functions) for functions in python))

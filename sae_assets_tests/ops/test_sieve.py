@@ -1,4 +1,7 @@
-"""Rows screened in bytes give the codes that one product gives, and the sieve is left where it does not pay."""
+"""Rows screened in bytes give the codes that one product gives, and the sieve is left where it does not pay.
+
+Without Numba there is no sieve: then each of these tests is skipped, and fails where ``SAE_ASSETS_REQUIRE_NUMBA=1``.
+"""
 
 import os
 import subprocess
@@ -12,27 +15,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sae_assets.ops import byte_products, screens, sieve, ways
+from sae_assets.ops import (
+    byte_products,
+    detection_kernels,
+    encoding_kernels,
+    jit,
+    screens,
+    search_kernels,
+    sieve,
+    sieve_kernels,
+    value_kernels,
+    ways,
+)
 from sae_assets.ops.byte_products import ZERO, adds_up, byte_product, packed_weights
 from sae_assets.ops.compiled import Loops
 from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.ops.sieve import Sieve
 from sae_assets.ops.sparse_activations import Encoder, TopKEncoder
 from sae_assets.ops.sparse_code import SparseCode
+from sae_assets_tests.helpers.compiled_loops import expect_compiled
 from sae_assets_tests.ops.codes import assert_bit_equal
 from sae_assets_tests.strategies import PROPERTY
 
-pytest.importorskip("numba")
-from sae_assets.ops import detection_kernels, encoding_kernels, jit, search_kernels, sieve_kernels, value_kernels
-
-pytestmark = [
-    pytest.mark.xdist_group("compiled"),
-    pytest.mark.slow,
-    pytest.mark.skipif(not jit.COMPILED, reason="the loops are not compiled here"),
-]
+pytestmark = [pytest.mark.xdist_group("compiled"), pytest.mark.slow]
 
 D, UNITS, ROWS = 40, 2100, 70
 LOOPS = Loops(encoding_kernels, value_kernels, detection_kernels, search_kernels, sieve_kernels)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    expect_compiled()
 
 
 def test_torch_multiplies_bytes_here():
