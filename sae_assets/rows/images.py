@@ -16,7 +16,7 @@ from sae_assets.errors import CheckpointError
 from sae_assets.rows.blank import is_one_colour
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
 from sae_assets.rows.passes import LOOKAHEAD, FixedShapes, Pass, in_groups, together
-from sae_assets.rows.source import ExampleRows
+from sae_assets.rows.source import ExampleRows, Normalisation
 from sae_assets.rows.steady import steady
 from sae_assets.rows.threads import prepared
 
@@ -34,7 +34,8 @@ class Geometry(Protocol):
     Attributes:
         patch_size: pixels; grid: patches (down, across); n_patches: their product.
         n_prefix: positions before the patches (CLS, registers); has_cls: whether the first of them is CLS.
-        normalisation: mean and standard deviation per channel that pixels are normalised by, where white is 1.
+        normalisation: mean and standard deviation per channel that pixels are normalised by, where white is 1; None
+            where nobody knows.
     """
 
     patch_size: int
@@ -44,7 +45,7 @@ class Geometry(Protocol):
     has_cls: bool
 
     @property
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]: ...
+    def normalisation(self) -> Normalisation | None: ...
 
     def tensor(self, image: "Image") -> "Tensor":
         """The model's input, float32 [3, height, width]: ``inputs`` of its ``pixels``."""
@@ -81,7 +82,11 @@ def odd_normalisation(mean: Any, std: Any, prefix: str = "") -> list[str]:
 
 
 class WholeTensors(ABC):
-    """``pixels`` and ``inputs`` of a geometry whose ``tensor`` does all of its work at once."""
+    """A base of geometries whose ``tensor`` does all of its work at once, and who say no ``normalisation``."""
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        return None
 
     @abstractmethod
     def tensor(self, image: "Image") -> "Tensor": ...
@@ -127,7 +132,7 @@ class ImageRows:
         self.origin, self.d_model = hook_point, opened.vision.d_model
         self.behind, self.network = getattr(opened.vision, "behind", ""), getattr(opened.vision, "network", None)
         self.doubts: Sequence[str] = ()
-        self.normalisation = getattr(geometry, "normalisation", None)
+        self.normalisation = geometry.normalisation
         self.longest: int | None = None
         if "cls" in kinds and not geometry.has_cls:
             raise CheckpointError(f"The rows at {hook_point} have no CLS position; use token kind `patch` alone.")

@@ -12,6 +12,7 @@ from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.open_clip.config import odd_numbers, odd_preprocessing
 from sae_assets.rows.open_clip.library import library
 from sae_assets.rows.open_clip.weights import locate_weights
+from sae_assets.rows.source import Normalisation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ class ImageGeometry:
         self.preprocessing = {**settings, "open_clip": open_clip.__version__.split(".")[0]}
 
     @property
-    def normalisation(self) -> "tuple[tuple[float, ...], tuple[float, ...]]":
+    def normalisation(self) -> Normalisation:
         """Mean and standard deviation per channel that pixels are normalised by; white is 1."""
         return tuple(self.preprocessing["mean"]), tuple(self.preprocessing["std"])
 

@@ -15,6 +15,7 @@ from sae_assets.catalog import Transformer
 from sae_assets.errors import CheckpointError, DatasetError
 from sae_assets.rows.images import WholeTensors, odd_normalisation
 from sae_assets.rows.properties import edges_of
+from sae_assets.rows.source import Normalisation
 from sae_assets.rows.transformers.blocks import shortened
 from sae_assets.rows.transformers.files import expect_room, quiet, read_config, read_pretrained
 
@@ -79,7 +80,7 @@ class TransformersGeometry(WholeTensors):
         return {"processor": type(self._processor).__name__, **plain}
 
     @property
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def normalisation(self) -> Normalisation:
         """Mean and standard deviation per channel that pixels are normalised by; white is 1."""
         processor = self._processor
         white = 255 * processor.rescale_factor if getattr(processor, "do_rescale", False) else 255.0
