@@ -1,7 +1,8 @@
 """Progress of what takes long, on stderr: bars on a terminal, lines in a file or pipe, with rate and remaining time.
 
 Remaining time is told from what has been seen: of a loop from its rate, of runs from how long those of the same stages
-took. What has not been seen yet is not guessed, and "at least" says so.
+took, the first of which loads libraries and compiles and says nothing alone. What has not been seen yet is not guessed,
+and "at least" says so.
 """
 
 import time
@@ -81,8 +82,8 @@ class Runs:
         second is left."""
         if self._current is None:
             return ""
-        # Their median, for the first one loads libraries, too.
-        usual = {stages: sorted(took)[(len(took) - 1) // 2] for stages, took in self._took.items()}
+        # Their median, and of two the shorter one, since the first loads libraries and compiles.
+        usual = {stages: sorted(took)[(len(took) - 1) // 2] for stages, took in self._took.items() if len(took) > 1}
         stages, start = self._current
         now = max(0.0, usual.get(stages, 0.0) - (self._clock() - start))
         seconds = now + sum(usual.get(each, 0.0) for each in self._coming)

@@ -7,6 +7,8 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os.path import normpath
+from pathlib import Path
 from typing import Any
 
 from sae_assets import ops, storage
@@ -95,7 +97,8 @@ def about(target: Any) -> dict[str, str]:
     entry, model = target.dataset, target.model
     hook_point, transformer = model.hook_point, model.transformer
     if transformer is not None and transformer.path is not None:
-        hook_point = hook_point.removesuffix(transformer.label) + transformer.path.name
+        folder = Path(normpath(transformer.path))  # a name however it is spelled: `..` is none
+        hook_point = hook_point.removesuffix(transformer.label) + folder.name
     facts = {
         "data set": entry.description.rstrip("."),
         "hook point": hook_point,

@@ -48,8 +48,11 @@ def test_runs_tell_what_is_left_from_runs_like_those_to_come() -> None:
     clock = Clock()
     runs = Runs(clock)
     encode, aggregate = batch("sparse_activations"), batch("unit_stats")
-    runs.begins(encode, [encode, encode, aggregate])
+    runs.begins(encode, [encode, encode, encode, aggregate])
     assert runs.left == ""  # nothing was seen
+    clock.now += 70
+    runs.begins(encode, [encode, encode, aggregate])
+    assert runs.left == ""  # the first one alone does not say what is usual: it compiles
     clock.now += 60
     runs.begins(encode, [encode, aggregate])
     assert runs.left == "at least 2 min left"
@@ -69,14 +72,18 @@ def test_runs_tell_what_is_left_from_runs_like_those_to_come() -> None:
 def test_lines_in_a_file_come_when_a_run_begins_and_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with progress._lines(Console(stderr=True, **progress.PLAIN), clock) as on_batch:
-        on_batch(batch("sparse_activations", label="birds dino 0000 encode"), 1, 2, [batch("sparse_activations")])
+        encode = [batch("sparse_activations", label=f"birds dino 000{chunk} encode") for chunk in range(3)]
+        on_batch(encode[0], 1, 3, encode[1:])
         for _ in track(range(100), "encode"):
             clock.now += 1
-        on_batch(batch("sparse_activations", label="birds dino 0001 encode"), 2, 2, [])
+        on_batch(encode[1], 2, 3, encode[2:])
+        clock.now += 100
+        on_batch(encode[2], 3, 3, [])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "[1/2] birds dino 0000 encode"
+    assert lines[0] == "[1/3] birds dino 0000 encode"
     assert lines[1] == "    encode: 30 of 100 examples, 1 examples/s, 70 s left"
-    assert len(lines) == 5 and lines[4] == "[2/2] birds dino 0001 encode  (about 2 min left)"
+    assert len(lines) == 6 and lines[4] == "[2/3] birds dino 0001 encode"
+    assert lines[5] == "[3/3] birds dino 0002 encode  (about 2 min left)"
 
 
 def test_loops_count_examples_whatever_an_item_holds() -> None:

@@ -1,5 +1,6 @@
 """Which files may be used beside each other: those of the same examples, labels, encoder and mapping."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sae_assets.catalog import Catalog, Model, Sae, load_catalog
 from sae_assets.catalog.detection import Detection
 from sae_assets.chunks.registering import register
 from sae_assets.errors import MismatchError
-from sae_assets.pipeline.options import EncodeOptions, Options
+from sae_assets.pipeline.options import EncodeOptions, Options, ScoringOptions
 from sae_assets.pipeline.recipes import provenance_of
 from sae_assets.pipeline.stage import Sources, Target
 from sae_assets.pipeline.stages import STAGES
@@ -128,3 +129,18 @@ def test_control_inputs_depend_on_pooling(options: EncodeOptions) -> None:
     )
     for stage, kind in (("control_inputs", "cls"), ("sparse_activations", "patch")):
         assert settings(catalog, stage, kind) == settings(other, stage, kind)
+
+
+@pytest.mark.parametrize("spelled", ["{}/", "{}/.", "{}/../mini", "{}/w/..", "mini", "./mini/", "mini/w/.."])
+def test_a_report_depends_on_no_spelling_of_a_path(tmp_path: Path, spelled: str) -> None:
+    """It names a local model by its folder."""
+
+    def settings(path: str) -> dict[str, Any]:
+        entry = {"transformer": {"library": "open_clip", "path": path}}
+        (tmp_path / "catalog.yaml").write_text(json.dumps({"models": {"clip-mini": entry}}))
+        target = Target(load_catalog(tmp_path / "catalog.yaml"), Address("clevr_mini", "report", "patch", "clip-mini"))
+        return STAGES["report"].settings(target, ScoringOptions())
+
+    expected = settings(str(tmp_path / "mini"))
+    assert expected["about"]["hook point"] == "block 3 of mini"
+    assert settings(spelled.format(tmp_path / "mini")) == expected
