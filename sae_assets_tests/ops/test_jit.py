@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from sae_assets.ops import detection_kernels, encoding_kernels, jit, search_kernels, sieve_kernels, value_kernels
+from sae_assets_tests.helpers.compiled_loops import expect_compiled
 
 MODULES = encoding_kernels, value_kernels, detection_kernels, search_kernels, sieve_kernels
 
@@ -36,9 +37,9 @@ def _was_kept(path: Path) -> bool:
     return sum(module.twice.stats.cache_hits.values()) == 1
 
 
-@pytest.mark.skipif(not jit.COMPILED, reason="Numba is not installed")
 def test_a_loop_is_compiled_anew_when_what_it_is_made_with_changes(tmp_path, monkeypatch):
     """And only then, or when its own file does."""
+    expect_compiled()
     path = tmp_path / "loops.py"
     path.write_text(LOOP)
     assert [_was_kept(path) for _ in "ab"] == [False, True]
