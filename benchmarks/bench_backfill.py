@@ -134,7 +134,7 @@ def ui(home: Path, catalog: Path) -> Iterator[Clock]:
 
 
 def timeline(instance: dg.DagsterInstance, run_id: str) -> dict[str, float]:
-    """When a run's events happened: the first step's begin, the last one's end."""
+    """Return when a run's events happened: the first step's begin, the last one's end."""
     found: dict[str, float] = {}
     for entry in instance.all_logs(run_id):
         event = entry.dagster_event
@@ -162,7 +162,7 @@ def print_parts(instance: dg.DagsterInstance, runs: list[dg.DagsterRun]) -> None
 
 
 def made(session: Session) -> Counter[tuple[str, str]]:
-    """How often each (asset, partition) was materialized, as the history says."""
+    """Return how often each (asset, partition) was materialized, as the history says."""
     found: Counter[tuple[str, str]] = Counter()
     for key, _ in keys_of(session.catalog.datasets[NAME]):
         cursor, more = None, True

@@ -1,4 +1,5 @@
-"""What a CPU is busy with while images become sparse activations: share of the transformer and of products.
+"""A CPU is busy with the transformer and with products while images become sparse activations: their shares are
+measured.
 
 Images of 500×375 pixels, as COCO's, go in one chunk through the packaged model and SAE, and through a model of the
 width of ViT-B/16 with random weights (11 blocks, 768 to 24,576, k = 32). CPU seconds of all threads, torch with one:

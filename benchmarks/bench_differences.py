@@ -1,4 +1,4 @@
-"""What older public scripts for this workflow compute otherwise, each behaviour alone, in figures of the packaged data.
+"""Older public scripts for this workflow compute otherwise: each behaviour alone, in figures of the packaged data.
 
 The pipeline's files (activations, ground truth, examples) are read; everything after them is done here once more in
 NumPy, as ``docs/numerics.md`` defines it and then with one change. The unchanged figures must be those that are stored.

@@ -34,7 +34,7 @@ def direction(x: Tensor, labels: Tensor, fits: Tensor) -> Tensor:
 
 
 def largest(scores: Tensor, example: Tensor, n: int) -> Tensor:
-    """Of the rows of each example; −∞ without any."""
+    """Return the largest of the rows of each example; −∞ without any."""
     nothing = torch.full((n, scores.shape[1]), -torch.inf, dtype=scores.dtype)
     return nothing.scatter_reduce(0, example[:, None].expand_as(scores), scores, "amax")
 
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def seconds(dataset: str, model: str, kind: str, world: World, directions: Tensor) -> tuple[float, float]:
-    """Of the pass that encodes all examples, and of the second one."""
+    """Return the seconds of the pass that encodes all examples, and of the second one."""
     catalog = load_catalog()
     entry, read = catalog.datasets[dataset], catalog.models[model].named(model)
     reader = open_dataset(entry)

@@ -1,4 +1,4 @@
-"""What tells that an SAE does not know its rows, on the packaged data, and what that and control inputs cost.
+"""Some figures tell that an SAE does not know its rows: they are measured on the packaged data, with what they cost.
 
 FVU at the models' own block and around it; `cls` rows, in each way that they are encoded, against tokens or patches.
 

@@ -1,4 +1,5 @@
-"""How often do intervals cover on points drawn at random, and would others do better? By it `ops.intervals` was chosen.
+"""Intervals are tried on points drawn at random: how often do they cover, and would others do better? By it
+`ops.intervals` was chosen.
 
 Points are 40 to 2,000 examples, 3 to 97 % positive, and detectors from poor to nearly perfect. Coverage at 95 % is to
 lie within .93 and .98: shown is the share of points inside, below and above, the least and the most. F1, precision and
@@ -94,7 +95,8 @@ def proportions(points: int, seeds: list[int], least: int, most: int) -> None:
 
 
 def coverage_of(n: int, share: float, true: float) -> tuple[dict[str, float], bool]:
-    """Of intervals of a proportion, of a binomial number of n examples that is not 0, and whether it can be had."""
+    """Return the coverage of intervals of a proportion, of a binomial number of n examples that is not 0, and whether
+    it can be had."""
     size = np.arange(1, n + 1)
     weight = stats.binom.pmf(size, n, share)
     size, weight = size[weight > 1e-8], weight[weight > 1e-8]
@@ -110,7 +112,8 @@ def coverage_of(n: int, share: float, true: float) -> tuple[dict[str, float], bo
 
 
 def holding_share(k: np.ndarray, m: np.ndarray, true: float) -> Iterator[tuple[str, np.ndarray]]:
-    """Whether intervals of k in m hold the true share; tails are asked in place of quantiles, which is the same."""
+    """Yield whether intervals of k in m hold the true share; tails are asked in place of quantiles, which is the
+    same."""
     for prior in (0.5, 0.6, 0.7):
         tail = special.betainc(k + prior, m - k + prior, true)
         yield f"prior {prior:.2g}", ((tail >= 0.025) | (k == 0)) & ((tail <= 0.975) | (k == m))
@@ -372,7 +375,7 @@ def means(points: int, trials: int, seed: int, least: int, most: int) -> None:
 
 
 def holding(result: torch.Tensor, true: float) -> int:
-    """In how many draws the interval holds the true figure."""
+    """Count the draws in which the interval holds the true figure."""
     _, low, high = result.T.numpy()
     return int(((low <= true + 1e-12) & (true - 1e-12 <= high)).sum())
 

@@ -1,4 +1,4 @@
-"""What it gains that examples go through a transformer together, in passes of a fixed shape, against one by one.
+"""Examples go through a transformer together, in passes of a fixed shape, and one by one: the gain is measured.
 
 CPU milliseconds per example of one thread: packaged data through their own models, the passes' tries of each shape
 included and not, and one layer of the width of larger models, for several numbers of examples. With ``--threads 2``

@@ -1,4 +1,4 @@
-"""What encoding in low precision changes, against the exact encoder: rows with another set of units, and values.
+"""Encoding in low precision is held against the exact encoder: rows with another set of units, and values.
 
 float32 is a matrix product as it is. tf32-like: inputs rounded to 10 bits of mantissa, summed in float32 (an emulation
 on the CPU; tensor cores also sum otherwise). fp16 and bf16: inputs rounded, summed in float32, the result rounded, as a

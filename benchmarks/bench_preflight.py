@@ -1,4 +1,4 @@
-"""What a plan says that it will cost, beside what its runs then record: predicted, actual and their ratio.
+"""A plan's forecast stands beside what its runs then record: predicted, actual and their ratio.
 
 Examples arrive in steps, chunk by chunk: the packaged images or texts, the same images as somebody's own table, or
 embeddings of them that were made elsewhere (a direction for each concept, and noise). Before each step, of which the
@@ -47,7 +47,7 @@ TEXTS = {"modality": "text", "models": ["gemma-mini"], "token_kinds": ["token"]}
 
 
 def command(folder: Path, *options: str) -> dict[str, Any]:
-    """What ``sae-assets materialize`` prints as JSON."""
+    """Return what ``sae-assets materialize`` prints as JSON."""
     line = [sys.executable, "-c", "from sae_assets.cli import run; run()", "materialize", "-d", NAME, "--json"]
     places = ["--home", str(folder / "home"), "--catalog", str(folder / "catalog.yaml")]
     done = subprocess.run([*line, *options, *places], check=True, capture_output=True, text=True)
@@ -56,7 +56,7 @@ def command(folder: Path, *options: str) -> dict[str, Any]:
 
 
 def recorded(folder: Path, stage: dict[str, Any]) -> dict[str, float]:
-    """What the last runs of a stage recorded, as many as were planned."""
+    """Return what the last runs of a stage recorded, as many as were planned."""
     with open_session(folder / "home", folder / "catalog.yaml") as session:
         address = STAGES[stage["stage"]].address(NAME, stage["token_kind"], stage["model"], "0000")
         page = session.instance.fetch_materializations(asset_key(address), limit=stage["runs"])

@@ -77,7 +77,7 @@ def write_catalog(folder: Path, root: Path, datasets: int, chunk_size: int = 1) 
 
 
 def make_examples(session: Session, chunks: list[str]) -> None:
-    """What the assets ``examples`` and ``labels`` write, without a run for each."""
+    """Write what the assets ``examples`` and ``labels`` do, without a run for each."""
     from sae_assets.chunks.contents import describe_examples, describe_labels
     from sae_assets.pipeline.options import Options
     from sae_assets.pipeline.recipes import recipe

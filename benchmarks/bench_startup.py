@@ -34,7 +34,7 @@ SHOWN = ["clevr_mini", "clip-mini", "best_pairs"]
 
 
 def cpu_seconds(arguments: list[str]) -> float:
-    """Of a Python process and what it starts. Raises: CalledProcessError: it failed."""
+    """Return CPU seconds of a Python process and what it starts. Raises: CalledProcessError: it failed."""
     before = os.times()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = os.times()
@@ -47,7 +47,8 @@ def line(name: str, arguments: list[str], repeat: int) -> None:
 
 
 def definitions(folder: Path) -> float:
-    """Of making Dagster's definitions of ten more data sets, imports of this package included and Dagster's not."""
+    """Return CPU seconds of making Dagster's definitions of ten more data sets, imports of this package included and
+    Dagster's not."""
     entry = load_catalog().datasets[SHOWN[0]]
     made = {"root": str(entry.root), "layout": entry.layout, "modality": "image", "concepts": [*entry.concepts],
             "token_kinds": [*entry.token_kinds], "models": [*entry.models], "controls": {}}  # fmt: skip
@@ -61,7 +62,8 @@ def definitions(folder: Path) -> float:
 
 
 def first_line(place: Sequence[str]) -> float:
-    """Of ``materialize``, until it has said something, to a hundredth of a second; it is ended then."""
+    """Return the seconds of ``materialize`` until it has said something, to a hundredth of a second; it is ended
+    then."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", COMMAND, "materialize", *place], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -42,7 +42,7 @@ def hand_on(chunk: SparseActivations, made: Provenance) -> None:
     expected = Expected(chunk.example_offsets.diff(), limits={"max_dropped_mass": 0.1, "max_fvu": 1.0})
 
     def compare(works: dict[str, Callable[[], Any]]) -> tuple[list[Any], list[float]]:
-        """What they give and the least time of each, measured in turns."""
+        """Return what they give and the least time of each, measured in turns."""
         times: dict[str, list[float]] = {name: [] for name in works}
         found = dict[str, Any]()
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""What storing values in 16 bits saves, and which figures it changes, on the packaged data.
+"""Values are stored in 16 bits, on the packaged data: it is measured what that saves, and which figures it changes.
 
 Rows are encoded once, exactly; then everything after is made twice, of the values as they are and of the rounded ones:
 unit statistics, thresholds of every unit that fires and their counts on both splits, and the pairs that are chosen.

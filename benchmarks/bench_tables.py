@@ -113,7 +113,7 @@ def main() -> None:
     positive = pl.DataFrame({"example": np.arange(given.examples, dtype=np.int32), **columns})
 
     def detections() -> list[pl.DataFrame]:
-        """Of the first concepts; example scores once, as ours."""
+        """Return the tables of the first concepts; example scores are computed once, as ours are."""
         scores = narrow.join(rows, on="row").group_by("example", "cal", "unit").agg(value.max().alias("score"))
         scores = scores.join(positive, on="example")
         found = []

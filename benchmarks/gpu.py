@@ -81,7 +81,7 @@ def compare_with_cpu() -> None:
 
 
 def plain(x: torch.Tensor, columns: torch.Tensor, k: int | None, dtype: torch.dtype) -> None:
-    """What a script does: one product in some precision, and its k largest or what lies above a threshold."""
+    """Do what a script does: one product in some precision, and its k largest or what lies above a threshold."""
     narrow = columns.to(dtype)
     for part in x.split(BLOCK):
         values = part.to(dtype) @ narrow.T

@@ -92,7 +92,7 @@ def main() -> int:
 
 
 def _run(name: str, given: argparse.Namespace) -> tuple[str, int]:
-    """What one script printed, as RESULTS.md shows it, and its exit status."""
+    """Return what one script printed, as RESULTS.md shows it, and its exit status."""
     sizes = SIZES[name][given.full]
     start = time.perf_counter()
     command = [sys.executable, str(HERE / f"{name}.py"), *sizes.replace(HOME, str(given.home)).split()]
@@ -106,7 +106,7 @@ def _run(name: str, given: argparse.Namespace) -> tuple[str, int]:
 
 
 def _head(full: bool) -> str:
-    """Where and of what the figures are."""
+    """Return where and of what the figures are."""
     option, commit = " --full" if full else "", _git("rev-parse", "--short=10", "HEAD")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "dagster", "pyarrow"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -56,5 +56,5 @@ def read(path: Path) -> Any:
 
 
 def _no_utf8(error: UnicodeDecodeError) -> ValueError:
-    """Without the whole file, which the library's own error carries."""
+    """Return an error without the whole file, which the library's own one carries."""
     return ValueError(f"it is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}); save it as UTF-8")

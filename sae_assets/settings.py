@@ -1,4 +1,4 @@
-"""Where things lie (home folder, store, catalog) and what runs on what: each from one environment variable.
+"""Each environment variable says where something lies (home folder, store, catalog) or what runs on what.
 
 No other module reads these variables. What a data set or a model is stands in the catalog, not here.
 """
@@ -27,7 +27,7 @@ FORMATS = ("parquet", "pt")
 
 @dataclass(frozen=True)
 class Variable:
-    """What an environment variable sets, and what holds where it is not set (``<home>`` is the home folder)."""
+    """An environment variable sets this; the default holds where it is not set (``<home>`` is the home folder)."""
 
     description: str
     default: str = ""
@@ -101,7 +101,7 @@ def load_settings(home: Path | str | None = None, catalog: Path | str | None = N
 
 
 def device_name(option: str | None = None) -> str:
-    """Where numerics run; whether this machine has it is not looked at.
+    """Return where numerics run; whether this machine has it is not looked at.
 
     Raises:
         CatalogError: no name of a device.
@@ -113,7 +113,7 @@ def device_name(option: str | None = None) -> str:
 
 
 def format_name(option: str | None = None) -> str:
-    """In which format new artifacts are written.
+    """Return the format that new artifacts are written in.
 
     Raises:
         CatalogError: an unknown one.
@@ -139,7 +139,7 @@ def memory_budget_mb() -> int | None:
 
 
 def kept_loaded() -> int:
-    """How many models, and how many SAEs, a process keeps for its next chunk; 0: none.
+    """Return how many models, and how many SAEs, a process keeps for its next chunk; 0: none.
 
     Raises:
         CatalogError: not a whole number.
@@ -168,10 +168,10 @@ def ui_hosts() -> list[str]:
 
 
 def _value(variable: str) -> str:
-    """What a variable is set to; an empty one counts as not set."""
+    """Return what a variable is set to; an empty one counts as not set."""
     return os.environ.get(variable) or VARIABLES[variable].default
 
 
 def _chosen(flag: str, option: str | None, variable: str) -> tuple[str, str]:
-    """Where a value comes from, as messages name it, and the value."""
+    """Return where a value comes from, as messages name it, and the value."""
     return (flag, option) if option is not None else (variable, _value(variable))

@@ -23,7 +23,7 @@ def visible(text: str) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name has none that steers, and is one line."""
+    """Return whether a name has none that steers, and is one line."""
     return STEERING.search(name) is None and "\n" not in name and "\t" not in name
 
 

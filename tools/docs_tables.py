@@ -98,7 +98,7 @@ def options() -> Rows:
 
 
 def _help(parameter: Any) -> tuple[str, str]:
-    """What an option means, and its default, which its help names at the end."""
+    """Return what an option means, and its default, which its help names at the end."""
     text, _, default = parameter.help.partition(" (default: ")
     return text.rstrip("."), "off" if parameter.is_flag else default.removesuffix(")") or "none"
 

@@ -73,7 +73,7 @@ def notebook(names: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_code(source: str) -> bool:
-    """Whether a cell is Python; prose is none."""
+    """Return whether a cell is Python; prose is none."""
     try:
         ast.parse(source)
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""What the stages make: frozen containers of tensors that check themselves when built.
+"""Stages make artifacts: frozen containers of tensors that check themselves when built.
 
 Artifacts hold counts and values; rates are derived. They know neither files (``storage``) nor Dagster, and compute
 nothing beyond their own derived columns (``ops`` does). All tensors are on the CPU. torch is imported only when one

@@ -1,4 +1,4 @@
-"""What every artifact shares: invariants checked when it is built, and a hash of its content."""
+"""Every artifact checks its invariants when it is built, and has a hash of its content."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def bad_offsets(offsets: Tensor, name: str, total: int) -> Iterator[str]:
 
 
 def any_step(table: Any, compare: Callable[[Any, Any], Any]) -> bool:
-    """Whether a number compares so with the one before it in its row of a NumPy array [rows, columns].
+    """Return whether a number compares so with the one before it in its row of a NumPy array [rows, columns].
 
     All are compared with the one before, and those that begin a row left out: a third of the time of two dimensions.
     """

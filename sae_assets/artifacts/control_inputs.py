@@ -1,4 +1,4 @@
-"""What controls need of the rows of a chunk, made in the pass that encodes it: pooled embeddings, and a few rows."""
+"""Controls need of a chunk's rows pooled embeddings and a few rows, made in the pass that encodes it."""
 
 from __future__ import annotations
 

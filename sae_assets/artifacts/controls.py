@@ -106,7 +106,7 @@ class Controls(Artifact):
 
     @property
     def f1(self) -> Float[Tensor, "detectors concepts"]:
-        """Of test, float64; NaN without a detector."""
+        """Return F1 on test, float64; NaN without a detector."""
         import torch
 
         tp, fp, fn, _ = self.counts.double().unbind(-1)

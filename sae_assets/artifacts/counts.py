@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def two_classes(counts: Int[Tensor, "*n 4"]) -> Bool[Tensor, "*n"]:
-    """Where there are positive and negative examples; figures exist there alone."""
+    """Return where there are positive and negative examples; figures exist there alone."""
     true, false, missed, rest = counts.unbind(-1)
     return (true + missed > 0) & (false + rest > 0)
 

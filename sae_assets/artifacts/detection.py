@@ -196,12 +196,12 @@ class BestPairs(Artifact):
 
     @property
     def too_few(self) -> Bool[Tensor, "2 concepts"]:
-        """Where so few examples of a class are there that no interval of a figure can be relied on."""
+        """Return where so few examples of a class are there that no interval of a figure can be relied on."""
         return too_few(self.n_positive, self.n_examples) & self.two_classes
 
     @property
     def two_classes(self) -> Bool[Tensor, "2 concepts"]:
-        """Where a concept has positive and negative examples; figures exist there alone."""
+        """Return where a concept has positive and negative examples; figures exist there alone."""
         return two_classes(self.counts)
 
     def rate(self, name: str) -> Float[Tensor, "2 concepts"]:
@@ -227,7 +227,7 @@ class BestPairs(Artifact):
 
     @property
     def chance_f1(self) -> Float[Tensor, " concepts"]:
-        """What a test F1 has to exceed: the larger of always positive and the 95 % point of shuffled labels."""
+        """Return what a test F1 has to exceed: the larger of always positive and the 95 % point of shuffled labels."""
         import torch
 
         always, null = self.always_positive_f1[1], self.null_f1[1, :, 1]
@@ -281,12 +281,12 @@ class BestPairs(Artifact):
 
 
 def too_few(n_positive: Any, n_examples: Any) -> Any:
-    """Whether one of the classes has fewer than ``FEWEST`` examples, of numbers or tensors."""
+    """Return whether one of the classes has fewer than ``FEWEST`` examples, of numbers or tensors."""
     return (n_positive < FEWEST) | (n_examples - n_positive < FEWEST)
 
 
 def rests_on_few(line: Mapping[str, Any]) -> bool:
-    """Whether the test figures of a row of the table of best pairs rest on :func:`too_few` examples."""
+    """Return whether the test figures of a row of the table of best pairs rest on :func:`too_few` examples."""
     tp, fp, fn, tn = (line[f"test_{cell}"] for cell in ("tp", "fp", "fn", "tn"))
     return bool(too_few(tp + fn, tp + fp + fn + tn))
 

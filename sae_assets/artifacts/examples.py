@@ -1,4 +1,4 @@
-"""What is known of a chunk before any model has seen it: its examples, and their splits and labels."""
+"""A chunk's examples, and their splits and labels, are known before any model has seen it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ SPLITS = ("train", "cal", "test")
 
 
 def stands_in_for_train(example_id: str) -> bool:
-    """Whether an example of cal is fitted on where a data set has no train examples: a bit of the sha256 of its id."""
+    """Return whether an example of cal is fitted on where a data set has no train examples: a bit of the sha256 of its
+    id."""
     return bool(hashlib.sha256(example_id.encode()).digest()[-1] & 1)
 
 
@@ -52,7 +53,7 @@ class Examples(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class Labels(Artifact):
-    """What is said of the examples of one chunk, which may be corrected: splits, labels and where they are located.
+    """The splits and labels of a chunk's examples, and where they are located, may be corrected.
 
     Attributes:
         concepts: names of the label columns, in catalog order.
@@ -87,7 +88,7 @@ class Labels(Artifact):
 
 
 def _bad_examples(example_ids: tuple[str, ...], **columns: tuple[str, ...]) -> Iterator[str]:
-    """What is wrong with the ids of a chunk, and with columns that have one entry per example."""
+    """Yield what is wrong with the ids of a chunk, and with columns that have one entry per example."""
     n = len(example_ids)
     if n == 0:
         yield "a chunk needs at least one example"

@@ -1,4 +1,5 @@
-"""Which rows of a chunk show which concept and, of patches cut from masks, how much of each the mask covers."""
+"""Ground truth says which rows of a chunk show which concept and, of patches cut from masks, how much each mask
+covers."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth(Artifact):
-    """Which rows of a chunk are positive for which concept: G, as compressed sparse rows of concept positions.
+    """G says which rows of a chunk are positive for which concept, as compressed sparse rows of concept positions.
 
     What masks cover is there of patches that masks were cut into, and None of all other rows.
 

@@ -1,4 +1,4 @@
-"""Where in its examples a concept is: which rows its unit marks, by its own values or by what these have in common."""
+"""Localization says which rows of an example a unit marks, by its own values or by what these have in common."""
 
 from __future__ import annotations
 

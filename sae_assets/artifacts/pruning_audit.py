@@ -1,4 +1,4 @@
-"""What pruning costs each concept: the best unit of all that fire, beside the best that is kept."""
+"""The audit says what pruning costs each concept: the best unit of all that fire, beside the best that is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well units fall on the rows of concepts: one line per (concept, unit) that meet on a calibration row."""
+"""Row alignment says how well units fall on the rows of concepts: one line per pair that meets on a calibration row."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class RowAlignment(Artifact):
         return (self.n_positive > 0).all(0) & (self.n_unlocated.sum(0) == 0)
 
     def covered(self, least: float) -> Bool[Tensor, " concepts"]:
-        """Whether the unit of the best cal average precision has at least this one on test."""
+        """Return whether the unit of the best cal average precision has at least this one on test."""
         import torch
 
         best = self.best_by_ap

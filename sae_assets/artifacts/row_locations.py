@@ -1,4 +1,4 @@
-"""Where each row of a chunk stands in its example: characters of a text, or pixels of a picture as it is shown."""
+"""Row locations say where each row of a chunk stands in its example: characters of a text, or pixels of a picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRANSFORM = ("width", "height", "resized_width", "resized_height", "left", "top"
 
 @dataclass(frozen=True, eq=False)
 class RowLocations(Artifact):
-    """Where rows stand. Of texts ``spans`` is there, of pictures ``transforms``; neither where nothing says it.
+    """Texts have ``spans``, pictures ``transforms``; neither is there where nothing says where rows stand.
 
     Attributes:
         first_example: position of the chunk's first example in the data set.
@@ -104,7 +104,7 @@ class RowLocations(Artifact):
 
 
 def _edges(patches: int, patch: int, start: int, size: int, resized: int) -> Float[Tensor, " patches_plus_1"]:
-    """Where patches begin and the last one ends along one axis, in pixels of the picture, within it."""
+    """Return where patches begin and the last one ends along one axis, in pixels of the picture, within it."""
     import torch
 
     edges = start + patch * torch.arange(patches + 1, dtype=torch.float64, device="cpu")

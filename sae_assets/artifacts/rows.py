@@ -117,7 +117,7 @@ class SparseRows(Artifact):
             yield "a row names the same unit twice"
 
     def _names_a_unit_twice(self) -> bool:
-        """Whether a row does: sorted by numpy, which takes a tenth of torch's time for short rows."""
+        """Return whether a row does: sorted by numpy, which takes a tenth of torch's time for short rows."""
         import torch
 
         lengths, offsets = self.entries_per_row(), self.row_offsets.contiguous()
@@ -141,7 +141,7 @@ class SparseRows(Artifact):
 
 
 def _names_twice(units: Int[Tensor, "rows width"]) -> bool:
-    """Whether a row does, of rows of one length."""
+    """Return whether a row does, of rows of one length."""
     rows = units.numpy()
     at_once = max(1, ENTRIES_AT_ONCE // rows.shape[1])
     for first in range(0, len(rows), at_once):

@@ -60,7 +60,7 @@ class UnitRows(Artifact):
             yield from self._bad_block(start, min(start + BLOCK, self.n_entries))
 
     def _bad_block(self, start: int, stop: int) -> Iterator[str]:
-        """What is wrong with entries ``start`` to ``stop``, and with their order to the entry after them."""
+        """Yield what is wrong with entries ``start`` to ``stop``, and with their order to the entry after them."""
         import torch
 
         bits = self.values[start:stop].view(torch.int32)

@@ -84,7 +84,7 @@ class UnitStats(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class UnitMapping(Artifact):
-    """Which units are kept, and why each other one is not. Both directions derive from ``reasons`` alone.
+    """It says which units are kept, and why each other one is not. Both directions derive from ``reasons`` alone.
 
     Attributes:
         reasons: uint8 [n_original], position in ``REASONS``; 0 is kept.
@@ -126,7 +126,7 @@ class UnitMapping(Artifact):
         return index
 
     def counts(self) -> dict[str, int]:
-        """How many units have each reason."""
+        """Return how many units have each reason."""
         import torch
 
         return dict(zip(REASONS, torch.bincount(self.reasons.long(), minlength=len(REASONS)).tolist(), strict=True))

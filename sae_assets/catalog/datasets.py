@@ -48,7 +48,7 @@ TOKEN_KINDS: dict[str, tuple[TokenKind, ...]] = {"image": ("patch", "cls"), "tex
 
 
 class Columns(Entry):
-    """Which columns of a table hold what, and how (layouts ``table``, ``spans`` and ``huggingface``)."""
+    """These keys say which columns of a table hold what, and how (layouts ``table``, ``spans`` and ``huggingface``)."""
 
     id: str | None = Field(None, description="the example's id; default: stem of its file, or its row number")
     image: str = Field("image", description="path of the image, or its bytes")
@@ -112,7 +112,8 @@ class EmbeddingFiles(Entry):
 
 
 class Arrivals(Entry):
-    """How a growing data set becomes chunks: full ones at once, the rest when it has waited long enough."""
+    """These keys say how a growing data set becomes chunks: full ones at once, the rest when it has waited long
+    enough."""
 
     settle_seconds: float = Field(
         10, ge=0, description="a file that changed later than this long ago is still being written"
@@ -125,7 +126,7 @@ class Arrivals(Entry):
 
 
 class Backfills(Entry):
-    """When the schedules of a data set launch backfills (they ship switched off), and how much at once."""
+    """These keys say when a data set's schedules launch backfills (they ship switched off), and how much at once."""
 
     cron: CronExpression = Field("0 2 * * *", description="when what is missing or stale is made (UTC)")
     repair_cron: CronExpression = Field("30 5 * * *", description="the same with what failed before")

@@ -1,4 +1,4 @@
-"""What a data set's entry says of detection: how pairs are chosen and judged, and what they are compared with."""
+"""A data set's entry says how pairs are chosen and judged, and what they are compared with."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -34,7 +34,7 @@ def folds(value: int) -> int:
 
 
 class Detection(Entry):
-    """How pairs of a data set are chosen, and what stands beside their figures."""
+    """These keys say how pairs of a data set are chosen, and what stands beside their figures."""
 
     selection: Literal["exact", "tails"] = Field(
         "exact", description="thresholds tried: every score on cal (`exact`), or the quantiles of `tail_fractions`"
@@ -72,7 +72,8 @@ class Detection(Entry):
 
 
 class Controls(Entry):
-    """What detectors that are not the SAE's are given, to compare its units with: made while rows are encoded."""
+    """These keys say what detectors that are not the SAE's are given, to compare its units with, while rows are
+    encoded."""
 
     n_seeds: int = Field(10, ge=0, description="random SAEs, of seeds 0, 1, …")
     rows_per_chunk: int = Field(4096, ge=1, description="most rows of a chunk that are sampled, by hash")

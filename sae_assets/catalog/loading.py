@@ -152,7 +152,7 @@ def _dataset_problems(entry: dict[str, Any], models: dict[str, Any]) -> Iterable
 
 
 def _layout_problems(entry: dict[str, Any], layout: Layout) -> Iterable[str]:
-    """What a data set asks for that its layout lacks and would silently ignore."""
+    """Return what a data set asks for that its layout lacks and would silently ignore."""
     modality = entry.get("modality")
     if entry.get("masks") == "colour-difference" and "colour-difference" not in layout.takes:
         takers = " or ".join(repr(name) for name, kind in layouts().items() if "colour-difference" in kind.takes)
@@ -192,7 +192,8 @@ def _inner(kind: Any) -> Any:
 
 
 def plain_message(detail: Any) -> str:
-    """What pydantic says of one mistake, without its own "Value error, " before what a validator of ours said."""
+    """Return what pydantic says of one mistake, without its own "Value error, " before what a validator of ours
+    said."""
     return re.sub(r"^(Value|Assertion) error, ", "", detail["msg"])
 
 
@@ -200,7 +201,7 @@ KINDS = r"\[key\]$|(dict|tuple|list|set|union|literal|nullable|lax-or-strict|fun
 
 
 def _follows(detail: Any, details: Sequence[Any]) -> bool:
-    """Whether a mistake is there because of another: a list is too short once its wrong values are taken out."""
+    """Return whether a mistake is there because of another: a list is too short once its wrong values are taken out."""
     if detail["type"] == "too_short":
         keys = detail["loc"]
         return any(len(one["loc"]) > len(keys) and one["loc"][: len(keys)] == keys for one in details)

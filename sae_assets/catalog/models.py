@@ -99,7 +99,7 @@ class Transformer(Entry):
 
     @property
     def label(self) -> str:
-        """How messages name it."""
+        """Return how messages name it."""
         return self.name or str(self.path)
 
 
@@ -138,7 +138,8 @@ FIXED_RULES = ("min_active", "max_density", "strength_percentile")
 
 
 class Pruning(Entry):
-    """How a model's units are pruned (numerics: unit mapping). The three rules are needed where the mode is fixed."""
+    """These keys say how a model's units are pruned (numerics: unit mapping). The mode ``fixed`` needs all three
+    rules."""
 
     mode: Literal["adaptive", "fixed"] = Field(
         "adaptive", description="`adaptive`: limits from the data set's labels; `fixed`: the next three keys"
@@ -178,7 +179,7 @@ class Pruning(Entry):
 
 
 class Bounds(Entry):
-    """How a chunk of a model's activations has to look, else a check warns. Nothing stored depends on it."""
+    """A check warns where a chunk's activations leave these bounds. Nothing stored depends on them."""
 
     l0: tuple[float, float] | None = Field(
         None,
@@ -279,7 +280,7 @@ class Model(NamedEntry):
 
     @property
     def cls_of_texts(self) -> ClsOfTexts:
-        """What a ``cls`` row of a text is."""
+        """Return what a ``cls`` row of a text is."""
         return self.cls or "pooled"
 
     @property

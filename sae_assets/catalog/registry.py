@@ -1,4 +1,4 @@
-"""What layouts, SAE formats and model libraries say of themselves, and the tables of those that there are.
+"""Layouts, SAE formats and model libraries describe themselves, and stand in the tables here.
 
 A layout or a format is a module, a library is a package, and standing in the right package is all the registration
 there is: the tables import what stands there by name, when a catalog is first checked, and take its descriptor. So a
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies on disk: ``LAYOUT`` of a module of ``sae_assets.datasets.layouts``.
+    """A layout says how a data set lies on disk: ``LAYOUT`` of a module of ``sae_assets.datasets.layouts``.
 
     Attributes:
         name: as the catalog calls it.
@@ -72,7 +72,7 @@ def _nowhere(transformer: "Transformer") -> Path | None:
 
 
 def _no_properties(model: "Model") -> Sequence[Any]:
-    """Of a library that says nothing of its models."""
+    """Return nothing: a library need not say anything of its models."""
     return ()
 
 
@@ -123,7 +123,7 @@ Descriptor = TypeVar("Descriptor", Layout, SaeFormat, Library)
 
 
 def _table(package: str, attribute: str, kind: type[Descriptor], *, packages: bool = False) -> Mapping[str, Descriptor]:
-    """By name, the descriptors of the modules (or packages) in a package, in the order of the modules' names."""
+    """Return by name the descriptors of the modules (or packages) in a package, in the order of the modules' names."""
     folder = importlib.import_module(package).__path__
     names = [info.name for info in pkgutil.iter_modules(folder) if info.ispkg == packages]
     modules = [importlib.import_module(f"{package}.{name}") for name in names]

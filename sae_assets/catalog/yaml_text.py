@@ -65,7 +65,7 @@ def _loaded(text: str) -> Any:
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """How many values a node stands for, with every alias counted as often as it is used."""
+    """Return how many values a node stands for, with every alias counted as often as it is used."""
     if id(node) not in sizes:
         sizes[id(node)] = MOST_NODES + 1  # of one that contains itself
         parts: list[yaml.Node] = []

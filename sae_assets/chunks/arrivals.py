@@ -1,4 +1,4 @@
-"""Which newly arrived examples may be registered now: settled files only, full chunks first, the tail when it is due.
+"""Newly arrived examples are registered when their files have settled: full chunks first, the tail when it is due.
 
 An example is dated by the last change of its file on this machine (contents or name, so that a copy that keeps old
 times still counts as new). Planning only: chunks are cut in ``chunking``, and manifests are written in
@@ -37,13 +37,14 @@ class Arrived:
 
 
 def table_changed(root: Path) -> float:
-    """When the data set's table last changed, seconds since the epoch: the newest file directly in its folder."""
+    """Return when the data set's table last changed, seconds since the epoch: the newest file directly in its
+    folder."""
     files = [root] if root.is_file() else [path for path in root.iterdir() if path.is_file()]
     return max((changed(path) for path in files), default=0.0)
 
 
 def changed(path: Path) -> float:
-    """When a file's contents or name last changed here, seconds since the epoch."""
+    """Return when a file's contents or name last changed here, seconds since the epoch."""
     stat = path.stat()
     return max(stat.st_mtime, stat.st_ctime)
 

@@ -15,7 +15,7 @@ KEY_DIGITS = 4
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a chunk holds: its key, the data set position of its first example, and the ids in order.
+    """A manifest holds a chunk's key, the data set position of its first example, and the ids in order.
 
     ``content_hashes`` are those of the images or texts when the chunk was registered, ``region_hashes`` those of the
     masks or spans of each example's concepts. ``splits`` are there where the catalog has them drawn: drawn once, kept

@@ -58,7 +58,7 @@ def registered_regions(manifest: Manifest, reader: "Reader") -> tuple[Mapping[st
 
 
 def changed_contents(manifest: Manifest, reader: "Reader") -> dict[str, str]:
-    """What happened to each example whose image or text is no longer what was registered, by id, in words.
+    """Return what happened to each example whose image or text is no longer what was registered, by id, in words.
 
     Raises:
         OSError: a file is there and cannot be read.
@@ -67,7 +67,7 @@ def changed_contents(manifest: Manifest, reader: "Reader") -> dict[str, str]:
 
 
 def changed_regions(manifest: Manifest, reader: "Reader") -> dict[str, str]:
-    """What happened to each example whose masks or spans are no longer what was registered, by id, in words.
+    """Return what happened to each example whose masks or spans are no longer what was registered, by id, in words.
 
     Labels may be corrected and concepts added: masks and spans are compared of those concepts that were true when the
     chunk was registered and are true now.
@@ -122,7 +122,8 @@ def _region_change(reader: "Reader", example: str, regions: Mapping[str, str]) -
 def _changes(
     ids: Sequence[str], registered: Sequence[T] | None, look: Callable[["Reader", str, T], str], reader: "Reader"
 ) -> dict[str, str]:
-    """What ``look`` says of each example that is not as registered (None: an earlier version registered nothing)."""
+    """Return what ``look`` says of each example that is not as registered (None: an earlier version registered
+    nothing)."""
     changes = {}
     for example, was in zip(ids, registered, strict=True) if registered is not None else ():
         try:

@@ -30,7 +30,7 @@ def _folder(root: UPath, dataset: str) -> UPath:
 
 
 def manifest_path(root: UPath, dataset: str, key: str) -> UPath:
-    """Where one chunk's manifest lies."""
+    """Return where one chunk's manifest lies."""
     Address(dataset, FOLDER, chunk=key).parts()
     return _folder(root, dataset) / f"{key}.json"
 
@@ -111,7 +111,7 @@ def write_anew(root: UPath, dataset: str, manifest: Manifest) -> None:
 
 
 def _content(manifest: Manifest, dataset: str) -> bytes:
-    """What stands in a manifest's file."""
+    """Return what stands in a manifest's file."""
     named = {name: value for name, value in asdict(manifest).items() if value is not None}
     content = {"schema_version": SCHEMA_VERSION, "dataset": dataset, **named}
     return json.dumps({**content, HASH: _hash(content)}, indent=1).encode()
@@ -185,7 +185,7 @@ def registered_since(root: UPath, dataset: str, when: float) -> set[str]:
 
 
 def removed_manifests(root: UPath, dataset: str) -> list[Manifest]:
-    """What removed chunks held: their numbers and positions are not given again.
+    """Return what removed chunks held: their numbers and positions are not given again.
 
     Raises:
         StoredFileError: as :func:`read_manifests`.

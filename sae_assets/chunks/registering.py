@@ -29,7 +29,7 @@ class Registered:
 
     @property
     def waiting(self) -> str:
-        """What waits, in words; empty if nothing does."""
+        """Return what waits, in words; empty if nothing does."""
         young = f"{self.unsettled} example(s) still being written"
         gap = f"{self.unsettled} example(s) from one on that is not there yet ({self.missing})"
         parts = [gap if self.missing else young] if self.unsettled else []

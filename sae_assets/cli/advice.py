@@ -26,7 +26,7 @@ def forget_places() -> None:
 
 
 def told(name: str) -> Callable[[Path | None], Path | None]:
-    """What takes an option of this name, and keeps it for :func:`advice`."""
+    """Return what takes an option of this name, and keeps it for :func:`advice`."""
 
     def keep(value: Path | None) -> Path | None:
         _given[name] = value

@@ -1,4 +1,4 @@
-"""What all commands share: the application, common options, and errors as messages with exit codes."""
+"""All commands share the application, common options, and errors as messages with exit codes."""
 
 import json
 import sys
@@ -92,7 +92,7 @@ def print_json(content: Any) -> None:
 
 
 def say(text: str) -> None:
-    """What a person should know while a command works: on stderr, above the progress bar if there is one."""
+    """Tell a person something while a command works: on stderr, above the progress bar if there is one."""
     echo(text, err=True)
 
 

@@ -1,4 +1,4 @@
-"""How the command line looks: tables. What a finished run found is printed by ``summary``."""
+"""The command line shows tables as they are made here; ``summary`` prints what a finished run found."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ def interval(ends: Sequence[float | None]) -> str:
 
 
 def print_verified(verified: "Verified") -> None:
-    """What was read, what is wrong and what can be done about it."""
+    """Print what was read, what is wrong and what can be done about it."""
     for problem in verified.damaged.values():
         echo(advice(problem), err=True)
     echo(f"{verified.files} files and {verified.manifests} chunk manifests read, {len(verified.damaged)} damaged.")
@@ -80,7 +80,7 @@ def print_verified(verified: "Verified") -> None:
 
 
 def print_warnings(warnings: dict[str, list[str]]) -> None:
-    """On stderr: what checks found that block nothing, each with the first partitions it was found in."""
+    """Print on stderr what checks found that block nothing, each with the first partitions it was found in."""
     screen = PlainConsole(stderr=True, **PLAIN)
     for text, partitions in list(warnings.items())[:MOST_WARNINGS]:
         more = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PARTITIONS else ""
@@ -137,7 +137,7 @@ def _print_models(inspection: dict[str, Any]) -> None:
 
 
 def _print_model(name: str, report: dict[str, Any]) -> None:
-    """What a model is, where it is read, what its SAE says, and what came of one example."""
+    """Print what a model is, where it is read, what its SAE says, and what came of one example."""
     console.print(f"model {name}: {report['hook_point']}", soft_wrap=True)
     for title, values in (("SAE", report.get("sae", {})), ("preprocessing", report.get("preprocessing", {}))):
         if values:

@@ -74,7 +74,7 @@ def find(
 
 
 def _title(names: list[str], concept: str | None, words: str | None, example: str | None, label: str | None) -> str:
-    """What units were looked for, and by what they are sorted."""
+    """Return what units were looked for, and by what they are sorted."""
     if concept is not None:
         more = "; precision to ap are of test" if "test_precision" in names else ""
         return f"units for {concept}, by F1 of {'rows' if more else 'examples'} on cal{more}"

@@ -1,4 +1,4 @@
-"""How what a plan is expected to cost looks: one line per stage, 80 columns wide."""
+"""The expected cost of a plan is shown in one line per stage, 80 columns wide."""
 
 from collections.abc import Mapping
 from itertools import groupby

@@ -37,7 +37,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def came() -> bool:
-    """Whether one of the signals came, and whatever was made of it."""
+    """Return whether one of the signals came, and whatever was made of it."""
     with suppress(BlockingIOError):
         _came.extend(number for number in (os.read(_pipe[0], 1024) if _pipe else ()) if number in SIGNALS)
     return bool(_came)

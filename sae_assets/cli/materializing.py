@@ -36,7 +36,7 @@ from sae_assets.pipeline.options import (
 
 
 def _help(kind: type[Options], name: str) -> str:
-    """What the launchpad says of an option of the stages, as a sentence."""
+    """Return what the launchpad says of an option of the stages, as a sentence."""
     field = kind.model_fields[name]
     text, _, default = (field.description or "").partition("; default: ")
     return f"{text[0].upper()}{text[1:]}. (default: {default or field.default})"
@@ -94,7 +94,7 @@ def materialize(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """What ``sae-assets materialize`` takes and does."""
+    """Carry out ``sae-assets materialize``."""
     with errors_without_traceback(as_json, debug, GOES_ON):
         options = commands.requests.parse_options(
             k_stored=k_stored, batch_size=batch_size, forward_batch=forward_batch, precision=precision,
@@ -142,7 +142,7 @@ def materialize(
 
 @wraps(materialize)
 def plan(**values: Any) -> None:
-    """What ``sae-assets plan`` takes and does: ``materialize --dry-run``."""
+    """Carry out ``sae-assets plan``, which is ``materialize --dry-run``."""
     materialize(**values, dry_run=True)
 
 

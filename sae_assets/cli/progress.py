@@ -43,7 +43,7 @@ class Loop:
         self._first, self._start, self._now = done, now, now
 
     def goes_on(self, label: str, done: int, total: int) -> bool:
-        """Whether what is heard is of this loop still."""
+        """Return whether what is heard is of this loop still."""
         return (label, total) == (self.label, self.total) and done > self.done
 
     def heard(self, done: int, now: float) -> None:

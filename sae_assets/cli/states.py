@@ -1,4 +1,4 @@
-"""How ``status`` and a plan look: few lines per data set, whatever the width of the screen and the number of chunks."""
+"""``status`` and plans take few lines per data set, whatever the width of the screen and the number of chunks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -35,7 +35,7 @@ def print_status(states: Mapping[str, Any]) -> None:
 
 
 def print_kinds(kinds: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """On stderr, a line per data set: which token kinds are made, and which are left."""
+    """Print a line per data set on stderr: which token kinds are made, and which are left."""
     screen = PlainConsole(stderr=True, **PLAIN)
     for name, each in kinds.items():
         every = ",".join([*each["made"], *each["left"]])
@@ -95,7 +95,7 @@ def print_indented(text: str, columns: int) -> None:
 
 
 def _said(partitions: Mapping[str, str]) -> str:
-    """Of a stage: how many partitions are current, and which are in which other state."""
+    """Say how many partitions of a stage are current, and which are in which other state."""
     if [*partitions] == [OF_ALL_CHUNKS]:
         return partitions[OF_ALL_CHUNKS]
     by_state: dict[str, list[str]] = {}

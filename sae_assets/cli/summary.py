@@ -1,4 +1,4 @@
-"""What a finished run found, as tables: pairs of each concept, rows, controls and who wins."""
+"""Tables show what a finished run found: pairs of each concept, rows, controls and who wins."""
 
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -131,7 +131,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
 
 
 def _bar(best: dict[str, Any]) -> float | None:
-    """What a concept's test F1 has to exceed: chance, and the best of its controls."""
+    """Return what a concept's test F1 has to exceed: chance, and the best of its controls."""
     return _largest(best["chance_f1"], *(control["f1"] for control in (best["controls"] or {}).values()))
 
 
@@ -147,14 +147,14 @@ def _largest(*values: float | None) -> float | None:
 
 
 def _fit_line(fit: dict[str, Any]) -> str:
-    """How well the SAE fits the rows, beside what its checkpoint says of itself."""
+    """Return how well the SAE fits the rows, beside what its checkpoint says of itself."""
     stated = f" (stated: {fit['stated_l0']})" if fit["stated_l0"] is not None else ""
     dead = "–" if fit["dead_units_share"] is None else f"{fit['dead_units_share']:.0%}"
     return f"FVU {figure(fit['fvu'])}, mean L0 {figure(fit['mean_l0'], 1)}{stated}, {dead} of the units fire on no row"
 
 
 def _rows_line(rows: dict[str, Any]) -> str:
-    """What the SAE's units reach on rows, over the concepts that are located: each by its best unit on cal."""
+    """Return what the SAE's units reach on rows, over the concepts that are located: each by its best unit on cal."""
     covered = ", ".join(f"{name} {figure(value, 2)}" for name, value in rows.items() if name.startswith("coverage@"))
     pixels = "" if rows["mean_best_pixel_iou"] is None else f", of pixels {figure(rows['mean_best_pixel_iou'], 2)}"
     return (

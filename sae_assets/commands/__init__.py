@@ -1,4 +1,4 @@
-"""What the command line does, without printing: each function takes plain values and returns plain values."""
+"""Each function does what a command does, without printing: it takes plain values and returns plain values."""
 
 from types import ModuleType
 from typing import TYPE_CHECKING

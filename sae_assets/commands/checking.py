@@ -1,4 +1,4 @@
-"""What ``check`` finds of data sets and, where asked, of their models."""
+"""``check`` looks at data sets and, where asked, at their models."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +17,8 @@ from sae_assets.settings import load_settings, memory_budget_mb
 def check(
     home: Path | None, catalog_file: Path | None, names: Sequence[str], *, files: bool, models: bool
 ) -> dict[str, dict[str, Any]]:
-    """By data set what :func:`inspect_dataset` finds and, with ``models``, what :func:`inspect_model` does of each.
+    """Return by data set what :func:`inspect_dataset` finds and, with ``models``, what :func:`inspect_model` does of
+    each.
 
     Raises:
         CatalogError: a catalog with mistakes, or a name that is not in it.

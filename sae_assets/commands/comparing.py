@@ -88,7 +88,7 @@ def _runs(session: Session, name: str) -> list[Address]:
 
 
 def _counts(session: Session, run: Address) -> "ops.comparison.TestCounts":
-    """What the pairs of a run make of test examples, as the files say it now."""
+    """Return what the pairs of a run make of test examples, as the files say it now."""
     store, stored = session.store, session.store.read(run)
     best, config = stored.artifact, stored.provenance.config
     chosen = store.read(STAGES["chosen_pairs"].beside(run)).artifact
@@ -113,7 +113,7 @@ def _counts(session: Session, run: Address) -> "ops.comparison.TestCounts":
 
 
 def _verdict(run: str, first: str, lines: Sequence[dict[str, Any]], index: int) -> str:
-    """How a run does beside the first, in one sentence."""
+    """Return how a run does beside the first, in one sentence."""
     of_concepts = [line["runs"][index]["difference"] for line in lines if line["concept"] is not None]
     told = [each for each in of_concepts if each[0] == each[0]]
     better, worse = sum(low > 0 for _, low, _ in told), sum(high < 0 for _, _, high in told)

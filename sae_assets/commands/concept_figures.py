@@ -1,4 +1,4 @@
-"""What each stage says of each concept, as plain values: read from one artifact, by the names of concepts.
+"""Each stage's figures of each concept are read from one artifact, as plain values by the names of concepts.
 
 What a run is as a whole, and which of these stand beside each other, is ``commands.figures``'s.
 """
@@ -21,7 +21,7 @@ CHOICE = ("selection", "chosen_by", "n_support", "row_threshold", "example_unit_
 
 
 def choice_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
-    """By concept how its pair was chosen, and the unit that examples would choose."""
+    """Return by concept how its pair was chosen, and the unit that examples would choose."""
     if store.find(address) is None:
         return {}
     chosen = store.read(address).artifact
@@ -41,7 +41,7 @@ def choice_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[s
 def row_figures(
     store: "ArtifactStore", address: Address, best: Any
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
-    """By concept that is located: row figures on test of the pair's unit, and the units that cal rows would choose.
+    """Return by located concept the row figures on test of its pair's unit, and the units that cal rows would choose.
 
     ``null_f1``, ``p``, ``family_p`` and ``q`` are of the row F1 where truth maps change examples.
     ``beside`` is true of a pair that finds examples better than calling all positive, while most of the rows that it
@@ -85,7 +85,8 @@ def row_figures(
 
 
 def coalition_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
-    """By concept the units that detect it together, their figures, and the difference to the single unit on test."""
+    """Return by concept the units that detect it together, their figures, and the difference to the single unit on
+    test."""
     if store.find(address) is None:
         return {}
     coalitions = store.read(address).artifact
@@ -105,7 +106,7 @@ def coalition_figures(store: "ArtifactStore", address: Address) -> dict[str, dic
 
 
 def localization_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
-    """By concept that is located: row figures on test of what each method marks, with the cut-off chosen on cal.
+    """Return by located concept the row figures on test of what each method marks, with the cut-off chosen on cal.
 
     ``whole_examples`` are those of all rows of the detected examples.
     """
@@ -131,7 +132,8 @@ def localization_figures(store: "ArtifactStore", address: Address) -> dict[str, 
 
 
 def control_figures(store: "ArtifactStore", instance: "Instance", address: Address) -> dict[str, Any]:
-    """What stands beside the units, by concept and control: ``concepts`` of examples, ``rows`` of the sampled rows.
+    """Return what stands beside the units, by concept and control: ``concepts`` of examples, ``rows`` of the sampled
+    rows.
 
     ``difference_interval`` is of the F1 of the unit minus that of the control, of random SAEs minus their mean, whose
     range over seeds stands beside it. ``auroc_interval`` is null on rows and of random SAEs, which have a range.
@@ -192,7 +194,7 @@ def _mean_f1(f1: Any) -> float:
 
 
 def weighted_localization(store: "ArtifactStore", address: Address, best: Any) -> dict[str, dict[str, float]]:
-    """By method the means of row F1 and IoU on test over located concepts, weighted by their test examples."""
+    """Return by method mean row F1 and IoU on test over located concepts, weighted by their test examples."""
     if store.find(address) is None:
         return {}
     rows = store.read(address).artifact
@@ -204,7 +206,7 @@ def weighted_localization(store: "ArtifactStore", address: Address, best: Any) -
 
 
 def audit_figures(store: "ArtifactStore", address: Address) -> dict[str, dict[str, Any]]:
-    """By concept the best unit of all over all thresholds on cal, and what it costs that pruning removed it."""
+    """Return by concept the best unit of all over all thresholds on cal, and what it costs that pruning removed it."""
     if store.find(address) is None:
         return {}
     audit = store.read(address).artifact

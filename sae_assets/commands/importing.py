@@ -35,7 +35,7 @@ STAGE = "sparse_activations"
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import came to."""
+    """It holds what an import came to."""
 
     chunks: list[str]
     rows: int

@@ -1,4 +1,4 @@
-"""What a command would make and why, as plain values: the plan that ``materialize`` begins with, and nothing else."""
+"""A plan says what a command would make and why, as plain values: ``materialize`` begins with the same one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ FORCED = "current, and --force is given"
 
 
 def kinds(session: Session, datasets: Sequence[str] | None, asked: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """By data set the token kinds that are asked for, and those that are left as they are.
+    """Return by data set the token kinds that are asked for, and those that are left as they are.
 
     Args:
         asked: as ``Session.materialize`` takes it.
@@ -31,7 +31,7 @@ def kinds(session: Session, datasets: Sequence[str] | None, asked: Sequence[str]
 def told(
     session: Session, planned: Sequence[Planned], on_wait: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """By data set: ``new_chunks`` that would be registered, ``runs`` (their ``artifacts`` and why each), and the rest.
+    """Return by data set ``new_chunks`` to be registered, ``runs`` (their ``artifacts`` and why each), and the rest.
 
     ``later`` is to be made, too, but waits for something that may change meanwhile; ``may_follow`` is current, and is
     made if what it reads comes out otherwise; ``left_out`` was imported and would be replaced, so an error says so;

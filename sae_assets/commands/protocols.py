@@ -85,7 +85,7 @@ class _Rows:
 
     @cached_property
     def located(self) -> "Tensor":
-        """Which concepts are located, bool [n_concepts]; none where rows are whole examples."""
+        """Return which concepts are located, bool [n_concepts]; none where rows are whole examples."""
         import torch
 
         located = torch.full((len(self.concepts),), self.kind != "cls", dtype=torch.bool, device="cpu")
@@ -97,7 +97,7 @@ class _Rows:
         return located
 
     def expect_location(self, protocol: str) -> "Tensor":
-        """Which concepts are located. Raises: DatasetError: none is."""
+        """Return which concepts are located. Raises: DatasetError: none is."""
         if not bool(self.located.any()):
             raise DatasetError(
                 f"Protocol {protocol} compares rows with where concepts are, and {self.dataset}/{self.kind} locates "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Removal:
-    """What removing chunks means: their files and manifests, and the model-level files that were made with them.
+    """Removing chunks means their files and manifests, and the model-level files that were made with them.
 
     ``orphans`` are chunks that Dagster alone knows, because somebody added them in the UI.
     """
@@ -38,7 +38,7 @@ class Removal:
 
     @property
     def token_kinds(self) -> list[str]:
-        """Of the aggregates that become stale: their files lie below data set and token kind."""
+        """Return the token kinds of the aggregates that become stale: their files lie below data set and token kind."""
         return list(dict.fromkeys(PurePosixPath(path).parts[1] for path in self.aggregates))
 
 

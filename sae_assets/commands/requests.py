@@ -1,4 +1,4 @@
-"""What a person asked for, matched against catalog and registered chunks before anything is done."""
+"""A person's request is matched against catalog and registered chunks before anything is done."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -14,7 +14,7 @@ from sae_assets.pipeline.stages import STAGES, options_kinds
 
 
 class Asked(TypedDict, total=False):
-    """What is asked for of data sets; what is left out or None is all that there is.
+    """A request is of data sets; what is left out or None is all that there is.
 
     ``token_kinds``: an empty sequence is the data set's first; ``first``, ``last``: stages; ``options``: of stages, in
     place of the catalog's; ``force``: also what is up to date.

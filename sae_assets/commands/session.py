@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Planned:
-    """What of one data set would be made.
+    """It holds what of one data set would be made.
 
     Attributes:
         fresh: chunks that would be registered first.
@@ -69,7 +69,7 @@ class Session:
 
     @cached_property
     def resources(self) -> dict[str, Any]:
-        """What Dagster's assets are given."""
+        """Return what Dagster's assets are given."""
         from sae_assets.orchestration.build import default_resources  # noqa: PLC0415 - loads Dagster
 
         return default_resources(self.settings, device=self.device, file_format=self.file_format)
@@ -109,7 +109,8 @@ class Session:
         return [manifest.key for manifest in read_manifests(self.store.root, dataset)]
 
     def outlook(self, dataset: str, options: RunOptions | None = None) -> Outlook:
-        """What the data set's artifacts are now; what these options would not make again as it is counts as stale."""
+        """Return what the data set's artifacts are now; what these options would not make again as it is counts as
+        stale."""
         chunks = self.chunks_of(dataset)
         staleness = Staleness(self.catalog, StoreSnapshot(self.store), {dataset: chunks}, options)
         entry = self.catalog.datasets[dataset]
@@ -150,7 +151,7 @@ class Session:
         return self.register(name).keys
 
     def plans(self, datasets: Sequence[str] | None = None, **asked: Unpack[Asked]) -> list[Planned]:
-        """What :meth:`materialize` would begin with, by the same plan; nothing is registered, made or recorded.
+        """Return what :meth:`materialize` would begin with, by the same plan; nothing is registered, made or recorded.
 
         Raises:
             CatalogError, DatasetError: as :meth:`materialize`.
@@ -200,7 +201,8 @@ class Session:
         return self.runner(chunks, options=options, force=force, **more)
 
     def runner(self, chunks: Mapping[str, Sequence[str]], **more: Any) -> "Runner":
-        """What carries plans out over these registered chunks (keys by data set); ``more`` is :class:`Runner`'s."""
+        """Return what carries plans out over these registered chunks (keys by data set); ``more`` is
+        :class:`Runner`'s."""
         from sae_assets.orchestration.build import build_definitions  # noqa: PLC0415 - loads Dagster
         from sae_assets.orchestration.runs import Runner  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What is materialized, stale or missing."""
+"""The status says what is materialized, stale or missing."""
 
 from collections.abc import Sequence
 from typing import Any

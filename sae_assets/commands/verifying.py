@@ -1,4 +1,4 @@
-"""Whether what lies in a home is what was made: every file and manifest read back, and compared with Dagster's record.
+"""Every file and manifest of a home is read back, and compared with Dagster's record of what was made.
 
 No history is needed for the first part: a home whose databases are damaged, locked or gone can be looked at.
 """
@@ -40,7 +40,7 @@ BACKUP = "Nothing here can make it again: restore it from a backup, or begin ane
 
 @dataclass
 class Verified:
-    """What was read and what was found.
+    """It holds what was read and what was found.
 
     Attributes:
         files: stored files that were read; manifests: of chunks, removed ones among them.
@@ -65,11 +65,11 @@ class Verified:
 
     @property
     def mendable(self) -> bool:
-        """Whether :func:`repair` has anything to do."""
+        """Return whether :func:`repair` has anything to do."""
         return bool(self.remade or self.rewritten or self.unsealed or self.leftovers)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, paths as texts."""
+        """Return all of it as plain values, paths as texts."""
         plain = {name: getattr(self, name) for name in ("files", "manifests", "damaged", "orphans", "not_compared")}
         return {**plain, **{name: [str(path) for path in getattr(self, name)] for name in ("unsealed", "leftovers")}}
 
@@ -159,7 +159,7 @@ def _read_listed(store: ArtifactStore, path: "UPath", address: Address | None) -
 
 
 def _can_be_made(store: ArtifactStore, instance: "Instance | None", address: Address) -> bool:
-    """Whether a stage makes it: not of what was imported, or may have been while nobody can tell."""
+    """Return whether a stage makes it: not of what was imported, or may have been while nobody can tell."""
     if address.stage not in STAGES:
         return False
     if address.stage != "sparse_activations":
@@ -229,7 +229,7 @@ def _compare(
     hashes: dict[Address, str],
     verified: Verified,
 ) -> None:
-    """What Dagster recorded as made must be there, with the content that it recorded."""
+    """Compare with Dagster's record: what it recorded as made must be there, with the content that it recorded."""
     entry = catalog.datasets[dataset]
     running = running_artifacts(instance, dataset)
     for address, version in recorded_versions(instance, entry):

@@ -32,7 +32,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Instances:
-    """What a file says of a data set.
+    """It holds what a file says of a data set.
 
     Attributes:
         names: of categories and super-categories.
@@ -139,7 +139,7 @@ class _Content:
 
 @dataclass
 class _Outlines:
-    """What all outlines of a file say together: one alone may be odd and right.
+    """All outlines of a file are judged together: one alone may be odd and right.
 
     Attributes:
         n, empty: outlines, and those of nothing.

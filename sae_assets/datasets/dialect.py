@@ -1,4 +1,4 @@
-"""How CSV tables are written, and what their writer may have meant otherwise than it is read.
+"""CSV tables are written in several ways, and their writer may have meant another one than is read.
 
 Some writers put a backslash in front of a backslash, a quote or a separator, others mean a backslash by one; and some
 leave a carriage return in a cell without quotes, where it ends the line. What can be either is a problem.
@@ -19,7 +19,7 @@ DECLARE = "say `backslashes: literal` or `backslashes: escape` in the data set's
 
 
 class Dialect(NamedTuple):
-    """What the catalog says of CSV tables: the separator (None: by the file's name), and what a backslash means."""
+    """The catalog gives a CSV table's separator (None: by the file's name), and says what a backslash means."""
 
     separator: str | None = None
     backslashes: Literal["literal", "escape"] | None = None
@@ -44,7 +44,7 @@ class Doubts:
         self._doubtful: dict[int, str] = {}
 
     def end_of_row(self, lines: Sequence[str]) -> str:
-        """What is wrong with the end of a row, given its lines, the header first; empty if nothing is."""
+        """Return what is wrong with the end of a row, given its lines, the header first; empty if nothing is."""
         last = lines[-1] if lines else ""
         end = last[len(last.rstrip("\r\n")) :][-2:]
         end = end if end == "\r\n" else end[-1:]
@@ -58,7 +58,8 @@ class Doubts:
         )
 
     def backslashes(self, line: int, lines: Sequence[str], cells: Sequence[str]) -> str:
-        """What is wrong with a row in which there is a backslash; empty if nothing is, or :meth:`rest` will tell."""
+        """Return what is wrong with a row in which there is a backslash; empty if nothing is, or :meth:`rest` will
+        tell."""
         raw = "".join(lines)
         if self._meaning == "literal":
             return ""
@@ -85,7 +86,7 @@ class Doubts:
             yield match[0], cell[match.end() : match.end() + 1]
 
     def rest(self) -> dict[int, str]:
-        """By line what is wrong with rows, once all have been seen.
+        """Return by line what is wrong with rows, once all have been seen.
 
         A lone backslash in front of any other character shows that none of them escapes anything.
         """

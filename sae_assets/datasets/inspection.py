@@ -1,4 +1,4 @@
-"""What a data set holds, compared with what was published: counts per split and concept, and on demand every file.
+"""A data set is compared with what was published: counts per split and concept, and on demand every file.
 
 Plain values for the command line and tests. Nothing is stored, and no model is needed.
 """
@@ -83,7 +83,7 @@ class _Table(Reader):
 
 
 def _table_alone(entry: Dataset) -> Reader | None:
-    """What ``metadata.csv`` alone says; None where there is none, or it has problems of its own."""
+    """Return what ``metadata.csv`` alone says; None where there is none, or it has problems of its own."""
     if not (entry.root / "metadata.csv").is_file():
         return None
     try:
@@ -101,7 +101,7 @@ def _links(entry: Dataset, reader: Reader) -> list[str]:
 
 
 def _missing(reader: Reader) -> list[str]:
-    """How many files are missing, and which come first."""
+    """Return how many files are missing, and which come first."""
     try:
         missing = [(record, problem) for record in reader.records for problem in reader.missing(record)]
     except DatasetError as error:  # annotations that cannot be read

@@ -1,4 +1,4 @@
-"""Which concepts are true of an example according to a table: 0/1 columns, or one column with a list of labels.
+"""A table says which concepts are true of an example: by 0/1 columns, or by one column with a list of labels.
 
 Shared by the layouts whose columns the catalog names. Labels that are not concepts of the data set are skipped but
 counted, so that ``check`` can report them.
@@ -156,7 +156,8 @@ class Labels:
 
 
 def meant_by(label: str, concepts: Collection[str], *, declared: bool = False) -> str:
-    """What is wrong with a label that is no concept and seems to name some: in another spelling, or several in one.
+    """Return what is wrong with a label that is no concept and seems to name some: in another spelling, or several in
+    one.
 
     Several are named where a certain separator stands beside a concept, or where every part between two characters of
     another kind, or two of the words "and" and "or", is a concept.
@@ -188,7 +189,7 @@ def meant_by(label: str, concepts: Collection[str], *, declared: bool = False) -
 
 
 def _parts(text: str, separator: str) -> list[str]:
-    """What stands between separators; a word is one between white space."""
+    """Return what stands between separators; a word is one between white space."""
     parts = re.split(rf"\s{separator}\s", text) if separator.isalpha() else text.split(separator)
     return [part for part in parts if part.strip()]
 

@@ -162,7 +162,7 @@ class ListedImages(ImageReader):
         return masks
 
     def _labels_of(self, concept: str) -> tuple[Label, ...] | str | None:
-        """What a mask's values mean for a concept, as the catalog says."""
+        """Return what a mask's values mean for a concept, as the catalog says."""
         return self._labels[concept] if isinstance(self._labels, dict) else self._labels
 
     def _image_bytes(self, example_id: str) -> bytes:
@@ -304,7 +304,7 @@ class ListedTexts(TextReader):
 
 
 def _tops(base: Path, named: Iterable[str]) -> list[Path]:
-    """What of a folder that holds a table beside other things is the table's: where the paths in it begin."""
+    """Return what of a folder that holds a table beside other things is the table's: where the paths in it begin."""
     return [base / top for top in dict.fromkeys(PurePosixPath(path).parts[0] for path in named if path)]
 
 

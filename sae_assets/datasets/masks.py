@@ -1,4 +1,4 @@
-"""What the pixels of a mask file mean: inside or outside, or of a label map the class that each belongs to.
+"""The pixels of a mask file mean inside or outside, or, of a label map, the class that each belongs to.
 
 A mask of one value beside black needs no word. What many values mean is said by the catalog's ``labels``: the class
 numbers or colours of each concept, or that everything that is not black is inside. Broden's numbers are read here too.

@@ -49,13 +49,14 @@ def _extent(polygon: Sequence[float]) -> tuple[tuple[float, float], tuple[float,
 
 
 def leaves(polygon: Sequence[float], height: int, width: int) -> bool:
-    """Whether a polygon goes further out of its image than a drawn outline does by chance."""
+    """Return whether a polygon goes further out of its image than a drawn outline does by chance."""
     (left, right), (top, bottom) = _extent(polygon)
     return left < -STRAY or top < -STRAY or right > width + STRAY or bottom > height + STRAY
 
 
 def leaves_box(shape: Any, box: Any, height: int) -> bool:
-    """Whether an outline ends elsewhere than the box that stands beside it: one of them is another instance's, or cut.
+    """Return whether an outline ends elsewhere than the box that stands beside it: one of them is another instance's,
+    or cut.
 
     Args:
         shape: sound polygons or run lengths; box: left, top, width and height, or anything else that says nothing.
@@ -65,8 +66,8 @@ def leaves_box(shape: Any, box: Any, height: int) -> bool:
 
 
 def far_from_box(shape: Any, box: Any, height: int) -> bool:
-    """Whether an outline and its box have little in common, or agree once x and y are exchanged: one of them is in
-    another order, size or unit. A box that names right and bottom in place of width and height is not far.
+    """Return whether an outline and its box have little in common, or agree once x and y are exchanged: one of them is
+    in another order, size or unit. A box that names right and bottom in place of width and height is not far.
     """
     both = _both(shape, box, height)
     if both is None or _agree(*both):
@@ -101,8 +102,9 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def borders(shape: Any, height: int, width: int) -> tuple[int, int]:
-    """How long the border of a list of run lengths is, in pixels, read down the columns as COCO's are and read along
-    the rows; 0 and 0 of anything else, and of few runs. Things have short borders, and long ones in the wrong order.
+    """Return how long the border of a list of run lengths is, in pixels, read down the columns as COCO's are and read
+    along the rows; 0 and 0 of anything else, and of few runs. Things have short borders, and long ones in the wrong
+    order.
     """
     import numpy as np
 

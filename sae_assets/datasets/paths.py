@@ -1,4 +1,4 @@
-"""Which image of an annotation file is the one that a table names, where their paths begin at different folders."""
+"""Images of an annotation file are those that a table names, also where their paths begin at different folders."""
 
 from collections.abc import Iterable
 

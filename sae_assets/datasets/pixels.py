@@ -1,4 +1,4 @@
-"""What the pixels of an image file mean: formats, modes and depths, orientation, transparency. Used by ``images``.
+"""An image file's format, mode, depth, orientation and transparency say what its pixels mean. Used by ``images``.
 
 An image comes out as a person sees it: upright, on white where it is transparent, 8 bits of red, green and blue. What
 could be read in two ways is refused, and the refusal says how to tell: figures from a picture that came out black look
@@ -67,7 +67,8 @@ def known_formats() -> list[str]:
 
 
 def raw_mode(image: "ImageFile") -> str:
-    """How the file stores pixels, in Pillow's words ("RGB;16B"); empty where it does not say. Before loading only."""
+    """Return how the file stores pixels, in Pillow's words ("RGB;16B"); empty where it does not say. Before loading
+    only."""
     tile = image.tile[0] if image.tile else None
     arguments = tile[3] if tile is not None and len(tile) > 3 else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
@@ -250,7 +251,7 @@ def _usual_white(image: "ImageFile", bits: int, high: float, shown: str) -> floa
 
 
 def _expect_16_bits(image: "Image", white: float | None) -> None:
-    """Of colours Pillow keeps the upper 8 bits, which are all of them where 65535 is white."""
+    """Refuse colours that Pillow would cut: it keeps the upper 8 bits, which are all of them where 65535 is white."""
     if white not in (None, WHITE_16):
         raise PixelError(f"has 16 bits per colour, which are read with {WHITE_16} as white only; save it with 8 bits")
     extrema: Any = image.getextrema()

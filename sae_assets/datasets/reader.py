@@ -1,4 +1,4 @@
-"""What every data set reader offers, whatever its layout: records, contents by example id, and where concepts are.
+"""Every data set reader offers records, contents by example id, and where concepts are, whatever its layout.
 
 Readers are built from a catalog entry and read tables only; images, texts, masks and spans are read when asked for.
 Layouts live in modules of their own; what a model makes of an example (patches, tokens) lives in ``rows``.
@@ -56,7 +56,7 @@ class Reader(ABC):
         self.folders = [self.root, *([beside] if beside is not None and beside.is_dir() else [])]
 
     def places(self) -> Sequence[Path]:
-        """What of the folders is read: files, and folders whole."""
+        """Return what of the folders is read: files, and folders whole."""
         return self.folders
 
     def missing(self, record: Record) -> Iterable[str]:
@@ -74,7 +74,8 @@ class Reader(ABC):
         """
 
     def remarks(self) -> list[str]:
-        """What is odd in the files and yet keeps nothing from being made, for ``check``; may read annotations."""
+        """Return what is odd in the files and yet keeps nothing from being made, for ``check``; may read
+        annotations."""
         return []
 
     @abstractmethod
@@ -83,7 +84,8 @@ class Reader(ABC):
 
     @abstractmethod
     def region_hashes(self, example_id: str) -> dict[str, str]:
-        """Where each concept that is true of this example is: the sha256 of its mask or spans, or WEAK or NOWHERE.
+        """Return where each concept that is true of this example is: the sha256 of its mask or spans, or WEAK or
+        NOWHERE.
 
         Each hash covers one concept alone, so that relabelling or adding other concepts does not change it.
 
@@ -132,7 +134,7 @@ class ImageReader(Reader):
         return self.image(example_id).size
 
     def deferred_image(self, example_id: str) -> "Callable[[], Image]":
-        """What gives :meth:`image` in another thread, while others are asked for here; in any order.
+        """Return what gives :meth:`image` in another thread, while others are asked for here; in any order.
 
         A layout that can only read in order reads here and decodes there.
         """
@@ -153,7 +155,8 @@ class TextReader(Reader):
     """A data set of texts."""
 
     def hashes(self, example_id: str) -> tuple[str, dict[str, str]]:
-        """As any reader; of a file that is no text those of its bytes: it holds up its own chunk, where it is read."""
+        """Return what any reader does; a file that is no text has the hash of its bytes, and holds up its own chunk
+        when read."""
         try:
             return super().hashes(example_id)
         except DatasetError:

@@ -167,7 +167,7 @@ def zero_or_one(value: object) -> int | None:
 
 
 def path_problems(column: str, path: object) -> Iterator[str]:
-    """What is wrong with a path in a table: it must be relative and stay inside the data set's folder."""
+    """Yield what is wrong with a path in a table: it must be relative and stay inside the data set's folder."""
     text = path if isinstance(path, str) else ""
     if not text or text.startswith("/") or ".." in text.split("/") or "\\" in text:
         yield f"column {column!r}: found {path!r}, expected a path inside the data set's folder"
@@ -218,7 +218,7 @@ def version_of(file: Path) -> Version:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's bytes (of a huge one, which nobody writes twice in a moment, the first ones), or of the names in a
+    """Hash a file's bytes (of a huge one, which nobody writes twice in a moment, the first ones), or the names in a
     folder.
     """
     if path.is_dir():

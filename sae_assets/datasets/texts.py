@@ -46,8 +46,8 @@ def words_of(text: str) -> list[Span]:
 
 
 def odd_texts(texts: Sequence[tuple[str, str]]) -> list[str]:
-    """What ``check`` says of texts, each with its split: those that stand there again, and what programs write where
-    there is none.
+    """Return what ``check`` says of texts, each with its split: those that stand there again, and what programs write
+    where there is none.
     """
     splits: dict[str, list[str]] = {}
     for text, split in texts:
@@ -64,7 +64,7 @@ def odd_texts(texts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def cuts_a_word(text: str, span: Span) -> bool:
-    """Whether a letter or digit on one side of an end of the span goes on at the other."""
+    """Return whether a letter or digit on one side of an end of the span goes on at the other."""
     return any(0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum() for place in span)
 
 
@@ -131,8 +131,8 @@ def check_spans(
 
 
 def boundaries(text: str, unit: str) -> list[int | None]:
-    """For each offset in a unit, 0 to the text's length in it, the character that begins there (its index); None inside
-    of one. The last is the number of characters.
+    """Return for each offset in a unit, 0 to the text's length in it, the character that begins there (its index); None
+    inside of one. The last is the number of characters.
     """
     if unit == "codepoints":
         return [*range(len(text) + 1)]
@@ -144,8 +144,8 @@ def boundaries(text: str, unit: str) -> list[int | None]:
 
 
 def _denied(text: str, start: int, end: int, place: Span, said: Mapping[str, Any], unit: str) -> str:
-    """What a span says of itself and its place does not show: its text, or whatever stands where offsets of another
-    kind would put it.
+    """Return what a span says of itself and its place does not show: its text, or whatever stands where offsets of
+    another kind would put it.
     """
     shown = text[slice(*place)]
     for key, quote in said.items():

@@ -1,4 +1,4 @@
-"""What stands beside a best pair's figure on cal: the figure on held-out folds, of examples and never of rows.
+"""A best pair's figure on cal stands beside that on held-out folds, of examples and never of rows.
 
 The choice itself lives in ``ops.choice``, what is reported of it in
 ``ops.best_pairs``, what shuffled labels reach in ``ops.held_out_null`` and ``ops.significance``.

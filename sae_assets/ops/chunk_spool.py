@@ -14,7 +14,7 @@ C = TypeVar("C")
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Where a tensor stands in the file."""
+    """A tensor stands at this place of the file."""
 
     start: int
     dtype: torch.dtype

@@ -1,4 +1,4 @@
-"""When loops that are compiled take the place of operations of torch: the results are the same bits.
+"""Compiled loops take the place of torch's operations where work is large: the results are the same bits.
 
 On the CPU, where Numba is installed (``pip install sae-assets[fast]``), for work that is worth loading it: that takes
 about half a second, once per process.

@@ -1,4 +1,4 @@
-"""What controls are fitted on, chosen on and tested on: all chunks as examples and sampled rows (``ops.items``)."""
+"""Controls are fitted, chosen and tested on all chunks, as examples and sampled rows (``ops.items``)."""
 
 import hashlib
 from collections.abc import Iterable

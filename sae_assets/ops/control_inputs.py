@@ -1,4 +1,4 @@
-"""What controls need of rows, collected while these are encoded: no dense latents are held, and no file of rows made.
+"""Controls' inputs are collected while rows are encoded: no dense latents are held, and no file of rows made.
 
 Per example the mean and the maximum of its embeddings, a sample of rows by hash with what random SAEs make of them, and
 the scores of random SAEs, pooled as those of the SAE's units are. What is fitted on them is not decided here.

@@ -224,7 +224,7 @@ def _per_example(counts: Int[Tensor, "concepts items 3"], example: Int[Tensor, "
 
 
 def _differences(mine: Int[Tensor, "c n 3"], draws: Int[Tensor, "draws c n 3"]) -> Float[Tensor, "c 3"]:
-    """Of the F1 of each concept by itself, as :func:`_difference` has it of all together."""
+    """Return the difference of each concept's F1 by itself, as :func:`_difference` has it of all together."""
     if len(draws) == 1:
         return clustered_f1_differences(mine, draws[0])
     each = [difference_to_draws(mine[[concept]], draws[:, [concept]]) for concept in range(len(mine))]
@@ -232,5 +232,5 @@ def _differences(mine: Int[Tensor, "c n 3"], draws: Int[Tensor, "draws c n 3"]) 
 
 
 def _difference(mine: Int[Tensor, "c n 3"], draws: Int[Tensor, "draws c n 3"]) -> Float[Tensor, " 3"]:
-    """Of the weighted F1 to that of one other detector, or to the mean of several draws."""
+    """Return the difference of the weighted F1 to that of one other detector, or to the mean of several draws."""
     return weighted_f1_difference(mine, draws[0]) if len(draws) == 1 else difference_to_draws(mine, draws)

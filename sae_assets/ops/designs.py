@@ -30,7 +30,7 @@ class Design(Protocol):
     def n_features(self) -> int: ...
     @property
     def n_values(self) -> int:
-        """How many values are held."""
+        """Return how many values are held."""
         ...
 
     @property

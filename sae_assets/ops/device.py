@@ -1,4 +1,4 @@
-"""Which device the numerics run on. Everything else about devices is torch's own business."""
+"""One device runs the numerics. Everything else about devices is torch's own business."""
 
 import torch
 

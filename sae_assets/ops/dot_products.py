@@ -134,14 +134,15 @@ def _products_in(narrow: Tensor, terms: Tensor, factors: Tensor, columns: Tensor
 def products(
     columns: Float[Tensor, "units d"], rows: Float[Tensor, "rows d"], unit: Int[Tensor, " n"], row: Int[Tensor, " n"]
 ) -> Float[Tensor, "n d"]:
-    """Of each pair the products that are to be added up."""
+    """Return of each pair the products that are to be added up."""
     terms = rows.index_select(0, row)
     terms *= columns.index_select(0, unit)  # widened on the way, which is exact
     return terms
 
 
 def fold_of(columns: Float[Tensor, "units d"]) -> tuple[Fold, int]:
-    """What gives a pair's terms, and how many: :func:`products`, or on a GPU a kernel that adds most of them up."""
+    """Return what gives a pair's terms, and how many: :func:`products`, or on a GPU a kernel that adds most of them
+    up."""
     d = columns.shape[1]
     if columns.device.type != "cuda":
         return products, d

@@ -1,4 +1,4 @@
-"""How far what a screen gives of a tile's units can lie beside their exact values."""
+"""Bounds say how far a screen's values of a tile's units can lie beside the exact ones."""
 
 from dataclasses import dataclass
 
@@ -48,9 +48,10 @@ class Bounds:
         return cls(*(upper_float32(tiles.largest(each * (1 + 2 * screen.share))) for each in (norms, slope, offset)))
 
     def largest(self) -> "Bounds":
-        """What holds of the units of all tiles."""
+        """Return what holds of the units of all tiles."""
         return Bounds(self.width.max(), self.slope.max(), self.offset.max())
 
     def error(self, stray: Float[Tensor, "rows 1"], norm: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows _"]:
-        """Without the share, of rows that rounding moved by ``stray`` and that are ``norm`` long, before and after."""
+        """Return the error without the share, of rows that rounding moved by ``stray`` and that are ``norm`` long,
+        before and after."""
         return stray * self.width + norm * self.slope + self.offset

@@ -1,4 +1,4 @@
-"""What a report shows of each concept's unit: test examples that it finds and misses, and its F1 at every threshold."""
+"""A report shows of each concept's unit the test examples that it finds and misses, and its F1 at every threshold."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ def scores_of(scores: ExampleScores, unit: int) -> Float[Tensor, " examples"]:
 
 @plain_arithmetic()
 def sort_out(scores: ExampleScores, unit: int, threshold: float, concept: int, most: int) -> SortedOut:
-    """What a unit finds and misses of a concept at a threshold; unit -1 stands for none, and misses everything.
+    """Return what a unit finds and misses of a concept at a threshold; unit -1 stands for none, and misses everything.
 
     Args:
         concept: column of the labels; most: examples of each kind.

@@ -17,7 +17,8 @@ WHILE_LOADING = 3  # halvings that are made while terms are loaded, eight at a t
 
 
 def terms_left(d: int) -> int | None:
-    """How many of ``d`` terms the kernel leaves, which halves them while their number is even; None: not for this d."""
+    """Return how many of ``d`` terms the kernel leaves, which halves them while their number is even; None: not for
+    this d."""
     times = min((d & -d).bit_length() - 1, MOST_HALVINGS)
     return d >> times if times >= WHILE_LOADING else None
 
@@ -25,7 +26,7 @@ def terms_left(d: int) -> int | None:
 def folded(
     columns: Float[Tensor, "units d"], rows: Float[Tensor, "rows d"], unit: Int[Tensor, " n"], row: Int[Tensor, " n"]
 ) -> Float[Tensor, "n left"]:
-    """What the fixed tree has left of each pair's products when :func:`terms_left` remain.
+    """Return what the fixed tree has left of each pair's products when :func:`terms_left` remain.
 
     Args:
         columns: float32; rows: float64; both contiguous.

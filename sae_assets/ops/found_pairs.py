@@ -128,7 +128,8 @@ def two_classes_in(split: ExampleScores) -> Bool[Tensor, " concepts"]:
 
 
 def supported(cal: ExampleScores, min_support: int) -> Bool[Tensor, "units concepts"]:
-    """Whether a unit fires in ``min_support`` positives of a concept: whether the two have a threshold at all."""
+    """Return whether a unit fires in ``min_support`` positives of a concept: whether the two have a threshold at
+    all."""
     able = torch.zeros(len(cal.starts) - 1, cal.labels.shape[1], dtype=torch.bool, device="cpu")
     for first, part in cal.some_units(SCORES_SEARCHED):
         unit, n_units = part.keys >> BITS, len(part.starts) - 1

@@ -1,4 +1,4 @@
-"""What chance reaches on test with pairs that were chosen without it: its labels shuffled, the pairs as they are.
+"""Labels of test are shuffled under fixed pairs to say what chance reaches with pairs that were chosen without it.
 
 The choice has seen nothing of the split, so however it was made the figures are exchangeable under shuffles if labels
 are noise. A null of the split that chooses has to repeat the choice: ``ops.significance``.
@@ -20,7 +20,7 @@ from sae_assets.ops.sorted_scores import ExampleScores
 
 @dataclass(frozen=True)
 class HeldOutNull:
-    """What shuffled labels of a split reach with fixed pairs; NaN where a concept lacks a class there.
+    """Shuffled labels of a split reach these figures with fixed pairs; NaN where a concept lacks a class there.
 
     Attributes:
         null_f1: float64 [n_concepts, 2], mean and 95 % point of F1 over the shuffles.

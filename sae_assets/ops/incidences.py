@@ -27,7 +27,7 @@ def tag_bits(n_tags: int) -> int:
 
 
 def units_at_once(n_tags: int) -> int:
-    """How many units' values fit one sort: unit, value and tag share 63 bits.
+    """Return how many units' values fit one sort: unit, value and tag share 63 bits.
 
     Raises:
         ArtifactError: more than 2^32 tags.

@@ -238,7 +238,7 @@ def _tango(delta: Tensor, difference: Tensor, speaks: Tensor) -> Tensor:
 
 
 def _known(values: Float[Tensor, "*draws examples"]) -> Float[Tensor, "*draws"]:
-    """How many of the values their sum of squares rests on: ``(Σ v²)² / Σ v⁴``, 0 where all are 0."""
+    """Return how many of the values their sum of squares rests on: ``(Σ v²)² / Σ v⁴``, 0 where all are 0."""
     share = values.square() / values.square().sum(-1, keepdim=True).clamp(min=1e-300)
     return share.sum(-1) / share.square().sum(-1).clamp(min=1e-300)
 

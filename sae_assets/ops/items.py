@@ -1,4 +1,4 @@
-"""What detectors classify, examples or rows with labels, splits, embeddings and scores of units; what they say."""
+"""Detectors classify items, examples or rows with labels, splits, embeddings and scores of units."""
 
 from dataclasses import dataclass
 
@@ -87,7 +87,7 @@ def summed(index: Tensor, starts: Tensor, factors: Tensor, weights: Tensor) -> F
 
 @dataclass(frozen=True)
 class Items:
-    """What is classified: examples, or rows of them.
+    """Items are examples, or rows of them, that are classified.
 
     Attributes:
         labels: bool [n_items, n_concepts].
@@ -109,17 +109,18 @@ class Items:
 
     @property
     def fitted_on_cal(self) -> bool:
-        """Whether no item is of train, so that detectors are fitted on half of cal and chosen on the other half."""
+        """Return whether no item is of train, so that detectors are fitted on half of cal and chosen on the other
+        half."""
         return not bool((self.split == 0).any())
 
     @property
     def fits(self) -> Bool[Tensor, " items"]:
-        """What detectors are fitted on."""
+        """Return what detectors are fitted on."""
         return (self.split == 1) & self.coin if self.fitted_on_cal else self.split == 0
 
     @property
     def chooses(self) -> Bool[Tensor, " items"]:
-        """What thresholds of fitted detectors are chosen on."""
+        """Return what thresholds of fitted detectors are chosen on."""
         return (self.split == 1) & ~self.coin if self.fitted_on_cal else self.split == 1
 
     @property
@@ -145,7 +146,7 @@ class LargestScores:
 
 @dataclass(frozen=True)
 class Detector:
-    """What a detector says of test, per concept.
+    """It holds what a detector says of test, per concept.
 
     Attributes:
         scores: float32 [n_concepts, n_test], NaN where the concept has no detector; detected: bool, of the same shape.

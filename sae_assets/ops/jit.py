@@ -1,4 +1,4 @@
-"""How loops are compiled: by Numba, where it is installed (``ops.compiled`` says when they are used).
+"""Numba compiles loops where it is installed (``ops.compiled`` says when they are used).
 
 Compiled code is kept beside the file of the loop or in the user's cache, and made anew when that file changes or one of
 ``SHARED``: a loop takes numbers and functions from no other. Whole numbers are unsigned where they are positions: Numba
@@ -20,7 +20,7 @@ else:
 
 
 def loop(function: Any, **options: Any) -> Any:
-    """The function as Numba compiles it, with options of ``numba.njit``; as it is without Numba."""
+    """Return the function as Numba compiles it, with options of ``numba.njit``; as it is without Numba."""
     if not COMPILED:
         return function
     compiled = numba.njit(nogil=True, **options)(function)
@@ -37,7 +37,7 @@ def any_order(function: Any) -> Any:
 
 
 def has(feature: str) -> bool:
-    """Whether compiled loops may use such instructions, as LLVM calls them (``avx2``)."""
+    """Return whether compiled loops may use such instructions, as LLVM calls them (``avx2``)."""
     if not COMPILED:
         return False
     features: str | None = numba.config.CPU_FEATURES  # what the environment holds it to
@@ -47,7 +47,7 @@ def has(feature: str) -> bool:
 
 
 def _kept(function: Any) -> Any:
-    """Where compiled code of a function is kept: Numba itself asks only whether the function's own file is the same."""
+    """Return where compiled code of a function is kept: Numba itself asks only whether the function's own file is the same."""
     code = numba.core.caching.FunctionCache(function)
     file = code._cache_file
     file._source_stamp = file._source_stamp, _stamp()
@@ -55,6 +55,6 @@ def _kept(function: Any) -> Any:
 
 
 def _stamp() -> str:
-    """What tells the modules of ``SHARED`` as they are from others."""
+    """Return what tells the modules of ``SHARED`` as they are from others."""
     files = ((Path(__file__).parent / f"{name}.py").read_bytes() for name in SHARED)
     return hashlib.sha256(b"".join(files)).hexdigest()

@@ -19,7 +19,7 @@ STEP = 512  # keys of a run between two that are held in memory
 
 @dataclass(frozen=True)
 class Block:
-    """What there is of groups ``start`` to ``stop - 1``, in any order.
+    """It holds what there is of groups ``start`` to ``stop - 1``, in any order.
 
     Attributes:
         keys: int64 [n], with groups counted from ``start``.
@@ -67,7 +67,8 @@ class KeyRuns:
             first = stop
 
     def room(self, n: int, *, tagged: bool) -> tuple[Tensor, Tensor] | None:
-        """Where to put the next ``n`` keys, or fewer, and their tags, if so many are held; then call ``filled``."""
+        """Return where to put the next ``n`` keys, or fewer, and their tags, if so many are held; then call
+        ``filled``."""
         if self._held + n > self._most:
             return None
         if tagged and not len(self._tags):
@@ -143,7 +144,7 @@ class _Run:
     read: int = 0
 
     def below(self, key: int) -> int:
-        """How many of its keys are smaller."""
+        """Return how many of its keys are smaller."""
         n = -(-self.n // STEP)
         some = torch.frombuffer(self.index, dtype=torch.int64, count=n, offset=8 * self.some)
         first = max(0, int(torch.searchsorted(some, key)) - 1) * STEP

@@ -96,7 +96,7 @@ def localize(
 
 
 def _kept(kept: Localization | None, choice: Choice) -> "_Found | None":
-    """What was chosen before, if it was for the same pairs, of which the first cut-offs are the thresholds."""
+    """Return what was chosen before, if it was for the same pairs, of which the first cut-offs are the thresholds."""
     if kept is None or not torch.equal(kept.unit_ids, choice.units):
         return None
     if not torch.equal(kept.cutoffs[0].nan_to_num(-1), choice.thresholds.nan_to_num(-1)):
@@ -208,7 +208,7 @@ def _choose(
     candidates: Float[Tensor, "all_concepts candidates"],
     shares: Float[Tensor, " fractions"],
 ) -> dict[int, list[tuple[float, int]]]:
-    """Of these concepts the cut-off of ``regular`` and of ``two_stage``, each with its place among the candidates.
+    """Return these concepts' cut-offs of ``regular`` and of ``two_stage``, each with its index among the candidates.
 
     Left out are concepts without cal rows; without detected cal examples there is nothing that ``two_stage`` marks.
     """

@@ -147,7 +147,7 @@ def _stepped(
 
 
 def _objectives(f: Tensor, y: Tensor, mass: Tensor, w: Tensor, penalty: Tensor) -> Float[Tensor, " problems"]:
-    """What each problem minimises, at weights ``w`` that give the scores ``f``."""
+    """Return what each problem minimises, at weights ``w`` that give the scores ``f``."""
     loss = torch.nn.functional.softplus(f) - y * f
     return (mass * loss).sum(1) + (penalty * w.square()).sum(1) / 2
 

@@ -14,7 +14,8 @@ MOST_SAID = 300  # characters of another error
 
 
 def load(source: Path | IO[bytes], *, mmap: bool = False) -> Any:
-    """What ``torch.load(weights_only=True)`` reads, on the CPU: tensors and containers of them, nothing that is code.
+    """Return what ``torch.load(weights_only=True)`` reads, on the CPU: tensors and containers of them, nothing that is
+    code.
 
     Raises:
         ValueError: the file is none of these, is damaged, or holds what :func:`expect_plain` refuses. Torch's advice to

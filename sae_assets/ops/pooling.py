@@ -23,7 +23,7 @@ POOLINGS = ("max", "mean", "topk_mean", "last")
 
 @dataclass(frozen=True)
 class Pooling:
-    """How the rows of an example become one score of a unit.
+    """Pooling makes the rows of an example one score of a unit.
 
     Attributes:
         name: ``max``; ``mean``, the sum over the example's number of rows; ``topk_mean``, the sum of the k largest over

@@ -114,7 +114,8 @@ def _on(read: Callable[[], bool], write: Callable[[bool], None]) -> Undo | None:
 
 
 def _rounding() -> tuple[Callable[[], int], Callable[[int], int]]:
-    """What reads and sets how a thread rounds; where the C library cannot be asked for it, that is left alone."""
+    """Return what reads and sets how a thread rounds; where the C library cannot be asked for it, that is left
+    alone."""
     try:
         library = ctypes.CDLL(None)
         return library.fegetround, library.fesetround
@@ -168,7 +169,8 @@ def plain_arithmetic() -> Iterator[None]:
 
 @contextmanager
 def plain_torch(device: str | None = None) -> Iterator[None]:
-    """As :func:`plain_arithmetic`, for code of libraries: defaults, convolutions, attention and random numbers, too.
+    """Do what :func:`plain_arithmetic` does, for code of libraries: defaults, convolutions, attention and random
+    numbers, too.
 
     Args:
         device: where a library puts the weights of a model that it makes; None for what makes none, such as forward
@@ -248,7 +250,8 @@ def _plain_floats() -> Iterator[None]:
 
 
 def _helpers_differ(threads: int) -> bool:
-    """Whether some thread makes 0, 2 or 3 of 1.25 and 3.75 times the smallest number, where the nearest are 1 and 4."""
+    """Return whether some thread makes 0, 2 or 3 of 1.25 and 3.75 times the smallest number, where the nearest are 1
+    and 4."""
     bits = torch.tensor([1, 3], dtype=torch.int32, device="cpu").repeat(threads * GRAIN // 2)
     made = (bits.view(torch.float32) * 1.25).view(torch.int32).view(-1, 2)
     return bool((made != torch.tensor([1, 4], dtype=torch.int32, device="cpu")).any())

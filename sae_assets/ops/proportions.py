@@ -62,7 +62,7 @@ def f1_interval(
 
 
 def normal_quantile(level: float) -> float:
-    """How many deviations on either side hold ``level`` of a normal distribution."""
+    """Return how many deviations on either side hold ``level`` of a normal distribution."""
     return math.sqrt(2) * float(torch.special.erfinv(torch.tensor(level, dtype=torch.float64, device="cpu")))
 
 

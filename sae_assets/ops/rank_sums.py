@@ -12,7 +12,8 @@ from sae_assets.ops.truth_sets import spread
 
 
 def midrank_excess(scores: ExampleScores) -> Float[Tensor, " scores"]:
-    """How far the midrank of each score lies above that of the unit's zeros, float64, ranks over all examples."""
+    """Return how far the midrank of each score lies above that of the unit's zeros, float64, ranks over all
+    examples."""
     keys, n_examples = scores.keys, len(scores.labels)
     group = torch.ones(len(keys), dtype=torch.int64, device=keys.device)
     group[1:] = keys[1:] != keys[:-1]

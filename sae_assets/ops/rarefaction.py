@@ -1,4 +1,4 @@
-"""How many units would fire on fewer rows: numbers of units are comparable only among equally many rows."""
+"""Rarefaction says how many units would fire on fewer rows: numbers are comparable only among equally many rows."""
 
 import torch
 

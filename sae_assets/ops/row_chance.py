@@ -49,7 +49,7 @@ class PairRows:
 
 @dataclass(frozen=True)
 class RowNull:
-    """What row F1 reaches where truth maps were exchanged; NaN of a concept that is not located or without test rows.
+    """Row F1 reaches this where truth maps were exchanged; NaN of a concept that is not located or without test rows.
 
     Attributes:
         null_f1: float64 [n_concepts, 2], mean and 95 % point of F1 over the draws.

@@ -1,4 +1,4 @@
-"""Which rows of an example a unit marks as its concept's, and how these marks fall on the rows that are. (numerics 7)
+"""A unit marks rows of an example as its concept's, and these marks fall on the rows that are, or beside. (numerics 7)
 
 How cut-offs are chosen is in ``ops.localization``.
 """
@@ -92,7 +92,7 @@ class SeenRows:
 
 
 def truth_of(chunk: RowChunk) -> list[Bool[Tensor, " rows"]]:
-    """Which rows are each concept's."""
+    """Return which rows are each concept's."""
     truth = torch.zeros(len(chunk.truth.concepts), chunk.truth.n_rows, dtype=torch.bool, device="cpu")
     truth[chunk.truth.concept_ids.long(), chunk.truth.row_of_positive()] = True
     return list(truth)

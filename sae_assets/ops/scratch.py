@@ -90,8 +90,8 @@ class GrowingColumn:
 
 
 def zeros(*shape: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
-    """As ``torch.zeros``; a large one on the CPU in large pages where the system has them, as each first touch of one
-    of 4 KiB takes a microsecond."""
+    """Return ``torch.zeros``; a large one on the CPU in large pages where the system has them, as each first touch of
+    one of 4 KiB takes a microsecond."""
     large = _in_large_pages(shape, dtype) if torch.device(device).type == "cpu" else None
     return torch.zeros(*shape, dtype=dtype, device=device) if large is None else large
 

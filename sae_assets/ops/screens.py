@@ -67,7 +67,8 @@ def onednn_product(x: Float[Tensor, "rows d"], columns: Float[Tensor, "units d"]
 
 
 def operands(device: torch.device, n_units: int, d: int) -> torch.dtype:
-    """What the device is to multiply; on a GPU float16, with sums given in float32, as torch 2.8 and later can."""
+    """Return what the device is to multiply; on a GPU float16, with sums given in float32, as torch 2.8 and later
+    can."""
     if device.type == "cpu":
         narrow = n_units >= MANY_UNITS and _is_faster_on_the_cpu() and sums_in_float32(d)
         return torch.bfloat16 if narrow else torch.float32
@@ -88,7 +89,7 @@ def trial_operands() -> tuple[Tensor, Tensor]:
 
 
 def seconds_of(*products: Callable[[], Tensor]) -> list[float]:
-    """Of each product, the least of some tries; they take turns, so that what runs beside disturbs them alike."""
+    """Return each product's least time of some tries; they take turns, so that what runs beside disturbs them alike."""
     taken: list[list[float]] = [[] for _ in products]
     for _ in range(TRIES):
         for product, seconds in zip(products, taken, strict=True):
@@ -100,7 +101,7 @@ def seconds_of(*products: Callable[[], Tensor]) -> list[float]:
 
 @cache
 def _is_faster_on_the_cpu() -> bool:
-    """Whether bfloat16 is, with what torch has chosen for this processor; milliseconds, once."""
+    """Return whether bfloat16 is, with what torch has chosen for this processor; milliseconds, once."""
     rows, columns = trial_operands()
     narrow = rows.bfloat16(), columns.bfloat16()
     wide, half = seconds_of(lambda: screening_product(rows, columns), lambda: narrow[0] @ narrow[1].T)
@@ -109,7 +110,7 @@ def _is_faster_on_the_cpu() -> bool:
 
 @cache
 def is_onednn_faster() -> bool:
-    """Whether oneDNN is, in float32, as on processors that MKL's authors do not make; milliseconds, once."""
+    """Return whether oneDNN is, in float32, as on processors that MKL's authors do not make; milliseconds, once."""
     rows, columns = trial_operands()
     try:
         onednn, other = seconds_of(
@@ -122,7 +123,7 @@ def is_onednn_faster() -> bool:
 
 @cache
 def errs_as_float32(d: int, product: Callable[[Tensor, Tensor], Tensor]) -> bool:
-    """Whether a product of rows and columns computes in float32: an environment can let libraries take less.
+    """Return whether a product of rows and columns computes in float32: an environment can let libraries take less.
 
     Parts of a sum of terms of size 1 are √d large: float32 moves them by some 2⁻²⁴ √d each, 10 bits by 2⁻¹¹.
     """
@@ -136,7 +137,8 @@ def errs_as_float32(d: int, product: Callable[[Tensor, Tensor], Tensor]) -> bool
 
 @cache
 def sums_in_float32(d: int, product: Callable[[Tensor, Tensor], Tensor] = torch.mm) -> bool:
-    """Whether a product of bfloat16 rounds no sum on the way: sums of some hundred come near 0, where that would show.
+    """Return whether a product of bfloat16 rounds no sum on the way: sums of some hundred come near 0, where that would
+    show.
 
     Of terms of size 1 parts of a sum are √d large: bfloat16 moves them by some 2⁻⁹ of it, float32 by 2⁻²⁴ √d. Libraries
     may sum few rows in another way than many.
@@ -195,7 +197,7 @@ class Screen:
             self.slope += _distance(columns, rounded[:n_units], self.scale)
 
     def rounds_results(self, device: torch.device) -> bool:
-        """Whether products come as bfloat16: torch asks for float32 on a GPU alone."""
+        """Return whether products come as bfloat16: torch asks for float32 on a GPU alone."""
         return self.dtype == torch.bfloat16 and device.type == "cpu"
 
     def product(

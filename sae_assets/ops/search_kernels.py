@@ -167,7 +167,7 @@ def search(
 @any_order
 @no_type_check
 def _of_true(example, excess, truth, start, stop):
-    """How many of the examples from one position to another are true, and the sum of their ``excess``."""
+    """Return how many of the examples from one position to another are true, and the sum of their ``excess``."""
     count, more, total, rest = np.int64(0), np.int64(0), 0.0, 0.0
     position = start
     while position + ONE < stop:

@@ -46,7 +46,7 @@ def unpack_descending(keys: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Float
 
 
 def keys_within(memory_budget: int, device: torch.device | str = "cpu") -> int:
-    """How many keys :func:`sort_keys` sorts within a budget: 8 bytes each on the CPU, 40 on a GPU; one at least.
+    """Return how many keys :func:`sort_keys` sorts within a budget: 8 bytes each on the CPU, 40 on a GPU; one at least.
 
     On the CPU no more than ``KEYS_ENOUGH``: with more at once nothing is faster (``bench_memory``).
     """
@@ -117,7 +117,7 @@ def _part(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"], middle: int) -> int:
 
 
 def positions(mask: Bool[Tensor, " n"]) -> Int[Tensor, " m"]:
-    """Where a mask is true, ascending; on the CPU by numpy, which takes a tenth of torch's time."""
+    """Return where a mask is true, ascending; on the CPU by numpy, which takes a tenth of torch's time."""
     return torch.from_numpy(mask.numpy().nonzero()[0]) if mask.device.type == "cpu" else mask.nonzero().flatten()
 
 
@@ -209,7 +209,7 @@ def linear_quantiles(
 
 
 def _groups_at_once(ordered: Tensor) -> int:
-    """How many groups' quantiles are found together."""
+    """Return how many groups' quantiles are found together."""
     return GROUPS_AT_ONCE if ordered.device.type == "cpu" else max(1, len(ordered))
 
 

@@ -152,7 +152,7 @@ class ShuffledSearch:
         return tables[0], tables[1]
 
     def _goes_on(self, target: Tensor, parts: list[Tensor]) -> bool:
-        """Whether some concept's figure on some split was not yet reached often enough."""
+        """Return whether some concept's figure on some split was not yet reached often enough."""
         drawn = torch.cat(parts, 1)
         reached = (drawn[:, None] >= target[..., None]).sum(-1)
         return bool(((reached < self.stop_after) & ~target.isnan()).any())

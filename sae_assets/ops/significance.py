@@ -1,4 +1,4 @@
-"""What chance reaches: labels shuffled over examples, and the exact search repeated on every shuffle.
+"""Labels are shuffled over examples, and the exact search repeated on every shuffle, to say what chance reaches.
 
 The search itself lives in ``ops.exact_search``, shuffles in ``ops.shuffled_search``, intervals in ``ops.intervals``,
 the null of a split that took no part in the choice in ``ops.held_out_null``.

@@ -79,7 +79,7 @@ class ExampleScores:
         return torch.searchsorted(self.keys, _keys(units, thresholds), right=True)
 
     def some_units(self, at_once: int) -> "Iterator[tuple[int, ExampleScores]]":
-        """As :func:`some_units_of`, of this split alone."""
+        """Yield what :func:`some_units_of` does, of this split alone."""
         for start, (part,) in some_units_of((self,), at_once):
             yield start, part
 
@@ -129,7 +129,7 @@ class ExampleScores:
         return torch.bincount(draw[truth[self.example[position], draw]], minlength=len(units))
 
     def detected(self, unit: int, threshold: float) -> Bool[Tensor, " examples"]:
-        """Which examples this unit detects at this threshold."""
+        """Return which examples this unit detects at this threshold."""
         run = slice(int(self.starts[unit]), int(self.starts[unit + 1]))
         _, values = unpack_descending(self.keys[run])
         mask = torch.zeros(len(self.labels), dtype=torch.bool, device=self.keys.device)

@@ -104,15 +104,15 @@ class Encoder(ABC):
         self.ways = Ways(self.n_units, self.d_model, memory_budget // sifted_bytes)
 
     def _sieve(self, loops: Loops, sample: Tensor, most: int) -> Sieve:
-        """What rows on a CPU can be screened by in bytes."""
+        """Return what rows on a CPU can be screened by in bytes."""
         return Sieve(loops, self.columns, self.bias, self._level(), self._most(), self.tiles.size, sample, most)
 
     def _most(self) -> int:
-        """How many units a row stores at most; 0: any number."""
+        """Return how many units a row stores at most; 0: any number."""
         return 0
 
     def _least(self) -> Float[Tensor, " units"]:
-        """What each unit's stored values exceed: float32, 0 at least."""
+        """Return what each unit's stored values exceed: float32, 0 at least."""
         return torch.zeros(self.n_units, dtype=torch.float32, device=self.columns.device)
 
     def _tile(self) -> int:
@@ -120,12 +120,12 @@ class Encoder(ABC):
         return min(TILE, self.n_units)
 
     def _level(self) -> Float[Tensor, " units"]:
-        """What is added to each unit's product before it is held against the floor."""
+        """Return what is added to each unit's product before it is held against the floor."""
         return self.bias
 
     @property
     def held_bytes(self) -> int:
-        """What its directions come to hold at most, in all forms that they are multiplied in."""
+        """Return what its directions come to hold at most, in all forms that they are multiplied in."""
         return self.columns.nbytes + self.screen.held_bytes + (self.ways.most_held if self.on_cpu else 0)
 
     @property
@@ -157,7 +157,7 @@ class Encoder(ABC):
         stray: Float[Tensor, "rows 1"],
         norm: Float[Tensor, "rows 1"],
     ) -> Bool[Tensor, " n"] | None:
-        """Which candidates, by row, can still be stored when those of all tiles are known; None: all of them.
+        """Return which candidates, by row, can still be stored when those of all tiles are known; None: all of them.
 
         Args:
             stray, norm: as :meth:`floor` has them, before they are rounded up.
@@ -248,7 +248,8 @@ class Encoder(ABC):
     def chosen_by(
         self, loops: Loops, screened: Tensor, largest: Tensor, floor: Tensor, centred: Tensor, norm: Tensor
     ) -> SparseCode | None:
-        """What :meth:`_code` gives of all candidates of a block, by compiled loops; None where it has to be asked.
+        """Return what :meth:`_code` gives of all candidates of a block, by compiled loops; None where it has to be
+        asked.
 
         Args:
             screened: [rows, places] of the block; largest, floor: as :meth:`floor` has and gives them.

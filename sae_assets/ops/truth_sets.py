@@ -1,4 +1,4 @@
-"""Which concepts each row has, by sets that rows share, and runs of positions. Values on rows: ``ops.incidences``."""
+"""Rows share sets of concepts, and runs of positions. Values on rows: ``ops.incidences``."""
 
 import itertools
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sae_assets.artifacts import offsets_of
 
 @dataclass(frozen=True)
 class TruthSets:
-    """Which concepts each row of a split has. Rows with the same concepts share a set.
+    """They say which concepts each row of a split has. Rows with the same concepts share a set.
 
     Attributes:
         set_of_row: int64 [n_rows], number of the row's set.
@@ -77,7 +77,7 @@ def spread(starts: Int[Tensor, " runs"], lengths: Int[Tensor, " runs"]) -> tuple
 
 
 def contained(keys: Int[Tensor, " n"], queries: Int[Tensor, " m"]) -> Bool[Tensor, " m"]:
-    """Which of these are among sorted keys."""
+    """Return which of these are among sorted keys."""
     if len(keys) == 0:
         return torch.zeros_like(queries, dtype=torch.bool)
     return keys[torch.searchsorted(keys, queries).clamp(max=len(keys) - 1)] == queries

@@ -1,4 +1,4 @@
-"""Which way blocks of rows are screened on the CPU: through a sieve where the clock says so, else by one product.
+"""Blocks of rows are screened on the CPU through a sieve where the clock says so, else by one product.
 
 What it decides cannot be seen in any bit. Time is what passes: the process's seconds of CPU count other threads' work
 too, and a thread's own leave out the threads that share a block. The least of some blocks is what load disturbs least.
@@ -60,7 +60,7 @@ class Ways:
             self.seconds[self.sifted].append((time.perf_counter() - start) / n_rows)
 
     def candidates(self, centred: Float[Tensor, "rows d"], build: Build) -> Candidates | None:
-        """Of a block's rows (``Sieve.candidates``); None: it is to be screened by one product.
+        """Return a block's candidates by row (``Sieve.candidates``); None: it is to be screened by one product.
 
         Args:
             build: makes the sieve, once it is worth that.
@@ -84,7 +84,7 @@ class Ways:
         return found
 
     def _is_due(self) -> bool:
-        """Whether the next block is to be tried."""
+        """Return whether the next block is to be tried."""
         if self.waits:
             self.waits -= 1
             return False

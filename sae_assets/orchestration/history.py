@@ -1,4 +1,4 @@
-"""What Dagster's history tells of a data set: what was made, what failed and why, what is running."""
+"""Dagster's history tells of a data set what was made, what failed and why, and what is running."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ ACTIVE = [
 
 
 def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
-    """What Dagster remembers of a data set's artifacts.
+    """Return what Dagster remembers of a data set's artifacts.
 
     What failed is held until something that it reads was made since; an aggregate then may be tried again. Runs are
     asked for before and after the rest: one that ends meanwhile is running, and not one of which nothing is recorded.
@@ -84,7 +84,7 @@ def known_chunks(instance: dg.DagsterInstance, dataset: str) -> Sequence[str]:
 
 
 def was_imported(instance: dg.DagsterInstance, address: Address) -> bool:
-    """Whether the history says so: of a file whose own header cannot be read."""
+    """Return whether the history says so: of a file whose own header cannot be read."""
     latest = dg.AssetRecordsFilter(asset_key=asset_key(address), asset_partitions=[partition_key(address)])
     for record in instance.fetch_materializations(latest, limit=1).records:
         made = record.asset_materialization
@@ -123,7 +123,7 @@ def _canceled(instance: dg.DagsterInstance, run_ids: Iterable[str]) -> set[str]:
 
 
 def _may_go_now(instance: dg.DagsterInstance, address: Address) -> bool:
-    """Whether a failed aggregate reads something that was made since it was tried."""
+    """Return whether a failed aggregate reads something that was made since it was tried."""
     stage = STAGES[address.stage]
     if stage.level != "model":
         return False
@@ -170,7 +170,8 @@ def first_cause(events: Iterable[dg.DagsterEvent]) -> str | None:
 
 
 def is_of_data(events: Iterable[dg.DagsterEvent]) -> bool:
-    """Whether examples or files of one chunk are at fault (unreadable, changed, a failed check), not their reader."""
+    """Return whether examples or files of one chunk are at fault (unreadable, changed, a failed check), not their
+    reader."""
     error = _first_error(list(events))
     return error is not None and error.cls_name in {CHECK_FAILED, *_errors_of_data()}
 
@@ -217,7 +218,7 @@ def failed_checks(events: Iterable[dg.DagsterEvent], severity: dg.AssetCheckSeve
 
 @dataclass(frozen=True)
 class Taken:
-    """What a stage took, over all its partitions.
+    """It holds what a stage took, over all its partitions.
 
     Attributes:
         seconds: its share of each pass, added up.
@@ -231,7 +232,7 @@ class Taken:
 
 
 def taken_by(instance: dg.DagsterInstance, address: Address, chunks: Sequence[str]) -> Taken:
-    """What the last materialization of a stage took, over these chunks."""
+    """Return what the last materialization of a stage took, over these chunks."""
     stage = STAGES[address.stage]
     keys: Sequence[str | None] = [None] if stage.level == "model" else chunks
     partitions = {partition_key(stage.beside(address, chunk)) for chunk in keys}
@@ -256,7 +257,7 @@ def taken_by(instance: dg.DagsterInstance, address: Address, chunks: Sequence[st
 
 
 def measured(instance: dg.DagsterInstance, address: Address) -> dict[str, dict[str, float]]:
-    """What parts of the last materialization cost, ``{"seconds": {part: …}, "bytes": …}``; empty without one."""
+    """Return what parts of the last materialization cost, ``{"seconds": {part: …}, "bytes": …}``; empty without one."""
     figures: dict[str, dict[str, float]] = {}
     latest = dg.AssetRecordsFilter(asset_key=asset_key(address), asset_partitions=[partition_key(address)])
     for record in instance.fetch_materializations(latest, limit=1).records:
@@ -269,7 +270,7 @@ def measured(instance: dg.DagsterInstance, address: Address) -> dict[str, dict[s
 
 
 def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
-    """What the last artifacts of this stage, token kind and model cost, of any chunk; the latest first.
+    """Return what the last artifacts of this stage, token kind and model cost, of any chunk; the latest first.
 
     Only of those made on the device of the latest. What was kept or imported, and what earlier versions made, tells
     nothing; nor does what a pass did once and no other does (``once_cpu_seconds``).

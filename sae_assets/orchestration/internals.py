@@ -74,7 +74,7 @@ LAST_TABLES = ("dynamic_partitions", "asset_check_executions")  # of nine the fi
 
 
 def has_its_tables(instance: dg.DagsterInstance) -> bool:
-    """Whether the database of events has been made: Dagster takes any file in its place for one that has.
+    """Return whether the database of events has been made: Dagster takes any file in its place for one that has.
 
     Two of its tables stand for all: the last that is made, and one whose loss was seen.
     """
@@ -181,7 +181,7 @@ def active_backfills(instance: dg.DagsterInstance) -> Iterator[tuple[str, Sequen
 
 
 def launched_at(instance: dg.DagsterInstance, backfill_id: str) -> float | None:
-    """When a backfill was launched, seconds since the epoch; None if there is no such backfill."""
+    """Return when a backfill was launched, seconds since the epoch; None if there is no such backfill."""
     backfill = instance.get_backfill(backfill_id)
     return None if backfill is None else float(backfill.backfill_timestamp)
 
@@ -241,7 +241,7 @@ def carry_switches_over(instance: dg.DagsterInstance, location: str, renamed: Ca
 
 
 class _Loading(LoadingContext):
-    """What queries are batched in: one look."""
+    """Queries are batched in it: one look."""
 
     def __init__(self, instance: dg.DagsterInstance):
         self._instance, self._loaders = instance, {}  # type: ignore[var-annotated]
@@ -258,7 +258,8 @@ class _Loading(LoadingContext):
 def partition_states(
     instance: dg.DagsterInstance, definitions: Mapping[dg.AssetKey, dg.PartitionsDefinition]
 ) -> Iterator[tuple[dg.AssetKey, Mapping[dg.AssetPartitionStatus, set[str]]]]:
-    """By asset that any run ever planned to make: its partitions by what ``get_status_by_partition`` says of them.
+    """Yield each asset that any run ever planned to make: its partitions by what ``get_status_by_partition`` says of
+    them.
 
     That call reads an asset's record again, with its latest event, asks for the newest run that planned to make it, and
     several times which partitions there are. Here each of these is one question for all assets, and what Dagster itself
@@ -351,7 +352,7 @@ class _StaleStatus(CachingStaleStatusResolver):
 
     @use_partition_loading_context
     def is_stale(self, key: AssetKeyPartitionKey) -> bool:
-        """What :meth:`get_status` says of a partition that was made, after the first cause that is found."""
+        """Return what :meth:`get_status` says of a partition that was made, after the first cause that is found."""
         return next(iter(self._get_stale_causes_materialized(key=key)), None) is not None
 
     def _get_latest_data_version_record(self, key: AssetKeyPartitionKey) -> dg.EventLogRecord | None:
@@ -372,7 +373,8 @@ class _StaleStatus(CachingStaleStatusResolver):
 
 
 class StaleMarker:
-    """What Dagster's own marker says of partitions, as the UI computes it, and recording what makes it say otherwise.
+    """It says what Dagster's own marker says of partitions, as the UI computes it, and records what makes it say
+    otherwise.
 
     Neither the marker nor the names of the tags by which it compares are public.
     """
@@ -382,7 +384,7 @@ class StaleMarker:
         self._resolver = _StaleStatus(instance, asset_graph, _Loading(instance))
 
     def is_stale(self, latest: dg.EventLogRecord) -> bool:
-        """Whether the marker says that a partition is out of date, whose latest materialization this is."""
+        """Return whether the marker says that a partition is out of date, whose latest materialization this is."""
         made = latest.asset_materialization
         assert made is not None
         key = AssetKeyPartitionKey(made.asset_key, made.partition)

@@ -1,4 +1,4 @@
-"""What every materialization tells the UI: sizes, ratios, seconds, identity, schema, first rows and a picture.
+"""Every materialization tells the UI sizes, ratios, seconds, identity, schema, first rows and a picture.
 
 Numbers stay numbers, so that the UI plots them over partitions, but for those that settings fix. Pictures are made in
 ``pipeline.plots``.
@@ -40,7 +40,7 @@ KEPT = "nothing was computed: the file that was there is what would be made now"
 
 
 def storage_metadata(artifact: "Artifact", written: "WrittenFile", root: "UPath") -> dict[str, Any]:
-    """What is known once the file is written: where, bytes, and for activations the compression ratio.
+    """Return what is known once the file is written: where, bytes, and for activations the compression ratio.
 
     Args:
         root: of the store. In a folder, places are told from there: histories travel, and whose folder it was is
@@ -58,7 +58,7 @@ def storage_metadata(artifact: "Artifact", written: "WrittenFile", root: "UPath"
 
 
 def pictures(stage: "Stage", artifact: "Artifact", plot: Callable[[], str] | None) -> dict[str, Any]:
-    """What a stage draws of an artifact, if it does: small for the page itself, and whole."""
+    """Return what a stage draws of an artifact, if it does: small for the page itself, and whole."""
     drawings = {
         "glance": None if stage.glance is None else stage.glance(artifact),
         "plot": None if plot is None else plot(),
@@ -67,7 +67,8 @@ def pictures(stage: "Stage", artifact: "Artifact", plot: Callable[[], str] | Non
 
 
 def links(address: "Address") -> dict[str, Any]:
-    """How what is made over all chunks is looked at: the report that it is part of, and commands that show more."""
+    """Return how what is made over all chunks is looked at: the report that it is part of, and commands that show
+    more."""
     if address.chunk is not None or address.token_kind is None or address.model is None:
         return {}
     run, kind = f"{address.dataset} {address.model}", f"--token-kind {address.token_kind}"
@@ -114,7 +115,7 @@ def short(value: Any) -> Any:
 
 
 def artifact_metadata(item: "Stored", figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known before writing: counts of this kind of artifact, its making, and its identity.
+    """Return what is known before writing: counts of this kind of artifact, its making, and its identity.
 
     No ``dagster/row_count``: it has to be a number, and the UI would plot the same one over all partitions.
 

@@ -1,4 +1,4 @@
-"""What an earlier look at Dagster's history found, for as long as nothing of that history has changed since.
+"""An earlier look's answer is kept for as long as nothing of Dagster's history has changed since.
 
 Looking costs seconds before it begins (Dagster has to be loaded), and mostly nothing has happened since the last look.
 So what :func:`history.history_of` found is kept beside the history, with the state of what it was read from. Of the
@@ -47,7 +47,7 @@ State = dict[str, list[Any]]
 
 
 def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], DagsterInstance]") -> History:
-    """What :func:`history.history_of` finds of a data set.
+    """Return what :func:`history.history_of` finds of a data set.
 
     Args:
         instance: opens Dagster's instance, where that is needed.
@@ -88,13 +88,14 @@ def renew(settings: Settings, entries: Iterable[Dataset], instance: "Callable[[]
 
 
 def _key(entry: Dataset) -> str:
-    """What of the catalog the answer depends on: which assets and partitions there are."""
+    """Return what of the catalog the answer depends on: which assets and partitions there are."""
     names = [VERSION, entry.name, list(entry.models), list(entry.token_kinds), list(stages_of(entry))]
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def _state(home: Path, files: Iterable[Path]) -> State:
-    """Of runs their counts; number, size and times (ns) of every other file: settings, and events with their logs.
+    """Return the counts of runs, and number, size and times (ns) of every other file: settings, and events with their
+    logs.
 
     Empty where there are none, one lies outside this folder, which may be another home's, or runs cannot be counted.
     """
@@ -124,7 +125,7 @@ def _runs(file: Path) -> list[list[Any]]:
 
 
 def _read(kept: Path, home: Path, key: str) -> History | None:
-    """What was kept, if it still holds."""
+    """Return what was kept, if it still holds."""
     try:
         content = json.loads(kept.read_bytes())
         if content["key"] != key:

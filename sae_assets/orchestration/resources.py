@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StoreResource(dg.ConfigurableResource):
-    """Where artifacts lie and in which format new ones are written (both formats are always read)."""
+    """Artifacts lie in this store, and new ones are written in this format (both formats are always read)."""
 
     root: str = Field(description="a path or any fsspec URL")
     file_format: str = Field("parquet", description="parquet, or pt for activations and mappings")
@@ -27,7 +27,7 @@ class StoreResource(dg.ConfigurableResource):
 
 
 class ComputeResource(dg.ConfigurableResource):
-    """Where numerics run, and how much memory their blocks may take."""
+    """Numerics run on this device, and their blocks may take so much memory."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
     memory_budget_mb: int | None = Field(

@@ -19,7 +19,8 @@ TRANSIENT_ERRNO = frozenset({errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, 
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again can help: connection and time-out errors, a device out of memory, a busy file system."""
+    """Return whether trying again can help: connection and time-out errors, a device out of memory, a busy file
+    system."""
     if isinstance(error, SaeAssetsError):
         cause = error.__cause__
         return cause is not None and is_transient(cause)

@@ -124,12 +124,12 @@ class Runner:
         return made, spared
 
     def plan(self, scope: Scope) -> tuple[Outlook, Plan]:
-        """What :meth:`run` finds when it begins, and what it would make then; nothing is made."""
+        """Return what :meth:`run` finds when it begins, and what it would make then; nothing is made."""
         outlook = self._outlook(scope)
         return outlook, self._plan(outlook)
 
     def _plan(self, outlook: Outlook) -> Plan:
-        """What a person has asked for: also what failed before."""
+        """Return what a person has asked for: also what failed before."""
         return outlook.plan(hold_failed=False, force=self._force)
 
     def _make(self, scope: Scope, tried: list[Batch], failures: list[RunFailedError]) -> tuple[int, Outlook]:
@@ -185,7 +185,8 @@ class Runner:
         return made, outlook
 
     def _holding(self, batch: Batch, stopped: set[Address]) -> set[Address]:
-        """What keeps artifacts of a batch from being made; where gaps are allowed, no chunk keeps an aggregate."""
+        """Return what keeps artifacts of a batch from being made; where gaps are allowed, no chunk keeps an
+        aggregate."""
         options = self._options.of(STAGES[batch.stages[0]].options)
         if getattr(options, "allow_missing_chunks", False):
             return {address for address in stopped if address.chunk is None}
@@ -206,7 +207,7 @@ class Runner:
         }
 
     def _outlook(self, scope: Scope, passed: Set[Address] = frozenset()) -> Outlook:
-        """What is there now. Runs of others are not waited for: a person asked for this one.
+        """Return what is there now. Runs of others are not waited for: a person asked for this one.
 
         Args:
             passed: made by this command, with all checks. While a run of somebody else makes one of them too, its

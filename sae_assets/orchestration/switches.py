@@ -1,4 +1,4 @@
-"""What can be switched on: the name of each sensor and schedule, when it looks and what it does, said once."""
+"""Each sensor and schedule that can be switched on says its name, when it looks and what it does, once."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Switch:
 
     @property
     def description(self) -> str:
-        """What the UI says of it."""
+        """Return what the UI says of it."""
         return f"{self.does} Looks {self.looks}."
 
 

@@ -17,7 +17,7 @@ GLYPH = (160, 22)  # pixels
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one glyph shows: an F1 with its interval, beside what chance, random SAEs and other detectors reach.
+    """A glyph shows an F1 with its interval, beside what chance, random SAEs and other detectors reach.
 
     Attributes:
         value: the F1; low, high: its interval; chance: what has to be exceeded, 0 to there is a band.
@@ -37,7 +37,7 @@ class Evidence:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval lies above chance and random SAEs."""
+        """Return whether the interval lies above chance and random SAEs."""
         bars = [bar for bar in (self.chance, self.random) if bar is not None]
         return self.low is not None and bool(bars) and self.low > max(bars)
 
@@ -85,7 +85,7 @@ def glyph(evidence: Evidence) -> Markup:
 
 
 def legend(controls: bool) -> Markup:
-    """What the parts of a glyph mean, with those that stand for controls or without."""
+    """Return what the parts of a glyph mean, with those that stand for controls or without."""
     return glyph(Evidence(0.8, 0.7, 0.88, 0.35, *((0.52, (0.45, 0.6), 0.66) if controls else ())))
 
 
@@ -280,7 +280,7 @@ def _around(x: float, y: float) -> Iterator[tuple[float, float]]:
 
 
 def _is_free(at: tuple[float, float], half: float, taken: Sequence[tuple[float, float, float]]) -> bool:
-    """Whether a label has this place for itself, beside what is taken: middles, and half of the widths."""
+    """Return whether a label has this place for itself, beside what is taken: middles, and half of the widths."""
     return at[1] > 14 and not any(abs(at[0] - x) < half + other + 1 and abs(at[1] - y) < 13 for x, y, other in taken)
 
 

@@ -1,4 +1,4 @@
-"""How sure it is that a unit detects a concept: its F1 beside chance, random SAEs and other detectors, from tables."""
+"""Tables say how sure it is that a unit detects a concept: its F1 beside chance, random SAEs and other detectors."""
 
 from markupsafe import Markup
 
@@ -23,7 +23,7 @@ OF_ROWS = {LARGEST: "DiffMean of examples' labels"}
 
 
 def of_examples(tables: Tables, concept: str) -> charts.Evidence:
-    """Of the concept's pair on test examples."""
+    """Return the evidence of the concept's pair on test examples."""
     line = tables["best_pairs"].of(concept)
     assert line is not None  # it has one of every concept
     bars = [line["test_always_positive_f1"], line["test_null_f1_p95"]]
@@ -41,7 +41,7 @@ def of_examples(tables: Tables, concept: str) -> charts.Evidence:
 
 
 def of_rows(tables: Tables, concept: str, number: int, unit: int | None) -> charts.Evidence:
-    """Of a unit on test rows of a concept; ``number`` is the concept's place in the catalog."""
+    """Return the evidence of a unit on test rows of a concept; ``number`` is the concept's place in the catalog."""
     value = tables.value("row_alignment", "test_f1", concept, unit)
     if value is None:
         return charts.Evidence(None, None, None)
@@ -85,7 +85,7 @@ def _best_dense(tables: Tables, level: str, concept: str) -> tuple[float | None,
 
 
 def on_itself(tables: Tables, concept: str, unit: int | None) -> bool:
-    """Whether most test rows that the unit fires on are the concept's."""
+    """Return whether most test rows that the unit fires on are the concept's."""
     return (tables.value("row_alignment", "test_precision", concept, unit) or 0.0) >= BESIDE
 
 

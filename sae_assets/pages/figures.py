@@ -50,7 +50,7 @@ def element(value: Any, digits: int = 3, signed: bool = False, **where: Any) -> 
 
 
 def _is_none(value: Any) -> bool:
-    """Whether a figure does not exist: a cell is null then, a scalar of a header is NaN."""
+    """Return whether a figure does not exist: a cell is null then, a scalar of a header is NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -108,7 +108,7 @@ class Tables:
         return None if line is None else line[column]
 
     def where(self, stage: str, column: str, *key: Any) -> dict[str, Any]:
-        """What names a cell in a page."""
+        """Return what names a cell in a page."""
         return {"table": stage, "column": column, **dict(zip(KEYS[stage], key, strict=True))}
 
     def shown(self, stage: str, column: str, *key: Any, digits: int = 3, signed: bool = False) -> Markup:

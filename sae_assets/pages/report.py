@@ -35,7 +35,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Concept:
-    """What a report shows of a concept beside its figures.
+    """A report shows this of a concept beside its figures.
 
     Attributes:
         number: place in the catalog; unit: original id, None where none stands for it.
@@ -102,7 +102,7 @@ def plain_headline(content: Content) -> str:
 
 
 class _Page:
-    """What the template asks for."""
+    """The template asks for these."""
 
     def __init__(self, content: Content):
         self.c, self.t = content, content.tables
@@ -110,7 +110,7 @@ class _Page:
 
     @cached_property
     def sorted_concepts(self) -> list[Concept]:
-        """By test F1 of rows, of concepts that are not located by that of examples; those without come last."""
+        """Return the concepts by test F1 of rows, and where not located of examples; those without come last."""
         return sorted(self.c.concepts, key=lambda concept: -(self._order(concept)))
 
     def _order(self, concept: Concept) -> float:
@@ -187,7 +187,8 @@ class _Page:
         return sum(bool(self.better_controls(concept, level)) for concept in self.c.concepts)
 
     def cost_of_pruning(self, concept: Concept) -> Markup:
-        """Why the best unit was removed and the cal F1 that is lost, or that it is kept; a dash without a best one."""
+        """Return why the best unit was removed and the cal F1 that is lost, or that it is kept; a dash without a best
+        one."""
         if self.t.value("pruning_audit", "unit_id", concept.name) is None:
             return Markup("–")
         removed = self.t.value("pruning_audit", "removed_by", concept.name)

@@ -1,4 +1,4 @@
-"""What is asked of a chunk's sparse activations beside their invariants: whether the SAE reads rows that it knows."""
+"""Checks ask beside the invariants of a chunk's activations whether the SAE reads rows that it knows."""
 
 import math
 import statistics
@@ -25,7 +25,7 @@ def _read_where_trained(_artifact: Any, expected: Expected) -> Outcome:
 
 
 def _activity_within_bounds(artifact: Any, expected: Expected) -> Outcome:
-    """Without bounds from the catalog: what no code that is sparse and says something of its rows breaks.
+    """Judge without bounds from the catalog: no code breaks this that is sparse and says something of its rows.
 
     That all rows are alike is what goes wrong of a TopK SAE, of which every row has k active units whatever it is fed.
     """
@@ -90,7 +90,8 @@ def _like_rows(artifact: Any, expected: Expected) -> Outcome:
 
 
 def figures_of_rows(artifact: Any) -> dict[str, float]:
-    """By which rows are told to be unlike others: L0, norm of the embeddings where it is known, and units that fire."""
+    """Return what tells rows that are unlike others: L0, norm of the embeddings where it is known, and units that
+    fire."""
     norm = None if artifact.fit is None else artifact.fit.norm
     figures = {"l0": int(artifact.l0.sum()) / artifact.n_rows} if artifact.n_rows else {}
     figures |= {} if norm is None else {"norm": norm}

@@ -1,4 +1,4 @@
-"""What a check of an artifact is: a name, a question to the file that was just written, and whether a failure blocks.
+"""A check of an artifact is a name, a question to the file that was just written, and whether a failure blocks.
 
 The checks themselves stand with their stages; Dagster's part (specs, results) is ``orchestration.checks``. What no
 artifact can be built without is no check: constructors refuse it, and a damaged file fails ``file_reads_back``.
@@ -16,7 +16,7 @@ MOST_NAMED = 20  # examples or concepts that a check names
 
 @dataclass(frozen=True)
 class Expected:
-    """What a stage knows of its artifact besides the artifact itself.
+    """A stage knows this of its artifact besides the artifact itself.
 
     Attributes:
         rows: how many rows every example has: one number, a tensor [n_examples], or None where nothing is known.
@@ -39,7 +39,7 @@ class Expected:
 
     @property
     def warning(self) -> dict[str, str]:
-        """What stands with the file's figures; empty if there is nothing to say."""
+        """Return what stands with the file's figures; empty if there is nothing to say."""
         return {WARNING: self.elsewhere} if self.elsewhere else {}
 
 
@@ -48,7 +48,7 @@ NOTHING_MORE = Expected()
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether a check passed, and the numbers behind it."""
+    """An outcome says whether a check passed, and has the numbers behind it."""
 
     passed: bool
     metadata: dict[str, Any]
@@ -68,7 +68,7 @@ class Check:
 
 
 def contents_outcome(changes: Mapping[str, str], what_to_do: str = "") -> Outcome:
-    """Whether examples are what they were when they were registered; what to do if not."""
+    """Return whether examples are what they were when they were registered; what to do if not."""
     if not changes:
         return Outcome(True, {"changed_or_vanished": 0})
     shown = ", ".join(f"{example} ({what})" for example, what in list(changes.items())[:MOST_NAMED])

@@ -1,4 +1,4 @@
-"""How an inline picture is made: axes of the UI's size, ink for both of its themes, Markdown with the PNG inside."""
+"""An inline picture has axes of the UI's size, ink for both of its themes, and is Markdown with the PNG inside."""
 
 import base64
 import io

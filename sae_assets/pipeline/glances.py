@@ -112,7 +112,7 @@ def _markdown(title: str, height: int, content: str) -> str:
 
 
 def share_of_rows(title: str, concepts: Sequence[str], counts: Sequence[int], n_rows: int) -> str:
-    """For each concept the share of rows or examples that show it."""
+    """Draw for each concept the share of rows or examples that show it."""
     return lines(title, [Line(name, count / max(n_rows, 1)) for name, count in zip(concepts, counts, strict=True)])
 
 
@@ -167,7 +167,7 @@ def glance_at_thresholds(thresholds: "Thresholds") -> str:
 
 
 def glance_at_chosen_pairs(chosen: "ChosenPairs") -> str:
-    """What each threshold was taken from, behind the number of the unit."""
+    """Draw what each threshold was taken from, behind the number of the unit."""
     exact = chosen.selection == "exact"
     rows = zip(chosen.unit_ids.tolist(), chosen.concepts, chosen.tail_fractions.tolist(), strict=True)
     shown = [Line(f"#{unit} {name}", share) for unit, name, share in rows if unit >= 0]

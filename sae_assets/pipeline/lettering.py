@@ -1,4 +1,4 @@
-"""What draws the names in a picture: matplotlib's own font, and installed ones for letters that it lacks.
+"""Names in a picture are drawn in matplotlib's own font, and in installed ones for letters that it lacks.
 
 matplotlib brings one font, of Latin, Greek, Cyrillic, Hebrew and Arabic letters. Others come out as boxes unless a font
 that has them is named; none is shipped, for one of Chinese letters alone has megabytes.
@@ -31,7 +31,7 @@ class Lettering:
 
     @property
     def note(self) -> str:
-        """What to say below a picture of whose names some letters are not drawn; empty where all are."""
+        """Return what to say below a picture of whose names some letters are not drawn; empty where all are."""
         shown = " ".join(sorted(self.missing)[:MOST])
         return NOTE.format(letters=f"{shown} …" if len(self.missing) > MOST else shown) if self.missing else ""
 

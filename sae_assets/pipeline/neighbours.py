@@ -18,7 +18,7 @@ REACH = 12  # chunk numbers to either side
 
 
 def summaries_around(store: "ArtifactStore", address: Address, encoder: str | None) -> dict[str, tuple[float, ...]]:
-    """By figure, what the headers of the nearest chunks by number say; up to ``REACH`` to either side.
+    """Return by figure what the headers of the nearest chunks by number say; up to ``REACH`` to either side.
 
     Left out are chunks of another encoder (they are stale, or this one is an experiment), files of earlier versions,
     which have no summary, files in ``.pt``, whose header cannot be read alone, and damaged ones.

@@ -52,7 +52,7 @@ def _choices(name: str) -> tuple[str, ...]:
 
 
 class PoolingOptions(Options):
-    """How rows become the score of an example."""
+    """These options say how rows become the score of an example."""
 
     pooling: str | None = Field(None, description=_as_of("pooling"))
     pooling_k: int | None = Field(None, ge=1, description=_as_of("pooling_k"))
@@ -169,7 +169,7 @@ Kind = TypeVar("Kind", bound=Options)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What was set for one run of several stages, by the kind of options that a stage takes."""
+    """One run of several stages has these options, by the kind that a stage takes."""
 
     values: Mapping[type[Options], Options] = field(default_factory=dict)
 

@@ -29,7 +29,7 @@ STATES: dict[State, str] = {
 
 @dataclass(frozen=True)
 class Scope:
-    """What is asked for: stages of a data set for these models, token kinds and chunks."""
+    """A scope is what is asked for: stages of a data set for these models, token kinds and chunks."""
 
     dataset: str
     models: Sequence[str]
@@ -44,7 +44,7 @@ class Scope:
         return cls(dataset, entry.models, entry.token_kinds, chunks, stages_of(entry))
 
     def slots(self) -> set[tuple[Any, ...]]:
-        """What single runs can make at most, of all of it."""
+        """Return what single runs can make at most, of all of it."""
         return {slot_of(address) for address in self.addresses()}
 
     def addresses(self) -> Iterator[Address]:
@@ -62,7 +62,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class History:
-    """What is remembered of earlier runs, beside what the store holds.
+    """A history is what is remembered of earlier runs, beside what the store holds.
 
     Attributes:
         recorded: artifacts that the history tells of; None where there is no history to ask.
@@ -95,7 +95,7 @@ class Batch:
 
     @property
     def waits_for(self) -> frozenset[Address]:
-        """What this run reads that is still to come."""
+        """Return what this run reads that is still to come."""
         return frozenset().union(*self.waits.values())
 
     def without(self, out: Collection[Address]) -> "Batch | None":
@@ -126,7 +126,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made.
+    """A plan says what is to be made.
 
     Attributes:
         batches: runs in an order in which every input that can be made is there.
@@ -169,7 +169,7 @@ class Plan:
 
 
 class Outlook:
-    """What the artifacts of a data set are, as one look at store and history sees them.
+    """An outlook says what the artifacts of a data set are, as one look at store and history sees them.
 
     Args:
         scope: what is asked for; other artifacts are taken as they are.
@@ -180,7 +180,7 @@ class Outlook:
         self._current: dict[Address, bool] = {}
 
     def state(self, address: Address) -> State:
-        """What ``status`` says of an artifact."""
+        """Return what ``status`` says of an artifact."""
         if not self.staleness.applies(address):
             return "inapplicable"
         if address in self.history.running:
@@ -194,7 +194,8 @@ class Outlook:
         return "stale" if self.is_due(address) else "current"
 
     def is_due(self, address: Address) -> bool:
-        """Whether an artifact is to be made: by its recipe, or because its check failed or no history tells of it.
+        """Return whether an artifact is to be made: by its recipe, or because its check failed or no history tells of
+        it.
 
         Where it does not apply, nothing is to be made.
         """
@@ -208,7 +209,7 @@ class Outlook:
         return not self._current[address]
 
     def reason(self, address: Address) -> str:
-        """Why an artifact is to be made, in a few words; empty if it is not."""
+        """Return why an artifact is to be made, in a few words; empty if it is not."""
         if not self.is_due(address):
             return ""
         if address in self.history.interrupted:
@@ -243,12 +244,12 @@ class Outlook:
         return [chunk for chunk in self.scope.chunks if self._is_read(address, chunk)]
 
     def _is_read(self, address: Address, chunk: str) -> bool:
-        """Whether a chunk holds an example of an aggregate's splits, or is not known to hold none."""
+        """Return whether a chunk holds an example of an aggregate's splits, or is not known to hold none."""
         due = self.is_due(STAGES["labels"].beside(address, chunk))
         return due or self.staleness.has_any(address.dataset, chunk, STAGES[address.stage].splits)
 
     def plan(self, *, limit: int | None = None, hold_failed: bool = True, force: bool = False) -> Plan:
-        """What is to be made, in runs.
+        """Return what is to be made, in runs.
 
         Args:
             limit: most chunk-level artifacts; the first ones are taken.
@@ -285,7 +286,7 @@ class Outlook:
         return Plan(tuple(_batches(planned, pending)), frozenset(left_out), over, () if force else may_follow)
 
     def _would_replace_imported(self, address: Address, *, force: bool) -> bool:
-        """Whether making it would replace what was imported, which nothing here could make again."""
+        """Return whether making it would replace what was imported, which nothing here could make again."""
         return not force and self.staleness.is_imported(address) and not self.staleness.is_current(address)
 
 

@@ -30,7 +30,7 @@ COLOURS = {
 
 
 def plot_sparse_activations(rows: "SparseActivations") -> str:
-    """How many units rows fire, where rows differ in it, and how strongly: two histograms of one chunk."""
+    """Draw how many units rows fire, where rows differ in it, and how strongly: two histograms of one chunk."""
     import numpy as np
 
     l0, values = rows.l0.numpy(), rows.values.numpy()

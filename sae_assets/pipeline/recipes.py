@@ -27,7 +27,7 @@ IDENTITIES = {"examples": "rows", "labels": "labels", "unit_mapping": "unit_mapp
 def recipe(
     stage: Stage, target: Target, inputs: "Mapping[str, Input]", options: Options, sources: Sources
 ) -> Provenance | None:
-    """What this stage makes of these inputs now; None while something it needs is not on this machine.
+    """Return what this stage makes of these inputs now; None while something it needs is not on this machine.
 
     Args:
         inputs: per stage name one artifact (or its header), or a reader of many chunks.
@@ -78,7 +78,7 @@ def provenance_of(
 
 
 def identity_of(part: "Header | Stored") -> dict[str, str]:
-    """What files used beside this one must share with it: what it was made with, and what it is itself."""
+    """Return what files used beside this one must share with it: what it was made with, and what it is itself."""
     made = part.provenance
     if made.stage not in IDENTITIES:
         return dict(made.identity)
@@ -87,24 +87,24 @@ def identity_of(part: "Header | Stored") -> dict[str, str]:
 
 
 def is_imported(provenance: Provenance) -> bool:
-    """Whether a file was imported, so that nothing here can make it again."""
+    """Return whether a file was imported, so that nothing here can make it again."""
     return bool(provenance.config.get("imported"))
 
 
 def imported_still_fits(provenance: Provenance, examples: "Header | Stored") -> bool:
-    """Whether imported activations are of the examples that there are: nothing else of them can be compared."""
+    """Return whether imported activations are of the examples that there are: nothing else of them can be compared."""
     return provenance.inputs.get("examples") == examples.content_hash
 
 
 def holds_any(n_by_split: Mapping[str, int], splits: Collection[str]) -> bool:
-    """Whether a chunk with so many examples of each split has some of these."""
+    """Return whether a chunk with so many examples of each split has some of these."""
     return any(n_by_split[split] for split in splits)
 
 
 def chunks_read(
     stage: Stage, dataset: str, readers: "Mapping[str, ChunkReader]", *, allow_missing: bool
 ) -> "dict[str, ChunkReader]":
-    """Of every chunk-level input of a model-level stage, the chunks it reads: those with examples of its splits.
+    """Return of every chunk-level input of a model-level stage the chunks it reads: those with examples of its splits.
 
     A chunk without calibration examples changes no statistics, and waits for nothing and makes nothing wait.
 

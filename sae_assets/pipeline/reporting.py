@@ -1,4 +1,4 @@
-"""What a report is made of: tables of a model's stages, and examples of each concept with the rows of its unit.
+"""A report is made of tables of a model's stages, and of examples of each concept with the rows of its unit.
 
 All chunks are gone through once for the scores of examples, and once more for the rows of those that are shown.
 """
@@ -93,7 +93,8 @@ def gather(run: Pass) -> Content:
 
 
 def about(target: Any) -> dict[str, str]:
-    """What the data set, the model and the SAE are, as the catalog says; of paths the last part, wherever they lie."""
+    """Return what the data set, the model and the SAE are, as the catalog says; of paths the last part, wherever they
+    lie."""
     entry, model = target.dataset, target.model
     hook_point, transformer = model.hook_point, model.transformer
     if transformer is not None and transformer.path is not None:
@@ -133,7 +134,7 @@ def _tables(run: Pass) -> Tables:
 def _choose(
     run: Pass, scores: Mapping[str, Any], units: Sequence[int | None]
 ) -> "tuple[dict[int, list[Wanted]], list[Concept]]":
-    """By number of a test example what it is shown for; and the concepts with their curves."""
+    """Return by number of a test example what it is shown for; and the concepts with their curves."""
     best, alignment = run.artifact("best_pairs"), run.artifact("row_alignment")
     by_rows = run.target.token_kind != "cls"
     judged = alignment.judged.tolist()
@@ -193,7 +194,7 @@ def _sizes(run: Pass, rows: Mapping[str, int]) -> dict[str, int]:
 
 
 def _fit(run: Pass, rows: Mapping[str, int]) -> dict[str, Any]:
-    """How well the SAE fits the rows (given by chunk), over all chunks and of each."""
+    """Return how well the SAE fits the rows (given by chunk), over all chunks and of each."""
     from sae_assets.storage.tables.sparse_activations import stored_fit  # noqa: PLC0415 - loads torch
 
     chunks, lines, fits, active = run.inputs["sparse_activations"], [], [], 0.0
@@ -218,7 +219,7 @@ def _fit(run: Pass, rows: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _provenance(run: Pass) -> list[dict[str, str]]:
-    """Of every stage that the report reads; of many chunks the first one's."""
+    """Return the provenance of every stage that the report reads; of many chunks the first one's."""
     lines = []
     for name, section in SECTIONS.items():
         if name not in run.inputs:
@@ -238,7 +239,7 @@ def _provenance(run: Pass) -> list[dict[str, str]]:
 
 
 def _settings(run: Pass, tables: Tables) -> dict[str, Any]:
-    """What chose pairs and what was drawn."""
+    """Return what chose pairs and what was drawn."""
     chosen, best = tables["chosen_pairs"].scalars, tables["best_pairs"].scalars
     return {
         "pooling": pooling_of(run.target, run.options).label,  # type: ignore[arg-type]

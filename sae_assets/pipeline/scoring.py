@@ -1,4 +1,4 @@
-"""How stages score examples and rows: the settings they share, and what is read of a model's chunks."""
+"""Stages that score examples and rows share these settings, and read a model's chunks in this way."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ def catalog_or(target: Target, options: Options, names: Sequence[str]) -> dict[s
 
 
 def scoring_settings(target: Target, options: PoolingOptions) -> dict[str, Any]:
-    """How rows become the score of an example; ``pooling_k`` only where it changes it."""
+    """Return how rows become the score of an example; ``pooling_k`` only where it changes it."""
     settings = catalog_or(target, options, ("pooling", "pooling_k"))
     return settings if settings["pooling"] == "topk_mean" else {"pooling": settings["pooling"]}
 
@@ -38,7 +38,7 @@ def pooling_of(target: Target, options: PoolingOptions) -> "Pooling":
 
 
 def found_concepts(dataset: Dataset, records: Sequence[Record]) -> int:
-    """How many concepts have the positives on cal that a threshold has to find."""
+    """Return how many concepts have the positives on cal that a threshold has to find."""
     cal = [record.labels for record in records if record.split == "cal"]
     return sum(sum(labels) >= dataset.detection.min_support for labels in zip(*cal, strict=True))
 
@@ -134,6 +134,6 @@ def gather_scores(
 def score_examples(
     run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = None
 ) -> "tuple[dict[str, ExampleScores], dict[str, list[Any]]]":
-    """By split all scores of every unit at once, and the numbers of rows. As :func:`gather_scores`."""
+    """Return by split all scores of every unit at once, and the numbers of rows, as :func:`gather_scores` does."""
     scores, lengths = gather_scores(run, concepts, unlocated=unlocated)
     return scores.whole(), lengths

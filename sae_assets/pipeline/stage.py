@@ -1,4 +1,4 @@
-"""What a stage is: one object that says its inputs, what else it depends on, how it is made, checked and shown.
+"""A stage is one object that says its inputs, what else it depends on, how it is made, checked and shown.
 
 Each stage is one module of ``stages``. Provenance (``recipes``), staleness, planning, Dagster's assets and the
 documentation all read this object; nothing here or there knows Dagster.
@@ -56,7 +56,7 @@ class Target:
 
 
 class Sources:
-    """What stages read from outside the store: data sets and manifests, each opened once per run or look.
+    """Stages read data sets and manifests from outside the store, each opened once per run or look.
 
     Args:
         root: of the store, where manifests lie.
@@ -133,7 +133,7 @@ class Rereadable:
 
 @dataclass(frozen=True)
 class Result:
-    """What a pass made of one stage under one token kind.
+    """A pass made this of one stage under one token kind.
 
     Attributes:
         plot: makes a large picture of it, as Markdown, which the UI has behind a link; called once it is to be shown.
@@ -155,7 +155,7 @@ def no_settings(_target: Target, _options: Options) -> dict[str, Any]:
 
 
 def every_dataset(_dataset: Dataset) -> bool:
-    """For stages that every data set has."""
+    """Return True: every data set has the stage."""
     return True
 
 
@@ -238,7 +238,7 @@ class Stage:
 
     @property
     def configured(self) -> Callable[[Target], dict[str, Any]]:
-        """What of the catalog alone it depends on, as plain values; nothing is read or hashed for it."""
+        """Return what of the catalog alone it depends on, as plain values; nothing is read or hashed for it."""
         return self.catalog_keys or (lambda target: self.settings(target, self.options()))
 
     @property
@@ -262,5 +262,5 @@ class Stage:
         return self.address(address.dataset, address.token_kind, address.model, chunk or address.chunk)
 
     def only(self, run: Pass, result: Result) -> Made:
-        """What a pass gives that makes one artifact."""
+        """Return what a pass gives that makes one artifact."""
         return {(self.name, run.target.token_kind): result}

@@ -1,4 +1,4 @@
-"""Whether a stored artifact is what its stage would make now, from headers alone: nothing is computed.
+"""Headers alone say whether a stored artifact is what its stage would make now: nothing is computed.
 
 The expected fingerprint comes from the recipe that the stage itself writes (``recipes``), over what is in the store.
 Every decider asks this: the command, ``status``, backfills, automation and what Dagster's own marker is told.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Staleness:
-    """Whether artifacts in a store are what their stages would make now.
+    """It says whether artifacts in a store are what their stages would make now.
 
     Args:
         store: for a look over many addresses a ``StoreSnapshot``.
@@ -43,11 +43,11 @@ class Staleness:
         self._counts: dict[tuple[str, str], Mapping[str, int] | None] = {}
 
     def is_current(self, address: Address) -> bool:
-        """Whether the file is there and has the fingerprint that its stage would write."""
+        """Return whether the file is there and has the fingerprint that its stage would write."""
         return not self.reason(address)
 
     def reason(self, address: Address) -> str:
-        """Why an artifact is to be made, in a few words; empty if it is current."""
+        """Return why an artifact is to be made, in a few words; empty if it is current."""
         if self.store.find(address) is None:
             return "missing"
         try:
@@ -67,7 +67,8 @@ class Staleness:
         return "" if made.fingerprint == expected.fingerprint else _difference(made, expected)
 
     def is_imported(self, address: Address) -> bool:
-        """Whether what is there was imported, so that making it would replace what nothing here can make again."""
+        """Return whether what is there was imported, so that making it would replace what nothing here can make
+        again."""
         if address.stage != "sparse_activations" or self.store.find(address) is None:
             return False
         try:
@@ -76,7 +77,7 @@ class Staleness:
             return False
 
     def applies(self, address: Address) -> bool:
-        """Whether there can be such an artifact: not of the rows behind activations that were imported."""
+        """Return whether there can be such an artifact: not of the rows behind activations that were imported."""
         stage = STAGES[address.stage]
         if not stage.of_encoded:
             return True
@@ -94,16 +95,16 @@ class Staleness:
         return (*stage.model_inputs, *optional)
 
     def is_frozen(self, address: Address) -> bool:
-        """Whether an artifact is kept as first fitted, whatever becomes of what it read."""
+        """Return whether an artifact is kept as first fitted, whatever becomes of what it read."""
         return STAGES[address.stage].frozen and self.catalog.datasets[address.dataset].calibration == "freeze"
 
     def allows_gaps(self, address: Address) -> bool:
-        """Whether an aggregate is asked for over the chunks there are, whatever else is registered."""
+        """Return whether an aggregate is asked for over the chunks there are, whatever else is registered."""
         options = self.options.of(STAGES[address.stage].options)
         return isinstance(options, AggregateOptions) and options.allow_missing_chunks
 
     def has_any(self, dataset: str, chunk: str, splits: Collection[str]) -> bool:
-        """Whether a chunk holds examples of some of these splits; True also while its ``labels`` do not say."""
+        """Return whether a chunk holds examples of some of these splits; True also while its ``labels`` do not say."""
         if (dataset, chunk) not in self._counts:
             try:
                 header = self.store.header(STAGES["labels"].address(dataset, chunk=chunk))
@@ -141,7 +142,7 @@ class Staleness:
         return recipe(stage, target, self.inputs(address), options, self._sources)
 
     def _unfit(self, address: Address, made: "Provenance") -> str:
-        """Why a frozen artifact does not fit what is there: other code, settings, encoder or mapping."""
+        """Return why a frozen artifact does not fit what is there: other code, settings, encoder or mapping."""
         stage = STAGES[address.stage]
         if made.code_version != stage.code_version:
             return f"code version {made.code_version}, now {stage.code_version}"
@@ -162,7 +163,7 @@ class Staleness:
 
 
 def _difference(made: "Provenance", expected: "Provenance") -> str:
-    """What of two provenances is not the same, in a few words."""
+    """Return what of two provenances is not the same, in a few words."""
     if made.code_version != expected.code_version:
         return f"code version {made.code_version}, now {expected.code_version}"
     if dict(made.config) != dict(expected.config):

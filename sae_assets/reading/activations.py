@@ -20,7 +20,7 @@ FIRING = ("example_index", "position", "unit_ids")  # columns of what fires wher
 
 @dataclass(frozen=True)
 class FiringChunk:
-    """Which units fire on the rows of one chunk, as compressed sparse rows without values.
+    """It says which units fire on the rows of one chunk, as compressed sparse rows without values.
 
     Attributes:
         key: of the chunk; n_units: width.

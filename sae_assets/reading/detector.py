@@ -27,7 +27,7 @@ AT_ONCE = 32  # inputs that are encoded together; nothing depends on it
 
 @dataclass(frozen=True)
 class Detection:
-    """What a detector says of one concept in one input.
+    """A detector says this of one concept in one input.
 
     Attributes:
         score: of its unit, float32, as the pipeline scores an example; detected: whether it reaches the threshold.
@@ -54,7 +54,7 @@ class DetectedInput:
         return f"{self.name}: {self.error or ', '.join(self.detected) or 'nothing'}"
 
     def __getitem__(self, concept: str) -> Detection:
-        """What is said of a concept. Raises: KeyError: the detector does not know it."""
+        """Return what is said of a concept. Raises: KeyError: the detector does not know it."""
         return {each.concept: each for each in self.detections}[concept]
 
     @property
@@ -63,7 +63,7 @@ class DetectedInput:
         return [each.concept for each in self.detections if each.detected]
 
     def heat_map(self, concept: str) -> HeatMap:
-        """Where in the picture the concept's unit fires.
+        """Return where in the picture the concept's unit fires.
 
         Raises:
             CatalogError: its rows are no patches; DetectorError: the input could not be read; KeyError: no such
@@ -115,7 +115,7 @@ class Detector:
 
     @property
     def concepts(self) -> list[str]:
-        """What it detects."""
+        """Return what it detects."""
         return [each.concept for each in self.figures.concepts]
 
     @property

@@ -108,7 +108,7 @@ def export_detector(
 
 
 def _why_all(encoder: "Encoder", k_stored: int | None, units_only: bool) -> str:
-    """Why the needed units cannot be encoded alone; empty if they can."""
+    """Return why the needed units cannot be encoded alone; empty if they can."""
     if isinstance(encoder, ops.sparse_activations.TopKEncoder):
         if units_only:
             raise DetectorError(f"--units-only: not of this SAE. {TOPK}.")

@@ -63,7 +63,7 @@ class DetectedConcept(Part):
 
 
 class Units(Part):
-    """Which units the detector encodes.
+    """The detector encodes these units.
 
     Attributes:
         encoded: ``needed``, whose ids are ``ids``, ascending; or ``all`` of the SAE, whose weights are in the tensors
@@ -92,7 +92,7 @@ class Units(Part):
 
 
 class Origin(Part):
-    """What it was fitted on."""
+    """The detector was fitted on this."""
 
     dataset: Name
     n_cal: int

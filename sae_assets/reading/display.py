@@ -28,7 +28,8 @@ def run_html(run: "Run") -> str:
 
 
 def unit_html(unit: "Unit") -> str:
-    """What a unit was chosen for, its statistics, and the examples with its largest values, marked where it fires."""
+    """Return what a unit was chosen for, its statistics, and the examples with its largest values, marked where it
+    fires."""
     import pyarrow as pa
 
     parts = [f"<p><b>{escape(str(unit))}</b>: it fires on {counted(unit.n_rows, 'row')}.</p>"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What of the settings that activations were made with changes them (``docs/commands.md``, materialize).
+    """Activations depend on these of the settings that they were made with (``docs/commands.md``, materialize).
 
     Attributes:
         k_stored: entries kept of a row, None: all; forward_batch: None: as many as the device takes.
@@ -134,7 +134,7 @@ class EncodedInput:
         return [(int(unit), float(largest[unit])) for unit in best if largest[unit] > 0]
 
     def heat_map(self, unit_id: int, threshold: float | None = None) -> HeatMap:
-        """Where in the picture a unit fires.
+        """Return where in the picture a unit fires.
 
         Args:
             threshold: from where on it says its concept; default: that of the run's best pairs, as units have it.

@@ -1,4 +1,4 @@
-"""Which units to look at: by concept, by words of the texts where they fire, by an example, or by labels of others."""
+"""Units are found by concept, by words of the texts where they fire, by an example, or by labels of others."""
 
 import gzip
 import re

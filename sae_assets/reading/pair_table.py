@@ -28,7 +28,7 @@ JOINED = "-`'?!,"  # two of these become one sign
 
 
 def cells(line: Mapping[str, Any]) -> list[str]:
-    """What stands in :data:`COLUMNS` of one line of ``best_pairs``; a figure that does not exist is a dash."""
+    """Return what stands in :data:`COLUMNS` of one line of ``best_pairs``; a figure that does not exist is a dash."""
     chance = [line.get(name) for name in ("test_always_positive_f1", "test_null_f1_p95")]
     figures = {
         **line,

@@ -102,7 +102,7 @@ class Project(_ByName["DatasetFigures"]):
 
 
 class DatasetFigures(_ByName["ModelFigures"]):
-    """What was made of a data set, by model."""
+    """It holds what was made of a data set, by model."""
 
     what = "model"
 
@@ -121,7 +121,7 @@ class DatasetFigures(_ByName["ModelFigures"]):
 
 
 class ModelFigures(_ByName[Run]):
-    """What was made of a data set with a model, by token kind."""
+    """It holds what was made of a data set with a model, by token kind."""
 
     what = "token kind"
 

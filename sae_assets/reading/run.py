@@ -1,4 +1,4 @@
-"""What was made of one data set with one model, for one token kind."""
+"""A run is what was made of one data set with one model, for one token kind."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,7 +86,7 @@ class Run:
         return Table(pa.concat_tables(columns_of(self.store, each)[1].replace_schema_metadata(None) for each in made))
 
     def has(self, stage: str) -> bool:
-        """Whether anything of a stage was made."""
+        """Return whether anything of a stage was made."""
         return any(self.store.find(self.address(stage, chunk)) is not None for chunk in (None, *self.chunks))
 
     def best_pairs(self) -> Table:
@@ -249,7 +249,7 @@ class Run:
 
     @cached_property
     def located_tokens(self) -> "LocatedTokens":
-        """Where every token row stands, in the data set's order."""
+        """Return where every token row stands, in the data set's order."""
         import numpy as np
 
         from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
@@ -260,7 +260,7 @@ class Run:
         return LocatedTokens(example, start, end, np.concatenate([[0], counts.cumsum()]))
 
     def is_example(self, name: str) -> bool:
-        """Whether a chunk holds an example of this id."""
+        """Return whether a chunk holds an example of this id."""
         return name in self._places
 
     def index_of(self, example_id: str) -> int:

@@ -1,4 +1,4 @@
-"""How the stored activations of a run were made, so that new input can be encoded in the same way."""
+"""Stored activations say how they were made, so that new input can be encoded in the same way."""
 
 from typing import TYPE_CHECKING
 

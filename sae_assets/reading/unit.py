@@ -170,7 +170,7 @@ class Unit:
         return [CoActive(int(unit), int(both[unit]), float(share[unit])) for unit in best if both[unit]]
 
     def histogram(self, bins: int = 20) -> "tuple[np.ndarray, np.ndarray]":
-        """How many of its values, all > 0, lie in each of equal parts of 0 to the largest: counts, and edges."""
+        """Return how many of its values, all > 0, lie in each of equal parts of 0 to the largest: counts, and edges."""
         import numpy as np
 
         values = self._entries[2]
@@ -197,7 +197,7 @@ class Unit:
         return result
 
     def heat_map(self, example: str | TopExample) -> "HeatMap":
-        """Where in a picture (or the one with this id) it fires, as the picture is shown.
+        """Return where in a picture (or the one with this id) it fires, as the picture is shown.
 
         Raises:
             CatalogError: no such example, rows that are no patches, or nothing that says where they are.

@@ -1,4 +1,4 @@
-"""Whether an SAE fits rows clearly better that another activation function or normalisation of pixels gives.
+"""An SAE may fit rows clearly better that another activation function or normalisation of pixels gives.
 
 Weights do not show what they were trained with; an SAE that was trained on their rows does. Each alternative takes the
 place of the opened model's own while a few examples are sent through, then the model is as it was.
@@ -32,7 +32,7 @@ NAMES = ("gelu", "relu", "silu", "swish", "tanh")  # of classes of activation fu
 
 
 def better_alternatives(source: "RowSource", kind: str, sae: "OpenedSae", example_ids: Sequence[str]) -> list[str]:
-    """What makes the SAE fit these examples clearly better than the model's own configuration, in sentences.
+    """Return what makes the SAE fit these examples clearly better than the model's own configuration, in sentences.
 
     Nothing is said where nothing is known: rows of files, an SAE without a decoder, activation functions that are no
     modules. GELU and its approximations are too alike to be told apart in most models.

@@ -1,4 +1,4 @@
-"""Which examples show nothing: an image of one colour, or a text of nothing but white space.
+"""An image of one colour, or a text of nothing but white space, shows nothing.
 
 A model gives rows for them all the same, so no figure would reveal a covered camera or an empty column.
 """
@@ -18,7 +18,7 @@ LOOKED_AT = 15  # pixels of a diagonal
 
 
 def is_one_colour(image: "Image") -> bool:
-    """Whether all pixels of an RGB image are the same; a few of most images tell that they are not."""
+    """Return whether all pixels of an RGB image are the same; a few of most images tell that they are not."""
     right, lowest = image.width - 1, image.height - 1
     first = image.getpixel((0, 0))
     if any(image.getpixel((right * n // LOOKED_AT, lowest * n // LOOKED_AT)) != first for n in range(1, LOOKED_AT + 1)):
@@ -28,7 +28,7 @@ def is_one_colour(image: "Image") -> bool:
 
 
 def is_empty(text: str) -> bool:
-    """Whether a text holds nothing but white space."""
+    """Return whether a text holds nothing but white space."""
     return not text.strip()
 
 

@@ -63,7 +63,7 @@ class RowsPerKind:
 
 @dataclass
 class _Collected:
-    """What has been encoded of one token kind so far.
+    """It holds what has been encoded of one token kind so far.
 
     ``k_stored`` entries are kept of a row, None: all. ``fit`` collects how well rows are reconstructed; None where
     there is no decoder, and of rows that are pooled.
@@ -203,7 +203,7 @@ def _better_alternatives(
     sources: "Sequence[tuple[tuple[str, ...], RowSource]]", pooled: Collection[str], sae: "OpenedSae",
     example_ids: Sequence[str],
 ) -> list[str]:  # fmt: skip
-    """What suits the SAE better than the network's own configuration, by rows of its first token kind."""
+    """Return what suits the SAE better than the network's own configuration, by rows of its first token kind."""
     kinds, source = next(((kinds, source) for kinds, source in sources if source.network is not None), ((), None))
     if source is None:
         return []

@@ -1,4 +1,4 @@
-"""What names the makers of rows in fingerprints: transformer, hook point, tokens, precomputed files.
+"""Fingerprints name the makers of rows: transformer, hook point, tokens, precomputed files.
 
 Weights are hashed, never loaded. Provenance itself is put together in ``pipeline.recipes``.
 """
@@ -26,7 +26,7 @@ def transformer_identity(transformer: Transformer | None) -> dict[str, Any] | No
 
 
 def rows_identity(dataset: Dataset, model: Model, kind: str) -> dict[str, Any]:
-    """What turns an example of a data set into dense rows of a token kind."""
+    """Return what turns an example of a data set into dense rows of a token kind."""
     if kind in dataset.embeddings.get(model.name, {}):
         return {"precomputed": model.name, "rows": dataset.embeddings[model.name][kind].rows_per_example}
     hook_point = {key: getattr(model, key) for key in ("layer", "hidden_state", "module")}

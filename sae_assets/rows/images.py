@@ -65,7 +65,8 @@ class Geometry(Protocol):
 
 
 def odd_normalisation(mean: Any, std: Any, prefix: str = "") -> list[str]:
-    """What is wrong with a mean and a standard deviation of a configuration, which libraries compute with unseen.
+    """Return what is wrong with a mean and a standard deviation of a configuration, which libraries compute with
+    unseen.
 
     Args:
         prefix: of their keys.

@@ -1,4 +1,4 @@
-"""What a model of a data set is and whether it goes together with its SAE: looked at before anything is encoded.
+"""A model of a data set is looked at before anything is encoded: what it is, and whether its SAE goes with it.
 
 Plain values for the command line and tests. One example goes through the transformer and the SAE on the CPU.
 """

@@ -1,4 +1,4 @@
-"""Where rows stand in their examples: characters of tokens, and the pixels of a picture that each patch sees.
+"""Rows stand in their examples at the characters of tokens, or at the pixels of a picture that each patch sees.
 
 The transform of a picture is read off the one that its masks go through, so that a heat map lies where the truth does:
 pictures that spell the number of each column and row, bit by bit, are sent through it.
@@ -30,7 +30,7 @@ LONGEST = 64  # times input and picture together that an axis is resized to at m
 
 
 def locate_rows(chunk: Examples, dataset: Dataset, model: Model, reader: "Reader") -> RowLocations:
-    """Where the patches or tokens of a chunk's examples stand.
+    """Return where the patches or tokens of a chunk's examples stand.
 
     Args:
         reader: the opened data set.
@@ -46,7 +46,7 @@ def locate_rows(chunk: Examples, dataset: Dataset, model: Model, reader: "Reader
 
 
 def unlocated(chunk: Examples, count: int) -> RowLocations:
-    """As many rows of each example, of which nothing says where they stand."""
+    """Return as many rows of each example, of which nothing says where they stand."""
     return RowLocations(chunk.first_index, _equal_offsets(chunk, count), None, None)
 
 
@@ -88,7 +88,7 @@ def _equal_offsets(chunk: Examples, count: int) -> "Tensor":
 
 
 def transform_of(geometry: "Geometry", width: int, height: int) -> tuple[int, int, int, int, int, int]:
-    """How a picture of this size becomes the model's input: ``artifacts.row_locations.TRANSFORM``.
+    """Return how a picture of this size becomes the model's input: ``artifacts.row_locations.TRANSFORM``.
 
     Raises:
         CheckpointError: masks cannot follow the model's transform, or it is no resize with a crop or padding.
@@ -108,7 +108,7 @@ def transform_of(geometry: "Geometry", width: int, height: int) -> tuple[int, in
 
 
 def _sources(geometry: "Geometry", width: int, height: int) -> "tuple[np.ndarray, np.ndarray]":
-    """Which column (row) of the picture each column (row) of the input comes from; -1 where it is padded."""
+    """Return which column (row) of the picture each column (row) of the input comes from; -1 where it is padded."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,5 @@
-"""Which source serves the token kinds of a data set, and where tokens stand: files first, a transformer otherwise."""
+"""Each token kind of a data set is served by one source, and tokens stand somewhere: files first, a transformer
+else."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any

@@ -44,7 +44,7 @@ def positions_at_once(device: Any) -> int:
 
 
 def together(forward_batch: int | None, length: int, device: Any) -> int:
-    """How many examples make one pass.
+    """Return how many examples make one pass.
 
     Args:
         forward_batch: as the catalog says; None: as many as have ``positions_at_once``.
@@ -79,7 +79,7 @@ class Pass(Generic[T]):
 
 @dataclass(frozen=True)
 class Trial:
-    """What is computed to know whether rows of a shape are independent, and what tells it from the results."""
+    """A trial is computed to know whether rows of a shape are independent, and has what tells it from the results."""
 
     calls: "Sequence[Call]"
     holds: "Callable[[Sequence[Sequence[Tensor]]], bool]"
@@ -121,11 +121,11 @@ class FixedShapes(Generic[T]):
 
     @property
     def one_by_one(self) -> bool:
-        """Whether a shape was found in which rows depend on what goes with them, or on what fills them up."""
+        """Return whether a shape was found in which rows depend on what goes with them, or on what fills them up."""
         return self._alone or not all(self._independent.values())
 
     def n_beside(self, size: int, length: int) -> int:
-        """How many passes of a shape are computed side by side."""
+        """Return how many passes of a shape are computed side by side."""
         import torch
 
         beside = self._on_cpu and size * length <= MOST_BESIDE
@@ -146,7 +146,7 @@ class FixedShapes(Generic[T]):
         ]
 
     def _mixes(self, one: Pass[T]) -> bool:
-        """Whether rows are known to depend on what they are computed with."""
+        """Return whether rows are known to depend on what they are computed with."""
         return (self._alone and one.size > 1) or not self._independent.get(one.shape, True)
 
     def _rows(self, passes: Sequence[Pass[T]], n_beside: int) -> "list[Sequence[Tensor]]":
@@ -174,18 +174,19 @@ class FixedShapes(Generic[T]):
         return rows
 
     def _key(self, one: Pass[T], n_threads: int) -> tuple[int, int, int]:
-        """What decides whether a pass by all threads has the bits that it has by one."""
+        """Return what decides whether a pass by all threads has the bits that it has by one."""
         own = self._length_of if one.size == 1 else None
         return one.size, own(one.inputs[0]) if own else one.length, n_threads
 
     def _is_same_by_all(self, key: tuple[int, int, int], call: "Call", rows: "Sequence[Tensor]") -> bool:
-        """Whether a pass by all threads has the bits that it has by one, and so many that this is no chance."""
+        """Return whether a pass by all threads has the bits that it has by one, and so many that this is no chance."""
         if key not in self._same_by_all:
             self._same_by_all[key] = sum(each.numel() for each in rows) >= ENOUGH and _same_bits(call(), rows)
         return self._same_by_all[key]
 
     def _is_undisturbed(self, key: tuple[int, int, int], call: "Call", rows: "Sequence[Tensor]") -> bool:
-        """Whether a pass that had others beside it has the rows that it has without, by all threads or by one."""
+        """Return whether a pass that had others beside it has the rows that it has without, by all threads or by
+        one."""
         return self._is_same_by_all(key, call, rows) or _same_bits(side_by_side([call])[0], rows)
 
     def _one_by_one(self, one: Pass[T]) -> "list[Tensor]":
@@ -195,13 +196,13 @@ class FixedShapes(Generic[T]):
         return [self._forward([each], None)[0] for each in one.inputs]
 
     def _full(self, one: Pass[T]) -> tuple[list[T], int | None]:
-        """What goes through the model in a pass, and how long it is."""
+        """Return what goes through the model in a pass, and how long it is."""
         if one.size == 1:
             return [*one.inputs], None
         return [*one.inputs, *[self._filler(one.inputs[0])] * (one.size - len(one.inputs))], one.length
 
     def _trial(self, one: Pass[T], rows: "Sequence[Tensor]") -> "Trial":
-        """Whether rows of a shape depend on what they are computed with, by one pass of it and its rows.
+        """Return whether rows of a shape depend on what they are computed with, by one pass of it and its rows.
 
         Inputs must have the same rows at other places, and the first of them also beside others; and an input that is
         filled up must have the rows that it has for itself, but for rounding, whatever fills it up.

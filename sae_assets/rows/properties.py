@@ -107,7 +107,7 @@ class Property:
     differs: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, None where nothing says it."""
+        """Return it as plain values, None where nothing says it."""
         return {"used": self.used, "model_says": dict(self.said) or None, "sae_says": self.sae}
 
 
@@ -119,7 +119,8 @@ def compared(name: str, used: str, said: Mapping[str, str], advice: str) -> Prop
 
 
 def said_of_images(folder: Path | None) -> dict[str, dict[str, str]]:
-    """What the files of a folder say of a vision model, by property and file, in the words of :func:`compared`."""
+    """Return what the files of a folder say of a vision model, by property and file, in the words of
+    :func:`compared`."""
     said: dict[str, dict[str, str]] = {}
 
     def note(name: str, file: str, value: str | None) -> None:
@@ -236,7 +237,7 @@ def stored_dtype(weights: Path) -> str | None:
 
 
 def dtype_property(precision: str, said: Mapping[str, str]) -> Property:
-    """What is computed in, beside what weights are stored in.
+    """Return what is computed in, beside what weights are stored in.
 
     More bits than the weights have change nothing, and fewer are what the catalog asks for; a smaller range is what
     makes values infinite or zero.

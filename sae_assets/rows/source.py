@@ -1,4 +1,4 @@
-"""Where the rows of an example come from: a transformer, or embeddings made elsewhere. One interface for all.
+"""The rows of an example come from a transformer, or from embeddings made elsewhere. One interface serves all.
 
 A source gives the dense rows of examples, by token kind, in float32. It knows neither SAEs nor sparse rows; what a
 model reads and how its rows are counted is decided by the source's own module (``images``, ``texts``, ``precomputed``),
@@ -59,7 +59,8 @@ class RowSource(Protocol):
 
     @property
     def one_by_one(self) -> bool:
-        """Whether examples that were to go through a transformer together cannot, since they change each other."""
+        """Return whether examples that were to go through a transformer together cannot, since they change each
+        other."""
         ...
 
     def embed(self, example_ids: Sequence[str]) -> Iterator[ExampleRows]:
@@ -67,12 +68,13 @@ class RowSource(Protocol):
         ...
 
     def rows_per_example(self, kind: str) -> int | None:
-        """How many rows every example has in a token kind; None where it differs by example."""
+        """Return how many rows every example has in a token kind; None where it differs by example."""
         ...
 
 
 def is_pooled(dataset: Dataset, model: Model, kind: str) -> bool:
-    """Whether rows of a token kind are pooled from codes of token rows, and are no embeddings that are encoded."""
+    """Return whether rows of a token kind are pooled from codes of token rows, and are no embeddings that are
+    encoded."""
     computed = kind == "cls" and kind not in precomputed_kinds(dataset, model)
     return computed and model.modality == "text" and model.cls_of_texts == "pooled"
 

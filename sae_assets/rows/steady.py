@@ -1,4 +1,4 @@
-"""Whether a model gives the same rows for the same input whenever it is asked, and refusing one that does not.
+"""A model that does not give the same rows for the same input whenever it is asked is refused.
 
 A model may shuffle or mask at random (ViTMAE, whatever its ``mask_ratio``), or read memory that nothing set. Its rows
 would look like any others. Which input a model is asked about is ``images``' and ``texts``' business.
@@ -54,7 +54,7 @@ def steady(make: Callable[[], T], rows: Callable[[T], "Tensor"], n_bytes: Callab
 
 
 def _looks() -> list[int]:
-    """How often this process has looked for cycles among objects that are not the youngest."""
+    """Return how often this process has looked for cycles among objects that are not the youngest."""
     return [generation["collections"] for generation in gc.get_stats()[1:]]
 
 
@@ -67,7 +67,7 @@ def _pass(made: T, rows: Callable[[T], "Tensor"], seed: int) -> "Tensor":
 
 
 def _differing(one: "Tensor", other: "Tensor") -> str:
-    """How many rows differ in a bit; empty if none does."""
+    """Return how many rows differ in a bit; empty if none does."""
     import torch
 
     if one.shape != other.shape:

@@ -47,7 +47,7 @@ class Tokenized:
 
     @property
     def rows(self) -> slice:
-        """Where the text's own tokens stand among the ids."""
+        """Return where the text's own tokens stand among the ids."""
         return slice(self.first, self.first + len(self.spans))
 
 
@@ -61,12 +61,12 @@ class Tokenizer(Protocol):
 
     @property
     def has_bos(self) -> bool:
-        """Whether texts begin with a BOS token, as the catalog and the tokenizer have it."""
+        """Return whether texts begin with a BOS token, as the catalog and the tokenizer have it."""
         ...
 
     @property
     def doubts(self) -> Sequence[str]:
-        """Why it may be another model's; empty where nothing says so."""
+        """Return why it may be another model's; empty where nothing says so."""
         ...
 
     def encode(self, text: str) -> Tokenized:
@@ -279,7 +279,7 @@ def lengths_beyond(reader: TextReader, example_ids: Iterable[str], model: Model,
 
 
 def doubt_of_texts(reader: TextReader, example_ids: Iterable[str], model: Model, most_bytes: int) -> str:
-    """What the model's library says of the first of these texts that can be read and have anything in them.
+    """Return what the model's library says of the first of these texts that can be read and have anything in them.
 
     Args:
         most_bytes: of weights, all of which are read; of a larger model nothing is said.

@@ -34,7 +34,7 @@ def side_by_side(calls: Sequence[Callable[[], R]]) -> list[R]:
 
 
 def _plainly(call: Callable[[], R]) -> R:
-    """What the calling thread has set aside for itself, a new one has not."""
+    """Return what the calling thread has set aside for itself, a new one has not."""
     with ops.process_state.plain_arithmetic():
         return call()
 
@@ -48,7 +48,7 @@ def _kept(n_threads: int) -> ThreadPoolExecutor:
 
 
 def prepared(prepare: Callable[[T], R], items: Iterable[T], n_ahead: int) -> Iterator[R]:
-    """What threads make of each item, in order, while earlier ones are used.
+    """Yield what threads make of each item, in order, while earlier ones are used.
 
     Args:
         n_ahead: items that may be prepared before they are asked for.

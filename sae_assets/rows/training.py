@@ -1,4 +1,4 @@
-"""What an SAE and the weights were trained with, where files say so, beside what is used here, and what differs.
+"""Files say what an SAE and the weights were trained with; it is held beside what is used here, and may differ.
 
 Each property is one of ``properties.KNOWN``; the libraries' own files are compared in their packages.
 """
@@ -28,8 +28,8 @@ def trained_elsewhere(
     sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None, beyond: Beyond = lambda limit: None,
     doubts: Iterable[str] = (),
 ) -> str:  # fmt: skip
-    """How what files say of the training differs from what is used, in one line; empty if nothing does, or nothing is
-    said that is understood. Arguments as of :func:`properties_of`, and ``doubts``: what else is to be said.
+    """Return how what files say of the training differs from what is used, in one line; empty if nothing does, or
+    nothing is said that is understood. Arguments as of :func:`properties_of`, and ``doubts``: what else is to be said.
 
     It is kept with the rows, so a folder is named without where it lies.
     """
@@ -82,7 +82,7 @@ def properties_of(
 def _hook_point_difference(
     sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None, tokens: "Tokenizer | None"
 ) -> str:
-    """How the hook point differs, and whether images or texts are read there; empty if nothing does."""
+    """Return how the hook point differs, and whether images or texts are read there; empty if nothing does."""
     if sae is None:
         return ""
     if behind is None:
@@ -121,7 +121,7 @@ def _plain(name: str) -> str:
 
 
 def _dtype(own: Property, trained: str, precision: str) -> Property:
-    """Which dtype the model computed in when the SAE was trained, beside the catalog's."""
+    """Return which dtype the model computed in when the SAE was trained, beside the catalog's."""
     if trained == precision:
         return replace(own, sae=trained, differs="")
     advice = f" (set `precision: {trained}`)" if trained in ("float32", "bfloat16", "float16") else ""
@@ -130,7 +130,7 @@ def _dtype(own: Property, trained: str, precision: str) -> Property:
 
 
 def _bos(own: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, _beyond: Beyond) -> Property:
-    """Whether texts begin with BOS, by the catalog or by what the tokenizer does where it says nothing."""
+    """Return whether texts begin with BOS, by the catalog or by what the tokenizer does where it says nothing."""
     bos = training.get("prepend_bos")
     if not isinstance(bos, bool):
         return own
@@ -144,7 +144,7 @@ def _bos(own: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", mode
 def _length(
     own: Property, training: "Mapping[str, Any]", tokens: "Tokenizer", model: Model, beyond: Beyond
 ) -> Property:
-    """How long texts are, where the SAE was trained on shorter ones."""
+    """Return how long texts are, where the SAE was trained on shorter ones."""
     length = training.get("context_size")
     if not isinstance(length, int) or isinstance(length, bool) or length < 1:
         return own

@@ -44,7 +44,7 @@ class RowTruth:
 
 
 def row_truth(chunk: Labels, kind: str, dataset: Dataset, model: Model, reader: "Reader") -> RowTruth:
-    """Which rows of a chunk's examples are positive, and what masks cover of them.
+    """Return which rows of a chunk's examples are positive, and what masks cover of them.
 
     Args:
         reader: the opened data set.
@@ -62,7 +62,7 @@ def row_truth(chunk: Labels, kind: str, dataset: Dataset, model: Model, reader: 
 
 
 def rows_per_example(kind: str, dataset: Dataset, model: Model, reader: "Reader") -> int | None:
-    """How many rows every example has under a model; None where it differs (texts). Weights are not read.
+    """Return how many rows every example has under a model; None where it differs (texts). Weights are not read.
 
     Raises:
         DatasetError, CheckpointError, CatalogError: as :func:`row_truth`.
@@ -108,7 +108,7 @@ def _geometry(model: Model) -> "Geometry":
 
 
 def _patches(reader: "ImageReader", dataset: Dataset, model: Model) -> int:
-    """How many rows an image has where no mask has to be followed, from the files or the model."""
+    """Return how many rows an image has where no mask has to be followed, from the files or the model."""
     if "patch" in precomputed_kinds(dataset, model):
         source = PrecomputedRows(reader, dataset.embeddings[model.name], ("patch",), "cpu")
         count = source.rows_per_example("patch")

@@ -1,4 +1,4 @@
-"""Which of Gemma Scope's SAEs for one hook point and width is meant: they differ in sparsity, ``average_l0_<number>``.
+"""Gemma Scope has several SAEs for one hook point and width: they differ in sparsity, ``average_l0_<number>``.
 
 The canonical one is the one nearest to 100 active units per row; of two equally near, it is the sparser. The numbers
 come from a local folder, from the hub's cache, or from the hub's own list.

@@ -1,4 +1,4 @@
-"""Where checkpoint files lie: a local path, or a hub repository's files in the local cache, fetched only when used.
+"""Checkpoint files lie at a local path, or are a hub repository's in the local cache, fetched only when used.
 
 Nothing here reads weights or needs torch: the command line asks for places and hashes of checkpoints that it will not
 open. Which of Gemma Scope's ``average_l0_*`` is meant is decided in ``average_l0``.
@@ -59,7 +59,8 @@ def _local(sae: Sae, path: Path) -> Path:
 
 
 def _is_single(path: Path | PurePosixPath, kind: SaeFormat) -> bool:
-    """Whether a file stands in place of the format's folder: told by its ending, for it may be called otherwise."""
+    """Return whether a file stands in place of the format's folder: told by its ending, for it may be called
+    otherwise."""
     return kind.single is not None and path.suffix == PurePosixPath(kind.single).suffix
 
 

@@ -1,4 +1,4 @@
-"""Where in a transformer an SAE was trained, by the names that libraries and publishers give to such places.
+"""Libraries and publishers give names to the places in a transformer where SAEs are trained.
 
 A name that is understood says a block and what of it: its input or output (the residual stream), or something inside.
 Nothing here reads files; which name a checkpoint has is its format's business.
@@ -108,7 +108,7 @@ def _outside(name: str) -> HookPoint | None:
 
 
 def _inside(block: int, rest: Sequence[str]) -> HookPoint:
-    """What of a block the rest of a name stands for."""
+    """Return what of a block the rest of a name stands for."""
     own = rest[:-1] if rest[1:] and rest[-1] == "output" else rest
     said = ".".join(own)
     stream = said.removeprefix("hook_")
@@ -132,7 +132,8 @@ def _sublayer(block: int, decoder: bool, encoder: bool, rest: Sequence[str]) -> 
 
 
 def difference(trained: str | None, hidden_state: int | None, module: str | None, behind: str = "") -> str:
-    """What tells the place where an SAE was trained from the one that is read; empty if they agree, or nobody knows.
+    """Return what tells the place where an SAE was trained from the one that is read; empty if they agree, or nobody
+    knows.
 
     Args:
         trained: as the checkpoint names it.
@@ -161,13 +162,14 @@ def difference(trained: str | None, hidden_state: int | None, module: str | None
 
 
 def is_before(trained: str | None, hidden_state: int | None, behind: str) -> bool:
-    """Whether an SAE was trained at the state that is read, before what the library has put behind it."""
+    """Return whether an SAE was trained at the state that is read, before what the library has put behind it."""
     origin = understood(trained)
     return bool(behind) and hidden_state is not None and origin is not None and origin.hidden_state == hidden_state
 
 
 def tower(name: str | None) -> str | None:
-    """What the part of a model that a name begins with reads: ``image`` or ``text``; None where it does not say."""
+    """Return what the part of a model that a name begins with reads: ``image`` or ``text``; None where it does not
+    say."""
     parts = _split(name)
     end = next((at for at, part in enumerate(parts) if part in _LISTS), len(parts))
     return next((modality for modality, words in _TOWERS.items() if {*words} & {*parts[:end]}), None)

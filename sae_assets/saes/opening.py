@@ -23,15 +23,16 @@ class Checkpoint(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it: the file's or folder's name."""
+        """Return what messages call it: the file's or folder's name."""
 
     @property
     def hook_point(self) -> str | None:
-        """Where in the transformer it was trained, in its own library's words; None where the format does not say."""
+        """Return where in the transformer it was trained, in its own library's words; None where the format does not
+        say."""
 
     @property
     def training(self) -> "Mapping[str, Any]":
-        """What the checkpoint says of its training, as far as it does: of its texts ``prepend_bos`` and
+        """Return what the checkpoint says of its training, as far as it does: of its texts ``prepend_bos`` and
         ``context_size``; of the model whose rows it saw ``model`` (its name), ``dtype`` (of its computation) and
         ``centred`` (TransformerLens' ``center_writing_weights``)."""
 

@@ -1,4 +1,4 @@
-"""What the readers of formats share: named tensors and JSON from files, without pickle, and checks that list problems.
+"""The readers of formats share named tensors and JSON from files, without pickle, and checks that list problems.
 
 A reader collects the problems of all its files and raises them together. What a format's keys mean stands in the
 format's own module.

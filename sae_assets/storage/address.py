@@ -1,4 +1,4 @@
-"""Where every file lies: ``<root>/<dataset>/<token_kind>/<model>/<stage>/<chunk>.<ext>``.
+"""Every file lies at ``<root>/<dataset>/<token_kind>/<model>/<stage>/<chunk>.<ext>``.
 
 Model-level files are named ``all``; ``examples``, ``labels`` and manifests, which no model has made, lie directly under
 the data set. Every part is checked: a name from outside never becomes a path as it is.
@@ -17,7 +17,7 @@ MODEL_LEVEL = "all"
 
 @dataclass(frozen=True)
 class Address:
-    """Which artifact: a stage of a data set, with token kind, model and chunk where they apply."""
+    """An address is of an artifact: a stage of a data set, with token kind, model and chunk where they apply."""
 
     dataset: str
     stage: str

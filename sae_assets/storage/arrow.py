@@ -39,7 +39,7 @@ def texts(values: Sequence[str]) -> pa.Array:
 
 
 def split_lists(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Where the lists of a column start, int64 [n + 1] from 0, and all their values behind one another.
+    """Return where the lists of a column start, int64 [n + 1] from 0, and all their values behind one another.
 
     Raises:
         ValueError: a list is null.

@@ -57,7 +57,7 @@ def row_columns(first_example: int, example_offsets: Tensor) -> dict[str, pa.Arr
 
 
 def offsets_of_examples(table: pa.Table, scalars: Scalars) -> Tensor:
-    """Where the rows of each example start, int64 [n_examples + 1].
+    """Return where the rows of each example start, int64 [n_examples + 1].
 
     Raises:
         ValueError: a row belongs to an example that the chunk does not have.
@@ -116,7 +116,7 @@ def sparse_fields(table: pa.Table, scalars: Scalars) -> dict[str, Any]:
 
 
 def _starts(column: pa.ChunkedArray) -> Tensor:
-    """Where each list starts and the last one ends, int64 [n + 1]."""
+    """Return where each list starts and the last one ends, int64 [n + 1]."""
     parts = [split_lists(chunk)[0] for chunk in column.chunks]
     if len(parts) == 1:
         return torch.from_numpy(parts[0])

@@ -32,7 +32,7 @@ def load_header(path: UPath) -> Header:
 
 
 def has_content(path: UPath, content_hash: str, place: Mapping[str, Any]) -> bool:
-    """Whether a file's header is of this content and place; False where only :func:`load_header` can tell.
+    """Return whether a file's header is of this content and place; False where only :func:`load_header` can tell.
 
     Raises:
         StoredFileError: the footer is not as it was written.

@@ -16,7 +16,7 @@ SEAL = "sha256"  # how files are sealed (``seal``); files of earlier versions ar
 
 @dataclass(frozen=True)
 class Header:
-    """What stands in a file besides its columns or tensors.
+    """A header stands in a file besides its columns or tensors.
 
     Attributes:
         sealed: whether a seal must stand there too; counts: the stage's figures of the artifact, for who only looks
@@ -47,7 +47,7 @@ class Header:
 
 
 def states(footer: bytes, content_hash: str, place: Mapping[str, Any]) -> bool:
-    """Whether a sealed file's footer holds a header of this content and place, given as the address's fields.
+    """Return whether a sealed file's footer holds a header of this content and place, given as the address's fields.
 
     It is looked for as :class:`Header` writes it, and not parsed, which takes several times as long. Names and hashes
     are plain, so that JSON escapes nothing in them.
@@ -90,7 +90,7 @@ def read_header(text: bytes | str | None, where: str) -> Header:
 
 
 def _newer(version: Any, content: Any) -> str:
-    """What else can be done with a file of a later version than this one."""
+    """Return what else can be done with a file of a later version than this one."""
     if not isinstance(version, int) or version < SCHEMA_VERSION:
         return ""
     provenance = content.get("provenance")

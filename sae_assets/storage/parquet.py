@@ -74,7 +74,7 @@ def _write(artifact: Artifact, header: Callable[[dict[str, Any]], Header], file:
 
 
 def is_streamed(kind: str) -> bool:
-    """Whether artifacts of a kind may be larger than memory, and are read and written a row group at a time."""
+    """Return whether artifacts of a kind may be larger than memory, and are read and written a row group at a time."""
     return kind in kinds() and hasattr(table_of(kind), "read_groups")
 
 
@@ -175,7 +175,7 @@ def load_header(path: UPath) -> Header:
 
 
 def column_bytes(path: UPath) -> dict[str, int]:
-    """How many bytes of a file each column takes, compressed, by its name. Raises: as :func:`load`."""
+    """Return how many bytes of a file each column takes, compressed, by its name. Raises: as :func:`load`."""
     metadata, sizes = load_footer(path)[1], dict[str, int]()
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(metadata.num_columns)):

@@ -1,4 +1,4 @@
-"""What made a file: enough to say whether it is up to date, and whether two files may be used together.
+"""Provenance says what made a file: whether it is up to date, and whether two files may be used together.
 
 The fingerprint covers the stage, its code version, its configuration and what went in; it holds no time and no path,
 so the same inputs give the same file.

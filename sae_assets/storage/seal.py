@@ -84,7 +84,7 @@ def _check(content: memoryview, first: int, tail: bytes, mark: bytes, where: str
 
 
 def _tail(content: memoryview) -> int:
-    """Where the part begins that holds the seals: the footer of Parquet, the last bytes of other files."""
+    """Return where the part begins that holds the seals: the footer of Parquet, the last bytes of other files."""
     if bytes(content[-4:]) == b"PAR1":
         length = int.from_bytes(content[-FOOTER_END:-4], "little")
         if length <= len(content) - FOOTER_END:
@@ -93,7 +93,8 @@ def _tail(content: memoryview) -> int:
 
 
 def _place(tail: bytes, mark: bytes) -> int | None:
-    """Where the digest behind the last mark begins; None without one. (Data may hold marks too, but further up.)"""
+    """Return where the digest behind the last mark begins; None without one. (Data may hold marks too, but further
+    up.)"""
     start = tail.rfind(mark)
     offset = start + len(mark)
     return None if start < 0 or len(tail) < offset + len(BLANK) else offset

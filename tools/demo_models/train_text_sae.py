@@ -17,7 +17,7 @@ WARM, COOL = 100, 0.2  # steps in which the rate rises, and share of steps in wh
 
 @dataclass(frozen=True)
 class Stage:
-    """What is learned of the SAE at a time; rows per step and weights are of (tokens, means of texts)."""
+    """The SAE is learned in stages; rows per step and weights are of (tokens, means of texts)."""
 
     n_units: int  # new ones
     steps: int

@@ -165,7 +165,8 @@ def _read_words(
 
 
 def _ascends(last: dict[int, int], paragraph: int, word_id: str | None) -> bool:
-    """Whether a word's number comes after those of its paragraph so far; where words have no numbers there is none."""
+    """Return whether a word's number comes after those of its paragraph so far; where words have no numbers there is
+    none."""
     if not (word_id or "").isdecimal():
         return True
     before, last[paragraph] = last.get(paragraph, -1), int(word_id or 0)

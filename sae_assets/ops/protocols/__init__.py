@@ -1,4 +1,4 @@
-"""What other repositories report of units and concepts, by their own formulas, thresholds and splits (numerics 15).
+"""Other repositories report units and concepts by their own formulas, thresholds and splits (numerics 15).
 
 One module per repository, named as it is; each says where its formula stands there. These figures are to compare with
 published tables: some choose on test, which nothing else here does.

@@ -1,4 +1,4 @@
-"""What several protocols need of rows: other splits in place of ours, strict thresholds, and connected regions."""
+"""Several protocols need other splits of rows in place of ours, strict thresholds, and connected regions."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -94,7 +94,7 @@ def _definition(made: PassAssets) -> dg.AssetsDefinition:
 
 
 def _body(made: PassAssets) -> Callable[..., Any]:
-    """What Dagster calls. What it may be given stands in ``_schema``, once for all assets."""
+    """Return what Dagster calls. What it may be given stands in ``_schema``, once for all assets."""
     options_class = made.stage.options
 
     def body(context: dg.AssetExecutionContext, compute: ComputeResource, artifact_store: StoreResource, **inputs: Any):
@@ -107,7 +107,7 @@ def _body(made: PassAssets) -> Callable[..., Any]:
 
 @cache
 def _schema(options: type[Options]) -> dict[str, dg.Field] | None:
-    """What a run can be given, as Dagster has it; None: nothing."""
+    """Return what a run can be given, as Dagster has it; None: nothing."""
     return config_of(options).to_fields_dict() if options.model_fields else None
 
 
@@ -131,7 +131,8 @@ def _inputs(made: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
 
 
 def _shown(made: PassAssets, stage: Stage, token_kind: str | None) -> dict[str, Any]:
-    """What the UI shows of an asset. Groups are per token kind: the lineage shows only the last part of a key."""
+    """Return what the UI shows of an asset. Groups are per token kind: the lineage shows only the last part of a
+    key."""
     kind = {"token_kind": token_kind} if token_kind else {}
     about = f"\n\nData set {made.entry.name}: {made.entry.description}" if made.entry.description else ""
     return {
@@ -145,7 +146,7 @@ def _shown(made: PassAssets, stage: Stage, token_kind: str | None) -> dict[str, 
 
 
 def _kinds(stage: Stage) -> set[str]:
-    """What it is made with and what its files are."""
+    """Return what it is made with and what its files are."""
     if stage.name in PAGES:
         return {"html"}
     return {"pytorch", "parquet"} if stage.has_token_kind else {"parquet"}

@@ -1,4 +1,4 @@
-"""What one run of a pass does: read the inputs, make what is due, hand it on with its provenance, and check the file.
+"""One run of a pass reads the inputs, makes what is due, hands it on with its provenance, and checks the file.
 
 The same for every stage; what is computed stands with the stage.
 """
@@ -40,7 +40,7 @@ ENCODE_IMPORTED = "Import it again ({}), or encode it anew ({} --force; in the l
 
 @dataclass(frozen=True)
 class PassAssets:
-    """What one pass of a data set makes.
+    """It holds what one pass of a data set makes.
 
     Attributes:
         outputs: stage and token kind (None of stages without one) by the output's name in Dagster.
@@ -249,7 +249,7 @@ def _read_chunks(
 
 
 def _examples_read(stage: Stage, target: Target, inputs: Mapping[str, Any], sources: Sources) -> int:
-    """How many examples the chunks that are read hold, of all splits."""
+    """Return how many examples the chunks that are read hold, of all splits."""
     if stage.level != "model":
         return len(sources.manifest(target).example_ids)
     labels = inputs["labels"]
@@ -257,7 +257,7 @@ def _examples_read(stage: Stage, target: Target, inputs: Mapping[str, Any], sour
 
 
 def _asked_for(context: dg.AssetExecutionContext) -> float:
-    """When the work of this run was asked for, seconds since the epoch: its backfill's time, else its own."""
+    """Return when the work of this run was asked for, seconds since the epoch: its backfill's time, else its own."""
     backfill = context.run.tags.get("dagster/backfill")
     launched = launched_at(context.instance, backfill) if backfill else None
     if launched is not None:

@@ -1,1 +1,1 @@
-"""What happens by itself once somebody switches it on: sensors, schedules, backfills, alerts."""
+"""Sensors, schedules, backfills and alerts work by themselves once somebody switches them on."""

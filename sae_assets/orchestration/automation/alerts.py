@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 10
 
 
 def alert_of(context: dg.RunFailureSensorContext) -> dict[str, str]:
-    """What is posted: run, data set, assets, partition and the error's message."""
+    """Return what is posted: run, data set, assets, partition and the error's message."""
     run = context.dagster_run
     assets = sorted(run.asset_selection or ())
     checks = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)

@@ -1,4 +1,4 @@
-"""What schedules and switches do about a plan: look at a data set, and launch what is due as one ordinary backfill.
+"""Schedules and switches look at a data set, and launch what is due as one ordinary backfill.
 
 What is to be made and who waits for whom is ``pipeline.planning``'s; when to look is said in ``schedules`` and
 ``follow``.
@@ -30,7 +30,8 @@ DATASET_TAG, KIND_TAG = "sae_assets/dataset", "sae_assets/backfill"
 def look_at_files(
     catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str
 ) -> tuple[Scope, Staleness]:
-    """What a data set's artifacts are now, as far as files tell; Dagster is told of chunks that it does not know.
+    """Return what a data set's artifacts are now, as far as files tell; Dagster is told of chunks that it does not
+    know.
 
     Raises:
         SaeAssetsError: manifests that cannot be read.
@@ -44,7 +45,7 @@ def look_at_files(
 
 
 def look(catalog: Catalog, store: "ArtifactStore", instance: dg.DagsterInstance, dataset: str) -> Outlook:
-    """What a data set's artifacts are now, as files and history tell.
+    """Return what a data set's artifacts are now, as files and history tell.
 
     Raises:
         SaeAssetsError: manifests that cannot be read.
@@ -74,12 +75,12 @@ def launch(
 
 
 def n_partitions(batches: Sequence[Batch]) -> int:
-    """How many artifacts these runs make."""
+    """Return how many artifacts these runs make."""
     return sum(len(batch.addresses) for batch in batches)
 
 
 def left_behind(plan: Plan) -> str:
-    """What a plan does not make now, in words; empty if it makes everything."""
+    """Return what a plan does not make now, in words; empty if it makes everything."""
     later = plan.addresses - {address for batch in plan.in_sequence for address in batch.addresses}
     parts = [f"{len(later)} wait for what is made first"] if later else []
     parts += [f"{plan.over_limit} chunk partitions are over the limit of one tick"] if plan.over_limit else []

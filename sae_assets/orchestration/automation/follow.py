@@ -67,7 +67,7 @@ def _digest(newest: int, scope: Scope, staleness: Staleness) -> str:
 
 
 def _rested(cursor: str | None, seen: str) -> str:
-    """What the last look said, if it found nothing to request and nothing has changed since; else empty."""
+    """Return what the last look said, if it found nothing to request and nothing has changed since; else empty."""
     last = json.loads(cursor or "{}")
     return last["said"] if last.get("seen") == seen and time.time() - last["at"] < LONGEST_REST else ""
 

@@ -23,7 +23,7 @@ BACKFILL, REPAIR = "backfill", "repair"
 
 
 class LaunchConfig(dg.Config):
-    """Which backfill a tick asked for."""
+    """It names the backfill that a tick asked for."""
 
     backfill_id: str
 

@@ -1,4 +1,4 @@
-"""What a process that was killed left in Dagster's history: runs without an end, and slots of pools that nobody uses.
+"""A process that was killed leaves runs without an end in Dagster's history, and slots of pools that nobody uses.
 
 Where a daemon works, run monitoring ends such runs and frees their slots. A command needs no daemon: whoever opens a
 home looks first, and again while a step waits for a slot. Runs of other machines are not judged.
@@ -87,7 +87,7 @@ def _free_slots(instance: dg.DagsterInstance) -> Iterator[str]:
 
 
 def _is_over(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
-    """Whether a run has ended and its process surely has left it."""
+    """Return whether a run has ended and its process surely has left it."""
     if not record.dagster_run.is_finished:
         return False
     process = _process(instance, record)

@@ -50,7 +50,7 @@ def keep_engines() -> None:
 
 
 def revisions(config: Config, connection: sqlalchemy.Connection) -> tuple[str | None, str | None]:
-    """In place of Dagster's: the revision of a database and the newest, for which migrations are loaded once."""
+    """Return, in place of Dagster, the revision of a database and the newest, for which migrations are loaded once."""
     migrations = config.get_main_option("script_location")
     assert migrations is not None
     return MigrationContext.configure(connection).get_current_revision(), _newest_revision(migrations)
@@ -69,7 +69,7 @@ def _file_of(url: str) -> Path:
 
 
 def _seen_once(look: Callable[..., bool]) -> Callable[..., bool]:
-    """Whether a table is there, asked until it is."""
+    """Return whether a table is there, asked until it is."""
     seen: set[str] = set()
 
     def has_table(connection: Any, table: str, *arguments: Any, **named: Any) -> bool:

@@ -71,7 +71,7 @@ def keep_one_version(home: Path) -> None:
 
 
 def _are_packaged(home: Path) -> bool:
-    """Whether the home's own settings name no other storages."""
+    """Return whether the home's own settings name no other storages."""
     try:
         keys = yaml.safe_load((home / "dagster.yaml").read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError):
@@ -82,7 +82,7 @@ def _are_packaged(home: Path) -> bool:
 
 
 def _versions(home: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Of each database that is there and can be read, the versions that were written down."""
+    """Yield of each database that is there and can be read the versions that were written down."""
     for path in (home / name for name in VERSIONED):
         if path.is_file():
             try:

@@ -1,4 +1,4 @@
-"""What stands in front of Dagster's webserver: it has no login, and would take orders from any page of any site.
+"""A guard stands in front of Dagster's webserver: it has no login, and would take orders from any page of any site.
 
 Dagster answers mutations by GET and POST whatever ``Origin`` and ``Host`` say, so that a page that a person happens to
 have open could delete runs, or start some, and one that gives its own name this machine's address could read all. Let
@@ -52,7 +52,7 @@ class Guard:
 
 
 def refusal(scope: Mapping[str, Any], hosts: Collection[str]) -> str:
-    """Why a request is not let through; empty if it is."""
+    """Return why a request is not let through; empty if it is."""
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))

@@ -202,7 +202,7 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
 
 
 def _explained(error: Exception, settings: Settings) -> str:
-    """What a database says, and what can be done about it."""
+    """Return what a database says, and what can be done about it."""
     folder = Path(settings.environment()["DAGSTER_HOME"])
     said = str(getattr(error, "orig", None) or error).splitlines()[0]
     denied = isinstance(error, PermissionError) or any(
@@ -227,7 +227,7 @@ def _explained(error: Exception, settings: Settings) -> str:
 
 
 def _unusable(error: Exception, settings: Settings) -> str:
-    """What is wrong with ``dagster.yaml``, and what can be done about it."""
+    """Return what is wrong with ``dagster.yaml``, and what can be done about it."""
     config = Path(settings.environment()["DAGSTER_HOME"]) / "dagster.yaml"
     said = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())[:300]
     return (

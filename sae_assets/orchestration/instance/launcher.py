@@ -157,7 +157,7 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
 
 
 def local_origin(run: dg.DagsterRun) -> RepositoryPythonOrigin | None:
-    """Where a run's code is, if a process like this one can load it: same machine, same Python; else None."""
+    """Return where a run's code is, if a process like this one can load it: same machine, same Python; else None."""
     if os.name != "posix" or run.job_code_origin is None or run.remote_job_origin is None:
         return None
     origin = run.job_code_origin.repository_origin
@@ -205,7 +205,7 @@ def _files(source: Path | None) -> Iterator[Path]:
 
 
 def is_here(run: dg.DagsterRun) -> bool:
-    """Whether a run's process is one of this machine."""
+    """Return whether a run's process is one of this machine."""
     launched = run.tags.get(GRPC_INFO_TAG)
     if launched:
         return json.loads(launched).get("host") in HERE
@@ -223,7 +223,8 @@ def process_of(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] |
 
 
 def is_alive(pid: int, since: float) -> bool:
-    """Whether a process that was there at ``since`` (seconds since the epoch) still is; a later one is another."""
+    """Return whether a process that was there at ``since`` (seconds since the epoch) still is; a later one is
+    another."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -235,7 +236,8 @@ def is_alive(pid: int, since: float) -> bool:
 
 
 def _started(pid: int) -> float | None:
-    """When a process started, seconds since the epoch, where the system tells; infinity if it is dead already."""
+    """Return when a process started, seconds since the epoch, where the system tells; infinity if it is dead
+    already."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))

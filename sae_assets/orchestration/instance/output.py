@@ -1,4 +1,4 @@
-"""What a run prints goes into its log, and from there to the output of the process that executes it."""
+"""Runs print into their logs, and from there to the output of the process that executes them."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ PART = 2**20  # bytes copied at once
 
 @contextmanager
 def copied_along(path: str, stream: IO[str]) -> Iterator[tuple[None, None]]:
-    """What comes into the log at ``path`` goes to ``stream`` as it was before, within a tenth of a second.
+    """Copy what comes into the log at ``path`` to ``stream`` as it was before, within a tenth of a second.
 
     In place of Dagster's ``tail_to_stream``, which starts two processes per stream for it, one of them Python: as much
     CPU as a small run of a warm process costs altogether. A thread ends with its process.

@@ -24,7 +24,7 @@ HEADERS = [(b"content-security-policy", POLICY.encode()), (b"x-content-type-opti
 
 
 def address_in_ui(of: Address) -> str:
-    """Where the UI has the report that an artifact is part of: an address without the server's name."""
+    """Return where the UI has the report that an artifact is part of: an address without the server's name."""
     return PLACE + "/".join(quote(str(name), safe="") for name in (of.dataset, of.token_kind, of.model))
 
 

@@ -24,7 +24,7 @@ WORKER_MODULE = "sae_assets.orchestration.instance.worker"
 
 @dataclass(frozen=True)
 class Key:
-    """What a worker has loaded: definitions, by where they are, and the version of all that they were made from."""
+    """A worker has loaded definitions: the key says where they are, and the version of all that they were made from."""
 
     definitions: str
     version: str
@@ -54,7 +54,7 @@ class Worker:
         return self.process.pid
 
     def suits(self, pools: set[str]) -> bool:
-        """Whether it has had runs of all these pools; for a run of none, whether it had none."""
+        """Return whether it has had runs of all these pools; for a run of none, whether it had none."""
         return pools <= self.pools if pools else not self.pools
 
 
@@ -119,7 +119,7 @@ class Pool:
             return next((worker.run_id for worker in self._workers if worker.pid == pid), None)
 
     def has(self, pid: int) -> bool:
-        """Whether this process is one of the pool's workers."""
+        """Return whether this process is one of the pool's workers."""
         with self._lock:
             return any(worker.pid == pid for worker in self._workers)
 

@@ -150,7 +150,8 @@ def _largest(run: Pass, data: "ControlData") -> "LargestScores | None":
 
 
 def beaten(artifact: Any) -> dict[str, list[tuple[str, float]]]:
-    """By concept the controls of examples that detect it better than its unit, with an interval that excludes 0."""
+    """Return by concept the controls of examples that detect it better than its unit, with an interval that excludes
+    0."""
     worse: dict[str, list[tuple[str, float]]] = {}
     for (level, control), figures in zip(artifact.comparisons, artifact.differences.tolist(), strict=True):
         if level == LEVELS[0]:

@@ -30,7 +30,7 @@ def _make(run: Pass) -> Made:
 
 
 def _best_kept(artifact: Any, expected: Expected) -> Outcome:
-    """What pruning removed is lost where pairs are chosen among kept units; the exact search is over all."""
+    """Check what pruning costs where pairs are chosen among kept units: exact search is over all of them."""
     exact = expected.limits.get("selection") == "exact"
     removed = [
         f"{name} (unit {unit}, {artifact.removed_by(number)}: cal F1 {best:.3g}, best kept {best - loss:.3g})"

@@ -34,7 +34,7 @@ def _outside(target: Target, sources: Sources, options: Options) -> dict[str, st
 
 
 def _known(artifact: Any, expected: Expected) -> Outcome:
-    """Where ``expected.rows`` is 1, a row stands for its example."""
+    """Check that rows stand somewhere that is known; where ``expected.rows`` is 1, a row is its example."""
     return Outcome(artifact.is_known or expected.rows == 1, {"known": artifact.is_known})
 
 

@@ -177,7 +177,8 @@ def embedding_files(target: Target, sources: Sources, _options: Any) -> dict[str
 
 
 def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "ArtifactStore") -> Expected:
-    """What a file that was encoded earlier has to satisfy, without encoding anything; examples are opened once more."""
+    """Return what a file that was encoded earlier has to satisfy, without encoding anything; examples are opened once
+    more."""
     limits = limits_of(target)
     others = summaries_around(store, target.address, kept.provenance.identity.get("encoder"))
     if is_imported(kept.provenance):  # neither the model's files nor the examples need be here
@@ -204,7 +205,8 @@ def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "
 
 
 def limits_of(target: Target) -> dict[str, Any]:
-    """What the catalog says of a model's activations that no fingerprint depends on; L0 is of rows that are encoded."""
+    """Return what the catalog says of a model's activations that no fingerprint depends on; L0 is of rows that are
+    encoded."""
     limits = {"max_dropped_mass": target.model.max_dropped_mass, **target.model.bounds.model_dump()}
     pooled = is_pooled(target.dataset, target.model, target.token_kind)
     return {**limits, "l0": (0.0, math.inf)} if pooled else limits
@@ -253,7 +255,7 @@ def sparse_counts(artifact: Any) -> dict[str, Any]:
 
 
 def fit_counts(artifact: Any) -> dict[str, Any]:
-    """How well the SAE fits the rows; nothing where no decoder was read."""
+    """Return how well the SAE fits the rows; nothing where no decoder was read."""
     fvu = None if artifact.fit is None else artifact.fit.fvu
     return {} if fvu is None else {"fvu": fvu}
 

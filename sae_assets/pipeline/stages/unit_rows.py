@@ -23,7 +23,8 @@ def _make(run: Pass) -> Made:
 
 
 def _same_entries(artifact: Any, expected: Expected) -> Outcome:
-    """By number, and by a digest that does not depend on order; that of the other files was taken as they were read."""
+    """Compare by number and by a digest that does not depend on order; that of other files was taken as they were
+    read."""
     same = artifact.n_entries == expected.limits["entries"]
     same = same and ops.unit_rows.rows_digest(artifact) == expected.limits["digest"]
     return Outcome(same, {"entries": artifact.n_entries, "entries_by_row": expected.limits["entries"]})

@@ -1,4 +1,4 @@
-"""What is wrong with the numbers of an ``open_clip_config.json``, which open_clip takes as they are.
+"""open_clip takes the numbers of an ``open_clip_config.json`` as they are, so wrong ones are refused here.
 
 Some would take all memory or time before an error comes, others are computed with as if they were settings.
 """
@@ -16,7 +16,7 @@ INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear"), ("shortest", "longest", 
 
 
 def odd_numbers(model: Any, weights: Path | None) -> list[str]:
-    """What is wrong with the sizes of both towers.
+    """Return what is wrong with the sizes of both towers.
 
     Args:
         model: ``model_cfg``, whose ``vision_cfg`` has a ``patch_size``; weights: their file, which no model is much
@@ -56,13 +56,13 @@ def odd_numbers(model: Any, weights: Path | None) -> list[str]:
 
 
 def _numbers(tower: dict[str, Any], ratio: float) -> int:
-    """Of the matrices of a tower whose sizes are named; fewer than there are."""
+    """Count numbers of the matrices of a tower whose sizes are named; there are more."""
     width, layers = tower.get("width", 0), tower.get("layers", 0)
     return int(width * (width * layers * (4 + 2 * ratio) + tower.get("vocab_size", 0)))
 
 
 def odd_preprocessing(settings: dict[str, Any]) -> list[str]:
-    """What is wrong with ``preprocess_cfg``."""
+    """Return what is wrong with ``preprocess_cfg``."""
     problems = odd_normalisation(settings["mean"], settings["std"])
     for key, known in (("interpolation", INTERPOLATIONS), ("resize_mode", RESIZE_MODES), ("mode", ("RGB",))):
         if key in settings and settings[key] not in known:

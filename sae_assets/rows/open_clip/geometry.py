@@ -92,7 +92,7 @@ class ImageGeometry:
         return self.inputs([self.pixels(image)], "cpu")[0]
 
     def pixels(self, image: "Image") -> "np.ndarray":
-        """What the transform does to a picture, uint8 [height, width, 3]: Pillow's work, no torch."""
+        """Return what the transform does to a picture, uint8 [height, width, 3]: Pillow's work, no torch."""
         import numpy as np
 
         for step in self._transform.transforms[:-2]:
@@ -100,7 +100,7 @@ class ImageGeometry:
         return np.asarray(image)
 
     def inputs(self, pixels: "Sequence[np.ndarray]", device: Any) -> "Tensor":
-        """What it then does to numbers, on the device, float32 [n, 3, height, width]."""
+        """Return what it then does to numbers, on the device, float32 [n, 3, height, width]."""
         import numpy as np
         import torch
         from torchvision.transforms import functional
@@ -152,7 +152,7 @@ def _published_config(transformer: Transformer) -> tuple[dict[str, Any], dict[st
 
 
 def computes_quick(name: str) -> bool:
-    """Whether open_clip computes QuickGELU under an architecture's name."""
+    """Return whether open_clip computes QuickGELU under an architecture's name."""
     open_clip = library()
 
     return bool((open_clip.get_model_config(name) or {}).get("quick_gelu"))

@@ -25,7 +25,7 @@ def library() -> Any:
 
 
 def is_compile_supported(device: str) -> Any:
-    """In place of the compiler's own in torchvision's operators: the compiler is loaded when they ask."""
+    """Answer in place of the compiler's own in torchvision's operators: the compiler is loaded when they ask."""
     from torch._dynamo.utils import is_compile_supported
 
     return is_compile_supported(device)

@@ -1,4 +1,4 @@
-"""What the files of an open_clip model say of how its weights were trained, beside what is used.
+"""The files of an open_clip model say how its weights were trained, beside what is used.
 
 A folder that was published for open_clip often serves transformers too, and says the same things once more.
 """

@@ -46,7 +46,7 @@ def _sound(weights: Path) -> Path:
 
 
 def identity(transformer: Transformer) -> dict[str, Any]:
-    """What names this transformer in fingerprints: its architecture and tag, or the hash of its local files."""
+    """Return what names this transformer in fingerprints: its architecture and tag, or the hash of its local files."""
     named = {"library": transformer.library, "name": transformer.name, "pretrained": transformer.pretrained}
     if transformer.path is None and transformer.weights is None:
         return named

@@ -1,4 +1,4 @@
-"""Which characters of a text each token stands for, where the tokenizer itself does not say (tokenizers in Python).
+"""Tokens are aligned with a text's characters where the tokenizer itself does not say it (tokenizers in Python).
 
 Tokens are compared with the text byte by byte, so that the pieces of one character all get that character. What cannot
 be matched whole is refused, never guessed.

@@ -1,4 +1,4 @@
-"""Whether a tokenizer is the model's own, by what the weights know of its tokens.
+"""Weights know their tokens, and so tell whether a tokenizer is the model's own.
 
 Nothing in a model's files says which tokenizer it was trained with, and rows of another's tokens look like any others.
 But a trained model finds texts likelier than the same texts with each token exchanged for another one, and gives tokens
@@ -29,7 +29,8 @@ EVERY = 7  # of the tokens of a text, the one that a model of masked words is to
 
 
 def doubts_of_spelling(vocabulary: Mapping[str, int], embeddings: "Tensor") -> list[str]:
-    """What is to be said where tokens that are spelt alike have embeddings no more alike than any two; mostly nothing.
+    """Return what is to be said where tokens that are spelt alike have embeddings no more alike than any two; mostly
+    nothing.
 
     Args:
         vocabulary: id by token; embeddings: float [n_ids, width].
@@ -63,7 +64,8 @@ def doubts_of_spelling(vocabulary: Mapping[str, int], embeddings: "Tensor") -> l
 
 
 def doubt_of_texts(model: Model, texts: Sequence[str]) -> str:
-    """What is to be said where the whole model finds texts hardly likelier than the same ones in exchanged tokens.
+    """Return what is to be said where the whole model finds texts hardly likelier than the same ones in exchanged
+    tokens.
 
     Empty where it finds them likelier, and where nothing is known: the files hold no head that foretells tokens, or the
     texts are too short. It reads the weights once more, the whole of them, on the CPU.

@@ -36,7 +36,7 @@ def find_blocks(network: "nn.Module", n_blocks: int, label: str) -> "nn.ModuleLi
 
 
 def block_count(config: Any, label: str) -> int:
-    """How many blocks a configuration promises.
+    """Return how many blocks a configuration promises.
 
     Raises:
         CheckpointError: the configuration does not say.

@@ -131,7 +131,7 @@ def locate_hub_folder(transformer: Transformer) -> Path | None:
 
 
 def identity(transformer: Transformer) -> dict[str, Any]:
-    """What names this transformer in fingerprints: hub id and revision, or the hashes of its local files.
+    """Return what names this transformer in fingerprints: hub id and revision, or the hashes of its local files.
 
     A folder without weights still says what patches and tokens are; it is refused when a model is loaded.
 
@@ -150,7 +150,7 @@ def identity(transformer: Transformer) -> dict[str, Any]:
 
 
 def read_pretrained(auto: str, transformer: Transformer, what: str, **options: Any) -> Any:
-    """What an ``Auto…`` class of transformers reads; a local folder is read without any call to the hub.
+    """Return what an ``Auto…`` class of transformers reads; a local folder is read without any call to the hub.
 
     Args:
         auto: name of the class; what: what is read, for messages; options: passed on to ``from_pretrained``.
@@ -179,7 +179,8 @@ def read_pretrained(auto: str, transformer: Transformer, what: str, **options: A
 
 
 def is_failure(error: BaseException) -> bool:
-    """Whether a library failed, and nobody told the process to end. A panic of code in Rust is no ``Exception``."""
+    """Return whether a library failed, and nobody told the process to end. A panic of code in Rust is no
+    ``Exception``."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 

@@ -63,7 +63,7 @@ class TransformersGeometry(WholeTensors):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What the image processor does, as plain values, for people to look at."""
+        """Return what the image processor does, as plain values, for people to look at."""
         names = (
             "size",
             "crop_size",
@@ -110,7 +110,7 @@ class TransformersGeometry(WholeTensors):
             )
 
     def _refuse_odd_settings(self) -> None:
-        """What the library takes until the first image, or computes with as if it were a setting."""
+        """Refuse what the library takes until the first image, or computes with as if it were a setting."""
         processor, problems = self._processor, list[str]()
         if getattr(processor, "do_normalize", False):
             problems += odd_normalisation(processor.image_mean, processor.image_std, "image_")
@@ -153,7 +153,8 @@ class TransformersGeometry(WholeTensors):
         return final["height"], final["width"]
 
     def _prefix(self, transformer: Transformer) -> tuple[int, bool]:
-        """How many positions stand before the patches and whether CLS is among them, verified with random weights."""
+        """Return how many positions stand before the patches and whether CLS is among them, verified with random
+        weights."""
         import torch
         import transformers
 

@@ -29,8 +29,8 @@ def _first(output: Any) -> Any:
 
 
 def _same(output: Any, state: "Tensor") -> bool:
-    """Whether a module gave this hidden state, which the model may have put into another shape (GPT-2), or cut to the
-    positions that it was given (Longformer).
+    """Return whether a module gave this hidden state, which the model may have put into another shape (GPT-2), or cut
+    to the positions that it was given (Longformer).
     """
     import torch
 
@@ -41,7 +41,8 @@ def _same(output: Any, state: "Tensor") -> bool:
 
 
 def _given(output: "Tensor", state: "Tensor") -> "Tensor":
-    """Of a module's output, the positions of a hidden state: some models fill inputs up on the right (Longformer)."""
+    """Return the positions of a hidden state in a module's output: some models fill inputs up on the right
+    (Longformer)."""
     return output[:, : state.shape[1]] if output.ndim == state.ndim == 3 else output
 
 
@@ -104,7 +105,7 @@ class CutModel:
         return None if none else find_blocks(self.network, config.num_hidden_layers, self._label)
 
     def _last_block(self, model: Model, config: Any) -> int:
-        """How many blocks are computed."""
+        """Return how many blocks are computed."""
         count = block_count(config, self._label)
         if model.layer is not None and model.layer >= count:
             raise CheckpointError(f"{self._label} has blocks 0..{count - 1}; `layer: {model.layer}` does not exist.")
@@ -135,7 +136,7 @@ class CutModel:
 
     @property
     def _found(self) -> list[Any]:
-        """What the calling thread's pass has found at the hook point."""
+        """Return what the calling thread's pass has found at the hook point."""
         found: list[Any] = self._of_thread.__dict__.setdefault("found", [])
         return found
 
@@ -187,7 +188,7 @@ class CutModel:
         return state
 
     def check(self, **inputs: "Tensor") -> "Tensor":
-        """As :meth:`rows`, and every weight on the way must have come from the files.
+        """Return what :meth:`rows` does; every weight on the way must have come from the files.
 
         Raises:
             CheckpointError: weights that the files lack (a head that is never entered may be missing), or hidden states
@@ -252,7 +253,8 @@ class CutModel:
             )
 
     def _between(self, source: str) -> str:
-        """What stands between the last block and a hidden state that this module gave; empty if a block gave it."""
+        """Return what stands between the last block and a hidden state that this module gave; empty if a block gave
+        it."""
         from torch import nn
 
         lists = (name for name, module in self.network.named_modules() if isinstance(module, nn.ModuleList))

@@ -1,4 +1,4 @@
-"""Where a model's rows depend on other texts: up to how many ids it computes them in one way, and mixtures of experts.
+"""A model's rows may depend on other texts: by the number of ids it computes in one way, and by mixtures of experts.
 
 Beyond, some models of ``transformers`` silently take another attention or other positional frequencies, for all tokens
 of the text, by the length to which it was filled up, and some remember what they took.
@@ -29,8 +29,8 @@ def one_way_up_to(config: Any) -> tuple[int, str] | None:
 
 
 def has_experts(config: Any) -> bool:
-    """Whether tokens of all texts of a pass are multiplied together by the expert they go to, so that the shape of such
-    a product, and with it the last bits, depends on the other texts.
+    """Return whether tokens of all texts of a pass are multiplied together by the expert they go to, so that the shape
+    of such a product, and with it the last bits, depends on the other texts.
     """
     counts = (getattr(config, name, None) for name in EXPERTS)
     return any(isinstance(count, int) and count > 1 for count in counts)

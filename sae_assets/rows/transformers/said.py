@@ -1,4 +1,4 @@
-"""What the files of a model of ``transformers`` say of how its weights were trained, beside what is used.
+"""The files of a model of ``transformers`` say how its weights were trained, beside what is used.
 
 What no file says the library takes from its classes' defaults, which may be another model's.
 """
@@ -128,5 +128,5 @@ def _of_texts(model: Model, folder: Path | None) -> list[Property]:
 
 
 def _activation(config: Any) -> str:
-    """What the library made of the configuration, its class's default where nothing is said."""
+    """Return what the library made of the configuration, its class's default where nothing is said."""
     return activation_of(config.to_dict()) or NOT_KNOWN

@@ -64,7 +64,8 @@ class Tokens:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What becomes of a text, as plain values, for people to look at: special tokens are those around each text."""
+        """Return what becomes of a text, as plain values, for people to look at: special tokens are those around each
+        text."""
         with quiet():
             around = self._tokenizer.convert_ids_to_tokens(list(self.encode("a").ids))
         return {"tokenizer": self.kind, "text 'a'": around, "max_positions": self.max_positions}
@@ -88,13 +89,14 @@ class Tokens:
 
     @property
     def has_bos(self) -> bool:
-        """Whether texts begin with a BOS token, by the catalog or by the tokenizer's own rule."""
+        """Return whether texts begin with a BOS token, by the catalog or by the tokenizer's own rule."""
         bos = self._tokenizer.bos_token_id
         return bos is not None and bos in self.encode("a").ids[:1]
 
     @property
     def doubts(self) -> list[str]:
-        """Why the tokenizer may be another model's, which nothing in the rows would show; empty where nothing says so.
+        """Return why the tokenizer may be another model's, which nothing in the rows would show; empty where nothing
+        says so.
 
         Embeddings may be a few more than there are tokens, for their number is rounded up (BLOOM, phi, GPT-NeoX).
         """
@@ -123,7 +125,8 @@ class Tokens:
         return doubts
 
     def _expect_embeddings(self) -> None:
-        """Of tokens that were added later (Gemma 3's for images) the model may know nothing; no text is given these."""
+        """Refuse tokens that the model has no embeddings of: some were added later (Gemma 3's for images), and no text
+        has these."""
         known, size = self._tokenizer.vocab_size, getattr(self.config, "vocab_size", None)
         if isinstance(size, int) and known > size:
             raise CheckpointError(

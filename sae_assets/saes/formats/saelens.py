@@ -105,7 +105,7 @@ def read_saelens(folder: Path) -> SaeLensCheckpoint:
 
 
 def _training(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What SAELens notes of the model that gave the rows, and of its texts."""
+    """Return what SAELens notes of the model that gave the rows, and of its texts."""
     loaded = metadata.get("model_from_pretrained_kwargs")
     loaded = loaded if isinstance(loaded, dict) else {}
     dtype = next((loaded[key] for key in ("dtype", "torch_dtype") if isinstance(loaded.get(key), str)), None)

@@ -86,7 +86,7 @@ def read_sparsify(folder: Path) -> SparsifyCheckpoint:
 
 
 def _training(folder: Path) -> dict[str, Any]:
-    """What the settings of the run say, which sparsify writes above its SAEs; empty where they are not there."""
+    """Return what the settings of the run say, which sparsify writes above its SAEs; empty where they are not there."""
     config: dict[str, Any] = {}
     with suppress(CheckpointError):
         config = read_config(folder.parent / RUN)

@@ -1,4 +1,4 @@
-"""How each kind of artifact is a table: one module per kind, by its name, and none of them is named elsewhere.
+"""Each kind of artifact is a table: one module per kind, by its name, and none of them is named elsewhere.
 
 A module gives ``encode`` (the artifact's Arrow table, and the scalars that are no column and travel in the header),
 ``decode`` (the artifact again, from both) and ``COLUMNS`` (a sentence on each column, for the UI). Columns are plain
@@ -21,7 +21,8 @@ from sae_assets.artifacts import Artifact
 
 
 class Table(Protocol):
-    """What a module here offers. The names of columns that exist once per concept stop at the colon in ``COLUMNS``."""
+    """Each module here offers this. The names of columns that exist once per concept stop at the colon in
+    ``COLUMNS``."""
 
     COLUMNS: Mapping[str, str]
 

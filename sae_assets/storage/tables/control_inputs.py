@@ -1,4 +1,4 @@
-"""What controls need of each example: pooled embeddings, sampled rows, and what random SAEs say of it."""
+"""Controls need of each example pooled embeddings, sampled rows, and what random SAEs say of it."""
 
 from typing import Any
 
@@ -90,7 +90,8 @@ def decode(table: pa.Table, scalars: Scalars) -> ControlInputs:
 
 
 def _row_columns(artifact: ControlInputs, sampled: Tensor) -> dict[str, pa.Array]:
-    """What random SAEs say of the sampled rows of each example; ``sampled`` int64 [n + 1], where its rows stand."""
+    """Return what random SAEs say of the sampled rows of each example; ``sampled`` int64 [n + 1], where its rows
+    stand."""
     n, types = len(sampled) - 1, {"counts": pa.int32(), "units": pa.int32(), "values": pa.float32()}
     if "row_random" not in artifact.random_codes:
         return {f"row_random_{name}": pa.nulls(n, pa.list_(kind)) for name, kind in types.items()}
@@ -110,7 +111,8 @@ def _numbers(table: pa.Table, name: str, dtype: type) -> Tensor:
 
 
 def _order(counts: Tensor) -> Tensor:
-    """Where scores that stand by seed, then example are found by example, then seed; counts int64 [n_seeds, n]."""
+    """Return where scores that stand by seed, then example are found by example, then seed; counts int64 [n_seeds,
+    n]."""
     runs = torch.arange(counts.numel(), device="cpu").view(counts.shape)
     by_example = runs.T.flatten()
     starts, lengths = offsets_of(counts.flatten())[:-1][by_example], counts.flatten()[by_example]

@@ -1,4 +1,4 @@
-"""Where in its examples each concept is: one row per concept and way to mark rows."""
+"""The table has one row per concept and way to mark rows, and says where in its examples each concept is."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How well each unit falls on the rows of each concept."""
+"""The table says how well each unit falls on the rows of each concept."""
 
 from typing import Any
 

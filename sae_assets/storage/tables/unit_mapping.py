@@ -1,4 +1,4 @@
-"""Whether each unit is kept, under which number, and why not."""
+"""The table says whether each unit is kept, under which number, and why not."""
 
 import numpy as np
 import pyarrow as pa
