@@ -1,4 +1,4 @@
-"""What encoding will cost where nothing was encoded yet: a few examples go through the model and its SAE, now.
+"""A few examples go through the model and its SAE to tell what encoding will cost where nothing was encoded yet.
 
 Nothing of it is kept. Weights that are not on this machine, or are large, are not opened: nothing is known then.
 """
@@ -35,7 +35,7 @@ Costs = Mapping[tuple[str, str], list[Cost]]  # by stage and token kind
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured.
+    """It holds what was measured.
 
     Attributes:
         costs: of encoding; empty if it cannot be said.
@@ -84,13 +84,13 @@ def spread(records: Sequence[Record], count: int) -> tuple[str, ...]:
 
 
 def few_of(past: Sequence[Cost], examples: int) -> int:
-    """How many of so many examples are rehearsed, by what others took to encode; none where nothing tells."""
+    """Return how many of so many examples are rehearsed, by what others took to encode; none where nothing tells."""
     each = [cost.cpu_seconds / cost.examples for cost in past if cost.cpu_seconds and cost.examples and not cost.first]
     return min(MOST, examples, int(2 * SECONDS / min(each))) if each else 0
 
 
 def _opening_of_truth(session: Session, planned: Planned, model: str) -> dict[tuple[str, str], float]:
-    """What truth of the first image takes more at first, libraries and all, than once more.
+    """Return what truth of the first image takes more at first, libraries and all, than once more.
 
     Other truth is made after rows are encoded, which have then opened all of it: Dagster goes by the names of steps.
     """

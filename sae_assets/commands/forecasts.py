@@ -1,4 +1,4 @@
-"""What a plan is expected to cost, stage by stage, as plain values: by what earlier runs of this home cost."""
+"""Earlier runs of this home tell what a plan is expected to cost, stage by stage, as plain values."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +81,7 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
 
 
 def _pass_of(address: Address) -> tuple[Any, ...]:
-    """What one pass makes at once."""
+    """Return what one pass makes at once."""
     stage = STAGES[address.stage]
     kind = None if stage.every_kind else address.token_kind
     return (stage.shared or stage.name, kind, address.model, address.chunk)
@@ -92,7 +92,7 @@ def _examples(planned: Planned, address: Address) -> int:
 
 
 def _past(session: Session, address: Address) -> tuple[str | None, Sequence[Cost]]:
-    """What tells the cost of an artifact, and the costs: of its data set, else its model's rows of another one.
+    """Return what tells the cost of an artifact, and the costs: of its data set, else its model's rows of another one.
 
     Rows that were made elsewhere are only read, and tell nothing of those that a transformer makes.
     """
@@ -113,7 +113,7 @@ def _past(session: Session, address: Address) -> tuple[str | None, Sequence[Cost
 
 
 def _are_read(entry: Dataset, address: Address) -> bool:
-    """Whether rows of this model and token kind are precomputed."""
+    """Return whether rows of this model and token kind are precomputed."""
     return address.token_kind in entry.embeddings.get(str(address.model), {})
 
 

@@ -1,4 +1,4 @@
-"""What every stage will cost where it was never made: all of them are made of a few examples, now, in some folder.
+"""All stages are made of a few examples, in some folder, to tell what each will cost where it was never made.
 
 Nothing of it is kept. How many examples that are says ``calibration``, which knows what encoding one takes.
 """
@@ -89,7 +89,7 @@ class _Rehearsal:
         return costs
 
     def _passes(self) -> Iterator[list[Address]]:
-        """What each pass makes, inputs first."""
+        """Yield what each pass makes, inputs first."""
         passes: dict[tuple[str, str | None], list[Address]] = {}
         for stage in (STAGES[name] for name in stages_of(self._entry)):
             for kind in self._kinds if stage.has_token_kind else (None,):
@@ -146,7 +146,7 @@ class _Rehearsal:
         return max(self._peak_bytes, kept + peak_of_more(meter.held_bytes, meter.peak_bytes, times, budget))
 
     def _inputs(self, address: Address) -> dict[str, Any]:
-        """What a pass reads, of what was made before. Raises: StoredFileError: it could not be made."""
+        """Return what a pass reads, of what was made before. Raises: StoredFileError: it could not be made."""
         stage, inputs = STAGES[address.stage], dict[str, Any]()
         names = stages_of(self._entry, stage.inputs)
         beside = {name: self._beside(name, address) for name in names}

@@ -1,4 +1,4 @@
-"""How large the files of a chunk will be over other numbers of examples than they were made of."""
+"""The files of a chunk are measured to tell how large they will be over other numbers of examples."""
 
 from collections.abc import Collection
 

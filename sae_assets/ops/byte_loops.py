@@ -11,8 +11,8 @@ from sae_assets.ops.byte_products import AT_ONCE, WEIGHTS
 
 
 def products_of_bytes(otherwise: Callable[..., Any]) -> tuple[Callable[..., Any], int]:
-    """What gives what ``otherwise`` does for loops, and the largest weight that it takes: of a larger
-    one sums on the way could be cut.
+    """Return what gives what ``otherwise`` does for loops, and the largest weight that it takes: of a larger one sums
+    on the way could be cut.
 
     Args:
         otherwise: int32 products of int8 weights with four rows of uint8, all some times ``AT_ONCE`` long.

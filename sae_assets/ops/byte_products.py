@@ -65,7 +65,7 @@ def largest_code(d: int) -> int | None:
 
 
 def adds_up(d: int, most: int) -> bool:
-    """Whether products of bytes with weights up to ``most`` are added up exactly, the largest sums included."""
+    """Return whether products of bytes with weights up to ``most`` are added up exactly, the largest sums included."""
     generator = torch.Generator("cpu").manual_seed(d)
     signs = torch.randint(2, (256, d), generator=generator, device="cpu") * 2 - 1
     signs[:2] = torch.tensor([[1], [-1]], dtype=torch.int64, device="cpu")
@@ -81,7 +81,7 @@ def adds_up(d: int, most: int) -> bool:
 
 @cache
 def _is_faster() -> bool:
-    """Whether bytes are, with what torch has chosen for this processor; milliseconds, once."""
+    """Return whether bytes are, with what torch has chosen for this processor; milliseconds, once."""
     rows, columns = trial_operands()
     codes, packed, scales = rows.to(torch.uint8), packed_weights(columns.to(torch.int8)), columns[:, 0].contiguous()
     taken = []

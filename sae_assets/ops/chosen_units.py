@@ -1,4 +1,4 @@
-"""Which candidates of a row are stored, by their exact values, and the code that these make."""
+"""Candidates of a row are stored by their exact values, and make its code."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from sae_assets.ops.sparse_code import SparseCode
 
 @dataclass(frozen=True)
 class ChosenUnits:
-    """Of each row the units whose exact values exceed their least, and of these the largest.
+    """Each row has the units whose exact values exceed their least, and of these the largest.
 
     Args:
         columns: float32 [units, d]; norms: theirs, float64; bias: float64, added to products.
@@ -91,8 +91,8 @@ class ChosenUnits:
         centred: Float[Tensor, "rows d"],
         norm: Float[Tensor, " rows"],
     ) -> tuple[SparseCode, int]:
-        """What :meth:`among` gives of all units that are screened at each row's ``floor`` or above, by compiled loops,
-        and how many products were computed for it. Their least is 0, and the most are few.
+        """Return what :meth:`among` gives of all units that are screened at each row's ``floor`` or above, by compiled
+        loops, and how many products were computed for it. Their least is 0, and the most are few.
 
         Args:
             largest: screened value of each tile; unit ``t * steps[0] + i * steps[1]`` is in tile t.
@@ -114,11 +114,11 @@ class ChosenUnits:
 
 
 def where(chosen: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
-    """Where ``chosen``, of each column; the device is asked once how many that are."""
+    """Return where ``chosen``, of each column; the device is asked once how many that are."""
     (index,) = chosen.nonzero(as_tuple=True)
     return tuple(column[index] for column in columns)
 
 
 def starts_of(rows: Int[Tensor, " n"], n_rows: int) -> Int[Tensor, " rows_plus_1"]:
-    """Where each row begins among ascending ones, and where the last ends."""
+    """Return where each row begins among ascending ones, and where the last ends."""
     return torch.searchsorted(rows, torch.arange(n_rows + 1, device=rows.device))

@@ -32,7 +32,7 @@ ENTRIES_AT_ONCE = 2**19  # scores walked together, about 40 bytes each
 
 @dataclass(frozen=True)
 class Choices:
-    """What a search chose, per truth.
+    """It holds what a search chose, per truth.
 
     Attributes:
         units: int64 [n_truths], −1 where no pair has enough support.
@@ -129,7 +129,7 @@ class ExactSearch:
         n_positive: Int[Tensor, " truths"],
         reached: Float[Tensor, " truths"],
     ) -> Choices:
-        """As :meth:`_best`, by a compiled loop."""
+        """Return what :meth:`_best` does, by a compiled loop."""
         n_truths = truths.shape[1]
         n_more = -n_truths % (2 * LANES)  # without positives, so that the loop need not look where truths end
         chosen = torch.zeros(3, n_truths + n_more, dtype=torch.int64, device="cpu")
@@ -231,7 +231,7 @@ class ExactSearch:
         running: Integer[Tensor, "2 rows half"],
         n_positive: Int[Tensor, " truths"],
     ) -> Float[Tensor, " truths"]:
-        """What each truth reaches in the most promising of these groups, a float32 below it."""
+        """Return what each truth reaches in the most promising of these groups, a float32 below it."""
         every = torch.arange(len(n_positive), device=bound.device)
         rows = start + bound.argmax(0)[:, None] * GROUP + torch.arange(GROUP, device=bound.device)
         # The eight with most hits are enough to try: any F1 that is reached will do.
@@ -240,7 +240,7 @@ class ExactSearch:
         return _below(reached.view(-1, 8).amax(1))
 
     def _bound(self, hits: Shaped[Tensor, "*n"], first: Int[Tensor, "*#n"], n_positive: Int[Tensor, "*#n"]) -> Tensor:
-        """What F1 can be within a block, float32; 0 where support lacks."""
+        """Return what F1 can be within a block, float32; 0 where support lacks."""
         count = hits.float()
         bound = 2 * count / (torch.maximum(count, (first + 1).float()) + n_positive)
         return torch.where(hits >= self.min_support, bound, 0.0)

@@ -31,7 +31,7 @@ Candidates = tuple[Int[Tensor, " rows"], Int[Tensor, " n"]]  # how many each row
 
 
 class Sieve:
-    """Which units can be among those that rows store.
+    """A sieve tells which units can be among those that rows store.
 
     A row x is ``x̃ + s q + r`` and a direction w is ``w̃ + t p + v``, where x̃ and w̃ are its bytes, q and p those of what
     is left, and r and v what is left then. By Cauchy–Schwarz, with all distances measured::
@@ -176,7 +176,7 @@ class Sieve:
 
 
 def _scales(rows: Float[Tensor, "n d"], most: int) -> Float[Tensor, " n"]:
-    """What a step of each row's codes is."""
+    """Return what a step of each row's codes is."""
     return (rows.abs().amax(1).double() / most).clamp(LEAST_SCALE).float()
 
 

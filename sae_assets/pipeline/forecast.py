@@ -1,4 +1,4 @@
-"""What making an artifact will cost, from what it cost before: a line over the examples that were read.
+"""Making an artifact will cost what a line over the examples says, from what it cost before.
 
 From sizes that lie close together the line takes its growth alone: where it begins says the stage.
 
@@ -23,7 +23,7 @@ APART_IN_FILES = 1.5  # the same of rows and bytes, in which there is less chanc
 
 @dataclass(frozen=True)
 class Cost:
-    """What an artifact took, or is expected to take; None is not known.
+    """An artifact took this, or is expected to take it; None is not known.
 
     Attributes:
         examples: in the chunk, or in all chunks that were read.
@@ -73,12 +73,12 @@ def peak_of_more(held: float, peak: float, times: float, block: float) -> float:
 
 
 def same_effort(_examples: int) -> float:
-    """For stages whose work for an example is the same over any number of them."""
+    """Return 1: the work for an example is the same over any number of them."""
     return 1.0
 
 
 def effort_of(stage: "Stage", target: "Target", sources: "Sources") -> Callable[[int], float]:
-    """What the work for an example is over the first so many examples of the data set, as the stage says."""
+    """Return what the work for an example is over the first so many examples of the data set, as the stage says."""
     effort = stage.effort
     if effort is None:
         return same_effort
@@ -103,7 +103,7 @@ def forecast(
     first: bool = False,
     effort: Callable[[int], float] = same_effort,
 ) -> Cost:
-    """What an artifact is expected to cost over so many examples.
+    """Return what an artifact is expected to cost over so many examples.
 
     Rows, bytes and seconds are on a line over the examples; memory is not, since work is done in blocks: the most that
     was seen is expected. The line begins where the past shows it to, if that is of sizes ``APART`` times as large as

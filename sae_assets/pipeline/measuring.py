@@ -1,4 +1,4 @@
-"""What a pass and its steps cost: seconds and peak memory, for the run's history. Files hold none of it."""
+"""A pass and its steps are measured for the run's history: seconds and peak memory. Files hold none of it."""
 
 import ctypes
 import os

@@ -71,7 +71,8 @@ class Kept:
 
 
 def _is_crowded(device: Any) -> bool:
-    """Whether less than half of a GPU's memory is free: then nothing is kept there beside what is opened next."""
+    """Return whether less than half of a GPU's memory is free: then nothing is kept there beside what is opened
+    next."""
     if not str(device).startswith("cuda"):
         return False
     import torch
@@ -93,7 +94,7 @@ KEPT = Kept()
 def keep_transformer(
     kind: str, transformer: Transformer, settings: Hashable, make: Callable[[], T], device: Any = "cpu"
 ) -> T:
-    """What is made from a transformer's files: weights at a hook point, its geometry or its tokenizer.
+    """Return what is made from a transformer's files: weights at a hook point, its geometry or its tokenizer.
 
     Args:
         kind: which of these it is, since each is kept apart.

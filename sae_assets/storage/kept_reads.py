@@ -1,4 +1,5 @@
-"""What was read and verified, kept for those who read it next, as long as its file stays as it was.
+"""Artifacts that were read and verified are kept for those who read them next, as long as their files stay as they
+were.
 
 Passes of one run go through the same chunks in the same order. What was kept first therefore stays: whatever made room
 for the last chunk would be the first one that the next pass asks for.
@@ -20,7 +21,7 @@ Version = tuple[int, int, int, int]  # disk, number on it, size and time of chan
 
 
 class Holder(Protocol):
-    """What holds an artifact, with whatever else is known of it."""
+    """A holder has an artifact, with whatever else is known of it."""
 
     @property
     def artifact(self) -> Artifact: ...
@@ -42,14 +43,14 @@ class KeptReads(Generic[H]):
         self._lock = Lock()
 
     def get(self, path: UPath) -> H | None:
-        """What was read from a file, if the file is as it was; None if nothing was kept."""
+        """Return what was read from a file, if the file is as it was; None if nothing was kept."""
         kept = self._items.get(str(path))
         if kept is None or kept[0] != _version(path):
             return None
         return kept[1]
 
     def version(self, path: UPath) -> Version | None:
-        """What a file is now, to be asked before it is read; None where what is read of it cannot be kept."""
+        """Return what a file is now, to be asked before it is read; None where what is read of it cannot be kept."""
         if not self._most_bytes or not is_local(path):
             return None
         version = _version(path)

@@ -63,7 +63,7 @@ class Glance:
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """Where an artifact went and how many bytes it takes."""
+    """An artifact went to this file and takes so many bytes."""
 
     path: UPath
     n_bytes: int
@@ -167,7 +167,7 @@ class ArtifactStore:
         return self._of_file(address, lambda path: self._read(path, address, hashed))
 
     def _of_file(self, address: Address, load: Callable[[UPath], B]) -> B:
-        """What is read from an address, though its file may be written anew in another format meanwhile."""
+        """Return what is read from an address, though its file may be written anew in another format meanwhile."""
         for _ in range(MOST_LOOKS - 1):
             try:
                 return load(self._existing(address))
@@ -179,7 +179,8 @@ class ArtifactStore:
         """Forget where the file of an address was, if that is remembered at all."""
 
     def glance(self, address: Address, n: int) -> "Glance | None":
-        """What a sealed Parquet file says of itself, and its first ``n`` rows; None where only :meth:`read` can tell.
+        """Return what a sealed Parquet file says of itself, and its first ``n`` rows; None where only :meth:`read` can
+        tell.
 
         All its bytes are as they were written, by its seal; the artifact, whose invariants and content hash held then,
         is not built, so that torch is not needed.
@@ -221,7 +222,8 @@ class ArtifactStore:
 
     @staticmethod
     def _remedy(path: UPath, address: Address) -> str:
-        """How to make a damaged file again: where its header is whole it counts as current, so only by --force."""
+        """Return how to make a damaged file again: where its header is whole it counts as current, so only by
+        --force."""
         try:
             imported = _header_of(path).provenance.config.get("imported")
         except OSError:
@@ -252,7 +254,8 @@ class ArtifactStore:
         return self._of_file(address, load)
 
     def holds(self, address: Address, content_hash: str | None) -> bool:
-        """Whether there is an artifact of this content hash, or none where None is given. Raises: as :meth:`header`."""
+        """Return whether there is an artifact of this content hash, or none where None is given. Raises: as
+        :meth:`header`."""
 
         def load(path: UPath) -> bool:
             if content_hash is None or path.suffix != ".parquet":
