@@ -73,7 +73,8 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
     from sae_assets.ops.unit_stats import compute_unit_stats
     from sae_assets.pipeline.stage import Rereadable
-    from sae_assets.storage.store import ArtifactStore, ChunkReader
+    from sae_assets.storage.chunk_reader import ChunkReader
+    from sae_assets.storage.store import ArtifactStore
 
     compiled.loops_for(compiled.FIRST)  # loops, where Numba is installed, which else only long work would load
     passes, start = [0], time.process_time()

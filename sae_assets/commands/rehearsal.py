@@ -22,9 +22,10 @@ from sae_assets.pipeline.stage import Pass, Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES, stages_of
 from sae_assets.settings import memory_budget_mb
 from sae_assets.storage.address import Address
+from sae_assets.storage.chunk_reader import ChunkReader
 from sae_assets.storage.html import KINDS as PAGES
 from sae_assets.storage.kept_reads import bytes_of
-from sae_assets.storage.store import ArtifactStore, ChunkReader, stored
+from sae_assets.storage.store import ArtifactStore, stored
 
 CHUNK = "0000"
 FEWEST = 16  # examples from which on aggregates say anything of more

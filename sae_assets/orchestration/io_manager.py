@@ -11,10 +11,11 @@ import dagster as dg
 from sae_assets.orchestration.metadata import links, storage_metadata, table_metadata
 from sae_assets.orchestration.partitions import CHUNK, address_of
 from sae_assets.orchestration.resources import StoreResource
-from sae_assets.storage.store import ChunkReader, Kept
+from sae_assets.storage.chunk_reader import ChunkReader
+from sae_assets.storage.store import Kept
 
 if TYPE_CHECKING:
-    from sae_assets.storage.store import ChunkReader, Kept, Stored
+    from sae_assets.storage.store import Stored
 
 # Metadata of an AssetIn that fans chunks in, and of one that need not be there.
 CHUNKS, OPTIONAL = {"sae_assets/read": "chunks"}, {"sae_assets/read": "optional"}

@@ -14,8 +14,9 @@ from sae_assets.storage.address import Address
 from sae_assets.storage.provenance import Provenance, shared_identity
 
 if TYPE_CHECKING:
+    from sae_assets.storage.chunk_reader import ChunkReader
     from sae_assets.storage.header import Header
-    from sae_assets.storage.store import ChunkReader, Stored
+    from sae_assets.storage.store import Stored
 
     Input: TypeAlias = Header | Stored | ChunkReader
 

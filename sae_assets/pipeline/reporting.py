@@ -20,7 +20,7 @@ from sae_assets.pipeline.stage import Pass
 from sae_assets.rows.source import is_pooled
 from sae_assets.saes import locate_sae, named_l0
 from sae_assets.storage.address import Address
-from sae_assets.storage.store import ChunkReader
+from sae_assets.storage.chunk_reader import ChunkReader
 
 TABLES = (
     "unit_stats", "unit_mapping", "pruning_audit", "row_alignment", "chosen_pairs", "best_pairs", "coalitions",

@@ -14,11 +14,11 @@ from sae_assets.pipeline.recipes import chunks_read, holds_any, identity_of, imp
 from sae_assets.pipeline.stage import Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
-from sae_assets.storage.store import ChunkReader
+from sae_assets.storage.chunk_reader import ChunkReader
 
 if TYPE_CHECKING:
     from sae_assets.storage.provenance import Provenance
-    from sae_assets.storage.store import ArtifactStore, ChunkReader
+    from sae_assets.storage.store import ArtifactStore
 
 
 class Staleness:

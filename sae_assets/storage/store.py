@@ -1,10 +1,10 @@
 """The store: artifacts by address, written atomically, verified when read.
 
-``Stored`` pairs an artifact with its provenance; ``ChunkReader`` is many chunks of one stage as a mapping that reads
-one at a time. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a thin shell around this.
+``Stored`` pairs an artifact with its provenance. Many chunks of one stage are ``chunk_reader``'s, what was read lately
+is ``kept_reads``'. Formats live in ``parquet`` and ``pt``; Dagster's IO manager is a thin shell around this.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -14,7 +14,7 @@ from upath import UPath
 
 from sae_assets import storage
 from sae_assets.artifacts import Artifact
-from sae_assets.errors import ArtifactError, MissingChunksError, NotMaterializedError, StoredFileError
+from sae_assets.errors import ArtifactError, NotMaterializedError, StoredFileError
 from sae_assets.storage import footers
 from sae_assets.storage.address import Address, address_at, path_of
 from sae_assets.storage.atomic import TEMPORARY_PREFIX, is_local, write_atomically
@@ -296,71 +296,3 @@ class ArtifactStore:
             for path in sorted(folder.rglob("*"), key=str):
                 if path.suffix[1:] in ENDINGS and not path.name.startswith(TEMPORARY_PREFIX):
                     yield path
-
-
-class ChunkReader(Mapping[str, Stored]):
-    """Many chunks of one stage: keys first, artifacts read one at a time, each time they are asked for.
-
-    Args:
-        store: where the chunks are; addresses: the address of each chunk key.
-
-    Attributes:
-        missing: keys that are registered but not materialized; they are left out of the mapping.
-    """
-
-    def __init__(self, store: ArtifactStore, addresses: Mapping[str, Address]):
-        self._store = store
-        self._all = dict(addresses)
-        presence = {key: store.find(address) is not None for key, address in sorted(addresses.items())}
-        self._addresses = {key: addresses[key] for key, exists in presence.items() if exists}
-        self.missing: Sequence[str] = [key for key, exists in presence.items() if not exists]
-        self.stage = next(iter(addresses.values())).stage if addresses else ""
-
-    def __getitem__(self, key: str) -> Stored:
-        return self._store.read(self._addresses[key])
-
-    def __contains__(self, key: object) -> bool:  # Mapping's own would read the file
-        return key in self._addresses
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._addresses)
-
-    def __len__(self) -> int:
-        return len(self._addresses)
-
-    def header(self, key: str) -> Header:
-        return self._store.header(self._addresses[key])
-
-    def without(self, keys: Collection[str]) -> "ChunkReader":
-        """The same stage for the other chunks, as if these were not registered."""
-        return ChunkReader(self._store, {key: where for key, where in self._all.items() if key not in keys})
-
-    def only(self, keys: Iterable[str]) -> "ChunkReader":
-        """The same stage for these chunks only.
-
-        Raises:
-            MissingChunksError: one of these chunks is not materialized.
-        """
-        keys = list(keys)
-        unknown = [key for key in keys if key not in self._all]
-        if unknown:
-            raise MissingChunksError(f"Chunks {', '.join(unknown)} of {self.stage} are not registered.")
-        chosen = ChunkReader(self._store, {key: self._all[key] for key in keys})
-        return chosen.complete()
-
-    def complete(self, allow_missing: bool = False) -> "ChunkReader":
-        """This reader, if every registered chunk exists (or, with gaps allowed, at least one).
-
-        Raises:
-            MissingChunksError: chunks are missing; the message names them and says what to do.
-        """
-        if self.missing and (not allow_missing or not self._addresses):
-            names = ", ".join(self.missing[:10]) + (" …" if len(self.missing) > 10 else "")
-            raise MissingChunksError(
-                f"{len(self.missing)} of {len(self.missing) + len(self)} registered chunks of {self.stage} are not "
-                f"materialized: {names}. Materialize them first ({self._all[self.missing[0]].making})"
-                + (", at least one." if allow_missing else ", or set `allow_missing_chunks: true`.")
-            )
-        if not self._addresses:
-            raise MissingChunksError("No chunk is registered. Register and materialize chunks first.")
-        return self

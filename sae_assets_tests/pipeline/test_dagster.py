@@ -239,7 +239,7 @@ def test_aggregates_hold_one_chunk_at_a_time(tmp_path, made_home, monkeypatch):
     import weakref
 
     from sae_assets.orchestration import build
-    from sae_assets.storage.store import ChunkReader
+    from sae_assets.storage.chunk_reader import ChunkReader
 
     monkeypatch.setattr(build, "KEPT_MB", 0)
 

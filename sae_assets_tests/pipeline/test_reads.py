@@ -12,8 +12,9 @@ from sae_assets.pipeline.recipes import chunks_read
 from sae_assets.pipeline.stage import Pass, Sources, Stage, Target
 from sae_assets.pipeline.stages import STAGES
 from sae_assets.storage.address import Address
+from sae_assets.storage.chunk_reader import ChunkReader
 from sae_assets.storage.kept_reads import COARSEST, KeptReads
-from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
+from sae_assets.storage.store import ArtifactStore, Stored
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
 from sae_assets_tests.pipeline.small import WITH_CONTROLS
 

@@ -11,8 +11,9 @@ from sae_assets.errors import MissingChunksError, StoredFileError
 from sae_assets.orchestration.io_manager import ArtifactIOManager
 from sae_assets.orchestration.resources import StoreResource
 from sae_assets.storage.address import Address
+from sae_assets.storage.chunk_reader import ChunkReader
 from sae_assets.storage.header import Header
-from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
+from sae_assets.storage.store import ArtifactStore, Stored
 from sae_assets_tests.storage.small import small
 
 

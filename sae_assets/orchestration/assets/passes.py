@@ -31,8 +31,9 @@ from sae_assets.storage.store import Kept, stored
 if TYPE_CHECKING:
     from upath import UPath
 
+    from sae_assets.storage.chunk_reader import ChunkReader
     from sae_assets.storage.provenance import Provenance
-    from sae_assets.storage.store import ArtifactStore, ChunkReader, Stored
+    from sae_assets.storage.store import ArtifactStore, Stored
 
 _CARRIED_OUT: set[str] = set()  # passes of which this process has made something
 ENCODE_IMPORTED = "Import it again ({}), or encode it anew ({} --force; in the launchpad `force: true`)."
