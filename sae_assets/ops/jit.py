@@ -47,7 +47,7 @@ def has(feature: str) -> bool:
 
 
 def _kept(function: Any) -> Any:
-    """Return where compiled code of a function is kept: Numba itself asks only whether the function's own file is the same."""
+    """Return where compiled code is kept: Numba itself asks only whether the function's own file is the same."""
     code = numba.core.caching.FunctionCache(function)
     file = code._cache_file
     file._source_stamp = file._source_stamp, _stamp()
