@@ -155,7 +155,7 @@ def _best_among(
     for first, part in cal.some_units(SCORES_SEARCHED):
         search = ExactSearch(part, min_support=min_support)
         best: Choices = search.best(truths, f1)
-        new = best.f1(n_positive), best.hits.double(), search.values(best.units, best.lengths).double()
+        new = best.f1(n_positive), best.hits.double(), part.values_at(best.units, best.lengths).double()
         # Higher F1, higher recall, higher threshold; the lower unit came before.
         better = torch.zeros_like(units, dtype=torch.bool)
         for one, other in zip(reversed(new), (thresholds, hits, f1), strict=True):

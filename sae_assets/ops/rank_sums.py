@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_assets.ops.block_search import ENTRIES_AT_ONCE
 from sae_assets.ops.compiled import loops_for
-from sae_assets.ops.exact_search import ENTRIES_AT_ONCE
 from sae_assets.ops.segments import positions
 from sae_assets.ops.sorted_scores import ExampleScores
 from sae_assets.ops.truth_sets import spread

@@ -61,7 +61,7 @@ class ShuffledSearch:
         choices = self.search.best(truths[0], n_positive=n_positive[0])
         test = self.splits[1]
         unit = choices.units.clamp(min=0)
-        keys = pack_descending(unit, self.search.values(choices.units, choices.lengths).nan_to_num(1.0))
+        keys = pack_descending(unit, self.search.scores.values_at(choices.units, choices.lengths).nan_to_num(1.0))
         lengths = (torch.searchsorted(test.keys, keys, right=True) - test.starts[unit]) * (choices.units >= 0)
         f1, auroc = [], []
         for number, (split, detected) in enumerate(zip(self.splits, (choices.lengths, lengths), strict=True)):

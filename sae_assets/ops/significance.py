@@ -157,7 +157,7 @@ def _summed_up(
         weighted_p = (int((null >= target).sum()) + 1) / (len(null) + 1)
     return Significance(
         units=observed.choices.units.cpu(),
-        thresholds=search.search.values(observed.choices.units, observed.choices.lengths).cpu(),
+        thresholds=search.search.scores.values_at(observed.choices.units, observed.choices.lengths).cpu(),
         support=observed.choices.hits.cpu(),
         f1=torch.where(observed.choices.units.cpu() >= 0, observed.f1.cpu(), torch.nan),
         auroc=observed.auroc.cpu(),

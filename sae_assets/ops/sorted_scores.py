@@ -78,6 +78,12 @@ class ExampleScores:
         """End (exclusive) of the scores ≥ threshold in the runs of these units; a run's start where it is null."""
         return torch.searchsorted(self.keys, _keys(units, thresholds), right=True)
 
+    def values_at(self, units: Int[Tensor, " n"], lengths: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The scores at the end of the first so many of units, float32; NaN without a unit, which is −1."""
+        position = (self.starts[units.clamp(min=0)] + lengths - 1).clamp(min=0)
+        bits = 0x7FFFFFFF - (self.keys[position] & (1 << BITS) - 1) if len(self.keys) else position
+        return torch.where(units >= 0, bits.int().view(torch.float32), torch.nan)
+
     def some_units(self, at_once: int) -> "Iterator[tuple[int, ExampleScores]]":
         """Yield what :func:`some_units_of` does, of this split alone."""
         for start, (part,) in some_units_of((self,), at_once):

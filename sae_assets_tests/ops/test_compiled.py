@@ -288,7 +288,7 @@ def test_searches_are_the_same_bits(by, world, truths, most, support, data):
         for on in (False, True):
             by(on)
             search = exact_search.ExactSearch(scores, min_support=support)
-            search.truths_at_once = most
+            search.by_torch.truths_at_once = most
             found.append(search.best(truth))
     _assert_same(*found)
 

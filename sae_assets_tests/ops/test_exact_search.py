@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops import exact_search
+from sae_assets.ops import block_search
 from sae_assets.ops.exact_search import ExactSearch
 from sae_assets.ops.sorted_scores import example_scores
 from sae_assets_tests.reference.exact_search import best_threshold
@@ -28,7 +28,7 @@ def searched(dense: np.ndarray, truths: np.ndarray, min_support: int, device: st
     """(unit, threshold, detected, hits) per truth; None without a pair."""
     search = ExactSearch(sparse(dense, truths, device), min_support=min_support)
     got = search.best(torch.from_numpy(truths).to(device))
-    columns = (got.units, search.values(got.units, got.lengths), got.lengths, got.hits)
+    columns = (got.units, search.scores.values_at(got.units, got.lengths), got.lengths, got.hits)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [None if row[0] < 0 else row for row in rows]
 
@@ -63,9 +63,9 @@ def test_how_many_truths_are_in_hand_changes_nothing(monkeypatch):
     truths = rng.random((300, 40)) < np.linspace(0, 1, 40)
     whole = searched(dense, truths, 1)
     assert whole[-1] == best_threshold(dense, truths[:, -1], 1)
-    monkeypatch.setattr(exact_search, "CELLS_AT_ONCE", 1)
-    monkeypatch.setattr(exact_search, "ENTRIES_AT_ONCE", 800)
-    monkeypatch.setattr(exact_search, "ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(block_search, "CELLS_AT_ONCE", 1)
+    monkeypatch.setattr(block_search, "ENTRIES_AT_ONCE", 800)
+    monkeypatch.setattr(block_search, "ROWS_AT_ONCE", 50)
     assert searched(dense, truths, 1) == whole
 
 
