@@ -149,6 +149,8 @@ def test_many_inputs_are_each_its_own(tiny: Path) -> None:
     geometry, noise = ImageGeometry(local(tiny)), np.random.default_rng(0)
     sizes = [(32, 32), (33, 47), (90, 40), (320, 240)]
     images = [Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in sizes]
+    every_value = np.arange(32 * 32 * 3).reshape(3, 32, 32).transpose(1, 2, 0)  # of a byte, in each channel
+    images.append(Image.fromarray(every_value.astype(np.uint8)))
     together = geometry.inputs([geometry.pixels(image) for image in images], "cpu")
     for image, found in zip(images, together, strict=True):
         assert torch.equal(found, geometry._transform(image)) and torch.equal(found, geometry.tensor(image))

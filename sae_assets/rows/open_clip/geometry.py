@@ -4,6 +4,7 @@ What does not fit each other is refused here, before any weights are loaded.
 """
 
 import difflib
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sae_assets import ops, plain_json
@@ -103,13 +104,32 @@ class ImageGeometry:
         """Return what it then does to numbers, on the device, float32 [n, 3, height, width]."""
         import numpy as np
         import torch
+
+        if torch.device(device).type != "cpu":
+            return self._normalised(torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2).contiguous())
+        # Two fifths of the time: a value is looked up, where three operations would go through all of them.
+        made = np.empty((len(pixels), 3, *pixels[0].shape[:2]), dtype=np.float32)
+        for image, into in zip(pixels, made, strict=True):
+            for channel, values in enumerate(self._values_of_bytes):
+                np.take(values, image[..., channel], out=into[channel], mode="clip")  # clips nothing, and copies less
+        return torch.from_numpy(made)
+
+    def _normalised(self, numbers: "Tensor") -> "Tensor":
+        """From bytes to what the model takes, channels first: float32 of the same shape, on the same device."""
         from torchvision.transforms import functional
 
         to_tensor, normalize = self._transform.transforms[-2:]
         assert type(to_tensor).__name__ in TO_TENSOR, to_tensor
         with ops.process_state.plain_arithmetic():
-            numbers = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2).contiguous()
             return functional.normalize(numbers.float().div_(255), normalize.mean, normalize.std, inplace=True)
+
+    @cached_property
+    def _values_of_bytes(self) -> "np.ndarray":
+        """What each value of a byte becomes in each channel, float32 [3, 256]."""
+        import torch
+
+        every = torch.arange(256, dtype=torch.uint8, device="cpu").expand(1, 3, 1, 256)
+        return self._normalised(every)[0, :, 0].numpy()
 
     def mask(self, mask: "Image") -> "Tensor":
         """bool [height, width]: the mask under the geometric steps of the image's transform, nearest neighbour."""
