@@ -22,8 +22,8 @@ from sae_assets.ops.detectors import best_thresholds, largest_mean_difference, m
 from sae_assets.ops.intervals import counts_of, weighted_f1, weighted_f1_difference
 from sae_assets.ops.items import LargestScores
 from sae_assets.ops.prevalence_free import auroc
-from sae_assets.rows.again import largest_scores
 from sae_assets.rows.encoding import encode_chunk
+from sae_assets.rows.second_pass import largest_scores
 
 
 def direction(x: Tensor, labels: Tensor, fits: Tensor) -> Tensor:

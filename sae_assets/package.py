@@ -1,4 +1,4 @@
-"""As a package this has a version, loads its modules when they are asked for, and says how processes collect and end.
+"""The package has a version, loads its modules when they are asked for, and says how processes collect and end.
 
 Heads of packages whose modules load torch or Dagster hand these out by ``submodule`` (PEP 562): ``from sae_assets
 import ops`` costs nothing then, and ``ops.thresholds`` is the module of that name.

@@ -53,8 +53,8 @@ class PruningAudit(Artifact):
         """Cal F1 that pruning costs; NaN without a best unit, and all of its F1 where no kept unit has a threshold."""
         import torch
 
-        best, kept = self.f1[:, 0]
-        return best - torch.where(self.unit_ids[0] >= 0, kept.nan_to_num(0), torch.nan)
+        best, kept_f1 = self.f1[:, 0]
+        return best - torch.where(self.unit_ids[0] >= 0, kept_f1.nan_to_num(0), torch.nan)
 
     @property
     def concepts_by_reason(self) -> Int[Tensor, " rules"]:

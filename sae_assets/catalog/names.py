@@ -33,6 +33,6 @@ def match_name(name: str, names: Iterable[str], what: str) -> str:
 def hint_of(name: str, names: Iterable[str]) -> str:
     """`` Did you mean …?`` if a known name is near or one alone has it as a word, whatever its case; else nothing."""
     spelt = {candidate.lower(): candidate for candidate in names}
-    holding = [known for known in spelt if name.lower() in re.split(r"[\W_]+", known)]
+    holding = [spelling for spelling in spelt if name.lower() in re.split(r"[\W_]+", spelling)]
     near = holding if len(holding) == 1 else difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.5)
     return f" Did you mean {spelt[near[0]]!r}?" if near else ""

@@ -85,8 +85,8 @@ def remove(
                 "Say which chunks to remove (--chunks 3,4), --unregistered for what Dagster alone lists, or --all for "
                 "the whole data set."
             )
-        wanted = None if everything else chunk_numbers or []
-        removal = commands.removing.plan_removal(session, name, wanted, unregistered=unregistered)
+        chosen_chunks = None if everything else chunk_numbers or []
+        removal = commands.removing.plan_removal(session, name, chosen_chunks, unregistered=unregistered)
         if yes:
             commands.removing.remove(session, removal)
         shown = {

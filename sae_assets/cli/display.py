@@ -83,8 +83,8 @@ def print_warnings(warnings: dict[str, list[str]]) -> None:
     """Print on stderr what checks found that block nothing, each with the first partitions it was found in."""
     screen = PlainConsole(stderr=True, **PLAIN)
     for text, partitions in list(warnings.items())[:MOST_WARNINGS]:
-        more = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PARTITIONS else ""
-        screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PARTITIONS])}{more})", soft_wrap=True)
+        ellipsis = f" … ({len(partitions)} in all)" if len(partitions) > MOST_PARTITIONS else ""
+        screen.print(f"Warning: {text} ({', '.join(partitions[:MOST_PARTITIONS])}{ellipsis})", soft_wrap=True)
     if len(warnings) > MOST_WARNINGS:
         screen.print(f"Warning: … and {len(warnings) - MOST_WARNINGS} more; see the checks in the UI.", soft_wrap=True)
 
@@ -141,13 +141,13 @@ def _print_model(name: str, report: dict[str, Any]) -> None:
     console.print(f"model {name}: {report['hook_point']}", soft_wrap=True)
     for title, values in (("SAE", report.get("sae", {})), ("preprocessing", report.get("preprocessing", {}))):
         if values:
-            said = ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
-            console.print(f"  {title}: {said}", soft_wrap=True)
-    for title, known in report["properties"].items():
-        sources = known["model_says"] or {"the model's files": "not known"}
-        sources = {**sources, "the SAE": known["sae_says"] or "not known"}
+            text = ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+            console.print(f"  {title}: {text}", soft_wrap=True)
+    for title, entry in report["properties"].items():
+        sources = entry["model_says"] or {"the model's files": "not known"}
+        sources = {**sources, "the SAE": entry["sae_says"] or "not known"}
         by = "; ".join(f"{where}: {value}" for where, value in sources.items())
-        console.print(f"  {title}: {known['used']} ({by})", soft_wrap=True)
+        console.print(f"  {title}: {entry['used']} ({by})", soft_wrap=True)
     for kind, count in report.get("rows", {}).items():
         l0 = f", mean L0 {report['mean_l0'][kind]:.3g}" if kind in report["mean_l0"] else ""
         console.print(f"  {report['example_is']}: {count:,} {kind} rows{l0}")

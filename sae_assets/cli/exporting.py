@@ -58,6 +58,6 @@ def export(
         if as_json:
             print_json({"file": str(out), "format": chosen, "figures": figures})
         else:
-            said = ", ".join(f"{value:,} {name}" if isinstance(value, int) else f"{name} {value}"
+            summary = ", ".join(f"{value:,} {name}" if isinstance(value, int) else f"{name} {value}"
                              for name, value in figures.items())  # fmt: skip
-            typer.echo(f"{out}: {said}")
+            typer.echo(f"{out}: {summary}")

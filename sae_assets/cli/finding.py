@@ -76,8 +76,8 @@ def find(
 def _title(names: list[str], concept: str | None, words: str | None, example: str | None, label: str | None) -> str:
     """Return what units were looked for, and by what they are sorted."""
     if concept is not None:
-        more = "; precision to ap are of test" if "test_precision" in names else ""
-        return f"units for {concept}, by F1 of {'rows' if more else 'examples'} on cal{more}"
+        suffix = "; precision to ap are of test" if "test_precision" in names else ""
+        return f"units for {concept}, by F1 of {'rows' if suffix else 'examples'} on cal{suffix}"
     if words is not None:
         return f"units that fire on {words!r}, by F1 over all tokens"
     if example is not None:

@@ -30,8 +30,8 @@ def print_expected(expected: Mapping[str, Any]) -> None:
     table.add_row("in all, of what is known", "", *_cells(total, blank=("rows",), least=(0, 0)))
     console.print(table)
     others = sorted({each["by"] for each in expected["stages"]} - {None, "history", "calibration"})
-    more = f"; of another data set: {', '.join(others)}" if others else ""
-    console.print(f"By what earlier runs of this home cost, in proportion to the examples{more}.")
+    suffix = f"; of another data set: {', '.join(others)}" if others else ""
+    console.print(f"By what earlier runs of this home cost, in proportion to the examples{suffix}.")
     if any(each["by"] == "calibration" for each in expected["stages"]):
         console.print("What was never made here: by some examples, of which it was made now.")
     if unknown := expected["total"]["unknown"]:

@@ -14,8 +14,8 @@ class Later(TyperCommand):
     What it gives is the function whose arguments are the options, as any other command's.
     """
 
-    def __init__(self, *, callback: Callable[[], Callable[..., None]], **more: Any):
-        super().__init__(callback=callback, **more)
+    def __init__(self, *, callback: Callable[[], Callable[..., None]], **extra: Any):
+        super().__init__(callback=callback, **extra)
         self._declared = callback
 
     @cached_property
@@ -25,6 +25,6 @@ class Later(TyperCommand):
         single.command(self.name, help=self.help, context_settings={**self.context_settings})(self._declared())
         return typer.main.get_command(single)
 
-    def make_context(self, *arguments: Any, **more: Any) -> Any:
+    def make_context(self, *arguments: Any, **extra: Any) -> Any:
         """The context of the command with its options: that is what is parsed, helped with and called."""
-        return self.declared.make_context(*arguments, **more)
+        return self.declared.make_context(*arguments, **extra)

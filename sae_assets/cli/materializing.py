@@ -128,15 +128,15 @@ def materialize(
                 warnings.setdefault(advice(text), []).append(partition)
 
             with progress_bar(quiet=as_json) as on_batch:
-                made, skipped = session.materialize(
+                n_runs, skipped = session.materialize(
                     names, **asked, on_batch=on_batch, on_warning=on_warning, on_wait=say, told_to_end=came, debug=debug
                 )
             figures = commands.figures.summarize(session, session.dataset_names(names), options)
             if as_json:
-                counts = {"runs": made, "skipped": skipped, "token_kinds": token_kinds}
+                counts = {"runs": n_runs, "skipped": skipped, "token_kinds": token_kinds}
                 print_json({**counts, "figures": figures, "warnings": warnings})
             else:
-                print_summary(figures, session, made, skipped)
+                print_summary(figures, session, n_runs, skipped)
                 print_warnings(warnings)
 
 

@@ -49,7 +49,7 @@ def demo(
         if not as_json:
             print_kinds(commands.plans.kinds(session, names, None))
         with progress_bar(quiet=as_json) as on_batch:
-            made, skipped = session.materialize(names, on_batch=on_batch, on_wait=say, told_to_end=came, debug=debug)
+            n_runs, skipped = session.materialize(names, on_batch=on_batch, on_wait=say, told_to_end=came, debug=debug)
         figures = commands.figures.summarize(session, names)
         if summary is not None:
             from upath import UPath  # noqa: PLC0415 - loads fsspec, which no other command's head needs
@@ -60,7 +60,7 @@ def demo(
         if as_json:
             print_json(figures)
         else:
-            print_summary(figures, session, made, skipped)
+            print_summary(figures, session, n_runs, skipped)
 
 
 def _arrive(home: Path | None, every: float) -> None:

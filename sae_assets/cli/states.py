@@ -47,8 +47,8 @@ def print_plan(told: Mapping[str, Any]) -> None:
     """Per data set what would be made and why, stages of the same reason with their partitions together."""
     for name, each in told.items():
         runs, later = each["runs"], each["later"]
-        made = counted(sum(len(run["artifacts"]) for run in runs), "artifact")
-        what = f"would make {made} in {counted(len(runs), 'run')}" if runs else "nothing to make"
+        artifacts = counted(sum(len(run["artifacts"]) for run in runs), "artifact")
+        what = f"would make {artifacts} in {counted(len(runs), 'run')}" if runs else "nothing to make"
         console.print(Text.assemble((name, "bold"), f": {what}"))
         if each["new_chunks"]:
             fresh = each["new_chunks"]
@@ -109,8 +109,8 @@ def _said(partitions: Mapping[str, str]) -> str:
 def ranges(keys: Sequence[str]) -> str:
     """Chunk keys as a person writes them: ``0000–0003, 0007``, the first few of many."""
     runs = list(_ranges(keys))
-    more = f", … {len(runs) - MOST_RANGES} more" if len(runs) > MOST_RANGES else ""
-    return ", ".join(runs[:MOST_RANGES]) + more
+    ellipsis = f", … {len(runs) - MOST_RANGES} more" if len(runs) > MOST_RANGES else ""
+    return ", ".join(runs[:MOST_RANGES]) + ellipsis
 
 
 def _ranges(keys: Iterable[str]) -> Iterator[str]:

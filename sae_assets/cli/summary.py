@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sae_assets.commands.session import Session
 
 
-def print_summary(figures: dict[str, Any], session: "Session", made: int, skipped: int) -> None:
+def print_summary(figures: dict[str, Any], session: "Session", n_runs: int, skipped: int) -> None:
     """One table per data set, token kind and model, then where everything lies."""
     for name, result in figures.items():
         sizes = f"{result['dense_bytes'] / 1e6:,.1f} MB dense, {result['stored_bytes'] / 1e6:,.2f} MB stored"
@@ -100,7 +100,7 @@ def print_summary(figures: dict[str, Any], session: "Session", made: int, skippe
             console.print(f"several units beat the single one on test for {len(together)}: {', '.join(together)}")
         seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result["seconds"].items())
         console.print(f"seconds: {seconds}")
-    console.print(f"\n{made} runs made, {skipped} were up to date.")
+    console.print(f"\n{n_runs} runs made, {skipped} were up to date.")
     console.print(f"Files:   {session.settings.store}", soft_wrap=True)
     settings = session.settings
     own = f" --catalog {quote(str(settings.catalog))}" if settings.catalog else ""
@@ -178,8 +178,8 @@ def _print_aurocs(result: dict[str, Any]) -> None:
         words = heading in ("test AUROC", "best control")
         table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for concept, best in result["concepts"].items():
-        known = [name for name, control in best["controls"].items() if control["auroc"] is not None]
-        name = max(known, key=lambda name: best["controls"][name]["auroc"], default="–")
+        rivals = [name for name, control in best["controls"].items() if control["auroc"] is not None]
+        name = max(rivals, key=lambda name: best["controls"][name]["auroc"], default="–")
         control = best["controls"].get(name, {"auroc": None, "auroc_interval": (None, None)})
         few = "?" if best["too_few"] else ""
         table.add_row(

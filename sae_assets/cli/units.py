@@ -16,6 +16,7 @@ from sae_assets.cli.common import (
     errors_without_traceback,
     print_json,
 )
+from sae_assets.pages.figures import figure
 from sae_assets.wording import counted, interval
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -59,7 +60,6 @@ def unit(
 
 
 def _print(unit: dict[str, Any]) -> None:
-    from sae_assets.pages.figures import figure  # noqa: PLC0415
     from sae_assets.reading.page import headline  # noqa: PLC0415
 
     echo(f"{unit['dataset']}/{unit['token_kind']}/{unit['model']}  unit {unit['unit']}")
@@ -89,8 +89,6 @@ def _print(unit: dict[str, Any]) -> None:
 
 def _print_beside(pair: dict[str, Any]) -> None:
     """The F1 of a pair on examples and on rows, beside chance, random SAEs and the best detector without an SAE."""
-    from sae_assets.pages.figures import figure  # noqa: PLC0415
-
     echo(f"\n{pair['concept']}\n{'':11}  test F1       95 %  chance  random  best without an SAE")
     for level, beside in pair["beside"].items():
         ends = interval(beside["f1_low"], beside["f1_high"]) if beside["f1_low"] is not None else "–"

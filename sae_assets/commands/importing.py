@@ -114,16 +114,16 @@ def _row_starts(session: "Session", dataset: str, model: str, kind: str, n_rows:
     if kind == "token":
         spans_of = token_spans(reader, entry, session.catalog.models[model])
         lengths = [len(spans_of(example)) for example in ids]
-        said = f"{sum(lengths):,}: what the tokenizer of {model} gives for the {len(ids):,} texts"
+        expectation = f"{sum(lengths):,}: what the tokenizer of {model} gives for the {len(ids):,} texts"
         cause = "rows of padding or special tokens are counted, or the tokenizer or `max_tokens` is another"
     else:
         each = 1 if kind == "cls" else _patches(session, dataset, model, n_rows // len(ids))
         lengths = [each] * len(ids)
-        said = f"{each * len(ids):,}: {len(ids):,} examples of {each:,} row(s) each"
+        expectation = f"{each * len(ids):,}: {len(ids):,} examples of {each:,} row(s) each"
         cause = "images were added or left out since, or CLS rows are among the patches"
     if sum(lengths) != n_rows or not n_rows:
         raise StoredFileError(
-            f"The files hold {n_rows:,} rows, expected {said}. Nothing was imported.",
+            f"The files hold {n_rows:,} rows, expected {expectation}. Nothing was imported.",
             [
                 f"See that the files were made from --dataset {dataset}, --model {model}, --token-kind {kind}",
                 "See that every file of the set is there",

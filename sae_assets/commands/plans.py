@@ -22,9 +22,9 @@ def kinds(session: Session, datasets: Sequence[str] | None, asked: Sequence[str]
     """
     by_dataset = {}
     for name in session.dataset_names(datasets):
-        made = token_kinds_among(session.catalog, name, asked)
-        by_dataset[name] = {"made": made, "left": [kind for kind in session.catalog.datasets[name].token_kinds
-                                              if kind not in made]}  # fmt: skip
+        due_kinds = token_kinds_among(session.catalog, name, asked)
+        by_dataset[name] = {"made": due_kinds, "left": [kind for kind in session.catalog.datasets[name].token_kinds
+                                              if kind not in due_kinds]}  # fmt: skip
     return by_dataset
 
 

@@ -77,9 +77,9 @@ class _Rows:
         """Raises: DatasetError: a split that the protocol needs has no example."""
         counts = {split: sum(labels.splits.count(split) for labels in self.labels.values()) for split in splits}
         if not all(counts.values()):
-            said = ", ".join(f"{split} {count}" for split, count in counts.items())
+            totals = ", ".join(f"{split} {count}" for split, count in counts.items())
             raise DatasetError(
-                f"Protocol {protocol} needs examples of {' and '.join(splits)}; {self.dataset} has {said}. "
+                f"Protocol {protocol} needs examples of {' and '.join(splits)}; {self.dataset} has {totals}. "
                 "Give examples that split in the data set, or take another protocol."
             )
 

@@ -140,9 +140,9 @@ class Session:
         registered, scopes = self._scopes(datasets, asked, self._registered)
         told: dict[str, Any] = {"on_batch": on_batch, "on_warning": on_warning, "on_wait": on_wait,
                                 "told_to_end": told_to_end}  # fmt: skip
-        made, skipped = self._runner(registered, asked, debug=debug, **told).run(scopes)
+        n_runs, skipped = self._runner(registered, asked, debug=debug, **told).run(scopes)
         renew(self.settings, self.catalog.datasets.values(), lambda: self.instance)
-        return made, skipped
+        return n_runs, skipped
 
     def _registered(self, name: str) -> list[str]:
         """Keys of a data set's chunks, new ones among them; what killed commands left of half-written files goes."""
@@ -192,22 +192,22 @@ class Session:
             for name in names
         ]  # fmt: skip
 
-    def _runner(self, chunks: Mapping[str, Sequence[str]], asked: Asked, **more: Any) -> "Runner":
+    def _runner(self, chunks: Mapping[str, Sequence[str]], asked: Asked, **settings: Any) -> "Runner":
         """The runner of what is asked for; where all is forced, the pass that keeps what is current is told so, too."""
         options, force = asked.get("options") or RunOptions(), asked.get("force", False)
         if force:
             encode = options.of(EncodeOptions).model_copy(update={"force": True})
             options = RunOptions({**options.values, EncodeOptions: encode})
-        return self.runner(chunks, options=options, force=force, **more)
+        return self.runner(chunks, options=options, force=force, **settings)
 
-    def runner(self, chunks: Mapping[str, Sequence[str]], **more: Any) -> "Runner":
-        """Return what carries plans out over these registered chunks (keys by data set); ``more`` is
+    def runner(self, chunks: Mapping[str, Sequence[str]], **settings: Any) -> "Runner":
+        """Return what carries plans out over these registered chunks (keys by data set); ``settings`` are
         :class:`Runner`'s."""
         from sae_assets.orchestration.build import build_definitions  # noqa: PLC0415 - loads Dagster
         from sae_assets.orchestration.runs import Runner  # noqa: PLC0415
 
         definitions = build_definitions(self.catalog, self.resources)
-        return Runner(self.catalog, definitions, self.instance, self.store, chunks, **more)
+        return Runner(self.catalog, definitions, self.instance, self.store, chunks, **settings)
 
     def _expect_device(self) -> None:
         """See that the device is there, before anything is made on it.

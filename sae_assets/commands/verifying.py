@@ -95,12 +95,12 @@ def verify(store: ArtifactStore, catalog: Catalog, instance: "Instance | None") 
     """
     verified = Verified(leftovers=list(leftovers(store.root)))
     hashes = dict(_read_files(store, instance, verified))
-    made: dict[str, set[str]] = {}
+    keys_with_files: dict[str, set[str]] = {}
     for address in hashes:
-        made.setdefault(address.dataset, set()).update([address.chunk] if address.chunk else [])
+        keys_with_files.setdefault(address.dataset, set()).update([address.chunk] if address.chunk else [])
     datasets = [folder.name for folder in store.root.iterdir()] if store.root.exists() else []
     chunks = {
-        name: _read_manifests(store, catalog.datasets.get(name), name, made.get(name, set()), verified)
+        name: _read_manifests(store, catalog.datasets.get(name), name, keys_with_files.get(name, set()), verified)
         for name in sorted(datasets)
     }
     if not verified.files and not verified.manifests:
@@ -110,7 +110,7 @@ def verify(store: ArtifactStore, catalog: Catalog, instance: "Instance | None") 
     for dataset in catalog.datasets if instance is not None else ():
         assert instance is not None
         registered = chunks.get(dataset, set())
-        orphans = sorted(set(known_chunks(instance, dataset)) - registered - made.get(dataset, set()))
+        orphans = sorted(set(known_chunks(instance, dataset)) - registered - keys_with_files.get(dataset, set()))
         if orphans:
             verified.orphans[dataset] = orphans
         _compare(store, catalog, instance, dataset, registered, hashes, verified)
@@ -171,7 +171,7 @@ def _can_be_made(store: ArtifactStore, instance: "Instance | None", address: Add
 
 
 def _read_manifests(
-    store: ArtifactStore, entry: "Dataset | None", dataset: str, made: set[str], verified: Verified
+    store: ArtifactStore, entry: "Dataset | None", dataset: str, with_files: set[str], verified: Verified
 ) -> set[str]:
     """Keys of the registered chunks. Numbers go from 0 without a gap, those of removed chunks among them.
 
@@ -191,7 +191,7 @@ def _read_manifests(
             lost[key] = (path, str(error).splitlines()[0])
     numbers = {int(key) for key in keys if key.isdecimal()}
     gaps = {chunk_key(number) for number in set(range(max(numbers, default=-1) + 1)) - numbers}
-    for key in sorted(gaps | (made - {*keys})):
+    for key in sorted(gaps | (with_files - {*keys})):
         path = manifest_path(store.root, dataset, key)
         lost[key] = (path, f"{path} is not there, though the chunk was made.")
     for key, (path, problem) in lost.items():
@@ -282,5 +282,5 @@ def repair(session: "Session", verified: Verified) -> int:
             scopes.append(Scope(address.dataset, models, kinds, chunks, [stage]))
     if not scopes:
         return 0
-    made, _ = session.runner(registered, force=True).run(scopes)
-    return made
+    n_runs, _ = session.runner(registered, force=True).run(scopes)
+    return n_runs

@@ -71,28 +71,28 @@ def read_instances(name: str, version: Version, file_names: frozenset[str], conc
     if strays and strays == len(content.annotations):
         some = sorted({repr(part["image_id"]) for _, part in content.annotations})[:3]
         problems.append(f"all {strays:,} annotations name no image of the file: `image_id` is {', '.join(some)}, …")
-    wanted = {image: described for image, described in content.images.items() if described[0][-1] in file_names}
-    instances: dict[ImagePath, list[tuple[str, str, Any]]] = {path: [] for path, _, _ in wanted.values()}
+    named_images = {image: described for image, described in content.images.items() if described[0][-1] in file_names}
+    instances: dict[ImagePath, list[tuple[str, str, Any]]] = {path: [] for path, _, _ in named_images.values()}
     sizes: dict[ImagePath, tuple[int, int]] = {}
-    for path, *size in wanted.values():
+    for path, *size in named_images.values():
         if sizes.setdefault(path, (size[0], size[1])) != (size[0], size[1]):
             problems.append(f"image {'/'.join(path)!r} stands there twice, with other sizes")
     outlines = _Outlines()
     for image, part in content.annotations:
-        if image not in wanted:
+        if image not in named_images:
             continue
-        path, width, height = wanted[image]
+        path, width, height = named_images[image]
         problem = shape_problem(part.get("segmentation"), height, width)
-        known = content.categories.get(_category(part))
-        if known is None:
+        category = content.categories.get(_category(part))
+        if category is None:
             problem = f"category_id {part.get('category_id')!r} is not among the categories"
-        elif part.get("segmentation") == [] and any(part.get("bbox") or ()) and concepts & {*known}:
+        elif part.get("segmentation") == [] and any(part.get("bbox") or ()) and concepts & {*category}:
             problem = "has a box and no outline, so that nothing says which pixels it is"
         if problem:
             problems.append(f"annotation {part.get('id')!r} of {'/'.join(path)!r}: {problem}")
         else:
-            assert known is not None
-            instances[path].append((*known, part["segmentation"]))
+            assert category is not None
+            instances[path].append((*category, part["segmentation"]))
             outlines.add(part["segmentation"], part.get("bbox"), height, width)
     problems += outlines.problems(any(max(size) > 1 for size in sizes.values()))
     raise_problems(name, file, problems)

@@ -94,9 +94,9 @@ def opened_image(dataset: str, source: Path | io.BytesIO, what: str) -> "Iterato
             "save it as PNG or JPEG."
         ) from None
     except Image.DecompressionBombError as error:
-        said = str(error).rstrip(".")
+        reason = str(error).rstrip(".")
         raise DatasetError(
-            f"Data set {dataset!r}: {what} is not a readable image: {said}. Make it smaller, cut it up, or set "
+            f"Data set {dataset!r}: {what} is not a readable image: {reason}. Make it smaller, cut it up, or set "
             f"the environment variable {PIXELS_VARIABLE} to more, where memory has 8 bytes for each pixel."
         ) from None
     except PixelError as error:

@@ -59,8 +59,8 @@ def inspect_dataset(entry: Dataset, *, files: bool = False) -> dict[str, Any]:
         ]
         if reader.records and not any(any(record.labels) for record in reader.records):
             names = ", ".join(map(repr, [*report["other_labels"]][:SHOWN]))
-            found = f"; the labels found are {names}: class numbers, or names of something else?" if names else ""
-            report["problems"].append(f"no concept is true of any example{found}")
+            hint = f"; the labels found are {names}: class numbers, or names of something else?" if names else ""
+            report["problems"].append(f"no concept is true of any example{hint}")
         report["files"] = _read_all(reader) if files else None
         report["problems"] += _never_shown(report, entry)
         report["remarks"] = [] if problems else reader.remarks()
@@ -110,8 +110,8 @@ def _missing(reader: Reader) -> list[str]:
         return []
     first = "; ".join(f"{record.origin or record.example_id}: {problem}" for record, problem in missing[:SHOWN])
     examples = len({record.example_id for record, _ in missing})
-    more = " …" if len(missing) > SHOWN else ""
-    return [f"{examples:,} of {len(reader.records):,} examples lack a file ({first}{more})"]
+    ellipsis = " …" if len(missing) > SHOWN else ""
+    return [f"{examples:,} of {len(reader.records):,} examples lack a file ({first}{ellipsis})"]
 
 
 def _counts(reader: Reader) -> dict[str, Any]:

@@ -26,11 +26,11 @@ def expect_inside(entry: Dataset, reader: Reader) -> None:
     outside = links_outside(reader.places(), reader.folders)
     first = [link for link, _ in zip(outside, range(MOST_NAMED + 1), strict=False)]
     if first:
-        more = [*first[:MOST_NAMED], *(["…"] if len(first) > MOST_NAMED else [])]
+        names = [*first[:MOST_NAMED], *(["…"] if len(first) > MOST_NAMED else [])]
         raise DatasetError(
             f"Data set {entry.name!r}: symbolic links lead out of {reader.root}. If you trust whoever made it, set "
             f"`datasets.{entry.name}.follow_symlinks: true` in the catalog.",
-            more,
+            names,
         )
 
 
@@ -40,9 +40,9 @@ def links_outside(places: Sequence[Path], folders: Sequence[Path]) -> Iterator[s
     A folder itself may be one.
     """
     inside = [os.path.realpath(folder) for folder in folders]
-    for place in places:
-        own = [] if place in folders else [place]
-        within = (Path(at, name) for at, names, files in os.walk(place) for name in sorted([*names, *files]))
+    for root in places:
+        own = [] if root in folders else [root]
+        within = (Path(at, name) for at, names, files in os.walk(root) for name in sorted([*names, *files]))
         for path in itertools.chain(own, within):
             if path.is_symlink():
                 target = os.path.realpath(path)

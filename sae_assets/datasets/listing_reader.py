@@ -150,15 +150,15 @@ class ListedImages(ImageReader):
         if not true:
             return {}
         size, opened, masks = self.size(example_id), {}, {}
-        made: dict[tuple[Path | bytes, Any], Image] = {}
+        by_source: dict[tuple[Path | bytes, Any], Image] = {}
         for concept in true:
             source, labels = self._mask(example_id, concept), self._labels_of(concept)
             if source not in opened:  # one file may serve several concepts
                 what = f"of {example_id!r}" if isinstance(source, bytes) else ""
                 opened[source] = read_mask(self.name, source, size, what)
-            if (source, labels) not in made:
-                made[source, labels] = inside(self.name, opened[source], labels)
-            masks[concept] = made[source, labels]
+            if (source, labels) not in by_source:
+                by_source[source, labels] = inside(self.name, opened[source], labels)
+            masks[concept] = by_source[source, labels]
         return masks
 
     def _labels_of(self, concept: str) -> tuple[Label, ...] | str | None:

@@ -86,10 +86,10 @@ class MaskPixels:
     def _expect_one_value(self) -> None:
         values = self._values()
         if len(values) > 1:
-            more = " …" if len(values) > SHOWN else ""
+            ellipsis = " …" if len(values) > SHOWN else ""
             count = f"{len(values)} values" if len(values) < 256 else "256 values or more"
             raise PixelError(
-                f"holds {count} beside black ({', '.join(values[:SHOWN])}{more}), and nothing says what they mean. "
+                f"holds {count} beside black ({', '.join(values[:SHOWN])}{ellipsis}), and nothing says what they mean. "
                 "Set `labels` in the catalog: a class number or colour per concept (`labels: {road: 7}`), or `any` "
                 "where whatever is not black is inside; a mask of one value has no soft edges and is saved as PNG"
             )
@@ -244,10 +244,10 @@ def _by_parts(image: "Image", of: Callable[[Any], Any], kind: Any) -> Any:
     """One value per pixel [height, width], made of some rows at a time: three bytes of each are not held at once."""
     import numpy as np
 
-    made = np.empty((image.height, image.width), kind)
+    values = np.empty((image.height, image.width), kind)
     for rows, pixels in _parts(image):
-        made[rows] = of(pixels)
-    return made
+        values[rows] = of(pixels)
+    return values
 
 
 def _numbers(shown: "Image", pixels: "Image", stored: str) -> Any:
@@ -255,8 +255,8 @@ def _numbers(shown: "Image", pixels: "Image", stored: str) -> Any:
     import numpy as np
 
     if shown.mode != "P" and pixels.mode == "RGB":
-        known = stored in ("RGB", "RGBA", "BGR", "BGRX", "LA")
-        equal = known and all((values == values[..., :1]).all() for _, values in _parts(pixels))
+        is_colour = stored in ("RGB", "RGBA", "BGR", "BGRX", "LA")
+        equal = is_colour and all((values == values[..., :1]).all() for _, values in _parts(pixels))
         return np.asarray(pixels.getchannel(0)) if equal else None
     values = np.asarray(shown if shown.mode == "P" else pixels)
     factor = FACTORS.get(stored)

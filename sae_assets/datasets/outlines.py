@@ -72,13 +72,13 @@ def far_from_box(shape: Any, box: Any, height: int) -> bool:
     both = _both(shape, box, height)
     if both is None or _agree(*both):
         return False
-    (left, top, right, bottom), said = both
-    exchanged = _agree((top, left, bottom, right), said)
-    return exchanged or max(_overlap(both[0], corners) for corners in (said, tuple(box))) < LITTLE
+    (left, top, right, bottom), stated_box = both
+    exchanged = _agree((top, left, bottom, right), stated_box)
+    return exchanged or max(_overlap(both[0], corners) for corners in (stated_box, tuple(box))) < LITTLE
 
 
-def _agree(own: Sequence[float], said: Sequence[float]) -> bool:
-    return all(abs(one - other) <= APART for one, other in zip(own, said, strict=True))  # a box may hold NaN
+def _agree(own: Sequence[float], stated: Sequence[float]) -> bool:
+    return all(abs(one - other) <= APART for one, other in zip(own, stated, strict=True))  # a box may hold NaN
 
 
 def _both(

@@ -56,8 +56,8 @@ def read_csv(
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             record: list[str] = []  # the lines of the row that is read
-            kept = _kept(lines_of_text(file), record)
-            reader = csv.reader(kept, strict=True, delimiter=separator, escapechar=escape)
+            source_lines = _record_lines(lines_of_text(file), record)
+            reader = csv.reader(source_lines, strict=True, delimiter=separator, escapechar=escape)
             columns = next(reader, [])
             _expect_separator(name, table, columns, separator)
             check_columns(name, table, columns, needed)
@@ -80,19 +80,19 @@ def read_csv(
         csv.field_size_limit(limit)
     rest = doubts.rest()
     rows = [(line, row) for line, row in rows if line not in rest] if rest else rows
-    said = [f"line {line}: {wrong}" for line, wrong in sorted({**rest, **dict(problems)}.items())]
+    messages = [f"line {line}: {wrong}" for line, wrong in sorted({**rest, **dict(problems)}.items())]
     if ragged is None:
-        raise_problems(name, table, said)
+        raise_problems(name, table, messages)
     else:
-        ragged += said
-    if not rows and not said:
+        ragged += messages
+    if not rows and not messages:
         raise DatasetError(f"Data set {name!r}: {table} has a header but no examples.")
     return columns, rows
 
 
-def _kept(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
+def _record_lines(lines: Iterator[str], record: list[str]) -> Iterator[str]:
     for line in lines:
-        kept.append(line)
+        record.append(line)
         yield line
 
 

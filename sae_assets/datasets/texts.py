@@ -52,12 +52,12 @@ def odd_texts(texts: Sequence[tuple[str, str]]) -> list[str]:
     splits: dict[str, list[str]] = {}
     for text, split in texts:
         splits.setdefault(text, []).append(split)
-    again = {text: of for text, of in splits.items() if len(of) > 1}
+    duplicates = {text: of for text, of in splits.items() if len(of) > 1}
     remarks = []
-    if again:
-        across = sum(len(set(of)) > 1 for of in again.values())
+    if duplicates:
+        across = sum(len(set(of)) > 1 for of in duplicates.values())
         leaked = f", {across:,} of them in several splits" if across else ""
-        remarks.append(f"{len(again):,} texts stand there more than once{leaked}")
+        remarks.append(f"{len(duplicates):,} texts stand there more than once{leaked}")
     if count := sum(len(of) for text, of in splits.items() if text.strip() in NO_TEXT):
         remarks.append(f"{count:,} texts are what programs write where there is none (nan, NULL, #NAME?, …)")
     return remarks
@@ -65,7 +65,7 @@ def odd_texts(texts: Sequence[tuple[str, str]]) -> list[str]:
 
 def cuts_a_word(text: str, span: Span) -> bool:
     """Return whether a letter or digit on one side of an end of the span goes on at the other."""
-    return any(0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum() for place in span)
+    return any(0 < offset < len(text) and text[offset - 1].isalnum() and text[offset].isalnum() for offset in span)
 
 
 def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Mapping[str, Any]]]:
@@ -84,7 +84,7 @@ def parse_spans(value: Any) -> Iterator[tuple[Any, Any, Any, Mapping[str, Any]]]
     for part in value:
         if isinstance(part, Mapping):
             start, end, label = (part.get(key) for key in SPAN)
-            yield start, end, label, {key: said for key, said in part.items() if key not in SPAN}
+            yield start, end, label, {key: text for key, text in part.items() if key not in SPAN}
         elif isinstance(part, Sequence) and not isinstance(part, (str, bytes)) and len(part) == 3:
             yield part[0], part[1], part[2], {}
         else:
@@ -104,7 +104,7 @@ def check_spans(
     problems: list[str] = []
     places = None if text is None else boundaries(text, unit)
     try:
-        for start, end, label, said in parse_spans(value):
+        for start, end, label, fields in parse_spans(value):
             numbers = all(isinstance(offset, int) and not isinstance(offset, bool) for offset in (start, end))
             named = f"column {column!r}: span {start!r} to {end!r} of {label!r}"
             if not isinstance(label, str) or not numbers:
@@ -117,17 +117,17 @@ def check_spans(
             elif not 0 <= start < end < len(places):
                 problems.append(
                     f"{named} is empty or leaves the text, which has {len(places) - 1} {UNITS[unit]}"
-                    + next(filter(None, (_likely(text, start, end, quote, unit) for quote in said.values())), "")
+                    + next(filter(None, (_likely(text, start, end, quote, unit) for quote in fields.values())), "")
                 )
             elif (first := places[start]) is None or (last := places[end]) is None:
                 problems.append(f"{named} begins or ends inside a character, counted in {UNITS[unit]}{_hint(unit)}")
-            elif denied := _denied(text, start, end, (first, last), said, unit):
+            elif denied := _denied(text, start, end, (first, last), fields, unit):
                 problems.append(f"{named}: {denied}")
             else:
                 spans.setdefault(label, []).append((first, last))
     except (ValueError, RecursionError) as error:
         problems.append(f"column {column!r}: expected a list of {{start, end, label}} or [start, end, label]: {error}")
-    return {label: sorted(set(found)) for label, found in spans.items()}, problems
+    return {label: sorted(set(positions)) for label, positions in spans.items()}, problems
 
 
 def boundaries(text: str, unit: str) -> list[int | None]:
@@ -143,12 +143,12 @@ def boundaries(text: str, unit: str) -> list[int | None]:
     return [*places, len(text)]
 
 
-def _denied(text: str, start: int, end: int, place: Span, said: Mapping[str, Any], unit: str) -> str:
+def _denied(text: str, start: int, end: int, span: Span, fields: Mapping[str, Any], unit: str) -> str:
     """Return what a span says of itself and its place does not show: its text, or whatever stands where offsets of
     another kind would put it.
     """
-    shown = text[slice(*place)]
-    for key, quote in said.items():
+    shown = text[slice(*span)]
+    for key, quote in fields.items():
         likely = _likely(text, start, end, quote, unit) if quote != shown else ""
         if likely or (key in QUOTES and quote not in (None, shown)):
             if isinstance(quote, str) and looks(quote) == looks(shown):  # composed letters, invisible characters, case

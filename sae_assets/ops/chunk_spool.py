@@ -58,8 +58,8 @@ class ChunkSpool(Generic[C]):
             self._file.fill(tensor, item.start)
             return tensor
         if isinstance(item, _Fields):
-            again: Any = object.__new__(item.of)  # it was checked when it was made
+            copy: Any = object.__new__(item.of)  # it was checked when it was made
             for name, value in item.values.items():
-                object.__setattr__(again, name, self._get(value))
-            return again
+                object.__setattr__(copy, name, self._get(value))
+            return copy
         return item

@@ -121,7 +121,7 @@ def choose_coalitions(
     halved: bool,
     max_units: int = MAX_UNITS,
     min_support: int = MIN_SUPPORT,
-    kept: CoalitionChoice | None = None,
+    earlier: CoalitionChoice | None = None,
 ) -> CoalitionChoice:
     """Grow coalitions by both rules on one part, take rule and size by F1 on the next, and count them on test.
 
@@ -132,18 +132,18 @@ def choose_coalitions(
         fitted, chosen, test: scores of the same units on train, cal and test, or on two halves of cal and test.
         pairs: unit (int64, -1 for none) and threshold (float64) of each concept, to compare with on test.
         halved: whether the first two are halves of cal.
-        kept: coalitions that were chosen before, of the same concepts and units: they are counted, and nothing chosen.
+        earlier: coalitions chosen before, of the same concepts and units: they are counted, and nothing is chosen.
 
     Raises:
         ArtifactError: as ``find_pairs`` and ``grow_coalitions``.
     """
-    if kept is None:
+    if earlier is None:
         scores = {"cal": fitted, "test": chosen}
         first = find_pairs(scores, min_support=min_support).only(two_classes_in(fitted))
         grown = [grow_coalitions(first, scores, rule=rule, max_units=max_units) for rule in RULES]
         picked = [_best_of(grown, concept) for concept in range(len(concepts))]
     else:
-        picked = [(kept.rule(concept) or RULES[0], kept.pairs(concept)) for concept in range(len(concepts))]
+        picked = [(earlier.rule(concept) or RULES[0], earlier.pairs(concept)) for concept in range(len(concepts))]
     n = len(concepts)
     parts = (fitted, chosen, test)
     anded = torch.zeros(n, dtype=torch.bool, device="cpu")

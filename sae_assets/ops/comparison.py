@@ -121,8 +121,8 @@ def compare_runs(one: TestCounts, other: TestCounts, *, by_rows: bool = False) -
     keeps &= (one.located & other.located) if by_rows else (positive[0] < len(common))
     differences = torch.full((len(mine) + 1, 3), torch.nan, dtype=torch.float64, device="cpu")
     f1, other_f1 = differences[:, 0].clone(), differences[:, 0].clone()
-    kept = keeps.nonzero().flatten().tolist()
-    for index, concepts in [*((each, [each]) for each in kept), (len(mine), kept)] if kept else []:
+    indices = keeps.nonzero().flatten().tolist()
+    for index, concepts in [*((each, [each]) for each in indices), (len(mine), indices)] if indices else []:
         differences[index] = weighted_f1_difference(mine[concepts], others[concepts])
         f1[index], other_f1[index] = weighted_f1(mine[concepts]), weighted_f1(others[concepts])
     return Differences(len(common), f1, other_f1, differences)

@@ -169,12 +169,12 @@ def _by_seed(name: str, inputs: ControlInputs, n_items: int, first: int) -> dict
 def _rows(chunk: ControlChunk, truth: GroundTruth, first_example: int, first_row: int) -> dict[str, Any]:
     """The sampled rows of a chunk, numbered from ``first_row``."""
     ids, rows = chunk.inputs.row_ids, chunk.activations
-    place = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
-    place[ids] = torch.arange(len(ids), device="cpu")
+    sample_index = torch.full((rows.n_rows,), -1, dtype=torch.int64, device="cpu")
+    sample_index[ids] = torch.arange(len(ids), device="cpu")
     labels = torch.zeros(len(ids), len(truth.concepts), dtype=torch.bool, device="cpu")
-    true = place[truth.row_of_positive()]
+    true = sample_index[truth.row_of_positive()]
     labels[true[true >= 0], truth.concept_ids.long()[true >= 0]] = True
-    entry = place[rows.row_of_entry()]
+    entry = sample_index[rows.row_of_entry()]
     some = entry >= 0
     return {
         "row labels": labels,

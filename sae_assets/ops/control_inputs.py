@@ -164,12 +164,12 @@ class _Sample:
 
     def _prune(self) -> None:
         hashes, rows, embeddings = (torch.cat(each) for each in (self._hashes, self._rows, self._embeddings))
-        kept = hashes.argsort(stable=True)[: self._most]
-        if len(kept) == self._most:
-            self._limit = int(hashes[kept[-1]])
-        kept = kept.sort().values
-        self._hashes, self._rows, self._embeddings = [hashes[kept]], [rows[kept]], [embeddings[kept]]
-        self._pending = len(kept)
+        smallest = hashes.argsort(stable=True)[: self._most]
+        if len(smallest) == self._most:
+            self._limit = int(hashes[smallest[-1]])
+        smallest = smallest.sort().values
+        self._hashes, self._rows, self._embeddings = [hashes[smallest]], [rows[smallest]], [embeddings[smallest]]
+        self._pending = len(smallest)
 
     def result(self) -> tuple[Int[Tensor, " sample"], Float[Tensor, "sample d"]]:
         self._prune()

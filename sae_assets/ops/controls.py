@@ -179,12 +179,12 @@ def _figures(
     exists = choices >= 0
     by_example = torch.stack(
         [
-            _per_example(counts_of(each.detected & there[:, None], truth), example)
-            for each, there in zip(every, exists, strict=True)
+            _per_example(counts_of(each.detected & mask[:, None], truth), example)
+            for each, mask in zip(every, exists, strict=True)
         ]
     )
     counts = by_example.sum(2)
-    scores = [torch.where(there[:, None], each.scores, torch.nan) for each, there in zip(every, exists, strict=True)]
+    scores = [torch.where(mask[:, None], each.scores, torch.nan) for each, mask in zip(every, exists, strict=True)]
     differences, weighted, first = [], [], 1
     for draws in list(detectors.values())[1:]:
         places = slice(first, first + len(draws))
@@ -217,10 +217,10 @@ def _figures(
 
 def _per_example(counts: Int[Tensor, "concepts items 3"], example: Int[Tensor, " items"]) -> Int[Tensor, "c n 3"]:
     """TP, FP and FN of all items of each example that has any."""
-    _, place = example.unique(return_inverse=True)
-    n = int(place.max()) + 1 if len(place) else 0
+    _, index = example.unique(return_inverse=True)
+    n = int(index.max()) + 1 if len(index) else 0
     total = torch.zeros(len(counts), n, 3, dtype=torch.int64, device=counts.device)
-    return total.index_add_(1, place, counts)
+    return total.index_add_(1, index, counts)
 
 
 def _differences(mine: Int[Tensor, "c n 3"], draws: Int[Tensor, "draws c n 3"]) -> Float[Tensor, "c 3"]:

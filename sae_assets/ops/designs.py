@@ -160,9 +160,9 @@ class SparseDesign:
         return (self.values - self.mean[self._units]).square()
 
     def of_items(self, chosen: Int[Tensor, " n"]) -> "SparseDesign":
-        place = torch.full((self.n_items,), -1, dtype=torch.int64, device=chosen.device)
-        place[chosen] = torch.arange(len(chosen), device=chosen.device)
-        items = place[self.items]
+        position = torch.full((self.n_items,), -1, dtype=torch.int64, device=chosen.device)
+        position[chosen] = torch.arange(len(chosen), device=chosen.device)
+        items = position[self.items]
         some = items >= 0
         starts = offsets_of(torch.bincount(self._units[some], minlength=self.n_features))
         return SparseDesign(starts, items[some], self.values[some], self.mean, len(chosen))

@@ -27,10 +27,10 @@ def filter_activations(
         offsets = chunk.row_offsets[start : stop + 1]
         entries = slice(int(offsets[0]), int(offsets[-1]))
         some = index.index_select(0, chunk.unit_ids[entries].to(device))
-        kept = positions(some >= 0)
-        unit_ids.append(some.index_select(0, kept).cpu())
-        values.append(chunk.values[entries].to(device).index_select(0, kept).cpu())
-        n_kept.append(torch.searchsorted(kept, (offsets[1:] - offsets[0]).to(device)).cpu() + n_kept[-1][-1])
+        indices = positions(some >= 0)
+        unit_ids.append(some.index_select(0, indices).cpu())
+        values.append(chunk.values[entries].to(device).index_select(0, indices).cpu())
+        n_kept.append(torch.searchsorted(indices, (offsets[1:] - offsets[0]).to(device)).cpu() + n_kept[-1][-1])
     return FilteredActivations(
         first_example=chunk.first_example,
         example_offsets=chunk.example_offsets,

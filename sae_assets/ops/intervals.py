@@ -71,9 +71,9 @@ def weighted_f1_interval(
     clump = (wrong * errors.square().sum(-1) / errors.sum(-1).clamp(min=1) + together) / (wrong + 1)
     plain = share * (1 - share) / events
     effect = torch.where(plain > 0, variance / plain.clamp(min=1e-300), together)
-    known = _known(values)
-    cautious = (CLUMPED / (known + CLUMPED)) ** 2
-    wider = (_t(level, _freedom(known, n)) / normal_quantile(level)) ** 2
+    n_effective = _effective_number(values)
+    cautious = (CLUMPED / (n_effective + CLUMPED)) ** 2
+    wider = (_t(level, _freedom(n_effective, n)) / normal_quantile(level)) ** 2
     effect = (1 - cautious) * effect * wider + cautious * CAUTION * clump
     size = torch.where(mean.isnan(), 0.0, events / effect.clamp(min=1e-300))
     j = beta_interval(share * size, size, level, MEAN_PRIOR)
@@ -120,8 +120,8 @@ def weighted_f1_difference(
     spread = speaks - difference.square()
     touched = (counts.sum((-3, -1)) > 0).sum(-1)
     moved = (2 - (one + two) / 2) ** 2 / 2 / touched.clamp(min=1)  # by what is detected in one example
-    known = (spread > NOTHING) & (variance > NOTHING**2)
-    scale = normal_quantile(level) ** 2 * torch.where(known, variance / spread, moved)
+    varies = (spread > NOTHING) & (variance > NOTHING**2)
+    scale = normal_quantile(level) ** 2 * torch.where(varies, variance / spread, moved)
     sides = torch.stack([-difference, difference])
     limits = _farthest(sides, speaks.expand_as(sides), scale.expand_as(sides))
     return torch.stack([difference, -limits[0], limits[1]], -1)
@@ -210,9 +210,9 @@ def _t(level: float, freedom: Tensor) -> Tensor:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def _freedom(known: Tensor, n: int) -> Tensor:
+def _freedom(n_effective: Tensor, n: int) -> Tensor:
     """Degrees of freedom of a variance over n values that rests on ``known`` of them, and ``FREEDOM`` more."""
-    return 2 / (1 / known - 1 / max(1, n)).clamp(min=1e-9) + FREEDOM
+    return 2 / (1 / n_effective - 1 / max(1, n)).clamp(min=1e-9) + FREEDOM
 
 
 def _farthest(difference: Float[Tensor, "*n"], speaks: Float[Tensor, "*n"], scale: Float[Tensor, "*n"]) -> Tensor:
@@ -237,7 +237,7 @@ def _tango(delta: Tensor, difference: Tensor, speaks: Tensor) -> Tensor:
     return ((b.square() + 8 * against * plain).sqrt() - b) / 2 + plain
 
 
-def _known(values: Float[Tensor, "*draws examples"]) -> Float[Tensor, "*draws"]:
+def _effective_number(values: Float[Tensor, "*draws examples"]) -> Float[Tensor, "*draws"]:
     """Return how many of the values their sum of squares rests on: ``(Σ v²)² / Σ v⁴``, 0 where all are 0."""
     share = values.square() / values.square().sum(-1, keepdim=True).clamp(min=1e-300)
     return share.sum(-1) / share.square().sum(-1).clamp(min=1e-300)

@@ -53,9 +53,9 @@ class UnitScores:
         """The scores of these units, which are renumbered in this order."""
         lengths = self.starts.diff()[chosen]
         starts = offsets_of(lengths)
-        place = torch.arange(int(starts[-1]), device=chosen.device)
-        place += torch.repeat_interleave(self.starts[chosen] - starts[:-1], lengths)
-        return UnitScores(starts, self.items[place], self.values[place])
+        index = torch.arange(int(starts[-1]), device=chosen.device)
+        index += torch.repeat_interleave(self.starts[chosen] - starts[:-1], lengths)
+        return UnitScores(starts, self.items[index], self.values[index])
 
     def of_items(self, chosen: Int[Tensor, " n"], n_items: int) -> "UnitScores":
         """The scores of these items, ascending, which are renumbered from 0."""

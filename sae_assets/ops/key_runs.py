@@ -73,8 +73,8 @@ class KeyRuns:
             return None
         if tagged and not len(self._tags):
             self._tags = empty(self._most, torch.int32)
-        place = slice(self._held, self._held + n)
-        return self._keys[place], self._tags[place]
+        slot = slice(self._held, self._held + n)
+        return self._keys[slot], self._tags[slot]
 
     def filled(self, n: int) -> None:
         """So many of those that there was room for are there."""

@@ -50,7 +50,7 @@ def localize(
     tail_fractions: Sequence[float] = TAIL_FRACTIONS,
     pooling: Pooling = MAXIMUM,
     memory_budget: int = 256 * 2**20,
-    kept: Localization | None = None,
+    earlier: Localization | None = None,
 ) -> Localization:
     """Choose the cut-offs of every concept by row F1 on cal, and count what they mark on cal and on test.
 
@@ -68,14 +68,14 @@ def localize(
         pooling: of rows to the score of an example that reaches the threshold, or does not.
         memory_budget: bytes for the similarities; one concept's are always held together. Directions take 8 bytes per
             concept and unit of the SAE on top, counts 72 per concept and test example.
-        kept: cut-offs and directions that were chosen before, of the same concepts: of those whose pair is still the
+        earlier: cut-offs and directions that were chosen before, of the same concepts: of those whose pair is still the
             same they are kept, and figures counted.
 
     Raises:
         ArtifactError: no chunks, or chunks of another width or of other concepts.
     """
     choice = Choice(unit_ids, thresholds, located, pooling)
-    cuts = _kept(kept, choice) or _find(chunks, concepts, n_units, choice, tail_fractions, memory_budget)
+    cuts = _earlier_cuts(earlier, choice) or _find(chunks, concepts, n_units, choice, tail_fractions, memory_budget)
     counts, whole, intervals = count_marks(chunks, concepts, choice, cuts.cutoffs, cuts.directions)
     members = [direction.nonzero().flatten() for direction in cuts.directions]
     return Localization(
@@ -95,14 +95,14 @@ def localize(
     )
 
 
-def _kept(kept: Localization | None, choice: Choice) -> "_Found | None":
+def _earlier_cuts(earlier: Localization | None, choice: Choice) -> "_Found | None":
     """Return what was chosen before, if it was for the same pairs, of which the first cut-offs are the thresholds."""
-    if kept is None or not torch.equal(kept.unit_ids, choice.units):
+    if earlier is None or not torch.equal(earlier.unit_ids, choice.units):
         return None
-    if not torch.equal(kept.cutoffs[0].nan_to_num(-1), choice.thresholds.nan_to_num(-1)):
+    if not torch.equal(earlier.cutoffs[0].nan_to_num(-1), choice.thresholds.nan_to_num(-1)):
         return None
-    directions = [kept.direction(concept) for concept in range(len(choice.units))]
-    return _Found(kept.cutoffs, kept.tail_fractions, torch.stack(directions), kept.n_superactivators)
+    directions = [earlier.direction(concept) for concept in range(len(choice.units))]
+    return _Found(earlier.cutoffs, earlier.tail_fractions, torch.stack(directions), earlier.n_superactivators)
 
 
 def _find(

@@ -33,12 +33,12 @@ def load(source: Path | IO[bytes], *, mmap: bool = False) -> Any:
 
 def in_words(error: Exception) -> str:
     """The cause that an error of ``torch.load`` names, without its advice."""
-    said = str(error)
-    if code := _CODE.search(said):
+    message = str(error)
+    if code := _CODE.search(message):
         return f"it needs {code[1]}, which is no tensor and might run code"
-    if said.startswith(ADVISES):
+    if message.startswith(ADVISES):
         return "it is no file of torch.save, or is damaged"
-    return (said.splitlines() or [f"{type(error).__name__}: it is empty or was cut short"])[0][:MOST_SAID]
+    return (message.splitlines() or [f"{type(error).__name__}: it is empty or was cut short"])[0][:MOST_SAID]
 
 
 def expect_plain(content: Any) -> None:

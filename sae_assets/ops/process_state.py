@@ -253,5 +253,5 @@ def _helpers_differ(threads: int) -> bool:
     """Return whether some thread makes 0, 2 or 3 of 1.25 and 3.75 times the smallest number, where the nearest are 1
     and 4."""
     bits = torch.tensor([1, 3], dtype=torch.int32, device="cpu").repeat(threads * GRAIN // 2)
-    made = (bits.view(torch.float32) * 1.25).view(torch.int32).view(-1, 2)
-    return bool((made != torch.tensor([1, 4], dtype=torch.int32, device="cpu")).any())
+    products = (bits.view(torch.float32) * 1.25).view(torch.int32).view(-1, 2)
+    return bool((products != torch.tensor([1, 4], dtype=torch.int32, device="cpu")).any())

@@ -38,14 +38,14 @@ def audit_pruning(
         )
     concerned = two_classes_in(scores["cal"])
     every = find_pairs(scores, min_support=min_support).only(concerned)
-    kept = find_pairs(scores, min_support=min_support, allowed=mapping.reasons == 0).only(concerned)
+    kept_pairs = find_pairs(scores, min_support=min_support, allowed=mapping.reasons == 0).only(concerned)
     best = every.units
     return PruningAudit(
         concepts=tuple(concepts),
         min_support=min_support,
         units_by_reason=torch.bincount(mapping.reasons.long(), minlength=len(REASONS)),
-        unit_ids=torch.stack([best, kept.units]),
-        thresholds=torch.stack([every.thresholds, kept.thresholds]),
-        counts=torch.stack([every.counts, kept.counts]),
+        unit_ids=torch.stack([best, kept_pairs.units]),
+        thresholds=torch.stack([every.thresholds, kept_pairs.thresholds]),
+        counts=torch.stack([every.counts, kept_pairs.counts]),
         reasons=torch.where(best >= 0, mapping.reasons.long()[best.clamp(min=0)], -1),
     )

@@ -166,14 +166,14 @@ class Fit:
 
     def _add_by(self, loops: Loops, x: Tensor, code: SparseCode) -> None:
         """:meth:`_add_block` by compiled loops."""
-        made = torch.empty(2, len(x), dtype=torch.float64, device="cpu")
+        sums = torch.empty(2, len(x), dtype=torch.float64, device="cpu")
         decoder, lock = self._decoder, Lock()
         weight, bias, unit_ids, values = (
             each.numpy() for each in (decoder.weight, decoder.bias, code.unit_ids, code.values)
         )
 
-        def add(x: Tensor, *more: Tensor) -> None:
-            starts, stops, squares, residuals = (each.numpy() for each in more)
+        def add(x: Tensor, *arrays: Tensor) -> None:
+            starts, stops, squares, residuals = (each.numpy() for each in arrays)
             bins = torch.zeros_like(self._bins).view(N_BINS, -1)
             loops.encoding.reconstruct(
                 x.numpy(), weight, bias, starts, stops, unit_ids, values, squares, residuals, bins.numpy(),
@@ -182,9 +182,9 @@ class Fit:
             with lock:
                 self._bins += bins.flatten()
 
-        in_threads(add, len(values) * decoder.d_model, x, code.row_offsets[:-1], code.row_offsets[1:], *made)
-        self._squares += made[0].tolist()
-        self._residuals += made[1].tolist()
+        in_threads(add, len(values) * decoder.d_model, x, code.row_offsets[:-1], code.row_offsets[1:], *sums)
+        self._squares += sums[0].tolist()
+        self._residuals += sums[1].tolist()
 
     def _add_block(self, x: Tensor, code: SparseCode) -> None:
         wide = x.double()

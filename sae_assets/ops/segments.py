@@ -170,9 +170,9 @@ def kth_largest(values: Float[Tensor, "rows n"], k: int) -> Float[Tensor, "rows 
     """The k-th largest value of each row; on the CPU by numpy, which takes a tenth of torch's time."""
     if values.device.type != "cpu":
         return values.topk(k, dim=1).values[:, -1:]
-    place, parted = values.shape[1] - k, values.clone()
-    parted.numpy().partition(place, axis=1)
-    return parted[:, place, None]
+    index, parted = values.shape[1] - k, values.clone()
+    parted.numpy().partition(index, axis=1)
+    return parted[:, index, None]
 
 
 def tree_sums(terms: Float[Tensor, "n terms"]) -> Float[Tensor, " n"]:

@@ -47,8 +47,8 @@ class ExampleScores:
     def places(self, thresholds: Float[Tensor, "units fractions"]) -> Int[Tensor, "units fractions"]:
         """End (exclusive) of the scores ≥ threshold in each unit's run; the run's start where it is null."""
         if self._side_by_side is not None:
-            wanted = _keys(self.starts.new_zeros(()), thresholds).clamp(max=LARGEST - 1).int()
-            return torch.searchsorted(self._side_by_side, wanted, right=True) + self.starts[:-1, None]
+            search_keys = _keys(self.starts.new_zeros(()), thresholds).clamp(max=LARGEST - 1).int()
+            return torch.searchsorted(self._side_by_side, search_keys, right=True) + self.starts[:-1, None]
         keys = _keys(torch.arange(len(thresholds), device=self.keys.device)[:, None], thresholds).flatten()
         if keys.device.type != "cpu" or bool((keys[1:] < keys[:-1]).any()):
             return torch.searchsorted(self.keys, keys, right=True).view_as(thresholds)

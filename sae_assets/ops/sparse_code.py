@@ -48,14 +48,14 @@ def truncated(code: SparseCode, k_stored: int | None) -> SparseCode:
     if k_stored is None or not bool((lengths > k_stored).any()):
         return code
     row = torch.repeat_interleave(torch.arange(len(lengths), device="cpu"), lengths)
-    kept = torch.arange(len(row), device="cpu") - code.row_offsets[row] < k_stored
+    is_stored = torch.arange(len(row), device="cpu") - code.row_offsets[row] < k_stored
     return SparseCode(
         row_offsets=offsets_of(lengths.clamp(max=k_stored)),
-        unit_ids=code.unit_ids[kept],
-        values=code.values[kept],
+        unit_ids=code.unit_ids[is_stored],
+        values=code.values[is_stored],
         l0=code.l0,
         row_mass=code.row_mass,
-        row_dropped=torch.zeros_like(code.row_mass).index_add(0, row[~kept], code.values[~kept].double()),
+        row_dropped=torch.zeros_like(code.row_mass).index_add(0, row[~is_stored], code.values[~is_stored].double()),
     )
 
 

@@ -49,9 +49,9 @@ def searched_units(
     """
     scores = items.units if scores is None else scores
     cal = _of_cal(items, scores)
-    given = torch.full(cal.labels.shape[1:], -1, dtype=torch.int64, device="cpu") if units is None else units.cpu()
-    best, thresholds = search_pairs(cal, min_support=min_support, units=given)
-    rest = (given < 0).to(best.device)
+    unit_ids = torch.full(cal.labels.shape[1:], -1, dtype=torch.int64, device="cpu") if units is None else units.cpu()
+    best, thresholds = search_pairs(cal, min_support=min_support, units=unit_ids)
+    rest = (unit_ids < 0).to(best.device)
     if bool(rest.any()):
         cal = replace(cal, labels=cal.labels[:, rest])
         best[rest], thresholds[rest] = search_pairs(cal, min_support=min_support)
@@ -91,8 +91,8 @@ def _of_cal(items: Items, scores: UnitScores) -> ExampleScores:
     """Sorted scores of the items of cal, which are numbered anew."""
     inside = items.split == CAL
     chosen, index = positions(inside[scores.items]), inside.long().cumsum(0) - 1
-    kept = (scores.units()[chosen], scores.values[chosen], index[scores.items[chosen]])
-    return sort_scores(*kept, items.labels[inside], scores.n_units)
+    entries = (scores.units()[chosen], scores.values[chosen], index[scores.items[chosen]])
+    return sort_scores(*entries, items.labels[inside], scores.n_units)
 
 
 @plain_arithmetic()

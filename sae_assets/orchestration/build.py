@@ -32,8 +32,8 @@ def default_resources(
     """
     settings = settings or load_settings()
     budget = memory_budget_mb()
-    kept = KEPT_MB if budget is None else min(budget, KEPT_MB)
-    store = StoreResource(root=settings.store, file_format=format_name(file_format), kept_mb=kept)
+    kept_mb = KEPT_MB if budget is None else min(budget, KEPT_MB)
+    store = StoreResource(root=settings.store, file_format=format_name(file_format), kept_mb=kept_mb)
     compute = ComputeResource(device=device_name(device), memory_budget_mb=budget)
     return {"artifact_store": store, "io_manager": ArtifactIOManager(artifact_store=store), "compute": compute}
 

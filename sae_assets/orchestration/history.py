@@ -48,11 +48,11 @@ def history_of(instance: dg.DagsterInstance, entry: Dataset) -> History:
     failed: set[Address] = set()
     for key, states in partition_states(instance, definitions):
         planned_once.append(key)
-        made, lost = states[dg.AssetPartitionStatus.MATERIALIZED], states[dg.AssetPartitionStatus.FAILED]
+        keys, lost = states[dg.AssetPartitionStatus.MATERIALIZED], states[dg.AssetPartitionStatus.FAILED]
         if lost or states[dg.AssetPartitionStatus.IN_PROGRESS]:  # they may have been made before
-            made = instance.get_materialized_partitions(key)
+            keys = instance.get_materialized_partitions(key)
         failed |= {address_of(key.path, partition) for partition in lost}
-        recorded |= {address_of(key.path, partition) for partition in made}
+        recorded |= {address_of(key.path, partition) for partition in keys}
     unchecked, interrupted = _without_checks(instance, planned_once)
     failed = {address for address in failed | unchecked if not _may_go_now(instance, address)}
     return History(recorded, running | running_artifacts(instance, entry.name), failed, unchecked, interrupted)
@@ -87,8 +87,8 @@ def was_imported(instance: dg.DagsterInstance, address: Address) -> bool:
     """Return whether the history says so: of a file whose own header cannot be read."""
     latest = dg.AssetRecordsFilter(asset_key=asset_key(address), asset_partitions=[partition_key(address)])
     for record in instance.fetch_materializations(latest, limit=1).records:
-        made = record.asset_materialization
-        return made is not None and "imported" in made.metadata
+        materialization = record.asset_materialization
+        return materialization is not None and "imported" in materialization.metadata
     return False
 
 
@@ -132,8 +132,8 @@ def _may_go_now(instance: dg.DagsterInstance, address: Address) -> bool:
         return False
     run_id, started = last
     for name in stage.inputs:
-        made = instance.fetch_materializations(asset_key(STAGES[name].beside(address)), limit=20).records
-        times = [record.timestamp for record in made if record.run_id not in ("", run_id)]  # "": a note, see `tell`
+        records = instance.fetch_materializations(asset_key(STAGES[name].beside(address)), limit=20).records
+        times = [record.timestamp for record in records if record.run_id not in ("", run_id)]  # "": a note, see `tell`
         if times and max(times) > started:
             return True
     return False
@@ -237,20 +237,20 @@ def taken_by(instance: dg.DagsterInstance, address: Address, chunks: Sequence[st
     keys: Sequence[str | None] = [None] if stage.level == "model" else chunks
     partitions = {partition_key(stage.beside(address, chunk)) for chunk in keys}
     latest: dict[str | None, Mapping[str, Any]] = {}
-    cursor, more = None, True
-    while more and len(latest) < len(partitions):  # latest first; a page holds many partitions
+    cursor, has_more = None, True
+    while has_more and len(latest) < len(partitions):  # latest first; a page holds many partitions
         page = instance.fetch_materializations(asset_key(address), limit=PAGE, cursor=cursor)
         for record in page.records:
             if record.partition_key in partitions and record.partition_key not in latest:
                 metadata = record.asset_materialization.metadata if record.asset_materialization else {}
                 if "kept" not in metadata:  # otherwise an earlier run took the time
                     latest[record.partition_key] = metadata
-        cursor, more = page.cursor, page.has_more
+        cursor, has_more = page.cursor, page.has_more
 
     def numbers(name: str) -> list[float]:
         values = (metadata.get(name) for metadata in latest.values())
-        known = (dg.FloatMetadataValue, dg.IntMetadataValue)
-        return [value.value for value in values if isinstance(value, known) and value.value is not None]
+        numeric = (dg.FloatMetadataValue, dg.IntMetadataValue)
+        return [value.value for value in values if isinstance(value, numeric) and value.value is not None]
 
     stored, peaks = numbers("stored_bytes"), numbers("peak_bytes")
     return Taken(sum(numbers("seconds")), int(sum(stored)) if stored else None, int(max(peaks)) if peaks else None)
@@ -261,8 +261,8 @@ def measured(instance: dg.DagsterInstance, address: Address) -> dict[str, dict[s
     figures: dict[str, dict[str, float]] = {}
     latest = dg.AssetRecordsFilter(asset_key=asset_key(address), asset_partitions=[partition_key(address)])
     for record in instance.fetch_materializations(latest, limit=1).records:
-        made = record.asset_materialization
-        for name, value in (made.metadata if made else {}).items():
+        materialization = record.asset_materialization
+        for name, value in (materialization.metadata if materialization else {}).items():
             kind, _, part = name.partition("[")
             if kind in MEASURED and part.endswith("]") and isinstance(value, dg.FloatMetadataValue):
                 figures.setdefault(kind, {})[part[:-1]] = value.value or 0.0
@@ -279,10 +279,10 @@ def costs_of(instance: dg.DagsterInstance, address: Address) -> list[Cost]:
     for limit in (REMEMBERED, PAGE):  # other models' chunks may have been made since
         page = instance.fetch_materializations(asset_key(address), limit=limit)
         for record in page.records:
-            made, key = record.asset_materialization, record.partition_key
-            if made is None or not key or address_of(asset_key(address).path, key).model != address.model:
+            materialization, key = record.asset_materialization, record.partition_key
+            if materialization is None or not key or address_of(asset_key(address).path, key).model != address.model:
                 continue
-            values: dict[str, Any] = {name: value.value for name, value in made.metadata.items()}
+            values: dict[str, Any] = {name: value.value for name, value in materialization.metadata.items()}
             if "cpu_seconds" in values and "examples_read" in values:
                 seconds = values.get("cpu_seconds_of_pass", values["cpu_seconds"])
                 seconds = max(0.0, seconds - values.get("once_cpu_seconds", 0.0))

@@ -324,15 +324,15 @@ def newest_event(instance: dg.DagsterInstance) -> int:
 def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[tuple[str, str]]:
     """Every partition of an asset that was made, with the data version of the last time. Its tag is not public."""
     seen: set[str] = set()
-    cursor, more = None, True
-    while more:
+    cursor, has_more = None, True
+    while has_more:
         page = instance.fetch_materializations(key, limit=1000, cursor=cursor)
         for record in page.records:
-            made, partition = record.asset_materialization, record.partition_key
-            if made is not None and partition is not None and partition not in seen:
+            materialization, partition = record.asset_materialization, record.partition_key
+            if materialization is not None and partition is not None and partition not in seen:
                 seen.add(partition)
-                yield partition, (made.tags or {}).get(DATA_VERSION_TAG, "")
-        cursor, more = page.cursor, page.has_more
+                yield partition, (materialization.tags or {}).get(DATA_VERSION_TAG, "")
+        cursor, has_more = page.cursor, page.has_more
 
 
 class _StaleStatus(CachingStaleStatusResolver):
@@ -385,9 +385,9 @@ class StaleMarker:
 
     def is_stale(self, latest: dg.EventLogRecord) -> bool:
         """Return whether the marker says that a partition is out of date, whose latest materialization this is."""
-        made = latest.asset_materialization
-        assert made is not None
-        key = AssetKeyPartitionKey(made.asset_key, made.partition)
+        materialization = latest.asset_materialization
+        assert materialization is not None
+        key = AssetKeyPartitionKey(materialization.asset_key, materialization.partition)
         self._resolver.read[key] = latest
         return self._resolver.is_stale(key)
 
@@ -403,14 +403,14 @@ class StaleMarker:
         """The latest materialization of each of these partitions."""
         latest = dg.AssetRecordsFilter(asset_key=key, asset_partitions=list(partitions))
         yielded: set[str | None] = set()
-        cursor, more = None, True
-        while more and len(yielded) < len(partitions):
+        cursor, has_more = None, True
+        while has_more and len(yielded) < len(partitions):
             page = self._instance.fetch_materializations(latest, limit=1000, cursor=cursor)
             for record in page.records:
                 if record.partition_key not in yielded:
                     yielded.add(record.partition_key)
                     yield record
-            cursor, more = page.cursor, page.has_more
+            cursor, has_more = page.cursor, page.has_more
 
     def versions_of(self, record: dg.EventLogRecord) -> tuple[str, Mapping[str, str]]:
         """The code version that a materialization recorded, and all its tags."""
@@ -423,19 +423,24 @@ class StaleMarker:
         Args:
             stale: why the partition is to be made; empty says that it is up to date.
         """
-        made = record.asset_materialization
-        assert made is not None
-        tags = dict(made.tags or {})
+        materialization = record.asset_materialization
+        assert materialization is not None
+        tags = dict(materialization.tags or {})
         if stale:
             tags[CODE_VERSION_TAG] = f"to be made: {stale}"
         else:
-            tags[CODE_VERSION_TAG] = self.code_version(made.asset_key)
-            for parent in self._graph.get(made.asset_key).parent_keys:
+            tags[CODE_VERSION_TAG] = self.code_version(materialization.asset_key)
+            for parent in self._graph.get(materialization.asset_key).parent_keys:
                 latest = self.latest_ids(parent)
                 tags.setdefault(get_input_data_version_tag(parent), tags.get(DATA_VERSION_TAG, ""))
                 tags[get_input_event_pointer_tag(parent)] = str(max(latest.values(), default=0))
         self._instance.report_runless_asset_event(
-            dg.AssetMaterialization(made.asset_key, partition=made.partition, metadata=made.metadata, tags=tags)
+            dg.AssetMaterialization(
+                materialization.asset_key,
+                partition=materialization.partition,
+                metadata=materialization.metadata,
+                tags=tags,
+            )
         )
 
 
@@ -668,12 +673,12 @@ def serve(arguments: Sequence[str], webserver: str) -> None:
 
     start, replaced = dev.open_ipc_subprocess, False
 
-    def start_ours(parts: list[str], **more: Any) -> Any:
+    def start_ours(parts: list[str], **options: Any) -> Any:
         nonlocal replaced
         if not replaced and parts[1:3] != ["-m", "dagster_webserver"]:
             raise RuntimeError(f"expected Dagster to start its webserver first, found {parts[:3]}")
         replaced, parts = True, [webserver if part == "dagster_webserver" else part for part in parts]
-        return start(parts, **more)
+        return start(parts, **options)
 
     setattr(dev, "open_ipc_subprocess", start_ours)  # noqa: B010
     dev.dev_command.main(list(arguments), prog_name="sae-assets ui")

@@ -53,8 +53,8 @@ def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], Dagst
         instance: opens Dagster's instance, where that is needed.
     """
     home = Path(settings.environment()[DAGSTER_VARIABLE])
-    kept = home / FOLDER / f"{entry.name}.json"
-    kept_history = _read(kept, home, _key(entry))
+    memory = home / FOLDER / f"{entry.name}.json"
+    kept_history = _read(memory, home, _key(entry))
     if kept_history is not None:
         return kept_history
     from sae_assets.orchestration.history import history_of  # noqa: PLC0415 - loads Dagster
@@ -73,7 +73,7 @@ def remembered(settings: Settings, entry: Dataset, instance: "Callable[[], Dagst
         if not before or history.running:
             break
         if before == _state(home, files):
-            _write(kept, history, [file.relative_to(home).as_posix() for file in files], before, _key(entry))
+            _write(memory, history, [file.relative_to(home).as_posix() for file in files], before, _key(entry))
             break
     return history
 
@@ -124,10 +124,10 @@ def _runs(file: Path) -> list[list[Any]]:
         return []
 
 
-def _read(kept: Path, home: Path, key: str) -> History | None:
+def _read(memory: Path, home: Path, key: str) -> History | None:
     """Return what was kept, if it still holds."""
     try:
-        content = json.loads(kept.read_bytes())
+        content = json.loads(memory.read_bytes())
         if content["key"] != key:
             return None
         if not content["files"] or _state(home, [home / name for name in content["databases"]]) != content["files"]:
@@ -138,11 +138,11 @@ def _read(kept: Path, home: Path, key: str) -> History | None:
     return History(**parts)
 
 
-def _write(kept: Path, history: History, databases: Sequence[str], state: State, key: str) -> None:
+def _write(memory: Path, history: History, databases: Sequence[str], state: State, key: str) -> None:
     content: Mapping[str, Any] = {"key": key, "databases": databases, "files": state} | {
         name: sorted(map(astuple, getattr(history, name) or ()), key=str) for name in PARTS
     }
     try:
-        write_atomically(UPath(kept), json.dumps(content).encode())
+        write_atomically(UPath(memory), json.dumps(content).encode())
     except OSError:  # a home that may only be read
         return

@@ -89,10 +89,10 @@ class Runner:
         self._runs = RunsHere(definitions.resolve_implicit_global_asset_job_def(), *CODE_LOCATION)
         self._graph = definitions.resolve_asset_graph()
         self._configs = {
-            made.key(name): (made.name, made.stage.options)
+            one_pass.key(name): (one_pass.name, one_pass.stage.options)
             for entry in catalog.datasets.values()
-            for made in passes_of(catalog, entry)
-            for name in made.outputs
+            for one_pass in passes_of(catalog, entry)
+            for name in one_pass.outputs
         }
 
     def run(self, scopes: Sequence[Scope]) -> tuple[int, int]:
@@ -104,13 +104,13 @@ class Runner:
         Raises:
             RunFailedError: the runs that failed, when everything else is done. What was done stays.
         """
-        made = 0
+        n_runs = 0
         tried: list[Batch] = []
         busy: set[tuple[Any, ...]] = set()  # what was made, tried or held up
         failures: list[RunFailedError] = []
         for scope in scopes:
             runs, outlook = self._make(scope, tried, failures)
-            made += runs
+            n_runs += runs
             busy |= {slot_of(address) for address in scope.addresses() if outlook.is_due(address)}
             tell(self._instance, self._graph, outlook)
         busy |= {slot_of(address) for batch in tried for address in batch.addresses}
@@ -118,10 +118,10 @@ class Runner:
         if len(failures) == 1:
             raise failures[0]
         if failures:
-            what = f"{len(failures)} runs failed; {made} that do not need them were made, {spared} were up to date."
-            more = [f"… and {len(failures) - MOST_SHOWN} more"] if len(failures) > MOST_SHOWN else []
-            raise RunFailedError(what, [*(str(error) for error in failures[:MOST_SHOWN]), *more])
-        return made, spared
+            what = f"{len(failures)} runs failed; {n_runs} that do not need them were made, {spared} were up to date."
+            ellipsis = [f"… and {len(failures) - MOST_SHOWN} more"] if len(failures) > MOST_SHOWN else []
+            raise RunFailedError(what, [*(str(error) for error in failures[:MOST_SHOWN]), *ellipsis])
+        return n_runs, spared
 
     def plan(self, scope: Scope) -> tuple[Outlook, Plan]:
         """Return what :meth:`run` finds when it begins, and what it would make then; nothing is made."""
@@ -134,7 +134,7 @@ class Runner:
 
     def _make(self, scope: Scope, tried: list[Batch], failures: list[RunFailedError]) -> tuple[int, Outlook]:
         """Plan and carry out until nothing can be made any more; how many runs succeeded, and what is there then."""
-        made, stopped, progress, times, passed = 0, set[Address](), True, Counter[Address](), set[Address]()
+        n_runs, stopped, progress, times, passed = 0, set[Address](), True, Counter[Address](), set[Address]()
         outlook = self._outlook(scope)
         while progress:
             progress, before = False, len(tried)
@@ -178,11 +178,11 @@ class Runner:
                     if not error.one_chunk:
                         stopped |= {each for each in scope.addresses() if left.model in (None, each.model)}
                 else:
-                    made, progress = made + 1, not self._force
+                    n_runs, progress = n_runs + 1, not self._force
                     passed |= set(left.addresses)
             if len(tried) > before:
                 outlook = self._outlook(scope, passed)
-        return made, outlook
+        return n_runs, outlook
 
     def _holding(self, batch: Batch, stopped: set[Address]) -> set[Address]:
         """Return what keeps artifacts of a batch from being made; where gaps are allowed, no chunk keeps an

@@ -130,8 +130,8 @@ class Tables:
 
     def shown_sum(self, concept: str) -> Markup:
         """Test positives of a concept: those that are found and those that are missed; marked if too few."""
-        found, missed = (self.value("best_pairs", f"test_{name}", concept) for name in ("tp", "fn"))
-        shown = element(found + missed, table="best_pairs", column="test_tp+test_fn", concept=concept)
+        hits, misses = (self.value("best_pairs", f"test_{name}", concept) for name in ("tp", "fn"))
+        shown = element(hits + misses, table="best_pairs", column="test_tp+test_fn", concept=concept)
         return shown + self.few(concept)
 
     def few(self, concept: str) -> Markup:
@@ -139,8 +139,8 @@ class Tables:
         line = self["best_pairs"].of(concept)
         if line is None or not rests_on_few(line):
             return Markup("")
-        said = '<span title="fewer than {} positive or negative test examples: figures say little">?</span>'
-        return Markup(said).format(FEWEST)
+        markup = '<span title="fewer than {} positive or negative test examples: figures say little">?</span>'
+        return Markup(markup).format(FEWEST)
 
     def interval(self, stage: str, column: str, *key: Any, few: str | None = None) -> Markup:
         """Both ends of an interval, with as many digits as tell them apart; tables of earlier versions may lack it.

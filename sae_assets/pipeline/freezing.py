@@ -29,12 +29,12 @@ def kept_choice(run: Pass, stage: Stage) -> Any | None:
         item = run.store.read(target.address)
     except StoredFileError:  # nothing can be kept of a damaged file
         return None
-    made, now = item.provenance, stage.settings(target, run.options)
+    provenance, now = item.provenance, stage.settings(target, run.options)
     encoder = chunks.header(next(iter(chunks))).provenance.identity.get("encoder")
     fits = (
-        made.code_version == stage.code_version
-        and {**made.config, CALIBRATION: ""} == {**now, CALIBRATION: ""}
-        and made.identity.get("encoder") == encoder
+        provenance.code_version == stage.code_version
+        and {**provenance.config, CALIBRATION: ""} == {**now, CALIBRATION: ""}
+        and provenance.identity.get("encoder") == encoder
         and item.artifact.concepts == tuple(target.dataset.concepts)
     )
     return item.artifact if fits else None

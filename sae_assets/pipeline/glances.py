@@ -48,10 +48,10 @@ class Line:
 
 def lines(title: str, rows: Sequence[Line], beside: str = "") -> str:
     """A dot for each concept's figure, a line for its interval, a tick for what stands ``beside``; without NaN."""
-    known = [row for row in rows if row.value == row.value]
-    for count in range(min(len(known), ROOM), -1, -1):
-        more = f", first {count} of {len(known)}" if count < len(known) else ""
-        picture = _lines(f"{title}{f'; | {beside}' if beside else ''}{more}", known[:count])
+    figures = [row for row in rows if row.value == row.value]
+    for count in range(min(len(figures), ROOM), -1, -1):
+        suffix = f", first {count} of {len(figures)}" if count < len(figures) else ""
+        picture = _lines(f"{title}{f'; | {beside}' if beside else ''}{suffix}", figures[:count])
         if len(picture) <= MOST:
             break
     return picture
@@ -152,8 +152,8 @@ def glance_at_unit_mapping(mapping: "UnitMapping") -> str:
 
 
 def glance_at_pruning_audit(audit: "PruningAudit") -> str:
-    best, kept = (audit.f1[place, 0].tolist() for place in (0, 1))
-    rows = [Line(*row) for row in zip(audit.concepts, kept, [None] * len(kept), best, strict=True)]
+    best, of_kept = (audit.f1[index, 0].tolist() for index in (0, 1))
+    rows = [Line(*row) for row in zip(audit.concepts, of_kept, [None] * len(of_kept), best, strict=True)]
     return lines("cal F1 of the best unit that is kept", rows, "of all units")
 
 

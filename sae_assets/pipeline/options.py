@@ -185,13 +185,13 @@ def parse_options(kinds: list[type[Options]], values: Mapping[str, Any]) -> RunO
         CatalogError: values out of range; all of them are named.
     """
     chosen = {name: value for name, value in values.items() if value is not None}
-    made: dict[type[Options], Options] = {}
+    by_kind: dict[type[Options], Options] = {}
     problems: list[str] = []
     for kind in kinds:
         try:
-            made[kind] = kind(**{name: chosen[name] for name in kind.model_fields if name in chosen})
+            by_kind[kind] = kind(**{name: chosen[name] for name in kind.model_fields if name in chosen})
         except ValidationError as error:
             problems += [": ".join([*map(str, part["loc"][:1]), plain_message(part)]) for part in error.errors()]
     if problems:
         raise CatalogError("Some options have values that are not allowed:", list(dict.fromkeys(problems)))
-    return RunOptions(made)
+    return RunOptions(by_kind)

@@ -228,10 +228,10 @@ def plot_pruning_audit(audit: "PruningAudit", most: int = 12) -> str:
     names = audit.concepts[:most]
     figure, axes = new_axes(tall=len(names) > 6)
     axis, places = axes[0, 0], np.arange(len(names))
-    best, kept = (audit.f1[index, 0, : len(names)].numpy() for index in (0, 1))
-    axis.hlines(places, kept, best, color="#e6550d", lw=3)
+    best, of_kept = (audit.f1[index, 0, : len(names)].numpy() for index in (0, 1))
+    axis.hlines(places, of_kept, best, color="#e6550d", lw=3)
     axis.scatter(best, places, color="#777777", marker="o", s=30, label="best of all units", zorder=3)
-    axis.scatter(kept, places, color="#1b7f5c", marker="|", s=120, label="best of those that are kept", zorder=4)
+    axis.scatter(of_kept, places, color="#1b7f5c", marker="|", s=120, label="best of those that are kept", zorder=4)
     rules = [audit.removed_by(number) or "kept" for number in range(len(names))]
     name_rows(axis, places, names, rules, "F1 on cal")
     legend_below(figure, 2)

@@ -80,11 +80,14 @@ def provenance_of(
 
 def identity_of(part: "Header | Stored") -> dict[str, str]:
     """Return what files used beside this one must share with it: what it was made with, and what it is itself."""
-    made = part.provenance
-    if made.stage not in IDENTITIES:
-        return dict(made.identity)
-    name = IDENTITIES[made.stage]
-    return {**made.identity, name if made.chunk is None else f"{name}/{made.chunk}": part.content_hash}
+    provenance = part.provenance
+    if provenance.stage not in IDENTITIES:
+        return dict(provenance.identity)
+    name = IDENTITIES[provenance.stage]
+    return {
+        **provenance.identity,
+        name if provenance.chunk is None else f"{name}/{provenance.chunk}": part.content_hash,
+    }
 
 
 def is_imported(provenance: Provenance) -> bool:

@@ -225,14 +225,14 @@ def _provenance(run: Pass) -> list[dict[str, str]]:
         if name not in run.inputs:
             continue
         item: Any = run.inputs[name]
-        made = (item.header(next(iter(item))) if isinstance(item, ChunkReader) else item).provenance
+        provenance = (item.header(next(iter(item))) if isinstance(item, ChunkReader) else item).provenance
         lines.append(
             {
                 "stage": name,
                 "section": section,
-                "code_version": made.code_version,
-                "fingerprint": made.fingerprint,
-                "producer": made.producer,
+                "code_version": provenance.code_version,
+                "fingerprint": provenance.fingerprint,
+                "producer": provenance.producer,
             }
         )
     return lines

@@ -78,13 +78,13 @@ def read_rows(run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = 
 
     def read() -> "Iterator[ops.row_chunks.RowChunk]":
         count = counting.pop() if counting else None
-        for activations, truth, said in chunk_by_chunk(chunks, truths, labels):
+        for activations, truth, chunk_labels in chunk_by_chunk(chunks, truths, labels):
             if truth.concepts != tuple(concepts):
                 what = f"Rows are of concepts {list(truth.concepts)}, earlier stages of {list(concepts)}"
                 raise MismatchError(f"{what}. Materialize those again.")
             if count:
-                count(said)
-            yield ops.row_chunks.RowChunk(activations, truth, said.splits)
+                count(chunk_labels)
+            yield ops.row_chunks.RowChunk(activations, truth, chunk_labels.splits)
 
     return Rereadable(read)
 

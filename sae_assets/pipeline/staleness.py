@@ -51,12 +51,16 @@ class Staleness:
         if self.store.find(address) is None:
             return "missing"
         try:
-            made = self.store.header(address).provenance
-            if is_imported(made):
+            provenance = self.store.header(address).provenance
+            if is_imported(provenance):
                 examples = self.store.header(STAGES["examples"].beside(address))
-                return "" if imported_still_fits(made, examples) else "its examples have changed since it was imported"
+                return (
+                    ""
+                    if imported_still_fits(provenance, examples)
+                    else "its examples have changed since it was imported"
+                )
             if self.is_frozen(address):
-                return self._unfit(address, made)
+                return self._unfit(address, provenance)
             expected = self._expected(address)
         except (NotMaterializedError, MissingChunksError):
             return f"not there of what it reads: {', '.join(self._lacking(address))}"
@@ -64,7 +68,7 @@ class Staleness:
             return str(error).splitlines()[0]
         if expected is None:
             return "its SAE is not on this machine"
-        return "" if made.fingerprint == expected.fingerprint else _difference(made, expected)
+        return "" if provenance.fingerprint == expected.fingerprint else _difference(provenance, expected)
 
     def is_imported(self, address: Address) -> bool:
         """Return whether what is there was imported, so that making it would replace what nothing here can make
@@ -141,36 +145,38 @@ class Staleness:
         target, options = Target(self.catalog, address), self.options.of(stage.options)
         return recipe(stage, target, self.inputs(address), options, self._sources)
 
-    def _unfit(self, address: Address, made: "Provenance") -> str:
+    def _unfit(self, address: Address, provenance: "Provenance") -> str:
         """Return why a frozen artifact does not fit what is there: other code, settings, encoder or mapping."""
         stage = STAGES[address.stage]
-        if made.code_version != stage.code_version:
-            return f"code version {made.code_version}, now {stage.code_version}"
+        if provenance.code_version != stage.code_version:
+            return f"code version {provenance.code_version}, now {stage.code_version}"
         settings = stage.settings(Target(self.catalog, address), self.options.of(stage.options))
-        if dict(made.config) != settings:
-            return _changed("settings", made.config, settings)
+        if dict(provenance.config) != settings:
+            return _changed("settings", provenance.config, settings)
         chunks = self._chunks_of(address, STAGES["sparse_activations"])
         beside = [STAGES[name].beside(address) for name in stage.model_inputs]
         parts = [self.store.header(each) for each in beside if self.store.find(each) is not None]
         parts += [chunks.header(next(iter(chunks)))] if chunks else []
-        now = {name: value for part in parts for name, value in identity_of(part).items() if name in made.identity}
-        now = {**made.identity, **now}
-        return "" if now == dict(made.identity) else _changed("made with another", made.identity, now)
+        now = {
+            name: value for part in parts for name, value in identity_of(part).items() if name in provenance.identity
+        }
+        now = {**provenance.identity, **now}
+        return "" if now == dict(provenance.identity) else _changed("made with another", provenance.identity, now)
 
     def _chunks_of(self, address: Address, stage: Stage) -> "ChunkReader":
         keys = self._chunks[address.dataset]
         return ChunkReader(self.store, {key: stage.beside(address, key) for key in keys})
 
 
-def _difference(made: "Provenance", expected: "Provenance") -> str:
+def _difference(actual: "Provenance", expected: "Provenance") -> str:
     """Return what of two provenances is not the same, in a few words."""
-    if made.code_version != expected.code_version:
-        return f"code version {made.code_version}, now {expected.code_version}"
-    if dict(made.config) != dict(expected.config):
-        return _changed("settings", made.config, expected.config)
-    if dict(made.inputs) != dict(expected.inputs):
-        return _changed("inputs", made.inputs, expected.inputs)
-    return _changed("made with another", made.identity, expected.identity)
+    if actual.code_version != expected.code_version:
+        return f"code version {actual.code_version}, now {expected.code_version}"
+    if dict(actual.config) != dict(expected.config):
+        return _changed("settings", actual.config, expected.config)
+    if dict(actual.inputs) != dict(expected.inputs):
+        return _changed("inputs", actual.inputs, expected.inputs)
+    return _changed("made with another", actual.identity, expected.identity)
 
 
 def _changed(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sae_assets.errors import MissingChunksError
 from sae_assets.reading.files import columns_of
 from sae_assets.storage.address import Address
+from sae_assets.storage.arrow import numbers, split_lists
 from sae_assets.storage.store import ArtifactStore
 from sae_assets.wording import counted
 
@@ -77,8 +78,6 @@ class Activations:
         return Activations(self._store, self._addresses, examples)
 
     def __iter__(self) -> Iterator[SparseChunk]:
-        from sae_assets.storage.arrow import numbers, split_lists  # noqa: PLC0415  # numpy, pyarrow
-
         for fields, table in self._chunks((*FIRING, "values")):
             yield SparseChunk(**fields, values=numbers(split_lists(table["values"])[1]))
 
@@ -89,8 +88,6 @@ class Activations:
 
     def _chunks(self, columns: Sequence[str]) -> "Iterator[tuple[dict[str, Any], pa.Table]]":
         """The fields of each chunk that has rows, without values, and its table."""
-        from sae_assets.storage.arrow import numbers, split_lists  # noqa: PLC0415  # numpy, pyarrow
-
         for address in self._addresses:
             header, table = columns_of(self._store, address, self._examples, columns)
             if not len(table):

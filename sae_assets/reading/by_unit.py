@@ -7,6 +7,7 @@ from upath import UPath
 
 from sae_assets.storage import parquet
 from sae_assets.storage.address import Address
+from sae_assets.storage.arrow import numbers
 from sae_assets.storage.store import expect_place
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ class ByUnit:
 
     def rows(self, unit_id: int) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
         """Example and position, int32, and value, float32, of each row that a unit fires on, by data set order."""
-        from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
-
         group, first = self._group_of(unit_id)
         table = self._read(["example_indices", "positions", "values"], group)
         line = unit_id - first
@@ -43,8 +42,6 @@ class ByUnit:
     def n_rows(self) -> "np.ndarray":
         """int64 [n_units]: rows that each unit fires on."""
         import numpy as np
-
-        from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
 
         return numbers(self._read(["n_rows"])["n_rows"]).astype(np.int64)
 

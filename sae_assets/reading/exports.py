@@ -19,6 +19,7 @@ from sae_assets.errors import CatalogError, MismatchError, MissingChunksError
 from sae_assets.reading.pair_table import latex_table, markdown_table
 from sae_assets.reading.run import Run
 from sae_assets.reading.unit import TopExample, Unit
+from sae_assets.rows.texts import open_tokens
 from sae_assets.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -113,8 +114,6 @@ def _located(run: Run, first: int, stop: int, starts: "np.ndarray") -> "Iterator
 def _tokens(run: Run) -> "tuple[np.ndarray, np.ndarray]":
     """Ids of all texts, int64 [n_texts, length], and the place of each text's first own token, int64 [n_texts]."""
     import numpy as np
-
-    from sae_assets.rows.texts import open_tokens  # noqa: PLC0415  # transformers
 
     reader = run.reader
     if run.token_kind != "token" or not isinstance(reader, TextReader) or run.model_entry.transformer is None:

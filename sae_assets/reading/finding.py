@@ -11,6 +11,7 @@ from sae_assets.catalog import match_name
 from sae_assets.datasets import TextReader
 from sae_assets.errors import CatalogError, DatasetError, MismatchError
 from sae_assets.reading.tables import Table
+from sae_assets.storage.arrow import array, rows_with, texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +34,6 @@ def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
     import numpy as np
     import pyarrow.compute as pc
 
-    from sae_assets.storage.arrow import array, rows_with  # noqa: PLC0415  # numpy, pyarrow
-
     name = match_name(concept, run.entry.concepts, "concept")
     if run.has("row_alignment"):
         mine = rows_with(run.alignment().to_arrow(), "concept", name)
@@ -48,8 +47,10 @@ def units_of_concept(run: "Run", concept: str, n: int = 10) -> Table:
     )
     keys = [key for key, _ in by_cell]
     if not mine.select(keys).equals(cutoffs.select(keys)):  # both have every kept unit at every tail fraction
-        made = run.address("detection_stats").making
-        raise MismatchError(f"{run}: detection_stats are of other units or tail fractions than thresholds. Run: {made}")
+        advice = run.address("detection_stats").making
+        raise MismatchError(
+            f"{run}: detection_stats are of other units or tail fractions than thresholds. Run: {advice}"
+        )
     mine = mine.append_column("threshold", cutoffs["threshold"])
     mine = mine.filter(pc.is_valid(mine["cal_f1"])).sort_by([("cal_f1", "descending"), *by_cell])
     first: dict[int, int] = {}
@@ -90,11 +91,11 @@ def units_of_words(run: "Run", words: str, n: int = 10) -> Table:
     for chunk in run.activations().of_examples(with_words).firing():
         mine = inside[rows.offsets[chunk.example] + chunk.position]
         both += np.bincount(chunk.units[chunk.entries_of(mine)], minlength=len(both))
-    fires, there = run.unit_counts, int(inside.sum())
-    f1 = 2 * both / np.maximum(fires + there, 1)
+    fires, n_inside = run.unit_counts, int(inside.sum())
+    f1 = 2 * both / np.maximum(fires + n_inside, 1)
     best = np.lexsort((np.arange(len(f1)), -f1))[:n]
     best = best[both[best] > 0]
-    columns = {"f1": f1, "precision": both / np.maximum(fires, 1), "recall": both / there, "n_rows": fires}
+    columns = {"f1": f1, "precision": both / np.maximum(fires, 1), "recall": both / n_inside, "n_rows": fires}
     return _table(best, columns)
 
 
@@ -136,22 +137,20 @@ def units_of_label(run: "Run", labels: Path, words: str, n: int = 10) -> Table:
     Raises:
         DatasetError: a file that is no such file; CatalogError: no word, or none of them is in any label.
     """
-    wanted = words.lower().split()
-    if not wanted:
+    terms = words.lower().split()
+    if not terms:
         raise CatalogError("--label: found nothing, expected words.")
     named = {unit: label for unit, label in read_labels(labels).items() if 0 <= unit < run.n_units}
-    hits = {unit: sum(word in label.lower() for word in wanted) for unit, label in named.items()}
+    hits = {unit: sum(word in label.lower() for word in terms) for unit, label in named.items()}
     best = sorted((unit for unit in hits if hits[unit]), key=lambda unit: (-hits[unit], len(named[unit]), unit))[:n]
     if not best:
         raise CatalogError(f"No label in {labels} has a word of {words!r}; {len(named)} units of this SAE have one.")
     import numpy as np
     import pyarrow as pa
 
-    from sae_assets.storage.arrow import array, texts  # noqa: PLC0415  # numpy, pyarrow
-
     columns = {
         "unit_id": array(np.array(best, np.int32)),
-        "matched": array(np.array([hits[unit] / len(wanted) for unit in best])),
+        "matched": array(np.array([hits[unit] / len(terms) for unit in best])),
         "label": texts([named[unit] for unit in best]),
     }
     return Table(pa.table(columns))
@@ -220,8 +219,6 @@ def _label(unit: int, content: Any) -> Iterator[tuple[int, str]]:
 
 def _table(units: "np.ndarray", columns: "Mapping[str, np.ndarray]") -> Table:
     import pyarrow as pa
-
-    from sae_assets.storage.arrow import array  # noqa: PLC0415  # numpy, pyarrow
 
     of_units = {"unit_id": units.astype("int32"), **{name: values[units] for name, values in columns.items()}}
     return Table(pa.table({name: array(values) for name, values in of_units.items()}))

@@ -15,6 +15,7 @@ from sae_assets.reading.display import WIDEST
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.summary import levels_of, tables_of, unit_summary
 from sae_assets.reading.unit import TopExample, Unit
+from sae_assets.storage.arrow import rows_with
 from sae_assets.wording import counted, interval, without_places
 
 if TYPE_CHECKING:
@@ -57,15 +58,15 @@ def headline(summary: dict[str, Any]) -> str:
     if not summary["rows"]:
         return "It fires on no row."
     pairs = [pair for pair in summary["pairs"] if pair["test_f1"] is not None]
-    said = f"It fires on {counted(summary['rows'], 'row')}"
+    opening = f"It fires on {counted(summary['rows'], 'row')}"
     if not pairs:
-        return f"{said} and is chosen for no concept."
+        return f"{opening} and is chosen for no concept."
     parts = [
         f"{pair['concept']} (test F1 {pair['test_f1']:.3f}, {interval(pair['test_f1_low'], pair['test_f1_high'])}{few})"
         for pair in pairs
         for few in (f", of fewer than {FEWEST} examples of a class" if pair["too_few"] else "",)
     ]
-    return f"{said} and is chosen for {', '.join(parts)}."
+    return f"{opening} and is chosen for {', '.join(parts)}."
 
 
 def _neighbours(unit: Unit, top: int) -> list[dict[str, Any]]:
@@ -120,8 +121,6 @@ def _element(unit: Unit, one: TopExample, concept: str | None, caption: str) -> 
 def _true_rows(unit: Unit, one: TopExample, concept: str) -> "np.ndarray":
     """bool [n_rows]: which rows of an example are the concept's."""
     import numpy as np
-
-    from sae_assets.storage.arrow import rows_with  # noqa: PLC0415  # numpy, pyarrow
 
     chunk, _ = unit.run.place_of(one.example_id)
     _, table = columns_of(unit.run.store, unit.run.address("ground_truth", chunk))

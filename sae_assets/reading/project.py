@@ -57,10 +57,10 @@ class _ByName(Mapping[str, V]):
             NotMaterializedError: the catalog has it and nothing of it was made; the command that makes it is named.
             CatalogError: there is none of this name; the nearest is named.
         """
-        for known, options in self._possible():
-            if known.lower() == name.lower() and known not in self._names:
+        for candidate, options in self._possible():
+            if candidate.lower() == name.lower() and candidate not in self._names:
                 raise NotMaterializedError(
-                    f"Nothing has been made of {self.what} {known!r} in {self._label}. "
+                    f"Nothing has been made of {self.what} {candidate!r} in {self._label}. "
                     f"Run: sae-assets materialize {options}"
                 )
         return self._part(match_name(name, self._names, self.what))

@@ -13,12 +13,15 @@ from sae_assets.chunks.manifests import read_manifests
 from sae_assets.datasets import TextReader, open_contents
 from sae_assets.datasets.inputs import named_inputs, read_input
 from sae_assets.errors import CatalogError, MissingChunksError, NotMaterializedError
+from sae_assets.reading import finding
 from sae_assets.reading.activations import Activations
+from sae_assets.reading.by_unit import ByUnit
 from sae_assets.reading.display import run_html
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.tables import Table
 from sae_assets.reading.unit import Unit
 from sae_assets.storage.address import Address
+from sae_assets.storage.arrow import numbers
 from sae_assets.storage.snapshot import StoreSnapshot
 from sae_assets.storage.store import ArtifactStore
 
@@ -80,10 +83,12 @@ class Run:
 
         if self.store.find(self.address(stage)) is not None:
             return Table(columns_of(self.store, self.address(stage))[1])
-        made = [each for each in (self.address(stage, key) for key in self.chunks) if self.store.find(each)]
-        if not made:
+        addresses = [each for each in (self.address(stage, key) for key in self.chunks) if self.store.find(each)]
+        if not addresses:
             raise MissingChunksError(f"{self.address(stage)} has not been made. Run: {self.address(stage).making}")
-        return Table(pa.concat_tables(columns_of(self.store, each)[1].replace_schema_metadata(None) for each in made))
+        return Table(
+            pa.concat_tables(columns_of(self.store, each)[1].replace_schema_metadata(None) for each in addresses)
+        )
 
     def has(self, stage: str) -> bool:
         """Return whether anything of a stage was made."""
@@ -118,8 +123,6 @@ class Run:
         path = store.find(address)
         if path is None:
             return None
-        from sae_assets.reading.by_unit import ByUnit  # noqa: PLC0415  # pyarrow
-
         by_unit = ByUnit(path, address)
         inputs = by_unit.header.provenance.inputs
         same = (
@@ -173,8 +176,6 @@ class Run:
         Raises:
             CatalogError: not exactly one of them, or a name that is not there.
         """
-        from sae_assets.reading import finding  # noqa: PLC0415  # numpy, pyarrow
-
         questions = [name for name, value in (("concept", concept), ("words", words), ("example", example),
                                           ("label", label)) if value is not None]  # fmt: skip
         if len(questions) != 1:
@@ -251,8 +252,6 @@ class Run:
     def located_tokens(self) -> "LocatedTokens":
         """Return where every token row stands, in the data set's order."""
         import numpy as np
-
-        from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
 
         table = self.table("row_locations").to_arrow()
         example, start, end = (numbers(table[name]) for name in ("example_index", "start", "end"))

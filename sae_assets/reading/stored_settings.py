@@ -22,15 +22,15 @@ def stored_settings(run: "Run") -> EncodeSettings:
     if run.token_kind in precomputed_kinds(run.entry, run.model_entry):
         raise MismatchError(f"{run}: its rows are embeddings that were made elsewhere; nothing here makes new ones.")
     addresses = [run.address("sparse_activations", key) for key in run.chunks]
-    made = [run.store.header(each).provenance for each in addresses if run.store.find(each) is not None]
-    if not made:
+    provenances = [run.store.header(each).provenance for each in addresses if run.store.find(each) is not None]
+    if not provenances:
         address = run.address("sparse_activations")
         raise MissingChunksError(f"{address} has not been made. Run: {address.making}")
-    if any(is_imported(each) for each in made):
+    if any(is_imported(each) for each in provenances):
         raise MismatchError(f"{run}: its activations were imported; nothing says how new input would be encoded.")
-    config = dict(made[0].config)
+    config = dict(provenances[0].config)
     identity = encoder_hash(run.entry, run.model_entry, run.token_kind, config)
-    if any(each.identity.get("encoder") != identity for each in made):
+    if any(each.identity.get("encoder") != identity for each in provenances):
         raise MismatchError(
             f"{run}: its activations were made by another transformer, SAE or with other settings than the catalog and "
             f"its files say now. Materialize them again, or name the catalog that they were made with."

@@ -42,8 +42,8 @@ class Table:
         body = "".join(
             "<tr>" + "".join(f"<td>{escape(_shown(value))}</td>" for value in row.values()) + "</tr>" for row in rows
         )
-        more = f"<p>… {len(self) - MOST_SHOWN} more rows</p>" if len(self) > MOST_SHOWN else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        remark = f"<p>… {len(self) - MOST_SHOWN} more rows</p>" if len(self) > MOST_SHOWN else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{remark}"
 
 
 def _shown(value: Any) -> str:

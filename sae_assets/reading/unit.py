@@ -11,6 +11,7 @@ from sae_assets.reading.display import unit_html
 from sae_assets.reading.files import columns_of
 from sae_assets.reading.marked import HeatMap, MarkedText, Token
 from sae_assets.saes import locate_sae, open_decoder
+from sae_assets.storage.arrow import numbers, rows_with
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,8 +89,6 @@ class Unit:
         return sorted(self._lines("row_alignment"), key=lambda line: -(line["cal_f1"] or 0))
 
     def _lines(self, stage: str) -> list[dict[str, Any]]:
-        from sae_assets.storage.arrow import rows_with  # noqa: PLC0415  # numpy, pyarrow
-
         table = self.run.table(stage).to_arrow()
         lines: list[dict[str, Any]] = rows_with(table, "unit_id", self.unit_id).to_pylist()
         return lines
@@ -202,8 +201,6 @@ class Unit:
         Raises:
             CatalogError: no such example, rows that are no patches, or nothing that says where they are.
         """
-        from sae_assets.storage.arrow import numbers  # noqa: PLC0415  # numpy, pyarrow
-
         name = _id_of(example)
         reader, (_, locations) = self.run.reader, self._located(name)
         if not isinstance(reader, ImageReader) or locations["left"].null_count:
@@ -243,8 +240,6 @@ class Unit:
 
     def _located(self, example_id: str) -> "tuple[Mapping[str, Any], Any]":
         """Header's scalars and the table of the example's rows."""
-        from sae_assets.storage.arrow import rows_with  # noqa: PLC0415  # numpy, pyarrow
-
         chunk, _ = self.run.place_of(example_id)
         header, table = columns_of(self.run.store, self.run.address("row_locations", chunk))
         return header.scalars, rows_with(table, "example_index", self._index(example_id))

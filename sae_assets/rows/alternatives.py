@@ -112,14 +112,14 @@ def _normalised(network: "nn.Module", own: Normalisation, other: Normalisation) 
         for each in (own, other)
     )
 
-    def again(pixels: Any) -> Any:
+    def renormalised(pixels: Any) -> Any:
         if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4:
             return pixels
         scale, shift = own_std / std, (own_mean - mean) / std
         return pixels * scale.to(pixels) + shift.to(pixels)
 
     def entered(_network: Any, args: Any, kwargs: Any) -> Any:
-        return tuple(map(again, args)), {name: again(value) for name, value in kwargs.items()}
+        return tuple(map(renormalised, args)), {name: renormalised(value) for name, value in kwargs.items()}
 
     handle = network.register_forward_pre_hook(entered, with_kwargs=True)
     try:

@@ -195,8 +195,8 @@ def encode_chunk(
 
 
 def _beyond(longest: Sequence[int | None], limit: int) -> Iterable[int] | None:
-    known = [length for length in longest if length is not None]
-    return [length for length in known if length > limit] if known else None
+    lengths = [length for length in longest if length is not None]
+    return [length for length in lengths if length > limit] if lengths else None
 
 
 def _better_alternatives(

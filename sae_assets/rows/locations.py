@@ -155,8 +155,8 @@ def _resizes(sources: "np.ndarray", size: int) -> list[tuple[int, int]]:
         for start in range(int(low / scale - first) - 2, int((low + 1) / scale - first) + 2):
             if first + start < 0 or last + start >= resized:
                 continue
-            place = (inside + start + 0.5) * scale - sources[inside]  # within its pixel: 0 to 1
-            error = float(np.maximum(-place, place - 1).max())
+            position = (inside + start + 0.5) * scale - sources[inside]  # within its pixel: 0 to 1
+            error = float(np.maximum(-position, position - 1).max())
             off = abs(2 * start - (resized - n))
             if error < ROUNDING and off <= 1:
                 exact.append((resized, start))

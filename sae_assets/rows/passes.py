@@ -214,8 +214,8 @@ class FixedShapes(Generic[T]):
         """
         inputs, length = self._full(one)
         if length is None:
-            again = partial(self._forward, inputs, None)
-            return Trial([again] * 2, lambda results: all(_same_bits(rows, result) for result in results))
+            repeat = partial(self._forward, inputs, None)
+            return Trial([repeat] * 2, lambda results: all(_same_bits(rows, result) for result in results))
         filler = self._filler(inputs[0])
         group = [*[filler] * (len(inputs) - 1), inputs[0]]
         shortest = min(range(len(inputs)), key=lambda index: len(rows[index]))

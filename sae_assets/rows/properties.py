@@ -96,36 +96,36 @@ class Property:
     """One property of a model.
 
     Attributes:
-        used: what is used here, in words; said: what files say, by what says it; sae: what the SAE's checkpoint says.
+        used: what is used here, in words; statements: what files say, by file; sae: what the SAE's checkpoint says.
         differs: what is to be said of a difference, with what to do; empty where there is none, or nobody knows.
     """
 
     name: str
     used: str
-    said: Mapping[str, str] = field(default_factory=dict)
+    statements: Mapping[str, str] = field(default_factory=dict)
     sae: str | None = None
     differs: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain values, None where nothing says it."""
-        return {"used": self.used, "model_says": dict(self.said) or None, "sae_says": self.sae}
+        return {"used": self.used, "model_says": dict(self.statements) or None, "sae_says": self.sae}
 
 
-def compared(name: str, used: str, said: Mapping[str, str], advice: str) -> Property:
+def compared(name: str, used: str, statements: Mapping[str, str], advice: str) -> Property:
     """A property of which every file should say what is used."""
-    others = [f"{where} says {value}" for where, value in said.items() if value != used]
+    others = [f"{where} says {value}" for where, value in statements.items() if value != used]
     differs = f"{name} is {used} here, but {' and '.join(others)} ({advice})" if others else ""
-    return Property(name, used, said, differs=differs)
+    return Property(name, used, statements, differs=differs)
 
 
-def said_of_images(folder: Path | None) -> dict[str, dict[str, str]]:
+def image_statements(folder: Path | None) -> dict[str, dict[str, str]]:
     """Return what the files of a folder say of a vision model, by property and file, in the words of
     :func:`compared`."""
-    said: dict[str, dict[str, str]] = {}
+    statements: dict[str, dict[str, str]] = {}
 
     def note(name: str, file: str, value: str | None) -> None:
         if value is not None:
-            said.setdefault(name, {})[file] = value
+            statements.setdefault(name, {})[file] = value
 
     read = {name: settings(folder, name) for name in (OPEN_CLIP, PROCESSOR, WHOLE_PROCESSOR, CONFIG)}
     cfg, model = _part(read[OPEN_CLIP], "preprocess_cfg"), _part(read[OPEN_CLIP], "model_cfg")
@@ -148,7 +148,7 @@ def said_of_images(folder: Path | None) -> dict[str, dict[str, str]]:
     vision = _part(read[CONFIG], "vision_config") or read[CONFIG]
     note(ACTIVATION, CONFIG, activation_of(vision))
     note(SIZE, CONFIG, size_in_words(vision.get("image_size")))
-    return said
+    return statements
 
 
 def settings(folder: Path | None, name: str) -> dict[str, Any]:
@@ -236,16 +236,18 @@ def stored_dtype(weights: Path) -> str | None:
         return None
 
 
-def dtype_property(precision: str, said: Mapping[str, str]) -> Property:
+def dtype_property(precision: str, statements: Mapping[str, str]) -> Property:
     """Return what is computed in, beside what weights are stored in.
 
     More bits than the weights have change nothing, and fewer are what the catalog asks for; a smaller range is what
     makes values infinite or zero.
     """
     differs = ""
-    if precision == "float16" and (where := next((key for key, value in said.items() if value == "bfloat16"), None)):
+    if precision == "float16" and (
+        where := next((key for key, value in statements.items() if value == "bfloat16"), None)
+    ):
         differs = (
             f"computed in float16, but {where} says bfloat16, whose range is larger (set `precision: bfloat16` or "
             "`float32`)"
         )
-    return Property(DTYPE, precision, said, differs=differs)
+    return Property(DTYPE, precision, statements, differs=differs)

@@ -34,23 +34,23 @@ def steady(make: Callable[[], T], rows: Callable[[T], "Tensor"], n_bytes: Callab
     """
     with without_looks():
         looks = _looks()
-        made = make()
-        first = _pass(made, rows, seed=1)
+        model = make()
+        first = _pass(model, rows, seed=1)
         if n_bytes() <= BUILT_TWICE:
-            del made
+            del model
             # Hooks refer to the model that holds them. Where nobody has looked meanwhile, all of it is young; through
             # all objects, torch's and Dagster's too, takes half a second.
             gc.collect(1 if _looks() == looks else 2)
-            made = make()
+            model = make()
     for seed in (2, 3):
-        differ = _differing(first, _pass(made, rows, seed))
+        differ = _differing(first, _pass(model, rows, seed))
         if differ:
             raise CheckpointError(
                 f"{hook_point} gives other rows for the same input each time it is asked ({differ}): the model "
                 "shuffles or masks at random (ViTMAE does), or reads memory that nothing has set. Such rows cannot be "
                 "compared; use another model, or an encoder saved without its random part (of ViTMAE, as a ViTModel)."
             )
-    return made
+    return model
 
 
 def _looks() -> list[int]:
@@ -58,12 +58,12 @@ def _looks() -> list[int]:
     return [generation["collections"] for generation in gc.get_stats()[1:]]
 
 
-def _pass(made: T, rows: Callable[[T], "Tensor"], seed: int) -> "Tensor":
+def _pass(model: T, rows: Callable[[T], "Tensor"], seed: int) -> "Tensor":
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return rows(made).to("cpu", copy=True)
+        return rows(model).to("cpu", copy=True)
 
 
 def _differing(one: "Tensor", other: "Tensor") -> str:

@@ -33,9 +33,9 @@ def trained_elsewhere(
 
     It is kept with the rows, so a folder is named without where it lies.
     """
-    said = [each.differs for each in properties_of(sae, model, behind, beyond)]
+    differences = [each.differs for each in properties_of(sae, model, behind, beyond)]
     folder = None if model.transformer is None else model.transformer.path
-    text = visible("; ".join([*filter(None, said), *doubts]))
+    text = visible("; ".join([*filter(None, differences), *doubts]))
     return text if folder is None else text.replace(str(folder), folder.name)
 
 

@@ -110,14 +110,14 @@ def _outside(name: str) -> HookPoint | None:
 def _inside(block: int, rest: Sequence[str]) -> HookPoint:
     """Return what of a block the rest of a name stands for."""
     own = rest[:-1] if rest[1:] and rest[-1] == "output" else rest
-    said = ".".join(own)
-    stream = said.removeprefix("hook_")
-    if stream in _STREAM or said == "output":
+    name = ".".join(own)
+    stream = name.removeprefix("hook_")
+    if stream in _STREAM or name == "output":
         return HookPoint(block, _STREAM.get(stream, OUTPUT))
-    lowered = said.lower()
+    lowered = name.lower()
     norm = "norm" in lowered.rpartition(".")[2]  # post_attention_layernorm is none of attention
-    part = next((title for title, words in _PARTS if not norm and any(word in lowered for word in words)), f"`{said}`")
-    return HookPoint(block, part, "" if _OUTPUT_OF_PART.fullmatch(lowered) else said)
+    part = next((title for title, words in _PARTS if not norm and any(word in lowered for word in words)), f"`{name}`")
+    return HookPoint(block, part, "" if _OUTPUT_OF_PART.fullmatch(lowered) else name)
 
 
 def _sublayer(block: int, decoder: bool, encoder: bool, rest: Sequence[str]) -> HookPoint:

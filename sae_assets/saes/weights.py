@@ -86,9 +86,9 @@ def _expect_as_large_as_said(path: Path) -> None:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(file)
-            said = math.prod(shape) * dtype.itemsize
-            if said > entry.file_size:
-                raise ValueError(f"{entry.filename} says {said:,} bytes of numbers and has {entry.file_size:,}")
+            size = math.prod(shape) * dtype.itemsize
+            if size > entry.file_size:
+                raise ValueError(f"{entry.filename} says {size:,} bytes of numbers and has {entry.file_size:,}")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -56,5 +56,5 @@ def rows_with(table: pa.Table, column: str, value: int | str) -> pa.Table:
     import pyarrow.compute as pc  # noqa: PLC0415 - numbers do without
 
     kind = table[column].type
-    wanted = texts([value]) if isinstance(value, str) else array(np.array([value], kind.to_pandas_dtype()))
-    return table.filter(pc.is_in(table[column], value_set=wanted))
+    values = texts([value]) if isinstance(value, str) else array(np.array([value], kind.to_pandas_dtype()))
+    return table.filter(pc.is_in(table[column], value_set=values))

@@ -31,14 +31,14 @@ def load_header(path: UPath) -> Header:
     return header
 
 
-def has_content(path: UPath, content_hash: str, place: Mapping[str, Any]) -> bool:
+def has_content(path: UPath, content_hash: str, fields: Mapping[str, Any]) -> bool:
     """Return whether a file's header is of this content and place; False where only :func:`load_header` can tell.
 
     Raises:
         StoredFileError: the footer is not as it was written.
     """
     footer = read_footer(path)
-    if not states(footer, content_hash, place):
+    if not states(footer, content_hash, fields):
         return False
     seal.check_footer(footer, str(path), sealed=True)
     return True

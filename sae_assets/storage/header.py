@@ -46,15 +46,15 @@ class Header:
         )
 
 
-def states(footer: bytes, content_hash: str, place: Mapping[str, Any]) -> bool:
+def states(footer: bytes, content_hash: str, fields: Mapping[str, Any]) -> bool:
     """Return whether a sealed file's footer holds a header of this content and place, given as the address's fields.
 
     It is looked for as :class:`Header` writes it, and not parsed, which takes several times as long. Names and hashes
     are plain, so that JSON escapes nothing in them.
     """
-    made = (f'"{name}": null' if part is None else f'"{name}": "{part}"' for name, part in place.items())
-    content = f'"seal": "{SEAL}", "kind": "{place["stage"]}", "content_hash": "{content_hash}"'
-    return content.encode() in footer and ", ".join(made).encode() in footer
+    pairs = (f'"{name}": null' if part is None else f'"{name}": "{part}"' for name, part in fields.items())
+    content = f'"seal": "{SEAL}", "kind": "{fields["stage"]}", "content_hash": "{content_hash}"'
+    return content.encode() in footer and ", ".join(pairs).encode() in footer
 
 
 def read_header(text: bytes | str | None, where: str) -> Header:

@@ -163,7 +163,7 @@ def test_what_was_chosen_before_is_kept_and_counted_anew(seed):
     first, later = random_world(seed, n_examples=60), random_world(seed + 50, n_examples=90)
     later = dataclasses.replace(later, activations=np.roll(later.activations, 1, axis=1))  # other units fire there
     before, anew = choose(first, min_support=1), choose(later, min_support=1)
-    got = choose(later, min_support=1, kept=before)
+    got = choose(later, min_support=1, earlier=before)
     for name in ("unit_ids", "thresholds", "member_offsets", "anded"):
         assert torch.equal(getattr(got, name), getattr(before, name)), name
     assert got.unit_ids.tolist() != anew.unit_ids.tolist()
@@ -174,7 +174,7 @@ def test_what_was_chosen_before_is_kept_and_counted_anew(seed):
             truth = later.labels[later.examples_in(split), concept]
             cells = (found & truth, found & ~truth, ~found & truth, ~found & ~truth)
             assert got.counts[place, concept].tolist() == [int(cell.sum()) for cell in cells]
-    assert choose(first, min_support=1, kept=before) == before
+    assert choose(first, min_support=1, earlier=before) == before
 
 
 def joined(scores: np.ndarray, members: list[tuple[int, float]], rule: str) -> np.ndarray:

@@ -252,7 +252,7 @@ def test_what_was_chosen_before_is_kept_and_counted_anew(seed):
     first, later = random_world(seed, n_examples=40), random_world(seed + 50, n_examples=60)
     units, thresholds = [0, 1], [0.5, 0.5]
     before, anew = run(first, units, thresholds), run(later, units, thresholds)
-    got = run(later, units, thresholds, kept=before)
+    got = run(later, units, thresholds, earlier=before)
     for name in ("cutoffs", "tail_fractions", "direction_units", "direction_weights", "n_superactivators"):
         assert torch.equal(getattr(got, name), getattr(before, name)), name
     assert not torch.equal(got.cutoffs, anew.cutoffs)
@@ -263,6 +263,6 @@ def test_what_was_chosen_before_is_kept_and_counted_anew(seed):
                 marked, truth = marks[method, concept][inside], later.truth[inside, concept]
                 cells = (marked & truth, marked & ~truth, ~marked & truth, ~marked & ~truth)
                 assert got.counts[method, place, concept].tolist() == [int(cell.sum()) for cell in cells]
-    assert run(later, units, [0.5, 0.25], kept=before) == run(later, units, [0.5, 0.25])
+    assert run(later, units, [0.5, 0.25], earlier=before) == run(later, units, [0.5, 0.25])
     with pytest.raises(ArtifactError, match="A chunk has 5 units, expected 12"):
-        run(random_world(seed, n_units=5), units, thresholds, kept=before)
+        run(random_world(seed, n_units=5), units, thresholds, earlier=before)

@@ -59,7 +59,7 @@ def test_every_property_is_told_of_every_model(
 def test_of_a_model_that_cannot_be_read_nothing_is_known(tmp_path: Path) -> None:
     """Every property says so."""
     found = properties_of(None, entry(tmp_path / "nowhere", "text"))
-    assert tuple(each.name for each in found) == OF["text"] and not any(each.said or each.sae for each in found)
+    assert tuple(each.name for each in found) == OF["text"] and not any(each.statements or each.sae for each in found)
     assert {each.used for each in found[2:]} == {"not known"}
 
 
@@ -140,7 +140,7 @@ def test_transformers_folder(tmp_path: Path, silent: Any, transformer: Callable[
     assert "activation function is quick_gelu here, but open_clip_config.json says gelu" in said
     assert "image size is 32x32 here, but preprocess_cfg of open_clip_config.json says 64x64" in said
     dino = {each.name: each for each in properties_of(silent, entry(transformer("dinov2")))}
-    assert dino["image size"].said["config.json"] == "64x64" and dino["image size"].used == "32x32"
+    assert dino["image size"].statements["config.json"] == "64x64" and dino["image size"].used == "32x32"
     assert dino["image size"].differs == ""
     beit = shutil.copytree(transformer("vit"), tmp_path / "vit")
     config = json.loads((beit / "preprocessor_config.json").read_text())
@@ -161,7 +161,7 @@ def test_dtype_of_weights(tmp_path: Path, silent: Any, transformer: Callable[[st
     for precision, warned in (("float32", False), ("bfloat16", False), ("float16", True)):
         model = entry(folder, "text", precision=precision)
         (found,) = [each for each in properties_of(silent, model) if each.name == "dtype"]
-        assert (found.used, found.said) == (precision, both)
+        assert (found.used, found.statements) == (precision, both)
         assert ("computed in float16, but config.json says bfloat16" in found.differs) == warned
 
 

@@ -110,13 +110,13 @@ def _read_parquet(entry: Dataset, files: list[Path], base: Path) -> Listing:
 
 def _absent_parts(files: Sequence[Path]) -> list[str]:
     """Parts that names like ``train-00000-of-00003`` promise and that are not there."""
-    there: dict[tuple[str, str], set[int]] = {}
+    numbers_by_name: dict[tuple[str, str], set[int]] = {}
     for file in files:
         if match := PART.fullmatch(file.stem):
-            there.setdefault((match[1], match[3]), set()).add(int(match[2]))
+            numbers_by_name.setdefault((match[1], match[3]), set()).add(int(match[2]))
     return [
         f"{name}: {len(numbers)} of its {int(of):,} Parquet files are there; the examples of the others are not"
-        for (name, of), numbers in there.items()
+        for (name, of), numbers in numbers_by_name.items()
         if len(numbers) < int(of)
     ]
 

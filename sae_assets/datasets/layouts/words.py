@@ -127,7 +127,7 @@ def _read_words(
     problems: list[str] = []
     seen: Counter[str] = Counter()
     last: dict[int, int] = {}
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # of many words there are few combinations of labels
+    combinations: dict[tuple[str, ...], tuple[str, ...]] = {}  # of many words there are few combinations of labels
     for line, row in rows:
         number = row[PARAGRAPH] or ""
         if not number.isdecimal():
@@ -140,8 +140,8 @@ def _read_words(
                 problems.append(f"line {line}: column {single!r}: {hint}")
             seen[label] += 1
             true: tuple[str, ...] = (label,) if label in concepts else ()
-        elif (cells := tuple(map(row.__getitem__, concepts))) in known:
-            true = known[cells]
+        elif (cells := tuple(map(row.__getitem__, concepts))) in combinations:
+            true = combinations[cells]
         else:
             labels = {concept: zero_or_one(row[concept]) for concept in concepts}
             wrong = [
@@ -152,7 +152,7 @@ def _read_words(
             true = tuple(concept for concept, value in labels.items() if value)
             problems += wrong
             if not wrong:
-                known[cells] = true
+                combinations[cells] = true
         if WORD not in columns and not _ascends(last, int(number), row.get(WORD_ID)):
             problems.append(f"line {line}: column {WORD_ID!r}: found {row[WORD_ID]!r} behind the same or a later word")
         paragraphs.setdefault(int(number), []).append((line, row.get(WORD) if WORD in columns else None, true))

@@ -162,8 +162,8 @@ def _survey(
         row_of_positive = truth.row_of_positive()
         for split in EVALUATED:
             inside = chunk.rows_in(split)[row_of_positive]
-            kept, number = region[inside].unique(return_inverse=True)
-            member = torch.zeros(len(kept), n_concepts, dtype=torch.bool, device="cpu")
+            regions, number = region[inside].unique(return_inverse=True)
+            member = torch.zeros(len(regions), n_concepts, dtype=torch.bool, device="cpu")
             member[number, concept[inside]] = True
             region_of = torch.full_like(region, -1)
             region_of[inside] = number
@@ -171,13 +171,13 @@ def _survey(
             positive, entry = spread(truth.row_offsets[row], lengths)
             index = region_of[positive]
             chosen = (index >= 0).nonzero().flatten()
-            pairs, inverse = (unit[entry[chosen]] * max(len(kept), 1) + index[chosen]).unique(return_inverse=True)
+            pairs, inverse = (unit[entry[chosen]] * max(len(regions), 1) + index[chosen]).unique(return_inverse=True)
             largest = torch.zeros(len(pairs), dtype=torch.float32, device="cpu")
             largest.scatter_reduce_(0, inverse, activations.values[entry[chosen]], "amax")
-            width_of = max(len(kept), 1)
+            width_of = max(len(regions), 1)
             parts[split].append((pairs // width_of, largest, pairs % width_of + n_regions[split]))
             labels[split].append(member)
-            n_regions[split] += len(kept)
+            n_regions[split] += len(regions)
     if not trained:
         raise ArtifactError("There are no train rows: the largest value of every unit is to be that on train.")
     scores = {}

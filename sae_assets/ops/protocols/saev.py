@@ -103,8 +103,8 @@ def probe_rows(
         unit_ids[better] = first + unit[better]
         column = torch.arange(n, device="cpu")
         pure = on_test.purity(PURITY_ROWS)
-        for kept, table in ((weights, weight), (biases, bias), (purity, pure)):
-            kept[better] = table[unit, column][better]
+        for kept_table, table in ((weights, weight), (biases, bias), (purity, pure)):
+            kept_table[better] = table[unit, column][better]
         first += walk.n_units
     exists = located & (train.n_positive > 0) & (test.n_positive > 0)
     unit_ids[~exists] = -1
@@ -205,8 +205,8 @@ def _scores(
         done += int(inside.sum())
         pair, entry = entries_of_pairs(chunk.activations, units)
         where = index[chunk.activations.row_of_entry()[entry]]
-        kept = where >= 0
-        scores[pair[kept], where[kept]] = chunk.activations.values[entry[kept]].double()
+        is_asked = where >= 0
+        scores[pair[is_asked], where[is_asked]] = chunk.activations.values[entry[is_asked]].double()
         positive = index[chunk.truth.row_of_positive()]
         truth[chunk.truth.concept_ids.long()[positive >= 0], positive[positive >= 0]] = True
     return weights.nan_to_num(0)[:, None] * scores + biases.nan_to_num(0)[:, None], truth

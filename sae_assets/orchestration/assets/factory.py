@@ -73,34 +73,36 @@ def build_assets(catalog: Catalog) -> Iterator[dg.AssetsDefinition]:
             yield _definition(each)
 
 
-def _definition(made: PassAssets) -> dg.AssetsDefinition:
-    partitions = partitions_of(made.stage, made.entry)
+def _definition(one_pass: PassAssets) -> dg.AssetsDefinition:
+    partitions = partitions_of(one_pass.stage, one_pass.entry)
     define = dg.multi_asset(
-        name=made.name,
+        name=one_pass.name,
         outs={
-            name: dg.AssetOut(key=made.key(name), is_required=False, **_shown(made, *output))
-            for name, output in made.outputs.items()
+            name: dg.AssetOut(key=one_pass.key(name), is_required=False, **_shown(one_pass, *output))
+            for name, output in one_pass.outputs.items()
         },
-        ins=dict(_inputs(made)),
+        ins=dict(_inputs(one_pass)),
         partitions_def=partitions,
         check_specs=[
-            spec for name, (each, _) in made.outputs.items() for spec in specs(each, made.key(name), partitions)
+            spec for name, (each, _) in one_pass.outputs.items() for spec in specs(each, one_pass.key(name), partitions)
         ],
-        can_subset=len(made.outputs) > 1,
-        pool=made.stage.pool,
-        config_schema=_schema(made.stage.options),
+        can_subset=len(one_pass.outputs) > 1,
+        pool=one_pass.stage.pool,
+        config_schema=_schema(one_pass.stage.options),
     )
-    return define(retrying_transient(_body(made)))
+    return define(retrying_transient(_body(one_pass)))
 
 
-def _body(made: PassAssets) -> Callable[..., Any]:
+def _body(one_pass: PassAssets) -> Callable[..., Any]:
     """Return what Dagster calls. What it may be given stands in ``_schema``, once for all assets."""
-    options_class = made.stage.options
+    options_class = one_pass.stage.options
 
     def body(context: dg.AssetExecutionContext, compute: ComputeResource, artifact_store: StoreResource, **inputs: Any):
-        given = context.op_execution_context.op_config if options_class.model_fields else None
-        options = options_class() if given is None else options_from(config_of(options_class)(**given), options_class)
-        yield from carry_out(made, context, options, compute, artifact_store.store, inputs)
+        op_config = context.op_execution_context.op_config if options_class.model_fields else None
+        options = (
+            options_class() if op_config is None else options_from(config_of(options_class)(**op_config), options_class)
+        )
+        yield from carry_out(one_pass, context, options, compute, artifact_store.store, inputs)
 
     return body
 
@@ -111,12 +113,12 @@ def _schema(options: type[Options]) -> dict[str, dg.Field] | None:
     return config_of(options).to_fields_dict() if options.model_fields else None
 
 
-def _inputs(made: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
+def _inputs(one_pass: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
     """Inputs by stage name, with the built-in partition mappings; chunks of a model-level stage arrive lazily."""
-    level = made.stage.level
-    for name in stages_of(made.entry, made.stage.inputs):
+    level = one_pass.stage.level
+    for name in stages_of(one_pass.entry, one_pass.stage.inputs):
         mapping, metadata, input_level = None, None, STAGES[name].level
-        if name in made.stage.optional_inputs:
+        if name in one_pass.stage.optional_inputs:
             metadata = OPTIONAL
         if level == "model" and input_level == "chunk":
             mapping, metadata = along(MODEL), CHUNKS
@@ -126,22 +128,22 @@ def _inputs(made: PassAssets) -> Iterator[tuple[str, dg.AssetIn]]:
             mapping = along(MODEL)
         elif level == "chunk" and input_level == "dataset-chunk":
             mapping = along(CHUNK)
-        key = asset_key_of(made.entry.name, made.token_kind, STAGES[name])
+        key = asset_key_of(one_pass.entry.name, one_pass.token_kind, STAGES[name])
         yield name, dg.AssetIn(key=key, partition_mapping=mapping, metadata=metadata)
 
 
-def _shown(made: PassAssets, stage: Stage, token_kind: str | None) -> dict[str, Any]:
+def _shown(one_pass: PassAssets, stage: Stage, token_kind: str | None) -> dict[str, Any]:
     """Return what the UI shows of an asset. Groups are per token kind: the lineage shows only the last part of a
     key."""
     kind = {"token_kind": token_kind} if token_kind else {}
-    about = f"\n\nData set {made.entry.name}: {made.entry.description}" if made.entry.description else ""
+    about = f"\n\nData set {one_pass.entry.name}: {one_pass.entry.description}" if one_pass.entry.description else ""
     return {
         "description": stage.description + about,
-        "group_name": "__".join(part for part in (made.entry.name, token_kind) if part),
-        "code_version": configured_version(made.catalog, made.entry, stage, token_kind),
+        "group_name": "__".join(part for part in (one_pass.entry.name, token_kind) if part),
+        "code_version": configured_version(one_pass.catalog, one_pass.entry, stage, token_kind),
         "kinds": _kinds(stage),
-        "tags": {"dataset": made.entry.name, "stage": stage.name, **kind},
-        "owners": list(made.entry.owners),
+        "tags": {"dataset": one_pass.entry.name, "stage": stage.name, **kind},
+        "owners": list(one_pass.entry.owners),
     }
 
 

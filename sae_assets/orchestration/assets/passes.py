@@ -68,7 +68,7 @@ class PassAssets:
 
 
 def carry_out(
-    made: PassAssets,
+    one_pass: PassAssets,
     context: dg.AssetExecutionContext,
     options: Options,
     compute: ComputeResource,
@@ -81,28 +81,34 @@ def carry_out(
         SaeAssetsError: inputs or outside contents that cannot be used; nothing is written then.
     """
     start = time.perf_counter()
-    stage = made.stage
+    stage = one_pass.stage
     sources = _sources(context.run.run_id, store.root)
-    selected = {name: output for name, output in made.outputs.items() if made.key(name) in context.selected_asset_keys}
-    targets = {name: Target(made.catalog, address_of(made.key(name).path, context.partition_key)) for name in selected}
+    selected = {
+        name: output for name, output in one_pass.outputs.items() if one_pass.key(name) in context.selected_asset_keys
+    }
+    targets = {
+        name: Target(one_pass.catalog, address_of(one_pass.key(name).path, context.partition_key)) for name in selected
+    }
     inputs = {name: item for name, item in inputs.items() if item is not None}  # optional ones need not be there
     if stage.level == "model":
-        inputs = _read_chunks(stage, made.entry.name, context, options, store, inputs)
+        inputs = _read_chunks(stage, one_pass.entry.name, context, options, store, inputs)
 
     def provenance(name: str) -> "Provenance | None":
         return recipe(selected[name][0], targets[name], inputs, options, sources)
 
-    kept: dict[str, Stored] = {}
+    current_files: dict[str, Stored] = {}
     if stage.kept_if_current and not (isinstance(options, EncodeOptions) and options.force):
         for name, target in targets.items():
-            current = _current_file(context, made.key(name), target.address, store, inputs, partial(provenance, name))
+            current = _current_file(
+                context, one_pass.key(name), target.address, store, inputs, partial(provenance, name)
+            )
             if current is not None:
-                kept[name] = current
-    due = [name for name in selected if name not in kept]
+                current_files[name] = current
+    due = [name for name in selected if name not in current_files]
     results: Mapping[tuple[str, str], Result] = {}
-    meter, first = PassMeter(), made.name not in _CARRIED_OUT
+    meter, first = PassMeter(), one_pass.name not in _CARRIED_OUT
     if due:
-        _CARRIED_OUT.add(made.name)
+        _CARRIED_OUT.add(one_pass.name)
         kinds = tuple(dict.fromkeys(targets[name].token_kind for name in due))
         device = compute.torch_device  # loads torch, which is no pass's: whoever comes first would seem to cost it
         with meter:
@@ -121,12 +127,12 @@ def carry_out(
                 )
             )
     # Only now, so that a pass that is tried again hands nothing on twice.
-    for name, item in kept.items():
+    for name, item in current_files.items():
         context.log.info(
             f"{item.provenance.fingerprint[:12]} of {targets[name].address} is up to date: nothing is made"
         )
         expected = selected[name][0].expected_of_kept(targets[name], item, sources, store)
-        yield from _handed_on(made, name, context, store, item, Result(item.artifact, expected), {"kept": True})
+        yield from _handed_on(one_pass, name, context, store, item, Result(item.artifact, expected), {"kept": True})
     taken = time.perf_counter() - start
     examples = _examples_read(stage, targets[due[0]], inputs, sources) if due else 0
     for name in due:
@@ -146,11 +152,11 @@ def carry_out(
         figures |= {f"expected_{figure}": value for figure, value in probable.items()}
         counts = {**selected[name][0].counts(result.artifact), **result.expected.warning}
         item = stored(result.artifact, made_by, counts)
-        yield from _handed_on(made, name, context, store, item, result, figures)
+        yield from _handed_on(one_pass, name, context, store, item, result, figures)
 
 
 def _handed_on(
-    made: PassAssets,
+    one_pass: PassAssets,
     name: str,
     context: dg.AssetExecutionContext,
     store: "ArtifactStore",
@@ -159,7 +165,7 @@ def _handed_on(
     figures: Mapping[str, Any],
 ) -> Iterator[dg.Output | dg.AssetCheckResult]:
     """The artifact for the IO manager with its metadata, then the results of its checks on what was written."""
-    key, (stage, _) = made.key(name), made.outputs[name]
+    key, (stage, _) = one_pass.key(name), one_pass.outputs[name]
     yield dg.Output(
         Kept(item) if "kept" in figures else item,
         output_name=name,
@@ -210,8 +216,8 @@ def _current_file(
         return None
     if is_imported(made_by):
         if not imported_still_fits(made_by, inputs["examples"]):
-            again = ENCODE_IMPORTED.format(address.importing, address.making)
-            raise MismatchError(f"{address} was imported and its examples have changed since. {again}")
+            advice = ENCODE_IMPORTED.format(address.importing, address.making)
+            raise MismatchError(f"{address} was imported and its examples have changed since. {advice}")
         return store.read(address)
     expected = provenance()
     if expected is None or made_by.fingerprint != expected.fingerprint:

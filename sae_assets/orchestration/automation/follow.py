@@ -96,9 +96,9 @@ def _sensor(catalog: Catalog, dataset: str) -> dg.SensorDefinition:
         assert context.repository_def is not None
         tell(context.instance, context.repository_def.asset_graph, outlook)
         if not plan.ready:
-            said = "; ".join(filter(None, (f"Nothing of {dataset} can be made now", left_behind(plan))))
-            context.update_cursor(json.dumps({"seen": seen, "at": time.time(), "said": said}))
-            return dg.SkipReason(said)
+            reason = "; ".join(filter(None, (f"Nothing of {dataset} can be made now", left_behind(plan))))
+            context.update_cursor(json.dumps({"seen": seen, "at": time.time(), "said": reason}))
+            return dg.SkipReason(reason)
         context.log.info(f"{n_partitions(plan.ready)} of {len(plan.addresses)} partitions to be made are requested")
         return [_request(batch, STAGES[batch.stages[0]].level) for batch in plan.ready]
 

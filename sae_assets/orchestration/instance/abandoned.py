@@ -36,13 +36,13 @@ def settle(instance: dg.DagsterInstance) -> list[str]:
         pid = dead_process(instance, record)
         if pid is None:
             continue
-        said = f"Process {pid} of the run is gone."
+        message = f"Process {pid} of the run is gone."
         if PROCESS_TAG in run.tags:  # the command is given again by whoever gave it
             instance.add_run_tags(run.run_id, NEVER_AGAIN)
         if run.status is dg.DagsterRunStatus.CANCELING:
-            instance.report_run_canceled(run, said)
+            instance.report_run_canceled(run, message)
         else:
-            instance.report_run_failed(run, said)
+            instance.report_run_failed(run, message)
         done.append(f"Run {run.run_id[:8]} of process {pid}, which is gone, is marked as failed.")
     return done + list(_free_slots(instance))
 
@@ -52,8 +52,8 @@ def dead_process(instance: dg.DagsterInstance, record: dg.RunRecord) -> int | No
     process = _process(instance, record)
     if process is None or is_alive(*process):
         return None
-    again = instance.get_run_by_id(record.dagster_run.run_id)  # it may have ended between the two looks
-    return None if again is None or again.is_finished else process[0]
+    latest = instance.get_run_by_id(record.dagster_run.run_id)  # it may have ended between the two looks
+    return None if latest is None or latest.is_finished else process[0]
 
 
 def _process(instance: dg.DagsterInstance, record: dg.RunRecord) -> tuple[int, float] | None:

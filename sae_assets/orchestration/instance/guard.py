@@ -96,8 +96,8 @@ def _unframed(send: Send) -> Send:
     async def without_frames(message: Any) -> None:
         if message["type"] == "http.response.start":
             names = {name.lower() for name, _ in message.get("headers", ())}
-            more = [header for header in HEADERS if header[0] not in names]
-            message = {**message, "headers": [*message.get("headers", ()), *more]}
+            headers = [header for header in HEADERS if header[0] not in names]
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
         await send(message)
 
     return without_frames

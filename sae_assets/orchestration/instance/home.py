@@ -204,34 +204,34 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
 def _explained(error: Exception, settings: Settings) -> str:
     """Return what a database says, and what can be done about it."""
     folder = Path(settings.environment()["DAGSTER_HOME"])
-    said = str(getattr(error, "orig", None) or error).splitlines()[0]
+    message = str(getattr(error, "orig", None) or error).splitlines()[0]
     denied = isinstance(error, PermissionError) or any(
-        word in said.lower() for word in ("readonly", "read-only", "unable to open")
+        word in message.lower() for word in ("readonly", "read-only", "unable to open")
     )
-    if "locked" in said:
+    if "locked" in message:
         what = "is locked by another process: try again when that has ended, or stop it"
     elif denied:
         what = "cannot be written: give it back its permissions, or copy the home to where you may write"
-    elif "full" in said or "No space" in said:
+    elif "full" in message or "No space" in message:
         what = "cannot be written: the disk is full"
-    elif "disk I/O error" in said:
+    elif "disk I/O error" in message:
         what = "cannot be read or written: the disk is full or failing, or a file may not grow further (`ulimit -f`)"
-    elif "malformed" in said or "not a database" in said:
+    elif "malformed" in message or "not a database" in message:
         what = (
             f"is damaged: restore {folder} from a backup, or move it away, and what is in the store is recorded "
             "anew by the next `sae-assets materialize`"
         )
     else:
         what = "does not answer"
-    return f"Dagster's history in {folder} {what} ({said}). {WITHOUT}"
+    return f"Dagster's history in {folder} {what} ({message}). {WITHOUT}"
 
 
 def _unusable(error: Exception, settings: Settings) -> str:
     """Return what is wrong with ``dagster.yaml``, and what can be done about it."""
     config = Path(settings.environment()["DAGSTER_HOME"]) / "dagster.yaml"
-    said = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())[:300]
+    reason = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())[:300]
     return (
-        f"{config} is not a configuration that Dagster takes ({said}). Correct it, or move it away: the next command "
+        f"{config} is not a configuration that Dagster takes ({reason}). Correct it, or move it away: the next command "
         f"writes it anew. {WITHOUT}"
     )
 

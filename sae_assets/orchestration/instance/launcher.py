@@ -109,11 +109,11 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
         if run is None or run.is_finished:
             return
         worker = f"Worker process {pid}"
-        said = f"{worker} left the run unfinished." if code is None else get_run_crash_explanation(worker, code)
+        message = f"{worker} left the run unfinished." if code is None else get_run_crash_explanation(worker, code)
         if run.status is dg.DagsterRunStatus.CANCELING:
-            self._instance.report_run_canceled(run, said)
+            self._instance.report_run_canceled(run, message)
         else:
-            self._instance.report_run_failed(run, said)
+            self._instance.report_run_failed(run, message)
 
     def terminate(self, run_id: str) -> bool:
         """Cancel a run, from any process of the worker's machine; on others the worker looks for itself."""

@@ -27,13 +27,13 @@ def _make(run: Pass) -> Made:
         """Scores of two parts, under the names of the splits that are scored."""
 
         def labelled() -> Iterator[ops.example_scores.LabelledChunk]:
-            for activations, said in run.pairs("sparse_activations"):
-                if said.concepts != best.concepts:
-                    what = f"Labels are of concepts {list(said.concepts)}, pairs of {list(best.concepts)}"
+            for activations, chunk_labels in run.pairs("sparse_activations"):
+                if chunk_labels.concepts != best.concepts:
+                    what = f"Labels are of concepts {list(chunk_labels.concepts)}, pairs of {list(best.concepts)}"
                     raise MismatchError(f"{what}. Materialize the pairs again.")
-                splits = parts_of(said, halved)
+                splits = parts_of(chunk_labels, halved)
                 renamed = tuple(names.get(split, "") for split in splits)
-                yield ops.example_scores.LabelledChunk(activations, renamed, said.labels)
+                yield ops.example_scores.LabelledChunk(activations, renamed, chunk_labels.labels)
 
         return ops.example_scores.score_examples(
             labelled(), n_units=n_units, pooling=pooling, device=run.device, memory_budget=run.memory_budget
@@ -47,7 +47,7 @@ def _make(run: Pass) -> Made:
         concepts=best.concepts,
         pairs=(best.unit_ids, best.thresholds),
         halved=halved,
-        kept=kept_choice(run, COALITIONS),
+        earlier=kept_choice(run, COALITIONS),
     )
     return COALITIONS.only(run, Result(artifact, plot=lambda: plot_coalitions(artifact)))
 

@@ -17,7 +17,7 @@ from sae_assets.pipeline.options import ScoringOptions
 from sae_assets.pipeline.plots import plot_controls
 from sae_assets.pipeline.scoring import found_concepts, pooling_of, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
-from sae_assets.rows.again import largest_scores
+from sae_assets.rows.second_pass import largest_scores
 from sae_assets.rows.source import is_pooled, precomputed_kinds
 from sae_assets.storage.ahead import chunk_by_chunk
 
@@ -60,8 +60,10 @@ def _make(run: Pass) -> Made:
     by_rows = run.target.token_kind != "cls"  # whose one row is the example
 
     def read() -> Iterator[ops.control_data.ControlChunk]:
-        for made, activations, said, *positive in chunk_by_chunk(inputs, sparse, labels, *([truth] if by_rows else [])):
-            yield ops.control_data.ControlChunk(made, activations, said, *(positive or [None]))
+        for control_inputs, activations, chunk_labels, *positive in chunk_by_chunk(
+            inputs, sparse, labels, *([truth] if by_rows else [])
+        ):
+            yield ops.control_data.ControlChunk(control_inputs, activations, chunk_labels, *(positive or [None]))
 
     with meter.step("reading"):
         data = ops.control_data.collect(read(), run.device, pooling_of(run.target, run.options))
@@ -133,7 +135,7 @@ def _largest(run: Pass, data: "ControlData") -> "LargestScores | None":
         places = (asked[first : first + len(ids)].nonzero().flatten() + first).tolist()
         made_with = inputs.header(key).provenance.config
         scores[places], count = largest_scores(
-            [ids[place - first] for place in places],
+            [ids[index - first] for index in places],
             items.embeddings[places],
             directions,
             target.token_kind,

@@ -30,7 +30,7 @@ def _make(run: Pass) -> Made:
         n_units=int(chunks.header(next(iter(chunks))).scalars["n_units"]),
         pooling=pooling_of(run.target, run.options),
         memory_budget=run.memory_budget,
-        kept=kept_choice(run, LOCALIZATION),
+        earlier=kept_choice(run, LOCALIZATION),
         **fractions_settings(run.target, run.options),
     )
     return LOCALIZATION.only(run, Result(artifact, plot=lambda: plot_localization(artifact)))

@@ -51,14 +51,14 @@ def _best_kept(artifact: Any, expected: Expected) -> Outcome:
 
 
 def _counts(artifact: Any) -> dict[str, Any]:
-    of_all, kept = artifact.f1[:, 1]
+    of_all, of_kept = artifact.f1[:, 1]
     positive = artifact.counts[0, 1, :, [0, 2]].sum(-1).double()
     figures: dict[str, Any] = {
         f"best_units_{reason}": count
         for reason, count in zip(REASONS, artifact.concepts_by_reason.tolist(), strict=True)
         if count
     }
-    for name, f1 in (("of_all", of_all), ("kept", kept)):
+    for name, f1 in (("of_all", of_all), ("kept", of_kept)):
         weight = positive * ~f1.isnan()
         if float(weight.sum()):
             figures[f"weighted_test_f1_{name}"] = float((f1.nan_to_num() * weight).sum() / weight.sum())

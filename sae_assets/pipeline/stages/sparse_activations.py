@@ -84,7 +84,7 @@ def make_rows(run: Pass) -> Made:
         )
 
     once = {"once_cpu_seconds": encoded.once_cpu_seconds} if examples.first_index == 0 else {}
-    made = {
+    artifacts = {
         (SPARSE_ACTIVATIONS.name, kind): Result(
             encoded.artifacts[kind], expected(kind), partial(plot_sparse_activations, encoded.artifacts[kind]), once
         )
@@ -94,7 +94,7 @@ def make_rows(run: Pass) -> Made:
         (CONTROL_INPUTS, kind): Result(artifact, Expected(artifact.example_offsets.diff()), measured=once)
         for kind, artifact in encoded.control_inputs.items()
     }
-    return {**made, **controls}
+    return {**artifacts, **controls}
 
 
 def _expect_rows(run: Pass) -> None:
@@ -105,8 +105,10 @@ def _expect_rows(run: Pass) -> None:
     """
     for stage, kind in sorted(run.due):
         address = replace(run.target.address, stage=SPARSE_ACTIVATIONS.name, token_kind=kind)
-        kept = stage == CONTROL_INPUTS and (address.stage, kind) not in run.due and run.store.find(address) is not None
-        if kept and is_imported(run.store.header(address).provenance):
+        is_kept = (
+            stage == CONTROL_INPUTS and (address.stage, kind) not in run.due and run.store.find(address) is not None
+        )
+        if is_kept and is_imported(run.store.header(address).provenance):
             raise MismatchError(
                 f"{address} was imported: the rows behind it are not here, so controls do not apply to it. Everything "
                 "else is made without them; --force encodes the rows and makes both."
@@ -176,18 +178,18 @@ def embedding_files(target: Target, sources: Sources, _options: Any) -> dict[str
     return outside_hashes(target.dataset, target.model, target.token_kind, ids)
 
 
-def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "ArtifactStore") -> Expected:
+def _expected_of_kept(target: Target, stored: "Stored", sources: Sources, store: "ArtifactStore") -> Expected:
     """Return what a file that was encoded earlier has to satisfy, without encoding anything; examples are opened once
     more."""
     limits = limits_of(target)
-    others = summaries_around(store, target.address, kept.provenance.identity.get("encoder"))
-    if is_imported(kept.provenance):  # neither the model's files nor the examples need be here
+    others = summaries_around(store, target.address, stored.provenance.identity.get("encoder"))
+    if is_imported(stored.provenance):  # neither the model's files nor the examples need be here
         return Expected(limits=limits, others=others)
     reader, ids = sources.reader(target.dataset), sources.manifest(target).example_ids
     opened = () if target.token_kind in precomputed_kinds(target.dataset, target.model) else ids
     # What only whoever encodes can see stands in the file; files of earlier versions do not hold it.
-    precision = kept.provenance.config.get("precision", target.model.precision)
-    elsewhere = (kept.counts or {}).get(WARNING) or trained_elsewhere(
+    precision = stored.provenance.config.get("precision", target.model.precision)
+    elsewhere = (stored.counts or {}).get(WARNING) or trained_elsewhere(
         open_sae(target.model.sae),
         target.model.model_copy(update={"precision": precision}),
         beyond=lambda limit: (
@@ -200,7 +202,7 @@ def _expected_of_kept(target: Target, kept: "Stored", sources: Sources, store: "
         elsewhere=elsewhere,
         others=others,
         blank=tuple(blank_examples(reader, opened)),
-        beside=figures_beside(target, kept.artifact, {}, store),
+        beside=figures_beside(target, stored.artifact, {}, store),
     )
 
 
@@ -212,7 +214,7 @@ def limits_of(target: Target) -> dict[str, Any]:
     return {**limits, "l0": (0.0, math.inf)} if pooled else limits
 
 
-def figures_beside(target: Target, cls: Any, made: Mapping[str, Any], store: "ArtifactStore") -> dict[str, float]:
+def figures_beside(target: Target, cls: Any, results: Mapping[str, Any], store: "ArtifactStore") -> dict[str, float]:
     """Figures of the patch or token rows of a chunk, units being those that as many rows as ``cls`` has would have.
 
     Nothing of rows that are pooled from them, and none where these rows are neither made nor stored.
@@ -224,7 +226,7 @@ def figures_beside(target: Target, cls: Any, made: Mapping[str, Any], store: "Ar
     if target.token_kind != "cls" or not others or is_pooled(target.dataset, target.model, "cls"):
         return {}
     address = replace(target.address, token_kind=others[0])
-    rows = made.get(others[0])
+    rows = results.get(others[0])
     if rows is None and store.find(address) is not None:
         try:
             rows = store.read(address).artifact

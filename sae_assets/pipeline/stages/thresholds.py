@@ -14,8 +14,8 @@ def _make(run: Pass) -> Made:
     chunks, truth, labels = (run.inputs[name] for name in ("filtered_activations", "ground_truth", "labels"))
 
     def calibration() -> Iterator[ops.thresholds.CalibrationChunk]:
-        for activations, positive, said in chunk_by_chunk(chunks, truth, labels):
-            cal = said.in_split("cal")
+        for activations, positive, chunk_labels in chunk_by_chunk(chunks, truth, labels):
+            cal = chunk_labels.in_split("cal")
             if bool(cal.any()):
                 yield ops.thresholds.CalibrationChunk(activations, positive, cal)
 

@@ -3,7 +3,7 @@
 from sae_assets.catalog import Model, Transformer
 from sae_assets.catalog.registry import Library
 from sae_assets.rows.open_clip.geometry import ImageGeometry
-from sae_assets.rows.open_clip.said import properties
+from sae_assets.rows.open_clip.statements import properties
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.open_clip.weights import identity, locate_weights
 

@@ -49,9 +49,9 @@ def odd_numbers(model: Any, weights: Path | None) -> list[str]:
     if problems or weights is None:
         return problems
     numbers = sum(_numbers(tower, float(ratio) if tower is vision else 4.0) for tower in (vision, text))
-    held = weights.stat().st_size
-    if numbers > max(held, FEW_NUMBERS):  # a byte at least for each
-        problems.append(f"the model has {numbers:,} numbers or more, but {weights.name} has {held:,} bytes")
+    n_bytes = weights.stat().st_size
+    if numbers > max(n_bytes, FEW_NUMBERS):  # a byte at least for each
+        problems.append(f"the model has {numbers:,} numbers or more, but {weights.name} has {n_bytes:,} bytes")
     return problems
 
 
@@ -64,9 +64,9 @@ def _numbers(tower: dict[str, Any], ratio: float) -> int:
 def odd_preprocessing(settings: dict[str, Any]) -> list[str]:
     """Return what is wrong with ``preprocess_cfg``."""
     problems = odd_normalisation(settings["mean"], settings["std"])
-    for key, known in (("interpolation", INTERPOLATIONS), ("resize_mode", RESIZE_MODES), ("mode", ("RGB",))):
-        if key in settings and settings[key] not in known:
-            problems.append(f"{key} is {settings[key]!r}, expected one of {', '.join(known)}")
+    for key, options in (("interpolation", INTERPOLATIONS), ("resize_mode", RESIZE_MODES), ("mode", ("RGB",))):
+        if key in settings and settings[key] not in options:
+            problems.append(f"{key} is {settings[key]!r}, expected one of {', '.join(options)}")
     fill = settings.get("fill_color", 0)
     if not isinstance(fill, (int, float)) or not math.isfinite(fill):
         problems.append(f"fill_color is {fill!r}, expected a number")

@@ -6,7 +6,7 @@ from sae_assets.rows.transformers.belonging import doubt_of_texts
 from sae_assets.rows.transformers.files import identity, locate_hub_folder
 from sae_assets.rows.transformers.geometry import TransformersGeometry
 from sae_assets.rows.transformers.language import TransformersLanguage
-from sae_assets.rows.transformers.said import properties
+from sae_assets.rows.transformers.statements import properties
 from sae_assets.rows.transformers.tokens import Tokens
 from sae_assets.rows.transformers.vision import TransformersVision
 

@@ -37,9 +37,9 @@ def align(text: str, tokens: Sequence[str], unknown: str | None = None) -> list[
 @cache
 def printable_bytes() -> dict[str, int]:
     """GPT-2's alphabet: the letter that it writes for each byte."""
-    kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    moved = [byte for byte in range(256) if byte not in set(kept)]
-    return {chr(byte): byte for byte in kept} | {chr(256 + position): byte for position, byte in enumerate(moved)}
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    moved = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(256 + position): byte for position, byte in enumerate(moved)}
 
 
 def _of_printable_bytes(token: str) -> bytes | None:

@@ -138,12 +138,12 @@ def _nats(network: Any, texts: "Sequence[Tokenized]", exchanged: "Tensor", mask:
         ids = torch.tensor(text.ids, dtype=torch.int64, device="cpu")
         ids = torch.where(own, exchanged[ids], ids)[:IDS]
         own = own[:IDS]
-        given = ids.clone()
+        inputs = ids.clone()
         if mask is not None:
             own &= torch.arange(len(ids), device="cpu") % EVERY == EVERY // 2
-            given[own] = mask
+            inputs[own] = mask
         with quiet(), ops.process_state.plain_torch("cpu"), torch.inference_mode():
-            logits = network(input_ids=given[None], attention_mask=torch.ones_like(given)[None]).logits[0].double()
+            logits = network(input_ids=inputs[None], attention_mask=torch.ones_like(inputs)[None]).logits[0].double()
         if mask is None:
             logits, ids, own = logits[:-1], ids[1:], own[1:]
         log_likelihoods = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0][own]

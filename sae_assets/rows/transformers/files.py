@@ -112,12 +112,12 @@ def expect_room(network: Any, transformer: Transformer) -> None:
         CheckpointError: it has. Where there are no weights, nothing is known.
     """
     folder = transformer.path or locate_hub_folder(transformer)
-    held = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder is not None else 0
+    n_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder is not None else 0
     numbers = sum(parameter.numel() for parameter in network.parameters())
-    if held and numbers > max(held, FEW_NUMBERS):  # a byte at least for each
+    if n_bytes and numbers > max(n_bytes, FEW_NUMBERS):  # a byte at least for each
         raise CheckpointError(
             f"A block of {transformer.label} has {numbers:,} numbers by config.json, but all of its weights are "
-            f"{held:,} bytes: they do not belong together. {FIX}"
+            f"{n_bytes:,} bytes: they do not belong together. {FIX}"
         )
 
 

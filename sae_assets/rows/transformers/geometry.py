@@ -75,8 +75,10 @@ class TransformersGeometry(WholeTensors):
             "image_std",
         )
         values = {name: getattr(self._processor, name, None) for name in names}
-        kept = {name: value for name, value in values.items() if value is not None}
-        plain = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in kept.items()}
+        settings = {name: value for name, value in values.items() if value is not None}
+        plain = {
+            name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in settings.items()
+        }
         return {"processor": type(self._processor).__name__, **plain}
 
     @property

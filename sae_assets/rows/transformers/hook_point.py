@@ -36,11 +36,11 @@ def _same(output: Any, state: "Tensor") -> bool:
 
     if not isinstance(output, torch.Tensor) or output.dtype != state.dtype:
         return False
-    given = _given(output, state)
-    return given.numel() == state.numel() and torch.equal(given.reshape(state.shape), state)
+    positions = _positions(output, state)
+    return positions.numel() == state.numel() and torch.equal(positions.reshape(state.shape), state)
 
 
-def _given(output: "Tensor", state: "Tensor") -> "Tensor":
+def _positions(output: "Tensor", state: "Tensor") -> "Tensor":
     """Return the positions of a hidden state in a module's output: some models fill inputs up on the right
     (Longformer)."""
     return output[:, : state.shape[1]] if output.ndim == state.ndim == 3 else output
@@ -135,13 +135,13 @@ class CutModel:
             blocks[last - 1].register_forward_hook(lambda _m, _i, output: self._reach(output))
 
     @property
-    def _found(self) -> list[Any]:
+    def _states(self) -> list[Any]:
         """Return what the calling thread's pass has found at the hook point."""
-        found: list[Any] = self._of_thread.__dict__.setdefault("found", [])
-        return found
+        states: list[Any] = self._of_thread.__dict__.setdefault("states", [])
+        return states
 
     def _reach(self, output: Any) -> None:
-        self._found.append(_first(output))
+        self._states.append(_first(output))
         if self._stop:
             raise _Reached
 
@@ -159,14 +159,14 @@ class CutModel:
     def _state(self, inputs: "dict[str, Tensor]") -> "Tensor":
         import torch
 
-        self._found.clear()
+        self._states.clear()
         arguments = {name: tensor.to(self._device) for name, tensor in inputs.items()}
         try:
             with ops.process_state.plain_torch(), self._inference():
                 if self._whole:
                     assert self._hidden_state is not None
                     output = self.network(**arguments, output_hidden_states=True)
-                    self._found.append(output.hidden_states[self._hidden_state])
+                    self._states.append(output.hidden_states[self._hidden_state])
                 else:
                     self.network(**arguments)
         except _Reached:
@@ -179,9 +179,9 @@ class CutModel:
                 f"{self._hook_point} was not reached: the model fails on {sizes} ({type(error).__name__}: "
                 f"{str(error)[:300]})."
             ) from error
-        if not self._found:
+        if not self._states:
             raise CheckpointError(f"{self._hook_point} was not reached by a forward pass; name another one.")
-        state, batch = self._found.pop(), len(next(iter(arguments.values())))
+        state, batch = self._states.pop(), len(next(iter(arguments.values())))
         if not isinstance(state, torch.Tensor) or state.ndim != 3 or len(state) != batch:
             shape = list(state.shape) if isinstance(state, torch.Tensor) else type(state).__name__
             raise CheckpointError(f"{self._hook_point} gave {shape}, expected [{batch}, positions, d_model].")
@@ -244,8 +244,12 @@ class CutModel:
         finally:
             handle.remove()
             self._stop = True
-            self._found.clear()
-        if states and entered and not torch.equal(states[0].nan_to_num(), _given(entered[0], states[0]).nan_to_num()):
+            self._states.clear()
+        if (
+            states
+            and entered
+            and not torch.equal(states[0].nan_to_num(), _positions(entered[0], states[0]).nan_to_num())
+        ):
             layer = f"; name the output of a block by `layer: {self._hidden_state - 1}`" if self._hidden_state else ""
             raise CheckpointError(
                 f"{self._label} ({self.network.config.model_type}) does not count hidden states from the first block's "

@@ -100,15 +100,15 @@ class Tokens:
 
         Embeddings may be a few more than there are tokens, for their number is rounded up (BLOOM, phi, GPT-NeoX).
         """
-        known, size = len(self._tokenizer), getattr(self.config, "vocab_size", None)
+        n_tokens, size = len(self._tokenizer), getattr(self.config, "vocab_size", None)
         doubts = []
-        if isinstance(size, int) and size - known > ROUNDED_UP and known < MOST_OF * size:
-            doubts.append(f"the tokenizer knows {known:,} tokens, the model {size:,}: it may be another model's")
+        if isinstance(size, int) and size - n_tokens > ROUNDED_UP and n_tokens < MOST_OF * size:
+            doubts.append(f"the tokenizer knows {n_tokens:,} tokens, the model {size:,}: it may be another model's")
         for name in SPECIAL_IDS:
-            said, own = getattr(self.config, name, None), getattr(self._tokenizer, name)
-            ids = said if isinstance(said, list) else [said]
-            if own is not None and None not in ids and own not in ids and max(ids) < known:
-                doubts.append(f"the tokenizer's {name} is {own}, the model's {said}: it may be another model's")
+            theirs, own = getattr(self.config, name, None), getattr(self._tokenizer, name)
+            ids = theirs if isinstance(theirs, list) else [theirs]
+            if own is not None and None not in ids and own not in ids and max(ids) < n_tokens:
+                doubts.append(f"the tokenizer's {name} is {own}, the model's {theirs}: it may be another model's")
         return [*doubts, *self._other_vocabularies()]
 
     def _other_vocabularies(self) -> list[str]:
@@ -127,10 +127,10 @@ class Tokens:
     def _expect_embeddings(self) -> None:
         """Refuse tokens that the model has no embeddings of: some were added later (Gemma 3's for images), and no text
         has these."""
-        known, size = self._tokenizer.vocab_size, getattr(self.config, "vocab_size", None)
-        if isinstance(size, int) and known > size:
+        n_tokens, size = self._tokenizer.vocab_size, getattr(self.config, "vocab_size", None)
+        if isinstance(size, int) and n_tokens > size:
             raise CheckpointError(
-                f"The tokenizer of {self._label} ({type(self._tokenizer).__name__}) has {known:,} tokens, the model "
+                f"The tokenizer of {self._label} ({type(self._tokenizer).__name__}) has {n_tokens:,} tokens, the model "
                 f"({self.config.model_type}) {size:,} embeddings: they do not belong together."
             )
 
@@ -186,8 +186,8 @@ class Tokens:
         keep = len(ids) if self._max_tokens is None else min(len(ids), self._max_tokens)
         if self.max_positions is not None:
             keep = min(keep, max(self.max_positions - len(before) - len(after), 0))
-        kept = torch.tensor(spans[:keep], dtype=torch.int64, device="cpu").view(-1, 2)
-        return Tokenized((*before, *ids[:keep], *after), len(before), kept, len(ids) - keep)
+        offsets = torch.tensor(spans[:keep], dtype=torch.int64, device="cpu").view(-1, 2)
+        return Tokenized((*before, *ids[:keep], *after), len(before), offsets, len(ids) - keep)
 
     def _with_bos(self, before: Sequence[int]) -> list[int]:
         bos = self._tokenizer.bos_token_id

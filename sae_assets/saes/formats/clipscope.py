@@ -108,8 +108,8 @@ def read_decoder(path: Path, device: "torch.device | str", memory_budget: int) -
 
 
 def _missing(content: Mapping, keys: tuple[str, ...], prefix: str) -> list[str]:
-    found = shortened(", ".join(map(str, [*content][:MOST_NAMED]))) or "none"
-    return [f"key {prefix}{key} is missing; found {found}" for key in keys if key not in content]
+    others = shortened(", ".join(map(str, [*content][:MOST_NAMED]))) or "none"
+    return [f"key {prefix}{key} is missing; found {others}" for key in keys if key not in content]
 
 
 FORMAT = SaeFormat("clipscope", read_clipscope, decoder=read_decoder)

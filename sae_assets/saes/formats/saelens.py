@@ -152,9 +152,9 @@ def _config_problems(config: dict[str, Any]) -> list[str]:
         return [f"{CONFIG} has {', '.join(old)}, as before SAELens 6; load it with SAELens 6 and save it again"]
     problems = unsupported({**dict.fromkeys(REQUIRED), **config}, SUPPORTED)
     metadata = metadata if isinstance(metadata := config.get("metadata"), dict) else {}
-    hook, out = metadata.get("hook_name"), metadata.get("hook_name_out")
-    if out not in (None, hook):
-        problems.append(f"metadata.hook_name_out is {out!r} beside hook_name {hook!r}: transcoders are not read")
+    hook, target = metadata.get("hook_name"), metadata.get("hook_name_out")
+    if target not in (None, hook):
+        problems.append(f"metadata.hook_name_out is {target!r} beside hook_name {hook!r}: transcoders are not read")
     if metadata.get("hook_head_index") is not None:
         problems.append(f"metadata.hook_head_index is {metadata['hook_head_index']!r}: SAEs of one head are not read")
     if config.get("architecture") in ("batchtopk", "matryoshka_batchtopk"):

@@ -98,7 +98,7 @@ def decode(table: pa.Table, scalars: Scalars) -> Controls:
         fields["auroc_intervals"] = torch.stack([shaped(floats(table[name])) for name in AUROC_INTERVAL], -1)
     of_lines = torch.stack([shaped(floats(table[name])) for name in DIFFERENCE], -1)
     nothing = torch.full((n, len(DIFFERENCE)), torch.nan, dtype=torch.float64, device="cpu")
-    given = (fields[name] for name in SCALARS_IF_GIVEN)
-    compared = Controls.comparisons_of(scalars["row_figures"], *given)
+    extras = (fields[name] for name in SCALARS_IF_GIVEN)
+    compared = Controls.comparisons_of(scalars["row_figures"], *extras)
     lines = [of_lines[first[pair]] if pair in first else nothing for pair in compared]
     return Controls(**fields, differences=torch.stack(lines))

@@ -42,11 +42,11 @@ def encode(artifact: RowLocations) -> tuple[pa.Table, Scalars]:
 
 def _boxes(artifact: RowLocations, transforms: list[list[int]]) -> list[torch.Tensor]:
     """Boxes of every example's rows; pictures of one size share them."""
-    made: dict[tuple[int, ...], torch.Tensor] = {}
+    by_transform: dict[tuple[int, ...], torch.Tensor] = {}
     for example, transform in enumerate(map(tuple, transforms)):
-        if transform not in made:
-            made[transform] = artifact.boxes(example)
-    return [made[tuple(transform)] for transform in transforms]
+        if transform not in by_transform:
+            by_transform[transform] = artifact.boxes(example)
+    return [by_transform[tuple(transform)] for transform in transforms]
 
 
 def decode(table: pa.Table, scalars: Scalars) -> RowLocations:

@@ -7,7 +7,7 @@ import torch
 from sae_assets.catalog import Dataset, Model
 from sae_assets.datasets import open_dataset
 from sae_assets.errors import MismatchError
-from sae_assets.rows.again import largest_scores
+from sae_assets.rows.second_pass import largest_scores
 from sae_assets_tests.rows.test_control_inputs import dataset, embeddings, encode, model, texts  # noqa: F401
 from sae_assets_tests.rows.test_text_chunks import chunk_of
 

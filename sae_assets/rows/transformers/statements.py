@@ -26,9 +26,9 @@ from sae_assets.rows.properties import (
     dtype_in_words,
     dtype_property,
     filter_in_words,
+    image_statements,
     normalisation_in_words,
     resize_in_words,
-    said_of_images,
     settings,
     size_in_words,
     stored_dtype,
@@ -52,16 +52,16 @@ def properties(model: Model) -> list[Property]:
     """
     assert model.transformer is not None
     folder = model.transformer.path or locate_hub_folder(model.transformer)
-    found = _of_images(model, folder) if model.modality == "image" else _of_texts(model, folder)
+    own = _of_images(model, folder) if model.modality == "image" else _of_texts(model, folder)
     config, dtypes = settings(folder, CONFIG), dict[str, str]()
     part = config.get("vision_config" if model.modality == "image" else "text_config")
     parts = [part if isinstance(part, dict) else {}, config]
-    said = next((one[key] for one in parts for key in ("dtype", "torch_dtype") if one.get(key)), None)
-    if (dtype := dtype_in_words(said)) is not None:
+    dtype_name = next((one[key] for one in parts for key in ("dtype", "torch_dtype") if one.get(key)), None)
+    if (dtype := dtype_in_words(dtype_name)) is not None:
         dtypes[CONFIG] = dtype
     if (weights := _weights(folder)) is not None and (stored := stored_dtype(weights)) is not None:
         dtypes[weights.name] = stored
-    return [*found, dtype_property(model.precision, dtypes)]
+    return [*own, dtype_property(model.precision, dtypes)]
 
 
 def _weights(folder: Path | None) -> Path | None:
@@ -76,7 +76,7 @@ def _weights(folder: Path | None) -> Path | None:
 def _of_images(model: Model, folder: Path | None) -> list[Property]:
     assert model.transformer is not None
     geometry: TransformersGeometry = open_geometry(model.transformer)  # type: ignore[assignment]
-    said, processor = said_of_images(folder), geometry.processor
+    statements, processor = image_statements(folder), geometry.processor
     plain = normalisation_in_words((0.0,) * 3, (1.0,) * 3)
     normalised = normalisation_in_words(getattr(processor, "image_mean", None), getattr(processor, "image_std", None))
     used = {
@@ -86,13 +86,14 @@ def _of_images(model: Model, folder: Path | None) -> list[Property]:
         SIZE: size_in_words(geometry.size) or NOT_KNOWN,
         RESIZE: resize_in_words(getattr(processor, "size", None)) or NOT_KNOWN,
     }
-    properties = [compared(name, value, said.get(name, {}), CONTRADICTION) for name, value in used.items()]
+    properties = [compared(name, value, statements.get(name, {}), CONTRADICTION) for name, value in used.items()]
     if geometry.config.model_type.startswith(STRETCHED):
-        others = {where: value for where, value in said.get(SIZE, {}).items() if where != CONFIG}
+        others = {where: value for where, value in statements.get(SIZE, {}).items() if where != CONFIG}
         own = [compared(each.name, each.used, others, CONTRADICTION).differs if each.name == SIZE else each.differs
                for each in properties]  # fmt: skip
         properties = [
-            Property(each.name, each.used, each.said, differs=text) for each, text in zip(properties, own, strict=True)
+            Property(each.name, each.used, each.statements, differs=text)
+            for each, text in zip(properties, own, strict=True)
         ]
     return properties
 
@@ -115,7 +116,7 @@ def _of_texts(model: Model, folder: Path | None) -> list[Property]:
         f"set `prepend_bos: {str(adds).lower()}`",
     )
     if model.prepend_bos is not None:  # asked for
-        bos = Property(BOS, bos.used, bos.said)
+        bos = Property(BOS, bos.used, bos.statements)
     limits = {CONFIG: config.get("max_position_embeddings"), TOKENIZER_CONFIG: own.get("model_max_length")}
     shown = {where: f"{limit:,}" for where, limit in limits.items() if isinstance(limit, int) and limit < 10**9}
     most = [limit for limit in (model.max_tokens, tokens.max_positions) if limit is not None]

@@ -20,8 +20,8 @@ from sae_assets.rows.properties import (
     compared,
     dtype_property,
     filter_in_words,
+    image_statements,
     normalisation_in_words,
-    said_of_images,
     size_in_words,
     stored_dtype,
 )
@@ -49,14 +49,14 @@ def properties(model: Model) -> list[Property]:
         SIZE: size_in_words(own["size"]) or NOT_KNOWN,
         RESIZE: own.get("resize_mode", "shortest"),
     }
-    said = said_of_images(None if weights is None else weights.parent)
+    statements = image_statements(None if weights is None else weights.parent)
     if model.transformer.path is None:  # what is used is the tag's
         where = f"{model.transformer.name} {model.transformer.pretrained}"
         keys = {NORMALISATION: "mean", INTERPOLATION: "interpolation", RESIZE: "resize_mode", SIZE: "size"}
         for name in [ACTIVATION, *(name for name, key in keys.items() if key in own)]:
-            said[name] = {where: used[name], **said.get(name, {})}
+            statements[name] = {where: used[name], **statements.get(name, {})}
     advice = CONTRADICTION if model.transformer.path is not None else NAME_ADVICE
-    of_images = [compared(name, value, said.get(name, {}), advice) for name, value in used.items()]
+    of_images = [compared(name, value, statements.get(name, {}), advice) for name, value in used.items()]
     dtype = None if weights is None else stored_dtype(weights)
     stored = {} if weights is None or dtype is None else {weights.name: dtype}
     return [*of_images, dtype_property(model.precision, stored)]
