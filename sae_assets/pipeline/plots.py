@@ -36,8 +36,8 @@ def plot_sparse_activations(rows: "SparseActivations") -> str:
     l0, values = rows.l0.numpy(), rows.values.numpy()
     # An SAE that keeps the k largest gives every row k: one bar would say what the figures say.
     differ = bool(len(l0)) and bool(l0.min() < l0.max())
-    # Every chunk has this picture, and fitting a layout is two thirds of what one costs. A title whose height is said is
-    # not moved out of the way of ticks, of which none is there: measuring them was a tenth of the rest.
+    # Every chunk has this picture, and fitting a layout is two thirds of what one costs. A title whose height is given
+    # is not moved out of the way of ticks, of which none is there: measuring them was a tenth of the rest.
     figure, axes = new_axes(2 if differ else 1, fitted=False)
     figure.subplots_adjust(0.085, 0.16, 0.99, 0.91, 0.24)
     if differ:
