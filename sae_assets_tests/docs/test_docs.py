@@ -486,6 +486,18 @@ FOREIGN = {  # of the repositories whose numbers are given
 TESTS = ROOT / "sae_assets_tests"
 
 
+@pytest.mark.parametrize("page", ["architecture", "reliability"])
+def test_pages_name_files_that_exist(page: str) -> None:
+    """Files and folders, from the package, its tests or the project's folder on."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`([\w/]+\.py)\b[^`]*`|`([\w/]+/)`", text))
+    folders = (ROOT, ROOT / "sae_assets", TESTS, ROOT / "sae_assets" / "rows", ROOT / "sae_assets" / "pipeline")
+    assert len(names) > 30
+    assert [
+        name for pair in sorted(names) for name in pair if not any((each / name).exists() for each in folders)
+    ] == []
+
+
 def test_numerics_names_places_that_exist() -> None:
     """Modules, tests and benchmarks that the document names are there, and so are names inside modules."""
     text = (ROOT / "docs" / "numerics.md").read_text(encoding="utf-8")
