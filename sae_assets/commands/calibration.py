@@ -126,7 +126,7 @@ def _encoded(session: Session, planned: Planned, addresses: Collection[Address],
     for n_examples, measured in ((FEWEST, few), (count, many)):  # two points: nothing is scaled that is constant
         cost = Cost(n_examples, cpu_seconds=measured.seconds, peak_bytes=measured.peak_bytes)
         taken += [cost, cost.at_first(opening)]
-    return {made: [*taken, *sizes] for made, sizes in many.sizes.items()}
+    return {key: [*taken, *sizes] for key, sizes in many.sizes.items()}
 
 
 def _pass(
@@ -145,15 +145,15 @@ def _pass(
     due = frozenset((address.stage, str(address.token_kind)) for address in addresses)
     budget = ops.device.memory_budget(memory_budget_mb(), device)
     with PassMeter() as meter:
-        made = stage.make(
+        results = stage.make(
             Pass(target, {"examples": examples}, options, sources, kinds, due, device, budget, lambda _: None, scratch)
         )
     sizes: dict[tuple[str, str], list[Cost]] = {}
     for name, kind in due:
         address = STAGES[name].address(first.dataset, kind, first.model, first.chunk)
         made_by = Provenance(name, first.dataset, kind, first.model, first.chunk, "0")
-        artifact = made[name, kind].artifact
+        artifact = results[name, kind].artifact
         path = scratch.write(address, stored(artifact, made_by)).path
         sizes[name, kind] = sized(artifact, path, len(ids), planned.examples.values(), target.dataset)
-    once = max((result.measured.get("once_cpu_seconds", 0.0) for result in made.values()), default=0.0)
+    once = max((result.measured.get("once_cpu_seconds", 0.0) for result in results.values()), default=0.0)
     return _Measured(meter.cpu_seconds - once, once, meter.peak_bytes, sizes)

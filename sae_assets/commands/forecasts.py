@@ -59,8 +59,8 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
             past = of_model(str(model)).costs.get((name, str(kind)), [])
             by = "calibration" if past else None
         elif not past:  # what is of no model, such as labels, every model's rehearsal makes
-            made = (of_all(each).get((name, kind or ""), []) for each in models if model in (None, each))
-            past = next(filter(None, made), [])
+            pasts = (of_all(each).get((name, kind or ""), []) for each in models if model in (None, each))
+            past = next(filter(None, pasts), [])
             by = "calibration" if past else None
         effort = effort_of(STAGES[name], Target(session.catalog, members[0]), sources)
         costs = [

@@ -54,8 +54,8 @@ def rehearsed(
             costs = _Rehearsal(session, planned, address, kinds, folder, count).costs()
     except (SaeAssetsError, OSError):  # whoever makes them is told
         return {}
-    for made in opening.keys() & costs.keys():
-        costs[made] += [cost.at_first(opening[made]) for cost in costs[made] if cost.cpu_seconds is not None]
+    for key in opening.keys() & costs.keys():
+        costs[key] += [cost.at_first(opening[key]) for cost in costs[key] if cost.cpu_seconds is not None]
     return costs
 
 
@@ -108,16 +108,16 @@ class _Rehearsal:
         where = (self._device, budget, lambda _: None, self._store)
         one_pass = Pass(target, inputs, options, self._sources, kinds, due, *where)
         with PassMeter() as meter:
-            made = stage.make(one_pass)
+            results = stage.make(one_pass)
         opening = 0.0
         if stage.level == "model" and meter.cpu_seconds < SHORT:
-            with PassMeter() as again:
+            with PassMeter() as second_meter:
                 stage.make(one_pass)
-            opening = max(0.0, meter.cpu_seconds - again.cpu_seconds)
+            opening = max(0.0, meter.cpu_seconds - second_meter.cpu_seconds)
         self._peak_bytes = self._expected_peak(meter, stage, budget)
         for address in members:
             of_address, kind = STAGES[address.stage], address.token_kind or ""
-            result = made[address.stage, kind]
+            result = results[address.stage, kind]
             made_by = recipe(of_address, Target(self._catalog, address), inputs, options, self._sources)
             assert made_by is not None  # what it needs was just read
             item = stored(result.artifact, made_by, of_address.counts(result.artifact))
@@ -143,8 +143,8 @@ class _Rehearsal:
         if meter.peak_bytes is None or meter.held_bytes is None:
             return self._peak_bytes
         times = (sum(self._sizes) if stage.level == "model" else max(self._sizes)) / self._count
-        kept = min(self._kept_bytes, self._chunk_bytes * times) if stage.level == "model" else 0
-        return max(self._peak_bytes, kept + peak_of_more(meter.held_bytes, meter.peak_bytes, times, budget))
+        kept_bytes = min(self._kept_bytes, self._chunk_bytes * times) if stage.level == "model" else 0
+        return max(self._peak_bytes, kept_bytes + peak_of_more(meter.held_bytes, meter.peak_bytes, times, budget))
 
     def _inputs(self, address: Address) -> dict[str, Any]:
         """Return what a pass reads, of what was made before. Raises: StoredFileError: it could not be made."""

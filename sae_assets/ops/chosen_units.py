@@ -73,8 +73,8 @@ class ChosenUnits:
 
         def choose(starts: Tensor, stops: Tensor, centred: Tensor, norm: Tensor, *filled: Tensor) -> None:
             if len(starts):
-                given = (each.numpy() for each in (starts, stops, *of_units, centred, norm))
-                loops.encoding.choose(*given, self.most, *(each.numpy() for each in (units, values, *filled)))
+                arrays = (each.numpy() for each in (starts, stops, *of_units, centred, norm))
+                loops.encoding.choose(*arrays, self.most, *(each.numpy() for each in (units, values, *filled)))
 
         in_threads(choose, len(candidates) * centred.shape[1], starts[:-1], starts[1:], centred, norm, l0, mass)
         rank = torch.arange(len(candidates), device="cpu") - torch.repeat_interleave(starts[:-1], counts)

@@ -90,8 +90,8 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
     for unit in range(n_units):
         longest = max(longest, starts[unit + ONE] - starts[unit])
     room = max(SOME_SCORES, np.uint64(longest + 1))
-    wanted, bins = staged[0], staged[1]
-    hits, others = wanted, bins
+    cutoff_bits, bins = staged[0], staged[1]
+    hits, others = cutoff_bits, bins
     n_columns = np.uint64(staged.shape[2])
     some_units = n_columns // max(ONE, fractions)
     score, above = np.empty(room, np.int32), np.empty(FINE * room, np.uint32)
@@ -127,12 +127,12 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
                 threshold = thresholds[concept, begin + column]
                 rounded = np.float32(threshold)  # scores reach it that reach the least number of 32 bits above it
                 bits = rounded.view(np.int32) + np.int32(np.float64(rounded) < threshold)
-                wanted[concept, column] = bits if threshold == threshold else NEVER
+                cutoff_bits[concept, column] = bits if threshold == threshold else NEVER
             for column in range(filled):
-                bin_index = (wanted[concept, column] - least[column] >> shift[column]) + np.int32(1)
+                bin_index = (cutoff_bits[concept, column] - least[column] >> shift[column]) + np.int32(1)
                 bins[concept, column] = min(max(bin_index, np.int32(0)), n_bins[column])
             for column in range(ONE, filled):
-                rising |= inner[column] & np.int32(wanted[concept, column] > wanted[concept, column - ONE])
+                rising |= inner[column] & np.int32(cutoff_bits[concept, column] > cutoff_bits[concept, column - ONE])
         first = np.uint64(0)
         for number in range(n_some):
             start = np.uint64(starts[unit + number])
@@ -145,7 +145,7 @@ def count_detected(keys, tags, starts, truths, half, staged, thresholds, true, f
             table = FINE * first
             for concept in range(concepts):
                 for column in range(number * fractions, (number + ONE) * fractions):
-                    bits = wanted[concept, column]
+                    bits = cutoff_bits[concept, column]
                     stop = np.uint64(above[table + np.uint64(bins[concept, column])])
                     stop += np.uint64(score[first + stop] >= bits)  # often one more; guesses cost more
                     while score[first + stop] >= bits:

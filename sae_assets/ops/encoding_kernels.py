@@ -20,8 +20,8 @@ def _halves_added(terms, width):
     """The sum of the first terms as ``segments.tree_sums`` adds them up."""
     while width > 1:
         left = (width + 1) // 2
-        for place in range(width - left):
-            terms[place] += terms[left + place]
+        for index in range(width - left):
+            terms[index] += terms[left + index]
         width = left
     return terms[0]
 
@@ -31,9 +31,9 @@ def _halves_added(terms, width):
 def _product(weights, values, terms):
     """``weights · values`` as ``dot_products.dot_products`` adds it up; ``terms`` holds half of them."""
     d, half = len(weights), len(terms)
-    for place in range(d - half):
-        high = np.float64(weights[half + place]) * values[half + place]
-        terms[place] = np.float64(weights[place]) * values[place] + high
+    for index in range(d - half):
+        high = np.float64(weights[half + index]) * values[half + index]
+        terms[index] = np.float64(weights[index]) * values[index] + high
     if half > d - half:
         terms[half - 1] = np.float64(weights[half - 1]) * values[half - 1]
     return _halves_added(terms, half)
@@ -44,12 +44,12 @@ def _product(weights, values, terms):
 def _quick_products(first, second, third, fourth, values):
     """Products of four units with a row, added up in whatever order is fast."""
     a = b = c = d = 0.0
-    for place in range(len(values)):
-        value = values[place]
-        a += np.float64(first[place]) * value
-        b += np.float64(second[place]) * value
-        c += np.float64(third[place]) * value
-        d += np.float64(fourth[place]) * value
+    for index in range(len(values)):
+        value = values[index]
+        a += np.float64(first[index]) * value
+        b += np.float64(second[index]) * value
+        c += np.float64(third[index]) * value
+        d += np.float64(fourth[index]) * value
     return a, b, c, d
 
 
@@ -105,10 +105,10 @@ def choose(starts, stops, candidates, least, columns, norms, bias, rows, norm, r
                 n += 1
         keys[:n].sort()
         n, total = min(n, room), 0.0
-        for place in range(n):
-            bits[place] = LARGEST - (keys[place] >> BITS)
-            units[start + place], values[start + place] = keys[place] & LARGEST, exact[place]
-            total += np.float64(exact[place])
+        for index in range(n):
+            bits[index] = LARGEST - (keys[index] >> BITS)
+            units[start + index], values[start + index] = keys[index] & LARGEST, exact[index]
+            total += np.float64(exact[index])
         l0[row], mass[row] = n, total
 
 
@@ -134,8 +134,8 @@ def choose_largest(
         for tile in range(n_tiles):
             if largest[row, tile] < least:
                 continue
-            for place in range(n_places // n_tiles):
-                unit = tile * tile_step + place * unit_step
+            for index in range(n_places // n_tiles):
+                unit = tile * tile_step + index * unit_step
                 if screened[row, unit] >= least:
                     candidates[n_candidates] = unit
                     n_candidates += 1
@@ -146,20 +146,20 @@ def choose_largest(
             unit, value = candidates[candidate], exact[candidate]
             if not value > 0:
                 continue
-            place = n
-            while place > 0 and (
-                values[row, place - 1] < value or (values[row, place - 1] == value and units[row, place - 1] > unit)
+            index = n
+            while index > 0 and (
+                values[row, index - 1] < value or (values[row, index - 1] == value and units[row, index - 1] > unit)
             ):
-                place -= 1
-            if place == room:
+                index -= 1
+            if index == room:
                 continue
             n = min(n + 1, room)
-            for other in range(n - 1, place, -1):
+            for other in range(n - 1, index, -1):
                 values[row, other], units[row, other] = values[row, other - 1], units[row, other - 1]
-            values[row, place], units[row, place] = value, unit
+            values[row, index], units[row, index] = value, unit
         total = 0.0
-        for place in range(n):
-            total += np.float64(values[row, place])
+        for index in range(n):
+            total += np.float64(values[row, index])
         l0[row], mass[row] = n, total
     return n_products
 
@@ -179,20 +179,20 @@ def reconstruct(rows, weight, bias, starts, stops, unit_ids, values, squares, re
         decoded[:] = 0.0
         for entry in range(starts[row], stops[row]):
             weights, value = weight[np.uint64(unit_ids[entry])], np.float64(values[entry])
-            for place in range(d):
-                decoded[place] += np.float64(weights[place]) * value
-        for place in range(d):
-            rest = decoded[place] + bias[place] - np.float64(rows[row, place])
-            terms[place] = rest * rest
+            for column in range(d):
+                decoded[column] += np.float64(weights[column]) * value
+        for column in range(d):
+            rest = decoded[column] + bias[column] - np.float64(rows[row, column])
+            terms[column] = rest * rest
         residuals[row] = _halves_added(terms, d)
-        for place in range(d):
-            terms[place] = np.float64(rows[row, place]) * np.float64(rows[row, place])
+        for column in range(d):
+            terms[column] = np.float64(rows[row, column]) * np.float64(rows[row, column])
         squares[row] = _halves_added(terms, d)
         bits = rows[row].view(np.int32)
-        for place in range(d):
-            exponent, whole = np.int64(bits[place] >> 23 & 0xFF), np.int64(bits[place] & 0x7FFFFF)
+        for column in range(d):
+            exponent, whole = np.int64(bits[column] >> 23 & 0xFF), np.int64(bits[column] & 0x7FFFFF)
             if exponent > 0:
                 whole |= 1 << 23
             index = max(exponent, 1) - least
             whole <<= index & (1 << shift) - 1
-            bins[np.uint64(index >> shift), place] += whole if bits[place] >= 0 else -whole
+            bins[np.uint64(index >> shift), column] += whole if bits[column] >= 0 else -whole

@@ -59,9 +59,9 @@ def _fold(columns, rows, unit, row, out, d, left: tl.constexpr, places: tl.const
     rows += tl.load(row + pair) * d
     n: tl.constexpr = 1 << (times - 3)
     step = n * left
-    place = tl.arange(0, places)[None, :]
-    at = tl.arange(0, n)[:, None] * left + place
-    inside = (place < left) & (at >= 0)
+    column = tl.arange(0, places)[None, :]
+    at = tl.arange(0, n)[:, None] * left + column
+    inside = (column < left) & (at >= 0)
     a = _eighth(columns, rows, 0 * step, at, inside) + _eighth(columns, rows, 4 * step, at, inside)
     c = _eighth(columns, rows, 2 * step, at, inside) + _eighth(columns, rows, 6 * step, at, inside)
     total = a + c

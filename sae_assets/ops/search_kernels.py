@@ -77,8 +77,11 @@ def _walk(pairs, examples, ends, row, before, unit, keys, starts, truth, count, 
                 continue
             if count == chosen[2, truth]:  # of the same length, then; of keys without units the smaller is the higher
                 other = chosen[0, truth]
-                score, known = keys[starts[unit] + length - 1] & LARGEST, keys[starts[other] + length - 1] & LARGEST
-                if score > known or (score == known and unit > other):
+                score, other_score = (
+                    keys[starts[unit] + length - 1] & LARGEST,
+                    keys[starts[other] + length - 1] & LARGEST,
+                )
+                if score > other_score or (score == other_score and unit > other):
                     continue
         best[truth], chosen[0, truth], chosen[1, truth], chosen[2, truth] = f1, unit, length, count
         better = True
@@ -168,17 +171,17 @@ def search(
 @no_type_check
 def _of_true(example, excess, truth, start, stop):
     """Return how many of the examples from one position to another are true, and the sum of their ``excess``."""
-    count, more, total, rest = np.int64(0), np.int64(0), 0.0, 0.0
+    count, count_of_others, total, rest = np.int64(0), np.int64(0), 0.0, 0.0
     position = start
     while position + ONE < stop:
         one, other = np.int64(truth[np.uint64(example[position])]), np.int64(truth[np.uint64(example[position + ONE])])
-        count, more = count + one, more + other
+        count, count_of_others = count + one, count_of_others + other
         total, rest = total + one * excess[position], rest + other * excess[position + ONE]
         position += TWO
     if position < stop:
         one = np.int64(truth[np.uint64(example[position])])
         count, total = count + one, total + one * excess[position]
-    return count + more, total + rest
+    return count + count_of_others, total + rest
 
 
 @loop

@@ -108,10 +108,10 @@ def _part(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"], middle: int) -> int:
     m = 0
     for some, beside in zip(keys.split(SLICE), tags.split(SLICE), strict=True):
         low = some <= middle
-        here, there = int(low.sum()), int((~low).sum())
-        others[0][m : m + there], others[1][m : m + there] = some[~low], beside[~low]
-        keys[n : n + here], tags[n : n + here] = some[low], beside[low]  # which overwrites some of what is through
-        n, m = n + here, m + there
+        n_low, n_high = int(low.sum()), int((~low).sum())
+        others[0][m : m + n_high], others[1][m : m + n_high] = some[~low], beside[~low]
+        keys[n : n + n_low], tags[n : n + n_low] = some[low], beside[low]  # which overwrites some of what is through
+        n, m = n + n_low, m + n_high
     keys[n:], tags[n:] = others
     return n
 

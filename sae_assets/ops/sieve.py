@@ -143,13 +143,13 @@ class Sieve:
         whole = [share for share in in_order if share is not None]
         if len(whole) < len(in_order):
             return None
-        kept, units = (torch.cat(each) for each in zip(*whole, strict=True))
-        return kept, units
+        counts, units = (torch.cat(each) for each in zip(*whole, strict=True))
+        return counts, units
 
     def _sift(self, loops: Loops, codes: Tensor, rests: Tensor, steps: Tensor, errors: Tensor, screened: Tensor,
               largest: Tensor, scale: Tensor, least: Tensor) -> Candidates | None:  # fmt: skip
         n_rows, n_units = len(codes), len(self.level)
-        starts, kept = torch.empty((2, n_rows + 1), dtype=torch.int64, device="cpu")
+        starts, stops = torch.empty((2, n_rows + 1), dtype=torch.int64, device="cpu")
         first = torch.empty(n_units + 1, dtype=torch.int64, device="cpu")
         units = torch.empty(n_rows * (n_units // SHARE), dtype=torch.int32, device="cpu")
         values = torch.empty_like(units, dtype=torch.float32)
@@ -169,9 +169,9 @@ class Sieve:
                 of_pairs = first, row_of, value_of, error_of
                 loops.sieve.refine(*(each.numpy() for each in (*of_rows, *of_units, *of_pairs)))
             if loops.sieve.narrow(
-                *(each.numpy() for each in of_pairs), self.k, least.numpy(), kept.numpy(), units.numpy()
+                *(each.numpy() for each in of_pairs), self.k, least.numpy(), stops.numpy(), units.numpy()
             ):
-                return kept.diff(), units[: int(kept[-1])].clone()
+                return stops.diff(), units[: int(stops[-1])].clone()
         return None
 
 

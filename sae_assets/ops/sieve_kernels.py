@@ -29,8 +29,8 @@ def to_bytes(rows, factors, scales, zero, most, codes, rests, strays, lengths):
         step = np.float64(scales[row])
         fine = step / (2 * most)
         inverse, inverse_of_fine, first, second, length = 1 / step, 1 / fine, 0.0, 0.0, 0.0
-        for place in range(rows.shape[1]):
-            value = np.float64(rows[row, place]) * factors[place]
+        for column in range(rows.shape[1]):
+            value = np.float64(rows[row, column]) * factors[column]
             code = np.rint(value * inverse)
             rest = value - code * step
             number = np.rint(rest * inverse_of_fine)
@@ -38,7 +38,7 @@ def to_bytes(rows, factors, scales, zero, most, codes, rests, strays, lengths):
             first += rest * rest
             second += last * last
             length += value * value
-            codes[row, place], rests[row, place] = np.int32(code) + zero, np.int32(number) + zero
+            codes[row, column], rests[row, column] = np.int32(code) + zero, np.int32(number) + zero
         strays[row, 0], strays[row, 1], lengths[row] = np.sqrt(first), np.sqrt(second), np.sqrt(length)
 
 
@@ -105,12 +105,12 @@ def by_unit(starts, units, values, first, row_of, value_of):
 def _plain_four(weights, first, second, third, fourth):
     """Products of one unit's bytes, which have a sign, with those of four rows, which have none."""
     a = b = c = d = np.int32(0)
-    for place in range(len(weights)):
-        weight = np.int32(weights[place])
-        a += weight * np.int32(first[place])
-        b += weight * np.int32(second[place])
-        c += weight * np.int32(third[place])
-        d += weight * np.int32(fourth[place])
+    for column in range(len(weights)):
+        weight = np.int32(weights[column])
+        a += weight * np.int32(first[column])
+        b += weight * np.int32(second[column])
+        c += weight * np.int32(third[column])
+        d += weight * np.int32(fourth[column])
     return a, b, c, d
 
 

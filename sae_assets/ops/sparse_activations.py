@@ -202,8 +202,8 @@ class Encoder(ABC):
             )
         candidates = self.ways.candidates(centred, self._sieve) if self.on_cpu else None
         if candidates is not None:
-            kept, units = candidates
-            yield self._code(centred, norm[:, 0], offsets_of(kept), units.long())
+            counts, units = candidates
+            yield self._code(centred, norm[:, 0], offsets_of(counts), units.long())
             return
         screened, stray, scale = self.screen.product(centred, norm)
         if self.level is not None:

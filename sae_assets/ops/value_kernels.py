@@ -87,17 +87,21 @@ def sums_and_quantiles(keys, starts, q, sums, quantiles):
             continue
         total[:], square[:], terms[:] = 0.0, 0.0, 0
         for first in range(start, stop, np.uint64(FAN)):
-            some = more = 0.0
+            some = squares = 0.0
             for position in range(first, min(first + np.uint64(FAN), stop)):
                 value = np.float64(np.int32(keys[position] & LAST).view(np.float32))
                 some += value
-                more += value * value
+                squares += value * value
             level = 0
             while True:
-                total[level], square[level], terms[level] = total[level] + some, square[level] + more, terms[level] + 1
+                total[level], square[level], terms[level] = (
+                    total[level] + some,
+                    square[level] + squares,
+                    terms[level] + 1,
+                )
                 if terms[level] < FAN or level == LEVELS - 1:
                     break
-                some, more = total[level], square[level]
+                some, squares = total[level], square[level]
                 total[level], square[level], terms[level] = 0.0, 0.0, 0
                 level += 1
         for level in range(LEVELS - 1):

@@ -77,11 +77,11 @@ class Ways:
             self.seconds[False].clear()  # before there were compiled loops
         if not self._is_due():
             return None
-        found = self.sieve.candidates(loops, centred)
-        self.sifted = found is not None
-        if found is None:
+        candidates = self.sieve.candidates(loops, centred)
+        self.sifted = candidates is not None
+        if candidates is None:
             self.waits, self.patience = self.patience, 2 * self.patience
-        return found
+        return candidates
 
     def _is_due(self) -> bool:
         """Return whether the next block is to be tried."""

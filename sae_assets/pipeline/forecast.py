@@ -59,7 +59,7 @@ class Cost:
         return {name: value for name, value in named.items() if value is not None}
 
 
-def peak_of_more(held: float, peak: float, times: float, block: float) -> float:
+def peak_of_more(held_bytes: float, peak: float, times: float, block: float) -> float:
     """Bytes that a process holds at most in a pass over so many times the examples of one that was measured.
 
     What a pass takes grows with its examples until blocks are as large as they may be.
@@ -68,8 +68,8 @@ def peak_of_more(held: float, peak: float, times: float, block: float) -> float:
         held: bytes before that pass; peak: at most during it.
         block: bytes of the largest block.
     """
-    taken = peak - held
-    return held + max(taken, min(taken * times, block))
+    taken = peak - held_bytes
+    return held_bytes + max(taken, min(taken * times, block))
 
 
 def same_effort(_examples: int) -> float:
@@ -121,10 +121,10 @@ def forecast(
     apart = inf if of_file == inf else APART_IN_FILES
     if of_file is None:
         of_file = inf if stage.level == "model" else 0
-    known = [(cost, cost.cpu_seconds) for cost in alike if cost.cpu_seconds is not None and cost.examples > 0]
-    each = [(cost.examples, (value - cost.opening_seconds) / effort(cost.examples)) for cost, value in known]
+    measured = [(cost, cost.cpu_seconds) for cost in alike if cost.cpu_seconds is not None and cost.examples > 0]
+    each = [(cost.examples, (value - cost.opening_seconds) / effort(cost.examples)) for cost, value in measured]
     seconds = _at(examples, each, stage.seconds_offset, APART)
-    opening = fmean(cost.opening_seconds for cost, _ in known) if first and known else 0.0
+    opening = fmean(cost.opening_seconds for cost, _ in measured) if first and measured else 0.0
     return Cost(
         examples,
         _at(examples, [(cost.examples, cost.rows) for cost in past], of_file, apart),
@@ -141,21 +141,21 @@ def _at(examples: int, points: Sequence[tuple[int, float | None]], offset: float
         offset: in examples, what every value has beside that of its examples; infinite where all are as the latest.
         apart: how many times as large as another a size must be for the line to be drawn through them all.
     """
-    known = [(count, value) for count, value in points if value is not None and count > 0]
-    if not known:
+    measured = [(count, value) for count, value in points if value is not None and count > 0]
+    if not measured:
         return None
-    total = sum(value for _, value in known)
-    mean_x, mean_y = sum(count for count, _ in known) / len(known), total / len(known)
-    sizes = [count for count, _ in known]
+    total = sum(value for _, value in measured)
+    mean_x, mean_y = sum(count for count, _ in measured) / len(measured), total / len(measured)
+    sizes = [count for count, _ in measured]
     if max(sizes) >= apart * min(sizes):
         spread = sum((count - mean_x) ** 2 for count in sizes)
-        slope = sum((count - mean_x) * (value - mean_y) for count, value in known) / spread
+        slope = sum((count - mean_x) * (value - mean_y) for count, value in measured) / spread
         start = mean_y - slope * mean_x
         if slope >= 0 and start >= 0:
             return start + slope * examples
         if slope < 0:
-            return known[0][1] if offset == inf else mean_y
+            return measured[0][1] if offset == inf else mean_y
         offset = 0
     if offset == inf:
-        return known[0][1]
+        return measured[0][1]
     return mean_y * (offset + examples) / (offset + mean_x)

@@ -178,7 +178,7 @@ def encode_chunk(
             trained_elsewhere(
                 sae,
                 model.model_copy(update={"precision": precision}),
-                next((source.behind for _, source in sources if source.behind), ""),
+                next((source.final_norm for _, source in sources if source.final_norm), ""),
                 lambda limit: _beyond([source.longest for _, source in sources], limit),
                 dict.fromkeys(doubts),
             ),

@@ -131,7 +131,10 @@ class ImageRows:
         geometry = self._geometry = opened.vision.geometry
         self._reader, self._shapes, self._size = reader, opened.shapes, size
         self.origin, self.d_model = hook_point, opened.vision.d_model
-        self.behind, self.network = getattr(opened.vision, "behind", ""), getattr(opened.vision, "network", None)
+        self.final_norm, self.network = (
+            getattr(opened.vision, "final_norm", ""),
+            getattr(opened.vision, "network", None),
+        )
         self.doubts: Sequence[str] = ()
         self.normalisation = geometry.normalisation
         self.longest: int | None = None

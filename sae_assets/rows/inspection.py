@@ -49,7 +49,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
     report: dict[str, Any] = {"hook_point": model.hook_point, "differences": "", "problems": [], "rows": {}}
     report |= {"mean_l0": {}, "properties": {}}
     with ops.process_state.plain_arithmetic():
-        sae, behind = None, None
+        sae, final_norm = None, None
         doubts: list[str] = []
         with _noting(report):
             sae = open_encoder(model.sae, "cpu", memory_budget)
@@ -74,7 +74,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
                 continue
             with _noting(report):
                 source = _send(report, kind, example, opened, model, dataset, sae)
-                behind = source.behind or behind or ""
+                final_norm = source.final_norm or final_norm or ""
                 doubts += source.doubts
                 if sae is not None and reader is not None and [kind] == computed[:1]:
                     rows_of = "token" if is_pooled(dataset, model, kind) else kind
@@ -83,7 +83,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
             properties = properties_of(
                 sae,
                 model,
-                behind,
+                final_norm,
                 lambda limit: (
                     lengths_beyond(reader, reader.by_id, model, limit) if isinstance(reader, TextReader) else None
                 ),

@@ -50,8 +50,8 @@ class Kept:
                 self._make_room(objects, limit, device)
                 objects[mine] = make()
             objects.move_to_end(mine)
-            kept: T = objects[mine]
-            return kept
+            opened: T = objects[mine]
+            return opened
 
     def clear(self) -> None:
         """Drop everything that is kept."""

@@ -40,8 +40,8 @@ class RowSource(Protocol):
 
     Attributes:
         d_model: width of the rows; origin: where they come from, for messages.
-        behind: what the library has put between the last block and the rows, such as a final norm; empty: nothing. Of a
-            library whose models do not say it (attribute ``behind``), nothing.
+        final_norm: what the library has put between the last block and the rows, such as a final norm; empty: nothing.
+            Of a library whose models do not say it (attribute ``final_norm``), nothing.
         network: the torch module that gives them, cut at the hook point; None of files.
         normalisation: of images, mean and standard deviation that the network's input has been normalised by.
         doubts: why the weights say that what reads inputs may be another model's; mostly empty.
@@ -51,7 +51,7 @@ class RowSource(Protocol):
 
     d_model: int
     origin: str
-    behind: str
+    final_norm: str
     network: "nn.Module | None"
     doubts: Sequence[str]
     normalisation: Normalisation | None

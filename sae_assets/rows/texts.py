@@ -144,7 +144,7 @@ class TextRows:
 
         loaded: _Opened = keep_transformer("text", transformer, model_settings(model, precision), opened, device)
         self._language, self._shapes = loaded.language, loaded.shapes
-        self.d_model, self.behind = self._language.d_model, getattr(self._language, "behind", "")
+        self.d_model, self.final_norm = self._language.d_model, getattr(self._language, "final_norm", "")
         self.network = getattr(self._language, "network", None)
         self.normalisation: Normalisation | None = None
         self.doubts: Sequence[str] = getattr(self._language, "doubts", ())

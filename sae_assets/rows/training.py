@@ -25,7 +25,7 @@ Beyond = Callable[[int], Iterable[int] | None]
 
 
 def trained_elsewhere(
-    sae: "Checkpoint | OpenedSae", model: Model, behind: str | None = None, beyond: Beyond = lambda limit: None,
+    sae: "Checkpoint | OpenedSae", model: Model, final_norm: str | None = None, beyond: Beyond = lambda limit: None,
     doubts: Iterable[str] = (),
 ) -> str:  # fmt: skip
     """Return how what files say of the training differs from what is used, in one line; empty if nothing does, or
@@ -33,20 +33,23 @@ def trained_elsewhere(
 
     It is kept with the rows, so a folder is named without where it lies.
     """
-    differences = [each.differs for each in properties_of(sae, model, behind, beyond)]
+    differences = [each.differs for each in properties_of(sae, model, final_norm, beyond)]
     folder = None if model.transformer is None else model.transformer.path
     text = visible("; ".join([*filter(None, differences), *doubts]))
     return text if folder is None else text.replace(str(folder), folder.name)
 
 
 def properties_of(
-    sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None = None, beyond: Beyond = lambda limit: None
+    sae: "Checkpoint | OpenedSae | None",
+    model: Model,
+    final_norm: str | None = None,
+    beyond: Beyond = lambda limit: None,
 ) -> list[Property]:
     """Every property of a model of this modality, in order; of a model without a transformer, none.
 
     Args:
         sae: None where it cannot be read.
-        behind: as of :class:`RowSource`; None where the model was not opened.
+        final_norm: as of :class:`RowSource`; None where the model was not opened.
         beyond: lengths of the texts that are longer than a number of ids; None where nobody knows.
     """
     if model.transformer is None:
@@ -65,7 +68,7 @@ def properties_of(
         PLACE,
         model.hook_point,
         sae=None if trained_at is None else in_words(trained_at),
-        differs=_hook_point_difference(sae, model, behind, tokens),
+        differs=_hook_point_difference(sae, model, final_norm, tokens),
     )
     properties[MODEL] = _model(training, model)
     if DTYPE in properties and isinstance(dtype := training.get("dtype"), str):
@@ -80,19 +83,19 @@ def properties_of(
 
 
 def _hook_point_difference(
-    sae: "Checkpoint | OpenedSae | None", model: Model, behind: str | None, tokens: "Tokenizer | None"
+    sae: "Checkpoint | OpenedSae | None", model: Model, final_norm: str | None, tokens: "Tokenizer | None"
 ) -> str:
     """Return how the hook point differs, and whether images or texts are read there; empty if nothing does."""
     if sae is None:
         return ""
-    if behind is None:
+    if final_norm is None:
         count = getattr(getattr(tokens, "config", None), "num_hidden_layers", None)
         is_last = count is not None and model.hidden_state == count
-        behind = "a final norm (if the model has one)" if is_last else ""
+        final_norm = "a final norm (if the model has one)" if is_last else ""
     parts = []
-    if where := difference(sae.hook_point, model.hidden_state_read, model.module, behind):
+    if where := difference(sae.hook_point, model.hidden_state_read, model.module, final_norm):
         state = "" if model.hidden_state_read is None else f" (hidden state {model.hidden_state_read})"
-        before = is_before(sae.hook_point, model.hidden_state_read, behind)
+        before = is_before(sae.hook_point, model.hidden_state_read, final_norm)
         advice = f"; set `layer: {model.hidden_state - 1}`" if before and model.hidden_state else ""
         named = f"{shortened(str(sae.hook_point))} ({shortened(where)})"
         parts.append(f"trained at {named}, read at {model.hook_point}{state}{advice}")

@@ -122,16 +122,16 @@ def _inside(block: int, rest: Sequence[str]) -> HookPoint:
 
 def _sublayer(block: int, decoder: bool, encoder: bool, rest: Sequence[str]) -> HookPoint:
     """T5's: the last one's output, MLP and residual stream, is the block's; what others give is not."""
-    number, behind = int(rest[1]), [part for part in rest[2:] if part != "output"]
-    if behind:
-        return _inside(block, behind)
+    number, inner_parts = int(rest[1]), [part for part in rest[2:] if part != "output"]
+    if inner_parts:
+        return _inside(block, inner_parts)
     if number in (0, 1) and not (encoder and number == 1):
         named = ("the self-attention sublayer", "the cross-attention sublayer" if decoder else UNSAID)
         return HookPoint(block, named[number])
     return HookPoint(block, OUTPUT)
 
 
-def difference(trained: str | None, hidden_state: int | None, module: str | None, behind: str = "") -> str:
+def difference(trained: str | None, hidden_state: int | None, module: str | None, final_norm: str = "") -> str:
     """Return what tells the place where an SAE was trained from the one that is read; empty if they agree, or nobody
     knows.
 
@@ -139,13 +139,13 @@ def difference(trained: str | None, hidden_state: int | None, module: str | None
         trained: as the checkpoint names it.
         hidden_state: index into ``hidden_states`` that is read, of the residual stream.
         module: name of the module that is read instead.
-        behind: what the library has put between the last block and the hidden state that is read; empty: nothing.
+        final_norm: what the library has put between the last block and the hidden state that is read; empty: nothing.
     """
     origin = understood(trained)
     if origin is None:
         return ""
     if hidden_state is not None:
-        return _from_stream(origin, hidden_state, behind)
+        return _from_stream(origin, hidden_state, final_norm)
     same = _split(trained), _split(module)
     shorter = min(map(len, same))
     if module is None or same[0][-shorter:] == same[1][-shorter:]:
@@ -161,10 +161,10 @@ def difference(trained: str | None, hidden_state: int | None, module: str | None
     return f"{where}, not {read}"
 
 
-def is_before(trained: str | None, hidden_state: int | None, behind: str) -> bool:
+def is_before(trained: str | None, hidden_state: int | None, final_norm: str) -> bool:
     """Return whether an SAE was trained at the state that is read, before what the library has put behind it."""
     origin = understood(trained)
-    return bool(behind) and hidden_state is not None and origin is not None and origin.hidden_state == hidden_state
+    return bool(final_norm) and hidden_state is not None and origin is not None and origin.hidden_state == hidden_state
 
 
 def tower(name: str | None) -> str | None:
@@ -179,13 +179,13 @@ def _within(point: HookPoint) -> str:
     return f"`{point.inside}`" if point.inside else "its output"
 
 
-def _from_stream(origin: HookPoint, hidden_state: int, behind: str) -> str:
-    if behind and origin.part == FINAL_NORM:
+def _from_stream(origin: HookPoint, hidden_state: int, final_norm: str) -> str:
+    if final_norm and origin.part == FINAL_NORM:
         return ""
     if origin.part == UNSAID:
         return "" if origin.block is not None and origin.block + 1 == hidden_state else str(origin)
     if origin.hidden_state == hidden_state:
-        return f"before {behind}, not behind it" if behind else ""
+        return f"before {final_norm}, not behind it" if final_norm else ""
     if origin.hidden_state is not None:
         return f"hidden state {origin.hidden_state}"
     if hidden_state == 0 and _ENDS.fullmatch(origin.part):

@@ -44,10 +44,10 @@ class KeptReads(Generic[H]):
 
     def get(self, path: UPath) -> H | None:
         """Return what was read from a file, if the file is as it was; None if nothing was kept."""
-        kept = self._items.get(str(path))
-        if kept is None or kept[0] != _version(path):
+        item = self._items.get(str(path))
+        if item is None or item[0] != _version(path):
             return None
-        return kept[1]
+        return item[1]
 
     def version(self, path: UPath) -> Version | None:
         """Return what a file is now, to be asked before it is read; None where what is read of it cannot be kept."""

@@ -89,9 +89,9 @@ def _header_of(path: UPath) -> Header:
     return header
 
 
-def place_of(made: Address | Provenance) -> dict[str, Any]:
+def place_of(source: Address | Provenance) -> dict[str, Any]:
     """The fields of an address, in the order in which headers have them."""
-    return {name: getattr(made, name) for name in PLACE}
+    return {name: getattr(source, name) for name in PLACE}
 
 
 def expect_place(provenance: Provenance, address: Address, path: UPath) -> None:
@@ -100,9 +100,9 @@ def expect_place(provenance: Provenance, address: Address, path: UPath) -> None:
     Raises:
         StoredFileError: it is the file of another address.
     """
-    made = Address(**place_of(provenance))
-    if made != address:
-        raise StoredFileError(f"{path} holds {made}, not {address}: it was put in another's place.")
+    actual = Address(**place_of(provenance))
+    if actual != address:
+        raise StoredFileError(f"{path} holds {actual}, not {address}: it was put in another's place.")
 
 
 class ArtifactStore:
@@ -200,9 +200,9 @@ class ArtifactStore:
         return self._of_file(address, load)
 
     def _read(self, path: UPath, address: Address | None, hashed: bool) -> Stored:
-        kept = None if hashed else self._kept.get(path)
-        if kept is not None:
-            return kept
+        artifact = None if hashed else self._kept.get(path)
+        if artifact is not None:
+            return artifact
         version = self._kept.version(path)
         with self._remedied(path, address):
             item = self._verified(path, hashed)

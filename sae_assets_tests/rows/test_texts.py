@@ -93,8 +93,8 @@ def test_a_layer_is_the_hidden_state_behind_it(transformer: Models, name: str, l
 def test_last_hidden_state_says_what_it_lies_behind(transformer: Models, name: str) -> None:
     """An SAE of the last block's output is another place's where the library puts the final norm between."""
     norm = {"gpt2": "`ln_f`"}.get(name, "`norm`") if name in FINAL_NORM else ""
-    assert source(transformer(name), hidden_state=LAYERS).behind == norm
-    assert source(transformer(name), hidden_state=LAYERS - 1).behind == source(transformer(name)).behind == ""
+    assert source(transformer(name), hidden_state=LAYERS).final_norm == norm
+    assert source(transformer(name), hidden_state=LAYERS - 1).final_norm == source(transformer(name)).final_norm == ""
     sae: Any = SimpleNamespace(hook_point=f"blocks.{LAYERS - 1}.hook_resid_post", training={})
     last = entry(transformer(name), "text", hidden_state=LAYERS)
     said = trained_elsewhere(sae, last, norm)
@@ -199,7 +199,7 @@ def test_models_that_are_made_otherwise(tmp_path: Path, name: str, place: dict[s
     except CheckpointError as error:
         assert behind is None and "Traceback" not in str(error)
     else:
-        assert rows.behind == (behind or "")
+        assert rows.final_norm == (behind or "")
 
 
 @pytest.mark.parametrize("index", range(LAYERS + 1))
@@ -209,7 +209,7 @@ def test_hidden_states_of_a_model_that_fills_texts_up(tmp_path: Path, index: int
         hf.AutoModel.from_config(NOT_SHORTENED["longformer"]()).save_pretrained(tmp_path)
         gemma_tokenizer().save_pretrained(tmp_path)
     rows = source(tmp_path, hidden_state=index)
-    assert rows.behind == ""
+    assert rows.final_norm == ""
     (found,) = rows.embed(["0"])
     assert torch.equal(found.rows["token"], expected_rows(tmp_path, TEXTS[0], index))
 
@@ -231,7 +231,7 @@ def test_encoder_that_was_saved_alone(tmp_path: Path, kind: str, said: bool) -> 
         rows = source(tmp_path, hidden_state=index)
         (found,) = rows.embed(["0"])
         assert torch.equal(found.rows["token"], states[index][0, encoded.rows])
-        assert rows.behind == ("`encoder.final_layer_norm`" if index == LAYERS else "")
+        assert rows.final_norm == ("`encoder.final_layer_norm`" if index == LAYERS else "")
     (last,) = source(tmp_path, layer=LAYERS - 1).embed(["0"])
     torch.testing.assert_close(made.encoder.final_layer_norm(last.rows["token"]), states[-1][0, encoded.rows])
 

@@ -80,7 +80,7 @@ class PrecomputedRows:
         if len(set(widths.values())) != 1:
             raise DatasetError(f"Embeddings of data set {reader.name!r} differ in width between token kinds: {widths}.")
         self.d_model = next(iter(widths.values()))
-        self.behind = ""
+        self.final_norm = ""
         self.network: nn.Module | None = None
         self.doubts: Sequence[str] = ()
         self.normalisation: Normalisation | None = None

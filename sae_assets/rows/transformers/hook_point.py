@@ -55,8 +55,8 @@ class CutModel:
 
     Attributes:
         network: the library's model.
-        behind: the module between the last block and the hidden state that is read, such as a final norm, known after
-            :meth:`check`; empty where there is none.
+        final_norm: the module between the last block and the hidden state that is read, such as a final norm, known
+            after :meth:`check`; empty where there is none.
 
     Raises:
         CheckpointError: weights that cannot be had or do not fit, or a hook point that does not exist.
@@ -86,7 +86,7 @@ class CutModel:
         self._device, self._stop = device, True
         self._of_thread = threading.local()
         self._inference = torch.inference_mode
-        self._hidden_state, self.behind = model.hidden_state, ""
+        self._hidden_state, self.final_norm = model.hidden_state, ""
         self._blocks = blocks
         if not self._whole:
             self._hook(model, last, blocks)
@@ -215,7 +215,7 @@ class CutModel:
         if self._whole:
             same = [name for name, output, _ in outputs if _first(output) is state]
             same += [name for name, output, _ in reversed(outputs) if _same(_first(output), state)]
-            self.behind = self._between(same[0] if same else "")
+            self.final_norm = self._between(same[0] if same else "")
         lacking = sorted(key for key in self._missing if key.rpartition(".")[0] in set(entered))
         if lacking:
             raise CheckpointError(

@@ -36,7 +36,7 @@ class TransformersLanguage:
         self._network = CutModel(model, self.tokens.config, device, precision)
         ids = torch.tensor([[self.tokens.pad_id]], dtype=torch.int64, device="cpu")
         self.d_model = self._network.check(input_ids=ids, attention_mask=torch.ones_like(ids)).shape[2]
-        self.behind, self.network = self._network.behind, self._network.network
+        self.final_norm, self.network = self._network.final_norm, self._network.network
         self.one_by_one = has_experts(self.tokens.config)
         embeddings = self.network.get_input_embeddings()
         self.doubts = doubts_of_spelling(self.tokens.vocabulary, embeddings.weight) if embeddings is not None else []

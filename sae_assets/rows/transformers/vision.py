@@ -33,7 +33,7 @@ class TransformersVision:
         self._hook_point = model.hook_point
         rows = self._network.check(pixel_values=torch.zeros(1, 3, *self.geometry.size, dtype=self._dtype, device="cpu"))
         self._expect_positions(rows)
-        self.d_model, self.behind = rows.shape[2], self._network.behind
+        self.d_model, self.final_norm = rows.shape[2], self._network.final_norm
         self.network = self._network.network
 
     def _expect_positions(self, rows: "Tensor") -> None:
