@@ -1,4 +1,4 @@
-"""All stages are made of a few examples, in some folder, to tell what each will cost where it was never made.
+"""Stages are made of a few examples, in some folder, to tell what each will cost where it was never made.
 
 Nothing of it is kept. How many examples that are says ``calibration``, which knows what encoding one takes.
 """
@@ -40,7 +40,7 @@ def rehearsed(
     count: int,
     opening: Mapping[tuple[str, str], float],
 ) -> Costs:
-    """Costs of every stage of a data set and model, of so many examples; those that cannot be made are left out.
+    """Costs of the stages of a data set and model, up to the last planned, of so many examples, where they can be made.
 
     Args:
         address: any of the model's; kinds: token kinds that are planned.
@@ -60,7 +60,7 @@ def rehearsed(
 
 
 class _Rehearsal:
-    """Every stage of a data set and model, made of one chunk of some examples in a store of its own.
+    """Stages of a data set and model, up to the last planned, made of one chunk of some examples in a store apart.
 
     Args:
         address: any of the model's; kinds: token kinds that are planned.
@@ -72,6 +72,8 @@ class _Rehearsal:
     ):
         self._catalog, self._address, self._kinds, self._count = session.catalog, address, kinds, count
         self._entry, self._sizes = session.catalog.datasets[address.dataset], planned.examples.values()
+        names, due = list(stages_of(self._entry)), {each.stage for each in planned.plan.addresses}
+        self._names = names[: max(names.index(name) for name in due) + 1]
         self._peak_bytes = 0.0  # expected of the passes so far
         self._chunk_bytes, self._kept_bytes = 0.0, session.resources["artifact_store"].kept_mb * 2**20
         self._store = ArtifactStore(folder, session.store.file_format)
@@ -92,7 +94,7 @@ class _Rehearsal:
     def _passes(self) -> Iterator[list[Address]]:
         """Yield what each pass makes, inputs first."""
         passes: dict[tuple[str, str | None], list[Address]] = {}
-        for stage in (STAGES[name] for name in stages_of(self._entry)):
+        for stage in (STAGES[name] for name in self._names):
             for kind in self._kinds if stage.has_token_kind else (None,):
                 address = stage.address(self._entry.name, kind, self._address.model, CHUNK)
                 passes.setdefault((stage.shared or stage.name, None if stage.every_kind else kind), []).append(address)

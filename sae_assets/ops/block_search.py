@@ -114,7 +114,9 @@ class BlockSearch:
         running: Integer[Tensor, "2 rows half"],
     ) -> None:
         """Fill in the hits of the blocks of some slabs, those of the slab before being there."""
-        sums, more = (torch.empty(ROWS_AT_ONCE, packed.shape[1], dtype=torch.uint8, device=packed.device) for _ in "ab")
+        sums, products = (
+            torch.empty(ROWS_AT_ONCE, packed.shape[1], dtype=torch.uint8, device=packed.device) for _ in "ab"
+        )
         for slab in range(first_slab, stop_slab):
             start, stop = self.blocks.bounds[slab : slab + 2]
             before = self.blocks.bounds[slab - 1] - start if slab else 0
@@ -123,8 +125,8 @@ class BlockSearch:
                 n = rows.stop - first
                 torch.index_select(packed, 0, self._columns[0, rows], out=sums[:n])
                 for column in self._columns[1:]:
-                    sums[:n] += torch.index_select(packed, 0, column[rows], out=more[:n])
-                low = torch.bitwise_and(sums[:n], 15, out=more[:n])
+                    sums[:n] += torch.index_select(packed, 0, column[rows], out=products[:n])
+                low = torch.bitwise_and(sums[:n], 15, out=products[:n])
                 for number, hits in enumerate((low, sums[:n].bitwise_right_shift_(4))):
                     if slab:
                         torch.add(hits, running[number, first + before : rows.stop + before], out=running[number, rows])

@@ -283,9 +283,14 @@ def test_what_was_never_made_is_made_of_some_examples_and_nothing_of_it_stays(
 def test_what_is_of_no_model_and_what_controls_need_have_a_forecast_on_a_first_plan(
     tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what opens a model is expected where it is first needed, which is once."""
+    """And what opens a model is expected where it is first needed, which is once; what is not planned is not made."""
     places = made_home(tmp_path, "register", controls={"n_seeds": 2})
     n_truths, holds_truth = 0, False
+    passes, make = list[str](), rehearsal._Rehearsal._made
+
+    def told_of(self: Any, members: Any) -> Any:
+        passes.append(members[0].stage)
+        return make(self, members)
 
     def noted(*arguments: Any) -> RowTruth:
         nonlocal n_truths, holds_truth
@@ -305,7 +310,9 @@ def test_what_is_of_no_model_and_what_controls_need_have_a_forecast_on_a_first_p
     monkeypatch.setattr("sae_assets.commands.calibration.row_truth", noted)
     monkeypatch.setattr("sae_assets.commands.calibration.PassMeter", SlowAtFirst)
     monkeypatch.setattr("sae_assets.commands.rehearsal.FEWEST", 6)
-    stages = {each["stage"]: each for each in told(places)["stages"]}
+    monkeypatch.setattr(rehearsal._Rehearsal, "_made", told_of)
+    stages = {each["stage"]: each for each in told(places, "--to", "control_inputs")["stages"]}
+    assert passes == ["examples", "labels", "ground_truth", "row_locations", "sparse_activations"]
     for name in ("examples", "labels", "control_inputs"):
         assert stages[name]["by"] == "calibration" and stages[name]["rows"] == 12 and stages[name]["bytes"] > 1000
     assert n_truths == 2 and stages["ground_truth"]["runs"] == 2

@@ -108,14 +108,14 @@ class ImageGeometry:
         if torch.device(device).type != "cpu":
             return self._normalised(torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2).contiguous())
         # Two fifths of the time: a value is looked up, where three operations would go through all of them.
-        made = np.empty((len(pixels), 3, *pixels[0].shape[:2]), dtype=np.float32)
-        for image, into in zip(pixels, made, strict=True):
+        numbers = np.empty((len(pixels), 3, *pixels[0].shape[:2]), dtype=np.float32)
+        for image, into in zip(pixels, numbers, strict=True):
             for channel, values in enumerate(self._values_of_bytes):
                 np.take(values, image[..., channel], out=into[channel], mode="clip")  # clips nothing, and copies less
-        return torch.from_numpy(made)
+        return torch.from_numpy(numbers)
 
     def _normalised(self, numbers: "Tensor") -> "Tensor":
-        """From bytes to what the model takes, channels first: float32 of the same shape, on the same device."""
+        """Turn bytes into what the model takes, channels first: float32 of the same shape, on the same device."""
         from torchvision.transforms import functional
 
         to_tensor, normalize = self._transform.transforms[-2:]
@@ -125,7 +125,7 @@ class ImageGeometry:
 
     @cached_property
     def _values_of_bytes(self) -> "np.ndarray":
-        """What each value of a byte becomes in each channel, float32 [3, 256]."""
+        """Return what each value of a byte becomes in each channel, float32 [3, 256]."""
         import torch
 
         every = torch.arange(256, dtype=torch.uint8, device="cpu").expand(1, 3, 1, 256)
