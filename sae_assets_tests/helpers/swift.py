@@ -1,10 +1,11 @@
 """Homes whose Dagster is quick: what tests of the pipeline run in unless they say that they want one as it ships.
 
 The packaged ``dagster.yaml`` with other storages (see ``swift_storage``), no capture of what steps print (Dagster
-starts two processes per step for it), no pictures, of which the runs of small homes would be a fifth, and no trial of
-other configurations of a model, for which five of six passes through it would be. The demo and the homes of real
-daemons and browsers are as they ship, where all of this is as users have it; ``pipeline/test_plots.py`` draws pictures,
-``pipeline/test_model_warnings.py`` tries configurations.
+starts two processes per step for it), no pictures, of which the runs of small homes would be a fifth, no trial of
+other configurations of a model, for which five of six passes through it would be, and models that are built once. The
+demo and the homes of real daemons and browsers are as they ship, where all of this is as users have it;
+``pipeline/test_plots.py`` draws pictures, ``pipeline/test_model_warnings.py`` tries configurations, and the tests of
+``rows/`` build every model twice.
 """
 
 import functools
@@ -19,10 +20,11 @@ import pytest
 
 from sae_assets.orchestration.assets import passes
 from sae_assets.orchestration.instance import home as homes
-from sae_assets.rows import encoding
+from sae_assets.rows import encoding, steady
 from sae_assets.settings import Settings
 
 SHIPPED, PICTURES, ALTERNATIVES = homes.prepare, passes.pictures, encoding.better_alternatives
+BUILT_TWICE = steady.BUILT_TWICE
 STORAGES = {"event_log_storage": "SwiftEvents", "run_storage": "SwiftRuns", "schedule_storage": "SwiftSchedules"}
 NO_CAPTURE = """\
 compute_logs:
@@ -84,6 +86,7 @@ def swift_homes() -> Iterator[None]:
         patch.setattr(homes, "prepare", prepare)
         patch.setattr(passes, "pictures", _no_pictures)
         patch.setattr(encoding, "better_alternatives", _no_alternatives)
+        patch.setattr(steady, "BUILT_TWICE", 0)
         yield
 
 
@@ -94,4 +97,5 @@ def as_shipped() -> Iterator[None]:
         patch.setattr(homes, "prepare", SHIPPED)
         patch.setattr(passes, "pictures", PICTURES)
         patch.setattr(encoding, "better_alternatives", ALTERNATIVES)
+        patch.setattr(steady, "BUILT_TWICE", BUILT_TWICE)
         yield
