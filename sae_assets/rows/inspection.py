@@ -3,7 +3,6 @@
 Plain values for the command line and tests. One example goes through the transformer and the SAE on the CPU.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from sae_assets.datasets.inputs import InputImages, InputTexts, inputs_entry
 from sae_assets.errors import CheckpointError, DatasetError, SaeAssetsError
 from sae_assets.rows.alternatives import EXAMPLES, better_alternatives
 from sae_assets.rows.images import noise, open_geometry
-from sae_assets.rows.loaded import open_encoder
+from sae_assets.rows.loaded import memory_of_machine, open_encoder
 from sae_assets.rows.opening import open_sources
 from sae_assets.rows.source import is_pooled, precomputed_kinds
 from sae_assets.rows.texts import ANY_TEXT, doubt_of_texts, lengths_beyond, open_tokens
@@ -68,7 +67,7 @@ def inspect_model(model: Model, dataset: Dataset, reader: "Reader | None", memor
         computed = [kind for kind in dataset.token_kinds if kind not in precomputed_kinds(dataset, model)]
         if computed and isinstance(reader, TextReader):
             with _noting(report):  # first, so that the whole model and its part are not in memory together
-                doubts.append(doubt_of_texts(reader, reader.by_id, model, int(_memory() * MOST_OF_MEMORY)))
+                doubts.append(doubt_of_texts(reader, reader.by_id, model, int(memory_of_machine() * MOST_OF_MEMORY)))
         for kind in dataset.token_kinds:
             if reader is None and kind in precomputed_kinds(dataset, model):
                 continue
@@ -103,14 +102,6 @@ def _noting(report: dict[str, Any]) -> Iterator[None]:
     except (SaeAssetsError, OSError) as error:
         if str(error) not in report["problems"]:
             report["problems"].append(str(error))
-
-
-def _memory() -> int:
-    """Bytes of memory that this machine has; 0 where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return 0
 
 
 def _stand_in(model: Model) -> "Reader":

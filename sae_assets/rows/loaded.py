@@ -5,6 +5,7 @@ file is read again. What a model or an SAE is, and how it is opened, is said whe
 """
 
 import gc
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sae_assets.ops.sparse_activations import Encoder
 
 T = TypeVar("T")
+SHARE = 4  # one in so many bytes of the machine's memory is kept beside what is opened next
 Versions = tuple[tuple[str, int, int, int], ...]  # name, size, time of change and number on its disk of each file
 
 
@@ -33,12 +35,20 @@ class Kept:
         self._kinds: dict[str, OrderedDict[Hashable, Any]] = {}
         self._lock = threading.RLock()
 
-    def get(self, kind: str, key: Hashable | None, device: Any, make: Callable[[], T]) -> T:
+    def get(
+        self,
+        kind: str,
+        key: Hashable | None,
+        device: Any,
+        make: Callable[[], T],
+        size_of: Callable[[T], int] = lambda _: 0,
+    ) -> T:
         """The object made under this key, or a new one, for which the least recently used of its kind may be dropped.
 
         Args:
             key: all that decides what is made; None if that is not known beforehand, and then nothing is kept.
             device: where the object is.
+            size_of: bytes that such an object comes to hold, where that is known.
         """
         limit = kept_loaded()
         if limit == 0 or key is None:
@@ -47,7 +57,7 @@ class Kept:
             objects = self._kinds.setdefault(kind, OrderedDict())
             mine = (threading.get_ident(), str(device), key)
             if mine not in objects:
-                self._make_room(objects, limit, device)
+                self._make_room(objects, limit, device, size_of)
                 objects[mine] = make()
             objects.move_to_end(mine)
             opened: T = objects[mine]
@@ -59,26 +69,39 @@ class Kept:
             self._kinds.clear()
             gc.collect()
 
-    def _make_room(self, objects: OrderedDict[Hashable, Any], limit: int, device: Any) -> None:
+    def _make_room(
+        self, objects: OrderedDict[Hashable, Any], limit: int, device: Any, size_of: Callable[[Any], int]
+    ) -> None:
         count = len(objects)
         while len(objects) >= limit:
             objects.popitem(last=False)
-        if objects and _is_crowded(device):
+        if objects and _is_crowded(device, sum(map(size_of, objects.values()))):
             objects.clear()
         if len(objects) < count:
             gc.collect()  # hooks refer to the model that holds them
             _give_back(device)
 
 
-def _is_crowded(device: Any) -> bool:
-    """Return whether less than half of a GPU's memory is free: then nothing is kept there beside what is opened
-    next."""
+def _is_crowded(device: Any, n_bytes: int) -> bool:
+    """Return whether nothing is to be kept beside what is opened next.
+
+    That is where less than half of a GPU's memory is free, or where objects come to hold so many bytes on the CPU that
+    they are a good part of its memory.
+    """
     if not str(device).startswith("cuda"):
-        return False
+        return 0 < memory_of_machine() < SHARE * n_bytes
     import torch
 
     free, total = torch.cuda.mem_get_info(torch.device(device).index)
     return free < total / 2
+
+
+def memory_of_machine() -> int:
+    """Return the bytes of memory that this machine has; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return 0
 
 
 def _give_back(device: Any) -> None:
@@ -121,6 +144,11 @@ class OpenedSae:
     encoder: "Encoder"
     decoder: "Decoder | None"
 
+    @property
+    def held_bytes(self) -> int:
+        """Return what its directions come to hold at most."""
+        return self.encoder.held_bytes + (self.decoder.weight.nbytes if self.decoder is not None else 0)
+
 
 def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
     """The encoder and the decoder of a checkpoint, on the device.
@@ -139,7 +167,7 @@ def open_encoder(sae: Sae, device: Any, memory_budget: int) -> OpenedSae:
 
     path = locate_sae(sae, download=False) if kept_loaded() else None
     key = None if path is None else (sae.model_dump_json(), memory_budget, _versions(path))
-    return KEPT.get("sae", key, device, opened)
+    return KEPT.get("sae", key, device, opened, lambda each: each.held_bytes)
 
 
 def open_random_encoders(sae: Sae, encoder: "Encoder", n_seeds: int) -> "list[Encoder]":
@@ -150,7 +178,7 @@ def open_random_encoders(sae: Sae, encoder: "Encoder", n_seeds: int) -> "list[En
 
     path = locate_sae(sae, download=False) if kept_loaded() else None
     key = None if path is None else (sae.model_dump_json(), encoder.memory_budget, n_seeds, _versions(path))
-    return KEPT.get("random", key, encoder.columns.device, made)
+    return KEPT.get("random", key, encoder.columns.device, made, lambda each: sum(one.held_bytes for one in each))
 
 
 def _transformer_files(transformer: Transformer) -> Versions | None:

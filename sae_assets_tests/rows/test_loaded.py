@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sae_assets.artifacts import SparseActivations
-from sae_assets.catalog import Model
+from sae_assets.catalog import Model, Sae
 from sae_assets.catalog.registry import formats
 from sae_assets.errors import CatalogError
 from sae_assets.rows import loaded
@@ -116,6 +116,21 @@ def test_no_more_than_two_are_kept_and_the_one_not_used_for_longest_goes() -> No
         gc.enable()
     use("second")
     assert made == ["first", "second", "third", "second"]
+
+
+@pytest.mark.parametrize(("times", "n_read"), [(4, 2), (3.9, 3)])
+def test_saes_that_come_to_hold_much_of_the_memory_are_not_kept_beside_another(
+    sae: Path, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch, times: float, n_read: int
+) -> None:
+    """What they hold later counts too: bytes of directions, which a sieve makes after some rows."""
+    saes = [Sae(format="clipscope", path=path) for path in (sae, save(tmp_path / "b.pt", published(WIDTH, 40, 5, 1)))]
+    first = loaded.open_encoder(saes[0], "cpu", 2**26)
+    assert first.decoder is not None
+    assert first.held_bytes == first.encoder.held_bytes + first.decoder.weight.nbytes
+    monkeypatch.setattr(loaded, "memory_of_machine", lambda: int(times * first.held_bytes))
+    for each in (*saes, *saes[:1]):
+        loaded.open_encoder(each, "cpu", 2**26)
+    assert opened.count("sae") == n_read
 
 
 def test_threads_share_nothing() -> None:
