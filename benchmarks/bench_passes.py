@@ -25,7 +25,7 @@ from sae_assets.datasets import open_dataset
 from sae_assets.rows import loaded
 from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.rows.opening import open_sources
-from sae_assets.rows.passes import FixedShapes, Pass
+from sae_assets.rows.passes import FixedShapes, ForwardPass
 from sae_assets.rows.threads import prepared
 
 PACKAGED = (("clevr_mini", "clip-mini"), ("moods_mini", "gemma-mini"))
@@ -96,7 +96,9 @@ def beside(n_threads: int, n_examples: int) -> None:
                 return [*blocks(torch.stack([*inputs]))]  # noqa: B023
 
         n = max(2 * n_threads * size, n_examples * 128 // width)
-        groups = [Pass([*x], size, positions) for x in torch.randn(n, positions, width).split(size) if len(x) == size]
+        groups = [
+            ForwardPass([*x], size, positions) for x in torch.randn(n, positions, width).split(size) if len(x) == size
+        ]
         cells, found = "", []
         for sharing in (True, False):
             shapes = FixedShapes(forward, torch.zeros_like)

@@ -29,7 +29,7 @@ from sae_assets.datasets import open_dataset
 from sae_assets.ops.control_data import ControlChunk, collect
 from sae_assets.ops.example_scores import LabelledChunk, score_examples
 from sae_assets.ops.intervals import counts_of, difference_to_draws, weighted_f1
-from sae_assets.ops.items import Detector, Items, UnitScores
+from sae_assets.ops.items import DetectorScores, Items, UnitScores
 from sae_assets.ops.pooling import MAXIMUM, pool_rows
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.sparse_activations import Encoder
@@ -112,7 +112,7 @@ def _pooled(rows: SparseRows) -> tuple[Tensor, Tensor, Tensor]:
     return unit, example, value
 
 
-def _counts(items: Items, detector: Detector, example: Tensor | None = None) -> Tensor:
+def _counts(items: Items, detector: DetectorScores, example: Tensor | None = None) -> Tensor:
     """TP, FP and FN of each test example."""
     counts = counts_of(detector.detected, items.labels[items.tests].T)
     if example is None:

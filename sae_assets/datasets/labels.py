@@ -23,7 +23,7 @@ SCORED = re.compile(r"\s*[:=(]\s*[-+]?[\d.,]+\s*%?\s*\)?\s*$")  # a number behin
 WRAPPING = "\"'`“”‘’«»()[]{}<>.,;:!?*"  # what may stand around a label and be none of it
 
 
-class Labels:
+class LabelReader:
     """Reads the labels of one line after another, and remembers every label it has met."""
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_assets.catalog import Dataset
 from sae_assets.datasets.images import decode_image, image_size, open_image
-from sae_assets.datasets.labels import LABELS, Labels
+from sae_assets.datasets.labels import LABELS, LabelReader
 from sae_assets.datasets.listing import (
     Line,
     Listing,
@@ -72,7 +72,7 @@ class ListedImages(ImageReader):
         self._labels = entry.labels
         self._content = content_column(listing, entry.columns.image, "image")
         check_columns(entry.name, listing.source, listing.columns, [self._mask_column] if self._mask_column else [])
-        labels = Labels(entry, listing.source, listing.columns, listing.classes)
+        labels = LabelReader(entry, listing.source, listing.columns, listing.classes)
         expect_no_lookalike(entry, listing, [labels.column] if labels.column else [])
 
         def read(position: int, line: Line) -> tuple[Sequence[int | None], list[str]]:
@@ -217,7 +217,7 @@ class ListedTexts(TextReader):
         if "spans" in entry.columns.model_fields_set:
             check_columns(entry.name, listing.source, listing.columns, [column])
         self.has_regions = column in listing.columns
-        labels = Labels(entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
+        labels = LabelReader(entry, listing.source, listing.columns, listing.classes, spans_suffice=self.has_regions)
         optional = [column, *([] if labels.per_concept else [labels.column or LABELS])]
         expect_no_lookalike(entry, listing, optional)
         self._cells, self._column, self._unit = [line.cells for line in listing.lines], column, entry.columns.offsets

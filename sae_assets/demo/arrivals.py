@@ -22,7 +22,7 @@ CHUNK = 40
 
 
 @dataclass(frozen=True)
-class Arrivals:
+class GrowingFolder:
     """The growing folder, and a catalog that names it."""
 
     root: Path
@@ -63,10 +63,10 @@ class Arrivals:
         write_atomically(UPath(self.root / "metadata.csv"), text.getvalue().encode())
 
 
-def prepare(home: Path, packaged: Dataset, *, first: int = 4 * CHUNK) -> Arrivals:
+def prepare(home: Path, packaged: Dataset, *, first: int = 4 * CHUNK) -> GrowingFolder:
     """Make the folder with its first examples, and a catalog beside it; what is there already stays."""
     folder = home / "arrivals"
-    arrivals = Arrivals(folder / NAME, folder / "catalog.yaml", Path(packaged.root))
+    arrivals = GrowingFolder(folder / NAME, folder / "catalog.yaml", Path(packaged.root))
     entry = {
         "description": "Packaged images that land while Dagster runs.",
         "root": str(arrivals.root),
@@ -86,7 +86,7 @@ def prepare(home: Path, packaged: Dataset, *, first: int = 4 * CHUNK) -> Arrival
     return arrivals
 
 
-def arrive(arrivals: Arrivals, every: float, *, wait: Callable[[float], None] = time.sleep) -> Iterator[int]:
+def arrive(arrivals: GrowingFolder, every: float, *, wait: Callable[[float], None] = time.sleep) -> Iterator[int]:
     """Land a chunk's worth of examples every so many seconds; after each, how many there are."""
     before = arrivals.landed()
     while True:

@@ -33,12 +33,14 @@ from sae_assets.ops.intervals import (
     weighted_f1,
     weighted_f1_difference,
 )
-from sae_assets.ops.items import Detector, Items
+from sae_assets.ops.items import DetectorScores, Items
 from sae_assets.ops.prevalence_free import auroc, average_precision
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.unit_detectors import dimensions, searched_units, units_by_rows
 
-FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal positives that a threshold must find
+FITTED: Mapping[
+    str, Callable[..., DetectorScores]
+] = {  # of all data, and of the cal positives that a threshold must find
     "diffmean": lambda data, min_support=MIN_SUPPORT: mean_difference(data.examples, min_support),
     LARGEST: lambda data, min_support=MIN_SUPPORT: largest_mean_difference(data.examples, data.largest, min_support),
     "logistic": lambda data, min_support=MIN_SUPPORT: logistic_on_embeddings(data.examples, min_support),
@@ -47,7 +49,7 @@ FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, and of the cal
     "embedding_dims": lambda data, min_support=MIN_SUPPORT: dimensions(data.examples, data.max_embeddings, min_support),
 }
 MOST_ROWS_ON_UNITS = 2048  # rows that a regression on all units is fitted on
-ROW_FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, whose ``rows`` are given, and the same
+ROW_FITTED: Mapping[str, Callable[..., DetectorScores]] = {  # of all data, whose ``rows`` are given, and the same
     "diffmean": lambda data, min_support=MIN_SUPPORT: mean_difference(data.rows, min_support),
     LARGEST: lambda data, min_support=MIN_SUPPORT: directed(  # the largest of one row is its own
         data.rows, row_mean_difference(data.examples, data.n_rows), min_support
@@ -61,7 +63,7 @@ ROW_FITTED: Mapping[str, Callable[..., Detector]] = {  # of all data, whose ``ro
 }
 
 
-def counts_on_test(items: Items, detector: Detector) -> Int[Tensor, "concepts 4"]:
+def counts_on_test(items: Items, detector: DetectorScores) -> Int[Tensor, "concepts 4"]:
     """TP, FP, FN, TN of a detector, int64, on the CPU."""
     truth = items.labels[items.tests].T
     counts = counts_of(detector.detected, truth).sum(1)
@@ -71,7 +73,7 @@ def counts_on_test(items: Items, detector: Detector) -> Int[Tensor, "concepts 4"
 @plain_arithmetic()
 def random_units(
     data: ControlData, min_support: int = MIN_SUPPORT, by_rows: Bool[Tensor, " concepts"] | None = None
-) -> list[Detector]:
+) -> list[DetectorScores]:
     """The unit and threshold of each random SAE, chosen as if it were the SAE.
 
     Args:
@@ -92,7 +94,7 @@ def random_units(
     ]
 
 
-def random_row_units(data: ControlData, min_support: int = MIN_SUPPORT) -> list[Detector]:
+def random_row_units(data: ControlData, min_support: int = MIN_SUPPORT) -> list[DetectorScores]:
     """The unit and threshold of each random SAE that the sampled rows of cal choose, as they choose the SAE's."""
     assert data.rows is not None
     return [searched_units(data.rows, scores, min_support) for scores in data.random_rows]
@@ -102,9 +104,9 @@ def random_row_units(data: ControlData, min_support: int = MIN_SUPPORT) -> list[
 def compare(
     concepts: Sequence[str],
     data: ControlData,
-    unit: Detector,
-    random: Sequence[Detector],
-    fitted: Mapping[str, Detector],
+    unit: DetectorScores,
+    random: Sequence[DetectorScores],
+    fitted: Mapping[str, DetectorScores],
     rows: "RowDetectors | None" = None,
 ) -> Controls:
     """The unit of each concept beside its controls, on test.
@@ -152,15 +154,15 @@ class RowDetectors:
     that cal rows choose of each random SAE.
     """
 
-    unit: Detector
-    fitted: Mapping[str, Detector]
+    unit: DetectorScores
+    fitted: Mapping[str, DetectorScores]
     located: Bool[Tensor, " concepts"]
-    random: Sequence[Detector] = ()
+    random: Sequence[DetectorScores] = ()
 
 
 def _figures(
     items: Items,
-    detectors: Mapping[str, list[Detector]],
+    detectors: Mapping[str, list[DetectorScores]],
     example: Int[Tensor, " test"],
     keeps: Bool[Tensor, " concepts"],
     level: str,

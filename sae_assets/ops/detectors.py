@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sae_assets.ops.designs import DenseDesign, Design, of_embeddings, of_scores
 from sae_assets.ops.found_pairs import MIN_SUPPORT
-from sae_assets.ops.items import Detector, Items, LargestScores
+from sae_assets.ops.items import DetectorScores, Items, LargestScores
 from sae_assets.ops.logistic import EXACT, PENALTIES, choose_penalty, fit_logistic, some_problems, stratified_folds
 from sae_assets.ops.process_state import plain_arithmetic
 
@@ -27,7 +27,7 @@ EIGEN = 1e-12  # of the largest eigenvalue: directions with less do not exist
 
 
 @plain_arithmetic()
-def mean_difference(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
+def mean_difference(items: Items, min_support: int = MIN_SUPPORT) -> DetectorScores:
     """DiffMean: scores ``x · (mean of positives − mean of the others)``, means over what it is fitted on."""
     x, fits = items.embeddings, items.fits[:, None]
     sides = torch.cat([items.labels & fits, ~items.labels & fits], 1).double()
@@ -60,14 +60,14 @@ def largest_scores(rows: Float[Tensor, "n d"], directions: Float[Tensor, "d conc
 
 
 @plain_arithmetic()
-def largest_mean_difference(items: Items, largest: LargestScores, min_support: int = MIN_SUPPORT) -> Detector:
+def largest_mean_difference(items: Items, largest: LargestScores, min_support: int = MIN_SUPPORT) -> DetectorScores:
     """DiffMean as AxBench has it: the largest score over the rows of each example, by ``row_mean_difference``."""
     scores = largest.scores
     return _at_best_threshold(items, scores.T, torch.zeros_like(scores[0]).long(), largest.n_bytes, min_support)
 
 
 @plain_arithmetic()
-def directed(items: Items, directions: Float[Tensor, "d concepts"], min_support: int = MIN_SUPPORT) -> Detector:
+def directed(items: Items, directions: Float[Tensor, "d concepts"], min_support: int = MIN_SUPPORT) -> DetectorScores:
     """Scores ``x · v`` of the items' own embeddings in directions that were found elsewhere."""
     scores = projected(items.embeddings, directions)
     none = torch.zeros_like(scores[0]).long()
@@ -75,11 +75,11 @@ def directed(items: Items, directions: Float[Tensor, "d concepts"], min_support:
 
 
 @plain_arithmetic()
-def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Detector:
+def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> DetectorScores:
     """L2 logistic regression on embeddings, each dimension divided by its deviation; penalty by folds of train."""
     fits = items.first_fitted(max(1, VALUES_FITTED // max(1, items.embeddings.shape[1])))
     if not len(fits):
-        return Detector.nothing(items)
+        return DetectorScores.nothing(items)
     x, mean, scale = of_embeddings(items.embeddings[fits])
     weights, penalties = _fitted(items, x, fits, items.labels[fits])
     direction = weights[:-1] / scale[:, None]
@@ -88,14 +88,14 @@ def logistic_on_embeddings(items: Items, min_support: int = MIN_SUPPORT) -> Dete
 
 
 @plain_arithmetic()
-def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = MOST_ON_UNITS) -> Detector:
+def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = MOST_ON_UNITS) -> DetectorScores:
     """L2 logistic regression on the scores of all units, not scaled one by one: a unit that fires once stays small.
 
     Of more than ``most`` items the first in their order are fitted on.
     """
     fits = items.first_fitted(most)
     if not len(fits):
-        return Detector.nothing(items)
+        return DetectorScores.nothing(items)
     n = len(items.labels)
     scores = items.units.of_items(fits, n)
     firing = scores.starts.diff().nonzero().flatten()
@@ -108,7 +108,7 @@ def logistic_on_units(items: Items, min_support: int = MIN_SUPPORT, most: int = 
 
 
 @plain_arithmetic()
-def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int, ...] = SPARSITIES) -> Detector:
+def k_sparse(items: Items, min_support: int = MIN_SUPPORT, sparsities: tuple[int, ...] = SPARSITIES) -> DetectorScores:
     """L2 logistic regression on k units, each divided by its deviation; k by F1 on cal, ties to the smaller one.
 
     Units are ranked by ``|difference of class means| / pooled deviation`` on what it is fitted on (sae-probes,
@@ -186,14 +186,14 @@ def best_thresholds(
     return torch.where((best[..., 0] > 0) & ~scores.isnan().any(-1), threshold, torch.nan)
 
 
-def _at_best_threshold(items: Items, scores: Tensor, choices: Tensor, n_bytes: int, min_support: int) -> Detector:
+def _at_best_threshold(items: Items, scores: Tensor, choices: Tensor, n_bytes: int, min_support: int) -> DetectorScores:
     """The detector of these scores [n_concepts, n_items], rounded once: last bits of float64 sums decide nothing."""
     scores = scores.float()
     thresholds = best_thresholds(scores[:, items.chooses], items.labels[items.chooses].T, min_support)
     exists = ~thresholds.isnan() & (choices >= 0)
     of_test = torch.where(exists[:, None], scores[:, items.tests], torch.nan)
     detected = of_test.double() >= thresholds[:, None]
-    return Detector(of_test, detected, torch.where(exists, choices, -1), n_bytes)
+    return DetectorScores(of_test, detected, torch.where(exists, choices, -1), n_bytes)
 
 
 def _fitted(

@@ -12,7 +12,7 @@ FEW = 8  # roundings in float32: of the level, the sum, the stored value and the
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ErrorBounds:
     """``|screened + level - exact| <= stray * width + norm * slope + offset + share * |screened + level|``.
 
     For each unit it is the largest of its tile: the product's error (``Screen``); a few roundings, of the level, the
@@ -35,7 +35,7 @@ class Bounds:
         bias: Float[Tensor, " units"],
         level: Float[Tensor, " units"],
         tiles: Tiles,
-    ) -> "Bounds":
+    ) -> "ErrorBounds":
         """Those of a screen, for what is added to its products.
 
         Args:
@@ -47,9 +47,9 @@ class Bounds:
         offset = (FEW * UNIT_ROUNDOFF + screen.share) * (bias.abs() + level.abs()) + underflow * (1 + norms)
         return cls(*(upper_float32(tiles.largest(each * (1 + 2 * screen.share))) for each in (norms, slope, offset)))
 
-    def largest(self) -> "Bounds":
+    def largest(self) -> "ErrorBounds":
         """Return what holds of the units of all tiles."""
-        return Bounds(self.width.max(), self.slope.max(), self.offset.max())
+        return ErrorBounds(self.width.max(), self.slope.max(), self.offset.max())
 
     def error(self, stray: Float[Tensor, "rows 1"], norm: Float[Tensor, "rows 1"]) -> Float[Tensor, "rows _"]:
         """Return the error without the share, of rows that rounding moved by ``stray`` and that are ``norm`` long,

@@ -145,7 +145,7 @@ class LargestScores:
 
 
 @dataclass(frozen=True)
-class Detector:
+class DetectorScores:
     """It holds what a detector says of test, per concept.
 
     Attributes:
@@ -161,7 +161,7 @@ class Detector:
     n_bytes: int
 
     @classmethod
-    def nothing(cls, items: Items, n_bytes: int = 0) -> "Detector":
+    def nothing(cls, items: Items, n_bytes: int = 0) -> "DetectorScores":
         """No detector for any concept."""
         n, device = (items.labels.shape[1], int(items.tests.sum())), items.labels.device
         scores = torch.full(n, torch.nan, dtype=torch.float32, device=device)

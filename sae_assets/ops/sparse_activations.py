@@ -20,7 +20,7 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.chosen_units import ChosenUnits, starts_of, where
 from sae_assets.ops.compiled import Loops, loops_for
-from sae_assets.ops.error_bounds import Bounds
+from sae_assets.ops.error_bounds import ErrorBounds
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import Screen, upper_float32
 from sae_assets.ops.segments import kth_largest, plan_blocks
@@ -97,7 +97,7 @@ class Encoder(ABC):
         # No unit stands in the places that fill up the tiles: nothing that is screened there is ever a candidate.
         lifted = self.tiles.padded(level, -torch.inf).float()
         self.level = lifted if bool((lifted != 0).any()) else None
-        self.bounds = Bounds.of_tiles(self.screen, norms, self.bias, level, self.tiles)
+        self.bounds = ErrorBounds.of_tiles(self.screen, norms, self.bias, level, self.tiles)
         of_pair = self.screen.bytes + SCREEN_BYTES
         self.row_bytes = of_pair * self.n_units + TILE_BYTES * self.tiles.number + 24 * self.d_model
         sifted_bytes = self.row_bytes + SIEVE_BYTES * self.n_units

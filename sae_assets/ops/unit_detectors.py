@@ -12,7 +12,7 @@ from torch import Tensor
 from sae_assets.artifacts.counts import f1_of
 from sae_assets.ops.exact_search import ExactSearch
 from sae_assets.ops.found_pairs import MIN_SUPPORT, counts_of_pairs, search_pairs, supported
-from sae_assets.ops.items import Detector, Items, UnitScores
+from sae_assets.ops.items import DetectorScores, Items, UnitScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import positions
 from sae_assets.ops.sorted_scores import ExampleScores, sort_scores
@@ -27,12 +27,12 @@ def given_units(
     units: Int[Tensor, " concepts"],
     thresholds: Float[Tensor, " concepts"],
     scores: UnitScores | None = None,
-) -> Detector:
+) -> DetectorScores:
     """One unit per concept (−1: none) at its threshold; ``scores`` where they are not the items' own."""
     scores = items.units if scores is None else scores
     units, thresholds = units.to(scores.starts.device), thresholds.to(scores.starts.device)
     of_test = scores.dense(units, len(items.labels))[:, items.tests]
-    return Detector(of_test, of_test.double() >= thresholds[:, None], units, scores.n_bytes)
+    return DetectorScores(of_test, of_test.double() >= thresholds[:, None], units, scores.n_bytes)
 
 
 @plain_arithmetic()
@@ -41,7 +41,7 @@ def searched_units(
     scores: UnitScores | None = None,
     min_support: int = MIN_SUPPORT,
     units: Int[Tensor, " concepts"] | None = None,
-) -> Detector:
+) -> DetectorScores:
     """Unit and threshold of the best F1 on cal, over all units and thresholds (``ops.exact_search``).
 
     Args:
@@ -96,7 +96,7 @@ def _of_cal(items: Items, scores: UnitScores) -> ExampleScores:
 
 
 @plain_arithmetic()
-def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: int = MIN_SUPPORT) -> Detector:
+def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: int = MIN_SUPPORT) -> DetectorScores:
     """Dimensions of embeddings as units, d of them upwards and then d downwards (choice d + i: −x_i).
 
     The search needs positive scores: a value is replaced by its rank among all items, which moves no comparison. Some
@@ -104,7 +104,7 @@ def dimensions(items: Items, embeddings: Float[Tensor, "items d"], min_support: 
     search's own order (higher F1, higher recall, higher threshold, lower unit).
     """
     (n, d), n_concepts = embeddings.shape, items.labels.shape[1]
-    best = Detector.nothing(items, 4 * embeddings.numel())
+    best = DetectorScores.nothing(items, 4 * embeddings.numel())
     orders: list[tuple[float, ...]] = [(-1.0,)] * n_concepts
     for some in torch.arange(d, device=embeddings.device).split(max(1, VALUES_AT_ONCE // max(1, 2 * n))):
         ranks = torch.stack([column.unique(return_inverse=True)[1] + 1 for column in embeddings[:, some].T])

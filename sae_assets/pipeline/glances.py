@@ -37,7 +37,7 @@ LONGEST = 22  # characters of a concept's name
 
 
 @dataclass(frozen=True)
-class Line:
+class ConceptFigure:
     """A concept with a figure from 0 to 1, and where there are: its interval, and another figure to compare with."""
 
     name: str
@@ -46,7 +46,7 @@ class Line:
     beside: float | None = None
 
 
-def lines(title: str, rows: Sequence[Line], beside: str = "") -> str:
+def lines(title: str, rows: Sequence[ConceptFigure], beside: str = "") -> str:
     """A dot for each concept's figure, a line for its interval, a tick for what stands ``beside``; without NaN."""
     figures = [row for row in rows if row.value == row.value]
     for count in range(min(len(figures), ROOM), -1, -1):
@@ -57,7 +57,7 @@ def lines(title: str, rows: Sequence[Line], beside: str = "") -> str:
     return picture
 
 
-def _lines(title: str, rows: Sequence[Line]) -> str:
+def _lines(title: str, rows: Sequence[ConceptFigure]) -> str:
     names, dots, intervals, ticks = [], [], [], []
     for number, row in enumerate(rows):
         y = LINE * (number + 2) - 5
@@ -113,7 +113,9 @@ def _markdown(title: str, height: int, content: str) -> str:
 
 def share_of_rows(title: str, concepts: Sequence[str], counts: Sequence[int], n_rows: int) -> str:
     """Draw for each concept the share of rows or examples that show it."""
-    return lines(title, [Line(name, count / max(n_rows, 1)) for name, count in zip(concepts, counts, strict=True)])
+    return lines(
+        title, [ConceptFigure(name, count / max(n_rows, 1)) for name, count in zip(concepts, counts, strict=True)]
+    )
 
 
 def glance_at_labels(labels: "Labels") -> str:
@@ -148,12 +150,12 @@ def glance_at_unit_mapping(mapping: "UnitMapping") -> str:
     counts = mapping.reasons.bincount(minlength=len(REASONS)).tolist()
     title = f"{mapping.n_filtered:,} of {mapping.n_original:,} units are kept; share by reason"
     counted = zip(REASONS, counts, strict=True)
-    return lines(title, [Line(f"{reason} ({n:,})", n / max(mapping.n_original, 1)) for reason, n in counted])
+    return lines(title, [ConceptFigure(f"{reason} ({n:,})", n / max(mapping.n_original, 1)) for reason, n in counted])
 
 
 def glance_at_pruning_audit(audit: "PruningAudit") -> str:
     best, of_kept = (audit.f1[index, 0].tolist() for index in (0, 1))
-    rows = [Line(*row) for row in zip(audit.concepts, of_kept, [None] * len(of_kept), best, strict=True)]
+    rows = [ConceptFigure(*row) for row in zip(audit.concepts, of_kept, [None] * len(of_kept), best, strict=True)]
     return lines("cal F1 of the best unit that is kept", rows, "of all units")
 
 
@@ -170,7 +172,7 @@ def glance_at_chosen_pairs(chosen: "ChosenPairs") -> str:
     """Draw what each threshold was taken from, behind the number of the unit."""
     exact = chosen.selection == "exact"
     rows = zip(chosen.unit_ids.tolist(), chosen.concepts, chosen.tail_fractions.tolist(), strict=True)
-    shown = [Line(f"#{unit} {name}", share) for unit, name, share in rows if unit >= 0]
+    shown = [ConceptFigure(f"#{unit} {name}", share) for unit, name, share in rows if unit >= 0]
     return lines(f"share of {'cal positives' if exact else 'values on their rows'} that reaches the threshold", shown)
 
 
@@ -181,21 +183,23 @@ def glance_at_detection(stats: "DetectionStats") -> str:
         best = int(f1[0, number].argmax())
         cal, test = (float(f1[split, number, best]) for split in (0, 1))
         if min(cal, test) >= 0:
-            rows.append(Line(name, test, None, cal))
+            rows.append(ConceptFigure(name, test, None, cal))
     return lines("test F1 of the unit and tail that are best on cal", rows, "cal")
 
 
 def glance_at_best_pairs(best: "BestPairs") -> str:
     test, chance = best.rate("f1")[1].tolist(), best.null_f1[1, :, 1].tolist()
     rows = zip(best.concepts, test, best.test_interval.tolist(), chance, best.two_classes[1].tolist(), strict=True)
-    shown = [Line(name, value, (ends[0], ends[1]), beside) for name, value, ends, beside, exists in rows if exists]
+    shown = [
+        ConceptFigure(name, value, (ends[0], ends[1]), beside) for name, value, ends, beside, exists in rows if exists
+    ]
     return lines("test F1", shown, "shuffled labels, 95 %")
 
 
 def glance_at_row_alignment(alignment: "RowAlignment") -> str:
     test, ends = alignment.rate("f1")[1].tolist(), alignment.intervals.tolist()
     rows = [
-        Line(name, test[pair], (ends[number][0], ends[number][1]))
+        ConceptFigure(name, test[pair], (ends[number][0], ends[number][1]))
         for number, (name, pair) in enumerate(zip(alignment.concepts, alignment.best.tolist(), strict=True))
         if pair >= 0
     ]
@@ -205,7 +209,9 @@ def glance_at_row_alignment(alignment: "RowAlignment") -> str:
 def glance_at_localization(localization: "Localization") -> str:
     whole, f1 = localization.whole_rate("f1")[1].tolist(), localization.rate("f1")[-1, 1].tolist()
     ends = localization.intervals[-1].tolist()
-    rows = [Line(name, f1[n], (ends[n][0], ends[n][1]), whole[n]) for n, name in enumerate(localization.concepts)]
+    rows = [
+        ConceptFigure(name, f1[n], (ends[n][0], ends[n][1]), whole[n]) for n, name in enumerate(localization.concepts)
+    ]
     return lines("two-stage test F1 on rows", rows, "whole examples")
 
 
@@ -214,7 +220,7 @@ def glance_at_coalitions(coalitions: "CoalitionChoice") -> str:
     single = (together - coalitions.differences[:, 0]).tolist()
     rows = zip(coalitions.concepts, together.tolist(), ends, single, strict=True)
     return lines(
-        "test F1 together", [Line(name, f1, (low, high), one) for name, f1, (low, high), one in rows], "single"
+        "test F1 together", [ConceptFigure(name, f1, (low, high), one) for name, f1, (low, high), one in rows], "single"
     )
 
 
@@ -228,5 +234,5 @@ def glance_at_controls(controls: "Controls") -> str:
     best = np.nan_to_num(f1[others], nan=-1.0).max(0, initial=-1.0)
     ends = controls.intervals[unit].tolist()
     rows = zip(controls.concepts, f1[unit].tolist(), ends, np.where(best < 0, np.nan, best).tolist(), strict=True)
-    shown = [Line(name, value, (low, high), beside) for name, value, (low, high), beside in rows]
+    shown = [ConceptFigure(name, value, (low, high), beside) for name, value, (low, high), beside in rows]
     return lines("test F1 of the unit", shown, "best control without SAE")

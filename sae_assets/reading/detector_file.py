@@ -34,13 +34,13 @@ Name = Annotated[str, Field(min_length=1, max_length=500)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Part(BaseModel):
+class StrictModel(BaseModel):
     """Unknown keys and numbers that are not finite are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
-class DetectedConcept(Part):
+class DetectedConcept(StrictModel):
     """A concept, its unit, and what the pair is worth: ``figures`` is its line of ``best_pairs``.
 
     Attributes:
@@ -62,7 +62,7 @@ class DetectedConcept(Part):
         return self.threshold if self.row_threshold is None else self.row_threshold
 
 
-class Units(Part):
+class Units(StrictModel):
     """The detector encodes these units.
 
     Attributes:
@@ -91,7 +91,7 @@ class Units(Part):
         return self
 
 
-class Origin(Part):
+class Origin(StrictModel):
     """The detector was fitted on this."""
 
     dataset: Name
@@ -101,7 +101,7 @@ class Origin(Part):
     producer: str
 
 
-class DetectorFigures(Part):
+class DetectorFigures(StrictModel):
     """All of ``detector.json``."""
 
     format: Literal["sae_assets detector"] = "sae_assets detector"

@@ -15,7 +15,7 @@ from sae_assets.datasets import ImageReader
 from sae_assets.errors import CheckpointError
 from sae_assets.rows.blank import is_one_colour
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
-from sae_assets.rows.passes import LOOKAHEAD, FixedShapes, Pass, in_groups, together
+from sae_assets.rows.passes import LOOKAHEAD, FixedShapes, ForwardPass, in_groups, together
 from sae_assets.rows.source import ExampleRows, Normalisation
 from sae_assets.rows.steady import steady
 from sae_assets.rows.threads import prepared
@@ -157,7 +157,9 @@ class ImageRows:
         images = (self._reader.deferred_image(example) for example in example_ids)
         at_once = self._size * self._shapes.n_beside(self._size, self._length)
         for group in in_groups(prepared(self._input, images, LOOKAHEAD * at_once), at_once):
-            passes = [Pass(inputs, self._size, self._length) for inputs in in_groups((x for x, _ in group), self._size)]
+            passes = [
+                ForwardPass(inputs, self._size, self._length) for inputs in in_groups((x for x, _ in group), self._size)
+            ]
             rows_of_group = [rows for of_pass in self._shapes.rows(passes) for rows in of_pass]
             for one, (_, blank) in zip(rows_of_group, group, strict=True):
                 yield ExampleRows({kind: one[span] for kind, span in self._spans.items()}, blank=blank)

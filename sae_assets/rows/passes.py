@@ -65,7 +65,7 @@ def padded(length: int, longest: int | None) -> int:
 
 
 @dataclass(frozen=True)
-class Pass(Generic[T]):
+class ForwardPass(Generic[T]):
     """Inputs that go through a model together: at most ``size``, at least one, and none longer than ``length``."""
 
     inputs: Sequence[T]
@@ -131,7 +131,7 @@ class FixedShapes(Generic[T]):
         beside = self._on_cpu and size * length <= MOST_BESIDE
         return torch.get_num_threads() if beside else 1
 
-    def rows(self, passes: Sequence[Pass[T]]) -> "list[Sequence[Tensor]]":
+    def rows(self, passes: Sequence[ForwardPass[T]]) -> "list[Sequence[Tensor]]":
         """Rows of the inputs of each pass, in order."""
         computed: dict[int, Sequence[Tensor]] = {}
         by_number: dict[int, list[int]] = {}  # of passes side by side
@@ -145,11 +145,11 @@ class FixedShapes(Generic[T]):
             for index, one in enumerate(passes)
         ]
 
-    def _mixes(self, one: Pass[T]) -> bool:
+    def _mixes(self, one: ForwardPass[T]) -> bool:
         """Return whether rows are known to depend on what they are computed with."""
         return (self._alone and one.size > 1) or not self._independent.get(one.shape, True)
 
-    def _rows(self, passes: Sequence[Pass[T]], n_beside: int) -> "list[Sequence[Tensor]]":
+    def _rows(self, passes: Sequence[ForwardPass[T]], n_beside: int) -> "list[Sequence[Tensor]]":
         """Rows of passes that are filled up; new shapes are tried.
 
         Fewer passes than half of the threads are computed by all threads one after the other where that changes no bit.
@@ -173,7 +173,7 @@ class FixedShapes(Generic[T]):
             )
         return rows
 
-    def _key(self, one: Pass[T], n_threads: int) -> tuple[int, int, int]:
+    def _key(self, one: ForwardPass[T], n_threads: int) -> tuple[int, int, int]:
         """Return what decides whether a pass by all threads has the bits that it has by one."""
         own = self._length_of if one.size == 1 else None
         return one.size, own(one.inputs[0]) if own else one.length, n_threads
@@ -189,19 +189,19 @@ class FixedShapes(Generic[T]):
         one."""
         return self._is_same_by_all(key, call, rows) or _same_bits(side_by_side([call])[0], rows)
 
-    def _one_by_one(self, one: Pass[T]) -> "list[Tensor]":
+    def _one_by_one(self, one: ForwardPass[T]) -> "list[Tensor]":
         """Rows of a pass's inputs, each for itself, and where even that depends on others, with none beside it."""
         if one.size > 1:
-            return [rows for (rows,) in self.rows([Pass([each], 1, one.length) for each in one.inputs])]
+            return [rows for (rows,) in self.rows([ForwardPass([each], 1, one.length) for each in one.inputs])]
         return [self._forward([each], None)[0] for each in one.inputs]
 
-    def _full(self, one: Pass[T]) -> tuple[list[T], int | None]:
+    def _full(self, one: ForwardPass[T]) -> tuple[list[T], int | None]:
         """Return what goes through the model in a pass, and how long it is."""
         if one.size == 1:
             return [*one.inputs], None
         return [*one.inputs, *[self._filler(one.inputs[0])] * (one.size - len(one.inputs))], one.length
 
-    def _trial(self, one: Pass[T], rows: "Sequence[Tensor]") -> "Trial":
+    def _trial(self, one: ForwardPass[T], rows: "Sequence[Tensor]") -> "Trial":
         """Return whether rows of a shape depend on what they are computed with, by one pass of it and its rows.
 
         Inputs must have the same rows at other places, and the first of them also beside others; and an input that is

@@ -15,7 +15,7 @@ from sae_assets.errors import DatasetError
 from sae_assets.rows.alternatives import EXAMPLES
 from sae_assets.rows.blank import is_empty
 from sae_assets.rows.loaded import keep_transformer, model_settings, weight_bytes
-from sae_assets.rows.passes import POSITIONS, FixedShapes, Pass, in_groups, padded, positions_at_once, together
+from sae_assets.rows.passes import POSITIONS, FixedShapes, ForwardPass, in_groups, padded, positions_at_once, together
 from sae_assets.rows.source import ExampleRows, Normalisation, RowSource
 from sae_assets.rows.steady import steady
 
@@ -161,7 +161,7 @@ class TextRows:
         """Rows of these texts; those of one length go through the model together, a window of texts at a time."""
         for window in self._windows(example_ids):
             indices_of_pass: list[list[int]] = []
-            passes: list[Pass[Tokenized]] = []
+            passes: list[ForwardPass[Tokenized]] = []
             by_length: dict[int, list[int]] = {}
             for index, (text, _) in enumerate(window):
                 if len(text.spans):
@@ -171,7 +171,7 @@ class TextRows:
                 size = together(self._forward_batch, length, self._device)
                 for group in in_groups(indices, size):
                     indices_of_pass.append(group)
-                    passes.append(Pass([window[index][0] for index in group], size, length))
+                    passes.append(ForwardPass([window[index][0] for index in group], size, length))
             rows: dict[int, Tensor] = {}
             for group, rows_of_pass in zip(indices_of_pass, self._shapes.rows(passes), strict=True):
                 rows |= zip(group, rows_of_pass, strict=True)

@@ -30,7 +30,7 @@ from sae_assets.ops.intervals import (
     weighted_f1_difference,
     weighted_f1_interval,
 )
-from sae_assets.ops.items import Detector
+from sae_assets.ops.items import DetectorScores
 from sae_assets.ops.pooling import Pooling
 from sae_assets.ops.row_alignment import align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk
@@ -46,7 +46,9 @@ MADE = control_world(11, n_examples=80, n_concepts=3)
 EVERYWHERE = torch.ones(3, dtype=torch.bool)
 
 
-def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -> tuple[Controls, dict[str, Detector]]:
+def all_controls(
+    data: ControlData, located: torch.Tensor | None = EVERYWHERE
+) -> tuple[Controls, dict[str, DetectorScores]]:
     """The comparison as the stage makes it, and its detectors."""
     fitted = {name: make(data) for name, make in FITTED.items() if name != LARGEST or data.largest is not None}
     unit, random = searched_units(data.examples), random_units(data)
@@ -59,7 +61,7 @@ def all_controls(data: ControlData, located: torch.Tensor | None = EVERYWHERE) -
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[ControlData, Controls, dict[str, Detector]]:
+def made() -> tuple[ControlData, Controls, dict[str, DetectorScores]]:
     """Everything of one data set, whose rows are all located."""
     data = MADE.data()
     return data, *all_controls(data)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sae_assets.ops import designs, detectors, unit_detectors
 from sae_assets.ops.control_data import collect
-from sae_assets.ops.items import Detector, Items, UnitScores
+from sae_assets.ops.items import DetectorScores, Items, UnitScores
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.reference import controls as reference
 from sae_assets_tests.reference import found_pairs
@@ -23,7 +23,7 @@ def order_of(items: Items) -> np.ndarray:
     return items.order.numpy()
 
 
-def expect_detector(got: Detector, concept: int, items: Items, scores: np.ndarray, choice: int) -> None:
+def expect_detector(got: DetectorScores, concept: int, items: Items, scores: np.ndarray, choice: int) -> None:
     """These scores on test, thresholded on cal, and this choice."""
     y, chooses, tests = items.labels[:, concept].numpy(), items.chooses.numpy(), items.tests.numpy()
     rounded = scores.astype(np.float32)

@@ -8,7 +8,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from sae_assets.pipeline.glances import MOST, Line, glance_at_chosen_pairs, glance_at_thresholds, histogram, lines
+from sae_assets.pipeline.glances import (
+    MOST,
+    ConceptFigure,
+    glance_at_chosen_pairs,
+    glance_at_thresholds,
+    histogram,
+    lines,
+)
 from sae_assets.pipeline.stages import STAGES
 from sae_assets_tests.storage.small import SMALL
 
@@ -56,7 +63,13 @@ def test_what_was_chosen_is_named_with_its_unit() -> None:
 
 def test_figures_stand_at_their_places() -> None:
     picture = lines(
-        "F1", [Line("one", 0.0, (0.0, 0.5), 1.0), Line("no figure", float("nan")), Line("two", 1.0)], "chance"
+        "F1",
+        [
+            ConceptFigure("one", 0.0, (0.0, 0.5), 1.0),
+            ConceptFigure("no figure", float("nan")),
+            ConceptFigure("two", 1.0),
+        ],
+        "chance",
     )
     assert texts(picture) == ["F1; | chance", "0.00 one", "1.00 two"]
     axis, interval, dots = [element.get("d", "") for element in drawn(picture).iter("{http://www.w3.org/2000/svg}path")]
@@ -67,7 +80,7 @@ def test_figures_stand_at_their_places() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 5, 400])
 def test_of_many_concepts_there_are_those_that_there_is_room_for(count: int) -> None:
-    rows = [Line(ODD[number % len(ODD)], 0.5, (0.4, 0.6), 0.3) for number in range(count)]
+    rows = [ConceptFigure(ODD[number % len(ODD)], 0.5, (0.4, 0.6), 0.3) for number in range(count)]
     title, *names = texts(lines("F1", rows, "chance"))
     shown = len(names)
     assert title == f"F1; | chance{f', first {shown} of {count}' if shown < count else ''}"

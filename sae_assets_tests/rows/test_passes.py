@@ -19,7 +19,7 @@ from torch import Tensor
 from sae_assets.datasets.inputs import InputImages, inputs_entry
 from sae_assets.rows.images import open_image_rows
 from sae_assets.rows.loaded import KEPT
-from sae_assets.rows.passes import MOST_BESIDE, POSITIONS, FixedShapes, Pass, in_groups, padded, together
+from sae_assets.rows.passes import MOST_BESIDE, POSITIONS, FixedShapes, ForwardPass, in_groups, padded, together
 from sae_assets.rows.texts import TextRows, open_text_rows
 from sae_assets.rows.threads import prepared, side_by_side
 from sae_assets.rows.transformers.files import quiet
@@ -126,7 +126,7 @@ def test_a_model_whose_rows_depend_on_others_goes_one_by_one(size: int) -> None:
     shapes = FixedShapes(forward, torch.zeros_like)
     inputs = [*torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))]
     for group in in_groups(inputs, size):
-        for one in shapes.rows([Pass(group, size, 4)])[0]:
+        for one in shapes.rows([ForwardPass(group, size, 4)])[0]:
             assert torch.equal(one, torch.zeros(4, 2))
     assert shapes.one_by_one == (size > 1)
 
@@ -140,7 +140,11 @@ def test_a_model_that_is_known_to_mix_is_not_tried() -> None:
         return [*inputs]
 
     shapes = FixedShapes(forward, torch.zeros_like, alone=True)
-    assert len(shapes.rows([Pass([torch.ones(2, 2)] * 3, 4, 8)])[0]) == 3 and seen == [1, 1, 1] and shapes.one_by_one
+    assert (
+        len(shapes.rows([ForwardPass([torch.ones(2, 2)] * 3, 4, 8)])[0]) == 3
+        and seen == [1, 1, 1]
+        and shapes.one_by_one
+    )
 
 
 def test_a_model_whose_rows_depend_on_their_place_goes_one_by_one() -> None:
@@ -149,7 +153,7 @@ def test_a_model_whose_rows_depend_on_their_place_goes_one_by_one() -> None:
 
     shapes = FixedShapes(forward, torch.zeros_like)
     for _ in range(2):
-        ((rows,),) = shapes.rows([Pass([torch.ones(1, 2)], 4, 1)])
+        ((rows,),) = shapes.rows([ForwardPass([torch.ones(1, 2)], 4, 1)])
         assert torch.equal(rows, torch.ones(1, 2)) and shapes.one_by_one
 
 
@@ -165,7 +169,7 @@ def test_a_model_whose_rows_depend_on_what_fills_them_up_goes_one_by_one(
         return [x + noise * ((length or len(x)) - len(x)) for x in inputs]
 
     shapes = FixedShapes(forward, lambda x: x[:1], precision)
-    ((rows,),) = shapes.rows([Pass([torch.ones(2, 1)], 4, 3)])
+    ((rows,),) = shapes.rows([ForwardPass([torch.ones(2, 1)], 4, 3)])
     assert shapes.one_by_one == found
     assert torch.equal(rows, torch.ones(2, 1)) == found
 
@@ -179,7 +183,7 @@ def test_what_only_longer_inputs_show_is_found() -> None:
         return [x + (length or len(x)) * torch.arange(len(x))[:, None] for x in inputs]
 
     shapes = FixedShapes(forward, lambda x: x[:1])
-    (found,) = shapes.rows([Pass([torch.ones(8, 1), torch.ones(2, 1)], 2, 8)])
+    (found,) = shapes.rows([ForwardPass([torch.ones(8, 1), torch.ones(2, 1)], 2, 8)])
     assert shapes.one_by_one and found[1][:, 0].tolist() == [1.0, 3.0]
 
 
@@ -191,7 +195,7 @@ def test_what_fills_an_input_up_is_of_no_account(heeds: float, found: bool) -> N
         return [x + heeds * filling for x in inputs]
 
     shapes = FixedShapes(forward, lambda x: x[:1], "bfloat16", lambda inputs, length: forward(inputs, length, 2.0))
-    shapes.rows([Pass([torch.ones(2, 1)], 4, 3)])
+    shapes.rows([ForwardPass([torch.ones(2, 1)], 4, 3)])
     assert shapes.one_by_one == found
 
 
@@ -267,7 +271,7 @@ def test_each_shape_is_tried_once() -> None:
 
     shapes, x = FixedShapes(forward, torch.zeros_like), torch.ones(2, 2)
     for size, length in ((4, 8), (4, 8), (4, 16), (1, 8), (1, 8)):
-        shapes.rows([Pass([x, x][:size], size, length)])
+        shapes.rows([ForwardPass([x, x][:size], size, length)])
     once = (1, None)
     assert seen == [*[(4, 8)] * 3, once, once, (4, 8), *[(4, 16)] * 3, once, once, once, once]
 
@@ -384,7 +388,7 @@ def test_few_passes_are_shared_by_all_threads_where_that_changes_no_bit(same: bo
     shapes = FixedShapes(recorder, torch.zeros_like)
     for n_passes in (5, 2, 2, 3, 1):
         del recorder.seen[:]
-        passes = [Pass([torch.full((8, 1024), float(n))], 3, 8) for n in range(n_passes)]
+        passes = [ForwardPass([torch.full((8, 1024), float(n))], 3, 8) for n in range(n_passes)]
         for n, (rows,) in enumerate(shapes.rows(passes)):
             assert torch.equal(rows, torch.full((8, 1024), float(n)))
         shared = [n_threads for _, n_threads in recorder.seen if n_threads > 1]
@@ -402,7 +406,7 @@ def test_what_several_threads_change_is_tried_for_each_length_of_an_input_that_n
 
     shapes = FixedShapes(forward, torch.zeros_like, length_of=len)
     for length in (4, 5, 4, 5):
-        ((rows,),) = shapes.rows([Pass([torch.ones(length, 2048)], 1, 8)])
+        ((rows,),) = shapes.rows([ForwardPass([torch.ones(length, 2048)], 1, 8)])
         assert torch.equal(rows, torch.ones(length, 2048))
 
 
@@ -411,7 +415,7 @@ def test_what_several_threads_change_is_tried_for_each_length_of_an_input_that_n
 def test_large_passes_are_computed_one_after_the_other_by_all_threads() -> None:
     recorder = Recorder()
     shapes = FixedShapes(recorder, torch.zeros_like)
-    shapes.rows([Pass([torch.ones(1, 1)], 1, MOST_BESIDE + 1)] * 5)
+    shapes.rows([ForwardPass([torch.ones(1, 1)], 1, MOST_BESIDE + 1)] * 5)
     assert recorder.seen == [(1, 4)] * 5
 
 
@@ -435,7 +439,7 @@ def test_a_model_that_changes_itself_meanwhile_is_asked_by_one_thread_at_a_time(
 
     shapes = FixedShapes(forward, torch.zeros_like)
     for _ in range(2):
-        for rows in shapes.rows([Pass([torch.ones(1, 1)], size, 1)] * 3):
+        for rows in shapes.rows([ForwardPass([torch.ones(1, 1)], size, 1)] * 3):
             assert rows[0].item() == 1
     assert shapes.one_by_one
 
@@ -446,5 +450,5 @@ def test_few_numbers_may_agree_by_chance() -> None:
     recorder = Recorder()
     shapes = FixedShapes(recorder, torch.zeros_like)
     for _ in range(2):
-        shapes.rows([Pass([torch.ones(8, 2)], 1, 8)])
+        shapes.rows([ForwardPass([torch.ones(8, 2)], 1, 8)])
     assert {n_threads for _, n_threads in recorder.seen} == {1}

@@ -89,7 +89,7 @@ def prepare(settings: Settings) -> Path:
         text = _placed(DAGSTER_YAML if before is None else before.replace(FORMER_LAUNCHER, LAUNCHER), home)
         if text != before:
             write_atomically(UPath(config), text.encode())
-        _drop_empty(home / "history" / "events" / "event_log.db")
+        _remove_empty(home / "history" / "events" / "event_log.db")
     except UnicodeDecodeError as error:
         raise HistoryError(_unusable(error, settings)) from None
     except OSError as error:
@@ -102,7 +102,7 @@ def _placed(text: str, home: Path) -> str:
     return EVENTS.sub(lambda _: json.dumps(str(home.absolute() / "history" / "events")), text)
 
 
-def _drop_empty(database: Path) -> None:
+def _remove_empty(database: Path) -> None:
     """Remove a database of no bytes, which Dagster would take for one that has all its tables."""
     log = database.with_name(f"{database.name}-wal")  # what was written and is not in the database yet
     if all(not path.exists() or path.stat().st_size == 0 for path in (database, log)):

@@ -47,8 +47,8 @@ class TransformersGeometry(WholeTensors):
         self.config = read_config(transformer, "vision_config")
         self._processor = read_pretrained("AutoImageProcessor", transformer, "image processor", backend="pil")
         self.backend = str(getattr(self._processor, "backend", "pil"))
-        self._refuse_other_grids()
-        self._refuse_odd_settings()
+        self._expect_one_grid()
+        self._expect_settings()
         self.patch_size = self._patch()
         self._size = self._output_size()
         self.grid = (self._size[0] // self.patch_size, self._size[1] // self.patch_size)
@@ -96,7 +96,7 @@ class TransformersGeometry(WholeTensors):
         """Height and width of the model's input in pixels."""
         return self._size
 
-    def _refuse_other_grids(self) -> None:
+    def _expect_one_grid(self) -> None:
         kind, processor = self.config.model_type, type(self._processor).__name__
         for name in ("depths", "hidden_sizes", "embed_dims"):
             stages = getattr(self.config, name, None)
@@ -111,7 +111,7 @@ class TransformersGeometry(WholeTensors):
                 f"{self._processor.max_num_patches} patches). Use the variant of fixed size."
             )
 
-    def _refuse_odd_settings(self) -> None:
+    def _expect_settings(self) -> None:
         """Refuse what the library takes until the first image, or computes with as if it were a setting."""
         processor, problems = self._processor, list[str]()
         if getattr(processor, "do_normalize", False):

@@ -20,7 +20,7 @@ import pyarrow as pa
 from sae_assets.artifacts import Artifact
 
 
-class Table(Protocol):
+class TableModule(Protocol):
     """Each module here offers this. The names of columns that exist once per concept stop at the colon in
     ``COLUMNS``."""
 
@@ -42,7 +42,7 @@ def kinds() -> tuple[str, ...]:
 
 
 @cache
-def table_of(kind: str) -> Table:
+def table_of(kind: str) -> TableModule:
     """The table of a kind of artifact.
 
     Raises:
@@ -50,5 +50,5 @@ def table_of(kind: str) -> Table:
     """
     if kind not in kinds():
         raise KeyError(kind)
-    table: Table = importlib.import_module(f"{__name__}.{kind}")
+    table: TableModule = importlib.import_module(f"{__name__}.{kind}")
     return table
