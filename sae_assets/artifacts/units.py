@@ -84,7 +84,7 @@ class UnitStats(Artifact):
 
 @dataclass(frozen=True, eq=False)
 class UnitMapping(Artifact):
-    """It says which units are kept, and why each other one is not. Both directions derive from ``reasons`` alone.
+    """A unit mapping says which units are kept, and why the others are not. Both directions derive from ``reasons``.
 
     Attributes:
         reasons: uint8 [n_original], position in ``REASONS``; 0 is kept.

@@ -48,7 +48,7 @@ TOKEN_KINDS: dict[str, tuple[TokenKind, ...]] = {"image": ("patch", "cls"), "tex
 
 
 class Columns(Entry):
-    """These keys say which columns of a table hold what, and how (layouts ``table``, ``spans`` and ``huggingface``)."""
+    """``columns`` says which columns of a table hold what (layouts ``table``, ``spans`` and ``huggingface``)."""
 
     id: str | None = Field(None, description="the example's id; default: stem of its file, or its row number")
     image: str = Field("image", description="path of the image, or its bytes")
@@ -112,7 +112,7 @@ class EmbeddingFiles(Entry):
 
 
 class Arrivals(Entry):
-    """These keys say how a growing data set becomes chunks: full ones at once, the rest when it has waited long
+    """``arrivals`` says how a growing data set becomes chunks: full ones at once, the rest when it has waited long
     enough."""
 
     settle_seconds: float = Field(
@@ -126,7 +126,7 @@ class Arrivals(Entry):
 
 
 class Backfills(Entry):
-    """These keys say when a data set's schedules launch backfills (they ship switched off), and how much at once."""
+    """``backfills`` says when a data set's schedules launch backfills (they ship switched off), and how much at once."""
 
     cron: CronExpression = Field("0 2 * * *", description="when what is missing or stale is made (UTC)")
     repair_cron: CronExpression = Field("30 5 * * *", description="the same with what failed before")

@@ -34,7 +34,7 @@ def folds(value: int) -> int:
 
 
 class Detection(Entry):
-    """These keys say how pairs of a data set are chosen, and what stands beside their figures."""
+    """``detection`` says how pairs of a data set are chosen, and what stands beside their figures."""
 
     selection: Literal["exact", "tails"] = Field(
         "exact", description="thresholds tried: every score on cal (`exact`), or the quantiles of `tail_fractions`"
@@ -72,7 +72,7 @@ class Detection(Entry):
 
 
 class Controls(Entry):
-    """These keys say what detectors that are not the SAE's are given, to compare its units with, while rows are
+    """``controls`` says what detectors that are not the SAE's are given, to compare its units with, while rows are
     encoded."""
 
     n_seeds: int = Field(10, ge=0, description="random SAEs, of seeds 0, 1, …")

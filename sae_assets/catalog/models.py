@@ -138,7 +138,7 @@ FIXED_RULES = ("min_active", "max_density", "strength_percentile")
 
 
 class Pruning(Entry):
-    """These keys say how a model's units are pruned (numerics: unit mapping). The mode ``fixed`` needs all three
+    """``pruning`` says how a model's units are pruned (numerics: unit mapping). The mode ``fixed`` needs all three
     rules."""
 
     mode: Literal["adaptive", "fixed"] = Field(

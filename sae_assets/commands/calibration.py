@@ -35,7 +35,7 @@ Costs = Mapping[tuple[str, str], list[Cost]]  # by stage and token kind
 
 @dataclass(frozen=True)
 class Calibration:
-    """It holds what was measured.
+    """A calibration holds what was measured.
 
     Attributes:
         costs: of encoding; empty if it cannot be said.

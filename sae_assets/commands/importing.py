@@ -35,7 +35,7 @@ STAGE = "sparse_activations"
 
 @dataclass(frozen=True)
 class Imported:
-    """It holds what an import came to."""
+    """An import made these chunks, with so many rows, entries and bytes."""
 
     chunks: list[str]
     rows: int

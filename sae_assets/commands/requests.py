@@ -79,7 +79,7 @@ def models_among(catalog: Catalog, dataset: str, models: Sequence[str] | None) -
 
 
 def chunks_among(dataset: str, registered: Sequence[str], keys: Sequence[str] | None) -> list[str]:
-    """These chunks, or all.
+    """Return these chunks, or all.
 
     Raises:
         CatalogError: some are not registered.

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Planned:
-    """It holds what of one data set would be made.
+    """A plan names what would be made of one data set.
 
     Attributes:
         fresh: chunks that would be registered first.

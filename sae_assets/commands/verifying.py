@@ -40,7 +40,7 @@ BACKUP = "Nothing here can make it again: restore it from a backup, or begin ane
 
 @dataclass
 class Verified:
-    """It holds what was read and what was found.
+    """A verification tells what was read and what was found.
 
     Attributes:
         files: stored files that were read; manifests: of chunks, removed ones among them.

@@ -32,7 +32,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Instances:
-    """It holds what a file says of a data set.
+    """An annotation file has these categories and images.
 
     Attributes:
         names: of categories and super-categories.

@@ -18,7 +18,7 @@ from sae_assets.ops.row_marks import SeenRows, truth_of
 
 @dataclass(frozen=True)
 class TestCounts:
-    """It counts what each concept's unit makes of test examples.
+    """The counts say what each concept's unit makes of test examples.
 
     Attributes:
         example_ids: of the examples; examples: int64 [n_concepts, n_examples, 3], TP FP FN of each by itself.

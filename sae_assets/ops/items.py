@@ -146,7 +146,7 @@ class LargestScores:
 
 @dataclass(frozen=True)
 class DetectorScores:
-    """It holds what a detector says of test, per concept.
+    """A detector gives each concept these scores and decisions on test.
 
     Attributes:
         scores: float32 [n_concepts, n_test], NaN where the concept has no detector; detected: bool, of the same shape.

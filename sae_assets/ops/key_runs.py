@@ -19,7 +19,7 @@ STEP = 512  # keys of a run between two that are held in memory
 
 @dataclass(frozen=True)
 class Block:
-    """It holds what there is of groups ``start`` to ``stop - 1``, in any order.
+    """A block holds all entries of groups ``start`` to ``stop - 1``, in any order.
 
     Attributes:
         keys: int64 [n], with groups counted from ``start``.

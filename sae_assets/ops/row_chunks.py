@@ -59,7 +59,7 @@ class RowChunk:
 
 @dataclass(frozen=True)
 class SplitRows:
-    """It holds what is known of a split before any value is looked at.
+    """The rows of a split have these counts before any value is looked at.
 
     Attributes:
         truth: concepts of its rows, which are numbered as the chunks come.

@@ -56,7 +56,7 @@ def keys_within(memory_budget: int, device: torch.device | str = "cpu") -> int:
 
 
 def sort_keys(keys: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """These keys ascending; on the CPU they are sorted in place."""
+    """Return the keys ascending; on the CPU they are sorted in place."""
     if keys.device.type == "cpu":
         keys.numpy().sort()  # torch's own sort holds five times the memory
         return keys
@@ -64,7 +64,7 @@ def sort_keys(keys: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
 
 
 def sort_tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """These keys ascending, their tags, int32, beside them, ascending too where keys are equal. Neither is negative.
+    """Return the keys ascending, their tags, int32, beside them, ascending too where keys are equal. Neither is negative.
 
     On the CPU a key and its tag are sorted as one number of 64 bits, in place; where these do not hold both, the keys
     are parted in two, as often as it takes.

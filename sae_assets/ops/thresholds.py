@@ -131,7 +131,7 @@ def calibrate_thresholds(
 
 
 class _Rows:
-    """It holds what is known of the calibration rows beside their values.
+    """The calibration rows have these counts beside their values.
 
     Attributes:
         n: how many; n_active: int64 [n_kept], on how many of them each unit fires.

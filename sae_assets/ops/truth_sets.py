@@ -12,7 +12,7 @@ from sae_assets.artifacts import offsets_of
 
 @dataclass(frozen=True)
 class TruthSets:
-    """They say which concepts each row of a split has. Rows with the same concepts share a set.
+    """Truth sets say which concepts each row of a split has. Rows with the same concepts share a set.
 
     Attributes:
         set_of_row: int64 [n_rows], number of the row's set.

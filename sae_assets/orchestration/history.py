@@ -218,7 +218,7 @@ def failed_checks(events: Iterable[dg.DagsterEvent], severity: dg.AssetCheckSeve
 
 @dataclass(frozen=True)
 class Taken:
-    """It holds what a stage took, over all its partitions.
+    """A stage's costs are sums over all its partitions.
 
     Attributes:
         seconds: its share of each pass, added up.

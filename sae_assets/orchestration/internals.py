@@ -373,8 +373,7 @@ class _StaleStatus(CachingStaleStatusResolver):
 
 
 class StaleMarker:
-    """It says what Dagster's own marker says of partitions, as the UI computes it, and records what makes it say
-    otherwise.
+    """Dagster's own marker is read here for partitions, as the UI computes it, and told what makes it say otherwise.
 
     Neither the marker nor the names of the tags by which it compares are public.
     """

@@ -52,7 +52,7 @@ def _choices(name: str) -> tuple[str, ...]:
 
 
 class PoolingOptions(Options):
-    """These options say how rows become the score of an example."""
+    """Pooling options say how rows become the score of an example."""
 
     pooling: str | None = Field(None, description=_as_of("pooling"))
     pooling_k: int | None = Field(None, ge=1, description=_as_of("pooling_k"))

@@ -32,7 +32,7 @@ def scoring_settings(target: Target, options: PoolingOptions) -> dict[str, Any]:
 
 
 def pooling_of(target: Target, options: PoolingOptions) -> "Pooling":
-    """These settings as ops take them."""
+    """Return the settings as ops take them."""
     settings = scoring_settings(target, options)
     return ops.pooling.Pooling(settings["pooling"], settings.get("pooling_k", 1))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Staleness:
-    """It says whether artifacts in a store are what their stages would make now.
+    """An artifact in a store is stale unless it is what its stage would make now.
 
     Args:
         store: for a look over many addresses a ``StoreSnapshot``.

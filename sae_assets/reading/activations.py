@@ -21,7 +21,7 @@ FIRING = ("example_index", "position", "unit_ids")  # columns of what fires wher
 
 @dataclass(frozen=True)
 class FiringChunk:
-    """It says which units fire on the rows of one chunk, as compressed sparse rows without values.
+    """A firing chunk says which units fire on its rows, as compressed sparse rows without values.
 
     Attributes:
         key: of the chunk; n_units: width.

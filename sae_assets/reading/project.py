@@ -102,7 +102,7 @@ class Project(_ByName["DatasetFigures"]):
 
 
 class DatasetFigures(_ByName["ModelFigures"]):
-    """It holds what was made of a data set, by model."""
+    """The figures of a data set are those of its models, by name."""
 
     what = "model"
 
@@ -121,7 +121,7 @@ class DatasetFigures(_ByName["ModelFigures"]):
 
 
 class ModelFigures(_ByName[Run]):
-    """It holds what was made of a data set with a model, by token kind."""
+    """The figures of a model are those of its runs, by token kind."""
 
     what = "token kind"
 

@@ -63,7 +63,7 @@ class RowsPerKind:
 
 @dataclass
 class _Collected:
-    """It holds what has been encoded of one token kind so far.
+    """An encoding collects these parts of one token kind.
 
     ``k_stored`` entries are kept of a row, None: all. ``fit`` collects how well rows are reconstructed; None where
     there is no decoder, and of rows that are pooled.

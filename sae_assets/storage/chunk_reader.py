@@ -59,7 +59,7 @@ class ChunkReader(Mapping[str, Stored]):
         return chosen.complete()
 
     def complete(self, allow_missing: bool = False) -> "ChunkReader":
-        """This reader, if every registered chunk exists (or, with gaps allowed, at least one).
+        """Return this reader, if every registered chunk exists (or, with gaps allowed, at least one).
 
         Raises:
             MissingChunksError: chunks are missing; the message names them and says what to do.

@@ -41,7 +41,7 @@ ENCODE_IMPORTED = "Import it again ({}), or encode it anew ({} --force; in the l
 
 @dataclass(frozen=True)
 class PassAssets:
-    """It holds what one pass of a data set makes.
+    """One pass of a data set makes these assets.
 
     Attributes:
         outputs: stage and token kind (None of stages without one) by the output's name in Dagster.

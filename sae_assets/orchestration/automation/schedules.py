@@ -23,7 +23,7 @@ BACKFILL, REPAIR = "backfill", "repair"
 
 
 class LaunchConfig(dg.Config):
-    """It names the backfill that a tick asked for."""
+    """A tick names the backfill that it asked for."""
 
     backfill_id: str
 
