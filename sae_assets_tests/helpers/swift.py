@@ -25,7 +25,11 @@ from sae_assets.settings import Settings
 
 SHIPPED, PICTURES, ALTERNATIVES = homes.prepare, passes.pictures, encoding.better_alternatives
 BUILT_TWICE = steady.BUILT_TWICE
-STORAGES = {"event_log_storage": "SwiftEvents", "run_storage": "SwiftRuns", "schedule_storage": "SwiftSchedules"}
+STORAGES = {  # where the packaged ones are, so that a home's databases are seen to be there
+    "event_log_storage": ("SwiftEvents", "history/events"),
+    "run_storage": ("SwiftRuns", "history"),
+    "schedule_storage": ("SwiftSchedules", "schedules"),
+}
 NO_CAPTURE = """\
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
@@ -37,8 +41,8 @@ def dagster_yaml(folder: Path) -> str:
     """The packaged settings for an instance in this folder, with other storages."""
     storages = "".join(
         f"{kind}:\n  module: sae_assets_tests.helpers.swift_storage\n  class: {name}\n"
-        f"  config:\n    base_dir: {str(folder)!r}\n"
-        for kind, name in STORAGES.items()
+        f"  config:\n    base_dir: {str(folder / place)!r}\n"
+        for kind, (name, place) in STORAGES.items()
     )
     return homes.DAGSTER_YAML + storages + NO_CAPTURE
 
