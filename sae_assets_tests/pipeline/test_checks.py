@@ -358,7 +358,7 @@ class TestSaeFits:
         catalog = load_catalog()
         entry, right = catalog.datasets[dataset], catalog.models[model]
         reader, kind = open_dataset(entry), entry.token_kinds[0]
-        chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:40]), reader)
+        chunk = describe_examples(Manifest("0000", 0, tuple(reader.by_id)[:20]), reader)
         assert right.layer is not None
         for layer in (right.layer - 1, right.layer, right.layer + 1):
             read = right.model_copy(update={"layer": layer}).named(model)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -17,13 +18,18 @@ from sae_assets.storage.address import Address
 from sae_assets_tests.helpers.homes import Places, invoke
 from sae_assets_tests.helpers.swift import ALTERNATIVES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("model warnings")]
 
 
-@pytest.fixture
-def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+@pytest.fixture(autouse=True, scope="module")
+def _alternatives() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "better_alternatives", ALTERNATIVES)
+        yield
+
+
+def texts_in(tmp_path: Path) -> Places:
     """Three chunks of two texts, and the packaged language model with another activation function."""
-    monkeypatch.setattr(encoding, "better_alternatives", ALTERNATIVES)
     packaged = load_catalog().models["gemma-mini"]
     assert packaged.transformer is not None and packaged.transformer.path is not None
     folder = shutil.copytree(packaged.transformer.path, tmp_path / "gemma")
@@ -44,11 +50,19 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     return {"catalog": tmp_path / "catalog.yaml", "home": tmp_path / "home"}
 
 
-def test_another_activation_function_is_warned_of_once(texts: Places) -> None:
-    """On stderr, in the first chunk's check and in its run's log; the other chunks say nothing."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, str]:
+    """Such a home, encoded, and what was said on stderr."""
+    texts = texts_in(tmp_path_factory.mktemp("texts"))
     result = invoke(texts, "materialize", "-d", "texts", "--to", "sparse_activations")
     assert result.exit_code == 0, result.output
-    said = [line for line in result.stderr.splitlines() if "the activation function gelu" in line]
+    return texts, result.stderr
+
+
+def test_another_activation_function_is_warned_of_once(made: tuple[Places, str]) -> None:
+    """On stderr, in the first chunk's check and in its run's log; the other chunks say nothing."""
+    texts, stderr = made
+    said = [line for line in stderr.splitlines() if "the activation function gelu" in line]
     assert len(said) == 1 and "(0000|mine)" in said[0] and "read_where_trained" in said[0]
     with open_session(texts["home"], texts["catalog"]) as session:
         events = [event for run in session.instance.get_runs() for event in session.instance.all_logs(run.run_id)]
@@ -63,11 +77,11 @@ def test_another_activation_function_is_warned_of_once(texts: Places) -> None:
     assert "the SAE leaves" not in invoke(texts, "materialize", "-d", "texts", "--to", "sparse_activations").stderr
 
 
-def test_the_warning_stays_with_the_file(texts: Places) -> None:
+def test_the_warning_stays_with_the_file(made: tuple[Places, str]) -> None:
     """In its header, in the metadata of its materialization, and again where the file is kept and looked at anew, as
     from Dagster's UI; the folder is named without where it lies.
     """
-    assert invoke(texts, "materialize", "-d", "texts", "--to", "sparse_activations").exit_code == 0
+    texts, _ = made
     key = dg.AssetKey(["texts", "token", "sparse_activations"])
     with open_session(texts["home"], texts["catalog"]) as session:
         counts = session.store.header(Address("texts", "sparse_activations", "token", "mine", "0000")).counts
@@ -91,8 +105,9 @@ def test_the_warning_stays_with_the_file(texts: Places) -> None:
         assert not check.passed and check.metadata["sae"].value == counts["warning"]
 
 
-def test_a_folder_is_named_without_where_it_lies(texts: Places) -> None:
+def test_a_folder_is_named_without_where_it_lies(tmp_path: Path) -> None:
     """Files and histories travel."""
+    texts = texts_in(tmp_path)
     catalog = yaml.safe_load(texts["catalog"].read_text())
     sae = Path(catalog["models"]["mine"]["sae"]["path"])
     place = texts["catalog"].parent / "gemma-scope-2b-pt-mlp/layer_2" / sae.name

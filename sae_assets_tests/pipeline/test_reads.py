@@ -1,6 +1,7 @@
 """How often a stage reads each chunk's file: at most twice, however little memory it may take; and a run, once."""
 
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def test_a_stage_reads_each_file_at_most_twice(name: str, made: Places, reads: C
 def test_passes_of_a_run_share_what_they_read_and_leave_it_as_it_was(
     tmp_path: Path, made_home: Homes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = made_home(tmp_path, "sparse_activations", **WITH_CONTROLS, detection={"min_support": 1})
+    places = made_home(tmp_path, **WITH_CONTROLS, detection={"min_support": 1})
+    for name in OF_ALL_CHUNKS:
+        shutil.rmtree(places["home"] / "store" / "small" / "patch" / "clip-mini" / name)
     for path in filter(Path.is_file, (places["home"] / "store").rglob("*")):
         stat = path.stat()
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 2 * COARSEST))
