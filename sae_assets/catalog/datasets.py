@@ -126,7 +126,7 @@ class Arrivals(Entry):
 
 
 class Backfills(Entry):
-    """``backfills`` says when a data set's schedules launch backfills (they ship switched off), and how much at once."""
+    """``backfills`` says when a data set's schedules launch backfills (they ship switched off) and how much."""
 
     cron: CronExpression = Field("0 2 * * *", description="when what is missing or stale is made (UTC)")
     repair_cron: CronExpression = Field("30 5 * * *", description="the same with what failed before")
