@@ -64,7 +64,7 @@ def sort_keys(keys: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
 
 
 def sort_tagged(keys: Int[Tensor, " n"], tags: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """Return the keys ascending, their tags, int32, beside them, ascending too where keys are equal. Neither is negative.
+    """Return the keys ascending, and their tags, int32, ascending too where keys are equal. Neither is negative.
 
     On the CPU a key and its tag are sorted as one number of 64 bits, in place; where these do not hold both, the keys
     are parted in two, as often as it takes.
