@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sae_assets.ops.coalitions import RULES, grow_coalitions
-from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs
+from sae_assets.ops.concept_pairs import MIN_SUPPORT, find_pairs
 from sae_assets.ops.segments import unpack_descending
 from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores, sort_scores
 

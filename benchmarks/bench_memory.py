@@ -67,9 +67,9 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
 
     from sae_assets.artifacts import Thresholds
     from sae_assets.ops import compiled
+    from sae_assets.ops.concept_pairs import find_pairs
     from sae_assets.ops.detection_stats import count_detections
     from sae_assets.ops.example_scores import LabelledChunk, gather_scores, score_examples
-    from sae_assets.ops.found_pairs import find_pairs
     from sae_assets.ops.thresholds import TAIL_FRACTIONS, CalibrationChunk, calibrate_thresholds
     from sae_assets.ops.unit_stats import compute_unit_stats
     from sae_assets.pipeline.stage import Rereadable

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from sae_assets.ops.found_pairs import find_pairs
+from sae_assets.ops.concept_pairs import find_pairs
 from sae_assets.ops.held_out_null import shuffle_held_out
 from sae_assets.ops.intervals import (
     auroc_interval,

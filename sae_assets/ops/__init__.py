@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sae_assets.ops import chunk_spool as chunk_spool
     from sae_assets.ops import coalitions as coalitions
     from sae_assets.ops import comparison as comparison
+    from sae_assets.ops import concept_pairs as concept_pairs
     from sae_assets.ops import control_data as control_data
     from sae_assets.ops import control_inputs as control_inputs
     from sae_assets.ops import controls as controls
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sae_assets.ops import example_figures as example_figures
     from sae_assets.ops import example_scores as example_scores
     from sae_assets.ops import filtered_activations as filtered_activations
-    from sae_assets.ops import found_pairs as found_pairs
     from sae_assets.ops import ground_truth as ground_truth
     from sae_assets.ops import held_out_null as held_out_null
     from sae_assets.ops import incidences as incidences

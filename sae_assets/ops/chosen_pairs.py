@@ -16,7 +16,7 @@ from sae_assets.artifacts.row_alignment import RowAlignment
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.chance import deal_folds, held_out_f1
 from sae_assets.ops.choice import best_pair
-from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, supported, two_classes_in
+from sae_assets.ops.concept_pairs import MIN_SUPPORT, find_pairs, supported, two_classes_in
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.sorted_scores import ExampleScores
 

@@ -19,7 +19,7 @@ from sae_assets.artifacts import offsets_of
 from sae_assets.artifacts.coalitions import RULES, CoalitionChoice
 from sae_assets.artifacts.counts import f1_of, two_classes
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.found_pairs import MIN_SUPPORT, FoundPairs, find_pairs, two_classes_in
+from sae_assets.ops.concept_pairs import MIN_SUPPORT, ConceptPairs, find_pairs, two_classes_in
 from sae_assets.ops.intervals import counts_of, f1_interval, weighted_f1_difference
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import BITS, unpack_descending
@@ -58,7 +58,7 @@ class Coalitions:
 
 @plain_arithmetic()
 def grow_coalitions(
-    first: FoundPairs,
+    first: ConceptPairs,
     scores: dict[str, ExampleScores],
     *,
     rule: str,

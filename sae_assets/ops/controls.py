@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts.controls import LARGEST, LEVELS, RANDOM, ROW_CONTROLS, UNIT, Controls, controls_of
+from sae_assets.ops.concept_pairs import MIN_SUPPORT
 from sae_assets.ops.control_data import ControlData
 from sae_assets.ops.detectors import (
     directed,
@@ -23,7 +24,6 @@ from sae_assets.ops.detectors import (
     mean_difference,
     row_mean_difference,
 )
-from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.intervals import (
     auroc_interval,
     clustered_f1_differences,

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_assets.ops.concept_pairs import MIN_SUPPORT
 from sae_assets.ops.designs import DenseDesign, Design, of_embeddings, of_scores
-from sae_assets.ops.found_pairs import MIN_SUPPORT
 from sae_assets.ops.items import DetectorScores, Items, LargestScores
 from sae_assets.ops.logistic import EXACT, PENALTIES, choose_penalty, fit_logistic, some_problems, stratified_folds
 from sae_assets.ops.process_state import plain_arithmetic

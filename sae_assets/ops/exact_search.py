@@ -1,8 +1,8 @@
 """The exact threshold search: per concept the (unit, score) whose F1 on the examples of a split is the largest.
 
-Many truths are searched at once, observed or shuffled (numerics 9). What the pairs are worth on another split stands in
-``ops.found_pairs``, what a figure reached by such a search is worth in ``ops.significance``; the grid of tail fractions
-has its own rule in ``ops.choice``.
+Many truths are searched at once, observed or shuffled (numerics 9). What the pairs are worth on another split stands
+in ``ops.concept_pairs``, what a figure reached by such a search is worth in ``ops.significance``; the grid of tail
+fractions has its own rule in ``ops.choice``.
 """
 
 from functools import cached_property, partial

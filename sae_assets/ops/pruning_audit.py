@@ -11,7 +11,7 @@ import torch
 from sae_assets.artifacts import REASONS, UnitMapping
 from sae_assets.artifacts.pruning_audit import PruningAudit
 from sae_assets.errors import ArtifactError
-from sae_assets.ops.found_pairs import MIN_SUPPORT, find_pairs, two_classes_in
+from sae_assets.ops.concept_pairs import MIN_SUPPORT, find_pairs, two_classes_in
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.sorted_scores import ExampleScores
 

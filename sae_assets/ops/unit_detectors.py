@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_assets.artifacts.counts import f1_of
+from sae_assets.ops.concept_pairs import MIN_SUPPORT, counts_of_pairs, search_pairs, supported
 from sae_assets.ops.exact_search import ExactSearch
-from sae_assets.ops.found_pairs import MIN_SUPPORT, counts_of_pairs, search_pairs, supported
 from sae_assets.ops.items import DetectorScores, Items, UnitScores
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.segments import positions

@@ -12,7 +12,7 @@ from sae_assets.orchestration.metadata import links, storage_metadata, table_met
 from sae_assets.orchestration.partitions import CHUNK, address_of
 from sae_assets.orchestration.resources import StoreResource
 from sae_assets.storage.chunk_reader import ChunkReader
-from sae_assets.storage.store import Kept
+from sae_assets.storage.store import FileInPlace
 
 if TYPE_CHECKING:
     from sae_assets.storage.store import Stored
@@ -22,14 +22,14 @@ CHUNKS, OPTIONAL = {"sae_assets/read": "chunks"}, {"sae_assets/read": "optional"
 
 
 class ArtifactIOManager(dg.ConfigurableIOManager):
-    """Writes ``Stored`` artifacts atomically; of ``Kept`` ones the file stays as it is. Reads by the seal."""
+    """Writes ``Stored`` artifacts atomically; of ``FileInPlace`` ones the file stays as it is. Reads by the seal."""
 
     artifact_store: dg.ResourceDependency[StoreResource]
 
-    def handle_output(self, context: dg.OutputContext, obj: "Stored | Kept") -> None:
+    def handle_output(self, context: dg.OutputContext, obj: "Stored | FileInPlace") -> None:
         partition = context.partition_key if context.has_partition_key else None
         address, store = address_of(context.asset_key.path, partition), self.artifact_store.store
-        if isinstance(obj, Kept):
+        if isinstance(obj, FileInPlace):
             item, written = obj.item, store.written(address)
         else:
             item, written = obj, store.write(address, obj)

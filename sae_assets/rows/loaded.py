@@ -28,7 +28,7 @@ SHARE = 4  # one in so many bytes of the machine's memory is kept beside what is
 Versions = tuple[tuple[str, int, int, int], ...]  # name, size, time of change and number on its disk of each file
 
 
-class Kept:
+class ObjectCache:
     """The objects of each kind that were used last. Threads share none: a model holds its output while it is read."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ def _give_back(device: Any) -> None:
         torch.cuda.empty_cache()
 
 
-KEPT = Kept()
+KEPT = ObjectCache()
 
 
 def keep_transformer(

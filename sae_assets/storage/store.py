@@ -45,7 +45,7 @@ class Stored(Generic[A]):
 
 
 @dataclass(frozen=True)
-class Kept:
+class FileInPlace:
     """An artifact that is in the store and is handed on as it is: nothing is written."""
 
     item: Stored

@@ -16,7 +16,7 @@ from sae_assets.ops.row_alignment import align_rows, rank_pairs
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.sorted_scores import ExampleScores
 from sae_assets_tests.helpers.ops_of_worlds import nowhere
-from sae_assets_tests.reference import found_pairs as reference
+from sae_assets_tests.reference import concept_pairs as reference
 from sae_assets_tests.reference.detection_stats import example_scores
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds
 

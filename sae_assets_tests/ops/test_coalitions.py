@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sae_assets.artifacts.coalitions import RULES, CoalitionChoice
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.coalitions import Coalitions, choose_coalitions, grow_coalitions
-from sae_assets.ops.found_pairs import find_pairs
+from sae_assets.ops.concept_pairs import find_pairs
 from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores
 from sae_assets_tests.helpers.ops_of_worlds import dense_scores, score
-from sae_assets_tests.ops.test_found_pairs import stored
+from sae_assets_tests.ops.test_concept_pairs import stored
 from sae_assets_tests.reference import coalitions as reference
 from sae_assets_tests.strategies import DEVICES, PROPERTY, World, random_world, worlds
 

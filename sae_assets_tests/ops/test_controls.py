@@ -37,8 +37,8 @@ from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.unit_detectors import given_units, searched_units
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
 from sae_assets_tests.helpers.process_states import under
+from sae_assets_tests.reference import concept_pairs
 from sae_assets_tests.reference import controls as reference
-from sae_assets_tests.reference import found_pairs
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +150,7 @@ def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
         [int(each.sum()) for each in (train, cal, test)],
     ]
     for concept, y in enumerate(truth.T):
-        unit = found_pairs.best_unit(units[cal], y[cal], 3)
+        unit = concept_pairs.best_unit(units[cal], y[cal], 3)
         scores = {"unit": (units[:, unit], unit), "diffmean": (reference.diffmean(x, y, train), 0)}
         # By labels of examples and all of their rows, not the sampled ones alone.
         shown = world.labels[world.example_of_row, concept]
@@ -161,7 +161,7 @@ def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
         scores["logistic_units"] = reference.logistic(reference.one_size(every, train), y, train, folds)
         scores["k_sparse"] = reference.k_sparse(every, y, train, cal, folds)
         dims = np.concatenate([x, -x], 1) - min(x.min(), -x.max()) + 1
-        dimension = found_pairs.best_unit(dims[cal], y[cal], 3)
+        dimension = concept_pairs.best_unit(dims[cal], y[cal], 3)
         scores["embedding_dims"] = (dims[:, dimension], dimension)
         each_example = {}
         for name, (values, choice) in scores.items():
@@ -183,8 +183,8 @@ def test_rows_are_fitted_chosen_and_tested_apart(made) -> None:
         draws = []
         for seed, activations in enumerate(MADE.random):
             values = activations[sampled]
-            best = found_pairs.best_unit(values[cal], y[cal], 3)
-            detected = values[test, best] >= found_pairs.best_threshold(values[cal, best], y[cal], 3)
+            best = concept_pairs.best_unit(values[cal], y[cal], 3)
+            detected = values[test, best] >= concept_pairs.best_threshold(values[cal, best], y[cal], 3)
             assert int(got.of(got.choices, "rows", "random_sae")[seed, concept]) == best
             f1 = float(got.of(got.f1, "rows", "random_sae")[seed, concept])
             assert f1 == pytest.approx(f1_score(y[test], detected), abs=1e-9)

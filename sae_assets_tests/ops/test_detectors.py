@@ -12,8 +12,8 @@ from sae_assets.ops import designs, detectors, unit_detectors
 from sae_assets.ops.control_data import collect
 from sae_assets.ops.items import DetectorScores, Items, UnitScores
 from sae_assets_tests.helpers.control_worlds import ControlWorld, control_world
+from sae_assets_tests.reference import concept_pairs
 from sae_assets_tests.reference import controls as reference
-from sae_assets_tests.reference import found_pairs
 from sae_assets_tests.strategies import PROPERTY
 
 MADE = control_world(3, n_examples=75, n_units=9)
@@ -115,8 +115,8 @@ def test_units_and_dimensions_are_searched_exhaustively() -> None:
     dense.append((both - both.min() + 1).astype(np.float64))
     for got, scores in zip(found, dense, strict=True):
         for concept, y in enumerate(MADE.world.labels.T):
-            unit = found_pairs.best_unit(scores[cal], y[cal], 3)
-            threshold = found_pairs.best_threshold(scores[cal][:, unit], y[cal], 3)
+            unit = concept_pairs.best_unit(scores[cal], y[cal], 3)
+            threshold = concept_pairs.best_threshold(scores[cal][:, unit], y[cal], 3)
             assert int(got.choices[concept]) == unit
             np.testing.assert_array_equal(got.detected[concept], scores[tests][:, unit] >= threshold)
 
@@ -236,9 +236,9 @@ def test_rows_choose_the_unit_of_a_random_sae_as_they_choose_the_saes() -> None:
             given = unit_detectors.units_by_rows(data.examples, scores, data.rows, on_rows, by_rows, least)
             for concept in (0, 2):
                 able = ((pooled[of_cal] > 0) & made.world.labels[of_cal, concept, None]).sum(0) >= least
-                expected = found_pairs.best_unit(np.where(able, values, 0), made.world.truth[cal, concept], 1)
+                expected = concept_pairs.best_unit(np.where(able, values, 0), made.world.truth[cal, concept], 1)
                 assert int(given[concept]) == expected
-                best = found_pairs.best_unit(values, made.world.truth[cal, concept], 1)
+                best = concept_pairs.best_unit(values, made.world.truth[cal, concept], 1)
                 passed_over.append(expected not in (-1, best))
         assert int(units[1]) == -1
         got = unit_detectors.searched_units(data.examples, scores, units=units)
@@ -246,7 +246,7 @@ def test_rows_choose_the_unit_of_a_random_sae_as_they_choose_the_saes() -> None:
         assert got.choices.tolist() == [int(units[0]), int(plain.choices[1]), int(units[2])]
         for concept, unit in enumerate(got.choices.tolist()):
             score, y = pooled[:, unit], made.world.labels[:, concept]
-            threshold = found_pairs.best_threshold(score[of_cal], y[of_cal], 3)
+            threshold = concept_pairs.best_threshold(score[of_cal], y[of_cal], 3)
             tests = made.world.examples_in("test")
             np.testing.assert_array_equal(got.detected[concept], score[tests] >= threshold)
         every.append(got.choices.tolist() != plain.choices.tolist())

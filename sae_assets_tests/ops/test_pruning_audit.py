@@ -10,7 +10,7 @@ from sae_assets.artifacts import REASONS, UnitMapping
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.pruning_audit import audit_pruning
 from sae_assets_tests.helpers.ops_of_worlds import dense_scores, score, world_of
-from sae_assets_tests.reference import found_pairs as reference
+from sae_assets_tests.reference import concept_pairs as reference
 from sae_assets_tests.strategies import PROPERTY, worlds
 
 

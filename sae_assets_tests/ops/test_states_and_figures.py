@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sae_assets.ops import adjusted_p, beta, intervals, prevalence_free, rarefaction
+from sae_assets.ops.concept_pairs import find_pairs
 from sae_assets.ops.example_figures import f1_curve
 from sae_assets.ops.example_scores import LabelledChunk, score_examples
-from sae_assets.ops.found_pairs import find_pairs
 from sae_assets.ops.jumprelu import JumpReluEncoder
 from sae_assets.ops.random_saes import match_density, random_encoder
 from sae_assets.ops.significance import search_null

@@ -17,8 +17,8 @@ from sae_assets.rows.open_clip.vision import VisionTransformer
 from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.reference import localization
+from sae_assets_tests.reference.concept_pairs import best_threshold, best_unit
 from sae_assets_tests.reference.detection_stats import confusion, example_scores
-from sae_assets_tests.reference.found_pairs import best_threshold, best_unit
 from sae_assets_tests.reference.sparse_activations import pre_activations
 from sae_assets_tests.reference.thresholds import thresholds as dense_thresholds
 from sae_assets_tests.reference.unit_mapping import adaptive_limits, prune

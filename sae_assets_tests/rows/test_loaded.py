@@ -95,7 +95,7 @@ def test_changed_checkpoint_is_read_again(pictures: ClevrFolder, model: Model, s
 
 
 def test_no_more_than_two_are_kept_and_the_one_not_used_for_longest_goes() -> None:
-    kept, made = loaded.Kept(), []
+    kept, made = loaded.ObjectCache(), []
 
     def use(key: str) -> weakref.ref:
         def make() -> torch.nn.Module:
@@ -134,7 +134,7 @@ def test_saes_that_come_to_hold_much_of_the_memory_are_not_kept_beside_another(
 
 
 def test_threads_share_nothing() -> None:
-    kept, objects = loaded.Kept(), []
+    kept, objects = loaded.ObjectCache(), []
     threads = [threading.Thread(target=lambda: objects.append(kept.get("k", "key", "cpu", object))) for _ in range(2)]
     main = kept.get("k", "key", "cpu", object)
     for thread in threads:

@@ -26,7 +26,7 @@ from sae_assets.pipeline.options import AggregateOptions, EncodeOptions, Options
 from sae_assets.pipeline.recipes import chunks_read, imported_still_fits, is_imported, recipe
 from sae_assets.pipeline.stage import Pass, Result, Sources, Stage, Target
 from sae_assets.storage.address import Address
-from sae_assets.storage.store import Kept, stored
+from sae_assets.storage.store import FileInPlace, stored
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -167,7 +167,7 @@ def _handed_on(
     """The artifact for the IO manager with its metadata, then the results of its checks on what was written."""
     key, (stage, _) = one_pass.key(name), one_pass.outputs[name]
     yield dg.Output(
-        Kept(item) if "kept" in figures else item,
+        FileInPlace(item) if "kept" in figures else item,
         output_name=name,
         metadata={
             **result.expected.warning,

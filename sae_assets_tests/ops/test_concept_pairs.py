@@ -12,13 +12,13 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import f1_score
 
 from sae_assets.errors import ArtifactError
-from sae_assets.ops import found_pairs, segments
+from sae_assets.ops import concept_pairs, segments
 from sae_assets.ops.choice import best_units
+from sae_assets.ops.concept_pairs import ConceptPairs, find_pairs, supported
 from sae_assets.ops.exact_search import ExactSearch
-from sae_assets.ops.found_pairs import FoundPairs, find_pairs, supported
 from sae_assets.ops.sorted_scores import EVALUATED, ExampleScores, sort_scores
 from sae_assets_tests.helpers.ops_of_worlds import dense_scores, score
-from sae_assets_tests.reference import found_pairs as reference
+from sae_assets_tests.reference import concept_pairs as reference
 from sae_assets_tests.strategies import DEVICES, HOSTILE, PROPERTY, random_world, worlds
 
 
@@ -31,13 +31,13 @@ def stored(dense: np.ndarray, labels: np.ndarray, *, seed: int = 0, device: str 
     return sort_scores(*columns, torch.from_numpy(labels).to(device), dense.shape[1])
 
 
-def one_unit(cal: list[float], labels: list[int], min_support: int = 1) -> FoundPairs:
+def one_unit(cal: list[float], labels: list[int], min_support: int = 1) -> ConceptPairs:
     """The pair of one unit and one concept, test the same as cal."""
     scores = stored(np.array(cal, np.float32)[:, None], np.array(labels, bool)[:, None])
     return find_pairs({"cal": scores, "test": scores}, min_support=min_support)
 
 
-def same(one: FoundPairs, two: FoundPairs) -> None:
+def same(one: ConceptPairs, two: ConceptPairs) -> None:
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(two, field.name)
         assert torch.equal(a.nan_to_num(-1), b.nan_to_num(-1)) if isinstance(a, torch.Tensor) else a == b, field.name
@@ -57,7 +57,9 @@ def test_every_pair_is_the_exhaustive_one(device, data, n_examples, n_units, n_c
     allowed = data.draw(hnp.arrays(np.bool_, n_units, fill=st.nothing()))
     units = torch.tensor(data.draw(st.lists(st.integers(-1, n_units - 1), min_size=n_concepts, max_size=n_concepts)))
     only = [np.arange(n_units) == unit for unit in units.tolist()]
-    with patch.object(found_pairs, "SCORES_SEARCHED", data.draw(st.sampled_from([1, 5, found_pairs.SCORES_SEARCHED]))):
+    with patch.object(
+        concept_pairs, "SCORES_SEARCHED", data.draw(st.sampled_from([1, 5, concept_pairs.SCORES_SEARCHED]))
+    ):
         able = supported(scores["cal"], min_support)
         made = (
             (find_pairs(scores, min_support=min_support), [np.ones(n_units, bool)] * n_concepts),

@@ -21,7 +21,7 @@ SCORES_SEARCHED = 2**17  # at once: memory is a few hundred bytes each, and more
 
 
 @dataclass(frozen=True)
-class FoundPairs:
+class ConceptPairs:
     """One pair per concept.
 
     Attributes:
@@ -45,7 +45,7 @@ class FoundPairs:
         """float64; NaN without a pair, and of a concept of which the split lacks a class."""
         return torch.where(self.units >= 0, f1_of(self.counts), torch.nan)
 
-    def only(self, concepts: Bool[Tensor, " concepts"]) -> "FoundPairs":
+    def only(self, concepts: Bool[Tensor, " concepts"]) -> "ConceptPairs":
         """The same pairs of these concepts, and of the others none."""
         true, false, missed, rest = self.counts.unbind(-1)
         nothing = torch.stack([torch.zeros_like(true), torch.zeros_like(true), true + missed, false + rest], -1)
@@ -65,7 +65,7 @@ def find_pairs(
     min_support: int = MIN_SUPPORT,
     allowed: Bool[Tensor, " units"] | None = None,
     units: Int[Tensor, " concepts"] | None = None,
-) -> FoundPairs:
+) -> ConceptPairs:
     """The pair of the best cal F1 of each concept; ties: higher recall, higher threshold, lower unit.
 
     Args:
@@ -89,7 +89,7 @@ def find_pairs(
     firing = _firing_positives(cal, best_units).cpu()
     best_units, thresholds = best_units.cpu(), thresholds.cpu()
     share = counts[0, :, 0].double() / firing.clamp(min=1)
-    return FoundPairs(
+    return ConceptPairs(
         best_units, thresholds, torch.where(best_units >= 0, share, torch.nan), counts, n_units, min_support
     )
 
