@@ -31,7 +31,7 @@ from sae_assets.storage.address import Address
 from sae_assets.storage.store import ArtifactStore
 from sae_assets_tests.docs.test_docs import documented_keys
 from sae_assets_tests.helpers.homes import Homes, Places, invoke
-from sae_assets_tests.helpers.swift import swift_homes
+from sae_assets_tests.pipeline.small import WITH_CONTROLS
 
 pytestmark = pytest.mark.slow
 TEXTS = ["I was so happy today, thank you!", "", "Oh great, another meeting. ðŸŽˆ Just what I needed.", "no"]
@@ -40,12 +40,7 @@ TEXTS = ["I was so happy today, thank you!", "", "Oh great, another meeting. ðŸŽ
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, made_home: Homes) -> Places:
     """A small home whose few calibration examples are enough for pairs."""
-    places = made_home(tmp_path_factory.mktemp("detector"))
-    steps = ("--from", "chosen_pairs", "--to", "best_pairs", "--min-support", "1")
-    with swift_homes():
-        result = invoke(places, "materialize", "-d", "small", "--sample-type", "patch", *steps)
-    assert result.exit_code == 0, result.output
-    return places
+    return made_home(tmp_path_factory.mktemp("detector"), **WITH_CONTROLS, detection={"min_support": 1})
 
 
 @pytest.fixture(scope="module")

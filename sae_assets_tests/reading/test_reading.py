@@ -88,6 +88,7 @@ def test_tables_are_the_files(made: Places, run: Run, stage: str) -> None:
     assert "<table>" in table._repr_html_() and expected.columns[0] in repr(table)
 
 
+@pytest.mark.xdist_group("small-texts")
 def test_intervals_of_auroc_are_those_of_the_stored_activations(text_run: Run) -> None:
     """Of the largest value in every test example, concept by concept; nulls where there is no AUROC."""
     labels = text_run.table("labels").to_polars()
