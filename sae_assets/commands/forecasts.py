@@ -56,7 +56,8 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
     for (kind, model, name), members in places.items():
         by, past = _past(session, members[0])
         if not past and _pass_of(members[0])[0] == ENCODING:
-            past = of_model(str(model)).costs.get((name, str(kind)), [])
+            few = of_model(str(model)).costs.get((name, str(kind)), [])
+            past = _with_more(few, of_all(str(model)).get((name, str(kind)), []))
             by = "calibration" if past else None
         elif not past:  # what is of no model, such as labels, every model's rehearsal makes
             pasts = (of_all(each).get((name, kind or ""), []) for each in models if model in (None, each))
@@ -78,6 +79,16 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
         stages.append({**parts, **_together(costs), "by": by})
     forecast_stages = [each for each in stages if each["cpu_seconds"] is not None]
     return {"stages": stages, "total": {**_together(forecast_stages), "unknown": len(stages) - len(forecast_stages)}}
+
+
+def _with_more(few: Sequence[Cost], rehearsed: Sequence[Cost]) -> list[Cost]:
+    """Costs of encoding a few examples, with what more of them took in the rehearsal, at first and later.
+
+    The few alone show the growth of what is drawn from a chunk's rows, which ends where as many are drawn as are to be.
+    """
+    more = [cost for cost in rehearsed if cost.cpu_seconds is not None]
+    opening = max((cost.opening_seconds for cost in few), default=0.0)
+    return [*few, *more, *(cost.at_first(opening) for cost in more)] if few else []
 
 
 def _pass_of(address: Address) -> tuple[Any, ...]:

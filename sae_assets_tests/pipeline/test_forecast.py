@@ -101,6 +101,20 @@ def test_what_only_a_large_pass_opens_is_opening(monkeypatch: pytest.MonkeyPatch
     assert costs == {made: [small, small.at_first(opening), large, large.at_first(opening), Cost(10, 1.0, 2.0)]}
 
 
+def test_what_more_examples_took_to_encode_counts_beside_a_few_at_first_and_later() -> None:
+    """Two and twenty examples alone say that a hundred take 50 s; seventy took 15."""
+    few = [Cost(2, cpu_seconds=1.0), Cost(20, cpu_seconds=10.0)]
+    few += [cost.at_first(3.0) for cost in few]
+    past = forecasts._with_more(few, [Cost(70, cpu_seconds=15.0), Cost(500, 10.0, 20.0)])
+    alone, beside, at_first = (
+        forecast(CHUNK, costs, 100, first=first).cpu_seconds or 0
+        for costs, first in ((few, False), (past, False), (past, True))
+    )
+    assert alone == pytest.approx(50) and 15 < beside < 25 and at_first == pytest.approx(beside + 3)
+    assert forecast(CHUNK, past, 100).n_bytes is None  # sizes are those of the calibration
+    assert forecasts._with_more([], past) == []
+
+
 def test_what_a_stage_pays_in_any_case_is_not_scaled() -> None:
     report = replace(AGGREGATE, seconds_offset=30)
     assert forecast(report, [Cost(10, 0, 0, 4.0)], 50).cpu_seconds == pytest.approx(8.0)
