@@ -29,7 +29,7 @@ from sae_assets.storage.store import ArtifactStore, stored
 
 CHUNK = "0000"
 FEWEST = 16  # examples from which on aggregates say anything of more
-SHORT = 1.0  # CPU seconds of aggregates that are made twice, to see what of them loads libraries and compiled loops
+SHORT = 2.0  # CPU seconds of aggregates that are made twice, to see what of them loads libraries and compiled loops
 
 
 def rehearsed(

@@ -64,7 +64,7 @@ CHOSEN_PAIRS = Stage(
     model_inputs=("thresholds", "detection_stats", "row_alignment"),
     settings=_settings,
     options=ChoiceOptions,
-    seconds_offset=150,
+    seconds_offset=1500,
     frozen=True,
     checks=(
         Check(

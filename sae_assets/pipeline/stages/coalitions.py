@@ -96,7 +96,7 @@ COALITIONS = Stage(
     model_inputs=("best_pairs",),
     settings=_settings,
     options=ScoringOptions,
-    seconds_offset=150,
+    seconds_offset=2000,
     splits=("train", "cal", "test"),
     checks=(
         Check(

@@ -77,7 +77,7 @@ PRUNING_AUDIT = Stage(
     code_version="2",
     settings=_settings,
     options=ScoringOptions,
-    seconds_offset=100,
+    seconds_offset=2000,
     splits=SPLITS,
     checks=(
         Check(
