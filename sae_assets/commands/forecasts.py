@@ -86,9 +86,9 @@ def _with_more(few: Sequence[Cost], rehearsed: Sequence[Cost]) -> list[Cost]:
 
     The few alone show the growth of what is drawn from a chunk's rows, which ends where as many are drawn as are to be.
     """
-    more = [cost for cost in rehearsed if cost.cpu_seconds is not None]
+    costs = [cost for cost in rehearsed if cost.cpu_seconds is not None]
     opening = max((cost.opening_seconds for cost in few), default=0.0)
-    return [*few, *more, *(cost.at_first(opening) for cost in more)] if few else []
+    return [*few, *costs, *(cost.at_first(opening) for cost in costs)] if few else []
 
 
 def _pass_of(address: Address) -> tuple[Any, ...]:
