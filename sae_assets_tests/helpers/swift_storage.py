@@ -2,7 +2,8 @@
 
 Dagster makes a new engine for every query, so that SQLAlchemy compiles every statement anew, one more database for
 every run, looks for its newest migration at every opening, and for a table's columns at every event. What is stored and
-what can be asked is the same. Named in the ``dagster.yaml`` of homes made by ``homes``.
+what can be asked is the same, but for half of the events, of which nobody asks. Named in the ``dagster.yaml`` of homes
+made by ``homes``.
 """
 
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Any
 
+from dagster import DagsterEventType, EventLogEntry
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, sql_event_log
 from dagster._core.storage.event_log.sqlite import consolidated_sqlite_event_log
 from dagster._core.storage.runs import SqliteRunStorage
@@ -27,6 +29,12 @@ for module in (consolidated_sqlite_event_log, sqlite_run_storage, sqlite_schedul
 
 # Events stay as they were written, and are asked for again and again.
 sql_event_log.deserialize_value = lru_cache(maxsize=5000)(sql_event_log.deserialize_value)  # type: ignore[assignment]
+
+# What a step is handed and hands on, and resources that a run made: the UI lists them beside the rest of a run.
+LISTED_ONLY = {
+    DagsterEventType.STEP_INPUT, DagsterEventType.LOADED_INPUT, DagsterEventType.STEP_OUTPUT,
+    DagsterEventType.HANDLED_OUTPUT, DagsterEventType.RESOURCE_INIT_STARTED, DagsterEventType.RESOURCE_INIT_SUCCESS,
+}  # fmt: skip
 
 
 class _OneEngine:
@@ -77,7 +85,11 @@ class _OneEngine:
 
 
 class SwiftEvents(_OneEngine, ConsolidatedSqliteEventLogStorage):
-    """Events of all runs in one database."""
+    """Events of all runs in one database, without those that are listed only."""
+
+    def store_event(self, event: EventLogEntry) -> None:
+        if event.dagster_event is None or event.dagster_event.event_type not in LISTED_ONLY:
+            super().store_event(event)
 
     def _connect(self) -> Any:
         return self.connect()
