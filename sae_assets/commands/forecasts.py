@@ -82,7 +82,7 @@ def expected(session: Session, planned: Planned, on_wait: Callable[[str], None] 
 
 
 def _with_more(few: Sequence[Cost], rehearsed: Sequence[Cost]) -> list[Cost]:
-    """Costs of encoding a few examples, with what more of them took in the rehearsal, at first and later.
+    """Return costs of encoding a few examples, with what more of them took in the rehearsal, at first and later.
 
     The few alone show the growth of what is drawn from a chunk's rows, which ends where as many are drawn as are to be.
     """
