@@ -35,7 +35,7 @@ def chunk_key(number: int) -> str:
     return f"{number:0{KEY_DIGITS}d}"
 
 
-def plan_chunks(
+def cut_chunks(
     records: Iterable[Record],
     registered: Sequence[Manifest],
     chunk_size: int,

@@ -12,7 +12,7 @@ from upath import UPath
 
 from sae_assets.artifacts import SPLITS
 from sae_assets.catalog.names import name_of
-from sae_assets.chunks.chunking import Manifest, plan_chunks
+from sae_assets.chunks.chunking import Manifest, cut_chunks
 from sae_assets.datasets.records import Record
 from sae_assets.errors import NewerFileError, StoredFileError
 from sae_assets.storage.address import Address
@@ -160,7 +160,7 @@ def chunks_to_be(
     """The registered chunks, and those that registering these records would add."""
     manifests = read_manifests(root, dataset)
     removed = removed_manifests(root, dataset)
-    return manifests, plan_chunks(records, manifests, chunk_size, removed=removed, keep_splits=keep_splits)
+    return manifests, cut_chunks(records, manifests, chunk_size, removed=removed, keep_splits=keep_splits)
 
 
 def manifest_files(root: UPath, dataset: str) -> list[UPath]:

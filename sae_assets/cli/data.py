@@ -86,7 +86,7 @@ def remove(
                 "the whole data set."
             )
         chosen_chunks = None if everything else chunk_numbers or []
-        removal = commands.removing.plan_removal(session, name, chosen_chunks, unregistered=unregistered)
+        removal = commands.removing.find_removal(session, name, chosen_chunks, unregistered=unregistered)
         if yes:
             commands.removing.remove(session, removal)
         shown = {

@@ -42,7 +42,7 @@ class Removal:
         return list(dict.fromkeys(PurePosixPath(path).parts[1] for path in self.aggregates))
 
 
-def plan_removal(
+def find_removal(
     session: "Session", dataset: str, chunks: Sequence[str] | None, *, unregistered: bool = False
 ) -> Removal:
     """Files of these chunks (None: the whole data set, aggregates included), and aggregates that become stale.

@@ -18,7 +18,7 @@ from sae_assets.ops.key_runs import KeyRuns
 from sae_assets.ops.pooling import MAXIMUM, Pooling, pool_rows
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.scratch import ScratchColumn
-from sae_assets.ops.segments import BITS, pack_descending, plan_blocks, positions, sort_tagged
+from sae_assets.ops.segments import BITS, cut_blocks, pack_descending, positions, sort_tagged
 from sae_assets.ops.sorted_scores import EVALUATED, SCORES_ENOUGH, ExampleScores
 
 ENTRIES_AT_ONCE = 2**17  # whose largest values are looked for together
@@ -183,7 +183,7 @@ def _add_largest(
 ) -> None:
     """The same of the maximum, which are added, some examples at a time, by a compiled loop."""
     ends = rows.row_offsets[rows.example_offsets]
-    for start, stop in plan_blocks(ends.diff(), ENTRIES_AT_ONCE):
+    for start, stop in cut_blocks(ends.diff(), ENTRIES_AT_ONCE):
         n = int(ends[stop] - ends[start])
         room = runs.room(n, tagged=True)
         keys, tags = room or (torch.empty(n, dtype=each, device="cpu") for each in (torch.int64, torch.int32))

@@ -5,7 +5,7 @@ import torch
 from sae_assets.artifacts import FilteredActivations, SparseActivations, UnitMapping
 from sae_assets.errors import ArtifactError
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import SLICE, plan_blocks, positions
+from sae_assets.ops.segments import SLICE, cut_blocks, positions
 
 
 @plain_arithmetic()
@@ -23,7 +23,7 @@ def filter_activations(
     on_cpu, n_entries = index.device.type == "cpu", chunk.row_offsets.diff()
     unit_ids, values, n_kept = [], [], [n_entries.new_zeros(1)]
     # Some rows at a time: what is made of all of them, the system would give memory for page by page.
-    for start, stop in plan_blocks(n_entries, SLICE if on_cpu else max(1, chunk.n_entries)):
+    for start, stop in cut_blocks(n_entries, SLICE if on_cpu else max(1, chunk.n_entries)):
         offsets = chunk.row_offsets[start : stop + 1]
         entries = slice(int(offsets[0]), int(offsets[-1]))
         some = index.index_select(0, chunk.unit_ids[entries].to(device))

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sae_assets.ops.scratch import ScratchFile, empty
-from sae_assets.ops.segments import BITS, plan_blocks, sort_keys, sort_tagged
+from sae_assets.ops.segments import BITS, cut_blocks, sort_keys, sort_tagged
 
 STEP = 512  # keys of a run between two that are held in memory
 
@@ -95,7 +95,7 @@ class KeyRuns:
                 yield whole.pop()  # that it is given up here, too, before it is looked at
             return
         whole.clear()
-        for start, stop in plan_blocks(counts, self._most):
+        for start, stop in cut_blocks(counts, self._most):
             yield Block(start, stop, *self._read(start, stop))
 
     def _write(self) -> None:

@@ -20,7 +20,7 @@ from sae_assets.ops.pooling import MAXIMUM, Pooling
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.row_chunks import RowChunk
 from sae_assets.ops.row_marks import Choice, SeenRows, count_marks, expect_rows_of, truth_of
-from sae_assets.ops.segments import linear_quantiles, plan_blocks
+from sae_assets.ops.segments import cut_blocks, linear_quantiles
 from sae_assets.ops.thresholds import TAIL_FRACTIONS
 from sae_assets.ops.truth_sets import spread
 
@@ -126,7 +126,7 @@ def _find(
     cutoffs[0] = thresholds
     shares_kept = [float((each >= thresholds[number]).double().mean()) for number, each in enumerate(values)]
     fractions[0] = torch.tensor(shares_kept, dtype=torch.float64, device="cpu")
-    for first, stop in plan_blocks(n_cells, max(1, memory_budget // SIMILARITY_BYTES)):
+    for first, stop in cut_blocks(n_cells, max(1, memory_budget // SIMILARITY_BYTES)):
         block = [number for number in range(first, stop) if bool(located[number]) and int(choice.units[number]) >= 0]
         for concept, chosen in _choose(chunks, block, choice, directions, candidates, shares).items():
             for method, (cutoff, number) in enumerate(chosen, 1):

@@ -25,7 +25,7 @@ from sae_assets.ops.incidences import (
 )
 from sae_assets.ops.key_runs import Block, KeyRuns
 from sae_assets.ops.process_state import plain_arithmetic
-from sae_assets.ops.segments import SLICE, plan_blocks, positions, sort_keys
+from sae_assets.ops.segments import SLICE, cut_blocks, positions, sort_keys
 from sae_assets.ops.sorted_scores import EVALUATED
 from sae_assets.ops.thresholds import expect_same_rows
 from sae_assets.ops.truth_sets import TruthSets, contained, spread, truth_sets
@@ -100,7 +100,7 @@ class GatheredRows:
                 ranked = [self._ranked(block, begin, end, index) for index in range(len(EVALUATED))]
                 if end == block.stop:
                     del block  # before what is made of it
-                for low, high in plan_blocks((cal.work + test.work)[begin:end], entries_at_once):
+                for low, high in cut_blocks((cal.work + test.work)[begin:end], entries_at_once):
                     here = Walk(ranked[0].block(low, high), cal.truth)
                     yield here, Walk(ranked[1].block(low, high), test.truth)
                 del ranked, here  # before the next ones
@@ -243,7 +243,7 @@ def shared_pixels(
     area = torch.bincount(concepts[shown], pixels[shown].double(), n_concepts)
     shared = torch.zeros(thresholds.numel(), dtype=torch.float64, device="cpu")  # whole numbers below 2^53
     row_of_entry, least = rows.row_of_entry(), thresholds.flatten()
-    for first, stop in plan_blocks(covers * entries, entries_at_once):
+    for first, stop in cut_blocks(covers * entries, entries_at_once):
         low, high = rows.row_offsets[[first, stop]].tolist()
         row = row_of_entry[low:high]
         cover, entry = spread(offsets[row], covers[row])

@@ -160,7 +160,7 @@ def _block_lengths(counts: Int[Tensor, " groups"]) -> tuple[Int[Tensor, " blocks
 def _slices(lengths: Int[Tensor, " blocks"]) -> Iterator[tuple[int, int, slice]]:
     """Blocks start to stop - 1, some at a time, and where their terms are."""
     first = 0
-    for start, stop in plan_blocks(lengths, SLICE):
+    for start, stop in cut_blocks(lengths, SLICE):
         last = first + int(lengths[start:stop].sum())
         yield start, stop, slice(first, last)
         first = last
@@ -233,7 +233,7 @@ def _quantiles(
     return torch.where(weight < 0.5, below + step * weight, above - step * (1 - weight))
 
 
-def plan_blocks(counts: Int[Tensor, " groups"], max_entries: int) -> Iterator[tuple[int, int]]:
+def cut_blocks(counts: Int[Tensor, " groups"], max_entries: int) -> Iterator[tuple[int, int]]:
     """Cut groups 0..n into runs [start, stop) whose entries sum to at most ``max_entries`` (one group at least)."""
     ends, start = counts.cumsum(0), 0
     while start < len(counts):

@@ -16,8 +16,8 @@ from sae_assets.ops.scratch import let_go
 from sae_assets.ops.segments import (
     BITS,
     LARGEST,
+    cut_blocks,
     pack_descending,
-    plan_blocks,
     positions,
     sort_tagged,
     unpack_descending,
@@ -153,7 +153,7 @@ def some_units_of(splits: Sequence[ExampleScores], at_once: int) -> Iterator[tup
     """
     counts = torch.stack([split.starts.diff() for split in splits]).sum(0)
     on_cpu = counts.device.type == "cpu"
-    for start, stop in plan_blocks(counts, at_once if on_cpu else max(1, int(counts.sum()))):
+    for start, stop in cut_blocks(counts, at_once if on_cpu else max(1, int(counts.sum()))):
         parts = []
         for split in splits:
             run = slice(int(split.starts[start]), int(split.starts[stop]))

@@ -23,7 +23,7 @@ from sae_assets.ops.compiled import Loops, loops_for
 from sae_assets.ops.error_bounds import ErrorBounds
 from sae_assets.ops.process_state import plain_arithmetic
 from sae_assets.ops.screens import Screen, upper_float32
-from sae_assets.ops.segments import kth_largest, plan_blocks
+from sae_assets.ops.segments import cut_blocks, kth_largest
 from sae_assets.ops.sieve import Sieve
 from sae_assets.ops.sparse_code import SparseCode, joined, truncated
 from sae_assets.ops.tiles import Tiles
@@ -222,7 +222,7 @@ class Encoder(ABC):
         floor = floor.expand_as(holds)
         # A row can have any number of candidates: where all units are positive, all of them are computed again.
         limit = max(1, self.memory_budget // (2 * CANDIDATE_BYTES * self.tiles.size))
-        for start, stop in plan_blocks(holds.sum(1), limit):
+        for start, stop in cut_blocks(holds.sum(1), limit):
             row, tile = holds[start:stop].nonzero(as_tuple=True)
             values = tiles[start:stop][row, :, tile] * scale
             index, inside = (values >= floor[start:stop][row, tile, None]).nonzero(as_tuple=True)

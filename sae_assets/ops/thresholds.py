@@ -22,9 +22,9 @@ from sae_assets.ops.segments import (
     BITS,
     LARGEST,
     SLICE,
+    cut_blocks,
     keys_within,
     linear_quantiles,
-    plan_blocks,
     positions,
     sort_keys,
     sort_tagged,
@@ -220,7 +220,7 @@ def _fill(
     for some, tag in zip(keys.split(SLICE), tags.split(SLICE), strict=True):
         lengths = truth.index_select(0, 2 * tag.long()).double()
         work += torch.bincount(some >> BITS, lengths, len(work)).cpu()
-    for first, stop in plan_blocks(work.long(), min(most, KEYS_AT_ONCE) if on_cpu else most):
+    for first, stop in cut_blocks(work.long(), min(most, KEYS_AT_ONCE) if on_cpu else most):
         block, filled = slice(int(starts[first]), int(starts[stop])), 0
         each = torch.empty(int(work[first:stop].sum()), dtype=torch.int64, device=keys.device)
         counts = torch.zeros((stop - first) * n_concepts, dtype=torch.int64, device=keys.device)

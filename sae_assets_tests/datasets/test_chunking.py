@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from sae_assets.chunks import manifests
-from sae_assets.chunks.chunking import Manifest, chunk_key, plan_chunks
+from sae_assets.chunks.chunking import Manifest, chunk_key, cut_chunks
 from sae_assets.chunks.manifests import read_manifest, read_manifests, register_chunks
 from sae_assets.datasets.records import Record
 from sae_assets.errors import DatasetError, StoredFileError
@@ -52,7 +52,7 @@ def growing(draw: st.DrawFn) -> list[list[str]]:
 @given(names, sizes)
 def test_chunks_partition_the_examples(ids: list[str], size: int) -> None:
     """Every example is in one chunk, in order; only the last chunk may be short; positions follow each other."""
-    chunks = plan_chunks(records(ids), [], size)
+    chunks = cut_chunks(records(ids), [], size)
     assert held(chunks) == ids
     assert all(len(chunk.example_ids) == size for chunk in chunks[:-1])
     assert all(0 < len(chunk.example_ids) <= size for chunk in chunks)
@@ -67,7 +67,7 @@ def test_registered_chunks_never_change(moments: list[list[str]], chunk_sizes: l
     registered: list[Manifest] = []
     for ids, size in zip(moments, chunk_sizes, strict=False):
         before = list(registered)
-        fresh = plan_chunks(records(ids), before, size)
+        fresh = cut_chunks(records(ids), before, size)
         assert before == registered
         assert held(fresh) == [name for name in ids if name not in set(held(registered))]
         registered += fresh
@@ -86,19 +86,19 @@ def test_registered_chunks_never_change(moments: list[list[str]], chunk_sizes: l
 @given(names, sizes, sizes)
 def test_planning_again_plans_nothing(ids: list[str], size: int, other: int) -> None:
     """Once all examples are held, there is nothing to plan, whatever the chunk size is now."""
-    assert plan_chunks(records(ids), plan_chunks(records(ids), [], size), other) == []
+    assert cut_chunks(records(ids), cut_chunks(records(ids), [], size), other) == []
 
 
 def test_short_last_chunk_is_not_extended() -> None:
     """Three examples in chunks of two; a fourth one opens a chunk of its own."""
-    first = plan_chunks(records(["a", "b", "c"]), [], 2)
+    first = cut_chunks(records(["a", "b", "c"]), [], 2)
     assert first == [Manifest("0000", 0, ("a", "b")), Manifest("0001", 2, ("c",))]
-    assert plan_chunks(records(["a", "new", "b", "c"]), first, 2) == [Manifest("0002", 3, ("new",))]
+    assert cut_chunks(records(["a", "new", "b", "c"]), first, 2) == [Manifest("0002", 3, ("new",))]
 
 
 def test_numbers_go_on_after_the_highest_key() -> None:
     """A gap in the keys is not filled: a number is never used again."""
-    assert plan_chunks(records(["z"]), [Manifest("0007", 0, ("a",))], 2) == [Manifest("0008", 1, ("z",))]
+    assert cut_chunks(records(["z"]), [Manifest("0007", 0, ("a",))], 2) == [Manifest("0008", 1, ("z",))]
 
 
 @pytest.mark.parametrize("number", [0, 1, 9, 99, 998, 999, 9998])
@@ -111,7 +111,7 @@ def test_more_chunks_than_digits_hold() -> None:
     """Ten thousand and one chunks: keys still sort as numbers do, or the plan is refused with what to change."""
     ids = records([f"{number}" for number in range(10_001)])
     try:
-        keys = [chunk.key for chunk in plan_chunks(ids, [], 1)]
+        keys = [chunk.key for chunk in cut_chunks(ids, [], 1)]
     except DatasetError as error:
         assert "chunk_size" in str(error)
     else:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_assets.ops import segments
-from sae_assets.ops.segments import BITS, linear_quantiles, pack, pack_descending, plan_blocks, sort_tagged, unpack
+from sae_assets.ops.segments import BITS, cut_blocks, linear_quantiles, pack, pack_descending, sort_tagged, unpack
 from sae_assets_tests.strategies import DENORMAL, HUGE, PROPERTY
 
 positive = st.floats(min_value=DENORMAL, max_value=HUGE, width=32, allow_subnormal=True)
@@ -89,7 +89,7 @@ def test_quantiles_of_more_values_than_float32_counts():
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 20))
 def test_blocks_cover_all_groups_within_the_bound(counts, bound):
     """Blocks are contiguous and complete; one exceeds the bound only if a single group does by itself."""
-    blocks = list(plan_blocks(torch.tensor(counts, dtype=torch.int64), bound))
+    blocks = list(cut_blocks(torch.tensor(counts, dtype=torch.int64), bound))
     assert [group for start, stop in blocks for group in range(start, stop)] == list(range(len(counts)))
     for start, stop in blocks:
         assert start < stop
@@ -99,14 +99,14 @@ def test_blocks_cover_all_groups_within_the_bound(counts, bound):
 
 def test_blocks_are_as_few_as_the_order_allows():
     """A block is only closed when the next group does not fit."""
-    assert list(plan_blocks(torch.tensor([4, 4, 4, 4, 4]), 8)) == [(0, 2), (2, 4), (4, 5)]
-    assert list(plan_blocks(torch.tensor([4, 4, 4]), 12)) == [(0, 3)]
+    assert list(cut_blocks(torch.tensor([4, 4, 4, 4, 4]), 8)) == [(0, 2), (2, 4), (4, 5)]
+    assert list(cut_blocks(torch.tensor([4, 4, 4]), 12)) == [(0, 3)]
 
 
 @pytest.mark.parametrize("bound", [1, 3])
 def test_a_group_larger_than_the_bound_stands_alone(bound):
     """A group is never cut; its neighbours do not join it."""
-    assert list(plan_blocks(torch.tensor([1, 100, 1]), bound)) == [(0, 1), (1, 2), (2, 3)]
+    assert list(cut_blocks(torch.tensor([1, 100, 1]), bound)) == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_a_budget_holds_so_many_keys_and_no_more_than_are_of_use():

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from sae_assets.catalog.names import name_of
-from sae_assets.commands.removing import plan_removal, remove
+from sae_assets.commands.removing import find_removal, remove
 from sae_assets.commands.session import Session, open_session
 from sae_assets.orchestration.automation import follow
 from sae_assets.orchestration.partitions import chunks_name
@@ -194,7 +194,7 @@ def register(world: World) -> None:
 def chunk_removed(world: World) -> None:
     """Its rows go too: what is still in the table would come back as a new chunk."""
     with world.open() as session:
-        remove(session, plan_removal(session, NAME, ["1"]))
+        remove(session, find_removal(session, NAME, ["1"]))
     del world.folder.rows[4:]
     world.folder.write()
 

@@ -29,12 +29,12 @@ PART = 2**28  # entries that are one Arrow array at most, whose offsets have 32 
 def row_groups(table: pa.Table) -> list[int]:
     """Units in each row group. Statistics of ``unit_id`` tell which one has a unit."""
     counts = torch.from_numpy(plain_numbers(table["n_rows"], np.int64))
-    return [stop - start for start, stop in ops.segments.plan_blocks(counts, GROUP)]
+    return [stop - start for start, stop in ops.segments.cut_blocks(counts, GROUP)]
 
 
 def encode(artifact: UnitRows) -> tuple[pa.Table, Scalars]:
     counts = artifact.unit_offsets.diff()
-    blocks = list(ops.segments.plan_blocks(counts, PART)) or [(0, 0)]
+    blocks = list(ops.segments.cut_blocks(counts, PART)) or [(0, 0)]
 
     def column(values: Tensor) -> pa.ChunkedArray:
         parts = []
