@@ -114,7 +114,7 @@ class Controls(Artifact):
 
     def of(self, values: Float[Tensor, "detectors concepts"], level: str, name: str) -> Float[Tensor, "draws concepts"]:
         """The figures of one detector; of random SAEs a line for each."""
-        return values[[index for index, each in enumerate(self.detectors) if each[:2] == (level, name)]]
+        return values[[index for index, detector in enumerate(self.detectors) if detector[:2] == (level, name)]]
 
     def problems(self) -> Iterator[str]:
         n, n_detectors, n_comparisons = len(self.concepts), len(self.detectors), len(self.comparisons)

@@ -142,7 +142,7 @@ def _inputs(arguments: list[str], modality: str) -> dict[str, Any]:
 
 def _plain(one: "DetectedInput", files: list[str], detector: "Detector") -> dict[str, Any]:
     content: dict[str, Any] = {"name": one.name, "error": one.error or None, "detected": one.detected}
-    content["concepts"] = [vars(each) | _where(one, each.concept, detector) for each in one.detections]
+    content["concepts"] = [vars(detection) | _where(one, detection.concept, detector) for detection in one.detections]
     return content | ({"marks": files} if files else {})
 
 
@@ -167,12 +167,13 @@ def _print(one: "DetectedInput", detector: "Detector", *, every: bool) -> None:
         echo(f"{one.name}: {one.error}", err=True)
         return
     echo(one.name if one.detected else f"{one.name}: nothing detected")
-    for each in sorted(one.detections, key=lambda each: -each.probability):
-        if not (each.detected or every):
+    for detection in sorted(one.detections, key=lambda detection: -detection.probability):
+        if not (detection.detected or every):
             continue
-        sign = "●" if each.detected else "○"
-        figures = f"{each.score:9.3f} of {each.threshold:8.3f}  {each.probability:5.0%}"
-        echo(f"  {sign} {each.concept:24} unit {each.unit:6}  {figures}{_shown(one, each.concept, detector)}")
+        sign = "●" if detection.detected else "○"
+        figures = f"{detection.score:9.3f} of {detection.threshold:8.3f}  {detection.probability:5.0%}"
+        example = _shown(one, detection.concept, detector)
+        echo(f"  {sign} {detection.concept:24} unit {detection.unit:6}  {figures}{example}")
 
 
 def _shown(one: "DetectedInput", concept: str, detector: "Detector") -> str:

@@ -91,43 +91,50 @@ def print_warnings(warnings: dict[str, list[str]]) -> None:
 
 def print_inspection(inspections: dict[str, Any]) -> None:
     """Per data set: examples per split and positives per concept, beside what was published, then what is wrong."""
-    for name, each in inspections.items():
+    for name, inspection in inspections.items():
         console.print(f"\n{name}", style="bold")
-        if "error" in each:
-            console.print(each["error"], soft_wrap=True)
-            _print_models(each)
+        if "error" in inspection:
+            console.print(inspection["error"], soft_wrap=True)
+            _print_models(inspection)
             continue
-        published, splits = each["published"] or {}, each["splits"]
-        where = {True: "located", False: "not located: rows inherit the example's label"}[each["located"]]
-        console.print(f"{each['examples']:,} {each['modality']}s, concepts {where}")
+        published, splits = inspection["published"] or {}, inspection["splits"]
+        where = {True: "located", False: "not located: rows inherit the example's label"}[inspection["located"]]
+        console.print(f"{inspection['examples']:,} {inspection['modality']}s, concepts {where}")
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for heading in ("", *splits, "always"):
             table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
-        table.add_row("examples", *(f"{count:,}" for count in splits.values()), figure(each["always_positive_f1"], 4))
+        table.add_row(
+            "examples", *(f"{count:,}" for count in splits.values()), figure(inspection["always_positive_f1"], 4)
+        )
         if published:
             counts = (f"{published[split]:,}" for split in splits)
             table.add_row("published", *counts, figure(published["always_positive_f1"], 4))
         table.add_section()
-        for concept, counts in each["concepts"].items():
+        for concept, counts in inspection["concepts"].items():
             table.add_row(concept, *(f"{counts[s]:,}" for s in splits), figure(counts["always_positive_f1"], 4))
         console.print(table)
-        files = each["files"] or {"bad": [], "positives_without_region": {}}
+        files = inspection["files"] or {"bad": [], "positives_without_region": {}}
         if "characters" in files:
             low, middle, high = files["characters"].values()
             console.print(f"characters per text: {low} to {high}, median {middle}")
         for concept, count in files["positives_without_region"].items():
             console.print(f"{concept}: {count:,} positive examples show it nowhere")
-        others = each["other_labels"]
+        others = inspection["other_labels"]
         rest = [f"{label} ({other['count']:,})" for label, other in others.items() if not other["nearest"]]
         if rest:
             shown = ", ".join(rest[:MOST_LABELS]) + (" …" if len(rest) > MOST_LABELS else "")
             console.print(f"{len(rest)} other label(s) that are no concept: {shown}", soft_wrap=True)
-        for problem in [*each["remarks"], *each["differences"], *each["problems"], *files["bad"][:MOST_BAD]]:
+        for problem in [
+            *inspection["remarks"],
+            *inspection["differences"],
+            *inspection["problems"],
+            *files["bad"][:MOST_BAD],
+        ]:
             console.print(problem, soft_wrap=True)
         if len(files["bad"]) > MOST_BAD:
             console.print(f"… and {len(files['bad']) - MOST_BAD:,} more; --json lists all.")
-        _print_models(each)
-        if each["files"]:
+        _print_models(inspection)
+        if inspection["files"]:
             console.print(f"{files['read']:,} examples read, {len(files['bad'])} bad.")
 
 

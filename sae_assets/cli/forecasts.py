@@ -23,31 +23,31 @@ def print_expected(expected: Mapping[str, Any]) -> None:
     for group, stages in groupby(expected["stages"], key=_place):
         if group:
             table.add_row(group)
-        for each in stages:
-            table.add_row(f"{'  ' if group else ''}{each['stage']}", f"{each['runs']:,}", *_cells(each))
+        for stage in stages:
+            table.add_row(f"{'  ' if group else ''}{stage['stage']}", f"{stage['runs']:,}", *_cells(stage))
     table.add_section()
     total = {**expected["total"], "rows": None}
     table.add_row("in all, of what is known", "", *_cells(total, blank=("rows",), least=(0, 0)))
     console.print(table)
-    others = sorted({each["by"] for each in expected["stages"]} - {None, "history", "calibration"})
+    others = sorted({stage["by"] for stage in expected["stages"]} - {None, "history", "calibration"})
     suffix = f"; of another data set: {', '.join(others)}" if others else ""
     console.print(f"By what earlier runs of this home cost, in proportion to the examples{suffix}.")
-    if any(each["by"] == "calibration" for each in expected["stages"]):
+    if any(stage["by"] == "calibration" for stage in expected["stages"]):
         console.print("What was never made here: by some examples, of which it was made now.")
     if unknown := expected["total"]["unknown"]:
         console.print(f'"–": nothing here tells, {unknown} stages take seconds that are not known.')
 
 
-def _place(each: Mapping[str, Any]) -> str:
-    return "/".join(part for part in (each["token_kind"], each["model"]) if part)
+def _place(stage: Mapping[str, Any]) -> str:
+    return "/".join(part for part in (stage["token_kind"], stage["model"]) if part)
 
 
 def _cells(
-    each: Mapping[str, Any], blank: tuple[str, ...] = (), least: tuple[float, float] = (LEAST_MB, LEAST_SECONDS)
+    stage: Mapping[str, Any], blank: tuple[str, ...] = (), least: tuple[float, float] = (LEAST_MB, LEAST_SECONDS)
 ) -> list[str]:
     """Rows, MB, seconds (both no more than that they are below ``least``) and MiB as texts."""
-    rows = UNKNOWN if each["rows"] is None else f"{each['rows']:,.0f}"
-    size, seconds, peak = each["bytes"], each["cpu_seconds"], each["peak_bytes"]
+    rows = UNKNOWN if stage["rows"] is None else f"{stage['rows']:,.0f}"
+    size, seconds, peak = stage["bytes"], stage["cpu_seconds"], stage["peak_bytes"]
     return [
         "" if "rows" in blank else rows,
         _above(None if size is None else size / 1e6, least[0]),

@@ -148,5 +148,5 @@ def check(
             print_json(inspections)
         else:
             print_inspection(inspections)
-        if not all(each["sound"] for each in inspections.values()):
+        if not all(inspection["sound"] for inspection in inspections.values()):
             raise typer.Exit(FAILED)

@@ -76,7 +76,7 @@ def adds_up(d: int, most: int) -> bool:
     one, nothing = (torch.full((256,), value, dtype=torch.float32, device="cpu") for value in (1.0, 0.0))
     packed = packed_weights(weights)
     errors = ((byte_product(codes[:n], packed, one, nothing).double() - exact[:n]).abs() for n in (1, 8, 64, ROWS))
-    return all(bool((each <= 2 * UNIT_ROUNDOFF * exact[: len(each)].abs()).all()) for each in errors)
+    return all(bool((error <= 2 * UNIT_ROUNDOFF * exact[: len(error)].abs()).all()) for error in errors)
 
 
 @cache

@@ -48,7 +48,7 @@ class ChunkSpool(Generic[C]):
             return _Place(self._file.append(item), item.dtype, item.shape)
         if dataclasses.is_dataclass(item) and not isinstance(item, type):
             return _Fields(
-                type(item), {each.name: self._put(getattr(item, each.name)) for each in dataclasses.fields(item)}
+                type(item), {field.name: self._put(getattr(item, field.name)) for field in dataclasses.fields(item)}
             )
         return item
 

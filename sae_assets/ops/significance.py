@@ -105,7 +105,7 @@ def search_null(
     """
     search = ShuffledSearch(scores, n_shuffles, min_support, stop_after, null_seconds, seed)
     generator = torch.Generator().manual_seed(seed)
-    labels = [each.labels for each in search.splits]
+    labels = [split.labels for split in search.splits]
     n_concepts = labels[0].shape[1]
     draws = torch.rand(2, n_concepts, dtype=torch.float64, generator=generator, device="cpu")
     observed = search.figure(labels, search.n_positive, draws)

@@ -100,7 +100,7 @@ class Batch:
 
     def without(self, out: Collection[Address]) -> "Batch | None":
         """The same run without what is left out or waits for it; None if nothing stays."""
-        waits = {each: waits for each, waits in self.waits.items() if each not in out and not waits & set(out)}
+        waits = {address: waits for address, waits in self.waits.items() if address not in out and not waits & set(out)}
         return Batch(waits) if waits else None
 
     @property

@@ -63,7 +63,7 @@ def show_examples(
             continue
         sparse = run.inputs["sparse_activations"][key].artifact
         truth, places = run.inputs["ground_truth"][key].artifact, run.inputs["row_locations"][key].artifact
-        shows_marks = any(each.kind == "regular" for of_example in mine.values() for each in of_example)
+        shows_marks = any(choice.kind == "regular" for of_example in mine.values() for choice in of_example)
         marks = (
             ops.row_marks.mark_rows(sparse, localization, pooling_of(run.target, run.options))  # type: ignore[arg-type]
             if shows_marks
@@ -73,15 +73,15 @@ def show_examples(
         for example, of_example in mine.items():
             rows = slice(*sparse.example_offsets[example : example + 2].tolist())
             seen = _Seen(names[example], rows, _boxes(places, example), _spans(places, rows), sparse, truth)
-            for each in of_example:
-                unit = units[each.concept]
+            for choice in of_example:
+                unit = units[choice.concept]
                 assert unit is not None
                 pair = None
-                if each.kind == "regular" and marks is not None:
-                    pair = [marks[METHODS.index(way), each.concept, rows].numpy() for way in ("regular", "two_stage")]
-                threshold = float(best.thresholds[each.concept])
-                shown = drawing.shown(seen, best.concepts[each.concept], each, unit, threshold, pair)
-                by_slot[each.concept, each.kind, each.index] = shown
+                if choice.kind == "regular" and marks is not None:
+                    pair = [marks[METHODS.index(way), choice.concept, rows].numpy() for way in ("regular", "two_stage")]
+                threshold = float(best.thresholds[choice.concept])
+                shown = drawing.shown(seen, best.concepts[choice.concept], choice, unit, threshold, pair)
+                by_slot[choice.concept, choice.kind, choice.index] = shown
     return by_slot
 
 

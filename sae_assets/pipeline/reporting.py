@@ -173,7 +173,7 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _n_examples(run: Pass) -> dict[str, int]:
     labels = run.inputs["labels"]
     counts = [labels.header(key).scalars["n_by_split"] for key in labels]
-    return {split: sum(each[split] for each in counts) for split in ("train", "cal", "test")}
+    return {split: sum(by_split[split] for by_split in counts) for split in ("train", "cal", "test")}
 
 
 def _sizes(run: Pass, rows: Mapping[str, int]) -> dict[str, int]:

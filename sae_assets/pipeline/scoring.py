@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def catalog_or(target: Target, options: Options, names: Sequence[str]) -> dict[str, Any]:
     """Keys of ``detection``: as set for one run, else as the data set's catalog entry says."""
     overrides = {name: getattr(options, name) for name in names}
-    return {name: getattr(target.dataset.detection, name) if each is None else each for name, each in overrides.items()}
+    return {
+        name: getattr(target.dataset.detection, name) if value is None else value for name, value in overrides.items()
+    }
 
 
 def scoring_settings(target: Target, options: PoolingOptions) -> dict[str, Any]:

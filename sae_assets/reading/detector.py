@@ -55,12 +55,12 @@ class DetectedInput:
 
     def __getitem__(self, concept: str) -> Detection:
         """Return what is said of a concept. Raises: KeyError: the detector does not know it."""
-        return {each.concept: each for each in self.detections}[concept]
+        return {detection.concept: detection for detection in self.detections}[concept]
 
     @property
     def detected(self) -> list[str]:
         """The concepts that were found."""
-        return [each.concept for each in self.detections if each.detected]
+        return [detection.concept for detection in self.detections if detection.detected]
 
     def heat_map(self, concept: str) -> HeatMap:
         """Return where in the picture the concept's unit fires.

@@ -39,7 +39,7 @@ def detector_card(detector: Mapping[str, Any]) -> str:
         "",
         "## Figures on test",
         "",
-        *markdown_table([each["figures"] for each in detector["concepts"]]),
+        *markdown_table([concept["figures"] for concept in detector["concepts"]]),
         "",
         "*chance* is the larger of calling every example positive and of the 95 % point of shuffled labels; *q* the "
         "share of false discoveries among concepts that are this sure. *Brier* and *ECE* are of the probability, by "

@@ -113,7 +113,10 @@ def _element(unit: Unit, one: TopExample, concept: str | None, caption: str) -> 
     if not by_rows:
         return Markup('<bdi class="text">{}</bdi>').format(text)
     tokens = unit.tokens(one.example_id)
-    spans, values = [(each.start, each.end) for each in tokens], np.array([each.value for each in tokens], np.float32)
+    spans, values = (
+        [(token.start, token.end) for token in tokens],
+        np.array([token.value for token in tokens], np.float32),
+    )
     true = _true_rows(unit, one, concept) if located and concept is not None else None
     return marked_tokens(text, spans, values, unit.threshold, true, AROUND)
 

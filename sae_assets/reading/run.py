@@ -83,11 +83,13 @@ class Run:
 
         if self.store.find(self.address(stage)) is not None:
             return Table(columns_of(self.store, self.address(stage))[1])
-        addresses = [each for each in (self.address(stage, key) for key in self.chunks) if self.store.find(each)]
+        addresses = [
+            address for address in (self.address(stage, key) for key in self.chunks) if self.store.find(address)
+        ]
         if not addresses:
             raise MissingChunksError(f"{self.address(stage)} has not been made. Run: {self.address(stage).making}")
         return Table(
-            pa.concat_tables(columns_of(self.store, each)[1].replace_schema_metadata(None) for each in addresses)
+            pa.concat_tables(columns_of(self.store, address)[1].replace_schema_metadata(None) for address in addresses)
         )
 
     def has(self, stage: str) -> bool:
@@ -113,7 +115,7 @@ class Run:
     def activations(self) -> Activations:
         """Sparse activations of the chunks that were made, read one chunk at a time."""
         addresses = [self.address("sparse_activations", key) for key in self.chunks]
-        return Activations(self.store, [each for each in addresses if self.store.find(each) is not None])
+        return Activations(self.store, [address for address in addresses if self.store.find(address) is not None])
 
     @cached_property
     def by_unit(self) -> "ByUnit | None":

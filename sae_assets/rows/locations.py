@@ -54,7 +54,7 @@ def _spans_located(chunk: Examples, spans: "Sequence[Tensor]") -> RowLocations:
     """Rows of texts, from the characters of each text's tokens, int64 [n_tokens, 2]."""
     import torch
 
-    lengths = torch.tensor([len(each) for each in spans], dtype=torch.int64, device="cpu")
+    lengths = torch.tensor([len(span) for span in spans], dtype=torch.int64, device="cpu")
     return RowLocations(chunk.first_index, offsets_of(lengths), torch.cat([*spans]).int(), None)
 
 

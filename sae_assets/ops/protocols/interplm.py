@@ -89,7 +89,7 @@ def score_regions(
     for walks in rows.walks():
         stop = first + walks[0].n_units
         of_rows = [_counts(walk, thresholds[first:stop]) for walk in walks]
-        parts.append(_figures(of_rows, [each[:, first:stop] for each in hits], rows.splits, regions))
+        parts.append(_figures(of_rows, [hit[:, first:stop] for hit in hits], rows.splits, regions))
         first = stop
     f1, shares, row_f1, carried = zip(*parts, strict=True)
     nothing = ~located

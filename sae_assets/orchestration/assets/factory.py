@@ -69,8 +69,8 @@ def configured_version(catalog: Catalog, entry: Dataset, stage: Stage, token_kin
 def build_assets(catalog: Catalog) -> Iterator[dg.AssetsDefinition]:
     """All assets of a catalog."""
     for entry in catalog.datasets.values():
-        for each in passes_of(catalog, entry):
-            yield _definition(each)
+        for one_pass in passes_of(catalog, entry):
+            yield _definition(one_pass)
 
 
 def _definition(one_pass: PassAssets) -> dg.AssetsDefinition:
@@ -84,7 +84,9 @@ def _definition(one_pass: PassAssets) -> dg.AssetsDefinition:
         ins=dict(_inputs(one_pass)),
         partitions_def=partitions,
         check_specs=[
-            spec for name, (each, _) in one_pass.outputs.items() for spec in specs(each, one_pass.key(name), partitions)
+            spec
+            for name, (stage, _) in one_pass.outputs.items()
+            for spec in specs(stage, one_pass.key(name), partitions)
         ],
         can_subset=len(one_pass.outputs) > 1,
         pool=one_pass.stage.pool,

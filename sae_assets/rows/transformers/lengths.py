@@ -42,7 +42,7 @@ def _ropes(config: Any) -> Iterator[dict[str, Any]]:
         settings = getattr(config, name, None)
         if isinstance(settings, dict):
             yield settings
-            yield from (each for each in settings.values() if isinstance(each, dict))
+            yield from (setting for setting in settings.values() if isinstance(setting, dict))
 
 
 def _trained_on(config: Any, parameters: dict[str, Any], rope: str) -> Any:
