@@ -21,29 +21,33 @@ from sae_assets.orchestration.instance.home import history_if_there, open_instan
 from sae_assets.settings import load_settings
 from sae_assets_tests.helpers.swift import SHIPPED, as_shipped
 
-SAID = {
-    "database is locked": "is locked by another process",
-    "attempt to write a readonly database": "give it back its permissions",
-    "unable to open database file": "give it back its permissions",
-    "database or disk is full": "the disk is full",
-    "disk I/O error": "the disk is full or failing",
-    "database disk image is malformed": "restore",
-    "file is not a database": "restore",
-    "no such table: runs": "does not answer",
+ADVICE = {
+    ("database is locked", sqlite3.SQLITE_BUSY): "is locked by another process",
+    ("attempt to write a readonly database", 264): "give it back its permissions",  # SQLITE_READONLY_RECOVERY
+    ("unable to open database file", sqlite3.SQLITE_CANTOPEN): "give it back its permissions",
+    ("database or disk is full", sqlite3.SQLITE_FULL): "the disk is full",
+    ("disk I/O error", 778): "the disk is full or failing",  # SQLITE_IOERR_WRITE
+    ("database disk image is malformed", sqlite3.SQLITE_CORRUPT): "restore",
+    ("file is not a database", sqlite3.SQLITE_NOTADB): "restore",
+    ("no such table: runs", sqlite3.SQLITE_ERROR): "does not answer",
+    ("the database is full of words, malformed and locked", sqlite3.SQLITE_ERROR): "does not answer",
+    ("no code: readonly", None): "does not answer",
 }
 
 
-@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize(("message", "code"), ADVICE)
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_what_a_database_says_becomes_what_to_do(tmp_path: Path, said: str, wrapped: bool) -> None:
-    """Whether it says so when it is opened, or later."""
-    error: Exception = sqlite3.OperationalError(said)
+def test_what_a_database_says_becomes_what_to_do(tmp_path: Path, message: str, code: int | None, wrapped: bool) -> None:
+    """Whether it says so when it is opened, or later; its code decides and not its words."""
+    error: Exception = sqlite3.OperationalError(message)
+    if code is not None:
+        error.sqlite_errorcode = code  # type: ignore[attr-defined]
     if wrapped:
         error = sqlalchemy.exc.OperationalError("SELECT a very long statement", {}, error)  # type: ignore[arg-type]
     with pytest.raises(HistoryError) as caught, open_instance(load_settings(tmp_path)):
         raise error
     text = str(caught.value)
-    assert SAID[said] in text and str(tmp_path / "dagster") in text and "sae-assets verify" in text
+    assert ADVICE[message, code] in text and str(tmp_path / "dagster") in text and "sae-assets verify" in text
     assert len(text.splitlines()) == 1 and "SELECT" not in text
 
 

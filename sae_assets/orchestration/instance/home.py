@@ -3,6 +3,7 @@
 A ``DAGSTER_HOME`` that is set already is used as it is.
 """
 
+import errno
 import json
 import re
 import sqlite3
@@ -68,6 +69,27 @@ FORMER_LAUNCHER, LAUNCHER = "module: sae_assets.launcher\n", "module: sae_assets
 LOCK = "opening.lock"
 TRIES, SECONDS_BETWEEN = 5, 0.5  # to open a history, of which a daemon may be making the tables
 WITHOUT = "The files do not need it: `sae-assets verify` and `sae-assets show` read them."
+LOCKED = "is locked by another process: try again when that has ended, or stop it"
+DENIED = "cannot be written: give it back its permissions, or copy the home to where you may write"
+FULL = "cannot be written: the disk is full"
+FAILING = "cannot be read or written: the disk is full or failing, or a file may not grow further (`ulimit -f`)"
+DAMAGED = (
+    "is damaged: restore {folder} from a backup, or move it away, and what is in the store is recorded anew by the "
+    "next `sae-assets materialize`"
+)
+NO_ANSWER = "does not answer"
+PRIMARY = 0xFF  # bits of SQLite's code that say what kind of error it is; the others tell kinds of it apart
+OF_DATABASE = {
+    sqlite3.SQLITE_BUSY: LOCKED,
+    sqlite3.SQLITE_LOCKED: LOCKED,
+    sqlite3.SQLITE_READONLY: DENIED,
+    sqlite3.SQLITE_CANTOPEN: DENIED,
+    sqlite3.SQLITE_FULL: FULL,
+    sqlite3.SQLITE_IOERR: FAILING,
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+}
+OF_SYSTEM = {errno.EACCES: DENIED, errno.EPERM: DENIED, errno.EROFS: DENIED, errno.ENOSPC: FULL, errno.EDQUOT: FULL}
 EVENTS = re.compile(r"(?<=^    base_dir: ).*(?=  # in this home, wherever it is moved$)", re.MULTILINE)
 CODE_LOCATION = ("sae_assets.definitions", "sae_assets")  # module and name, as in workspace.yaml
 POOLS = {"gpu": 1}  # encoding runs at a time; change it in the UI (Deployment, Concurrency)
@@ -107,6 +129,12 @@ def _remove_empty(database: Path) -> None:
     log = database.with_name(f"{database.name}-wal")  # what was written and is not in the database yet
     if all(not path.exists() or path.stat().st_size == 0 for path in (database, log)):
         database.unlink(missing_ok=True)
+
+
+class _MissingTablesError(sqlite3.DatabaseError):
+    """A database of Dagster's without its tables is damaged, though SQLite reads it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 @contextmanager
@@ -152,7 +180,7 @@ def _opened(home: Path, settings: Settings) -> dg.DagsterInstance:
                 make_missing_tables(instance)
             instance.dispose()
             if not left:
-                raise HistoryError(_explained(sqlite3.DatabaseError("malformed: tables are missing"), settings))
+                raise HistoryError(_explained(_MissingTablesError("malformed: tables are missing"), settings))
         except SQLAlchemyError as error:
             # The code of an error of SQL itself: neither a lock nor damage.
             if not left or getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
@@ -202,28 +230,15 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
 
 
 def _explained(error: Exception, settings: Settings) -> str:
-    """Return what a database says, and what can be done about it."""
+    """Return what a database says, and what can be done about it, by the number of the error and not by its words."""
     folder = Path(settings.environment()["DAGSTER_HOME"])
-    message = str(getattr(error, "orig", None) or error).splitlines()[0]
-    denied = isinstance(error, PermissionError) or any(
-        word in message.lower() for word in ("readonly", "read-only", "unable to open")
-    )
-    if "locked" in message:
-        what = "is locked by another process: try again when that has ended, or stop it"
-    elif denied:
-        what = "cannot be written: give it back its permissions, or copy the home to where you may write"
-    elif "full" in message or "No space" in message:
-        what = "cannot be written: the disk is full"
-    elif "disk I/O error" in message:
-        what = "cannot be read or written: the disk is full or failing, or a file may not grow further (`ulimit -f`)"
-    elif "malformed" in message or "not a database" in message:
-        what = (
-            f"is damaged: restore {folder} from a backup, or move it away, and what is in the store is recorded "
-            "anew by the next `sae-assets materialize`"
-        )
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, OSError):
+        what = OF_SYSTEM.get(cause.errno or 0, NO_ANSWER)
     else:
-        what = "does not answer"
-    return f"Dagster's history in {folder} {what} ({message}). {WITHOUT}"
+        what = OF_DATABASE.get(getattr(cause, "sqlite_errorcode", 0) & PRIMARY, NO_ANSWER)
+    message = str(cause).splitlines()[0]
+    return f"Dagster's history in {folder} {what.format(folder=folder)} ({message}). {WITHOUT}"
 
 
 def _unusable(error: Exception, settings: Settings) -> str:
