@@ -94,14 +94,14 @@ class Clock(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(0.5):
-            for place in Path("/proc").glob("[0-9]*/stat"):
+            for file in Path("/proc").glob("[0-9]*/stat"):
                 try:
-                    fields = place.read_text().rpartition(")")[2].split()
+                    fields = file.read_text().rpartition(")")[2].split()
                 except OSError:  # it has just ended
                     continue
                 if int(fields[3]) == self.session:
                     ticks = int(fields[11]) + int(fields[12])
-                    pid = int(place.parent.name)
+                    pid = int(file.parent.name)
                     # Asked every time: at first a process is a copy of the one that starts it.
                     self.kinds[pid] = self.kind(pid) or self.kinds.get(pid, "others")
                     self.seconds[pid] = ticks / os.sysconf("SC_CLK_TCK")
@@ -135,17 +135,17 @@ def ui(home: Path, catalog: Path) -> Iterator[Clock]:
 
 def timeline(instance: dg.DagsterInstance, run_id: str) -> dict[str, float]:
     """Return when a run's events happened: the first step's begin, the last one's end."""
-    found: dict[str, float] = {}
+    times: dict[str, float] = {}
     for entry in instance.all_logs(run_id):
         event = entry.dagster_event
         if event is None:
             continue
         if event.event_type == Kind.ENGINE_EVENT and (event.message or "").startswith(STARTED):
-            found["process"] = entry.timestamp
+            times["process"] = entry.timestamp
         name = EVENTS.get(event.event_type)
-        if name and (name != "step" or name not in found):
-            found[name] = entry.timestamp
-    return found
+        if name and (name != "step" or name not in times):
+            times[name] = entry.timestamp
+    return times
 
 
 def print_parts(instance: dg.DagsterInstance, runs: list[dg.DagsterRun]) -> None:
@@ -163,14 +163,14 @@ def print_parts(instance: dg.DagsterInstance, runs: list[dg.DagsterRun]) -> None
 
 def made(session: Session) -> Counter[tuple[str, str]]:
     """Return how often each (asset, partition) was materialized, as the history says."""
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for key, _ in keys_of(session.catalog.datasets[NAME]):
-        cursor, more = None, True
-        while more:
+        cursor, has_more = None, True
+        while has_more:
             page = session.instance.fetch_materializations(key, limit=1000, cursor=cursor)
-            cursor, more = page.cursor, page.has_more
-            found.update((key.to_user_string(), str(record.partition_key)) for record in page.records if record.run_id)
-    return found
+            cursor, has_more = page.cursor, page.has_more
+            counts.update((key.to_user_string(), str(record.partition_key)) for record in page.records if record.run_id)
+    return counts
 
 
 def planned(session: Session, stage: str | None) -> list[Batch]:
@@ -208,10 +208,10 @@ def measure_backfill(folder: Path, catalog: Path, count: int, stage: str | None)
             print(f"{f'  {number} {kind}':62} {used:9.1f} s {used / len(runs):9.2f} s per run")
         print_parts(session.instance, runs)
         addresses = [address for batch in batches for address in batch.addresses]
-        wanted = {(asset_key(each).to_user_string(), str(partition_key(each))): 1 for each in addresses}
+        expected = {(asset_key(each).to_user_string(), str(partition_key(each))): 1 for each in addresses}
         counts = made(session)
-        assert counts == wanted, f"not each partition once: {Counter(wanted) - counts} {counts - Counter(wanted)}"
-        print(f"each of the {len(wanted)} partitions was made exactly once")
+        assert counts == expected, f"not each partition once: {Counter(expected) - counts} {counts - Counter(expected)}"
+        print(f"each of the {len(expected)} partitions was made exactly once")
     return seconds
 
 
@@ -249,13 +249,13 @@ def main() -> None:
     parser.add_argument("--stage", choices=list(STAGES), help="this one alone; what it reads must be there")
     parser.add_argument("--home", type=Path, help="an empty folder to keep; a temporary one otherwise")
     parser.add_argument("--only", choices=("backfill", "command"))
-    given = parser.parse_args()
-    if given.home:
-        given.home.mkdir(parents=True, exist_ok=True)
-        measure(given.home.absolute(), given.chunks, given.stage, given.only)
+    arguments = parser.parse_args()
+    if arguments.home:
+        arguments.home.mkdir(parents=True, exist_ok=True)
+        measure(arguments.home.absolute(), arguments.chunks, arguments.stage, arguments.only)
         return
     with tempfile.TemporaryDirectory(prefix="sae_assets_backfill_", ignore_cleanup_errors=True) as folder:
-        measure(Path(folder), given.chunks, given.stage, given.only)
+        measure(Path(folder), arguments.chunks, arguments.stage, arguments.only)
 
 
 if __name__ == "__main__":

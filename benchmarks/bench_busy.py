@@ -146,8 +146,8 @@ def write_beside(folder: Path, n_chunks: int, n_images: int = 200) -> None:
 
     def write(number: int, artifact: Any) -> None:
         address = Address("made", "sparse_activations", "patch", "clip-mini", f"{number:04d}")
-        made = Provenance("sparse_activations", "made", "patch", "clip-mini", f"{number:04d}", "1")
-        store.write(address, stored(artifact, made))
+        provenance = Provenance("sparse_activations", "made", "patch", "clip-mini", f"{number:04d}", "1")
+        store.write(address, stored(artifact, provenance))
         store.read(address)
 
     def run(beside: bool) -> tuple[float, float, float]:
@@ -166,12 +166,12 @@ def write_beside(folder: Path, n_chunks: int, n_images: int = 200) -> None:
         return time.process_time() - cpu, time.perf_counter() - start, writing
 
     run(False)
-    found: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
+    results: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
     for _ in range(3):
-        for beside in found:
-            found[beside].append(run(beside))
+        for beside in results:
+            results[beside].append(run(beside))
     print(f"{n_chunks} chunks of {n_images} images{'CPU s':>15}{'by the clock':>14}{'of it writing':>15}")
-    for beside, times in found.items():
+    for beside, times in results.items():
         cpu, wall, writing = (min(each) for each in zip(*times, strict=True))
         share = "" if beside else f"{writing / cpu:15.1%}"
         print(f"{'beside the next' if beside else 'one after the other':28}{cpu:11.2f}{wall:14.2f}{share}", flush=True)
@@ -182,18 +182,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="for the packaged model")
     parser.add_argument("--large", type=int, default=200, help="for the model of ViT-B/16's width")
     parser.add_argument("--writing", type=int, default=0, help="chunks that are written one by one, and beside")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     compiled.FIRST = compiled.FURTHER  # loops are compiled from the first images on, as after a chunk or two
     with TemporaryDirectory(prefix="sae_assets_busy_") as name:
         folder = Path(name)
-        write_images(folder, max(given.images, given.large, 200 * given.writing, 4))
-        if given.writing:
-            write_beside(folder, given.writing)
+        write_images(folder, max(arguments.images, arguments.large, 200 * arguments.writing, 4))
+        if arguments.writing:
+            write_beside(folder, arguments.writing)
             return
-        measure("clip-mini", folder, load_catalog().models["clip-mini"], given.images)
-        if given.large:
-            measure("width of ViT-B/16", folder, large_model(folder), given.large)
+        measure("clip-mini", folder, load_catalog().models["clip-mini"], arguments.images)
+        if arguments.large:
+            measure("width of ViT-B/16", folder, large_model(folder), arguments.large)
 
 
 if __name__ == "__main__":

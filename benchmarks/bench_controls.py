@@ -50,7 +50,7 @@ def main() -> None:
     trials, rng, outside, n_concepts = parser.parse_args().trials, np.random.default_rng(0), 0, 3
     print(f"{'examples, units, share, strength':36} F1 random  holds 0: concepts  means   F1 found  told from random")
     for n, n_units, share, strength in SETTINGS:
-        held, held_means, told, f1, f1_found = 0, 0, 0, [], []
+        n_holding, held_means, told, f1, f1_found = 0, 0, 0, [], []
         for _ in range(trials):
             truth = rng.random((2 * n, n_concepts)) < share
             concepts = rng.normal(size=(n_concepts, D)) / np.sqrt(D)
@@ -62,17 +62,17 @@ def main() -> None:
             draws = torch.stack(others)
             for concept in range(n_concepts):
                 _, low, high = difference_to_draws(first[[concept]], draws[:, [concept]]).tolist()
-                held += low <= 0 <= high
+                n_holding += low <= 0 <= high
             _, low, high = difference_to_draws(first, draws).tolist()
             held_means += low <= 0 <= high
-            found = counts(labels, split, pooled(x, np.concatenate([concepts, drawn[0][n_concepts:]])))
-            told += difference_to_draws(found, draws)[1].item() > 0
+            of_means = counts(labels, split, pooled(x, np.concatenate([concepts, drawn[0][n_concepts:]])))
+            told += difference_to_draws(of_means, draws)[1].item() > 0
             f1.append(float(weighted_f1(first)))
-            f1_found.append(float(weighted_f1(found)))
-        for hits, of in ((held, n_concepts * trials), (held_means, trials)):
+            f1_found.append(float(weighted_f1(of_means)))
+        for hits, of in ((n_holding, n_concepts * trials), (held_means, trials)):
             outside += hits < stats.binom(of, 0.93).ppf(0.0005)
         setting = f"{n} + {n}, {n_units}, {share:g}, {strength:g}"
-        null = f"{held / n_concepts / trials:18.3f} {held_means / trials:6.3f}"
+        null = f"{n_holding / n_concepts / trials:18.3f} {held_means / trials:6.3f}"
         print(f"{setting:36} {np.mean(f1):9.3f} {null} {np.mean(f1_found):10.3f} {told / trials:17.3f}", flush=True)
     sys.exit(f"{outside} figures lie outside" if outside else 0)
 

@@ -47,10 +47,10 @@ class Data:
 
 
 @dataclass
-class Found:
+class Evaluation:
     """Kept units, per concept (unit, fraction) or None, its test F1, and the weighted figure."""
 
-    kept: np.ndarray
+    kept_units: np.ndarray
     pairs: list[tuple[int, float] | None]
     f1: np.ndarray
     weighted: float
@@ -99,9 +99,9 @@ def keep_units(data: Data, cal_rows: np.ndarray, *, top: int | None, strength: b
     present = per_concept[per_concept > 0]
     low = int(0.75 * present.min()) if image else max(10, int(0.01 * present.min()))
     n = len(per_concept)
-    kept = np.flatnonzero((active > 0) & (active >= low) & (active <= 1.25 * present.max()))
+    units = np.flatnonzero((active > 0) & (active >= low) & (active <= 1.25 * present.max()))
     percentile = 50 if n == 1 else 60 if n < 10 else 70 if n < 30 else 80
-    return kept[p99[kept] >= np.quantile(p99[kept], percentile / 100)] if strength else kept
+    return units[p99[units] >= np.quantile(p99[units], percentile / 100)] if strength else units
 
 
 def quantiles(values: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def quantiles(values: np.ndarray) -> np.ndarray:
 def evaluate(
     data: Data, *, cal: np.ndarray | None = None, top: int | None = None, strength: bool = True, blocks: bool = False,
     zero: bool = False, choose: str = "cal", truth: np.ndarray | None = None, rows: np.ndarray | None = None,
-) -> Found:  # fmt: skip
+) -> Evaluation:  # fmt: skip
     """Pruning, thresholds, detection and choice; every argument is one older behaviour."""
     cal = data.split == "cal" if cal is None else cal
     test = data.split == "test"
@@ -121,31 +121,31 @@ def evaluate(
         changes["example_of_row"] = data.example_of_row if rows is None else rows
         data = Data(**{**vars(data), **changes})
     cal_rows = cal[data.example_of_row]
-    kept = keep_units(data, cal_rows, top=top, strength=strength)
-    place = np.full(data.n_units, -1)
-    place[kept] = np.arange(len(kept))
-    inside = place[data.unit] >= 0
-    a = np.zeros((len(data.truth), len(kept)))
-    a[data.row[inside], place[data.unit[inside]]] = data.value[inside]
-    scores = np.zeros((len(data.labels), len(kept)))
+    units = keep_units(data, cal_rows, top=top, strength=strength)
+    index = np.full(data.n_units, -1)
+    index[units] = np.arange(len(units))
+    inside = index[data.unit] >= 0
+    a = np.zeros((len(data.truth), len(units)))
+    a[data.row[inside], index[data.unit[inside]]] = data.value[inside]
+    scores = np.zeros((len(data.labels), len(units)))
     np.maximum.at(scores, data.example_of_row, a)
     pairs: list[tuple[int, float] | None] = []
     figures = []
     for concept in range(data.labels.shape[1]):
         chosen = cal_rows & data.truth[:, concept]
-        cuts = np.array([quantiles(a[chosen, unit]) for unit in range(len(kept))])
+        cuts = np.array([quantiles(a[chosen, unit]) for unit in range(len(units))])
         if blocks:
             parts = [chosen & (data.chunk_of_row == chunk) for chunk in np.unique(data.chunk_of_row)]
-            each = [[np.nan_to_num(quantiles(a[part, unit])) for unit in range(len(kept))] for part in parts]
+            each = [[np.nan_to_num(quantiles(a[part, unit])) for unit in range(len(units))] for part in parts]
             cuts = np.where(np.isnan(cuts), np.nan, np.median(each, axis=0))
         if zero:
             cuts = np.nan_to_num(cuts)
-        found = scores[:, :, None] >= cuts[None]
+        detected = scores[:, :, None] >= cuts[None]
         positive = data.labels[:, concept]
 
-        def f1(split: np.ndarray, found: np.ndarray = found, positive: np.ndarray = positive) -> tuple[Any, Any]:
-            hits = found[split & positive].sum(0)
-            return 2 * hits / np.maximum(found[split].sum(0) + positive[split].sum(), 1), hits
+        def f1(split: np.ndarray, detected: np.ndarray = detected, positive: np.ndarray = positive) -> tuple[Any, Any]:
+            hits = detected[split & positive].sum(0)
+            return 2 * hits / np.maximum(detected[split].sum(0) + positive[split].sum(), 1), hits
 
         rate, hits = f1(cal if choose == "cal" else test)
         valid = ~np.isnan(cuts[:, 0])
@@ -155,21 +155,21 @@ def evaluate(
             continue
         ranked = [(-rate[u, p], -hits[u, p], p, u) for u, p in np.ndindex(*rate.shape) if valid[u]]
         _, _, p, u = min(ranked)
-        pairs.append((int(kept[u]), TAIL_FRACTIONS[p]))
+        pairs.append((int(units[u]), TAIL_FRACTIONS[p]))
         figures.append(f1(test)[0][u, p])
-    return Found(kept, pairs, np.array(figures), weigh(np.array(figures), data.labels[test].sum(0)))
+    return Evaluation(units, pairs, np.array(figures), weigh(np.array(figures), data.labels[test].sum(0)))
 
 
 def weigh(figures: np.ndarray, weight: np.ndarray) -> float:
-    there = ~np.isnan(figures)
-    return float((figures[there] * weight[there]).sum() / weight[there].sum())
+    exists = ~np.isnan(figures)
+    return float((figures[exists] * weight[exists]).sum() / weight[exists].sum())
 
 
 def between(data: Data) -> np.ndarray:
     """Every example from the first to the last calibration example."""
     cal = np.flatnonzero(data.split == "cal")
-    place = np.arange(len(data.split))
-    return (place >= cal[0]) & (place <= cal[-1])
+    number = np.arange(len(data.split))
+    return (number >= cal[0]) & (number <= cal[-1])
 
 
 def squashed(data: Data) -> np.ndarray:
@@ -188,26 +188,26 @@ def squashed(data: Data) -> np.ndarray:
             image = mask.convert("L").resize((side, side), 0)
             inside = torch.from_numpy(np.array(image) > 127)
             rows = slice(number * geometry.n_patches, (number + 1) * geometry.n_patches)
-            place = reader.concepts.index(concept)
-            truth[rows, place] = (pixels_of_patches(inside, geometry.patch_size).numpy() > 0) & data.labels[
-                number, place
+            column = reader.concepts.index(concept)
+            truth[rows, column] = (pixels_of_patches(inside, geometry.patch_size).numpy() > 0) & data.labels[
+                number, column
             ]
     return truth
 
 
-def overwritten(data: Data, exact: Found) -> float:
+def overwritten(data: Data, exact: Evaluation) -> float:
     """Weighted figure of a table kept by unit, where a later concept replaces an earlier one of the same unit."""
     last = {pair[0]: concept for concept, pair in enumerate(exact.pairs) if pair is not None}
     figures = np.array([exact.f1[c] if c in last.values() else np.nan for c in range(len(exact.f1))])
     return weigh(figures, data.labels[data.split == "test"].sum(0))
 
 
-def misnamed(data: Data, exact: Found) -> int:
+def misnamed(data: Data, exact: Evaluation) -> int:
     """Concepts whose unit is read wrong where rows are renumbered by strength and the mapping file is ascending."""
-    largest = [data.value[data.unit == unit].max() for unit in exact.kept]
-    shuffled = exact.kept[np.argsort(largest)[::-1]]
-    place = {int(unit): number for number, unit in enumerate(shuffled)}
-    return sum(pair is not None and exact.kept[place[pair[0]]] != pair[0] for pair in exact.pairs)
+    largest = [data.value[data.unit == unit].max() for unit in exact.kept_units]
+    shuffled = exact.kept_units[np.argsort(largest)[::-1]]
+    index = {int(unit): number for number, unit in enumerate(shuffled)}
+    return sum(pair is not None and exact.kept_units[index[pair[0]]] != pair[0] for pair in exact.pairs)
 
 
 def index_bytes(data: Data) -> tuple[int, int]:
@@ -239,14 +239,14 @@ def materialize(home: Path, dataset: str, **model: Any) -> Path:
     return home
 
 
-def report(data: Data, exact: Found, name: str, other: Found | float) -> None:
-    if isinstance(other, Found):
+def report(data: Data, exact: Evaluation, name: str, other: Evaluation | float) -> None:
+    if isinstance(other, Evaluation):
         pairs = sum(one != two for one, two in zip(exact.pairs, other.pairs, strict=True))
-        more = f"{pairs} of {len(exact.pairs)} pairs, {len(set(exact.kept) ^ set(other.kept)):3} units"
+        remark = f"{pairs} of {len(exact.pairs)} pairs, {len(set(exact.kept_units) ^ set(other.kept_units)):3} units"
         other = other.weighted
     else:
-        more = ""
-    print(f"{data.name:11} {name:45} {other:7.4f} {other - exact.weighted:+8.4f}  {more}", flush=True)
+        remark = ""
+    print(f"{data.name:11} {name:45} {other:7.4f} {other - exact.weighted:+8.4f}  {remark}", flush=True)
 
 
 def remark(data: Data, name: str, text: str) -> None:
@@ -267,7 +267,7 @@ def main() -> None:
             assert abs(exact.weighted - stored.weighted(stored.rate("f1")[1])) < 1e-12
             assert [-1 if pair is None else pair[0] for pair in exact.pairs] == stored.unit_ids.tolist()
             report(data, exact, "(none: as documented)", exact)
-            changes: dict[str, Callable[[], Found]] = {
+            changes: dict[str, Callable[[], Evaluation]] = {
                 "pair chosen on test": lambda d=data: evaluate(d, choose="test"),
                 "cal from its first to its last row": lambda d=data: evaluate(d, cal=between(d)),
                 "p99 of the 1,000 largest values": lambda d=data: evaluate(d, top=1000),

@@ -49,17 +49,17 @@ def plain_seconds(cal: ExampleScores, test: ExampleScores) -> float:
         for concept in range(labels[0].shape[1]):
             true = np.cumsum(labels[0][order, concept])[ends]
             f1 = np.where((true >= MIN_SUPPORT) & (falling[ends] > 0), 2 * true / (ends + 1 + n_positive[concept]), -1)
-            place = len(f1) - 1 - np.argmax(f1[::-1])
-            threshold = falling[ends[place]]
+            last = len(f1) - 1 - np.argmax(f1[::-1])
+            threshold = falling[ends[last]]
             detected = columns[1] >= threshold
-            found = int((detected & labels[1][:, concept]).sum())
-            if f1[place] > 0:
-                best[concept] = max(best[concept], (f1[place], true[place], threshold, -unit, found))
+            n_detected = int((detected & labels[1][:, concept]).sum())
+            if f1[last] > 0:
+                best[concept] = max(best[concept], (f1[last], true[last], threshold, -unit, n_detected))
         spent += time.process_time() - start
     got = find_pairs({"cal": cal, "test": test}, allowed=torch.arange(len(cal.starts) - 1) < FEW)
-    for concept, (f1, true, threshold, unit, found) in enumerate(best):
+    for concept, (f1, true, threshold, unit, n_detected) in enumerate(best):
         ours = got.counts[0, concept, 0], got.thresholds[concept], -got.units[concept], got.counts[1, concept, 0]
-        assert f1 > 0 and (true, threshold, unit, found) == tuple(float(each) for each in ours)
+        assert f1 > 0 and (true, threshold, unit, n_detected) == tuple(float(each) for each in ours)
     return spent / FEW
 
 

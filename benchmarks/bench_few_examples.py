@@ -30,8 +30,8 @@ def main() -> None:
         covered, widths = [], []
         for recall in RECALLS:
             for rate in FALSE_RATES:
-                found, wrong = n_positive * recall, NEGATIVES * rate
-                true = 2 * found / (n_positive + found + wrong)
+                hits, wrong = n_positive * recall, NEGATIVES * rate
+                true = 2 * hits / (n_positive + hits + wrong)
                 chance = stats.binom.pmf(tp, n_positive, recall) * stats.binom.pmf(fp, NEGATIVES, rate)
                 covered.append(float((chance * ((low <= true + 1e-12) & (true - 1e-12 <= high))).sum() / chance.sum()))
                 widths.append(float((chance * (high - low)).sum() / chance.sum()))

@@ -25,13 +25,13 @@ def milliseconds(run: Run, query: dict[str, Any]) -> tuple[float, float]:
     return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
 
 
-def opened(home: Path | None, place: str) -> Run:
-    dataset, kind, model = place.split("/")
+def opened(home: Path | None, run: str) -> Run:
+    dataset, kind, model = run.split("/")
     return sae_assets.open(home)[dataset][model][kind]
 
 
-def first_of_process(home: Path | None, place: str, query: dict[str, Any]) -> tuple[float, float]:
-    command = [sys.executable, __file__, "--one", json.dumps([place, query]), *([] if home is None else [str(home)])]
+def first_of_process(home: Path | None, run: str, query: dict[str, Any]) -> tuple[float, float]:
+    command = [sys.executable, __file__, "--one", json.dumps([run, query]), *([] if home is None else [str(home)])]
     wall, cpu = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return wall, cpu
 
@@ -44,8 +44,8 @@ def main() -> None:
     options = parser.parse_args()
     home = options.home
     if options.one:
-        place, query = options.one
-        print(json.dumps(milliseconds(opened(home, place), query)))
+        address, query = options.one
+        print(json.dumps(milliseconds(opened(home, address), query)))
         return
     patches, tokens = "clevr_mini/patch/clip-mini", "moods_mini/token/gemma-mini"
     pictures, texts = opened(home, patches).example_ids, opened(home, tokens).example_ids
@@ -61,10 +61,10 @@ def main() -> None:
             ("label", tokens, [{"label": "unit 17", "labels": file.name}, {"label": "label 3", "labels": file.name}]),
         ]
         print(f"{'':17} first of a process   first of a run     another   (ms of wall time, of CPU)")
-        for name, place, (first, second) in queries:
-            opened(home, place).find(**first)  # imports
-            runs = [opened(home, place) for _ in range(options.repeat)]
-            times = [[first_of_process(home, place, first) for _ in runs]]
+        for name, address, (first, second) in queries:
+            opened(home, address).find(**first)  # imports
+            runs = [opened(home, address) for _ in range(options.repeat)]
+            times = [[first_of_process(home, address, first) for _ in runs]]
             times += [[milliseconds(run, query) for run in runs] for query in (first, second)]
             figures = [statistics.median(column) for each in times for column in zip(*each, strict=True)]
             print("{:17} {:9.1f} {:8.1f} {:9.1f} {:6.1f} {:6.1f} {:5.1f}".format(name, *figures))

@@ -100,11 +100,11 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true", help="seconds alone")
     parser.add_argument("--small", action="store_true", help="fits alone")
     torch.set_num_threads(1)
-    given = parser.parse_args()
-    if given.small:
+    arguments = parser.parse_args()
+    if arguments.small:
         fits()
         return
-    if not given.cost:
+    if not arguments.cost:
         fits()
     costs()
 

@@ -47,13 +47,13 @@ def constants(module: ModuleType, **values: object) -> Iterator[None]:
 def show(title: str, covered: dict[str, list[float]], tells: list[bool] | None = None, named: str = "tells") -> None:
     for name, each in covered.items():
         values = np.array(each)
-        for part, kept in (("", values), (named, values[tells] if tells else values[:0])):
-            if not len(kept):
+        for part, shares in (("", values), (named, values[tells] if tells else values[:0])):
+            if not len(shares):
                 continue
-            below, above = np.mean(kept < 0.93), np.mean(kept > 0.98)
+            below, above = np.mean(shares < 0.93), np.mean(shares > 0.98)
             print(
-                f"{title:20} {name:18} {part:5} {len(kept):4} points  inside {1 - below - above:5.0%}  "
-                f"below {below:4.0%}  above {above:4.0%}  {kept.min():.3f} to {kept.max():.3f}",
+                f"{title:20} {name:18} {part:5} {len(shares):4} points  inside {1 - below - above:5.0%}  "
+                f"below {below:4.0%}  above {above:4.0%}  {shares.min():.3f} to {shares.max():.3f}",
                 flush=True,
             )
 
@@ -224,10 +224,10 @@ def scores_of(kind: str, shift: float, spread: float, fires: tuple[float, float]
 
 def newcombe(area: np.ndarray, m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Newcombe's interval (2006, method 5): ``|A − seen| = z √V(A)``, V by Hanley & McNeil, of like sizes."""
-    more = (m + n) / 2 - 1
+    weight = (m + n) / 2 - 1
 
     def beyond(a: np.ndarray) -> np.ndarray:
-        variance = a * (1 - a) * (1 + more * (1 - a) / (2 - a) + more * a / (1 + a)) / (m * n)
+        variance = a * (1 - a) * (1 + weight * (1 - a) / (2 - a) + weight * a / (1 + a)) / (m * n)
         return (a - area) ** 2 > 1.96**2 * variance
 
     ends = []
@@ -294,14 +294,14 @@ def of_examples(rng: np.random.Generator, least: int, most: int) -> Point:
             truth = rng.choice(n_concepts, p=share, size=(draws, 1, n)) == np.arange(n_concepts)[:, None]
         else:
             truth = together(draws, common) < stats.norm.ppf(share)[:, None]
-        hard, same, made = rng.normal(size=(draws, 1, n)), rng.normal(size=truth.shape), []
+        hard, same, counts = rng.normal(size=(draws, 1, n)), rng.normal(size=truth.shape), []
         for recall, false_rate in kinds:
             own = alike**0.5 * same + (1 - alike) ** 0.5 * rng.normal(size=truth.shape)
             ease = common**0.5 * hard + (1 - common) ** 0.5 * own
             limits = stats.norm.ppf(recall)[:, None], stats.norm.ppf(1 - false_rate)[:, None]
             detected = np.where(truth, ease < limits[0], ease > limits[1])
-            made.append(np.stack([detected & truth, detected & ~truth, ~detected & truth], -1))
-        return made[0], made[1]
+            counts.append(np.stack([detected & truth, detected & ~truth, ~detected & truth], -1))
+        return counts[0], counts[1]
 
     return n, n_concepts, *(float((share * each).sum() / share.sum()) for each in f1), pairs
 
@@ -327,12 +327,12 @@ def of_rows(rng: np.random.Generator, least: int, most: int, *, unlike: bool = F
         shape = (draws, n)
         rows = rng.poisson(per_example, shape)
         positive, both = rng.binomial(rows, varied(share, clump, shape)), rng.random(shape) < alike
-        same, made = (varied(recall, spread, shape), varied(false, spread, shape)), []
+        same, counts = (varied(recall, spread, shape), varied(false, spread, shape)), []
         for own in kinds:
-            found = rng.binomial(positive, np.where(both, same[0], varied(own[0], spread, shape)))
+            hits = rng.binomial(positive, np.where(both, same[0], varied(own[0], spread, shape)))
             beside = rng.binomial(rows - positive, np.where(both, same[1], varied(own[1], spread, shape)))
-            made.append(np.stack([found, beside, positive - found], -1)[:, None])
-        return made[0], made[1]
+            counts.append(np.stack([hits, beside, positive - hits], -1)[:, None])
+        return counts[0], counts[1]
 
     return n, 1, f1[0], f1[1], pairs
 
@@ -351,7 +351,7 @@ def means(points: int, trials: int, seed: int, least: int, most: int) -> None:
         for _ in range(points):
             n, n_concepts, one, two, pairs = draw(rng, least, most)
             block = max(1, 1_000_000 // (n * n_concepts))
-            within, held = (dict.fromkeys(ways, 0) for ways in (WAYS, OF_DIFFERENCES))
+            within, n_holding = (dict.fromkeys(ways, 0) for ways in (WAYS, OF_DIFFERENCES))
             rests = np.zeros(2)
             for done in range(0, trials, block):
                 counts = [torch.from_numpy(each.astype(np.int64)) for each in pairs(min(block, trials - done))]
@@ -362,10 +362,10 @@ def means(points: int, trials: int, seed: int, least: int, most: int) -> None:
                         within[name] += holding(intervals.weighted_f1_interval(counts[0]), one)
                 for name, values in OF_DIFFERENCES.items():
                     with constants(intervals, **values):
-                        held[name] += holding(intervals.weighted_f1_difference(*counts), one - two)
+                        n_holding[name] += holding(intervals.weighted_f1_difference(*counts), one - two)
             for name, number in within.items():
                 covered[name].append(number / trials)
-            for name, number in held.items():
+            for name, number in n_holding.items():
                 differs[name].append(number / trials)
             tells.append(rests[0] / trials >= ERRING)
             apart.append(rests[1] / trials >= APART)

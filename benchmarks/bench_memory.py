@@ -43,7 +43,7 @@ def write(root: str, n_chunks: int, examples: int, units: int) -> None:
     from sae_assets.storage.store import ArtifactStore, stored
 
     store, generator = ArtifactStore(root), torch.Generator().manual_seed(1)
-    made: list[tuple[Any, ...]] = []
+    artifacts: list[tuple[Any, ...]] = []
     reasons = torch.full((units,), 2, dtype=torch.uint8)
     for number in range(min(10, n_chunks)):
         sparse = synthetic_chunk(examples, 256, units, 32, seed=number)
@@ -51,11 +51,11 @@ def write(root: str, n_chunks: int, examples: int, units: int) -> None:
             reasons[torch.bincount(sparse.unit_ids, minlength=units).argsort(descending=True)[:KEPT]] = 0
         mapping = UnitMapping(reasons, "fixed", 0, float("inf"), 0.0, float("nan"), None)
         rows = torch.rand(sparse.n_rows, CONCEPTS, generator=generator) < 0.05
-        names = tuple(f"c{place}" for place in range(CONCEPTS))
+        names = tuple(f"c{concept}" for concept in range(CONCEPTS))
         truth = GroundTruth(names, 0, sparse.example_offsets, offsets_of(rows.sum(1)), rows.nonzero()[:, 1].int())
-        made.append((sparse, filter_activations(sparse, mapping), truth))
+        artifacts.append((sparse, filter_activations(sparse, mapping), truth))
     for number in range(n_chunks):
-        for stage, artifact in zip(STAGES, made[number % len(made)], strict=True):
+        for stage, artifact in zip(STAGES, artifacts[number % len(artifacts)], strict=True):
             moved = dataclasses.replace(artifact, first_example=number * examples)
             where = address(stage, number)
             store.write(where, stored(moved, Provenance(stage, "bench", "patch", "synthetic", where.chunk, "1")))
@@ -98,13 +98,13 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
         passes[0] += 1
         for number, key in enumerate(reader[stage]):
             rows = reader[stage][key].artifact
-            splits = tuple(("cal", "test")[(number + place) % 2] for place in range(rows.n_examples))
+            splits = tuple(("cal", "test")[(number + index) % 2] for index in range(rows.n_examples))
             yield LabelledChunk(rows, splits, torch.rand(rows.n_examples, CONCEPTS, generator=generator) < 0.3)
 
     if what == "unit_stats":
         compute_unit_stats(Rereadable(pairs), units, memory_budget=budget)
     elif what == "thresholds":
-        names = tuple(f"c{place}" for place in range(CONCEPTS))
+        names = tuple(f"c{index}" for index in range(CONCEPTS))
         calibrate_thresholds(
             Rereadable(calibration), concepts=names, kept_units=torch.arange(KEPT), memory_budget=budget
         )  # fmt: skip
@@ -115,7 +115,7 @@ def work(root: str, what: str, n_chunks: int, units: int, budget: int) -> None:
     elif what == "detection":
         values = 1 + torch.rand(CONCEPTS + 1, KEPT, len(TAIL_FRACTIONS), generator=generator, dtype=torch.float64)
         values, counts = values.sort(descending=True).values, torch.ones(CONCEPTS + 1, KEPT, dtype=torch.int64)
-        names = tuple(f"c{place}" for place in range(CONCEPTS))
+        names = tuple(f"c{index}" for index in range(CONCEPTS))
         cutoffs = Thresholds(names, torch.arange(KEPT), TAIL_FRACTIONS, counts, values)
         count_detections(
             gather_scores(labelled("filtered_activations"), n_units=KEPT, memory_budget=budget), cutoffs
@@ -185,13 +185,13 @@ def main() -> None:
         times: dict[str, list[float]] = {}
         for what in ("import", *args.only):
             for n_chunks in args.chunks[: 1 if what == "import" else None]:
-                found = measured(what, n_chunks)
-                peaks.setdefault(what, []).append(int(found[0]))
-                times.setdefault(what, []).append(float(found[1]))
+                figures = measured(what, n_chunks)
+                peaks.setdefault(what, []).append(int(figures[0]))
+                times.setdefault(what, []).append(float(figures[1]))
                 values = "" if what == "import" else f"{n_chunks:6,} chunks  {n_chunks * entries:12,} entries  "
                 print(
-                    f"{what:12} {values:42} peak {int(found[0]) / 2**20:6,.0f} MiB  {float(found[1]):7.2f} s  "
-                    f"{found[2]} passes", flush=True
+                    f"{what:12} {values:42} peak {int(figures[0]) / 2**20:6,.0f} MiB  {float(figures[1]):7.2f} s  "
+                    f"{figures[2]} passes", flush=True
                 )  # fmt: skip
     if args.plot:
         plot(args.plot, args.chunks, args.examples * 256, peaks, times)

@@ -99,12 +99,12 @@ def beside(n_threads: int, n_examples: int) -> None:
         groups = [
             ForwardPass([*x], size, positions) for x in torch.randn(n, positions, width).split(size) if len(x) == size
         ]
-        cells, found = "", []
+        cells, results = "", []
         for sharing in (True, False):
             shapes = FixedShapes(forward, torch.zeros_like)
             if sharing:
                 shapes.n_beside = lambda _size, _length: 1  # type: ignore[method-assign]
-            found.append(torch.cat([rows for group in shapes.rows(groups) for rows in group]))  # shapes are tried
+            results.append(torch.cat([rows for group in shapes.rows(groups) for rows in group]))  # shapes are tried
             times = []
             for _ in range(3):
                 start = time.process_time(), time.perf_counter()
@@ -112,7 +112,7 @@ def beside(n_threads: int, n_examples: int) -> None:
                 times.append((time.process_time() - start[0], time.perf_counter() - start[1]))
             cpu, wall = (1000 * min(each) / n for each in zip(*times, strict=True))
             cells += f"{cpu:10.2f}{wall:14.2f}"
-        same = "" if torch.equal(*found) else "   other bits"
+        same = "" if torch.equal(*results) else "   other bits"
         print(f"width {width}, {positions} positions × {size}".ljust(28) + cells + same, flush=True)
 
 
@@ -183,10 +183,10 @@ def gpu(n_images: int) -> None:
                 def timed(inputs: object, length: object, forward: Callable[..., object] = forward) -> object:
                     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
                     begin.record()
-                    found = forward(inputs, length)
+                    rows = forward(inputs, length)
                     end.record()
                     busy.append((begin, end))  # noqa: B023
-                    return found
+                    return rows
 
                 source._shapes._forward = timed
                 torch.cuda.synchronize()

@@ -81,14 +81,16 @@ def write_images(folder: Path, count: int, seed: int = 0) -> None:
 
 def per_stage(folder: Path) -> list[tuple[str, float]]:
     """CPU seconds of each stage's passes, as the runs recorded them."""
-    found = []
+    seconds = []
     with open_session(folder / "home", folder / "catalog.yaml") as session:
         for stage in STAGES.values():
             key = asset_key(stage.address(NAME, "patch", MODEL, "0000"))
             records = session.instance.fetch_materializations(key, limit=1000).records
-            made = [record.asset_materialization.metadata for record in records if record.asset_materialization]
-            found.append((stage.name, sum(number_of(one["cpu_seconds"].value) for one in made if "cpu_seconds" in one)))
-    return found
+            metadata = [record.asset_materialization.metadata for record in records if record.asset_materialization]
+            seconds.append(
+                (stage.name, sum(number_of(one["cpu_seconds"].value) for one in metadata if "cpu_seconds" in one))
+            )
+    return seconds
 
 
 def main() -> None:
@@ -96,20 +98,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--chunk", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of what is measured")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     model = load_catalog().models[MODEL]
     assert model.transformer.path is not None
     with tempfile.TemporaryDirectory(prefix="sae_assets_pipeline_", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        write_images(folder, given.images, given.seed)
+        write_images(folder, arguments.images, arguments.seed)
         entry = {
             "root": str(folder / "table.csv"), "layout": "table", "modality": "image", "concepts": ["thing", "other"],
-            "token_kinds": ["patch"], "models": [MODEL], "chunk_size": given.chunk,
+            "token_kinds": ["patch"], "models": [MODEL], "chunk_size": arguments.chunk,
         }  # fmt: skip
         (folder / "catalog.yaml").write_text(yaml.safe_dump({"datasets": {NAME: entry}}))
-        options = [str(model.transformer.path), str(model.sae.path), str(model.layer), str(given.chunk)]
+        options = [str(model.transformer.path), str(model.sae.path), str(model.layer), str(arguments.chunk)]
         plain = seconds([sys.executable, "-c", PLAIN, str(folder), *options])
-        print(f"{given.images:,} images, {-(-given.images // given.chunk)} chunks", flush=True)
+        print(f"{arguments.images:,} images, {-(-arguments.images // arguments.chunk)} chunks", flush=True)
         print(f"plain script             {plain:8.1f} s", flush=True)
         places = ["--home", str(folder / "home"), "--catalog", str(folder / "catalog.yaml")]
         command = [sys.executable, "-c", "from sae_assets.cli import run; run()", "materialize", "-d", NAME, *places]

@@ -51,8 +51,8 @@ def command(folder: Path, *options: str) -> dict[str, Any]:
     line = [sys.executable, "-c", "from sae_assets.cli import run; run()", "materialize", "-d", NAME, "--json"]
     places = ["--home", str(folder / "home"), "--catalog", str(folder / "catalog.yaml")]
     done = subprocess.run([*line, *options, *places], check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
 
 
 def recorded(folder: Path, stage: dict[str, Any]) -> dict[str, float]:
@@ -60,8 +60,8 @@ def recorded(folder: Path, stage: dict[str, Any]) -> dict[str, float]:
     with open_session(folder / "home", folder / "catalog.yaml") as session:
         address = STAGES[stage["stage"]].address(NAME, stage["token_kind"], stage["model"], "0000")
         page = session.instance.fetch_materializations(asset_key(address), limit=stage["runs"])
-        made = [record.asset_materialization.metadata for record in page.records if record.asset_materialization]
-    values = {name: [number_of(one[label].value) for one in made] for name, label in FIGURES.items()}
+        metadata = [record.asset_materialization.metadata for record in page.records if record.asset_materialization]
+    values = {name: [number_of(one[label].value) for one in metadata] for name, label in FIGURES.items()}
     return {name: max(each) if name == "peak_bytes" else sum(each) for name, each in values.items()}
 
 
@@ -130,13 +130,13 @@ def report(step: str, expected: dict[str, Any], actual: dict[str, dict[str, floa
     sums = {name: sum(each[name] for each in actual.values()) for name in ("bytes", "cpu_seconds")}
     lines["of all"] = expected["total"]
     for name, each in lines.items():
-        found = actual.get(name) or {**sums, "peak_bytes": max(one["peak_bytes"] for one in actual.values())}
+        figures = actual.get(name) or {**sums, "peak_bytes": max(one["peak_bytes"] for one in actual.values())}
         cells = ""
         for figure in ("bytes", "cpu_seconds", "peak_bytes"):
             if each[figure] is None:
-                cells += f"{'–':>11}{found[figure] / SHOWN[figure]:9,.2f}{'':9}"
+                cells += f"{'–':>11}{figures[figure] / SHOWN[figure]:9,.2f}{'':9}"
                 continue
-            predicted, took = each[figure] / SHOWN[figure], found[figure] / SHOWN[figure]
+            predicted, took = each[figure] / SHOWN[figure], figures[figure] / SHOWN[figure]
             digits = 0 if figure == "peak_bytes" else 2
             small = max(predicted, took) < LEAST.get(figure, 0.0)
             mark = " " if small or CLOSE[0] <= predicted / took <= CLOSE[1] else "!"
@@ -166,9 +166,9 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=KINDS, default=KINDS[:1])
     parser.add_argument("--chunks", type=int, nargs="+", default=[2, 4, 8], help="that are there at each step")
     parser.add_argument("--examples", type=int, default=40, help="of a chunk")
-    given = parser.parse_args()
-    for kind in given.data:
-        steps(kind, given.chunks, given.examples)
+    arguments = parser.parse_args()
+    for kind in arguments.data:
+        steps(kind, arguments.chunks, arguments.examples)
 
 
 if __name__ == "__main__":

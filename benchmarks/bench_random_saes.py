@@ -53,7 +53,7 @@ class World:
         self.labels = describe_labels(Manifest("0000", 0, tuple(reader.by_id)), reader)
         self.sae = open_encoder(read.sae, "cpu", 2**28).encoder
         ((_, source),) = open_sources(reader, entry, read, (kind,), "cpu", "float32")
-        parts = [found.rows[kind] for found in source.embed(self.labels.example_ids)]
+        parts = [embedded.rows[kind] for embedded in source.embed(self.labels.example_ids)]
         lengths = [len(part) for part in parts]
         self.offsets, self.rows = offsets_of(torch.tensor(lengths)), torch.cat(parts)
         truth = row_truth(self.labels, kind, entry, read, reader)
@@ -100,9 +100,9 @@ class World:
         }
 
     def _on_sample(self, rows: SparseRows) -> UnitScores:
-        place = torch.full((rows.n_rows,), -1, dtype=torch.int64)
-        place[self.sample] = torch.arange(len(self.sample))
-        item = place[rows.row_of_entry()]
+        index = torch.full((rows.n_rows,), -1, dtype=torch.int64)
+        index[self.sample] = torch.arange(len(self.sample))
+        item = index[rows.row_of_entry()]
         some = item >= 0
         return UnitScores.of(rows.unit_ids[some].long(), item[some], rows.values[some], rows.n_units)
 
@@ -117,8 +117,8 @@ def _counts(items: Items, detector: DetectorScores, example: Tensor | None = Non
     counts = counts_of(detector.detected, items.labels[items.tests].T)
     if example is None:
         return counts
-    _, place = example.unique(return_inverse=True)
-    return torch.zeros(len(counts), int(place.max()) + 1, 3, dtype=torch.int64).index_add_(1, place, counts)
+    _, index = example.unique(return_inverse=True)
+    return torch.zeros(len(counts), int(index.max()) + 1, 3, dtype=torch.int64).index_add_(1, index, counts)
 
 
 def excluded(sae: list[Tensor], others: list[Tensor]) -> np.ndarray:
@@ -143,8 +143,8 @@ def main() -> None:
         if args.only not in (None, dataset):
             continue
         start, world = time.process_time(), World(dataset, model, kind, args.rows_per_chunk)
-        made = [world.detected(world.random(seed)) for seed in range(args.seeds)]
-        by = {name: [each[name] for each in made] for name in made[0]}
+        results = [world.detected(world.random(seed)) for seed in range(args.seeds)]
+        by = {name: [each[name] for each in results] for name in results[0]}
         print(f"{dataset}: {args.seeds} random SAEs, {time.process_time() - start:.0f} s of CPU", flush=True)
         for sae, control, region in (
             ("SAE", "control", True),

@@ -69,10 +69,10 @@ def write_dataset(folder: Path, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sae_assets_report_", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        write_dataset(folder, given.images)
+        write_dataset(folder, arguments.images)
         entry = {
             "root": str(folder), "layout": "coco", "modality": "image", "concepts": CONCEPTS, "token_kinds": ["patch"],
             "models": [MODEL],
@@ -88,7 +88,7 @@ def main() -> None:
             assert record.asset_materialization is not None and page is not None
             taken = record.asset_materialization.metadata
             size = Path(str(page)).stat().st_size
-        print(f"{given.images:,} images, {N_CONCEPTS} concepts, {256 * given.images:,} rows")
+        print(f"{arguments.images:,} images, {N_CONCEPTS} concepts, {256 * arguments.images:,} rows")
         for key, unit, share in (
             ("seconds", "s", 1),
             ("cpu_seconds", "s of CPU", 1),

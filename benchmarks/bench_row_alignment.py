@@ -89,12 +89,12 @@ def dense_figures(chunks: list[RowChunk], units: torch.Tensor, concepts: torch.T
             falling = values[order, column]
             ranked[split] = order, falling, np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
         per_unit += time.process_time() - start
-        for place, concept in enumerate(concepts.tolist()):
+        for position, concept in enumerate(concepts.tolist()):
             start = time.process_time()
             figures, threshold = {}, None
             for split, (_, truth) in data.items():
                 order, falling, ends = ranked[split]
-                label = truth[order, place]
+                label = truth[order, position]
                 true = np.cumsum(label)[ends]
                 false = 1 + ends - true
                 positive, negative = true[-1], false[-1]

@@ -46,13 +46,13 @@ def land(root: Path, count: int) -> None:
     """Rows of a table, every image and mask a hard link to one of the packaged ones."""
     source = Path(load_catalog().datasets["clevr_mini"].root)
     header, *rows = (source / "metadata.csv").read_text().splitlines()
-    place, split = (header.split(",").index(name) for name in ("image_path", "split"))
+    path, split = (header.split(",").index(name) for name in ("image_path", "split"))
     lines = [header]
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for number in range(count):
         cells = rows[number % len(rows)].split(",")
-        image = Path(cells[place])
+        image = Path(cells[path])
         name = f"{number:06d}"
         for old, new in (
             (image, f"images/{name}{image.suffix}"),
@@ -60,7 +60,7 @@ def land(root: Path, count: int) -> None:
         ):
             if not (root / new).exists():
                 os.link(source / old, root / new)
-        cells[place], cells[split] = f"images/{name}{image.suffix}", ("cal", "test", "train")[number % 3]
+        cells[path], cells[split] = f"images/{name}{image.suffix}", ("cal", "test", "train")[number % 3]
         lines.append(",".join(cells))
     (root / "metadata.csv").write_text("\n".join(lines) + "\n")
 
@@ -93,9 +93,9 @@ def make_examples(session: Session, chunks: list[str]) -> None:
         for name, describe in (("examples", describe_examples), ("labels", describe_labels)):
             stage = STAGES[name]
             target = Target(session.catalog, stage.address(NAME, chunk=chunk))
-            made = recipe(stage, target, inputs, Options(), sources)
-            assert made is not None
-            inputs[name] = stored(describe(sources.manifest(target), reader), made)
+            provenance = recipe(stage, target, inputs, Options(), sources)
+            assert provenance is not None
+            inputs[name] = stored(describe(sources.manifest(target), reader), provenance)
             session.store.write(target.address, inputs[name])
 
 
@@ -126,9 +126,9 @@ def profiled(call: Callable[[], Any], to: Path | None) -> Any:
     import cProfile
 
     with cProfile.Profile() as profile:
-        found = call()
+        result = call()
     profile.dump_stats(to)
-    return found
+    return result
 
 
 def main() -> None:
@@ -139,23 +139,23 @@ def main() -> None:
     parser.add_argument("--datasets", type=int, default=50)
     parser.add_argument("--backfill", type=int, default=50)
     parser.add_argument("--profiles", type=Path, help="folder for a cProfile file of each slow part")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sae_assets_scale_") as folder:
-        measure(Path(folder), given)
+        measure(Path(folder), arguments)
 
 
-def measure(folder: Path, given: argparse.Namespace) -> None:
-    root, before = folder / "data", given.chunks - given.new
-    land(root, before * given.examples)
-    catalog = write_catalog(folder, root, given.datasets, given.examples)
+def measure(folder: Path, arguments: argparse.Namespace) -> None:
+    root, before = folder / "data", arguments.chunks - arguments.new
+    land(root, before * arguments.examples)
+    catalog = write_catalog(folder, root, arguments.datasets, arguments.examples)
     print(
-        f"{given.chunks:,} chunks of {given.examples} example(s), {given.datasets} data sets, "
+        f"{arguments.chunks:,} chunks of {arguments.examples} example(s), {arguments.datasets} data sets, "
         f"Python {sys.version.split()[0]}, dagster {dg.__version__}"
     )
     print(f"{'':62} {'wall':>11} {'CPU':>11}")
 
     def profile(name: str) -> Path | None:
-        return given.profiles / f"{name}.prof" if given.profiles else None
+        return arguments.profiles / f"{name}.prof" if arguments.profiles else None
 
     with open_session(folder / "home", catalog) as session:
         with timed("catalog read"):
@@ -173,10 +173,10 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
         with timed("sensor: nothing has changed"):
             idle = sensor_tick(session, definitions, first.cursor)
         assert idle.skip_message and idle.skip_message.startswith("No new examples")
-        land(root, given.chunks * given.examples)
-        with timed(f"sensor: {given.new} new chunks"):
+        land(root, arguments.chunks * arguments.examples)
+        with timed(f"sensor: {arguments.new} new chunks"):
             grown = profiled(lambda: sensor_tick(session, definitions, first.cursor), profile("sensor"))
-        assert len(grown.dynamic_partitions_requests[0].partition_keys) == given.new
+        assert len(grown.dynamic_partitions_requests[0].partition_keys) == arguments.new
         chunks = session.chunks_of(NAME)
         with timed("manifests read"):
             session.chunks_of(NAME)
@@ -197,7 +197,7 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
             profiled(lambda: states(session, [NAME]), profile("status_made"))
         with timed("sae-assets status of all data sets"):
             states(session, list(session.catalog.datasets))
-        submit(session, given.backfill)
+        submit(session, arguments.backfill)
 
 
 def plan(session: Session, limit: int) -> Any:

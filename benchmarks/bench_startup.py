@@ -50,10 +50,10 @@ def definitions(folder: Path) -> float:
     """Return CPU seconds of making Dagster's definitions of ten more data sets, imports of this package included and
     Dagster's not."""
     entry = load_catalog().datasets[SHOWN[0]]
-    made = {"root": str(entry.root), "layout": entry.layout, "modality": "image", "concepts": [*entry.concepts],
+    dataset = {"root": str(entry.root), "layout": entry.layout, "modality": "image", "concepts": [*entry.concepts],
             "token_kinds": [*entry.token_kinds], "models": [*entry.models], "controls": {}}  # fmt: skip
     catalog = folder / "catalog.yaml"
-    catalog.write_text(yaml.safe_dump({"datasets": {f"data_{number}": made for number in range(10)}}))
+    catalog.write_text(yaml.safe_dump({"datasets": {f"data_{number}": dataset for number in range(10)}}))
     places = {"SAE_ASSETS_CATALOG": str(catalog), "SAE_ASSETS_HOME": str(folder)}
     done = subprocess.run(
         [sys.executable, "-c", DEFINITIONS], env={**os.environ, **places}, check=True, capture_output=True, text=True
@@ -61,11 +61,11 @@ def definitions(folder: Path) -> float:
     return float(done.stdout)
 
 
-def first_line(place: Sequence[str]) -> float:
+def first_line(options: Sequence[str]) -> float:
     """Return the seconds of ``materialize`` until it has said something, to a hundredth of a second; it is ended
     then."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", COMMAND, "materialize", *place], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, "-u", "-c", COMMAND, "materialize", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert process.stdout is not None
     with process.stdout:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     settings = load_settings(options.home)
-    place = ["--home", str(settings.home)]
+    home = ["--home", str(settings.home)]
     for name in ("pass", "import sae_assets", "import dagster", "import torch"):
         line(f"python -c '{name}'", ["-c", name], options.repeat)
     line("sae-assets --help", ["-c", COMMAND, "--help"], options.repeat)
@@ -91,13 +91,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sae_assets_startup_") as folder:
         took = min(definitions(Path(folder)) for _ in range(options.repeat))
         print(f"{'definitions, without Dagster':34} {took:6.2f} s", flush=True)
-    took = min(first_line(place) for _ in range(options.repeat))
+    took = min(first_line(home) for _ in range(options.repeat))
     print(f"{'sae-assets materialize, first line':34} {took:6.2f} s", flush=True)
     shutil.rmtree(settings.dagster_home / FOLDER, ignore_errors=True)
-    line("sae-assets status, first", ["-c", COMMAND, "status", *place], 1)
-    line("sae-assets status", ["-c", COMMAND, "status", *place], options.repeat)
-    line("sae-assets show", ["-c", COMMAND, "show", *SHOWN, *place], options.repeat)
-    line("sae-assets unit", ["-c", COMMAND, "unit", *SHOWN[:2], "6", *place], options.repeat)
+    line("sae-assets status, first", ["-c", COMMAND, "status", *home], 1)
+    line("sae-assets status", ["-c", COMMAND, "status", *home], options.repeat)
+    line("sae-assets show", ["-c", COMMAND, "show", *SHOWN, *home], options.repeat)
+    line("sae-assets unit", ["-c", COMMAND, "unit", *SHOWN[:2], "6", *home], options.repeat)
 
 
 if __name__ == "__main__":

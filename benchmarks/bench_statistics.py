@@ -68,16 +68,16 @@ def one_sort(chunk: SparseActivations, cal: torch.Tensor) -> np.ndarray:
     filled = counts > 0
     n = counts[filled]
     starts = n.cumsum() - n
-    found = np.full((6, chunk.n_units), np.nan)
-    found[0], found[1:3] = counts, 0
-    found[1, filled], found[2, filled] = (np.add.reduceat(each, starts) for each in (ordered, ordered * ordered))
-    for place, q in enumerate((0.95, 0.99)):
+    figures = np.full((6, chunk.n_units), np.nan)
+    figures[0], figures[1:3] = counts, 0
+    figures[1, filled], figures[2, filled] = (np.add.reduceat(each, starts) for each in (ordered, ordered * ordered))
+    for number, q in enumerate((0.95, 0.99)):
         rank = (n - 1) * q
         low = rank.astype(np.int64)
         below, above = ordered[starts + low], ordered[starts + np.minimum(low + 1, n - 1)]
-        found[3 + place, filled] = below + (above - below) * (rank - low)
-    found[5, filled] = ordered[starts + n - 1]
-    return found
+        figures[3 + number, filled] = below + (above - below) * (rank - low)
+    figures[5, filled] = ordered[starts + n - 1]
+    return figures
 
 
 def main() -> None:
@@ -106,9 +106,9 @@ def main() -> None:
     common = stats.n_active.argsort(descending=True)[:512].sort().values
 
     def dense_block(units: torch.Tensor) -> torch.Tensor:
-        place = torch.full((args.units,), -1)
-        place[units] = torch.arange(len(units))
-        entry = place[chunk.unit_ids.long()]
+        index = torch.full((args.units,), -1)
+        index[units] = torch.arange(len(units))
+        entry = index[chunk.unit_ids.long()]
         block = torch.zeros(chunk.n_rows, len(units))
         block[chunk.row_of_entry()[entry >= 0], entry[entry >= 0]] = chunk.values[entry >= 0]
         return block
@@ -117,28 +117,30 @@ def main() -> None:
     q = torch.tensor([0.95, 0.99], device=device)
 
     def dense_stats() -> torch.Tensor:
-        found = []
+        results = []
         for block in blocks:
             positive = block.masked_fill(block <= 0, torch.nan)
             _ = (block > 0).sum(0), block.sum(0), block.square().sum(0), block.max(0)
-            found.append(torch.cat([column[None] for column in positive.T.contiguous().nanquantile(q, 1)]))
-        return torch.cat(found, 1)
+            results.append(torch.cat([column[None] for column in positive.T.contiguous().nanquantile(q, 1)]))
+        return torch.cat(results, 1)
 
     dense, quantiles = seconds(dense_stats, device)
     assert torch.allclose(quantiles[1].cpu().double(), stats.p99[common], rtol=1e-5)
     report("unit statistics", ours, dense * args.units / 512)
     if not device.startswith("cuda"):
-        sorted_once, found = seconds(lambda: one_sort(chunk, cal), device)
-        assert np.array_equal(found[0], stats.n_active.numpy())
-        for row, column in zip(found[1:], (stats.total, stats.total_sq, stats.p95, stats.p99, stats.max), strict=True):
+        sorted_once, results = seconds(lambda: one_sort(chunk, cal), device)
+        assert np.array_equal(results[0], stats.n_active.numpy())
+        for row, column in zip(
+            results[1:], (stats.total, stats.total_sq, stats.p95, stats.p99, stats.max), strict=True
+        ):
             assert np.allclose(row, column.numpy(), rtol=1e-10, equal_nan=True)
         beside = f"NumPy {sorted_once:10.4f} s   ours takes {ours / sorted_once:.2f} of it"
         print(f"{'  one sort, in NumPy':24} ours {ours:9.4f} s   {beside}")
 
     # Filter: dense is a column gather of the kept units, in row blocks.
     reasons = torch.full((args.units,), 2, dtype=torch.uint8)
-    kept = stats.n_active.argsort(descending=True)[: args.kept].sort().values
-    reasons[kept] = 0
+    kept_units = stats.n_active.argsort(descending=True)[: args.kept].sort().values
+    reasons[kept_units] = 0
     mapping = UnitMapping(reasons, "fixed", 0, float("inf"), 0.0, float("nan"), None)
     ours, filtered = seconds(lambda: filter_activations(chunk, mapping, device=device), device)
     slice_rows = 2048
@@ -146,7 +148,7 @@ def main() -> None:
     first = row < slice_rows
     wide = torch.zeros(slice_rows, args.units)
     wide[row[first], chunk.unit_ids[first].long()] = chunk.values[first]
-    wide, chosen = wide.to(device), kept.to(device)
+    wide, chosen = wide.to(device), kept_units.to(device)
 
     def dense_filter() -> torch.Tensor:
         return wide[:, chosen].topk(32, 1).values  # gathered, then made sparse again
@@ -164,27 +166,27 @@ def main() -> None:
     )  # fmt: skip
     calibration = [CalibrationChunk(filtered, truth, cal)]
     ours, cutoffs = seconds(
-        lambda: calibrate_thresholds(calibration, concepts=truth.concepts, kept_units=kept, device=device), device
+        lambda: calibrate_thresholds(calibration, concepts=truth.concepts, kept_units=kept_units, device=device), device
     )
     some = min(64, args.kept)
     entry = filtered.unit_ids < some
 
     def dense_rows() -> torch.Tensor:
-        made = torch.zeros(chunk.n_rows, some)
-        made[filtered.row_of_entry()[entry], filtered.unit_ids[entry].long()] = filtered.values[entry]
-        return made
+        matrix = torch.zeros(chunk.n_rows, some)
+        matrix[filtered.row_of_entry()[entry], filtered.unit_ids[entry].long()] = filtered.values[entry]
+        return matrix
 
-    made, narrow = seconds(dense_rows, "cpu")
-    print(f"{'making dense rows':24} {'':16}   dense {made * args.kept / some:10.3f} s   not part of what follows")
+    matrix, narrow = seconds(dense_rows, "cpu")
+    print(f"{'making dense rows':24} {'':16}   dense {matrix * args.kept / some:10.3f} s   not part of what follows")
     narrow, where = narrow.to(device), truth_rows.to(device) & rows[:, None].to(device)
     q = 1 - torch.tensor(TAIL_FRACTIONS, device=device)
 
     def dense_thresholds() -> torch.Tensor:
-        found = []
+        results = []
         for concept in range(args.concepts):
             block = narrow[where[:, concept]]
-            found.append(block.masked_fill(block <= 0, torch.nan).nanquantile(q, 0).T)
-        return torch.stack(found)
+            results.append(block.masked_fill(block <= 0, torch.nan).nanquantile(q, 0).T)
+        return torch.stack(results)
 
     dense, values = seconds(dense_thresholds, device)
     assert torch.allclose(values.cpu().double(), cutoffs.values[:-1, :some], rtol=1e-5, equal_nan=True)
@@ -203,23 +205,23 @@ def main() -> None:
     def dense_detection() -> torch.Tensor:
         scores = narrow.view(args.examples, args.rows, some).amax(1)[~cal.to(device)].double()
         positive = labels[~cal].to(device)
-        found = []
+        results = []
         for concept in range(args.concepts):
             hit = scores[:, :, None] >= cutoffs.values[concept, :some].to(device)
-            found.append((hit & positive[:, concept, None, None]).sum(0))
+            results.append((hit & positive[:, concept, None, None]).sum(0))
             _ = (hit & ~positive[:, concept, None, None]).sum(0)
-        return torch.stack(found)
+        return torch.stack(results)
 
     def dense_products() -> torch.Tensor:
         """The same counts by matrix products, positives and negatives of a concept against all its detections."""
         scores = narrow.view(args.examples, args.rows, some).amax(1)[~cal.to(device)].double()
         positive = labels[~cal].to(device).float()
         sides = torch.stack([positive, 1 - positive], 1)
-        found = []
+        results = []
         for concept in range(args.concepts):
             hit = (scores[:, :, None] >= cutoffs.values[concept, :some].to(device)).float().flatten(1)
-            found.append((sides[:, :, concept].T @ hit)[0].view(some, -1))
-        return torch.stack(found)
+            results.append((sides[:, :, concept].T @ hit)[0].view(some, -1))
+        return torch.stack(results)
 
     by_products, hits = seconds(dense_products, device)
     assert torch.equal(hits.cpu().int(), stats_ours.true_positives[1, :, :some])

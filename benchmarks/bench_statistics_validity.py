@@ -215,8 +215,8 @@ def pairs() -> None:
         chance = stats.multinomial.pmf(np.stack([b, c, n - b - c], -1), n, [*shares, 1 - sum(shares)])
         some = chance > 1e-9
         b, c, chance = b[some], c[some], chance[some] / chance[some].sum()
-        place, truth = np.arange(n), torch.ones(int(some.sum()), 1, n, dtype=torch.bool)
-        missed = (place >= b[:, None]) & (place < (b + c)[:, None]), place < b[:, None]
+        number, truth = np.arange(n), torch.ones(int(some.sum()), 1, n, dtype=torch.bool)
+        missed = (number >= b[:, None]) & (number < (b + c)[:, None]), number < b[:, None]
         both = [counts_of(torch.from_numpy(~each)[:, None], truth) for each in missed]
         _, low, high = weighted_f1_difference(*both).T.numpy()
         one, two = (2 * (1 - share) / (2 - share) for share in reversed(shares))
@@ -349,9 +349,9 @@ def held_out(name: str, options: dict, sets: int, shuffles: int, first: int) -> 
     p, any_of, discovered, weighted = [], [], [], []
     for seed in range(first, first + sets):
         scores = dict(zip(("cal", "test"), noise(seed, **options), strict=True))
-        found = find_pairs(scores, min_support=1)
-        units, every = found.units, torch.ones(len(found.units), dtype=torch.bool)
-        got = shuffle_held_out(scores["test"], units, found.thresholds, every, n_shuffles=shuffles, seed=seed)
+        best = find_pairs(scores, min_support=1)
+        units, every = best.units, torch.ones(len(best.units), dtype=torch.bool)
+        got = shuffle_held_out(scores["test"], units, best.thresholds, every, n_shuffles=shuffles, seed=seed)
         p.append(got.p[units >= 0])
         any_of.append(bool((got.family_p <= 0.05).any()))
         discovered.append(bool((got.q <= 0.05).any()))

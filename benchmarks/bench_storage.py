@@ -37,34 +37,34 @@ from sae_assets.storage.store import ArtifactStore, stored
 from sae_assets.storage.tables.sparse_activations import READ
 
 
-def hand_on(chunk: SparseActivations, made: Provenance) -> None:
+def hand_on(chunk: SparseActivations, provenance: Provenance) -> None:
     stage, address = STAGES["sparse_activations"], Address("bench", "sparse_activations", "patch", "synthetic", "0000")
     expected = Expected(chunk.example_offsets.diff(), limits={"max_dropped_mass": 0.1, "max_fvu": 1.0})
 
     def compare(works: dict[str, Callable[[], Any]]) -> tuple[list[Any], list[float]]:
         """Return what they give and the least time of each, measured in turns."""
         times: dict[str, list[float]] = {name: [] for name in works}
-        found = dict[str, Any]()
+        results = dict[str, Any]()
         for _ in range(10):
             for name, work in works.items():
                 start = time.process_time()
-                found[name] = work()
+                results[name] = work()
                 times[name].append(1000 * (time.process_time() - start))
         for name, each in times.items():
             print(f"{name:30} {min(each):10.0f} ms")
-        return [*found.values()], [*map(min, times.values())]
+        return [*results.values()], [*map(min, times.values())]
 
     def cost(name: str, work: Callable[[], Any]) -> tuple[Any, float]:
-        (found,), (least,) = compare({name: work})
-        return found, least
+        (result,), (least,) = compare({name: work})
+        return result, least
 
     with tempfile.TemporaryDirectory() as root:
         store = ArtifactStore(root)
-        item, first = cost("content hash and figures", lambda: stored(chunk, made, stage.counts(chunk)))
+        item, first = cost("content hash and figures", lambda: stored(chunk, provenance, stage.counts(chunk)))
         _, second = cost("metadata", lambda: (artifact_metadata(item, {"seconds": 1.0}), table_metadata(chunk)))
         _, third = cost("write", lambda: store.write(address, item))
         path = next(Path(root).rglob("*.parquet"))
-        (again, *_), (fourth, read, parsed) = compare(
+        (artifact, *_), (fourth, read, parsed) = compare(
             {
                 "read back, hashed anew": lambda: store.read(address, hashed=True).artifact,
                 "read": lambda: store.read(address).artifact,
@@ -73,7 +73,7 @@ def hand_on(chunk: SparseActivations, made: Provenance) -> None:
         )
         print(f"{'':30} {read / parsed:10.2f} of parse alone, hashed anew {fourth / parsed:.2f}")
         checks = [check for check in stage.checks if check.name not in ("like_other_chunks", "sae_fits")]
-        _, fifth = cost("checks", lambda: [check.test(again, expected) for check in checks])
+        _, fifth = cost("checks", lambda: [check.test(artifact, expected) for check in checks])
     print(f"{'all of it':30} {first + second + third + fourth + fifth:10.0f} ms")
 
 
@@ -85,8 +85,8 @@ def as_delphi(chunk: SparseActivations, values: type, places: type, n_files: int
     size, edges = 0, np.linspace(0, chunk.n_units, n_files + 1).astype(int)
     for first, end in itertools.pairwise(edges):
         here = (locations[:, 2] >= first) & (locations[:, 2] < end)
-        place = (locations[here] - [0, 0, first]).astype(places)
-        size += len(save({"locations": place, "activations": chunk.values.numpy()[here].astype(values)}))
+        coordinates = (locations[here] - [0, 0, first]).astype(places)
+        size += len(save({"locations": coordinates, "activations": chunk.values.numpy()[here].astype(values)}))
     return size
 
 
@@ -105,10 +105,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of what is measured")
     args = parser.parse_args()
     chunk = synthetic_chunk(args.rows // 256, 256, 65_536, 32, args.seed)
-    made = Provenance("sparse_activations", "bench", "patch", "synthetic", "0000", "1")
+    provenance = Provenance("sparse_activations", "bench", "patch", "synthetic", "0000", "1")
 
     def header(scalars: dict) -> Header:
-        return Header(chunk.kind, chunk.content_hash(), scalars, made)
+        return Header(chunk.kind, chunk.content_hash(), scalars, provenance)
 
     wide = io.BytesIO()
     indices = chunk.unit_ids.view(-1, 32)
@@ -126,7 +126,7 @@ def main() -> None:
     for name, size in sizes.items():
         per_row, ratio = size / chunk.n_rows, chunk.dense_bytes / size
         print(f"{name:30} {size / 1e6:10,.2f} MB {per_row:9,.1f} bytes/row   1/{ratio:,.0f} of dense")
-    hand_on(chunk, made)
+    hand_on(chunk, provenance)
 
 
 if __name__ == "__main__":

@@ -29,17 +29,17 @@ from sae_assets.storage.provenance import Provenance
 
 
 def bytes_per_row(chunk: SparseActivations) -> float:
-    made = Provenance("sparse_activations", "bench", "patch", "synthetic", "0000", "1")
-    content = parquet.dump(chunk, lambda scalars: Header(chunk.kind, "", scalars, made))
+    provenance = Provenance("sparse_activations", "bench", "patch", "synthetic", "0000", "1")
+    content = parquet.dump(chunk, lambda scalars: Header(chunk.kind, "", scalars, provenance))
     return len(content) / chunk.n_rows
 
 
 def with_values(chunk: SparseActivations, stored_values: str) -> SparseActivations:
     nothing = torch.zeros(chunk.n_rows, dtype=torch.float64)
     code = SparseCode(chunk.row_offsets, chunk.unit_ids, chunk.values, chunk.l0, nothing, nothing)
-    made = rounded(code, stored_values)
-    said = stored_values if stored_values == "float16" else None
-    return replace(chunk, unit_ids=made.unit_ids, values=made.values, stored_values=said)
+    stored = rounded(code, stored_values)
+    name = stored_values if stored_values == "float16" else None
+    return replace(chunk, unit_ids=stored.unit_ids, values=stored.values, stored_values=name)
 
 
 def figures(world: World, rows: SparseActivations) -> dict[str, Tensor]:

@@ -41,13 +41,13 @@ def main() -> None:
     parser.add_argument("--kept", type=int, default=2000)
     parser.add_argument("--concepts", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of what is measured")
-    given = parser.parse_args()
-    chunk = synthetic_chunk(given.examples, given.rows, given.units, 32, given.seed)
-    cal = torch.arange(given.examples) % 2 == 0
+    arguments = parser.parse_args()
+    chunk = synthetic_chunk(arguments.examples, arguments.rows, arguments.units, 32, arguments.seed)
+    cal = torch.arange(arguments.examples) % 2 == 0
     loops = "with" if compiled.loops_for(compiled.FIRST, "cpu") else "without"
     print(
-        f"{chunk.n_rows:,} rows of {given.examples:,} examples, {given.units:,} units, k = 32, {given.kept:,} kept, "
-        f"{given.concepts} concepts, Polars {pl.__version__}, {loops} compiled loops"
+        f"{chunk.n_rows:,} rows of {arguments.examples:,} examples, {arguments.units:,} units, k = 32, "
+        f"{arguments.kept:,} kept, {arguments.concepts} concepts, Polars {pl.__version__}, {loops} compiled loops"
     )
     example, in_cal = chunk.example_of_row(), cal[chunk.example_of_row()]
 
@@ -57,42 +57,44 @@ def main() -> None:
     rows = pl.DataFrame(
         {"row": np.arange(chunk.n_rows, dtype=np.int32), "example": example.int().numpy(), "cal": in_cal.numpy()}
     )
-    ours, stats = seconds(lambda: compute_unit_stats([(chunk, cal)], given.units), "cpu")
+    ours, stats = seconds(lambda: compute_unit_stats([(chunk, cal)], arguments.units), "cpu")
     value = pl.col("value").cast(pl.Float64)
     figures = [
         pl.len().alias("n_active"), value.sum().alias("sum"), (value * value).sum().alias("squares"),
         value.max().alias("max"), *(value.quantile(q, "linear").alias(f"p{q:.0%}"[:-1]) for q in (0.95, 0.99)),
     ]  # fmt: skip
-    table, found = seconds(
+    table, lines = seconds(
         lambda: entries.join(rows, on="row").filter("cal").group_by("unit").agg(figures).sort("unit"), "cpu"
     )
-    units = torch.from_numpy(found["unit"].to_numpy().copy()).long()
-    assert torch.equal(stats.n_active[units], torch.from_numpy(found["n_active"].to_numpy().astype(np.int64)))
-    assert np.allclose(stats.p99[units], found["p99"])
+    units = torch.from_numpy(lines["unit"].to_numpy().copy()).long()
+    assert torch.equal(stats.n_active[units], torch.from_numpy(lines["n_active"].to_numpy().astype(np.int64)))
+    assert np.allclose(stats.p99[units], lines["p99"])
     report("unit statistics", ours, table)
 
-    reasons = torch.full((given.units,), 2, dtype=torch.uint8)
-    kept = stats.n_active.argsort(descending=True)[: given.kept].sort().values
-    reasons[kept] = 0
+    reasons = torch.full((arguments.units,), 2, dtype=torch.uint8)
+    kept_units = stats.n_active.argsort(descending=True)[: arguments.kept].sort().values
+    reasons[kept_units] = 0
     mapping = UnitMapping(reasons, "fixed", 0, float("inf"), 0.0, float("nan"), None)
-    new_ids = pl.DataFrame({"unit": kept.int().numpy(), "new": np.arange(given.kept, dtype=np.int32)})
+    new_ids = pl.DataFrame({"unit": kept_units.int().numpy(), "new": np.arange(arguments.kept, dtype=np.int32)})
     ours, filtered = seconds(lambda: filter_activations(chunk, mapping), "cpu")
     renamed = "row", pl.col("new").alias("unit"), "value"
     table, narrow = seconds(lambda: entries.join(new_ids, on="unit", maintain_order="left").select(renamed), "cpu")
     assert np.array_equal(narrow["unit"], filtered.unit_ids) and np.array_equal(narrow["value"], filtered.values)
     report("filter", ours, table)
 
-    generator = torch.Generator().manual_seed(given.seed + 1)
-    labels = torch.rand(given.examples, given.concepts, generator=generator) < 0.3
-    truth_rows = labels[example] & (torch.rand(chunk.n_rows, given.concepts, generator=generator) < 0.2)
+    generator = torch.Generator().manual_seed(arguments.seed + 1)
+    labels = torch.rand(arguments.examples, arguments.concepts, generator=generator) < 0.3
+    truth_rows = labels[example] & (torch.rand(chunk.n_rows, arguments.concepts, generator=generator) < 0.2)
     truth = GroundTruth(
-        tuple(f"c{number}" for number in range(given.concepts)), 0, chunk.example_offsets,
+        tuple(f"c{number}" for number in range(arguments.concepts)), 0, chunk.example_offsets,
         offsets_of(truth_rows.sum(1)), truth_rows.nonzero()[:, 1].int(),
     )  # fmt: skip
-    place = (truth_rows & in_cal[:, None]).nonzero().int()
-    labelled = pl.DataFrame({"row": place[:, 0].numpy(), "concept": place[:, 1].numpy()})
+    cells = (truth_rows & in_cal[:, None]).nonzero().int()
+    labelled = pl.DataFrame({"row": cells[:, 0].numpy(), "concept": cells[:, 1].numpy()})
     calibration = [CalibrationChunk(filtered, truth, cal)]
-    ours, cutoffs = seconds(lambda: calibrate_thresholds(calibration, concepts=truth.concepts, kept_units=kept), "cpu")
+    ours, cutoffs = seconds(
+        lambda: calibrate_thresholds(calibration, concepts=truth.concepts, kept_units=kept_units), "cpu"
+    )
     quantiles = [
         value.quantile(1 - tail, "linear").alias(level) for level, tail in zip(LEVELS, TAIL_FRACTIONS, strict=True)
     ]
@@ -100,40 +102,42 @@ def main() -> None:
     table, levels = seconds(lambda: narrow.join(labelled, on="row").group_by(pair).agg(quantiles).sort(pair), "cpu")
     at = levels["concept"].to_numpy().astype(np.int64), levels["unit"].to_numpy().astype(np.int64)
     assert np.allclose(cutoffs.values[at].numpy(), levels.select(LEVELS).to_numpy())
-    assert int(cutoffs.values[: given.concepts, :, 0].isfinite().sum()) == len(levels)
+    assert int(cutoffs.values[: arguments.concepts, :, 0].isfinite().sum()) == len(levels)
     report("thresholds", ours, table)
 
     splits = tuple("cal" if flag else "test" for flag in cal.tolist())
     ours, counts = seconds(
-        lambda: count_detections(gather_scores([LabelledChunk(filtered, splits, labels)], n_units=given.kept), cutoffs),
+        lambda: count_detections(
+            gather_scores([LabelledChunk(filtered, splits, labels)], n_units=arguments.kept), cutoffs
+        ),
         "cpu",
     )
-    some = min(10, given.concepts)
+    some = min(10, arguments.concepts)
     columns = {f"c{concept}": labels[:, concept].numpy() for concept in range(some)}
-    positive = pl.DataFrame({"example": np.arange(given.examples, dtype=np.int32), **columns})
+    positive = pl.DataFrame({"example": np.arange(arguments.examples, dtype=np.int32), **columns})
 
     def detections() -> list[pl.DataFrame]:
         """Return the tables of the first concepts; example scores are computed once, as ours are."""
         scores = narrow.join(rows, on="row").group_by("example", "cal", "unit").agg(value.max().alias("score"))
         scores = scores.join(positive, on="example")
-        found = []
+        lines = []
         for concept in range(some):
             side = pl.col(f"c{concept}")
             hits = [pl.col("score") >= pl.col(level) for level in LEVELS]
             sums = [(hit & side).sum().alias(f"tp_{level}") for hit, level in zip(hits, LEVELS, strict=True)]
             sums += [(hit & ~side).sum().alias(f"fp_{level}") for hit, level in zip(hits, LEVELS, strict=True)]
             of_concept = levels.filter(pl.col("concept") == concept).drop("concept")
-            found.append(scores.join(of_concept, on="unit").group_by("cal", "unit").agg(sums))
-        return found
+            lines.append(scores.join(of_concept, on="unit").group_by("cal", "unit").agg(sums))
+        return lines
 
     table, by_concept = seconds(detections, "cpu")
-    for concept, found in enumerate(by_concept):
-        tested = found.filter(~pl.col("cal"))
+    for concept, lines in enumerate(by_concept):
+        tested = lines.filter(~pl.col("cal"))
         units = tested["unit"].to_numpy().astype(np.int64)
         hits = tested.select([f"tp_{level}" for level in LEVELS]).to_numpy()
         assert np.array_equal(counts.true_positives[1, concept][units].numpy(), hits)
-    report("scores and detection", ours, table * given.concepts / some)
-    print(f"{'':24} Polars counted {some} of {given.concepts} concepts")
+    report("scores and detection", ours, table * arguments.concepts / some)
+    print(f"{'':24} Polars counted {some} of {arguments.concepts} concepts")
 
 
 if __name__ == "__main__":

@@ -35,11 +35,11 @@ ASSETS = {"examples": f"{NAME}/examples", "sparse_activations": f"{NAME}/patch/s
 Query = dict[str, Any]
 
 
-def tell(session: Session, chunks: list[str], made: int) -> None:
+def tell(session: Session, chunks: list[str], n_made: int) -> None:
     """Register partitions and record materializations as runs do, without the runs."""
     session.instance.add_dynamic_partitions(chunks_name(NAME), chunks)
     version = {"dagster/data_version": "a"}
-    for chunk in chunks[:made]:
+    for chunk in chunks[:n_made]:
         for asset, partition in (("examples", chunk), ("sparse_activations", multi_key(MODEL, chunk))):
             key = dg.AssetKey(ASSETS[asset].split("/"))
             session.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition, tags=version))
@@ -58,8 +58,8 @@ class Watch:
             self.queries.append((asked, request.timing["responseEnd"] / 1000))
 
     def take(self) -> list[tuple[Query, float]]:
-        found, self.queries = self.queries, []
-        return found
+        queries, self.queries = self.queries, []
+        return queries
 
 
 def print_queries(url: str, queries: list[tuple[Query, float]], least: float) -> None:
@@ -70,43 +70,43 @@ def print_queries(url: str, queries: list[tuple[Query, float]], least: float) ->
         start = time.perf_counter()
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=300) as response:
             size = len(response.read())
-        again = time.perf_counter() - start
-        if again >= least:
+        seconds = time.perf_counter() - start
+        if seconds >= least:
             name = query.get("operationName", "")
-            print(f"    {name:42} browser {waited:6.2f} s   HTTP {again:6.2f} s   {size / 1000:9,.1f} kB")
+            print(f"    {name:42} browser {waited:6.2f} s   HTTP {seconds:6.2f} s   {size / 1000:9,.1f} kB")
 
 
-def measure(folder: Path, given: argparse.Namespace) -> None:
+def measure(folder: Path, arguments: argparse.Namespace) -> None:
     land(folder / "data", 3)
-    catalog = write_catalog(folder, folder / "data", given.datasets)
-    chunks = [f"{number:04d}" for number in range(given.chunks)]
+    catalog = write_catalog(folder, folder / "data", arguments.datasets)
+    chunks = [f"{number:04d}" for number in range(arguments.chunks)]
     with open_session(folder / "home", catalog) as session:
-        tell(session, chunks, given.made)
-    print(f"{given.chunks:,} chunks of which {given.made:,} were made, {given.datasets} data sets")
+        tell(session, chunks, arguments.made)
+    print(f"{arguments.chunks:,} chunks of which {arguments.made:,} were made, {arguments.datasets} data sets")
     with webserver(folder / "home", catalog) as server, chromium() as browser:
         if browser is None:
             print("no Chromium on this machine: not measured")
             return
-        for place, (asset, path) in enumerate([("", ASSETS["examples"]), *ASSETS.items()]):
+        for visit, (asset, path) in enumerate([("", ASSETS["examples"]), *ASSETS.items()]):
             with window(browser, server.url) as shown:
                 watch, start = Watch(shown), time.perf_counter()
                 shown.open(f"/assets/{path}?view=partitions")
-                shown.page.get_by_text(f"Missing ({given.chunks - given.made})").first.wait_for()
+                shown.page.get_by_text(f"Missing ({arguments.chunks - arguments.made})").first.wait_for()
                 shown.page.get_by_text(chunks[0], exact=True).first.wait_for()
                 listed = time.perf_counter() - start
-                if not place:  # the first visit, which no other pays for
+                if not visit:  # the first visit, which no other pays for
                     print(f"first page after the webserver's start: {listed:.2f} s")
                     continue
                 print(f"{asset}: partitions listed after {listed:.2f} s")
                 shown.page.wait_for_timeout(1000)
-                print_queries(server.url, watch.take(), given.least)
+                print_queries(server.url, watch.take(), arguments.least)
                 start = time.perf_counter()
                 shown.page.get_by_role("button", name="Materialize").first.click()
                 shown.page.get_by_role("button", name="Launch").last.wait_for()
                 shown.page.get_by_text("Partition selection").first.wait_for()
                 print(f"{asset}: dialog there after {time.perf_counter() - start:.2f} s")
                 shown.page.wait_for_timeout(3000)
-                print_queries(server.url, watch.take(), given.least)
+                print_queries(server.url, watch.take(), arguments.least)
 
 
 def main() -> None:
@@ -115,9 +115,9 @@ def main() -> None:
     parser.add_argument("--made", type=int, default=2000)
     parser.add_argument("--datasets", type=int, default=50)
     parser.add_argument("--least", type=float, default=0.05, help="queries that took less over HTTP are not listed")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sae_assets_ui_", ignore_cleanup_errors=True) as folder:
-        measure(Path(folder), given)
+        measure(Path(folder), arguments)
 
 
 if __name__ == "__main__":

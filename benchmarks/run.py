@@ -67,42 +67,45 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="some scripts; RESULTS.md is written for all of them only")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--home", type=Path, default=Path.home() / ".sae_assets", help="of `make demo`")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     forgotten = {path.stem for path in HERE.glob("bench_*.py")} - {*SIZES}
     assert not forgotten, f"no size of {forgotten}"
-    unknown = {*given.names} - {*SIZES}
+    unknown = {*arguments.names} - {*SIZES}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(SIZES)}")
-    if not (given.home / "store").is_dir():
-        parser.error(f"{given.home} is no home with figures to look at; run `make demo`, or name one by --home")
+    if not (arguments.home / "store").is_dir():
+        parser.error(f"{arguments.home} is no home with figures to look at; run `make demo`, or name one by --home")
     changed = _git("status", "--porcelain", "--", ":!benchmarks/RESULTS.md")
-    if changed and not given.names:
+    if changed and not arguments.names:
         parser.error(f"the working tree differs from its commit, so that figures would be nobody's:\n{changed}")
-    names = [*(given.names or SIZES)]
-    runs = {name: _run(name, given) for name in names if name not in SIMULATIONS}
+    names = [*(arguments.names or SIZES)]
+    runs = {name: _run(name, arguments) for name in names if name not in SIMULATIONS}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         shared = [name for name in names if name in SIMULATIONS]
-        runs |= zip(shared, pool.map(lambda name: _run(name, given), shared), strict=True)
+        runs |= zip(shared, pool.map(lambda name: _run(name, arguments), shared), strict=True)
     failed = [name for name in names if runs[name][1]]
-    if not given.names:
-        RESULTS.write_text(_head(given.full) + "\n" + "\n".join(runs[name][0] for name in names), encoding="utf-8")
+    if not arguments.names:
+        RESULTS.write_text(_head(arguments.full) + "\n" + "\n".join(runs[name][0] for name in names), encoding="utf-8")
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
 
 
-def _run(name: str, given: argparse.Namespace) -> tuple[str, int]:
+def _run(name: str, arguments: argparse.Namespace) -> tuple[str, int]:
     """Return what one script printed, as RESULTS.md shows it, and its exit status."""
-    sizes = SIZES[name][given.full]
+    sizes = SIZES[name][arguments.full]
     start = time.perf_counter()
-    command = [sys.executable, str(HERE / f"{name}.py"), *sizes.replace(HOME, str(given.home)).split()]
+    command = [sys.executable, str(HERE / f"{name}.py"), *sizes.replace(HOME, str(arguments.home)).split()]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
     output = run.stdout.strip() if run.returncode == 0 else f"{run.stdout}{run.stderr[-2000:]}".strip()
     end = "" if run.returncode == 0 else f", failed with {run.returncode}"
     shown = f"python benchmarks/{name}.py {sizes}".strip()
     print(f"{shown}  ({seconds:.0f} s{end})\n{output}\n", flush=True)
-    return f"`{shown}` ({seconds:.0f} s{end})\n\n```\n{output.replace(str(given.home), HOME)}\n```\n", run.returncode
+    return (
+        f"`{shown}` ({seconds:.0f} s{end})\n\n```\n{output.replace(str(arguments.home), HOME)}\n```\n",
+        run.returncode,
+    )
 
 
 def _head(full: bool) -> str:

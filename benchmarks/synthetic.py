@@ -15,7 +15,7 @@ def synthetic_chunk(n_examples: int, rows_per_example: int, n_units: int, k: int
     units = torch.cat([_distinct(ends, min(4096, n_rows - start), k, generator) for start in range(0, n_rows, 4096)])
     values = torch.empty(n_rows, k).log_normal_(0.5, 0.7, generator=generator).sort(1, descending=True).values
     for row in (values[:, 1:] == values[:, :-1]).any(1).nonzero().flatten().tolist():  # equal ones by unit
-        units[row] = units[row][sorted(range(k), key=lambda place, row=row: (-values[row, place], units[row, place]))]
+        units[row] = units[row][sorted(range(k), key=lambda index, row=row: (-values[row, index], units[row, index]))]
     return SparseActivations(
         first_example=0,
         example_offsets=offsets_of(torch.full((n_examples,), rows_per_example)),
@@ -37,12 +37,12 @@ def _distinct(ends: torch.Tensor, n_rows: int, k: int, generator: torch.Generato
     """
     drawn = torch.empty(n_rows, 0, dtype=torch.int64)
     while True:
-        more = torch.rand(n_rows, 4 * k, dtype=torch.float64, generator=generator) * ends[-1]
-        drawn = torch.cat([drawn, torch.searchsorted(ends, more, right=True).clamp(max=len(ends) - 1)], dim=1)
-        ordered, place = drawn.sort(dim=1, stable=True)
+        points = torch.rand(n_rows, 4 * k, dtype=torch.float64, generator=generator) * ends[-1]
+        drawn = torch.cat([drawn, torch.searchsorted(ends, points, right=True).clamp(max=len(ends) - 1)], dim=1)
+        ordered, order = drawn.sort(dim=1, stable=True)
         repeats = torch.zeros_like(drawn, dtype=torch.bool)
         repeats[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-        first = ~torch.zeros_like(repeats).scatter_(1, place, repeats)
+        first = ~torch.zeros_like(repeats).scatter_(1, order, repeats)
         chosen = first & (first.cumsum(1) <= k)
         if bool((chosen.sum(1) == k).all()):
             return drawn[chosen].view(n_rows, k)

@@ -5,7 +5,7 @@ Nothing here judges English: it sees names that say nothing of a value, and docs
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,11 +60,15 @@ def test_a_fragment_is_seen(source: str) -> None:
 
 
 def test_values_are_named_by_nouns() -> None:
-    unfit = {str(path.relative_to(ROOT)): list(unfit_names(path.read_text("utf-8"))) for path in PACKAGE.rglob("*.py")}
-    assert {path: names for path, names in unfit.items() if names} == {}
+    assert seen_in_sources(unfit_names) == {}
 
 
 def test_docstrings_are_sentences() -> None:
+    assert seen_in_sources(fragments) == {}
+
+
+def seen_in_sources(look: Callable[[str], Iterator[str]]) -> dict[str, list[str]]:
+    """Return by file what is seen in the package, the benchmarks and the tools."""
     paths = [path for folder in (PACKAGE, ROOT / "benchmarks", ROOT / "tools") for path in folder.rglob("*.py")]
-    clauses = {str(path.relative_to(ROOT)): list(fragments(path.read_text("utf-8"))) for path in paths}
-    assert {path: docstrings for path, docstrings in clauses.items() if docstrings} == {}
+    seen = {str(path.relative_to(ROOT)): list(look(path.read_text("utf-8"))) for path in paths}
+    return {path: lines for path, lines in seen.items() if lines}

@@ -59,8 +59,8 @@ def code_cells(page: Path = PAGE) -> list[str]:
 def notebook(names: dict[str, Any]) -> dict[str, Any]:
     """The notebook with what its cells show."""
     cells: list[dict[str, Any]] = []
-    for place, source in enumerate(CELLS):
-        cell: dict[str, Any] = {"id": f"cell-{place}", "metadata": {}, "source": source.splitlines(keepends=True)}
+    for number, source in enumerate(CELLS):
+        cell: dict[str, Any] = {"id": f"cell-{number}", "metadata": {}, "source": source.splitlines(keepends=True)}
         if is_code(source):
             data = {kind: content.splitlines(keepends=True) if kind.startswith("text") else content
                     for kind, content in carry_out(source, names).items()}  # fmt: skip

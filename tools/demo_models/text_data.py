@@ -63,14 +63,14 @@ class Writer:
     def choose(self, options: Sequence):
         return options[int(self.draw() * len(options))]
 
-    def expand(self, frame: str, **given: str) -> str:
+    def expand(self, frame: str, **words: str) -> str:
         """One sentence of a frame, spans still marked; one grammatical gender for all its pronouns."""
         gender = self.choose("fm")
 
         def slot(match: re.Match) -> str:
             name = match[1]
-            if name in given:
-                return given[name]
+            if name in words:
+                return words[name]
             if name == "who":
                 name = self.choose(("name", "kin"))
             if f"{name}_{gender}" in IRREGULAR:
@@ -124,9 +124,9 @@ class Writer:
             ordered = []
             while marked:
                 ordered.append(marked.pop(int(self.draw() * len(marked))))
-            found = [pair for sentence, concept in ordered for pair in labelled(sentence, concept)]
-            if len(found) <= LONGEST:
-                words, labels = zip(*found, strict=True)
+            pairs = [pair for sentence, concept in ordered for pair in labelled(sentence, concept)]
+            if len(pairs) <= LONGEST:
+                words, labels = zip(*pairs, strict=True)
                 return Paragraph(words, labels)
 
 

@@ -157,7 +157,7 @@ def train_transformer(
     text = {group: torch.tensor([tokenize(c) for c in [*captions, EMPTY]]) for group, captions in CAPTIONS.items()}
     visual = model.train().visual
     visual.output_tokens = True
-    kept = visual.patch_dropout = KeptPatches()
+    kept_patches = visual.patch_dropout = KeptPatches()
     stream: list[Tensor] = []
     hook = visual.transformer.resblocks[LAYER].register_forward_hook(lambda _m, _i, out: stream.append(out))
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
@@ -169,11 +169,11 @@ def train_transformer(
         whole = step >= whole_from * steps
         pick = torch.randint(len(images), (40 if whole else 64,), generator=generator)
         x, cover = augment(images[pick], masks[pick], generator)
-        kept.index = None
+        kept_patches.index = None
         if not whole:
             order = torch.rand(cover.shape, generator=generator) + (cover > 0)
-            kept.index = order.topk(N_KEPT, dim=1).indices
-            cover = cover.gather(1, kept.index)
+            kept_patches.index = order.topk(N_KEPT, dim=1).indices
+            cover = cover.gather(1, kept_patches.index)
         with torch.autocast("cpu", torch.bfloat16):
             pooled, tokens = visual(x)
             words = {group: model.encode_text(ids).float() for group, ids in text.items()}
@@ -218,13 +218,13 @@ def train_transformer(
 @torch.inference_mode()
 def residual_stream(model: Any, images: Tensor) -> Tensor:
     """Rows (CLS and patches) after block ``LAYER`` of centre crops, float32 [n * 257, width]."""
-    kept: list[Tensor] = []
-    hook = model.visual.transformer.resblocks[LAYER].register_forward_hook(lambda _m, _i, out: kept.append(out))
+    outputs: list[Tensor] = []
+    hook = model.visual.transformer.resblocks[LAYER].register_forward_hook(lambda _m, _i, out: outputs.append(out))
     for batch in images.split(32):
         x = F.interpolate(batch.float() / 127.5 - 1, size=(224, 299), mode="bicubic", antialias=True)[..., 37:261]
         model.visual(x.clamp(-1, 1))
     hook.remove()
-    return torch.cat(kept).flatten(0, 1).float()
+    return torch.cat(outputs).flatten(0, 1).float()
 
 
 def save_transformer(model: nn.Module, folder: Path) -> None:

@@ -51,8 +51,8 @@ class Rows:
 
 def top(pre: Tensor, k: int) -> Tensor:
     """The k largest of each row where positive, 0 elsewhere."""
-    found = pre.topk(min(k, pre.shape[1]), dim=1)
-    return torch.zeros_like(pre).scatter(1, found.indices, found.values.relu())
+    largest = pre.topk(min(k, pre.shape[1]), dim=1)
+    return torch.zeros_like(pre).scatter(1, largest.indices, largest.values.relu())
 
 
 def fit_units(
@@ -82,18 +82,18 @@ def fit_units(
     silent, quarter = torch.zeros(n_units), BATCH // 4
     ends = (n_shared, n_units) if n_shared else (n_units,)
     for step in range(steps):
-        place = rows.draw(BATCH, generator)
-        x, wanted = rows.x[place], target[place]
+        batch = rows.draw(BATCH, generator)
+        x, goal = rows.x[batch], target[batch]
         pre = (x - shift) @ enc + bias
         code = top(pre, k)
         pair = code[-2 * quarter :, :n_shared].unflatten(0, (2, quarter)).mean(0)
         shared = torch.cat([torch.cat([code[: -2 * quarter, :n_shared], pair, pair]), code[:, n_shared:]], 1)
-        variance = (wanted - origin).square().sum(1).mean()
+        variance = (goal - origin).square().sum(1).mean()
         loss, first = torch.zeros(()), 0
         rebuilt = shift if rest is None else origin
         for last in ends:
             rebuilt = rebuilt + shared[:, first:last] @ dec[first:last]
-            error, first = wanted - rebuilt, last
+            error, first = goal - rebuilt, last
             loss = loss + error.square().sum(1).mean() / variance / len(ends)
         silent = torch.where((code > 0).any(0), 0, silent + BATCH)
         dead = silent > DEAD_AFTER
@@ -150,14 +150,14 @@ def fold_bias(rows: Tensor, constant: Tensor, enc: Tensor, bias: Tensor) -> dict
     enc = enc + constant[:, None] * (bias + pre_b @ enc)
     before = (sample - pre_b) @ enc
     enc[:, int(before.amax(0).argmin())] = constant * 2 * before.max()  # in place of the unit that says least
-    found = TopKEncoder(enc, K, shift=pre_b).encode(sample)
+    codes = TopKEncoder(enc, K, shift=pre_b).encode(sample)
     code = torch.zeros(len(sample), len(bias))
-    code[torch.repeat_interleave(torch.arange(len(sample)), found.row_offsets.diff()), found.unit_ids.long()] = (
-        found.values
+    code[torch.repeat_interleave(torch.arange(len(sample)), codes.row_offsets.diff()), codes.unit_ids.long()] = (
+        codes.values
     )
     dec = refit_decoder(code, sample - pre_b)
     unexplained = (sample - pre_b - code @ dec).square().sum() / (sample - mean).square().sum()
-    print(f"sae: unexplained {unexplained:.4f}, L0 {len(found.values) / len(sample):.1f}", flush=True)
+    print(f"sae: unexplained {unexplained:.4f}, L0 {len(codes.values) / len(sample):.1f}", flush=True)
     return {"pre_b": pre_b, "enc": enc.contiguous(), "dec": dec.contiguous()}
 
 
@@ -178,10 +178,10 @@ def train_sae(rows: Tensor, tokens: int, *, steps: int, seed: int) -> dict[str, 
         code = torch.cat([code, torch.ones(len(code), 1)], 1)
         rest = data.x - code @ refit_decoder(code, data.x)
         del code
-    more, more_bias = fit_units(
+    further, more_bias = fit_units(
         data, rest, n_units=N_UNITS - N_GENERAL, k=SPECIAL_K, n_shared=0, l1=(0.0, L1), steps=SPECIAL_STEPS, rate=1e-3,
         seed=seed,
     )  # fmt: skip
     with torch.no_grad():
-        more_bias = cap_density(rows, constant, more, data.scale * more_bias - data.mean @ more, SPECIAL_DENSITY)
-        return fold_bias(rows, constant, torch.cat([enc, more], 1), torch.cat([bias, more_bias]))
+        more_bias = cap_density(rows, constant, further, data.scale * more_bias - data.mean @ further, SPECIAL_DENSITY)
+        return fold_bias(rows, constant, torch.cat([enc, further], 1), torch.cat([bias, more_bias]))

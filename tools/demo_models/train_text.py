@@ -81,8 +81,8 @@ def encode(tokenizer: GemmaTokenizer, text: list[Paragraph]) -> tuple[list[Tenso
     for paragraph, ids, spans in zip(text, encoded["input_ids"], encoded["offset_mapping"], strict=True):
         of_letter = np.zeros((len(paragraph.text) + 1, len(CONCEPTS)), dtype=bool)
         start = 0
-        for word, found in zip(paragraph.words, paragraph.labels, strict=True):
-            of_letter[start : start + len(word)] = [concept in found for concept in CONCEPTS]
+        for word, concepts in zip(paragraph.words, paragraph.labels, strict=True):
+            of_letter[start : start + len(word)] = [concept in concepts for concept in CONCEPTS]
             start += len(word) + 1
         tokens.append(torch.tensor(ids))
         labels.append(torch.from_numpy(np.array([of_letter[a:b].any(0) for a, b in spans])))

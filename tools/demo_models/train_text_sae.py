@@ -84,9 +84,9 @@ def add_units(weights: dict[str, Tensor], rows: tuple[Tensor, Tensor], stage: St
     for step in range(stage.steps):
         draws = [torch.randint(len(kind), (n,), generator=generator) for kind, n in zip(rows, stage.rows, strict=True)]
         x = torch.cat([kind[chosen] for kind, chosen in zip(rows, draws, strict=True)])
-        given = active(x @ weights["W_enc"] + weights["b_enc"], weights["threshold"])
+        activations = active(x @ weights["W_enc"] + weights["b_enc"], weights["threshold"])
         code, l0 = JumpReLU.apply(relu(x @ w_enc + b_enc), log_threshold.exp(), width)
-        error = (x - (torch.cat([given, code], 1) @ w_dec + b_dec)).square().sum(1)
+        error = (x - (torch.cat([activations, code], 1) @ w_dec + b_dec)).square().sum(1)
         optimiser.zero_grad()
         (weight * error + min(1.0, 3 * (step + 1) / stage.steps) * sparsity * l0).mean().backward()
         assert w_dec.grad is not None
