@@ -91,7 +91,9 @@ def choose(starts, stops, candidates, least, columns, norms, bias, rows, norm, r
         starts, stops: of each row, where its candidates stand; least: float32, 0 at least.
         columns, norms, bias, rows, norm: of exact values, as ``dot_products.rounded_products`` takes them.
     """
-    terms, most = np.empty((columns.shape[1] + 1) // 2, np.float64), np.max(stops - starts)
+    terms, most = np.empty((columns.shape[1] + 1) // 2, np.float64), np.int64(0)
+    for row in range(len(rows)):
+        most = max(most, stops[row] - starts[row])
     exact, keys = np.empty(most, np.float32), np.empty(most, np.int64)
     bits = exact.view(np.int32)
     for row in range(len(rows)):

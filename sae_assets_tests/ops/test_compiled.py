@@ -172,6 +172,16 @@ def test_chosen_values_are_the_same_bits(loops, d, room):
                 assert mass[number] == functools.reduce(operator.add, (value for value, _ in expected), 0.0)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 11, 100, 5000])
+def test_the_kth_largest_is_found(loops, n):
+    """Of any order: ascending, descending, all alike, a few distinct ones."""
+    rng = np.random.default_rng(n)
+    for numbers in (np.arange(n), np.arange(n)[::-1], np.zeros(n, int), rng.integers(0, 5, n), rng.permutation(n)):
+        values, ascending = numbers / 7, np.sort(numbers / 7)
+        for k in {1, 2, n // 3, n - 1, n} & {*range(1, n + 1)}:
+            assert loops.sieve.kth_largest(values.copy(), k) == ascending[n - k]
+
+
 def test_encoders_ask_for_loops_once_they_have_worked_for_long_together(loops, monkeypatch):
     """As the trained SAE and the random ones beside it; codes are the same before and after."""
     asked = []
