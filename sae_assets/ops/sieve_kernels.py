@@ -165,7 +165,7 @@ def kth_largest(values, k):
 
     Of numpy's own, to compile takes ten times as long as of this.
     """
-    first, last, place = 0, len(values) - 1, len(values) - k
+    first, last, target = 0, len(values) - 1, len(values) - k
     while first < last:
         middle, low, high = values[(first + last) // 2], first, last
         while low <= high:
@@ -176,13 +176,13 @@ def kth_largest(values, k):
             if low <= high:
                 values[low], values[high] = values[high], values[low]
                 low, high = low + 1, high - 1
-        if place <= high:
+        if target <= high:
             last = high
-        elif place >= low:
+        elif target >= low:
             first = low
         else:
             break
-    return values[place]
+    return values[target]
 
 
 @loop
