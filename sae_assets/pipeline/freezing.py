@@ -17,19 +17,19 @@ def frozen_settings(target: Target) -> dict[str, Any]:
     return {CALIBRATION: "freeze"} if target.dataset.calibration == "freeze" else {}
 
 
-def kept_choice(run: Pass, stage: Stage) -> Any | None:
+def kept_choice(work: Pass, stage: Stage) -> Any | None:
     """The artifact that is there, if its choice is to be kept: of the same code, settings, encoder and concepts.
 
     None where the data set is not frozen, or where there is no such file.
     """
-    target, chunks = run.target, run.inputs["sparse_activations"]
-    if target.dataset.calibration != "freeze" or run.store.find(target.address) is None:
+    target, chunks = work.target, work.inputs["sparse_activations"]
+    if target.dataset.calibration != "freeze" or work.store.find(target.address) is None:
         return None
     try:
-        item = run.store.read(target.address)
+        item = work.store.read(target.address)
     except StoredFileError:  # nothing can be kept of a damaged file
         return None
-    provenance, now = item.provenance, stage.settings(target, run.options)
+    provenance, now = item.provenance, stage.settings(target, work.options)
     encoder = chunks.header(next(iter(chunks))).provenance.identity.get("encoder")
     fits = (
         provenance.code_version == stage.code_version

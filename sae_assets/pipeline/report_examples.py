@@ -43,16 +43,16 @@ class Wanted:
 
 
 def show_examples(
-    run: Pass, choices: "Mapping[int, list[Wanted]]", units: Sequence[int | None]
+    work: Pass, choices: "Mapping[int, list[Wanted]]", units: Sequence[int | None]
 ) -> "dict[tuple[int, str, int], Shown]":
     """The examples that are wanted, by concept, kind and place; chunks without any are not read.
 
     Args:
         choices: by number of a test example; units: of each concept, original ids.
     """
-    best, localization = run.artifact("best_pairs"), run.artifact("localization")
-    examples, labels = run.inputs["examples"], run.inputs["labels"]
-    drawing = _Drawing(run)
+    best, localization = work.artifact("best_pairs"), work.artifact("localization")
+    examples, labels = work.inputs["examples"], work.inputs["labels"]
+    drawing = _Drawing(work)
     by_slot: dict[tuple[int, str, int], Shown] = {}
     number = 0
     for key in labels:
@@ -61,11 +61,11 @@ def show_examples(
         number += len(of_test)
         if not mine:
             continue
-        sparse = run.inputs["sparse_activations"][key].artifact
-        truth, places = run.inputs["ground_truth"][key].artifact, run.inputs["row_locations"][key].artifact
+        sparse = work.inputs["sparse_activations"][key].artifact
+        truth, places = work.inputs["ground_truth"][key].artifact, work.inputs["row_locations"][key].artifact
         shows_marks = any(choice.kind == "regular" for of_example in mine.values() for choice in of_example)
         marks = (
-            ops.row_marks.mark_rows(sparse, localization, pooling_of(run.target, run.options))  # type: ignore[arg-type]
+            ops.row_marks.mark_rows(sparse, localization, pooling_of(work.target, work.options))  # type: ignore[arg-type]
             if shows_marks
             else None
         )
@@ -139,17 +139,17 @@ def room_for_pictures(n_concepts: int) -> int:
 class _Drawing:
     """Examples as pictures or texts, as long as there is room for them."""
 
-    def __init__(self, run: Pass):
-        self._by_rows, n_concepts = run.target.token_kind != "cls", len(run.target.dataset.concepts)
+    def __init__(self, work: Pass):
+        self._by_rows, n_concepts = work.target.token_kind != "cls", len(work.target.dataset.concepts)
         self._room = room_for_pictures(n_concepts)
         share = min(1.0, math.sqrt(MANY / n_concepts))
         self._small, self._large = max(64, round(SMALL * share)), max(128, round(LARGE * share))
-        self._root = run.target.dataset.root
+        self._root = work.target.dataset.root
         self._reader: Reader | None = None
         try:
-            self._reader = run.sources.reader(run.target.dataset)
+            self._reader = work.sources.reader(work.target.dataset)
         except SaeAssetsError as error:  # it is not on this machine: figures are shown all the same
-            run.log(f"examples are not shown: {error}")
+            work.log(f"examples are not shown: {error}")
 
         # One example is shown for several concepts and kinds, one after another.
         self._image = lru_cache(maxsize=1)(lambda reader, name: reader.image(name))

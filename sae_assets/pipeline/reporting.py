@@ -45,25 +45,25 @@ BEST_UNITS = 5  # of each concept that the table of rows keeps
 CURVE_POINTS = 160
 
 
-def gather(run: Pass) -> Content:
+def gather(work: Pass) -> Content:
     """Everything that the report of a pass shows.
 
     Raises:
         MismatchError: labels of other concepts than the pairs are of.
     """
-    best = run.artifact("best_pairs")
-    tables = _tables(run)
-    scores, _ = score_examples(run, best.concepts)
+    best = work.artifact("best_pairs")
+    tables = _tables(work)
+    scores, _ = score_examples(work, best.concepts)
     units_of_concepts = _units_of(best)
-    choices, concepts = _choose(run, scores, units_of_concepts)
-    shown_examples = show_examples(run, choices, units_of_concepts)
+    choices, concepts = _choose(work, scores, units_of_concepts)
+    shown_examples = show_examples(work, choices, units_of_concepts)
     examples: dict[int, dict[str, list[Shown]]] = defaultdict(lambda: defaultdict(list))
     for (number, kind, _), shown in sorted(shown_examples.items(), key=lambda item: item[0][2]):
         examples[number][kind].append(shown)
     concepts = [
         replace(concept, examples={kind: examples[concept.number][kind] for kind in KINDS}) for concept in concepts
     ]
-    stats, places = tables["unit_stats"].lines, run.inputs["row_locations"]
+    stats, places = tables["unit_stats"].lines, work.inputs["row_locations"]
     rows = {key: places[key].artifact.n_rows for key in places}
     reasons = tables["unit_mapping"].table["reason"].to_pylist()
     units = [
@@ -71,24 +71,24 @@ def gather(run: Pass) -> Content:
         for line, reason in zip(stats, reasons, strict=True)
     ]
     return Content(
-        dataset=run.target.address.dataset,
-        token_kind=run.target.token_kind,
-        model=run.target.address.model or "",
-        modality=run.target.dataset.modality,
-        about=about(run.target),
+        dataset=work.target.address.dataset,
+        token_kind=work.target.token_kind,
+        model=work.target.address.model or "",
+        modality=work.target.dataset.modality,
+        about=about(work.target),
         tables=tables,
         concepts=concepts,
-        n_examples=_n_examples(run),
-        sizes=_sizes(run, rows),
+        n_examples=_n_examples(work),
+        sizes=_sizes(work, rows),
         rows={
             name: value if math.isfinite(value) else None
-            for name, value in run.artifact("row_alignment").summary.items()
+            for name, value in work.artifact("row_alignment").summary.items()
         },
-        fit=_fit(run, rows),
+        fit=_fit(work, rows),
         units=units,
-        provenance=_provenance(run),
-        settings=_settings(run, tables),
-        commands=_commands(run),
+        provenance=_provenance(work),
+        settings=_settings(work, tables),
+        commands=_commands(work),
     )
 
 
@@ -112,31 +112,31 @@ def _units_of(best: Any) -> list[int | None]:
     return [unit if unit >= 0 else None for unit in best.unit_ids.tolist()]
 
 
-def _tables(run: Pass) -> Tables:
+def _tables(work: Pass) -> Tables:
     """The stages' tables; of rows only the lines of units that some concept may show."""
     tables = {}
     for name in TABLES:
-        if name in run.inputs:
-            table, scalars = storage.parquet.to_table(run.artifact(name))
+        if name in work.inputs:
+            table, scalars = storage.parquet.to_table(work.artifact(name))
             tables[name] = StageTable(name, table, scalars)
-    rows, units = tables["row_alignment"], set(_units_of(run.artifact("best_pairs"))) - {None}
-    alignment = run.artifact("row_alignment")
+    rows, units = tables["row_alignment"], set(_units_of(work.artifact("best_pairs"))) - {None}
+    alignment = work.artifact("row_alignment")
     for first in alignment.best.tolist():
         if first >= 0:
             mine = alignment.concept_ids[first : first + BEST_UNITS] == alignment.concept_ids[first]
             units |= set(alignment.unit_ids[first : first + BEST_UNITS][mine].tolist())
-    if "coalitions" in run.inputs:
-        units |= set(run.artifact("coalitions").unit_ids.tolist())
+    if "coalitions" in work.inputs:
+        units |= set(work.artifact("coalitions").unit_ids.tolist())
     tables["row_alignment"] = rows.only(unit_id=sorted(units))
     return Tables(tables)
 
 
 def _choose(
-    run: Pass, scores: Mapping[str, Any], units: Sequence[int | None]
+    work: Pass, scores: Mapping[str, Any], units: Sequence[int | None]
 ) -> "tuple[dict[int, list[Wanted]], list[Concept]]":
     """Return by number of a test example what it is shown for; and the concepts with their curves."""
-    best, alignment = run.artifact("best_pairs"), run.artifact("row_alignment")
-    by_rows = run.target.token_kind != "cls"
+    best, alignment = work.artifact("best_pairs"), work.artifact("row_alignment")
+    by_rows = work.target.token_kind != "cls"
     judged = alignment.judged.tolist()
     choices: dict[int, list[Wanted]] = defaultdict(list)
     concepts = []
@@ -170,17 +170,17 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [*points[:-1:step], *points[-1:]]
 
 
-def _n_examples(run: Pass) -> dict[str, int]:
-    labels = run.inputs["labels"]
+def _n_examples(work: Pass) -> dict[str, int]:
+    labels = work.inputs["labels"]
     counts = [labels.header(key).scalars["n_by_split"] for key in labels]
     return {split: sum(by_split[split] for by_split in counts) for split in ("train", "cal", "test")}
 
 
-def _sizes(run: Pass, rows: Mapping[str, int]) -> dict[str, int]:
+def _sizes(work: Pass, rows: Mapping[str, int]) -> dict[str, int]:
     """Rows (given by chunk), units and bytes of the activations, without reading them."""
-    chunks, address = run.inputs["sparse_activations"], run.target.address
+    chunks, address = work.inputs["sparse_activations"], work.target.address
     stored = sum(
-        run.store.size(Address(address.dataset, "sparse_activations", address.token_kind, address.model, key))
+        work.store.size(Address(address.dataset, "sparse_activations", address.token_kind, address.model, key))
         for key in chunks
     )
     n_units, n_rows = int(chunks.header(next(iter(chunks))).scalars["n_units"]), sum(rows.values())
@@ -193,11 +193,11 @@ def _sizes(run: Pass, rows: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def _fit(run: Pass, rows: Mapping[str, int]) -> dict[str, Any]:
+def _fit(work: Pass, rows: Mapping[str, int]) -> dict[str, Any]:
     """Return how well the SAE fits the rows (given by chunk), over all chunks and of each."""
     from sae_assets.storage.tables.sparse_activations import stored_fit  # noqa: PLC0415 - loads torch
 
-    chunks, lines, fits, active = run.inputs["sparse_activations"], [], [], 0.0
+    chunks, lines, fits, active = work.inputs["sparse_activations"], [], [], 0.0
     for key in chunks:
         scalars = chunks.header(key).scalars
         fit = stored_fit(scalars)
@@ -206,7 +206,7 @@ def _fit(run: Pass, rows: Mapping[str, int]) -> dict[str, Any]:
         fits += [] if fit is None else [fit]
         active += (mean_l0 or 0.0) * rows[key]
         lines.append({"chunk": key, "fvu": None if fit is None else fit.fvu, "mean_l0": mean_l0})
-    target = run.target
+    target = work.target
     path = None
     if not is_pooled(target.dataset, target.model, target.token_kind):
         path = locate_sae(target.model.sae, download=False)
@@ -218,13 +218,13 @@ def _fit(run: Pass, rows: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _provenance(run: Pass) -> list[dict[str, str]]:
+def _provenance(work: Pass) -> list[dict[str, str]]:
     """Return the provenance of every stage that the report reads; of many chunks the first one's."""
     lines = []
     for name, section in SECTIONS.items():
-        if name not in run.inputs:
+        if name not in work.inputs:
             continue
-        item: Any = run.inputs[name]
+        item: Any = work.inputs[name]
         provenance = (item.header(next(iter(item))) if isinstance(item, ChunkReader) else item).provenance
         lines.append(
             {
@@ -238,18 +238,18 @@ def _provenance(run: Pass) -> list[dict[str, str]]:
     return lines
 
 
-def _settings(run: Pass, tables: Tables) -> dict[str, Any]:
+def _settings(work: Pass, tables: Tables) -> dict[str, Any]:
     """Return what chose pairs and what was drawn."""
     chosen, best = tables["chosen_pairs"].scalars, tables["best_pairs"].scalars
     return {
-        "pooling": pooling_of(run.target, run.options).label,  # type: ignore[arg-type]
+        "pooling": pooling_of(work.target, work.options).label,  # type: ignore[arg-type]
         **{name: chosen[name] for name in ("selection", "choose_by", "min_support", "n_folds")},
         **{name: best[name] for name in ("n_permutations", "seed")},
     }
 
 
-def _commands(run: Pass) -> list[str]:
-    address = run.target.address
+def _commands(work: Pass) -> list[str]:
+    address = work.target.address
     where = f"{address.dataset} {address.model} --token-kind {address.token_kind}"
     return [
         f"sae-assets materialize -d {address.dataset} -m {address.model} --token-kind {address.token_kind}",

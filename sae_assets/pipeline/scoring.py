@@ -52,9 +52,9 @@ class Unlocated:
         total: int64 [2, n_concepts], of the chunks so far.
     """
 
-    def __init__(self, run: Pass):
+    def __init__(self, work: Pass):
         # The one row of an example under cls is the example, so its truth is always its own.
-        self._inherited = None if run.target.token_kind == "cls" else WEAK
+        self._inherited = None if work.target.token_kind == "cls" else WEAK
         self.total: Any = 0
 
     def add(self, labels: "Labels") -> None:
@@ -66,7 +66,7 @@ class Unlocated:
         return self.total.sum(0) == 0
 
 
-def read_rows(run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = None) -> Rereadable:
+def read_rows(work: Pass, concepts: Sequence[str], unlocated: Unlocated | None = None) -> Rereadable:
     """The activations of a pass with their truth and splits, as ops take them; each time, chunks are read anew.
 
     Args:
@@ -75,7 +75,7 @@ def read_rows(run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = 
     Raises:
         MismatchError: while reading, truth of other concepts, which would count for each other.
     """
-    chunks, truths, labels = (run.inputs[name] for name in ("sparse_activations", "ground_truth", "labels"))
+    chunks, truths, labels = (work.inputs[name] for name in ("sparse_activations", "ground_truth", "labels"))
     counting = [unlocated.add] if unlocated else []
 
     def read() -> "Iterator[ops.row_chunks.RowChunk]":
@@ -92,7 +92,7 @@ def read_rows(run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = 
 
 
 def gather_scores(
-    run: Pass,
+    work: Pass,
     concepts: Sequence[str],
     stage: str = "sparse_activations",
     n_units: int | None = None,
@@ -110,12 +110,12 @@ def gather_scores(
     Raises:
         MismatchError: labels of other concepts, which would count for each other.
     """
-    pooling = pooling_of(run.target, run.options)  # type: ignore[arg-type]
-    chunks = run.inputs[stage]
+    pooling = pooling_of(work.target, work.options)  # type: ignore[arg-type]
+    chunks = work.inputs[stage]
     lengths: dict[str, list[Any]] = {split: [] for split in ops.sorted_scores.EVALUATED}
 
     def labelled() -> "Iterator[ops.example_scores.LabelledChunk]":
-        for activations, labels in run.pairs(stage):
+        for activations, labels in work.pairs(stage):
             if labels.concepts != tuple(concepts):
                 what = f"Labels are of concepts {list(labels.concepts)}, earlier stages of {list(concepts)}"
                 raise MismatchError(f"{what}. Materialize those again.")
@@ -128,14 +128,14 @@ def gather_scores(
     if n_units is None:
         n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
     scores = ops.example_scores.gather_scores(
-        labelled(), n_units=n_units, pooling=pooling, device=run.device, memory_budget=run.memory_budget
+        labelled(), n_units=n_units, pooling=pooling, device=work.device, memory_budget=work.memory_budget
     )
     return scores, lengths
 
 
 def score_examples(
-    run: Pass, concepts: Sequence[str], unlocated: Unlocated | None = None
+    work: Pass, concepts: Sequence[str], unlocated: Unlocated | None = None
 ) -> "tuple[dict[str, ExampleScores], dict[str, list[Any]]]":
     """Return by split all scores of every unit at once, and the numbers of rows, as :func:`gather_scores` does."""
-    scores, lengths = gather_scores(run, concepts, unlocated=unlocated)
+    scores, lengths = gather_scores(work, concepts, unlocated=unlocated)
     return scores.whole(), lengths

@@ -261,6 +261,6 @@ class Stage:
         """The address of its artifact for the data set, token kind and model of another one, and that one's chunk."""
         return self.address(address.dataset, address.token_kind, address.model, chunk or address.chunk)
 
-    def only(self, run: Pass, result: Result) -> Made:
+    def only(self, work: Pass, result: Result) -> Made:
         """Return what a pass gives that makes one artifact."""
-        return {(self.name, run.target.token_kind): result}
+        return {(self.name, work.target.token_kind): result}

@@ -18,16 +18,16 @@ def _settings(target: Target, options: DetectionOptions) -> dict[str, Any]:
     return {**scoring_settings(target, options), **catalog_or(target, options, NAMES)}
 
 
-def _make(run: Pass) -> Made:
-    assert isinstance(run.options, DetectionOptions)
-    chosen, unlocated = run.artifact("chosen_pairs"), Unlocated(run)
-    scores, lengths = score_examples(run, chosen.concepts, unlocated=unlocated)
+def _make(work: Pass) -> Made:
+    assert isinstance(work.options, DetectionOptions)
+    chosen, unlocated = work.artifact("chosen_pairs"), Unlocated(work)
+    scores, lengths = score_examples(work, chosen.concepts, unlocated=unlocated)
     rows = ops.row_chance.rows_of_pairs(
-        read_rows(run, chosen.concepts), chosen.unit_ids, chosen.row_thresholds, unlocated.none
+        read_rows(work, chosen.concepts), chosen.unit_ids, chosen.row_thresholds, unlocated.none
     )
-    settings = catalog_or(run.target, run.options, NAMES)
+    settings = catalog_or(work.target, work.options, NAMES)
     artifact = ops.best_pairs.figure_pairs(chosen, scores, lengths, rows, **settings)
-    return BEST_PAIRS.only(run, Result(artifact, plot=lambda: plot_best_pairs(artifact)))
+    return BEST_PAIRS.only(work, Result(artifact, plot=lambda: plot_best_pairs(artifact)))
 
 
 def _concepts_have_both(artifact: Any, _expected: Expected) -> Outcome:

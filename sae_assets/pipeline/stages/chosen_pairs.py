@@ -20,17 +20,17 @@ def _settings(target: Target, options: ChoiceOptions) -> dict[str, Any]:
     return settings
 
 
-def _make(run: Pass) -> Made:
-    assert isinstance(run.options, ChoiceOptions)
-    settings, rows = _settings(run.target, run.options), run.artifact("row_alignment")
-    scores, _ = score_examples(run, rows.concepts)
+def _make(work: Pass) -> Made:
+    assert isinstance(work.options, ChoiceOptions)
+    settings, rows = _settings(work.target, work.options), work.artifact("row_alignment")
+    scores, _ = score_examples(work, rows.concepts)
     rules = {name: settings[name] for name in NAMES if name != "selection"}
     if settings["selection"] == "tails":
-        stats, thresholds = run.artifact("detection_stats"), run.artifact("thresholds")
+        stats, thresholds = work.artifact("detection_stats"), work.artifact("thresholds")
         artifact = ops.chosen_pairs.choose_by_tails(stats, thresholds, scores["cal"], rows, **rules)
     else:
         artifact = ops.chosen_pairs.choose_exactly(scores, rows, **rules)
-    return CHOSEN_PAIRS.only(run, Result(artifact))
+    return CHOSEN_PAIRS.only(work, Result(artifact))
 
 
 def _every_concept_has_a_unit(artifact: Any, _expected: Expected) -> Outcome:

@@ -15,19 +15,19 @@ from sae_assets.pipeline.scoring import pooling_of, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 
-def _make(run: Pass) -> Made:
-    assert isinstance(run.options, ScoringOptions)
-    pooling = pooling_of(run.target, run.options)
-    best, labels = run.artifact("best_pairs"), run.inputs["labels"]
+def _make(work: Pass) -> Made:
+    assert isinstance(work.options, ScoringOptions)
+    pooling = pooling_of(work.target, work.options)
+    best, labels = work.artifact("best_pairs"), work.inputs["labels"]
     halved = not any(labels.header(key).scalars["n_by_split"]["train"] for key in labels)
-    chunks = run.inputs["sparse_activations"]
+    chunks = work.inputs["sparse_activations"]
     n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
 
     def scores(names: Mapping[str, str]) -> Any:
         """Scores of two parts, under the names of the splits that are scored."""
 
         def labelled() -> Iterator[ops.example_scores.LabelledChunk]:
-            for activations, chunk_labels in run.pairs("sparse_activations"):
+            for activations, chunk_labels in work.pairs("sparse_activations"):
                 if chunk_labels.concepts != best.concepts:
                     what = f"Labels are of concepts {list(chunk_labels.concepts)}, pairs of {list(best.concepts)}"
                     raise MismatchError(f"{what}. Materialize the pairs again.")
@@ -36,7 +36,7 @@ def _make(run: Pass) -> Made:
                 yield ops.example_scores.LabelledChunk(activations, renamed, chunk_labels.labels)
 
         return ops.example_scores.score_examples(
-            labelled(), n_units=n_units, pooling=pooling, device=run.device, memory_budget=run.memory_budget
+            labelled(), n_units=n_units, pooling=pooling, device=work.device, memory_budget=work.memory_budget
         )
 
     first, last = scores({"train": "cal", "cal": "test"}), scores({"test": "test"})
@@ -47,9 +47,9 @@ def _make(run: Pass) -> Made:
         concepts=best.concepts,
         pairs=(best.unit_ids, best.thresholds),
         halved=halved,
-        earlier=kept_choice(run, COALITIONS),
+        earlier=kept_choice(work, COALITIONS),
     )
-    return COALITIONS.only(run, Result(artifact, plot=lambda: plot_coalitions(artifact)))
+    return COALITIONS.only(work, Result(artifact, plot=lambda: plot_coalitions(artifact)))
 
 
 def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:

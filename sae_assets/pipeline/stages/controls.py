@@ -48,16 +48,16 @@ def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
     return {**scoring_settings(target, options), **settings}
 
 
-def _make(run: Pass) -> Made:
-    assert isinstance(run.options, ScoringOptions)
-    least = run.target.dataset.detection.min_support
-    inputs, sparse, truth, labels, _ = (run.inputs[name] for name in CONTROLS.chunk_inputs)
-    best, meter = run.artifact("best_pairs"), Meter(run.device)
+def _make(work: Pass) -> Made:
+    assert isinstance(work.options, ScoringOptions)
+    least = work.target.dataset.detection.min_support
+    inputs, sparse, truth, labels, _ = (work.inputs[name] for name in CONTROLS.chunk_inputs)
+    best, meter = work.artifact("best_pairs"), Meter(work.device)
     concepts = labels.header(next(iter(labels))).scalars["concepts"]
     if best.concepts != tuple(concepts):
         what = f"Labels are of concepts {concepts}, best pairs of {list(best.concepts)}"
         raise MismatchError(f"{what}. Materialize the best pairs again.")
-    by_rows = run.target.token_kind != "cls"  # whose one row is the example
+    by_rows = work.target.token_kind != "cls"  # whose one row is the example
 
     def read() -> Iterator[ops.control_data.ControlChunk]:
         for control_inputs, activations, chunk_labels, *positive in chunk_by_chunk(
@@ -66,7 +66,7 @@ def _make(run: Pass) -> Made:
             yield ops.control_data.ControlChunk(control_inputs, activations, chunk_labels, *(positive or [None]))
 
     with meter.step("reading"):
-        data = ops.control_data.collect(read(), run.device, pooling_of(run.target, run.options))
+        data = ops.control_data.collect(read(), work.device, pooling_of(work.target, work.options))
     unit = ops.unit_detectors.given_units(data.examples, best.unit_ids, best.thresholds)
     if ops.controls.counts_on_test(data.examples, unit).tolist() != best.counts[1].tolist():
         raise MismatchError("The best pairs find other test examples than they did. Materialize the best pairs again.")
@@ -78,7 +78,7 @@ def _make(run: Pass) -> Made:
     for name, fit in ops.controls.FITTED.items():
         with meter.step(name):
             if name == LARGEST:
-                data = replace(data, largest=_largest(run, data))
+                data = replace(data, largest=_largest(work, data))
                 if data.largest is None:
                     continue
             fitted[name] = fit(data, least)
@@ -102,10 +102,10 @@ def _make(run: Pass) -> Made:
         read_bytes |= {f"rows: {UNIT}": rows.unit.n_bytes, "rows: random_sae": sum(each.n_bytes for each in row_random)}
         read_bytes |= {f"rows: {name}": detector.n_bytes for name, detector in rows.fitted.items()}
     measured = {**meter.figures, **{f"bytes[{name}]": float(value) for name, value in read_bytes.items()}}
-    return CONTROLS.only(run, Result(artifact, plot=lambda: plot_controls(artifact), measured=measured))
+    return CONTROLS.only(work, Result(artifact, plot=lambda: plot_controls(artifact), measured=measured))
 
 
-def _largest(run: Pass, data: "ControlData") -> "LargestScores | None":
+def _largest(work: Pass, data: "ControlData") -> "LargestScores | None":
     """The largest scores of rows in the directions of DiffMean, which the labels of all chunks decide.
 
     The directions follow from what is stored. Rows are not, so those of cal and test go through the model once more,
@@ -114,7 +114,7 @@ def _largest(run: Pass, data: "ControlData") -> "LargestScores | None":
     Raises:
         MismatchError: rows are others than those that were encoded; DatasetError: contents changed since.
     """
-    target, items = run.target, data.examples
+    target, items = work.target, data.examples
     directions = ops.detectors.row_mean_difference(items, data.n_rows)
     if not is_pooled(target.dataset, target.model, target.token_kind) and int(data.n_rows.max()) <= 1:
         scores = ops.detectors.projected(items.embeddings, directions)
@@ -122,8 +122,8 @@ def _largest(run: Pass, data: "ControlData") -> "LargestScores | None":
     assert target.dataset.controls is not None
     if not target.dataset.controls.second_pass:
         return None
-    inputs, examples = run.inputs["control_inputs"], run.inputs["examples"]
-    reader, asked = run.sources.reader(target.dataset), items.chooses | items.tests
+    inputs, examples = work.inputs["control_inputs"], work.inputs["examples"]
+    reader, asked = work.sources.reader(target.dataset), items.chooses | items.tests
     from_files = target.token_kind in precomputed_kinds(target.dataset, target.model)
     scores = directions.new_full((len(asked), directions.shape[1]), float("nan"))
     first, n_rows = 0, 0
@@ -142,12 +142,12 @@ def _largest(run: Pass, data: "ControlData") -> "LargestScores | None":
             dataset=target.dataset,
             model=target.model,
             reader=reader,
-            device=run.device,
+            device=work.device,
             precision=made_with["precision"],
             forward_batch=made_with["forward_batch"],
         )
         first, n_rows = first + len(ids), n_rows + count
-        run.log(f"rows of {len(places)} examples of chunk {key} scored")
+        work.log(f"rows of {len(places)} examples of chunk {key} scored")
     return ops.items.LargestScores(scores, 4 * n_rows * len(directions))
 
 

@@ -10,11 +10,11 @@ from sae_assets.pipeline.scoring import gather_scores, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 
 
-def _make(run: Pass) -> Made:
-    cutoffs = run.artifact("thresholds")
-    scores, _ = gather_scores(run, cutoffs.concepts, "filtered_activations", len(cutoffs.kept_units))
+def _make(work: Pass) -> Made:
+    cutoffs = work.artifact("thresholds")
+    scores, _ = gather_scores(work, cutoffs.concepts, "filtered_activations", len(cutoffs.kept_units))
     stats = ops.detection_stats.count_detections(scores, cutoffs)
-    return DETECTION_STATS.only(run, Result(stats, plot=lambda: plot_detection(stats)))
+    return DETECTION_STATS.only(work, Result(stats, plot=lambda: plot_detection(stats)))
 
 
 def _counts(artifact: Any) -> dict[str, Any]:

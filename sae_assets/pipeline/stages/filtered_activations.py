@@ -7,10 +7,10 @@ from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 from sae_assets.pipeline.stages.sparse_activations import sparse_counts
 
 
-def _make(run: Pass) -> Made:
-    sparse, mapping = run.artifact("sparse_activations"), run.artifact("unit_mapping")
-    artifact = ops.filtered_activations.filter_activations(sparse, mapping, device=run.device)
-    return FILTERED_ACTIVATIONS.only(run, Result(artifact, Expected(sparse.example_offsets.diff())))
+def _make(work: Pass) -> Made:
+    sparse, mapping = work.artifact("sparse_activations"), work.artifact("unit_mapping")
+    artifact = ops.filtered_activations.filter_activations(sparse, mapping, device=work.device)
+    return FILTERED_ACTIVATIONS.only(work, Result(artifact, Expected(sparse.example_offsets.diff())))
 
 
 FILTERED_ACTIVATIONS = Stage(

@@ -14,16 +14,16 @@ from sae_assets.rows.truth import row_truth
 from sae_assets.storage.provenance import digest
 
 
-def _make(run: Pass) -> Made:
-    target, examples, labels = run.target, run.artifact("examples"), run.artifact("labels")
-    reader = run.sources.reader(target.dataset)
+def _make(work: Pass) -> Made:
+    target, examples, labels = work.target, work.artifact("examples"), work.artifact("labels")
+    reader = work.sources.reader(target.dataset)
     if target.token_kind != "cls":  # whose truth is the labels
         expect_contents(examples, target.chunk, reader, labels)
     truth = row_truth(labels, target.token_kind, target.dataset, target.model, reader)
     artifact = ops.ground_truth.collect_truth(
         truth.rows, labels.concepts, labels.first_index, truth.pixels, truth.patch_pixels
     )
-    return GROUND_TRUTH.only(run, Result(artifact, Expected(truth.per_example)))
+    return GROUND_TRUTH.only(work, Result(artifact, Expected(truth.per_example)))
 
 
 def _settings(target: Target, _options: Options) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 
 
-def _make(run: Pass) -> Made:
-    manifest, reader = run.sources.manifest(run.target), run.sources.reader(run.target.dataset)
+def _make(work: Pass) -> Made:
+    manifest, reader = work.sources.manifest(work.target), work.sources.reader(work.target.dataset)
     artifact = describe_labels(manifest, reader)
-    what_to_do = WHAT_TO_DO.format(dataset=run.target.address.dataset, chunk=manifest.key)
+    what_to_do = WHAT_TO_DO.format(dataset=work.target.address.dataset, chunk=manifest.key)
     expected = Expected(changes=changed_regions(manifest, reader), what_to_do=what_to_do)
-    return LABELS.only(run, Result(artifact, expected))
+    return LABELS.only(work, Result(artifact, expected))
 
 
 def _outside(target: Target, sources: Sources, _options: Options) -> dict[str, str]:

@@ -14,13 +14,13 @@ from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 from sae_assets.pipeline.stages.thresholds import fractions_settings
 
 
-def _make(run: Pass) -> Made:
-    assert isinstance(run.options, LocalizationOptions)
-    best, unlocated = run.artifact("best_pairs"), Unlocated(run)
-    chunks = run.inputs["sparse_activations"]
-    rows = ops.chunk_spool.ChunkSpool(read_rows(run, best.concepts, unlocated))
+def _make(work: Pass) -> Made:
+    assert isinstance(work.options, LocalizationOptions)
+    best, unlocated = work.artifact("best_pairs"), Unlocated(work)
+    chunks = work.inputs["sparse_activations"]
+    rows = ops.chunk_spool.ChunkSpool(read_rows(work, best.concepts, unlocated))
     # Under cls a row is the whole example: there is nothing to localise.
-    located = unlocated.none & (run.target.token_kind != "cls")
+    located = unlocated.none & (work.target.token_kind != "cls")
     artifact = ops.localization.localize(
         rows,
         concepts=best.concepts,
@@ -28,12 +28,12 @@ def _make(run: Pass) -> Made:
         thresholds=best.thresholds,
         located=located,
         n_units=int(chunks.header(next(iter(chunks))).scalars["n_units"]),
-        pooling=pooling_of(run.target, run.options),
-        memory_budget=run.memory_budget,
-        earlier=kept_choice(run, LOCALIZATION),
-        **fractions_settings(run.target, run.options),
+        pooling=pooling_of(work.target, work.options),
+        memory_budget=work.memory_budget,
+        earlier=kept_choice(work, LOCALIZATION),
+        **fractions_settings(work.target, work.options),
     )
-    return LOCALIZATION.only(run, Result(artifact, plot=lambda: plot_localization(artifact)))
+    return LOCALIZATION.only(work, Result(artifact, plot=lambda: plot_localization(artifact)))
 
 
 def _settings(target: Target, options: Any) -> dict[str, Any]:

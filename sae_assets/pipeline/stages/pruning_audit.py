@@ -18,15 +18,15 @@ def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:
     return {**scoring_settings(target, options), "min_support": target.dataset.detection.min_support}
 
 
-def _make(run: Pass) -> Made:
-    labels = run.inputs["labels"]
+def _make(work: Pass) -> Made:
+    labels = work.inputs["labels"]
     concepts = tuple(labels.header(next(iter(labels))).scalars["concepts"])
-    scores, _ = score_examples(run, concepts)
+    scores, _ = score_examples(work, concepts)
     artifact = ops.pruning_audit.audit_pruning(
-        scores, run.artifact("unit_mapping"), concepts, min_support=run.target.dataset.detection.min_support
+        scores, work.artifact("unit_mapping"), concepts, min_support=work.target.dataset.detection.min_support
     )
-    expected = Expected(limits={"selection": run.target.dataset.detection.selection})
-    return PRUNING_AUDIT.only(run, Result(artifact, expected, lambda: plot_pruning_audit(artifact)))
+    expected = Expected(limits={"selection": work.target.dataset.detection.selection})
+    return PRUNING_AUDIT.only(work, Result(artifact, expected, lambda: plot_pruning_audit(artifact)))
 
 
 def _best_kept(artifact: Any, expected: Expected) -> Outcome:

@@ -15,10 +15,10 @@ from sae_assets.pipeline.scoring import found_concepts, scoring_settings
 from sae_assets.pipeline.stage import Made, Pass, Result, Stage, Target
 
 
-def _make(run: Pass) -> Made:
-    content = gather(run)
+def _make(work: Pass) -> Made:
+    content = gather(work)
     artifact = Report(report_page(content))
-    return REPORT.only(run, Result(artifact, plot=lambda: plain_headline(content)))
+    return REPORT.only(work, Result(artifact, plot=lambda: plain_headline(content)))
 
 
 def _settings(target: Target, options: ScoringOptions) -> dict[str, Any]:

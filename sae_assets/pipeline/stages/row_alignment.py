@@ -13,20 +13,20 @@ from sae_assets.pipeline.stage import Made, Pass, Result, Stage
 SPLITS = ("cal", "test")
 
 
-def _make(run: Pass) -> Made:
-    chunks, labels, unlocated = run.inputs["sparse_activations"], run.inputs["labels"], Unlocated(run)
+def _make(work: Pass) -> Made:
+    chunks, labels, unlocated = work.inputs["sparse_activations"], work.inputs["labels"], Unlocated(work)
     first = next(iter(chunks))
     concepts = tuple(labels.header(first).scalars["concepts"])
-    rows = read_rows(run, concepts, unlocated)
+    rows = read_rows(work, concepts, unlocated)
     figures = ops.row_alignment.align_rows(
         rows,
         concepts=concepts,
         n_units=int(chunks.header(first).scalars["n_units"]),
-        device=run.device,
-        memory_budget=run.memory_budget,
+        device=work.device,
+        memory_budget=work.memory_budget,
     )
     artifact = ops.row_alignment.rank_pairs(figures, rows, concepts=concepts, n_unlocated=unlocated.total)
-    return ROW_ALIGNMENT.only(run, Result(artifact, plot=lambda: plot_row_alignment(artifact)))
+    return ROW_ALIGNMENT.only(work, Result(artifact, plot=lambda: plot_row_alignment(artifact)))
 
 
 def _located(artifact: Any, _expected: Expected) -> Outcome:

@@ -12,13 +12,13 @@ from sae_assets.rows.locations import locate_rows, unlocated
 from sae_assets.storage.provenance import digest
 
 
-def _make(run: Pass) -> Made:
-    target, examples = run.target, run.artifact("examples")
+def _make(work: Pass) -> Made:
+    target, examples = work.target, work.artifact("examples")
     if target.token_kind == "cls":  # a row stands for its whole example, and nothing need be looked at
-        return ROW_LOCATIONS.only(run, Result(unlocated(examples, 1), Expected(rows=1)))
-    reader = run.sources.reader(target.dataset)
+        return ROW_LOCATIONS.only(work, Result(unlocated(examples, 1), Expected(rows=1)))
+    reader = work.sources.reader(target.dataset)
     expect_contents(examples, target.chunk, reader)
-    return ROW_LOCATIONS.only(run, Result(locate_rows(examples, target.dataset, target.model, reader)))
+    return ROW_LOCATIONS.only(work, Result(locate_rows(examples, target.dataset, target.model, reader)))
 
 
 def _settings(target: Target, _options: Options) -> dict[str, Any]:

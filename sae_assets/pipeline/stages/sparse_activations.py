@@ -42,34 +42,34 @@ if TYPE_CHECKING:
 CONTROL_INPUTS = "control_inputs"
 
 
-def make_rows(run: Pass) -> Made:
+def make_rows(work: Pass) -> Made:
     """All that is made of rows while they are there."""
-    assert isinstance(run.options, EncodeOptions)
-    target, examples, settings = run.target, run.artifact("examples"), _of_rows(run.target.model, run.options)
-    reader = run.sources.reader(target.dataset)
-    _expect_rows(run)
-    if not set(run.token_kinds) <= precomputed_kinds(target.dataset, target.model):
+    assert isinstance(work.options, EncodeOptions)
+    target, examples, settings = work.target, work.artifact("examples"), _of_rows(work.target.model, work.options)
+    reader = work.sources.reader(target.dataset)
+    _expect_rows(work)
+    if not set(work.token_kinds) <= precomputed_kinds(target.dataset, target.model):
         expect_contents(examples, target.chunk, reader)
     encoded = encode_chunk(
         examples,
-        run.token_kinds,
+        work.token_kinds,
         dataset=target.dataset,
         model=target.model,
         reader=reader,
-        batch_size=run.options.batch_size,
-        device=run.device,
-        memory_budget=run.memory_budget,
-        step=lambda done, total: run.log(f"{done} of {total} examples encoded"),
-        control_kinds=[kind for kind in run.token_kinds if (CONTROL_INPUTS, kind) in run.due],
-        control_pooling=pooling_of(target, run.options),
+        batch_size=work.options.batch_size,
+        device=work.device,
+        memory_budget=work.memory_budget,
+        step=lambda done, total: work.log(f"{done} of {total} examples encoded"),
+        control_kinds=[kind for kind in work.token_kinds if (CONTROL_INPUTS, kind) in work.due],
+        control_pooling=pooling_of(target, work.options),
         try_alternatives=examples.first_index == 0,  # once per model
         **settings,
     )
 
     if encoded.elsewhere:
-        run.log(f"Warning: {encoded.elsewhere}")
+        work.log(f"Warning: {encoded.elsewhere}")
     if encoded.one_by_one:
-        run.log("Examples went through the transformer one by one: its rows depend on what goes with them.")
+        work.log("Examples went through the transformer one by one: its rows depend on what goes with them.")
 
     def expected(kind: str) -> Expected:
         of_kind = Target(target.catalog, replace(target.address, stage=SPARSE_ACTIVATIONS.name, token_kind=kind))
@@ -78,9 +78,9 @@ def make_rows(run: Pass) -> Made:
             encoded.rows_per_example[kind],
             limits=limits_of(of_kind),
             elsewhere=encoded.elsewhere,
-            others=summaries_around(run.store, of_kind.address, encoder),
+            others=summaries_around(work.store, of_kind.address, encoder),
             blank=encoded.blank,
-            beside=figures_beside(of_kind, encoded.artifacts[kind], encoded.artifacts, run.store),
+            beside=figures_beside(of_kind, encoded.artifacts[kind], encoded.artifacts, work.store),
         )
 
     once = {"once_cpu_seconds": encoded.once_cpu_seconds} if examples.first_index == 0 else {}
@@ -88,7 +88,7 @@ def make_rows(run: Pass) -> Made:
         (SPARSE_ACTIVATIONS.name, kind): Result(
             encoded.artifacts[kind], expected(kind), partial(plot_sparse_activations, encoded.artifacts[kind]), once
         )
-        for kind in run.token_kinds
+        for kind in work.token_kinds
     }
     controls = {
         (CONTROL_INPUTS, kind): Result(artifact, Expected(artifact.example_offsets.diff()), measured=once)
@@ -97,18 +97,18 @@ def make_rows(run: Pass) -> Made:
     return {**artifacts, **controls}
 
 
-def _expect_rows(run: Pass) -> None:
+def _expect_rows(work: Pass) -> None:
     """Control inputs are of the rows behind the activations.
 
     Raises:
         MismatchError: those that they would stand beside were imported.
     """
-    for stage, kind in sorted(run.due):
-        address = replace(run.target.address, stage=SPARSE_ACTIVATIONS.name, token_kind=kind)
+    for stage, kind in sorted(work.due):
+        address = replace(work.target.address, stage=SPARSE_ACTIVATIONS.name, token_kind=kind)
         is_kept = (
-            stage == CONTROL_INPUTS and (address.stage, kind) not in run.due and run.store.find(address) is not None
+            stage == CONTROL_INPUTS and (address.stage, kind) not in work.due and work.store.find(address) is not None
         )
-        if is_kept and is_imported(run.store.header(address).provenance):
+        if is_kept and is_imported(work.store.header(address).provenance):
             raise MismatchError(
                 f"{address} was imported: the rows behind it are not here, so controls do not apply to it. Everything "
                 "else is made without them; --force encodes the rows and makes both."

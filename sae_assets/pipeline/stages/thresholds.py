@@ -10,8 +10,8 @@ from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage, Tar
 from sae_assets.storage.ahead import chunk_by_chunk
 
 
-def _make(run: Pass) -> Made:
-    chunks, truth, labels = (run.inputs[name] for name in ("filtered_activations", "ground_truth", "labels"))
+def _make(work: Pass) -> Made:
+    chunks, truth, labels = (work.inputs[name] for name in ("filtered_activations", "ground_truth", "labels"))
 
     def calibration() -> Iterator[ops.thresholds.CalibrationChunk]:
         for activations, positive, chunk_labels in chunk_by_chunk(chunks, truth, labels):
@@ -21,12 +21,12 @@ def _make(run: Pass) -> Made:
 
     artifact = ops.thresholds.calibrate_thresholds(
         Rereadable(calibration),
-        kept_units=run.artifact("unit_mapping").kept_units,
-        device=run.device,
-        memory_budget=run.memory_budget,
-        **_settings(run.target, run.options),
+        kept_units=work.artifact("unit_mapping").kept_units,
+        device=work.device,
+        memory_budget=work.memory_budget,
+        **_settings(work.target, work.options),
     )
-    return THRESHOLDS.only(run, Result(artifact))
+    return THRESHOLDS.only(work, Result(artifact))
 
 
 def fractions_settings(target: Target, options: Any) -> dict[str, Any]:

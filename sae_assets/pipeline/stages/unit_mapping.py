@@ -34,20 +34,20 @@ def pruning_rules(model: Model, options: MappingOptions) -> Pruning:
     return rules
 
 
-def _make(run: Pass) -> Made:
-    assert isinstance(run.options, MappingOptions)
-    stats, chosen = run.artifact("unit_stats"), pruning_rules(run.target.model, run.options)
-    if run.target.token_kind == "cls":
+def _make(work: Pass) -> Made:
+    assert isinstance(work.options, MappingOptions)
+    stats, chosen = work.artifact("unit_stats"), pruning_rules(work.target.model, work.options)
+    if work.target.token_kind == "cls":
         rules = ops.unit_mapping.EVERY_ACTIVE_UNIT
     elif chosen.mode == "fixed":
         rules = ops.unit_mapping.PruningRules(**chosen.model_dump())
     else:
         positive = ops.ground_truth.count_positive_rows(
-            (truth, labels.in_split("cal")) for truth, labels in run.pairs("ground_truth")
+            (truth, labels.in_split("cal")) for truth, labels in work.pairs("ground_truth")
         )
-        rules = ops.unit_mapping.adaptive_rules(positive, run.target.dataset.modality, chosen.target_units)
+        rules = ops.unit_mapping.adaptive_rules(positive, work.target.dataset.modality, chosen.target_units)
     artifact = ops.unit_mapping.map_units(stats, rules)
-    return UNIT_MAPPING.only(run, Result(artifact, plot=lambda: plot_unit_mapping(stats, artifact)))
+    return UNIT_MAPPING.only(work, Result(artifact, plot=lambda: plot_unit_mapping(stats, artifact)))
 
 
 def _settings(target: Target, options: MappingOptions) -> dict[str, Any]:

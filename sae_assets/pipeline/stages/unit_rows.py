@@ -13,13 +13,13 @@ from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
 from sae_assets.storage.ahead import chunk_by_chunk
 
 
-def _make(run: Pass) -> Made:
-    chunks = run.inputs["sparse_activations"]
+def _make(work: Pass) -> Made:
+    chunks = work.inputs["sparse_activations"]
     n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
     rows = Rereadable(lambda: (activations for (activations,) in chunk_by_chunk(chunks)))
     artifact, digest = ops.unit_rows.sort_by_unit(rows, n_units)
     expected = Expected(limits={"entries": artifact.n_entries, "digest": digest})
-    return UNIT_ROWS.only(run, Result(artifact, expected))
+    return UNIT_ROWS.only(work, Result(artifact, expected))
 
 
 def _same_entries(artifact: Any, expected: Expected) -> Outcome:

@@ -10,12 +10,12 @@ from sae_assets.pipeline.plots import plot_unit_stats
 from sae_assets.pipeline.stage import Made, Pass, Rereadable, Result, Stage
 
 
-def _make(run: Pass) -> Made:
-    chunks = run.inputs["sparse_activations"]
-    rows = Rereadable(lambda: ((sparse, labels.in_split("cal")) for sparse, labels in run.pairs("sparse_activations")))
+def _make(work: Pass) -> Made:
+    chunks = work.inputs["sparse_activations"]
+    rows = Rereadable(lambda: ((sparse, labels.in_split("cal")) for sparse, labels in work.pairs("sparse_activations")))
     n_units = int(chunks.header(next(iter(chunks))).scalars["n_units"])
-    artifact = ops.unit_stats.compute_unit_stats(rows, n_units, device=run.device, memory_budget=run.memory_budget)
-    return UNIT_STATS.only(run, Result(artifact, plot=lambda: plot_unit_stats(artifact)))
+    artifact = ops.unit_stats.compute_unit_stats(rows, n_units, device=work.device, memory_budget=work.memory_budget)
+    return UNIT_STATS.only(work, Result(artifact, plot=lambda: plot_unit_stats(artifact)))
 
 
 def _some_active(artifact: Any, _expected: Expected) -> Outcome:
