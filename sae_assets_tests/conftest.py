@@ -24,9 +24,9 @@ import pytest  # noqa: E402
 from jaxtyping import config as shapes  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-from sae_assets_tests.helpers.shapes import checked  # noqa: E402
+from sae_assets_tests.helpers.shapes import checked, modules_with_shapes  # noqa: E402
 
-install_import_hook("sae_assets.ops", f"{checked.__module__}.{checked.__name__}")  # before anything imports ops
+install_import_hook(modules_with_shapes(), f"{checked.__module__}.{checked.__name__}")  # before anything imports ops
 shapes.update("jaxtyping_disable", True)  # an eighth of a pipeline's CPU; the tests in ops/ check them
 
 LONGEST = ("daemon", "scheduler", "living", "deciders")  # groups of minutes each, more than `.ci/run` has processes

@@ -6,10 +6,14 @@ at each call of the latter.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from beartype import beartype
 
+import sae_assets
+
+NAMES = "from jaxtyping import"
 _made: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
 
@@ -22,12 +26,20 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     annotations = function.__annotations__
     if annotations.get("return", Any) is not Any:
         function.__annotations__ = {"return": annotations["return"]}
-    key = function.__module__, function.__qualname__, function.__code__, *function.__annotations__.items()
+    made: Callable[..., Any] | None = None
 
     def check(*args: Any, **kwargs: Any) -> Any:
-        made = _made.get(key)
+        nonlocal made
         if made is None:
-            made = _made[key] = beartype(function)
+            key = function.__module__, function.__qualname__, function.__code__, *function.__annotations__.items()
+            made = _made[key] = _made.get(key) or beartype(function)
         return made(*args, **kwargs)
 
     return check
+
+
+def modules_with_shapes() -> list[str]:
+    """Modules of ``ops`` that name shapes: checking the others, each call goes through some, would tell nothing."""
+    ops = Path(sae_assets.__file__).parent / "ops"
+    parts = [path.relative_to(ops).with_suffix("").parts for path in ops.rglob("*.py") if NAMES in path.read_text()]
+    return [".".join(("sae_assets", "ops", *part)) for part in sorted(parts)]

@@ -1,5 +1,7 @@
 """Tests in this folder check the shapes that signatures of ops name; a setting that failed to do so would go unseen."""
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 
 import jaxtyping
@@ -8,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, ones, zeros
 
+from sae_assets import ops
 from sae_assets.ops.logistic import stratified_folds
 from sae_assets_tests.helpers import shapes
 
@@ -15,6 +18,16 @@ from sae_assets_tests.helpers import shapes
 def test_a_wrong_shape_is_refused() -> None:
     with pytest.raises(jaxtyping.TypeCheckError):
         stratified_folds(torch.ones(3, 1, dtype=torch.bool, device="cpu"), torch.arange(2, device="cpu"))
+
+
+def test_every_module_that_names_shapes_is_checked() -> None:
+    """And no other: the import hook leaves jaxtyping's name in a module."""
+    checked, naming = set(), set()
+    for each in pkgutil.walk_packages(ops.__path__, "sae_assets.ops."):
+        names = vars(importlib.import_module(each.name))
+        checked |= {each.name} if "jaxtyping" in names else set()
+        naming |= {each.name for value in names.values() if getattr(value, "__module__", "") == Float.__module__}
+    assert checked == naming and len(checked) > 50
 
 
 def _doubled(result: Tensor) -> Callable[..., Tensor]:
