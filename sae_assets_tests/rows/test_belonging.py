@@ -76,7 +76,7 @@ def test_the_same_tokens_in_another_order(gemma: Path, monkeypatch: pytest.Monke
     found = inspect_model(at(gemma), dataset, open_dataset(dataset), BUDGET)
     assert found["sound"] and "hardly likelier" in found["differences"]
     assert "the tokenizer may be another model's" in found["differences"]
-    monkeypatch.setattr(inspection, "_memory", lambda: 2**20)  # the whole model would not fit
+    monkeypatch.setattr(inspection, "memory_of_machine", lambda: 2**20)  # the whole model would not fit
     assert inspect_model(at(gemma), dataset, open_dataset(dataset), BUDGET)["differences"] == ""
 
 
