@@ -3,13 +3,10 @@
 Weights are hashed, never loaded. Provenance itself is put together in ``pipeline.recipes``.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from sae_assets.catalog import Dataset, Model, Transformer
 from sae_assets.catalog.registry import libraries
-from sae_assets.datasets import open_dataset
-from sae_assets.rows.precomputed.rows import hash_rows
 
 PIXELS = 2  # how files become pictures and masks (``datasets.pixels``, ``datasets.masks``): another reading, other rows
 
@@ -54,19 +51,6 @@ def location_settings(dataset: Dataset, model: Model, kind: str) -> dict[str, An
     pixels = {"pixels": PIXELS} if dataset.modality == "image" else {}
     precomputed = {"precomputed": model.name} if kind in dataset.embeddings.get(model.name, {}) else {}
     return {"layout": dataset.layout, **_text_settings(model), **pixels, **precomputed}
-
-
-def outside_hashes(dataset: Dataset, model: Model, kind: str, example_ids: Sequence[str]) -> dict[str, str]:
-    """Hashes of the embedding files that hold these examples' rows; empty where a transformer makes them.
-
-    Raises:
-        DatasetError: embedding files that are missing or do not fit the data set.
-    """
-    files = {str(name): entry for name, entry in dataset.embeddings.get(model.name, {}).items()}.get(kind)
-    if files is None:
-        return {}
-
-    return {"embeddings": hash_rows(files, kind, open_dataset(dataset), example_ids)}
 
 
 def _text_settings(model: Model) -> dict[str, Any]:

@@ -106,8 +106,11 @@ def test_truth_of_rows_from_files_is_of_these_files(tmp_path: Path):
         return STAGES["ground_truth"].outside(target, Sources(root), Options())
 
     before = outside()
+    assert "embeddings" in before
     as_safetensors(tmp_path, given(9))
     assert outside() != before
+    of_cls = replace(target, address=replace(target.address, token_kind="cls"))
+    assert "embeddings" not in STAGES["sparse_activations"].outside(of_cls, Sources(root), EncodeOptions())
 
 
 @pytest.mark.parametrize("options", [EncodeOptions(pooling="topk_mean", pooling_k=2), EncodeOptions()])

@@ -7,12 +7,12 @@ made anew with it.
 from typing import Any
 
 from sae_assets.pipeline.checks import ROW_COUNTS
+from sae_assets.pipeline.embedding_files import embedding_files
 from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.scoring import scoring_settings
 from sae_assets.pipeline.stage import Stage, Target
 from sae_assets.pipeline.stages.sparse_activations import (
     catalog_keys,
-    embedding_files,
     encoder_identity,
     make_rows,
     ratios,

@@ -6,9 +6,9 @@ from sae_assets import ops
 from sae_assets.chunks.contents import expect_contents
 from sae_assets.pipeline import glances
 from sae_assets.pipeline.checks import ROW_COUNTS, Expected
+from sae_assets.pipeline.embedding_files import embedding_files
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
-from sae_assets.pipeline.stages.sparse_activations import embedding_files
 from sae_assets.rows.identity import transformer_identity, truth_settings
 from sae_assets.rows.truth import row_truth
 from sae_assets.storage.provenance import digest

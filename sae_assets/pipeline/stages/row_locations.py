@@ -4,9 +4,9 @@ from typing import Any
 
 from sae_assets.chunks.contents import expect_contents
 from sae_assets.pipeline.checks import Check, Expected, Outcome
+from sae_assets.pipeline.embedding_files import embedding_files
 from sae_assets.pipeline.options import Options
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
-from sae_assets.pipeline.stages.sparse_activations import embedding_files
 from sae_assets.rows.identity import location_settings, transformer_identity
 from sae_assets.rows.locations import locate_rows, unlocated
 from sae_assets.storage.provenance import digest

@@ -20,6 +20,7 @@ from sae_assets.errors import MismatchError, StoredFileError
 from sae_assets.pipeline import glances
 from sae_assets.pipeline.activation_checks import CHECKS, figures_of_rows
 from sae_assets.pipeline.checks import WARNING, Expected
+from sae_assets.pipeline.embedding_files import embedding_files
 from sae_assets.pipeline.neighbours import summaries_around
 from sae_assets.pipeline.options import EncodeOptions
 from sae_assets.pipeline.plots import plot_sparse_activations
@@ -28,7 +29,7 @@ from sae_assets.pipeline.scoring import pooling_of
 from sae_assets.pipeline.stage import Made, Pass, Result, Sources, Stage, Target
 from sae_assets.rows.blank import blank_examples
 from sae_assets.rows.encoding import encode_chunk
-from sae_assets.rows.identity import outside_hashes, rows_identity
+from sae_assets.rows.identity import rows_identity
 from sae_assets.rows.source import is_pooled, precomputed_kinds
 from sae_assets.rows.texts import lengths_beyond
 from sae_assets.rows.training import trained_elsewhere
@@ -168,14 +169,6 @@ def encoder_hash(dataset: Dataset, model: Model, token_kind: str, settings: Mapp
             **settings,
         }
     )
-
-
-def embedding_files(target: Target, sources: Sources, _options: Any) -> dict[str, str]:
-    """Hash of the files that hold a chunk's rows, where they come from files."""
-    if target.token_kind not in target.dataset.embeddings.get(target.model.name, {}):
-        return {}
-    ids = sources.manifest(target).example_ids
-    return outside_hashes(target.dataset, target.model, target.token_kind, ids)
 
 
 def _expected_of_kept(target: Target, stored: "Stored", sources: Sources, store: "ArtifactStore") -> Expected:
